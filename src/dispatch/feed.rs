@@ -1,0 +1,553 @@
+//! A subscriber's ring: `(block, mask)` slots, bounded by events and by bytes, with its losses in their places.
+//!
+//! The [`FeedProducer`] belongs to the shard, the [`FeedConsumer`] to the subscriber. Between them:
+//!
+//! * the ring of slots, one reference count and one slot for up to 64 events;
+//! * the [`GapCell`] with the losses behind the last slot; a gap in front of a slot travels in it;
+//! * counters, each written by one side;
+//! * how it ended.
+//!
+//! **Capacity** counts events that wait in the ring. A slot that the subscriber has claimed no longer counts: at most
+//! 63 events more, beside the one that is being read. The same goes for `pin_bytes`, with the weight of one
+//! block.
+//!
+//! **Accounting**: every event matched is received, lost or unread, where unread is what waits in the ring, in the
+//! claimed slot, or, for a `Block` subscriber without room, in front of the ring.
+//!
+//! **The bad days.** Full: see [`Overflow`]. The subscriber goes: what it left is dropped at once, what the shard
+//! still pushes, when the shard lets go. Closing: the ring is closed behind the last event, and the subscriber
+//! reads up to there.
+
+use crossbeam::utils::CachePadded;
+
+use super::block::{BlockRef, Event, Shares};
+use super::loss::{Gap, GapReason, Overflow};
+use super::signal::Latch;
+use crate::park::wake_registered;
+use crate::ring::gap::{GapCell, Run};
+use crate::ring::spsc::{self, Doze};
+use crate::sync::{Arc, AtomicU8, AtomicU64, AtomicWaker, Ordering};
+
+/// Bounds of one subscriber's ring.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Events that wait, 1 to [`CAPACITY_MAX`].
+    pub(crate) capacity: usize,
+    /// Bytes that waiting blocks pin; one block of any weight always fits into an empty ring.
+    pub(crate) pin_bytes: usize,
+    pub(crate) overflow: Overflow,
+}
+
+/// Events that a ring can be made to hold at most: 2^24.
+pub const CAPACITY_MAX: usize = 1 << 24;
+
+/// Makes the two ends.
+pub(crate) fn feed<T>(limits: Limits, latch: Arc<Latch>) -> (FeedProducer<T>, FeedConsumer<T>) {
+    // One slot more than events: a slot whose events are claimed is given back a moment later.
+    let (producer, consumer) = spsc::ring(limits.capacity + 1);
+    let shared = Arc::new(FeedShared::new(latch));
+    let producer = FeedProducer {
+        ring: producer,
+        shared: shared.clone(),
+        limits,
+        pushed_events: 0,
+        pushed_bytes: 0,
+        matched: 0,
+        gap_open: false,
+        dirty: false,
+    };
+    let consumer = FeedConsumer {
+        ring: consumer,
+        shared,
+        block: None,
+        mask: 0,
+        claimed_events: 0,
+        claimed_bytes: 0,
+        received: 0,
+    };
+    (producer, consumer)
+}
+
+/// What the two ends, and the subscription's handle, share.
+pub(crate) struct FeedShared {
+    /// Written by the subscriber.
+    reader: CachePadded<ReaderCounters>,
+    /// Written by the shard.
+    writer: CachePadded<WriterCounters>,
+    gap: GapCell,
+    /// The subscriber that waits for an event.
+    waker: AtomicWaker,
+    /// An [`End`].
+    end: AtomicU8,
+    latch: Arc<Latch>,
+}
+
+struct ReaderCounters {
+    /// Events of the slots taken out of the ring.
+    claimed_events: AtomicU64,
+    /// Weight of the blocks of the slots taken out.
+    claimed_bytes: AtomicU64,
+    /// Events handed to the program.
+    received: AtomicU64,
+}
+
+struct WriterCounters {
+    matched: AtomicU64,
+    lost: [AtomicU64; GapReason::COUNT],
+    /// Ids of the first and last event dispatched to this subscription; 0: not known yet.
+    first_id: AtomicU64,
+    last_id: AtomicU64,
+    /// The shard waits until this many events are claimed.
+    wanted: AtomicU64,
+}
+
+/// Why nothing more comes. The first to end a feed decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum End {
+    /// It has not ended, or by the closing of the ring alone.
+    None = 0,
+    /// Cancelled, or the subscriber was dropped.
+    Cancelled = 1,
+    /// A thread of the bus died.
+    Broken = 2,
+}
+
+/// The counters of a feed, read one after the other: exact once nothing moves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FeedStats {
+    pub(crate) matched: u64,
+    pub(crate) received: u64,
+    pub(crate) lost: [u64; GapReason::COUNT],
+    pub(crate) first_id: Option<u64>,
+    pub(crate) last_id: Option<u64>,
+}
+
+impl FeedShared {
+    fn new(latch: Arc<Latch>) -> Self {
+        Self {
+            reader: CachePadded::new(ReaderCounters {
+                claimed_events: AtomicU64::new(0),
+                claimed_bytes: AtomicU64::new(0),
+                received: AtomicU64::new(0),
+            }),
+            writer: CachePadded::new(WriterCounters {
+                matched: AtomicU64::new(0),
+                lost: std::array::from_fn(|_| AtomicU64::new(0)),
+                first_id: AtomicU64::new(0),
+                last_id: AtomicU64::new(0),
+                wanted: AtomicU64::new(0),
+            }),
+            gap: GapCell::new(),
+            waker: AtomicWaker::new(),
+            end: AtomicU8::new(End::None as u8),
+            latch,
+        }
+    }
+
+    /// Ends the feed, unless it has ended, and wakes the subscriber. `true`: this call ended it.
+    pub(crate) fn finish(&self, end: End) -> bool {
+        // AcqRel, partner `end`; the waker's own protocol orders it against a subscriber that goes to sleep.
+        let first = self
+            .end
+            .compare_exchange(End::None as u8, end as u8, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok();
+        wake_registered(&self.waker);
+        first
+    }
+
+    #[inline]
+    pub(crate) fn end(&self) -> End {
+        // Acquire, partner `finish`.
+        match self.end.load(Ordering::Acquire) {
+            0 => End::None,
+            1 => End::Cancelled,
+            _ => End::Broken,
+        }
+    }
+
+    pub(crate) fn stats(&self) -> FeedStats {
+        let known = |id: &AtomicU64| Some(id.load(Ordering::Acquire)).filter(|&id| id != 0);
+        // The reader's counter first: what it has received was matched before, so the numbers stay
+        // plausible while events flow. Acquire, partner the Release stores of each.
+        let received = self.reader.received.load(Ordering::Acquire);
+        FeedStats {
+            received,
+            lost: std::array::from_fn(|i| self.writer.lost[i].load(Ordering::Acquire)),
+            matched: self.writer.matched.load(Ordering::Acquire),
+            first_id: known(&self.writer.first_id),
+            // Stored one up, so that "nothing was dispatched before it ended" (0) can be said.
+            last_id: known(&self.writer.last_id).map(|id| id - 1),
+        }
+    }
+}
+
+/// A slot of the ring.
+struct Slot<T> {
+    block: BlockRef<T>,
+    /// Which events of the block; at least one.
+    mask: u64,
+    /// What was lost between the slot before and this one.
+    gap: Option<Gap>,
+}
+
+/// The shard's end.
+pub(crate) struct FeedProducer<T> {
+    ring: spsc::Producer<Slot<T>>,
+    shared: Arc<FeedShared>,
+    limits: Limits,
+    /// Events in all slots pushed.
+    pushed_events: u64,
+    /// Weight of the blocks in all slots pushed; a block that took two slots counts twice.
+    pushed_bytes: u64,
+    matched: u64,
+    /// Whether we opened the gap cell since we last took a run back.
+    gap_open: bool,
+    /// Pushed to or lost from since the last commit.
+    dirty: bool,
+}
+
+impl<T> FeedProducer<T> {
+    /// The subscription begins with this id.
+    pub(crate) fn begin(&self, first_id: u64) {
+        self.shared.writer.first_id.store(first_id, Ordering::Release);
+    }
+
+    /// Events of the block matched and are about to be offered. `false`: the subscription ended before this block,
+    /// offer nothing.
+    pub(crate) fn matched(&mut self, block: &BlockRef<T>, mask: u64) -> bool {
+        if self.shared.end() != End::None {
+            self.note_last_id(block.first_id() - 1);
+            return false;
+        }
+        self.matched += u64::from(mask.count_ones());
+        self.shared.writer.matched.store(self.matched, Ordering::Release);
+        true
+    }
+
+    /// Pushes the events of the mask, as far as there is room, and does with the rest as the policy says. What
+    /// is returned must be offered again when there is room. Nothing is visible before `commit`.
+    #[inline]
+    pub(crate) fn offer(&mut self, block: &BlockRef<T>, shares: &mut Shares<'_, T>, mask: u64) -> u64 {
+        let mut rest = mask;
+        loop {
+            let fits = self.room_for(rest.count_ones(), block.weight());
+            let now = lowest(rest, fits);
+            if now != 0 {
+                self.push(shares.take(), now, block.weight());
+                rest &= !now;
+            }
+            if rest == 0 {
+                return 0;
+            }
+            match self.limits.overflow {
+                Overflow::Block => return if self.shared.end() == End::None { rest } else { 0 },
+                Overflow::DropNewest => {
+                    if self.lose(block, rest, GapReason::Overflow) {
+                        return 0;
+                    }
+                    // The subscriber has read everything, and the open gap, meanwhile: there is room.
+                }
+            }
+        }
+    }
+
+    /// Gives up what `offer` returned.
+    pub(crate) fn give_up(&mut self, block: &BlockRef<T>, rest: u64, reason: GapReason) {
+        while !self.lose(block, rest, reason) {}
+    }
+
+    /// Makes everything visible. Wakes the subscriber if it sleeps.
+    #[inline]
+    pub(crate) fn commit(&mut self) {
+        self.dirty = false;
+        if self.ring.commit() == Ok(true) {
+            wake_registered(&self.shared.waker);
+        }
+    }
+
+    /// Whether `commit` has something to do; set by the caller that put it on its list.
+    pub(crate) fn mark_dirty(&mut self) -> bool {
+        !std::mem::replace(&mut self.dirty, true)
+    }
+
+    /// Asks the subscriber to arrive at the latch when its ring is half empty, or, for a block that is too heavy,
+    /// empty. `true`: it is so already, and nobody will arrive for it.
+    pub(crate) fn doze(&mut self) -> bool {
+        let depth = if self.has_bytes() { self.limits.capacity / 2 } else { 0 };
+        let wanted = self.pushed_events.saturating_sub(depth as u64);
+        // Relaxed: goes with the flag that `ring.doze` sets (Release), which the subscriber acquires.
+        self.shared.writer.wanted.store(wanted, Ordering::Relaxed);
+        self.ring.doze();
+        // Relaxed: ordered by `ring.doze`, which acquires the subscriber's last release.
+        let claimed = self.shared.reader.claimed_events.load(Ordering::Relaxed);
+        claimed >= wanted && self.ring.rouse()
+    }
+
+    /// Takes back the wish of `doze`. `true`: nobody will arrive for it.
+    pub(crate) fn rouse(&mut self) -> bool {
+        self.ring.rouse()
+    }
+
+    /// Nothing more comes: the bus is closed, and `last_id` was the last event.
+    pub(crate) fn close(mut self, last_id: u64) {
+        self.commit();
+        self.note_last_id(last_id);
+        if self.ring.close() {
+            wake_registered(&self.shared.waker);
+        }
+    }
+
+    /// The subscription was cancelled; it covers the ids up to `last_id`.
+    pub(crate) fn detach(mut self, last_id: u64) {
+        self.commit();
+        self.note_last_id(last_id);
+    }
+
+    /// Whether this feed's subscription has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.shared.end() != End::None
+    }
+
+    /// The first to say so is right: a block that came after the end was not offered.
+    fn note_last_id(&self, last_id: u64) {
+        let noted = &self.shared.writer.last_id;
+        // Relaxed load: only the shard writes it.
+        if noted.load(Ordering::Relaxed) == 0 {
+            noted.store(last_id + 1, Ordering::Release);
+        }
+    }
+
+    /// How many of `events` events, in one slot of a block of this weight, may go in now.
+    #[inline]
+    fn room_for(&mut self, events: u32, weight: usize) -> u32 {
+        let capacity = self.limits.capacity as u64;
+        // The ring's own bound on slots is the looser one; its `room` acquires the subscriber's counters.
+        let slots = self.ring.room();
+        let claimed_events = self.shared.reader.claimed_events.load(Ordering::Relaxed);
+        let claimed_bytes = self.shared.reader.claimed_bytes.load(Ordering::Relaxed);
+        let waiting = self.pushed_events - claimed_events;
+        let pinned = self.pushed_bytes - claimed_bytes;
+        let too_heavy = pinned != 0 && pinned + weight as u64 > self.limits.pin_bytes as u64;
+        if slots == 0 || too_heavy {
+            return 0;
+        }
+        u64::from(events).min(capacity - waiting) as u32
+    }
+
+    fn has_bytes(&self) -> bool {
+        let claimed = self.shared.reader.claimed_bytes.load(Ordering::Relaxed);
+        self.pushed_bytes - claimed < self.limits.pin_bytes as u64
+    }
+
+    #[inline]
+    fn push(&mut self, block: BlockRef<T>, mask: u64, weight: usize) {
+        let gap = if self.gap_open { self.take_gap_back() } else { None };
+        self.pushed_events += u64::from(mask.count_ones());
+        self.pushed_bytes += weight as u64;
+        if self.ring.push(Slot { block, mask, gap }).is_err() {
+            unreachable!("there are more slots than events, and there was room for an event");
+        }
+    }
+
+    #[cold]
+    fn take_gap_back(&mut self) -> Option<Gap> {
+        self.gap_open = false;
+        self.shared.gap.take_back().map(Gap::of_run)
+    }
+
+    #[cold]
+    fn lose(&mut self, block: &BlockRef<T>, mask: u64, reason: GapReason) -> bool {
+        let id = |bit: u32| block.first_id() + u64::from(bit);
+        let count = u64::from(mask.count_ones());
+        let run = Run {
+            from: id(mask.trailing_zeros()),
+            to: id(63 - mask.leading_zeros()),
+            count,
+            reason: reason as u8,
+        };
+        if !self.shared.gap.extend(self.ring.staged_position(), run) {
+            return false;
+        }
+        self.gap_open = true;
+        let lost = &self.shared.writer.lost[reason as usize];
+        // Relaxed load: only we write it. Release: `stats`.
+        lost.store(lost.load(Ordering::Relaxed) + count, Ordering::Release);
+        true
+    }
+}
+
+/// The lowest `n` set bits of a mask.
+fn lowest(mask: u64, n: u32) -> u64 {
+    if n >= mask.count_ones() {
+        return mask;
+    }
+    let mut rest = mask;
+    for _ in 0..n {
+        rest &= rest - 1;
+    }
+    mask & !rest
+}
+
+/// What a subscriber finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// `take` will give an event.
+    Event,
+    /// This was lost here.
+    Gap(Gap),
+    /// Nothing yet.
+    Empty,
+    /// Everything was read, and nothing more will come.
+    Closed,
+    /// It was cancelled, or the bus broke.
+    Ended(End),
+}
+
+/// The subscriber's end.
+pub(crate) struct FeedConsumer<T> {
+    ring: spsc::Consumer<Slot<T>>,
+    shared: Arc<FeedShared>,
+    /// The claimed slot; kept until the next look, since the program may still read its last event.
+    block: Option<BlockRef<T>>,
+    /// Events of the claimed slot that were not taken yet.
+    mask: u64,
+    claimed_events: u64,
+    claimed_bytes: u64,
+    received: u64,
+}
+
+impl<T> FeedConsumer<T> {
+    pub(crate) fn shared(&self) -> &Arc<FeedShared> {
+        &self.shared
+    }
+
+    /// Looks for the next thing to tell. Finishes whatever other threads do.
+    #[inline]
+    pub(crate) fn look(&mut self) -> Found {
+        let end = self.shared.end();
+        if end == End::Cancelled {
+            self.let_go();
+            return Found::Ended(end);
+        }
+        if self.mask != 0 {
+            return Found::Event;
+        }
+        match self.claim() {
+            Found::Empty if end == End::Broken => Found::Ended(end),
+            found => found,
+        }
+    }
+
+    /// The event that `look` found.
+    #[inline]
+    pub(crate) fn take(&mut self) -> &Event<T> {
+        let index = self.mask.trailing_zeros() as usize;
+        self.mask &= self.mask - 1;
+        self.count_received(1);
+        let block = self.block.as_ref().expect("a mask has a block");
+        block.event(index)
+    }
+
+    /// All the rest of the slot that `look` found an event in.
+    pub(crate) fn take_slot(&mut self) -> (BlockRef<T>, u64) {
+        let mask = std::mem::take(&mut self.mask);
+        self.count_received(u64::from(mask.count_ones()));
+        (self.block.take().expect("a mask has a block"), mask)
+    }
+
+    /// The waker to register before `doze`.
+    pub(crate) fn waker(&self) -> &AtomicWaker {
+        &self.shared.waker
+    }
+
+    /// Asks to be woken, and looks once more. `false`: there is something.
+    pub(crate) fn doze(&mut self) -> bool {
+        self.ring.doze() == Doze::Asleep
+            && !self.shared.gap.lies_at(self.ring.position())
+            && self.shared.end() == End::None
+    }
+
+    #[inline]
+    fn count_received(&mut self, n: u64) {
+        self.received += n;
+        // Release, partner `FeedShared::stats`.
+        self.shared.reader.received.store(self.received, Ordering::Release);
+    }
+
+    fn claim(&mut self) -> Found {
+        self.block = None;
+        if let Some(slot) = self.ring.pop() {
+            return self.claimed(slot);
+        }
+        if let Some(run) = self.shared.gap.take(self.ring.position()) {
+            return Found::Gap(Gap::of_run(run));
+        }
+        if !self.ring.is_finished() {
+            return Found::Empty;
+        }
+        // A gap that was opened just before the ring was closed is visible now that the close is.
+        match self.shared.gap.take(self.ring.position()) {
+            Some(run) => Found::Gap(Gap::of_run(run)),
+            None => Found::Closed,
+        }
+    }
+
+    fn claimed(&mut self, slot: Slot<T>) -> Found {
+        self.claimed_events += u64::from(slot.mask.count_ones());
+        self.claimed_bytes += slot.block.weight() as u64;
+        let reader = &self.shared.reader;
+        // Relaxed: the shard reads them after it acquired the release below.
+        reader.claimed_events.store(self.claimed_events, Ordering::Relaxed);
+        reader.claimed_bytes.store(self.claimed_bytes, Ordering::Relaxed);
+        self.mask = slot.mask;
+        self.block = Some(slot.block);
+        if self.ring.release() {
+            self.arrive_if_wanted();
+        }
+        match slot.gap {
+            Some(gap) => Found::Gap(gap),
+            None => Found::Event,
+        }
+    }
+
+    /// The shard waits for room: is it enough by now?
+    #[cold]
+    fn arrive_if_wanted(&mut self) {
+        // Relaxed: came with the flag that `ring.release` acquired.
+        let wanted = self.shared.writer.wanted.load(Ordering::Relaxed);
+        if self.claimed_events >= wanted && self.ring.rouse() {
+            self.shared.latch.arrive_and_call();
+        }
+    }
+
+    /// Drops what is left, and lets a shard that waits for room go on.
+    #[cold]
+    fn let_go(&mut self) {
+        self.block = None;
+        self.mask = 0;
+        let mut dropped = false;
+        while let Some(slot) = self.ring.pop() {
+            self.claimed_events += u64::from(slot.mask.count_ones());
+            self.claimed_bytes += slot.block.weight() as u64;
+            dropped = true;
+        }
+        if dropped {
+            let reader = &self.shared.reader;
+            // Relaxed: as in `claimed`.
+            reader.claimed_events.store(self.claimed_events, Ordering::Relaxed);
+            reader.claimed_bytes.store(self.claimed_bytes, Ordering::Relaxed);
+            self.ring.release();
+        }
+        if self.ring.rouse() {
+            self.shared.latch.arrive_and_call();
+        }
+    }
+}
+
+impl<T> Drop for FeedConsumer<T> {
+    fn drop(&mut self) {
+        self.shared.finish(End::Cancelled);
+        self.let_go();
+    }
+}

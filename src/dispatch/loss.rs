@@ -1,0 +1,116 @@
+//! What happens when a ring is full, and how it is told.
+
+use std::fmt;
+
+use crate::ring::gap::Run;
+
+/// What happens to an event for which a subscriber's ring has no room.
+///
+/// ```
+/// use fanout::{Bus, Overflow, RecvError};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = Bus::<u32>::builder().dispatch(fanout::Dispatch::Manual).build()?;
+/// let mut sub = bus.subscription("n").capacity(2).overflow(Overflow::DropNewest).open()?;
+/// for n in 1..=5 {
+///     bus.publish("n", n)?;
+/// }
+/// bus.drive();
+/// assert_eq!(*sub.recv()?.data(), 1);
+/// assert_eq!(*sub.recv()?.data(), 2);
+/// let Err(RecvError::Lost(gap)) = sub.recv() else { panic!("three did not fit") };
+/// assert_eq!((gap.from(), gap.to(), gap.count()), (3, 5, 3));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The event that does not fit is lost to this subscriber, counted, and told in-band as part of a [`Gap`].
+    /// Nobody else notices. The default.
+    #[default]
+    DropNewest,
+    /// The bus waits until the subscriber has room: nothing is lost, and a subscriber that does not read holds
+    /// up everybody behind it. Needs [`BusBuilder::blocking`](crate::BusBuilder::blocking).
+    Block,
+}
+
+/// Why events were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum GapReason {
+    /// The ring was full, by events or by bytes.
+    Overflow = 0,
+    /// The bus was closed with a time limit, and the ring had no room when the time was up.
+    Closed = 1,
+}
+
+impl GapReason {
+    /// How many reasons there are.
+    pub(crate) const COUNT: usize = 2;
+
+    fn from_code(code: u8) -> Self {
+        match code {
+            0 => Self::Overflow,
+            1 => Self::Closed,
+            other => unreachable!("reason {other} is not written by anybody"),
+        }
+    }
+}
+
+impl fmt::Display for GapReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Overflow => "the ring was full",
+            Self::Closed => "the bus was closed before there was room",
+        })
+    }
+}
+
+/// A run of lost events, told once, in its place: after every event that came before it and before every event
+/// that came after it.
+///
+/// The events between `from` and `to` that the subscription's patterns matched are lost, `count` of them; others in
+/// that range of ids were never meant for it. See [`Overflow`] for an example.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Gap {
+    from: u64,
+    to: u64,
+    count: u64,
+    reason: GapReason,
+}
+
+impl Gap {
+    /// Id of the first lost event.
+    pub fn from(&self) -> u64 {
+        self.from
+    }
+
+    /// Id of the last lost event, at least `from`.
+    pub fn to(&self) -> u64 {
+        self.to
+    }
+
+    /// How many events were lost, at least 1.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Why. A run with several reasons says the first.
+    pub fn reason(&self) -> GapReason {
+        self.reason
+    }
+
+    pub(crate) fn of_run(run: Run) -> Self {
+        let Run { from, to, count, reason } = run;
+        Self { from, to, count, reason: GapReason::from_code(reason) }
+    }
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, count, reason } = self;
+        write!(f, "lost {count} event(s), ids {from} to {to}: {reason}")
+    }
+}

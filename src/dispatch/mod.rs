@@ -1,0 +1,463 @@
+//! The path of an event, from a lane to the rings.
+//!
+//! ```text
+//! publish            sequence                match               ring             receive
+//! Publisher --lane--> Sequencer --Block--+--> Shard (Index) --(Block,mask)--> Subscriber
+//! Publisher --lane-->  ids, time         +--> Shard (Index) --(Block,mask)--> Subscriber
+//! Bus::publish -mpsc->
+//! ```
+//!
+//! In the order in which an event meets them: [`lane`], [`sequencer`], [`block`], [`shard`], [`feed`]. Sequencer and
+//! shards are [`role`]s: the [`Engine`] lets whichever thread comes along hold them, one at a time each.
+//!
+//! | [`Dispatch`] | who holds the roles |
+//! | --- | --- |
+//! | `Pool` | the pool's threads |
+//! | `Inline` | the publishing thread, for one round; what is left, the pool |
+//! | `Manual` | who calls `drive` |
+//!
+//! **The bad days.** A thread that panics in a role breaks the bus: nothing is accepted any more, subscribers read
+//! what is in their rings and then `Broken`; nobody hangs. What programs give the engine to run inside a role
+//! (a payload's `drop`, a waker, a clock) may panic without harm; a weigher must not.
+
+pub(crate) mod block;
+pub(crate) mod feed;
+pub(crate) mod lane;
+pub(crate) mod loss;
+pub(crate) mod role;
+pub(crate) mod sequencer;
+pub(crate) mod shard;
+pub(crate) mod signal;
+pub(crate) mod topic_arg;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use crate::index::PatternIndex;
+use crate::park::{NoWaiting, Spin, WaitSet, park};
+use crate::ring::{mpsc, spsc};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Published, Queue, thread};
+use lane::{LaneShared, OwnLane, Pending};
+use role::Role;
+use sequencer::{Clock, Round, Sequencer, Wires};
+use shard::{INPUT_BLOCKS, Routes, Shard, ShardWires};
+use signal::{Latch, Signal};
+
+/// Who carries events from the lanes to the rings.
+///
+/// ```
+/// use fanout::{Bus, Dispatch};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // For tests and simulations: nothing happens but in `drive`.
+/// let bus = Bus::<u32>::builder().dispatch(Dispatch::Manual).build()?;
+/// let mut sub = bus.subscribe("n")?;
+/// bus.publish("n", 1)?;
+/// assert!(sub.try_recv().is_err());
+/// bus.drive();
+/// assert_eq!(*sub.try_recv()?.data(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Dispatch {
+    /// The dispatcher pool. Publishing costs least, and batches form under load. The default.
+    #[default]
+    Pool,
+    /// The thread that publishes, if nobody else is at it: one hop less for a lone event. It carries at most one
+    /// round, never waits for a full ring, and leaves the rest to the pool.
+    Inline,
+    /// Nobody but [`Bus::drive`](crate::Bus::drive), and flushing and closing, which drive: for deterministic tests.
+    /// A `publish` that finds its lane full waits for another thread to drive; a single-threaded program uses
+    /// `try_publish`.
+    Manual,
+}
+
+/// How payloads are weighed.
+pub(crate) enum Weigh<T> {
+    /// What they own is not counted.
+    Nothing,
+    By(Box<dyn Fn(&T) -> usize + Send>),
+}
+
+impl<T> Weigh<T> {
+    #[inline]
+    fn weigh(&self, data: &T) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::By(weigh) => weigh(data),
+        }
+    }
+}
+
+/// What an engine is made from.
+pub(crate) struct Plan<T> {
+    pub(crate) dispatch: Dispatch,
+    /// Threads of the pool, and shards: 1 to [`signal::DISPATCHERS_MAX`].
+    pub(crate) dispatchers: usize,
+    /// Events that the shared lane can hold.
+    pub(crate) lane_capacity: usize,
+    pub(crate) clock: Clock,
+    pub(crate) weigh: Weigh<T>,
+}
+
+/// The sequencer, the shards, and those who hold them.
+pub(crate) struct Engine<T> {
+    dispatch: Dispatch,
+    sequencer: Role<Sequencer<T>>,
+    pub(crate) wires: Arc<Wires<T>>,
+    shared_lane: mpsc::Producers<Pending<T>>,
+    shards: Box<[Desk<T>]>,
+    signal: Arc<Signal>,
+    sequencer_done: AtomicBool,
+    /// Roles that have not finished.
+    unfinished: AtomicUsize,
+    closing: AtomicBool,
+    broken: AtomicBool,
+    /// Those who wait for something to get done: flush and close.
+    progress: WaitSet,
+    /// Threads that take part: the pool's, and one per publisher and subscriber. An estimate, for spinning.
+    pub(crate) threads: AtomicUsize,
+}
+
+/// A shard's place.
+struct Desk<T> {
+    role: Role<Shard<T>>,
+    wires: Arc<ShardWires<T>>,
+    done: AtomicBool,
+}
+
+/// What became of a turn at a role.
+#[derive(Clone, Copy, Default)]
+struct Turn {
+    progress: bool,
+    /// There is more to do, and nobody else at it.
+    again: bool,
+}
+
+impl<T> Engine<T> {
+    pub(crate) fn new(plan: Plan<T>) -> Self {
+        let Plan { dispatch, dispatchers, lane_capacity, clock, weigh } = plan;
+        let threads = if dispatch == Dispatch::Manual { 0 } else { dispatchers };
+        let signal = Arc::new(Signal::new(threads));
+        let (shared_lane, shared_consumer) = mpsc::ring(lane_capacity);
+        let wires = Arc::new(Wires {
+            new_lanes: Queue::new(),
+            room: WaitSet::new(),
+            last_id: AtomicU64::new(0),
+            unsequenced: AtomicU64::new(0),
+            flush_asked: AtomicU64::new(0),
+            flush_done: AtomicU64::new(0),
+        });
+        let mut outputs = Vec::with_capacity(dispatchers);
+        let mut shards = Vec::with_capacity(dispatchers);
+        for _ in 0..dispatchers {
+            let (output, input) = spsc::ring(INPUT_BLOCKS);
+            outputs.push(output);
+            shards.push(Desk::new(input, signal.clone()));
+        }
+        let sequencer = Sequencer::new(shared_consumer, wires.clone(), outputs, clock, weigh);
+        Self {
+            dispatch,
+            sequencer: Role::new(sequencer),
+            wires,
+            shared_lane,
+            shards: shards.into_boxed_slice(),
+            signal,
+            sequencer_done: AtomicBool::new(false),
+            unfinished: AtomicUsize::new(dispatchers + 1),
+            closing: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            progress: WaitSet::new(),
+            threads: AtomicUsize::new(threads),
+        }
+    }
+
+    /// A new publisher's lane. The other end goes to the sequencer.
+    pub(crate) fn own_lane(&self, capacity: usize) -> (spsc::Producer<Pending<T>>, Arc<LaneShared>) {
+        let (producer, ring) = spsc::ring(capacity);
+        let shared = Arc::new(LaneShared { room: crate::sync::AtomicWaker::new() });
+        let mut lane = OwnLane { ring, shared: shared.clone(), capacity, flush_target: 0 };
+        // From the start the lane asks to be told of its first event: nobody may be looking at lanes just now.
+        lane.ring.doze();
+        self.wires.new_lanes.push(lane);
+        (producer, shared)
+    }
+
+    /// The lane that any thread may push to.
+    pub(crate) fn shared_lane(&self) -> &mpsc::Producers<Pending<T>> {
+        &self.shared_lane
+    }
+
+    /// A lane has accepted an event. `asleep`: it asked for a call.
+    #[inline]
+    pub(crate) fn accepted(&self, asleep: bool) {
+        match self.dispatch {
+            Dispatch::Pool if asleep => self.signal.call(),
+            Dispatch::Inline => self.carry_one_round(),
+            Dispatch::Pool | Dispatch::Manual => {}
+        }
+    }
+
+    /// Holds whatever role is free until there is nothing left to do. `true`: something was done.
+    pub(crate) fn drive(&self) -> bool {
+        let _here = NoWaiting::here();
+        let mut done = false;
+        loop {
+            let mut turn = self.sequencer_turn();
+            for desk in &self.shards {
+                turn = turn.and(self.shard_turn(desk));
+            }
+            done |= turn.progress;
+            if !turn.progress && !turn.again {
+                return done;
+            }
+        }
+    }
+
+    /// A change waits for a shard: sees that it is carried out now, or by the holder.
+    pub(crate) fn attend(&self, shard: usize) {
+        let desk = &self.shards[shard];
+        loop {
+            let Some(mut held) = desk.role.try_hold() else { return };
+            let settled = self.guarded(|| held.settle());
+            let marked = held.release();
+            if !marked || settled.is_none() {
+                break;
+            }
+        }
+        // A stalled shard may go on now.
+        self.signal.call();
+    }
+
+    /// Publishers have gone or somebody closed the bus: accepts nothing more, and finishes what was accepted.
+    pub(crate) fn begin_close(&self) {
+        // Release, partner `is_closing`.
+        self.closing.store(true, Ordering::Release);
+        match self.dispatch {
+            Dispatch::Pool => self.signal.call(),
+            Dispatch::Inline | Dispatch::Manual => {
+                self.drive();
+                self.signal.call();
+            }
+        }
+    }
+
+    /// Waits until everything is dispatched; when the time is up, gives up what is left. `true`: nothing was.
+    pub(crate) fn finish_close(&self, deadline: Option<Instant>) -> bool {
+        self.drive();
+        let done = || self.is_finished().then_some(());
+        if self.progress.wait_until(deadline, done).is_some() {
+            return true;
+        }
+        self.force();
+        false
+    }
+
+    /// Waits until all that was accepted so far is in rings. `false`: the time is up, or the bus broke.
+    pub(crate) fn flush(&self, deadline: Option<Instant>) -> bool {
+        // AcqRel, partner `Sequencer::begin_flush`.
+        let ticket = self.wires.flush_asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.drive();
+        let flushed = || {
+            if self.is_broken() {
+                return Some(false);
+            }
+            // Acquire, partner `Sequencer::settle_flush` and `Shard::commit`.
+            let sequenced = self.wires.flush_done.load(Ordering::Acquire) >= ticket;
+            let last_id = self.wires.last_id.load(Ordering::Acquire);
+            let delivered = |desk: &Desk<T>| desk.wires.delivered_id.load(Ordering::Acquire);
+            (self.is_finished() || sequenced && self.shards.iter().all(|d| delivered(d) >= last_id))
+                .then_some(true)
+        };
+        self.progress.wait_until(deadline, flushed).unwrap_or(false)
+    }
+
+    pub(crate) fn shard_wires(&self, shard: usize) -> &Arc<ShardWires<T>> {
+        &self.shards[shard].wires
+    }
+
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub(crate) fn dispatch(&self) -> Dispatch {
+        self.dispatch
+    }
+
+    #[inline]
+    pub(crate) fn is_closing(&self) -> bool {
+        // Acquire, partner `begin_close`.
+        self.closing.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        // Acquire, partner `break_down`.
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// Whether every role has finished: all that was accepted is in rings, and all rings are closed.
+    pub(crate) fn is_finished(&self) -> bool {
+        // Acquire, partner `finish`.
+        self.unfinished.load(Ordering::Acquire) == 0
+    }
+
+    /// The life of a pool thread.
+    pub(crate) fn run_pool_thread(&self, index: usize) {
+        loop {
+            self.drive();
+            let mut spin = Spin::new(self.threads.load(Ordering::Relaxed));
+            while !self.is_finished() && spin.turn() {
+                if self.drive() {
+                    spin = Spin::new(self.threads.load(Ordering::Relaxed));
+                }
+            }
+            self.signal.lie_down(index);
+            if self.drive() || self.is_finished() {
+                self.signal.get_up(index);
+                if self.is_finished() {
+                    return;
+                }
+                continue;
+            }
+            while !self.signal.was_called(index) {
+                park(None);
+            }
+        }
+    }
+
+    /// What the publishing thread does under inline dispatch.
+    fn carry_one_round(&self) {
+        let _here = NoWaiting::here();
+        let mut turn = self.sequencer_turn();
+        for desk in &self.shards {
+            turn = turn.and(self.shard_turn(desk));
+        }
+        if turn.again {
+            self.signal.call();
+        }
+    }
+
+    fn sequencer_turn(&self) -> Turn {
+        let Some(mut held) = self.sequencer.try_hold() else { return Turn::default() };
+        if self.is_broken() {
+            held.discard();
+            let marked = held.release();
+            return Turn { progress: false, again: marked };
+        }
+        let closing = self.is_closing();
+        let round = self.guarded(|| held.round(closing));
+        let marked = held.release();
+        self.after(round, marked, &self.sequencer_done)
+    }
+
+    fn shard_turn(&self, desk: &Desk<T>) -> Turn {
+        let Some(mut held) = desk.role.try_hold() else { return Turn::default() };
+        if self.is_broken() {
+            let marked = held.release();
+            return Turn { progress: false, again: marked };
+        }
+        let insist = self.dispatch == Dispatch::Manual;
+        let round = self.guarded(|| held.round(insist));
+        let marked = held.release();
+        self.after(round, marked, &desk.done)
+    }
+
+    fn after(&self, round: Option<Round>, marked: bool, done: &AtomicBool) -> Turn {
+        let Some(Round { progress, more, finished }) = round else {
+            return Turn { progress: false, again: true }; // broken: another turn tidies up
+        };
+        if finished {
+            self.finish(done);
+        } else if progress {
+            self.progress.notify();
+        }
+        Turn { progress, again: marked || more }
+    }
+
+    fn finish(&self, done: &AtomicBool) {
+        // AcqRel: each role finishes once, and the last sees what all did. Partner: `is_finished`.
+        if !done.swap(true, Ordering::AcqRel)
+            && self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1
+        {
+            self.signal.call_all();
+        }
+        self.progress.notify();
+    }
+
+    /// The time to close is up. Roles are held for a round at most, so this gets them soon.
+    fn force(&self) {
+        let _here = NoWaiting::here();
+        self.insist_on(&self.sequencer, |sequencer| {
+            sequencer.discard();
+            // Every block has to go somewhere: the shards are emptied in turn.
+            sequencer.round(true).finished
+        });
+        self.finish(&self.sequencer_done);
+        for desk in &self.shards {
+            self.insist_on(&desk.role, |shard| {
+                shard.force();
+                true
+            });
+            self.finish(&desk.done);
+        }
+    }
+
+    /// Holds a role, whatever it takes, until `f` says that it is done or the bus is broken.
+    fn insist_on<S>(&self, role: &Role<S>, mut f: impl FnMut(&mut S) -> bool) {
+        while !self.is_broken() {
+            if let Some(mut held) = role.try_hold() {
+                let done = self.guarded(|| f(&mut held));
+                if held.release() {
+                    self.signal.call();
+                }
+                if done == Some(true) {
+                    return;
+                }
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// Runs a piece of a role. A panic in it breaks the bus.
+    fn guarded<R>(&self, f: impl FnOnce() -> R) -> Option<R> {
+        match catch_unwind(AssertUnwindSafe(f)) {
+            Ok(value) => Some(value),
+            Err(_) => {
+                self.break_down();
+                None
+            }
+        }
+    }
+
+    #[cold]
+    fn break_down(&self) {
+        tracing::error!("a thread of the bus panicked; the bus is broken and accepts nothing more");
+        // Release, partner `is_broken`, and `is_closing` for those who only ask whether to go on.
+        self.broken.store(true, Ordering::Release);
+        self.closing.store(true, Ordering::Release);
+        self.unfinished.store(0, Ordering::Release);
+        self.signal.call_all();
+        self.progress.notify();
+    }
+}
+
+impl<T> Desk<T> {
+    fn new(input: spsc::Consumer<block::BlockRef<T>>, signal: Arc<Signal>) -> Self {
+        let wires = Arc::new(ShardWires {
+            routes: Published::new(Arc::new(Routes { version: 0, index: PatternIndex::new() })),
+            changes: Queue::new(),
+            delivered_id: AtomicU64::new(0),
+            latch: Arc::new(Latch::new(signal)),
+        });
+        let role = Role::new(Shard::new(input, wires.clone()));
+        Self { role, wires, done: AtomicBool::new(false) }
+    }
+}
+
+impl Turn {
+    fn and(self, other: Self) -> Self {
+        Self { progress: self.progress | other.progress, again: self.again | other.again }
+    }
+}

@@ -1,0 +1,332 @@
+//! The sequencer: merges the lanes into one order and lays the events into blocks.
+//!
+//! A round looks at every lane, takes at most a fair share from each, gives each event the next id and the round's
+//! time, and passes the blocks to every shard. Blocks are as full as what was ready: the sequencer never waits to
+//! fill one, so batches form by themselves under load, and a lone event goes alone.
+//!
+//! When there is nothing, it asks every lane to call (see [`spsc`](crate::ring::spsc)), so whoever accepts
+//! the next event knows that somebody must be woken for it.
+//!
+//! **Closing**: the lanes are closed first, then drained, then the shards' inputs are closed. What a lane accepted
+//! before its close is sequenced.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::SystemTime;
+
+use super::Weigh;
+use super::block::{BLOCK_EVENTS_MAX, BlockSource, BlockWriter};
+use super::lane::{OwnLane, Pending};
+use crate::park::WaitSet;
+use crate::ring::spsc::Doze;
+use crate::ring::{mpsc, spsc};
+use crate::sync::{Arc, AtomicU64, Ordering, Queue};
+
+/// Events that a round takes at most: a bound on how long the shards wait for it.
+pub(crate) const ROUND_EVENTS: usize = 1024;
+
+/// Events that a round may take from a lane however many lanes there are.
+const QUOTA_MIN: usize = BLOCK_EVENTS_MAX;
+
+/// Where a sequencer's times come from.
+pub(crate) type Clock = Box<dyn Fn() -> SystemTime + Send>;
+
+/// The state behind the sequencer's role.
+pub(crate) struct Sequencer<T> {
+    lanes: Vec<OwnLane<T>>,
+    /// The lane at which the next round begins, 0 to the number of lanes.
+    turn: usize,
+    shared_lane: mpsc::Consumer<Pending<T>>,
+    wires: Arc<Wires<T>>,
+    source: BlockSource<T>,
+    outputs: Vec<spsc::Producer<super::block::BlockRef<T>>>,
+    next_id: u64,
+    /// Time of the last round, in nanoseconds since the Unix epoch; never goes back.
+    now_ns: u64,
+    clock: Clock,
+    weigh: Weigh<T>,
+    closed_lanes: bool,
+    /// Whether the last look found more than it could take.
+    more: bool,
+    flush: Option<Flush>,
+}
+
+/// A flush in progress: done when every lane has been drained up to where it stood.
+struct Flush {
+    ticket: u64,
+    shared_target: u64,
+}
+
+/// What the sequencer shares with everybody else.
+pub(crate) struct Wires<T> {
+    /// Lanes of new publishers.
+    pub(crate) new_lanes: Queue<OwnLane<T>>,
+    /// The shared lane's waiting publishers.
+    pub(crate) room: WaitSet,
+    /// Id of the event sequenced last; 0: none yet.
+    pub(crate) last_id: AtomicU64,
+    /// Events discarded unsequenced by a forced close.
+    pub(crate) unsequenced: AtomicU64,
+    /// Flushes asked for.
+    pub(crate) flush_asked: AtomicU64,
+    /// Flushes done: everything accepted before they were asked for is sequenced.
+    pub(crate) flush_done: AtomicU64,
+}
+
+/// What a round did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Round {
+    /// Whether it moved anything, so that another round may find more.
+    pub(crate) progress: bool,
+    /// Whether a further round would find something at once.
+    pub(crate) more: bool,
+    /// Whether this role has finished for good.
+    pub(crate) finished: bool,
+}
+
+impl<T> Sequencer<T> {
+    pub(crate) fn new(
+        shared_lane: mpsc::Consumer<Pending<T>>,
+            wires: Arc<Wires<T>>,
+        outputs: Vec<spsc::Producer<super::block::BlockRef<T>>>,
+        clock: Clock,
+        weigh: Weigh<T>,
+    ) -> Self {
+        Self {
+            lanes: Vec::new(),
+            turn: 0,
+            shared_lane,
+            wires,
+            source: BlockSource::new(),
+            outputs,
+            next_id: 1,
+            now_ns: 0,
+            clock,
+            weigh,
+            closed_lanes: false,
+            more: false,
+            flush: None,
+        }
+    }
+
+    /// One round. `closing`: close the lanes first.
+    pub(crate) fn round(&mut self, closing: bool) -> Round {
+        self.admit();
+        self.begin_flush();
+        if closing && !self.closed_lanes {
+            self.close_lanes();
+        }
+        let mut sequenced = self.sequence();
+        if sequenced == 0 && self.ask_to_be_called() {
+            sequenced = self.sequence();
+        }
+        let finished = self.closed_lanes && self.is_drained();
+        if finished {
+            self.outputs.iter().for_each(|output| {
+                output.close();
+            });
+        }
+        self.settle_flush();
+        Round { progress: sequenced > 0, more: self.more, finished }
+    }
+
+    /// Closes the lanes and drops what is in them. Returns how many events that were.
+    pub(crate) fn discard(&mut self) -> u64 {
+        self.admit();
+        self.close_lanes();
+        let mut discarded = 0;
+        while let Some(pending) = self.shared_lane.pop() {
+            pending.discard();
+            discarded += 1;
+        }
+        for lane in &mut self.lanes {
+            while let Some(pending) = lane.ring.pop() {
+                pending.discard();
+                discarded += 1;
+            }
+            lane.ring.release();
+        }
+        // Relaxed: a statistic.
+        self.wires.unsequenced.fetch_add(discarded, Ordering::Relaxed);
+        discarded
+    }
+
+    /// Takes in the lanes of new publishers, and lets those go whose publishers have gone.
+    fn admit(&mut self) {
+        while let Some(mut lane) = self.wires.new_lanes.pop() {
+            if self.closed_lanes {
+                lane.close();
+            }
+            self.lanes.push(lane);
+        }
+        if self.lanes.iter_mut().any(|lane| lane.ring.is_finished()) {
+            self.lanes.retain_mut(|lane| !lane.ring.is_finished());
+        }
+    }
+
+    fn close_lanes(&mut self) {
+        self.closed_lanes = true;
+        self.shared_lane.close();
+        self.wires.room.notify();
+        self.lanes.iter_mut().for_each(OwnLane::close);
+    }
+
+    fn is_drained(&mut self) -> bool {
+        self.shared_lane.is_finished() && self.lanes.iter_mut().all(|lane| lane.ring.is_finished())
+    }
+
+    /// Notes how far each lane must be drained for a flush that was asked for.
+    fn begin_flush(&mut self) {
+        // Acquire, partner whoever asks: what it saw accepted is in the lanes that we look at now.
+        let asked = self.wires.flush_asked.load(Ordering::Acquire);
+        // Relaxed: only we write it.
+        if self.flush.is_some() || asked == self.wires.flush_done.load(Ordering::Relaxed) {
+            return;
+        }
+        for lane in &mut self.lanes {
+            lane.flush_target = lane.ring.position() + lane.ring.refresh() as u64;
+        }
+        let shared_target = self.shared_lane.position() + self.shared_lane.ready() as u64;
+        self.flush = Some(Flush { ticket: asked, shared_target });
+    }
+
+    fn settle_flush(&mut self) {
+        let Some(Flush { ticket, shared_target }) = self.flush else { return };
+        let done = self.shared_lane.position() >= shared_target
+            && self.lanes.iter().all(|lane| lane.ring.position() >= lane.flush_target);
+        if done {
+            self.flush = None;
+            // Release, partner whoever asked: `last_id` covers what was flushed.
+            self.wires.flush_done.store(ticket, Ordering::Release);
+        }
+    }
+
+    /// Asks every lane to call when an event comes. `true`: one has come already.
+    fn ask_to_be_called(&mut self) -> bool {
+        let mut ready = self.shared_lane.doze() == Doze::Ready;
+        for lane in &mut self.lanes {
+            ready |= lane.ring.doze() == Doze::Ready;
+        }
+        ready
+    }
+
+    /// Takes what is ready, up to the round's bounds and the shards' room. Returns how many events that were.
+    fn sequence(&mut self) -> usize {
+        let shared_ready = self.shared_lane.ready();
+        let own_ready: usize = self.lanes.iter_mut().map(|lane| lane.ring.refresh()).sum();
+        let ready = (shared_ready + own_ready).min(ROUND_EVENTS);
+        self.more = false;
+        if ready == 0 || !self.has_room() {
+            return 0;
+        }
+        self.tick();
+        let quota = (ROUND_EVENTS / (self.lanes.len() + 1)).max(QUOTA_MIN);
+        let mut laying = Laying { writer: None, left: ready, sequenced: 0 };
+
+        // Every lane gets its turn to be first, else the last would starve when shards have little room.
+        let lanes = self.lanes.len();
+        self.turn = if self.turn >= lanes { 0 } else { self.turn + 1 };
+        for offset in 0..=lanes {
+            let lane = (self.turn + offset) % (lanes + 1);
+            if !self.drain(lane, quota, &mut laying) {
+                break;
+            }
+        }
+        if let Some(writer) = laying.writer.take() {
+            self.pass_on(writer);
+        }
+        // Release, partner those who read it to wait for dispatch.
+        self.wires.last_id.store(self.next_id - 1, Ordering::Release);
+        self.more = laying.sequenced > 0 && laying.sequenced < shared_ready + own_ready;
+        laying.sequenced
+    }
+
+    /// Takes up to `quota` events from a lane; number `self.lanes.len()` is the shared one. `false`: the shards have
+    /// no room for another block.
+    fn drain(&mut self, lane: usize, quota: usize, laying: &mut Laying<T>) -> bool {
+        let shared = lane == self.lanes.len();
+        let mut taken = 0;
+        let mut room = true;
+        while taken < quota && laying.left > 0 {
+            if laying.is_full() {
+                if let Some(writer) = laying.writer.take() {
+                    self.pass_on(writer);
+                }
+                if !self.has_room() {
+                    room = false;
+                    break;
+                }
+            }
+            let pending =
+                if shared { self.shared_lane.pop() } else { self.lanes[lane].ring.pop() };
+            let Some(pending) = pending else { break };
+            self.lay(pending, laying);
+            taken += 1;
+        }
+        if taken > 0 {
+            if shared {
+                self.wires.room.notify();
+            } else {
+                self.lanes[lane].release();
+            }
+        }
+        room
+    }
+
+    #[inline]
+    fn lay(&mut self, pending: Pending<T>, laying: &mut Laying<T>) {
+        let Pending { envelope, data, receipt } = pending;
+        let weight = self.weigh.weigh(&data);
+        let writer = match &mut laying.writer {
+            Some(writer) => writer,
+            none => none.insert(self.source.block(laying.left, self.next_id, self.now_ns)),
+        };
+        writer.push(envelope, data, weight);
+        if let Some(receipt) = receipt {
+            receipt.fill(self.next_id, self.now_ns);
+        }
+        self.next_id += 1;
+        laying.left -= 1;
+        laying.sequenced += 1;
+    }
+
+    /// Gives a block to every shard.
+    fn pass_on(&mut self, writer: BlockWriter<T>) {
+        let block = writer.finish();
+        let mut shares = block.shares(self.outputs.len());
+        for output in &mut self.outputs {
+            if output.push(shares.take()).is_err() {
+                unreachable!("the round checked that every shard has room");
+            }
+            // Whether the shard sleeps does not matter: whoever sequences also sees to the shards.
+            let _closed_or_asleep = output.commit();
+        }
+    }
+
+    /// Whether every shard has room for a block.
+    fn has_room(&mut self) -> bool {
+        self.outputs.iter_mut().all(|output| output.room() > 0)
+    }
+
+    /// Reads the clock; time stands still rather than run backwards, and when the clock fails.
+    fn tick(&mut self) {
+        let read = catch_unwind(AssertUnwindSafe(|| (self.clock)()));
+        let since = read.ok().and_then(|now| now.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let now_ns = since.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
+        self.now_ns = self.now_ns.max(now_ns);
+    }
+}
+
+/// A round in progress.
+struct Laying<T> {
+    writer: Option<BlockWriter<T>>,
+    /// Events that the round may still take.
+    left: usize,
+    sequenced: usize,
+}
+
+impl<T> Laying<T> {
+    /// Whether a block has to be passed on before the next event.
+    fn is_full(&self) -> bool {
+        self.writer.as_ref().is_none_or(BlockWriter::is_full)
+    }
+}

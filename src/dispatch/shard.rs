@@ -1,0 +1,344 @@
+//! A shard: owns some of the subscribers' rings, and the index of their patterns.
+//!
+//! For each block it loads the index (after it took the block, so that an event published after `subscribe` returned
+//! is matched by an index that knows the subscriber), finds the subscribers of each distinct topic, and gives each
+//! the block with the mask of the events that it wants. Subscribers are woken once, at the end of the round.
+//!
+//! Subscribing and cancelling happen on other threads. They publish a new index with a higher version, and queue a
+//! [`Change`] with that version *before*; the shard carries out the changes up to the version of the index that it has
+//! loaded, so its rings and its index always agree, and a slot can be used again without harm.
+//!
+//! **Stalled**: a [`Block`](super::loss::Overflow::Block) subscriber without room stops the shard in the middle
+//! of a block. Everybody else has got the block by then. The shard remembers who is missing what, asks
+//! for room and lets go of its role; no thread waits.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::block::BlockRef;
+use super::feed::FeedProducer;
+use super::loss::GapReason;
+use super::sequencer::Round;
+use super::signal::Latch;
+use crate::index::{MatchCache, PatternIndex};
+use crate::ring::spsc;
+use crate::sync::{Arc, AtomicU64, Ordering, Published, Queue};
+
+/// Blocks that wait for a shard at most.
+pub(crate) const INPUT_BLOCKS: usize = 64;
+
+/// Blocks that a round takes at most, before it wakes the subscribers.
+const ROUND_BLOCKS: usize = 16;
+
+/// The patterns of a shard's subscriptions. Values are the slots of their rings.
+pub(crate) struct Routes {
+    /// Rises with every change.
+    pub(crate) version: u64,
+    pub(crate) index: PatternIndex<u32>,
+}
+
+/// What subscribing and cancelling ask of a shard.
+pub(crate) struct Change<T> {
+    /// The version of the index that goes with it.
+    pub(crate) version: u64,
+    pub(crate) kind: ChangeKind<T>,
+}
+
+pub(crate) enum ChangeKind<T> {
+    /// A new subscription.
+    Attach { slot: u32, feed: Box<FeedProducer<T>> },
+    /// A subscription ended; its slot may be used again with a higher version.
+    Detach { slot: u32 },
+}
+
+/// What a shard shares with everybody else.
+pub(crate) struct ShardWires<T> {
+    pub(crate) routes: Published<Routes>,
+    pub(crate) changes: Queue<Change<T>>,
+    /// Id of the event up to which everything has been delivered to rings, or given up.
+    pub(crate) delivered_id: AtomicU64,
+    pub(crate) latch: Arc<Latch>,
+}
+
+/// The state behind a shard's role.
+pub(crate) struct Shard<T> {
+    input: spsc::Consumer<BlockRef<T>>,
+    wires: Arc<ShardWires<T>>,
+    /// A change whose index is not loaded yet.
+    held_back: Option<Change<T>>,
+    /// Version up to which the changes have been carried out.
+    version: u64,
+    feeds: Vec<Option<Box<FeedProducer<T>>>>,
+    /// By slot: the events of the block in hand that the subscription wants. All 0 between blocks.
+    masks: Vec<u64>,
+    /// Slots whose masks are not 0.
+    touched: Vec<u32>,
+    /// Slots that have something to commit.
+    dirty: Vec<u32>,
+    cache: MatchCache,
+    stalled: Option<Stalled<T>>,
+    /// Id of the last event of the last block taken.
+    dispatched_id: u64,
+    closed: bool,
+}
+
+/// A block that some subscribers have no room for.
+struct Stalled<T> {
+    block: BlockRef<T>,
+    /// Who, and which events.
+    missing: Vec<(u32, u64)>,
+}
+
+impl<T> Shard<T> {
+    pub(crate) fn new(input: spsc::Consumer<BlockRef<T>>, wires: Arc<ShardWires<T>>) -> Self {
+        Self {
+            input,
+            wires,
+            held_back: None,
+            version: 0,
+            feeds: Vec::new(),
+            masks: Vec::new(),
+            touched: Vec::new(),
+            dirty: Vec::new(),
+            cache: MatchCache::new(),
+            stalled: None,
+            dispatched_id: 0,
+            closed: false,
+        }
+    }
+
+    /// One round. `insist`: a stalled block is tried again even if not all rings have said that they have room.
+    pub(crate) fn round(&mut self, insist: bool) -> Round {
+        self.settle();
+        let mut progress = false;
+        if self.resume(insist) {
+            progress = self.take_blocks();
+        }
+        self.commit();
+        let finished = self.stalled.is_none() && self.input.is_finished();
+        if finished && !self.closed {
+            self.close_feeds();
+        }
+        let more = self.stalled.is_none() && self.input.refresh() > 0;
+        Round { progress, more, finished }
+    }
+
+    /// Carries out the changes that belong to the index as it is now.
+    pub(crate) fn settle(&mut self) {
+        let version = self.wires.routes.load().version;
+        if version != self.version {
+            self.carry_out(version);
+        }
+    }
+
+    /// The time to close is up: gives up what rings have no room for, and all that waits.
+    pub(crate) fn force(&mut self) {
+        self.settle();
+        while !self.closed {
+            if let Some(stalled) = self.stalled.take() {
+                for (slot, rest) in stalled.missing {
+                    if let Some(feed) = &mut self.feeds[slot as usize] {
+                        feed.give_up(&stalled.block, rest, GapReason::Closed);
+                        if feed.mark_dirty() {
+                            self.dirty.push(slot);
+                        }
+                    }
+                }
+            }
+            self.round(true);
+        }
+    }
+
+    fn take_blocks(&mut self) -> bool {
+        let mut taken = 0;
+        while taken < ROUND_BLOCKS && self.stalled.is_none() {
+            let Some(block) = self.input.pop() else { break };
+            taken += 1;
+            self.dispatch(block);
+        }
+        if taken > 0 {
+            self.input.release();
+        }
+        taken > 0
+    }
+
+    fn dispatch(&mut self, block: BlockRef<T>) {
+        let routes = self.wires.routes.load();
+        if routes.version != self.version {
+            self.carry_out(routes.version);
+        }
+        self.match_block(&routes.index, &block);
+        self.dispatched_id = block.last_id();
+        self.push_block(block);
+    }
+
+    /// Fills `masks` and `touched`: the work is per distinct topic and subscriber, not per event.
+    fn match_block(&mut self, index: &PatternIndex<u32>, block: &BlockRef<T>) {
+        for group in block.groups() {
+            for &slot in self.cache.lookup(index, group.topic()) {
+                let mask = &mut self.masks[slot as usize];
+                if *mask == 0 {
+                    self.touched.push(slot);
+                }
+                *mask |= group.mask;
+            }
+        }
+    }
+
+    fn push_block(&mut self, block: BlockRef<T>) {
+        let mut missing = Vec::new(); // allocates only when somebody has no room
+        let mut shares = block.shares(self.touched.len());
+        for &slot in &self.touched {
+            let mask = std::mem::take(&mut self.masks[slot as usize]);
+            let Some(feed) = &mut self.feeds[slot as usize] else { continue };
+            if !feed.matched(&block, mask) {
+                continue;
+            }
+            let rest = feed.offer(&block, &mut shares, mask);
+            if rest != 0 {
+                missing.push((slot, rest));
+            }
+            if feed.mark_dirty() {
+                self.dirty.push(slot);
+            }
+        }
+        self.touched.clear();
+        drop(shares);
+        if !missing.is_empty() {
+            self.stalled = Some(Stalled { block, missing });
+            self.ask_for_room();
+        }
+    }
+
+    /// Tries to get a stalled block out of the way. `true`: the way is free.
+    fn resume(&mut self, insist: bool) -> bool {
+        if self.stalled.is_none() {
+            return true;
+        }
+        if !insist && !self.wires.latch.is_open() {
+            return false;
+        }
+        loop {
+            self.offer_missing();
+            if self.stalled.is_none() {
+                return true;
+            }
+            // What was pushed must be seen, or the room that we ask for never comes.
+            self.commit();
+            if !self.ask_for_room() {
+                return false;
+            }
+        }
+    }
+
+    fn offer_missing(&mut self) {
+        let Some(Stalled { block, mut missing }) = self.stalled.take() else { return };
+        let mut shares = block.shares(missing.len());
+        missing.retain_mut(|(slot, mask)| {
+            let Some(feed) = &mut self.feeds[*slot as usize] else { return false };
+            // An earlier wish for room is settled by trying again.
+            feed.rouse();
+            let rest = feed.offer(&block, &mut shares, *mask);
+            if feed.mark_dirty() {
+                self.dirty.push(*slot);
+            }
+            *mask = rest;
+            rest != 0
+        });
+        drop(shares);
+        if !missing.is_empty() {
+            self.stalled = Some(Stalled { block, missing });
+        }
+    }
+
+    /// Asks the rings that have no room to say when they have. `true`: they have it all already.
+    fn ask_for_room(&mut self) -> bool {
+        let Some(stalled) = &self.stalled else { return true };
+        let latch = &self.wires.latch;
+        latch.close(stalled.missing.len());
+        for (slot, _) in &stalled.missing {
+            match &mut self.feeds[*slot as usize] {
+                Some(feed) => {
+                    let has_room = feed.doze();
+                    // A subscriber that ended before it could see the wish does not arrive.
+                    if has_room || (feed.has_ended() && feed.rouse()) {
+                        latch.arrive();
+                    }
+                }
+                None => {
+                    latch.arrive();
+                }
+            }
+        }
+        latch.arrive()
+    }
+
+    /// Makes visible what was pushed, and wakes.
+    fn commit(&mut self) {
+        for slot in self.dirty.drain(..) {
+            if let Some(feed) = &mut self.feeds[slot as usize] {
+                feed.commit();
+            }
+        }
+        if self.stalled.is_none() {
+            // Release, partner those who wait for it: the commits come before.
+            self.wires.delivered_id.store(self.dispatched_id, Ordering::Release);
+        }
+    }
+
+    #[cold]
+    fn carry_out(&mut self, version: u64) {
+        self.version = version;
+        while let Some(change) = self.held_back.take().or_else(|| self.wires.changes.pop()) {
+            if change.version > version {
+                self.held_back = Some(change);
+                return;
+            }
+            match change.kind {
+                ChangeKind::Attach { slot, feed } => self.attach(slot, feed),
+                ChangeKind::Detach { slot } => self.detach(slot),
+            }
+        }
+    }
+
+    fn attach(&mut self, slot: u32, feed: Box<FeedProducer<T>>) {
+        feed.begin(self.dispatched_id + 1);
+        let index = slot as usize;
+        if self.feeds.len() <= index {
+            self.feeds.resize_with(index + 1, || None);
+            self.masks.resize(index + 1, 0);
+        }
+        if self.closed {
+            feed.close(self.dispatched_id);
+        } else {
+            self.feeds[index] = Some(feed);
+        }
+    }
+
+    fn detach(&mut self, slot: u32) {
+        let Some(mut feed) = self.feeds.get_mut(slot as usize).and_then(Option::take) else { return };
+        if let Some(stalled) = &mut self.stalled {
+            stalled.missing.retain(|(missing, _)| *missing != slot);
+            if feed.rouse() {
+                self.wires.latch.arrive_and_call();
+            }
+            if stalled.missing.is_empty() {
+                self.stalled = None;
+            }
+        }
+        contain(|| feed.detach(self.dispatched_id));
+    }
+
+    fn close_feeds(&mut self) {
+        self.closed = true;
+        for feed in self.feeds.iter_mut().filter_map(Option::take) {
+            contain(|| feed.close(self.dispatched_id));
+        }
+    }
+}
+
+/// Runs what may drop a stranger's payload.
+fn contain(f: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(f)).is_err() {
+        tracing::error!("a payload's drop panicked; what it owned may be leaked");
+    }
+}

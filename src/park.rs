@@ -1,0 +1,234 @@
+//! Sleeping and waking.
+//!
+//! Everybody who waits is a [`Waker`]: a task brings its own, a thread uses [`thread_waker`]. Who waits alone
+//! (a subscriber for events, a publisher for room in its lane, a pool thread for work) registers it in an
+//! `AtomicWaker`; who waits in company uses a [`WaitSet`]. The order is always the same:
+//!
+//! | sleeper | waker |
+//! | --- | --- |
+//! | 1. registers its waker | 1. changes what is waited for |
+//! | 2. sets the flag, by a read-modify-write | 2. takes the flag, by a read-modify-write on the same word |
+//! | 3. looks once more; ready: go on | 3. was it set: takes the waker and wakes |
+//! | 4. sleeps, and on waking begins anew | |
+//!
+//! Both second steps touch one atomic, so one comes first: if the waker's, the sleeper's look in 3 sees the change;
+//! if the sleeper's, the waker sees the flag and finds the waker of 1. A wake that comes too late or for
+//! nothing costs a look.
+//!
+//! A waker is foreign code and may panic: [`wake`] contains that.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize as PlainUsize, Ordering as PlainOrdering};
+use std::task::{Wake, Waker};
+use std::time::{Duration, Instant};
+
+use crate::sync::{AtomicU64, AtomicWaker, Mutex, Ordering, spin_loop, thread};
+
+/// Wakes, and survives a waker that panics.
+pub(crate) fn wake(waker: Waker) {
+    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
+        tracing::error!("a waker panicked; whoever it was to wake may sleep on");
+    }
+}
+
+/// Wakes whoever is registered, and survives a waker that panics.
+pub(crate) fn wake_registered(waker: &AtomicWaker) {
+    #[cfg(not(loom))]
+    let waker = waker.take();
+    #[cfg(loom)]
+    let waker = waker.take_waker();
+    if let Some(waker) = waker {
+        wake(waker);
+    }
+}
+
+/// Registers the calling thread to be woken.
+pub(crate) fn register_thread(waker: &AtomicWaker) {
+    #[cfg(not(loom))]
+    with_thread_waker(|thread| waker.register(thread));
+    #[cfg(loom)]
+    waker.register(thread_waker());
+}
+
+/// A waker that unparks the calling thread. Made once per thread.
+pub(crate) fn thread_waker() -> Waker {
+    #[cfg(not(loom))]
+    return with_thread_waker(Waker::clone);
+    #[cfg(loom)]
+    return new_thread_waker();
+}
+
+#[cfg(not(loom))]
+fn with_thread_waker<R>(f: impl FnOnce(&Waker) -> R) -> R {
+    thread_local!(static WAKER: Waker = new_thread_waker());
+    let mut f = Some(f);
+    let done = WAKER.try_with(|waker| (f.take().expect("called once"))(waker));
+    // The thread is on its way out and its locals are gone: a waker for this one time.
+    done.unwrap_or_else(|_| (f.take().expect("not called yet"))(&new_thread_waker()))
+}
+
+fn new_thread_waker() -> Waker {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+        fn wake_by_ref(self: &std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    Waker::from(std::sync::Arc::new(Unpark(thread::current())))
+}
+
+/// Sleeps until woken, until the deadline, or for no reason. `false`: the deadline has passed.
+pub(crate) fn park(deadline: Option<Instant>) -> bool {
+    #[cfg(not(loom))]
+    if let Some(deadline) = deadline {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        thread::park_timeout(left);
+        return true;
+    }
+    debug_assert!(deadline.is_none(), "loom knows no time");
+    thread::park();
+    true
+}
+
+/// `now + wait`, or no deadline where the sum is beyond what the clock can say.
+pub(crate) fn deadline_after(wait: Duration) -> Option<Instant> {
+    Instant::now().checked_add(wait)
+}
+
+/// Waiters in company: publishers for room in the shared lane, callers of flush and close.
+///
+/// Not for a path that must not lock: waiting takes a short lock, and so does waking, when somebody waits.
+pub(crate) struct WaitSet {
+    /// How many wakers stand in the list; also the word on which sleeper and waker meet.
+    waiting: AtomicU64,
+    wakers: Mutex<Vec<Waker>>,
+}
+
+impl WaitSet {
+    pub(crate) fn new() -> Self {
+        Self { waiting: AtomicU64::new(0), wakers: Mutex::new(Vec::new()) }
+    }
+
+    /// Registers a waker for the next `notify`. Look once more afterwards.
+    pub(crate) fn register(&self, waker: Waker) {
+        self.wakers.lock().push(waker);
+        // AcqRel, partner `notify`: a change made before an earlier notify is seen by our next look.
+        self.waiting.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Wakes everybody who registered before. Call it after the change.
+    #[inline]
+    pub(crate) fn notify(&self) {
+        // A read-modify-write, so that it and `register` have an order; AcqRel, partner `register`.
+        if self.waiting.fetch_add(0, Ordering::AcqRel) != 0 {
+            self.wake_all();
+        }
+    }
+
+    #[cold]
+    fn wake_all(&self) {
+        let wakers = {
+            let mut wakers = self.wakers.lock();
+            // Under the lock the two agree, but for a waker that is pushed and not yet counted: it may be
+            // woken without having been counted, and its count then costs one look at an empty list.
+            self.waiting.store(0, Ordering::Release);
+            std::mem::take(&mut *wakers)
+        };
+        wakers.into_iter().for_each(wake);
+    }
+
+    /// Blocks until `ready` gives a value, or the deadline passes (`None`).
+    pub(crate) fn wait_until<R>(
+        &self,
+        deadline: Option<Instant>,
+        mut ready: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
+        loop {
+            if let Some(value) = ready() {
+                return Some(value);
+            }
+            self.register(thread_waker());
+            if let Some(value) = ready() {
+                return Some(value);
+            }
+            if !park(deadline) {
+                return ready();
+            }
+        }
+    }
+}
+
+/// Adaptive waiting: spins briefly before it sleeps, and never where threads outnumber cores, since there the
+/// one who spins keeps the one it waits for from running.
+pub(crate) struct Spin {
+    left: u32,
+}
+
+/// Turns of a spin before sleeping, each a growing run of pause instructions: about 5 microseconds in all.
+const SPIN_TURNS: u32 = 7;
+
+impl Spin {
+    /// `threads`: how many threads take part, the caller's estimate.
+    pub(crate) fn new(threads: usize) -> Self {
+        Self { left: if threads <= cores() { SPIN_TURNS } else { 0 } }
+    }
+
+    /// Spins a little; `false`: enough, sleep.
+    pub(crate) fn turn(&mut self) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        for _ in 0..(1u32 << (SPIN_TURNS - self.left)) * 4 {
+            spin_loop();
+        }
+        self.left -= 1;
+        true
+    }
+}
+
+/// Processors this process may use, asked once.
+fn cores() -> usize {
+    if cfg!(loom) {
+        return 0; // a model has no use for spinning
+    }
+    static CORES: PlainUsize = PlainUsize::new(0);
+    let known = CORES.load(PlainOrdering::Relaxed);
+    if known != 0 {
+        return known;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    CORES.store(cores, PlainOrdering::Relaxed);
+    cores
+}
+
+thread_local!(static DISPATCHING: Cell<bool> = const { Cell::new(false) });
+
+/// Marks the calling thread as dispatching while it lives: what runs inside (a payload's `drop`, a waker, a
+/// clock) may publish, but must not wait for this very thread.
+pub(crate) struct NoWaiting {
+    outer: bool,
+}
+
+impl NoWaiting {
+    pub(crate) fn here() -> Self {
+        Self { outer: DISPATCHING.replace(true) }
+    }
+
+    /// Whether waiting on the calling thread would be waiting for itself.
+    pub(crate) fn applies() -> bool {
+        DISPATCHING.try_with(Cell::get).unwrap_or(false)
+    }
+}
+
+impl Drop for NoWaiting {
+    fn drop(&mut self) {
+        DISPATCHING.set(self.outer);
+    }
+}

@@ -1,0 +1,143 @@
+//! The only file that names atomics, cells, threads and the libraries that stand for them.
+//!
+//! Normal builds get `std` (and `parking_lot`, `arc-swap`, `atomic-waker`, `crossbeam`); under
+//! `--cfg loom` the same names are [loom](https://docs.rs/loom)'s, or doubles built on loom's for what
+//! loom cannot see into: [`Published`] stands for arc-swap, [`Queue`] for crossbeam's `SegQueue`.
+//! A double has the same contract and no cleverness, so a model checks the protocol around it; the
+//! real ones are exercised by the ordinary tests and under ThreadSanitizer.
+
+#[cfg(not(loom))]
+pub(crate) use normal::*;
+
+#[cfg(loom)]
+pub(crate) use model::*;
+
+#[cfg(not(loom))]
+mod normal {
+    pub(crate) use std::hint::spin_loop;
+    pub(crate) use std::sync::Arc;
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering,
+    };
+    pub(crate) use std::thread;
+
+    pub(crate) use atomic_waker::AtomicWaker;
+    pub(crate) use parking_lot::Mutex;
+
+    /// `std::cell::UnsafeCell` behind loom's two accessors.
+    #[derive(Debug)]
+    pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+    impl<T> UnsafeCell<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(std::cell::UnsafeCell::new(value))
+        }
+
+        #[inline(always)]
+        pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+            f(self.0.get())
+        }
+
+        #[inline(always)]
+        pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+            f(self.0.get())
+        }
+    }
+
+    /// A value that writers replace as a whole and readers load without waiting (arc-swap).
+    pub(crate) struct Published<T>(arc_swap::ArcSwap<T>);
+
+    impl<T> Published<T> {
+        pub(crate) fn new(value: Arc<T>) -> Self {
+            Self(arc_swap::ArcSwap::new(value))
+        }
+
+        /// Everything that happened before the `store` of the value that this returns is visible.
+        #[inline]
+        pub(crate) fn load(&self) -> arc_swap::Guard<Arc<T>> {
+            self.0.load()
+        }
+
+        pub(crate) fn store(&self, value: Arc<T>) {
+            self.0.store(value);
+        }
+    }
+
+    /// An unbounded queue for the cold paths (crossbeam's `SegQueue`): pushes never wait.
+    pub(crate) struct Queue<T>(crossbeam::queue::SegQueue<T>);
+
+    impl<T> Queue<T> {
+        pub(crate) fn new() -> Self {
+            Self(crossbeam::queue::SegQueue::new())
+        }
+
+        pub(crate) fn push(&self, value: T) {
+            self.0.push(value);
+        }
+
+        #[inline]
+        pub(crate) fn pop(&self) -> Option<T> {
+            self.0.pop()
+        }
+    }
+}
+
+#[cfg(loom)]
+mod model {
+    pub(crate) use loom::cell::UnsafeCell;
+    pub(crate) use loom::future::AtomicWaker;
+    pub(crate) use loom::hint::spin_loop;
+    pub(crate) use loom::sync::Arc;
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering,
+    };
+    pub(crate) use loom::thread;
+
+    /// loom's mutex behind `parking_lot`'s signature.
+    #[derive(Debug)]
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
+            self.0.lock().expect("a model panicked with the lock held")
+        }
+    }
+
+    /// Stands for arc-swap: the same hand-over, by a lock.
+    pub(crate) struct Published<T>(Mutex<Arc<T>>);
+
+    impl<T> Published<T> {
+        pub(crate) fn new(value: Arc<T>) -> Self {
+            Self(Mutex::new(value))
+        }
+
+        pub(crate) fn load(&self) -> Arc<T> {
+            self.0.lock().clone()
+        }
+
+        pub(crate) fn store(&self, value: Arc<T>) {
+            *self.0.lock() = value;
+        }
+    }
+
+    /// Stands for crossbeam's `SegQueue`.
+    pub(crate) struct Queue<T>(Mutex<std::collections::VecDeque<T>>);
+
+    impl<T> Queue<T> {
+        pub(crate) fn new() -> Self {
+            Self(Mutex::new(std::collections::VecDeque::new()))
+        }
+
+        pub(crate) fn push(&self, value: T) {
+            self.0.lock().push_back(value);
+        }
+
+        pub(crate) fn pop(&self) -> Option<T> {
+            self.0.lock().pop_front()
+        }
+    }
+}
