@@ -304,6 +304,11 @@ impl<T> FeedProducer<T> {
         self.note_last_id(last_id);
     }
 
+    /// The bus broke.
+    pub(crate) fn break_off(&self) {
+        self.shared.finish(End::Broken);
+    }
+
     /// Whether this feed's subscription has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.shared.end() != End::None
@@ -446,7 +451,7 @@ impl<T> FeedConsumer<T> {
         self.mask &= self.mask - 1;
         self.count_received(1);
         let block = self.block.as_ref().expect("a mask has a block");
-        block.event(index)
+        &block.events()[index]
     }
 
     /// All the rest of the slot that `look` found an event in.

@@ -185,6 +185,13 @@ impl<T> Engine<T> {
         (producer, shared)
     }
 
+    /// A publisher has gone, and closed its lane. `asleep`: the lane asked for a call.
+    pub(crate) fn lane_closed(&self, asleep: bool) {
+        if asleep {
+            self.signal.call();
+        }
+    }
+
     /// The lane that any thread may push to.
     pub(crate) fn shared_lane(&self) -> &mpsc::Producers<Pending<T>> {
         &self.shared_lane
@@ -206,6 +213,9 @@ impl<T> Engine<T> {
         let mut done = false;
         loop {
             let mut turn = self.sequencer_turn();
+            if turn.progress && self.shards.len() > 1 {
+                self.signal.call(); // somebody to take the other shards
+            }
             for desk in &self.shards {
                 turn = turn.and(self.shard_turn(desk));
             }
@@ -278,10 +288,6 @@ impl<T> Engine<T> {
         &self.shards[shard].wires
     }
 
-    pub(crate) fn shards(&self) -> usize {
-        self.shards.len()
-    }
-
     pub(crate) fn dispatch(&self) -> Dispatch {
         self.dispatch
     }
@@ -300,7 +306,7 @@ impl<T> Engine<T> {
     /// Whether every role has finished: all that was accepted is in rings, and all rings are closed.
     pub(crate) fn is_finished(&self) -> bool {
         // Acquire, partner `finish`.
-        self.unfinished.load(Ordering::Acquire) == 0
+        self.unfinished.load(Ordering::Acquire) == 0 || self.is_broken()
     }
 
     /// The life of a pool thread.
@@ -355,6 +361,7 @@ impl<T> Engine<T> {
     fn shard_turn(&self, desk: &Desk<T>) -> Turn {
         let Some(mut held) = desk.role.try_hold() else { return Turn::default() };
         if self.is_broken() {
+            held.break_feeds();
             let marked = held.release();
             return Turn { progress: false, again: marked };
         }
@@ -437,7 +444,6 @@ impl<T> Engine<T> {
         // Release, partner `is_broken`, and `is_closing` for those who only ask whether to go on.
         self.broken.store(true, Ordering::Release);
         self.closing.store(true, Ordering::Release);
-        self.unfinished.store(0, Ordering::Release);
         self.signal.call_all();
         self.progress.notify();
     }

@@ -282,6 +282,8 @@ impl<T> Sequencer<T> {
         };
         writer.push(envelope, data, weight);
         if let Some(receipt) = receipt {
+            // Whoever has the receipt of an event finds it counted. Release: as at the end of the round.
+            self.wires.last_id.store(self.next_id, Ordering::Release);
             receipt.fill(self.next_id, self.now_ns);
         }
         self.next_id += 1;

@@ -19,7 +19,8 @@ use super::feed::FeedProducer;
 use super::loss::GapReason;
 use super::sequencer::Round;
 use super::signal::Latch;
-use crate::index::{MatchCache, PatternIndex};
+use crate::index::cache::MatchCache;
+use crate::index::PatternIndex;
 use crate::ring::spsc;
 use crate::sync::{Arc, AtomicU64, Ordering, Published, Queue};
 
@@ -146,6 +147,13 @@ impl<T> Shard<T> {
             }
             self.round(true);
         }
+    }
+
+    /// The bus broke: subscribers read what is in their rings, and are then told.
+    pub(crate) fn break_feeds(&mut self) {
+        self.carry_out(u64::MAX);
+        self.stalled = None;
+        self.feeds.iter().flatten().for_each(|feed| feed.break_off());
     }
 
     fn take_blocks(&mut self) -> bool {

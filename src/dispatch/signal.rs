@@ -4,7 +4,7 @@ use crate::park::{register_thread, wake_registered};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, AtomicWaker, Ordering};
 
 /// Threads of a dispatcher pool, at most: as many as a word of sleepers has bits.
-pub(crate) const DISPATCHERS_MAX: usize = 64;
+pub const DISPATCHERS_MAX: usize = 64;
 
 /// Who of the pool sleeps.
 ///

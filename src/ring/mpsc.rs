@@ -98,11 +98,6 @@ impl<T> Producers<T> {
             }
         }
     }
-
-    /// Nothing more can be claimed; what is claimed will be written.
-    pub(crate) fn close(&self) {
-        self.shared.close();
-    }
 }
 
 impl<T> Consumer<T> {

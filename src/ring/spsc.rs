@@ -2,8 +2,8 @@
 //! **each side's counter carries the other side's flags**.
 //!
 //! ```text
-//! tail word = items pushed so far  | CLOSED | ASLEEP     written by the producer, by one CAS
-//! head word = items released so far| CLOSED | ASLEEP     written by the consumer, by one add
+//! tail word = items pushed so far   | CLOSED | ASLEEP     written by the producer, by one CAS
+//! head word = items released so far         | ASLEEP     written by the consumer, by one add
 //! ```
 //!
 //! Before it sleeps, the consumer sets `ASLEEP` in the *tail* word; the producer's next
@@ -33,8 +33,6 @@ use std::mem::MaybeUninit;
 
 use super::{ASLEEP, CLOSED, FLAG_BITS, count, word};
 use crate::sync::{Arc, AtomicU64, Ordering, UnsafeCell};
-
-type Slot<T> = UnsafeCell<MaybeUninit<T>>;
 
 /// A ring of `capacity` items, 1 to 2^31.
 pub(crate) fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
@@ -162,21 +160,9 @@ impl<T> Producer<T> {
         self.shared.rouse_producer()
     }
 
-    /// Whether the consumer is gone, so that what is pushed will never be read.
-    pub(crate) fn is_abandoned(&self) -> bool {
-        // Relaxed: a hint; the ring stays valid without a consumer.
-        self.shared.head.load(Ordering::Relaxed) & CLOSED != 0
-    }
-
     /// Nothing more will be published. `true`: the consumer is asleep, wake it.
     pub(crate) fn close(&self) -> bool {
         self.shared.close()
-    }
-
-    /// Whether somebody closed the ring.
-    pub(crate) fn is_closed(&self) -> bool {
-        // Relaxed: a hint; `commit` decides.
-        self.shared.tail.load(Ordering::Relaxed) & CLOSED != 0
     }
 }
 
@@ -257,15 +243,13 @@ impl<T> Consumer<T> {
 }
 
 impl<T> Drop for Consumer<T> {
-    /// Drops what is published and not popped, gives the slots back and marks the ring abandoned. What
-    /// the producer commits later goes when the producer does.
+    /// Drops what is published and not popped, and gives the slots back. What the producer commits later
+    /// goes when the producer does.
     fn drop(&mut self) {
         while let Some(item) = self.pop() {
             drop(item);
         }
         self.release();
-        // Release, partner `Shared::drop` through the reference count: the counter above is our last word.
-        self.shared.head.fetch_or(CLOSED, Ordering::Release);
     }
 }
 

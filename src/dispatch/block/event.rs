@@ -101,9 +101,9 @@ impl<T> Event<T> {
     pub fn share(&self) -> SharedEvent<T> {
         let body = self.block_body();
         let index = (self.id - body.first_id) as usize;
-        // SAFETY: `block` is this event's block, alive as long as the event is borrowed, so its count is not zero.
-        let block = unsafe { std::mem::ManuallyDrop::new(BlockRef { block: self.block }) };
-        SharedEvent { block: BlockRef::clone(&block), index }
+        // Not counted, so not dropped; the block is alive as long as the event is borrowed.
+        let uncounted = std::mem::ManuallyDrop::new(BlockRef { block: self.block });
+        SharedEvent { block: BlockRef::clone(&uncounted), index }
     }
 
     fn block_body(&self) -> &super::Body<T> {
@@ -139,7 +139,7 @@ impl<T> Deref for SharedEvent<T> {
     type Target = Event<T>;
 
     fn deref(&self) -> &Event<T> {
-        self.block.event(self.index)
+        &self.block.events()[self.index]
     }
 }
 

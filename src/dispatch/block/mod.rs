@@ -112,10 +112,10 @@ impl<T> Block<T> {
 }
 
 impl<T> Body<T> {
-    fn event(&self, index: usize) -> &Event<T> {
-        assert!(index < self.len, "event {index} of a block of {}", self.len);
+    #[inline]
+    fn events(&self) -> &[Event<T>] {
         // SAFETY: the first `len` events are initialised.
-        unsafe { self.events[index].assume_init_ref() }
+        unsafe { self.events[..self.len].assume_init_ref() }
     }
 
     /// Drops the events and lets their envelopes go. A payload whose drop panics takes nobody along.
@@ -215,15 +215,10 @@ unsafe impl<T: Send + Sync> Send for BlockRef<T> {}
 unsafe impl<T: Send + Sync> Sync for BlockRef<T> {}
 
 impl<T> BlockRef<T> {
-    /// Event number `index`, which must be less than `len`.
-    #[inline]
-    pub(crate) fn event(&self, index: usize) -> &Event<T> {
-        self.body().event(index)
-    }
 
-    /// Events in the block, 1 to [`BLOCK_EVENTS_MAX`].
-    pub(crate) fn len(&self) -> usize {
-        self.body().len
+    /// The events, 1 to [`BLOCK_EVENTS_MAX`].
+    pub(crate) fn events(&self) -> &[Event<T>] {
+        self.body().events()
     }
 
     /// Id of event 0; the others follow without a hole.

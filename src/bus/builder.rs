@@ -1,0 +1,231 @@
+//! Building a bus.
+
+use std::any::Any;
+use std::time::SystemTime;
+
+use parking_lot::Mutex;
+
+use super::error::{BuildError, LANE_CAPACITY_MAX};
+use super::registry::Registry;
+use super::subscription::Options;
+use super::{Bus, Core, Open};
+use crate::dispatch::feed::CAPACITY_MAX;
+use crate::dispatch::loss::Overflow;
+use crate::dispatch::sequencer::Clock;
+use crate::dispatch::signal::DISPATCHERS_MAX;
+use crate::dispatch::{Dispatch, Engine, Plan, Weigh};
+use crate::sync::Arc;
+
+/// Events that a subscriber's ring holds unless told otherwise.
+const CAPACITY_DEFAULT: usize = 1024;
+
+/// Events that a lane holds unless told otherwise.
+const LANE_CAPACITY_DEFAULT: usize = 1024;
+
+/// Bytes that a subscriber's ring may pin unless told otherwise: 64 MiB.
+const PIN_BYTES_DEFAULT: usize = 64 << 20;
+
+/// Configures a [`Bus`].
+///
+/// ```
+/// use fanout::{Bus, Dispatch, Overflow};
+///
+/// # fn main() -> Result<(), fanout::BuildError> {
+/// let bus = Bus::<Vec<u8>>::builder()
+///     .dispatch(Dispatch::Pool)
+///     .dispatchers(1)
+///     .capacity(1024)
+///     .pin_bytes(1 << 20)
+///     .lane_capacity(1024)
+///     .overflow(Overflow::Block)
+///     .blocking(true)
+///     .weigh(|data| data.len())
+///     .build()?;
+/// # Ok(())
+/// # }
+/// ```
+pub struct BusBuilder<T: Send + Sync + 'static> {
+    dispatch: Dispatch,
+    dispatchers: usize,
+    lane_capacity: usize,
+    defaults: Options,
+    blocking: bool,
+    weigh: Weigh<T>,
+    clock: Clock,
+}
+
+impl<T: Send + Sync + 'static> BusBuilder<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            dispatch: Dispatch::default(),
+            dispatchers: dispatchers_default(),
+            lane_capacity: LANE_CAPACITY_DEFAULT,
+            defaults: Options {
+                capacity: CAPACITY_DEFAULT,
+                pin_bytes: PIN_BYTES_DEFAULT,
+                overflow: Overflow::default(),
+            },
+            blocking: false,
+            weigh: weigh_default(),
+            clock: Box::new(SystemTime::now),
+        }
+    }
+
+    /// Who dispatches. Default: [`Dispatch::Pool`].
+    #[must_use]
+    pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
+        self.dispatch = dispatch;
+        self
+    }
+
+    /// Threads of the dispatcher pool, 1 to 64, and shards that the subscribers are spread over. Default: one for every
+    /// four processors, 1 to 4. Under [`Dispatch::Manual`] there are shards and no threads.
+    #[must_use]
+    pub fn dispatchers(mut self, threads: usize) -> Self {
+        self.dispatchers = threads;
+        self
+    }
+
+    /// Capacity of subscriptions that don't say, in events, 1 to [`CAPACITY_MAX`]. Default: 1,024.
+    #[must_use]
+    pub fn capacity(mut self, events: usize) -> Self {
+        self.defaults.capacity = events;
+        self
+    }
+
+    /// Bytes that a subscriber's waiting events may pin, for subscriptions that don't say, at least 1. Default: 64 MiB.
+    /// See [`SubscriptionBuilder::pin_bytes`](super::SubscriptionBuilder::pin_bytes).
+    #[must_use]
+    pub fn pin_bytes(mut self, bytes: usize) -> Self {
+        self.defaults.pin_bytes = bytes;
+        self
+    }
+
+    /// Overflow policy of subscriptions that don't say. Default: [`Overflow::DropNewest`].
+    #[must_use]
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.defaults.overflow = overflow;
+        self
+    }
+
+    /// Events that a lane holds, 1 to [`LANE_CAPACITY_MAX`]; the shared lane rounds up to a power of two, at least
+    /// 2. Default: 1,024.
+    #[must_use]
+    pub fn lane_capacity(mut self, events: usize) -> Self {
+        self.lane_capacity = events;
+        self
+    }
+
+    /// Allows [`Overflow::Block`] subscriptions, each of which can hold up everybody else. Default: no.
+    #[must_use]
+    pub fn blocking(mut self, allowed: bool) -> Self {
+        self.blocking = allowed;
+        self
+    }
+
+    /// What a payload owns outside of itself, in bytes, for `pin_bytes`. Default: its length for `Bytes`, `Vec<u8>` and
+    /// `String`; else 0, so that payloads count with their own size alone. Called once per event, by whoever
+    /// dispatches; it must not panic, which would break the bus.
+    #[must_use]
+    pub fn weigh(mut self, weigh: impl Fn(&T) -> usize + Send + 'static) -> Self {
+        self.weigh = Weigh::By(Box::new(weigh));
+        self
+    }
+
+    /// Where [`created_at`](crate::Event::created_at) comes from, read once per round: for deterministic tests. Default:
+    /// `SystemTime::now`. When it runs backwards, or before 1970, the bus's time stands still.
+    #[must_use]
+    pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + 'static) -> Self {
+        self.clock = Box::new(clock);
+        self
+    }
+
+    /// Builds the bus and starts its pool.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`]: a number out of its range, or no thread to be had.
+    pub fn build(self) -> Result<Bus<T>, BuildError> {
+        let in_range = |n: usize, max: usize| (1..=max).contains(&n);
+        if !in_range(self.dispatchers, DISPATCHERS_MAX) {
+            return Err(BuildError::Dispatchers(self.dispatchers));
+        }
+        if !in_range(self.defaults.capacity, CAPACITY_MAX) {
+            return Err(BuildError::Capacity(self.defaults.capacity));
+        }
+        if !in_range(self.lane_capacity, LANE_CAPACITY_MAX) {
+            return Err(BuildError::LaneCapacity(self.lane_capacity));
+        }
+        if self.defaults.pin_bytes == 0 {
+            return Err(BuildError::PinBytes);
+        }
+        let engine = Engine::new(Plan {
+            dispatch: self.dispatch,
+            dispatchers: self.dispatchers,
+            lane_capacity: self.lane_capacity,
+            clock: self.clock,
+            weigh: self.weigh,
+        });
+        let core = Arc::new(Core {
+            registry: Mutex::new(Registry::new(self.dispatchers)),
+            engine,
+            defaults: self.defaults,
+            blocking: self.blocking,
+            lane_capacity: self.lane_capacity,
+        });
+        // From here on, an error closes the bus, and with it the threads that were started.
+        let open = Arc::new(Open { core });
+        if self.dispatch != Dispatch::Manual {
+            for index in 0..self.dispatchers {
+                start_pool_thread(&open.core, index)?;
+            }
+        }
+        Ok(Bus { open })
+    }
+}
+
+fn start_pool_thread<T: Send + Sync + 'static>(
+    core: &Arc<Core<T>>,
+    index: usize,
+) -> Result<(), std::io::Error> {
+    let core = core.clone();
+    let name = format!("fanout-{index}");
+    std::thread::Builder::new().name(name).spawn(move || core.engine.run_pool_thread(index))?;
+    Ok(())
+}
+
+fn dispatchers_default() -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (processors / 4).clamp(1, 4)
+}
+
+fn weigh_default<T: 'static>() -> Weigh<T> {
+    fn length(data: &dyn Any) -> Option<usize> {
+        data.downcast_ref::<bytes::Bytes>()
+            .map(bytes::Bytes::len)
+            .or_else(|| data.downcast_ref::<Vec<u8>>().map(Vec::len))
+            .or_else(|| data.downcast_ref::<String>().map(String::len))
+    }
+    let known = [
+        std::any::TypeId::of::<bytes::Bytes>(),
+        std::any::TypeId::of::<Vec<u8>>(),
+        std::any::TypeId::of::<String>(),
+    ];
+    if known.contains(&std::any::TypeId::of::<T>()) {
+        Weigh::By(Box::new(|data: &T| length(data).unwrap_or(0)))
+    } else {
+        Weigh::Nothing
+    }
+}
+
+impl<T: Send + Sync + 'static> std::fmt::Debug for BusBuilder<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BusBuilder")
+            .field("dispatch", &self.dispatch)
+            .field("dispatchers", &self.dispatchers)
+            .field("lane_capacity", &self.lane_capacity)
+            .field("defaults", &self.defaults)
+            .field("blocking", &self.blocking)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,309 @@
+//! How events enter: what `Publisher`, with its own lane, and `Bus`, with the shared one, have in common.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::error::{PublishError, PublishSequencedError, PublishTimeoutError, TryPublishError};
+use super::message::Message;
+use crate::dispatch::Engine;
+use crate::dispatch::block::{EnvelopeRef, EnvelopeTable};
+use crate::dispatch::lane::{LaneShared, Pending, Receipt, receipt};
+use crate::dispatch::topic_arg::AsTopic;
+use crate::park::{NoWaiting, deadline_after, park, register_thread, thread_waker};
+use crate::pattern::TopicError;
+use crate::ring::mpsc::PushError;
+use crate::ring::spsc;
+use crate::sync::Arc;
+
+/// A way into a lane.
+pub(super) trait Entrance<T> {
+    fn engine(&self) -> &Engine<T>;
+
+    /// The envelope for these, from the table in hand.
+    fn envelope<K: AsTopic>(
+        &mut self,
+        topic: &K,
+        name: Option<&str>,
+        source: Option<&str>,
+    ) -> Result<EnvelopeRef, TopicError>;
+
+    /// Puts the event into the lane, and sees to it that somebody comes for it.
+    fn try_accept(&mut self, pending: Pending<T>) -> Result<(), Refusal<T>>;
+
+    /// Asks for `waker` to be woken when the lane has room. Try once more afterwards.
+    fn ask_for_room(&mut self, waker: &Waker);
+}
+
+/// Why an event was not accepted.
+pub(super) enum Refusal<T> {
+    Full(Pending<T>),
+    Closed(Pending<T>),
+}
+
+/// The own lane of a `Publisher`.
+pub(super) struct OwnEntrance<'a, T> {
+    pub(super) engine: &'a Engine<T>,
+    pub(super) lane: &'a mut spsc::Producer<Pending<T>>,
+    pub(super) shared: &'a Arc<LaneShared>,
+    pub(super) table: &'a mut EnvelopeTable,
+}
+
+impl<T> Entrance<T> for OwnEntrance<'_, T> {
+    fn engine(&self) -> &Engine<T> {
+        self.engine
+    }
+
+    #[inline]
+    fn envelope<K: AsTopic>(
+        &mut self,
+        topic: &K,
+        name: Option<&str>,
+        source: Option<&str>,
+    ) -> Result<EnvelopeRef, TopicError> {
+        self.table.envelope(topic, name, source)
+    }
+
+    #[inline]
+    fn try_accept(&mut self, pending: Pending<T>) -> Result<(), Refusal<T>> {
+        if self.engine.is_closing() {
+            return Err(Refusal::Closed(pending));
+        }
+        self.lane.push(pending).map_err(Refusal::Full)?;
+        match self.lane.commit() {
+            Ok(asleep) => {
+                self.engine.accepted(asleep);
+                Ok(())
+            }
+            Err(spsc::Closed) => {
+                Err(Refusal::Closed(self.lane.unstage().expect("staged two lines above")))
+            }
+        }
+    }
+
+    fn ask_for_room(&mut self, waker: &Waker) {
+        self.shared.room.register(waker);
+        self.lane.doze();
+    }
+}
+
+/// The shared lane of a `Bus`. The table belongs to the calling thread.
+pub(super) struct SharedEntrance<'a, T> {
+    pub(super) engine: &'a Engine<T>,
+}
+
+impl<T> Entrance<T> for SharedEntrance<'_, T> {
+    fn engine(&self) -> &Engine<T> {
+        self.engine
+    }
+
+    fn envelope<K: AsTopic>(
+        &mut self,
+        topic: &K,
+        name: Option<&str>,
+        source: Option<&str>,
+    ) -> Result<EnvelopeRef, TopicError> {
+        thread_local!(static TABLE: RefCell<EnvelopeTable> = RefCell::new(EnvelopeTable::new()));
+        TABLE
+            .try_with(|table| table.borrow_mut().envelope(topic, name, source))
+            // The thread is on its way out and its locals are gone: a table for this one time.
+            .unwrap_or_else(|_| EnvelopeTable::new().envelope(topic, name, source))
+    }
+
+    #[inline]
+    fn try_accept(&mut self, pending: Pending<T>) -> Result<(), Refusal<T>> {
+        if self.engine.is_closing() {
+            return Err(Refusal::Closed(pending));
+        }
+        match self.engine.shared_lane().try_push(pending) {
+            Ok(asleep) => {
+                self.engine.accepted(asleep);
+                Ok(())
+            }
+            Err(PushError::Full(pending)) => Err(Refusal::Full(pending)),
+            Err(PushError::Closed(pending)) => Err(Refusal::Closed(pending)),
+        }
+    }
+
+    fn ask_for_room(&mut self, waker: &Waker) {
+        self.engine.wires.room.register(waker.clone());
+    }
+}
+
+/// Accepts or waits for room.
+#[inline]
+pub(super) fn publish<T, K: AsTopic>(
+    mut entrance: impl Entrance<T>,
+    message: Message<'_, K, T>,
+) -> Result<(), PublishError<T>> {
+    let pending = match seal(&mut entrance, message) {
+        Ok(pending) => pending,
+        Err((error, data)) => return Err(PublishError::Topic(error, data)),
+    };
+    match entrance.try_accept(pending) {
+        Ok(()) => Ok(()),
+        Err(refusal) => wait_and_accept(&mut entrance, refusal, None).map_err(|refused| match refused {
+            Refused::Closed(data) => PublishError::Closed(data),
+            Refused::Broken(data) => PublishError::Broken(data),
+            Refused::WouldDeadlock(data) => PublishError::WouldDeadlock(data),
+            Refused::Timeout(_) => unreachable!("there was no deadline"),
+        }),
+    }
+}
+
+/// Accepts or says that there is no room.
+pub(super) fn try_publish<T, K: AsTopic>(
+    mut entrance: impl Entrance<T>,
+    message: Message<'_, K, T>,
+) -> Result<(), TryPublishError<T>> {
+    let pending = match seal(&mut entrance, message) {
+        Ok(pending) => pending,
+        Err((error, data)) => return Err(TryPublishError::Topic(error, data)),
+    };
+    entrance.try_accept(pending).map_err(|refusal| match refusal {
+        Refusal::Full(pending) => TryPublishError::Full(pending.data),
+        Refusal::Closed(pending) if entrance.engine().is_broken() => TryPublishError::Broken(pending.data),
+        Refusal::Closed(pending) => TryPublishError::Closed(pending.data),
+    })
+}
+
+/// Accepts or waits for room, for so long.
+pub(super) fn publish_timeout<T, K: AsTopic>(
+    mut entrance: impl Entrance<T>,
+    message: Message<'_, K, T>,
+    timeout: Duration,
+) -> Result<(), PublishTimeoutError<T>> {
+    let pending = match seal(&mut entrance, message) {
+        Ok(pending) => pending,
+        Err((error, data)) => return Err(PublishTimeoutError::Topic(error, data)),
+    };
+    match entrance.try_accept(pending) {
+        Ok(()) => Ok(()),
+        Err(refusal) => wait_and_accept(&mut entrance, refusal, deadline_after(timeout)).map_err(
+            |refused| match refused {
+                Refused::Closed(data) => PublishTimeoutError::Closed(data),
+                Refused::Broken(data) => PublishTimeoutError::Broken(data),
+                Refused::WouldDeadlock(data) => PublishTimeoutError::WouldDeadlock(data),
+                Refused::Timeout(data) => PublishTimeoutError::Timeout(data),
+            },
+        ),
+    }
+}
+
+/// Accepts or waits for room, as a task.
+pub(super) async fn publish_async<T, K: AsTopic>(
+    mut entrance: impl Entrance<T>,
+    message: Message<'_, K, T>,
+) -> Result<(), PublishError<T>> {
+    let mut waiting = match seal(&mut entrance, message) {
+        Ok(pending) => Some(pending),
+        Err((error, data)) => return Err(PublishError::Topic(error, data)),
+    };
+    poll_fn(move |context| {
+        let mut asked = false;
+        loop {
+            let pending = waiting.take().expect("not polled after it was ready");
+            match entrance.try_accept(pending) {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(Refusal::Closed(pending)) => {
+                    let broken = entrance.engine().is_broken();
+                    let refuse = if broken { PublishError::Broken } else { PublishError::Closed };
+                    return Poll::Ready(Err(refuse(pending.data)));
+                }
+                Err(Refusal::Full(pending)) => waiting = Some(pending),
+            }
+            if asked {
+                return Poll::Pending;
+            }
+            entrance.ask_for_room(context.waker());
+            asked = true;
+        }
+    })
+    .await
+}
+
+/// Accepts, and waits until the event has its id.
+pub(super) fn publish_sequenced<T, K: AsTopic>(
+    mut entrance: impl Entrance<T>,
+    message: Message<'_, K, T>,
+) -> Result<Receipt, PublishSequencedError<T>> {
+    let mut pending = match seal(&mut entrance, message) {
+        Ok(pending) => pending,
+        Err((error, data)) => return Err(PublishError::Topic(error, data).into()),
+    };
+    if NoWaiting::applies() {
+        return Err(PublishError::WouldDeadlock(pending.data).into());
+    }
+    let (sender, slot) = receipt();
+    pending.receipt = Some(sender);
+    if let Err(refusal) = entrance.try_accept(pending) {
+        wait_and_accept(&mut entrance, refusal, None).map_err(|refused| match refused {
+            Refused::Closed(data) => PublishError::Closed(data),
+            Refused::Broken(data) => PublishError::Broken(data),
+            Refused::WouldDeadlock(data) => PublishError::WouldDeadlock(data),
+            Refused::Timeout(_) => unreachable!("there was no deadline"),
+        })?;
+    }
+    loop {
+        if let Some(answer) = slot.look() {
+            return answer.ok_or(PublishSequencedError::Unsequenced);
+        }
+        register_thread(&slot.waker);
+        if slot.look().is_none() {
+            park(None);
+        }
+    }
+}
+
+enum Refused<T> {
+    Closed(T),
+    Broken(T),
+    WouldDeadlock(T),
+    Timeout(T),
+}
+
+#[inline]
+fn seal<T, K: AsTopic>(
+    entrance: &mut impl Entrance<T>,
+    message: Message<'_, K, T>,
+) -> Result<Pending<T>, (TopicError, T)> {
+    let Message { topic, data, name, source } = message;
+    match entrance.envelope(&topic, name, source) {
+        Ok(envelope) => Ok(Pending { envelope, data, receipt: None }),
+        Err(error) => Err((error, data)),
+    }
+}
+
+#[cold]
+fn wait_and_accept<T>(
+    entrance: &mut impl Entrance<T>,
+    mut refusal: Refusal<T>,
+    deadline: Option<Instant>,
+) -> Result<(), Refused<T>> {
+    let mut asked = false;
+    let mut late = false;
+    loop {
+        let pending = match refusal {
+            Refusal::Closed(pending) if entrance.engine().is_broken() => {
+                return Err(Refused::Broken(pending.data));
+            }
+            Refusal::Closed(pending) => return Err(Refused::Closed(pending.data)),
+            Refusal::Full(pending) if NoWaiting::applies() => {
+                return Err(Refused::WouldDeadlock(pending.data));
+            }
+            Refusal::Full(pending) if late => return Err(Refused::Timeout(pending.data)),
+            Refusal::Full(pending) => pending,
+        };
+        if asked {
+            late = !park(deadline);
+        } else {
+            entrance.ask_for_room(&thread_waker());
+        }
+        asked = !asked;
+        match entrance.try_accept(pending) {
+            Ok(()) => return Ok(()),
+            Err(again) => refusal = again,
+        }
+    }
+}

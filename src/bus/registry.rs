@@ -1,0 +1,190 @@
+//! Who subscribes to what: the writers' side of the shards' indexes, behind a lock that no event ever takes.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+
+use super::error::ChangeError;
+use super::stats::Unread;
+use crate::dispatch::Engine;
+use crate::dispatch::feed::{End, FeedProducer, FeedShared};
+use crate::dispatch::loss::GapReason;
+use crate::dispatch::shard::{Change, ChangeKind, Routes};
+use crate::index::PatternIndex;
+use crate::pattern::Pattern;
+use crate::sync::Arc;
+
+/// What is known of a subscription, also after it ended.
+pub(super) struct Record {
+    /// From 1, in the order of opening.
+    pub(super) number: u64,
+    pub(super) shard: usize,
+    slot: u32,
+    pub(super) feed: Arc<FeedShared>,
+    /// Changed under the registry's lock alone; a lock of its own, so that reading needs no registry.
+    pub(super) patterns: Mutex<Vec<Pattern>>,
+}
+
+pub(super) struct Registry {
+    records: BTreeMap<u64, Arc<Record>>,
+    next_number: u64,
+    books: Vec<Book>,
+    closed: bool,
+}
+
+/// The master copy of a shard's index.
+struct Book {
+    index: PatternIndex<u32>,
+    version: u64,
+    free_slots: Vec<u32>,
+    slots: u32,
+    subscriptions: usize,
+}
+
+impl Registry {
+    pub(super) fn new(shards: usize) -> Self {
+        let book = || Book {
+            index: PatternIndex::new(),
+            version: 0,
+            free_slots: Vec::new(),
+            slots: 0,
+            subscriptions: 0,
+        };
+        Self {
+            records: BTreeMap::new(),
+            next_number: 1,
+            books: (0..shards).map(|_| book()).collect(),
+            closed: false,
+        }
+    }
+
+    /// Opens a subscription in the emptiest shard; what is dispatched from now on is matched. `None`: closed.
+    pub(super) fn open<T>(
+        &mut self,
+        engine: &Engine<T>,
+        patterns: Vec<Pattern>,
+        make: impl FnOnce(usize) -> (FeedProducer<T>, Arc<FeedShared>),
+    ) -> Option<Arc<Record>> {
+        if self.closed {
+            return None;
+        }
+        let shard = (0..self.books.len()).min_by_key(|&shard| self.books[shard].subscriptions)?;
+        let (producer, feed) = make(shard);
+        let book = &mut self.books[shard];
+        let slot = book.take_slot();
+        book.subscriptions += 1;
+        for pattern in &patterns {
+            book.index.insert(pattern, slot);
+        }
+        let kind = ChangeKind::Attach { slot, feed: Box::new(producer) };
+        book.publish(engine, shard, Some(kind));
+        let number = self.next_number;
+        self.next_number += 1;
+        let record =
+            Arc::new(Record { number, shard, slot, feed, patterns: Mutex::new(patterns) });
+        self.records.insert(number, record.clone());
+        Some(record)
+    }
+
+    /// Ends a subscription. `true`: it was open. The caller then has the shard attended to.
+    pub(super) fn cancel<T>(&mut self, engine: &Engine<T>, record: &Record) -> bool {
+        record.feed.finish(End::Cancelled);
+        if self.records.remove(&record.number).is_none() {
+            return false;
+        }
+        let book = &mut self.books[record.shard];
+        for pattern in record.patterns.lock().drain(..) {
+            book.index.remove(&pattern, &record.slot);
+        }
+        book.free_slots.push(record.slot);
+        book.subscriptions -= 1;
+        book.publish(engine, record.shard, Some(ChangeKind::Detach { slot: record.slot }));
+        true
+    }
+
+    /// Adds a pattern. `Ok(false)`: it was there already.
+    pub(super) fn add<T>(
+        &mut self,
+        engine: &Engine<T>,
+        record: &Record,
+        pattern: Pattern,
+    ) -> Result<bool, ChangeError> {
+        let book = self.book_of(record)?;
+        let mut patterns = record.patterns.lock();
+        if patterns.contains(&pattern) {
+            return Ok(false);
+        }
+        book.index.insert(&pattern, record.slot);
+        patterns.push(pattern);
+        book.publish(engine, record.shard, None);
+        Ok(true)
+    }
+
+    /// Removes a pattern. `Ok(false)`: it was not there.
+    pub(super) fn remove<T>(
+        &mut self,
+        engine: &Engine<T>,
+        record: &Record,
+        pattern: &Pattern,
+    ) -> Result<bool, ChangeError> {
+        let book = self.book_of(record)?;
+        let mut patterns = record.patterns.lock();
+        let Some(at) = patterns.iter().position(|known| known == pattern) else { return Ok(false) };
+        patterns.remove(at);
+        book.index.remove(pattern, &record.slot);
+        book.publish(engine, record.shard, None);
+        Ok(true)
+    }
+
+    /// From now on nothing is opened.
+    pub(super) fn close(&mut self) {
+        self.closed = true;
+    }
+
+    pub(super) fn records(&self) -> Vec<Arc<Record>> {
+        self.records.values().cloned().collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.records.len()
+    }
+
+    /// What the open subscriptions have not read, and what they lost to a close.
+    pub(super) fn unread(&self) -> Unread {
+        let mut sum = Unread::default();
+        for record in self.records.values() {
+            let stats = record.feed.stats();
+            sum.unread += stats.unread();
+            sum.lost_at_close += stats.lost[GapReason::Closed as usize];
+        }
+        sum
+    }
+
+    fn book_of(&mut self, record: &Record) -> Result<&mut Book, ChangeError> {
+        if !self.records.contains_key(&record.number) {
+            return Err(ChangeError::Ended);
+        }
+        Ok(&mut self.books[record.shard])
+    }
+}
+
+impl Book {
+    fn take_slot(&mut self) -> u32 {
+        self.free_slots.pop().unwrap_or_else(|| {
+            self.slots += 1;
+            self.slots - 1
+        })
+    }
+
+    /// Makes the index visible to the shard, the change that goes with it first: see
+    /// [`shard`](crate::dispatch::shard).
+    fn publish<T>(&mut self, engine: &Engine<T>, shard: usize, kind: Option<ChangeKind<T>>) {
+        self.version += 1;
+        let wires = engine.shard_wires(shard);
+        if let Some(kind) = kind {
+            wires.changes.push(Change { version: self.version, kind });
+        }
+        let routes = Routes { version: self.version, index: self.index.clone() };
+        wires.routes.store(Arc::new(routes));
+    }
+}

@@ -1,0 +1,299 @@
+//! Opening a subscription, and the handle to an open one.
+
+use super::error::{ChangeError, SubscribeError};
+use super::registry::Record;
+use super::stats::SubscriptionStats;
+use super::subscriber::Subscriber;
+use super::Core;
+use crate::dispatch::feed::{CAPACITY_MAX, Limits, feed};
+use crate::dispatch::loss::Overflow;
+use crate::pattern::{Pattern, PatternError};
+use crate::sync::Arc;
+
+/// Where a subscription begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Start {
+    /// With the first event published after the subscription was opened. The default.
+    #[default]
+    Now,
+}
+
+/// One or several patterns, parsed or as text: `&str`, `String`, `Pattern`, references to them, and arrays, slices and
+/// vectors of any of these.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use fanout::{Bus, Pattern};
+///
+/// let bus = Bus::<u32>::new();
+/// bus.subscribe("a.*")?;
+/// bus.subscribe(Pattern::parse("a.*")?)?;
+/// bus.subscribe(["a.*", "b.**"])?;
+/// bus.subscribe(vec![String::from("c")])?;
+/// # Ok(())
+/// # }
+/// ```
+pub trait IntoPatterns {
+    /// The patterns, parsed.
+    ///
+    /// # Errors
+    ///
+    /// The first refusal.
+    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError>;
+}
+
+impl IntoPatterns for &str {
+    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError> {
+        Ok(vec![Pattern::parse(self)?])
+    }
+}
+
+impl IntoPatterns for String {
+    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError> {
+        self.as_str().into_patterns()
+    }
+}
+
+impl IntoPatterns for &String {
+    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError> {
+        self.as_str().into_patterns()
+    }
+}
+
+impl IntoPatterns for Pattern {
+    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError> {
+        Ok(vec![self])
+    }
+}
+
+impl IntoPatterns for &Pattern {
+    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError> {
+        Ok(vec![self.clone()])
+    }
+}
+
+impl<P: IntoPatterns, const N: usize> IntoPatterns for [P; N] {
+    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError> {
+        collect(self)
+    }
+}
+
+impl<P: IntoPatterns> IntoPatterns for Vec<P> {
+    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError> {
+        collect(self)
+    }
+}
+
+impl<P: IntoPatterns + Clone> IntoPatterns for &[P] {
+    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError> {
+        collect(self.iter().cloned())
+    }
+}
+
+fn collect<P: IntoPatterns>(items: impl IntoIterator<Item = P>) -> Result<Vec<Pattern>, PatternError> {
+    let mut patterns = Vec::new();
+    for item in items {
+        patterns.append(&mut item.into_patterns()?);
+    }
+    Ok(patterns)
+}
+
+/// What a subscription can be told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Options {
+    pub(super) capacity: usize,
+    pub(super) pin_bytes: usize,
+    pub(super) overflow: Overflow,
+}
+
+/// A subscription to be: configure it, and [`open`](Self::open) it. Made by [`Bus::subscription`](super::Bus::subscription).
+#[must_use = "a subscription begins with `open`"]
+pub struct SubscriptionBuilder<'a, T: Send + Sync + 'static> {
+    core: &'a Arc<Core<T>>,
+    patterns: Result<Vec<Pattern>, PatternError>,
+    options: Options,
+}
+
+impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
+    pub(super) fn new(
+        core: &'a Arc<Core<T>>,
+        patterns: Result<Vec<Pattern>, PatternError>,
+    ) -> Self {
+        Self { core, patterns, options: core.defaults }
+    }
+
+    /// Events that may wait in its ring, 1 to [`CAPACITY_MAX`]. What the subscriber has claimed to read no longer counts:
+    /// up to 63 events more.
+    pub fn capacity(mut self, events: usize) -> Self {
+        self.options.capacity = events;
+        self
+    }
+
+    /// Bytes that its waiting events may pin, at least 1: the weights of their blocks of up to 64 events, each with the
+    /// memory of its places and what its payloads [weigh](super::BusBuilder::weigh). A block that is heavier than
+    /// the bound goes alone into the empty ring.
+    pub fn pin_bytes(mut self, bytes: usize) -> Self {
+        self.options.pin_bytes = bytes;
+        self
+    }
+
+    /// What happens to events that find no room.
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.options.overflow = overflow;
+        self
+    }
+
+    /// Where it begins. There is only [`Start::Now`] so far.
+    pub fn start(self, start: Start) -> Self {
+        match start {
+            Start::Now => self,
+        }
+    }
+
+    /// Opens it. What is published after this returned is delivered.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`]: a refused pattern, a number out of its range, `Block` where it is not allowed, a closed bus.
+    pub fn open(self) -> Result<Subscriber<T>, SubscribeError> {
+        let Options { capacity, pin_bytes, overflow } = self.options;
+        let mut patterns = Vec::new();
+        for pattern in self.patterns? {
+            if !patterns.contains(&pattern) {
+                patterns.push(pattern);
+            }
+        }
+        if patterns.is_empty() {
+            return Err(SubscribeError::NoPattern);
+        }
+        if !(1..=CAPACITY_MAX).contains(&capacity) {
+            return Err(SubscribeError::Capacity(capacity));
+        }
+        if pin_bytes == 0 {
+            return Err(SubscribeError::PinBytes);
+        }
+        if overflow == Overflow::Block && !self.core.blocking {
+            return Err(SubscribeError::BlockingNotAllowed);
+        }
+        let engine = &self.core.engine;
+        let mut reader = None;
+        let opened = self.core.registry.lock().open(engine, patterns, |shard| {
+            let latch = engine.shard_wires(shard).latch.clone();
+            let (producer, consumer) = feed(Limits { capacity, pin_bytes, overflow }, latch);
+            let shared = consumer.shared().clone();
+            reader = Some(consumer);
+            (producer, shared)
+        });
+        let record = opened.ok_or(SubscribeError::Closed)?;
+        engine.attend(record.shard);
+        let handle = SubscriptionHandle::new(self.core.clone(), record);
+        Ok(Subscriber::new(reader.expect("made when it was opened"), handle))
+    }
+}
+
+/// A handle to a subscription: looks at it, changes its patterns, cancels it. Clones are the same subscription; dropping
+/// one does nothing.
+///
+/// ```
+/// use fanout::{Bus, RecvError};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = Bus::<u32>::new();
+/// let mut sub = bus.subscribe("a.*")?;
+/// let handle = sub.handle();
+/// assert!(handle.add("b.*")?);
+/// assert!(handle.remove("a.*")?);
+/// bus.publish("b.1", 1)?;
+/// assert_eq!(*sub.recv()?.data(), 1);
+/// assert!(handle.cancel());
+/// assert_eq!(sub.recv().unwrap_err(), RecvError::Cancelled);
+/// # Ok(())
+/// # }
+/// ```
+pub struct SubscriptionHandle<T: Send + Sync + 'static> {
+    core: Arc<Core<T>>,
+    record: Arc<Record>,
+}
+
+impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
+    pub(super) fn new(core: Arc<Core<T>>, record: Arc<Record>) -> Self {
+        Self { core, record }
+    }
+
+    pub(super) fn core(&self) -> &Arc<Core<T>> {
+        &self.core
+    }
+
+    /// Its number, from 1, in the order of opening; never used again on this bus.
+    pub fn number(&self) -> u64 {
+        self.record.number
+    }
+
+    /// Its patterns, in the order in which they were added; none after it was cancelled.
+    pub fn patterns(&self) -> Vec<Pattern> {
+        self.record.patterns.lock().clone()
+    }
+
+    /// Adds a pattern. `Ok(false)`: it was there already. What is published on it after this returned is delivered.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]: the pattern is refused, or the subscription has ended.
+    pub fn add(&self, pattern: impl TryInto<Pattern, Error: Into<PatternError>>) -> Result<bool, ChangeError> {
+        let pattern = pattern.try_into().map_err(Into::into)?;
+        self.core.registry.lock().add(&self.core.engine, &self.record, pattern)
+    }
+
+    /// Removes a pattern, in whatever way it is written. `Ok(false)`: it was not there. What is published after this
+    /// returned is no longer delivered for its sake. The last pattern may go, too.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]: the pattern is refused, or the subscription has ended.
+    pub fn remove(&self, pattern: impl TryInto<Pattern, Error: Into<PatternError>>) -> Result<bool, ChangeError> {
+        let pattern = pattern.try_into().map_err(Into::into)?;
+        self.core.registry.lock().remove(&self.core.engine, &self.record, &pattern)
+    }
+
+    /// Cancels it: the subscriber gets `Cancelled` from now on, and what it has not read is dropped. `false`: it had
+    /// ended already.
+    pub fn cancel(&self) -> bool {
+        let was_open = self.core.registry.lock().cancel(&self.core.engine, &self.record);
+        if was_open {
+            self.core.engine.attend(self.record.shard);
+        }
+        was_open
+    }
+
+    /// Its numbers.
+    pub fn stats(&self) -> SubscriptionStats {
+        self.record.feed.stats().public()
+    }
+
+    /// Id of the first event that it could see: the first dispatched with its patterns known. `None`: the dispatcher has
+    /// not come by since it was opened.
+    pub fn first_id(&self) -> Option<u64> {
+        self.record.feed.stats().first_id
+    }
+
+    /// Id of the last event that it could see. `None`: it has not ended, or the dispatcher has not come by since.
+    pub fn last_id(&self) -> Option<u64> {
+        self.record.feed.stats().last_id
+    }
+}
+
+impl<T: Send + Sync + 'static> Clone for SubscriptionHandle<T> {
+    fn clone(&self) -> Self {
+        Self { core: self.core.clone(), record: self.record.clone() }
+    }
+}
+
+impl<T: Send + Sync + 'static> std::fmt::Debug for SubscriptionHandle<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SubscriptionHandle")
+            .field("number", &self.number())
+            .field("patterns", &self.patterns())
+            .finish_non_exhaustive()
+    }
+}

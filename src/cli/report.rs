@@ -1,0 +1,179 @@
+//! What a run says at its end: a table for people, or one JSON object for machines.
+//!
+//! The keys of the JSON object are a contract; `fanout run --help` lists them:
+//!
+//! | key | meaning |
+//! | --- | --- |
+//! | `input`, `topic`, `overflow` | what was asked for; the input `<stdin>` is standard input |
+//! | `lines` | lines read; always `events + bad_lines + blank_lines`, unless publishing failed |
+//! | `blank_lines`, `bad_lines` | lines that published nothing |
+//! | `events` | events published |
+//! | `matched`, `received`, `lost`, `unread` | sums over the subscriptions |
+//! | `elapsed_s` | from before the first line to after the last event is received and written |
+//! | `events_per_s`, `deliveries_per_s` | `events` and `received` by `elapsed_s` |
+//! | `latency_ns` | null without deliveries, else `p50`, `p90`, `p99`, `p99_9`, `max`: from the call that publishes, waiting for room included, to the receipt |
+//! | `error` | null, or why reading or publishing ended early |
+//! | `subscriptions` | in the order of the arguments, see below |
+//!
+//! Each of the subscriptions: `pattern`; `output` (null, a file, or `-`); `matched`, `received`,
+//! `lost`, `unread`, where matched is always the sum of the others; `written`, the events given to
+//! the output; `latency_ns`; `error`, null or why it stopped early.
+
+use hdrhistogram::Histogram;
+use indicatif::HumanCount;
+use serde::Serialize;
+use std::fmt::{self, Write as _};
+use std::time::Duration;
+
+/// Decimal digits that a latency is kept to.
+pub(crate) const LATENCY_DIGITS: u8 = 3;
+
+/// A run's report.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    pub(crate) input: String,
+    pub(crate) topic: String,
+    pub(crate) overflow: &'static str,
+    pub(crate) lines: u64,
+    pub(crate) blank_lines: u64,
+    pub(crate) bad_lines: u64,
+    pub(crate) events: u64,
+    pub(crate) matched: u64,
+    pub(crate) received: u64,
+    pub(crate) lost: u64,
+    pub(crate) unread: u64,
+    pub(crate) elapsed_s: f64,
+    pub(crate) events_per_s: f64,
+    pub(crate) deliveries_per_s: f64,
+    pub(crate) latency_ns: Option<Latency>,
+    pub(crate) error: Option<String>,
+    pub(crate) subscriptions: Vec<SubscriptionReport>,
+}
+
+/// What became of one subscription.
+#[derive(Debug, Serialize)]
+pub(crate) struct SubscriptionReport {
+    pub(crate) pattern: String,
+    pub(crate) output: Option<String>,
+    pub(crate) matched: u64,
+    pub(crate) received: u64,
+    pub(crate) written: u64,
+    pub(crate) lost: u64,
+    pub(crate) unread: u64,
+    pub(crate) latency_ns: Option<Latency>,
+    pub(crate) error: Option<String>,
+}
+
+/// Percentiles, in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct Latency {
+    p50: u64,
+    p90: u64,
+    p99: u64,
+    p99_9: u64,
+    max: u64,
+}
+
+impl Latency {
+    /// The percentiles of what was recorded, if anything was.
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Option<Latency> {
+        let at = |percentile| histogram.value_at_percentile(percentile);
+        (!histogram.is_empty()).then(|| Latency {
+            p50: at(50.0),
+            p90: at(90.0),
+            p99: at(99.0),
+            p99_9: at(99.9),
+            max: histogram.max(),
+        })
+    }
+}
+
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [p50, p90, p99, p99_9, max] =
+            [self.p50, self.p90, self.p99, self.p99_9, self.max].map(Duration::from_nanos);
+        write!(
+            f,
+            "p50 {p50:.1?}  p90 {p90:.1?}  p99 {p99:.1?}  p99.9 {p99_9:.1?}  max {max:.1?}"
+        )
+    }
+}
+
+/// How many in a second.
+pub(crate) fn rate(count: u64, elapsed: Duration) -> f64 {
+    let seconds = elapsed.as_secs_f64();
+    if seconds > 0.0 {
+        count as f64 / seconds
+    } else {
+        0.0
+    }
+}
+
+impl Report {
+    /// One JSON object on one line.
+    pub(crate) fn json(&self) -> String {
+        // Strings, numbers and lists of them: serialising cannot fail, and says so if it does.
+        serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
+            + "\n"
+    }
+
+    /// The same for people, subscriptions as a table.
+    pub(crate) fn table(&self) -> String {
+        let count = |n: u64| HumanCount(n).to_string();
+        let per_second = |rate: f64| HumanCount(rate as u64).to_string();
+        let mut text = String::new();
+        // Writing into a string cannot fail.
+        let _ = writeln!(
+            text,
+            "input    {}: {} lines, {} bad, {} blank",
+            self.input,
+            count(self.lines),
+            count(self.bad_lines),
+            count(self.blank_lines),
+        );
+        let _ = writeln!(text, "events   {} on {}", count(self.events), self.topic);
+        let _ = writeln!(
+            text,
+            "elapsed  {:.3?}: {} events/s, {} deliveries/s",
+            Duration::from_secs_f64(self.elapsed_s),
+            per_second(self.events_per_s),
+            per_second(self.deliveries_per_s),
+        );
+        if let Some(latency) = &self.latency_ns {
+            let _ = writeln!(text, "latency  {latency}");
+        }
+        text.push('\n');
+        self.subscriptions_into(&mut text);
+        text
+    }
+
+    fn subscriptions_into(&self, text: &mut String) {
+        let mut rows = vec![["pattern", "matched", "received", "lost", "unread"].map(String::from)];
+        let mut ends = vec!["written to".to_owned()];
+        for subscription in &self.subscriptions {
+            let number = |n: u64| HumanCount(n).to_string();
+            rows.push([
+                subscription.pattern.clone(),
+                number(subscription.matched),
+                number(subscription.received),
+                number(subscription.lost),
+                number(subscription.unread),
+            ]);
+            ends.push(match (&subscription.output, &subscription.error) {
+                (Some(output), Some(_)) => format!("{output} (failed)"),
+                (Some(output), None) => output.clone(),
+                (None, _) => String::new(),
+            });
+        }
+        let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
+        let widths: [usize; 5] = std::array::from_fn(|column| width(column).unwrap_or(0));
+        for ([pattern, numbers @ ..], end) in rows.iter().zip(&ends) {
+            let mut line = format!("{pattern:<0$}", widths[0]);
+            for (number, width) in numbers.iter().zip(&widths[1..]) {
+                let _ = write!(line, "  {number:>width$}");
+            }
+            let _ = write!(line, "  {end}");
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+    }
+}

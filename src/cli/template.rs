@@ -1,0 +1,234 @@
+//! The topic template: text with `{field}` where a field's value goes.
+//!
+//! A template is checked as a whole when the program starts: whatever the fields hold, as long as
+//! each is a good part of a topic, no segment is empty and no control character comes from the
+//! text. What is left for a line to do wrong is its fields, and the length of the whole.
+//!
+//! - `{field}` names a top-level field of the line, as it is: no path, no trimming, no braces.
+//! - `{{` and `}}` stand for `{` and `}`.
+//! - A template without any field is fine: every line goes to that one topic.
+
+use fanout::{Topic, TopicError};
+use std::str::FromStr;
+use thiserror::Error;
+
+/// A checked topic template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Template {
+    text: String,
+    parts: Vec<Part>,
+    /// The fields that it names, each once, in the order of their first use.
+    fields: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(String),
+    /// An index into the template's fields.
+    Field(usize),
+}
+
+/// Why a template is refused. Offsets are bytes of the template, counted from 0.
+#[derive(Debug, Error)]
+pub(crate) enum TemplateError {
+    #[error("topic template is empty")]
+    Empty,
+    #[error("topic template {text:?}: byte {offset}: {rule}")]
+    Malformed {
+        text: String,
+        offset: usize,
+        rule: &'static str,
+    },
+    #[error("topic template {text:?}: the text around its fields makes no topic: {error}")]
+    NoTopic { text: String, error: TopicError },
+}
+
+impl Template {
+    /// The template as written.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The fields that it names, each once.
+    pub(crate) fn fields(&self) -> &[String] {
+        &self.fields
+    }
+
+    /// Writes the topic's text for these values, which stand in the order of
+    /// [`fields`](Self::fields), into `topic`.
+    pub(crate) fn render<V: AsRef<str>>(&self, values: &[V], topic: &mut String) {
+        debug_assert_eq!(values.len(), self.fields.len());
+        topic.clear();
+        for part in &self.parts {
+            topic.push_str(match part {
+                Part::Text(text) => text,
+                Part::Field(index) => values[*index].as_ref(),
+            });
+        }
+    }
+}
+
+impl FromStr for Template {
+    type Err = TemplateError;
+
+    fn from_str(text: &str) -> Result<Self, TemplateError> {
+        if text.is_empty() {
+            return Err(TemplateError::Empty);
+        }
+        let mut parser = Parser {
+            text,
+            parts: Vec::new(),
+            fields: Vec::new(),
+            segment_empty: true,
+        };
+        parser
+            .parse()
+            .map_err(|Fault { offset, rule }| TemplateError::Malformed {
+                text: text.to_owned(),
+                offset,
+                rule,
+            })?;
+        let template = Template {
+            text: text.to_owned(),
+            parts: parser.parts,
+            fields: parser.fields,
+        };
+
+        // The engine has the last word, with the shortest values that there can be.
+        let mut shortest = String::new();
+        template.render(&vec!["x"; template.fields.len()], &mut shortest);
+        match Topic::new(&shortest) {
+            Ok(_) => Ok(template),
+            Err(error) => Err(TemplateError::NoTopic {
+                text: text.to_owned(),
+                error,
+            }),
+        }
+    }
+}
+
+struct Fault {
+    offset: usize,
+    rule: &'static str,
+}
+
+struct Parser<'a> {
+    text: &'a str,
+    parts: Vec<Part>,
+    fields: Vec<String>,
+    /// Nothing has been seen of the current segment yet.
+    segment_empty: bool,
+}
+
+impl Parser<'_> {
+    fn parse(&mut self) -> Result<(), Fault> {
+        let mut rest = self.text;
+        while let Some(first) = rest.chars().next() {
+            let offset = self.text.len() - rest.len();
+            let fault = |rule| Err(Fault { offset, rule });
+            let taken = if rest.starts_with("{{") || rest.starts_with("}}") {
+                self.literal(first);
+                2
+            } else if first == '{' {
+                let Some(close) = rest.find('}') else {
+                    return fault("`{` without `}` (write `{{` for a brace)");
+                };
+                let field = &rest[1..close];
+                if field.is_empty() {
+                    return fault("`{}` names no field");
+                }
+                if field.contains('{') {
+                    return fault("a field's name cannot hold a brace");
+                }
+                self.field(field);
+                close + 1
+            } else if first == '}' {
+                return fault("`}` without `{` (write `}}` for a brace)");
+            } else if first == '.' && self.segment_empty {
+                return fault("empty segment");
+            } else if first.is_control() {
+                return fault("control character");
+            } else {
+                self.literal(first);
+                first.len_utf8()
+            };
+            rest = &rest[taken..];
+        }
+        if self.segment_empty {
+            return Err(Fault {
+                offset: self.text.len(),
+                rule: "empty segment",
+            });
+        }
+        Ok(())
+    }
+
+    fn literal(&mut self, character: char) {
+        self.segment_empty = character == '.';
+        match self.parts.last_mut() {
+            Some(Part::Text(text)) => text.push(character),
+            _ => self.parts.push(Part::Text(character.into())),
+        }
+    }
+
+    fn field(&mut self, name: &str) {
+        self.segment_empty = false; // a value is never empty
+        let index = self
+            .fields
+            .iter()
+            .position(|field| field == name)
+            .unwrap_or_else(|| {
+                self.fields.push(name.to_owned());
+                self.fields.len() - 1
+            });
+        self.parts.push(Part::Field(index));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rendered(template: &str, values: &[&str]) -> String {
+        let template: Template = template.parse().expect("a good template");
+        let mut topic = "what was there before".to_owned();
+        template.render(values, &mut topic);
+        topic
+    }
+
+    #[test]
+    fn fields_are_filled_in_each_by_its_name() {
+        assert_eq!(rendered("a.b", &[]), "a.b");
+        assert_eq!(rendered("{x}", &["1"]), "1");
+        assert_eq!(rendered("a.{x}.{y}-{x}", &["1", "2"]), "a.1.2-1");
+        assert_eq!(rendered("{{{x}}}.é", &["1"]), "{1}.é");
+        let template: Template = "{b}{a.c}{b}{ d}".parse().expect("a good template");
+        assert_eq!(template.fields(), ["b", "a.c", " d"]);
+    }
+
+    #[test]
+    fn a_malformed_template_is_refused_with_place_and_rule() {
+        for (template, message) in [
+            ("a.{x", "byte 2: `{` without `}`"),
+            ("a.x}", "byte 3: `}` without `{`"),
+            ("é{}", "byte 2: `{}` names no field"),
+            ("{a{b}", "byte 0: a field's name cannot hold a brace"),
+            (".a", "byte 0: empty segment"),
+            ("{x}..b", "byte 4: empty segment"),
+            ("{x}.", "byte 4: empty segment"),
+            ("a\tb", "byte 1: control character"),
+        ] {
+            let error = template
+                .parse::<Template>()
+                .expect_err(template)
+                .to_string();
+            assert!(error.contains(message), "{template}: {error}");
+        }
+        assert!(matches!("".parse::<Template>(), Err(TemplateError::Empty)));
+        let long = "x".repeat(2000);
+        assert!(matches!(
+            long.parse::<Template>(),
+            Err(TemplateError::NoTopic { .. })
+        ));
+    }
+}

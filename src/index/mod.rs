@@ -1,0 +1,262 @@
+//! Who wants a topic: an index from patterns to values.
+//!
+//! A [`PatternIndex`] is a set of (pattern, value) pairs that answers which values have a pattern
+//! that matches a topic, each value once. It is a trie over segments, with a child for each plain
+//! text and children for the wildcards; a pattern with braces takes a place for each different
+//! expansion.
+//!
+//! # Snapshots
+//!
+//! The trie is persistent: [`Clone`] shares all of it and takes one reference count, and a change
+//! copies the path to what it changes, if that is shared. So a writer keeps one index, changes it,
+//! and publishes a clone (through `arc-swap`, say); readers never wait, and keep what they read
+//! for as long as they like. A node's own values are one sorted list, which a change copies whole.
+//!
+//! # Cost
+//!
+//! | operation | steps |
+//! | --- | --- |
+//! | [`matches`](PatternIndex::matches) | for each segment of the topic: a look-up and the globs of each node that the segments before it lead to; never a recursion, and no node twice in a step, so `**.a.**.a.**.a` is cheap; then a sort of the values found, if they come from several nodes |
+//! | [`insert`](PatternIndex::insert), [`remove`](PatternIndex::remove) | for each expansion of the pattern, one step down for each segment (the globs beside one are compared one by one) and the copies along that path |
+//! | [`clone`](PatternIndex::clone) | one |
+//!
+//! What was removed leaves nothing behind: nodes go with the last value below them.
+//!
+//! # Sources of the ideas
+//!
+//! Tries over the words of a topic are how brokers with AMQP topic exchanges match bindings, and
+//! the subscription list of NATS adds a cache in front; that a branch of the index which did not
+//! change keeps the cache's entries valid is ours. Path copying is from Driscoll, Sarnak, Sleator
+//! and Tarjan, "Making Data Structures Persistent" (1989), the map of the children from Bagwell,
+//! "Ideal Hash Trees" (2001).
+
+// The engine is the user of the cache.
+pub(crate) mod cache;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod map;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod naive;
+mod node;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::fmt;
+use std::sync::Arc;
+
+use self::node::{Node, Tag};
+pub use self::walk::Scratch;
+use crate::pattern::{Pattern, Topic, hash_text};
+
+/// A set of (pattern, value) pairs that finds the values whose patterns match a topic.
+///
+/// Values are small and copied: identifiers, or indices of something else.
+///
+/// ```
+/// use fanout::{Pattern, PatternIndex, Topic};
+///
+/// let mut index = PatternIndex::new();
+/// index.insert(&Pattern::parse("orders.*")?, 1);
+/// index.insert(&Pattern::parse("orders.{eu,us}")?, 2);
+/// index.insert(&Pattern::parse("**")?, 2);
+///
+/// let mut values = Vec::new();
+/// index.matches(&Topic::new("orders.eu")?, &mut values);
+/// assert_eq!(values, [1, 2]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct PatternIndex<V> {
+    root: Arc<Node<V>>,
+    /// Pairs in the set.
+    len: usize,
+}
+
+impl<V> PatternIndex<V> {
+    /// An index with nothing in it.
+    ///
+    /// ```
+    /// let index = fanout::PatternIndex::<u32>::new();
+    /// assert!(index.is_empty());
+    /// ```
+    #[must_use]
+    pub fn new() -> Self {
+        PatternIndex {
+            root: Arc::default(),
+            len: 0,
+        }
+    }
+
+    /// How many pairs there are.
+    ///
+    /// ```
+    /// use fanout::{Pattern, PatternIndex};
+    ///
+    /// let mut index = PatternIndex::new();
+    /// index.extend([(Pattern::parse("{a,b}.*")?, 1), (Pattern::parse("a.*")?, 1)]);
+    /// assert_eq!(index.len(), 2);
+    /// # Ok::<(), fanout::PatternError>(())
+    /// ```
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are no pairs.
+    ///
+    /// ```
+    /// assert!(fanout::PatternIndex::<u32>::default().is_empty());
+    /// ```
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+impl<V: Copy + Ord + 'static> PatternIndex<V> {
+    /// Adds a pair. False, and nothing changes, if the value is there under an equal pattern.
+    ///
+    /// ```
+    /// use fanout::{Pattern, PatternIndex};
+    ///
+    /// let mut index = PatternIndex::new();
+    /// assert!(index.insert(&Pattern::parse("*")?, 7));
+    /// assert!(!index.insert(&Pattern::parse("**")?, 7)); // equal: both are everything
+    /// assert!(index.insert(&Pattern::parse("a.*")?, 7));
+    /// # Ok::<(), fanout::PatternError>(())
+    /// ```
+    pub fn insert(&mut self, pattern: &Pattern, value: V) -> bool {
+        let tag = tag(pattern);
+        if self.contains(pattern, value, tag) {
+            return false;
+        }
+        let root = Arc::make_mut(&mut self.root);
+        for route in pattern.routes() {
+            root.insert(route.segments(), value, tag);
+        }
+        self.len += 1;
+        true
+    }
+
+    /// Removes a pair. False, and nothing changes, if the value is not there under an equal
+    /// pattern. The value stays under all other patterns, whatever these match.
+    ///
+    /// ```
+    /// use fanout::{Pattern, PatternIndex, Topic};
+    ///
+    /// let mut index = PatternIndex::new();
+    /// let (one, both) = (Pattern::parse("a")?, Pattern::parse("{a,b}")?);
+    /// index.insert(&one, 7);
+    /// assert!(!index.remove(&both, &7));
+    /// index.insert(&both, 7);
+    /// assert!(index.remove(&both, &7));
+    ///
+    /// let mut values = Vec::new();
+    /// index.matches(&Topic::new("a")?, &mut values);
+    /// assert_eq!(values, [7]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn remove(&mut self, pattern: &Pattern, value: &V) -> bool {
+        let tag = tag(pattern);
+        if !self.contains(pattern, *value, tag) {
+            return false;
+        }
+        let root = Arc::make_mut(&mut self.root);
+        for route in pattern.routes() {
+            root.remove(route.segments(), *value, tag);
+        }
+        self.len -= 1;
+        true
+    }
+
+    /// Appends the values that have a pattern which matches `topic`: each once, in ascending
+    /// order. What `out` held before stays as it is.
+    ///
+    /// This allocates a little for the walk; [`matches_with`](Self::matches_with) does not.
+    ///
+    /// ```
+    /// use fanout::{Pattern, PatternIndex, Topic};
+    ///
+    /// let index = PatternIndex::from_iter([(Pattern::parse("a.**")?, 'x')]);
+    /// let mut values = Vec::new();
+    /// index.matches(&Topic::new("a.b.c")?, &mut values);
+    /// assert_eq!(values, ['x']);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn matches(&self, topic: &Topic, out: &mut Vec<V>) {
+        self.matches_with(topic, &mut Scratch::default(), out);
+    }
+
+    /// Does what [`matches`](Self::matches) does, and does not allocate once `scratch` and `out`
+    /// have grown to what is needed.
+    ///
+    /// ```
+    /// use fanout::{Pattern, PatternIndex, Topic, index::Scratch};
+    ///
+    /// let index = PatternIndex::from_iter([(Pattern::parse("**.a")?, 1)]);
+    /// let (mut scratch, mut values) = (Scratch::default(), Vec::new());
+    /// index.matches_with(&Topic::new("x.a")?, &mut scratch, &mut values);
+    /// assert_eq!(values, [1]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn matches_with(&self, topic: &Topic, scratch: &mut Scratch<V>, out: &mut Vec<V>) {
+        walk::walk(&self.root, topic.segments(), scratch, out);
+    }
+
+    fn contains(&self, pattern: &Pattern, value: V, tag: Tag) -> bool {
+        // A pair is at the end of all routes of its pattern, or of none.
+        let route = pattern.routes().first().expect("a pattern has a route");
+        self.root.contains(route.segments(), value, tag)
+    }
+}
+
+/// How the pattern is told from others that share its nodes.
+fn tag(pattern: &Pattern) -> Tag {
+    match pattern.routes() {
+        [_] => Tag::ROUTE,
+        _ => Tag(hash_text(pattern.canonical()).max(1)),
+    }
+}
+
+/// Shares everything; one reference count.
+impl<V> Clone for PatternIndex<V> {
+    fn clone(&self) -> Self {
+        PatternIndex {
+            root: Arc::clone(&self.root),
+            len: self.len,
+        }
+    }
+}
+
+impl<V> Default for PatternIndex<V> {
+    fn default() -> Self {
+        PatternIndex::new()
+    }
+}
+
+impl<V> fmt::Debug for PatternIndex<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PatternIndex")
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Adds many pairs; those that are there already change nothing.
+impl<V: Copy + Ord + 'static> Extend<(Pattern, V)> for PatternIndex<V> {
+    fn extend<I: IntoIterator<Item = (Pattern, V)>>(&mut self, pairs: I) {
+        for (pattern, value) in pairs {
+            self.insert(&pattern, value);
+        }
+    }
+}
+
+impl<V: Copy + Ord + 'static> FromIterator<(Pattern, V)> for PatternIndex<V> {
+    fn from_iter<I: IntoIterator<Item = (Pattern, V)>>(pairs: I) -> Self {
+        let mut index = PatternIndex::new();
+        index.extend(pairs);
+        index
+    }
+}

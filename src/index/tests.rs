@@ -1,0 +1,237 @@
+//! The index as a whole: the cases of the patterns, all small patterns, random operations, hostile
+//! ones, and what is left in the end.
+
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::cache::MatchCache;
+use super::fuzzing::check_ops;
+use super::*;
+use crate::pattern::tests::{
+    MATCHES, pattern_text, rows, small_patterns, small_topics, topic_text,
+};
+
+fn pattern(text: &str) -> Pattern {
+    Pattern::parse(text).unwrap()
+}
+
+fn topic(text: &str) -> Topic {
+    Topic::new(text).unwrap()
+}
+
+fn found<V: Copy + Ord + 'static>(index: &PatternIndex<V>, on: &str) -> Vec<V> {
+    let mut values = Vec::new();
+    index.matches(&topic(on), &mut values);
+    values
+}
+
+/// Each case alone and all together, with and without cache.
+#[test]
+fn conformance_of_index_and_cache() {
+    let all: Vec<_> = rows(MATCHES).collect();
+    let patterns: Vec<_> = all.iter().map(|row| Pattern::parse(&row[0]).ok()).collect();
+    let numbered = (0u32..)
+        .zip(&patterns)
+        .filter_map(|(n, p)| Some((p.clone()?, n)));
+    let together = PatternIndex::from_iter(numbered);
+    let mut cache = MatchCache::new();
+    for (n, (row, pattern)) in (0u32..).zip(all.iter().zip(&patterns)) {
+        let (Some(pattern), Ok(topic)) = (pattern, Topic::new(&row[1])) else {
+            continue;
+        };
+        let expected = row[2] == "1";
+        let alone = PatternIndex::from_iter([(pattern.clone(), n)]);
+        assert_eq!(!found(&alone, &row[1]).is_empty(), expected, "{row:?}");
+        assert_eq!(found(&together, &row[1]).contains(&n), expected, "{row:?}");
+        for index in [&alone, &together, &together] {
+            assert_eq!(
+                cache.lookup(index, &topic).contains(&n),
+                expected,
+                "{row:?}"
+            );
+        }
+    }
+}
+
+/// All patterns of up to 3 segments in one index, against all topics of up to 4.
+#[test]
+fn every_small_pattern_is_found_as_the_matcher_says() {
+    let patterns: Vec<_> = small_patterns(3).iter().map(|text| pattern(text)).collect();
+    let mut index = PatternIndex::from_iter(patterns.iter().cloned().zip(0u32..));
+    let mut cache = MatchCache::new();
+    let mut check = |index: &PatternIndex<u32>, from: usize| {
+        for topic in small_topics(4) {
+            let hits = (0u32..)
+                .zip(&patterns)
+                .skip(from)
+                .filter(|(_, p)| p.matches(&topic));
+            let expected: Vec<u32> = hits.map(|(n, _)| n).collect();
+            assert_eq!(cache.lookup(index, &topic), expected, "{topic}");
+            assert_eq!(found(index, topic.as_str()), expected, "{topic}");
+        }
+    };
+    check(&index, 0);
+    // The same after half of them are gone again.
+    let half = patterns.len() / 2;
+    for (n, pattern) in (0u32..).zip(&patterns[..half]) {
+        assert!(index.remove(pattern, &n), "{pattern}");
+    }
+    check(&index, half);
+    for (n, pattern) in (0u32..).zip(&patterns).skip(half) {
+        assert!(index.remove(pattern, &n), "{pattern}");
+    }
+    assert!(index.is_empty() && index.root.is_empty());
+}
+
+#[test]
+fn a_value_is_found_once_however_many_ways_lead_to_it() {
+    let mut index = PatternIndex::new();
+    for text in [
+        "a.b",
+        "{a,a.b,?}.b",
+        "**",
+        "**.b",
+        "*.{b,?}",
+        "[ab].b",
+        "a.*",
+        "a.**",
+        "a.b.**",
+    ] {
+        assert!(index.insert(&pattern(text), 5), "{text}");
+        assert!(!index.insert(&pattern(text), 5), "{text}");
+    }
+    assert_eq!(index.len(), 9);
+    assert_eq!(found(&index, "a.b"), [5]);
+}
+
+#[test]
+fn patterns_that_share_places_are_removed_one_by_one() {
+    let mut index = PatternIndex::new();
+    for text in ["a", "{a,b}", "{b,a}", "{a,c}", "b"] {
+        assert!(index.insert(&pattern(text), 1));
+    }
+    assert!(
+        !index.remove(&pattern("{a,b,c}"), &1),
+        "its places are taken, but not by it"
+    );
+    for (text, on_a, on_b, on_c) in [
+        ("{a,b}", true, true, true),
+        ("a", true, true, true),
+        ("b", true, true, true),
+        ("{a,c}", true, true, false),
+        ("{b,a}", false, false, false),
+    ] {
+        assert!(index.remove(&pattern(text), &1), "{text}");
+        assert!(!index.remove(&pattern(text), &1), "{text}");
+        let on = |topic| !found(&index, topic).is_empty();
+        assert_eq!((on("a"), on("b"), on("c")), (on_a, on_b, on_c), "{text}");
+    }
+    assert!(index.root.is_empty());
+}
+
+#[test]
+fn a_clone_does_not_see_later_changes() {
+    let mut index = PatternIndex::from_iter([(pattern("a.*"), 1), (pattern("**"), 2)]);
+    let before = index.clone();
+    index.insert(&pattern("a.b"), 3);
+    index.remove(&pattern("**"), &2);
+    assert_eq!((found(&before, "a.b"), before.len()), (vec![1, 2], 2));
+    assert_eq!((found(&index, "a.b"), index.len()), (vec![1, 3], 2));
+}
+
+#[test]
+fn a_change_copies_its_path_and_shares_the_rest() {
+    let mut index = PatternIndex::from_iter([(pattern("a.b"), 1), (pattern("c.d"), 2)]);
+    let before = index.clone();
+    index.insert(&pattern("a.x"), 3);
+    let branch = |index: &PatternIndex<u32>, text| {
+        Arc::as_ptr(index.root.literal(&map::Key::new(text)).unwrap())
+    };
+    assert_ne!(branch(&before, "a"), branch(&index, "a"));
+    assert_eq!(branch(&before, "c"), branch(&index, "c"));
+}
+
+#[test]
+fn the_deepest_patterns_come_and_go() {
+    let deep = "a.".repeat(511) + "a";
+    let braces = format!("{}a", "{?,[ab],*}.".repeat(3) + &"**.b.".repeat(198));
+    let mut index = PatternIndex::new();
+    for text in [&deep, &braces] {
+        index.insert(&pattern(text), 1);
+    }
+    assert_eq!(found(&index, &deep), [1]);
+    for text in [&deep, &braces] {
+        assert!(index.remove(&pattern(text), &1));
+    }
+    assert!(index.root.is_empty());
+}
+
+#[test]
+fn hostile_patterns_are_cheap() {
+    let words = ["a"; 96].join(".");
+    let mut index = PatternIndex::new();
+    for n in 1..60u32 {
+        index.insert(&pattern(&format!("{}b", "**.a.".repeat(n as usize))), n);
+        index.insert(
+            &pattern(&format!("{}b", "*.**.[ab]*.".repeat(n as usize))),
+            n,
+        );
+    }
+    index.insert(&pattern("**.a.**.a.**.a"), 77);
+    let start = Instant::now();
+    assert_eq!(found(&index, &words), [77]);
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
+}
+
+#[test]
+fn values_need_be_no_numbers() {
+    let index = PatternIndex::from_iter([(pattern("a"), "x"), (pattern("?"), "w")]);
+    assert_eq!(found(&index, "a"), ["w", "x"]);
+    assert_eq!(format!("{index:?}"), "PatternIndex { len: 2, .. }");
+}
+
+#[test]
+fn the_corpus_passes() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/index_ops");
+    let files: Vec<_> = std::fs::read_dir(path).expect(path).collect();
+    assert!(
+        !files.is_empty() && files.len() < 100,
+        "{} files",
+        files.len()
+    );
+    for file in files {
+        check_ops(&std::fs::read(file.unwrap().path()).unwrap());
+    }
+}
+
+/// Operations as lines, on so few patterns that they meet.
+fn operations() -> impl Strategy<Value = String> {
+    let small = prop::sample::select(small_patterns(2)).boxed();
+    let text = prop_oneof![3 => small, 1 => pattern_text()].boxed();
+    let topics = small_topics(3)
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>();
+    let line = prop_oneof![
+        3 => (0..4u8, text.clone()).prop_map(|(value, text)| format!("+{value}{text}")),
+        2 => (0..4u8, text).prop_map(|(value, text)| format!("-{value}{text}")),
+        1 => Just("=".to_owned()),
+        3 => prop::sample::select(topics),
+        1 => topic_text(),
+    ];
+    prop::collection::vec(line, 1..64).prop_map(|lines| lines.join("\n"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn random_operations_agree_with_the_list(lines in operations()) {
+        check_ops(lines.as_bytes());
+    }
+}

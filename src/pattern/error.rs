@@ -1,0 +1,199 @@
+//! Why a text is no pattern: the rule, the place, and the alternative of the braces at fault.
+
+use std::fmt;
+
+use super::excerpt::excerpt;
+use super::{BRACE_EXPANSIONS_MAX, PATTERN_BYTES_MAX};
+
+/// Why a text is no pattern.
+///
+/// ```
+/// use fanout::{Pattern, PatternRule};
+///
+/// let error = Pattern::parse("orders.{eu,}.created").unwrap_err();
+/// assert_eq!(error.rule(), PatternRule::EmptySegment);
+/// assert_eq!(error.offset(), 11);
+/// assert_eq!(error.alternative(), Some(2));
+/// assert_eq!(
+///     error.to_string(),
+///     "pattern `orders.{eu,}.created`, byte 11, with alternative 2 of its braces (``): \
+///      a segment must not be empty",
+/// );
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PatternError {
+    rule: PatternRule,
+    offset: usize,
+    input: Box<str>,
+    alternative: Option<Alternative>,
+}
+
+/// The alternative of braces that makes an expansion no valid pattern.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Alternative {
+    /// Counts from 1 within its braces.
+    number: usize,
+    text: Box<str>,
+}
+
+impl PatternError {
+    /// The rule that the text breaks.
+    ///
+    /// ```
+    /// use fanout::{Pattern, PatternRule};
+    ///
+    /// assert_eq!(Pattern::parse("a**").unwrap_err().rule(), PatternRule::GluedDoubleStar);
+    /// ```
+    #[must_use]
+    pub fn rule(&self) -> PatternRule {
+        self.rule
+    }
+
+    /// Where it breaks it, in bytes from the start of the text: 0 to its length.
+    ///
+    /// ```
+    /// assert_eq!(fanout::Pattern::parse("a.[b").unwrap_err().offset(), 2);
+    /// ```
+    #[must_use]
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Which alternative of the braces at that place makes the pattern invalid, counted from 1;
+    /// `None` where braces have no part in it.
+    ///
+    /// ```
+    /// assert_eq!(fanout::Pattern::parse("a{b,*}*").unwrap_err().alternative(), Some(2));
+    /// ```
+    #[must_use]
+    pub fn alternative(&self) -> Option<usize> {
+        self.alternative
+            .as_ref()
+            .map(|alternative| alternative.number)
+    }
+
+    pub(super) fn new(rule: PatternRule, offset: usize, text: &str) -> Self {
+        debug_assert!(offset <= text.len(), "{offset} lies outside of {text:?}");
+        PatternError {
+            rule,
+            offset,
+            input: excerpt(text, offset),
+            alternative: None,
+        }
+    }
+
+    pub(super) fn in_alternative(mut self, number: usize, text: &str) -> Self {
+        self.alternative = Some(Alternative {
+            number,
+            text: excerpt(text, 0),
+        });
+        self
+    }
+}
+
+impl fmt::Display for PatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pattern `{}`, byte {}", self.input, self.offset)?;
+        if let Some(Alternative { number, text }) = &self.alternative {
+            write!(f, ", with alternative {number} of its braces (`{text}`)")?;
+        }
+        write!(f, ": {}", self.rule)
+    }
+}
+
+impl std::error::Error for PatternError {}
+
+/// The rules of the pattern language that a text can break, one for each refusal.
+///
+/// ```
+/// use fanout::PatternRule;
+///
+/// assert_eq!(PatternRule::ReversedRange.to_string(), "the range runs backwards");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum PatternRule {
+    /// The text, or an expansion of its braces, is empty.
+    Empty,
+    /// The text has more than [`PATTERN_BYTES_MAX`] bytes.
+    TooLong,
+    /// Nothing stands before, between or after dots: `a..b`, `.a`, `{a,}.b`.
+    EmptySegment,
+    /// `**` shares its segment with other text: `a**`, `***`.
+    GluedDoubleStar,
+    /// Two `*` meet across the edge of braces: `{*,a}*`.
+    JoinedDoubleStar,
+    /// A class that no character is in: `[]`, or a negated one that leaves nothing.
+    EmptyClass,
+    /// A class without its `]`.
+    UnclosedClass,
+    /// A range in a class runs backwards: `[z-a]`.
+    ReversedRange,
+    /// A bare `-` at the beginning or the end of a class, or twice: `[-a]`, `[a-]`, `[a--]`.
+    BareDash,
+    /// A bare `]` as the first item of a class: `[]a]`.
+    LeadingBracket,
+    /// A range that begins with the end of another: `[a-b-c]`.
+    ChainedRange,
+    /// `[:`, `[.` or `[=`, which other languages give a meaning.
+    PosixClass,
+    /// A dot in a class, escaped or not: no class can match one.
+    DotInClass,
+    /// `\.`: a dot always separates segments.
+    EscapedDot,
+    /// `{}`.
+    EmptyBraces,
+    /// Braces with one alternative: `{a}`.
+    SingleAlternative,
+    /// Braces within braces.
+    NestedBraces,
+    /// A `{` without its `}`.
+    UnclosedBraces,
+    /// A `}` without its `{`.
+    UnopenedBraces,
+    /// The braces multiply to more than [`BRACE_EXPANSIONS_MAX`] expansions.
+    TooManyExpansions,
+    /// A `\` at the end, with nothing to escape.
+    TrailingBackslash,
+    /// A control character (Unicode Cc), escaped or not: no topic has any.
+    Control,
+}
+
+impl fmt::Display for PatternRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rule = match self {
+            PatternRule::Empty => "a pattern must not be empty",
+            PatternRule::TooLong => {
+                return write!(f, "a pattern has {PATTERN_BYTES_MAX} bytes at most");
+            }
+            PatternRule::EmptySegment => "a segment must not be empty",
+            PatternRule::GluedDoubleStar => "`**` must be a segment of its own",
+            PatternRule::JoinedDoubleStar => "`*` and `*` must not meet across braces",
+            PatternRule::EmptyClass => "the class has no character",
+            PatternRule::UnclosedClass => "the class has no `]`",
+            PatternRule::ReversedRange => "the range runs backwards",
+            PatternRule::BareDash => "a `-` that is no range must be written `\\-`",
+            PatternRule::LeadingBracket => "a `]` in a class must be written `\\]`",
+            PatternRule::ChainedRange => "a range must not begin with the end of another",
+            PatternRule::PosixClass => {
+                "`[:`, `[.` and `[=` have no meaning here: escape the second"
+            }
+            PatternRule::DotInClass => "a class cannot match a dot",
+            PatternRule::EscapedDot => "a dot separates segments and cannot be escaped",
+            PatternRule::EmptyBraces => "the braces are empty",
+            PatternRule::SingleAlternative => "braces need two alternatives or more",
+            PatternRule::NestedBraces => "braces do not nest",
+            PatternRule::UnclosedBraces => "the braces have no `}`",
+            PatternRule::UnopenedBraces => "the `}` has no `{`",
+            PatternRule::TooManyExpansions => {
+                return write!(
+                    f,
+                    "braces multiply to {BRACE_EXPANSIONS_MAX} expansions at most"
+                );
+            }
+            PatternRule::TrailingBackslash => "a `\\` needs a character to escape",
+            PatternRule::Control => "a control character is not allowed",
+        };
+        f.write_str(rule)
+    }
+}

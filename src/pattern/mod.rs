@@ -1,0 +1,290 @@
+//! Topics and patterns: what events are published on, and what subscribers ask for.
+//!
+//! A [`Topic`] is 1 to [`TOPIC_BYTES_MAX`] bytes of text in segments separated by dots. A
+//! [`Pattern`] says which topics it wants:
+//!
+//! | written | matches | for example |
+//! | --- | --- | --- |
+//! | `a` | this text | `orders.eu` matches `orders.eu` alone |
+//! | `*` | any run of characters within a segment, also none | `orders.*` matches `orders.eu`, not `orders` or `orders.eu.created`; `e*` matches `e` and `eu` |
+//! | `?` | one character (a Unicode scalar value) within a segment | `v?` matches `v1`; `?*` is exactly one segment |
+//! | `[a-cx]`, `[^a-c]`, `[!a-c]` | one character in the class, or not in it; never the dot | `gate-[A-D]*` matches `gate-B7` |
+//! | `{eu,us}` | each alternative; they may be empty, hold wildcards and span dots | `log{,.eu}.*` matches `log.x` and `log.eu.x` |
+//! | `**` | any number of whole segments, none too; anywhere, any number of times | `a.**` matches `a`, `a.b` and `a.b.c` |
+//! | `\` | takes the meaning from the character behind it | `\*` matches a star |
+//! | `*` as the whole text | everything; the same as `**`, and printed so | |
+//!
+//! `]` `,` `!` `^` and `-` are plain outside of classes and braces, and `{` `}` and `,` inside of
+//! classes. Matching is case-sensitive and compares characters as they are.
+//!
+//! # What is refused
+//!
+//! A text that is not in the language is refused when it is parsed, with the rule
+//! ([`PatternRule`], which lists them all) and the byte: a pattern that is accepted can match some
+//! topic. Braces multiply to [`BRACE_EXPANSIONS_MAX`] expansions at most, each of which must be a
+//! valid pattern of its own; two `*` must not meet across a brace, though `**` would be one.
+//!
+//! # Canonical form
+//!
+//! `Display` prints it; equality, order and hash follow it, and parsing it gives the same pattern.
+//! It has no escape that is not needed, `^` for negation, sorted and merged classes (one of a
+//! single character is that character), `?` before `*`, `*` before `**` in a run of such segments,
+//! and one `**` for several. Equal patterns match the same topics; not all patterns that match
+//! the same topics are equal: several alternatives in braces keep their order, and keep `*` and
+//! `?` as written.
+//!
+//! # Cost
+//!
+//! A pattern is parsed once, to one list of segments for each different expansion. Matching does
+//! not allocate, recurse or try a place twice: it takes at most (bytes of the pattern) times
+//! (bytes of the topic) steps for each expansion, whatever the pattern.
+//!
+//! # Sources of the ideas
+//!
+//! The restart at the last star is from Russ Cox, "Glob Matching Can Be Simple And Fast Too"
+//! (2017), which tells why the textbook recursion is exponential; whole-segment wildcards are from
+//! the topic exchanges of AMQP 0-9-1 and the subjects of NATS; classes and braces are those of the
+//! POSIX shells, with the traps of these (a bare `-` or `]`, equivalence classes) refused.
+
+mod class;
+mod error;
+mod excerpt;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
+mod glob;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod naive;
+mod parse;
+mod print;
+mod route;
+#[cfg(test)]
+pub(crate) mod tests;
+mod topic;
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::str::FromStr;
+use std::sync::Arc;
+
+pub use self::error::{PatternError, PatternRule};
+pub(crate) use self::glob::Glob;
+pub(crate) use self::route::{Route, Segment};
+pub(crate) use self::topic::hash_text;
+pub use self::topic::{Segments, TOPIC_BYTES_MAX, Topic, TopicError};
+
+/// The longest pattern, in bytes of UTF-8.
+///
+/// ```
+/// use fanout::{Pattern, pattern::PATTERN_BYTES_MAX};
+///
+/// assert!(Pattern::parse(&"x".repeat(PATTERN_BYTES_MAX)).is_ok());
+/// assert!(Pattern::parse(&"x".repeat(PATTERN_BYTES_MAX + 1)).is_err());
+/// ```
+pub const PATTERN_BYTES_MAX: usize = 1024;
+
+/// How many expansions the braces of a pattern may multiply to.
+///
+/// ```
+/// use fanout::{Pattern, pattern::BRACE_EXPANSIONS_MAX};
+///
+/// assert_eq!(BRACE_EXPANSIONS_MAX, 4 * 4 * 4);
+/// assert!(Pattern::parse("{a,b,c,d}.{a,b,c,d}.{a,b,c,d}").is_ok());
+/// assert!(Pattern::parse("{a,b,c,d}.{a,b,c,d}.{a,b,c,d,e}").is_err());
+/// ```
+pub const BRACE_EXPANSIONS_MAX: usize = 64;
+
+/// Which topics a subscriber wants; the [module](self) describes the language.
+///
+/// A clone is one reference count. Equality, order and hash follow the canonical form.
+///
+/// ```
+/// use fanout::{Pattern, Topic};
+///
+/// let pattern = Pattern::parse("orders.{eu,us}.**")?;
+/// assert!(pattern.matches(&Topic::new("orders.eu.created")?));
+/// assert!(pattern.matches(&Topic::new("orders.us")?));
+/// assert!(!pattern.matches(&Topic::new("orders.asia.created")?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Pattern(Arc<Inner>);
+
+struct Inner {
+    /// As written.
+    text: Box<str>,
+    /// `None` if it is the text.
+    canonical: Option<Box<str>>,
+    /// The different expansions; at least one.
+    routes: Box<[Route]>,
+}
+
+impl Pattern {
+    /// Reads a pattern.
+    ///
+    /// # Errors
+    ///
+    /// [`PatternError`] names the rule that `text` breaks, and the byte where it does.
+    ///
+    /// ```
+    /// use fanout::{Pattern, PatternRule};
+    ///
+    /// assert!(Pattern::parse("flights.[A-D]*.**").is_ok());
+    /// let error = Pattern::parse("flights.[D-A]*.**").unwrap_err();
+    /// assert_eq!((error.rule(), error.offset()), (PatternRule::ReversedRange, 9));
+    /// ```
+    pub fn parse(text: &str) -> Result<Self, PatternError> {
+        let parsed = parse::parse(text)?;
+        let canonical = print::canonical(&parsed);
+        Ok(Pattern::new(text, canonical, parsed.routes))
+    }
+
+    /// The pattern that matches `topic` and no other topic.
+    ///
+    /// Where the topic holds wildcard characters, they are escaped; this is the one way to a
+    /// pattern with a text of more than [`PATTERN_BYTES_MAX`] bytes (at most twice as many).
+    ///
+    /// ```
+    /// use fanout::{Pattern, Topic};
+    ///
+    /// let pattern = Pattern::exact(&Topic::new("rates.USD*")?);
+    /// assert_eq!(pattern.as_str(), "rates.USD\\*");
+    /// assert!(!pattern.matches(&Topic::new("rates.USDT")?));
+    /// # Ok::<(), fanout::TopicError>(())
+    /// ```
+    #[must_use]
+    pub fn exact(topic: &Topic) -> Self {
+        let segments = topic
+            .segments()
+            .map(|text| Segment::Literal(text.into()))
+            .collect();
+        let parsed = parse::Parsed {
+            parts: Vec::new(),
+            routes: vec![Route::new(segments)],
+        };
+        let canonical = print::canonical(&parsed);
+        Pattern::new(&canonical.clone(), canonical, parsed.routes)
+    }
+
+    /// `text` with its wildcard characters escaped, also for use within braces; dots stay what
+    /// they are.
+    ///
+    /// ```
+    /// use fanout::Pattern;
+    ///
+    /// let customer = "a*,b";
+    /// let pattern = Pattern::parse(&format!("orders.{}.*", Pattern::escape(customer)))?;
+    /// assert_eq!(pattern.as_str(), r"orders.a\*\,b.*");
+    /// # Ok::<(), fanout::PatternError>(())
+    /// ```
+    #[must_use]
+    pub fn escape(text: &str) -> String {
+        print::escape(text)
+    }
+
+    /// The text as it was written; `Display` prints the canonical form.
+    ///
+    /// ```
+    /// let pattern = fanout::Pattern::parse("a.[!ba]")?;
+    /// assert_eq!(pattern.as_str(), "a.[!ba]");
+    /// assert_eq!(pattern.to_string(), "a.[^ab]");
+    /// # Ok::<(), fanout::PatternError>(())
+    /// ```
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0.text
+    }
+
+    /// Whether the whole of `topic` matches. Does not allocate; the [module](self) tells the cost.
+    ///
+    /// ```
+    /// use fanout::{Pattern, Topic};
+    ///
+    /// let pattern: Pattern = "flights.*.JFK".parse()?;
+    /// assert!(pattern.matches(&Topic::new("flights.SFO.JFK")?));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn matches(&self, topic: &Topic) -> bool {
+        self.0
+            .routes
+            .iter()
+            .any(|route| route.matches(topic.segments()))
+    }
+
+    /// The different expansions; at least one.
+    pub(crate) fn routes(&self) -> &[Route] {
+        &self.0.routes
+    }
+
+    /// The canonical text.
+    pub(crate) fn canonical(&self) -> &str {
+        self.0.canonical.as_deref().unwrap_or(&self.0.text)
+    }
+
+    fn new(text: &str, canonical: String, routes: Vec<Route>) -> Self {
+        let canonical = (canonical != text).then(|| canonical.into());
+        Pattern(Arc::new(Inner {
+            text: text.into(),
+            canonical,
+            routes: routes.into(),
+        }))
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.canonical() == other.canonical()
+    }
+}
+
+impl Eq for Pattern {}
+
+impl PartialOrd for Pattern {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Pattern {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.canonical().cmp(other.canonical())
+    }
+}
+
+impl Hash for Pattern {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.canonical().hash(state);
+    }
+}
+
+/// The canonical form.
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.canonical())
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pattern").field(&self.as_str()).finish()
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = PatternError;
+
+    fn from_str(text: &str) -> Result<Self, PatternError> {
+        Pattern::parse(text)
+    }
+}
+
+impl TryFrom<&str> for Pattern {
+    type Error = PatternError;
+
+    fn try_from(text: &str) -> Result<Self, PatternError> {
+        Pattern::parse(text)
+    }
+}

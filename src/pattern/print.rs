@@ -1,0 +1,128 @@
+//! The canonical text of a pattern.
+//!
+//! A pattern with one route prints that route. One with several keeps its braces, with only
+//! characters and classes in normal form: multiplied out it could be 64 times as long as what was
+//! written, and to reorder `*` and `?` beside a brace could make stars meet.
+
+use std::fmt::{self, Write};
+
+use super::class::Class;
+use super::glob::{Atom, Glob, Piece};
+use super::parse::{Parsed, Part, Placed, Token};
+use super::route::{Route, Segment};
+
+/// The canonical text; never longer than the text that was parsed, but for `**` from `*`.
+pub(super) fn canonical(parsed: &Parsed) -> String {
+    let mut text = String::new();
+    let written = match &*parsed.routes {
+        [route] => write_route(&mut text, route),
+        _ => write_parts(&mut text, &parsed.parts),
+    };
+    written.expect("writing to a string succeeds");
+    text
+}
+
+/// `text` with a `\` before each character that means something outside of classes.
+pub(super) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c == ',' || needs_escape(c) {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+    }
+    escaped
+}
+
+fn write_route(out: &mut String, route: &Route) -> fmt::Result {
+    if let [Segment::Any] = route.segments() {
+        return out.write_str("?*"); // a lone `*` would be everything
+    }
+    for (at, segment) in route.segments().iter().enumerate() {
+        if at > 0 {
+            out.push('.');
+        }
+        match segment {
+            Segment::Literal(text) => write_text(out, text),
+            Segment::Any => out.push('*'),
+            Segment::Many => out.push_str("**"),
+            Segment::Glob(glob) => write_glob(out, glob)?,
+        }
+    }
+    Ok(())
+}
+
+fn write_glob(out: &mut String, glob: &Glob) -> fmt::Result {
+    write_piece(out, &glob.head)?;
+    for piece in &glob.rest {
+        out.push('*');
+        write_piece(out, piece)?;
+    }
+    Ok(())
+}
+
+fn write_piece(out: &mut String, piece: &Piece) -> fmt::Result {
+    for atom in piece {
+        match atom {
+            Atom::Text(text) => write_text(out, text),
+            Atom::One => out.push('?'),
+            Atom::Class(class) => write!(out, "{class}")?,
+        }
+    }
+    Ok(())
+}
+
+fn write_parts(out: &mut String, parts: &[Part]) -> fmt::Result {
+    for part in parts {
+        match part {
+            Part::Token(placed) => write_token(out, placed, false)?,
+            Part::Braces(alternatives) => {
+                for (at, alternative) in alternatives.iter().enumerate() {
+                    out.push(if at == 0 { '{' } else { ',' });
+                    for placed in &alternative.tokens {
+                        write_token(out, placed, true)?;
+                    }
+                }
+                out.push('}');
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_token(out: &mut String, placed: &Placed, in_braces: bool) -> fmt::Result {
+    match &placed.token {
+        Token::Char(c) => write_char(out, *c, in_braces),
+        Token::One => out.push('?'),
+        Token::Star => out.push('*'),
+        Token::DoubleStar => out.push_str("**"),
+        Token::Dot => out.push('.'),
+        Token::Class(class) => return write_class(out, class, in_braces),
+    }
+    Ok(())
+}
+
+fn write_class(out: &mut String, class: &Class, in_braces: bool) -> fmt::Result {
+    match class.single() {
+        Some(c) => write_char(out, c, in_braces),
+        None => write!(out, "{class}")?,
+    }
+    Ok(())
+}
+
+fn write_text(out: &mut String, text: &str) {
+    for c in text.chars() {
+        write_char(out, c, false);
+    }
+}
+
+fn write_char(out: &mut String, c: char, in_braces: bool) {
+    if needs_escape(c) || (in_braces && c == ',') {
+        out.push('\\');
+    }
+    out.push(c);
+}
+
+fn needs_escape(c: char) -> bool {
+    matches!(c, '*' | '?' | '[' | '{' | '}' | '\\')
+}

@@ -1,0 +1,350 @@
+//! The language as a whole: the cases of `tests/testdata/patterns`, all small patterns, random
+//! ones, and hostile ones.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::pattern::fuzzing::{check_match, check_parse};
+
+/// The lines of a data file as columns, comments and empty lines left out.
+pub(crate) fn rows(file: &str) -> impl Iterator<Item = Vec<String>> {
+    file.lines()
+        .filter(|line| !line.is_empty() && !line.starts_with("# "))
+        .map(|line| line.split('\t').map(unescape).collect())
+}
+
+/// Replaces each `<U+XXXX>` by that character.
+fn unescape(cell: &str) -> String {
+    let mut text = String::new();
+    let mut rest = cell;
+    while let Some((before, behind)) = rest.split_once("<U+") {
+        let (code, behind) = behind.split_once('>').expect("closed");
+        let code = u32::from_str_radix(code, 16).expect("a hexadecimal number");
+        text.push_str(before);
+        text.push(char::from_u32(code).expect("a scalar value"));
+        rest = behind;
+    }
+    text + rest
+}
+
+pub(crate) const MATCHES: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/testdata/patterns/segments.tsv"
+));
+const REFUSALS: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/testdata/patterns/segments-refused.tsv"
+));
+const CANONICAL: &str = include_str!(concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/testdata/patterns/segments-canonical.tsv"
+));
+
+#[test]
+fn conformance_of_matcher_and_judge() {
+    for row in rows(MATCHES) {
+        let [pattern, topic, verdict] = &row[..3] else {
+            panic!("{row:?}")
+        };
+        let parsed = Pattern::parse(pattern);
+        let checked = Topic::new(topic);
+        let found = match (&parsed, &checked) {
+            (Err(_), _) => "E",
+            (_, Err(_)) => "T",
+            (Ok(pattern), Ok(topic)) if pattern.matches(topic) => "1",
+            _ => "0",
+        };
+        assert_eq!(found, verdict, "{row:?}");
+        if verdict != "T" {
+            let judged = naive::matches(pattern, topic).map_or("E", |m| if m { "1" } else { "0" });
+            assert_eq!(judged, verdict, "the judge on {row:?}");
+        }
+        check_parse(pattern.as_bytes());
+        check_parse(topic.as_bytes());
+    }
+}
+
+#[test]
+fn conformance_of_refusals() {
+    let mut seen = HashSet::new();
+    for row in rows(REFUSALS) {
+        let [text, rule, offset, alternative] = &row[..4] else {
+            panic!("{row:?}")
+        };
+        let error = Pattern::parse(text).expect_err(text);
+        assert_eq!(format!("{:?}", error.rule()), *rule, "{error}");
+        assert_eq!(error.offset().to_string(), *offset, "{error}");
+        let named = error
+            .alternative()
+            .map_or_else(|| "-".to_owned(), |n| n.to_string());
+        assert_eq!(named, *alternative, "{error}");
+        assert_eq!(naive::matches(text, "a"), None, "the judge on {row:?}");
+        check_parse(text.as_bytes());
+        seen.insert(error.rule());
+    }
+    assert_eq!(seen.len(), 21, "every rule but TooLong: {seen:?}");
+}
+
+#[test]
+fn conformance_of_canonical_forms() {
+    for row in rows(CANONICAL) {
+        let [text, canonical] = &row[..2] else {
+            panic!("{row:?}")
+        };
+        let pattern = Pattern::parse(text).expect(text);
+        assert_eq!(pattern.to_string(), *canonical, "{text}");
+        assert_eq!(pattern.as_str(), text);
+        assert_eq!(pattern, Pattern::parse(canonical).unwrap(), "{text}");
+        check_parse(text.as_bytes());
+    }
+}
+
+#[test]
+fn length_at_the_bound_and_one_past() {
+    for text in [
+        "a.".repeat(511) + "ab",
+        "é".repeat(512),
+        "*".to_owned() + &"?".repeat(1023),
+    ] {
+        assert_eq!(text.len(), PATTERN_BYTES_MAX);
+        check_parse(text.as_bytes());
+        assert!(Pattern::parse(&text).is_ok());
+        let error = Pattern::parse(&(text + "b")).unwrap_err();
+        assert_eq!(
+            (error.rule(), error.offset()),
+            (PatternRule::TooLong, PATTERN_BYTES_MAX)
+        );
+        assert!(
+            error.to_string().len() < 200,
+            "the input is shortened: {error}"
+        );
+    }
+    let split = "é".repeat(511) + "a" + "é";
+    assert_eq!(
+        Pattern::parse(&split).unwrap_err().offset(),
+        PATTERN_BYTES_MAX - 1
+    );
+}
+
+#[test]
+fn expansions_at_the_bound_and_one_past() {
+    let braces = |n: usize| format!("{{{}}}", vec!["a"; n].join(","));
+    for text in [braces(64), braces(8) + &braces(8), "{a,b}".repeat(6)] {
+        assert!(Pattern::parse(&text).is_ok());
+    }
+    for text in [braces(65), braces(13) + &braces(5), "{a,b}".repeat(7)] {
+        let error = Pattern::parse(&text).unwrap_err();
+        assert_eq!(error.rule(), PatternRule::TooManyExpansions, "{error}");
+        assert_eq!(naive::matches(&text, "a"), None);
+    }
+}
+
+#[test]
+fn exact_matches_its_topic_even_at_the_bound() {
+    for text in [
+        "*".repeat(1024),
+        "a.*.{b,c}.[d].\\,?".to_owned(),
+        "-]!^,".to_owned(),
+    ] {
+        let topic = Topic::new(&text).unwrap();
+        let pattern = Pattern::exact(&topic);
+        assert!(pattern.matches(&topic));
+        assert_eq!(pattern.as_str(), pattern.to_string());
+        assert!(!pattern.matches(&Topic::new("a").unwrap()));
+        if pattern.as_str().len() <= PATTERN_BYTES_MAX {
+            assert_eq!(Pattern::parse(pattern.as_str()).unwrap(), pattern);
+            assert_eq!(Pattern::parse(&Pattern::escape(&text)).unwrap(), pattern);
+        }
+    }
+}
+
+#[test]
+fn equality_and_hash_follow_the_canonical_form() {
+    let set: HashSet<Pattern> = ["*", "**", "**.**"]
+        .map(|text| text.parse().unwrap())
+        .into_iter()
+        .collect();
+    assert_eq!(set.len(), 1);
+    assert_ne!(Pattern::parse("?*").unwrap(), Pattern::parse("*").unwrap());
+    assert_eq!(
+        Pattern::parse("{*,*}").unwrap(),
+        Pattern::parse("?*").unwrap()
+    );
+    assert!(Pattern::parse("a").unwrap() < Pattern::parse("b").unwrap());
+    assert_eq!(Pattern::try_from("a.*").unwrap().to_string(), "a.*");
+}
+
+/// All patterns of up to 3 segments of the alphabet, against all topics of up to 4 of theirs.
+#[test]
+fn every_small_pattern_is_judged_as_the_judge_does() {
+    let topics = small_topics(4);
+    for pattern in small_patterns(3) {
+        let parsed = Pattern::parse(&pattern).expect(&pattern);
+        for topic in &topics {
+            let verdict = naive::matches(&pattern, topic.as_str());
+            assert_eq!(Some(parsed.matches(topic)), verdict, "{pattern} on {topic}");
+        }
+        check_parse(pattern.as_bytes());
+    }
+}
+
+/// Patterns of 1 to `segments` segments of an alphabet that has one of each kind.
+pub(crate) fn small_patterns(segments: u32) -> Vec<String> {
+    words(
+        &["a", "b", "ab", "*", "**", "a*", "*b", "?", "[ab]", "{a,b}"],
+        segments,
+    )
+}
+
+pub(crate) fn small_topics(segments: u32) -> Vec<Topic> {
+    words(&["a", "b", "ab"], segments)
+        .iter()
+        .map(|text| Topic::new(text).unwrap())
+        .collect()
+}
+
+/// Every sequence of 1 to `length` of the parts, joined by dots.
+fn words(parts: &[&str], length: u32) -> Vec<String> {
+    let mut all: Vec<String> = Vec::new();
+    let mut longest = vec![String::new()];
+    for _ in 0..length {
+        let longer = |word: &String| {
+            let dot = if word.is_empty() { "" } else { "." };
+            parts
+                .iter()
+                .map(|part| format!("{word}{dot}{part}"))
+                .collect::<Vec<_>>()
+        };
+        longest = longest.iter().flat_map(longer).collect();
+        all.extend_from_slice(&longest);
+    }
+    all
+}
+
+#[test]
+fn hostile_patterns_are_cheap() {
+    let many_words = Topic::new(["a"; 96].join(".")).unwrap();
+    let one_long = Topic::new("a".repeat(TOPIC_BYTES_MAX)).unwrap();
+    let deep = Topic::new("a.".repeat(511) + "a").unwrap();
+    let hostile = [
+        "**.a.**.a.**.a.**.a.**.b".to_owned(),
+        format!("{}b", "**.a.".repeat(200)),
+        format!("{}b", "**.*a*.".repeat(140)),
+        format!("{}b", "*a".repeat(511)),
+        format!("*{}b*", "a".repeat(510)),
+        format!("*{}b*", "a?".repeat(500)),
+        format!("*{}b*", "[!b]".repeat(255)),
+        format!("*{}b*", "[a-z]?".repeat(160)),
+        format!("{}{}b", "{a,aa}".repeat(6), "*a".repeat(400)),
+    ];
+    for pattern in hostile.iter().filter_map(|text| Pattern::parse(text).ok()) {
+        for topic in [&many_words, &one_long, &deep] {
+            let start = Instant::now();
+            assert!(!pattern.matches(topic));
+            // Far above what it takes, far below what backtracking takes.
+            assert!(
+                start.elapsed() < Duration::from_secs(1),
+                "{pattern} on {topic}"
+            );
+        }
+    }
+}
+
+#[test]
+fn matching_is_left_to_right_once_per_piece() {
+    // Each needs a floating piece to take its leftmost place and the tail to be kept free.
+    for (pattern, topic, verdict) in [
+        ("*ab*ab", "abab", true),
+        ("*ab*ab", "xabxab", true),
+        ("*ab*ab", "ab", false),
+        ("a*a", "a", false),
+        ("a*?a", "aa", false),
+        ("*?b*", "bb", true),
+        ("*[ab]?*c", "abc", true),
+        ("é*é", "ééé", true),
+    ] {
+        let parsed = Pattern::parse(pattern).unwrap();
+        assert_eq!(
+            parsed.matches(&Topic::new(topic).unwrap()),
+            verdict,
+            "{pattern} on {topic}"
+        );
+    }
+}
+
+#[test]
+fn the_corpus_passes() {
+    let corpus = |target: &str| {
+        let path = format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+        let files: Vec<_> = std::fs::read_dir(&path).expect(&path).collect();
+        assert!(
+            !files.is_empty() && files.len() < 100,
+            "{} files",
+            files.len()
+        );
+        files
+            .into_iter()
+            .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+    };
+    corpus("pattern_parse").for_each(|data| check_parse(&data));
+    corpus("pattern_match").for_each(|data| check_match(&data));
+}
+
+/// A text made of the pieces of the language, mostly a valid pattern.
+pub(crate) fn pattern_text() -> impl Strategy<Value = String> {
+    let plain = "[ab]{1,2}|[abé,!^\\]-]";
+    let class = "\\[[!^]?(a|b|[a-b]-[b-c]|[+,]-9|\\\\[\\]^:-]|[\\[{},:=!^é]){1,4}\\]";
+    let atom = prop_oneof![
+        6 => plain.prop_map(|text| text),
+        2 => Just("*".to_owned()),
+        2 => Just("?".to_owned()),
+        2 => class.prop_map(|text| text),
+        1 => "\\\\[*?{},a\\\\\\[]".prop_map(|text| text),
+    ];
+    let glob = prop::collection::vec(atom, 1..4).prop_map(|atoms| atoms.concat());
+    let segment = prop_oneof![4 => glob, 1 => Just("**".to_owned())].boxed();
+    let path = |segments: std::ops::Range<usize>| {
+        prop::collection::vec(segment.clone(), segments).prop_map(|segments| segments.join("."))
+    };
+    let braces = prop::collection::vec(path(0..3), 2..4)
+        .prop_map(|alternatives| format!("{{{}}}", alternatives.join(",")));
+    let part = prop_oneof![
+        6 => path(1..3),
+        2 => braces,
+        3 => Just(".".to_owned()),
+    ];
+    prop_oneof![
+        1 => path(1..6),
+        1 => prop::collection::vec(part, 1..6).prop_map(|parts| parts.concat()),
+    ]
+}
+
+pub(crate) fn topic_text() -> impl Strategy<Value = String> {
+    prop::collection::vec("[abc]{1,3}|[+\\-/9é{},!^:=*?\\\\\\]\\[a]{1,2}", 1..6)
+        .prop_map(|segments| segments.join("."))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn random_patterns_are_judged_as_the_judge_does(
+        pattern in pattern_text(),
+        topics in prop::collection::vec(topic_text(), 8),
+    ) {
+        check_parse(pattern.as_bytes());
+        check_match(format!("{pattern}\n{}", topics.join("\n")).as_bytes());
+    }
+
+    #[test]
+    fn random_soup_is_read_as_the_judge_does(
+        pattern in "[ab.*?{},\\[\\]\\\\^!:-]{1,12}",
+        topics in prop::collection::vec(topic_text(), 4),
+    ) {
+        check_parse(pattern.as_bytes());
+        check_match(format!("{pattern}\n{}", topics.join("\n")).as_bytes());
+    }
+}
