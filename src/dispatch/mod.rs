@@ -34,7 +34,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use crate::index::PatternIndex;
-use crate::park::{NoWaiting, Spin, WaitSet, park};
+use crate::park::{NoWaiting, Spin, WaitSet};
 use crate::ring::{mpsc, spsc};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Published, Queue, thread};
 use lane::{LaneShared, OwnLane, Pending};
@@ -327,9 +327,7 @@ impl<T> Engine<T> {
                 }
                 continue;
             }
-            while !self.signal.was_called(index) {
-                park(None);
-            }
+            self.signal.sleep(index);
         }
     }
 

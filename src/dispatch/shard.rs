@@ -110,9 +110,10 @@ impl<T> Shard<T> {
     /// One round. `insist`: a stalled block is tried again even if not all rings have said that they have room.
     pub(crate) fn round(&mut self, insist: bool) -> Round {
         self.settle();
+        let was_stalled = self.stalled.is_some();
         let mut progress = false;
         if self.resume(insist) {
-            progress = self.take_blocks();
+            progress = self.take_blocks() || was_stalled;
         }
         self.commit();
         let finished = self.stalled.is_none() && self.input.is_finished();

@@ -1,6 +1,6 @@
 //! Waking the pool, and waiting for a set of full rings.
 
-use crate::park::{register_thread, wake_registered};
+use crate::park::{park, register_thread, wake_registered};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, AtomicWaker, Ordering};
 
 /// Threads of a dispatcher pool, at most: as many as a word of sleepers has bits.
@@ -27,9 +27,8 @@ impl Signal {
         }
     }
 
-    /// Pool thread `index` is about to sleep. It looks for work after this, and then parks.
+    /// Pool thread `index` is about to sleep. It looks for work after this, and then sleeps.
     pub(crate) fn lie_down(&self, index: usize) {
-        register_thread(&self.wakers[index]);
         // AcqRel, partner `call`.
         self.sleepers.fetch_or(1 << index, Ordering::AcqRel);
     }
@@ -40,10 +39,17 @@ impl Signal {
         self.sleepers.fetch_and(!(1 << index), Ordering::AcqRel) & (1 << index) != 0
     }
 
-    /// Whether pool thread `index` was called since it lay down.
-    pub(crate) fn was_called(&self, index: usize) -> bool {
-        // Acquire, partner `call`.
-        self.sleepers.load(Ordering::Acquire) & (1 << index) == 0
+    /// Sleeps until pool thread `index` is called; it has lain down before.
+    pub(crate) fn sleep(&self, index: usize) {
+        loop {
+            // Anew each time: a caller that took the bit of our last sleep may come late, and take this waker.
+            register_thread(&self.wakers[index]);
+            // Acquire, partner `call`.
+            if self.sleepers.load(Ordering::Acquire) & (1 << index) == 0 {
+                return;
+            }
+            park(None);
+        }
     }
 
     /// Wakes one sleeper, if there is one.

@@ -196,6 +196,16 @@ fn values_need_be_no_numbers() {
 }
 
 #[test]
+fn everything_can_be_shared_or_sent() {
+    fn shared<T: Send + Sync + Clone>() {}
+    fn sent<T: Send>() {}
+    shared::<Topic>();
+    shared::<Pattern>();
+    shared::<PatternIndex<u32>>();
+    sent::<MatchCache>();
+}
+
+#[test]
 fn the_corpus_passes() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/index_ops");
     let files: Vec<_> = std::fs::read_dir(path).expect(path).collect();

@@ -157,7 +157,7 @@ fn put_harmless_first(items: &mut [Item]) -> bool {
         return false;
     };
     items[..=at].rotate_right(1);
-    // What leads ends with a bare `[`: nothing may follow it that makes it the beginning of a POSIX class.
+    // What leads ends with a bare `[`: what follows must not make that a POSIX class.
     if let Some(at) = items[1..]
         .iter()
         .position(|item| !item.follows_bracket_badly())

@@ -16,7 +16,7 @@ use super::{BRACE_EXPANSIONS_MAX, PATTERN_BYTES_MAX};
 /// assert_eq!(error.alternative(), Some(2));
 /// assert_eq!(
 ///     error.to_string(),
-///     "pattern `orders.{eu,}.created`, byte 11, with alternative 2 of its braces (``): \
+///     "pattern `orders.{eu,}.created`, byte 11, with alternative 2 of its braces (empty): \
 ///      a segment must not be empty",
 /// );
 /// ```
@@ -95,7 +95,11 @@ impl fmt::Display for PatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pattern `{}`, byte {}", self.input, self.offset)?;
         if let Some(Alternative { number, text }) = &self.alternative {
-            write!(f, ", with alternative {number} of its braces (`{text}`)")?;
+            write!(f, ", with alternative {number} of its braces")?;
+            match &**text {
+                "" => write!(f, " (empty)")?,
+                text => write!(f, " (`{text}`)")?,
+            }
         }
         write!(f, ": {}", self.rule)
     }

@@ -125,8 +125,8 @@ enum Unit {
     /// The edge of a brace.
     Edge,
     Literal(char),
-    /// A class as it is written.
-    Class(String),
+    /// A class: whether it is negated, and its items.
+    Class(bool, Vec<(char, char)>),
 }
 
 impl Unit {
@@ -134,9 +134,8 @@ impl Unit {
         match self {
             Unit::One => true,
             Unit::Literal(literal) => *literal == c,
-            Unit::Class(text) => {
-                let (negated, items) = class(text).expect("checked when it was taken");
-                items.iter().any(|&(low, high)| low <= c && c <= high) != negated
+            Unit::Class(negated, items) => {
+                items.iter().any(|&(low, high)| low <= c && c <= high) != *negated
             }
             Unit::Star | Unit::Edge => false,
         }
@@ -150,7 +149,10 @@ fn units(segment: &str) -> Vec<Unit> {
             "*" => Unit::Star,
             "?" => Unit::One,
             "\u{1}" => Unit::Edge,
-            class if class.starts_with('[') => Unit::Class(unit),
+            text if text.starts_with('[') => {
+                let (negated, items) = class(text).expect("checked before");
+                Unit::Class(negated, items)
+            }
             unit => Unit::Literal(unit.chars().last().expect("not empty")),
         })
         .collect()
@@ -203,14 +205,21 @@ fn class(text: &str) -> Option<(bool, Vec<(char, char)>)> {
         }
         items.push((first.0, last.0));
     }
+    // The first character that is not excluded, if any, follows an item or is the very first.
     let excluded = |c: char| items.iter().any(|&(low, high)| low <= c && c <= high);
-    let void = negated && topic_chars().all(excluded);
+    let behind = |&(_, high): &(char, char)| topic_char_from(high, 1);
+    let mut candidates = topic_char_from(' ', 0)
+        .into_iter()
+        .chain(items.iter().filter_map(behind));
+    let void = negated && candidates.all(excluded);
     (!void).then_some((negated, items))
 }
 
-/// Every character that a segment can have.
-fn topic_chars() -> impl Iterator<Item = char> {
-    (' '..=char::MAX).filter(|c| !c.is_control() && *c != '.')
+/// The first character from the `skip`th after `c` on that a segment can have.
+fn topic_char_from(c: char, skip: usize) -> Option<char> {
+    (c..=char::MAX)
+        .skip(skip)
+        .find(|c| !c.is_control() && *c != '.')
 }
 
 /// Whether `pattern` matches the whole of `text`, where stars match any run of things.
