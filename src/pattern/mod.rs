@@ -9,7 +9,7 @@
 //! | `*` | any run of characters within a segment, also none | `orders.*` matches `orders.eu`, not `orders` or `orders.eu.created`; `e*` matches `e` and `eu` |
 //! | `?` | one character (a Unicode scalar value) within a segment | `v?` matches `v1`; `?*` is exactly one segment |
 //! | `[a-cx]`, `[^a-c]`, `[!a-c]` | one character in the class, or not in it; never the dot | `gate-[A-D]*` matches `gate-B7` |
-//! | `{eu,us}` | each alternative; they may be empty, hold wildcards and span dots | `log{,.eu}.*` matches `log.x` and `log.eu.x` |
+//! | `{eu,us}` | each alternative; they may be empty, hold wildcards and span dots, but neither begin nor end with one | `{log,log.eu}.*` matches `log.x` and `log.eu.x` |
 //! | `**` | any number of whole segments, none too; anywhere, any number of times | `a.**` matches `a`, `a.b` and `a.b.c` |
 //! | `\` | takes the meaning from the character behind it | `\*` matches a star |
 //! | `*` as the whole text | everything; the same as `**`, and printed so | |

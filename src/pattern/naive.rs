@@ -70,6 +70,13 @@ fn braces(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Vec<St
             unit => choices.last_mut()?.push_str(unit),
         }
     }
+    // No escape and no class holds a dot: these are dots that separate.
+    let has_gap = |choice: &String| {
+        choice.starts_with("\u{1}.") || choice.ends_with('.') || choice.contains("..")
+    };
+    if choices.iter().any(has_gap) {
+        return None;
+    }
     choices.iter_mut().for_each(|choice| choice.push('\u{1}'));
     (choices.len() > 1).then_some(choices)
 }

@@ -120,7 +120,9 @@ impl Scanner<'_> {
                 Some(c @ (',' | '}')) => {
                     self.at += 1;
                     let tokens = std::mem::take(&mut tokens);
-                    alternatives.push(Alternative { tokens, start, end });
+                    let alternative = Alternative { tokens, start, end };
+                    self.check_own_segments(&alternative, alternatives.len() + 1)?;
+                    alternatives.push(alternative);
                     start = self.at;
                     if c == '}' {
                         break;
@@ -134,6 +136,26 @@ impl Scanner<'_> {
             [_] => self.refuse(PatternRule::SingleAlternative, open),
             _ => Ok(alternatives),
         }
+    }
+
+    /// Refuses an alternative with an empty segment of its own: one that begins or ends with a dot,
+    /// or has two in a row.
+    fn check_own_segments(
+        &self,
+        alternative: &Alternative,
+        number: usize,
+    ) -> Result<(), PatternError> {
+        let Alternative { tokens, start, end } = alternative;
+        let is_dot = |at: usize| {
+            tokens
+                .get(at)
+                .is_none_or(|placed| placed.token == Token::Dot)
+        };
+        let empty = (0..tokens.len()).find(|&at| is_dot(at) && (at == 0 || is_dot(at + 1)));
+        let Some(at) = empty else { return Ok(()) };
+        let offset = tokens[at].offset + usize::from(at > 0);
+        let error = PatternError::new(PatternRule::EmptySegment, offset, self.text);
+        Err(error.in_alternative(number, &self.text[*start..*end]))
     }
 
     /// The token that begins here; there is a character, and it has no part in braces.
