@@ -165,31 +165,42 @@ impl WaitSet {
     }
 }
 
-/// Adaptive waiting: spins briefly before it sleeps, and never where threads outnumber cores, since there the
-/// one who spins keeps the one it waits for from running.
-pub(crate) struct Spin {
-    left: u32,
+/// Adaptive waiting: a moment awake before sleeping. A short spin where every thread that takes part has a core of its
+/// own; where threads outnumber cores, never a spin, which would keep the one we wait for from running, but
+/// the processor given to whoever else is ready.
+pub(crate) struct Linger {
+    spins: u32,
+    yields: u32,
 }
 
-/// Turns of a spin before sleeping, each a growing run of pause instructions: about 5 microseconds in all.
+/// Turns of a spin, each twice as long as the one before: about 5 microseconds in all.
 const SPIN_TURNS: u32 = 7;
 
-impl Spin {
+/// How often the processor is given away before sleeping.
+const YIELD_TURNS: u32 = 2;
+
+impl Linger {
     /// `threads`: how many threads take part, the caller's estimate.
     pub(crate) fn new(threads: usize) -> Self {
-        Self { left: if threads <= cores() { SPIN_TURNS } else { 0 } }
+        let spins = if threads <= cores() { SPIN_TURNS } else { 0 };
+        Self { spins, yields: if cfg!(loom) { 0 } else { YIELD_TURNS } }
     }
 
-    /// Spins a little; `false`: enough, sleep.
+    /// Waits a little; `false`: enough, sleep.
     pub(crate) fn turn(&mut self) -> bool {
-        if self.left == 0 {
-            return false;
+        if self.spins > 0 {
+            for _ in 0..(1u32 << (SPIN_TURNS - self.spins)) * 4 {
+                spin_loop();
+            }
+            self.spins -= 1;
+            return true;
         }
-        for _ in 0..(1u32 << (SPIN_TURNS - self.left)) * 4 {
-            spin_loop();
+        if self.yields > 0 {
+            thread::yield_now();
+            self.yields -= 1;
+            return true;
         }
-        self.left -= 1;
-        true
+        false
     }
 }
 

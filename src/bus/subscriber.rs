@@ -9,7 +9,7 @@ use crate::dispatch::Dispatch;
 use crate::dispatch::block::{BlockRef, Event, SharedEvent};
 use crate::dispatch::feed::{End, FeedConsumer, Found};
 use crate::dispatch::loss::Gap;
-use crate::park::{Spin, deadline_after, park, register_thread};
+use crate::park::{Linger, deadline_after, park, register_thread};
 use crate::sync::Ordering;
 
 /// Receives the events of one subscription, in id order, from a ring of its own.
@@ -241,8 +241,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
 
     #[cold]
     fn wait(&mut self, deadline: Option<Instant>) -> Found {
-        let mut spin = Spin::new(self.handle.core().engine.threads.load(Ordering::Relaxed));
-        while spin.turn() {
+        let mut linger = Linger::new(self.handle.core().engine.threads.load(Ordering::Relaxed));
+        while linger.turn() {
             match self.look() {
                 Found::Empty => {}
                 found => return found,

@@ -34,7 +34,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use crate::index::PatternIndex;
-use crate::park::{NoWaiting, Spin, WaitSet};
+use crate::park::{Linger, NoWaiting, WaitSet};
 use crate::ring::{mpsc, spsc};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Published, Queue, thread};
 use lane::{LaneShared, OwnLane, Pending};
@@ -209,10 +209,15 @@ impl<T> Engine<T> {
 
     /// Holds whatever role is free until there is nothing left to do. `true`: something was done.
     pub(crate) fn drive(&self) -> bool {
+        self.drive_on(false)
+    }
+
+    /// `last_look`: the caller is going to sleep, so have it called.
+    fn drive_on(&self, last_look: bool) -> bool {
         let _here = NoWaiting::here();
         let mut done = false;
         loop {
-            let mut turn = self.sequencer_turn();
+            let mut turn = self.sequencer_turn(last_look);
             if turn.progress && self.shards.len() > 1 {
                 self.signal.call(); // somebody to take the other shards
             }
@@ -313,14 +318,9 @@ impl<T> Engine<T> {
     pub(crate) fn run_pool_thread(&self, index: usize) {
         loop {
             self.drive();
-            let mut spin = Spin::new(self.threads.load(Ordering::Relaxed));
-            while !self.is_finished() && spin.turn() {
-                if self.drive() {
-                    spin = Spin::new(self.threads.load(Ordering::Relaxed));
-                }
-            }
+            self.linger();
             self.signal.lie_down(index);
-            if self.drive() || self.is_finished() {
+            if self.drive_on(true) || self.is_finished() {
                 self.signal.get_up(index);
                 if self.is_finished() {
                     return;
@@ -331,10 +331,21 @@ impl<T> Engine<T> {
         }
     }
 
+    /// Stays awake for a moment after there was something to do, so that a steady stream finds somebody awake, and
+    /// has gathered a little when it is looked at.
+    fn linger(&self) {
+        let mut linger = Linger::new(self.threads.load(Ordering::Relaxed));
+        while !self.is_finished() && linger.turn() {
+            if self.drive() {
+                linger = Linger::new(self.threads.load(Ordering::Relaxed));
+            }
+        }
+    }
+
     /// What the publishing thread does under inline dispatch.
     fn carry_one_round(&self) {
         let _here = NoWaiting::here();
-        let mut turn = self.sequencer_turn();
+        let mut turn = self.sequencer_turn(false);
         for desk in &self.shards {
             turn = turn.and(self.shard_turn(desk));
         }
@@ -343,7 +354,7 @@ impl<T> Engine<T> {
         }
     }
 
-    fn sequencer_turn(&self) -> Turn {
+    fn sequencer_turn(&self, last_look: bool) -> Turn {
         let Some(mut held) = self.sequencer.try_hold() else { return Turn::default() };
         if self.is_broken() {
             held.discard();
@@ -351,7 +362,7 @@ impl<T> Engine<T> {
             return Turn { progress: false, again: marked };
         }
         let closing = self.is_closing();
-        let round = self.guarded(|| held.round(closing));
+        let round = self.guarded(|| held.round(closing, last_look));
         let marked = held.release();
         self.after(round, marked, &self.sequencer_done)
     }
@@ -397,7 +408,7 @@ impl<T> Engine<T> {
         self.insist_on(&self.sequencer, |sequencer| {
             sequencer.discard();
             // Every block has to go somewhere: the shards are emptied in turn.
-            sequencer.round(true).finished
+            sequencer.round(true, false).finished
         });
         self.finish(&self.sequencer_done);
         for desk in &self.shards {

@@ -4,8 +4,9 @@
 //! time, and passes the blocks to every shard. Blocks are as full as what was ready: the sequencer never waits to
 //! fill one, so batches form by themselves under load, and a lone event goes alone.
 //!
-//! When there is nothing, it asks every lane to call (see [`spsc`](crate::ring::spsc)), so whoever accepts
-//! the next event knows that somebody must be woken for it.
+//! Before a thread of the pool sleeps, it has the sequencer look once more and ask every lane to call (see
+//! [`spsc`](crate::ring::spsc)), so whoever accepts the next event knows that somebody must be woken for it. Not
+//! at every look: the wish is written to the publisher's own cache line.
 //!
 //! **Closing**: the lanes are closed first, then drained, then the shards' inputs are closed. What a lane accepted
 //! before its close is sequenced.
@@ -108,15 +109,15 @@ impl<T> Sequencer<T> {
         }
     }
 
-    /// One round. `closing`: close the lanes first.
-    pub(crate) fn round(&mut self, closing: bool) -> Round {
+    /// One round. `closing`: close the lanes first. `last_look`: when nothing is there, ask every lane to call.
+    pub(crate) fn round(&mut self, closing: bool, last_look: bool) -> Round {
         self.admit();
         self.begin_flush();
         if closing && !self.closed_lanes {
             self.close_lanes();
         }
         let mut sequenced = self.sequence();
-        if sequenced == 0 && self.ask_to_be_called() {
+        if sequenced == 0 && last_look && self.ask_to_be_called() {
             sequenced = self.sequence();
         }
         let finished = self.closed_lanes && self.is_drained();

@@ -1,0 +1,89 @@
+//! The whole path on one thread: publish, dispatch, receive.
+//!
+//! Under manual dispatch nothing else runs and nobody is woken, so `deliveries` is what the path itself
+//! costs, in deliveries (events times subscribers). What threads, sleeping and waking add is the subject
+//! of `benches/peers`. `lone_event` is one event, published and received under inline dispatch, by one
+//! thread.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fanout::{Bus, Dispatch, Overflow, Subscriber, Topic};
+
+/// Events per run.
+const EVENTS: usize = 256;
+
+type Tick = [u64; 8];
+const TICK: Tick = [7; 8];
+
+fn receive_all(sub: &mut Subscriber<Tick>) {
+    let mut received = 0;
+    while received < EVENTS {
+        let batch = sub.next_batch().expect("nothing is lost");
+        for event in &batch {
+            black_box(event.data()[0]);
+        }
+        received += batch.len();
+    }
+}
+
+fn deliveries(c: &mut Criterion) {
+    let mut group = c.benchmark_group("deliveries");
+    let topic = Topic::new("ticks.eurusd").expect("a topic");
+    for (name, overflow) in [("drop_newest", Overflow::DropNewest), ("block", Overflow::Block)] {
+        for subscribers in [1, 16, 64, 256] {
+            let bus = Bus::<Tick>::builder()
+                .dispatch(Dispatch::Manual)
+                .dispatchers(1)
+                .blocking(true)
+                .overflow(overflow)
+                .build()
+                .expect("in range");
+            let mut publisher = bus.publisher();
+            let mut subs: Vec<_> =
+                (0..subscribers).map(|_| bus.subscribe("ticks.*").expect("open")).collect();
+            group.throughput(Throughput::Elements((EVENTS * subscribers) as u64));
+            group.bench_function(BenchmarkId::new(name, subscribers), |b| {
+                b.iter(|| {
+                    for _ in 0..EVENTS {
+                        publisher.publish(&topic, black_box(TICK)).expect("the lane has room");
+                    }
+                    bus.drive();
+                    subs.iter_mut().for_each(receive_all);
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+fn lone_event(c: &mut Criterion) {
+    let mut group = c.benchmark_group("lone_event");
+    let topic = Topic::new("ticks.eurusd").expect("a topic");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("inline", |b| {
+        let bus = Bus::<Tick>::builder()
+            .dispatch(Dispatch::Inline)
+            .dispatchers(1)
+            .build()
+            .expect("in range");
+        let mut publisher = bus.publisher();
+        let mut sub = bus.subscribe("ticks.*").expect("open");
+        b.iter(|| {
+            publisher.publish(&topic, black_box(TICK)).expect("the lane has room");
+            black_box(sub.recv().expect("nothing is lost").data()[0])
+        });
+    });
+    group.finish();
+}
+
+fn config() -> Criterion {
+    Criterion::default()
+        .sample_size(30)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+}
+
+criterion_group!(name = fan_out; config = config(); targets = deliveries, lone_event);
+criterion_main!(fan_out);

@@ -1,0 +1,135 @@
+//! The index at 1,000, 10,000 and 100,000 patterns: what a change costs, and what a look-up costs.
+//!
+//! The patterns are a mix, as in `pattern_of`. A bus publishes a snapshot with each change, so `insert`
+//! and `remove` are measured with one taken after each: a change then copies the path that it changes.
+//! The times are those of the bare index, without the cache that a bus puts in front of it.
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use fanout::index::Scratch;
+use fanout::{Pattern, PatternIndex, Topic};
+
+const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
+
+/// Changes per timed run.
+const CHANGES: usize = 256;
+
+/// Half exact, the others with a wildcard each. 1,000 accounts share all the patterns.
+fn pattern_of(n: usize) -> Pattern {
+    let (account, kind) = (n % 1_000, n / 1_000);
+    let text = match n % 8 {
+        0 => format!("accounts.{account}.*.k{kind}"),
+        1 => format!("accounts.{account}.k{kind}.**"),
+        2 => format!("accounts.{account}.k{kind}*"),
+        3 => format!("accounts.{account}.{{k{kind},x{kind}}}.paid"),
+        _ => format!("accounts.{account}.k{kind}.paid"),
+    };
+    Pattern::parse(&text).expect("a pattern")
+}
+
+fn index_of(size: usize) -> PatternIndex<u32> {
+    (0..size).map(|n| (pattern_of(n), n as u32)).collect()
+}
+
+/// Patterns that no index of ours holds yet, in branches that all do.
+fn newcomers(size: usize) -> Vec<Pattern> {
+    (0..CHANGES).map(|n| pattern_of(size.next_multiple_of(1_000) + n * 997)).collect()
+}
+
+/// Adds them all, with a snapshot taken after each, as a bus does.
+fn insert_all(index: &mut PatternIndex<u32>, newcomers: &[Pattern]) -> Duration {
+    let mut snapshot = index.clone();
+    let start = Instant::now();
+    for (n, pattern) in newcomers.iter().enumerate() {
+        assert!(index.insert(pattern, u32::MAX - n as u32));
+        snapshot = index.clone();
+    }
+    let elapsed = start.elapsed();
+    black_box(snapshot);
+    elapsed
+}
+
+/// Removes them all, with a snapshot taken after each.
+fn remove_all(index: &mut PatternIndex<u32>, newcomers: &[Pattern]) -> Duration {
+    let mut snapshot = index.clone();
+    let start = Instant::now();
+    for (n, pattern) in newcomers.iter().enumerate() {
+        assert!(index.remove(pattern, &(u32::MAX - n as u32)));
+        snapshot = index.clone();
+    }
+    let elapsed = start.elapsed();
+    black_box(snapshot);
+    elapsed
+}
+
+fn changes(c: &mut Criterion) {
+    let mut group = c.benchmark_group("index");
+    group.throughput(Throughput::Elements(CHANGES as u64));
+    for size in SIZES {
+        let mut index = index_of(size);
+        let newcomers = newcomers(size);
+        group.bench_function(BenchmarkId::new("insert", size), |b| {
+            b.iter_custom(|runs| {
+                let mut sum = Duration::ZERO;
+                for _ in 0..runs {
+                    sum += insert_all(&mut index, &newcomers);
+                    remove_all(&mut index, &newcomers);
+                }
+                sum
+            });
+        });
+        group.bench_function(BenchmarkId::new("remove", size), |b| {
+            b.iter_custom(|runs| {
+                let mut sum = Duration::ZERO;
+                for _ in 0..runs {
+                    insert_all(&mut index, &newcomers);
+                    sum += remove_all(&mut index, &newcomers);
+                }
+                sum
+            });
+        });
+    }
+    group.finish();
+}
+
+fn lookups(c: &mut Criterion) {
+    let mut group = c.benchmark_group("index");
+    for size in SIZES {
+        let index = index_of(size);
+        let kinds = size / 1_000;
+        let wanted: Vec<Topic> = (0..1_000)
+            .map(|account| format!("accounts.{account}.k{}.paid", (account * 7) % kinds))
+            .map(|text| Topic::new(text).expect("a topic"))
+            .collect();
+        let unwanted: Vec<Topic> = (0..1_000)
+            .map(|account| format!("accounts.{account}.none.paid"))
+            .map(|text| Topic::new(text).expect("a topic"))
+            .collect();
+        let (mut scratch, mut found) = (Scratch::default(), Vec::new());
+        for (name, topics) in [("match", &wanted), ("match_nothing", &unwanted)] {
+            group.throughput(Throughput::Elements(topics.len() as u64));
+            group.bench_function(BenchmarkId::new(name, size), |b| {
+                b.iter(|| {
+                    for topic in topics {
+                        found.clear();
+                        index.matches_with(black_box(topic), &mut scratch, &mut found);
+                        black_box(&found);
+                    }
+                });
+            });
+        }
+    }
+    group.finish();
+}
+
+fn config() -> Criterion {
+    Criterion::default()
+        .sample_size(20)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(2))
+}
+
+criterion_group!(name = index; config = config(); targets = changes, lookups);
+criterion_main!(index);

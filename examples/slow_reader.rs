@@ -1,0 +1,71 @@
+//! A reader that cannot keep up: nobody waits for it, and it is told exactly what it missed.
+//!
+//! ```sh
+//! cargo run --release --example slow_reader
+//! ```
+
+use std::error::Error;
+use std::thread;
+use std::time::Duration;
+
+use fanout::{Bus, Overflow, RecvError, Subscriber};
+
+const READINGS: u64 = 10_000;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let bus = Bus::<u64>::new();
+    // 64 readings may wait. What comes on top is lost to this subscriber, and to no one else.
+    let slow =
+        bus.subscription("sensors.*").capacity(64).overflow(Overflow::DropNewest).open()?;
+    let numbers = slow.handle();
+    let reader = thread::spawn(move || read_slowly(slow));
+
+    let mut publisher = bus.publisher();
+    for reading in 1..=READINGS {
+        publisher.publish("sensors.boiler", reading)?;
+    }
+    drop((publisher, bus));
+
+    let seen = reader.join().expect("the reader does not panic");
+    let stats = numbers.stats();
+    println!("{stats:?}");
+    assert_eq!(stats.matched, READINGS);
+    assert_eq!(stats.received + stats.lost, stats.matched, "every event is accounted for");
+    assert_eq!((seen.received, seen.lost), (stats.received, stats.lost), "the gaps told it all");
+    Ok(())
+}
+
+/// What the reader saw with its own eyes.
+#[derive(Default)]
+struct Seen {
+    received: u64,
+    lost: u64,
+}
+
+fn read_slowly(mut sub: Subscriber<u64>) -> Seen {
+    let mut seen = Seen::default();
+    let mut expected = 1;
+    loop {
+        match sub.recv() {
+            Ok(event) => {
+                // With every gap accounted for, the next reading is always the one we expect.
+                assert_eq!(*event.data(), expected);
+                expected += 1;
+                seen.received += 1;
+                if seen.received.is_multiple_of(16) {
+                    thread::sleep(Duration::from_micros(200)); // slow
+                }
+            }
+            // Here a program would reload, ask somebody, or mark its result as incomplete.
+            Err(RecvError::Lost(gap)) => {
+                println!("{gap}");
+                expected += gap.count();
+                seen.lost += gap.count();
+            }
+            Err(ending) => {
+                println!("the end: {ending}");
+                return seen;
+            }
+        }
+    }
+}
