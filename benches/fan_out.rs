@@ -31,7 +31,10 @@ fn receive_all(sub: &mut Subscriber<Tick>) {
 fn deliveries(c: &mut Criterion) {
     let mut group = c.benchmark_group("deliveries");
     let topic = Topic::new("ticks.eurusd").expect("a topic");
-    for (name, overflow) in [("drop_newest", Overflow::DropNewest), ("block", Overflow::Block)] {
+    for (name, overflow) in [
+        ("drop_newest", Overflow::DropNewest),
+        ("block", Overflow::Block),
+    ] {
         for subscribers in [1, 16, 64, 256] {
             let bus = Bus::<Tick>::builder()
                 .dispatch(Dispatch::Manual)
@@ -41,13 +44,16 @@ fn deliveries(c: &mut Criterion) {
                 .build()
                 .expect("in range");
             let mut publisher = bus.publisher();
-            let mut subs: Vec<_> =
-                (0..subscribers).map(|_| bus.subscribe("ticks.*").expect("open")).collect();
+            let mut subs: Vec<_> = (0..subscribers)
+                .map(|_| bus.subscribe("ticks.*").expect("open"))
+                .collect();
             group.throughput(Throughput::Elements((EVENTS * subscribers) as u64));
             group.bench_function(BenchmarkId::new(name, subscribers), |b| {
                 b.iter(|| {
                     for _ in 0..EVENTS {
-                        publisher.publish(&topic, black_box(TICK)).expect("the lane has room");
+                        publisher
+                            .publish(&topic, black_box(TICK))
+                            .expect("the lane has room");
                     }
                     bus.drive();
                     subs.iter_mut().for_each(receive_all);
@@ -71,7 +77,9 @@ fn lone_event(c: &mut Criterion) {
         let mut publisher = bus.publisher();
         let mut sub = bus.subscribe("ticks.*").expect("open");
         b.iter(|| {
-            publisher.publish(&topic, black_box(TICK)).expect("the lane has room");
+            publisher
+                .publish(&topic, black_box(TICK))
+                .expect("the lane has room");
             black_box(sub.recv().expect("nothing is lost").data()[0])
         });
     });

@@ -35,7 +35,9 @@ fn index_of(size: usize) -> PatternIndex<u32> {
 
 /// Patterns that no index of ours holds yet, in branches that all do.
 fn newcomers(size: usize) -> Vec<Pattern> {
-    (0..CHANGES).map(|n| pattern_of(size.next_multiple_of(1_000) + n * 997)).collect()
+    (0..CHANGES)
+        .map(|n| pattern_of(size.next_multiple_of(1_000) + n * 997))
+        .collect()
 }
 
 /// Adds them all, with a snapshot taken after each, as a bus does.

@@ -11,15 +11,60 @@ use fanout::{Pattern, Topic};
 
 /// Name, pattern, a topic that it matches, one that it does not.
 const SHAPES: [(&str, &str, &str, &str); 9] = [
-    ("literal", "orders.eu.created", "orders.eu.created", "orders.eu.deleted"),
-    ("one_segment", "orders.*.created", "orders.eu.created", "orders.eu.deleted"),
-    ("rest", "orders.**", "orders.eu.created", "invoices.eu.created"),
-    ("last_segment", "*.created", "orders.created", "orders.deleted"),
-    ("anywhere", "**.eu.**", "orders.eu.created", "orders.us.created"),
-    ("prefix_glob", "flights.SF*.JFK", "flights.SFO.JFK", "flights.LAX.JFK"),
-    ("suffix_glob", "orders.eu.*ated", "orders.eu.created", "orders.eu.deleted2"),
-    ("class", "flights.[A-D]*.**", "flights.ATL.JFK", "flights.SFO.JFK"),
-    ("braces", "flights.{ORD,ATL}.?*", "flights.ATL.JFK", "flights.SFO.JFK"),
+    (
+        "literal",
+        "orders.eu.created",
+        "orders.eu.created",
+        "orders.eu.deleted",
+    ),
+    (
+        "one_segment",
+        "orders.*.created",
+        "orders.eu.created",
+        "orders.eu.deleted",
+    ),
+    (
+        "rest",
+        "orders.**",
+        "orders.eu.created",
+        "invoices.eu.created",
+    ),
+    (
+        "last_segment",
+        "*.created",
+        "orders.created",
+        "orders.deleted",
+    ),
+    (
+        "anywhere",
+        "**.eu.**",
+        "orders.eu.created",
+        "orders.us.created",
+    ),
+    (
+        "prefix_glob",
+        "flights.SF*.JFK",
+        "flights.SFO.JFK",
+        "flights.LAX.JFK",
+    ),
+    (
+        "suffix_glob",
+        "orders.eu.*ated",
+        "orders.eu.created",
+        "orders.eu.deleted2",
+    ),
+    (
+        "class",
+        "flights.[A-D]*.**",
+        "flights.ATL.JFK",
+        "flights.SFO.JFK",
+    ),
+    (
+        "braces",
+        "flights.{ORD,ATL}.?*",
+        "flights.ATL.JFK",
+        "flights.SFO.JFK",
+    ),
 ];
 
 fn shapes(c: &mut Criterion) {

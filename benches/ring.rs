@@ -40,7 +40,9 @@ fn topic() -> Topic {
 
 fn fill(publisher: &mut Publisher<Tick>, topic: &Topic) {
     for _ in 0..EVENTS {
-        publisher.try_publish(topic, black_box(TICK)).expect("the lane is empty");
+        publisher
+            .try_publish(topic, black_box(TICK))
+            .expect("the lane is empty");
     }
 }
 
@@ -71,7 +73,9 @@ fn lanes(c: &mut Criterion) {
         let mut publisher = bus.publisher();
         b.iter_custom(|n| {
             let drain = |_: &mut Publisher<Tick>| _ = bus.drive();
-            runs(n, &mut publisher, drain, |publisher| fill(publisher, &topic))
+            runs(n, &mut publisher, drain, |publisher| {
+                fill(publisher, &topic)
+            })
         });
     });
 
@@ -81,7 +85,8 @@ fn lanes(c: &mut Criterion) {
             let drain = |bus: &mut Bus<Tick>| _ = bus.drive();
             runs(n, &mut bus, drain, |bus| {
                 for _ in 0..EVENTS {
-                    bus.try_publish(&topic, black_box(TICK)).expect("the lane is empty");
+                    bus.try_publish(&topic, black_box(TICK))
+                        .expect("the lane is empty");
                 }
             })
         });
@@ -109,7 +114,9 @@ fn rings(c: &mut Criterion) {
     };
     let lone_events = |bus: &Bus<Tick>, publisher: &mut Publisher<Tick>| {
         for _ in 0..EVENTS {
-            publisher.try_publish(&topic, black_box(TICK)).expect("the lane is empty");
+            publisher
+                .try_publish(&topic, black_box(TICK))
+                .expect("the lane is empty");
             bus.drive();
         }
     };
@@ -133,7 +140,12 @@ fn rings(c: &mut Criterion) {
         let bus = bus();
         let mut ends = (bus.publisher(), bus.subscribe("ticks.*").expect("open"));
         b.iter_custom(|n| {
-            runs(n, &mut ends, |ends| full_blocks(&bus, &mut ends.0), |ends| one_by_one(&mut ends.1))
+            runs(
+                n,
+                &mut ends,
+                |ends| full_blocks(&bus, &mut ends.0),
+                |ends| one_by_one(&mut ends.1),
+            )
         });
     });
 
@@ -141,7 +153,12 @@ fn rings(c: &mut Criterion) {
         let bus = bus();
         let mut ends = (bus.publisher(), bus.subscribe("ticks.*").expect("open"));
         b.iter_custom(|n| {
-            runs(n, &mut ends, |ends| full_blocks(&bus, &mut ends.0), |ends| in_batches(&mut ends.1))
+            runs(
+                n,
+                &mut ends,
+                |ends| full_blocks(&bus, &mut ends.0),
+                |ends| in_batches(&mut ends.1),
+            )
         });
     });
 
@@ -149,7 +166,12 @@ fn rings(c: &mut Criterion) {
         let bus = bus();
         let mut ends = (bus.publisher(), bus.subscribe("ticks.*").expect("open"));
         b.iter_custom(|n| {
-            runs(n, &mut ends, |ends| lone_events(&bus, &mut ends.0), |ends| one_by_one(&mut ends.1))
+            runs(
+                n,
+                &mut ends,
+                |ends| lone_events(&bus, &mut ends.0),
+                |ends| one_by_one(&mut ends.1),
+            )
         });
     });
     group.finish();

@@ -19,13 +19,27 @@ fn main() -> Result<(), Box<dyn Error>> {
     let readers = [
         thread::spawn(move || {
             created.for_each(
-                |event| println!("created:  {} {} {:?}", event.id(), event.topic(), event.data()),
+                |event| {
+                    println!(
+                        "created:  {} {} {:?}",
+                        event.id(),
+                        event.topic(),
+                        event.data()
+                    )
+                },
                 |gap| eprintln!("created:  {gap}"),
             )
         }),
         thread::spawn(move || {
             europe.for_each(
-                |event| println!("europe:   {} {} {:?}", event.id(), event.topic(), event.name()),
+                |event| {
+                    println!(
+                        "europe:   {} {} {:?}",
+                        event.id(),
+                        event.topic(),
+                        event.name()
+                    )
+                },
                 |gap| eprintln!("europe:   {gap}"),
             )
         }),
@@ -33,11 +47,19 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     bus.publish("orders.eu.created", "7 apples".into())?;
     bus.publish("orders.us.created", "2 pears".into())?;
-    bus.send(Message::new("orders.eu.paid", "7 apples".into()).name("OrderPaid").source("till"))?;
+    bus.send(
+        Message::new("orders.eu.paid", "7 apples".into())
+            .name("OrderPaid")
+            .source("till"),
+    )?;
     bus.publish("invoices.eu.sent", "no. 1".into())?;
 
     // The last handle goes: the bus closes, readers get what is left, and then their end.
-    println!("sequenced: {}", bus.publish_sequenced("orders.us.paid", "2 pears".into())?.id());
+    println!(
+        "sequenced: {}",
+        bus.publish_sequenced("orders.us.paid", "2 pears".into())?
+            .id()
+    );
     drop(bus);
     for reader in readers {
         let ending = reader.join().expect("a reader does not panic");

@@ -15,8 +15,11 @@ const READINGS: u64 = 10_000;
 fn main() -> Result<(), Box<dyn Error>> {
     let bus = Bus::<u64>::new();
     // 64 readings may wait. What comes on top is lost to this subscriber, and to no one else.
-    let slow =
-        bus.subscription("sensors.*").capacity(64).overflow(Overflow::DropNewest).open()?;
+    let slow = bus
+        .subscription("sensors.*")
+        .capacity(64)
+        .overflow(Overflow::DropNewest)
+        .open()?;
     let numbers = slow.handle();
     let reader = thread::spawn(move || read_slowly(slow));
 
@@ -30,8 +33,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let stats = numbers.stats();
     println!("{stats:?}");
     assert_eq!(stats.matched, READINGS);
-    assert_eq!(stats.received + stats.lost, stats.matched, "every event is accounted for");
-    assert_eq!((seen.received, seen.lost), (stats.received, stats.lost), "the gaps told it all");
+    assert_eq!(
+        stats.received + stats.lost,
+        stats.matched,
+        "every event is accounted for"
+    );
+    assert_eq!(
+        (seen.received, seen.lost),
+        (stats.received, stats.lost),
+        "the gaps told it all"
+    );
     Ok(())
 }
 

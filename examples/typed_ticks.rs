@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fmt;
 use std::thread;
 
 use fanout::{Bus, Overflow, RecvError, Subscriber};
@@ -22,7 +23,6 @@ struct Tick {
 }
 
 /// What became of a pair's price.
-#[derive(Debug)]
 struct Candle {
     open: u32,
     high: u32,
@@ -34,7 +34,13 @@ struct Candle {
 impl Candle {
     fn new(first: &Tick) -> Self {
         let Tick { price, .. } = *first;
-        Self { open: price, high: price, low: price, close: price, volume: 0 }
+        Self {
+            open: price,
+            high: price,
+            low: price,
+            close: price,
+            volume: 0,
+        }
     }
 
     fn add(&mut self, tick: &Tick) {
@@ -45,16 +51,38 @@ impl Candle {
     }
 }
 
+impl fmt::Display for Candle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            open,
+            high,
+            low,
+            close,
+            volume,
+        } = self;
+        write!(
+            f,
+            "open {open}  high {high}  low {low}  close {close}  volume {volume}"
+        )
+    }
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     // A candle with a tick missing would be wrong, so these subscribers may hold up the publishers.
-    let bus = Bus::<Tick>::builder().blocking(true).overflow(Overflow::Block).build()?;
+    let bus = Bus::<Tick>::builder()
+        .blocking(true)
+        .overflow(Overflow::Block)
+        .build()?;
 
     let dollars = bus.subscribe("ticks.*.{eurusd,gbpusd,audusd}")?;
     let candles = thread::spawn(move || build_candles(dollars));
     let mut xetra = bus.subscribe("ticks.xetra.**")?;
     let volume = thread::spawn(move || {
         let mut volume = 0;
-        xetra.for_each(|event| volume += u64::from(event.data().volume), |gap| eprintln!("{gap}"));
+        xetra.for_each(
+            |event| volume += u64::from(event.data().volume),
+            |gap| eprintln!("{gap}"),
+        );
         volume
     });
 
@@ -68,9 +96,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     for (pair, candle) in candles.join().expect("a reader does not panic") {
-        println!("{pair}: {candle:?}");
+        println!("{pair}: {candle}");
     }
-    println!("volume on xetra: {}", volume.join().expect("a reader does not panic"));
+    println!(
+        "volume on xetra: {}",
+        volume.join().expect("a reader does not panic")
+    );
     Ok(())
 }
 
@@ -81,8 +112,13 @@ fn publish_ticks(bus: &Bus<Tick>, venue: &str) -> Result<(), fanout::TopicError>
     let topics = topics.into_iter().collect::<Result<Vec<_>, _>>()?;
     for n in 0..TICKS_PER_VENUE {
         let topic = &topics[n as usize % PAIRS.len()];
-        let tick = Tick { price: 108_000 + n * 7_919 % 1_000, volume: 1 + n % 5 };
-        publisher.publish(topic, tick).expect("the bus is open while its publishers live");
+        let tick = Tick {
+            price: 108_000 + n * 7_919 % 1_000,
+            volume: 1 + n % 5,
+        };
+        publisher
+            .publish(topic, tick)
+            .expect("the bus is open while its publishers live");
     }
     Ok(())
 }
@@ -94,7 +130,7 @@ fn build_candles(mut sub: Subscriber<Tick>) -> BTreeMap<String, Candle> {
         match sub.next_batch() {
             Ok(batch) => {
                 for event in &batch {
-                    let pair = event.topic().segments().next_back().expect("three segments");
+                    let pair = event.topic().segments().last().expect("three segments");
                     if !candles.contains_key(pair) {
                         candles.insert(pair.to_owned(), Candle::new(event.data()));
                     }

@@ -113,7 +113,10 @@ pub(crate) struct WaitSet {
 
 impl WaitSet {
     pub(crate) fn new() -> Self {
-        Self { waiting: AtomicU64::new(0), wakers: Mutex::new(Vec::new()) }
+        Self {
+            waiting: AtomicU64::new(0),
+            wakers: Mutex::new(Vec::new()),
+        }
     }
 
     /// Registers a waker for the next `notify`. Look once more afterwards.
@@ -183,7 +186,10 @@ impl Linger {
     /// `threads`: how many threads take part, the caller's estimate.
     pub(crate) fn new(threads: usize) -> Self {
         let spins = if threads <= cores() { SPIN_TURNS } else { 0 };
-        Self { spins, yields: if cfg!(loom) { 0 } else { YIELD_TURNS } }
+        Self {
+            spins,
+            yields: if cfg!(loom) { 0 } else { YIELD_TURNS },
+        }
     }
 
     /// Waits a little; `false`: enough, sleep.
@@ -229,7 +235,9 @@ pub(crate) struct NoWaiting {
 
 impl NoWaiting {
     pub(crate) fn here() -> Self {
-        Self { outer: DISPATCHING.replace(true) }
+        Self {
+            outer: DISPATCHING.replace(true),
+        }
     }
 
     /// Whether waiting on the calling thread would be waiting for itself.

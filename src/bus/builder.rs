@@ -3,8 +3,6 @@
 use std::any::Any;
 use std::time::SystemTime;
 
-use parking_lot::Mutex;
-
 use super::error::{BuildError, LANE_CAPACITY_MAX};
 use super::registry::Registry;
 use super::subscription::Options;
@@ -14,7 +12,7 @@ use crate::dispatch::loss::Overflow;
 use crate::dispatch::sequencer::Clock;
 use crate::dispatch::signal::DISPATCHERS_MAX;
 use crate::dispatch::{Dispatch, Engine, Plan, Weigh};
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 
 /// Events that a subscriber's ring holds unless told otherwise.
 const CAPACITY_DEFAULT: usize = 1024;
@@ -190,7 +188,9 @@ fn start_pool_thread<T: Send + Sync + 'static>(
 ) -> Result<(), std::io::Error> {
     let core = core.clone();
     let name = format!("fanout-{index}");
-    std::thread::Builder::new().name(name).spawn(move || core.engine.run_pool_thread(index))?;
+    std::thread::Builder::new()
+        .name(name)
+        .spawn(move || core.engine.run_pool_thread(index))?;
     Ok(())
 }
 

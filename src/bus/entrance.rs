@@ -76,9 +76,9 @@ impl<T> Entrance<T> for OwnEntrance<'_, T> {
                 self.engine.accepted(asleep);
                 Ok(())
             }
-            Err(spsc::Closed) => {
-                Err(Refusal::Closed(self.lane.unstage().expect("staged two lines above")))
-            }
+            Err(spsc::Closed) => Err(Refusal::Closed(
+                self.lane.unstage().expect("staged two lines above"),
+            )),
         }
     }
 
@@ -143,12 +143,14 @@ pub(super) fn publish<T, K: AsTopic>(
     };
     match entrance.try_accept(pending) {
         Ok(()) => Ok(()),
-        Err(refusal) => wait_and_accept(&mut entrance, refusal, None).map_err(|refused| match refused {
-            Refused::Closed(data) => PublishError::Closed(data),
-            Refused::Broken(data) => PublishError::Broken(data),
-            Refused::WouldDeadlock(data) => PublishError::WouldDeadlock(data),
-            Refused::Timeout(_) => unreachable!("there was no deadline"),
-        }),
+        Err(refusal) => {
+            wait_and_accept(&mut entrance, refusal, None).map_err(|refused| match refused {
+                Refused::Closed(data) => PublishError::Closed(data),
+                Refused::Broken(data) => PublishError::Broken(data),
+                Refused::WouldDeadlock(data) => PublishError::WouldDeadlock(data),
+                Refused::Timeout(_) => unreachable!("there was no deadline"),
+            })
+        }
     }
 }
 
@@ -161,11 +163,15 @@ pub(super) fn try_publish<T, K: AsTopic>(
         Ok(pending) => pending,
         Err((error, data)) => return Err(TryPublishError::Topic(error, data)),
     };
-    entrance.try_accept(pending).map_err(|refusal| match refusal {
-        Refusal::Full(pending) => TryPublishError::Full(pending.data),
-        Refusal::Closed(pending) if entrance.engine().is_broken() => TryPublishError::Broken(pending.data),
-        Refusal::Closed(pending) => TryPublishError::Closed(pending.data),
-    })
+    entrance
+        .try_accept(pending)
+        .map_err(|refusal| match refusal {
+            Refusal::Full(pending) => TryPublishError::Full(pending.data),
+            Refusal::Closed(pending) if entrance.engine().is_broken() => {
+                TryPublishError::Broken(pending.data)
+            }
+            Refusal::Closed(pending) => TryPublishError::Closed(pending.data),
+        })
 }
 
 /// Accepts or waits for room, for so long.
@@ -180,14 +186,16 @@ pub(super) fn publish_timeout<T, K: AsTopic>(
     };
     match entrance.try_accept(pending) {
         Ok(()) => Ok(()),
-        Err(refusal) => wait_and_accept(&mut entrance, refusal, deadline_after(timeout)).map_err(
-            |refused| match refused {
-                Refused::Closed(data) => PublishTimeoutError::Closed(data),
-                Refused::Broken(data) => PublishTimeoutError::Broken(data),
-                Refused::WouldDeadlock(data) => PublishTimeoutError::WouldDeadlock(data),
-                Refused::Timeout(data) => PublishTimeoutError::Timeout(data),
-            },
-        ),
+        Err(refusal) => {
+            wait_and_accept(&mut entrance, refusal, deadline_after(timeout)).map_err(|refused| {
+                match refused {
+                    Refused::Closed(data) => PublishTimeoutError::Closed(data),
+                    Refused::Broken(data) => PublishTimeoutError::Broken(data),
+                    Refused::WouldDeadlock(data) => PublishTimeoutError::WouldDeadlock(data),
+                    Refused::Timeout(data) => PublishTimeoutError::Timeout(data),
+                }
+            })
+        }
     }
 }
 
@@ -208,7 +216,11 @@ pub(super) async fn publish_async<T, K: AsTopic>(
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(Refusal::Closed(pending)) => {
                     let broken = entrance.engine().is_broken();
-                    let refuse = if broken { PublishError::Broken } else { PublishError::Closed };
+                    let refuse = if broken {
+                        PublishError::Broken
+                    } else {
+                        PublishError::Closed
+                    };
                     return Poll::Ready(Err(refuse(pending.data)));
                 }
                 Err(Refusal::Full(pending)) => waiting = Some(pending),
@@ -268,9 +280,18 @@ fn seal<T, K: AsTopic>(
     entrance: &mut impl Entrance<T>,
     message: Message<'_, K, T>,
 ) -> Result<Pending<T>, (TopicError, T)> {
-    let Message { topic, data, name, source } = message;
+    let Message {
+        topic,
+        data,
+        name,
+        source,
+    } = message;
     match entrance.envelope(&topic, name, source) {
-        Ok(envelope) => Ok(Pending { envelope, data, receipt: None }),
+        Ok(envelope) => Ok(Pending {
+            envelope,
+            data,
+            receipt: None,
+        }),
         Err(error) => Err((error, data)),
     }
 }

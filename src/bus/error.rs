@@ -255,7 +255,9 @@ pub enum SubscribeError {
     #[error("pin_bytes must be at least 1")]
     PinBytes,
     /// `Overflow::Block` on a bus that was not built for it.
-    #[error("Overflow::Block needs a bus built with blocking(true): a blocking subscriber can hold up all others")]
+    #[error(
+        "Overflow::Block needs a bus built with blocking(true): a blocking subscriber can hold up all others"
+    )]
     BlockingNotAllowed,
     /// The bus is closed.
     #[error("the bus is closed")]

@@ -25,7 +25,12 @@ pub struct Message<'a, K, T> {
 impl<'a, K, T> Message<'a, K, T> {
     /// A message without name and source.
     pub fn new(topic: K, data: T) -> Self {
-        Self { topic, data, name: None, source: None }
+        Self {
+            topic,
+            data,
+            name: None,
+            source: None,
+        }
     }
 
     /// Names what happened, such as `OrderCreated`.

@@ -27,12 +27,11 @@ mod subscription;
 use std::sync::Weak;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
 pub use builder::BusBuilder;
 pub use error::{
     BuildError, ChangeError, LANE_CAPACITY_MAX, PublishError, PublishSequencedError,
-    PublishTimeoutError, RecvError, RecvTimeoutError, SubscribeError, TryPublishError, TryRecvError,
+    PublishTimeoutError, RecvError, RecvTimeoutError, SubscribeError, TryPublishError,
+    TryRecvError,
 };
 pub use message::Message;
 pub use publisher::Publisher;
@@ -40,12 +39,12 @@ pub use stats::{BusStats, CloseReport, SubscriptionStats};
 pub use subscriber::{Batch, BatchIter, Ending, Iter, Subscriber};
 pub use subscription::{IntoPatterns, Start, SubscriptionBuilder, SubscriptionHandle};
 
+use crate::dispatch::Engine;
 use crate::dispatch::lane::Receipt;
 use crate::dispatch::topic_arg::AsTopic;
-use crate::dispatch::Engine;
 use crate::park::deadline_after;
 use crate::pattern::{Topic, TopicError};
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, Mutex, Ordering};
 use entrance::SharedEntrance;
 use registry::Registry;
 use stats::Unread;
@@ -91,7 +90,9 @@ impl<T: Send + Sync + 'static> Bus<T> {
     ///
     /// If the system gives no thread for the dispatcher; [`builder`](Self::builder) answers an error instead.
     pub fn new() -> Self {
-        Self::builder().build().expect("the defaults are in range, and the system gives a thread")
+        Self::builder()
+            .build()
+            .expect("the defaults are in range, and the system gives a thread")
     }
 
     /// A bus built to measure.
@@ -269,7 +270,10 @@ impl<T: Send + Sync + 'static> Bus<T> {
     pub fn subscriptions(&self) -> Vec<SubscriptionHandle<T>> {
         let core = &self.open.core;
         let records = core.registry.lock().records();
-        records.into_iter().map(|record| SubscriptionHandle::new(core.clone(), record)).collect()
+        records
+            .into_iter()
+            .map(|record| SubscriptionHandle::new(core.clone(), record))
+            .collect()
     }
 
     /// How much has passed through.
@@ -357,7 +361,10 @@ impl<T: Send + Sync + 'static> Bus<T> {
         let lost_before = core.registry.lock().unread().lost_at_close;
         core.close();
         let in_time = core.engine.finish_close(deadline_after(limit));
-        let Unread { unread, lost_at_close } = core.registry.lock().unread();
+        let Unread {
+            unread,
+            lost_at_close,
+        } = core.registry.lock().unread();
         CloseReport {
             in_time,
             unread,
@@ -382,11 +389,15 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// assert!(weak.upgrade().is_none());
     /// ```
     pub fn downgrade(&self) -> WeakBus<T> {
-        WeakBus { open: Arc::downgrade(&self.open) }
+        WeakBus {
+            open: Arc::downgrade(&self.open),
+        }
     }
 
     fn entrance(&self) -> SharedEntrance<'_, T> {
-        SharedEntrance { engine: &self.open.core.engine }
+        SharedEntrance {
+            engine: &self.open.core.engine,
+        }
     }
 }
 
@@ -398,7 +409,9 @@ impl<T: Send + Sync + 'static> Default for Bus<T> {
 
 impl<T: Send + Sync + 'static> Clone for Bus<T> {
     fn clone(&self) -> Self {
-        Self { open: self.open.clone() }
+        Self {
+            open: self.open.clone(),
+        }
     }
 }
 
@@ -426,7 +439,9 @@ impl<T: Send + Sync + 'static> WeakBus<T> {
 
 impl<T: Send + Sync + 'static> Clone for WeakBus<T> {
     fn clone(&self) -> Self {
-        Self { open: self.open.clone() }
+        Self {
+            open: self.open.clone(),
+        }
     }
 }
 

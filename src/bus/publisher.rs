@@ -43,7 +43,12 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         let core = &open.core;
         let (lane, shared) = core.engine.own_lane(core.lane_capacity);
         core.engine.threads.fetch_add(1, Ordering::Relaxed);
-        Self { lane, shared, table: EnvelopeTable::new(), open }
+        Self {
+            lane,
+            shared,
+            table: EnvelopeTable::new(),
+            open,
+        }
     }
 
     /// Accepts the event into the lane; waits while the lane is full.
@@ -133,7 +138,9 @@ impl<T: Send + Sync + 'static> Publisher<T> {
 
     /// The bus that it publishes to.
     pub fn bus(&self) -> Bus<T> {
-        Bus { open: self.open.clone() }
+        Bus {
+            open: self.open.clone(),
+        }
     }
 
     #[inline(always)]

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use parking_lot::Mutex;
-
 use super::error::ChangeError;
 use super::stats::Unread;
 use crate::dispatch::Engine;
@@ -12,7 +10,7 @@ use crate::dispatch::loss::GapReason;
 use crate::dispatch::shard::{Change, ChangeKind, Routes};
 use crate::index::PatternIndex;
 use crate::pattern::Pattern;
-use crate::sync::Arc;
+use crate::sync::{Arc, Mutex};
 
 /// What is known of a subscription, also after it ended.
 pub(super) struct Record {
@@ -76,12 +74,20 @@ impl Registry {
         for pattern in &patterns {
             book.index.insert(pattern, slot);
         }
-        let kind = ChangeKind::Attach { slot, feed: Box::new(producer) };
+        let kind = ChangeKind::Attach {
+            slot,
+            feed: Box::new(producer),
+        };
         book.publish(engine, shard, Some(kind));
         let number = self.next_number;
         self.next_number += 1;
-        let record =
-            Arc::new(Record { number, shard, slot, feed, patterns: Mutex::new(patterns) });
+        let record = Arc::new(Record {
+            number,
+            shard,
+            slot,
+            feed,
+            patterns: Mutex::new(patterns),
+        });
         self.records.insert(number, record.clone());
         Some(record)
     }
@@ -98,7 +104,11 @@ impl Registry {
         }
         book.free_slots.push(record.slot);
         book.subscriptions -= 1;
-        book.publish(engine, record.shard, Some(ChangeKind::Detach { slot: record.slot }));
+        book.publish(
+            engine,
+            record.shard,
+            Some(ChangeKind::Detach { slot: record.slot }),
+        );
         true
     }
 
@@ -129,7 +139,9 @@ impl Registry {
     ) -> Result<bool, ChangeError> {
         let book = self.book_of(record)?;
         let mut patterns = record.patterns.lock();
-        let Some(at) = patterns.iter().position(|known| known == pattern) else { return Ok(false) };
+        let Some(at) = patterns.iter().position(|known| known == pattern) else {
+            return Ok(false);
+        };
         patterns.remove(at);
         book.index.remove(pattern, &record.slot);
         book.publish(engine, record.shard, None);
@@ -182,9 +194,15 @@ impl Book {
         self.version += 1;
         let wires = engine.shard_wires(shard);
         if let Some(kind) = kind {
-            wires.changes.push(Change { version: self.version, kind });
+            wires.changes.push(Change {
+                version: self.version,
+                kind,
+            });
         }
-        let routes = Routes { version: self.version, index: self.index.clone() };
+        let routes = Routes {
+            version: self.version,
+            index: self.index.clone(),
+        };
         wires.routes.store(Arc::new(routes));
     }
 }

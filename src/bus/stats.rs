@@ -70,7 +70,8 @@ pub(super) struct Unread {
 
 impl FeedStats {
     pub(super) fn unread(&self) -> u64 {
-        self.matched.saturating_sub(self.received + self.lost.iter().sum::<u64>())
+        self.matched
+            .saturating_sub(self.received + self.lost.iter().sum::<u64>())
     }
 
     pub(super) fn public(&self) -> SubscriptionStats {

@@ -263,14 +263,20 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
 
 impl<T: Send + Sync + 'static> Drop for Subscriber<T> {
     fn drop(&mut self) {
-        self.handle.core().engine.threads.fetch_sub(1, Ordering::Relaxed);
+        self.handle
+            .core()
+            .engine
+            .threads
+            .fetch_sub(1, Ordering::Relaxed);
         self.handle.cancel();
     }
 }
 
 impl<T: Send + Sync + 'static> std::fmt::Debug for Subscriber<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Subscriber").field("handle", &self.handle).finish_non_exhaustive()
+        f.debug_struct("Subscriber")
+            .field("handle", &self.handle)
+            .finish_non_exhaustive()
     }
 }
 
@@ -307,7 +313,10 @@ pub struct Batch<T> {
 impl<T> Batch<T> {
     /// The events.
     pub fn iter(&self) -> BatchIter<'_, T> {
-        BatchIter { events: self.block.events(), mask: self.mask }
+        BatchIter {
+            events: self.block.events(),
+            mask: self.mask,
+        }
     }
 
     /// How many events, 1 to 64.
@@ -328,7 +337,9 @@ impl<'a, T> IntoIterator for &'a Batch<T> {
 
 impl<T> std::fmt::Debug for Batch<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Batch").field("len", &self.len()).finish_non_exhaustive()
+        f.debug_struct("Batch")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
     }
 }
 

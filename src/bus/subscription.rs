@@ -1,10 +1,10 @@
 //! Opening a subscription, and the handle to an open one.
 
+use super::Core;
 use super::error::{ChangeError, SubscribeError};
 use super::registry::Record;
 use super::stats::SubscriptionStats;
 use super::subscriber::Subscriber;
-use super::Core;
 use crate::dispatch::feed::{CAPACITY_MAX, Limits, feed};
 use crate::dispatch::loss::Overflow;
 use crate::pattern::{Pattern, PatternError};
@@ -91,7 +91,9 @@ impl<P: IntoPatterns + Clone> IntoPatterns for &[P] {
     }
 }
 
-fn collect<P: IntoPatterns>(items: impl IntoIterator<Item = P>) -> Result<Vec<Pattern>, PatternError> {
+fn collect<P: IntoPatterns>(
+    items: impl IntoIterator<Item = P>,
+) -> Result<Vec<Pattern>, PatternError> {
     let mut patterns = Vec::new();
     for item in items {
         patterns.append(&mut item.into_patterns()?);
@@ -120,7 +122,11 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         core: &'a Arc<Core<T>>,
         patterns: Result<Vec<Pattern>, PatternError>,
     ) -> Self {
-        Self { core, patterns, options: core.defaults }
+        Self {
+            core,
+            patterns,
+            options: core.defaults,
+        }
     }
 
     /// Events that may wait in its ring, 1 to [`CAPACITY_MAX`]. What the subscriber has claimed to read no longer counts:
@@ -157,7 +163,11 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
     ///
     /// [`SubscribeError`]: a refused pattern, a number out of its range, `Block` where it is not allowed, a closed bus.
     pub fn open(self) -> Result<Subscriber<T>, SubscribeError> {
-        let Options { capacity, pin_bytes, overflow } = self.options;
+        let Options {
+            capacity,
+            pin_bytes,
+            overflow,
+        } = self.options;
         let mut patterns = Vec::new();
         for pattern in self.patterns? {
             if !patterns.contains(&pattern) {
@@ -180,7 +190,14 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         let mut reader = None;
         let opened = self.core.registry.lock().open(engine, patterns, |shard| {
             let latch = engine.shard_wires(shard).latch.clone();
-            let (producer, consumer) = feed(Limits { capacity, pin_bytes, overflow }, latch);
+            let (producer, consumer) = feed(
+                Limits {
+                    capacity,
+                    pin_bytes,
+                    overflow,
+                },
+                latch,
+            );
             let shared = consumer.shared().clone();
             reader = Some(consumer);
             (producer, shared)
@@ -188,7 +205,10 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         let record = opened.ok_or(SubscribeError::Closed)?;
         engine.attend(record.shard);
         let handle = SubscriptionHandle::new(self.core.clone(), record);
-        Ok(Subscriber::new(reader.expect("made when it was opened"), handle))
+        Ok(Subscriber::new(
+            reader.expect("made when it was opened"),
+            handle,
+        ))
     }
 }
 
@@ -240,9 +260,15 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// # Errors
     ///
     /// [`ChangeError`]: the pattern is refused, or the subscription has ended.
-    pub fn add(&self, pattern: impl TryInto<Pattern, Error: Into<PatternError>>) -> Result<bool, ChangeError> {
+    pub fn add(
+        &self,
+        pattern: impl TryInto<Pattern, Error: Into<PatternError>>,
+    ) -> Result<bool, ChangeError> {
         let pattern = pattern.try_into().map_err(Into::into)?;
-        self.core.registry.lock().add(&self.core.engine, &self.record, pattern)
+        self.core
+            .registry
+            .lock()
+            .add(&self.core.engine, &self.record, pattern)
     }
 
     /// Removes a pattern, in whatever way it is written. `Ok(false)`: it was not there. What is published after this
@@ -251,15 +277,25 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// # Errors
     ///
     /// [`ChangeError`]: the pattern is refused, or the subscription has ended.
-    pub fn remove(&self, pattern: impl TryInto<Pattern, Error: Into<PatternError>>) -> Result<bool, ChangeError> {
+    pub fn remove(
+        &self,
+        pattern: impl TryInto<Pattern, Error: Into<PatternError>>,
+    ) -> Result<bool, ChangeError> {
         let pattern = pattern.try_into().map_err(Into::into)?;
-        self.core.registry.lock().remove(&self.core.engine, &self.record, &pattern)
+        self.core
+            .registry
+            .lock()
+            .remove(&self.core.engine, &self.record, &pattern)
     }
 
     /// Cancels it: the subscriber gets `Cancelled` from now on, and what it has not read is dropped. `false`: it had
     /// ended already.
     pub fn cancel(&self) -> bool {
-        let was_open = self.core.registry.lock().cancel(&self.core.engine, &self.record);
+        let was_open = self
+            .core
+            .registry
+            .lock()
+            .cancel(&self.core.engine, &self.record);
         if was_open {
             self.core.engine.attend(self.record.shard);
         }
@@ -285,7 +321,10 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
 
 impl<T: Send + Sync + 'static> Clone for SubscriptionHandle<T> {
     fn clone(&self) -> Self {
-        Self { core: self.core.clone(), record: self.record.clone() }
+        Self {
+            core: self.core.clone(),
+            record: self.record.clone(),
+        }
     }
 }
 

@@ -150,7 +150,12 @@ impl FeedShared {
         // AcqRel, partner `end`; the waker's own protocol orders it against a subscriber that goes to sleep.
         let first = self
             .end
-            .compare_exchange(End::None as u8, end as u8, Ordering::AcqRel, Ordering::Relaxed)
+            .compare_exchange(
+                End::None as u8,
+                end as u8,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            )
             .is_ok();
         wake_registered(&self.waker);
         first
@@ -210,7 +215,10 @@ pub(crate) struct FeedProducer<T> {
 impl<T> FeedProducer<T> {
     /// The subscription begins with this id.
     pub(crate) fn begin(&self, first_id: u64) {
-        self.shared.writer.first_id.store(first_id, Ordering::Release);
+        self.shared
+            .writer
+            .first_id
+            .store(first_id, Ordering::Release);
     }
 
     /// Events of the block matched and are about to be offered. `false`: the subscription ended before this block,
@@ -221,14 +229,22 @@ impl<T> FeedProducer<T> {
             return false;
         }
         self.matched += u64::from(mask.count_ones());
-        self.shared.writer.matched.store(self.matched, Ordering::Release);
+        self.shared
+            .writer
+            .matched
+            .store(self.matched, Ordering::Release);
         true
     }
 
     /// Pushes the events of the mask, as far as there is room, and does with the rest as the policy says. What
     /// is returned must be offered again when there is room. Nothing is visible before `commit`.
     #[inline]
-    pub(crate) fn offer(&mut self, block: &BlockRef<T>, shares: &mut Shares<'_, T>, mask: u64) -> u64 {
+    pub(crate) fn offer(
+        &mut self,
+        block: &BlockRef<T>,
+        shares: &mut Shares<'_, T>,
+        mask: u64,
+    ) -> u64 {
         let mut rest = mask;
         loop {
             let fits = self.room_for(rest.count_ones(), block.weight());
@@ -241,7 +257,13 @@ impl<T> FeedProducer<T> {
                 return 0;
             }
             match self.limits.overflow {
-                Overflow::Block => return if self.shared.end() == End::None { rest } else { 0 },
+                Overflow::Block => {
+                    return if self.shared.end() == End::None {
+                        rest
+                    } else {
+                        0
+                    };
+                }
                 Overflow::DropNewest => {
                     if self.lose(block, rest, GapReason::Overflow) {
                         return 0;
@@ -274,7 +296,11 @@ impl<T> FeedProducer<T> {
     /// Asks the subscriber to arrive at the latch when its ring is half empty, or, for a block that is too heavy,
     /// empty. `true`: it is so already, and nobody will arrive for it.
     pub(crate) fn doze(&mut self) -> bool {
-        let depth = if self.has_bytes() { self.limits.capacity / 2 } else { 0 };
+        let depth = if self.has_bytes() {
+            self.limits.capacity / 2
+        } else {
+            0
+        };
         let wanted = self.pushed_events.saturating_sub(depth as u64);
         // Relaxed: goes with the flag that `ring.doze` sets (Release), which the subscriber acquires.
         self.shared.writer.wanted.store(wanted, Ordering::Relaxed);
@@ -347,7 +373,11 @@ impl<T> FeedProducer<T> {
 
     #[inline]
     fn push(&mut self, block: BlockRef<T>, mask: u64, weight: usize) {
-        let gap = if self.gap_open { self.take_gap_back() } else { None };
+        let gap = if self.gap_open {
+            self.take_gap_back()
+        } else {
+            None
+        };
         self.pushed_events += u64::from(mask.count_ones());
         self.pushed_bytes += weight as u64;
         if self.ring.push(Slot { block, mask, gap }).is_err() {
@@ -477,7 +507,10 @@ impl<T> FeedConsumer<T> {
     fn count_received(&mut self, n: u64) {
         self.received += n;
         // Release, partner `FeedShared::stats`.
-        self.shared.reader.received.store(self.received, Ordering::Release);
+        self.shared
+            .reader
+            .received
+            .store(self.received, Ordering::Release);
     }
 
     fn claim(&mut self) -> Found {
@@ -503,8 +536,12 @@ impl<T> FeedConsumer<T> {
         self.claimed_bytes += slot.block.weight() as u64;
         let reader = &self.shared.reader;
         // Relaxed: the shard reads them after it acquired the release below.
-        reader.claimed_events.store(self.claimed_events, Ordering::Relaxed);
-        reader.claimed_bytes.store(self.claimed_bytes, Ordering::Relaxed);
+        reader
+            .claimed_events
+            .store(self.claimed_events, Ordering::Relaxed);
+        reader
+            .claimed_bytes
+            .store(self.claimed_bytes, Ordering::Relaxed);
         self.mask = slot.mask;
         self.block = Some(slot.block);
         if self.ring.release() {
@@ -540,8 +577,12 @@ impl<T> FeedConsumer<T> {
         if dropped {
             let reader = &self.shared.reader;
             // Relaxed: as in `claimed`.
-            reader.claimed_events.store(self.claimed_events, Ordering::Relaxed);
-            reader.claimed_bytes.store(self.claimed_bytes, Ordering::Relaxed);
+            reader
+                .claimed_events
+                .store(self.claimed_events, Ordering::Relaxed);
+            reader
+                .claimed_bytes
+                .store(self.claimed_bytes, Ordering::Relaxed);
             self.ring.release();
         }
         if self.ring.rouse() {

@@ -103,14 +103,29 @@ impl Gap {
     }
 
     pub(crate) fn of_run(run: Run) -> Self {
-        let Run { from, to, count, reason } = run;
-        Self { from, to, count, reason: GapReason::from_code(reason) }
+        let Run {
+            from,
+            to,
+            count,
+            reason,
+        } = run;
+        Self {
+            from,
+            to,
+            count,
+            reason: GapReason::from_code(reason),
+        }
     }
 }
 
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { from, to, count, reason } = self;
+        let Self {
+            from,
+            to,
+            count,
+            reason,
+        } = self;
         write!(f, "lost {count} event(s), ids {from} to {to}: {reason}")
     }
 }

@@ -17,7 +17,10 @@
 //! The hand-over of the token is also what keeps every ring single-producer and single-consumer: the
 //! rings' ends live in the role's state.
 
-#![allow(unsafe_code, reason = "hands out its state by token; one of the rooms that ARCHITECTURE.md names")]
+#![allow(
+    unsafe_code,
+    reason = "hands out its state by token; one of the rooms that ARCHITECTURE.md names"
+)]
 
 use std::ops::{Deref, DerefMut};
 
@@ -41,7 +44,10 @@ unsafe impl<S: Send> Send for Role<S> {}
 
 impl<S> Role<S> {
     pub(crate) fn new(state: S) -> Self {
-        Self { token: AtomicU8::new(FREE), state: UnsafeCell::new(state) }
+        Self {
+            token: AtomicU8::new(FREE),
+            state: UnsafeCell::new(state),
+        }
     }
 
     /// Takes the role if it is free; else leaves a mark for the holder.
@@ -56,7 +62,10 @@ impl<S> Role<S> {
                 // token is marked again, since only a write of ours makes that promise.
                 _ => (MARKED, Ordering::Release),
             };
-            match self.token.compare_exchange(seen, new, success, Ordering::Relaxed) {
+            match self
+                .token
+                .compare_exchange(seen, new, success, Ordering::Relaxed)
+            {
                 Ok(FREE) => return Some(Held { role: self }),
                 Ok(_) => return None,
                 Err(now) => seen = now,

@@ -76,7 +76,7 @@ pub(crate) struct Wires<T> {
 /// What a round did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Round {
-    /// Whether it moved anything, so that another round may find more.
+    /// Whether it moved anything, so that another round may find more, and whoever waits has to look.
     pub(crate) progress: bool,
     /// Whether a further round would find something at once.
     pub(crate) more: bool,
@@ -87,7 +87,7 @@ pub(crate) struct Round {
 impl<T> Sequencer<T> {
     pub(crate) fn new(
         shared_lane: mpsc::Consumer<Pending<T>>,
-            wires: Arc<Wires<T>>,
+        wires: Arc<Wires<T>>,
         outputs: Vec<spsc::Producer<super::block::BlockRef<T>>>,
         clock: Clock,
         weigh: Weigh<T>,
@@ -126,8 +126,12 @@ impl<T> Sequencer<T> {
                 output.close();
             });
         }
-        self.settle_flush();
-        Round { progress: sequenced > 0, more: self.more, finished }
+        let flushed = self.settle_flush();
+        Round {
+            progress: sequenced > 0 || flushed,
+            more: self.more,
+            finished,
+        }
     }
 
     /// Closes the lanes and drops what is in them. Returns how many events that were.
@@ -147,7 +151,9 @@ impl<T> Sequencer<T> {
             lane.ring.release();
         }
         // Relaxed: a statistic.
-        self.wires.unsequenced.fetch_add(discarded, Ordering::Relaxed);
+        self.wires
+            .unsequenced
+            .fetch_add(discarded, Ordering::Relaxed);
         discarded
     }
 
@@ -187,18 +193,32 @@ impl<T> Sequencer<T> {
             lane.flush_target = lane.ring.position() + lane.ring.refresh() as u64;
         }
         let shared_target = self.shared_lane.position() + self.shared_lane.ready() as u64;
-        self.flush = Some(Flush { ticket: asked, shared_target });
+        self.flush = Some(Flush {
+            ticket: asked,
+            shared_target,
+        });
     }
 
-    fn settle_flush(&mut self) {
-        let Some(Flush { ticket, shared_target }) = self.flush else { return };
+    /// `true`: the flush is done. Another may have been asked for meanwhile.
+    fn settle_flush(&mut self) -> bool {
+        let Some(Flush {
+            ticket,
+            shared_target,
+        }) = self.flush
+        else {
+            return false;
+        };
         let done = self.shared_lane.position() >= shared_target
-            && self.lanes.iter().all(|lane| lane.ring.position() >= lane.flush_target);
+            && self
+                .lanes
+                .iter()
+                .all(|lane| lane.ring.position() >= lane.flush_target);
         if done {
             self.flush = None;
             // Release, partner whoever asked: `last_id` covers what was flushed.
             self.wires.flush_done.store(ticket, Ordering::Release);
         }
+        done
     }
 
     /// Asks every lane to call when an event comes. `true`: one has come already.
@@ -221,7 +241,11 @@ impl<T> Sequencer<T> {
         }
         self.tick();
         let quota = (ROUND_EVENTS / (self.lanes.len() + 1)).max(QUOTA_MIN);
-        let mut laying = Laying { writer: None, left: ready, sequenced: 0 };
+        let mut laying = Laying {
+            writer: None,
+            left: ready,
+            sequenced: 0,
+        };
 
         // Every lane gets its turn to be first, else the last would starve when shards have little room.
         let lanes = self.lanes.len();
@@ -236,7 +260,9 @@ impl<T> Sequencer<T> {
             self.pass_on(writer);
         }
         // Release, partner those who read it to wait for dispatch.
-        self.wires.last_id.store(self.next_id - 1, Ordering::Release);
+        self.wires
+            .last_id
+            .store(self.next_id - 1, Ordering::Release);
         self.more = laying.sequenced > 0 && laying.sequenced < shared_ready + own_ready;
         laying.sequenced
     }
@@ -257,8 +283,11 @@ impl<T> Sequencer<T> {
                     break;
                 }
             }
-            let pending =
-                if shared { self.shared_lane.pop() } else { self.lanes[lane].ring.pop() };
+            let pending = if shared {
+                self.shared_lane.pop()
+            } else {
+                self.lanes[lane].ring.pop()
+            };
             let Some(pending) = pending else { break };
             self.lay(pending, laying);
             taken += 1;
@@ -275,7 +304,11 @@ impl<T> Sequencer<T> {
 
     #[inline]
     fn lay(&mut self, pending: Pending<T>, laying: &mut Laying<T>) {
-        let Pending { envelope, data, receipt } = pending;
+        let Pending {
+            envelope,
+            data,
+            receipt,
+        } = pending;
         let weight = self.weigh.weigh(&data);
         let writer = match &mut laying.writer {
             Some(writer) => writer,
@@ -313,8 +346,12 @@ impl<T> Sequencer<T> {
     /// Reads the clock; time stands still rather than run backwards, and when the clock fails.
     fn tick(&mut self) {
         let read = catch_unwind(AssertUnwindSafe(|| (self.clock)()));
-        let since = read.ok().and_then(|now| now.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let now_ns = since.and_then(|since| u64::try_from(since.as_nanos()).ok()).unwrap_or(0);
+        let since = read
+            .ok()
+            .and_then(|now| now.duration_since(SystemTime::UNIX_EPOCH).ok());
+        let now_ns = since
+            .and_then(|since| u64::try_from(since.as_nanos()).ok())
+            .unwrap_or(0);
         self.now_ns = self.now_ns.max(now_ns);
     }
 }

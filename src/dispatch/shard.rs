@@ -19,8 +19,8 @@ use super::feed::FeedProducer;
 use super::loss::GapReason;
 use super::sequencer::Round;
 use super::signal::Latch;
-use crate::index::cache::MatchCache;
 use crate::index::PatternIndex;
+use crate::index::cache::MatchCache;
 use crate::ring::spsc;
 use crate::sync::{Arc, AtomicU64, Ordering, Published, Queue};
 
@@ -46,7 +46,10 @@ pub(crate) struct Change<T> {
 
 pub(crate) enum ChangeKind<T> {
     /// A new subscription.
-    Attach { slot: u32, feed: Box<FeedProducer<T>> },
+    Attach {
+        slot: u32,
+        feed: Box<FeedProducer<T>>,
+    },
     /// A subscription ended; its slot may be used again with a higher version.
     Detach { slot: u32 },
 }
@@ -76,17 +79,13 @@ pub(crate) struct Shard<T> {
     /// Slots that have something to commit.
     dirty: Vec<u32>,
     cache: MatchCache,
-    stalled: Option<Stalled<T>>,
+    /// The block that some subscribers have no room for.
+    stalled: Option<BlockRef<T>>,
+    /// Who, and which of its events. Empty unless stalled.
+    missing: Vec<(u32, u64)>,
     /// Id of the last event of the last block taken.
     dispatched_id: u64,
     closed: bool,
-}
-
-/// A block that some subscribers have no room for.
-struct Stalled<T> {
-    block: BlockRef<T>,
-    /// Who, and which events.
-    missing: Vec<(u32, u64)>,
 }
 
 impl<T> Shard<T> {
@@ -102,6 +101,7 @@ impl<T> Shard<T> {
             dirty: Vec::new(),
             cache: MatchCache::new(),
             stalled: None,
+            missing: Vec::new(),
             dispatched_id: 0,
             closed: false,
         }
@@ -115,13 +115,17 @@ impl<T> Shard<T> {
         if self.resume(insist) {
             progress = self.take_blocks() || was_stalled;
         }
-        self.commit();
+        progress |= self.commit();
         let finished = self.stalled.is_none() && self.input.is_finished();
         if finished && !self.closed {
             self.close_feeds();
         }
         let more = self.stalled.is_none() && self.input.refresh() > 0;
-        Round { progress, more, finished }
+        Round {
+            progress,
+            more,
+            finished,
+        }
     }
 
     /// Carries out the changes that belong to the index as it is now.
@@ -136,10 +140,10 @@ impl<T> Shard<T> {
     pub(crate) fn force(&mut self) {
         self.settle();
         while !self.closed {
-            if let Some(stalled) = self.stalled.take() {
-                for (slot, rest) in stalled.missing {
+            if let Some(block) = self.stalled.take() {
+                for (slot, rest) in self.missing.drain(..) {
                     if let Some(feed) = &mut self.feeds[slot as usize] {
-                        feed.give_up(&stalled.block, rest, GapReason::Closed);
+                        feed.give_up(&block, rest, GapReason::Closed);
                         if feed.mark_dirty() {
                             self.dirty.push(slot);
                         }
@@ -154,7 +158,11 @@ impl<T> Shard<T> {
     pub(crate) fn break_feeds(&mut self) {
         self.carry_out(u64::MAX);
         self.stalled = None;
-        self.feeds.iter().flatten().for_each(|feed| feed.break_off());
+        self.missing.clear();
+        self.feeds
+            .iter()
+            .flatten()
+            .for_each(|feed| feed.break_off());
     }
 
     fn take_blocks(&mut self) -> bool {
@@ -194,17 +202,18 @@ impl<T> Shard<T> {
     }
 
     fn push_block(&mut self, block: BlockRef<T>) {
-        let mut missing = Vec::new(); // allocates only when somebody has no room
         let mut shares = block.shares(self.touched.len());
         for &slot in &self.touched {
             let mask = std::mem::take(&mut self.masks[slot as usize]);
-            let Some(feed) = &mut self.feeds[slot as usize] else { continue };
+            let Some(feed) = &mut self.feeds[slot as usize] else {
+                continue;
+            };
             if !feed.matched(&block, mask) {
                 continue;
             }
             let rest = feed.offer(&block, &mut shares, mask);
             if rest != 0 {
-                missing.push((slot, rest));
+                self.missing.push((slot, rest));
             }
             if feed.mark_dirty() {
                 self.dirty.push(slot);
@@ -212,8 +221,8 @@ impl<T> Shard<T> {
         }
         self.touched.clear();
         drop(shares);
-        if !missing.is_empty() {
-            self.stalled = Some(Stalled { block, missing });
+        if !self.missing.is_empty() {
+            self.stalled = Some(block);
             self.ask_for_room();
         }
     }
@@ -240,31 +249,33 @@ impl<T> Shard<T> {
     }
 
     fn offer_missing(&mut self) {
-        let Some(Stalled { block, mut missing }) = self.stalled.take() else { return };
-        let mut shares = block.shares(missing.len());
-        missing.retain_mut(|(slot, mask)| {
-            let Some(feed) = &mut self.feeds[*slot as usize] else { return false };
+        let Some(block) = self.stalled.take() else {
+            return;
+        };
+        let mut shares = block.shares(self.missing.len());
+        self.missing.retain_mut(|(slot, mask)| {
+            let Some(feed) = &mut self.feeds[*slot as usize] else {
+                return false;
+            };
             // An earlier wish for room is settled by trying again.
             feed.rouse();
-            let rest = feed.offer(&block, &mut shares, *mask);
+            *mask = feed.offer(&block, &mut shares, *mask);
             if feed.mark_dirty() {
                 self.dirty.push(*slot);
             }
-            *mask = rest;
-            rest != 0
+            *mask != 0
         });
         drop(shares);
-        if !missing.is_empty() {
-            self.stalled = Some(Stalled { block, missing });
+        if !self.missing.is_empty() {
+            self.stalled = Some(block);
         }
     }
 
     /// Asks the rings that have no room to say when they have. `true`: they have it all already.
     fn ask_for_room(&mut self) -> bool {
-        let Some(stalled) = &self.stalled else { return true };
         let latch = &self.wires.latch;
-        latch.close(stalled.missing.len());
-        for (slot, _) in &stalled.missing {
+        latch.close(self.missing.len());
+        for (slot, _) in &self.missing {
             match &mut self.feeds[*slot as usize] {
                 Some(feed) => {
                     let has_room = feed.doze();
@@ -281,17 +292,22 @@ impl<T> Shard<T> {
         latch.arrive()
     }
 
-    /// Makes visible what was pushed, and wakes.
-    fn commit(&mut self) {
+    /// Makes visible what was pushed, and wakes. `true`: more has been delivered to everybody.
+    fn commit(&mut self) -> bool {
         for slot in self.dirty.drain(..) {
             if let Some(feed) = &mut self.feeds[slot as usize] {
                 feed.commit();
             }
         }
-        if self.stalled.is_none() {
-            // Release, partner those who wait for it: the commits come before.
-            self.wires.delivered_id.store(self.dispatched_id, Ordering::Release);
+        let delivered_id = &self.wires.delivered_id;
+        // Relaxed: only the shard writes it.
+        let rises = delivered_id.load(Ordering::Relaxed) < self.dispatched_id;
+        if !rises || self.stalled.is_some() {
+            return false;
         }
+        // Release, partner those who wait for it: the commits come before.
+        delivered_id.store(self.dispatched_id, Ordering::Release);
+        true
     }
 
     #[cold]
@@ -324,13 +340,15 @@ impl<T> Shard<T> {
     }
 
     fn detach(&mut self, slot: u32) {
-        let Some(mut feed) = self.feeds.get_mut(slot as usize).and_then(Option::take) else { return };
-        if let Some(stalled) = &mut self.stalled {
-            stalled.missing.retain(|(missing, _)| *missing != slot);
+        let Some(mut feed) = self.feeds.get_mut(slot as usize).and_then(Option::take) else {
+            return;
+        };
+        if self.stalled.is_some() {
+            self.missing.retain(|(missing, _)| *missing != slot);
             if feed.rouse() {
                 self.wires.latch.arrive_and_call();
             }
-            if stalled.missing.is_empty() {
+            if self.missing.is_empty() {
                 self.stalled = None;
             }
         }

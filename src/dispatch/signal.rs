@@ -33,10 +33,10 @@ impl Signal {
         self.sleepers.fetch_or(1 << index, Ordering::AcqRel);
     }
 
-    /// Pool thread `index` sleeps no more, called or not. `false`: it was called.
-    pub(crate) fn get_up(&self, index: usize) -> bool {
+    /// Pool thread `index` sleeps no more, called or not.
+    pub(crate) fn get_up(&self, index: usize) {
         // AcqRel, partner `call`.
-        self.sleepers.fetch_and(!(1 << index), Ordering::AcqRel) & (1 << index) != 0
+        self.sleepers.fetch_and(!(1 << index), Ordering::AcqRel);
     }
 
     /// Sleeps until pool thread `index` is called; it has lain down before.
@@ -91,7 +91,10 @@ pub(crate) struct Latch {
 
 impl Latch {
     pub(crate) fn new(signal: Arc<Signal>) -> Self {
-        Self { missing: AtomicUsize::new(0), signal }
+        Self {
+            missing: AtomicUsize::new(0),
+            signal,
+        }
     }
 
     /// The shard begins to wait for `rings` rings, and is itself one that has to arrive.

@@ -80,10 +80,18 @@ impl GapCell {
             }
             let run = self.read();
             let position = self.position.load(Ordering::Relaxed);
-            self.write(position, Run { to: loss.to, count: run.count + loss.count, ..run });
+            self.write(
+                position,
+                Run {
+                    to: loss.to,
+                    count: run.count + loss.count,
+                    ..run
+                },
+            );
         }
         // Release, partner `take`: the fields belong to this version.
-        self.state.store(word(version + 1) | OPEN, Ordering::Release);
+        self.state
+            .store(word(version + 1) | OPEN, Ordering::Release);
         true
     }
 
@@ -95,7 +103,8 @@ impl GapCell {
             return None;
         }
         let run = self.read();
-        self.transfer(state, word(count(state) + 1) | EMPTY).then_some(run)
+        self.transfer(state, word(count(state) + 1) | EMPTY)
+            .then_some(run)
     }
 
     /// Consumer, with its ring read up to `position`: takes the run that lies there, if there is one.
@@ -106,7 +115,8 @@ impl GapCell {
             return None;
         }
         let run = self.read();
-        self.transfer(state, word(count(state) + 1) | EMPTY).then_some(run)
+        self.transfer(state, word(count(state) + 1) | EMPTY)
+            .then_some(run)
     }
 
     /// Consumer: whether `take` would find something.
@@ -119,7 +129,9 @@ impl GapCell {
     /// AcqRel: the winner's reads stay before it, and the loser's next writes after it; so a run that was read
     /// under this version was whole. Partner: itself, on the other side.
     fn transfer(&self, from: u64, to: u64) -> bool {
-        self.state.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        self.state
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
     }
 
     fn read(&self) -> Run {

@@ -16,7 +16,10 @@
 //!
 //! Closing is a flag in the tail: a claim comes before it or fails, and what was claimed will be written.
 
-#![allow(unsafe_code, reason = "slots move by hand; one of the rooms that ARCHITECTURE.md names")]
+#![allow(
+    unsafe_code,
+    reason = "slots move by hand; one of the rooms that ARCHITECTURE.md names"
+)]
 
 use crossbeam::utils::CachePadded;
 use std::mem::MaybeUninit;
@@ -29,7 +32,10 @@ use crate::sync::{Arc, AtomicU64, Ordering, UnsafeCell};
 ///
 /// At least 2: with a single slot, "written for place n" and "free for place n + 1" would be one stamp.
 pub(crate) fn ring<T>(capacity: usize) -> (Producers<T>, Consumer<T>) {
-    assert!((1..=1 << 31).contains(&capacity), "capacity {capacity} is not in 1..=2^31");
+    assert!(
+        (1..=1 << 31).contains(&capacity),
+        "capacity {capacity} is not in 1..=2^31"
+    );
     let len = capacity.next_power_of_two().max(2);
     let slots = (0..len as u64).map(|place| Slot {
         stamp: AtomicU64::new(word(place)),
@@ -39,7 +45,12 @@ pub(crate) fn ring<T>(capacity: usize) -> (Producers<T>, Consumer<T>) {
         tail: CachePadded::new(AtomicU64::new(0)),
         slots: slots.collect(),
     });
-    (Producers { shared: shared.clone() }, Consumer { shared, popped: 0 })
+    (
+        Producers {
+            shared: shared.clone(),
+        },
+        Consumer { shared, popped: 0 },
+    )
 }
 
 /// The sides that push: shared by reference.
@@ -110,7 +121,9 @@ impl<T> Consumer<T> {
             return None;
         }
         // SAFETY: the stamp says that place `popped` is written, and only we pop.
-        let item = slot.value.with_mut(|value| unsafe { (*value).assume_init_read() });
+        let item = slot
+            .value
+            .with_mut(|value| unsafe { (*value).assume_init_read() });
         let next = self.popped + self.shared.slots.len() as u64;
         // Release, partner `try_push`: we are done with the slot.
         slot.stamp.store(word(next), Ordering::Release);
@@ -123,7 +136,11 @@ impl<T> Consumer<T> {
         let stamp = &self.shared.slot(self.popped).stamp;
         // AcqRel, partner `Shared::write`: an earlier write is seen here, a later one sees the flag.
         let old = stamp.fetch_or(ASLEEP, Ordering::AcqRel);
-        if count(old) == self.popped + 1 || self.is_finished() { Doze::Ready } else { Doze::Asleep }
+        if count(old) == self.popped + 1 || self.is_finished() {
+            Doze::Ready
+        } else {
+            Doze::Asleep
+        }
     }
 
     /// Nothing more can be claimed. Whatever was claimed is still to be popped.
@@ -197,7 +214,8 @@ impl<T> Drop for Shared<T> {
             // modulo the length, a written one's is one more.
             if count(slot.stamp.load(Ordering::Relaxed)) % len != index as u64 {
                 // SAFETY: written and never popped, as said; the exclusive borrow says that nobody else is left.
-                slot.value.with_mut(|value| unsafe { (*value).assume_init_drop() });
+                slot.value
+                    .with_mut(|value| unsafe { (*value).assume_init_drop() });
             }
         }
     }

@@ -26,7 +26,10 @@
 //!
 //! Slots are allocated at the first push: an idle ring is two cache lines and a few words.
 
-#![allow(unsafe_code, reason = "slots move by hand; one of the rooms that ARCHITECTURE.md names")]
+#![allow(
+    unsafe_code,
+    reason = "slots move by hand; one of the rooms that ARCHITECTURE.md names"
+)]
 
 use crossbeam::utils::CachePadded;
 use std::mem::MaybeUninit;
@@ -36,15 +39,28 @@ use crate::sync::{Arc, AtomicU64, Ordering, UnsafeCell};
 
 /// A ring of `capacity` items, 1 to 2^31.
 pub(crate) fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
-    assert!((1..=1 << 31).contains(&capacity), "capacity {capacity} is not in 1..=2^31");
+    assert!(
+        (1..=1 << 31).contains(&capacity),
+        "capacity {capacity} is not in 1..=2^31"
+    );
     let shared = Arc::new(Shared {
         tail: CachePadded::new(AtomicU64::new(0)),
         head: CachePadded::new(AtomicU64::new(0)),
         slots: UnsafeCell::new(Box::default()),
         capacity: capacity as u64,
     });
-    let producer = Producer { shared: shared.clone(), staged: 0, committed: 0, released: 0 };
-    let consumer = Consumer { shared, popped: 0, released: 0, committed: 0 };
+    let producer = Producer {
+        shared: shared.clone(),
+        staged: 0,
+        committed: 0,
+        released: 0,
+    };
+    let consumer = Consumer {
+        shared,
+        popped: 0,
+        released: 0,
+        committed: 0,
+    };
     (producer, consumer)
 }
 
@@ -95,7 +111,9 @@ impl<T> Producer<T> {
         }
         // SAFETY: `released <= staged < released + capacity`, so the slot is not committed and its last
         // item was popped and released: it is this producer's alone, and empty.
-        self.shared.slot(self.staged).with_mut(|slot| unsafe { (*slot).write(item) });
+        self.shared
+            .slot(self.staged)
+            .with_mut(|slot| unsafe { (*slot).write(item) });
         self.staged += 1;
         Ok(())
     }
@@ -108,7 +126,11 @@ impl<T> Producer<T> {
         self.staged -= 1;
         // SAFETY: staged by `push` and never committed, so it is initialised and this producer's alone;
         // `staged` went down, so nobody reads it again.
-        Some(self.shared.slot(self.staged).with_mut(|slot| unsafe { (*slot).assume_init_read() }))
+        Some(
+            self.shared
+                .slot(self.staged)
+                .with_mut(|slot| unsafe { (*slot).assume_init_read() }),
+        )
     }
 
     /// Publishes what is staged, possibly nothing. `Ok(true)`: the consumer is asleep, wake it.
@@ -185,7 +207,10 @@ impl<T> Consumer<T> {
         }
         // SAFETY: `popped < committed`: published by Release, seen by Acquire in `refresh`, and not popped
         // before; `popped` goes up, so nobody reads it again.
-        let item = self.shared.slot(self.popped).with_mut(|slot| unsafe { (*slot).assume_init_read() });
+        let item = self
+            .shared
+            .slot(self.popped)
+            .with_mut(|slot| unsafe { (*slot).assume_init_read() });
         self.popped += 1;
         Some(item)
     }
@@ -198,7 +223,10 @@ impl<T> Consumer<T> {
         self.released = self.popped;
         // Release: we are done with the slots, and with whatever we wrote before; Acquire: what the
         // producer wrote before it dozed. Partners: `Producer::room` and `Producer::doze`.
-        let old = self.shared.head.fetch_add(freed << FLAG_BITS, Ordering::AcqRel);
+        let old = self
+            .shared
+            .head
+            .fetch_add(freed << FLAG_BITS, Ordering::AcqRel);
         old & ASLEEP != 0
     }
 
@@ -220,7 +248,11 @@ impl<T> Consumer<T> {
         // AcqRel, partner `Producer::commit`: an earlier commit is seen here, a later one sees the flag.
         let old = self.shared.tail.fetch_or(ASLEEP, Ordering::AcqRel);
         self.committed = count(old);
-        if self.committed != self.popped || old & CLOSED != 0 { Doze::Ready } else { Doze::Asleep }
+        if self.committed != self.popped || old & CLOSED != 0 {
+            Doze::Ready
+        } else {
+            Doze::Asleep
+        }
     }
 
     /// Whether the ring is closed and everything in it was popped.
@@ -276,7 +308,9 @@ impl<T> Shared<T> {
     #[cold]
     fn allocate(&self) {
         let len = self.capacity.next_power_of_two() as usize;
-        let slots = (0..len).map(|_| UnsafeCell::new(MaybeUninit::uninit())).collect();
+        let slots = (0..len)
+            .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
+            .collect();
         // SAFETY: nothing was ever committed, so the consumer has looked at no slot, and will only after
         // it acquired a commit that comes after this.
         self.slots.with_mut(|all| unsafe { *all = slots });
@@ -313,7 +347,8 @@ impl<T> Drop for Shared<T> {
         for index in head..tail {
             // SAFETY: committed and never popped: a dropped consumer released all that it had popped. The
             // exclusive borrow says that both sides are gone.
-            self.slot(index).with_mut(|slot| unsafe { (*slot).assume_init_drop() });
+            self.slot(index)
+                .with_mut(|slot| unsafe { (*slot).assume_init_drop() });
         }
     }
 }

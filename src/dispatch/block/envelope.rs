@@ -7,7 +7,10 @@
 //!
 //! [w]: https://dl.acm.org/doi/10.5555/646880.710450 "D. I. Bevan, Distributed Garbage Collection Using Reference Counting, PARLE 1987"
 
-#![allow(unsafe_code, reason = "counts by hand; one of the rooms that ARCHITECTURE.md names")]
+#![allow(
+    unsafe_code,
+    reason = "counts by hand; one of the rooms that ARCHITECTURE.md names"
+)]
 
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
@@ -132,7 +135,9 @@ struct Stash {
 
 impl EnvelopeTable {
     pub(crate) fn new() -> Self {
-        Self { entries: (0..TABLE_ENTRIES).map(|_| None).collect() }
+        Self {
+            entries: (0..TABLE_ENTRIES).map(|_| None).collect(),
+        }
     }
 
     /// A reference to the envelope with this on it.
@@ -153,7 +158,11 @@ impl EnvelopeTable {
         }
         // The first use takes just two references: a topic that is published once is no stranger.
         let envelope = EnvelopeRef::new(topic.to_topic()?, name, source, 2);
-        let stash = entry.insert(Stash { envelope: ManuallyDrop::new(envelope), left: 2, refill: 1 });
+        let stash = entry.insert(Stash {
+            envelope: ManuallyDrop::new(envelope),
+            left: 2,
+            refill: 1,
+        });
         Ok(stash.take())
     }
 }
@@ -164,7 +173,9 @@ impl Stash {
         if self.left == 1 {
             self.refill = (self.refill * 2).min(STASH);
             // Relaxed: we own a reference, so the count cannot reach zero meanwhile.
-            self.envelope.references.fetch_add(self.refill, Ordering::Relaxed);
+            self.envelope
+                .references
+                .fetch_add(self.refill, Ordering::Relaxed);
             self.left += self.refill;
         }
         self.left -= 1;

@@ -1,6 +1,9 @@
 //! An event, and an owner of one.
 
-#![allow(unsafe_code, reason = "finds its block by pointer; one of the rooms that ARCHITECTURE.md names")]
+#![allow(
+    unsafe_code,
+    reason = "finds its block by pointer; one of the rooms that ARCHITECTURE.md names"
+)]
 
 use std::fmt;
 use std::ops::Deref;
@@ -103,7 +106,10 @@ impl<T> Event<T> {
         let index = (self.id - body.first_id) as usize;
         // Not counted, so not dropped; the block is alive as long as the event is borrowed.
         let uncounted = std::mem::ManuallyDrop::new(BlockRef { block: self.block });
-        SharedEvent { block: BlockRef::clone(&uncounted), index }
+        SharedEvent {
+            block: BlockRef::clone(&uncounted),
+            index,
+        }
     }
 
     fn block_body(&self) -> &super::Body<T> {
@@ -145,7 +151,10 @@ impl<T> Deref for SharedEvent<T> {
 
 impl<T> Clone for SharedEvent<T> {
     fn clone(&self) -> Self {
-        Self { block: self.block.clone(), index: self.index }
+        Self {
+            block: self.block.clone(),
+            index: self.index,
+        }
     }
 }
 

@@ -14,7 +14,10 @@
 //!
 //! Topics, names and sources are in [`envelope`]s, which are counted per block and not per event.
 
-#![allow(unsafe_code, reason = "lends events by hand; one of the rooms that ARCHITECTURE.md names")]
+#![allow(
+    unsafe_code,
+    reason = "lends events by hand; one of the rooms that ARCHITECTURE.md names"
+)]
 
 mod envelope;
 mod event;
@@ -124,7 +127,8 @@ impl<T> Body<T> {
         if std::mem::needs_drop::<T>() {
             for event in &mut self.events[..len] {
                 // SAFETY: initialised, and never looked at again: `len` is 0 already.
-                let dropped = catch_unwind(AssertUnwindSafe(|| unsafe { event.assume_init_drop() }));
+                let dropped =
+                    catch_unwind(AssertUnwindSafe(|| unsafe { event.assume_init_drop() }));
                 if dropped.is_err() {
                     tracing::error!("a payload's drop panicked; what it owned may be leaked");
                 }
@@ -163,7 +167,10 @@ impl<T> BlockWriter<T> {
                     // The group's reference stands for as many as its mask has bits; this one is counted there.
                     std::mem::forget(envelope);
                 }
-                _ => body.groups.push(Group { envelope, mask: 1 << index }),
+                _ => body.groups.push(Group {
+                    envelope,
+                    mask: 1 << index,
+                }),
             }
         });
     }
@@ -215,7 +222,6 @@ unsafe impl<T: Send + Sync> Send for BlockRef<T> {}
 unsafe impl<T: Send + Sync> Sync for BlockRef<T> {}
 
 impl<T> BlockRef<T> {
-
     /// The events, 1 to [`BLOCK_EVENTS_MAX`].
     pub(crate) fn events(&self) -> &[Event<T>] {
         self.body().events()
@@ -246,7 +252,10 @@ impl<T> BlockRef<T> {
     pub(crate) fn shares(&self, n: usize) -> Shares<'_, T> {
         // Relaxed: we have a reference, so the count cannot reach zero meanwhile.
         self.block().references.fetch_add(n, Ordering::Relaxed);
-        Shares { block: self, left: n }
+        Shares {
+            block: self,
+            left: n,
+        }
     }
 
     #[inline(always)]
@@ -304,7 +313,9 @@ impl<T> Shares<'_, T> {
         match self.left.checked_sub(1) {
             Some(left) => {
                 self.left = left;
-                BlockRef { block: self.block.block }
+                BlockRef {
+                    block: self.block.block,
+                }
             }
             None => self.block.clone(),
         }

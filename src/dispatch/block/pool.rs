@@ -4,7 +4,10 @@
 //! sequencer alone takes, and takes the whole list at once, so the stack has no ABA problem. Once warm, a
 //! bus allocates no blocks.
 
-#![allow(unsafe_code, reason = "recycles by pointer; one of the rooms that ARCHITECTURE.md names")]
+#![allow(
+    unsafe_code,
+    reason = "recycles by pointer; one of the rooms that ARCHITECTURE.md names"
+)]
 
 use std::ptr::{self, NonNull};
 
@@ -104,14 +107,30 @@ unsafe impl<T: Send + Sync> Send for BlockSource<T> {}
 
 impl<T> BlockSource<T> {
     pub(crate) fn new() -> Self {
-        let list = || FreeList { head: AtomicPtr::new(ptr::null_mut()), len: AtomicUsize::new(0) };
-        let pool = Pool { free: [list(), list(), list()] };
-        Self { pool: Arc::new(pool), taken: [ptr::null_mut(); CLASSES.len()] }
+        let list = || FreeList {
+            head: AtomicPtr::new(ptr::null_mut()),
+            len: AtomicUsize::new(0),
+        };
+        let pool = Pool {
+            free: [list(), list(), list()],
+        };
+        Self {
+            pool: Arc::new(pool),
+            taken: [ptr::null_mut(); CLASSES.len()],
+        }
     }
 
     /// An empty block with room for `events` events, or for as many as a block can hold.
-    pub(crate) fn block(&mut self, events: usize, first_id: u64, created_at_ns: u64) -> BlockWriter<T> {
-        let class = CLASSES.iter().position(|&places| events <= places).unwrap_or(CLASSES.len() - 1);
+    pub(crate) fn block(
+        &mut self,
+        events: usize,
+        first_id: u64,
+        created_at_ns: u64,
+    ) -> BlockWriter<T> {
+        let class = CLASSES
+            .iter()
+            .position(|&places| events <= places)
+            .unwrap_or(CLASSES.len() - 1);
         let block = self.take(class);
         let mut writer = BlockWriter { block };
         writer.with_body(|body| {

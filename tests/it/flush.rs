@@ -1,0 +1,180 @@
+//! `flush_within`: all that was accepted so far is in rings, or it says that it is not.
+
+use fanout::{Dispatch, Overflow};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{FOR_EVER, MODES, OnDrop, bus, ends, ids, linger};
+
+const EVENTS: u64 = 3000;
+
+#[test]
+fn what_was_accepted_is_in_rings() {
+    for mode in MODES {
+        ends(&format!("flush of {mode:?}"), move || {
+            let bus = bus(|b| {
+                b.dispatch(mode)
+                    .dispatchers(3)
+                    .capacity(1 << 14)
+                    .lane_capacity(1 << 14)
+            });
+            let mut subs: Vec<_> = (0..7)
+                .map(|_| bus.subscribe("a.*").expect("open"))
+                .collect();
+            let mut publisher = bus.publisher();
+            for round in 1..=5 {
+                for n in 0..EVENTS / 2 {
+                    publisher.publish("a.own", n).expect("open");
+                    bus.publish("a.shared", n).expect("open");
+                }
+                assert!(bus.flush_within(FOR_EVER));
+                for sub in &mut subs {
+                    assert_eq!(ids(sub).len() as u64, EVENTS, "round {round}");
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn nothing_to_flush_is_flushed() {
+    for mode in MODES {
+        let bus = bus::<u32>(|b| b.dispatch(mode));
+        assert!(bus.flush_within(Duration::ZERO) || bus.flush_within(FOR_EVER));
+    }
+}
+
+#[test]
+fn a_full_block_subscriber_is_not_flushed() {
+    for mode in MODES {
+        ends(&format!("flush of {mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode));
+            let mut sub = bus
+                .subscription("a")
+                .capacity(2)
+                .overflow(Overflow::Block)
+                .open()
+                .expect("open");
+            (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+            assert!(!bus.flush_within(Duration::from_millis(20)));
+            assert_eq!(
+                ids(&mut sub).len() + usize::from(bus.flush_within(FOR_EVER)),
+                3
+            );
+            assert_eq!(ids(&mut sub), [3]);
+        });
+    }
+}
+
+/// Whoever waits must be told by the very step that completes what it waits for: there is no later one. Many idle
+/// lanes make a round long enough to ask in the midst of it.
+#[test]
+fn several_flushes_at_once_are_all_told() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        ends(&format!("concurrent flushes of {mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode).lane_capacity(8));
+            let idle: Vec<_> = (0..1000).map(|_| bus.publisher()).collect();
+            let mut sub = bus.subscribe("a").expect("open");
+            for _ in 0..1000 {
+                thread::scope(|scope| {
+                    scope.spawn(|| (0..20).for_each(|n| bus.publish("a", n).expect("open")));
+                    for _ in 0..3 {
+                        scope.spawn(|| assert!(bus.flush_within(FOR_EVER)));
+                    }
+                });
+                assert!(bus.flush_within(FOR_EVER));
+                assert_eq!(ids(&mut sub).len(), 20);
+            }
+            drop(idle);
+        });
+    }
+}
+
+/// A flush lends the dispatcher a hand; the pool must still be called for what is published afterwards.
+#[test]
+fn flushing_never_makes_the_pool_miss_an_event() {
+    ends("an event published beside a flush", || {
+        let bus = bus(|b| b);
+        let mut sub = bus.subscribe("a").expect("open");
+        let stop = Arc::new(AtomicBool::new(false));
+        let flushing = thread::spawn({
+            let (bus, stop) = (bus.clone(), stop.clone());
+            move || {
+                while !stop.load(Ordering::Relaxed) {
+                    assert!(bus.flush_within(FOR_EVER));
+                }
+            }
+        });
+        let mut publisher = bus.publisher();
+        for n in 0..30_000 {
+            publisher.publish("a", n).expect("open");
+            assert_eq!(sub.recv().map(|event| *event.data()), Ok(n));
+        }
+        stop.store(true, Ordering::Relaxed);
+        flushing.join().expect("flushed");
+    });
+}
+
+#[test]
+fn a_flush_goes_on_when_the_subscriber_that_held_it_up_goes() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        for cancel in [false, true] {
+            ends(&format!("flush of {mode:?}, cancel {cancel}"), move || {
+                for _ in 0..50 {
+                    let bus = bus(|b| b.dispatch(mode));
+                    let full = bus
+                        .subscription("a")
+                        .capacity(1)
+                        .overflow(Overflow::Block)
+                        .open()
+                        .expect("open");
+                    let mut other = bus.subscribe("a").expect("open");
+                    (0..2).for_each(|n| bus.publish("a", n).expect("open"));
+                    assert!(!bus.flush_within(Duration::from_millis(1)));
+                    thread::scope(|scope| {
+                        scope.spawn(|| assert!(bus.flush_within(FOR_EVER)));
+                        linger();
+                        if cancel {
+                            assert!(full.handle().cancel());
+                        } else {
+                            drop(full);
+                        }
+                    });
+                    assert_eq!(ids(&mut other), [1, 2]);
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn a_closed_bus_is_flushed() {
+    for mode in MODES {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut sub = bus.subscribe("a").expect("open");
+        bus.publish("a", 1).expect("open");
+        bus.close();
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(ids(&mut sub), [1]);
+    }
+}
+
+/// Whoever dispatches cannot wait for the dispatch.
+#[test]
+fn a_flush_from_inside_the_dispatch_does_not_wait() {
+    for mode in MODES {
+        ends(&format!("flush inside of {mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode));
+            let answer = Arc::new(Mutex::new(None));
+            let flush = OnDrop::new({
+                let (bus, answer) = (bus.clone(), answer.clone());
+                move || *answer.lock().expect("no panic") = Some(bus.flush_within(FOR_EVER))
+            });
+            bus.publish("nobody.listens", flush).expect("open");
+            assert!(bus.flush_within(FOR_EVER));
+            assert_eq!(*answer.lock().expect("no panic"), Some(false));
+        });
+    }
+}

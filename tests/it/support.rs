@@ -1,0 +1,163 @@
+//! What the stories share: payloads that misbehave, and a guard against hanging.
+
+use fanout::{Bus, BusBuilder, Dispatch, Event, Gap, Subscriber, TryRecvError};
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Longer than anything here takes on a busy machine; only what hangs takes longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Longer than [`PATIENCE`]: a wait with this limit that ends in time was woken, it did not time out.
+pub(crate) const FOR_EVER: Duration = Duration::from_secs(3600);
+
+pub(crate) const MODES: [Dispatch; 3] = [Dispatch::Pool, Dispatch::Inline, Dispatch::Manual];
+
+/// Runs a story on a thread of its own and fails, instead of hanging, if it does not come to its end.
+pub(crate) fn ends<R: Send + 'static>(what: &str, story: impl FnOnce() -> R + Send + 'static) -> R {
+    ends_within(PATIENCE, what, story)
+}
+
+pub(crate) fn ends_within<R: Send + 'static>(
+    limit: Duration,
+    what: &str,
+    story: impl FnOnce() -> R + Send + 'static,
+) -> R {
+    let (sender, receiver) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        let result = story();
+        let _ = sender.send(()); // the waiter may have given up
+        result
+    });
+    if receiver.recv_timeout(limit) == Err(mpsc::RecvTimeoutError::Timeout) {
+        panic!("hangs: {what} has not ended after {limit:?}");
+    }
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Waits for what no call can wait for.
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "never: {what}");
+        thread::yield_now();
+    }
+}
+
+/// Gives a thread that is about to wait the time to do so. Only to provoke a race: no result depends on it.
+pub(crate) fn linger() {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_micros(500) {
+        thread::yield_now();
+    }
+}
+
+pub(crate) fn bus<T: Send + Sync + 'static>(
+    build: impl FnOnce(BusBuilder<T>) -> BusBuilder<T>,
+) -> Bus<T> {
+    build(Bus::builder().blocking(true).dispatchers(1))
+        .build()
+        .expect("in range")
+}
+
+/// What a subscriber was told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    Id(u64),
+    Lost(Gap),
+}
+
+/// All that is there now, and how it ended.
+pub(crate) fn read_out<T: Send + Sync + 'static>(
+    sub: &mut Subscriber<T>,
+) -> (Vec<Told>, TryRecvError) {
+    let mut told = Vec::new();
+    loop {
+        match sub.try_recv() {
+            Ok(event) => told.push(Told::Id(event.id())),
+            Err(TryRecvError::Lost(gap)) => told.push(Told::Lost(gap)),
+            Err(ending) => return (told, ending),
+        }
+    }
+}
+
+/// The ids that are there now; nothing may be lost.
+pub(crate) fn ids<T: Send + Sync + 'static>(sub: &mut Subscriber<T>) -> Vec<u64> {
+    let id = |told| match told {
+        Told::Id(id) => id,
+        Told::Lost(gap) => panic!("{gap}"),
+    };
+    read_out(sub).0.into_iter().map(id).collect()
+}
+
+/// The payloads that are there now; nothing may be lost.
+pub(crate) fn payloads<T: Clone + Send + Sync + 'static>(sub: &mut Subscriber<T>) -> Vec<T> {
+    let mut payloads = Vec::new();
+    loop {
+        match sub.try_recv().map(Event::data) {
+            Ok(data) => payloads.push(data.clone()),
+            Err(TryRecvError::Lost(gap)) => panic!("{gap}"),
+            Err(_) => return payloads,
+        }
+    }
+}
+
+/// A payload that does something when it is dropped.
+pub(crate) struct OnDrop(Option<Box<dyn FnOnce() + Send + Sync>>);
+
+impl OnDrop {
+    pub(crate) fn new(f: impl FnOnce() + Send + Sync + 'static) -> OnDrop {
+        OnDrop(Some(Box::new(f)))
+    }
+
+    pub(crate) fn nothing() -> OnDrop {
+        OnDrop(None)
+    }
+
+    pub(crate) fn panics() -> OnDrop {
+        OnDrop::new(|| panic!("the drop of a payload panics, as it should"))
+    }
+
+    pub(crate) fn counts(counter: &Arc<AtomicUsize>) -> OnDrop {
+        let counter = counter.clone();
+        OnDrop::new(move || {
+            counter.fetch_add(1, Ordering::SeqCst);
+        })
+    }
+}
+
+impl Drop for OnDrop {
+    fn drop(&mut self) {
+        if let Some(f) = self.0.take() {
+            f();
+        }
+    }
+}
+
+/// A small random number generator (xorshift), so that a failing run can be repeated from its seed.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Random {
+        Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    /// 0 to `n - 1`.
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    pub(crate) fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}
