@@ -121,7 +121,14 @@ impl WaitSet {
 
     /// Registers a waker for the next `notify`. Look once more afterwards.
     pub(crate) fn register(&self, waker: Waker) {
-        self.wakers.lock().push(waker);
+        // Who waits with a time limit, over and over while nobody notifies, stands in the list once. Only the end of
+        // the list is searched: many thousands of tasks may wait.
+        const SEARCHED: usize = 64;
+        let mut wakers = self.wakers.lock();
+        if !wakers.iter().rev().take(SEARCHED).any(|known| known.will_wake(&waker)) {
+            wakers.push(waker);
+        }
+        drop(wakers);
         // AcqRel, partner `notify`: a change made before an earlier notify is seen by our next look.
         self.waiting.fetch_add(1, Ordering::AcqRel);
     }
@@ -141,7 +148,9 @@ impl WaitSet {
             let mut wakers = self.wakers.lock();
             // Under the lock the two agree, but for a waker that is pushed and not yet counted: it may be
             // woken without having been counted, and its count then costs one look at an empty list.
-            self.waiting.store(0, Ordering::Release);
+            // A read-modify-write, not a store: whoever registers next must see what *every* earlier notify came
+            // after, also the one that found nobody between our look and this line; a store would cut them off.
+            self.waiting.swap(0, Ordering::AcqRel);
             std::mem::take(&mut *wakers)
         };
         wakers.into_iter().for_each(wake);
@@ -225,7 +234,7 @@ fn cores() -> usize {
     cores
 }
 
-thread_local!(static DISPATCHING: Cell<bool> = const { Cell::new(false) });
+crate::sync::thread_local!(static DISPATCHING: Cell<bool> = const { Cell::new(false) });
 
 /// Marks the calling thread as dispatching while it lives: what runs inside (a payload's `drop`, a waker, a
 /// clock) may publish, but must not wait for this very thread.
@@ -236,7 +245,7 @@ pub(crate) struct NoWaiting {
 impl NoWaiting {
     pub(crate) fn here() -> Self {
         Self {
-            outer: DISPATCHING.replace(true),
+            outer: DISPATCHING.with(|dispatching| dispatching.replace(true)),
         }
     }
 
@@ -248,6 +257,6 @@ impl NoWaiting {
 
 impl Drop for NoWaiting {
     fn drop(&mut self) {
-        DISPATCHING.set(self.outer);
+        DISPATCHING.with(|dispatching| dispatching.set(self.outer));
     }
 }

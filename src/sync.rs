@@ -12,6 +12,9 @@ pub(crate) use normal::*;
 #[cfg(loom)]
 pub(crate) use model::*;
 
+#[cfg(all(test, loom))]
+pub(crate) mod explore;
+
 #[cfg(not(loom))]
 mod normal {
     pub(crate) use std::hint::spin_loop;
@@ -20,6 +23,7 @@ mod normal {
         AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering,
     };
     pub(crate) use std::thread;
+    pub(crate) use std::thread_local;
 
     pub(crate) use atomic_waker::AtomicWaker;
     pub(crate) use parking_lot::Mutex;
@@ -91,7 +95,45 @@ mod model {
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering,
     };
-    pub(crate) use loom::thread;
+    /// loom's, which does not know the form for constants.
+    macro_rules! thread_local_in_model {
+        (static $name:ident: $type:ty = const { $value:expr }) => {
+            loom::thread_local!(static $name: $type = $value);
+        };
+    }
+    pub(crate) use thread_local_in_model as thread_local;
+
+    pub(crate) mod thread {
+        //! loom's threads, with a token of our own to park on: loom's is lost when its thread meets a lock on its way
+        //! to `park`. It also wakes without reason, once per thread and schedule.
+
+        use std::sync::Arc;
+
+        pub(crate) use loom::thread::yield_now;
+        use loom::sync::Notify;
+
+        #[cfg(test)]
+        pub(crate) use loom::thread::spawn;
+
+        loom::thread_local!(static CURRENT: Thread = Thread(Arc::new(Notify::new())));
+
+        #[derive(Clone)]
+        pub(crate) struct Thread(Arc<Notify>);
+
+        impl Thread {
+            pub(crate) fn unpark(&self) {
+                self.0.notify();
+            }
+        }
+
+        pub(crate) fn current() -> Thread {
+            CURRENT.with(Thread::clone)
+        }
+
+        pub(crate) fn park() {
+            current().0.wait();
+        }
+    }
 
     /// loom's mutex behind `parking_lot`'s signature.
     #[derive(Debug)]

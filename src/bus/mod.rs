@@ -368,7 +368,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
         CloseReport {
             in_time,
             unread,
-            lost: lost_at_close - lost_before,
+            // A subscription that was cancelled meanwhile took what it had lost along.
+            lost: lost_at_close.saturating_sub(lost_before),
             // Relaxed: a statistic, final by now.
             unsequenced: core.engine.wires.unsequenced.load(Ordering::Relaxed),
         }

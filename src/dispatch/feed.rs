@@ -85,7 +85,7 @@ pub(crate) struct FeedShared {
 struct ReaderCounters {
     /// Events of the slots taken out of the ring.
     claimed_events: AtomicU64,
-    /// Weight of the blocks of the slots taken out.
+    /// Weight of the blocks of the slots taken out, wrapping.
     claimed_bytes: AtomicU64,
     /// Events handed to the program.
     received: AtomicU64,
@@ -203,7 +203,7 @@ pub(crate) struct FeedProducer<T> {
     limits: Limits,
     /// Events in all slots pushed.
     pushed_events: u64,
-    /// Weight of the blocks in all slots pushed; a block that took two slots counts twice.
+    /// Weight of the blocks in all slots pushed, wrapping; a block that took two slots counts twice.
     pushed_bytes: u64,
     matched: u64,
     /// Whether we opened the gap cell since we last took a run back.
@@ -293,13 +293,14 @@ impl<T> FeedProducer<T> {
         !std::mem::replace(&mut self.dirty, true)
     }
 
-    /// Asks the subscriber to arrive at the latch when its ring is half empty, or, for a block that is too heavy,
-    /// empty. `true`: it is so already, and nobody will arrive for it.
-    pub(crate) fn doze(&mut self) -> bool {
-        let depth = if self.has_bytes() {
-            self.limits.capacity / 2
-        } else {
+    /// Asks the subscriber to arrive at the latch when its ring is half empty, or, for a block of a weight that is
+    /// too heavy, empty. `true`: it is so already, and nobody will arrive for it.
+    pub(crate) fn doze(&mut self, weight: usize) -> bool {
+        let claimed_bytes = self.shared.reader.claimed_bytes.load(Ordering::Relaxed);
+        let depth = if self.is_too_heavy(weight, claimed_bytes) {
             0
+        } else {
+            self.limits.capacity / 2
         };
         let wanted = self.pushed_events.saturating_sub(depth as u64);
         // Relaxed: goes with the flag that `ring.doze` sets (Release), which the subscriber acquires.
@@ -358,17 +359,18 @@ impl<T> FeedProducer<T> {
         let claimed_events = self.shared.reader.claimed_events.load(Ordering::Relaxed);
         let claimed_bytes = self.shared.reader.claimed_bytes.load(Ordering::Relaxed);
         let waiting = self.pushed_events - claimed_events;
-        let pinned = self.pushed_bytes - claimed_bytes;
-        let too_heavy = pinned != 0 && pinned + weight as u64 > self.limits.pin_bytes as u64;
-        if slots == 0 || too_heavy {
+        if slots == 0 || self.is_too_heavy(weight, claimed_bytes) {
             return 0;
         }
         u64::from(events).min(capacity - waiting) as u32
     }
 
-    fn has_bytes(&self) -> bool {
-        let claimed = self.shared.reader.claimed_bytes.load(Ordering::Relaxed);
-        self.pushed_bytes - claimed < self.limits.pin_bytes as u64
+    /// Whether a block of this weight would pass the bound on bytes; into an empty ring it goes whatever it weighs.
+    #[inline]
+    fn is_too_heavy(&self, weight: usize, claimed_bytes: u64) -> bool {
+        // Wrapping, as both counters do: a weigher may say that each event weighs all there is.
+        let pinned = self.pushed_bytes.wrapping_sub(claimed_bytes);
+        pinned != 0 && pinned.saturating_add(weight as u64) > self.limits.pin_bytes as u64
     }
 
     #[inline]
@@ -379,7 +381,7 @@ impl<T> FeedProducer<T> {
             None
         };
         self.pushed_events += u64::from(mask.count_ones());
-        self.pushed_bytes += weight as u64;
+        self.pushed_bytes = self.pushed_bytes.wrapping_add(weight as u64);
         if self.ring.push(Slot { block, mask, gap }).is_err() {
             unreachable!("there are more slots than events, and there was room for an event");
         }
@@ -532,8 +534,7 @@ impl<T> FeedConsumer<T> {
     }
 
     fn claimed(&mut self, slot: Slot<T>) -> Found {
-        self.claimed_events += u64::from(slot.mask.count_ones());
-        self.claimed_bytes += slot.block.weight() as u64;
+        self.count_claimed(&slot);
         let reader = &self.shared.reader;
         // Relaxed: the shard reads them after it acquired the release below.
         reader
@@ -553,6 +554,13 @@ impl<T> FeedConsumer<T> {
         }
     }
 
+    fn count_claimed(&mut self, slot: &Slot<T>) {
+        self.claimed_events += u64::from(slot.mask.count_ones());
+        // Wrapping, as the shard's counter does.
+        let weight = slot.block.weight() as u64;
+        self.claimed_bytes = self.claimed_bytes.wrapping_add(weight);
+    }
+
     /// The shard waits for room: is it enough by now?
     #[cold]
     fn arrive_if_wanted(&mut self) {
@@ -570,8 +578,7 @@ impl<T> FeedConsumer<T> {
         self.mask = 0;
         let mut dropped = false;
         while let Some(slot) = self.ring.pop() {
-            self.claimed_events += u64::from(slot.mask.count_ones());
-            self.claimed_bytes += slot.block.weight() as u64;
+            self.count_claimed(&slot);
             dropped = true;
         }
         if dropped {

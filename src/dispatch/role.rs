@@ -22,6 +22,7 @@
     reason = "hands out its state by token; one of the rooms that ARCHITECTURE.md names"
 )]
 
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
 use crate::sync::{AtomicU8, Ordering, UnsafeCell};
@@ -66,7 +67,7 @@ impl<S> Role<S> {
                 .token
                 .compare_exchange(seen, new, success, Ordering::Relaxed)
             {
-                Ok(FREE) => return Some(Held { role: self }),
+                Ok(FREE) => return Some(Held { role: self, lends: PhantomData }),
                 Ok(_) => return None,
                 Err(now) => seen = now,
             }
@@ -77,6 +78,9 @@ impl<S> Role<S> {
 /// The one who holds the role.
 pub(crate) struct Held<'a, S> {
     role: &'a Role<S>,
+    /// Gives out `&S` and `&mut S`, so it may be shared and sent only where those may: a `Role<S>` may be shared
+    /// even if `S` may not.
+    lends: PhantomData<&'a mut S>,
 }
 
 impl<S> Held<'_, S> {

@@ -111,8 +111,10 @@ impl<T> Sequencer<T> {
 
     /// One round. `closing`: close the lanes first. `last_look`: when nothing is there, ask every lane to call.
     pub(crate) fn round(&mut self, closing: bool, last_look: bool) -> Round {
+        // Acquire, partner whoever asks: what it saw accepted is in lanes that we admit and look at after this.
+        let flush_asked = self.wires.flush_asked.load(Ordering::Acquire);
         self.admit();
-        self.begin_flush();
+        self.begin_flush(flush_asked);
         if closing && !self.closed_lanes {
             self.close_lanes();
         }
@@ -129,7 +131,8 @@ impl<T> Sequencer<T> {
         let flushed = self.settle_flush();
         Round {
             progress: sequenced > 0 || flushed,
-            more: self.more,
+            // Another flush may have been asked for while this one was in progress.
+            more: self.more || flushed,
             finished,
         }
     }
@@ -182,9 +185,7 @@ impl<T> Sequencer<T> {
     }
 
     /// Notes how far each lane must be drained for a flush that was asked for.
-    fn begin_flush(&mut self) {
-        // Acquire, partner whoever asks: what it saw accepted is in the lanes that we look at now.
-        let asked = self.wires.flush_asked.load(Ordering::Acquire);
+    fn begin_flush(&mut self, asked: u64) {
         // Relaxed: only we write it.
         if self.flush.is_some() || asked == self.wires.flush_done.load(Ordering::Relaxed) {
             return;
@@ -199,7 +200,7 @@ impl<T> Sequencer<T> {
         });
     }
 
-    /// `true`: the flush is done. Another may have been asked for meanwhile.
+    /// `true`: the flush is done.
     fn settle_flush(&mut self) -> bool {
         let Some(Flush {
             ticket,
@@ -353,6 +354,13 @@ impl<T> Sequencer<T> {
             .and_then(|since| u64::try_from(since.as_nanos()).ok())
             .unwrap_or(0);
         self.now_ns = self.now_ns.max(now_ns);
+    }
+}
+
+impl<T> Drop for Sequencer<T> {
+    /// Drops what nobody sequenced, one by one, so that a payload whose drop panics takes nobody along.
+    fn drop(&mut self) {
+        self.discard();
     }
 }
 

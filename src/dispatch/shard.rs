@@ -274,11 +274,12 @@ impl<T> Shard<T> {
     /// Asks the rings that have no room to say when they have. `true`: they have it all already.
     fn ask_for_room(&mut self) -> bool {
         let latch = &self.wires.latch;
+        let weight = self.stalled.as_ref().map_or(0, BlockRef::weight);
         latch.close(self.missing.len());
         for (slot, _) in &self.missing {
             match &mut self.feeds[*slot as usize] {
                 Some(feed) => {
-                    let has_room = feed.doze();
+                    let has_room = feed.doze(weight);
                     // A subscriber that ended before it could see the wish does not arrive.
                     if has_room || (feed.has_ended() && feed.rouse()) {
                         latch.arrive();

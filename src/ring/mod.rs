@@ -13,6 +13,9 @@ pub(crate) mod gap;
 pub(crate) mod mpsc;
 pub(crate) mod spsc;
 
+#[cfg(all(test, loom))]
+mod models;
+
 /// Set in a counter word by the side that is about to sleep; see [`spsc`].
 const ASLEEP: u64 = 0b01;
 /// Set in a counter word for ever: nothing more will be pushed (tail) or popped (head).

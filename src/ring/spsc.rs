@@ -191,10 +191,11 @@ impl<T> Producer<T> {
 impl<T> Drop for Producer<T> {
     /// Drops what was staged and not published, and closes the ring.
     fn drop(&mut self) {
+        // First, since the drop of an item may panic.
+        self.close();
         while let Some(item) = self.unstage() {
             drop(item);
         }
-        self.close();
     }
 }
 
@@ -279,6 +280,8 @@ impl<T> Drop for Consumer<T> {
     /// goes when the producer does.
     fn drop(&mut self) {
         while let Some(item) = self.pop() {
+            // Before the item's drop, which may panic: whoever then drops the ring must not find the item again.
+            self.release();
             drop(item);
         }
         self.release();

@@ -1,6 +1,6 @@
 //! What the stories share: payloads that misbehave, and a guard against hanging.
 
-use fanout::{Bus, BusBuilder, Dispatch, Event, Gap, Subscriber, TryRecvError};
+use fanout::{Bus, BusBuilder, Dispatch, Event, Gap, RecvError, Subscriber, TryRecvError};
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -84,6 +84,43 @@ pub(crate) fn read_out<T: Send + Sync + 'static>(
     }
 }
 
+/// Everything up to the end, and how it ended.
+pub(crate) fn read_to_end<T: Send + Sync + 'static>(
+    sub: &mut Subscriber<T>,
+) -> (Vec<Told>, RecvError) {
+    let mut told = Vec::new();
+    loop {
+        match sub.recv() {
+            Ok(event) => told.push(Told::Id(event.id())),
+            Err(RecvError::Lost(gap)) => told.push(Told::Lost(gap)),
+            Err(ending) => {
+                assert_eq!(sub.recv().err(), Some(ending), "for ever");
+                return (told, ending);
+            }
+        }
+    }
+}
+
+/// Publishes until nothing fits anywhere any more, since a `Block` subscriber is full: in no ring, shard or lane.
+/// `publish` answers whether it was accepted. Returns how many were.
+pub(crate) fn fill<T: Send + Sync + 'static>(
+    bus: &Bus<T>,
+    mut publish: impl FnMut() -> bool,
+) -> u64 {
+    let mut accepted = 0;
+    let mut refused = 0;
+    while refused < 2 {
+        if publish() {
+            accepted += 1;
+            refused = 0;
+        } else {
+            refused += 1;
+            assert!(!bus.flush_within(Duration::from_millis(5)), "who has no room?");
+        }
+    }
+    accepted
+}
+
 /// The ids that are there now; nothing may be lost.
 pub(crate) fn ids<T: Send + Sync + 'static>(sub: &mut Subscriber<T>) -> Vec<u64> {
     let id = |told| match told {
@@ -105,6 +142,11 @@ pub(crate) fn payloads<T: Clone + Send + Sync + 'static>(sub: &mut Subscriber<T>
     }
 }
 
+/// Panics without the message that would have a reader of the tests' output believe in a failure.
+pub(crate) fn panics_quietly() {
+    resume_unwind(Box::new("a panic that a test provokes"));
+}
+
 /// A payload that does something when it is dropped.
 pub(crate) struct OnDrop(Option<Box<dyn FnOnce() + Send + Sync>>);
 
@@ -118,7 +160,7 @@ impl OnDrop {
     }
 
     pub(crate) fn panics() -> OnDrop {
-        OnDrop::new(|| panic!("the drop of a payload panics, as it should"))
+        OnDrop::new(panics_quietly)
     }
 
     pub(crate) fn counts(counter: &Arc<AtomicUsize>) -> OnDrop {

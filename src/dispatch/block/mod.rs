@@ -288,7 +288,11 @@ impl<T> BlockRef<T> {
 impl<T> Clone for BlockRef<T> {
     fn clone(&self) -> Self {
         // Relaxed: as in `shares`.
-        self.block().references.fetch_add(1, Ordering::Relaxed);
+        let before = self.block().references.fetch_add(1, Ordering::Relaxed);
+        // A program may forget the events that it shares; as with `Arc`, the count must not come round to zero.
+        if before > isize::MAX as usize {
+            std::process::abort();
+        }
         Self { block: self.block }
     }
 }

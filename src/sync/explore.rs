@@ -1,0 +1,153 @@
+//! Runs a model under every schedule.
+//!
+//! ```sh
+//! RUSTFLAGS="--cfg loom" cargo test --release --lib loom_ -- --nocapture --test-threads=2
+//! ```
+//!
+//! Schedules have at most [`PREEMPTIONS_MAX`] preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says: nearly all
+//! bugs of this kind need two. A model prints how many schedules there were.
+//!
+//! **When a model fails**, it prints which schedule it was, runs up to that one again and prints what loom did in it,
+//! step by step. loom's own variables work too: `LOOM_MAX_BRANCHES` for a schedule that is too long;
+//! `LOOM_LOCATION=1`, with debug information, has every step say from which line it came, at some cost.
+//! `LOOM_LOG=1` prints the last schedule of a model that passes.
+//!
+//! **What a model does not see.** The doubles of [`sync`](crate::sync) hand over by locks, which order more than the
+//! real ones do. `compare_exchange_weak` never fails for nothing. Reading and using what an event lends is
+//! one step to loom, so payloads here are loom's cells: a payload that is read after its block was given back
+//! is found.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use loom::model::Builder;
+
+/// Preemptions in one schedule, at most.
+const PREEMPTIONS_MAX: usize = 3;
+
+/// Steps of one schedule, at most: more is taken for a loop without end.
+const BRANCHES_MAX: usize = 10_000;
+
+/// Checks the model under every schedule.
+pub(crate) fn explore(name: &str, model: impl Fn() + Send + Sync + 'static) {
+    explore_bounded(name, PREEMPTIONS_MAX, model);
+}
+
+/// Like [`explore`], for a model of so many steps that its schedules need a tighter bound.
+pub(crate) fn explore_bounded(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let began = Instant::now();
+    let schedule = Arc::new(AtomicUsize::new(0));
+    let counted = {
+        let schedule = schedule.clone();
+        Arc::new(move || {
+            let number = schedule.fetch_add(1, Ordering::Relaxed) + 1;
+            trace::schedule_begins(number);
+            model();
+        })
+    };
+    let check = || {
+        schedule.store(0, Ordering::Relaxed);
+        let model = counted.clone();
+        catch_unwind(AssertUnwindSafe(|| builder(preemptions).check(move || model())))
+    };
+    let first = check();
+    let schedules = schedule.load(Ordering::Relaxed);
+    if let Err(panic) = first {
+        println!("{name}: FAILED in schedule {schedules}; once more, with what happened in it:");
+        trace::of_schedule(schedules, || drop(check()));
+        resume_unwind(panic);
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{name}: {schedules} schedules, {seconds:.1} s");
+    if std::env::var_os("LOOM_LOG").is_some() {
+        trace::of_schedule(schedules, || drop(check()));
+    }
+}
+
+fn builder(preemptions: usize) -> Builder {
+    let mut builder = Builder::new();
+    builder.preemption_bound = Some(builder.preemption_bound.unwrap_or(preemptions));
+    builder.max_branches = builder.max_branches.max(BRANCHES_MAX);
+    builder
+}
+
+/// Prints what loom tells of one schedule.
+mod trace {
+    use std::cell::{Cell, RefCell};
+    use std::collections::HashMap;
+    use std::fmt::{Debug, Write};
+
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata, Subscriber};
+
+    thread_local! {
+        /// The schedule to print; 0: none.
+        static WANTED: Cell<usize> = const { Cell::new(0) };
+        static NOW: Cell<usize> = const { Cell::new(0) };
+        /// The threads of the model, by the spans in which loom runs them, and which of them runs.
+        static THREADS: RefCell<(HashMap<u64, String>, String)> = RefCell::default();
+    }
+
+    pub(super) fn schedule_begins(number: usize) {
+        NOW.set(number);
+    }
+
+    pub(super) fn of_schedule(number: usize, run: impl FnOnce()) {
+        WANTED.set(number);
+        tracing::subscriber::with_default(Printer, run);
+        WANTED.set(0);
+    }
+
+    struct Printer;
+
+    struct Text(String);
+
+    impl Visit for Text {
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            // Writing to a text does not fail.
+            let _ = match field.name() {
+                "message" => write!(self.0, " {value:?}"),
+                name => write!(self.0, " {name}={value:?}"),
+            };
+        }
+    }
+
+    impl Subscriber for Printer {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.is_span() || WANTED.get() == NOW.get()
+        }
+
+        fn new_span(&self, span: &Attributes<'_>) -> Id {
+            let mut text = Text(span.metadata().name().to_owned());
+            span.record(&mut text);
+            THREADS.with_borrow_mut(|(threads, _)| {
+                let id = threads.len() as u64 + 1;
+                threads.insert(id, text.0);
+                Id::from_u64(id)
+            })
+        }
+
+        fn event(&self, event: &Event<'_>) {
+            let mut text = Text(String::new());
+            event.record(&mut text);
+            THREADS.with_borrow(|(_, current)| println!("  [{current}]{}", text.0));
+        }
+
+        fn enter(&self, span: &Id) {
+            THREADS.with_borrow_mut(|(threads, current)| {
+                if let Some(name) = threads.get(&span.into_u64()) {
+                    current.clone_from(name);
+                }
+            });
+        }
+
+        fn exit(&self, _span: &Id) {}
+
+        fn record(&self, _span: &Id, _values: &Record<'_>) {}
+
+        fn record_follows_from(&self, _span: &Id, _follows: &Id) {}
+    }
+}

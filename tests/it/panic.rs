@@ -1,0 +1,352 @@
+//! Panics of what programs hand to the bus: contained, or the bus breaks and says so; nobody hangs.
+
+use fanout::{Dispatch, Overflow, PublishError, RecvError, TryPublishError};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{
+    FOR_EVER, MODES, OnDrop, Told, bus, ends, eventually, linger, panics_quietly, read_out, read_to_end, fill,
+};
+
+#[test]
+fn a_payload_that_panics_in_a_ring_is_contained() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let dropped = Arc::new(AtomicUsize::new(0));
+            let bus = bus(|b| b.dispatch(mode));
+            let mut reads = bus.subscribe("**").expect("open");
+            let leaves = bus.subscribe("**").expect("open");
+            for _ in 0..100 {
+                bus.publish("a", OnDrop::panics()).expect("open");
+                bus.publish("a", OnDrop::counts(&dropped)).expect("open");
+                bus.publish("nobody", OnDrop::panics()).expect("open");
+            }
+            assert!(bus.flush_within(FOR_EVER));
+            assert_eq!(read_out(&mut reads).0.len(), 300);
+            drop(leaves);
+            bus.publish("a", OnDrop::nothing()).expect("still open");
+            assert!(bus.flush_within(FOR_EVER));
+            assert_eq!(read_out(&mut reads).0, [Told::Id(301)]);
+            drop(reads);
+            eventually("all of each block was dropped", || {
+                bus.drive();
+                dropped.load(Ordering::SeqCst) == 100
+            });
+        });
+    }
+}
+
+#[test]
+fn a_payload_that_panics_where_it_does_not_fit_is_contained() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode));
+            let mut sub = bus.subscription("a").capacity(1).open().expect("open");
+            (0..10).for_each(|_| bus.publish("a", OnDrop::panics()).expect("open"));
+            assert!(bus.flush_within(FOR_EVER));
+            bus.close();
+            let (told, ending) = read_to_end(&mut sub);
+            assert!(matches!(told[..], [Told::Id(1), Told::Lost(gap)] if gap.count() == 9), "{told:?}");
+            assert_eq!(ending, RecvError::Closed);
+        });
+    }
+}
+
+/// A value that is handed back is the test's own: its drop must not panic here.
+fn was_accepted<T>(answer: Result<(), TryPublishError<T>>) -> bool {
+    answer.map_err(std::mem::forget).is_ok()
+}
+
+#[test]
+fn a_payload_that_panics_when_a_forced_close_drops_it_is_contained() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode).lane_capacity(16));
+            let sub = bus.subscription("a").capacity(1).overflow(Overflow::Block).open().expect("open");
+            let mut publisher = bus.publisher();
+            let own = fill(&bus, || was_accepted(publisher.try_publish("a", OnDrop::panics())));
+            let shared = fill(&bus, || was_accepted(bus.try_publish("a", OnDrop::panics())));
+            assert!(own >= 16 && shared >= 16);
+            let report = bus.close_within(Duration::from_millis(1));
+            assert!(!report.in_time && report.unsequenced > 0, "{report:?}");
+            drop(sub);
+        });
+    }
+}
+
+/// What a manual bus still has in its lanes when the last handle goes, nobody dispatches any more.
+#[test]
+fn a_payload_that_panics_when_the_bus_itself_goes_is_contained() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let dropped = Arc::new(AtomicUsize::new(0));
+            let bus = bus(|b| b.dispatch(mode).lane_capacity(64));
+            let sub = bus.subscription("a").capacity(1).overflow(Overflow::Block).open().expect("open");
+            let mut publisher = bus.publisher();
+            for n in 0..200 {
+                let payload = || if n % 2 == 0 { OnDrop::counts(&dropped) } else { OnDrop::panics() };
+                was_accepted(publisher.try_publish("a", payload()));
+                was_accepted(bus.try_publish("a", payload()));
+                if n < 100 {
+                    bus.drive();
+                }
+            }
+            drop((publisher, bus));
+            drop(sub);
+        });
+    }
+}
+
+/// A waker that panics when it wakes.
+struct BadWaker;
+
+impl Wake for BadWaker {
+    fn wake(self: Arc<Self>) {
+        panics_quietly();
+    }
+}
+
+#[test]
+fn a_waker_that_panics_is_contained() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode).lane_capacity(2));
+            let mut sub = bus.subscription("a").capacity(1).overflow(Overflow::Block).open().expect("open");
+            let mut publisher = bus.publisher();
+            let accepted = fill(&bus, || publisher.try_publish("a", 0).is_ok())
+                + fill(&bus, || bus.try_publish("a", 0).is_ok());
+            let waker = Waker::from(Arc::new(BadWaker));
+            let mut context = Context::from_waker(&waker);
+            let mut own = pin!(publisher.publish_async("a", 1));
+            let mut shared = pin!(bus.publish_async("a", 1));
+            assert!(own.as_mut().poll(&mut context).is_pending());
+            assert!(shared.as_mut().poll(&mut context).is_pending());
+            bus.close();
+            let (told, ending) = read_to_end(&mut sub);
+            assert_eq!(ending, RecvError::Closed);
+            assert_eq!(told.len() as u64, accepted, "the wakers took nothing along");
+            assert!(own.as_mut().poll(&mut context).is_ready());
+            assert!(shared.as_mut().poll(&mut context).is_ready());
+        });
+    }
+}
+
+fn weigher(data: &i32) -> usize {
+    if *data == 13 {
+        panics_quietly();
+    }
+    4
+}
+
+#[test]
+fn a_weigher_that_panics_breaks_the_bus_and_everybody_is_told() {
+    for mode in MODES {
+        for dispatchers in [1, 3] {
+            for _ in 0..20 {
+                ends(&format!("{mode:?} with {dispatchers}"), move || {
+                    breaks(mode, dispatchers);
+                });
+            }
+        }
+    }
+}
+
+fn breaks(mode: Dispatch, dispatchers: usize) {
+    let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).weigh(weigher));
+    let subs: Vec<_> = (0..5).map(|_| bus.subscribe("a").expect("open")).collect();
+    let readers: Vec<_> = subs
+        .into_iter()
+        .map(|mut sub| {
+            thread::spawn(move || {
+                let mut received = Vec::new();
+                let ending = loop {
+                    match sub.recv() {
+                        Ok(event) => received.push(*event.data()),
+                        Err(ending) => break ending,
+                    }
+                };
+                assert_eq!(sub.recv().err(), Some(ending), "for ever");
+                (received, ending)
+            })
+        })
+        .collect();
+    (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+    assert!(bus.flush_within(FOR_EVER));
+    let _ = bus.publish("a", 13);
+    bus.drive();
+    eventually("the bus is broken", || bus.is_closed());
+    assert!(matches!(bus.publish("a", 1), Err(PublishError::Broken(1))));
+    assert!(matches!(bus.publisher().publish("a", 2), Err(PublishError::Broken(2))));
+    assert!(!bus.flush_within(FOR_EVER), "a broken bus flushes nothing");
+    for reader in readers {
+        let (received, ending) = reader.join().expect("told");
+        assert_eq!(received, (0..10).collect::<Vec<_>>());
+        assert_eq!(ending, RecvError::Broken);
+    }
+    let report = bus.close_within(FOR_EVER);
+    assert_eq!(report.lost, 0, "{report:?}");
+    if let Ok(mut late) = bus.subscribe("a") {
+        assert_eq!(late.recv().err(), Some(RecvError::Broken), "nobody would ever tell it");
+    }
+}
+
+#[test]
+fn publishers_that_wait_learn_that_the_bus_broke() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode).lane_capacity(2).weigh(weigher));
+            let mut sub = bus.subscription("a").capacity(1).overflow(Overflow::Block).open().expect("open");
+            let mut publisher = bus.publisher();
+            // The lanes fill up behind a full ring, with what breaks the bus at their ends.
+            fill(&bus, || publisher.try_publish("a", 1).is_ok());
+            fill(&bus, || bus.try_publish("a", 1).is_ok());
+            let waiting = [
+                thread::spawn(move || loop {
+                    match publisher.publish("a", 13) {
+                        Ok(()) => {}
+                        Err(error) => break matches!(error, PublishError::Broken(13)),
+                    }
+                }),
+                thread::spawn({
+                    let bus = bus.clone();
+                    move || loop {
+                        match bus.publish("a", 13) {
+                            Ok(()) => {}
+                            Err(error) => break matches!(error, PublishError::Broken(13)),
+                        }
+                    }
+                }),
+            ];
+            linger();
+            let ending = loop {
+                if let Err(ending) = sub.recv() {
+                    break ending;
+                }
+            };
+            assert_eq!(ending, RecvError::Broken);
+            for waiting in waiting {
+                assert!(waiting.join().expect("no panic"), "told why, with the value");
+            }
+            assert!(bus.publish_sequenced("a", 1).is_err());
+        });
+    }
+}
+
+#[test]
+fn who_waits_for_a_receipt_learns_that_the_bus_broke() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode).weigh(weigher));
+            let answer = bus.publish_sequenced("a", 13);
+            assert!(answer.is_err(), "{answer:?}");
+            assert!(bus.publisher().publish_sequenced("a", 1).is_err());
+        });
+    }
+}
+
+/// The thread that drops a payload inside the dispatch is the one that would have to make room.
+#[test]
+fn publishing_from_a_drop_inside_the_dispatch_never_waits() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode).lane_capacity(2));
+            let answers = Arc::new(Mutex::new(Vec::new()));
+            let greedy = OnDrop::new({
+                let (bus, answers) = (bus.clone(), answers.clone());
+                move || {
+                    let mut publisher = bus.publisher();
+                    let mut own = || publisher.publish("a", OnDrop::nothing()).map_err(|e| e.to_string());
+                    let own = (0..100).map(|_| own()).find_map(Result::err);
+                    let shared = || bus.publish("a", OnDrop::nothing()).map_err(|e| e.to_string());
+                    let shared = (0..100).map(|_| shared()).find_map(Result::err);
+                    let sequenced = bus.publish_sequenced("a", OnDrop::nothing()).map_err(|e| e.to_string());
+                    let mut answers = answers.lock().expect("no panic");
+                    answers.extend([own, shared, sequenced.err()]);
+                }
+            });
+            bus.publish("nobody.listens", greedy).expect("open");
+            assert!(bus.flush_within(FOR_EVER));
+            eventually("the payload was dropped", || answers.lock().expect("no panic").len() == 3);
+            let would_deadlock = PublishError::WouldDeadlock(()).to_string();
+            let answers = answers.lock().expect("no panic").clone();
+            assert_eq!(answers[2], Some(would_deadlock.clone()));
+            for answer in answers.into_iter().flatten() {
+                assert_eq!(answer, would_deadlock);
+            }
+        });
+    }
+}
+
+/// Cancelling carries out the change itself, and lets go of the block that the subscription held up; what that block's
+/// payload does in its drop runs inside of the dispatch.
+#[test]
+fn publishing_from_a_drop_inside_a_cancel_never_waits() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode).lane_capacity(2));
+            let full = bus.subscription("a").capacity(1).overflow(Overflow::Block).open().expect("open");
+            let armed = Arc::new(AtomicBool::new(true));
+            let payload = || {
+                OnDrop::new({
+                    let (bus, armed) = (bus.clone(), armed.clone());
+                    move || {
+                        for _ in 0..100 {
+                            if !armed.load(Ordering::SeqCst) {
+                                return; // dropped by the test itself, outside of any dispatch
+                            }
+                            // Waiting here would be for ever.
+                            let _ = bus.publish("nobody", OnDrop::nothing());
+                        }
+                    }
+                })
+            };
+            fill(&bus, || was_accepted(bus.try_publish("a", payload())));
+            assert!(full.handle().cancel());
+            assert!(bus.flush_within(FOR_EVER));
+            armed.store(false, Ordering::SeqCst);
+        });
+    }
+}
+
+/// Closing from inside the dispatch starts the close and returns: the rest is up to whoever dispatches.
+#[test]
+fn closing_from_a_drop_inside_the_dispatch_does_not_wait() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode));
+            let mut sub = bus.subscribe("a").expect("open");
+            let in_time = Arc::new(Mutex::new(None));
+            let close = OnDrop::new({
+                let (bus, in_time) = (bus.clone(), in_time.clone());
+                move || *in_time.lock().expect("no panic") = Some(bus.close_within(FOR_EVER).in_time)
+            });
+            bus.publish("nobody.listens", close).expect("open");
+            bus.drive();
+            assert_eq!(sub.recv().err(), Some(RecvError::Closed));
+            assert_eq!(*in_time.lock().expect("no panic"), Some(false));
+            assert!(bus.close_within(FOR_EVER).in_time);
+        });
+    }
+}
+
+#[test]
+fn the_last_handle_may_go_inside_the_dispatch() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode));
+            let mut sub = bus.subscription("a").capacity(1).overflow(Overflow::Block).open().expect("open");
+            (0..2).for_each(|_| bus.publish("a", OnDrop::nothing()).expect("open"));
+            assert!(!bus.flush_within(Duration::from_millis(1)));
+            // Behind a block that has no room, so that it is let go of after the test's own handle.
+            let last_handle = bus.clone();
+            bus.publish("nobody.listens", OnDrop::new(move || drop(last_handle))).expect("open");
+            drop(bus);
+            let (told, ending) = read_to_end(&mut sub);
+            assert_eq!((told.len(), ending), (2, RecvError::Closed));
+        });
+    }
+}
