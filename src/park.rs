@@ -125,7 +125,12 @@ impl WaitSet {
         // the list is searched: many thousands of tasks may wait.
         const SEARCHED: usize = 64;
         let mut wakers = self.wakers.lock();
-        if !wakers.iter().rev().take(SEARCHED).any(|known| known.will_wake(&waker)) {
+        if !wakers
+            .iter()
+            .rev()
+            .take(SEARCHED)
+            .any(|known| known.will_wake(&waker))
+        {
             wakers.push(waker);
         }
         drop(wakers);

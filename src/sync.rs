@@ -109,8 +109,8 @@ mod model {
 
         use std::sync::Arc;
 
-        pub(crate) use loom::thread::yield_now;
         use loom::sync::Notify;
+        pub(crate) use loom::thread::yield_now;
 
         #[cfg(test)]
         pub(crate) use loom::thread::spawn;

@@ -70,13 +70,20 @@ pub(crate) fn feed<T>(limits: Limits, latch: Arc<Latch>) -> (FeedProducer<T>, Fe
 
 /// What the two ends, and the subscription's handle, share.
 pub(crate) struct FeedShared {
-    /// Written by the subscriber.
+    /// Written by the subscriber once per slot, read by the shard.
     reader: CachePadded<ReaderCounters>,
+    /// Events handed to the program. Written by the subscriber once per event, so on a line that the shard does not read.
+    received: CachePadded<AtomicU64>,
     /// Written by the shard.
     writer: CachePadded<WriterCounters>,
+    /// Read by the subscriber once per event, so on a line that hardly anybody writes.
+    fate: CachePadded<Fate>,
     gap: GapCell,
     /// The subscriber that waits for an event.
     waker: AtomicWaker,
+}
+
+struct Fate {
     /// An [`End`].
     end: AtomicU8,
     latch: Arc<Latch>,
@@ -87,8 +94,6 @@ struct ReaderCounters {
     claimed_events: AtomicU64,
     /// Weight of the blocks of the slots taken out, wrapping.
     claimed_bytes: AtomicU64,
-    /// Events handed to the program.
-    received: AtomicU64,
 }
 
 struct WriterCounters {
@@ -129,8 +134,8 @@ impl FeedShared {
             reader: CachePadded::new(ReaderCounters {
                 claimed_events: AtomicU64::new(0),
                 claimed_bytes: AtomicU64::new(0),
-                received: AtomicU64::new(0),
             }),
+            received: CachePadded::new(AtomicU64::new(0)),
             writer: CachePadded::new(WriterCounters {
                 matched: AtomicU64::new(0),
                 lost: std::array::from_fn(|_| AtomicU64::new(0)),
@@ -138,10 +143,12 @@ impl FeedShared {
                 last_id: AtomicU64::new(0),
                 wanted: AtomicU64::new(0),
             }),
+            fate: CachePadded::new(Fate {
+                end: AtomicU8::new(End::None as u8),
+                latch,
+            }),
             gap: GapCell::new(),
             waker: AtomicWaker::new(),
-            end: AtomicU8::new(End::None as u8),
-            latch,
         }
     }
 
@@ -149,6 +156,7 @@ impl FeedShared {
     pub(crate) fn finish(&self, end: End) -> bool {
         // AcqRel, partner `end`; the waker's own protocol orders it against a subscriber that goes to sleep.
         let first = self
+            .fate
             .end
             .compare_exchange(
                 End::None as u8,
@@ -164,7 +172,7 @@ impl FeedShared {
     #[inline]
     pub(crate) fn end(&self) -> End {
         // Acquire, partner `finish`.
-        match self.end.load(Ordering::Acquire) {
+        match self.fate.end.load(Ordering::Acquire) {
             0 => End::None,
             1 => End::Cancelled,
             _ => End::Broken,
@@ -175,7 +183,7 @@ impl FeedShared {
         let known = |id: &AtomicU64| Some(id.load(Ordering::Acquire)).filter(|&id| id != 0);
         // The reader's counter first: what it has received was matched before, so the numbers stay
         // plausible while events flow. Acquire, partner the Release stores of each.
-        let received = self.reader.received.load(Ordering::Acquire);
+        let received = self.received.load(Ordering::Acquire);
         FeedStats {
             received,
             lost: std::array::from_fn(|i| self.writer.lost[i].load(Ordering::Acquire)),
@@ -509,10 +517,7 @@ impl<T> FeedConsumer<T> {
     fn count_received(&mut self, n: u64) {
         self.received += n;
         // Release, partner `FeedShared::stats`.
-        self.shared
-            .reader
-            .received
-            .store(self.received, Ordering::Release);
+        self.shared.received.store(self.received, Ordering::Release);
     }
 
     fn claim(&mut self) -> Found {
@@ -567,7 +572,7 @@ impl<T> FeedConsumer<T> {
         // Relaxed: came with the flag that `ring.release` acquired.
         let wanted = self.shared.writer.wanted.load(Ordering::Relaxed);
         if self.claimed_events >= wanted && self.ring.rouse() {
-            self.shared.latch.arrive_and_call();
+            self.shared.fate.latch.arrive_and_call();
         }
     }
 
@@ -593,7 +598,7 @@ impl<T> FeedConsumer<T> {
             self.ring.release();
         }
         if self.ring.rouse() {
-            self.shared.latch.arrive_and_call();
+            self.shared.fate.latch.arrive_and_call();
         }
     }
 }

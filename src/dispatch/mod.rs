@@ -24,6 +24,8 @@ pub(crate) mod block;
 pub(crate) mod feed;
 pub(crate) mod lane;
 pub(crate) mod loss;
+#[cfg(all(test, loom))]
+mod models;
 pub(crate) mod role;
 pub(crate) mod sequencer;
 pub(crate) mod shard;

@@ -67,7 +67,12 @@ impl<S> Role<S> {
                 .token
                 .compare_exchange(seen, new, success, Ordering::Relaxed)
             {
-                Ok(FREE) => return Some(Held { role: self, lends: PhantomData }),
+                Ok(FREE) => {
+                    return Some(Held {
+                        role: self,
+                        lends: PhantomData,
+                    });
+                }
                 Ok(_) => return None,
                 Err(now) => seen = now,
             }

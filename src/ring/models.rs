@@ -7,7 +7,7 @@ use super::gap::{GapCell, Run};
 use super::mpsc::{self, PushError};
 use super::spsc::{self, Closed, Doze};
 use crate::park::{WaitSet, park, register_thread, wake_registered};
-use crate::sync::explore::{explore, explore_bounded};
+use crate::sync::explore::{Steps, explore, explore_bounded};
 use crate::sync::{Arc, AtomicUsize, AtomicWaker, Ordering, thread};
 
 /// Counts what is dropped, outside of the model.
@@ -37,12 +37,14 @@ fn spsc_in_order(capacity: usize) {
     const ITEMS: u64 = 4;
     explore(&format!("spsc ring of {capacity}"), move || {
         let drops = Drops::default();
+        let steps = Steps::new();
         let (mut producer, mut consumer) = spsc::ring(capacity);
         let pushing = {
-            let drops = drops.clone();
+            let (drops, steps) = (drops.clone(), steps.clone());
             thread::spawn(move || {
                 let mut accepted = Vec::new();
                 for value in 0..ITEMS {
+                    steps.step();
                     if producer.push(drops.item(value)).is_ok() {
                         accepted.push(value);
                     }
@@ -56,7 +58,9 @@ fn spsc_in_order(capacity: usize) {
         };
         let mut received = Vec::new();
         for _ in 0..2 {
+            steps.step();
             received.extend(consumer.pop().map(|item| item.0));
+            steps.step();
             consumer.release();
         }
         let accepted = pushing.join().unwrap();
@@ -87,18 +91,22 @@ fn loom_spsc_capacity_3() {
 fn loom_spsc_producer_drop() {
     explore("spsc: the producer is dropped", || {
         let drops = Drops::default();
+        let steps = Steps::new();
         let (mut producer, mut consumer) = spsc::ring(2);
         let pushing = {
-            let drops = drops.clone();
+            let (drops, steps) = (drops.clone(), steps.clone());
             thread::spawn(move || {
                 assert!(producer.push(drops.item(1)).is_ok());
+                steps.step();
                 assert_eq!(producer.commit(), Ok(false));
+                steps.step();
                 // Staged and never published.
                 producer.push(drops.item(2)).is_ok()
             })
         };
         let mut received = Vec::new();
         while !consumer.is_finished() {
+            steps.step();
             match consumer.pop() {
                 Some(item) => received.push(item.0),
                 None => thread::yield_now(),
@@ -115,17 +123,21 @@ fn loom_spsc_producer_drop() {
 fn loom_spsc_consumer_drop() {
     explore("spsc: the consumer is dropped", || {
         let drops = Drops::default();
+        let steps = Steps::new();
         let (mut producer, mut consumer) = spsc::ring(2);
         let pushing = {
-            let drops = drops.clone();
+            let (drops, steps) = (drops.clone(), steps.clone());
             thread::spawn(move || {
                 for value in 0..3 {
+                    steps.step();
                     drop(producer.push(drops.item(value)));
                     assert_eq!(producer.commit(), Ok(false));
                 }
             })
         };
+        steps.step();
         drop(consumer.pop());
+        steps.step();
         drop(consumer);
         pushing.join().unwrap();
         assert_eq!(drops.count(), 3);
@@ -162,51 +174,54 @@ fn loom_spsc_close_against_commit() {
 
 /// No lost wake-up, in either direction: the consumer sleeps for items, the producer for room. loom finds the deadlock.
 fn spsc_both_sleep(capacity: usize, items: u64) {
-    explore(&format!("spsc ring of {capacity}, both sides sleep"), move || {
-        let for_item = Arc::new(AtomicWaker::new());
-        let for_room = Arc::new(AtomicWaker::new());
-        let (mut producer, mut consumer) = spsc::ring(capacity);
-        let pushing = {
-            let (for_item, for_room) = (for_item.clone(), for_room.clone());
-            thread::spawn(move || {
-                for value in 0..items {
-                    while producer.room() == 0 {
-                        register_thread(&for_room);
-                        producer.doze();
-                        if producer.room() == 0 {
-                            park(None);
+    explore(
+        &format!("spsc ring of {capacity}, both sides sleep"),
+        move || {
+            let for_item = Arc::new(AtomicWaker::new());
+            let for_room = Arc::new(AtomicWaker::new());
+            let (mut producer, mut consumer) = spsc::ring(capacity);
+            let pushing = {
+                let (for_item, for_room) = (for_item.clone(), for_room.clone());
+                thread::spawn(move || {
+                    for value in 0..items {
+                        while producer.room() == 0 {
+                            register_thread(&for_room);
+                            producer.doze();
+                            if producer.room() == 0 {
+                                park(None);
+                            }
+                        }
+                        assert_eq!(producer.push(value), Ok(()));
+                        if producer.commit() == Ok(true) {
+                            wake_registered(&for_item);
                         }
                     }
-                    assert_eq!(producer.push(value), Ok(()));
-                    if producer.commit() == Ok(true) {
+                    if producer.close() {
                         wake_registered(&for_item);
                     }
+                })
+            };
+            let mut received = Vec::new();
+            loop {
+                if let Some(value) = consumer.pop() {
+                    received.push(value);
+                    if consumer.release() && consumer.rouse() {
+                        wake_registered(&for_room);
+                    }
+                    continue;
                 }
-                if producer.close() {
-                    wake_registered(&for_item);
+                if consumer.is_finished() {
+                    break;
                 }
-            })
-        };
-        let mut received = Vec::new();
-        loop {
-            if let Some(value) = consumer.pop() {
-                received.push(value);
-                if consumer.release() && consumer.rouse() {
-                    wake_registered(&for_room);
+                register_thread(&for_item);
+                if consumer.doze() == Doze::Asleep {
+                    park(None);
                 }
-                continue;
             }
-            if consumer.is_finished() {
-                break;
-            }
-            register_thread(&for_item);
-            if consumer.doze() == Doze::Asleep {
-                park(None);
-            }
-        }
-        assert_eq!(received, (0..items).collect::<Vec<_>>());
-        pushing.join().unwrap();
-    });
+            assert_eq!(received, (0..items).collect::<Vec<_>>());
+            pushing.join().unwrap();
+        },
+    );
 }
 
 #[test]
@@ -224,26 +239,34 @@ fn loom_spsc_both_sleep_capacity_2() {
 fn loom_mpsc_two_producers() {
     explore("mpsc: two producers", || {
         let drops = Drops::default();
+        let steps = Steps::new();
         let (producers, mut consumer) = mpsc::ring(2);
         let producers = Arc::new(producers);
         let pushing: Vec<_> = (0..2)
             .map(|who| {
-                let (producers, drops) = (producers.clone(), drops.clone());
+                let (producers, drops, steps) = (producers.clone(), drops.clone(), steps.clone());
                 thread::spawn(move || {
                     let values = [who * 10, who * 10 + 1];
-                    let accepted = |&value: &u64| producers.try_push(drops.item(value)).is_ok();
+                    let accepted = |&value: &u64| {
+                        steps.step();
+                        producers.try_push(drops.item(value)).is_ok()
+                    };
                     values.into_iter().filter(accepted).collect::<Vec<_>>()
                 })
             })
             .collect();
         let mut received = Vec::new();
         for _ in 0..2 {
+            steps.step();
             received.extend(consumer.pop().map(|item| item.0));
         }
         let accepted: Vec<Vec<u64>> = pushing.into_iter().map(|p| p.join().unwrap()).collect();
         received.extend(std::iter::from_fn(|| consumer.pop().map(|item| item.0)));
         for (who, accepted) in accepted.iter().enumerate() {
-            let of_this = received.iter().copied().filter(|value| value / 10 == who as u64);
+            let of_this = received
+                .iter()
+                .copied()
+                .filter(|value| value / 10 == who as u64);
             assert_eq!(&of_this.collect::<Vec<_>>(), accepted);
         }
         assert_eq!(received.len(), accepted.iter().map(Vec::len).sum());
@@ -258,12 +281,20 @@ fn loom_mpsc_two_producers() {
 fn loom_mpsc_drop() {
     explore("mpsc: dropped with items in it", || {
         let drops = Drops::default();
+        let steps = Steps::new();
         let (producers, mut consumer) = mpsc::ring(2);
         let pushing = {
-            let drops = drops.clone();
-            thread::spawn(move || (0..3).for_each(|value| drop(producers.try_push(drops.item(value)))))
+            let (drops, steps) = (drops.clone(), steps.clone());
+            thread::spawn(move || {
+                for value in 0..3 {
+                    steps.step();
+                    drop(producers.try_push(drops.item(value)));
+                }
+            })
         };
+        steps.step();
         drop(consumer.pop());
+        steps.step();
         drop(consumer);
         pushing.join().unwrap();
         assert_eq!(drops.count(), 3);
@@ -345,16 +376,24 @@ fn loom_mpsc_doze_against_write() {
 #[test]
 fn loom_gap_extend_against_take() {
     explore("gap: extend and take back against take", || {
-        const LOSSES: u64 = 4;
+        const LOSSES: u64 = 3;
+        let steps = Steps::new();
         let cell = Arc::new(GapCell::new());
         let producing = {
-            let cell = cell.clone();
+            let (cell, steps) = (cell.clone(), steps.clone());
             thread::spawn(move || {
                 let mut mine = Vec::new();
                 for id in 1..=LOSSES {
-                    let loss = Run { from: id, to: id, count: 1, reason: 0 };
+                    steps.step();
+                    let loss = Run {
+                        from: id,
+                        to: id,
+                        count: 1,
+                        reason: 0,
+                    };
                     while !cell.extend(7, loss) {}
-                    if id == 3 {
+                    if id == 2 {
+                        steps.step();
                         mine.extend(cell.take_back());
                     }
                 }
@@ -362,11 +401,12 @@ fn loom_gap_extend_against_take() {
             })
         };
         let mut runs = Vec::new();
-        for _ in 0..3 {
-            assert_eq!(cell.take(6), None, "it lies further on");
+        for _ in 0..2 {
+            steps.step();
             runs.extend(cell.take(7));
         }
         runs.extend(producing.join().unwrap());
+        assert_eq!(cell.take(6), None, "it lies further on");
         let left = cell.lies_at(7);
         assert_eq!(cell.take(7).map(|run| runs.push(run)).is_some(), left);
         runs.sort_by_key(|run| run.from);

@@ -7,17 +7,17 @@
 //! Schedules have at most [`PREEMPTIONS_MAX`] preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says: nearly all
 //! bugs of this kind need two. A model prints how many schedules there were.
 //!
-//! **When a model fails**, it prints which schedule it was, runs up to that one again and prints what loom did in it,
-//! step by step. loom's own variables work too: `LOOM_MAX_BRANCHES` for a schedule that is too long;
-//! `LOOM_LOCATION=1`, with debug information, has every step say from which line it came, at some cost.
-//! `LOOM_LOG=1` prints the last schedule of a model that passes.
+//! **When a model fails**, it says in which schedule, and the same test runs once more in a process of its own (loom may
+//! abort) and prints what loom did in that schedule, step by step. By hand: `LOOM_TRACE=<schedule>`. With
+//! `LOOM_LOCATION=1` and debug information loom says from which line its complaints come, at some cost;
+//! `LOOM_MAX_BRANCHES` is for a schedule that is too long.
 //!
 //! **What a model does not see.** The doubles of [`sync`](crate::sync) hand over by locks, which order more than the
 //! real ones do. `compare_exchange_weak` never fails for nothing. Reading and using what an event lends is
 //! one step to loom, so payloads here are loom's cells: a payload that is read after its block was given back
 //! is found.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -30,39 +30,90 @@ const PREEMPTIONS_MAX: usize = 3;
 /// Steps of one schedule, at most: more is taken for a loop without end.
 const BRANCHES_MAX: usize = 10_000;
 
+/// The schedule to print.
+const TRACE: &str = "LOOM_TRACE";
+
 /// Checks the model under every schedule.
 pub(crate) fn explore(name: &str, model: impl Fn() + Send + Sync + 'static) {
     explore_bounded(name, PREEMPTIONS_MAX, model);
 }
 
 /// Like [`explore`], for a model of so many steps that its schedules need a tighter bound.
-pub(crate) fn explore_bounded(name: &str, preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn explore_bounded(
+    name: &str,
+    preemptions: usize,
+    model: impl Fn() + Send + Sync + 'static,
+) {
     let began = Instant::now();
     let schedule = Arc::new(AtomicUsize::new(0));
     let counted = {
         let schedule = schedule.clone();
-        Arc::new(move || {
+        move || {
             let number = schedule.fetch_add(1, Ordering::Relaxed) + 1;
             trace::schedule_begins(number);
             model();
-        })
+        }
     };
-    let check = || {
-        schedule.store(0, Ordering::Relaxed);
-        let model = counted.clone();
-        catch_unwind(AssertUnwindSafe(|| builder(preemptions).check(move || model())))
-    };
-    let first = check();
-    let schedules = schedule.load(Ordering::Relaxed);
-    if let Err(panic) = first {
-        println!("{name}: FAILED in schedule {schedules}; once more, with what happened in it:");
-        trace::of_schedule(schedules, || drop(check()));
-        resume_unwind(panic);
+    let wanted =
+        std::env::var(TRACE).map(|number| number.parse().expect("the number of a schedule"));
+    match wanted {
+        Ok(wanted) => trace::of_schedule(wanted, || builder(preemptions).check(counted)),
+        Err(_) => {
+            trace_on_panic(name, schedule.clone());
+            builder(preemptions).check(counted);
+        }
     }
-    let seconds = began.elapsed().as_secs_f64();
-    println!("{name}: {schedules} schedules, {seconds:.1} s");
-    if std::env::var_os("LOOM_LOG").is_some() {
-        trace::of_schedule(schedules, || drop(check()));
+    let schedules = schedule.load(Ordering::Relaxed);
+    println!(
+        "{name}: {schedules} schedules, {:.1} s",
+        began.elapsed().as_secs_f64()
+    );
+}
+
+/// Has a panic of this thread print the schedule in which it happened. Not after the fact: loom may abort.
+fn trace_on_panic(name: &str, schedule: Arc<AtomicUsize>) {
+    let name = name.to_owned();
+    let here = std::thread::current();
+    let earlier = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        earlier(panic);
+        // A second panic follows the first when loom cleans up.
+        let number = schedule.swap(0, Ordering::Relaxed);
+        let (Some(test), true) = (here.name(), std::thread::current().id() == here.id()) else {
+            return;
+        };
+        if number == 0 {
+            return;
+        }
+        println!("{name}: FAILED in schedule {number}, which was ({TRACE}={number}):");
+        let again = std::env::current_exe().and_then(|exe| {
+            Command::new(exe)
+                .args(["--exact", "--nocapture", test])
+                .env(TRACE, number.to_string())
+                .status()
+        });
+        if let Err(error) = again {
+            println!("it could not be run again: {error}");
+        }
+    }));
+}
+
+/// A place for loom to change threads.
+///
+/// Of the accesses to an atomic, loom remembers the last: a thread that loads a word just before it writes to it hides
+/// from loom that another had loaded it earlier, and the schedules with the other order are never tried. So the
+/// threads of a model take a step before each operation whose order is to be explored: a relaxed
+/// read-modify-write, which orders nothing and hides nothing.
+#[derive(Clone)]
+pub(crate) struct Steps(crate::sync::Arc<crate::sync::AtomicUsize>);
+
+impl Steps {
+    pub(crate) fn new() -> Self {
+        Self(crate::sync::Arc::new(crate::sync::AtomicUsize::new(0)))
+    }
+
+    pub(crate) fn step(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 

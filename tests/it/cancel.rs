@@ -19,7 +19,11 @@ fn nothing_after_cancel() {
             assert!(bus.flush_within(FOR_EVER));
             assert_eq!(sub.recv().map(|event| event.id()), Ok(1));
             assert!(handle.cancel());
-            assert_eq!(sub.try_recv().err(), Some(TryRecvError::Cancelled), "not the nine that it had");
+            assert_eq!(
+                sub.try_recv().err(),
+                Some(TryRecvError::Cancelled),
+                "not the nine that it had"
+            );
             assert_eq!(sub.recv().err(), Some(RecvError::Cancelled));
             assert!(sub.next_batch().is_err());
             assert!(sub.recv_timeout(FOR_EVER).is_err());
@@ -28,7 +32,10 @@ fn nothing_after_cancel() {
             assert!(bus.flush_within(FOR_EVER));
             assert_eq!(sub.try_recv().err(), Some(TryRecvError::Cancelled));
             let stats = sub.stats();
-            assert_eq!((stats.matched, stats.received, stats.lost, stats.unread), (10, 1, 0, 9));
+            assert_eq!(
+                (stats.matched, stats.received, stats.lost, stats.unread),
+                (10, 1, 0, 9)
+            );
             assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(10)));
         });
     }
@@ -109,14 +116,27 @@ fn cancel_is_idempotent_and_works_from_any_handle() {
     for handle in [&one, &other, &listed[0]] {
         assert!(!handle.cancel());
         assert!(handle.patterns().is_empty());
-        assert_eq!(handle.add("c").unwrap_err().to_string(), "the subscription has ended");
-        assert_eq!(handle.remove("a").unwrap_err().to_string(), "the subscription has ended");
+        assert_eq!(
+            handle.add("c").unwrap_err().to_string(),
+            "the subscription has ended"
+        );
+        assert_eq!(
+            handle.remove("a").unwrap_err().to_string(),
+            "the subscription has ended"
+        );
     }
     drop(sub);
-    assert_eq!((bus.stats().subscriptions, bus.subscriptions().len()), (0, 0));
+    assert_eq!(
+        (bus.stats().subscriptions, bus.subscriptions().len()),
+        (0, 0)
+    );
     assert!(!one.cancel());
     let next = bus.subscribe("a").expect("open");
-    assert_ne!(next.handle().number(), one.number(), "numbers are never used again");
+    assert_ne!(
+        next.handle().number(),
+        one.number(),
+        "numbers are never used again"
+    );
 }
 
 #[test]
@@ -135,7 +155,9 @@ fn of_many_who_cancel_at_once_one_did() {
                     })
                 })
                 .collect();
-            let did = cancelling.into_iter().map(|thread| thread.join().expect("cancelled"));
+            let did = cancelling
+                .into_iter()
+                .map(|thread| thread.join().expect("cancelled"));
             assert_eq!(did.filter(|&did| did).count(), 1);
         }
     });
@@ -157,11 +179,14 @@ fn full_block_subscribers_that_go_release_the_bus() {
     for mode in MODES {
         for going in [Going::Dropped, Going::Cancelled, Going::Both] {
             for dispatchers in [1, 3] {
-                ends(&format!("{mode:?}, {going:?}, {dispatchers} dispatchers"), move || {
-                    for _ in 0..30 {
-                        release(mode, dispatchers, going);
-                    }
-                });
+                ends(
+                    &format!("{mode:?}, {going:?}, {dispatchers} dispatchers"),
+                    move || {
+                        for _ in 0..30 {
+                            release(mode, dispatchers, going);
+                        }
+                    },
+                );
             }
         }
     }
@@ -169,11 +194,22 @@ fn full_block_subscribers_that_go_release_the_bus() {
 
 fn release(mode: Dispatch, dispatchers: usize, going: Going) {
     const EVENTS: u64 = 300;
-    let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).lane_capacity(1024));
-    let mut reads = bus.subscription("a").overflow(Overflow::Block).open().expect("open");
+    let bus = bus(|b| {
+        b.dispatch(mode)
+            .dispatchers(dispatchers)
+            .lane_capacity(1024)
+    });
+    let mut reads = bus
+        .subscription("a")
+        .overflow(Overflow::Block)
+        .open()
+        .expect("open");
     let full: Vec<_> = (1..=5)
         .map(|capacity| {
-            let full = bus.subscription("a").capacity(capacity).overflow(Overflow::Block);
+            let full = bus
+                .subscription("a")
+                .capacity(capacity)
+                .overflow(Overflow::Block);
             full.open().expect("open")
         })
         .collect();
@@ -196,7 +232,10 @@ fn release(mode: Dispatch, dispatchers: usize, going: Going) {
                 matches!(going, Going::Cancelled).then_some(sub)
             }));
         }
-        going_threads.into_iter().filter_map(|thread| thread.join().expect("went")).collect()
+        going_threads
+            .into_iter()
+            .filter_map(|thread| thread.join().expect("went"))
+            .collect()
     });
     assert!(bus.flush_within(FOR_EVER));
     assert_eq!(ids(&mut reads), (1..=EVENTS).collect::<Vec<_>>());
@@ -236,7 +275,10 @@ fn cancel_and_statistics_work_after_close() {
 fn a_handle_does_not_keep_the_subscription() {
     let bus = bus::<u32>(|b| b);
     let handle: SubscriptionHandle<u32> = bus.subscribe("a").expect("open").handle();
-    assert!(handle.patterns().is_empty(), "the subscriber went, and with it the subscription");
+    assert!(
+        handle.patterns().is_empty(),
+        "the subscriber went, and with it the subscription"
+    );
 }
 
 /// What a subscriber had not read is dropped with it, not when somebody next comes by.
@@ -251,7 +293,9 @@ fn what_was_not_read_is_dropped_with_the_subscriber() {
             assert!(bus.flush_within(FOR_EVER));
             assert_eq!(dropped.load(Ordering::SeqCst), 0);
             drop(sub);
-            eventually("the payloads are dropped", || dropped.load(Ordering::SeqCst) == 100);
+            eventually("the payloads are dropped", || {
+                dropped.load(Ordering::SeqCst) == 100
+            });
         });
     }
 }
@@ -273,7 +317,10 @@ fn cancel_against_close() {
                     scope.spawn(move || sender.send(read_to_end(&mut sub).1));
                 });
                 let ending = told.recv().expect("told");
-                assert!(matches!(ending, RecvError::Closed | RecvError::Cancelled), "{ending:?}");
+                assert!(
+                    matches!(ending, RecvError::Closed | RecvError::Cancelled),
+                    "{ending:?}"
+                );
                 assert!(!handle.cancel());
                 let stats = handle.stats();
                 assert_eq!(stats.received + stats.unread, stats.matched);

@@ -12,14 +12,20 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, Told, bus, ends, fill, ids, linger, payloads, read_out, read_to_end,
+    FOR_EVER, MODES, Told, bus, ends, eventually, fill, ids, linger, payloads, read_out,
+    read_to_end,
 };
 
 #[test]
 fn close_drains() {
     for mode in MODES {
         ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode).dispatchers(2).capacity(4096).lane_capacity(4096));
+            let bus = bus(|b| {
+                b.dispatch(mode)
+                    .dispatchers(2)
+                    .capacity(4096)
+                    .lane_capacity(4096)
+            });
             let mut subs: Vec<_> = (0..5).map(|_| bus.subscribe("a").expect("open")).collect();
             let mut publisher = bus.publisher();
             for n in 0..1000 {
@@ -56,7 +62,9 @@ fn a_closed_bus_refuses_and_hands_back() {
                 assert_eq!(refused.to_string(), "the bus is closed");
                 let refused = publisher.try_publish("a", value()).unwrap_err();
                 assert!(matches!(refused, TryPublishError::Closed(value) if value == "kept"));
-                let refused = publisher.publish_timeout("a", value(), FOR_EVER).unwrap_err();
+                let refused = publisher
+                    .publish_timeout("a", value(), FOR_EVER)
+                    .unwrap_err();
                 assert!(matches!(refused, PublishTimeoutError::Closed(value) if value == "kept"));
                 let refused = publisher.publish_sequenced("a", value()).unwrap_err();
                 assert!(matches!(
@@ -68,8 +76,14 @@ fn a_closed_bus_refuses_and_hands_back() {
                     Poll::Ready(Err(PublishError::Closed(value))) if value == "kept"
                 ));
             }
-            assert!(matches!(bus.publish("a", value()), Err(PublishError::Closed(_))));
-            assert!(matches!(bus.try_publish("a", value()), Err(TryPublishError::Closed(_))));
+            assert!(matches!(
+                bus.publish("a", value()),
+                Err(PublishError::Closed(_))
+            ));
+            assert!(matches!(
+                bus.try_publish("a", value()),
+                Err(TryPublishError::Closed(_))
+            ));
             assert!(bus.publish_sequenced("a", value()).is_err());
             assert!(poll_once(bus.publish_async("a", value())).is_ready());
             assert_eq!(bus.subscribe("a").unwrap_err(), SubscribeError::Closed);
@@ -93,15 +107,22 @@ fn the_last_handle_closes() {
             drop(bus);
             clone.publish("a", 1).expect("a clone keeps it open");
             drop(clone);
-            publisher.publish("a", 2).expect("a publisher keeps it open");
+            publisher
+                .publish("a", 2)
+                .expect("a publisher keeps it open");
             let again = weak.upgrade().expect("open");
             drop(publisher);
-            again.publish("a", 3).expect("so does what a weak handle became");
+            again
+                .publish("a", 3)
+                .expect("so does what a weak handle became");
             again.drive();
             drop(again);
             assert!(weak.upgrade().is_none());
             assert!(weak.clone().upgrade().is_none());
-            assert_eq!(read_to_end(&mut sub), ([1, 2, 3].map(Told::Id).to_vec(), RecvError::Closed));
+            assert_eq!(
+                read_to_end(&mut sub),
+                ([1, 2, 3].map(Told::Id).to_vec(), RecvError::Closed)
+            );
         });
     }
 }
@@ -112,7 +133,9 @@ fn subscribers_and_handles_do_not_keep_it_open() {
     let mut sub = bus.subscribe("a").expect("open");
     let handle = sub.handle();
     drop(bus);
-    ends("the close", move || assert_eq!(sub.recv().err(), Some(RecvError::Closed)));
+    ends("the close", move || {
+        assert_eq!(sub.recv().err(), Some(RecvError::Closed))
+    });
     assert!(handle.patterns().is_empty(), "the subscriber went");
 }
 
@@ -121,13 +144,22 @@ fn close_within_in_time() {
     for mode in MODES {
         ends(&format!("{mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode));
-            let mut reads = bus.subscription("a").capacity(2).overflow(Overflow::Block).open().expect("open");
+            let mut reads = bus
+                .subscription("a")
+                .capacity(2)
+                .overflow(Overflow::Block)
+                .open()
+                .expect("open");
             let _idle = bus.subscription("a").capacity(8).open().expect("open");
             let reading = thread::spawn(move || read_to_end(&mut reads));
             (0..100).for_each(|n| bus.publish("a", n).expect("open"));
             // Under manual dispatch a closing bus is driven by its readers.
             let report = bus.close_within(FOR_EVER);
-            assert_eq!((report.in_time, report.lost, report.unsequenced), (true, 0, 0), "{report:?}");
+            assert_eq!(
+                (report.in_time, report.lost, report.unsequenced),
+                (true, 0, 0),
+                "{report:?}"
+            );
             assert!((8..=10).contains(&report.unread), "{report:?}");
             let (told, ending) = reading.join().expect("read");
             assert_eq!((told.len(), ending), (100, RecvError::Closed));
@@ -148,8 +180,17 @@ fn close_within_past_its_time_reports_exactly() {
 
 fn report_past_time(mode: Dispatch, dispatchers: usize) {
     let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).lane_capacity(8));
-    let mut full = bus.subscription("a").capacity(3).overflow(Overflow::Block).open().expect("open");
-    let mut other = bus.subscription("*").capacity(1 << 16).open().expect("open");
+    let mut full = bus
+        .subscription("a")
+        .capacity(3)
+        .overflow(Overflow::Block)
+        .open()
+        .expect("open");
+    let mut other = bus
+        .subscription("*")
+        .capacity(1 << 16)
+        .open()
+        .expect("open");
     let mut publisher = bus.publisher();
     let accepted = fill(&bus, || publisher.try_publish("a", ()).is_ok())
         + fill(&bus, || bus.try_publish("a", ()).is_ok());
@@ -164,18 +205,30 @@ fn report_past_time(mode: Dispatch, dispatchers: usize) {
     let (told, ending) = read_to_end(&mut full);
     assert_eq!(ending, RecvError::Closed);
     assert_eq!(told[..3], [1, 2, 3].map(Told::Id));
-    let [Told::Lost(gap)] = told[3..] else { panic!("one gap at the end: {told:?}") };
-    assert_eq!((gap.from(), gap.to(), gap.count()), (4, sequenced, sequenced - 3));
+    let [Told::Lost(gap)] = told[3..] else {
+        panic!("one gap at the end: {told:?}")
+    };
+    assert_eq!(
+        (gap.from(), gap.to(), gap.count()),
+        (4, sequenced, sequenced - 3)
+    );
     assert_eq!(gap.reason(), GapReason::Closed);
     let stats = full.stats();
-    assert_eq!((stats.matched, stats.received, stats.lost, stats.unread), (sequenced, 3, sequenced - 3, 0));
+    assert_eq!(
+        (stats.matched, stats.received, stats.lost, stats.unread),
+        (sequenced, 3, sequenced - 3, 0)
+    );
     assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(sequenced)));
 
     // Nobody else pays for it.
     let (told, ending) = read_to_end(&mut other);
     assert_eq!((told.len() as u64, ending), (sequenced, RecvError::Closed));
     let again = bus.close_within(FOR_EVER);
-    assert_eq!((again.in_time, again.lost, again.unread), (true, 0, 0), "{again:?}");
+    assert_eq!(
+        (again.in_time, again.lost, again.unread),
+        (true, 0, 0),
+        "{again:?}"
+    );
 }
 
 /// An `Ok` is a promise, an `Err` is one too.
@@ -195,8 +248,15 @@ fn close_against_publish_loses_and_invents_nothing() {
 fn race(mode: Dispatch, dispatchers: usize, round: u64) {
     let small = round.is_multiple_of(2);
     let bus = bus(|b| {
-        let lane = if small && mode != Dispatch::Manual { 4 } else { 1 << 12 };
-        b.dispatch(mode).dispatchers(dispatchers).lane_capacity(lane).capacity(1 << 14)
+        let lane = if small && mode != Dispatch::Manual {
+            4
+        } else {
+            1 << 12
+        };
+        b.dispatch(mode)
+            .dispatchers(dispatchers)
+            .lane_capacity(lane)
+            .capacity(1 << 14)
     });
     let mut subs: Vec<_> = (0..3).map(|_| bus.subscribe("a").expect("open")).collect();
     let start = Barrier::new(7);
@@ -223,10 +283,16 @@ fn race(mode: Dispatch, dispatchers: usize, round: u64) {
             }
             bus.close();
         });
-        publishing.into_iter().flat_map(|thread| thread.join().expect("no panic")).collect()
+        publishing
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("no panic"))
+            .collect()
     });
     let report = bus.close_within(FOR_EVER);
-    assert_eq!((report.in_time, report.lost, report.unsequenced), (true, 0, 0));
+    assert_eq!(
+        (report.in_time, report.lost, report.unsequenced),
+        (true, 0, 0)
+    );
     for sub in &mut subs {
         let delivered = payloads(sub);
         assert_eq!(delivered.len(), accepted.len(), "{mode:?}, round {round}");
@@ -275,7 +341,12 @@ fn publishers_that_wait_are_woken_by_the_close() {
     for mode in MODES {
         ends(&format!("{mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode).lane_capacity(4));
-            let mut full = bus.subscription("a").capacity(1).overflow(Overflow::Block).open().expect("open");
+            let mut full = bus
+                .subscription("a")
+                .capacity(1)
+                .overflow(Overflow::Block)
+                .open()
+                .expect("open");
             let mut own: Vec<_> = (0..4).map(|_| bus.publisher()).collect();
             let mut accepted = fill(&bus, || bus.try_publish("a", 0).is_ok());
             for publisher in &mut own {
@@ -304,8 +375,14 @@ fn publishers_that_wait_are_woken_by_the_close() {
 fn waits(n: usize, publisher: &mut fanout::Publisher<u64>) -> bool {
     match n {
         0 => matches!(publisher.publish("a", 7), Err(PublishError::Closed(7))),
-        1 => matches!(publisher.publish_timeout("a", 7, FOR_EVER), Err(PublishTimeoutError::Closed(7))),
-        2 => matches!(block_on(publisher.publish_async("a", 7)), Err(PublishError::Closed(7))),
+        1 => matches!(
+            publisher.publish_timeout("a", 7, FOR_EVER),
+            Err(PublishTimeoutError::Closed(7))
+        ),
+        2 => matches!(
+            block_on(publisher.publish_async("a", 7)),
+            Err(PublishError::Closed(7))
+        ),
         _ => matches!(
             publisher.publish_sequenced("a", 7),
             Err(PublishSequencedError::Refused(PublishError::Closed(7)))
@@ -316,8 +393,14 @@ fn waits(n: usize, publisher: &mut fanout::Publisher<u64>) -> bool {
 fn waits_shared(n: usize, bus: &Bus<u64>) -> bool {
     match n {
         0 => matches!(bus.publish("a", 7), Err(PublishError::Closed(7))),
-        1 => matches!(bus.publish_timeout("a", 7, FOR_EVER), Err(PublishTimeoutError::Closed(7))),
-        2 => matches!(block_on(bus.publish_async("a", 7)), Err(PublishError::Closed(7))),
+        1 => matches!(
+            bus.publish_timeout("a", 7, FOR_EVER),
+            Err(PublishTimeoutError::Closed(7))
+        ),
+        2 => matches!(
+            block_on(bus.publish_async("a", 7)),
+            Err(PublishError::Closed(7))
+        ),
         _ => matches!(
             bus.publish_sequenced("a", 7),
             Err(PublishSequencedError::Refused(PublishError::Closed(7)))
@@ -330,7 +413,12 @@ fn who_waits_for_a_receipt_is_told_when_a_forced_close_drops_the_event() {
     for mode in MODES {
         ends(&format!("{mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode).lane_capacity(4));
-            let full = bus.subscription("a").capacity(1).overflow(Overflow::Block).open().expect("open");
+            let full = bus
+                .subscription("a")
+                .capacity(1)
+                .overflow(Overflow::Block)
+                .open()
+                .expect("open");
             let mut publisher = bus.publisher();
             // The other lane fills everything, so this one's event stays in its lane.
             fill(&bus, || bus.try_publish("a", 0).is_ok());
@@ -378,7 +466,12 @@ fn drop_never_waits() {
     for mode in MODES {
         ends(&format!("{mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode));
-            let mut full = bus.subscription("a").capacity(1).overflow(Overflow::Block).open().expect("open");
+            let mut full = bus
+                .subscription("a")
+                .capacity(1)
+                .overflow(Overflow::Block)
+                .open()
+                .expect("open");
             let mut publisher = bus.publisher();
             (0..50).for_each(|n| publisher.publish("a", n).expect("open"));
             drop(publisher);
@@ -416,15 +509,24 @@ fn threads_end_with_their_bus_alone() {
         let name = |task: std::io::Result<std::fs::DirEntry>| {
             std::fs::read_to_string(task.ok()?.path().join("comm")).ok()
         };
-        tasks.filter_map(name).filter(|name| name.starts_with("fanout-")).count()
+        tasks
+            .filter_map(name)
+            .filter(|name| name.starts_with("fanout-"))
+            .count()
     }
     assert_eq!(threads(), 0);
     for mode in MODES {
         for close in 0..5 {
             for _ in 0..20 {
                 let bus = bus::<u64>(|b| b.dispatch(mode).dispatchers(3));
-                assert_eq!(threads(), if mode == Dispatch::Manual { 0 } else { 3 });
-                let full = bus.subscription("a").capacity(1).overflow(Overflow::Block).open().expect("open");
+                let pool = if mode == Dispatch::Manual { 0 } else { 3 };
+                eventually("the threads have their names", || threads() == pool);
+                let full = bus
+                    .subscription("a")
+                    .capacity(1)
+                    .overflow(Overflow::Block)
+                    .open()
+                    .expect("open");
                 (0..10).for_each(|n| bus.publish("a", n).expect("open"));
                 match close {
                     0 => drop((bus, full)),
@@ -440,7 +542,7 @@ fn threads_end_with_their_bus_alone() {
                         drop(publisher);
                     }
                 }
-                crate::support::eventually("the threads end", || threads() == 0);
+                eventually("the threads end", || threads() == 0);
             }
         }
     }
@@ -451,9 +553,16 @@ fn threads_end_with_their_bus_alone() {
 fn threads_end_with_their_bus() {
     let this_binary = std::env::current_exe().expect("known");
     let alone = std::process::Command::new(this_binary)
-        .args(["--exact", "close::threads_end_with_their_bus_alone", "--ignored"])
+        .args([
+            "--exact",
+            "close::threads_end_with_their_bus_alone",
+            "--ignored",
+        ])
         .output()
         .expect("it runs");
     let said = String::from_utf8_lossy(&alone.stdout);
-    assert!(alone.status.success() && said.contains("1 passed"), "{said}");
+    assert!(
+        alone.status.success() && said.contains("1 passed"),
+        "{said}"
+    );
 }

@@ -9,7 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, OnDrop, Told, bus, ends, eventually, linger, panics_quietly, read_out, read_to_end, fill,
+    FOR_EVER, MODES, OnDrop, Told, bus, ends, eventually, fill, linger, panics_quietly, read_out,
+    read_to_end,
 };
 
 #[test]
@@ -50,7 +51,10 @@ fn a_payload_that_panics_where_it_does_not_fit_is_contained() {
             assert!(bus.flush_within(FOR_EVER));
             bus.close();
             let (told, ending) = read_to_end(&mut sub);
-            assert!(matches!(told[..], [Told::Id(1), Told::Lost(gap)] if gap.count() == 9), "{told:?}");
+            assert!(
+                matches!(told[..], [Told::Id(1), Told::Lost(gap)] if gap.count() == 9),
+                "{told:?}"
+            );
             assert_eq!(ending, RecvError::Closed);
         });
     }
@@ -66,10 +70,19 @@ fn a_payload_that_panics_when_a_forced_close_drops_it_is_contained() {
     for mode in MODES {
         ends(&format!("{mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode).lane_capacity(16));
-            let sub = bus.subscription("a").capacity(1).overflow(Overflow::Block).open().expect("open");
+            let sub = bus
+                .subscription("a")
+                .capacity(1)
+                .overflow(Overflow::Block)
+                .open()
+                .expect("open");
             let mut publisher = bus.publisher();
-            let own = fill(&bus, || was_accepted(publisher.try_publish("a", OnDrop::panics())));
-            let shared = fill(&bus, || was_accepted(bus.try_publish("a", OnDrop::panics())));
+            let own = fill(&bus, || {
+                was_accepted(publisher.try_publish("a", OnDrop::panics()))
+            });
+            let shared = fill(&bus, || {
+                was_accepted(bus.try_publish("a", OnDrop::panics()))
+            });
             assert!(own >= 16 && shared >= 16);
             let report = bus.close_within(Duration::from_millis(1));
             assert!(!report.in_time && report.unsequenced > 0, "{report:?}");
@@ -85,10 +98,21 @@ fn a_payload_that_panics_when_the_bus_itself_goes_is_contained() {
         ends(&format!("{mode:?}"), move || {
             let dropped = Arc::new(AtomicUsize::new(0));
             let bus = bus(|b| b.dispatch(mode).lane_capacity(64));
-            let sub = bus.subscription("a").capacity(1).overflow(Overflow::Block).open().expect("open");
+            let sub = bus
+                .subscription("a")
+                .capacity(1)
+                .overflow(Overflow::Block)
+                .open()
+                .expect("open");
             let mut publisher = bus.publisher();
             for n in 0..200 {
-                let payload = || if n % 2 == 0 { OnDrop::counts(&dropped) } else { OnDrop::panics() };
+                let payload = || {
+                    if n % 2 == 0 {
+                        OnDrop::counts(&dropped)
+                    } else {
+                        OnDrop::panics()
+                    }
+                };
                 was_accepted(publisher.try_publish("a", payload()));
                 was_accepted(bus.try_publish("a", payload()));
                 if n < 100 {
@@ -115,7 +139,12 @@ fn a_waker_that_panics_is_contained() {
     for mode in MODES {
         ends(&format!("{mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode).lane_capacity(2));
-            let mut sub = bus.subscription("a").capacity(1).overflow(Overflow::Block).open().expect("open");
+            let mut sub = bus
+                .subscription("a")
+                .capacity(1)
+                .overflow(Overflow::Block)
+                .open()
+                .expect("open");
             let mut publisher = bus.publisher();
             let accepted = fill(&bus, || publisher.try_publish("a", 0).is_ok())
                 + fill(&bus, || bus.try_publish("a", 0).is_ok());
@@ -180,7 +209,10 @@ fn breaks(mode: Dispatch, dispatchers: usize) {
     bus.drive();
     eventually("the bus is broken", || bus.is_closed());
     assert!(matches!(bus.publish("a", 1), Err(PublishError::Broken(1))));
-    assert!(matches!(bus.publisher().publish("a", 2), Err(PublishError::Broken(2))));
+    assert!(matches!(
+        bus.publisher().publish("a", 2),
+        Err(PublishError::Broken(2))
+    ));
     assert!(!bus.flush_within(FOR_EVER), "a broken bus flushes nothing");
     for reader in readers {
         let (received, ending) = reader.join().expect("told");
@@ -190,7 +222,11 @@ fn breaks(mode: Dispatch, dispatchers: usize) {
     let report = bus.close_within(FOR_EVER);
     assert_eq!(report.lost, 0, "{report:?}");
     if let Ok(mut late) = bus.subscribe("a") {
-        assert_eq!(late.recv().err(), Some(RecvError::Broken), "nobody would ever tell it");
+        assert_eq!(
+            late.recv().err(),
+            Some(RecvError::Broken),
+            "nobody would ever tell it"
+        );
     }
 }
 
@@ -199,16 +235,23 @@ fn publishers_that_wait_learn_that_the_bus_broke() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         ends(&format!("{mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode).lane_capacity(2).weigh(weigher));
-            let mut sub = bus.subscription("a").capacity(1).overflow(Overflow::Block).open().expect("open");
+            let mut sub = bus
+                .subscription("a")
+                .capacity(1)
+                .overflow(Overflow::Block)
+                .open()
+                .expect("open");
             let mut publisher = bus.publisher();
             // The lanes fill up behind a full ring, with what breaks the bus at their ends.
             fill(&bus, || publisher.try_publish("a", 1).is_ok());
             fill(&bus, || bus.try_publish("a", 1).is_ok());
             let waiting = [
-                thread::spawn(move || loop {
-                    match publisher.publish("a", 13) {
-                        Ok(()) => {}
-                        Err(error) => break matches!(error, PublishError::Broken(13)),
+                thread::spawn(move || {
+                    loop {
+                        match publisher.publish("a", 13) {
+                            Ok(()) => {}
+                            Err(error) => break matches!(error, PublishError::Broken(13)),
+                        }
                     }
                 }),
                 thread::spawn({
@@ -229,7 +272,10 @@ fn publishers_that_wait_learn_that_the_bus_broke() {
             };
             assert_eq!(ending, RecvError::Broken);
             for waiting in waiting {
-                assert!(waiting.join().expect("no panic"), "told why, with the value");
+                assert!(
+                    waiting.join().expect("no panic"),
+                    "told why, with the value"
+                );
             }
             assert!(bus.publish_sequenced("a", 1).is_err());
         });
@@ -259,18 +305,29 @@ fn publishing_from_a_drop_inside_the_dispatch_never_waits() {
                 let (bus, answers) = (bus.clone(), answers.clone());
                 move || {
                     let mut publisher = bus.publisher();
-                    let mut own = || publisher.publish("a", OnDrop::nothing()).map_err(|e| e.to_string());
+                    let mut own = || {
+                        publisher
+                            .publish("a", OnDrop::nothing())
+                            .map_err(|e| e.to_string())
+                    };
                     let own = (0..100).map(|_| own()).find_map(Result::err);
-                    let shared = || bus.publish("a", OnDrop::nothing()).map_err(|e| e.to_string());
+                    let shared = || {
+                        bus.publish("a", OnDrop::nothing())
+                            .map_err(|e| e.to_string())
+                    };
                     let shared = (0..100).map(|_| shared()).find_map(Result::err);
-                    let sequenced = bus.publish_sequenced("a", OnDrop::nothing()).map_err(|e| e.to_string());
+                    let sequenced = bus
+                        .publish_sequenced("a", OnDrop::nothing())
+                        .map_err(|e| e.to_string());
                     let mut answers = answers.lock().expect("no panic");
                     answers.extend([own, shared, sequenced.err()]);
                 }
             });
             bus.publish("nobody.listens", greedy).expect("open");
             assert!(bus.flush_within(FOR_EVER));
-            eventually("the payload was dropped", || answers.lock().expect("no panic").len() == 3);
+            eventually("the payload was dropped", || {
+                answers.lock().expect("no panic").len() == 3
+            });
             let would_deadlock = PublishError::WouldDeadlock(()).to_string();
             let answers = answers.lock().expect("no panic").clone();
             assert_eq!(answers[2], Some(would_deadlock.clone()));
@@ -288,7 +345,12 @@ fn publishing_from_a_drop_inside_a_cancel_never_waits() {
     for mode in MODES {
         ends(&format!("{mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode).lane_capacity(2));
-            let full = bus.subscription("a").capacity(1).overflow(Overflow::Block).open().expect("open");
+            let full = bus
+                .subscription("a")
+                .capacity(1)
+                .overflow(Overflow::Block)
+                .open()
+                .expect("open");
             let armed = Arc::new(AtomicBool::new(true));
             let payload = || {
                 OnDrop::new({
@@ -322,7 +384,9 @@ fn closing_from_a_drop_inside_the_dispatch_does_not_wait() {
             let in_time = Arc::new(Mutex::new(None));
             let close = OnDrop::new({
                 let (bus, in_time) = (bus.clone(), in_time.clone());
-                move || *in_time.lock().expect("no panic") = Some(bus.close_within(FOR_EVER).in_time)
+                move || {
+                    *in_time.lock().expect("no panic") = Some(bus.close_within(FOR_EVER).in_time)
+                }
             });
             bus.publish("nobody.listens", close).expect("open");
             bus.drive();
@@ -338,12 +402,18 @@ fn the_last_handle_may_go_inside_the_dispatch() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         ends(&format!("{mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode));
-            let mut sub = bus.subscription("a").capacity(1).overflow(Overflow::Block).open().expect("open");
+            let mut sub = bus
+                .subscription("a")
+                .capacity(1)
+                .overflow(Overflow::Block)
+                .open()
+                .expect("open");
             (0..2).for_each(|_| bus.publish("a", OnDrop::nothing()).expect("open"));
             assert!(!bus.flush_within(Duration::from_millis(1)));
             // Behind a block that has no room, so that it is let go of after the test's own handle.
             let last_handle = bus.clone();
-            bus.publish("nobody.listens", OnDrop::new(move || drop(last_handle))).expect("open");
+            bus.publish("nobody.listens", OnDrop::new(move || drop(last_handle)))
+                .expect("open");
             drop(bus);
             let (told, ending) = read_to_end(&mut sub);
             assert_eq!((told.len(), ending), (2, RecvError::Closed));

@@ -115,7 +115,10 @@ pub(crate) fn fill<T: Send + Sync + 'static>(
             refused = 0;
         } else {
             refused += 1;
-            assert!(!bus.flush_within(Duration::from_millis(5)), "who has no room?");
+            assert!(
+                !bus.flush_within(Duration::from_millis(5)),
+                "who has no room?"
+            );
         }
     }
     accepted

@@ -1,0 +1,824 @@
+//! The path of an event under every schedule. How to run and read the models: [`crate::sync::explore`].
+
+use std::sync::Arc as Plain;
+use std::sync::atomic::{AtomicUsize as PlainUsize, Ordering as PlainOrdering};
+use std::time::SystemTime;
+
+use super::block::{BlockRef, BlockSource, EnvelopeTable};
+use super::feed::{End, FeedConsumer, FeedProducer, Found, Limits, feed};
+use super::lane::{Pending, Receipt, ReceiptSlot, receipt};
+use super::loss::Overflow;
+use super::role::Role;
+use super::shard::{Change, ChangeKind, Routes, Shard, ShardWires};
+use super::signal::{Latch, Signal};
+use super::{Dispatch, Engine, Plan, Weigh};
+use crate::index::PatternIndex;
+use crate::park::{park, register_thread};
+use crate::pattern::Pattern;
+use crate::ring::{mpsc, spsc};
+use crate::sync::explore::{Steps, explore, explore_bounded};
+use crate::sync::{Arc, AtomicU64, AtomicUsize, Ordering, Published, Queue, thread};
+
+/// A payload that loom watches: reading it and dropping it must not race. Counts its drops, outside of the model.
+struct Payload {
+    watched: AtomicU64,
+    drops: Drops,
+}
+
+#[derive(Clone, Default)]
+struct Drops(Plain<PlainUsize>);
+
+impl Drops {
+    fn payload(&self) -> Payload {
+        Payload {
+            watched: AtomicU64::new(1),
+            drops: self.clone(),
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(PlainOrdering::Relaxed)
+    }
+}
+
+impl Payload {
+    fn read(&self) {
+        assert_eq!(self.watched.load(Ordering::Relaxed), 1);
+    }
+}
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        // Fails if a read of another thread does not come before.
+        self.watched.with_mut(|watched| *watched = 0);
+        self.drops.0.fetch_add(1, PlainOrdering::Relaxed);
+    }
+}
+
+/// Lays blocks without a sequencer.
+struct Layer {
+    source: BlockSource<Payload>,
+    table: EnvelopeTable,
+    next_id: u64,
+    drops: Drops,
+}
+
+impl Layer {
+    fn new() -> Self {
+        Self {
+            source: BlockSource::new(),
+            table: EnvelopeTable::new(),
+            next_id: 1,
+            drops: Drops::default(),
+        }
+    }
+
+    /// A block with an event on each topic.
+    fn block(&mut self, topics: &[&str]) -> BlockRef<Payload> {
+        let mut writer = self.source.block(topics.len(), self.next_id, 0);
+        for topic in topics {
+            let envelope = self.table.envelope(topic, None, None).expect("a topic");
+            writer.push(envelope, self.drops.payload(), 0);
+            self.next_id += 1;
+        }
+        writer.finish()
+    }
+}
+
+fn limits(capacity: usize, overflow: Overflow) -> Limits {
+    Limits {
+        capacity,
+        pin_bytes: usize::MAX,
+        overflow,
+    }
+}
+
+fn wires(signal: &Arc<Signal>) -> Arc<ShardWires<Payload>> {
+    Arc::new(ShardWires {
+        routes: Published::new(Arc::new(Routes {
+            version: 0,
+            index: PatternIndex::new(),
+        })),
+        changes: Queue::new(),
+        delivered_id: AtomicU64::new(0),
+        latch: Arc::new(Latch::new(signal.clone())),
+    })
+}
+
+/// What the registry does: the change first, then the index that goes with it.
+struct Book {
+    wires: Arc<ShardWires<Payload>>,
+    index: PatternIndex<u32>,
+    version: u64,
+}
+
+impl Book {
+    fn new(wires: &Arc<ShardWires<Payload>>) -> Self {
+        Self {
+            wires: wires.clone(),
+            index: PatternIndex::new(),
+            version: 0,
+        }
+    }
+
+    fn open(&mut self, pattern: &str, slot: u32, limits: Limits) -> FeedConsumer<Payload> {
+        let (producer, consumer) = feed(limits, self.wires.latch.clone());
+        self.index
+            .insert(&Pattern::parse(pattern).expect("a pattern"), slot);
+        self.publish(ChangeKind::Attach {
+            slot,
+            feed: Box::new(producer),
+        });
+        consumer
+    }
+
+    fn cancel(&mut self, pattern: &str, slot: u32, consumer: &FeedConsumer<Payload>) {
+        consumer.shared().finish(End::Cancelled);
+        self.index
+            .remove(&Pattern::parse(pattern).expect("a pattern"), &slot);
+        self.publish(ChangeKind::Detach { slot });
+    }
+
+    fn publish(&mut self, kind: ChangeKind<Payload>) {
+        self.version += 1;
+        self.wires.changes.push(Change {
+            version: self.version,
+            kind,
+        });
+        let routes = Routes {
+            version: self.version,
+            index: self.index.clone(),
+        };
+        self.wires.routes.store(Arc::new(routes));
+    }
+}
+
+/// What a reader was told.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Told {
+    ids: Vec<u64>,
+    lost: u64,
+    /// Everything up to here, received or lost.
+    last: u64,
+}
+
+impl Told {
+    /// Takes one thing, and checks that it comes in its place.
+    fn look(&mut self, consumer: &mut FeedConsumer<Payload>) -> Found {
+        let found = consumer.look();
+        match found {
+            Found::Event => {
+                let event = consumer.take();
+                event.data().read();
+                assert!(event.id() > self.last, "{} after {}", event.id(), self.last);
+                self.last = event.id();
+                self.ids.push(self.last);
+            }
+            Found::Gap(gap) => {
+                assert!(gap.from() > self.last, "{gap} after {}", self.last);
+                // A run of losses has nothing in between that was received, since the events here all match.
+                assert_eq!(gap.count(), gap.to() - gap.from() + 1);
+                self.last = gap.to();
+                self.lost += gap.count();
+            }
+            _ => {}
+        }
+        found
+    }
+
+    /// Reads, asleep when there is nothing, until nothing more comes.
+    fn read_all(&mut self, consumer: &mut FeedConsumer<Payload>) -> Found {
+        loop {
+            match self.look(consumer) {
+                Found::Event | Found::Gap(_) => {}
+                Found::Empty => {
+                    register_thread(consumer.waker());
+                    if consumer.doze() {
+                        park(None);
+                    }
+                }
+                found => return found,
+            }
+        }
+    }
+}
+
+/// A pool thread sleeps twice; a caller that took its bit for the first sleep may come late, in the second, and take
+/// the waker that another caller needs.
+#[test]
+fn loom_signal_late_caller() {
+    explore("signal: a late caller of an earlier sleep", || {
+        let signal = Arc::new(Signal::new(1));
+        let work = Arc::new(AtomicUsize::new(0));
+        let calling: Vec<_> = (0..2)
+            .map(|_| {
+                let (signal, work) = (signal.clone(), work.clone());
+                thread::spawn(move || {
+                    work.fetch_add(1, Ordering::Relaxed);
+                    signal.call();
+                })
+            })
+            .collect();
+        loop {
+            let before = work.load(Ordering::Relaxed);
+            if before == 2 {
+                break;
+            }
+            signal.lie_down(0);
+            if work.load(Ordering::Relaxed) == before {
+                signal.sleep(0);
+            } else {
+                signal.get_up(0);
+            }
+        }
+        calling.into_iter().for_each(|c| c.join().unwrap());
+    });
+}
+
+/// Two sleepers and two pieces of work, called for one by one: each is found.
+#[test]
+fn loom_signal_two_sleepers() {
+    explore_bounded("signal: two sleepers", 2, || {
+        let signal = Arc::new(Signal::new(2));
+        let work = Arc::new(AtomicUsize::new(0));
+        let done = Arc::new(AtomicUsize::new(0));
+        let sleeper = |index| {
+            let (signal, work, done) = (signal.clone(), work.clone(), done.clone());
+            move || {
+                // Takes work, one piece at a time; the last to be done sends everybody home.
+                let take = || {
+                    let one = |left: usize| left.checked_sub(1);
+                    work.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one)
+                        .is_ok()
+                };
+                while done.load(Ordering::Acquire) < 2 {
+                    signal.lie_down(index);
+                    if take() {
+                        signal.get_up(index);
+                        if done.fetch_add(1, Ordering::AcqRel) == 1 {
+                            signal.call_all();
+                        }
+                    } else if done.load(Ordering::Acquire) < 2 {
+                        signal.sleep(index);
+                    }
+                }
+            }
+        };
+        let sleeping = thread::spawn(sleeper(1));
+        let calling = {
+            let (signal, work) = (signal.clone(), work.clone());
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    work.fetch_add(1, Ordering::Relaxed);
+                    signal.call();
+                }
+            })
+        };
+        sleeper(0)();
+        sleeping.join().unwrap();
+        calling.join().unwrap();
+    });
+}
+
+/// Whoever pushes and finds the role held leaves a mark, and the holder comes back: nothing stays in the lane.
+#[test]
+fn loom_role_release_against_push() {
+    explore("role: release against push", || {
+        let (producers, lane) = mpsc::ring(2);
+        let producers = Arc::new(producers);
+        let role = Arc::new(Role::new((lane, 0)));
+        let push = |value: u64| {
+            let (producers, role) = (producers.clone(), role.clone());
+            move || {
+                producers.try_push(value).expect("there is room");
+                while let Some(mut held) = role.try_hold() {
+                    let (lane, sum) = &mut *held;
+                    *sum += std::iter::from_fn(|| lane.pop()).sum::<u64>();
+                    if !held.release() {
+                        break;
+                    }
+                }
+            }
+        };
+        let pushing = thread::spawn(push(1));
+        push(2)();
+        pushing.join().unwrap();
+        let held = role.try_hold().expect("everybody let go");
+        assert_eq!(held.1, 3, "nothing was left behind");
+    });
+}
+
+/// The state goes from holder to holder in one piece.
+#[test]
+fn loom_role_hand_over() {
+    explore("role: hand-over between three", || {
+        let steps = Steps::new();
+        let role = Arc::new(Role::new([0_u64; 2]));
+        let turns = |times| {
+            let (role, steps) = (role.clone(), steps.clone());
+            move || {
+                let mut held = 0;
+                for _ in 0..times {
+                    steps.step();
+                    if let Some(mut state) = role.try_hold() {
+                        assert_eq!(state[0], state[1]);
+                        state[0] += 1;
+                        steps.step();
+                        state[1] += 1;
+                        held += 1;
+                        // Whoever left a mark only wanted a turn.
+                        let _marked = state.release();
+                    }
+                }
+                held
+            }
+        };
+        let others = [thread::spawn(turns(1)), thread::spawn(turns(1))];
+        let mut held = turns(2)();
+        for other in others {
+            held += other.join().unwrap();
+        }
+        let state = role.try_hold().expect("everybody let go");
+        assert_eq!(*state, [held, held]);
+        assert!(held >= 1);
+    });
+}
+
+fn wait_for(slot: &ReceiptSlot) -> Option<Receipt> {
+    loop {
+        if let Some(answer) = slot.look() {
+            return answer;
+        }
+        register_thread(&slot.waker);
+        if slot.look().is_none() {
+            park(None);
+        }
+    }
+}
+
+/// Registering a waker against waking it: the receipt comes, with its time, or the word that it never will.
+#[test]
+fn loom_waker_registration_against_wake() {
+    explore("receipt: register against wake", || {
+        let (sender, slot) = receipt();
+        let filling = thread::spawn(move || sender.fill(7, 5));
+        let receipt = wait_for(&slot).expect("filled");
+        assert_eq!(
+            (receipt.id(), receipt.created_at().elapsed().is_ok()),
+            (7, true)
+        );
+        filling.join().unwrap();
+        let (sender, slot) = self::receipt();
+        let dropping = thread::spawn(move || drop(sender));
+        assert_eq!(wait_for(&slot), None);
+        dropping.join().unwrap();
+    });
+}
+
+/// Two threads let the last references to a block go while the source of blocks goes too: the payloads are dropped once,
+/// after every read, and the memory is freed (the pool's `Arc` would be told as leaked).
+#[test]
+fn loom_last_block_reference() {
+    explore(
+        "block: last reference against the end of the source",
+        || {
+            let mut layer = Layer::new();
+            let drops = layer.drops.clone();
+            let block = layer.block(&["a", "b"]);
+            let mut shares = block.shares(3);
+            let reading: Vec<_> = (0..2)
+                .map(|_| {
+                    let share = shares.take();
+                    thread::spawn(move || {
+                        share.events().iter().for_each(|event| event.data().read())
+                    })
+                })
+                .collect();
+            drop(shares); // one was not taken
+            drop(block);
+            drop(layer);
+            reading.into_iter().for_each(|r| r.join().unwrap());
+            assert_eq!(drops.count(), 2);
+        },
+    );
+}
+
+/// Memory that one thread gives back is laid again by the source.
+#[test]
+fn loom_block_recycled() {
+    explore("block: given back against taken again", || {
+        let steps = Steps::new();
+        let mut layer = Layer::new();
+        let drops = layer.drops.clone();
+        let kept = layer.block(&["a"]);
+        let shared = kept.events()[0].share();
+        let given = layer.block(&["b"]);
+        let giving = {
+            let steps = steps.clone();
+            thread::spawn(move || {
+                drop(kept);
+                steps.step();
+                drop(given);
+                steps.step();
+                shared.data().read();
+                drop(shared);
+            })
+        };
+        for _ in 0..2 {
+            steps.step();
+            let block = layer.block(&["c"]);
+            block.events()[0].data().read();
+        }
+        giving.join().unwrap();
+        drop(layer);
+        assert_eq!(drops.count(), 4);
+    });
+}
+
+/// The producer's half of a feed without a shard.
+fn offer(producer: &mut FeedProducer<Payload>, block: &BlockRef<Payload>) {
+    let mask = (1 << block.events().len()) - 1;
+    if producer.matched(block, mask) {
+        let mut shares = block.shares(1);
+        assert_eq!(
+            producer.offer(block, &mut shares, mask),
+            0,
+            "nothing is held back"
+        );
+        producer.commit();
+    }
+}
+
+/// Received + lost = offered, under every schedule; every gap in its place; a run is told once; and the reader, asleep
+/// most of the time, is woken for all of it.
+fn feed_accounting(capacity: usize, blocks: &'static [&'static [&'static str]]) {
+    explore_bounded(
+        &format!("feed of {capacity}: losses against reading"),
+        2,
+        move || {
+            let mut layer = Layer::new();
+            let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
+            let (mut producer, mut consumer) = feed(limits(capacity, Overflow::DropNewest), latch);
+            let laid: Vec<_> = blocks.iter().map(|topics| layer.block(topics)).collect();
+            let offered = layer.next_id - 1;
+            let shared = consumer.shared().clone();
+            let offering = thread::spawn(move || {
+                producer.begin(1);
+                for block in laid {
+                    offer(&mut producer, &block);
+                }
+                producer.close(offered);
+            });
+            let mut told = Told::default();
+            assert_eq!(told.read_all(&mut consumer), Found::Closed);
+            assert_eq!(told.ids.len() as u64 + told.lost, offered);
+            assert_eq!(told.last, offered, "the last one was told of, too");
+            assert!(told.ids.len() >= capacity.min(offered as usize));
+            offering.join().unwrap();
+            let stats = shared.stats();
+            assert_eq!(
+                (stats.matched, stats.received),
+                (offered, told.ids.len() as u64)
+            );
+            assert_eq!(stats.lost.iter().sum::<u64>(), told.lost);
+            assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(offered)));
+            drop(consumer);
+            assert_eq!(layer.drops.count() as u64, offered);
+        },
+    );
+}
+
+#[test]
+fn loom_feed_accounting_capacity_1() {
+    feed_accounting(1, &[&["a"], &["a"], &["a"]]);
+}
+
+#[test]
+fn loom_feed_accounting_capacity_2() {
+    feed_accounting(2, &[&["a"], &["a", "a"], &["a"]]);
+}
+
+/// Cancelled while asleep: the reader is woken and told, and what it left is dropped.
+#[test]
+fn loom_feed_cancel_against_sleep() {
+    explore("feed: cancel against sleep", || {
+        let mut layer = Layer::new();
+        let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
+        let (mut producer, mut consumer) = feed(limits(2, Overflow::DropNewest), latch);
+        let block = layer.block(&["a"]);
+        let offering = thread::spawn(move || {
+            offer(&mut producer, &block);
+            producer
+        });
+        let cancelling = {
+            let shared = consumer.shared().clone();
+            thread::spawn(move || assert!(shared.finish(End::Cancelled)))
+        };
+        let mut told = Told::default();
+        assert_eq!(told.read_all(&mut consumer), Found::Ended(End::Cancelled));
+        drop(offering.join().unwrap());
+        cancelling.join().unwrap();
+        drop(consumer);
+        assert_eq!(layer.drops.count(), 1);
+    });
+}
+
+/// A shard on a thread of its own, as a pool thread runs it: asleep when it is idle or waits for room.
+fn run_shard(mut shard: Shard<Payload>, signal: &Signal) {
+    loop {
+        let mut round = shard.round(false);
+        if !round.progress && !round.more && !round.finished {
+            signal.lie_down(0);
+            round = shard.round(false);
+            if !round.progress && !round.more && !round.finished {
+                signal.sleep(0);
+            } else {
+                signal.get_up(0);
+            }
+        }
+        if round.finished {
+            return;
+        }
+    }
+}
+
+/// A shard with these blocks before it, and nothing to come.
+fn shard_with(blocks: Vec<BlockRef<Payload>>, wires: &Arc<ShardWires<Payload>>) -> Shard<Payload> {
+    let (mut output, input) = spsc::ring(blocks.len());
+    for block in blocks {
+        assert!(output.push(block).is_ok());
+    }
+    assert_eq!(output.commit(), Ok(false));
+    Shard::new(input, wires.clone())
+}
+
+/// A `Block` subscriber with room for one, and a shard that waits for it: nothing is lost, and nobody sleeps for ever.
+#[test]
+fn loom_stalled_shard_against_reader() {
+    explore_bounded("stalled: shard against reader", 2, || {
+        let mut layer = Layer::new();
+        let signal = Arc::new(Signal::new(1));
+        let wires = wires(&signal);
+        let mut consumer = Book::new(&wires).open("a", 0, limits(1, Overflow::Block));
+        let blocks = vec![layer.block(&["a", "a"]), layer.block(&["a"])];
+        let shard = shard_with(blocks, &wires);
+        let dispatching = {
+            let signal = signal.clone();
+            thread::spawn(move || run_shard(shard, &signal))
+        };
+        let mut told = Told::default();
+        assert_eq!(told.read_all(&mut consumer), Found::Closed);
+        assert_eq!(
+            told,
+            Told {
+                ids: vec![1, 2, 3],
+                lost: 0,
+                last: 3
+            }
+        );
+        dispatching.join().unwrap();
+        assert_eq!(wires.delivered_id.load(Ordering::Relaxed), 3);
+        drop(consumer);
+        assert_eq!(layer.drops.count(), 3);
+    });
+}
+
+/// Two of them: the shard goes on when the last has room.
+#[test]
+fn loom_stalled_shard_against_two_readers() {
+    explore_bounded("stalled: shard against two readers", 2, || {
+        let mut layer = Layer::new();
+        let signal = Arc::new(Signal::new(1));
+        let wires = wires(&signal);
+        let mut book = Book::new(&wires);
+        let [mut first, mut second] =
+            [0, 1].map(|slot| book.open("a", slot, limits(1, Overflow::Block)));
+        drop(book);
+        let shard = shard_with(vec![layer.block(&["a"]), layer.block(&["a"])], &wires);
+        let dispatching = {
+            let signal = signal.clone();
+            thread::spawn(move || run_shard(shard, &signal))
+        };
+        let read = |consumer: &mut FeedConsumer<Payload>| {
+            let mut told = Told::default();
+            assert_eq!(told.read_all(consumer), Found::Closed);
+            assert_eq!(told.ids, [1, 2]);
+        };
+        let other = thread::spawn(move || read(&mut second));
+        read(&mut first);
+        other.join().unwrap();
+        dispatching.join().unwrap();
+    });
+}
+
+/// The same, and the subscriber goes away after the first event: the shard goes on without it.
+#[test]
+fn loom_stalled_shard_against_drop() {
+    explore("stalled: shard against the reader's end", || {
+        let mut layer = Layer::new();
+        let signal = Arc::new(Signal::new(1));
+        let wires = wires(&signal);
+        let mut book = Book::new(&wires);
+        let mut consumer = book.open("a", 0, limits(1, Overflow::Block));
+        let shard = shard_with(vec![layer.block(&["a"]), layer.block(&["a"])], &wires);
+        let dispatching = {
+            let signal = signal.clone();
+            thread::spawn(move || run_shard(shard, &signal))
+        };
+        let mut told = Told::default();
+        told.look(&mut consumer);
+        drop(consumer);
+        dispatching.join().unwrap();
+        drop((book, wires));
+        assert_eq!(layer.drops.count(), 2);
+    });
+}
+
+/// Cancelled by a handle while the shard waits for room: carried out by whoever holds the shard.
+#[test]
+fn loom_stalled_shard_against_cancel() {
+    explore("stalled: shard against cancel", || {
+        let mut layer = Layer::new();
+        let signal = Arc::new(Signal::new(1));
+        let wires = wires(&signal);
+        let mut book = Book::new(&wires);
+        let mut consumer = book.open("a", 0, limits(1, Overflow::Block));
+        let shard = shard_with(vec![layer.block(&["a"]), layer.block(&["a"])], &wires);
+        let dispatching = {
+            let signal = signal.clone();
+            thread::spawn(move || run_shard(shard, &signal))
+        };
+        book.cancel("a", 0, &consumer);
+        signal.call(); // as `Engine::attend` does
+        let mut told = Told::default();
+        assert_eq!(told.read_all(&mut consumer), Found::Ended(End::Cancelled));
+        dispatching.join().unwrap();
+        drop((book, wires, consumer));
+        assert_eq!(layer.drops.count(), 2);
+    });
+}
+
+/// What is published after `subscribe` returned is delivered; what was published after `cancel` is not; and a slot
+/// that is used again never delivers to the wrong feed.
+#[test]
+fn loom_subscribe_against_dispatch() {
+    explore("subscribe and cancel against dispatch", || {
+        let steps = Steps::new();
+        let mut layer = Layer::new();
+        let signal = Arc::new(Signal::new(0));
+        let wires = wires(&signal);
+        let (mut output, input) = spsc::ring(4);
+        let mut publish = |topics: &[&str], steps: &Steps| {
+            assert!(output.push(layer.block(topics)).is_ok());
+            steps.step();
+            assert_eq!(output.commit(), Ok(false));
+        };
+        let role = Arc::new(Role::new(Shard::new(input, wires.clone())));
+        let dispatching = {
+            let (role, steps) = (role.clone(), steps.clone());
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    steps.step();
+                    let mut shard = role.try_hold().expect("nobody else holds it");
+                    shard.round(false);
+                    assert!(!shard.release());
+                }
+            })
+        };
+        let mut book = Book::new(&wires);
+        let limits = limits(4, Overflow::DropNewest);
+        publish(&["a"], &steps);
+        let first = book.open("a", 0, limits);
+        publish(&["a"], &steps); // id 2
+        book.cancel("a", 0, &first);
+        let mut second = book.open("b", 0, limits);
+        publish(&["a", "b"], &steps); // ids 3 and 4
+        dispatching.join().unwrap();
+
+        let mut shard = role.try_hold().expect("nobody holds it");
+        shard.round(false);
+        assert!(!shard.release());
+        let mut told = Told::default();
+        while told.look(&mut second) != Found::Empty {}
+        assert_eq!(told.ids, [4], "all of its own and nothing else");
+        assert!((1..=3).contains(&second.shared().stats().first_id.expect("it began")));
+        // Id 2 was published after it opened; if it was dispatched before the cancel, it was matched.
+        let stats = first.shared().stats();
+        assert!(stats.matched <= 2, "never id 3");
+        assert!(stats.first_id.is_some_and(|first_id| first_id <= 3));
+        assert_eq!(
+            stats.matched > 0,
+            stats.last_id > stats.first_id.map(|id| id - 1)
+        );
+    });
+}
+
+fn engine(dispatch: Dispatch) -> Arc<Engine<Payload>> {
+    Arc::new(Engine::new(Plan {
+        dispatch,
+        dispatchers: 1,
+        lane_capacity: 2,
+        clock: Box::new(|| SystemTime::UNIX_EPOCH),
+        weigh: Weigh::Nothing,
+    }))
+}
+
+fn pending(drops: &Drops) -> (Pending<Payload>, Arc<ReceiptSlot>) {
+    let envelope = EnvelopeTable::new()
+        .envelope("a", None, None)
+        .expect("a topic");
+    let (sender, slot) = receipt();
+    (
+        Pending {
+            envelope,
+            data: drops.payload(),
+            receipt: Some(sender),
+        },
+        slot,
+    )
+}
+
+/// A publisher's own lane against the pool thread that goes to sleep, and then the close: the event is sequenced, the
+/// thread ends.
+#[test]
+fn loom_lane_push_against_sleeping_sequencer() {
+    explore_bounded(
+        "lane: push against a sequencer that goes to sleep",
+        2,
+        || {
+            let drops = Drops::default();
+            let engine = engine(Dispatch::Pool);
+            let pool = {
+                let engine = engine.clone();
+                thread::spawn(move || engine.run_pool_thread(0))
+            };
+            let (mut lane, _shared) = engine.own_lane(1);
+            let (pending, slot) = pending(&drops);
+            assert!(lane.push(pending).is_ok());
+            engine.accepted(lane.commit().expect("nobody closed"));
+            assert_eq!(wait_for(&slot).map(|receipt| receipt.id()), Some(1));
+            engine.begin_close();
+            pool.join().unwrap();
+            assert!(engine.is_finished());
+            drop((engine, lane));
+            assert_eq!(drops.count(), 1);
+        },
+    );
+}
+
+/// A thread that drives for a moment (a flush, say) must not keep the pool thread, which goes to sleep meanwhile, from
+/// asking the lanes to call.
+#[test]
+fn loom_drive_against_last_look() {
+    explore_bounded("pool: somebody else drives at the last look", 2, || {
+        let drops = Drops::default();
+        let engine = engine(Dispatch::Pool);
+        let pool = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.run_pool_thread(0))
+        };
+        engine.drive();
+        let (pending, slot) = pending(&drops);
+        let asleep = engine
+            .shared_lane()
+            .try_push(pending)
+            .ok()
+            .expect("there is room");
+        engine.accepted(asleep);
+        assert_eq!(wait_for(&slot).map(|receipt| receipt.id()), Some(1));
+        engine.begin_close();
+        pool.join().unwrap();
+        drop(engine);
+        assert_eq!(drops.count(), 1);
+    });
+}
+
+/// A flush against another thread at the roles: it is told when it is done, and everything accepted before is
+/// delivered, also from a lane that is new.
+#[test]
+fn loom_flush_against_drive() {
+    explore_bounded("flush against another driver", 2, || {
+        let drops = Drops::default();
+        let engine = engine(Dispatch::Manual);
+        let driving = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.drive())
+        };
+        let (mut lane, _shared) = engine.own_lane(1);
+        let (pending, slot) = pending(&drops);
+        assert!(lane.push(pending).is_ok());
+        engine.accepted(lane.commit().expect("nobody closed"));
+        assert!(engine.flush(None));
+        assert!(
+            matches!(slot.look(), Some(Some(_))),
+            "accepted before the flush, so sequenced"
+        );
+        assert_eq!(
+            engine.shard_wires(0).delivered_id.load(Ordering::Relaxed),
+            1
+        );
+        driving.join().unwrap();
+        drop((engine, lane));
+        assert_eq!(drops.count(), 1);
+    });
+}

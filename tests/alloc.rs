@@ -1,0 +1,295 @@
+//! Allocations, counted: none per event once a bus is warm, and no topic is kept for ever.
+//!
+//! A binary of its own, since a global allocator counts for all its process; and one test, since others would be counted
+//! with it.
+
+#![allow(
+    unsafe_code,
+    reason = "a global allocator is an unsafe trait; this one counts and passes on"
+)]
+
+use fanout::{Bus, Dispatch, Message, Overflow, RecvError, Subscriber};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::Duration;
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static LIVE_BYTES: AtomicIsize = AtomicIsize::new(0);
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        LIVE_BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        LIVE_BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const FOR_EVER: Duration = Duration::from_secs(3600);
+const MODES: [Dispatch; 3] = [Dispatch::Pool, Dispatch::Inline, Dispatch::Manual];
+
+/// Events of a window; the bus is looked at between two bursts.
+const WINDOW: usize = 20_000;
+const BURST: usize = 100;
+
+/// Windows without an allocation, one after the other, that make a steady state.
+const STEADY: usize = 5;
+/// Windows in which it has to come: how many blocks are on their way at once is up to the scheduler.
+const WINDOWS_MAX: usize = 200;
+
+#[test]
+fn memory() {
+    for mode in MODES {
+        steady_state(mode);
+    }
+    receiving_asleep_allocates_nothing();
+    topics_are_not_kept();
+    subscriptions_and_publishers_are_not_kept();
+}
+
+// ---- no allocation per event ------------------------------------------------------------------------
+
+/// The ways to publish one event.
+type Way = (&'static str, fn(&mut Publishing, usize));
+
+struct Publishing {
+    bus: Bus<u64>,
+    lane: fanout::Publisher<u64>,
+    topics: Vec<fanout::Topic>,
+}
+
+const TEXTS: [&str; 6] = [
+    "orders.eu.created",
+    "orders.us.created",
+    "orders.eu.paid",
+    "flights.SFO.JFK",
+    "a",
+    "a.b.c.d.e.f",
+];
+
+const WAYS: [Way; 7] = [
+    ("a lane, by topic", |p, n| {
+        p.lane.publish(&p.topics[n % 6], 1).expect("open")
+    }),
+    ("a lane, by text", |p, n| {
+        p.lane.publish(TEXTS[n % 6], 1).expect("open")
+    }),
+    ("a lane, with name and source", |p, n| {
+        let name = ["Created", "Updated"][n % 2];
+        p.lane
+            .send(Message::new(TEXTS[n % 3], 1).name(name).source("billing"))
+            .expect("open");
+    }),
+    ("the bus, by topic", |p, n| {
+        p.bus.publish(&p.topics[n % 6], 1).expect("open")
+    }),
+    ("the bus, by text", |p, n| {
+        p.bus.publish(TEXTS[n % 6], 1).expect("open")
+    }),
+    ("the bus, with name and source", |p, n| {
+        let name = ["Created", "Updated"][n % 2];
+        p.bus
+            .send(Message::new(TEXTS[n % 3], 1).name(name).source("billing"))
+            .expect("open");
+    }),
+    ("the bus, without waiting", |p, n| {
+        p.bus.try_publish(TEXTS[n % 6], 1).expect("there is room")
+    }),
+];
+
+const PATTERNS: [&str; 7] = [
+    "orders.eu.created",
+    "orders.*.created",
+    "**",
+    "orders.**",
+    "fl[a-z]ghts.?*.J*",
+    "orders.{eu,us}.**",
+    "none",
+];
+
+fn steady_state(mode: Dispatch) {
+    for dispatchers in [1, 2] {
+        let bus = Bus::builder()
+            .dispatch(mode)
+            .dispatchers(dispatchers)
+            .blocking(true);
+        let bus = bus.build().expect("in range");
+        let mut subs: Vec<_> = PATTERNS
+            .iter()
+            .map(|pattern| bus.subscribe(*pattern).expect("open"))
+            .chain([bus
+                .subscription("**")
+                .overflow(Overflow::Block)
+                .open()
+                .expect("open")])
+            .collect();
+        // One that never reads, and loses nearly all: gaps cost nothing either.
+        let _full = bus.subscription("**").capacity(64).open().expect("open");
+        let topics = TEXTS.map(|text| bus.topic(text).expect("a topic")).into();
+        let mut publishing = Publishing {
+            lane: bus.publisher(),
+            bus,
+            topics,
+        };
+        for (name, publish) in WAYS {
+            let what = format!("{mode:?}, {dispatchers} dispatchers, {name}");
+            until_steady(&what, || window(&mut publishing, publish, &mut subs));
+        }
+    }
+}
+
+fn window(
+    publishing: &mut Publishing,
+    publish: fn(&mut Publishing, usize),
+    subs: &mut [Subscriber<u64>],
+) {
+    for burst in 0..WINDOW / BURST {
+        (0..BURST).for_each(|n| publish(publishing, n));
+        assert!(publishing.bus.flush_within(FOR_EVER));
+        for (n, sub) in subs.iter_mut().enumerate() {
+            drain(sub, (burst + n) % 3);
+        }
+    }
+}
+
+/// Everything that is there, in one of the ways to receive.
+fn drain(sub: &mut Subscriber<u64>, way: usize) {
+    let unread = sub.stats().unread;
+    let mut received = 0;
+    while received < unread {
+        received += match way {
+            0 => sub.recv().map(|_| 1).expect("unread"),
+            1 => sub
+                .next_batch()
+                .map(|batch| batch.iter().count() as u64)
+                .expect("unread"),
+            _ => sub.try_recv().map(|_| 1).expect("unread"),
+        };
+    }
+    assert!(sub.try_recv().is_err());
+}
+
+fn until_steady(what: &str, mut window: impl FnMut()) {
+    let mut steady = 0;
+    let mut last = 0;
+    for _ in 0..WINDOWS_MAX {
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        window();
+        last = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        steady = if last == 0 { steady + 1 } else { 0 };
+        if steady == STEADY {
+            return;
+        }
+    }
+    panic!("{what}: still {last} allocations in the last {WINDOW} events");
+}
+
+/// Publishing to a subscriber that sleeps in `recv`, event by event: waking allocates nothing, nor does falling asleep.
+fn receiving_asleep_allocates_nothing() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        let bus = Bus::builder().dispatch(mode).build().expect("in range");
+        let mut publisher = bus.publisher();
+        let mut sub = bus.subscribe("a").expect("open");
+        let rounds = Arc::new(Barrier::new(2));
+        let receiving = thread::spawn({
+            let rounds = rounds.clone();
+            move || loop {
+                match sub.recv() {
+                    Ok(_) => drop(rounds.wait()),
+                    Err(ending) => return assert_eq!(ending, RecvError::Closed),
+                }
+            }
+        });
+        until_steady(&format!("{mode:?}, asleep"), || {
+            for n in 0..500 {
+                publisher.publish("a", n).expect("open");
+                rounds.wait();
+            }
+        });
+        drop((bus, publisher));
+        receiving.join().expect("closed");
+    }
+}
+
+// ---- nothing is kept ----------------------------------------------------------------------------------
+
+/// Bytes that may come and go: tables that fill up, and blocks that rest in their pool.
+const SLACK: isize = 1 << 20;
+
+fn topics_are_not_kept() {
+    const TOPICS: usize = 1_000_000;
+    let bus = Bus::<u64>::builder()
+        .dispatch(Dispatch::Inline)
+        .build()
+        .expect("in range");
+    let mut lane = bus.publisher();
+    let mut subs =
+        ["**", "t.?*", "t.7*", "none"].map(|pattern| bus.subscribe(pattern).expect("open"));
+    let mut warm = 0;
+    for n in 0..TOPICS {
+        let topic = format!("t.{n}");
+        let published = if n % 2 == 0 {
+            lane.publish(topic, 1)
+        } else {
+            bus.publish(topic, 1)
+        };
+        published.expect("open");
+        if n % BURST == BURST - 1 {
+            assert!(bus.flush_within(FOR_EVER));
+            subs.iter_mut().for_each(|sub| drain(sub, 1));
+        }
+        if n == TOPICS / 5 {
+            warm = LIVE_BYTES.load(Ordering::Relaxed);
+        }
+    }
+    let grown = LIVE_BYTES.load(Ordering::Relaxed) - warm;
+    assert!(
+        grown < SLACK,
+        "{grown} bytes more after {TOPICS} different topics"
+    );
+}
+
+fn subscriptions_and_publishers_are_not_kept() {
+    for mode in MODES {
+        let bus = Bus::<u64>::builder()
+            .dispatch(mode)
+            .dispatchers(2)
+            .build()
+            .expect("in range");
+        let mut warm = 0;
+        const ROUNDS: usize = 20_000;
+        for n in 0..ROUNDS {
+            let sub = bus
+                .subscribe([format!("a.{n}"), format!("*.{}", n % 7)])
+                .expect("open");
+            sub.handle().add(&*format!("b.{n}.**")).expect("open");
+            bus.publisher().publish("a.1", 1).expect("open");
+            drop(sub);
+            if n % 100 == 0 {
+                assert!(bus.flush_within(FOR_EVER));
+            }
+            if n == ROUNDS / 5 {
+                warm = LIVE_BYTES.load(Ordering::Relaxed);
+            }
+        }
+        let grown = LIVE_BYTES.load(Ordering::Relaxed) - warm;
+        assert!(
+            grown < SLACK,
+            "{mode:?}: {grown} bytes more after {ROUNDS} subscriptions"
+        );
+    }
+}

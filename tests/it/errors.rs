@@ -1,0 +1,365 @@
+//! Bad input: every bound at the bound and one past it, and errors that name input, place and rule.
+
+use fanout::{
+    BuildError, Bus, BusBuilder, CAPACITY_MAX, ChangeError, DISPATCHERS_MAX, Dispatch,
+    LANE_CAPACITY_MAX, Message, Overflow, Pattern, PublishError, PublishSequencedError,
+    PublishTimeoutError, RecvError, Start, SubscribeError, Topic, TopicError, TryPublishError,
+};
+use std::error::Error;
+use std::time::Duration;
+
+use crate::support::bus;
+
+/// Neither `Debug` nor anything else.
+struct Bare(u32);
+
+fn build(change: impl FnOnce(BusBuilder<Bare>) -> BusBuilder<Bare>) -> Result<(), BuildError> {
+    change(Bus::builder().dispatch(Dispatch::Manual))
+        .build()
+        .map(drop)
+}
+
+#[test]
+fn a_bus_at_its_bounds_and_one_past() {
+    for ok in [1, 2, CAPACITY_MAX - 1, CAPACITY_MAX] {
+        build(|b| b.capacity(ok)).expect("in range");
+    }
+    for (bad, text) in [
+        (0, "a capacity of 0 events is not in 1..=16777216"),
+        (
+            CAPACITY_MAX + 1,
+            "a capacity of 16777217 events is not in 1..=16777216",
+        ),
+    ] {
+        let refused = build(|b| b.capacity(bad)).unwrap_err();
+        assert!(matches!(refused, BuildError::Capacity(n) if n == bad));
+        assert_eq!(refused.to_string(), text);
+    }
+
+    for ok in [1, DISPATCHERS_MAX] {
+        build(|b| b.dispatchers(ok)).expect("in range");
+    }
+    for (bad, text) in [
+        (0, "0 dispatchers is not in 1..=64"),
+        (65, "65 dispatchers is not in 1..=64"),
+    ] {
+        let refused = build(|b| b.dispatchers(bad)).unwrap_err();
+        assert!(matches!(refused, BuildError::Dispatchers(n) if n == bad));
+        assert_eq!(refused.to_string(), text);
+    }
+
+    for ok in [1, 2, 3] {
+        build(|b| b.lane_capacity(ok)).expect("in range");
+    }
+    for (bad, text) in [
+        (0, "a lane capacity of 0 events is not in 1..=16777216"),
+        (
+            LANE_CAPACITY_MAX + 1,
+            "a lane capacity of 16777217 events is not in 1..=16777216",
+        ),
+    ] {
+        let refused = build(|b| b.lane_capacity(bad)).unwrap_err();
+        assert!(matches!(refused, BuildError::LaneCapacity(n) if n == bad));
+        assert_eq!(refused.to_string(), text);
+    }
+
+    build(|b| b.pin_bytes(1)).expect("in range");
+    build(|b| b.pin_bytes(usize::MAX)).expect("in range");
+    let refused = build(|b| b.pin_bytes(0)).unwrap_err();
+    assert!(matches!(refused, BuildError::PinBytes));
+    assert_eq!(refused.to_string(), "pin_bytes must be at least 1");
+}
+
+#[test]
+fn the_most_dispatchers_dispatch() {
+    let bus = bus(|b| b.dispatchers(DISPATCHERS_MAX));
+    let mut subs: Vec<_> = (0..DISPATCHERS_MAX + 1)
+        .map(|_| bus.subscribe("a").expect("open"))
+        .collect();
+    bus.publish("a", 7).expect("open");
+    for sub in &mut subs {
+        assert_eq!(sub.recv().map(|event| *event.data()), Ok(7));
+    }
+}
+
+#[test]
+fn a_subscription_at_its_bounds_and_one_past() {
+    let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
+    for ok in [1, CAPACITY_MAX] {
+        bus.subscription("a")
+            .capacity(ok)
+            .start(Start::Now)
+            .open()
+            .expect("in range");
+    }
+    for bad in [0, CAPACITY_MAX + 1, usize::MAX] {
+        let refused = bus.subscription("a").capacity(bad).open().unwrap_err();
+        assert_eq!(refused, SubscribeError::Capacity(bad));
+        assert_eq!(
+            refused.to_string(),
+            format!("a capacity of {bad} events is not in 1..=16777216")
+        );
+    }
+    bus.subscription("a").pin_bytes(1).open().expect("in range");
+    let refused = bus.subscription("a").pin_bytes(0).open().unwrap_err();
+    assert_eq!(refused, SubscribeError::PinBytes);
+    assert_eq!(refused.to_string(), "pin_bytes must be at least 1");
+
+    let refused = bus.subscribe([""; 0]).unwrap_err();
+    assert_eq!(refused, SubscribeError::NoPattern);
+    assert_eq!(
+        refused.to_string(),
+        "a subscription needs at least one pattern"
+    );
+    assert_eq!(
+        bus.subscribe(Vec::<Pattern>::new()).unwrap_err(),
+        SubscribeError::NoPattern
+    );
+
+    let refused = bus.subscribe(["a.*", "a..b"]).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "pattern `a..b`, byte 2: a segment must not be empty"
+    );
+    assert_eq!(
+        bus.stats().subscriptions,
+        0,
+        "a refusal leaves nothing behind"
+    );
+}
+
+#[test]
+fn block_needs_a_bus_built_for_it() {
+    let plain = Bus::<Bare>::builder().build().expect("in range");
+    let refused = plain
+        .subscription("a")
+        .overflow(Overflow::Block)
+        .open()
+        .unwrap_err();
+    assert_eq!(refused, SubscribeError::BlockingNotAllowed);
+    assert!(refused.to_string().contains("blocking(true)"), "{refused}");
+    let by_default = Bus::<Bare>::builder()
+        .overflow(Overflow::Block)
+        .build()
+        .expect("in range");
+    assert_eq!(
+        by_default.subscribe("a").unwrap_err(),
+        SubscribeError::BlockingNotAllowed
+    );
+    by_default
+        .subscription("a")
+        .overflow(Overflow::DropNewest)
+        .open()
+        .expect("it says otherwise");
+    bus::<Bare>(|b| b.overflow(Overflow::Block))
+        .subscribe("a")
+        .expect("allowed");
+}
+
+#[test]
+fn texts_at_their_bounds_and_one_past() {
+    let bus = bus::<u32>(|b| b.dispatch(Dispatch::Manual));
+    let mut sub = bus.subscribe("**").expect("open");
+    let longest = "t".repeat(1024);
+    bus.publish(&longest, 1).expect("1024 bytes");
+    bus.publisher().publish(&longest, 2).expect("1024 bytes");
+    for refused in [
+        bus.publish("t".repeat(1025), 3).unwrap_err(),
+        bus.publisher().publish("t".repeat(1025), 3).unwrap_err(),
+    ] {
+        let text = refused.to_string();
+        assert!(
+            matches!(
+                refused,
+                PublishError::Topic(TopicError::TooLong { bytes: 1025, .. }, 3)
+            ),
+            "{text}"
+        );
+        assert!(
+            text.contains("1025") && text.contains("1024") && text.len() < 200,
+            "{text}"
+        );
+    }
+    bus.drive();
+    assert_eq!(
+        sub.recv().map(|event| event.topic().as_str().len()),
+        Ok(1024)
+    );
+
+    bus.subscribe("p".repeat(1024)).expect("1024 bytes");
+    sub.handle().add(&*"p".repeat(1024)).expect("1024 bytes");
+    let refused = bus.subscribe("p".repeat(1025)).unwrap_err();
+    assert!(matches!(refused, SubscribeError::Pattern(_)));
+    assert!(
+        refused.to_string().contains("1024") && refused.to_string().len() < 200,
+        "{refused}"
+    );
+    assert!(matches!(
+        sub.handle().add(&*"p".repeat(1025)),
+        Err(ChangeError::Pattern(_))
+    ));
+    assert!(matches!(
+        sub.handle().remove(&*"p".repeat(1025)),
+        Err(ChangeError::Pattern(_))
+    ));
+}
+
+/// Topics that are none, each with the place and the rule that its error has to name.
+const BAD_TOPICS: [(&str, &str, &str); 6] = [
+    ("", "", "empty"),
+    (".a", "byte 0", "empty"),
+    ("a.", "byte 2", "empty"),
+    ("a..b", "byte 2", "empty"),
+    ("a.\u{7}b", "byte 2", "control"),
+    ("é.\u{85}", "byte 3", "control"),
+];
+
+#[test]
+fn a_bad_topic_is_named_with_place_and_rule_and_the_value_handed_back() {
+    let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
+    let mut publisher = bus.publisher();
+    for (topic, place, rule) in BAD_TOPICS {
+        let texts = [
+            refused(bus.publish(topic, Bare(7)), PublishError::into_value),
+            refused(bus.try_publish(topic, Bare(7)), TryPublishError::into_value),
+            refused(
+                bus.publish_timeout(topic, Bare(7), Duration::MAX),
+                PublishTimeoutError::into_value,
+            ),
+            refused(
+                bus.send(Message::new(topic, Bare(7)).name("n")),
+                PublishError::into_value,
+            ),
+            refused(publisher.publish(topic, Bare(7)), PublishError::into_value),
+            refused(
+                publisher.try_publish(topic, Bare(7)),
+                TryPublishError::into_value,
+            ),
+            refused(
+                publisher.publish_timeout(topic, Bare(7), Duration::MAX),
+                PublishTimeoutError::into_value,
+            ),
+            refused(
+                publisher.send(Message::new(topic, Bare(7)).source("s")),
+                PublishError::into_value,
+            ),
+            bus.publish_sequenced(topic, Bare(7))
+                .unwrap_err()
+                .to_string(),
+            publisher
+                .publish_sequenced(topic, Bare(7))
+                .unwrap_err()
+                .to_string(),
+            bus.topic(topic).unwrap_err().to_string(),
+            Topic::new(topic).unwrap_err().to_string(),
+        ];
+        for text in &texts {
+            assert_eq!(text, &texts[0]);
+            assert!(
+                text.contains(place) && text.contains(rule),
+                "{topic:?}: {text}"
+            );
+            assert!(!text.contains(char::is_control), "{text:?}");
+        }
+    }
+    assert!(!bus.drive(), "nothing was accepted");
+}
+
+fn refused<E: Error>(answer: Result<(), E>, into_value: impl FnOnce(E) -> Bare) -> String {
+    let Err(error) = answer else {
+        panic!("it is no topic")
+    };
+    let text = error.to_string();
+    assert!(error.source().is_some(), "the topic's own error");
+    assert_eq!(into_value(error).0, 7, "the value comes back");
+    text
+}
+
+/// `Debug`, `Display` and `Error` of what hands a value back need nothing of the value.
+#[test]
+fn errors_say_themselves_without_their_value() {
+    let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual).lane_capacity(2));
+    for _ in 0..2 {
+        bus.try_publish("a", Bare(1)).expect("there is room");
+    }
+    let full = bus.try_publish("a", Bare(2)).unwrap_err();
+    assert_eq!(
+        (format!("{full:?}"), full.to_string()),
+        ("Full(..)".into(), "the lane is full".into())
+    );
+    assert_eq!(full.into_value().0, 2);
+    let late = bus
+        .publish_timeout("a", Bare(3), Duration::ZERO)
+        .unwrap_err();
+    assert_eq!(format!("{late:?}"), "Timeout(..)");
+    assert_eq!(late.into_value().0, 3);
+    bus.close();
+    let closed = bus.publish("a", Bare(4)).unwrap_err();
+    assert_eq!(
+        (format!("{closed:?}"), closed.to_string()),
+        ("Closed(..)".into(), "the bus is closed".into())
+    );
+    let sequenced = bus.publish_sequenced("a", Bare(5)).unwrap_err();
+    assert_eq!(sequenced.to_string(), "the bus is closed");
+    assert_eq!(format!("{sequenced:?}"), "Refused(Closed(..))");
+    let PublishSequencedError::Refused(closed) = sequenced else {
+        panic!("{sequenced}")
+    };
+    assert_eq!(closed.into_value().0, 5);
+    let topic = bus.publish("", Bare(6)).unwrap_err();
+    assert!(format!("{topic:?}").starts_with("Topic("), "{topic:?}");
+    // Whatever the type is called, `?` and `anyhow`-like boxes take it.
+    let boxed: Box<dyn Error + Send + Sync> = Box::new(topic);
+    assert!(boxed.source().is_some());
+    let texts = [RecvError::Closed, RecvError::Cancelled, RecvError::Broken].map(|e| e.to_string());
+    assert!(texts.iter().all(|text| !text.is_empty()));
+}
+
+/// Handles and builders can be looked at, whatever the payload.
+#[test]
+fn everything_can_be_debugged() {
+    let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
+    let sub = bus.subscribe("a.*").expect("open");
+    let builder = Bus::<Bare>::builder();
+    for text in [
+        format!("{bus:?}"),
+        format!("{:?}", bus.downgrade()),
+        format!("{sub:?}"),
+        format!("{:?}", sub.handle()),
+        format!("{builder:?}"),
+        format!("{:?}", bus.stats()),
+        format!("{:?}", sub.stats()),
+    ] {
+        assert!(!text.is_empty());
+    }
+    assert!(format!("{:?}", sub.handle()).contains("a.*"));
+}
+
+/// The values of a weigher are added up without overflowing.
+#[test]
+fn weights_beyond_all_bounds_are_borne() {
+    for overflow in [Overflow::DropNewest, Overflow::Block] {
+        crate::support::ends(&format!("{overflow:?}"), move || {
+            let bus = bus(|b| {
+                b.dispatch(Dispatch::Manual)
+                    .weigh(|_: &u32| usize::MAX)
+                    .pin_bytes(usize::MAX)
+            });
+            let mut sub = bus
+                .subscription("a")
+                .overflow(overflow)
+                .open()
+                .expect("open");
+            let mut received = 0;
+            for n in 0..10 {
+                bus.publish("a", n).expect("open");
+                bus.publish("a", n).expect("open");
+                bus.drive();
+                received += crate::support::read_out(&mut sub).0.len();
+            }
+            bus.drive();
+            received += crate::support::read_out(&mut sub).0.len();
+            assert_eq!(received, 20);
+        });
+    }
+}

@@ -1,0 +1,72 @@
+//! An idle bus costs next to nothing. Measured by the kernel's own account of each thread, on Linux.
+
+use fanout::Dispatch;
+use std::collections::HashMap;
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{bus, eventually};
+
+const WINDOW: Duration = Duration::from_secs(3);
+
+/// 2 ms of processor time in 10 s, for all threads together.
+const BOUND: Duration = Duration::from_micros(2000 * WINDOW.as_secs() / 10);
+
+#[test]
+#[ignore = "measures all threads of its process for some seconds: run it alone"]
+fn an_idle_bus_uses_next_to_no_processor_time() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        for dispatchers in [1, 3] {
+            let bus = bus::<u64>(|b| b.dispatch(mode).dispatchers(dispatchers));
+            let mut publisher = bus.publisher();
+            let receiving: Vec<_> = (0..8)
+                .map(|_| bus.subscribe("a").expect("open"))
+                .map(|mut sub| {
+                    let receiving = thread::Builder::new().name("fanout-receiver".into());
+                    receiving
+                        .spawn(move || while sub.recv().is_ok() {})
+                        .expect("a thread")
+                })
+                .collect();
+            // Not only asleep since birth: everybody was awake, and has gone to sleep again.
+            (0..1000).for_each(|n| publisher.publish("a", n).expect("open"));
+            eventually("everybody sleeps", || {
+                let before = processor_times();
+                thread::sleep(Duration::from_millis(50));
+                before == processor_times()
+            });
+            let before = processor_times();
+            assert_eq!(before.len(), 8 + dispatchers, "the receivers and the pool");
+            thread::sleep(WINDOW);
+            let after = processor_times();
+            let used: u64 = after
+                .iter()
+                .map(|(thread, time)| time - before[thread])
+                .sum();
+            let used = Duration::from_nanos(used);
+            println!("{mode:?} with {dispatchers} dispatchers: {used:?} in {WINDOW:?}");
+            assert!(used <= BOUND, "{used:?} is more than {BOUND:?}");
+            bus.close();
+            receiving
+                .into_iter()
+                .for_each(|thread| thread.join().expect("closed"));
+        }
+    }
+}
+
+/// Nanoseconds on a processor, by thread: the bus's own and its receivers, which are named like them.
+fn processor_times() -> HashMap<String, u64> {
+    let tasks = fs::read_dir("/proc/self/task").expect("Linux has it");
+    tasks
+        .filter_map(|task| {
+            let path = task.ok()?.path();
+            let is_ours = fs::read_to_string(path.join("comm"))
+                .ok()?
+                .starts_with("fanout-");
+            let account = fs::read_to_string(path.join("schedstat")).ok()?;
+            let time = account.split(' ').next()?.parse().ok()?;
+            is_ours.then(|| (path.display().to_string(), time))
+        })
+        .collect()
+}

@@ -1,0 +1,307 @@
+//! Memory: bounded by events and by bytes, and given back when the last reference goes. (Allocations are counted in a
+//! test binary of their own, `tests/alloc.rs`.)
+
+use fanout::{Bus, Dispatch, GapReason, Overflow, RecvError, Subscriber, TryRecvError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::{FOR_EVER, MODES, OnDrop, Random, Told, bus, ends, ids, read_out};
+
+#[test]
+fn a_payload_goes_with_its_last_reference() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let gone = || dropped.load(Ordering::SeqCst);
+    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let publish = |topic: &str| {
+        bus.publish(topic, OnDrop::counts(&dropped)).expect("open");
+        bus.drive();
+    };
+
+    publish("nobody.listens");
+    assert_eq!(gone(), 1, "no subscriber, no reference");
+
+    let mut one = bus.subscribe("a").expect("open");
+    let mut two = bus.subscribe("**").expect("open");
+    publish("a");
+    one.recv().expect("there");
+    assert_eq!(one.try_recv().err(), Some(TryRecvError::Empty));
+    assert_eq!(gone(), 1, "the other has not read it");
+    let kept = two.recv().expect("there").share();
+    assert_eq!(two.try_recv().err(), Some(TryRecvError::Empty));
+    assert_eq!(gone(), 1, "it is shared");
+    let clone = kept.clone();
+    drop(kept);
+    assert_eq!(gone(), 1);
+    drop(clone);
+    assert_eq!(gone(), 2, "at once, not when its memory is used again");
+
+    publish("b");
+    let batch = two.next_batch().expect("there");
+    assert_eq!(two.try_recv().err(), Some(TryRecvError::Empty));
+    assert_eq!((gone(), batch.len()), (2, 1));
+    drop(two);
+    assert_eq!(gone(), 2, "a batch outlives its subscriber");
+    drop(batch);
+    assert_eq!(gone(), 3);
+
+    publish("a");
+    drop(one);
+    assert_eq!(gone(), 4, "unread");
+}
+
+#[test]
+fn a_batch_and_an_event_outlive_the_bus() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let mut sub = bus.subscribe("a").expect("open");
+    (0..64).for_each(|_| bus.publish("a", OnDrop::counts(&dropped)).expect("open"));
+    bus.drive();
+    let first = sub.recv().expect("there").share();
+    let batch = sub.next_batch().expect("there");
+    assert_eq!(batch.len(), 63, "the rest of the slot");
+    drop((bus, sub));
+    assert_eq!(
+        (
+            first.id(),
+            batch.iter().map(|event| event.id()).sum::<u64>()
+        ),
+        (1, (2..=64).sum())
+    );
+    drop(batch);
+    assert_eq!(
+        dropped.load(Ordering::SeqCst),
+        0,
+        "one event keeps its block"
+    );
+    drop(first);
+    assert_eq!(dropped.load(Ordering::SeqCst), 64);
+}
+
+/// Whatever became of it: received, lost, unread, cancelled, refused or never sequenced.
+#[test]
+fn every_payload_is_dropped_exactly_once() {
+    for mode in MODES {
+        for dispatchers in [1, 3] {
+            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
+                for seed in 0..30 {
+                    once(mode, dispatchers, &mut Random::new(seed));
+                }
+            });
+        }
+    }
+}
+
+fn once(mode: Dispatch, dispatchers: usize, random: &mut Random) {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).lane_capacity(16));
+    let mut publisher = bus.publisher();
+    let mut subs: Vec<Subscriber<OnDrop>> = Vec::new();
+    let mut made = 0;
+    for _ in 0..1000 {
+        match random.below(20) {
+            0 => {
+                let overflow = if random.one_in(4) {
+                    Overflow::Block
+                } else {
+                    Overflow::DropNewest
+                };
+                let capacity = 1 + random.below(100);
+                let sub = bus.subscription("a").capacity(capacity).overflow(overflow);
+                subs.push(sub.open().expect("open"));
+            }
+            1 if !subs.is_empty() => {
+                let sub = subs.swap_remove(random.below(subs.len()));
+                if random.one_in(2) {
+                    sub.handle().cancel();
+                }
+            }
+            2..7 if !subs.is_empty() => {
+                let sub = random.below(subs.len());
+                let _ = subs[sub].try_recv();
+            }
+            7 => drop(bus.drive()),
+            n => {
+                made += 1;
+                let payload = OnDrop::counts(&dropped);
+                // A refused value comes back, and is dropped here.
+                let _ = if n % 2 == 0 {
+                    publisher.try_publish("a", payload)
+                } else {
+                    bus.try_publish("a", payload)
+                };
+            }
+        }
+    }
+    match random.below(3) {
+        0 => drop(bus.close_within(std::time::Duration::ZERO)),
+        1 => bus.close(),
+        _ => {}
+    }
+    drop((publisher, bus, subs));
+    crate::support::eventually("the pool lets go", || {
+        dropped.load(Ordering::SeqCst) >= made
+    });
+    assert_eq!(dropped.load(Ordering::SeqCst), made);
+}
+
+const WEIGHT: usize = 100_000;
+
+/// A manual bus whose events go one by one, each in a block of its own that weighs a bit more than [`WEIGHT`].
+fn heavy(pin_bytes: usize, overflow: Overflow) -> (Bus<u64>, Subscriber<u64>) {
+    let bus = bus(|b| {
+        b.dispatch(Dispatch::Manual)
+            .weigh(|_| WEIGHT)
+            .pin_bytes(pin_bytes)
+    });
+    let sub = bus
+        .subscription("a")
+        .overflow(overflow)
+        .open()
+        .expect("open");
+    (bus, sub)
+}
+
+fn publish_singly(bus: &Bus<u64>, events: u64) {
+    for n in 0..events {
+        bus.publish("a", n).expect("open");
+        bus.drive();
+    }
+}
+
+#[test]
+fn a_ring_pins_no_more_bytes_than_it_may() {
+    for fit in [2, 3, 10] {
+        let (bus, mut sub) = heavy(fit * WEIGHT + WEIGHT / 2, Overflow::DropNewest);
+        publish_singly(&bus, 20);
+        let (told, _) = read_out(&mut sub);
+        assert_eq!(
+            told[..fit],
+            (1..=fit as u64).map(Told::Id).collect::<Vec<_>>()
+        );
+        let [Told::Lost(gap)] = told[fit..] else {
+            panic!("{told:?}")
+        };
+        assert_eq!(
+            (gap.from(), gap.to(), gap.reason()),
+            (fit as u64 + 1, 20, GapReason::Overflow)
+        );
+        publish_singly(&bus, 1);
+        assert_eq!(ids(&mut sub), [21], "there is room again");
+    }
+}
+
+#[test]
+fn a_block_heavier_than_the_bound_goes_alone() {
+    for pin_bytes in [1, WEIGHT / 2] {
+        let (bus, mut sub) = heavy(pin_bytes, Overflow::DropNewest);
+        publish_singly(&bus, 5);
+        let (told, _) = read_out(&mut sub);
+        assert!(
+            matches!(told[..], [Told::Id(1), Told::Lost(gap)] if (gap.from(), gap.to()) == (2, 5)),
+            "{told:?}"
+        );
+        publish_singly(&bus, 1);
+        assert_eq!(ids(&mut sub), [6]);
+        // A whole block is one slot: all of it, or none.
+        (0..64).for_each(|n| bus.publish("a", n).expect("open"));
+        bus.drive();
+        assert_eq!(ids(&mut sub), (7..71).collect::<Vec<_>>());
+    }
+}
+
+/// The shard waits for bytes as it does for events: asleep, and until the next reader makes room.
+#[test]
+fn a_block_subscriber_without_bytes_is_waited_for() {
+    for pin_bytes in [1, WEIGHT / 2, WEIGHT + WEIGHT / 2, 2 * WEIGHT + WEIGHT / 2] {
+        ends(&format!("manual with {pin_bytes} bytes"), move || {
+            let (bus, mut sub) = heavy(pin_bytes, Overflow::Block);
+            publish_singly(&bus, 20);
+            let mut seen = Vec::new();
+            while seen.len() < 20 {
+                let more = ids(&mut sub);
+                assert!(
+                    !more.is_empty() && more.len() <= pin_bytes / WEIGHT + 1,
+                    "{more:?}"
+                );
+                seen.extend(more);
+                bus.drive();
+            }
+            assert_eq!(seen, (1..=20).collect::<Vec<_>>());
+        });
+        for mode in [Dispatch::Pool, Dispatch::Inline] {
+            ends(&format!("{mode:?} with {pin_bytes} bytes"), move || {
+                let bus = bus(|b| b.dispatch(mode).weigh(|_| WEIGHT).pin_bytes(pin_bytes));
+                let mut sub = bus
+                    .subscription("a")
+                    .overflow(Overflow::Block)
+                    .open()
+                    .expect("open");
+                let mut publisher = bus.publisher();
+                let reading = std::thread::spawn(move || {
+                    (1..=5000)
+                        .for_each(|id| assert_eq!(sub.recv().map(|event| event.id()), Ok(id)));
+                    sub.recv().map(|event| event.id())
+                });
+                (0..5000).for_each(|n| publisher.publish("a", n).expect("open"));
+                assert!(bus.flush_within(FOR_EVER));
+                drop((bus, publisher));
+                assert_eq!(reading.join().expect("read"), Err(RecvError::Closed));
+            });
+        }
+    }
+}
+
+/// What owns memory of its own is weighed by default.
+#[test]
+fn bytes_vectors_and_strings_are_weighed_by_default() {
+    fn unread<T: Send + Sync + 'static>(payload: impl Fn() -> T) -> u64 {
+        let bus = bus(|b| b.dispatch(Dispatch::Manual).pin_bytes(10 * WEIGHT));
+        let sub = bus.subscribe("a").expect("open");
+        for _ in 0..100 {
+            bus.publish("a", payload()).expect("open");
+            bus.drive();
+        }
+        sub.stats().unread
+    }
+    for unread in [
+        unread(|| bytes::Bytes::from(vec![0; WEIGHT])),
+        unread(|| vec![0_u8; WEIGHT]),
+        unread(|| "x".repeat(WEIGHT)),
+    ] {
+        assert_eq!(
+            unread, 9,
+            "a little less than ten: the block itself weighs, too"
+        );
+    }
+    assert_eq!(
+        unread(|| Box::new([0_u8; WEIGHT])),
+        100,
+        "nobody knows what it owns"
+    );
+    assert!(
+        unread(|| [0_u8; 4096]) < 100_000,
+        "its own size counts in any case"
+    );
+}
+
+#[test]
+fn payloads_of_any_size_travel() {
+    fn travels<T: Send + Sync + PartialEq + std::fmt::Debug + 'static>(payload: impl Fn() -> T) {
+        let bus = bus(|b| b.dispatch(Dispatch::Manual));
+        let mut sub = bus.subscribe("a").expect("open");
+        for _ in 0..200 {
+            bus.publish("a", payload()).expect("open");
+        }
+        bus.drive();
+        for _ in 0..200 {
+            assert_eq!(sub.recv().expect("there").data(), &payload());
+        }
+    }
+    #[derive(Debug, PartialEq)]
+    #[repr(align(256))]
+    struct Aligned(u8);
+    travels(|| ());
+    travels(|| Aligned(7));
+    travels(|| [3_u8; 10_000]);
+    travels(|| String::from("x"));
+}

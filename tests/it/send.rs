@@ -1,0 +1,81 @@
+//! What may be sent to and shared between threads, said to the compiler.
+
+use fanout::{
+    Batch, Bus, BusBuilder, ChangeError, CloseReport, Event, Gap, Message, PublishError, Publisher,
+    Receipt, RecvError, SharedEvent, SubscribeError, Subscriber, SubscriptionBuilder,
+    SubscriptionHandle, SubscriptionStats, Topic, TryPublishError, WeakBus,
+};
+use std::cell::Cell;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+fn send<T: Send>() {}
+fn sync<T: Sync>() {}
+fn both<T: Send + Sync>() {}
+fn of_value<T: Send>(_: T) {}
+
+/// A payload may be anything that is `Send + Sync + 'static`.
+type Payload = Box<dyn Fn() + Send + Sync>;
+
+#[test]
+fn public_types_are_send_and_sync() {
+    both::<Bus>();
+    both::<Bus<Payload>>();
+    both::<WeakBus<Payload>>();
+    both::<SubscriptionHandle<Payload>>();
+    both::<Event<Payload>>();
+    both::<SharedEvent<Payload>>();
+    both::<Batch<Payload>>();
+    send::<Publisher<Payload>>();
+    send::<Subscriber<Payload>>();
+    sync::<Subscriber<Payload>>();
+    send::<BusBuilder<Payload>>();
+    send::<SubscriptionBuilder<'static, Payload>>();
+    both::<Topic>();
+    both::<fanout::Pattern>();
+    both::<fanout::PatternIndex<u32>>();
+    both::<(Receipt, Gap, CloseReport, SubscriptionStats)>();
+    both::<(
+        RecvError,
+        SubscribeError,
+        ChangeError,
+        fanout::PatternError,
+        fanout::TopicError,
+    )>();
+    both::<(PublishError<Payload>, TryPublishError<Payload>)>();
+    // Errors and messages ask nothing of a payload themselves.
+    send::<PublishError<Cell<u32>>>();
+    send::<Message<'static, &str, Cell<u32>>>();
+}
+
+#[test]
+fn public_types_may_cross_a_caught_panic() {
+    fn safe<T: UnwindSafe + RefUnwindSafe>() {}
+    safe::<(Topic, fanout::Pattern, RecvError, Gap, Receipt)>();
+}
+
+#[test]
+fn futures_are_send() {
+    let bus: Bus<Payload> = Bus::new();
+    let mut publisher = bus.publisher();
+    let topic = bus.topic("a").expect("a topic");
+    of_value(bus.publish_async("a", Box::new(|| ())));
+    of_value(bus.publish_async(String::from("a"), Box::new(|| ())));
+    of_value(publisher.publish_async(topic, Box::new(|| ())));
+}
+
+/// What a program does with it: publishers, subscribers and events travel between threads.
+#[test]
+fn handles_travel() {
+    let bus: Bus<String> = Bus::new();
+    let mut publisher = bus.publisher();
+    let mut sub = bus.subscribe("a").expect("open");
+    let event = std::thread::spawn(move || {
+        publisher.publish("a", String::from("x")).expect("open");
+        sub.recv().expect("open").share()
+    });
+    let event = event.join().expect("no panic");
+    let clone = event.clone();
+    drop((event, bus));
+    let length = std::thread::spawn(move || clone.data().len());
+    assert_eq!(length.join().expect("no panic"), 1);
+}
