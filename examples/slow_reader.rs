@@ -10,7 +10,10 @@ use std::time::Duration;
 
 use fanout::{Bus, Overflow, RecvError, Subscriber};
 
-const READINGS: u64 = 10_000;
+/// Readings come in bursts, each of them more than the ring holds.
+const BURSTS: u64 = 5;
+const READINGS_PER_BURST: u64 = 500;
+const READINGS: u64 = BURSTS * READINGS_PER_BURST;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let bus = Bus::<u64>::new();
@@ -24,8 +27,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let reader = thread::spawn(move || read_slowly(slow));
 
     let mut publisher = bus.publisher();
-    for reading in 1..=READINGS {
-        publisher.publish("sensors.boiler", reading)?;
+    for burst in 0..BURSTS {
+        for reading in 1..=READINGS_PER_BURST {
+            publisher.publish("sensors.boiler", burst * READINGS_PER_BURST + reading)?;
+        }
+        thread::sleep(Duration::from_millis(20));
     }
     drop((publisher, bus));
 

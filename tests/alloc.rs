@@ -272,7 +272,7 @@ fn subscriptions_and_publishers_are_not_kept() {
             .expect("in range");
         let mut warm = 0;
         const ROUNDS: usize = 20_000;
-        for n in 0..ROUNDS {
+        for n in 0..=ROUNDS {
             let sub = bus
                 .subscribe([format!("a.{n}"), format!("*.{}", n % 7)])
                 .expect("open");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::error::ChangeError;
 use super::stats::Unread;
 use crate::dispatch::Engine;
-use crate::dispatch::feed::{End, FeedProducer, FeedShared};
+use crate::dispatch::feed::{FeedProducer, FeedShared};
 use crate::dispatch::loss::GapReason;
 use crate::dispatch::shard::{Change, ChangeKind, Routes};
 use crate::index::PatternIndex;
@@ -92,9 +92,9 @@ impl Registry {
         Some(record)
     }
 
-    /// Ends a subscription. `true`: it was open. The caller then has the shard attended to.
+    /// Takes a subscription out; the caller has ended its feed. `true`: it was open, and the caller has the shard
+    /// attended to.
     pub(super) fn cancel<T>(&mut self, engine: &Engine<T>, record: &Record) -> bool {
-        record.feed.finish(End::Cancelled);
         if self.records.remove(&record.number).is_none() {
             return false;
         }

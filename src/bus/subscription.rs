@@ -5,7 +5,7 @@ use super::error::{ChangeError, SubscribeError};
 use super::registry::Record;
 use super::stats::SubscriptionStats;
 use super::subscriber::Subscriber;
-use crate::dispatch::feed::{CAPACITY_MAX, Limits, feed};
+use crate::dispatch::feed::{CAPACITY_MAX, End, Limits, feed};
 use crate::dispatch::loss::Overflow;
 use crate::pattern::{Pattern, PatternError};
 use crate::sync::Arc;
@@ -291,6 +291,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// Cancels it: the subscriber gets `Cancelled` from now on, and what it has not read is dropped. `false`: it had
     /// ended already.
     pub fn cancel(&self) -> bool {
+        // Not under the lock: it wakes the reader, and a waker is foreign code.
+        self.record.feed.finish(End::Cancelled);
         let was_open = self
             .core
             .registry

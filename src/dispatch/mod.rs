@@ -232,13 +232,21 @@ impl<T> Engine<T> {
     /// Holds whatever role is free until there is nothing left to do. `true`: something was done.
     pub(crate) fn drive(&self) -> bool {
         let mut done = false;
+        let mut again = false;
         loop {
             let turn = self.pass(false);
             done |= turn.progress;
+            again |= turn.again;
             if turn.is_idle() {
-                return done;
+                break;
             }
         }
+        if again {
+            // A pool thread may have come by, found the sequencer held by us, and gone to sleep without asking the lanes
+            // to call. It has to look once more.
+            self.signal.call();
+        }
+        done
     }
 
     /// One turn at every role that is free. `last_look`: the caller is going to sleep, so have it called.
@@ -273,6 +281,7 @@ impl<T> Engine<T> {
         }
         // A stalled shard may go on now.
         self.signal.call();
+        self.tidy_up_if_broken();
     }
 
     /// Publishers have gone or somebody closed the bus: accepts nothing more, and finishes what was accepted.
@@ -304,16 +313,19 @@ impl<T> Engine<T> {
         // AcqRel, partner `Sequencer::begin_flush`.
         let ticket = self.wires.flush_asked.fetch_add(1, Ordering::AcqRel) + 1;
         self.drive();
+        let mut target = None;
         let flushed = || {
             if self.is_broken() {
                 return Some(false);
             }
-            // Acquire, partner `Sequencer::settle_flush` and `Shard::commit`.
-            let sequenced = self.wires.flush_done.load(Ordering::Acquire) >= ticket;
-            let last_id = self.wires.last_id.load(Ordering::Acquire);
+            // Acquire, partner `Sequencer::settle_flush`, and below `Shard::commit`.
+            if target.is_none() && self.wires.flush_done.load(Ordering::Acquire) >= ticket {
+                // Noted once: what comes later is none of this flush's business, and a stream of it has no end.
+                target = Some(self.wires.last_id.load(Ordering::Acquire));
+            }
             let delivered = |desk: &Desk<T>| desk.wires.delivered_id.load(Ordering::Acquire);
-            (self.is_finished() || sequenced && self.shards.iter().all(|d| delivered(d) >= last_id))
-                .then_some(true)
+            let done = |target| self.shards.iter().all(|desk| delivered(desk) >= target);
+            (self.is_finished() || target.is_some_and(done)).then_some(true)
         };
         self.progress.wait_until(deadline, flushed).unwrap_or(false)
     }
@@ -366,12 +378,22 @@ impl<T> Engine<T> {
                 idle = linger();
             }
         }
+        self.tidy_up_if_broken();
     }
 
     /// What the publishing thread does under inline dispatch.
     fn carry_one_round(&self) {
         if self.pass(false).again {
             self.signal.call();
+            self.tidy_up_if_broken();
+        }
+    }
+
+    /// Whoever breaks the bus tells the subscribers, but for those of a role that another thread holds at that moment;
+    /// the holder does, by this, since the pool's threads may have gone.
+    fn tidy_up_if_broken(&self) {
+        if self.is_broken() {
+            self.drive();
         }
     }
 
@@ -459,6 +481,7 @@ impl<T> Engine<T> {
             });
             self.finish(&desk.done);
         }
+        self.tidy_up_if_broken();
     }
 
     /// Holds a role, whatever it takes, until `f` says that it is done or the bus is broken.

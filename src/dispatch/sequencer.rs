@@ -5,7 +5,7 @@
 //! fill one, so batches form by themselves under load, and a lone event goes alone.
 //!
 //! Before a thread of the pool sleeps, it has the sequencer look once more and ask every lane to call (see
-//! [`spsc`](crate::ring::spsc)), so whoever accepts the next event knows that somebody must be woken for it. Not
+//! [`spsc`]), so whoever accepts the next event knows that somebody must be woken for it. Not
 //! at every look: the wish is written to the publisher's own cache line.
 //!
 //! **Closing**: the lanes are closed first, then drained, then the shards' inputs are closed. What a lane accepted

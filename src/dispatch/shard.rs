@@ -120,7 +120,11 @@ impl<T> Shard<T> {
         if finished && !self.closed {
             self.close_feeds();
         }
-        let more = self.stalled.is_none() && self.input.refresh() > 0;
+        let more = match self.stalled {
+            None => self.input.refresh() > 0,
+            // The room that we asked for was made before we had asked for all of it: nobody will call.
+            Some(_) => self.wires.latch.is_open(),
+        };
         Round {
             progress,
             more,

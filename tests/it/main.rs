@@ -4,6 +4,7 @@
 //! and the long run of the delivery law among the ignored tests here.
 
 mod architecture;
+mod block;
 mod cancel;
 mod close;
 mod cut;

@@ -52,7 +52,8 @@ fn the_same_calls_give_the_same_order() {
 const TOPICS: [&str; 5] = ["a", "b", "a.b", "a.c", "b.c.d"];
 
 /// Patterns, each with what it means, said by hand.
-const PATTERNS: [(&str, fn(&str) -> bool); 9] = [
+type Meaning = fn(&str) -> bool;
+const PATTERNS: [(&str, Meaning); 9] = [
     ("**", |_| true),
     ("a", |topic| topic == "a"),
     ("a.*", |topic| topic.starts_with("a.")),

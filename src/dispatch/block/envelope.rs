@@ -118,8 +118,8 @@ const STASH: usize = 1024;
 /// Sets of a table, a power of two.
 const TABLE_SETS: usize = 16;
 
-/// Envelopes of a set. With one per place, 6 topics in turn would already be likely (1 in 5) to have two that push
-/// each other out for ever; with eight, it takes more than 40 to make that as likely as 1 in 50.
+/// Envelopes of a set. With one per place, and 64 places, two of 6 topics push each other out for ever in one of 5
+/// programs; with eight, 40 topics do in one of 100.
 const SET_WAYS: usize = 8;
 
 /// The envelopes that one publisher used last, by topic, name and source, with references in stock: a table of sets,
@@ -179,7 +179,13 @@ impl EnvelopeTable {
 
 impl Set {
     #[cold]
-    fn admit(&mut self, hash: u64, topic: Topic, name: Option<&str>, source: Option<&str>) -> EnvelopeRef {
+    fn admit(
+        &mut self,
+        hash: u64,
+        topic: Topic,
+        name: Option<&str>,
+        source: Option<&str>,
+    ) -> EnvelopeRef {
         // The first use takes just two references: a topic that is published once is no stranger.
         let envelope = EnvelopeRef::new(topic, name, source, 2);
         self.hashes[self.hand] = hash;
