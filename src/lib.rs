@@ -133,6 +133,9 @@ pub use dispatch::signal::DISPATCHERS_MAX;
 pub use dispatch::topic_arg::AsTopic;
 pub use index::PatternIndex;
 pub use pattern::{Pattern, PatternError, PatternRule, Topic, TopicError};
+#[cfg(all(any(test, fuzzing), not(loom)))]
+#[doc(hidden)]
+pub use ring::fuzzing as ring_fuzzing;
 
 /// Has the README's example compiled and run.
 #[doc = include_str!("../README.md")]

@@ -56,6 +56,7 @@ fn memory() {
     for mode in MODES {
         steady_state(mode);
     }
+    lone_events_of_a_slow_reader_allocate_nothing();
     receiving_asleep_allocates_nothing();
     topics_are_not_kept();
     subscriptions_and_publishers_are_not_kept();
@@ -196,6 +197,21 @@ fn until_steady(what: &str, mut window: impl FnMut()) {
         }
     }
     panic!("{what}: still {last} allocations in the last {WINDOW} events");
+}
+
+/// A ring full of lone events, each in a block of its own, is read in one go, and fills up again.
+fn lone_events_of_a_slow_reader_allocate_nothing() {
+    let bus = Bus::builder().dispatch(Dispatch::Manual).build();
+    let bus = bus.expect("in range");
+    let mut publisher = bus.publisher();
+    let mut sub = bus.subscribe("a").expect("open");
+    until_steady("lone events", || {
+        for n in 0..1024 {
+            publisher.publish("a", n).expect("open");
+            bus.drive();
+        }
+        drain(&mut sub, 0);
+    });
 }
 
 /// Publishing to a subscriber that sleeps in `recv`, event by event: waking allocates nothing, nor does falling asleep.

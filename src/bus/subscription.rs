@@ -292,16 +292,17 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// ended already.
     pub fn cancel(&self) -> bool {
         // Not under the lock: it wakes the reader, and a waker is foreign code.
-        self.record.feed.finish(End::Cancelled);
-        let was_open = self
+        let ended_it = self.record.feed.finish(End::Cancelled);
+        let took_it_out = self
             .core
             .registry
             .lock()
             .cancel(&self.core.engine, &self.record);
-        if was_open {
+        if took_it_out {
             self.core.engine.attend(self.record.shard);
         }
-        was_open
+        // The reader that was woken may have dropped the subscriber, and taken it out, before we came to.
+        ended_it
     }
 
     /// Its numbers.

@@ -13,8 +13,13 @@ pub(crate) mod gap;
 pub(crate) mod mpsc;
 pub(crate) mod spsc;
 
+#[cfg(all(any(test, fuzzing), not(loom)))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 /// Set in a counter word by the side that is about to sleep; see [`spsc`].
 const ASLEEP: u64 = 0b01;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use crate::support::{bus, ends};
+use crate::support::{bus, ends, rounds};
 
 /// The last event of a burst must come through although nobody publishes after it: the reader makes room at any moment,
 /// also while the dispatcher is just about to ask for it.
@@ -24,7 +24,6 @@ fn the_last_event_before_a_silence_comes_through() {
 }
 
 fn bursts(mode: Dispatch, capacity: usize, subscribers: u64) {
-    const BURSTS: u64 = 20_000;
     let bus = bus(|b| b.dispatch(mode));
     let mut publisher = bus.publisher();
     let received = Arc::new(AtomicU64::new(0));
@@ -46,7 +45,7 @@ fn bursts(mode: Dispatch, capacity: usize, subscribers: u64) {
         })
         .collect();
     let mut published = 0;
-    for burst in 0..BURSTS {
+    for burst in rounds(20_000) {
         for _ in 0..1 + burst % 5 {
             publisher.publish("a", burst).expect("open");
             published += subscribers;

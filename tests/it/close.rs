@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::support::{
     FOR_EVER, MODES, Told, bus, ends, eventually, fill, ids, linger, payloads, read_out,
-    read_to_end,
+    read_to_end, rounds,
 };
 
 #[test]
@@ -160,7 +160,8 @@ fn close_within_in_time() {
                 (true, 0, 0),
                 "{report:?}"
             );
-            assert!((8..=10).contains(&report.unread), "{report:?}");
+            // Of the one that reads, two events may wait and two be claimed.
+            assert!((8..=12).contains(&report.unread), "{report:?}");
             let (told, ending) = reading.join().expect("read");
             assert_eq!((told.len(), ending), (100, RecvError::Closed));
         });
@@ -236,9 +237,9 @@ fn report_past_time(mode: Dispatch, dispatchers: usize) {
 fn close_against_publish_loses_and_invents_nothing() {
     for mode in MODES {
         for dispatchers in [1, 3] {
-            let rounds = if mode == Dispatch::Manual { 50 } else { 150 };
+            let most = if mode == Dispatch::Manual { 50 } else { 150 };
             ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
-                (0..rounds).for_each(|round| race(mode, dispatchers, round));
+                rounds(most).for_each(|round| race(mode, dispatchers, round));
             });
         }
     }

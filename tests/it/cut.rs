@@ -4,7 +4,7 @@ use fanout::{Dispatch, Overflow, RecvError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::support::{FOR_EVER, MODES, bus, ends, ids, payloads};
+use crate::support::{FOR_EVER, MODES, bus, ends, ids, payloads, rounds};
 
 /// Runs `round` a few thousand times while others publish and dispatch without a pause.
 fn under_load(
@@ -35,7 +35,7 @@ fn under_load(
                 });
             }
             let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                (1..=3000).for_each(|n| round(&bus, n));
+                rounds(3000).for_each(|n| round(&bus, n));
             }));
             over.store(true, Ordering::Relaxed);
             result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));

@@ -38,6 +38,12 @@ pub(crate) fn ends_within<R: Send + 'static>(
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
+/// The rounds of a race, from 0: as many as that, or as a few seconds hold on a machine that has other things to do.
+pub(crate) fn rounds(max: u64) -> impl Iterator<Item = u64> {
+    let start = Instant::now();
+    (0..max).take_while(move |_| start.elapsed() < Duration::from_secs(5))
+}
+
 /// Waits for what no call can wait for.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();

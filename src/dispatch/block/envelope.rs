@@ -61,6 +61,12 @@ impl EnvelopeRef {
         Self(NonNull::from(Box::leak(Box::new(envelope))))
     }
 
+    /// How many references there are, those in stock included.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn references(&self) -> usize {
+        self.references.load(Ordering::Relaxed)
+    }
+
     /// An uncounted copy, for an event whose block counts it.
     pub(super) fn lend(&self) -> Lent {
         Lent(ManuallyDrop::new(Self(self.0)))

@@ -22,6 +22,8 @@
 mod envelope;
 mod event;
 mod pool;
+#[cfg(all(test, not(loom)))]
+mod tests;
 
 use crossbeam::utils::CachePadded;
 use std::mem::{MaybeUninit, size_of};

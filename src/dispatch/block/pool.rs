@@ -14,8 +14,10 @@ use std::ptr::{self, NonNull};
 use super::{Block, BlockWriter, CLASSES};
 use crate::sync::{Arc, AtomicPtr, AtomicUsize, Ordering};
 
-/// Free blocks of a class that a pool keeps at most, on each side of the hand-over.
-const FREE_BLOCKS_MAX: usize = 256;
+/// Free blocks of each class that a pool keeps at most, on each side of the hand-over. As many lone events as the
+/// rings of a few slow subscribers hold, or else their blocks would be allocated and freed over and over; of the
+/// bigger ones fewer, so that each class rests on about as much memory.
+const FREE_BLOCKS_MAX: [usize; CLASSES.len()] = [4096, 1024, 256];
 
 /// The lists that every dropper pushes to.
 pub(crate) struct Pool<T> {
@@ -57,8 +59,10 @@ impl<T> FreeList<T> {
     /// Pushes a block that the caller has to itself; `false`: the list is full or closed. After `true` the block,
     /// and with it this list, may be gone.
     fn push(&self, block: NonNull<Block<T>>) -> bool {
+        // SAFETY: the block is the caller's, so it is alive.
+        let class = unsafe { block.as_ref().class };
         // Relaxed: the number is a bound on idle memory, and need not be exact.
-        if self.len.fetch_add(1, Ordering::Relaxed) >= FREE_BLOCKS_MAX {
+        if self.len.fetch_add(1, Ordering::Relaxed) >= FREE_BLOCKS_MAX[class as usize] {
             return false;
         }
         let mut head = self.head.load(Ordering::Relaxed);

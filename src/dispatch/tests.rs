@@ -1,0 +1,506 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use proptest::prelude::*;
+
+use super::block::{BlockRef, BlockSource, EnvelopeTable};
+use super::feed::{End, FeedConsumer, FeedProducer, Found, Limits, feed};
+use super::loss::{Gap, GapReason, Overflow};
+use super::role::Role;
+use super::shard::{Change, ChangeKind, Routes, Shard, ShardWires};
+use super::signal::{Latch, Signal};
+use crate::index::PatternIndex;
+use crate::pattern::Pattern;
+use crate::ring::spsc;
+use crate::sync::{Arc, AtomicU64, Published, Queue, thread};
+
+#[test]
+fn a_role_is_held_by_one_and_remembers_who_came_by() {
+    let role = Role::new(1);
+    let mut held = role.try_hold().expect("free");
+    *held += 1;
+    assert!(role.try_hold().is_none() && role.try_hold().is_none());
+    assert!(held.release(), "somebody came by");
+    let held = role.try_hold().expect("free again");
+    assert_eq!(*held, 2);
+    assert!(!held.release(), "nobody since");
+}
+
+#[test]
+fn a_panic_lets_go_of_a_role() {
+    let role = Role::new(());
+    let panics = catch_unwind(AssertUnwindSafe(|| {
+        let _held = role.try_hold().expect("free");
+        panic!("as told");
+    }));
+    assert!(panics.is_err());
+    assert!(role.try_hold().is_some());
+}
+
+#[test]
+fn a_role_needs_no_more_than_a_state_that_can_be_sent() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Role<std::cell::Cell<u8>>>();
+}
+
+#[test]
+fn stress_role() {
+    const TURNS: u64 = 20_000;
+    let role = Role::new((0_u64, 0_u64));
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..TURNS {
+                    let mut held = loop {
+                        match role.try_hold() {
+                            Some(held) => break held,
+                            None => thread::yield_now(),
+                        }
+                    };
+                    assert_eq!(held.0, held.1);
+                    held.0 += 1;
+                    held.1 += 1;
+                    let _marked = held.release();
+                }
+            });
+        }
+    });
+    assert_eq!(*role.try_hold().expect("free"), (4 * TURNS, 4 * TURNS));
+}
+
+/// Lays blocks of events that weigh what they are told.
+struct Layer {
+    source: BlockSource<()>,
+    table: EnvelopeTable,
+    next_id: u64,
+}
+
+impl Layer {
+    fn new() -> Self {
+        Self {
+            source: BlockSource::new(),
+            table: EnvelopeTable::new(),
+            next_id: 1,
+        }
+    }
+
+    fn block(&mut self, events: usize, weight: usize) -> BlockRef<()> {
+        let mut writer = self.source.block(events, self.next_id, 0);
+        for _ in 0..events {
+            let envelope = self.table.envelope("a", None, None).expect("a topic");
+            writer.push(envelope, (), weight);
+            self.next_id += 1;
+        }
+        writer.finish()
+    }
+}
+
+fn latch() -> Arc<Latch> {
+    Arc::new(Latch::new(Arc::new(Signal::new(0))))
+}
+
+fn ring(
+    capacity: usize,
+    pin_bytes: usize,
+    overflow: Overflow,
+) -> (FeedProducer<()>, FeedConsumer<()>) {
+    let limits = Limits {
+        capacity,
+        pin_bytes,
+        overflow,
+    };
+    feed(limits, latch())
+}
+
+fn all_of(block: &BlockRef<()>) -> u64 {
+    u64::MAX >> (64 - block.events().len())
+}
+
+/// Offers the block whole, and returns what is held back.
+fn offer(producer: &mut FeedProducer<()>, block: &BlockRef<()>) -> u64 {
+    let mask = all_of(block);
+    assert!(producer.matched(block, mask));
+    let rest = offer_again(producer, block, mask);
+    producer.commit();
+    rest
+}
+
+fn offer_again(producer: &mut FeedProducer<()>, block: &BlockRef<()>, mask: u64) -> u64 {
+    let mut shares = block.shares(1);
+    producer.offer(block, &mut shares, mask)
+}
+
+/// Reads until there is nothing: ids of events, and gaps as (from, to, count).
+fn read(consumer: &mut FeedConsumer<()>) -> (Vec<u64>, Vec<(u64, u64, u64)>, Found) {
+    let (mut ids, mut gaps) = (Vec::new(), Vec::new());
+    loop {
+        match consumer.look() {
+            Found::Event => ids.push(consumer.take().id()),
+            Found::Gap(gap) => {
+                let after = ids.last().copied().unwrap_or(0);
+                assert!(gap.from() > after, "{gap} after {after}");
+                gaps.push((gap.from(), gap.to(), gap.count()));
+            }
+            end => return (ids, gaps, end),
+        }
+    }
+}
+
+#[test]
+fn a_ring_holds_its_capacity_and_no_more() {
+    for capacity in [1, 2, 63, 64, 65, 100] {
+        let mut layer = Layer::new();
+        let (mut producer, mut consumer) = ring(capacity, usize::MAX, Overflow::DropNewest);
+        while (layer.next_id - 1) < capacity as u64 {
+            let left = capacity as u64 - (layer.next_id - 1);
+            assert_eq!(
+                offer(&mut producer, &layer.block(left.min(7) as usize, 0)),
+                0
+            );
+        }
+        assert_eq!(consumer.shared().stats().lost, [0; GapReason::COUNT]);
+        offer(&mut producer, &layer.block(1, 0));
+        let past = capacity as u64 + 1;
+        assert_eq!(
+            consumer.shared().stats().lost[GapReason::Overflow as usize],
+            1
+        );
+        let (ids, gaps, end) = read(&mut consumer);
+        assert_eq!(ids, (1..past).collect::<Vec<_>>());
+        assert_eq!((gaps, end), (vec![(past, past, 1)], Found::Empty));
+    }
+}
+
+#[test]
+fn a_block_is_split_where_the_room_ends() {
+    let mut layer = Layer::new();
+    let (mut producer, mut consumer) = ring(5, usize::MAX, Overflow::DropNewest);
+    offer(&mut producer, &layer.block(3, 0));
+    offer(&mut producer, &layer.block(4, 0)); // ids 4 to 7, of which 4 and 5 fit
+    offer(&mut producer, &layer.block(2, 0)); // none of 8 and 9
+    assert_eq!(
+        read(&mut consumer),
+        (vec![1, 2, 3, 4, 5], vec![(6, 9, 4)], Found::Empty)
+    );
+    // What did not match is not counted, and does not end a run.
+    offer(&mut producer, &layer.block(5, 0)); // 10 to 14
+    let sparse = layer.block(4, 0); // 15 to 18
+    assert!(producer.matched(&sparse, 0b1010));
+    assert_eq!(offer_again(&mut producer, &sparse, 0b1010), 0);
+    producer.close(18);
+    let (ids, gaps, end) = read(&mut consumer);
+    assert_eq!(ids, [10, 11, 12, 13, 14]);
+    assert_eq!((gaps, end), (vec![(16, 18, 2)], Found::Closed));
+    let stats = consumer.shared().stats();
+    assert_eq!(stats.matched, 3 + 4 + 2 + 5 + 2);
+    assert_eq!(
+        stats.received + stats.lost.iter().sum::<u64>(),
+        stats.matched
+    );
+    assert_eq!(stats.last_id, Some(18));
+}
+
+#[test]
+fn a_gap_travels_in_front_of_what_came_after_it() {
+    let mut layer = Layer::new();
+    let (mut producer, mut consumer) = ring(2, usize::MAX, Overflow::DropNewest);
+    offer(&mut producer, &layer.block(3, 0)); // 3 is lost
+    assert_eq!(consumer.look(), Found::Event);
+    assert_eq!(consumer.take().id(), 1);
+    // The slot is claimed, so there is room for two, while 2 is still to be read.
+    offer(&mut producer, &layer.block(1, 0));
+    assert_eq!(consumer.look(), Found::Event);
+    assert_eq!(consumer.take().id(), 2);
+    assert!(matches!(consumer.look(), Found::Gap(gap) if (gap.from(), gap.to()) == (3, 3)));
+    assert_eq!(consumer.look(), Found::Event);
+    assert_eq!(consumer.take().id(), 4);
+}
+
+#[test]
+fn a_full_block_ring_hands_the_rest_back() {
+    let mut layer = Layer::new();
+    let (mut producer, mut consumer) = ring(2, usize::MAX, Overflow::Block);
+    let block = layer.block(5, 0);
+    let mut rest = offer(&mut producer, &block);
+    assert_eq!(rest, 0b11100);
+    assert!(!producer.doze(block.weight()));
+    let mut ids = Vec::new();
+    while rest != 0 {
+        ids.extend(read(&mut consumer).0);
+        rest = offer_again(&mut producer, &block, rest);
+        producer.commit();
+    }
+    ids.extend(read(&mut consumer).0);
+    assert_eq!(ids, [1, 2, 3, 4, 5]);
+    assert!(!producer.rouse(), "the reader arrived");
+    // Ended: nothing is held back for nobody.
+    offer(&mut producer, &layer.block(2, 0));
+    drop(consumer);
+    let late = layer.block(1, 0);
+    assert!(!producer.matched(&late, 1));
+    assert_eq!(offer_again(&mut producer, &late, 1), 0);
+}
+
+#[test]
+fn pinned_bytes_are_bounded_to_the_byte() {
+    let mut layer = Layer::new();
+    let weight = layer.block(1, 0).weight();
+    for (pin_bytes, fit) in [(3 * weight - 1, 2), (3 * weight, 3), (3 * weight + 1, 3)] {
+        let (mut producer, mut consumer) = ring(100, pin_bytes, Overflow::DropNewest);
+        let first = layer.next_id;
+        (0..5).for_each(|_| assert_eq!(offer(&mut producer, &layer.block(1, 0)), 0));
+        let (ids, gaps, _) = read(&mut consumer);
+        assert_eq!(ids.len(), fit, "{pin_bytes} for blocks of {weight}");
+        assert_eq!(gaps, [(first + fit as u64, first + 4, 5 - fit as u64)]);
+        // All is claimed: there is room again.
+        offer(&mut producer, &layer.block(1, 0));
+        assert_eq!(read(&mut consumer).0.len(), 1);
+    }
+}
+
+#[test]
+fn a_block_heavier_than_the_bound_goes_alone() {
+    let mut layer = Layer::new();
+    let (mut producer, mut consumer) = ring(100, 1, Overflow::DropNewest);
+    for heavy in [0, 1 << 20, usize::MAX] {
+        let first = layer.next_id;
+        offer(&mut producer, &layer.block(2, heavy));
+        offer(&mut producer, &layer.block(1, heavy));
+        offer(&mut producer, &layer.block(1, 0));
+        let (ids, gaps, _) = read(&mut consumer);
+        assert_eq!(ids, [first, first + 1]);
+        assert_eq!(gaps, [(first + 2, first + 3, 2)]);
+    }
+}
+
+/// Little waits, but what comes is too heavy to join it: the reader arrives when it has read everything, and the wish
+/// is not taken for granted before, or the shard would try for ever.
+#[test]
+fn a_block_that_is_too_heavy_waits_for_an_empty_ring() {
+    let mut layer = Layer::new();
+    let light = layer.block(1, 0);
+    let heavy = layer.block(1, 100);
+    let (mut producer, mut consumer) = ring(8, light.weight() + 50, Overflow::Block);
+    assert_eq!(offer(&mut producer, &light), 0);
+    assert_eq!(offer(&mut producer, &heavy), 1);
+    assert!(
+        !producer.doze(heavy.weight()),
+        "not before the ring is empty"
+    );
+    assert_eq!(read(&mut consumer).0, [1]);
+    assert!(!producer.rouse(), "the reader has arrived");
+    assert_eq!(offer_again(&mut producer, &heavy, 1), 0);
+    producer.commit();
+    assert_eq!(read(&mut consumer).0, [2]);
+}
+
+#[test]
+fn a_ring_without_room_asks_for_half_of_it() {
+    let mut layer = Layer::new();
+    let (mut producer, mut consumer) = ring(4, usize::MAX, Overflow::Block);
+    for _ in 0..4 {
+        assert_eq!(offer(&mut producer, &layer.block(1, 0)), 0);
+    }
+    let block = layer.block(1, 0);
+    assert_eq!(offer(&mut producer, &block), 1);
+    assert!(!producer.doze(block.weight()));
+    assert_eq!(consumer.look(), Found::Event);
+    assert_eq!(consumer.take().id(), 1);
+    assert!(producer.rouse(), "one is not enough");
+    assert!(!producer.doze(block.weight()));
+    assert_eq!(consumer.look(), Found::Event);
+    assert!(!producer.rouse(), "two are");
+    assert!(
+        producer.doze(block.weight()),
+        "there is room: nobody will arrive"
+    );
+}
+
+#[test]
+fn a_whole_slot_is_taken_at_once() {
+    let mut layer = Layer::new();
+    let (mut producer, mut consumer) = ring(8, usize::MAX, Overflow::DropNewest);
+    offer(&mut producer, &layer.block(3, 0));
+    assert_eq!(consumer.look(), Found::Event);
+    assert_eq!(consumer.take().id(), 1);
+    assert_eq!(consumer.look(), Found::Event);
+    let (block, mask) = consumer.take_slot();
+    assert_eq!((block.first_id(), mask), (1, 0b110));
+    assert_eq!(consumer.look(), Found::Empty);
+    assert_eq!(consumer.shared().stats().received, 3);
+}
+
+#[test]
+fn the_first_end_counts() {
+    let (mut producer, mut consumer) = ring(8, usize::MAX, Overflow::DropNewest);
+    let mut layer = Layer::new();
+    offer(&mut producer, &layer.block(1, 0));
+    producer.break_off();
+    assert!(!consumer.shared().finish(End::Cancelled), "too late");
+    // What is in the ring is still read.
+    assert_eq!(
+        read(&mut consumer),
+        (vec![1], vec![], Found::Ended(End::Broken))
+    );
+
+    let (mut producer, mut consumer) = ring(8, usize::MAX, Overflow::DropNewest);
+    offer(&mut producer, &layer.block(1, 0));
+    assert!(consumer.shared().finish(End::Cancelled));
+    assert_eq!(
+        read(&mut consumer),
+        (vec![], vec![], Found::Ended(End::Cancelled))
+    );
+    let late = layer.block(1, 0);
+    assert!(!producer.matched(&late, 1));
+    assert_eq!(consumer.shared().stats().last_id, Some(late.first_id() - 1));
+    producer.detach(99);
+    assert_eq!(consumer.shared().stats().last_id, Some(late.first_id() - 1));
+}
+
+#[test]
+fn a_reader_that_dozes_hears_of_events_gaps_and_ends() {
+    let mut layer = Layer::new();
+    let (mut producer, mut consumer) = ring(1, usize::MAX, Overflow::DropNewest);
+    assert!(consumer.doze());
+    offer(&mut producer, &layer.block(2, 0));
+    assert!(!consumer.doze(), "an event");
+    assert_eq!(consumer.look(), Found::Event);
+    consumer.take();
+    assert!(!consumer.doze(), "a gap");
+    assert!(matches!(consumer.look(), Found::Gap(_)));
+    assert!(consumer.doze());
+    consumer.shared().finish(End::Cancelled);
+    assert!(!consumer.doze(), "the end");
+}
+
+#[test]
+fn what_is_given_up_is_told_with_its_reason() {
+    let mut layer = Layer::new();
+    let (mut producer, mut consumer) = ring(2, usize::MAX, Overflow::Block);
+    let block = layer.block(4, 0);
+    let rest = offer(&mut producer, &block);
+    producer.give_up(&block, rest, GapReason::Closed);
+    producer.close(4);
+    let gap = |consumer: &mut FeedConsumer<()>| -> Option<Gap> {
+        loop {
+            match consumer.look() {
+                Found::Event => _ = consumer.take(),
+                Found::Gap(gap) => return Some(gap),
+                _ => return None,
+            }
+        }
+    };
+    let told = gap(&mut consumer).expect("two were given up");
+    assert_eq!(
+        (told.from(), told.count(), told.reason()),
+        (3, 2, GapReason::Closed)
+    );
+    assert_eq!(
+        consumer.shared().stats().lost[GapReason::Closed as usize],
+        2
+    );
+    assert_eq!(gap(&mut consumer), None);
+}
+
+fn wires() -> Arc<ShardWires<()>> {
+    let mut index = PatternIndex::new();
+    index.insert(&Pattern::parse("a").expect("a pattern"), 0);
+    Arc::new(ShardWires {
+        routes: Published::new(Arc::new(Routes { version: 1, index })),
+        changes: Queue::new(),
+        delivered_id: AtomicU64::new(0),
+        latch: latch(),
+    })
+}
+
+/// Two light blocks fit, the heavy one does not, and the ring is far from half full: the shard lets go and waits,
+/// rather than try again for ever.
+#[test]
+fn a_shard_waits_for_a_heavy_block_without_holding_its_role() {
+    let mut layer = Layer::new();
+    let light = layer.block(1, 0);
+    let limits = Limits {
+        capacity: 64,
+        pin_bytes: 2 * light.weight() + 50,
+        overflow: Overflow::Block,
+    };
+    let wires = wires();
+    let (producer, mut consumer) = feed(limits, wires.latch.clone());
+    let kind = ChangeKind::Attach {
+        slot: 0,
+        feed: Box::new(producer),
+    };
+    wires.changes.push(Change { version: 1, kind });
+    let (mut output, input) = spsc::ring(8);
+    for block in [light, layer.block(1, 100), layer.block(1, 0)] {
+        assert!(output.push(block).is_ok());
+    }
+    output.commit().expect("open");
+    drop(output);
+    let mut shard = Shard::new(input, wires.clone());
+    for _ in 0..3 {
+        let round = shard.round(false);
+        assert!(!round.more && !round.finished);
+    }
+    assert_eq!(read(&mut consumer).0, [1]);
+    assert!(shard.round(false).progress);
+    assert_eq!(read(&mut consumer).0, [2]);
+    assert!(shard.round(false).finished);
+    assert_eq!(read(&mut consumer), (vec![3], vec![], Found::Closed));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..Default::default() })]
+
+    /// Whatever is offered and read, in whatever turns: received + lost + unread = matched, in order, within bounds.
+    #[test]
+    fn random_turns_keep_the_delivery_law(
+        capacity in 1..80_usize,
+        turns in prop::collection::vec((any::<bool>(), 1..=64_usize, any::<u64>()), 1..60),
+    ) {
+        let mut layer = Layer::new();
+        let (mut producer, mut consumer) = ring(capacity, usize::MAX, Overflow::DropNewest);
+        let (mut offered, mut told) = (Vec::new(), Vec::new());
+        for (reads, n, mask) in turns {
+            if reads {
+                for _ in 0..n {
+                    let found = consumer.look();
+                    match found {
+                        Found::Event => told.push(consumer.take().id()),
+                        Found::Gap(gap) => {
+                            let run = gap.from()..=gap.to();
+                            let before = told.len();
+                            told.extend(offered.iter().filter(|id| run.contains(id)));
+                            prop_assert_eq!((told.len() - before) as u64, gap.count());
+                        }
+                        _ => break,
+                    }
+                }
+            } else {
+                let block = layer.block(n, 0);
+                let mask = mask & all_of(&block);
+                if mask != 0 {
+                    let first_id = block.first_id();
+                    offered.extend((0..64).filter(|bit| mask & (1 << bit) != 0).map(|bit| first_id + bit));
+                    prop_assert!(producer.matched(&block, mask));
+                    prop_assert_eq!(offer_again(&mut producer, &block, mask), 0);
+                    producer.commit();
+                }
+            }
+            let stats = consumer.shared().stats();
+            let unread = stats.matched - stats.received - stats.lost.iter().sum::<u64>();
+            prop_assert!(unread <= capacity as u64 + 63, "{unread} of {capacity}");
+        }
+        producer.close(layer.next_id - 1);
+        loop {
+            match consumer.look() {
+                Found::Event => told.push(consumer.take().id()),
+                Found::Gap(gap) => {
+                    let run = gap.from()..=gap.to();
+                    told.extend(offered.iter().filter(|id| run.contains(id)));
+                }
+                end => break prop_assert_eq!(end, Found::Closed),
+            }
+        }
+        prop_assert_eq!(told, offered);
+    }
+}
