@@ -41,7 +41,13 @@ pub struct Publisher<T: Send + Sync + 'static> {
 impl<T: Send + Sync + 'static> Publisher<T> {
     pub(super) fn new(open: Arc<Open<T>>) -> Self {
         let core = &open.core;
+        // Under the lock that closing takes first: the lanes that were made before it, the sequencer finds and closes.
+        let registry = core.registry.lock();
         let (lane, shared) = core.engine.own_lane(core.lane_capacity);
+        if registry.is_closed() {
+            lane.close();
+        }
+        drop(registry);
         core.engine.threads.fetch_add(1, Ordering::Relaxed);
         Self {
             lane,

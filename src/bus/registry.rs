@@ -153,6 +153,10 @@ impl Registry {
         self.closed = true;
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     pub(super) fn records(&self) -> Vec<Arc<Record>> {
         self.records.values().cloned().collect()
     }

@@ -288,8 +288,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
             .remove(&self.core.engine, &self.record, &pattern)
     }
 
-    /// Cancels it: the subscriber gets `Cancelled` from now on, and what it has not read is dropped. `false`: it had
-    /// ended already.
+    /// Cancels it: the subscriber gets `Cancelled` from now on. What it has not read is let go when it looks, or is
+    /// dropped. `false`: it had ended already.
     pub fn cancel(&self) -> bool {
         // Not under the lock: it wakes the reader, and a waker is foreign code.
         let ended_it = self.record.feed.finish(End::Cancelled);

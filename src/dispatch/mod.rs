@@ -73,8 +73,8 @@ pub enum Dispatch {
     /// round, never waits for a full ring, and leaves the rest to the pool.
     Inline,
     /// Nobody but [`Bus::drive`](crate::Bus::drive), and flushing and closing, which drive: for deterministic tests.
-    /// A `publish` that finds its lane full waits for another thread to drive; a single-threaded program uses
-    /// `try_publish`.
+    /// A `publish` that finds its lane full waits for another thread to drive, and `publish_sequenced` always does; a
+    /// single-threaded program uses `try_publish`. `flush_within` drives once, and then waits for others.
     Manual,
 }
 

@@ -47,7 +47,7 @@ fn stress_role() {
     const TURNS: u64 = 20_000;
     let role = Role::new((0_u64, 0_u64));
     thread::scope(|scope| {
-        for _ in 0..4 {
+        let turning = [(); 4].map(|()| {
             scope.spawn(|| {
                 for _ in 0..TURNS {
                     let mut held = loop {
@@ -61,8 +61,9 @@ fn stress_role() {
                     held.1 += 1;
                     let _marked = held.release();
                 }
-            });
-        }
+            })
+        });
+        turning.map(|t| t.join().unwrap());
     });
     assert_eq!(*role.try_hold().expect("free"), (4 * TURNS, 4 * TURNS));
 }

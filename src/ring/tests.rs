@@ -213,7 +213,7 @@ fn stress_spsc() {
         let (mut producer, mut consumer) = spsc::ring(capacity);
         let items = STRESS_ITEMS * capacity as u64 / 64;
         thread::scope(|scope| {
-            scope.spawn(|| {
+            let pushing = scope.spawn(|| {
                 for value in 0..items {
                     while producer.room() == 0 {
                         register_thread(&for_room);
@@ -252,6 +252,7 @@ fn stress_spsc() {
                 }
             }
             assert_eq!(next, items);
+            pushing.join().unwrap();
         });
     }
 }
@@ -259,13 +260,12 @@ fn stress_spsc() {
 /// Every item of every producer comes once, each producer's in order.
 #[test]
 fn stress_mpsc() {
-    const PRODUCERS: u64 = 4;
     let items = STRESS_ITEMS / 8;
     for capacity in [1, 3, 64] {
         let waker = AtomicWaker::new();
         let (producers, mut consumer) = mpsc::ring(capacity);
         thread::scope(|scope| {
-            for who in 0..PRODUCERS {
+            let pushing = [0, 1, 2, 3].map(|who| {
                 let (producers, waker) = (&producers, &waker);
                 scope.spawn(move || {
                     for value in 0..items {
@@ -280,9 +280,9 @@ fn stress_mpsc() {
                             thread::yield_now();
                         }
                     }
-                });
-            }
-            let mut next = [0; PRODUCERS as usize];
+                })
+            });
+            let mut next = [0; 4];
             while next.iter().any(|next| *next < items) {
                 if let Some(item) = consumer.pop() {
                     let (who, value) = *item;
@@ -296,6 +296,7 @@ fn stress_mpsc() {
                 }
             }
             assert_eq!(consumer.pop(), None);
+            pushing.map(|p| p.join().unwrap());
         });
     }
 }
@@ -307,7 +308,7 @@ fn stress_gap() {
     let taken_back = AtomicU64::new(0);
     let ended = AtomicU64::new(0);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let losing = scope.spawn(|| {
             for id in 1..=STRESS_ITEMS {
                 let loss = Run {
                     from: id,
@@ -337,6 +338,7 @@ fn stress_gap() {
                 None => {}
             }
         }
+        losing.join().unwrap();
         assert_eq!(taken + taken_back.load(Ordering::Relaxed), STRESS_ITEMS);
     });
 }

@@ -130,7 +130,7 @@ fn payloads_go_with_the_last_reference() {
         "the source is not the owner"
     );
     thread::scope(|scope| {
-        scope.spawn(move || drop(again));
+        scope.spawn(move || drop(again)).join().unwrap();
     });
     assert_eq!(drops.load(Ordering::Relaxed), 2);
 }
