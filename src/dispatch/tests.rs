@@ -63,7 +63,7 @@ fn stress_role() {
                 }
             })
         });
-        turning.map(|t| t.join().unwrap());
+        turning.into_iter().for_each(|t| t.join().unwrap());
     });
     assert_eq!(*role.try_hold().expect("free"), (4 * TURNS, 4 * TURNS));
 }

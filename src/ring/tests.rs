@@ -296,7 +296,7 @@ fn stress_mpsc() {
                 }
             }
             assert_eq!(consumer.pop(), None);
-            pushing.map(|p| p.join().unwrap());
+            pushing.into_iter().for_each(|p| p.join().unwrap());
         });
     }
 }
