@@ -132,6 +132,7 @@ mod trace {
 
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
+    use tracing::subscriber::Interest;
     use tracing::{Event, Metadata, Subscriber};
 
     thread_local! {
@@ -167,6 +168,10 @@ mod trace {
     }
 
     impl Subscriber for Printer {
+        fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+            Interest::sometimes() // it depends on the schedule
+        }
+
         fn enabled(&self, metadata: &Metadata<'_>) -> bool {
             metadata.is_span() || WANTED.get() == NOW.get()
         }

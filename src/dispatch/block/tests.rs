@@ -152,7 +152,7 @@ fn memory_is_used_again_and_payloads_are_not_kept_until_then() {
 }
 
 #[test]
-fn idle_memory_is_bounded() {
+fn memory_that_rests_is_taken_before_more_is_asked_for() {
     let drops = AtomicUsize::new(0);
     let mut source = BlockSource::new();
     let blocks: Vec<_> = (0..1000)
