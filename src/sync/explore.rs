@@ -17,9 +17,10 @@
 //! one step to loom, so payloads here are loom's cells: a payload that is read after its block was given back
 //! is found.
 
+use std::cell::RefCell;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Once};
 use std::time::Instant;
 
 use loom::model::Builder;
@@ -61,6 +62,7 @@ pub(crate) fn explore_bounded(
         Err(_) => {
             trace_on_panic(name, schedule.clone());
             builder(preemptions).check(counted);
+            MODEL.take();
         }
     }
     let schedules = schedule.load(Ordering::Relaxed);
@@ -70,32 +72,42 @@ pub(crate) fn explore_bounded(
     );
 }
 
+thread_local! {
+    /// The model that this thread runs, and the number of its schedule.
+    static MODEL: RefCell<Option<(String, Arc<AtomicUsize>)>> = const { RefCell::new(None) };
+}
+
 /// Has a panic of this thread print the schedule in which it happened. Not after the fact: loom may abort.
+///
+/// The hook is set once, before loom first runs: loom's coroutines are torn down by panics that they hide with a hook of
+/// their own, and a hook that was set over theirs would take each of them for a failure.
 fn trace_on_panic(name: &str, schedule: Arc<AtomicUsize>) {
-    let name = name.to_owned();
-    let here = std::thread::current();
-    let earlier = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        earlier(panic);
-        // A second panic follows the first when loom cleans up.
-        let number = schedule.swap(0, Ordering::Relaxed);
-        let (Some(test), true) = (here.name(), std::thread::current().id() == here.id()) else {
-            return;
-        };
-        if number == 0 {
-            return;
-        }
-        println!("{name}: FAILED in schedule {number}, which was ({TRACE}={number}):");
-        let again = std::env::current_exe().and_then(|exe| {
-            Command::new(exe)
-                .args(["--exact", "--nocapture", test])
-                .env(TRACE, number.to_string())
-                .status()
-        });
-        if let Err(error) = again {
-            println!("it could not be run again: {error}");
-        }
-    }));
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let earlier = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            earlier(panic);
+            // Taken: a second panic follows the first when loom cleans up.
+            let model = MODEL.try_with(RefCell::take).ok().flatten();
+            if let (Some((name, schedule)), Some(test)) = (model, std::thread::current().name()) {
+                run_again(&name, test, schedule.load(Ordering::Relaxed));
+            }
+        }));
+    });
+    MODEL.set(Some((name.to_owned(), schedule)));
+}
+
+fn run_again(name: &str, test: &str, number: usize) {
+    println!("{name}: FAILED in schedule {number}, which was ({TRACE}={number}):");
+    let again = std::env::current_exe().and_then(|exe| {
+        Command::new(exe)
+            .args(["--exact", "--nocapture", test])
+            .env(TRACE, number.to_string())
+            .status()
+    });
+    if let Err(error) = again {
+        println!("it could not be run again: {error}");
+    }
 }
 
 /// A place for loom to change threads.
