@@ -130,7 +130,8 @@ fn with_credits(work: &Work) -> Outcome {
 
 /// A sender that waited goes on when the slowest receiver is at most so far behind. (Other marks,
 /// from 1 to all but one of the capacity, and sleeping in place of yielding were tried, too: no
-/// difference beyond noise. What costs is that tokio wakes each sleeping receiver for each event.)
+/// difference beyond noise. What costs is probably that tokio wakes each sleeping receiver for each
+/// event; that was not profiled.)
 const LOW_WATER: u64 = CAPACITY as u64 / 2;
 
 /// How far everybody is. An event may be sent when its place is less than the capacity ahead of the
