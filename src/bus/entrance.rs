@@ -143,14 +143,7 @@ pub(super) fn publish<T, K: AsTopic>(
     };
     match entrance.try_accept(pending) {
         Ok(()) => Ok(()),
-        Err(refusal) => {
-            wait_and_accept(&mut entrance, refusal, None).map_err(|refused| match refused {
-                Refused::Closed(data) => PublishError::Closed(data),
-                Refused::Broken(data) => PublishError::Broken(data),
-                Refused::WouldDeadlock(data) => PublishError::WouldDeadlock(data),
-                Refused::Timeout(_) => unreachable!("there was no deadline"),
-            })
-        }
+        Err(refusal) => wait_and_accept(&mut entrance, refusal, None).map_err(PublishError::from),
     }
 }
 
@@ -250,12 +243,7 @@ pub(super) fn publish_sequenced<T, K: AsTopic>(
     let (sender, slot) = receipt();
     pending.receipt = Some(sender);
     if let Err(refusal) = entrance.try_accept(pending) {
-        wait_and_accept(&mut entrance, refusal, None).map_err(|refused| match refused {
-            Refused::Closed(data) => PublishError::Closed(data),
-            Refused::Broken(data) => PublishError::Broken(data),
-            Refused::WouldDeadlock(data) => PublishError::WouldDeadlock(data),
-            Refused::Timeout(_) => unreachable!("there was no deadline"),
-        })?;
+        wait_and_accept(&mut entrance, refusal, None).map_err(PublishError::from)?;
     }
     loop {
         if let Some(answer) = slot.look() {
@@ -273,6 +261,18 @@ enum Refused<T> {
     Broken(T),
     WouldDeadlock(T),
     Timeout(T),
+}
+
+impl<T> From<Refused<T>> for PublishError<T> {
+    /// Of a wait without a deadline.
+    fn from(refused: Refused<T>) -> Self {
+        match refused {
+            Refused::Closed(data) => Self::Closed(data),
+            Refused::Broken(data) => Self::Broken(data),
+            Refused::WouldDeadlock(data) => Self::WouldDeadlock(data),
+            Refused::Timeout(_) => unreachable!("there was no deadline"),
+        }
+    }
 }
 
 #[inline]
