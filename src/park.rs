@@ -108,14 +108,24 @@ pub(crate) fn deadline_after(wait: Duration) -> Option<Instant> {
 pub(crate) struct WaitSet {
     /// How many wakers stand in the list; also the word on which sleeper and waker meet.
     waiting: AtomicU64,
-    wakers: Mutex<Vec<Waker>>,
+    wakers: Mutex<Wakers>,
 }
+
+#[derive(Default)]
+struct Wakers {
+    registered: Vec<Waker>,
+    /// Empty, with the room of an earlier list: once warm, neither waiting nor waking allocates.
+    spare: Vec<Waker>,
+}
+
+/// Wakers for which a [`WaitSet`] keeps room between two crowds.
+const ROOM_KEPT: usize = 1024;
 
 impl WaitSet {
     pub(crate) fn new() -> Self {
         Self {
             waiting: AtomicU64::new(0),
-            wakers: Mutex::new(Vec::new()),
+            wakers: Mutex::new(Wakers::default()),
         }
     }
 
@@ -125,13 +135,14 @@ impl WaitSet {
         // the list is searched: many thousands of tasks may wait.
         const SEARCHED: usize = 64;
         let mut wakers = self.wakers.lock();
-        if !wakers
+        let registered = &mut wakers.registered;
+        if !registered
             .iter()
             .rev()
             .take(SEARCHED)
             .any(|known| known.will_wake(&waker))
         {
-            wakers.push(waker);
+            registered.push(waker);
         }
         drop(wakers);
         // AcqRel, partner `notify`: a change made before an earlier notify is seen by our next look.
@@ -149,16 +160,20 @@ impl WaitSet {
 
     #[cold]
     fn wake_all(&self) {
-        let wakers = {
+        let mut called = {
             let mut wakers = self.wakers.lock();
             // Under the lock the two agree, but for a waker that is pushed and not yet counted: it may be
             // woken without having been counted, and its count then costs one look at an empty list.
             // A read-modify-write, not a store: whoever registers next must see what *every* earlier notify came
             // after, also the one that found nobody between our look and this line; a store would cut them off.
             self.waiting.swap(0, Ordering::AcqRel);
-            std::mem::take(&mut *wakers)
+            let spare = std::mem::take(&mut wakers.spare);
+            std::mem::replace(&mut wakers.registered, spare)
         };
-        wakers.into_iter().for_each(wake);
+        called.drain(..).for_each(wake);
+        if called.capacity() <= ROOM_KEPT {
+            self.wakers.lock().spare = called;
+        }
     }
 
     /// Blocks until `ready` gives a value, or the deadline passes (`None`).
