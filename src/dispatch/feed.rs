@@ -64,6 +64,7 @@ pub(crate) fn feed<T>(limits: Limits, latch: Arc<Latch>) -> (FeedProducer<T>, Fe
         claimed_events: 0,
         claimed_bytes: 0,
         received: 0,
+        told_closed: false,
     };
     (producer, consumer)
 }
@@ -460,6 +461,8 @@ pub(crate) struct FeedConsumer<T> {
     claimed_events: u64,
     claimed_bytes: u64,
     received: u64,
+    /// The program was told that the bus is closed: it is not told anything else later.
+    told_closed: bool,
 }
 
 impl<T> FeedConsumer<T> {
@@ -472,6 +475,9 @@ impl<T> FeedConsumer<T> {
     pub(crate) fn look(&mut self) -> Found {
         let end = self.shared.end();
         if end == End::Cancelled {
+            if self.told_closed {
+                return Found::Closed;
+            }
             self.let_go();
             return Found::Ended(end);
         }
@@ -534,7 +540,10 @@ impl<T> FeedConsumer<T> {
         // A gap that was opened just before the ring was closed is visible now that the close is.
         match self.shared.gap.take(self.ring.position()) {
             Some(run) => Found::Gap(Gap::of_run(run)),
-            None => Found::Closed,
+            None => {
+                self.told_closed = true;
+                Found::Closed
+            }
         }
     }
 

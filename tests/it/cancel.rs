@@ -302,6 +302,18 @@ fn what_was_not_read_is_dropped_with_the_subscriber() {
     }
 }
 
+/// Who was told that the bus is closed is not told later that the subscription was cancelled.
+#[test]
+fn a_cancel_after_the_end_changes_nothing() {
+    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let mut sub = bus.subscribe("a").expect("open");
+    bus.publish("a", 1).expect("open");
+    bus.close();
+    assert_eq!(read_to_end(&mut sub).1, RecvError::Closed);
+    sub.handle().cancel();
+    assert_eq!(sub.recv().unwrap_err(), RecvError::Closed);
+}
+
 /// A receiver that was woken by cancel on one thread, while another publishes and a third closes.
 #[test]
 fn cancel_against_close() {
