@@ -121,6 +121,8 @@ mod sync;
 
 #[cfg(not(loom))]
 mod bus;
+#[cfg(not(loom))]
+mod handlers;
 
 #[cfg(not(loom))]
 pub use bus::*;
@@ -131,6 +133,12 @@ pub use dispatch::lane::Receipt;
 pub use dispatch::loss::{Gap, GapReason, Overflow};
 pub use dispatch::signal::DISPATCHERS_MAX;
 pub use dispatch::topic_arg::AsTopic;
+#[cfg(not(loom))]
+pub use handlers::notice::Notice;
+#[cfg(not(loom))]
+pub use handlers::pool::{HANDLER_STALL, HANDLER_THREADS_MAX};
+#[cfg(not(loom))]
+pub use handlers::task::HandlerResult;
 pub use index::PatternIndex;
 pub use pattern::{Pattern, PatternError, PatternRule, Topic, TopicError};
 #[cfg(all(any(test, fuzzing), not(loom)))]

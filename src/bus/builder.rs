@@ -4,6 +4,7 @@ use std::any::Any;
 use std::time::SystemTime;
 
 use super::error::{BuildError, LANE_CAPACITY_MAX};
+use super::handler::Handlers;
 use super::registry::Registry;
 use super::subscription::Options;
 use super::{Bus, Core, Open};
@@ -12,6 +13,8 @@ use crate::dispatch::loss::Overflow;
 use crate::dispatch::sequencer::Clock;
 use crate::dispatch::signal::DISPATCHERS_MAX;
 use crate::dispatch::{Dispatch, Engine, Plan, Weigh};
+use crate::handlers::notice::{Notice, Observer};
+use crate::handlers::pool::HANDLER_THREADS_MAX;
 use crate::sync::{Arc, Mutex};
 
 /// Events that a subscriber's ring holds unless told otherwise.
@@ -50,6 +53,9 @@ pub struct BusBuilder<T: Send + Sync + 'static> {
     blocking: bool,
     weigh: Weigh<T>,
     clock: Clock,
+    handler_threads: Option<usize>,
+    max_handler_threads: usize,
+    observer: Option<Arc<Observer>>,
 }
 
 impl<T: Send + Sync + 'static> BusBuilder<T> {
@@ -66,6 +72,9 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
             blocking: false,
             weigh: weigh_default(),
             clock: Box::new(SystemTime::now),
+            handler_threads: None,
+            max_handler_threads: HANDLER_THREADS_MAX,
+            observer: None,
         }
     }
 
@@ -138,6 +147,52 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         self
     }
 
+    /// Threads that run handlers, 1 to [`max_handler_threads`](Self::max_handler_threads). Default: one for every processor.
+    /// They are started with the first handler.
+    #[must_use]
+    pub fn handler_threads(mut self, threads: usize) -> Self {
+        self.handler_threads = Some(threads);
+        self
+    }
+
+    /// Threads that run handlers, spares included, 1 to [`HANDLER_THREADS_MAX`]. A spare takes the place of a thread whose
+    /// handler has been at one event for longer than [`HANDLER_STALL`](crate::HANDLER_STALL); when there is none left,
+    /// handlers wait for one another, and the observer is told. Default: 64.
+    #[must_use]
+    pub fn max_handler_threads(mut self, threads: usize) -> Self {
+        self.max_handler_threads = threads;
+        self
+    }
+
+    /// Is told what handlers do that nobody else hears of: errors, panics, losses (once for a run of lost events),
+    /// stalls. Called on the handler's thread, or on the one that watches, never on a publisher's; while it runs, that
+    /// handler waits. The same goes to `tracing`. Without it, to `tracing` alone.
+    ///
+    /// ```
+    /// use fanout::{Bus, Notice};
+    /// use std::sync::mpsc;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (sender, failures) = mpsc::channel();
+    /// let bus = Bus::<&str>::builder()
+    ///     .observer(move |notice| {
+    ///         if let Notice::Failed { topic, error, .. } = notice {
+    ///             let _ = sender.send(format!("{topic}: {error}"));
+    ///         }
+    ///     })
+    ///     .build()?;
+    /// let _handle = bus.on("a.*", |event| Err::<(), _>(format!("{} is not for me", event.data())))?;
+    /// bus.publish("a.b", "this")?;
+    /// assert_eq!(failures.recv()?, "a.b: this is not for me");
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn observer(mut self, observer: impl Fn(&Notice<'_>) + Send + Sync + 'static) -> Self {
+        self.observer = Some(Arc::new(Box::new(observer)));
+        self
+    }
+
     /// Builds the bus and starts its pool.
     ///
     /// # Errors
@@ -157,6 +212,12 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         if self.defaults.pin_bytes == 0 {
             return Err(BuildError::PinBytes);
         }
+        let max = self.max_handler_threads;
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.handler_threads.unwrap_or(processors.min(max));
+        if !in_range(max, HANDLER_THREADS_MAX) || !in_range(threads, max) {
+            return Err(BuildError::HandlerThreads { threads, max });
+        }
         let engine = Engine::new(Plan {
             dispatch: self.dispatch,
             dispatchers: self.dispatchers,
@@ -170,6 +231,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
             defaults: self.defaults,
             blocking: self.blocking,
             lane_capacity: self.lane_capacity,
+            handlers: Handlers::new(threads, max, self.observer),
         });
         // From here on, an error closes the bus, and with it the threads that were started.
         let open = Arc::new(Open { core });

@@ -5,6 +5,7 @@ use std::fmt;
 use crate::dispatch::feed::CAPACITY_MAX;
 use crate::dispatch::loss::Gap;
 use crate::dispatch::signal::DISPATCHERS_MAX;
+use crate::handlers::pool::HANDLER_THREADS_MAX;
 use crate::pattern::{PatternError, TopicError};
 
 /// Events that a lane can be made to hold at most: 2^24.
@@ -259,6 +260,9 @@ pub enum SubscribeError {
         "Overflow::Block needs a bus built with blocking(true): a blocking subscriber can hold up all others"
     )]
     BlockingNotAllowed,
+    /// The system gave no thread for the handler.
+    #[error("no thread for a handler: {0}")]
+    Thread(std::io::ErrorKind),
     /// The bus is closed.
     #[error("the bus is closed")]
     Closed,
@@ -297,6 +301,14 @@ pub enum BuildError {
     /// `pin_bytes` is 0.
     #[error("pin_bytes must be at least 1")]
     PinBytes,
+    /// The number of handler threads is out of its range.
+    #[error("{threads} handler threads, up to {max}, is not in 1..={max}..={HANDLER_THREADS_MAX}")]
+    HandlerThreads {
+        /// Threads of the handler pool.
+        threads: usize,
+        /// These and the spares.
+        max: usize,
+    },
     /// The system gave no thread.
     #[error("no thread for a dispatcher: {0}")]
     Thread(#[from] std::io::Error),

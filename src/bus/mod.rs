@@ -17,6 +17,7 @@
 mod builder;
 mod entrance;
 mod error;
+mod handler;
 mod message;
 mod publisher;
 mod registry;
@@ -25,7 +26,7 @@ mod subscriber;
 mod subscription;
 
 use std::sync::Weak;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use builder::BusBuilder;
 pub use error::{
@@ -33,6 +34,7 @@ pub use error::{
     PublishTimeoutError, RecvError, RecvTimeoutError, SubscribeError, TryPublishError,
     TryRecvError,
 };
+pub use handler::HandlerHandle;
 pub use message::Message;
 pub use publisher::Publisher;
 pub use stats::{BusStats, CloseReport, SubscriptionStats};
@@ -46,6 +48,7 @@ use crate::park::deadline_after;
 use crate::pattern::{Topic, TopicError};
 use crate::sync::{Arc, Mutex, Ordering};
 use entrance::SharedEntrance;
+use handler::Handlers;
 use registry::Registry;
 use stats::Unread;
 
@@ -81,6 +84,7 @@ struct Core<T: Send + Sync + 'static> {
     defaults: subscription::Options,
     blocking: bool,
     lane_capacity: usize,
+    handlers: Handlers<T>,
 }
 
 impl<T: Send + Sync + 'static> Bus<T> {
@@ -298,7 +302,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// Dispatches, on the calling thread, until nothing is left to do. Under [`Dispatch::Manual`](crate::Dispatch::Manual) this is the only place
     /// where anything happens; under the others it lends a hand. `true`: something was done.
     pub fn drive(&self) -> bool {
-        self.open.core.engine.drive()
+        self.open.core.drive()
     }
 
     /// Waits until all that was accepted so far is in the rings of its subscribers. `false`: not within that time,
@@ -317,7 +321,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # }
     /// ```
     pub fn flush_within(&self, limit: Duration) -> bool {
-        self.open.core.engine.flush(deadline_after(limit))
+        self.open.core.flush(deadline_after(limit))
     }
 
     /// Closes the bus, for all its clones and publishers, and returns at once: what was accepted is still delivered.
@@ -360,7 +364,9 @@ impl<T: Send + Sync + 'static> Bus<T> {
         let core = &self.open.core;
         let lost_before = core.registry.lock().unread().lost_at_close;
         core.close();
-        let in_time = core.engine.finish_close(deadline_after(limit));
+        let deadline = deadline_after(limit);
+        let in_rings = core.engine.finish_close(deadline);
+        let in_time = core.wait_for_handlers(deadline) && in_rings;
         let Unread {
             unread,
             lost_at_close,
@@ -463,5 +469,42 @@ impl<T: Send + Sync + 'static> Core<T> {
         // Under the lock, so that no subscription opens behind the close.
         self.registry.lock().close();
         self.engine.begin_close();
+        if let Some(pool) = self.handlers.pool() {
+            pool.close();
+            self.drive_handlers();
+        }
+    }
+
+    fn drive(&self) -> bool {
+        let mut done = false;
+        while self.engine.drive() | self.drive_handlers() {
+            done = true;
+        }
+        done
+    }
+
+    /// On a manual bus: what handlers have to do. Handlers may publish, so there may be more to dispatch.
+    fn drive_handlers(&self) -> bool {
+        self.handlers.pool().is_some_and(|pool| pool.drive())
+    }
+
+    fn flush(&self, deadline: Option<Instant>) -> bool {
+        self.drive();
+        if !self.engine.flush(deadline) {
+            return false;
+        }
+        self.drive_handlers();
+        let handlers = self.registry.lock().handlers();
+        // What had matched by now; what comes later is none of this flush's business.
+        let matched: Vec<_> = handlers.iter().map(|h| h.feed.stats().matched).collect();
+        let mut waits = handlers.iter().zip(matched);
+        waits.all(|(record, matched)| record.wait_until_handled(matched, deadline))
+    }
+
+    /// Waits until all handlers have come to their end.
+    fn wait_for_handlers(&self, deadline: Option<Instant>) -> bool {
+        self.drive_handlers();
+        let pool = self.handlers.pool();
+        pool.is_none_or(|pool| pool.wait_over(deadline))
     }
 }

@@ -1,13 +1,16 @@
 //! Who subscribes to what: the writers' side of the shards' indexes, behind a lock that no event ever takes.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
-use super::error::ChangeError;
+use super::error::{ChangeError, SubscribeError};
 use super::stats::Unread;
+use super::subscription::Ends;
 use crate::dispatch::Engine;
-use crate::dispatch::feed::{FeedProducer, FeedShared};
+use crate::dispatch::feed::{End, FeedShared};
 use crate::dispatch::loss::GapReason;
 use crate::dispatch::shard::{Change, ChangeKind, Routes};
+use crate::handlers::pool::Control;
 use crate::index::PatternIndex;
 use crate::pattern::Pattern;
 use crate::sync::{Arc, Mutex};
@@ -19,8 +22,24 @@ pub(super) struct Record {
     pub(super) shard: usize,
     slot: u32,
     pub(super) feed: Arc<FeedShared>,
+    pub(super) handler: Option<Arc<dyn Control>>,
     /// Changed under the registry's lock alone; a lock of its own, so that reading needs no registry.
     pub(super) patterns: Mutex<Vec<Pattern>>,
+}
+
+impl Record {
+    /// Waits until its handler has handled, or lost, so many of the events that matched, or was cancelled. `false`: not
+    /// in time.
+    pub(super) fn wait_until_handled(&self, matched: u64, deadline: Option<Instant>) -> bool {
+        let Some(handler) = &self.handler else {
+            return true;
+        };
+        handler.wait_for(deadline, &mut || {
+            let stats = self.feed.stats();
+            stats.received + stats.lost.iter().sum::<u64>() >= matched
+                || self.feed.end() != End::None
+        })
+    }
 }
 
 pub(super) struct Registry {
@@ -56,18 +75,21 @@ impl Registry {
         }
     }
 
-    /// Opens a subscription in the emptiest shard; what is dispatched from now on is matched. `None`: closed.
+    /// Opens a subscription in the emptiest shard; what is dispatched from now on is matched.
     pub(super) fn open<T>(
         &mut self,
         engine: &Engine<T>,
         patterns: Vec<Pattern>,
-        make: impl FnOnce(usize) -> (FeedProducer<T>, Arc<FeedShared>),
-    ) -> Option<Arc<Record>> {
+        make: impl FnOnce(usize, u64) -> Result<Ends<T>, SubscribeError>,
+    ) -> Result<Arc<Record>, SubscribeError> {
         if self.closed {
-            return None;
+            return Err(SubscribeError::Closed);
         }
-        let shard = (0..self.books.len()).min_by_key(|&shard| self.books[shard].subscriptions)?;
-        let (producer, feed) = make(shard);
+        let shard = (0..self.books.len())
+            .min_by_key(|&shard| self.books[shard].subscriptions)
+            .expect("a bus has at least one shard");
+        let number = self.next_number;
+        let (producer, feed, handler) = make(shard, number)?;
         let book = &mut self.books[shard];
         let slot = book.take_slot();
         book.subscriptions += 1;
@@ -79,17 +101,17 @@ impl Registry {
             feed: Box::new(producer),
         };
         book.publish(engine, shard, Some(kind));
-        let number = self.next_number;
         self.next_number += 1;
         let record = Arc::new(Record {
             number,
             shard,
             slot,
             feed,
+            handler,
             patterns: Mutex::new(patterns),
         });
         self.records.insert(number, record.clone());
-        Some(record)
+        Ok(record)
     }
 
     /// Takes a subscription out; the caller has ended its feed. `true`: it was open, and the caller has the shard
@@ -157,8 +179,18 @@ impl Registry {
         self.closed
     }
 
+    pub(super) fn record(&self, number: u64) -> Option<Arc<Record>> {
+        self.records.get(&number).cloned()
+    }
+
     pub(super) fn records(&self) -> Vec<Arc<Record>> {
         self.records.values().cloned().collect()
+    }
+
+    /// Those with a handler.
+    pub(super) fn handlers(&self) -> Vec<Arc<Record>> {
+        let handlers = self.records.values().filter(|r| r.handler.is_some());
+        handlers.cloned().collect()
     }
 
     pub(super) fn len(&self) -> usize {

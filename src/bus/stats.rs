@@ -1,6 +1,8 @@
 //! Numbers.
 
 use crate::dispatch::feed::FeedStats;
+use crate::handlers::task::Counters;
+use crate::sync::Ordering;
 
 /// How much has passed through a bus.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +47,21 @@ pub struct SubscriptionStats {
     pub first_id: Option<u64>,
     /// Id of the last event that it could see; `None`: it has not ended.
     pub last_id: Option<u64>,
+    /// Calls of its handler that answered an error. (Every event received is a call.)
+    pub errors: u64,
+    /// Calls of its handler that panicked.
+    pub panics: u64,
+    /// Calls of its handler that took longer than [`HANDLER_STALL`](crate::HANDLER_STALL) and had their thread replaced.
+    pub stalls: u64,
+}
+
+impl SubscriptionStats {
+    pub(super) fn add_handler(&mut self, counters: &Counters) {
+        // Relaxed: statistics.
+        self.errors = counters.errors.load(Ordering::Relaxed);
+        self.panics = counters.panics.load(Ordering::Relaxed);
+        self.stalls = counters.stalls.load(Ordering::Relaxed);
+    }
 }
 
 /// What [`Bus::close_within`](crate::Bus::close_within) left behind.
@@ -82,6 +99,7 @@ impl FeedStats {
             unread: self.unread(),
             first_id: self.first_id,
             last_id: self.last_id,
+            ..SubscriptionStats::default()
         }
     }
 }

@@ -1,12 +1,16 @@
 //! Opening a subscription, and the handle to an open one.
 
+use std::time::Instant;
+
 use super::Core;
 use super::error::{ChangeError, SubscribeError};
 use super::registry::Record;
 use super::stats::SubscriptionStats;
 use super::subscriber::Subscriber;
-use crate::dispatch::feed::{CAPACITY_MAX, End, Limits, feed};
+use crate::dispatch::feed::{CAPACITY_MAX, End, FeedProducer, FeedShared, Limits, Reader, feed};
 use crate::dispatch::loss::Overflow;
+use crate::dispatch::signal::Latch;
+use crate::handlers::pool::{Barred, Control, let_begin};
 use crate::pattern::{Pattern, PatternError};
 use crate::sync::Arc;
 
@@ -101,6 +105,9 @@ fn collect<P: IntoPatterns>(
     Ok(patterns)
 }
 
+/// What a subscription is made of: the shard's end of its ring, what all share, and its handler, if it has one.
+pub(super) type Ends<T> = (FeedProducer<T>, Arc<FeedShared>, Option<Arc<dyn Control>>);
+
 /// What a subscription can be told.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options {
@@ -115,6 +122,7 @@ pub struct SubscriptionBuilder<'a, T: Send + Sync + 'static> {
     core: &'a Arc<Core<T>>,
     patterns: Result<Vec<Pattern>, PatternError>,
     options: Options,
+    dedicated: bool,
 }
 
 impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
@@ -126,6 +134,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             core,
             patterns,
             options: core.defaults,
+            dedicated: false,
         }
     }
 
@@ -157,12 +166,46 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         }
     }
 
+    /// Gives its [handler](Self::handler) a thread of its own: for calls that take long or block. Other handlers never wait
+    /// for it, and it does not count against [`max_handler_threads`](super::BusBuilder::max_handler_threads). Of no
+    /// meaning for a subscriber, nor under [`Dispatch::Manual`](crate::Dispatch::Manual).
+    pub fn dedicated(mut self) -> Self {
+        self.dedicated = true;
+        self
+    }
+
     /// Opens it. What is published after this returned is delivered.
     ///
     /// # Errors
     ///
     /// [`SubscribeError`]: a refused pattern, a number out of its range, `Block` where it is not allowed, a closed bus.
     pub fn open(self) -> Result<Subscriber<T>, SubscribeError> {
+        let mut reader = None;
+        let handle = self.open_with(|_, limits, latch| {
+            let (producer, consumer) = feed(limits, latch, Reader::waiting());
+            let shared = consumer.shared().clone();
+            reader = Some(consumer);
+            Ok((producer, shared, None))
+        })?;
+        Ok(Subscriber::new(
+            reader.expect("made when it was opened"),
+            handle,
+        ))
+    }
+
+    pub(super) fn core(&self) -> &'a Arc<Core<T>> {
+        self.core
+    }
+
+    pub(super) fn is_dedicated(&self) -> bool {
+        self.dedicated
+    }
+
+    /// Opens it with what `make` makes from its number, its limits and the latch of its shard.
+    pub(super) fn open_with(
+        self,
+        make: impl FnOnce(u64, Limits, Arc<Latch>) -> Result<Ends<T>, SubscribeError>,
+    ) -> Result<SubscriptionHandle<T>, SubscribeError> {
         let Options {
             capacity,
             pin_bytes,
@@ -186,29 +229,19 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         if overflow == Overflow::Block && !self.core.blocking {
             return Err(SubscribeError::BlockingNotAllowed);
         }
+        let limits = Limits {
+            capacity,
+            pin_bytes,
+            overflow,
+        };
         let engine = &self.core.engine;
-        let mut reader = None;
-        let opened = self.core.registry.lock().open(engine, patterns, |shard| {
-            let latch = engine.shard_wires(shard).latch.clone();
-            let (producer, consumer) = feed(
-                Limits {
-                    capacity,
-                    pin_bytes,
-                    overflow,
-                },
-                latch,
-            );
-            let shared = consumer.shared().clone();
-            reader = Some(consumer);
-            (producer, shared)
-        });
-        let record = opened.ok_or(SubscribeError::Closed)?;
+        let mut registry = self.core.registry.lock();
+        let record = registry.open(engine, patterns, |shard, number| {
+            make(number, limits, engine.shard_wires(shard).latch.clone())
+        })?;
+        drop(registry);
         engine.attend(record.shard);
-        let handle = SubscriptionHandle::new(self.core.clone(), record);
-        Ok(Subscriber::new(
-            reader.expect("made when it was opened"),
-            handle,
-        ))
+        Ok(SubscriptionHandle::new(self.core.clone(), record))
     }
 }
 
@@ -288,9 +321,10 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
             .remove(&self.core.engine, &self.record, &pattern)
     }
 
-    /// Cancels it: the subscriber gets `Cancelled` from now on. What it has not read is let go when it looks, or is
+    /// Cancels it; for one with a handler, see [`HandlerHandle::cancel`](super::HandlerHandle::cancel). The subscriber gets `Cancelled` from now on. What it has not read is let go when it looks, or is
     /// dropped. `false`: it had ended already.
     pub fn cancel(&self) -> bool {
+        let barred = self.record.handler.as_deref().map(Control::bar);
         // Not under the lock: it wakes the reader, and a waker is foreign code.
         let ended_it = self.record.feed.finish(End::Cancelled);
         let took_it_out = self
@@ -301,13 +335,30 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         if took_it_out {
             self.core.engine.attend(self.record.shard);
         }
+        if let Some(handler) = self.record.handler.as_deref()
+            && barred == Some(Barred::Running)
+        {
+            let_begin(handler);
+        }
         // The reader that was woken may have dropped the subscriber, and taken it out, before we came to.
         ended_it
     }
 
+    /// Waits until its handler, if it has one and not from inside it, is not running. `false`: not in time.
+    pub(super) fn wait_for_handler(&self, deadline: Option<Instant>) -> bool {
+        let Some(handler) = self.record.handler.as_deref() else {
+            return true;
+        };
+        handler.wait_for(deadline, &mut || !handler.is_running())
+    }
+
     /// Its numbers.
     pub fn stats(&self) -> SubscriptionStats {
-        self.record.feed.stats().public()
+        let mut stats = self.record.feed.stats().public();
+        if let Some(handler) = &self.record.handler {
+            stats.add_handler(handler.counters());
+        }
+        stats
     }
 
     /// Id of the first event that it could see: the first dispatched with its patterns known. `None`: the dispatcher has

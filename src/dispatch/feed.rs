@@ -18,6 +18,8 @@
 //! still pushes, when the shard lets go. Closing: the ring is closed behind the last event, and the subscriber
 //! reads up to there.
 
+use std::sync::Weak;
+
 use crossbeam::utils::CachePadded;
 
 use super::block::{BlockRef, Event, Shares};
@@ -42,10 +44,14 @@ pub(crate) struct Limits {
 pub const CAPACITY_MAX: usize = 1 << 24;
 
 /// Makes the two ends.
-pub(crate) fn feed<T>(limits: Limits, latch: Arc<Latch>) -> (FeedProducer<T>, FeedConsumer<T>) {
+pub(crate) fn feed<T>(
+    limits: Limits,
+    latch: Arc<Latch>,
+    reader: Reader,
+) -> (FeedProducer<T>, FeedConsumer<T>) {
     // One slot more than events: a slot whose events are claimed is given back a moment later.
     let (producer, consumer) = spsc::ring(limits.capacity + 1);
-    let shared = Arc::new(FeedShared::new(latch));
+    let shared = Arc::new(FeedShared::new(latch, reader));
     let producer = FeedProducer {
         ring: producer,
         shared: shared.clone(),
@@ -72,7 +78,7 @@ pub(crate) fn feed<T>(limits: Limits, latch: Arc<Latch>) -> (FeedProducer<T>, Fe
 /// What the two ends, and the subscription's handle, share.
 pub(crate) struct FeedShared {
     /// Written by the subscriber once per slot, read by the shard.
-    reader: CachePadded<ReaderCounters>,
+    claimed: CachePadded<Claimed>,
     /// Events handed to the program. Written by the subscriber once per event, so on a line that the shard does not read.
     received: CachePadded<AtomicU64>,
     /// Written by the shard.
@@ -80,8 +86,37 @@ pub(crate) struct FeedShared {
     /// Read by the subscriber once per event, so on a line that hardly anybody writes.
     fate: CachePadded<Fate>,
     gap: GapCell,
-    /// The subscriber that waits for an event.
-    waker: AtomicWaker,
+    reader: Reader,
+}
+
+/// Who is told that there is something to read.
+pub(crate) enum Reader {
+    /// A thread or a task that waits.
+    Waiting(AtomicWaker),
+    /// Somebody who has it read. Weak: he owns the other end.
+    Called(Weak<dyn Called>),
+}
+
+/// Has a ring read, soon and on another thread. Must neither wait nor panic.
+pub(crate) trait Called: Send + Sync {
+    fn call(self: std::sync::Arc<Self>);
+}
+
+impl Reader {
+    pub(crate) fn waiting() -> Self {
+        Self::Waiting(AtomicWaker::new())
+    }
+
+    fn call(&self) {
+        match self {
+            Self::Waiting(waker) => wake_registered(waker),
+            Self::Called(reader) => {
+                if let Some(reader) = reader.upgrade() {
+                    reader.call();
+                }
+            }
+        }
+    }
 }
 
 struct Fate {
@@ -90,7 +125,7 @@ struct Fate {
     latch: Arc<Latch>,
 }
 
-struct ReaderCounters {
+struct Claimed {
     /// Events of the slots taken out of the ring.
     claimed_events: AtomicU64,
     /// Weight of the blocks of the slots taken out, wrapping.
@@ -130,9 +165,9 @@ pub(crate) struct FeedStats {
 }
 
 impl FeedShared {
-    fn new(latch: Arc<Latch>) -> Self {
+    fn new(latch: Arc<Latch>, reader: Reader) -> Self {
         Self {
-            reader: CachePadded::new(ReaderCounters {
+            claimed: CachePadded::new(Claimed {
                 claimed_events: AtomicU64::new(0),
                 claimed_bytes: AtomicU64::new(0),
             }),
@@ -149,7 +184,7 @@ impl FeedShared {
                 latch,
             }),
             gap: GapCell::new(),
-            waker: AtomicWaker::new(),
+            reader,
         }
     }
 
@@ -166,7 +201,7 @@ impl FeedShared {
                 Ordering::Relaxed,
             )
             .is_ok();
-        wake_registered(&self.waker);
+        self.reader.call();
         first
     }
 
@@ -293,7 +328,7 @@ impl<T> FeedProducer<T> {
     pub(crate) fn commit(&mut self) {
         self.dirty = false;
         if self.ring.commit() == Ok(true) {
-            wake_registered(&self.shared.waker);
+            self.shared.reader.call();
         }
     }
 
@@ -305,7 +340,7 @@ impl<T> FeedProducer<T> {
     /// Asks the subscriber to arrive at the latch when its ring is half empty, or, for a block of a weight that is
     /// too heavy, empty. `true`: it is so already, and nobody will arrive for it.
     pub(crate) fn doze(&mut self, weight: usize) -> bool {
-        let claimed_bytes = self.shared.reader.claimed_bytes.load(Ordering::Relaxed);
+        let claimed_bytes = self.shared.claimed.claimed_bytes.load(Ordering::Relaxed);
         let depth = if self.is_too_heavy(weight, claimed_bytes) {
             0
         } else {
@@ -316,7 +351,7 @@ impl<T> FeedProducer<T> {
         self.shared.writer.wanted.store(wanted, Ordering::Relaxed);
         self.ring.doze();
         // Relaxed: ordered by `ring.doze`, which acquires the subscriber's last release.
-        let claimed = self.shared.reader.claimed_events.load(Ordering::Relaxed);
+        let claimed = self.shared.claimed.claimed_events.load(Ordering::Relaxed);
         claimed >= wanted && self.ring.rouse()
     }
 
@@ -330,7 +365,7 @@ impl<T> FeedProducer<T> {
         self.commit();
         self.note_last_id(last_id);
         if self.ring.close() {
-            wake_registered(&self.shared.waker);
+            self.shared.reader.call();
         }
     }
 
@@ -365,8 +400,8 @@ impl<T> FeedProducer<T> {
         let capacity = self.limits.capacity as u64;
         // The ring's own bound on slots is the looser one; its `room` acquires the subscriber's counters.
         let slots = self.ring.room();
-        let claimed_events = self.shared.reader.claimed_events.load(Ordering::Relaxed);
-        let claimed_bytes = self.shared.reader.claimed_bytes.load(Ordering::Relaxed);
+        let claimed_events = self.shared.claimed.claimed_events.load(Ordering::Relaxed);
+        let claimed_bytes = self.shared.claimed.claimed_bytes.load(Ordering::Relaxed);
         let waiting = self.pushed_events - claimed_events;
         if slots == 0 || self.is_too_heavy(weight, claimed_bytes) {
             return 0;
@@ -507,9 +542,24 @@ impl<T> FeedConsumer<T> {
         (self.block.take().expect("a mask has a block"), mask)
     }
 
+    /// The events of the slot that `look` found an event in, to be taken one by one.
+    pub(crate) fn slot(&mut self) -> SlotEvents<'_, T> {
+        let block = self.block.as_ref().expect("a mask has a block");
+        SlotEvents {
+            events: block.events(),
+            mask: &mut self.mask,
+            received: &mut self.received,
+            shared: &self.shared.received,
+            last: 0,
+        }
+    }
+
     /// The waker to register before `doze`.
     pub(crate) fn waker(&self) -> &AtomicWaker {
-        &self.shared.waker
+        match &self.shared.reader {
+            Reader::Waiting(waker) => waker,
+            Reader::Called(_) => unreachable!("who is called does not wait"),
+        }
     }
 
     /// Asks to be woken, and looks once more. `false`: there is something.
@@ -549,7 +599,7 @@ impl<T> FeedConsumer<T> {
 
     fn claimed(&mut self, slot: Slot<T>) -> Found {
         self.count_claimed(&slot);
-        let reader = &self.shared.reader;
+        let reader = &self.shared.claimed;
         // Relaxed: the shard reads them after it acquired the release below.
         reader
             .claimed_events
@@ -596,7 +646,7 @@ impl<T> FeedConsumer<T> {
             dropped = true;
         }
         if dropped {
-            let reader = &self.shared.reader;
+            let reader = &self.shared.claimed;
             // Relaxed: as in `claimed`.
             reader
                 .claimed_events
@@ -609,6 +659,41 @@ impl<T> FeedConsumer<T> {
         if self.ring.rouse() {
             self.shared.fate.latch.arrive_and_call();
         }
+    }
+}
+
+/// A claimed slot, event by event; what is not taken stays.
+pub(crate) struct SlotEvents<'a, T> {
+    events: &'a [Event<T>],
+    mask: &'a mut u64,
+    received: &'a mut u64,
+    shared: &'a AtomicU64,
+    /// Index of the event taken last.
+    last: usize,
+}
+
+impl<'a, T> SlotEvents<'a, T> {
+    /// Takes the next event. It counts as received with [`count`](Self::count).
+    #[inline(always)]
+    pub(crate) fn next(&mut self) -> Option<&'a Event<T>> {
+        if *self.mask == 0 {
+            return None;
+        }
+        self.last = self.mask.trailing_zeros() as usize;
+        *self.mask &= *self.mask - 1;
+        self.events.get(self.last)
+    }
+
+    #[inline(always)]
+    pub(crate) fn count(&mut self) {
+        *self.received += 1;
+        // Release, partner `FeedShared::stats`.
+        self.shared.store(*self.received, Ordering::Release);
+    }
+
+    /// The event taken last.
+    pub(crate) fn last(&self) -> Option<&'a Event<T>> {
+        self.events.get(self.last)
     }
 }
 

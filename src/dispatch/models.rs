@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize as PlainUsize, Ordering as PlainOrdering};
 use std::time::{Duration, SystemTime};
 
 use super::block::{BlockRef, BlockSource, EnvelopeTable};
-use super::feed::{End, FeedConsumer, FeedProducer, Found, Limits, feed};
+use super::feed::{End, FeedConsumer, FeedProducer, Found, Limits, Reader, feed};
 use super::lane::{Pending, Receipt, ReceiptSlot, receipt};
 use super::loss::Overflow;
 use super::role::Role;
@@ -122,7 +122,7 @@ impl Book {
     }
 
     fn open(&mut self, pattern: &str, slot: u32, limits: Limits) -> FeedConsumer<Payload> {
-        let (producer, consumer) = feed(limits, self.wires.latch.clone());
+        let (producer, consumer) = feed(limits, self.wires.latch.clone(), Reader::waiting());
         self.index
             .insert(&Pattern::parse(pattern).expect("a pattern"), slot);
         self.publish(ChangeKind::Attach {
@@ -460,7 +460,11 @@ fn feed_accounting(capacity: usize, blocks: &'static [&'static [&'static str]]) 
             let steps = Steps::new();
             let mut layer = Layer::new();
             let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-            let (mut producer, mut consumer) = feed(limits(capacity, Overflow::DropNewest), latch);
+            let (mut producer, mut consumer) = feed(
+                limits(capacity, Overflow::DropNewest),
+                latch,
+                Reader::waiting(),
+            );
             let laid: Vec<_> = blocks.iter().map(|topics| layer.block(topics)).collect();
             let offered = layer.next_id - 1;
             let offering = {
@@ -518,7 +522,8 @@ fn loom_feed_losses_against_sleep() {
     explore_bounded("feed of 1: losses against a reader that sleeps", 2, || {
         let mut layer = Layer::new();
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-        let (mut producer, mut consumer) = feed(limits(1, Overflow::DropNewest), latch);
+        let (mut producer, mut consumer) =
+            feed(limits(1, Overflow::DropNewest), latch, Reader::waiting());
         let laid = [layer.block(&["a"]), layer.block(&["a"])];
         let offering = thread::spawn(move || {
             producer.begin(1);
@@ -544,7 +549,8 @@ fn loom_feed_cancel_against_sleep() {
     explore("feed: cancel against sleep", || {
         let mut layer = Layer::new();
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-        let (mut producer, mut consumer) = feed(limits(2, Overflow::DropNewest), latch);
+        let (mut producer, mut consumer) =
+            feed(limits(2, Overflow::DropNewest), latch, Reader::waiting());
         let block = layer.block(&["a"]);
         let offering = thread::spawn(move || {
             offer(&mut producer, &block);
@@ -631,7 +637,8 @@ fn loom_block_doze_against_claim() {
         let mut layer = Layer::new();
         let signal = Arc::new(Signal::new(1));
         let latch = Arc::new(Latch::new(signal.clone()));
-        let (mut producer, mut consumer) = feed(limits(1, Overflow::Block), latch.clone());
+        let (mut producer, mut consumer) =
+            feed(limits(1, Overflow::Block), latch.clone(), Reader::waiting());
         let blocks = [layer.block(&["a"]), layer.block(&["a"])];
         let offering = thread::spawn(move || {
             for block in &blocks {

@@ -3,7 +3,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use proptest::prelude::*;
 
 use super::block::{BlockRef, BlockSource, EnvelopeTable};
-use super::feed::{End, FeedConsumer, FeedProducer, Found, Limits, feed};
+use super::feed::{End, FeedConsumer, FeedProducer, Found, Limits, Reader, feed};
 use super::loss::{Gap, GapReason, Overflow};
 use super::role::Role;
 use super::shard::{Change, ChangeKind, Routes, Shard, ShardWires};
@@ -109,7 +109,7 @@ fn ring(
         pin_bytes,
         overflow,
     };
-    feed(limits, latch())
+    feed(limits, latch(), Reader::waiting())
 }
 
 fn all_of(block: &BlockRef<()>) -> u64 {
@@ -425,7 +425,7 @@ fn a_shard_waits_for_a_heavy_block_without_holding_its_role() {
         overflow: Overflow::Block,
     };
     let wires = wires();
-    let (producer, mut consumer) = feed(limits, wires.latch.clone());
+    let (producer, mut consumer) = feed(limits, wires.latch.clone(), Reader::waiting());
     let kind = ChangeKind::Attach {
         slot: 0,
         feed: Box::new(producer),

@@ -28,6 +28,8 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
                 "bus/builder.rs",
                 "asks for the number of processors; starts the pool's threads, with names",
             ),
+            ("handlers/pool.rs", "starts the workers, with names"),
+            ("handlers/watch.rs", "starts its thread, with a name"),
             ("cli/run.rs", "the command line is a program like any other"),
         ],
     ),
@@ -44,11 +46,12 @@ const MODELS_RING: (&str, &str) = ("ring/models.rs", "models count their own sch
 const MODELS_DISPATCH: (&str, &str) = ("dispatch/models.rs", "models count their own schedules");
 
 /// The rooms, from the bottom up. Each may use itself and those on lower floors.
-const FLOORS: [&[&str]; 6] = [
+const FLOORS: [&[&str]; 7] = [
     &["sync"],
     &["park", "ring", "pattern"],
     &["index"],
     &["dispatch"],
+    &["handlers"],
     &["bus"],
     &["cli"],
 ];

@@ -1,0 +1,499 @@
+//! The workers.
+//!
+//! A worker takes turns while there are any, looks on for a moment, and sleeps. Whoever pushes the first job into the
+//! inbox calls one worker; a worker that finds more than it can do at once calls another. So a burst wakes as many as
+//! it needs, one after the other, and a lone event wakes one.
+//!
+//! A worker whose call takes too long is marked by the [watch](super::watch), and a spare takes its place at once; the
+//! jobs on its tray and shelf are open to all. When the call has ended, it finds that it was replaced, and goes.
+
+use std::cell::Cell;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use crossbeam::utils::CachePadded;
+
+use super::notice::{Notice, Observer, tell};
+use super::task::{Counters, Left, Place, Task};
+use super::watch::Watch;
+use crate::dispatch::feed::Called;
+use crate::dispatch::role::Role;
+use crate::dispatch::signal::Signal;
+use crate::park::{Linger, NoWaiting, WaitSet};
+use crate::ring::run_queue::{Hand, Job, RunQueue, Turn};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, thread};
+
+/// Threads of a handler pool at most, spares included.
+pub const HANDLER_THREADS_MAX: usize = 64;
+
+/// A call that takes longer than this (10 ms) has its thread replaced by a spare; see
+/// [`BusBuilder::max_handler_threads`](crate::BusBuilder::max_handler_threads).
+pub const HANDLER_STALL: Duration = Duration::from_millis(10);
+
+/// How long a cancel waits for a call that is running. Long enough for a call that is just about to begin to have begun,
+/// also if its thread has lost the processor.
+const CANCEL_GRACE: Duration = Duration::from_millis(1);
+
+/// What a pool is made from.
+pub(crate) struct PoolPlan {
+    /// Workers, without spares: 1 to `threads_max`.
+    pub(crate) threads: usize,
+    /// Workers and spares: 1 to [`HANDLER_THREADS_MAX`].
+    pub(crate) threads_max: usize,
+    /// Nobody works but who drives.
+    pub(crate) manual: bool,
+    pub(crate) observer: Option<Arc<Observer>>,
+    /// Counts a stall of the subscription with this number.
+    pub(crate) stalled: Box<dyn Fn(u64) + Send + Sync>,
+}
+
+/// A handler in the pool.
+pub(crate) type HandlerJob<T> = Job<Shared<T>, Option<Task<T>>>;
+
+/// What everybody may see of a handler.
+pub(crate) struct Shared<T> {
+    pool: Arc<Pool<T>>,
+    /// Number of the subscription.
+    number: u64,
+    pub(crate) counters: Counters,
+    /// The thread of a handler that has one to itself.
+    own_thread: OnceLock<thread::Thread>,
+}
+
+/// The workers and their queue.
+pub(crate) struct Pool<T> {
+    queue: RunQueue<Shared<T>, Option<Task<T>>>,
+    plan: PoolPlan,
+    /// Who sleeps.
+    signal: Signal,
+    /// What each worker is at, by the number of its desk.
+    pub(super) posts: Box<[CachePadded<Post>]>,
+    /// Of the desks that nobody sits at, the lowest last.
+    hands: Mutex<Vec<Hand>>,
+    /// Workers that are not stuck in a call.
+    working: AtomicUsize,
+    /// Handlers that have not come to their end.
+    live: AtomicUsize,
+    closing: AtomicBool,
+    /// Those who wait for a turn to end, or for the last handler.
+    rested: WaitSet,
+    pub(super) watch: Watch,
+    /// Held by who drives a manual bus.
+    driver: Role<Hand>,
+}
+
+/// What a worker is at. Written by the worker, but for `stalled`.
+#[derive(Default)]
+pub(super) struct Post {
+    /// Number of the subscription whose handler is running; 0: none.
+    pub(super) running: AtomicU64,
+    /// Calls that have ended.
+    pub(super) pulse: AtomicU64,
+    /// Set by the watch: a call took too long, and this worker no longer counts as one.
+    pub(super) stalled: AtomicBool,
+}
+
+crate::sync::thread_local!(static INSIDE: Cell<usize> = const { Cell::new(0) });
+
+impl<T: Send + Sync + 'static> Pool<T> {
+    pub(crate) fn new(plan: PoolPlan) -> Arc<Self> {
+        let desks = if plan.manual { 1 } else { plan.threads_max };
+        // One more than workers: the driver's.
+        let (queue, mut hands) = RunQueue::new(desks + 1);
+        let driver = hands.pop().expect("at least one");
+        hands.reverse();
+        Arc::new(Self {
+            queue,
+            plan,
+            signal: Signal::new(desks),
+            posts: (0..=desks).map(|_| CachePadded::default()).collect(),
+            hands: Mutex::new(hands),
+            working: AtomicUsize::new(0),
+            live: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+            rested: WaitSet::new(),
+            watch: Watch::new(),
+            driver: Role::new(driver),
+        })
+    }
+
+    /// Starts what workers are missing. Called under the lock that opening a subscription takes.
+    pub(crate) fn start(self: &Arc<Self>) -> io::Result<()> {
+        if self.plan.manual {
+            return Ok(());
+        }
+        while self.working.load(Ordering::Relaxed) < self.plan.threads {
+            if !self.spawn_worker()? {
+                break;
+            }
+        }
+        self.watch.start(self)
+    }
+
+    /// A handler to be; `own_thread`: it gets one.
+    pub(crate) fn shared(self: &Arc<Self>, number: u64) -> Shared<T> {
+        Shared {
+            pool: self.clone(),
+            number,
+            counters: Counters::default(),
+            own_thread: OnceLock::new(),
+        }
+    }
+
+    /// A handler was opened.
+    pub(crate) fn opened(&self) {
+        self.live.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A thread for this handler alone.
+    pub(crate) fn dedicate(job: &Arc<HandlerJob<T>>) -> io::Result<()> {
+        if job.shared.pool.plan.manual {
+            return Ok(());
+        }
+        let own = job.clone();
+        let name = format!("fanout-handler-{}", job.shared.number);
+        let thread = std::thread::Builder::new()
+            .name(name)
+            .spawn(move || run_dedicated(&own))?;
+        let first = job.shared.own_thread.set(thread.thread().clone()).is_ok();
+        debug_assert!(first, "dedicated once");
+        Ok(())
+    }
+
+    /// No handler is opened any more: when the last has come to its end, the workers go.
+    pub(crate) fn close(&self) {
+        // AcqRel, partner `is_over`.
+        self.closing.swap(true, Ordering::AcqRel);
+        self.go_if_over();
+    }
+
+    /// Takes turns until there are none: for a manual bus. `true`: something was done.
+    pub(crate) fn drive(&self) -> bool {
+        // Whoever drives inside a handler would take turns inside a turn.
+        if !self.plan.manual || NoWaiting::applies() {
+            return false;
+        }
+        let mut done = false;
+        loop {
+            let Some(mut hand) = self.driver.try_hold() else {
+                return done;
+            };
+            while let Some(taken) = self.queue.take(&mut hand) {
+                let post = &self.posts[hand.desk()];
+                self.run(taken.turn, post);
+                done = true;
+            }
+            if !hand.release() {
+                return done;
+            }
+        }
+    }
+
+    /// Waits until every handler has come to its end. `false`: not in time.
+    pub(crate) fn wait_over(&self, deadline: Option<Instant>) -> bool {
+        // Acquire, partner `ended`.
+        let over = || (self.live.load(Ordering::Acquire) == 0).then_some(());
+        self.rested.wait_until(not_inside(deadline), over).is_some()
+    }
+
+    /// Waits until `done`, which is looked at whenever a turn at this job has ended.
+    pub(crate) fn wait_for(
+        job: &HandlerJob<T>,
+        deadline: Option<Instant>,
+        mut done: impl FnMut() -> bool,
+    ) -> bool {
+        let mut look = || {
+            job.await_rest();
+            done().then_some(())
+        };
+        let rested = &job.shared.pool.rested;
+        rested.wait_until(not_inside(deadline), &mut look).is_some()
+    }
+
+    /// Has somebody take the turn that the job was asked for.
+    fn enqueue(&self, job: Arc<HandlerJob<T>>) {
+        if let Some(thread) = job.shared.own_thread.get() {
+            thread.unpark();
+        } else if self.queue.push(job) {
+            self.signal.call();
+        }
+    }
+
+    fn spawn_worker(self: &Arc<Self>) -> io::Result<bool> {
+        let Some(hand) = self.hands.lock().pop() else {
+            return Ok(false);
+        };
+        let index = hand.desk();
+        let pool = self.clone();
+        // Handed over behind a lock, so that a thread that was not to be had leaves the hand with us.
+        let handed = Arc::new(Mutex::new(Some(hand)));
+        let taken = handed.clone();
+        let spawned = std::thread::Builder::new()
+            .name(format!("fanout-pool-{index}"))
+            .spawn(move || {
+                if let Some(hand) = taken.lock().take() {
+                    pool.work(hand);
+                }
+            });
+        match spawned {
+            Ok(_) => {
+                self.working.fetch_add(1, Ordering::Relaxed);
+                Ok(true)
+            }
+            Err(error) => {
+                self.hands.lock().extend(handed.lock().take());
+                Err(error)
+            }
+        }
+    }
+
+    /// The life of a worker.
+    fn work(&self, mut hand: Hand) {
+        let index = hand.desk();
+        let post = &self.posts[index];
+        let linger = || Linger::new(self.working.load(Ordering::Relaxed) + 2);
+        let mut idle = linger();
+        let mut watched = false;
+        while !self.is_over() {
+            if let Some(taken) = self.queue.take(&mut hand) {
+                if taken.more {
+                    self.signal.call();
+                }
+                if !watched {
+                    watched = true;
+                    // First, so that a watch that is going to sleep sees one or the other. Relaxed: goes with the call.
+                    let number = taken.turn.job().shared.number;
+                    post.running.store(number, Ordering::Relaxed);
+                    self.watch.call();
+                }
+                self.run(taken.turn, post);
+                idle = linger();
+                if self.was_replaced(post) {
+                    break;
+                }
+                continue;
+            }
+            watched = false;
+            if !idle.turn() {
+                self.signal.lie_down(index);
+                if self.queue.has_work() || self.is_over() {
+                    self.signal.get_up(index);
+                } else {
+                    self.signal.sleep(index);
+                }
+                idle = linger();
+            }
+        }
+        self.queue.clear(&mut hand);
+        self.hands.lock().push(hand);
+        self.signal.call();
+    }
+
+    /// The watch had a spare take our place: is there one too many?
+    fn was_replaced(&self, post: &Post) -> bool {
+        // Relaxed: numbers of threads, which nothing else depends on.
+        if !post.stalled.load(Ordering::Relaxed) || !post.stalled.swap(false, Ordering::Relaxed) {
+            return false;
+        }
+        let working = self.working.fetch_add(1, Ordering::Relaxed) + 1;
+        if working <= self.plan.threads {
+            return false;
+        }
+        self.working.fetch_sub(1, Ordering::Relaxed);
+        true
+    }
+
+    /// One turn. `true`: the handler has come to its end.
+    fn run(&self, mut turn: Turn<Shared<T>, Option<Task<T>>>, post: &Post) -> bool {
+        let here = NoWaiting::here();
+        let outer = INSIDE.replace(Arc::as_ptr(turn.job()).addr());
+        let (shared, bar, state) = turn.parts();
+        // Relaxed: the watch compares it with itself.
+        post.running.store(shared.number, Ordering::Relaxed);
+        let place = Place {
+            subscription: shared.number,
+            counters: &shared.counters,
+            observer: self.plan.observer.as_deref(),
+            pulse: &post.pulse,
+        };
+        let left = match state {
+            Some(task) => contain(|| task.turn(bar, &place)).unwrap_or(Left::Over),
+            None => Left::Over,
+        };
+        let over = left == Left::Over && state.is_some();
+        if over {
+            let task = state.take();
+            contain(|| drop(task));
+        }
+        post.running.store(0, Ordering::Relaxed);
+        INSIDE.set(outer);
+        drop(here);
+        if left == Left::More {
+            turn.job().ask();
+        }
+        let rested = turn.rest();
+        if let Some(job) = rested.again {
+            self.enqueue(job);
+        }
+        if rested.awaited {
+            self.rested.notify();
+        }
+        if over {
+            self.ended();
+        }
+        left == Left::Over
+    }
+
+    fn ended(&self) {
+        // AcqRel, partners `is_over` and `wait_over`.
+        if self.live.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.rested.notify();
+            self.go_if_over();
+        }
+    }
+
+    fn go_if_over(&self) {
+        if self.is_over() {
+            self.signal.call_all();
+            self.watch.call();
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        // Acquire, partners `close` and `ended`.
+        self.closing.load(Ordering::Acquire) && self.live.load(Ordering::Acquire) == 0
+    }
+
+    /// A worker has been at one call for too long: another takes its place.
+    #[cold]
+    pub(super) fn replace(self: &Arc<Self>, post: &Post, number: u64) {
+        // Relaxed: as in `was_replaced`.
+        post.stalled.store(true, Ordering::Relaxed);
+        self.working.fetch_sub(1, Ordering::Relaxed);
+        let replaced = self.spawn_spare();
+        (self.plan.stalled)(number);
+        tell(
+            self.plan.observer.as_deref(),
+            Notice::Stalled {
+                subscription: number,
+                replaced,
+            },
+        );
+    }
+
+    /// When a spare was not to be had: is there one now?
+    pub(super) fn fill_up(self: &Arc<Self>) {
+        if self.working.load(Ordering::Relaxed) < self.plan.threads && self.queue.has_work() {
+            self.spawn_spare();
+        }
+    }
+
+    fn spawn_spare(self: &Arc<Self>) -> bool {
+        self.spawn_worker().unwrap_or_else(|error| {
+            tracing::error!("no thread for a handler: {error}");
+            false
+        })
+    }
+}
+
+/// What a subscription's record keeps of its handler, whatever its events are.
+pub(crate) trait Control: Send + Sync {
+    /// No call begins any more. Before the feed is ended.
+    fn bar(&self) -> Barred;
+    fn counters(&self) -> &Counters;
+    /// Waits until `done`, which is looked at whenever a turn has ended.
+    fn wait_for(&self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> bool;
+    fn is_running(&self) -> bool;
+}
+
+/// What [`Control::bar`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Barred {
+    /// No call is running.
+    Resting,
+    /// One may be.
+    Running,
+    /// The caller is inside of it.
+    Inside,
+}
+
+impl<T: Send + Sync + 'static> Control for HandlerJob<T> {
+    fn bar(&self) -> Barred {
+        let running = self.bar();
+        if INSIDE.get() == std::ptr::from_ref(self).addr() {
+            Barred::Inside
+        } else if running {
+            Barred::Running
+        } else {
+            Barred::Resting
+        }
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    fn wait_for(&self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> bool {
+        Pool::wait_for(self, deadline, done)
+    }
+
+    fn is_running(&self) -> bool {
+        self.is_running()
+    }
+}
+
+/// Waits for a call that was running when its handler was barred, but not for long.
+pub(crate) fn let_begin(handler: &dyn Control) {
+    let began = Instant::now();
+    while handler.is_running() && began.elapsed() < CANCEL_GRACE {
+        thread::yield_now();
+    }
+}
+
+impl<T: Send + Sync + 'static> Called for HandlerJob<T> {
+    fn call(self: Arc<Self>) {
+        if self.ask() {
+            // Of our own: with the job that is given away the pool may go.
+            let pool = self.shared.pool.clone();
+            pool.enqueue(self);
+        }
+    }
+}
+
+fn run_dedicated<T: Send + Sync + 'static>(job: &Arc<HandlerJob<T>>) {
+    let pool = &job.shared.pool;
+    let post = Post::default();
+    let linger = || Linger::new(pool.working.load(Ordering::Relaxed) + 2);
+    let mut idle = linger();
+    loop {
+        if let Some(turn) = job.try_begin() {
+            if pool.run(turn, &post) {
+                return;
+            }
+            idle = linger();
+        } else if !idle.turn() {
+            thread::park();
+            idle = linger();
+        }
+    }
+}
+
+/// From inside a handler, or the dispatch, nobody waits: a look is all.
+fn not_inside(deadline: Option<Instant>) -> Option<Instant> {
+    if NoWaiting::applies() {
+        Some(Instant::now())
+    } else {
+        deadline
+    }
+}
+
+/// Runs what may drop a stranger's value.
+fn contain<R>(f: impl FnOnce() -> R) -> Option<R> {
+    let result = catch_unwind(AssertUnwindSafe(f));
+    if result.is_err() {
+        tracing::error!("a handler's drop panicked; what it owned may be leaked");
+    }
+    result.ok()
+}

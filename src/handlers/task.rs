@@ -1,0 +1,230 @@
+//! A handler, its ring, and one turn at them.
+
+use std::any::Any;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::notice::{Notice, Observer, tell};
+use crate::dispatch::block::Event;
+use crate::dispatch::feed::{FeedConsumer, Found, SlotEvents};
+use crate::ring::run_queue::Bar;
+use crate::sync::{AtomicU64, Ordering};
+
+/// Slots of the ring, of up to 64 events each, that a turn takes at most before others get theirs.
+const TURN_SLOTS: usize = 16;
+
+/// What a handler may answer: nothing, or a `Result` whose error is told to the [observer](crate::BusBuilder::observer).
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = fanout::Bus::<String>::new();
+/// let quiet = bus.on("a", |event| println!("{}", event.data()))?;
+/// let failing = bus.on("a", |event| event.data().parse::<u32>().map(drop))?;
+/// # Ok(())
+/// # }
+/// ```
+pub trait HandlerResult: sealed::Sealed {
+    #[doc(hidden)]
+    type Error: fmt::Display;
+
+    #[doc(hidden)]
+    fn into_result(self) -> Result<(), Self::Error>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for () {}
+    impl<E> Sealed for Result<(), E> {}
+}
+
+impl HandlerResult for () {
+    type Error = std::convert::Infallible;
+
+    #[inline(always)]
+    fn into_result(self) -> Result<(), Self::Error> {
+        Ok(())
+    }
+}
+
+impl<E: fmt::Display> HandlerResult for Result<(), E> {
+    type Error = E;
+
+    #[inline(always)]
+    fn into_result(self) -> Result<(), E> {
+        self
+    }
+}
+
+/// What is counted of a handler, beside what is counted of every subscription.
+#[derive(Default)]
+pub(crate) struct Counters {
+    pub(crate) errors: AtomicU64,
+    pub(crate) panics: AtomicU64,
+    pub(crate) stalls: AtomicU64,
+}
+
+/// What a turn works on.
+pub(crate) struct Task<T> {
+    feed: FeedConsumer<T>,
+    handler: Box<dyn Handle<T>>,
+}
+
+/// How a turn left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    /// There is more to do.
+    More,
+    /// Nothing is there, and whoever brings something asks.
+    Nothing,
+    /// Nothing will come any more.
+    Over,
+}
+
+/// What a turn needs to know of where it runs.
+pub(crate) struct Place<'a> {
+    pub(crate) subscription: u64,
+    pub(crate) counters: &'a Counters,
+    pub(crate) observer: Option<&'a Observer>,
+    /// Changes with every call: who watches sees that a call has ended.
+    pub(crate) pulse: &'a AtomicU64,
+}
+
+impl<T> Task<T> {
+    /// For a feed into which nothing was put yet.
+    pub(crate) fn new<F, R>(mut feed: FeedConsumer<T>, handler: F) -> Self
+    where
+        F: FnMut(&Event<T>) -> R + Send + 'static,
+        R: HandlerResult,
+    {
+        // From the start it asks to be told of its first event.
+        feed.doze();
+        Self {
+            feed,
+            handler: Box::new(Closure(handler)),
+        }
+    }
+
+    /// Hands the handler what there is, up to a turn's share. No call begins once the job is barred.
+    pub(crate) fn turn(&mut self, bar: Bar<'_>, place: &Place<'_>) -> Left {
+        for _ in 0..TURN_SLOTS {
+            match self.feed.look() {
+                Found::Event => {
+                    let mut calls = Calls {
+                        events: self.feed.slot(),
+                        bar,
+                        place,
+                    };
+                    calls.all(&mut *self.handler);
+                    if bar.is_set() {
+                        // Whoever barred it ends the feed next, and asks for the turn that finds out.
+                        return Left::Nothing;
+                    }
+                }
+                Found::Gap(gap) => tell(
+                    place.observer,
+                    Notice::Lost {
+                        subscription: place.subscription,
+                        gap,
+                    },
+                ),
+                Found::Empty if self.feed.doze() => return Left::Nothing,
+                Found::Empty => {}
+                Found::Closed | Found::Ended(_) => return Left::Over,
+            }
+        }
+        Left::More
+    }
+}
+
+/// A handler without its type: one call for a whole slot, so the loop inside knows the closure.
+trait Handle<T>: Send {
+    fn handle(&mut self, calls: &mut Calls<'_, T>);
+}
+
+struct Closure<F>(F);
+
+impl<T, F, R> Handle<T> for Closure<F>
+where
+    F: FnMut(&Event<T>) -> R + Send,
+    R: HandlerResult,
+{
+    fn handle(&mut self, calls: &mut Calls<'_, T>) {
+        while let Some(event) = calls.next() {
+            if let Err(error) = self.0(event).into_result() {
+                calls.failed(&error);
+            }
+            calls.called();
+        }
+    }
+}
+
+/// The calls for the events of a slot.
+struct Calls<'a, T> {
+    events: SlotEvents<'a, T>,
+    bar: Bar<'a>,
+    place: &'a Place<'a>,
+}
+
+impl<'a, T> Calls<'a, T> {
+    /// All of them. A panic ends a call, not the others.
+    fn all(&mut self, handler: &mut dyn Handle<T>) {
+        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| handler.handle(self))) {
+            self.panicked(&*panic);
+            self.called();
+            // The payload's own drop may panic, too.
+            if catch_unwind(AssertUnwindSafe(|| drop(panic))).is_err() {
+                tracing::error!("what a handler panicked with panicked when it was dropped");
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<&'a Event<T>> {
+        if self.bar.is_set() {
+            return None;
+        }
+        self.events.next()
+    }
+
+    /// The call for the last event is over.
+    #[inline(always)]
+    fn called(&mut self) {
+        self.events.count();
+        let pulse = &self.place.pulse;
+        // Relaxed: only this thread writes it, and who watches compares it with itself.
+        pulse.store(pulse.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn failed(&self, error: &dyn fmt::Display) {
+        let Some(event) = self.events.last() else {
+            return;
+        };
+        self.place.counters.errors.fetch_add(1, Ordering::Relaxed);
+        self.tell(Notice::Failed {
+            subscription: self.place.subscription,
+            id: event.id(),
+            topic: event.topic(),
+            error,
+        });
+    }
+
+    #[cold]
+    fn panicked(&self, panic: &(dyn Any + Send)) {
+        let Some(event) = self.events.last() else {
+            return;
+        };
+        let text = panic.downcast_ref::<&str>().copied();
+        self.place.counters.panics.fetch_add(1, Ordering::Relaxed);
+        self.tell(Notice::Panicked {
+            subscription: self.place.subscription,
+            id: event.id(),
+            topic: event.topic(),
+            message: text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)),
+        });
+    }
+
+    fn tell(&self, notice: Notice<'_>) {
+        tell(self.place.observer, notice);
+    }
+}
