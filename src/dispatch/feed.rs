@@ -201,7 +201,9 @@ impl FeedShared {
                 Ordering::Relaxed,
             )
             .is_ok();
-        self.reader.call();
+        if first {
+            self.reader.call();
+        }
         first
     }
 

@@ -10,6 +10,7 @@ mod close;
 mod cut;
 mod errors;
 mod flush;
+mod handlers;
 #[cfg(target_os = "linux")]
 mod idle;
 mod law;

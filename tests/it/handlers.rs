@@ -1,0 +1,846 @@
+//! Handlers: order, isolation, cancel, and what happens when a closure misbehaves.
+
+use fanout::{
+    Bus, Dispatch, Event, HANDLER_THREADS_MAX, HandlerHandle, Notice, Overflow, PublishError,
+    SubscribeError, WeakBus,
+};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use crate::support::{
+    FOR_EVER, MODES, OnDrop, Random, bus, ends, eventually, linger, panics_quietly, rounds,
+};
+
+/// What a handler saw: ids, and whether it was ever entered twice at once.
+#[derive(Clone, Default)]
+struct Diary {
+    ids: Arc<Mutex<Vec<u64>>>,
+}
+
+impl Diary {
+    fn handler<T: 'static>(&self) -> impl FnMut(&Event<T>) + Send + 'static {
+        let ids = self.ids.clone();
+        move |event| ids.try_lock().expect("one call at a time").push(event.id())
+    }
+
+    fn ids(&self) -> Vec<u64> {
+        self.ids.lock().expect("no handler panicked").clone()
+    }
+}
+
+/// Notices, as text.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<(String, ThreadId)>>>);
+
+impl Log {
+    fn observer(&self) -> impl Fn(&Notice<'_>) + Send + Sync + 'static {
+        let log = self.0.clone();
+        move |notice| {
+            let line = (notice.to_string(), thread::current().id());
+            log.lock().expect("not poisoned").push(line);
+        }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let log = self.0.lock().expect("not poisoned");
+        log.iter().map(|(line, _)| line.clone()).collect()
+    }
+
+    fn threads(&self) -> Vec<ThreadId> {
+        let log = self.0.lock().expect("not poisoned");
+        log.iter().map(|(_, thread)| *thread).collect()
+    }
+}
+
+/// Stands in a handler until it is opened.
+#[derive(Clone, Default)]
+struct Gate(Arc<(AtomicBool, AtomicUsize)>);
+
+impl Gate {
+    fn wait(&self) {
+        self.0.1.fetch_add(1, Ordering::SeqCst);
+        eventually("the gate opens", || {
+            thread::sleep(Duration::from_micros(200));
+            self.0.0.load(Ordering::SeqCst)
+        });
+        self.0.1.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn open(&self) {
+        self.0.0.store(true, Ordering::SeqCst);
+    }
+
+    /// How many wait.
+    fn waiting(&self) -> usize {
+        self.0.1.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn events_are_handled_in_order_and_one_at_a_time() {
+    for mode in MODES {
+        for dispatchers in [1, 3] {
+            ends(&format!("{mode:?}, {dispatchers}"), move || {
+                let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).handler_threads(4));
+                let diaries: Vec<_> = (0..200).map(|_| Diary::default()).collect();
+                let handles: Vec<_> = diaries
+                    .iter()
+                    .map(|diary| {
+                        let subscription = bus.subscription("**").overflow(Overflow::Block);
+                        subscription.handler(diary.handler()).expect("open")
+                    })
+                    .collect();
+                let mut publisher = bus.publisher();
+                for n in 0..2_000_u64 {
+                    if mode == Dispatch::Manual && n % 500 == 0 {
+                        bus.drive();
+                    }
+                    publisher.publish("a", n).expect("open");
+                }
+                assert!(bus.flush_within(FOR_EVER));
+                for (diary, handle) in diaries.iter().zip(&handles) {
+                    assert!(diary.ids().into_iter().eq(1..=2_000));
+                    let stats = handle.stats();
+                    assert_eq!(
+                        (stats.matched, stats.received, stats.unread),
+                        (2_000, 2_000, 0)
+                    );
+                }
+            });
+        }
+    }
+}
+
+/// Guarantee 1 for handlers that cannot keep up, with a few that can.
+#[test]
+fn what_a_slow_handler_loses_is_counted_and_told() {
+    ends("slow", || {
+        let log = Log::default();
+        let bus = bus::<u64>(|b| b.observer(log.observer()).handler_threads(2));
+        let gate = Gate::default();
+        let (slow, fast) = (Diary::default(), Diary::default());
+        let slow_handle = {
+            let (gate, mut note) = (gate.clone(), slow.handler());
+            let handler = move |event: &Event<u64>| {
+                gate.wait();
+                note(event);
+            };
+            bus.subscription("a")
+                .capacity(1)
+                .handler(handler)
+                .expect("open")
+        };
+        let fast_subscription = bus.subscription("a").overflow(Overflow::Block);
+        let fast_handle = fast_subscription.handler(fast.handler()).expect("open");
+        bus.publish("a", 0).expect("open");
+        eventually("the slow one is at it", || gate.waiting() == 1);
+        (0..20).for_each(|n| bus.publish("a", n).expect("never waits for a handler"));
+        eventually("the fast one has all", || {
+            fast_handle.stats().received == 21
+        });
+        gate.open();
+        assert!(bus.flush_within(FOR_EVER));
+        let stats = slow_handle.stats();
+        assert_eq!(stats.matched, 21);
+        assert_eq!(stats.received + stats.lost, 21);
+        assert_eq!(stats.received as usize, slow.ids().len());
+        assert!(
+            stats.lost >= 18,
+            "there was room for one, and for what had been claimed"
+        );
+        let told: Vec<_> = log.lines();
+        let lost: Vec<_> = told.iter().filter(|line| line.contains("lost")).collect();
+        assert_eq!(lost.len(), 1, "once for the run: {told:?}");
+        assert!(!log.threads().contains(&thread::current().id()));
+        drop(fast_handle);
+    });
+}
+
+/// Guarantee 2, the hard way: a call that begins after `cancel` has returned is a fault.
+#[test]
+fn no_call_begins_after_cancel() {
+    ends("cancel", || {
+        let bus = bus::<u64>(|b| b.handler_threads(2));
+        let stop = Arc::new(AtomicBool::new(false));
+        let publishing = {
+            let (bus, stop) = (bus.clone(), stop.clone());
+            thread::spawn(move || {
+                let mut publisher = bus.publisher();
+                while !stop.load(Ordering::Relaxed) {
+                    publisher.publish("a", 1).expect("open");
+                }
+            })
+        };
+        let late = Arc::new(AtomicUsize::new(0));
+        let mut called = 0;
+        for n in rounds(10_000) {
+            let cancelled = Arc::new(AtomicBool::new(false));
+            let calls = Arc::new(AtomicUsize::new(0));
+            let handle = {
+                let (cancelled, calls, late) = (cancelled.clone(), calls.clone(), late.clone());
+                bus.on("a", move |_| {
+                    if cancelled.load(Ordering::SeqCst) {
+                        late.fetch_add(1, Ordering::SeqCst);
+                    }
+                    calls.fetch_add(1, Ordering::SeqCst);
+                })
+                .expect("open")
+            };
+            if n % 4 == 0 {
+                eventually("it is called", || calls.load(Ordering::SeqCst) > 0);
+            }
+            match n % 3 {
+                0 => drop(handle),
+                1 => assert!(handle.cancel()),
+                _ => assert!(handle.cancel_and_wait(FOR_EVER)),
+            }
+            cancelled.store(true, Ordering::SeqCst);
+            called += calls.load(Ordering::SeqCst);
+        }
+        stop.store(true, Ordering::Relaxed);
+        publishing.join().expect("open");
+        assert!(called > 0, "a test that sees nothing proves nothing");
+        assert_eq!(late.load(Ordering::SeqCst), 0);
+    });
+}
+
+#[test]
+fn cancel_waits_for_a_call_only_when_asked_to() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode));
+            let gate = Gate::default();
+            let over = Arc::new(AtomicBool::new(false));
+            let handle = {
+                let (gate, over) = (gate.clone(), over.clone());
+                bus.on("a", move |_| {
+                    gate.wait();
+                    over.store(true, Ordering::SeqCst);
+                })
+                .expect("open")
+            };
+            bus.publish("a", 1).expect("open");
+            bus.publish("a", 2).expect("open");
+            eventually("it is at it", || gate.waiting() == 1);
+            assert!(handle.cancel());
+            assert!(!handle.cancel(), "idempotent");
+            assert!(!handle.cancel_and_wait(Duration::from_millis(20)));
+            assert!(!over.load(Ordering::SeqCst));
+            gate.open();
+            assert!(handle.cancel_and_wait(FOR_EVER));
+            assert!(over.load(Ordering::SeqCst), "the running call finished");
+            assert_eq!(handle.stats().received, 1, "and was the last");
+        });
+    }
+}
+
+/// From inside its own call, nothing waits for that call.
+#[test]
+fn a_handler_cancels_itself() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode));
+            let own = Arc::new(OnceLock::<HandlerHandle<u64>>::new());
+            let answers = Arc::new(Mutex::new(Vec::new()));
+            let handle = {
+                let (own, answers) = (own.clone(), answers.clone());
+                bus.on("a", move |event| {
+                    let Some(own) = own.get() else {
+                        panic!("published too early")
+                    };
+                    let answer = (event.id(), own.cancel(), own.cancel_and_wait(FOR_EVER));
+                    answers.lock().expect("not poisoned").push(answer);
+                })
+                .expect("open")
+            };
+            own.set(handle).expect("once");
+            (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+            assert!(bus.flush_within(FOR_EVER));
+            let told = answers.lock().expect("not poisoned").clone();
+            assert_eq!(
+                told,
+                [(1, true, false)],
+                "it is running, and waits for nobody"
+            );
+            assert!(own.get().expect("set").cancel_and_wait(FOR_EVER));
+        });
+    }
+}
+
+#[test]
+fn a_dropped_handle_cancels_and_a_detached_one_does_not() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode));
+            let (dropped, detached) = (Diary::default(), Diary::default());
+            drop(bus.on("a", dropped.handler()).expect("open"));
+            let subscription = bus.on("a", detached.handler()).expect("open").detach();
+            bus.publish("a", 1).expect("open");
+            assert!(bus.flush_within(FOR_EVER));
+            assert!(dropped.ids().is_empty());
+            assert_eq!(detached.ids(), [1]);
+            assert_eq!(bus.subscriptions().len(), 1);
+            assert!(subscription.cancel());
+            bus.publish("a", 2).expect("open");
+            assert!(bus.flush_within(FOR_EVER));
+            assert_eq!(detached.ids(), [1]);
+        });
+    }
+}
+
+/// What the closure owns goes when it will not be called any more, once, and outside of all locks.
+#[test]
+fn a_closure_is_dropped_when_it_is_over() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let dropped = Arc::new(AtomicUsize::new(0));
+            let bus = bus::<u64>(|b| b.dispatch(mode));
+            let own = |bus: &Bus<u64>, dropped: &Arc<AtomicUsize>| {
+                let (owned, other) = (OnDrop::counts(dropped), bus.clone());
+                let handle = bus.subscribe("b").ok();
+                move |_: &Event<u64>| {
+                    let _ = (&owned, &other, &handle);
+                }
+            };
+            let cancelled = bus.on("a", own(&bus, &dropped)).expect("open");
+            cancelled.cancel();
+            eventually("dropped after cancel", || {
+                bus.drive();
+                dropped.load(Ordering::SeqCst) == 1
+            });
+            bus.on("a", own(&bus, &dropped)).expect("open").detach();
+            assert!(bus.close_within(FOR_EVER).in_time);
+            assert_eq!(dropped.load(Ordering::SeqCst), 2, "dropped at the end");
+            let refused = bus.on("a", own(&bus, &dropped));
+            assert_eq!(refused.unwrap_err(), SubscribeError::Closed);
+            assert_eq!(dropped.load(Ordering::SeqCst), 3, "dropped when refused");
+            let never = bus.subscription("a..b").dedicated();
+            assert!(never.handler(own(&bus, &dropped)).is_err());
+            assert_eq!(dropped.load(Ordering::SeqCst), 4);
+        });
+    }
+}
+
+#[test]
+fn errors_and_panics_are_counted_and_told_and_hurt_nobody() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let log = Log::default();
+            let bus = bus::<u64>(|b| b.dispatch(mode).observer(log.observer()));
+            let other = Diary::default();
+            let failing = bus.on("a", |event| {
+                (event.id() % 2 == 0)
+                    .then_some(())
+                    .ok_or("odd, and that is wrong")
+            });
+            let panicking = bus.on("a", |event| {
+                if event.id() % 5 == 0 {
+                    panics_quietly();
+                }
+                if event.id() == 7 {
+                    // What it panics with panics again when it is dropped.
+                    std::panic::resume_unwind(Box::new(OnDrop::panics()));
+                }
+            });
+            let (failing, panicking) = (failing.expect("open"), panicking.expect("open"));
+            let well = bus.on("a", other.handler()).expect("open");
+            (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+            assert!(bus.flush_within(FOR_EVER));
+            assert!(other.ids().into_iter().eq(1..=100));
+            let stats = [&failing, &panicking, &well].map(HandlerHandle::stats);
+            assert_eq!(stats.map(|s| s.received), [100; 3], "each event was a call");
+            assert_eq!(stats.map(|s| s.errors), [50, 0, 0]);
+            assert_eq!(stats.map(|s| s.panics), [0, 21, 0]);
+            let lines = log.lines();
+            let number = failing.subscription().number();
+            let first = format!(
+                "subscription {number}: the handler failed on event 1 on a: odd, and that is wrong"
+            );
+            assert!(lines.contains(&first), "{lines:?}");
+            let panics = lines.iter().filter(|line| line.contains("panicked"));
+            assert_eq!(panics.count(), 21);
+            assert_eq!(lines.len(), 71);
+        });
+    }
+}
+
+#[test]
+fn an_observer_that_panics_hurts_nobody() {
+    ends("observer", || {
+        let bus = bus::<u64>(|b| b.observer(|_| panics_quietly()));
+        let handle = bus.on("a", |_| Err::<(), _>("no")).expect("open");
+        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(handle.stats().errors, 10);
+    });
+}
+
+/// Guarantee 4: as many handlers stand still as there are workers, and the others are handled all the same.
+#[test]
+fn a_stalled_worker_is_replaced() {
+    ends("stall", || {
+        let log = Log::default();
+        let bus = bus::<u64>(|b| b.handler_threads(2).observer(log.observer()));
+        let gate = Gate::default();
+        let stuck: Vec<_> = (0..5)
+            .map(|_| {
+                let gate = gate.clone();
+                bus.on("stuck", move |_| gate.wait()).expect("open")
+            })
+            .collect();
+        let diary = Diary::default();
+        let well = bus.on("well", diary.handler()).expect("open");
+        bus.publish("stuck", 0).expect("open");
+        eventually(
+            "all five are at it, on two threads and three spares",
+            || gate.waiting() == 5,
+        );
+        bus.publish("well", 1).expect("open");
+        eventually("handled meanwhile", || diary.ids() == [2]);
+        let stalls = |handle: &HandlerHandle<u64>| handle.stats().stalls;
+        eventually("each is counted", || stuck.iter().all(|h| stalls(h) == 1));
+        assert_eq!(stalls(&well), 0);
+        eventually("each is told", || log.lines().len() == 5);
+        assert!(log.lines().iter().all(|line| line.contains("spare")));
+        gate.open();
+        assert!(bus.flush_within(FOR_EVER));
+        // The pool is as it was: it works on, and stalls are seen again.
+        (0..1_000).for_each(|n| bus.publish("well", n).expect("open"));
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(well.stats().received + well.stats().lost, 1_001);
+    });
+}
+
+/// Past the limit handlers wait, and are told of; when a thread is free again, they go on.
+#[test]
+fn spares_have_a_limit() {
+    ends("limit", || {
+        let log = Log::default();
+        let bus = bus::<u64>(|b| {
+            b.handler_threads(1)
+                .max_handler_threads(2)
+                .observer(log.observer())
+        });
+        let gates = [Gate::default(), Gate::default()];
+        let stuck = gates.clone().map(|gate| {
+            let first = AtomicBool::new(true);
+            bus.on("stuck", move |_| {
+                if first.swap(false, Ordering::SeqCst) {
+                    gate.wait();
+                }
+            })
+            .expect("open")
+        });
+        let diary = Diary::default();
+        let _well = bus.on("well", diary.handler()).expect("open");
+        bus.publish("stuck", 0).expect("open");
+        eventually("both are at it", || gates.iter().all(|g| g.waiting() == 1));
+        bus.publish("well", 1).expect("open");
+        eventually("the limit is told", || {
+            log.lines().iter().any(|line| line.contains("no spare"))
+        });
+        assert!(diary.ids().is_empty(), "nobody is left to call it");
+        gates[0].open();
+        eventually("one thread is back", || diary.ids() == [2]);
+        gates[1].open();
+        assert!(bus.flush_within(FOR_EVER));
+        drop(stuck);
+    });
+}
+
+#[test]
+fn a_dedicated_handler_is_alone_on_its_thread() {
+    ends("dedicated", || {
+        let bus = bus::<u64>(|b| b.handler_threads(1).max_handler_threads(1));
+        let gate = Gate::default();
+        let threads = Arc::new(Mutex::new(Vec::new()));
+        let alone: Vec<_> = (0..3)
+            .map(|_| {
+                let (gate, threads) = (gate.clone(), threads.clone());
+                let subscription = bus.subscription("a").dedicated();
+                subscription
+                    .handler(move |_| {
+                        threads
+                            .lock()
+                            .expect("not poisoned")
+                            .push(thread::current().id());
+                        gate.wait();
+                    })
+                    .expect("open")
+            })
+            .collect();
+        let diary = Diary::default();
+        let _pooled = bus.on("a", diary.handler()).expect("open");
+        bus.publish("a", 1).expect("open");
+        eventually("all are at it", || gate.waiting() == 3);
+        eventually("the pool is free", || diary.ids() == [1]);
+        gate.open();
+        bus.publish("a", 2).expect("open");
+        assert!(bus.flush_within(FOR_EVER));
+        let mut threads = threads.lock().expect("not poisoned").clone();
+        assert_eq!(threads.len(), 6);
+        threads.sort_by_key(|id| format!("{id:?}"));
+        threads.dedup();
+        assert_eq!(threads.len(), 3, "each on one thread");
+        assert!(alone.iter().all(|handle| handle.stats().stalls == 0));
+        assert!(alone[0].cancel_and_wait(FOR_EVER));
+    });
+}
+
+/// Guarantee 12: what a handler may do to the bus that calls it.
+#[test]
+fn handlers_publish_subscribe_cancel_and_close() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus::<u64>(|b| b.dispatch(mode).handler_threads(2).lane_capacity(1024));
+            let answers = Diary::default();
+            let inner = Arc::new(Mutex::new(Vec::new()));
+            let weak: WeakBus<u64> = bus.downgrade();
+            let _asks = {
+                let inner = inner.clone();
+                bus.on("ask", move |event| {
+                    let bus = weak.upgrade().expect("open");
+                    bus.publish("answer", *event.data()).expect("there is room");
+                    let opened = bus.on("inner", |_| {}).expect("open");
+                    inner.lock().expect("not poisoned").push(opened);
+                    if event.id() % 2 == 0 {
+                        let cancelled = inner.lock().expect("not poisoned").pop();
+                        drop(cancelled);
+                    }
+                    assert!(!bus.flush_within(FOR_EVER) || mode != Dispatch::Pool);
+                    bus.stats();
+                })
+                .expect("open")
+            };
+            let _answers = bus.on("answer", answers.handler()).expect("open");
+            (0..10).for_each(|n| bus.publish("ask", n).expect("open"));
+            eventually("all are answered", || {
+                bus.drive();
+                answers.ids().len() == 10
+            });
+            let weak = bus.downgrade();
+            let report = Arc::new(OnceLock::new());
+            let closing = {
+                let report = report.clone();
+                bus.on("close", move |_| {
+                    let bus = weak.upgrade().expect("open");
+                    // It starts the close, and returns: it would wait for itself.
+                    report.set(bus.close_within(FOR_EVER)).expect("once");
+                    assert!(matches!(bus.publish("a", 1), Err(PublishError::Closed(1))));
+                })
+                .expect("open")
+            };
+            bus.publish("close", 0).expect("open");
+            eventually("it is closed", || {
+                bus.drive();
+                bus.is_closed()
+            });
+            assert!(bus.close_within(FOR_EVER).in_time);
+            assert!(report.get().is_some());
+            assert_eq!(closing.stats().panics, 0);
+        });
+    }
+}
+
+/// A lane that only a handler could empty: nobody waits.
+#[test]
+fn a_handler_never_waits_for_room() {
+    ends("full", || {
+        let bus = bus::<u64>(|b| b.lane_capacity(2).handler_threads(1).max_handler_threads(1));
+        let weak = bus.downgrade();
+        let refused = Arc::new(AtomicU64::new(0));
+        let _floods = {
+            let refused = refused.clone();
+            let flood = bus.subscription("a").overflow(Overflow::Block).capacity(1);
+            flood
+                .handler(move |event| {
+                    let bus = weak.upgrade().expect("open");
+                    if event.id() > 1 {
+                        return;
+                    }
+                    loop {
+                        match bus.publish("a", 0) {
+                            Ok(()) => {}
+                            Err(PublishError::WouldDeadlock(0)) => break,
+                            Err(other) => panic!("{other}"),
+                        }
+                    }
+                    refused.fetch_add(1, Ordering::SeqCst);
+                })
+                .expect("open")
+        };
+        bus.publish("a", 0).expect("open");
+        eventually("refused", || refused.load(Ordering::SeqCst) == 1);
+        assert!(bus.flush_within(FOR_EVER));
+    });
+}
+
+/// Guarantee 9: what was accepted is handled before the bus is over.
+#[test]
+fn close_drains_into_handlers() {
+    for mode in MODES {
+        for by_drop in [false, true] {
+            ends(&format!("{mode:?}, {by_drop}"), move || {
+                let dropped = Arc::new(AtomicUsize::new(0));
+                let diaries: Vec<_> = (0..50).map(|_| Diary::default()).collect();
+                let bus = bus::<u64>(|b| b.dispatch(mode).handler_threads(2));
+                for diary in &diaries {
+                    let (mut note, owned) = (diary.handler(), OnDrop::counts(&dropped));
+                    let handler = move |event: &Event<u64>| {
+                        let _ = &owned;
+                        note(event);
+                    };
+                    bus.on("a", handler).expect("open").detach();
+                }
+                (0..500).for_each(|n| bus.publish("a", n).expect("open"));
+                if by_drop {
+                    drop(bus);
+                    eventually("all closures are dropped", || {
+                        dropped.load(Ordering::SeqCst) == 50
+                    });
+                } else {
+                    let report = bus.close_within(FOR_EVER);
+                    assert!(report.in_time);
+                    assert_eq!((report.unread, report.lost, report.unsequenced), (0, 0, 0));
+                    assert_eq!(dropped.load(Ordering::SeqCst), 50);
+                }
+                for diary in &diaries {
+                    assert!(diary.ids().into_iter().eq(1..=500));
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn closing_gives_up_waiting_for_a_handler_and_says_so() {
+    ends("close", || {
+        let bus = bus::<u64>(|b| b.handler_threads(1));
+        let gate = Gate::default();
+        let handle = {
+            let gate = gate.clone();
+            bus.on("a", move |_| gate.wait()).expect("open")
+        };
+        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        eventually("it is at it", || gate.waiting() == 1);
+        let report = bus.close_within(Duration::from_millis(20));
+        assert!(!report.in_time);
+        assert_eq!(report.unread, 10, "a call that runs has not been made yet");
+        gate.open();
+        eventually("it goes on", || handle.stats().received == 10);
+        assert!(bus.close_within(FOR_EVER).in_time);
+    });
+}
+
+#[test]
+fn flush_waits_until_all_is_handled() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus::<u64>(|b| b.dispatch(mode).handler_threads(3));
+            let handled = Arc::new(AtomicU64::new(0));
+            let handles: Vec<_> = (0..30)
+                .map(|n| {
+                    let handled = handled.clone();
+                    bus.on("a", move |_| {
+                        if n % 10 == 0 {
+                            linger();
+                        }
+                        handled.fetch_add(1, Ordering::SeqCst);
+                    })
+                    .expect("open")
+                })
+                .collect();
+            for round in 1..=20 {
+                (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+                assert!(bus.flush_within(FOR_EVER));
+                assert_eq!(handled.load(Ordering::SeqCst), round * 300);
+            }
+            drop(handles);
+        });
+    }
+}
+
+/// Nothing happens but in `drive`, and what happens is the same each time.
+#[test]
+fn a_manual_bus_handles_in_drive_alone() {
+    let run = || {
+        let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let here = thread::current().id();
+        let handles: Vec<_> = (0..40_u64)
+            .map(|n| {
+                let (calls, weak) = (calls.clone(), bus.downgrade());
+                bus.subscription(["a", "b"])
+                    .handler(move |event| {
+                        assert_eq!(thread::current().id(), here);
+                        calls.lock().expect("one thread").push((n, event.id()));
+                        if event.topic().as_str() == "a" && n == 3 {
+                            let bus = weak.upgrade().expect("open");
+                            bus.publish("b", 1).expect("there is room");
+                            assert!(!bus.drive() || calls.lock().is_ok());
+                        }
+                    })
+                    .expect("open")
+            })
+            .collect();
+        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        assert!(calls.lock().expect("one thread").is_empty());
+        assert!(bus.drive());
+        assert!(!bus.drive());
+        drop((handles, bus));
+        Arc::into_inner(calls).map(|calls| calls.into_inner().expect("one thread"))
+    };
+    let first = run();
+    // The bus is gone, and so is every closure.
+    assert_eq!(first.as_ref().map(Vec::len), Some(40 * 20));
+    assert_eq!(first, run());
+}
+
+#[test]
+fn tens_of_thousands_of_handlers_share_two_threads() {
+    ends("many", || {
+        const HANDLERS: usize = 20_000;
+        let bus = bus::<u64>(|b| b.handler_threads(2).max_handler_threads(2));
+        let calls = Arc::new(AtomicUsize::new(0));
+        let threads = Arc::new(Mutex::new(Vec::new()));
+        let handles: Vec<_> = (0..HANDLERS)
+            .map(|n| {
+                let (calls, threads) = (calls.clone(), threads.clone());
+                let patterns = [format!("own.{n}"), "all".to_owned()];
+                bus.on(patterns, move |_| {
+                    if calls.fetch_add(1, Ordering::Relaxed) % 1_000 == 0 {
+                        threads.lock().expect("fine").push(thread::current().id());
+                    }
+                })
+                .expect("open")
+            })
+            .collect();
+        for _ in 0..10 {
+            bus.publish("all", 1).expect("open");
+        }
+        bus.publish("own.7", 1).expect("open");
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(calls.load(Ordering::Relaxed), 10 * HANDLERS + 1);
+        let mut threads = threads.lock().expect("fine").clone();
+        threads.sort_by_key(|id| format!("{id:?}"));
+        threads.dedup();
+        assert!(threads.len() <= 2, "{threads:?}");
+        drop(handles);
+        assert_eq!(bus.stats().subscriptions, 0);
+    });
+}
+
+/// The delivery law under churn: handlers come and go, with both policies, while four threads publish.
+#[test]
+fn the_delivery_law_holds_for_handlers_that_come_and_go() {
+    ends("law", || {
+        let bus = bus::<u64>(|b| b.dispatchers(2).handler_threads(3));
+        let stop = Arc::new(AtomicBool::new(false));
+        let publishing: Vec<_> = (0..4)
+            .map(|p| {
+                let (bus, stop) = (bus.clone(), stop.clone());
+                thread::spawn(move || {
+                    let mut publisher = bus.publisher();
+                    let mut n = 0;
+                    while !stop.load(Ordering::Relaxed) {
+                        let topic = ["a", "b", "c.d"][n % 3];
+                        publisher.publish(topic, p).expect("open");
+                        n += 1;
+                    }
+                })
+            })
+            .collect();
+        let mut random = Random::new(7);
+        let mut open: Vec<(HandlerHandle<u64>, Arc<AtomicU64>)> = Vec::new();
+        let mut ended = Vec::new();
+        for n in rounds(3_000) {
+            let calls = Arc::new(AtomicU64::new(0));
+            let policy = [Overflow::DropNewest, Overflow::Block][n as usize % 2];
+            let capacity = [1, 2, 63, 64, 65, 1024][random.below(6)];
+            let mut last = 0;
+            let counts = calls.clone();
+            let subscription = bus.subscription(["a", "**"]).overflow(policy);
+            let handler = subscription.capacity(capacity).handler(move |event| {
+                assert!(event.id() > last, "ids rise");
+                last = event.id();
+                counts.fetch_add(1, Ordering::SeqCst);
+            });
+            open.push((handler.expect("open"), calls));
+            while open.len() > 16 {
+                let (handle, calls) = open.swap_remove(random.below(open.len()));
+                assert!(handle.cancel_and_wait(FOR_EVER));
+                ended.push((handle, calls));
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        publishing.into_iter().for_each(|p| p.join().expect("open"));
+        assert!(bus.close_within(FOR_EVER).in_time);
+        for (handle, calls) in ended.iter().chain(&open) {
+            let stats = handle.stats();
+            assert_eq!(stats.panics, 0);
+            assert_eq!(stats.received, calls.load(Ordering::SeqCst));
+            assert_eq!(stats.received + stats.lost + stats.unread, stats.matched);
+        }
+        for (handle, _) in &open {
+            assert_eq!(handle.stats().unread, 0, "closing drains");
+        }
+    });
+}
+
+/// Inline dispatch never runs handlers on the publishing thread.
+#[test]
+fn handlers_do_not_run_on_a_publishing_thread() {
+    ends("inline", || {
+        let bus = bus::<u64>(|b| b.dispatch(Dispatch::Inline));
+        let (sender, threads) = mpsc::channel();
+        let _handle = bus.on("a", move |_| sender.send(thread::current().id()));
+        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        assert!(bus.flush_within(FOR_EVER));
+        let here = thread::current().id();
+        assert!(threads.try_iter().all(|thread| thread != here));
+    });
+}
+
+#[test]
+fn a_broken_bus_ends_its_handlers() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let dropped = Arc::new(AtomicUsize::new(0));
+            let bus = bus::<u64>(|b| {
+                b.dispatch(mode).weigh(|data| {
+                    if *data == 13 {
+                        panics_quietly();
+                    }
+                    0
+                })
+            });
+            let owned = OnDrop::counts(&dropped);
+            let _handle = bus.on("a", move |_| {
+                let _ = &owned;
+            });
+            (0..20).for_each(|n| drop(bus.publish("a", n)));
+            eventually("the closure goes", || {
+                bus.drive();
+                dropped.load(Ordering::SeqCst) == 1
+            });
+            assert!(!bus.flush_within(FOR_EVER));
+        });
+    }
+}
+
+#[test]
+fn the_numbers_of_threads_have_bounds() {
+    let build = |threads, max| {
+        let builder = Bus::<u64>::builder().handler_threads(threads);
+        builder.max_handler_threads(max).build().map(drop)
+    };
+    assert!(build(1, 1).is_ok());
+    assert!(build(HANDLER_THREADS_MAX, HANDLER_THREADS_MAX).is_ok());
+    let refused = [(0, 1), (2, 1), (1, 0), (1, HANDLER_THREADS_MAX + 1)];
+    for (threads, max) in refused {
+        let text = build(threads, max).expect_err("out of range").to_string();
+        assert!(text.contains("handler threads"), "{text}");
+    }
+}
