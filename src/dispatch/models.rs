@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize as PlainUsize, Ordering as PlainOrdering};
 use std::time::{Duration, SystemTime};
 
 use super::block::{BlockRef, BlockSource, EnvelopeTable};
-use super::feed::{End, FeedConsumer, FeedProducer, Found, Limits, Reader, feed};
+use super::feed::{Called, End, FeedConsumer, FeedProducer, Found, Limits, Reader, feed};
 use super::lane::{Pending, Receipt, ReceiptSlot, receipt};
 use super::loss::Overflow;
 use super::role::Role;
@@ -15,6 +15,7 @@ use super::{Dispatch, Engine, Plan, Weigh};
 use crate::index::PatternIndex;
 use crate::park::{park, register_thread};
 use crate::pattern::Pattern;
+use crate::ring::run_queue::{Job, RunQueue, Turn};
 use crate::ring::{mpsc, spsc};
 use crate::sync::explore::{Steps, explore, explore_bounded};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Ordering, Published, Queue, thread};
@@ -915,4 +916,93 @@ fn loom_flush_against_drive() {
         drop((engine, lane));
         assert_eq!(drops.count(), 1);
     });
+}
+
+/// A handler's turns: the dispatcher asks when it has put something into a ring that was found empty.
+struct Handled {
+    job: Arc<Job<(), FeedConsumer<Payload>>>,
+    queue: Arc<RunQueue<(), FeedConsumer<Payload>>>,
+    signal: Arc<Signal>,
+}
+
+impl Called for Handled {
+    fn call(self: Plain<Self>) {
+        if self.job.ask() && self.queue.push(self.job.clone()) {
+            self.signal.call();
+        }
+    }
+}
+
+/// A worker sleeps when there is nothing to do, and handles everything: no event waits in a ring that nobody looks at.
+#[test]
+fn loom_handler_turns_against_commits() {
+    explore_bounded("handler: turns against commits", 2, || {
+        let steps = Steps::new();
+        let mut layer = Layer::new();
+        let signal = Arc::new(Signal::new(1));
+        let (queue, mut hands) = RunQueue::new(1);
+        let queue = Arc::new(queue);
+        let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
+        let mut ends = None;
+        let handled = Plain::new_cyclic(|handled: &std::sync::Weak<Handled>| {
+            let reader = Reader::Called(handled.clone());
+            let (producer, mut consumer) = feed(limits(2, Overflow::DropNewest), latch, reader);
+            assert!(consumer.doze());
+            ends = Some(producer);
+            Handled {
+                job: Arc::new(Job::new((), consumer)),
+                queue: queue.clone(),
+                signal: signal.clone(),
+            }
+        });
+        let mut producer = ends.expect("made above");
+        let laid = [layer.block(&["a"]), layer.block(&["a"])];
+        let working = {
+            let steps = steps.clone();
+            let mut hand = hands.pop().expect("one");
+            thread::spawn(move || {
+                let mut told = Told::default();
+                loop {
+                    steps.step();
+                    if let Some(taken) = queue.take(&mut hand) {
+                        let mut turn = taken.turn;
+                        let over = handle(&mut told, &mut turn);
+                        if let Some(job) = turn.rest().again {
+                            queue.push(job);
+                        }
+                        if over {
+                            return told;
+                        }
+                        continue;
+                    }
+                    signal.lie_down(0);
+                    if queue.has_work() {
+                        signal.get_up(0);
+                    } else {
+                        signal.sleep(0);
+                    }
+                }
+            })
+        };
+        producer.begin(1);
+        for block in laid {
+            steps.step();
+            offer(&mut producer, &block);
+        }
+        producer.close(2);
+        let told = working.join().unwrap();
+        assert_eq!(told.ids.len() as u64 + told.lost, 2);
+        drop(handled);
+    });
+}
+
+/// A turn: what there is. `true`: the end was found.
+fn handle(told: &mut Told, turn: &mut Turn<(), FeedConsumer<Payload>>) -> bool {
+    loop {
+        match told.look(turn) {
+            Found::Empty if turn.doze() => return false,
+            Found::Closed => return true,
+            _ => {}
+        }
+    }
 }

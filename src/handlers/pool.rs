@@ -22,7 +22,7 @@ use crate::dispatch::feed::Called;
 use crate::dispatch::role::Role;
 use crate::dispatch::signal::Signal;
 use crate::park::{Linger, NoWaiting, WaitSet};
-use crate::ring::run_queue::{Hand, Job, RunQueue, Turn};
+use crate::ring::run_queue::{Hand, Job, RunQueue, Turn, try_begin};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, thread};
 
 /// Threads of a handler pool at most, spares included.
@@ -468,7 +468,7 @@ fn run_dedicated<T: Send + Sync + 'static>(job: &Arc<HandlerJob<T>>) {
     let linger = || Linger::new(pool.working.load(Ordering::Relaxed) + 2);
     let mut idle = linger();
     loop {
-        if let Some(turn) = job.try_begin() {
+        if let Some(turn) = try_begin(job) {
             if pool.run(turn, &post) {
                 return;
             }

@@ -20,6 +20,8 @@ pub(crate) mod spsc;
 pub mod fuzzing;
 #[cfg(all(test, loom))]
 mod models;
+#[cfg(all(test, loom))]
+mod run_queue_models;
 #[cfg(all(test, not(loom)))]
 mod tests;
 

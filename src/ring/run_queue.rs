@@ -89,14 +89,6 @@ impl<P, S> Job<P, S> {
         self.word.fetch_or(QUEUED, Ordering::AcqRel) & (QUEUED | RUNNING) == 0
     }
 
-    /// Begins a turn, if one was asked for and nobody is at it: for a job that has a thread of its own, and is in no
-    /// queue.
-    pub(crate) fn try_begin(self: &Arc<Self>) -> Option<Turn<P, S>> {
-        // Relaxed: `begin` acquires.
-        let word = self.word.load(Ordering::Relaxed);
-        (word & (QUEUED | RUNNING) == QUEUED).then(|| begin(self.clone()))
-    }
-
     /// Forbids, for ever: what a turn must not do any more is the user's to say. `true`: a turn is in progress, and may
     /// not have seen it yet.
     pub(crate) fn bar(&self) -> bool {
@@ -115,6 +107,13 @@ impl<P, S> Job<P, S> {
         // AcqRel, partner `Turn::rest`: either it sees the bit, or we see all that the turn did.
         self.word.fetch_or(AWAITED, Ordering::AcqRel) & (QUEUED | RUNNING) != 0
     }
+}
+
+/// Begins a turn, if one was asked for and nobody is at it: for a job that has a thread of its own, and is in no queue.
+pub(crate) fn try_begin<P, S>(job: &Arc<Job<P, S>>) -> Option<Turn<P, S>> {
+    // Relaxed: `begin` acquires.
+    let word = job.word.load(Ordering::Relaxed);
+    (word & (QUEUED | RUNNING) == QUEUED).then(|| begin(job.clone()))
 }
 
 /// The job has been asked, and the caller has it from where it waited.
