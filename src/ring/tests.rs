@@ -172,6 +172,21 @@ const LOSS: Run = Run {
 };
 
 #[test]
+fn a_run_survives_its_journey_in_words() {
+    for run in [
+        LOSS,
+        Run {
+            from: 1,
+            to: u64::MAX,
+            count: (1 << 56) - 1,
+            reason: u8::MAX,
+        },
+    ] {
+        assert_eq!(Run::of_words(run.to_words()), run);
+    }
+}
+
+#[test]
 fn a_run_grows_and_keeps_its_place_and_its_first_reason() {
     let cell = GapCell::new();
     assert_eq!(cell.take_back(), None);
