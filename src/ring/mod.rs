@@ -4,6 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | [`spsc`] | 1 | 1 | a publisher's lane, a shard's input, a subscriber's ring |
 //! | [`mpsc`] | many | 1 | the shared lane behind `Bus::publish` |
+//! | [`segment`] | | | the memory of [`spsc`] |
 //! | [`gap`] | 1 | 1 | the open run of losses at the end of a subscriber's ring |
 //!
 //! A ring knows nothing of events, wakers or threads. It tells its user, in the same atomic step
@@ -11,6 +12,7 @@
 
 pub(crate) mod gap;
 pub(crate) mod mpsc;
+mod segment;
 pub(crate) mod spsc;
 
 #[cfg(all(any(test, fuzzing), not(loom)))]
