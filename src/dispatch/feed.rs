@@ -3,7 +3,8 @@
 //! The [`FeedProducer`] belongs to the shard, the [`FeedConsumer`] to the subscriber. Between them:
 //!
 //! * the ring of slots, one reference count and one slot for up to 64 events;
-//! * the [`GapCell`] with the losses behind the last slot; a gap in front of a slot travels in it;
+//! * the [`GapCell`] with the losses behind the last slot; a gap in front of a slot travels in the ring, a word in
+//!   each of [`GAP_SLOTS`] slots, so that a slot is no wider than a reference and a mask;
 //! * counters, each written by one side;
 //! * how it ended.
 //!
@@ -49,8 +50,7 @@ pub(crate) fn feed<T>(
     latch: Arc<Latch>,
     reader: Reader,
 ) -> (FeedProducer<T>, FeedConsumer<T>) {
-    // One slot more than events: a slot whose events are claimed is given back a moment later.
-    let (producer, consumer) = spsc::ring(limits.capacity + 1);
+    let (producer, consumer) = spsc::ring(slots(limits.capacity));
     let shared = Arc::new(FeedShared::new(latch, reader));
     let producer = FeedProducer {
         ring: producer,
@@ -75,10 +75,16 @@ pub(crate) fn feed<T>(
     (producer, consumer)
 }
 
+/// Slots that so many events need at most: each may be alone in its slot, with a gap in front of it. And one such
+/// place more, for the one whose events are claimed: it is given back a moment later.
+fn slots(capacity: usize) -> usize {
+    (capacity + 1) * (1 + GAP_SLOTS)
+}
+
 /// What the two ends, and the subscription's handle, share.
 pub(crate) struct FeedShared {
     /// Written by the subscriber once per slot, read by the shard.
-    claimed: CachePadded<Claimed>,
+    reader: CachePadded<ReaderCounters>,
     /// Events handed to the program. Written by the subscriber once per event, so on a line that the shard does not read.
     received: CachePadded<AtomicU64>,
     /// Written by the shard.
@@ -86,7 +92,7 @@ pub(crate) struct FeedShared {
     /// Read by the subscriber once per event, so on a line that hardly anybody writes.
     fate: CachePadded<Fate>,
     gap: GapCell,
-    reader: Reader,
+    listener: Reader,
 }
 
 /// Who is told that there is something to read.
@@ -125,7 +131,7 @@ struct Fate {
     latch: Arc<Latch>,
 }
 
-struct Claimed {
+struct ReaderCounters {
     /// Events of the slots taken out of the ring.
     claimed_events: AtomicU64,
     /// Weight of the blocks of the slots taken out, wrapping.
@@ -167,7 +173,7 @@ pub(crate) struct FeedStats {
 impl FeedShared {
     fn new(latch: Arc<Latch>, reader: Reader) -> Self {
         Self {
-            claimed: CachePadded::new(Claimed {
+            reader: CachePadded::new(ReaderCounters {
                 claimed_events: AtomicU64::new(0),
                 claimed_bytes: AtomicU64::new(0),
             }),
@@ -184,7 +190,7 @@ impl FeedShared {
                 latch,
             }),
             gap: GapCell::new(),
-            reader,
+            listener: reader,
         }
     }
 
@@ -202,7 +208,7 @@ impl FeedShared {
             )
             .is_ok();
         if first {
-            self.reader.call();
+            self.listener.call();
         }
         first
     }
@@ -234,13 +240,22 @@ impl FeedShared {
 }
 
 /// A slot of the ring.
-struct Slot<T> {
-    block: BlockRef<T>,
-    /// Which events of the block; at least one.
-    mask: u64,
-    /// What was lost between the slot before and this one.
-    gap: Option<Gap>,
+enum Slot<T> {
+    Events {
+        block: BlockRef<T>,
+        /// Which events of the block; at least one.
+        mask: u64,
+    },
+    /// One of the [`GAP_SLOTS`] words of a gap. They come in a row, and in front of events.
+    Gap(u64),
 }
+
+/// Words of a gap, as [`Run::to_words`] makes them.
+const GAP_SLOTS: usize = Run::WORDS;
+
+/// Slots are what a shard writes to for every subscriber: the reference's niche tells the two kinds apart.
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Slot<()>>() == 16);
 
 /// The shard's end.
 pub(crate) struct FeedProducer<T> {
@@ -330,7 +345,7 @@ impl<T> FeedProducer<T> {
     pub(crate) fn commit(&mut self) {
         self.dirty = false;
         if self.ring.commit() == Ok(true) {
-            self.shared.reader.call();
+            self.shared.listener.call();
         }
     }
 
@@ -342,7 +357,7 @@ impl<T> FeedProducer<T> {
     /// Asks the subscriber to arrive at the latch when its ring is half empty, or, for a block of a weight that is
     /// too heavy, empty. `true`: it is so already, and nobody will arrive for it.
     pub(crate) fn doze(&mut self, weight: usize) -> bool {
-        let claimed_bytes = self.shared.claimed.claimed_bytes.load(Ordering::Relaxed);
+        let claimed_bytes = self.shared.reader.claimed_bytes.load(Ordering::Relaxed);
         let depth = if self.is_too_heavy(weight, claimed_bytes) {
             0
         } else {
@@ -353,7 +368,7 @@ impl<T> FeedProducer<T> {
         self.shared.writer.wanted.store(wanted, Ordering::Relaxed);
         self.ring.doze();
         // Relaxed: ordered by `ring.doze`, which acquires the subscriber's last release.
-        let claimed = self.shared.claimed.claimed_events.load(Ordering::Relaxed);
+        let claimed = self.shared.reader.claimed_events.load(Ordering::Relaxed);
         claimed >= wanted && self.ring.rouse()
     }
 
@@ -367,7 +382,7 @@ impl<T> FeedProducer<T> {
         self.commit();
         self.note_last_id(last_id);
         if self.ring.close() {
-            self.shared.reader.call();
+            self.shared.listener.call();
         }
     }
 
@@ -402,8 +417,10 @@ impl<T> FeedProducer<T> {
         let capacity = self.limits.capacity as u64;
         // The ring's own bound on slots is the looser one; its `room` acquires the subscriber's counters.
         let slots = self.ring.room();
-        let claimed_events = self.shared.claimed.claimed_events.load(Ordering::Relaxed);
-        let claimed_bytes = self.shared.claimed.claimed_bytes.load(Ordering::Relaxed);
+        // Acquire, partner `FeedConsumer::publish_claimed`: the count may be newer than that room, and makes `push` find the
+        // slots of all claims but the last given back.
+        let claimed_events = self.shared.reader.claimed_events.load(Ordering::Acquire);
+        let claimed_bytes = self.shared.reader.claimed_bytes.load(Ordering::Relaxed);
         let waiting = self.pushed_events - claimed_events;
         if slots == 0 || self.is_too_heavy(weight, claimed_bytes) {
             return 0;
@@ -421,22 +438,32 @@ impl<T> FeedProducer<T> {
 
     #[inline]
     fn push(&mut self, block: BlockRef<T>, mask: u64, weight: usize) {
-        let gap = if self.gap_open {
-            self.take_gap_back()
-        } else {
-            None
-        };
+        if self.gap_open {
+            self.push_gap();
+        }
         self.pushed_events += u64::from(mask.count_ones());
         self.pushed_bytes = self.pushed_bytes.wrapping_add(weight as u64);
-        if self.ring.push(Slot { block, mask, gap }).is_err() {
-            unreachable!("there are more slots than events, and there was room for an event");
+        self.push_slot(Slot::Events { block, mask });
+    }
+
+    #[inline]
+    fn push_slot(&mut self, slot: Slot<T>) {
+        if self.ring.push(slot).is_err() {
+            unreachable!(
+                "there are slots for every event and its gap, and there was room for an event"
+            );
         }
     }
 
+    /// The open gap goes in front of what is pushed next, unless the subscriber has taken it.
     #[cold]
-    fn take_gap_back(&mut self) -> Option<Gap> {
+    fn push_gap(&mut self) {
         self.gap_open = false;
-        self.shared.gap.take_back().map(Gap::of_run)
+        if let Some(run) = self.shared.gap.take_back() {
+            for word in run.to_words() {
+                self.push_slot(Slot::Gap(word));
+            }
+        }
     }
 
     #[cold]
@@ -558,7 +585,7 @@ impl<T> FeedConsumer<T> {
 
     /// The waker to register before `doze`.
     pub(crate) fn waker(&self) -> &AtomicWaker {
-        match &self.shared.reader {
+        match &self.shared.listener {
             Reader::Waiting(waker) => waker,
             Reader::Called(_) => unreachable!("who is called does not wait"),
         }
@@ -580,8 +607,13 @@ impl<T> FeedConsumer<T> {
 
     fn claim(&mut self) -> Found {
         self.block = None;
-        if let Some(slot) = self.ring.pop() {
-            return self.claimed(slot);
+        match self.ring.pop() {
+            Some(Slot::Events { block, mask }) => {
+                self.claimed(block, mask);
+                return Found::Event;
+            }
+            Some(Slot::Gap(first)) => return Found::Gap(self.claim_behind_gap(first)),
+            None => {}
         }
         if let Some(run) = self.shared.gap.take(self.ring.position()) {
             return Found::Gap(Gap::of_run(run));
@@ -599,32 +631,51 @@ impl<T> FeedConsumer<T> {
         }
     }
 
-    fn claimed(&mut self, slot: Slot<T>) -> Found {
-        self.count_claimed(&slot);
-        let reader = &self.shared.claimed;
-        // Relaxed: the shard reads them after it acquired the release below.
-        reader
-            .claimed_events
-            .store(self.claimed_events, Ordering::Relaxed);
-        reader
-            .claimed_bytes
-            .store(self.claimed_bytes, Ordering::Relaxed);
-        self.mask = slot.mask;
-        self.block = Some(slot.block);
+    fn claimed(&mut self, block: BlockRef<T>, mask: u64) {
+        self.count_claimed(&block, mask);
+        self.publish_claimed();
+        self.mask = mask;
+        self.block = Some(block);
         if self.ring.release() {
             self.arrive_if_wanted();
         }
-        match slot.gap {
-            Some(gap) => Found::Gap(gap),
-            None => Found::Event,
+    }
+
+    /// Claims the events behind a gap whose first word was popped, and returns the gap.
+    #[cold]
+    fn claim_behind_gap(&mut self, first: u64) -> Gap {
+        let mut words = [first; GAP_SLOTS];
+        let mut at = 1;
+        loop {
+            match self.ring.pop() {
+                Some(Slot::Gap(word)) => words[at] = word,
+                Some(Slot::Events { block, mask }) => {
+                    self.claimed(block, mask);
+                    return Gap::of_run(Run::of_words(words));
+                }
+                None => unreachable!("a gap is published with the events behind it"),
+            }
+            at += 1;
         }
     }
 
-    fn count_claimed(&mut self, slot: &Slot<T>) {
-        self.claimed_events += u64::from(slot.mask.count_ones());
+    fn count_claimed(&mut self, block: &BlockRef<T>, mask: u64) {
+        self.claimed_events += u64::from(mask.count_ones());
         // Wrapping, as the shard's counter does.
-        let weight = slot.block.weight() as u64;
-        self.claimed_bytes = self.claimed_bytes.wrapping_add(weight);
+        self.claimed_bytes = self.claimed_bytes.wrapping_add(block.weight() as u64);
+    }
+
+    #[inline]
+    fn publish_claimed(&self) {
+        let reader = &self.shared.reader;
+        // Relaxed: the shard reads both after it acquired the release of the slots, which follows.
+        reader
+            .claimed_bytes
+            .store(self.claimed_bytes, Ordering::Relaxed);
+        // Release, partner `FeedProducer::room_for`: the slots of earlier claims were given back.
+        reader
+            .claimed_events
+            .store(self.claimed_events, Ordering::Release);
     }
 
     /// The shard waits for room: is it enough by now?
@@ -644,18 +695,13 @@ impl<T> FeedConsumer<T> {
         self.mask = 0;
         let mut dropped = false;
         while let Some(slot) = self.ring.pop() {
-            self.count_claimed(&slot);
+            if let Slot::Events { block, mask } = &slot {
+                self.count_claimed(block, *mask);
+            }
             dropped = true;
         }
         if dropped {
-            let reader = &self.shared.claimed;
-            // Relaxed: as in `claimed`.
-            reader
-                .claimed_events
-                .store(self.claimed_events, Ordering::Relaxed);
-            reader
-                .claimed_bytes
-                .store(self.claimed_bytes, Ordering::Relaxed);
+            self.publish_claimed();
             self.ring.release();
         }
         if self.ring.rouse() {

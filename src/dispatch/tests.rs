@@ -216,6 +216,42 @@ fn a_gap_travels_in_front_of_what_came_after_it() {
     assert_eq!(consumer.take().id(), 4);
 }
 
+/// A reader who is never done: nearly every event has a gap in front of it, and all find their places.
+#[test]
+fn gaps_take_no_room_from_events() {
+    for capacity in [1, 2, 5] {
+        let mut layer = Layer::new();
+        let (mut producer, mut consumer) = ring(capacity, usize::MAX, Overflow::DropNewest);
+        let mut told = Vec::new();
+        for _ in 0..50 {
+            offer(&mut producer, &layer.block(1, 0));
+            offer(&mut producer, &layer.block(64, 0)); // lost, once the ring is full
+            match consumer.look() {
+                Found::Event => told.push((consumer.take().id(), 1)),
+                Found::Gap(gap) => told.push((gap.from(), gap.count())),
+                end => panic!("{end:?}"),
+            }
+        }
+        producer.close(layer.next_id - 1);
+        loop {
+            match consumer.look() {
+                Found::Event => told.push((consumer.take().id(), 1)),
+                Found::Gap(gap) => told.push((gap.from(), gap.count())),
+                end => break assert_eq!(end, Found::Closed),
+            }
+        }
+        let mut next = 1;
+        for (from, count) in told {
+            assert_eq!(
+                from, next,
+                "capacity {capacity}: everything is told, in order"
+            );
+            next = from + count;
+        }
+        assert_eq!(next, layer.next_id);
+    }
+}
+
 #[test]
 fn a_full_block_ring_hands_the_rest_back() {
     let mut layer = Layer::new();

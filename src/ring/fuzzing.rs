@@ -9,7 +9,8 @@ use super::spsc::{self, Closed, Doze};
 
 /// The rings and the gap cell do what a `VecDeque` and an `Option` do, under any sequence of operations.
 ///
-/// The first byte chooses the structure and, for a ring, its capacity; each further byte is an operation.
+/// The first byte chooses the structure and, for a ring, its capacity and whether it has to grow; each further byte
+/// is an operation.
 ///
 /// # Panics
 ///
@@ -22,7 +23,8 @@ pub fn check_ops(data: &[u8]) {
     let ops = &ops[..ops.len().min(OPS_MAX)];
     let capacity = usize::from(first / 4) % 10 + 1;
     match first % 4 {
-        0 | 1 => check_spsc(capacity, ops),
+        0 => check_spsc(1, capacity, ops),
+        1 => check_spsc(16, capacity, ops),
         2 => check_mpsc(capacity, ops),
         _ => check_gap(ops),
     }
@@ -73,9 +75,9 @@ struct Spsc {
     producer_asleep: bool,
 }
 
-fn check_spsc(capacity: usize, ops: &[u8]) {
+fn check_spsc(first_slots: usize, capacity: usize, ops: &[u8]) {
     let mut items = Items::new();
-    let (mut producer, mut consumer) = spsc::ring(capacity);
+    let (mut producer, mut consumer) = spsc::ring_from(first_slots, capacity);
     let mut judge = Spsc::default();
     for &op in ops {
         let used = judge.published.len() + judge.staged.len() + judge.held;

@@ -40,6 +40,29 @@ pub(crate) struct Run {
     pub(crate) reason: u8,
 }
 
+impl Run {
+    pub(crate) const WORDS: usize = 3;
+
+    /// To travel in a ring.
+    pub(crate) fn to_words(self) -> [u64; Self::WORDS] {
+        debug_assert!(self.count < 1 << (64 - Self::REASON_BITS));
+        let count_and_reason = self.count << Self::REASON_BITS | u64::from(self.reason);
+        [self.from, self.to, count_and_reason]
+    }
+
+    /// What `to_words` made.
+    pub(crate) fn of_words([from, to, count_and_reason]: [u64; Self::WORDS]) -> Self {
+        Self {
+            from,
+            to,
+            count: count_and_reason >> Self::REASON_BITS,
+            reason: (count_and_reason & u64::from(u8::MAX)) as u8,
+        }
+    }
+
+    const REASON_BITS: u32 = u8::BITS;
+}
+
 /// The cell. One thread at a time may call the producer's methods, one the consumer's.
 pub(crate) struct GapCell {
     state: AtomicU64,

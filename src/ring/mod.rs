@@ -5,6 +5,7 @@
 //! | [`spsc`] | 1 | 1 | a publisher's lane, a shard's input, a subscriber's ring |
 //! | [`mpsc`] | many | 1 | the shared lane behind `Bus::publish` |
 //! | [`run_queue`] | many | many | the handlers that have something to do |
+//! | [`segment`] | | | the memory of [`spsc`] |
 //! | [`gap`] | 1 | 1 | the open run of losses at the end of a subscriber's ring |
 //!
 //! A ring knows nothing of events, wakers or threads. It tells its user, in the same atomic step
@@ -13,6 +14,7 @@
 pub(crate) mod gap;
 pub(crate) mod mpsc;
 pub(crate) mod run_queue;
+mod segment;
 pub(crate) mod spsc;
 
 #[cfg(all(any(test, fuzzing), not(loom)))]

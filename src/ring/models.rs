@@ -32,24 +32,113 @@ impl Drop for Item {
     }
 }
 
-/// Push and commit against pop and release: what was accepted comes, in order, and every item is dropped once.
-fn spsc_in_order(capacity: usize) {
+/// Push and commit against pop and release: what was accepted comes, in order, and every item is dropped once. A
+/// ring that begins with fewer slots than its capacity grows meanwhile.
+fn spsc_in_order(first_slots: usize, capacity: usize) {
     const ITEMS: u64 = 4;
-    explore(&format!("spsc ring of {capacity}"), move || {
+    explore(
+        &format!("spsc ring of {first_slots} to {capacity}"),
+        move || {
+            let drops = Drops::default();
+            let steps = Steps::new();
+            let (mut producer, mut consumer) = spsc::ring_from(first_slots, capacity);
+            let pushing = {
+                let (drops, steps) = (drops.clone(), steps.clone());
+                thread::spawn(move || {
+                    let mut accepted = Vec::new();
+                    for value in 0..ITEMS {
+                        steps.step();
+                        if producer.push(drops.item(value)).is_ok() {
+                            accepted.push(value);
+                        }
+                        // Two items are published in one step, sometimes.
+                        if value != 1 {
+                            assert_eq!(producer.commit(), Ok(false));
+                        }
+                    }
+                    accepted
+                })
+            };
+            let mut received = Vec::new();
+            for _ in 0..2 {
+                steps.step();
+                received.extend(consumer.pop().map(|item| item.0));
+                steps.step();
+                consumer.release();
+            }
+            let accepted = pushing.join().unwrap();
+            received.extend(std::iter::from_fn(|| consumer.pop().map(|item| item.0)));
+            assert_eq!(received, accepted);
+            assert!(consumer.is_finished());
+            drop(consumer);
+            assert_eq!(drops.count() as u64, ITEMS);
+        },
+    );
+}
+
+#[test]
+fn loom_spsc_capacity_1() {
+    spsc_in_order(1, 1);
+}
+
+#[test]
+fn loom_spsc_capacity_2() {
+    spsc_in_order(2, 2);
+}
+
+#[test]
+fn loom_spsc_capacity_3() {
+    spsc_in_order(4, 3);
+}
+
+#[test]
+fn loom_spsc_growing_capacity_2() {
+    spsc_in_order(1, 2);
+}
+
+#[test]
+fn loom_spsc_growing_capacity_3() {
+    spsc_in_order(1, 3);
+}
+
+#[test]
+fn loom_spsc_growing_capacity_4() {
+    spsc_in_order(2, 4);
+}
+
+/// What is taken back from a new segment, and from the one before, against a consumer that follows.
+#[test]
+fn loom_spsc_unstage_across_growth() {
+    explore("spsc: unstaged across two segments", || {
         let drops = Drops::default();
         let steps = Steps::new();
-        let (mut producer, mut consumer) = spsc::ring(capacity);
+        let (mut producer, mut consumer) = spsc::ring_from(1, 4);
         let pushing = {
             let (drops, steps) = (drops.clone(), steps.clone());
             thread::spawn(move || {
-                let mut accepted = Vec::new();
-                for value in 0..ITEMS {
+                let mut accepted = vec![0];
+                assert!(producer.push(drops.item(0)).is_ok());
+                steps.step();
+                assert_eq!(producer.commit(), Ok(false));
+                // Up to two segments further, and back to where we were.
+                let staged = (1..=3)
+                    .take_while(|value| {
+                        steps.step();
+                        producer.push(drops.item(10 * value)).is_ok()
+                    })
+                    .count();
+                assert_eq!(staged, 3, "there is room for four");
+                for value in (1..=3).rev() {
+                    let item = producer.unstage().expect("staged above");
+                    assert_eq!(item.0, 10 * value);
+                }
+                assert!(producer.unstage().is_none(), "the first is out");
+                for value in 1..=3 {
                     steps.step();
                     if producer.push(drops.item(value)).is_ok() {
                         accepted.push(value);
                     }
-                    // Two items are published in one step, sometimes.
-                    if value != 1 {
+                    if value != 2 {
                         assert_eq!(producer.commit(), Ok(false));
                     }
                 }
@@ -66,82 +155,92 @@ fn spsc_in_order(capacity: usize) {
         let accepted = pushing.join().unwrap();
         received.extend(std::iter::from_fn(|| consumer.pop().map(|item| item.0)));
         assert_eq!(received, accepted);
-        assert!(consumer.is_finished());
         drop(consumer);
-        assert_eq!(drops.count() as u64, ITEMS);
+        assert_eq!(drops.count(), 7);
     });
-}
-
-#[test]
-fn loom_spsc_capacity_1() {
-    spsc_in_order(1);
-}
-
-#[test]
-fn loom_spsc_capacity_2() {
-    spsc_in_order(2);
-}
-
-#[test]
-fn loom_spsc_capacity_3() {
-    spsc_in_order(3);
 }
 
 #[test]
 fn loom_spsc_producer_drop() {
-    explore("spsc: the producer is dropped", || {
-        let drops = Drops::default();
-        let steps = Steps::new();
-        let (mut producer, mut consumer) = spsc::ring(2);
-        let pushing = {
-            let (drops, steps) = (drops.clone(), steps.clone());
-            thread::spawn(move || {
-                assert!(producer.push(drops.item(1)).is_ok());
+    producer_drop(2);
+}
+
+/// What is staged and never published lies in a segment that the consumer never comes to.
+#[test]
+fn loom_spsc_producer_drop_in_growth() {
+    producer_drop(1);
+}
+
+fn producer_drop(first_slots: usize) {
+    explore(
+        &format!("spsc ring of {first_slots}: the producer is dropped"),
+        move || {
+            let drops = Drops::default();
+            let steps = Steps::new();
+            let (mut producer, mut consumer) = spsc::ring_from(first_slots, 2);
+            let pushing = {
+                let (drops, steps) = (drops.clone(), steps.clone());
+                thread::spawn(move || {
+                    assert!(producer.push(drops.item(1)).is_ok());
+                    steps.step();
+                    assert_eq!(producer.commit(), Ok(false));
+                    steps.step();
+                    // Staged and never published.
+                    producer.push(drops.item(2)).is_ok()
+                })
+            };
+            let mut received = Vec::new();
+            while !consumer.is_finished() {
                 steps.step();
-                assert_eq!(producer.commit(), Ok(false));
-                steps.step();
-                // Staged and never published.
-                producer.push(drops.item(2)).is_ok()
-            })
-        };
-        let mut received = Vec::new();
-        while !consumer.is_finished() {
-            steps.step();
-            match consumer.pop() {
-                Some(item) => received.push(item.0),
-                None => thread::yield_now(),
+                match consumer.pop() {
+                    Some(item) => received.push(item.0),
+                    None => thread::yield_now(),
+                }
             }
-        }
-        assert_eq!(received, [1]);
-        assert!(pushing.join().unwrap());
-        drop(consumer);
-        assert_eq!(drops.count(), 2);
-    });
+            assert_eq!(received, [1]);
+            assert!(pushing.join().unwrap());
+            drop(consumer);
+            assert_eq!(drops.count(), 2);
+        },
+    );
 }
 
 #[test]
 fn loom_spsc_consumer_drop() {
-    explore("spsc: the consumer is dropped", || {
-        let drops = Drops::default();
-        let steps = Steps::new();
-        let (mut producer, mut consumer) = spsc::ring(2);
-        let pushing = {
-            let (drops, steps) = (drops.clone(), steps.clone());
-            thread::spawn(move || {
-                for value in 0..3 {
-                    steps.step();
-                    drop(producer.push(drops.item(value)));
-                    assert_eq!(producer.commit(), Ok(false));
-                }
-            })
-        };
-        steps.step();
-        drop(consumer.pop());
-        steps.step();
-        drop(consumer);
-        pushing.join().unwrap();
-        assert_eq!(drops.count(), 3);
-    });
+    consumer_drop(2);
+}
+
+/// What the ring drops in the end lies in several segments.
+#[test]
+fn loom_spsc_consumer_drop_in_growth() {
+    consumer_drop(1);
+}
+
+fn consumer_drop(first_slots: usize) {
+    explore(
+        &format!("spsc ring of {first_slots}: the consumer is dropped"),
+        move || {
+            let drops = Drops::default();
+            let steps = Steps::new();
+            let (mut producer, mut consumer) = spsc::ring_from(first_slots, 2);
+            let pushing = {
+                let (drops, steps) = (drops.clone(), steps.clone());
+                thread::spawn(move || {
+                    for value in 0..3 {
+                        steps.step();
+                        drop(producer.push(drops.item(value)));
+                        assert_eq!(producer.commit(), Ok(false));
+                    }
+                })
+            };
+            steps.step();
+            drop(consumer.pop());
+            steps.step();
+            drop(consumer);
+            pushing.join().unwrap();
+            assert_eq!(drops.count(), 3);
+        },
+    );
 }
 
 #[test]

@@ -24,42 +24,73 @@
 //! store ran at 130 M/s and the CAS at 110 M/s through a ring of 1,024 items of 96 bytes, and a store
 //! with a `SeqCst` fence, which is what a separate flag needs, at 108 M/s.
 //!
-//! Slots are allocated at the first push: an idle ring is two cache lines and a few words.
+//! Slots come with the first push, [`FIRST_SLOTS`] of them, and a ring that is full below its capacity takes twice as
+//! many: see [`segment`](super::segment). A ring never shrinks, so in a steady state nothing is allocated, and a
+//! ring whose reader keeps up stays in the cache: with 1,024 subscribers, slots for their capacities would be
+//! a working set of many megabytes, and a miss for each push. The consumer needs no step of its own to hear of a new
+//! segment, and the producer none to see it used:
+//!
+//! | who | step | why it is seen in time |
+//! | --- | --- | --- |
+//! | producer | `grow`: links the new segment to the old one, counts it in `grown` | before it commits an item in it |
+//! | consumer | whenever it sees a new tail: has `grown` changed? then it notes where its segment ends | the item behind that end came with the tail |
+//! | consumer | `pop` at that end: moves over, frees the old segment | the producer unstages no item that is committed, so it does not go back there |
 
 #![allow(
     unsafe_code,
     reason = "slots move by hand; one of the rooms that ARCHITECTURE.md names"
 )]
 
-use crossbeam::utils::CachePadded;
-use std::mem::MaybeUninit;
+use std::ptr;
 
+use crossbeam::utils::CachePadded;
+
+use super::segment::{Chain, NOWHERE, Segment, Slots};
 use super::{ASLEEP, CLOSED, FLAG_BITS, count, word};
-use crate::sync::{Arc, AtomicU64, Ordering, UnsafeCell};
+use crate::sync::{Arc, AtomicU64, Ordering};
+
+/// Slots of a ring's first segment.
+pub(super) const FIRST_SLOTS: usize = 16;
 
 /// A ring of `capacity` items, 1 to 2^31.
 pub(crate) fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
+    ring_from(FIRST_SLOTS, capacity)
+}
+
+/// A ring that begins with so many slots, a power of two.
+pub(super) fn ring_from<T>(first_slots: usize, capacity: usize) -> (Producer<T>, Consumer<T>) {
     assert!(
         (1..=1 << 31).contains(&capacity),
         "capacity {capacity} is not in 1..=2^31"
     );
     let shared = Arc::new(Shared {
-        tail: CachePadded::new(AtomicU64::new(0)),
+        tail: CachePadded::new(Tail {
+            word: AtomicU64::new(0),
+            grown: AtomicU64::new(0),
+        }),
         head: CachePadded::new(AtomicU64::new(0)),
-        slots: UnsafeCell::new(Box::default()),
+        chain: Chain::new(),
         capacity: capacity as u64,
+        first_slots,
     });
     let producer = Producer {
         shared: shared.clone(),
         staged: 0,
         committed: 0,
         released: 0,
+        limit: 0,
+        slots: Slots::none(),
+        segment: ptr::null_mut(),
     };
     let consumer = Consumer {
         shared,
         popped: 0,
         released: 0,
         committed: 0,
+        segment_end: NOWHERE,
+        slots: Slots::none(),
+        segment: ptr::null_mut(),
+        moved: 0,
     };
     (producer, consumer)
 }
@@ -73,6 +104,13 @@ pub(crate) struct Producer<T> {
     committed: u64,
     /// Items released, as last seen: never more than the truth.
     released: u64,
+    /// Up to here `staged` may rise without a further look; at most `released + capacity`, and to
+    /// the end of `segment`.
+    limit: u64,
+    /// Those of `segment`.
+    slots: Slots<T>,
+    /// Where the next item goes; null before the first.
+    segment: *mut Segment<T>,
 }
 
 /// The side that pops.
@@ -84,7 +122,24 @@ pub(crate) struct Consumer<T> {
     released: u64,
     /// Items published, as last seen: never more than the truth.
     committed: u64,
+    /// Where the items of `segment` end, if that is not beyond `committed`.
+    segment_end: u64,
+    /// Those of `segment`.
+    slots: Slots<T>,
+    /// Where the last item was; null before the first.
+    segment: *mut Segment<T>,
+    /// Segments that it has moved to.
+    moved: u64,
 }
+
+// SAFETY: the pointers are to segments, which are shared as `Shared` says.
+unsafe impl<T: Send> Send for Producer<T> {}
+// SAFETY: as above; what a shared reference can do touches no slot.
+unsafe impl<T: Send> Sync for Producer<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Send for Consumer<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Consumer<T> {}
 
 /// `commit` found the ring closed: what was staged since the last commit stays staged.
 #[derive(Debug, PartialEq, Eq)]
@@ -103,17 +158,16 @@ impl<T> Producer<T> {
     /// Stages an item: it is in its slot, and not yet visible. Full: the item comes back.
     #[inline]
     pub(crate) fn push(&mut self, item: T) -> Result<(), T> {
-        if self.staged - self.released == self.shared.capacity && self.room() == 0 {
+        if self.staged == self.limit && !self.make_room() {
             return Err(item);
         }
-        if self.staged == 0 {
-            self.shared.allocate();
-        }
-        // SAFETY: `released <= staged < released + capacity`, so the slot is not committed and its last
-        // item was popped and released: it is this producer's alone, and empty.
-        self.shared
-            .slot(self.staged)
-            .with_mut(|slot| unsafe { (*slot).write(item) });
+        // SAFETY: `staged < limit`, so the slot is not committed and its last item was popped and released: it is this
+        // producer's alone, and empty. The consumer has not passed this segment, whose last item is yet to come.
+        unsafe {
+            self.slots
+                .at(self.staged)
+                .with_mut(|slot| (*slot).write(item))
+        };
         self.staged += 1;
         Ok(())
     }
@@ -124,13 +178,21 @@ impl<T> Producer<T> {
             return None;
         }
         self.staged -= 1;
+        // SAFETY: an item was staged, so there is a segment; the consumer has passed neither it nor the one before it, if
+        // that has the item, since it has not passed the item.
+        unsafe {
+            let segment = &*self.segment;
+            if self.staged < segment.start {
+                self.enter(segment.before);
+            }
+        }
         // SAFETY: staged by `push` and never committed, so it is initialised and this producer's alone;
         // `staged` went down, so nobody reads it again.
-        Some(
-            self.shared
-                .slot(self.staged)
-                .with_mut(|slot| unsafe { (*slot).assume_init_read() }),
-        )
+        Some(unsafe {
+            self.slots
+                .at(self.staged)
+                .with_mut(|slot| (*slot).assume_init_read())
+        })
     }
 
     /// Publishes what is staged, possibly nothing. `Ok(true)`: the consumer is asleep, wake it.
@@ -141,7 +203,7 @@ impl<T> Producer<T> {
         loop {
             // Release: the items go with the counter; Acquire: what the sleeper did before it dozed.
             // Partners: `Consumer::refresh` and `Consumer::doze`.
-            match self.shared.tail.compare_exchange(
+            match self.shared.tail.word.compare_exchange(
                 current,
                 new,
                 Ordering::AcqRel,
@@ -186,6 +248,77 @@ impl<T> Producer<T> {
     pub(crate) fn close(&self) -> bool {
         self.shared.close()
     }
+
+    /// Raises `limit` above `staged`, by another segment if need be. `false`: the ring is full.
+    #[cold]
+    fn make_room(&mut self) -> bool {
+        if self.staged - self.released == self.shared.capacity && self.room() == 0 {
+            return false;
+        }
+        // SAFETY: the consumer has not passed this segment: an item that it holds, or the one behind it, is not committed.
+        if let Some(segment) = unsafe { self.segment.as_ref() } {
+            if segment.link.at() == self.staged {
+                // What lay behind it was unstaged: we were there before.
+                // SAFETY: we set the link; nothing behind it is committed, so the next segment is there, too.
+                unsafe { self.enter(segment.link.next()) };
+            }
+            self.raise_limit();
+            if self.limit == self.staged {
+                self.room();
+                self.raise_limit();
+            }
+        }
+        if self.limit == self.staged {
+            self.grow();
+        }
+        true
+    }
+
+    /// Sets `limit` to what is known.
+    fn raise_limit(&mut self) {
+        // SAFETY: the callers are in a segment that the consumer has not passed.
+        let segment = unsafe { &*self.segment };
+        // A slot is used again when its last item was released; those in front of `start` were elsewhere.
+        let free_up_to = self.released.max(segment.start) + segment.len();
+        self.limit = free_up_to
+            .min(self.released + self.shared.capacity)
+            .min(segment.link.at());
+    }
+
+    /// Goes on, forward or back, in a segment.
+    ///
+    /// # Safety
+    ///
+    /// It is the one of `staged`, and linked.
+    unsafe fn enter(&mut self, segment: *mut Segment<T>) {
+        self.segment = segment;
+        // SAFETY: `staged` is not committed, so the consumer has not passed it.
+        self.slots = unsafe { (*segment).slots() };
+        self.raise_limit();
+    }
+
+    /// Goes on in a new segment, twice as long as the one before.
+    fn grow(&mut self) {
+        let shared = &*self.shared;
+        let len_max = shared.capacity.next_power_of_two() as usize;
+        // SAFETY: as in `make_room`.
+        let (len, link) = match unsafe { self.segment.as_ref() } {
+            None => (shared.first_slots.min(len_max), &shared.chain.first),
+            Some(last) => (2 * last.len() as usize, &last.link),
+        };
+        debug_assert!(
+            len <= len_max,
+            "a segment of {len_max} holds all there can be"
+        );
+        let next = Segment::allocate(len, self.staged, self.segment);
+        // SAFETY: `staged` is not committed.
+        unsafe { link.set(next, self.staged) };
+        // Relaxed: goes with the commit. Only we write it.
+        let grown = shared.tail.grown.load(Ordering::Relaxed);
+        shared.tail.grown.store(grown + 1, Ordering::Relaxed);
+        // SAFETY: just linked.
+        unsafe { self.enter(next) };
+    }
 }
 
 impl<T> Drop for Producer<T> {
@@ -206,12 +339,16 @@ impl<T> Consumer<T> {
         if self.popped == self.committed && self.refresh() == 0 {
             return None;
         }
-        // SAFETY: `popped < committed`: published by Release, seen by Acquire in `refresh`, and not popped
-        // before; `popped` goes up, so nobody reads it again.
-        let item = self
-            .shared
-            .slot(self.popped)
-            .with_mut(|slot| unsafe { (*slot).assume_init_read() });
+        if self.popped == self.segment_end {
+            self.move_over();
+        }
+        // SAFETY: `popped < committed`: published by Release, seen by Acquire in `saw`, and not popped before; `popped`
+        // goes up, so nobody reads it again. `segment` has it, and is freed by nobody but us while we are there.
+        let item = unsafe {
+            self.slots
+                .at(self.popped)
+                .with_mut(|slot| (*slot).assume_init_read())
+        };
         self.popped += 1;
         Some(item)
     }
@@ -240,15 +377,16 @@ impl<T> Consumer<T> {
     #[inline]
     pub(crate) fn refresh(&mut self) -> usize {
         // Acquire: the items are in their slots. Partner: `Producer::commit`.
-        self.committed = count(self.shared.tail.load(Ordering::Acquire));
+        let tail = self.shared.tail.word.load(Ordering::Acquire);
+        self.saw(tail);
         (self.committed - self.popped) as usize
     }
 
     /// Asks to be told by the next `commit` or `close`, and looks once more.
     pub(crate) fn doze(&mut self) -> Doze {
         // AcqRel, partner `Producer::commit`: an earlier commit is seen here, a later one sees the flag.
-        let old = self.shared.tail.fetch_or(ASLEEP, Ordering::AcqRel);
-        self.committed = count(old);
+        let old = self.shared.tail.word.fetch_or(ASLEEP, Ordering::AcqRel);
+        self.saw(old);
         if self.committed != self.popped || old & CLOSED != 0 {
             Doze::Ready
         } else {
@@ -259,8 +397,8 @@ impl<T> Consumer<T> {
     /// Whether the ring is closed and everything in it was popped.
     pub(crate) fn is_finished(&mut self) -> bool {
         // Acquire: all that was published before the close. Partner: `Shared::close`.
-        let tail = self.shared.tail.load(Ordering::Acquire);
-        self.committed = count(tail);
+        let tail = self.shared.tail.word.load(Ordering::Acquire);
+        self.saw(tail);
         tail & CLOSED != 0 && self.committed == self.popped
     }
 
@@ -272,6 +410,51 @@ impl<T> Consumer<T> {
     /// The place of the next item to pop, counted from the ring's birth.
     pub(crate) fn position(&self) -> u64 {
         self.popped
+    }
+
+    /// Notes what a tail word says, which the caller has acquired.
+    #[inline(always)]
+    fn saw(&mut self, tail: u64) {
+        self.committed = count(tail);
+        // Relaxed: the count of a segment comes with the commit of an item in it.
+        if self.shared.tail.grown.load(Ordering::Relaxed) != self.moved {
+            self.find_segment_end();
+        }
+    }
+
+    #[cold]
+    fn find_segment_end(&mut self) {
+        // SAFETY: nobody but us frees the segment that we are in.
+        let segment = unsafe { self.segment.as_ref() };
+        let link = segment.map_or(&self.shared.chain.first, |segment| &segment.link);
+        self.segment_end = link.at();
+    }
+
+    /// The next item is in the next segment.
+    #[cold]
+    fn move_over(&mut self) {
+        let old = self.segment;
+        // SAFETY: `popped == segment_end < committed`: an item behind the link is committed.
+        let next = unsafe {
+            let link = match old.as_ref() {
+                None => &self.shared.chain.first,
+                Some(segment) => &segment.link,
+            };
+            let next = link.next();
+            self.shared.chain.moved_to(next);
+            next
+        };
+        self.segment = next;
+        // SAFETY: linked, and nobody but us frees it.
+        self.slots = unsafe { (*next).slots() };
+        self.moved += 1;
+        self.segment_end = NOWHERE;
+        let tail = word(self.committed);
+        self.saw(tail); // it may end already
+        if !old.is_null() {
+            // SAFETY: all its items were popped, and the producer, who has committed an item behind it, does not go back.
+            unsafe { Segment::free(old) };
+        }
     }
 }
 
@@ -288,50 +471,35 @@ impl<T> Drop for Consumer<T> {
     }
 }
 
-type Slot<T> = UnsafeCell<MaybeUninit<T>>;
-
 struct Shared<T> {
-    tail: CachePadded<AtomicU64>,
+    tail: CachePadded<Tail>,
     head: CachePadded<AtomicU64>,
-    /// Empty until the producer's first push; then `capacity` rounded up to a power of two, for good.
-    slots: UnsafeCell<Box<[Slot<T>]>>,
+    chain: Chain<T>,
     /// 1 to 2^31 items.
     capacity: u64,
+    /// Slots of the first segment, if the capacity is not less: a power of two.
+    first_slots: usize,
+}
+
+/// What the producer writes.
+struct Tail {
+    word: AtomicU64,
+    /// Segments linked, 0 to 32.
+    grown: AtomicU64,
 }
 
 // SAFETY: a slot is touched by one side at a time: the producer owns the slots of
 // `released .. released + capacity` that are not committed, the consumer those that are committed and
-// not released; both counters change hands by Release and Acquire. So sharing only moves `T`s.
+// not released; both counters change hands by Release and Acquire. So sharing only moves `T`s. Segments: see
+// `segment`.
 unsafe impl<T: Send> Sync for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Send for Shared<T> {}
 
 impl<T> Shared<T> {
-    /// Makes the slots. Called by the producer alone, before its first commit.
-    #[cold]
-    fn allocate(&self) {
-        let len = self.capacity.next_power_of_two() as usize;
-        let slots = (0..len)
-            .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
-            .collect();
-        // SAFETY: nothing was ever committed, so the consumer has looked at no slot, and will only after
-        // it acquired a commit that comes after this.
-        self.slots.with_mut(|all| unsafe { *all = slots });
-    }
-
-    #[inline(always)]
-    fn slot(&self, index: u64) -> &Slot<T> {
-        self.slots.with(|all| {
-            // SAFETY: written once, in `allocate`, before the first commit; both callers come after it:
-            // the producer in program order, the consumer through `committed`.
-            let all = unsafe { &*all };
-            &all[index as usize & (all.len() - 1)]
-        })
-    }
-
     fn close(&self) -> bool {
         // AcqRel: partners `Consumer::is_finished` and `Consumer::doze`.
-        self.tail.fetch_or(CLOSED, Ordering::AcqRel) & ASLEEP != 0
+        self.tail.word.fetch_or(CLOSED, Ordering::AcqRel) & ASLEEP != 0
     }
 
     fn rouse_producer(&self) -> bool {
@@ -345,13 +513,14 @@ impl<T> Drop for Shared<T> {
     /// Drops what was published after the consumer had gone.
     fn drop(&mut self) {
         // Relaxed: the last owner is alone, the reference count saw to that.
-        let tail = count(self.tail.load(Ordering::Relaxed));
+        let tail = count(self.tail.word.load(Ordering::Relaxed));
         let head = count(self.head.load(Ordering::Relaxed));
-        for index in head..tail {
-            // SAFETY: committed and never popped: a dropped consumer released all that it had popped. The
-            // exclusive borrow says that both sides are gone.
-            self.slot(index)
-                .with_mut(|slot| unsafe { (*slot).assume_init_drop() });
+        // SAFETY: committed and never popped: a dropped consumer released all that it had popped. The
+        // exclusive borrow says that both sides are gone.
+        unsafe {
+            self.chain.for_each(head..tail, |slot| {
+                slot.with_mut(|slot| (*slot).assume_init_drop());
+            });
         }
     }
 }

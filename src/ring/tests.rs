@@ -44,6 +44,72 @@ fn a_capacity_is_what_was_asked_for() {
     }
 }
 
+/// Whatever was popped before, in whatever segment: the ring takes as much as it says, and keeps it in order.
+#[test]
+fn a_ring_grows_to_its_capacity_from_anywhere() {
+    for first_slots in [1, 2, 16] {
+        for capacity in [1, 2, 3, 7, 16, 17, 100] {
+            let (mut producer, mut consumer) = spsc::ring_from(first_slots, capacity);
+            let (mut pushed, mut popped) = (0, 0);
+            // The fill rises and falls, a little higher each time.
+            for fill in (1..=capacity).chain([capacity; 3]) {
+                while pushed - popped < fill {
+                    assert_eq!(producer.push(pushed), Ok(()));
+                    pushed += 1;
+                }
+                assert_eq!(producer.room(), capacity - fill);
+                assert_eq!(full(producer.push(77)), fill == capacity);
+                if fill < capacity {
+                    assert_eq!(producer.unstage(), Some(77));
+                }
+                producer.commit().expect("open");
+                for _ in 0..fill.div_ceil(2) {
+                    assert_eq!(consumer.pop(), Some(popped));
+                    popped += 1;
+                }
+                consumer.release();
+            }
+            drop(producer);
+            assert_eq!(consumer.refresh(), pushed - popped);
+            (popped..pushed).for_each(|item| assert_eq!(consumer.pop(), Some(item)));
+            assert!(consumer.is_finished());
+        }
+    }
+}
+
+#[test]
+fn what_is_staged_in_new_segments_is_taken_back_and_dropped() {
+    for first_slots in [1, 2, 4] {
+        let alive = Arc::new(());
+        let (mut producer, mut consumer) = spsc::ring_from(first_slots, 64);
+        for round in 0..3 {
+            for _ in 0..5 {
+                assert!(!full(producer.push(alive.clone())));
+            }
+            producer.commit().expect("open");
+            for _ in 0..40 {
+                assert!(!full(producer.push(alive.clone())));
+            }
+            for left in (0..40).rev() {
+                assert!(producer.unstage().is_some());
+                assert_eq!(Arc::strong_count(&alive), 1 + 5 + left);
+            }
+            assert!(producer.unstage().is_none());
+            for _ in 0..5 {
+                assert!(consumer.pop().is_some());
+            }
+            assert!(consumer.pop().is_none(), "round {round}");
+            consumer.release();
+        }
+        for _ in 0..40 {
+            assert!(!full(producer.push(alive.clone())));
+        }
+        drop(producer);
+        assert_eq!(Arc::strong_count(&alive), 1, "staged and never published");
+        assert!(consumer.is_finished());
+    }
+}
+
 #[test]
 fn capacities_out_of_range_are_refused() {
     for capacity in [0, (1 << 31) + 1] {
@@ -170,6 +236,21 @@ const LOSS: Run = Run {
     count: 2,
     reason: 1,
 };
+
+#[test]
+fn a_run_survives_its_journey_in_words() {
+    for run in [
+        LOSS,
+        Run {
+            from: 1,
+            to: u64::MAX,
+            count: (1 << 56) - 1,
+            reason: u8::MAX,
+        },
+    ] {
+        assert_eq!(Run::of_words(run.to_words()), run);
+    }
+}
 
 #[test]
 fn a_run_grows_and_keeps_its_place_and_its_first_reason() {

@@ -17,12 +17,17 @@ use crate::support::{
 #[derive(Clone, Default)]
 struct Diary {
     ids: Arc<Mutex<Vec<u64>>>,
+    inside: Arc<AtomicBool>,
 }
 
 impl Diary {
     fn handler<T: 'static>(&self) -> impl FnMut(&Event<T>) + Send + 'static {
-        let ids = self.ids.clone();
-        move |event| ids.try_lock().expect("one call at a time").push(event.id())
+        let Self { ids, inside } = self.clone();
+        move |event| {
+            assert!(!inside.swap(true, Ordering::SeqCst), "one call at a time");
+            ids.lock().expect("no handler panicked").push(event.id());
+            inside.store(false, Ordering::SeqCst);
+        }
     }
 
     fn ids(&self) -> Vec<u64> {
