@@ -563,6 +563,27 @@ fn loom_feed_cancel_against_sleep() {
     });
 }
 
+/// Cancelled, and the shard has let go, between two steps of one look: it ends as cancelled, although its ring is closed.
+#[test]
+fn loom_feed_detach_against_look() {
+    explore("feed: cancel and detach against a look", || {
+        let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
+        let (producer, mut consumer) = feed(limits(2, Overflow::DropNewest), latch);
+        let cancelling = {
+            let shared = consumer.shared().clone();
+            thread::spawn(move || {
+                assert!(shared.finish(End::Cancelled));
+                producer.detach(0);
+            })
+        };
+        let mut told = Told::default();
+        let end = Found::Ended(End::Cancelled);
+        assert_eq!(told.read_all(&mut consumer), end);
+        cancelling.join().unwrap();
+        assert_eq!(told.look(&mut consumer), end, "for ever");
+    });
+}
+
 /// A shard on a thread of its own, as a pool thread runs it: asleep when it is idle or waits for room.
 fn run_shard(mut shard: Shard<Payload>, signal: &Signal) {
     loop {
