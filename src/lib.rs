@@ -62,7 +62,7 @@
 //! | the bus, and how it ends | [`Bus`], [`BusBuilder`], [`WeakBus`] |
 //! | publishing | [`Bus::publish`] and its neighbours, [`Publisher`], [`Message`], [`Topic`] |
 //! | subscribing | [`Bus::subscribe`], [`SubscriptionBuilder`], [`SubscriptionHandle`] |
-//! | receiving | [`Subscriber`], [`Event`], [`SharedEvent`], [`Batch`] |
+//! | receiving | [`Subscriber`], [`Event`], [`SharedEvent`], [`Batch`], [`WaitStrategy`] |
 //! | full rings | [`Overflow`], [`Gap`], [`GapReason`] |
 //! | the pattern language | [`pattern`], [`Pattern`] |
 //! | the index, to use by itself | [`index`], [`PatternIndex`] |

@@ -1,16 +1,27 @@
-//! Receiving.
+//! Receiving: one by one or by the slot.
+//!
+//! Whoever waits goes through one step, `look_or_register`: look; if there is nothing, register who is to be woken, ask
+//! for it, and look again. It then sleeps; see [`park`](crate::park) for why no wake is missed.
+//!
+//! # The bad days
+//!
+//! * **Events were lost**: told once for the run, in its place, and receiving goes on.
+//! * **The end** (closed, cancelled, broken): wakes whoever waits, and is told for ever.
+//! * **A wait is given up** (a time limit): nothing was taken out of the ring.
 
 use std::time::{Duration, Instant};
 
+use super::batch::Batch;
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::stats::SubscriptionStats;
 use super::subscription::SubscriptionHandle;
+use super::wait::WaitStrategy;
 use crate::dispatch::Dispatch;
-use crate::dispatch::block::{BlockRef, Event, SharedEvent};
+use crate::dispatch::block::{Event, SharedEvent};
 use crate::dispatch::feed::{End, FeedConsumer, Found};
 use crate::dispatch::loss::Gap;
-use crate::park::{Linger, deadline_after, park, register_thread};
-use crate::sync::Ordering;
+use crate::park::{deadline_after, park, register_thread};
+use crate::sync::{AtomicWaker, Ordering};
 
 /// Receives the events of one subscription, in id order, from a ring of its own.
 ///
@@ -48,25 +59,29 @@ use crate::sync::Ordering;
 pub struct Subscriber<T: Send + Sync + 'static> {
     feed: FeedConsumer<T>,
     handle: SubscriptionHandle<T>,
+    wait: WaitStrategy,
 }
 
 impl<T: Send + Sync + 'static> Subscriber<T> {
-    pub(super) fn new(feed: FeedConsumer<T>, handle: SubscriptionHandle<T>) -> Self {
+    pub(super) fn new(
+        feed: FeedConsumer<T>,
+        handle: SubscriptionHandle<T>,
+        wait: WaitStrategy,
+    ) -> Self {
         handle.core().engine.threads.fetch_add(1, Ordering::Relaxed);
-        Self { feed, handle }
+        Self { feed, handle, wait }
     }
 
-    /// Waits for the next event. Spins briefly, unless threads outnumber cores, and then sleeps.
+    /// Waits for the next event, as its [`WaitStrategy`] says: unless told otherwise it spins briefly, if every thread
+    /// has a core, and then sleeps.
     ///
     /// # Errors
     ///
     /// [`RecvError`]: `Lost` once for a run of lost events, and receiving goes on; the others for ever.
     #[inline]
     pub fn recv(&mut self) -> Result<&Event<T>, RecvError> {
-        match self.next(None) {
-            Found::Event => Ok(self.feed.take()),
-            other => Err(recv_error(other)),
-        }
+        let found = self.next(None);
+        self.event(found)
     }
 
     /// The next event, if there is one. Finishes whatever other threads do.
@@ -88,9 +103,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     #[inline]
     pub fn try_recv(&mut self) -> Result<&Event<T>, TryRecvError> {
         match self.look() {
-            Found::Event => Ok(self.feed.take()),
             Found::Empty => Err(TryRecvError::Empty),
-            other => Err(recv_error(other).into()),
+            found => Ok(self.event(found)?),
         }
     }
 
@@ -114,9 +128,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// ```
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<&Event<T>, RecvTimeoutError> {
         match self.next(deadline_after(timeout)) {
-            Found::Event => Ok(self.feed.take()),
             Found::Empty => Err(RecvTimeoutError::Timeout),
-            other => Err(recv_error(other).into()),
+            found => Ok(self.event(found)?),
         }
     }
 
@@ -141,12 +154,55 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # }
     /// ```
     pub fn next_batch(&mut self) -> Result<Batch<T>, RecvError> {
-        match self.next(None) {
-            Found::Event => {
-                let (block, mask) = self.feed.take_slot();
-                Ok(Batch { block, mask })
-            }
-            other => Err(recv_error(other)),
+        let found = self.next(None);
+        self.batch(found)
+    }
+
+    /// Like [`next_batch`](Self::next_batch), if something is there. Finishes whatever other threads do.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError`]: `Empty`, or as for [`recv`](Self::recv).
+    ///
+    /// ```
+    /// use fanout::{Bus, TryRecvError};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("a")?;
+    /// assert_eq!(sub.try_next_batch().unwrap_err(), TryRecvError::Empty);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn try_next_batch(&mut self) -> Result<Batch<T>, TryRecvError> {
+        match self.look() {
+            Found::Empty => Err(TryRecvError::Empty),
+            found => Ok(self.batch(found)?),
+        }
+    }
+
+    /// Like [`next_batch`](Self::next_batch), and waits for so long at most.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvTimeoutError`]: `Timeout`, or as for [`recv`](Self::recv).
+    ///
+    /// ```
+    /// use fanout::{Bus, RecvTimeoutError};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("a")?;
+    /// let late = sub.next_batch_timeout(Duration::from_millis(5)).unwrap_err();
+    /// assert_eq!(late, RecvTimeoutError::Timeout);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn next_batch_timeout(&mut self, timeout: Duration) -> Result<Batch<T>, RecvTimeoutError> {
+        match self.next(deadline_after(timeout)) {
+            Found::Empty => Err(RecvTimeoutError::Timeout),
+            found => Ok(self.batch(found)?),
         }
     }
 
@@ -175,10 +231,10 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         loop {
             match self.recv() {
                 Ok(event) => on_event(event),
-                Err(RecvError::Lost(gap)) => on_gap(gap),
-                Err(RecvError::Closed) => return Ending::Closed,
-                Err(RecvError::Cancelled) => return Ending::Cancelled,
-                Err(RecvError::Broken) => return Ending::Broken,
+                Err(error) => match ending(error) {
+                    Err(gap) => on_gap(gap),
+                    Ok(ending) => return ending,
+                },
             }
         }
     }
@@ -211,12 +267,69 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         self.handle.stats()
     }
 
+    /// What a look has found, and cannot be nothing: the event, or why there is none.
+    #[inline]
+    fn event(&mut self, found: Found) -> Result<&Event<T>, RecvError> {
+        match found {
+            Found::Event => Ok(self.feed.take()),
+            other => Err(recv_error(other)),
+        }
+    }
+
+    /// As [`event`](Self::event), for all that came in the same slot.
+    #[inline]
+    fn batch(&mut self, found: Found) -> Result<Batch<T>, RecvError> {
+        match found {
+            Found::Event => {
+                let (block, mask) = self.feed.take_slot();
+                Ok(Batch::new(block, mask))
+            }
+            other => Err(recv_error(other)),
+        }
+    }
+
     /// Looks until there is something, or the deadline has passed (`Empty`).
     #[inline]
     fn next(&mut self, deadline: Option<Instant>) -> Found {
         match self.look() {
             Found::Empty => self.wait(deadline),
             found => found,
+        }
+    }
+
+    /// First awake, then asleep, each for as long as the strategy says.
+    #[cold]
+    fn wait(&mut self, deadline: Option<Instant>) -> Found {
+        let threads = self.handle.core().engine.threads.load(Ordering::Relaxed);
+        let mut awake = self.wait.awake(threads);
+        while awake.turn() {
+            match self.look() {
+                Found::Empty if awake.is_late(deadline) => return Found::Empty,
+                Found::Empty => {}
+                found => return found,
+            }
+        }
+        loop {
+            match self.look_or_register(register_thread) {
+                Found::Empty if !park(deadline) => return self.look(),
+                Found::Empty => {}
+                found => return found,
+            }
+        }
+    }
+
+    /// Looks; if there is nothing, has `register` put down who is to be woken when that changes (`Empty`).
+    #[inline]
+    fn look_or_register(&mut self, register: impl Fn(&AtomicWaker)) -> Found {
+        loop {
+            match self.look() {
+                Found::Empty => {}
+                found => return found,
+            }
+            register(self.feed.waker());
+            if self.feed.doze() {
+                return Found::Empty;
+            }
         }
     }
 
@@ -238,36 +351,12 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
         Found::Empty
     }
-
-    #[cold]
-    fn wait(&mut self, deadline: Option<Instant>) -> Found {
-        let mut linger = Linger::new(self.handle.core().engine.threads.load(Ordering::Relaxed));
-        while linger.turn() {
-            match self.look() {
-                Found::Empty => {}
-                found => return found,
-            }
-        }
-        loop {
-            register_thread(self.feed.waker());
-            if self.feed.doze() && !park(deadline) {
-                return self.look();
-            }
-            match self.look() {
-                Found::Empty => {}
-                found => return found,
-            }
-        }
-    }
 }
 
 impl<T: Send + Sync + 'static> Drop for Subscriber<T> {
     fn drop(&mut self) {
-        self.handle
-            .core()
-            .engine
-            .threads
-            .fetch_sub(1, Ordering::Relaxed);
+        let engine = &self.handle.core().engine;
+        engine.threads.fetch_sub(1, Ordering::Relaxed);
         self.handle.cancel();
     }
 }
@@ -291,7 +380,17 @@ fn recv_error(found: Found) -> RecvError {
     }
 }
 
-/// Why [`Subscriber::for_each`] came to its end.
+/// An error of receiving is the end, or else a loss, behind which it goes on.
+fn ending(error: RecvError) -> Result<Ending, Gap> {
+    match error {
+        RecvError::Lost(gap) => Err(gap),
+        RecvError::Closed => Ok(Ending::Closed),
+        RecvError::Cancelled => Ok(Ending::Cancelled),
+        RecvError::Broken => Ok(Ending::Broken),
+    }
+}
+
+/// How a subscription ended, as [`Subscriber::for_each`] tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ending {
@@ -302,74 +401,6 @@ pub enum Ending {
     /// A thread of the bus panicked; see [`RecvError::Broken`].
     Broken,
 }
-
-/// The events of one slot of the ring, 1 to 64, in id order. It keeps their block alive.
-pub struct Batch<T> {
-    block: BlockRef<T>,
-    /// At least one bit, within the block's length.
-    mask: u64,
-}
-
-impl<T> Batch<T> {
-    /// The events.
-    pub fn iter(&self) -> BatchIter<'_, T> {
-        BatchIter {
-            events: self.block.events(),
-            mask: self.mask,
-        }
-    }
-
-    /// How many events, 1 to 64.
-    #[expect(clippy::len_without_is_empty, reason = "a batch is never empty")]
-    pub fn len(&self) -> usize {
-        self.mask.count_ones() as usize
-    }
-}
-
-impl<'a, T> IntoIterator for &'a Batch<T> {
-    type Item = &'a Event<T>;
-    type IntoIter = BatchIter<'a, T>;
-
-    fn into_iter(self) -> BatchIter<'a, T> {
-        self.iter()
-    }
-}
-
-impl<T> std::fmt::Debug for Batch<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Batch")
-            .field("len", &self.len())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Iterates over the events of a [`Batch`].
-#[derive(Debug)]
-pub struct BatchIter<'a, T> {
-    events: &'a [Event<T>],
-    mask: u64,
-}
-
-impl<'a, T> Iterator for BatchIter<'a, T> {
-    type Item = &'a Event<T>;
-
-    #[inline]
-    fn next(&mut self) -> Option<&'a Event<T>> {
-        if self.mask == 0 {
-            return None;
-        }
-        let index = self.mask.trailing_zeros() as usize;
-        self.mask &= self.mask - 1;
-        self.events.get(index)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.mask.count_ones() as usize;
-        (left, Some(left))
-    }
-}
-
-impl<T> ExactSizeIterator for BatchIter<'_, T> {}
 
 /// Iterates over what a [`Subscriber`] receives; see [`Subscriber::iter`].
 #[derive(Debug)]

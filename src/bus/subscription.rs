@@ -5,6 +5,7 @@ use super::error::{ChangeError, SubscribeError};
 use super::registry::Record;
 use super::stats::SubscriptionStats;
 use super::subscriber::Subscriber;
+use super::wait::WaitStrategy;
 use crate::dispatch::feed::{CAPACITY_MAX, End, Limits, feed};
 use crate::dispatch::loss::Overflow;
 use crate::pattern::{Pattern, PatternError};
@@ -107,6 +108,7 @@ pub(super) struct Options {
     pub(super) capacity: usize,
     pub(super) pin_bytes: usize,
     pub(super) overflow: Overflow,
+    pub(super) wait: WaitStrategy,
 }
 
 /// A subscription to be: configure it, and [`open`](Self::open) it. Made by [`Bus::subscription`](super::Bus::subscription).
@@ -150,6 +152,13 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         self
     }
 
+    /// How a thread that receives waits for events. Default: the bus's, and that is
+    /// [`Adaptive`](WaitStrategy::Adaptive) unless told otherwise.
+    pub fn wait(mut self, strategy: WaitStrategy) -> Self {
+        self.options.wait = strategy;
+        self
+    }
+
     /// Where it begins. There is only [`Start::Now`] so far.
     pub fn start(self, start: Start) -> Self {
         match start {
@@ -167,6 +176,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             capacity,
             pin_bytes,
             overflow,
+            wait,
         } = self.options;
         let mut patterns = Vec::new();
         for pattern in self.patterns? {
@@ -208,6 +218,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         Ok(Subscriber::new(
             reader.expect("made when it was opened"),
             handle,
+            wait,
         ))
     }
 }

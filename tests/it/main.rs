@@ -4,6 +4,7 @@
 //! and the long run of the delivery law among the ignored tests here.
 
 mod architecture;
+mod batch;
 mod block;
 mod cancel;
 mod close;
@@ -19,6 +20,7 @@ mod order;
 mod panic;
 mod send;
 mod support;
+mod wait;
 
 #[cfg(feature = "cli")]
 mod cli;

@@ -1,9 +1,10 @@
 //! What may be sent to and shared between threads, said to the compiler.
 
 use fanout::{
-    Batch, Bus, BusBuilder, ChangeError, CloseReport, Event, Gap, Message, PublishError, Publisher,
-    Receipt, RecvError, SharedEvent, SubscribeError, Subscriber, SubscriptionBuilder,
-    SubscriptionHandle, SubscriptionStats, Topic, TryPublishError, WeakBus,
+    Batch, BatchIntoIter, BatchIter, Bus, BusBuilder, ChangeError, CloseReport, Event, Gap,
+    Message, PublishError, Publisher, Receipt, RecvError, SharedEvent, SubscribeError, Subscriber,
+    SubscriptionBuilder, SubscriptionHandle, SubscriptionStats, Topic, TryPublishError,
+    WaitStrategy, WeakBus,
 };
 use std::cell::Cell;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -25,6 +26,8 @@ fn public_types_are_send_and_sync() {
     both::<Event<Payload>>();
     both::<SharedEvent<Payload>>();
     both::<Batch<Payload>>();
+    both::<(BatchIter<'static, Payload>, BatchIntoIter<Payload>)>();
+    both::<WaitStrategy>();
     send::<Publisher<Payload>>();
     send::<Subscriber<Payload>>();
     sync::<Subscriber<Payload>>();
