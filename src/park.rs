@@ -39,6 +39,14 @@ pub(crate) fn wake_registered(waker: &AtomicWaker) {
     }
 }
 
+/// Forgets whoever is registered: nobody waits any more. Survives a waker that panics when it is dropped.
+pub(crate) fn forget_registered(waker: &AtomicWaker) {
+    let waker = take_registered(waker);
+    if catch_unwind(AssertUnwindSafe(|| drop(waker))).is_err() {
+        tracing::error!("a waker panicked when it was dropped");
+    }
+}
+
 fn take_registered(waker: &AtomicWaker) -> Option<Waker> {
     #[cfg(not(loom))]
     return waker.take();

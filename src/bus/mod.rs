@@ -22,6 +22,7 @@ mod message;
 mod publisher;
 mod registry;
 mod stats;
+mod stream;
 mod subscriber;
 mod subscription;
 mod wait;
@@ -39,6 +40,7 @@ pub use error::{
 pub use message::Message;
 pub use publisher::Publisher;
 pub use stats::{BusStats, CloseReport, SubscriptionStats};
+pub use stream::{BatchStream, EventStream};
 pub use subscriber::{Ending, Iter, Subscriber};
 pub use subscription::{IntoPatterns, Start, SubscriptionBuilder, SubscriptionHandle};
 pub use wait::WaitStrategy;

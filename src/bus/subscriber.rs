@@ -1,27 +1,32 @@
-//! Receiving: one by one or by the slot.
+//! Receiving: one by one or by the slot, on a thread that waits or as a task.
 //!
 //! Whoever waits goes through one step, `look_or_register`: look; if there is nothing, register who is to be woken, ask
-//! for it, and look again. It then sleeps; see [`park`](crate::park) for why no wake is missed.
+//! for it, and look again. A thread then sleeps, a task goes; see [`park`](crate::park) for why no wake is missed.
 //!
 //! # The bad days
 //!
 //! * **Events were lost**: told once for the run, in its place, and receiving goes on.
 //! * **The end** (closed, cancelled, broken): wakes whoever waits, and is told for ever.
-//! * **A wait is given up** (a time limit): nothing was taken out of the ring.
+//! * **A wait is given up** (a time limit, a dropped future): nothing was taken out of the ring.
 
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::stats::SubscriptionStats;
+use super::stream::{Arrival, BatchStream, EventStream};
 use super::subscription::SubscriptionHandle;
 use super::wait::WaitStrategy;
 use crate::dispatch::Dispatch;
 use crate::dispatch::block::{Event, SharedEvent};
 use crate::dispatch::feed::{End, FeedConsumer, Found};
 use crate::dispatch::loss::Gap;
-use crate::park::{deadline_after, park, register_thread};
+use crate::park::{deadline_after, forget_registered, park, register_thread};
 use crate::sync::{AtomicWaker, Ordering};
+
+/// Receives of a task in a row without a wait, before it lets others have a turn; see [`stream`](super::stream).
+const TURNS_MAX: u32 = 128;
 
 /// Receives the events of one subscription, in id order, from a ring of its own.
 ///
@@ -60,6 +65,8 @@ pub struct Subscriber<T: Send + Sync + 'static> {
     feed: FeedConsumer<T>,
     handle: SubscriptionHandle<T>,
     wait: WaitStrategy,
+    /// Receives as a task since it last had to wait: 0 to [`TURNS_MAX`].
+    turns: u32,
 }
 
 impl<T: Send + Sync + 'static> Subscriber<T> {
@@ -69,7 +76,12 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         wait: WaitStrategy,
     ) -> Self {
         handle.core().engine.threads.fetch_add(1, Ordering::Relaxed);
-        Self { feed, handle, wait }
+        Self {
+            feed,
+            handle,
+            wait,
+            turns: 0,
+        }
     }
 
     /// Waits for the next event, as its [`WaitStrategy`] says: unless told otherwise it spins briefly, if every thread
@@ -131,6 +143,45 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             Found::Empty => Err(RecvTimeoutError::Timeout),
             found => Ok(self.event(found)?),
         }
+    }
+
+    /// Like [`recv`](Self::recv), and waits as a task, on any runtime.
+    ///
+    /// Dropped before it is ready, it has received nothing and leaves nothing behind: the event that it would have given
+    /// is the next one. So it can stand in a `select!`, or under a time limit, in a loop. After 128 receives without a
+    /// wait it lets other tasks have a turn: `Pending` once, with its own task woken.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use fanout::{Bus, RecvError};
+    ///
+    /// async fn sum(bus: &Bus<u32>) -> Result<u32, fanout::SubscribeError> {
+    ///     let mut sub = bus.subscribe("a")?;
+    ///     bus.publish("a", 2).expect("the bus is open");
+    ///     bus.publish("a", 3).expect("the bus is open");
+    ///     bus.close();
+    ///     let mut sum = 0;
+    ///     loop {
+    ///         match sub.recv_async().await {
+    ///             Ok(event) => sum += event.data(),
+    ///             Err(RecvError::Lost(gap)) => eprintln!("{gap}"), // and go on
+    ///             Err(_) => return Ok(sum), // the end
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// assert_eq!(smol::block_on(sum(&Bus::new()))?, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn recv_async(
+        &mut self,
+    ) -> impl Future<Output = Result<&Event<T>, RecvError>> + Send + Unpin {
+        Arrival::new(self, Self::event)
     }
 
     /// Waits for the next event, and takes with it all that came in the same slot of the ring: up to 64 events for
@@ -206,6 +257,29 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
+    /// Like [`next_batch`](Self::next_batch), and waits as a task, on any runtime; may be dropped like
+    /// [`recv_async`](Self::recv_async). The fast way for tasks.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("a")?;
+    /// bus.publish("a", 7)?;
+    /// let batch = smol::block_on(sub.next_batch_async())?;
+    /// assert_eq!(batch.iter().map(|event| *event.data()).sum::<u32>(), 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn next_batch_async(
+        &mut self,
+    ) -> impl Future<Output = Result<Batch<T>, RecvError>> + Send + Unpin {
+        Arrival::new(self, Self::batch)
+    }
+
     /// Receives until the subscription ends: every event to `on_event`, every loss, in its place, to `on_gap`.
     ///
     /// ```
@@ -257,6 +331,53 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         Iter { subscriber: self }
     }
 
+    /// A stream of owned events and gaps, which ends when the subscription does. Each event costs a change of its block's
+    /// reference count; [`into_batch_stream`](Self::into_batch_stream) and [`recv_async`](Self::recv_async) don't.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use fanout::{Bus, Ending};
+    /// use smol::stream::StreamExt;
+    ///
+    /// let bus = Bus::<u32>::new();
+    /// let mut stream = bus.subscribe("a")?.into_stream();
+    /// bus.publish("a", 7)?;
+    /// drop(bus);
+    /// smol::block_on(async {
+    ///     while let Some(item) = stream.next().await {
+    ///         match item {
+    ///             Ok(event) => assert_eq!(*event.data(), 7),
+    ///             Err(gap) => eprintln!("{gap}"), // and go on
+    ///         }
+    ///     }
+    /// });
+    /// assert_eq!(stream.ending(), Some(Ending::Closed));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn into_stream(self) -> EventStream<T> {
+        EventStream::new(self)
+    }
+
+    /// A stream of [`Batch`]es and gaps, which ends when the subscription does: up to 64 events for one poll.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use smol::stream::StreamExt;
+    ///
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let stream = bus.subscribe("a")?.into_batch_stream();
+    /// (1..=100).try_for_each(|n| bus.publish("a", n))?;
+    /// drop(bus);
+    /// let counts = stream.map(|item| item.map_or_else(|gap| gap.count(), |batch| batch.len() as u64));
+    /// assert_eq!(smol::block_on(counts.fold(0, |sum, count| sum + count)), 100);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn into_batch_stream(self) -> BatchStream<T> {
+        BatchStream::new(self)
+    }
+
     /// A handle to this subscription: cancel it, look at it, change its patterns, from anywhere.
     pub fn handle(&self) -> SubscriptionHandle<T> {
         self.handle.clone()
@@ -269,7 +390,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
 
     /// What a look has found, and cannot be nothing: the event, or why there is none.
     #[inline]
-    fn event(&mut self, found: Found) -> Result<&Event<T>, RecvError> {
+    pub(super) fn event(&mut self, found: Found) -> Result<&Event<T>, RecvError> {
         match found {
             Found::Event => Ok(self.feed.take()),
             other => Err(recv_error(other)),
@@ -278,7 +399,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
 
     /// As [`event`](Self::event), for all that came in the same slot.
     #[inline]
-    fn batch(&mut self, found: Found) -> Result<Batch<T>, RecvError> {
+    pub(super) fn batch(&mut self, found: Found) -> Result<Batch<T>, RecvError> {
         match found {
             Found::Event => {
                 let (block, mask) = self.feed.take_slot();
@@ -286,6 +407,31 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             }
             other => Err(recv_error(other)),
         }
+    }
+
+    /// Looks, as a task: if there is nothing, its waker is called when that changes.
+    #[inline]
+    pub(super) fn poll_found(&mut self, context: &mut Context<'_>) -> Poll<Found> {
+        if self.turns == TURNS_MAX {
+            self.turns = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        match self.look_or_register(|place| place.register(context.waker())) {
+            Found::Empty => {
+                self.turns = 0;
+                Poll::Pending
+            }
+            found => {
+                self.turns += 1;
+                Poll::Ready(found)
+            }
+        }
+    }
+
+    /// The task that waited does so no more.
+    pub(super) fn forget_waker(&self) {
+        forget_registered(self.feed.waker());
     }
 
     /// Looks until there is something, or the deadline has passed (`Empty`).
@@ -357,6 +503,8 @@ impl<T: Send + Sync + 'static> Drop for Subscriber<T> {
     fn drop(&mut self) {
         let engine = &self.handle.core().engine;
         engine.threads.fetch_sub(1, Ordering::Relaxed);
+        // Whoever waited with it is not to be woken by its end: it is the one who drops it.
+        self.forget_waker();
         self.handle.cancel();
     }
 }
@@ -381,7 +529,7 @@ fn recv_error(found: Found) -> RecvError {
 }
 
 /// An error of receiving is the end, or else a loss, behind which it goes on.
-fn ending(error: RecvError) -> Result<Ending, Gap> {
+pub(super) fn ending(error: RecvError) -> Result<Ending, Gap> {
     match error {
         RecvError::Lost(gap) => Err(gap),
         RecvError::Closed => Ok(Ending::Closed),
@@ -390,7 +538,7 @@ fn ending(error: RecvError) -> Result<Ending, Gap> {
     }
 }
 
-/// How a subscription ended, as [`Subscriber::for_each`] tells it.
+/// How a subscription ended, as [`Subscriber::for_each`] and the streams tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ending {

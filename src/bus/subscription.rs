@@ -153,7 +153,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
     }
 
     /// How a thread that receives waits for events. Default: the bus's, and that is
-    /// [`Adaptive`](WaitStrategy::Adaptive) unless told otherwise.
+    /// [`Adaptive`](WaitStrategy::Adaptive) unless told otherwise. Nothing to tasks: see [`WaitStrategy`].
     pub fn wait(mut self, strategy: WaitStrategy) -> Self {
         self.options.wait = strategy;
         self

@@ -6,7 +6,7 @@ use crate::park::Linger;
 ///
 /// It is chosen per subscriber ([`SubscriptionBuilder::wait`](super::SubscriptionBuilder::wait)), or for all that don't
 /// say ([`BusBuilder::wait`](super::BusBuilder::wait)). `recv`, `recv_timeout`, `next_batch`, `next_batch_timeout`,
-/// `for_each` and `iter` follow it.
+/// `for_each` and `iter` follow it. Tasks (`recv_async`, streams) never do: they give their thread back at once.
 ///
 /// | strategy | while it waits | whoever dispatches pays | choose it when |
 /// | --- | --- | --- | --- |

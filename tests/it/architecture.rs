@@ -54,7 +54,7 @@ const FLOORS: [&[&str]; 6] = [
 ];
 
 /// What only the command line may use.
-const CLI_ALONE: [&str; 12] = [
+const CLI_ALONE: [&str; 13] = [
     "clap",
     "hdrhistogram",
     "indicatif",
@@ -67,6 +67,7 @@ const CLI_ALONE: [&str; 12] = [
     "redb",
     "futures",
     "async_std",
+    "smol",
 ];
 
 struct Source {

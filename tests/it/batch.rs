@@ -7,12 +7,13 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{FOR_EVER, MODES, OnDrop, bus, ends};
+use crate::tasks::now_or_never;
 
 fn ids<T>(batch: &Batch<T>) -> Vec<u64> {
     batch.iter().map(Event::id).collect()
 }
 
-/// In all three ways, beginning in the midst of a slot: the rest of it, each event once.
+/// In all four ways, beginning in the midst of a slot: the rest of it, each event once.
 #[test]
 fn a_batch_is_the_rest_of_a_slot() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
@@ -20,7 +21,7 @@ fn a_batch_is_the_rest_of_a_slot() {
     assert_eq!(sub.try_next_batch().err(), Some(TryRecvError::Empty));
     let late = sub.next_batch_timeout(Duration::ZERO).err();
     assert_eq!(late, Some(RecvTimeoutError::Timeout));
-    for round in 0..3 {
+    for round in 0..4 {
         for n in 0..5 {
             // Not all of a block is this subscription's.
             bus.publish(if n == 2 { "other" } else { "a" }, n)
@@ -32,7 +33,10 @@ fn a_batch_is_the_rest_of_a_slot() {
         let batch = match round {
             0 => sub.next_batch().expect("there"),
             1 => sub.try_next_batch().expect("there"),
-            _ => sub.next_batch_timeout(FOR_EVER).expect("there"),
+            2 => sub.next_batch_timeout(FOR_EVER).expect("there"),
+            _ => now_or_never(sub.next_batch_async())
+                .expect("there")
+                .expect("open"),
         };
         assert_eq!(ids(&batch), [first + 1, first + 3, first + 4]);
         assert_eq!((batch.len(), batch.iter().len()), (3, 3));
@@ -40,7 +44,7 @@ fn a_batch_is_the_rest_of_a_slot() {
         assert_eq!(owned, [first + 1, first + 3, first + 4]);
         assert_eq!(sub.try_next_batch().err(), Some(TryRecvError::Empty));
     }
-    assert_eq!((sub.stats().received, sub.stats().unread), (12, 0));
+    assert_eq!((sub.stats().received, sub.stats().unread), (16, 0));
 }
 
 /// Many batches held, of a ring with room for little: neither events nor bytes of theirs count any more.
