@@ -62,7 +62,8 @@
 //! | the bus, and how it ends | [`Bus`], [`BusBuilder`], [`WeakBus`] |
 //! | publishing | [`Bus::publish`] and its neighbours, [`Publisher`], [`Message`], [`Topic`] |
 //! | subscribing | [`Bus::subscribe`], [`SubscriptionBuilder`], [`SubscriptionHandle`] |
-//! | receiving | [`Subscriber`], [`Event`], [`SharedEvent`], [`Batch`] |
+//! | receiving | [`Subscriber`], [`Event`], [`SharedEvent`], [`Batch`], [`WaitStrategy`] |
+//! | receiving as a task | [`Subscriber::recv_async`], [`EventStream`], [`BatchStream`] |
 //! | full rings | [`Overflow`], [`Gap`], [`GapReason`] |
 //! | the pattern language | [`pattern`], [`Pattern`] |
 //! | the index, to use by itself | [`index`], [`PatternIndex`] |
@@ -92,6 +93,8 @@
 //!     for everybody.
 //! 12. **No deadlock from inside.** What runs while a thread dispatches (a payload's `drop`, a waker) may publish, and
 //!     gets [`WouldDeadlock`](PublishError::WouldDeadlock) with the value where it would have to wait for itself.
+//! 13. **Futures may be dropped.** [`recv_async`](Subscriber::recv_async) takes an event out of the ring at the moment it is
+//!     ready, and not before; [`publish_async`](Bus::publish_async) has accepted its event when it is ready, and not before.
 //!
 //! # The bad days
 //!

@@ -34,13 +34,24 @@ pub(crate) fn wake(waker: Waker) {
 
 /// Wakes whoever is registered, and survives a waker that panics.
 pub(crate) fn wake_registered(waker: &AtomicWaker) {
-    #[cfg(not(loom))]
-    let waker = waker.take();
-    #[cfg(loom)]
-    let waker = waker.take_waker();
-    if let Some(waker) = waker {
+    if let Some(waker) = take_registered(waker) {
         wake(waker);
     }
+}
+
+/// Forgets whoever is registered: nobody waits any more. Survives a waker that panics when it is dropped.
+pub(crate) fn forget_registered(waker: &AtomicWaker) {
+    let waker = take_registered(waker);
+    if catch_unwind(AssertUnwindSafe(|| drop(waker))).is_err() {
+        tracing::error!("a waker panicked when it was dropped");
+    }
+}
+
+fn take_registered(waker: &AtomicWaker) -> Option<Waker> {
+    #[cfg(not(loom))]
+    return waker.take();
+    #[cfg(loom)]
+    return waker.take_waker();
 }
 
 /// Registers the calling thread to be woken.
@@ -197,45 +208,91 @@ impl WaitSet {
     }
 }
 
-/// Adaptive waiting: a moment awake before sleeping. A short spin where every thread that takes part has a core of its
-/// own; where threads outnumber cores, never a spin, which would keep the one we wait for from running, but
-/// the processor given to whoever else is ready.
-pub(crate) struct Linger {
-    spins: u32,
-    yields: u32,
+/// The part of a wait that a thread spends awake: a moment before it sleeps, or all of it.
+pub(crate) enum Linger {
+    /// So many turns of each are left.
+    Briefly { spins: u32, yields: u32 },
+    /// For ever; how many turns it has had, wrapping.
+    Spin { turns: u32 },
+    /// For ever.
+    Yield,
 }
 
-/// Turns of a spin, each twice as long as the one before: about 5 microseconds in all.
+/// Turns of a short spin, each twice as long as the one before: about 5 microseconds in all.
 const SPIN_TURNS: u32 = 7;
 
 /// How often the processor is given away before sleeping.
 const YIELD_TURNS: u32 = 2;
 
+/// Turns of a long spin from one look at the clock to the next: reading it takes longer than a turn.
+const TURNS_PER_CLOCK: u32 = 64;
+
 impl Linger {
+    /// A short spin where every thread that takes part has a core of its own; where threads outnumber cores, never a spin,
+    /// which would keep the one we wait for from running, but the processor given to whoever else is ready.
+    ///
     /// `threads`: how many threads take part, the caller's estimate.
-    pub(crate) fn new(threads: usize) -> Self {
+    pub(crate) fn adaptive(threads: usize) -> Self {
         let spins = if threads <= cores() { SPIN_TURNS } else { 0 };
-        Self {
-            spins,
-            yields: if cfg!(loom) { 0 } else { YIELD_TURNS },
+        let yields = if cfg!(loom) { 0 } else { YIELD_TURNS };
+        Self::Briefly { spins, yields }
+    }
+
+    /// None of it.
+    pub(crate) fn none() -> Self {
+        Self::Briefly {
+            spins: 0,
+            yields: 0,
         }
+    }
+
+    /// All of it, keeping the processor.
+    pub(crate) fn spin() -> Self {
+        Self::Spin { turns: 0 }
+    }
+
+    /// All of it, giving the processor away at every turn.
+    pub(crate) fn yielding() -> Self {
+        Self::Yield
     }
 
     /// Waits a little; `false`: enough, sleep.
     pub(crate) fn turn(&mut self) -> bool {
-        if self.spins > 0 {
-            for _ in 0..(1u32 << (SPIN_TURNS - self.spins)) * 4 {
-                spin_loop();
+        match self {
+            Self::Briefly { spins, .. } if *spins > 0 => {
+                for _ in 0..(1u32 << (SPIN_TURNS - *spins)) * 4 {
+                    spin_loop();
+                }
+                *spins -= 1;
+                true
             }
-            self.spins -= 1;
-            return true;
+            Self::Briefly { yields, .. } if *yields > 0 => {
+                thread::yield_now();
+                *yields -= 1;
+                true
+            }
+            Self::Briefly { .. } => false,
+            Self::Spin { turns } => {
+                spin_loop();
+                *turns = turns.wrapping_add(1);
+                true
+            }
+            Self::Yield => {
+                thread::yield_now();
+                true
+            }
         }
-        if self.yields > 0 {
-            thread::yield_now();
-            self.yields -= 1;
-            return true;
-        }
-        false
+    }
+
+    /// Whether the deadline has passed, for who does not come to sleep. A clock is not read at every turn of a spin;
+    /// giving the processor away costs more than to read it, and may take long.
+    pub(crate) fn is_late(&self, deadline: Option<Instant>) -> bool {
+        let look = match self {
+            Self::Briefly { .. } => false, // soon over, and `park` looks
+            Self::Spin { turns } => turns.is_multiple_of(TURNS_PER_CLOCK),
+            Self::Yield => true,
+        };
+        look && deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 }
 

@@ -9,9 +9,12 @@
 )]
 
 use fanout::{Bus, Dispatch, Message, Overflow, RecvError, Subscriber};
+use futures_core::Stream;
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::pin::pin;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -58,6 +61,7 @@ fn memory() {
     }
     lone_events_of_a_slow_reader_allocate_nothing();
     receiving_asleep_allocates_nothing();
+    receiving_as_a_task_allocates_nothing();
     topics_are_not_kept();
     subscriptions_and_publishers_are_not_kept();
 }
@@ -239,6 +243,35 @@ fn receiving_asleep_allocates_nothing() {
         drop((bus, publisher));
         receiving.join().expect("closed");
     }
+}
+
+/// A task that is woken, receives and waits again, event by event.
+fn receiving_as_a_task_allocates_nothing() {
+    let bus = Bus::builder().dispatch(Dispatch::Manual);
+    let bus = bus.build().expect("in range");
+    let mut publisher = bus.publisher();
+    let mut sub = bus.subscribe("a").expect("open");
+    let mut stream = pin!(bus.subscribe("a").expect("open").into_stream());
+    let waker = Waker::from(Arc::new(Unheard));
+    let mut context = Context::from_waker(&waker);
+    until_steady("as a task", || {
+        for n in 0..500 {
+            assert!(pin!(sub.recv_async()).poll(&mut context).is_pending());
+            assert!(stream.as_mut().poll_next(&mut context).is_pending());
+            let mut accepted = pin!(publisher.publish_async("a", n));
+            assert!(accepted.as_mut().poll(&mut context).is_ready());
+            bus.drive();
+            assert!(pin!(sub.recv_async()).poll(&mut context).is_ready());
+            assert!(stream.as_mut().poll_next(&mut context).is_ready());
+        }
+    });
+}
+
+/// A waker of a task that is polled anyway.
+struct Unheard;
+
+impl Wake for Unheard {
+    fn wake(self: Arc<Self>) {}
 }
 
 // ---- nothing is kept ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ use super::error::{BuildError, LANE_CAPACITY_MAX};
 use super::handler::Handlers;
 use super::registry::Registry;
 use super::subscription::Options;
+use super::wait::WaitStrategy;
 use super::{Bus, Core, Open};
 use crate::dispatch::feed::CAPACITY_MAX;
 use crate::dispatch::loss::Overflow;
@@ -68,6 +69,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
                 capacity: CAPACITY_DEFAULT,
                 pin_bytes: PIN_BYTES_DEFAULT,
                 overflow: Overflow::default(),
+                wait: WaitStrategy::default(),
             },
             blocking: false,
             weigh: weigh_default(),
@@ -112,6 +114,13 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     #[must_use]
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.defaults.overflow = overflow;
+        self
+    }
+
+    /// How threads wait that receive from subscriptions that don't say. Default: [`WaitStrategy::Adaptive`].
+    #[must_use]
+    pub fn wait(mut self, strategy: WaitStrategy) -> Self {
+        self.defaults.wait = strategy;
         self
     }
 

@@ -146,7 +146,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
         R: HandlerResult,
     {
         let core = self.core();
-        let dedicated = self.is_dedicated();
+        let (dedicated, wait) = self.dedication();
         // Both outlive the lock under which the subscription is opened: a closure's drop is foreign code.
         let mut handler = Some(handler);
         let mut made = None;
@@ -168,7 +168,8 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
             });
             made = Some(job.clone());
             if dedicated {
-                Pool::dedicate(&job).map_err(|error| SubscribeError::Thread(error.kind()))?;
+                Pool::dedicate(&job, move |threads| wait.awake(threads))
+                    .map_err(|error| SubscribeError::Thread(error.kind()))?;
             }
             pool.opened();
             Ok((

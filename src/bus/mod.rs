@@ -14,6 +14,7 @@
 //!   breaks the bus: publishing answers `Broken`, subscribers read what they have and then get `Broken`.
 //! * **Crash**: without history nothing survives the process.
 
+mod batch;
 mod builder;
 mod entrance;
 mod error;
@@ -22,12 +23,15 @@ mod message;
 mod publisher;
 mod registry;
 mod stats;
+mod stream;
 mod subscriber;
 mod subscription;
+mod wait;
 
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
+pub use batch::{Batch, BatchIntoIter, BatchIter};
 pub use builder::BusBuilder;
 pub use error::{
     BuildError, ChangeError, LANE_CAPACITY_MAX, PublishError, PublishSequencedError,
@@ -38,8 +42,10 @@ pub use handler::HandlerHandle;
 pub use message::Message;
 pub use publisher::Publisher;
 pub use stats::{BusStats, CloseReport, SubscriptionStats};
-pub use subscriber::{Batch, BatchIter, Ending, Iter, Subscriber};
+pub use stream::{BatchStream, EventStream};
+pub use subscriber::{Ending, Iter, Subscriber};
 pub use subscription::{IntoPatterns, Start, SubscriptionBuilder, SubscriptionHandle};
+pub use wait::WaitStrategy;
 
 use crate::dispatch::Engine;
 use crate::dispatch::lane::Receipt;

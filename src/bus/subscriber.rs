@@ -1,16 +1,32 @@
-//! Receiving.
+//! Receiving: one by one or by the slot, on a thread that waits or as a task.
+//!
+//! Whoever waits goes through one step, `look_or_register`: look; if there is nothing, register who is to be woken, ask
+//! for it, and look again. A thread then sleeps, a task goes; see [`park`](crate::park) for why no wake is missed.
+//!
+//! # The bad days
+//!
+//! * **Events were lost**: told once for the run, in its place, and receiving goes on.
+//! * **The end** (closed, cancelled, broken): wakes whoever waits, and is told for ever.
+//! * **A wait is given up** (a time limit, a dropped future): nothing was taken out of the ring.
 
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use super::batch::Batch;
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::stats::SubscriptionStats;
+use super::stream::{Arrival, BatchStream, EventStream};
 use super::subscription::SubscriptionHandle;
+use super::wait::WaitStrategy;
 use crate::dispatch::Dispatch;
-use crate::dispatch::block::{BlockRef, Event, SharedEvent};
+use crate::dispatch::block::{Event, SharedEvent};
 use crate::dispatch::feed::{End, FeedConsumer, Found};
 use crate::dispatch::loss::Gap;
-use crate::park::{Linger, deadline_after, park, register_thread};
-use crate::sync::Ordering;
+use crate::park::{deadline_after, forget_registered, park, register_thread};
+use crate::sync::{AtomicWaker, Ordering};
+
+/// Receives of a task in a row without a wait, before it lets others have a turn; see [`stream`](super::stream).
+const TURNS_MAX: u32 = 128;
 
 /// Receives the events of one subscription, in id order, from a ring of its own.
 ///
@@ -48,25 +64,36 @@ use crate::sync::Ordering;
 pub struct Subscriber<T: Send + Sync + 'static> {
     feed: FeedConsumer<T>,
     handle: SubscriptionHandle<T>,
+    wait: WaitStrategy,
+    /// Receives as a task since it last had to wait: 0 to [`TURNS_MAX`].
+    turns: u32,
 }
 
 impl<T: Send + Sync + 'static> Subscriber<T> {
-    pub(super) fn new(feed: FeedConsumer<T>, handle: SubscriptionHandle<T>) -> Self {
+    pub(super) fn new(
+        feed: FeedConsumer<T>,
+        handle: SubscriptionHandle<T>,
+        wait: WaitStrategy,
+    ) -> Self {
         handle.core().engine.threads.fetch_add(1, Ordering::Relaxed);
-        Self { feed, handle }
+        Self {
+            feed,
+            handle,
+            wait,
+            turns: 0,
+        }
     }
 
-    /// Waits for the next event. Spins briefly, unless threads outnumber cores, and then sleeps.
+    /// Waits for the next event, as its [`WaitStrategy`] says: unless told otherwise it spins briefly, if every thread
+    /// has a core, and then sleeps.
     ///
     /// # Errors
     ///
     /// [`RecvError`]: `Lost` once for a run of lost events, and receiving goes on; the others for ever.
     #[inline]
     pub fn recv(&mut self) -> Result<&Event<T>, RecvError> {
-        match self.next(None) {
-            Found::Event => Ok(self.feed.take()),
-            other => Err(recv_error(other)),
-        }
+        let found = self.next(None);
+        self.event(found)
     }
 
     /// The next event, if there is one. Finishes whatever other threads do.
@@ -88,9 +115,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     #[inline]
     pub fn try_recv(&mut self) -> Result<&Event<T>, TryRecvError> {
         match self.look() {
-            Found::Event => Ok(self.feed.take()),
             Found::Empty => Err(TryRecvError::Empty),
-            other => Err(recv_error(other).into()),
+            found => Ok(self.event(found)?),
         }
     }
 
@@ -114,10 +140,48 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// ```
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<&Event<T>, RecvTimeoutError> {
         match self.next(deadline_after(timeout)) {
-            Found::Event => Ok(self.feed.take()),
             Found::Empty => Err(RecvTimeoutError::Timeout),
-            other => Err(recv_error(other).into()),
+            found => Ok(self.event(found)?),
         }
+    }
+
+    /// Like [`recv`](Self::recv), and waits as a task, on any runtime.
+    ///
+    /// Dropped before it is ready, it has received nothing and leaves nothing behind: the event that it would have given
+    /// is the next one. So it can stand in a `select!`, or under a time limit, in a loop. After 128 receives without a
+    /// wait it lets other tasks have a turn: `Pending` once, with its own task woken.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use fanout::{Bus, RecvError};
+    ///
+    /// async fn sum(bus: &Bus<u32>) -> Result<u32, fanout::SubscribeError> {
+    ///     let mut sub = bus.subscribe("a")?;
+    ///     bus.publish("a", 2).expect("the bus is open");
+    ///     bus.publish("a", 3).expect("the bus is open");
+    ///     bus.close();
+    ///     let mut sum = 0;
+    ///     loop {
+    ///         match sub.recv_async().await {
+    ///             Ok(event) => sum += event.data(),
+    ///             Err(RecvError::Lost(gap)) => eprintln!("{gap}"), // and go on
+    ///             Err(_) => return Ok(sum), // the end
+    ///         }
+    ///     }
+    /// }
+    ///
+    /// assert_eq!(smol::block_on(sum(&Bus::new()))?, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn recv_async(
+        &mut self,
+    ) -> impl Future<Output = Result<&Event<T>, RecvError>> + Send + Unpin {
+        Arrival::new(self, Self::event)
     }
 
     /// Waits for the next event, and takes with it all that came in the same slot of the ring: up to 64 events for
@@ -141,13 +205,79 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # }
     /// ```
     pub fn next_batch(&mut self) -> Result<Batch<T>, RecvError> {
-        match self.next(None) {
-            Found::Event => {
-                let (block, mask) = self.feed.take_slot();
-                Ok(Batch { block, mask })
-            }
-            other => Err(recv_error(other)),
+        let found = self.next(None);
+        self.batch(found)
+    }
+
+    /// Like [`next_batch`](Self::next_batch), if something is there. Finishes whatever other threads do.
+    ///
+    /// # Errors
+    ///
+    /// [`TryRecvError`]: `Empty`, or as for [`recv`](Self::recv).
+    ///
+    /// ```
+    /// use fanout::{Bus, TryRecvError};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("a")?;
+    /// assert_eq!(sub.try_next_batch().unwrap_err(), TryRecvError::Empty);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn try_next_batch(&mut self) -> Result<Batch<T>, TryRecvError> {
+        match self.look() {
+            Found::Empty => Err(TryRecvError::Empty),
+            found => Ok(self.batch(found)?),
         }
+    }
+
+    /// Like [`next_batch`](Self::next_batch), and waits for so long at most.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvTimeoutError`]: `Timeout`, or as for [`recv`](Self::recv).
+    ///
+    /// ```
+    /// use fanout::{Bus, RecvTimeoutError};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("a")?;
+    /// let late = sub.next_batch_timeout(Duration::from_millis(5)).unwrap_err();
+    /// assert_eq!(late, RecvTimeoutError::Timeout);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn next_batch_timeout(&mut self, timeout: Duration) -> Result<Batch<T>, RecvTimeoutError> {
+        match self.next(deadline_after(timeout)) {
+            Found::Empty => Err(RecvTimeoutError::Timeout),
+            found => Ok(self.batch(found)?),
+        }
+    }
+
+    /// Like [`next_batch`](Self::next_batch), and waits as a task, on any runtime; may be dropped like
+    /// [`recv_async`](Self::recv_async). The fast way for tasks.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv`](Self::recv).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("a")?;
+    /// bus.publish("a", 7)?;
+    /// let batch = smol::block_on(sub.next_batch_async())?;
+    /// assert_eq!(batch.iter().map(|event| *event.data()).sum::<u32>(), 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn next_batch_async(
+        &mut self,
+    ) -> impl Future<Output = Result<Batch<T>, RecvError>> + Send + Unpin {
+        Arrival::new(self, Self::batch)
     }
 
     /// Receives until the subscription ends: every event to `on_event`, every loss, in its place, to `on_gap`.
@@ -175,10 +305,10 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         loop {
             match self.recv() {
                 Ok(event) => on_event(event),
-                Err(RecvError::Lost(gap)) => on_gap(gap),
-                Err(RecvError::Closed) => return Ending::Closed,
-                Err(RecvError::Cancelled) => return Ending::Cancelled,
-                Err(RecvError::Broken) => return Ending::Broken,
+                Err(error) => match ending(error) {
+                    Err(gap) => on_gap(gap),
+                    Ok(ending) => return ending,
+                },
             }
         }
     }
@@ -201,6 +331,53 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         Iter { subscriber: self }
     }
 
+    /// A stream of owned events and gaps, which ends when the subscription does. Each event costs a change of its block's
+    /// reference count; [`into_batch_stream`](Self::into_batch_stream) and [`recv_async`](Self::recv_async) don't.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use fanout::{Bus, Ending};
+    /// use smol::stream::StreamExt;
+    ///
+    /// let bus = Bus::<u32>::new();
+    /// let mut stream = bus.subscribe("a")?.into_stream();
+    /// bus.publish("a", 7)?;
+    /// drop(bus);
+    /// smol::block_on(async {
+    ///     while let Some(item) = stream.next().await {
+    ///         match item {
+    ///             Ok(event) => assert_eq!(*event.data(), 7),
+    ///             Err(gap) => eprintln!("{gap}"), // and go on
+    ///         }
+    ///     }
+    /// });
+    /// assert_eq!(stream.ending(), Some(Ending::Closed));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn into_stream(self) -> EventStream<T> {
+        EventStream::new(self)
+    }
+
+    /// A stream of [`Batch`]es and gaps, which ends when the subscription does: up to 64 events for one poll.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use smol::stream::StreamExt;
+    ///
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let stream = bus.subscribe("a")?.into_batch_stream();
+    /// (1..=100).try_for_each(|n| bus.publish("a", n))?;
+    /// drop(bus);
+    /// let counts = stream.map(|item| item.map_or_else(|gap| gap.count(), |batch| batch.len() as u64));
+    /// assert_eq!(smol::block_on(counts.fold(0, |sum, count| sum + count)), 100);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn into_batch_stream(self) -> BatchStream<T> {
+        BatchStream::new(self)
+    }
+
     /// A handle to this subscription: cancel it, look at it, change its patterns, from anywhere.
     pub fn handle(&self) -> SubscriptionHandle<T> {
         self.handle.clone()
@@ -211,12 +388,94 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         self.handle.stats()
     }
 
+    /// What a look has found, and cannot be nothing: the event, or why there is none.
+    #[inline]
+    pub(super) fn event(&mut self, found: Found) -> Result<&Event<T>, RecvError> {
+        match found {
+            Found::Event => Ok(self.feed.take()),
+            other => Err(recv_error(other)),
+        }
+    }
+
+    /// As [`event`](Self::event), for all that came in the same slot.
+    #[inline]
+    pub(super) fn batch(&mut self, found: Found) -> Result<Batch<T>, RecvError> {
+        match found {
+            Found::Event => {
+                let (block, mask) = self.feed.take_slot();
+                Ok(Batch::new(block, mask))
+            }
+            other => Err(recv_error(other)),
+        }
+    }
+
+    /// Looks, as a task: if there is nothing, its waker is called when that changes.
+    #[inline]
+    pub(super) fn poll_found(&mut self, context: &mut Context<'_>) -> Poll<Found> {
+        if self.turns == TURNS_MAX {
+            self.turns = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        match self.look_or_register(|place| place.register(context.waker())) {
+            Found::Empty => {
+                self.turns = 0;
+                Poll::Pending
+            }
+            found => {
+                self.turns += 1;
+                Poll::Ready(found)
+            }
+        }
+    }
+
+    /// The task that waited does so no more.
+    pub(super) fn forget_waker(&self) {
+        forget_registered(self.feed.waker());
+    }
+
     /// Looks until there is something, or the deadline has passed (`Empty`).
     #[inline]
     fn next(&mut self, deadline: Option<Instant>) -> Found {
         match self.look() {
             Found::Empty => self.wait(deadline),
             found => found,
+        }
+    }
+
+    /// First awake, then asleep, each for as long as the strategy says.
+    #[cold]
+    fn wait(&mut self, deadline: Option<Instant>) -> Found {
+        let threads = self.handle.core().engine.threads.load(Ordering::Relaxed);
+        let mut awake = self.wait.awake(threads);
+        while awake.turn() {
+            match self.look() {
+                Found::Empty if awake.is_late(deadline) => return Found::Empty,
+                Found::Empty => {}
+                found => return found,
+            }
+        }
+        loop {
+            match self.look_or_register(register_thread) {
+                Found::Empty if !park(deadline) => return self.look(),
+                Found::Empty => {}
+                found => return found,
+            }
+        }
+    }
+
+    /// Looks; if there is nothing, has `register` put down who is to be woken when that changes (`Empty`).
+    #[inline]
+    fn look_or_register(&mut self, register: impl Fn(&AtomicWaker)) -> Found {
+        loop {
+            match self.look() {
+                Found::Empty => {}
+                found => return found,
+            }
+            register(self.feed.waker());
+            if self.feed.doze() {
+                return Found::Empty;
+            }
         }
     }
 
@@ -238,36 +497,14 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
         Found::Empty
     }
-
-    #[cold]
-    fn wait(&mut self, deadline: Option<Instant>) -> Found {
-        let mut linger = Linger::new(self.handle.core().engine.threads.load(Ordering::Relaxed));
-        while linger.turn() {
-            match self.look() {
-                Found::Empty => {}
-                found => return found,
-            }
-        }
-        loop {
-            register_thread(self.feed.waker());
-            if self.feed.doze() && !park(deadline) {
-                return self.look();
-            }
-            match self.look() {
-                Found::Empty => {}
-                found => return found,
-            }
-        }
-    }
 }
 
 impl<T: Send + Sync + 'static> Drop for Subscriber<T> {
     fn drop(&mut self) {
-        self.handle
-            .core()
-            .engine
-            .threads
-            .fetch_sub(1, Ordering::Relaxed);
+        let engine = &self.handle.core().engine;
+        engine.threads.fetch_sub(1, Ordering::Relaxed);
+        // Whoever waited with it is not to be woken by its end: it is the one who drops it.
+        self.forget_waker();
         self.handle.cancel();
     }
 }
@@ -291,7 +528,17 @@ fn recv_error(found: Found) -> RecvError {
     }
 }
 
-/// Why [`Subscriber::for_each`] came to its end.
+/// An error of receiving is the end, or else a loss, behind which it goes on.
+pub(super) fn ending(error: RecvError) -> Result<Ending, Gap> {
+    match error {
+        RecvError::Lost(gap) => Err(gap),
+        RecvError::Closed => Ok(Ending::Closed),
+        RecvError::Cancelled => Ok(Ending::Cancelled),
+        RecvError::Broken => Ok(Ending::Broken),
+    }
+}
+
+/// How a subscription ended, as [`Subscriber::for_each`] and the streams tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ending {
@@ -302,74 +549,6 @@ pub enum Ending {
     /// A thread of the bus panicked; see [`RecvError::Broken`].
     Broken,
 }
-
-/// The events of one slot of the ring, 1 to 64, in id order. It keeps their block alive.
-pub struct Batch<T> {
-    block: BlockRef<T>,
-    /// At least one bit, within the block's length.
-    mask: u64,
-}
-
-impl<T> Batch<T> {
-    /// The events.
-    pub fn iter(&self) -> BatchIter<'_, T> {
-        BatchIter {
-            events: self.block.events(),
-            mask: self.mask,
-        }
-    }
-
-    /// How many events, 1 to 64.
-    #[expect(clippy::len_without_is_empty, reason = "a batch is never empty")]
-    pub fn len(&self) -> usize {
-        self.mask.count_ones() as usize
-    }
-}
-
-impl<'a, T> IntoIterator for &'a Batch<T> {
-    type Item = &'a Event<T>;
-    type IntoIter = BatchIter<'a, T>;
-
-    fn into_iter(self) -> BatchIter<'a, T> {
-        self.iter()
-    }
-}
-
-impl<T> std::fmt::Debug for Batch<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Batch")
-            .field("len", &self.len())
-            .finish_non_exhaustive()
-    }
-}
-
-/// Iterates over the events of a [`Batch`].
-#[derive(Debug)]
-pub struct BatchIter<'a, T> {
-    events: &'a [Event<T>],
-    mask: u64,
-}
-
-impl<'a, T> Iterator for BatchIter<'a, T> {
-    type Item = &'a Event<T>;
-
-    #[inline]
-    fn next(&mut self) -> Option<&'a Event<T>> {
-        if self.mask == 0 {
-            return None;
-        }
-        let index = self.mask.trailing_zeros() as usize;
-        self.mask &= self.mask - 1;
-        self.events.get(index)
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.mask.count_ones() as usize;
-        (left, Some(left))
-    }
-}
-
-impl<T> ExactSizeIterator for BatchIter<'_, T> {}
 
 /// Iterates over what a [`Subscriber`] receives; see [`Subscriber::iter`].
 #[derive(Debug)]

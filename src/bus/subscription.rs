@@ -7,6 +7,7 @@ use super::error::{ChangeError, SubscribeError};
 use super::registry::Record;
 use super::stats::SubscriptionStats;
 use super::subscriber::Subscriber;
+use super::wait::WaitStrategy;
 use crate::dispatch::feed::{CAPACITY_MAX, End, FeedProducer, FeedShared, Limits, Reader, feed};
 use crate::dispatch::loss::Overflow;
 use crate::dispatch::signal::Latch;
@@ -114,6 +115,7 @@ pub(super) struct Options {
     pub(super) capacity: usize,
     pub(super) pin_bytes: usize,
     pub(super) overflow: Overflow,
+    pub(super) wait: WaitStrategy,
 }
 
 /// A subscription to be: configure it, and [`open`](Self::open) it. Made by [`Bus::subscription`](super::Bus::subscription).
@@ -159,6 +161,13 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         self
     }
 
+    /// How a thread that receives waits for events; of no meaning for a handler on the pool. Default: the bus's, and that is
+    /// [`Adaptive`](WaitStrategy::Adaptive) unless told otherwise. Nothing to tasks: see [`WaitStrategy`].
+    pub fn wait(mut self, strategy: WaitStrategy) -> Self {
+        self.options.wait = strategy;
+        self
+    }
+
     /// Where it begins. There is only [`Start::Now`] so far.
     pub fn start(self, start: Start) -> Self {
         match start {
@@ -181,6 +190,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
     /// [`SubscribeError`]: a refused pattern, a number out of its range, `Block` where it is not allowed, a closed bus.
     pub fn open(self) -> Result<Subscriber<T>, SubscribeError> {
         let mut reader = None;
+        let wait = self.options.wait;
         let handle = self.open_with(|_, limits, latch| {
             let (producer, consumer) = feed(limits, latch, Reader::waiting());
             let shared = consumer.shared().clone();
@@ -190,6 +200,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         Ok(Subscriber::new(
             reader.expect("made when it was opened"),
             handle,
+            wait,
         ))
     }
 
@@ -197,8 +208,9 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         self.core
     }
 
-    pub(super) fn is_dedicated(&self) -> bool {
-        self.dedicated
+    /// Whether its handler gets a thread, and how that waits.
+    pub(super) fn dedication(&self) -> (bool, WaitStrategy) {
+        (self.dedicated, self.options.wait)
     }
 
     /// Opens it with what `make` makes from its number, its limits and the latch of its shard.
@@ -210,6 +222,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             capacity,
             pin_bytes,
             overflow,
+            wait: _,
         } = self.options;
         let mut patterns = Vec::new();
         for pattern in self.patterns? {

@@ -621,7 +621,13 @@ impl<T> FeedConsumer<T> {
         if !self.ring.is_finished() {
             return Found::Empty;
         }
-        // A gap that was opened just before the ring was closed is visible now that the close is.
+        // The shard closes the ring of a cancelled subscription, too, and that may all have happened since `look` asked
+        // for the end. The cancel is visible now that the close is.
+        if self.shared.end() == End::Cancelled {
+            self.let_go();
+            return Found::Ended(End::Cancelled);
+        }
+        // So is a gap that was opened just before the ring was closed.
         match self.shared.gap.take(self.ring.position()) {
             Some(run) => Found::Gap(Gap::of_run(run)),
             None => {

@@ -378,7 +378,7 @@ impl<T> Engine<T> {
     /// million deliveries per second to one subscriber became 20 to 40, and 80 became 209 to 16 (2026-11-21).
     /// Giving the processor away after every pass, as well, was worse at 1 and 4 subscribers.
     pub(crate) fn run_pool_thread(&self, index: usize) {
-        let linger = || Linger::new(self.threads.load(Ordering::Relaxed));
+        let linger = || Linger::adaptive(self.threads.load(Ordering::Relaxed));
         let mut idle = linger();
         while !self.is_finished() {
             if !self.pass(false).is_idle() {

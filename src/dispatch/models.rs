@@ -2,6 +2,7 @@
 
 use std::sync::Arc as Plain;
 use std::sync::atomic::{AtomicUsize as PlainUsize, Ordering as PlainOrdering};
+use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
 use super::block::{BlockRef, BlockSource, EnvelopeTable};
@@ -13,7 +14,7 @@ use super::shard::{Change, ChangeKind, Routes, Shard, ShardWires};
 use super::signal::{Latch, Signal};
 use super::{Dispatch, Engine, Plan, Weigh};
 use crate::index::PatternIndex;
-use crate::park::{park, register_thread};
+use crate::park::{forget_registered, park, register_thread, thread_waker};
 use crate::pattern::Pattern;
 use crate::ring::run_queue::{Job, RunQueue, Turn};
 use crate::ring::{mpsc, spsc};
@@ -206,6 +207,42 @@ fn sleep(consumer: &mut FeedConsumer<Payload>) {
     register_thread(consumer.waker());
     if consumer.doze() {
         park(None);
+    }
+}
+
+/// One look as a task takes it, and as `Subscriber::look_or_register` does: `Empty` means that the waker will be called.
+fn poll(told: &mut Told, consumer: &mut FeedConsumer<Payload>, waker: &Waker) -> Found {
+    loop {
+        match told.look(consumer) {
+            Found::Empty => {}
+            found => return found,
+        }
+        consumer.waker().register(waker.clone());
+        if consumer.doze() {
+            return Found::Empty;
+        }
+    }
+}
+
+/// Polls until nothing more comes, asleep in between. Each wait is polled twice: first for a task that has lost interest,
+/// and nobody comes when its waker is called; then for this thread. `dropped`: the first future was dropped in between, and
+/// its waker forgotten.
+fn poll_all(told: &mut Told, consumer: &mut FeedConsumer<Payload>, dropped: bool) -> Found {
+    loop {
+        let mut found = poll(told, consumer, Waker::noop());
+        if found == Found::Empty {
+            if dropped {
+                forget_registered(consumer.waker());
+            }
+            found = poll(told, consumer, &thread_waker());
+        }
+        match found {
+            Found::Event | Found::Gap(_) => {}
+            Found::Empty => {
+                park(None);
+            }
+            found => return found,
+        }
     }
 }
 
@@ -563,6 +600,89 @@ fn loom_feed_cancel_against_sleep() {
         };
         let mut told = Told::default();
         assert_eq!(told.read_all(&mut consumer), Found::Ended(End::Cancelled));
+        drop(offering.join().unwrap());
+        cancelling.join().unwrap();
+        drop(consumer);
+        assert_eq!(layer.drops.count(), 1);
+    });
+}
+
+/// Cancelled, and the shard has let go, between two steps of one look: it ends as cancelled, although its ring is closed.
+#[test]
+fn loom_feed_detach_against_look() {
+    explore("feed: cancel and detach against a look", || {
+        let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
+        let (producer, mut consumer) = feed(limits(2, Overflow::DropNewest), latch);
+        let cancelling = {
+            let shared = consumer.shared().clone();
+            thread::spawn(move || {
+                assert!(shared.finish(End::Cancelled));
+                producer.detach(0);
+            })
+        };
+        let mut told = Told::default();
+        let end = Found::Ended(End::Cancelled);
+        assert_eq!(told.read_all(&mut consumer), end);
+        cancelling.join().unwrap();
+        assert_eq!(told.look(&mut consumer), end, "for ever");
+    });
+}
+
+/// A task that polls for one waker and then for another, against an event and the close: only the last is sure to be
+/// woken, and it always is.
+fn poll_against_close(name: &str, dropped: bool) {
+    explore(name, move || {
+        let mut layer = Layer::new();
+        let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
+        let (mut producer, mut consumer) = feed(limits(2, Overflow::DropNewest), latch);
+        let block = layer.block(&["a"]);
+        let offering = thread::spawn(move || {
+            producer.begin(1);
+            offer(&mut producer, &block);
+            producer.close(1);
+        });
+        let mut told = Told::default();
+        let end = poll_all(&mut told, &mut consumer, dropped);
+        assert_eq!((end, &told.ids[..]), (Found::Closed, &[1][..]));
+        offering.join().unwrap();
+        assert_accounts(&told, &consumer, 1);
+        drop(consumer);
+        assert_eq!(layer.drops.count(), 1);
+    });
+}
+
+#[test]
+fn loom_poll_two_wakers_against_close() {
+    poll_against_close("feed: two wakers against an event and the close", false);
+}
+
+#[test]
+fn loom_poll_dropped_against_close() {
+    poll_against_close(
+        "feed: a dropped future against an event and the close",
+        true,
+    );
+}
+
+/// The same against a cancel.
+#[test]
+fn loom_poll_two_wakers_against_cancel() {
+    explore("feed: two wakers against a cancel", || {
+        let mut layer = Layer::new();
+        let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
+        let (mut producer, mut consumer) = feed(limits(2, Overflow::DropNewest), latch);
+        let block = layer.block(&["a"]);
+        let offering = thread::spawn(move || {
+            offer(&mut producer, &block);
+            producer
+        });
+        let cancelling = {
+            let shared = consumer.shared().clone();
+            thread::spawn(move || assert!(shared.finish(End::Cancelled)))
+        };
+        let mut told = Told::default();
+        let end = poll_all(&mut told, &mut consumer, true);
+        assert_eq!(end, Found::Ended(End::Cancelled));
         drop(offering.join().unwrap());
         cancelling.join().unwrap();
         drop(consumer);

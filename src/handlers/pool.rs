@@ -147,8 +147,11 @@ impl<T: Send + Sync + 'static> Pool<T> {
         self.live.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A thread for this handler alone.
-    pub(crate) fn dedicate(job: &Arc<HandlerJob<T>>) -> io::Result<()> {
+    /// A thread for this handler alone; `awake`: how it waits, when so many threads take part.
+    pub(crate) fn dedicate(
+        job: &Arc<HandlerJob<T>>,
+        awake: impl Fn(usize) -> Linger + Send + 'static,
+    ) -> io::Result<()> {
         if job.shared.pool.plan.manual {
             return Ok(());
         }
@@ -156,7 +159,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         let name = format!("fanout-handler-{}", job.shared.number);
         let thread = std::thread::Builder::new()
             .name(name)
-            .spawn(move || run_dedicated(&own))?;
+            .spawn(move || run_dedicated(&own, &awake))?;
         let first = job.shared.own_thread.set(thread.thread().clone()).is_ok();
         debug_assert!(first, "dedicated once");
         Ok(())
@@ -253,7 +256,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
     fn work(&self, mut hand: Hand) {
         let index = hand.desk();
         let post = &self.posts[index];
-        let linger = || Linger::new(self.working.load(Ordering::Relaxed) + 2);
+        let linger = || Linger::adaptive(self.working.load(Ordering::Relaxed) + 2);
         let mut idle = linger();
         let mut watched = false;
         while !self.is_over() {
@@ -462,10 +465,13 @@ impl<T: Send + Sync + 'static> Called for HandlerJob<T> {
     }
 }
 
-fn run_dedicated<T: Send + Sync + 'static>(job: &Arc<HandlerJob<T>>) {
+fn run_dedicated<T: Send + Sync + 'static>(
+    job: &Arc<HandlerJob<T>>,
+    awake: &dyn Fn(usize) -> Linger,
+) {
     let pool = &job.shared.pool;
     let post = Post::default();
-    let linger = || Linger::new(pool.working.load(Ordering::Relaxed) + 2);
+    let linger = || awake(pool.working.load(Ordering::Relaxed) + 2);
     let mut idle = linger();
     loop {
         if let Some(turn) = try_begin(job) {

@@ -57,7 +57,7 @@ const FLOORS: [&[&str]; 7] = [
 ];
 
 /// What only the command line may use.
-const CLI_ALONE: [&str; 12] = [
+const CLI_ALONE: [&str; 13] = [
     "clap",
     "hdrhistogram",
     "indicatif",
@@ -70,6 +70,7 @@ const CLI_ALONE: [&str; 12] = [
     "redb",
     "futures",
     "async_std",
+    "smol",
 ];
 
 struct Source {

@@ -4,6 +4,10 @@
 //! and the long run of the delivery law among the ignored tests here.
 
 mod architecture;
+mod async_law;
+mod async_publish;
+mod async_recv;
+mod batch;
 mod block;
 mod cancel;
 mod close;
@@ -20,6 +24,8 @@ mod order;
 mod panic;
 mod send;
 mod support;
+mod tasks;
+mod wait;
 
 #[cfg(feature = "cli")]
 mod cli;

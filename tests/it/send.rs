@@ -1,9 +1,10 @@
 //! What may be sent to and shared between threads, said to the compiler.
 
 use fanout::{
-    Batch, Bus, BusBuilder, ChangeError, CloseReport, Event, Gap, Message, PublishError, Publisher,
-    Receipt, RecvError, SharedEvent, SubscribeError, Subscriber, SubscriptionBuilder,
-    SubscriptionHandle, SubscriptionStats, Topic, TryPublishError, WeakBus,
+    Batch, BatchIntoIter, BatchIter, BatchStream, Bus, BusBuilder, ChangeError, CloseReport, Event,
+    EventStream, Gap, Message, PublishError, Publisher, Receipt, RecvError, SharedEvent,
+    SubscribeError, Subscriber, SubscriptionBuilder, SubscriptionHandle, SubscriptionStats, Topic,
+    TryPublishError, WaitStrategy, WeakBus,
 };
 use std::cell::Cell;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -25,6 +26,9 @@ fn public_types_are_send_and_sync() {
     both::<Event<Payload>>();
     both::<SharedEvent<Payload>>();
     both::<Batch<Payload>>();
+    both::<(BatchIter<'static, Payload>, BatchIntoIter<Payload>)>();
+    both::<(EventStream<Payload>, BatchStream<Payload>)>();
+    both::<WaitStrategy>();
     send::<Publisher<Payload>>();
     send::<Subscriber<Payload>>();
     sync::<Subscriber<Payload>>();
@@ -61,6 +65,11 @@ fn futures_are_send() {
     of_value(bus.publish_async("a", Box::new(|| ())));
     of_value(bus.publish_async(String::from("a"), Box::new(|| ())));
     of_value(publisher.publish_async(topic, Box::new(|| ())));
+    let mut sub = bus.subscribe("a").expect("open");
+    of_value(sub.recv_async());
+    of_value(sub.next_batch_async());
+    // A task that owns its subscriber and awaits in a loop, as programs have it.
+    of_value(async move { while sub.recv_async().await.is_ok() {} });
 }
 
 /// What a program does with it: publishers, subscribers and events travel between threads.

@@ -1,0 +1,246 @@
+//! The delivery law for tasks: publishers and subscribers that drop their futures whenever they like, on a runtime of
+//! several threads, while others cancel. Received + lost + unread = matched, exactly; what was accepted is sequenced,
+//! once, and what was not accepted never.
+//!
+//! What should have matched is computed from the record of a `Block` subscriber to everything.
+
+use fanout::{
+    Bus, Dispatch, Event, Gap, Overflow, RecvError, Subscriber, SubscriptionHandle, TryRecvError,
+};
+use smol::stream::StreamExt;
+use std::time::Duration;
+
+use crate::support::{PATIENCE, Random, ends_within, eventually};
+use crate::tasks::now_or_never;
+
+const PUBLISHERS: u64 = 4;
+const SUBSCRIBERS: u64 = 16;
+/// Events that each publisher tries to publish.
+const EVENTS: u64 = 5_000;
+const TOPICS: [&str; 4] = ["a", "b", "a.c", "b.c"];
+/// Patterns, each with what it means.
+type Meaning = fn(&str) -> bool;
+const WANTS: [(&str, Meaning); 4] = [
+    ("**", |_| true),
+    ("a.**", |topic| topic.starts_with('a')),
+    ("*.c", |topic| topic.ends_with(".c")),
+    ("b", |topic| topic == "b"),
+];
+
+#[test]
+fn the_delivery_law_holds_for_tasks() {
+    for (mode, seed) in [
+        (Dispatch::Pool, 1),
+        (Dispatch::Inline, 2),
+        (Dispatch::Pool, 3),
+    ] {
+        ends_within(2 * PATIENCE, &format!("{mode:?}, seed {seed}"), move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(4)
+                .enable_time()
+                .build();
+            runtime.expect("a runtime").block_on(episode(mode, seed));
+        });
+    }
+}
+
+/// Who published it, the how-manieth of its attempts, and where.
+type Payload = (u64, u64, usize);
+
+async fn episode(mode: Dispatch, seed: u64) {
+    let bus = Bus::builder().dispatch(mode).dispatchers(2).blocking(true);
+    let bus = bus.lane_capacity(8).build().expect("in range");
+    let observer = bus.subscription("**").overflow(Overflow::Block);
+    let observer = tokio::spawn(observe(observer.open().expect("open")));
+    let mut accounts = Vec::new();
+    let mut handles = Vec::new();
+    for number in 0..SUBSCRIBERS {
+        let mut random = Random::new(seed << 8 | number);
+        let (pattern, meaning) = WANTS[random.below(WANTS.len())];
+        let overflow = [Overflow::Block, Overflow::DropNewest][random.below(2)];
+        let sub = bus.subscription(pattern).overflow(overflow);
+        let sub = sub.capacity([1, 7, 64, 500][random.below(4)]);
+        let sub = sub.open().expect("open");
+        handles.push(sub.handle());
+        accounts.push(tokio::spawn(receive(sub, meaning, random)));
+    }
+    let publishing: Vec<_> = (0..PUBLISHERS)
+        .map(|number| {
+            let random = Random::new(seed << 8 | 1 << 7 | number);
+            tokio::spawn(publish(bus.clone(), number, random))
+        })
+        .collect();
+    // Every fourth is cancelled in the midst of it, by another task.
+    for handle in handles.into_iter().step_by(4) {
+        let bus = bus.clone();
+        tokio::spawn(async move {
+            while bus.stats().sequenced < EVENTS {
+                tokio::task::yield_now().await;
+            }
+            assert!(handle.cancel());
+        });
+    }
+    let mut accepted = Vec::new();
+    for publisher in publishing {
+        accepted.push(publisher.await.expect("published"));
+    }
+    bus.close();
+    let record = observer.await.expect("observed");
+    assert_eq!(bus.stats().sequenced, record.len() as u64);
+    for (number, accepted) in accepted.iter().enumerate() {
+        let own = record.iter().filter(|payload| payload.0 == number as u64);
+        let mut own: Vec<u64> = own.map(|payload| payload.1).collect();
+        own.sort_unstable(); // of its two lanes each keeps its order; the other law tests that
+        assert_eq!(
+            own, *accepted,
+            "accepted by {number}: all of it, once, and nothing else"
+        );
+    }
+    for account in accounts {
+        account.await.expect("received").check(&record);
+    }
+}
+
+/// The record: every event in the order of ids.
+async fn observe(observer: Subscriber<Payload>) -> Vec<Payload> {
+    let mut record = Vec::new();
+    let mut batches = observer.into_batch_stream();
+    while let Some(batch) = batches.next().await {
+        for event in &batch.expect("nothing is lost") {
+            record.push(*event.data());
+            assert_eq!(event.id(), record.len() as u64);
+        }
+    }
+    record
+}
+
+/// Publishes, and drops some of its futures; answers what was accepted.
+async fn publish(bus: Bus<Payload>, number: u64, mut random: Random) -> Vec<u64> {
+    let mut publisher = bus.publisher();
+    let mut accepted = Vec::new();
+    for n in 0..EVENTS {
+        let topic = random.below(TOPICS.len());
+        let payload = (number, n, topic);
+        let own = random.one_in(2);
+        let answer = match (own, random.one_in(3)) {
+            (true, true) => now_or_never(publisher.publish_async(TOPICS[topic], payload)),
+            (false, true) => now_or_never(bus.publish_async(TOPICS[topic], payload)),
+            (true, false) => Some(publisher.publish_async(TOPICS[topic], payload).await),
+            (false, false) => Some(bus.publish_async(TOPICS[topic], payload).await),
+        };
+        match answer {
+            Some(answer) => {
+                answer.expect("open");
+                accepted.push(n);
+            }
+            None => tokio::task::yield_now().await, // full, and dropped
+        }
+    }
+    accepted
+}
+
+/// What one subscription was told, and what must be so.
+struct Account {
+    meaning: Meaning,
+    told: Vec<Result<u64, Gap>>,
+    ending: RecvError,
+    handle: SubscriptionHandle<Payload>,
+}
+
+/// Receives to the end, by whatever comes to its mind; most of its futures do not live to be ready.
+async fn receive(mut sub: Subscriber<Payload>, meaning: Meaning, mut random: Random) -> Account {
+    let handle = sub.handle();
+    let mut told: Vec<Result<u64, Gap>> = Vec::new();
+    let ending = loop {
+        let result = match random.below(6) {
+            0 => sub.recv_async().await.map(|event| vec![event.id()]),
+            1 => sub
+                .next_batch_async()
+                .await
+                .map(|batch| batch.iter().map(Event::id).collect()),
+            2 => match now_or_never(sub.recv_async()) {
+                Some(result) => result.map(|event| vec![event.id()]),
+                None => Ok(vec![]),
+            },
+            3 => {
+                let limit = Duration::from_micros(random.below(300) as u64);
+                match tokio::time::timeout(limit, sub.next_batch_async()).await {
+                    Ok(result) => result.map(|batch| batch.iter().map(Event::id).collect()),
+                    Err(_) => Ok(vec![]),
+                }
+            }
+            4 => match sub.try_recv() {
+                Ok(event) => Ok(vec![event.id()]),
+                Err(TryRecvError::Lost(gap)) => Err(RecvError::Lost(gap)),
+                Err(_) => Ok(vec![]), // the end is told again
+            },
+            _ => {
+                let mut stream = sub.into_stream();
+                let mut some = Vec::new();
+                while let Some(Some(item)) = now_or_never(stream.next()) {
+                    some.push(item.map(|event| event.id()));
+                    if some.len() == 40 {
+                        break;
+                    }
+                }
+                told.append(&mut some);
+                sub = stream.into_inner();
+                Ok(vec![])
+            }
+        };
+        match result {
+            Ok(ids) if ids.is_empty() => tokio::task::yield_now().await,
+            Ok(ids) => told.extend(ids.into_iter().map(Ok)),
+            Err(RecvError::Lost(gap)) => told.push(Err(gap)),
+            Err(ending) => break ending,
+        }
+    };
+    Account {
+        meaning,
+        told,
+        ending,
+        handle,
+    }
+}
+
+impl Account {
+    fn check(&self, record: &[Payload]) {
+        eventually("the shard has come by", || self.handle.last_id().is_some());
+        let stats = self.handle.stats();
+        let matches = |id: &u64| (self.meaning)(TOPICS[record[*id as usize - 1].2]);
+        let (Some(first_id), Some(last_id)) = (stats.first_id, stats.last_id) else {
+            panic!("it has ended: {stats:?}");
+        };
+        let mut expected = (first_id..=last_id).filter(matches);
+        let (mut received, mut lost) = (0, 0);
+        for told in &self.told {
+            match told {
+                Ok(id) => {
+                    assert_eq!(Some(*id), expected.next(), "the next that matches");
+                    received += 1;
+                }
+                Err(gap) => {
+                    let mut run = expected.by_ref().take(gap.count() as usize);
+                    let from = run.next();
+                    assert_eq!(
+                        (from, run.last().or(from)),
+                        (Some(gap.from()), Some(gap.to()))
+                    );
+                    lost += gap.count();
+                }
+            }
+        }
+        let untold = expected.count() as u64;
+        assert_eq!(stats.matched, received + lost + untold, "{stats:?}");
+        assert_eq!(
+            stats.matched,
+            stats.received + stats.lost + stats.unread,
+            "{stats:?}"
+        );
+        assert_eq!(stats.received, received, "{stats:?}");
+        match self.ending {
+            RecvError::Closed => assert_eq!((untold, stats.unread), (0, 0), "{stats:?}"),
+            ending => assert_eq!(ending, RecvError::Cancelled),
+        }
+    }
+}

@@ -1,0 +1,694 @@
+//! Receiving as a task: on any runtime, without losing anything when a future is dropped, with one wake per round.
+
+use fanout::{
+    Bus, Dispatch, Ending, Event, EventStream, Gap, Overflow, RecvError, SharedEvent, Subscriber,
+};
+use futures_core::stream::{FusedStream, Stream};
+use smol::stream::StreamExt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+
+use crate::support::{
+    FOR_EVER, MODES, Told, bus, ends, eventually, ids, panics_quietly, read_out, read_to_end,
+};
+use crate::tasks::{RUNTIMES, Runtime, Task, Wakes, block_on, now_or_never, poll};
+
+// ---- runtimes -----------------------------------------------------------------------------------
+
+/// How many events a reader received, how many were lost to it, and how it ended.
+type Count = (u64, u64, Ending);
+
+async fn count_one_by_one(mut sub: Subscriber<u64>) -> Count {
+    let (mut received, mut lost) = (0, 0);
+    loop {
+        match sub.recv_async().await {
+            Ok(_) => received += 1,
+            Err(RecvError::Lost(gap)) => lost += gap.count(),
+            Err(ending) => return (received, lost, as_ending(ending)),
+        }
+    }
+}
+
+async fn count_by_batch(mut sub: Subscriber<u64>) -> Count {
+    let (mut received, mut lost) = (0, 0);
+    loop {
+        match sub.next_batch_async().await {
+            Ok(batch) => received += batch.len() as u64,
+            Err(RecvError::Lost(gap)) => lost += gap.count(),
+            Err(ending) => return (received, lost, as_ending(ending)),
+        }
+    }
+}
+
+async fn count_stream(sub: Subscriber<u64>) -> Count {
+    let mut stream = sub.into_stream();
+    let (mut received, mut lost) = (0, 0);
+    while let Some(item) = stream.next().await {
+        match item {
+            Ok(_) => received += 1,
+            Err(gap) => lost += gap.count(),
+        }
+    }
+    (received, lost, stream.ending().expect("it ended"))
+}
+
+async fn count_batch_stream(sub: Subscriber<u64>) -> Count {
+    let mut stream = sub.into_batch_stream();
+    let (mut received, mut lost) = (0, 0);
+    while let Some(item) = stream.next().await {
+        match item {
+            Ok(batch) => received += batch.len() as u64,
+            Err(gap) => lost += gap.count(),
+        }
+    }
+    (received, lost, stream.ending().expect("it ended"))
+}
+
+fn as_ending(error: RecvError) -> Ending {
+    match error {
+        RecvError::Closed => Ending::Closed,
+        RecvError::Cancelled => Ending::Cancelled,
+        RecvError::Broken => Ending::Broken,
+        other => panic!("{other} is no ending"),
+    }
+}
+
+#[test]
+fn tasks_receive_on_any_runtime() {
+    const EVENTS: u64 = 5_000;
+    for runtime in RUNTIMES {
+        for mode in [Dispatch::Pool, Dispatch::Inline] {
+            ends(&format!("{runtime:?}, {mode:?}"), move || {
+                let bus = bus(|b| b.dispatch(mode).lane_capacity(64));
+                let open = |overflow| {
+                    let sub = bus.subscription("a").capacity(16).overflow(overflow);
+                    sub.open().expect("open")
+                };
+                let all: Vec<Task<Count>> = vec![
+                    Box::pin(count_one_by_one(open(Overflow::Block))),
+                    Box::pin(count_by_batch(open(Overflow::Block))),
+                    Box::pin(count_stream(open(Overflow::Block))),
+                    Box::pin(count_batch_stream(open(Overflow::Block))),
+                ];
+                let some: Vec<Task<Count>> = vec![
+                    Box::pin(count_one_by_one(open(Overflow::DropNewest))),
+                    Box::pin(count_by_batch(open(Overflow::DropNewest))),
+                    Box::pin(count_stream(open(Overflow::DropNewest))),
+                    Box::pin(count_batch_stream(open(Overflow::DropNewest))),
+                ];
+                let publishing = thread::spawn(move || {
+                    (0..EVENTS).for_each(|n| bus.publish("a", n).expect("open"));
+                });
+                let counts = runtime.run(all.into_iter().chain(some).collect());
+                publishing.join().expect("published");
+                for count in &counts[..4] {
+                    assert_eq!(*count, (EVENTS, 0, Ending::Closed));
+                }
+                for (received, lost, ending) in &counts[4..] {
+                    assert_eq!((received + lost, *ending), (EVENTS, Ending::Closed));
+                }
+            });
+        }
+    }
+}
+
+/// Polled by one task, moved to another of another runtime, then used by a thread that blocks.
+#[test]
+fn a_subscriber_moves_between_runtimes_and_threads() {
+    ends("moving", || {
+        let bus = bus::<u64>(|b| b);
+        let mut sub = bus.subscribe("a").expect("open");
+        for round in 0..20 {
+            for runtime in RUNTIMES {
+                let publishing = thread::spawn({
+                    let bus = bus.clone();
+                    move || bus.publish("a", round).expect("open")
+                });
+                let task: Task<Subscriber<u64>> = Box::pin(async move {
+                    assert_eq!(sub.recv_async().await.map(|e| *e.data()), Ok(round));
+                    sub
+                });
+                sub = runtime.run(vec![task]).pop().expect("one task");
+                publishing.join().expect("published");
+            }
+            // The waker that is left over from an unfinished wait is nobody's any more.
+            assert!(now_or_never(sub.recv_async()).is_none());
+            let publishing = thread::spawn({
+                let bus = bus.clone();
+                move || bus.publish("a", round).expect("open")
+            });
+            assert_eq!(sub.recv().map(|e| *e.data()), Ok(round));
+            publishing.join().expect("published");
+        }
+    });
+}
+
+// ---- dropped futures ----------------------------------------------------------------------------
+
+/// At every point of its life a future may be dropped: unpolled, waiting, woken. Nothing was taken, and the accounts
+/// are exact each time.
+#[test]
+fn a_future_that_is_dropped_has_taken_nothing() {
+    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let mut sub = bus.subscription("a").capacity(2).open().expect("open");
+    let (wakes, waker) = Wakes::new();
+    let accounts = |sub: &Subscriber<u32>| {
+        let stats = sub.stats();
+        assert_eq!(stats.received + stats.lost + stats.unread, stats.matched);
+        (stats.received, stats.lost, stats.unread)
+    };
+
+    drop(sub.recv_async());
+    drop(sub.next_batch_async());
+    (1..=5).for_each(|n| bus.publish("a", n).expect("open"));
+    drop(sub.recv_async());
+
+    let mut waiting = sub.recv_async();
+    assert!(poll(&mut waiting, &waker).is_pending());
+    bus.drive();
+    assert_eq!(wakes.count(), 1);
+    drop(waiting); // woken, and not polled any more
+    assert_eq!(accounts(&sub), (0, 3, 2));
+    let mut waiting = sub.next_batch_async();
+    assert!(matches!(poll(&mut waiting, &waker), Poll::Ready(Ok(batch)) if batch.len() == 2));
+    drop(waiting);
+    assert_eq!(accounts(&sub), (2, 3, 0));
+
+    drop(sub.recv_async()); // in front of the gap, which is there
+    let told = now_or_never(sub.recv_async()).expect("there").unwrap_err();
+    assert!(
+        matches!(told, RecvError::Lost(gap) if (gap.from(), gap.to(), gap.count()) == (3, 5, 3))
+    );
+
+    // Woken by a gap alone; then dropped with something there.
+    (6..=9).for_each(|n| bus.publish("a", n).expect("open"));
+    bus.drive();
+    assert_eq!(
+        now_or_never(sub.recv_async())
+            .expect("there")
+            .map(Event::id),
+        Ok(6)
+    );
+    drop(sub.recv_async());
+    drop(sub.next_batch_async());
+    assert_eq!(accounts(&sub), (3, 5, 1));
+    assert_eq!(
+        now_or_never(sub.recv_async())
+            .expect("there")
+            .map(Event::id),
+        Ok(7)
+    );
+    assert!(
+        matches!(now_or_never(sub.recv_async()), Some(Err(RecvError::Lost(gap))) if gap.count() == 2)
+    );
+
+    // Dropped with the end there.
+    let mut waiting = sub.recv_async();
+    assert!(poll(&mut waiting, &waker).is_pending());
+    bus.close();
+    assert_eq!(wakes.count(), 2);
+    drop(waiting);
+    assert_eq!(sub.recv().err(), Some(RecvError::Closed));
+    assert_eq!(accounts(&sub), (4, 5, 0));
+}
+
+/// A future, a stream and a subscriber that are gone keep no waker, and wake nobody: a task's memory is its own.
+#[test]
+fn who_does_not_wait_any_more_is_not_woken() {
+    for mode in MODES {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut sub = bus.subscribe("a").expect("open");
+        let handle = sub.handle();
+        let (wakes, waker) = Wakes::new();
+        let owners = || Arc::strong_count(&wakes);
+
+        let mut waiting = sub.recv_async();
+        assert!(poll(&mut waiting, &waker).is_pending());
+        assert_eq!(owners(), 3, "it waits");
+        drop(waiting);
+        assert_eq!(owners(), 2);
+
+        let mut stream = sub.into_stream();
+        assert!(poll(&mut stream.next(), &waker).is_pending());
+        assert_eq!(owners(), 3, "a stream waits between two polls");
+        let sub = stream.into_inner();
+        assert_eq!(owners(), 2);
+
+        let mut stream = sub.into_batch_stream();
+        assert!(poll(&mut stream.next(), &waker).is_pending());
+        drop(stream);
+        assert_eq!(owners(), 2);
+        bus.publish("a", 1).expect("open");
+        assert!(bus.flush_within(FOR_EVER));
+        assert!(!handle.cancel(), "the subscriber has gone");
+        assert_eq!((owners(), wakes.count()), (2, 0));
+    }
+}
+
+// ---- wakes --------------------------------------------------------------------------------------
+
+#[test]
+fn only_the_last_waker_is_woken() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode));
+            let mut sub = bus.subscribe("a").expect("open");
+            let ((first, a), (second, b)) = (Wakes::new(), Wakes::new());
+            let mut waiting = sub.recv_async();
+            assert!(poll(&mut waiting, &a).is_pending());
+            assert!(poll(&mut waiting, &b).is_pending());
+            assert_eq!(Arc::strong_count(&first), 2, "the first one is forgotten");
+            bus.publish("a", 1).expect("open");
+            assert!(bus.flush_within(FOR_EVER));
+            eventually("it is woken", || second.count() == 1);
+            assert!(poll(&mut waiting, &b).is_ready());
+            drop(waiting);
+            // A thread that waits now is the last.
+            assert!(poll(&mut sub.recv_async(), &b).is_pending());
+            let publishing = thread::spawn({
+                let bus = bus.clone();
+                move || {
+                    bus.publish("a", 2).expect("open");
+                    bus.drive();
+                }
+            });
+            assert_eq!(sub.recv().map(Event::id), Ok(2));
+            publishing.join().expect("published");
+            assert_eq!((first.count(), second.count()), (0, 1));
+        });
+    }
+}
+
+/// Reads all there is whenever it is woken, within the wake, and so waits again at once. (Of fewer than 128: a waker that
+/// is called by the poll itself would find its stream in use.)
+struct ReadsWhenWoken {
+    stream: Mutex<Option<EventStream<u32>>>,
+    wakes: AtomicUsize,
+    told: Mutex<Vec<Told>>,
+}
+
+impl ReadsWhenWoken {
+    fn start(sub: Subscriber<u32>) -> Arc<ReadsWhenWoken> {
+        let task = Arc::new(ReadsWhenWoken {
+            stream: Mutex::new(Some(sub.into_stream())),
+            wakes: AtomicUsize::new(0),
+            told: Mutex::default(),
+        });
+        task.read();
+        task
+    }
+
+    fn read(self: &Arc<Self>) {
+        let waker = Waker::from(self.clone());
+        let mut stream = self.stream.lock().expect("no panic");
+        let stream = stream.as_mut().expect("it has not ended");
+        while let Poll::Ready(Some(item)) = poll(&mut stream.next(), &waker) {
+            let told = match item {
+                Ok(event) => Told::Id(event.id()),
+                Err(gap) => Told::Lost(gap),
+            };
+            self.told.lock().expect("no panic").push(told);
+        }
+    }
+
+    /// Takes the stream away, and with it the waker that keeps this alive.
+    fn stop(&self) {
+        self.stream.lock().expect("no panic").take();
+    }
+}
+
+impl Wake for ReadsWhenWoken {
+    fn wake(self: Arc<Self>) {
+        self.wakes.fetch_add(1, Ordering::SeqCst);
+        self.read();
+    }
+}
+
+/// One that waits again within the wake would be woken for every push, if it were not for the end of the round.
+#[test]
+fn a_round_wakes_once() {
+    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let burst = |n| (0..n).for_each(|n| bus.publish("a", n).expect("open"));
+    let all = ReadsWhenWoken::start(bus.subscribe("a").expect("open"));
+    let few = ReadsWhenWoken::start(bus.subscription("a").capacity(3).open().expect("open"));
+    let (wakes, waker) = Wakes::new();
+    let mut sub = bus.subscribe("a").expect("open");
+    let mut waiting = sub.next_batch_async();
+    assert!(poll(&mut waiting, &waker).is_pending());
+
+    burst(64);
+    bus.drive();
+    assert_eq!(wakes.count(), 1);
+    assert_eq!(all.wakes.load(Ordering::SeqCst), 1, "for 64 events");
+    assert_eq!(
+        few.wakes.load(Ordering::SeqCst),
+        1,
+        "for events and the gap behind"
+    );
+    burst(120); // in two blocks, and one round
+    bus.drive();
+    assert_eq!(wakes.count(), 1, "it has not asked again");
+    assert_eq!(all.wakes.load(Ordering::SeqCst), 2);
+
+    let told = all.told.lock().expect("no panic");
+    assert_eq!(*told, (1..=184).map(Told::Id).collect::<Vec<_>>());
+    let told = few.told.lock().expect("no panic");
+    assert!(
+        matches!(told[..4], [Told::Id(1), Told::Id(2), Told::Id(3), Told::Lost(gap)] if gap.count() == 61)
+    );
+    all.stop();
+    few.stop();
+}
+
+/// Cancelled, closed or broken while a task waits: it is woken, told, and told the same for ever.
+#[test]
+fn every_end_wakes_a_task_that_waits() {
+    type End = (Ending, fn(&Bus<u32>, &Subscriber<u32>));
+    let weigher = |data: &u32| {
+        if *data == 13 {
+            panics_quietly();
+        }
+        4
+    };
+    let end_by: [End; 3] = [
+        (Ending::Cancelled, |_, sub| {
+            sub.handle().cancel();
+        }),
+        (Ending::Closed, |bus, _| bus.close()),
+        (Ending::Broken, |bus, _| {
+            let _ = bus.publish("a", 13);
+            bus.drive();
+        }),
+    ];
+    for mode in MODES {
+        for (ending, end) in end_by {
+            ends(&format!("{mode:?}, {ending:?}"), move || {
+                let bus = bus(|b| b.dispatch(mode).weigh(weigher));
+                let [one, two, three, four] =
+                    std::array::from_fn(|_| bus.subscribe("a").expect("open"));
+                let subs = [one, two, three, four];
+                let handles = subs.each_ref().map(Subscriber::handle);
+                let [mut one, mut two, three, four] = subs;
+                let (wakes, waker) = Wakes::new();
+                let (mut stream, mut batches) = (three.into_stream(), four.into_batch_stream());
+                {
+                    let (mut event, mut batch) = (one.recv_async(), two.next_batch_async());
+                    assert!(poll(&mut event, &waker).is_pending());
+                    assert!(poll(&mut batch, &waker).is_pending());
+                    assert!(poll(&mut stream.next(), &waker).is_pending());
+                    assert!(poll(&mut batches.next(), &waker).is_pending());
+                    assert_eq!((stream.ending(), stream.is_terminated()), (None, false));
+                    let other = bus.subscribe("no.topic").expect("open");
+                    end(&bus, &other);
+                    if ending == Ending::Cancelled {
+                        assert!(handles.iter().all(|handle| handle.cancel()));
+                    }
+                    eventually("all four are woken", || wakes.count() == 4);
+                    let told =
+                        |error: Option<&RecvError>| error.copied().map(as_ending) == Some(ending);
+                    assert!(
+                        matches!(poll(&mut event, &waker), Poll::Ready(r) if told(r.as_ref().err()))
+                    );
+                    assert!(
+                        matches!(poll(&mut batch, &waker), Poll::Ready(r) if told(r.as_ref().err()))
+                    );
+                }
+                assert!(now_or_never(one.recv_async()).is_some_and(|r| r.is_err()));
+                assert!(now_or_never(two.recv_async()).is_some_and(|r| r.is_err()));
+                for _ in 0..300 {
+                    assert!(matches!(
+                        poll(&mut stream.next(), &waker),
+                        Poll::Ready(None)
+                    ));
+                    assert!(matches!(
+                        poll(&mut batches.next(), &waker),
+                        Poll::Ready(None)
+                    ));
+                }
+                assert_eq!(
+                    (stream.ending(), batches.ending()),
+                    (Some(ending), Some(ending))
+                );
+                assert!(stream.is_terminated() && batches.is_terminated());
+                assert_eq!(stream.size_hint(), (0, Some(0)));
+                assert_eq!(
+                    stream.into_inner().recv().err().map(as_ending),
+                    Some(ending)
+                );
+            });
+        }
+    }
+}
+
+/// What a waker may do when it wakes.
+struct Does(Mutex<Option<Box<dyn FnOnce() + Send>>>, AtomicBool);
+
+impl Does {
+    fn new(f: impl FnOnce() + Send + 'static) -> Arc<Does> {
+        Arc::new(Does(Mutex::new(Some(Box::new(f))), AtomicBool::new(false)))
+    }
+}
+
+impl Wake for Does {
+    fn wake(self: Arc<Self>) {
+        let f = self.0.lock().expect("no panic").take();
+        self.1.store(true, Ordering::SeqCst);
+        if let Some(f) = f {
+            f();
+        }
+    }
+}
+
+/// Wakers panic, publish, cancel, and drop the very subscriber; others are delivered to and woken all the same, and the
+/// bus goes on.
+#[test]
+fn wakers_may_do_what_they_like() {
+    for mode in MODES {
+        for dispatchers in [1, 3] {
+            ends(&format!("{mode:?} with {dispatchers}"), move || {
+                let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers));
+                let waiting = |waker: Arc<Does>| {
+                    let mut stream = bus.subscribe("a").expect("open").into_stream();
+                    assert!(poll(&mut stream.next(), &Waker::from(waker)).is_pending());
+                    stream
+                };
+                let panics = Does::new(panics_quietly);
+                let panicked = waiting(panics.clone());
+
+                let publishes = Does::new({
+                    let bus = bus.clone();
+                    move || bus.publish("b", 2).expect("there is room")
+                });
+                let published = waiting(publishes.clone());
+
+                let mut cancelled = bus.subscribe("a").expect("open").into_stream();
+                let cancels = Does::new({
+                    let handle = cancelled.handle();
+                    move || assert!(handle.cancel())
+                });
+                let cancelling = Waker::from(cancels.clone());
+                assert!(poll(&mut cancelled.next(), &cancelling).is_pending());
+
+                let held = Arc::new(Mutex::new(None));
+                let drops = Does::new({
+                    let held = held.clone();
+                    move || drop(held.lock().expect("no panic").take())
+                });
+                *held.lock().expect("no panic") = Some(waiting(drops.clone()));
+
+                let mut healthy = bus.subscribe("{a,b}").expect("open");
+                let (wakes, waker) = Wakes::new();
+                let mut healthily = healthy.recv_async();
+                assert!(poll(&mut healthily, &waker).is_pending());
+
+                bus.publish("a", 1).expect("open");
+                assert!(bus.flush_within(FOR_EVER));
+                let all = [panics, publishes, cancels, drops];
+                eventually("all are woken", || {
+                    bus.drive();
+                    all.iter().all(|waker| waker.1.load(Ordering::SeqCst)) && wakes.count() > 0
+                });
+                drop(healthily);
+                eventually("the answer is there", || {
+                    bus.drive();
+                    bus.stats().sequenced == 2
+                });
+                assert!(bus.flush_within(FOR_EVER));
+                assert_eq!(ids(&mut healthy), [1, 2]);
+                assert_eq!(
+                    ids(&mut panicked.into_inner()),
+                    [1],
+                    "woken or not, it is there"
+                );
+                assert_eq!(ids(&mut published.into_inner()), [1]);
+                let ending = read_out(&mut cancelled.into_inner());
+                assert_eq!(ending, (vec![], fanout::TryRecvError::Cancelled));
+                eventually("the dropped one is gone", || {
+                    held.lock().expect("no panic").is_none()
+                });
+                bus.publish("a", 3).expect("the bus is well");
+                assert!(bus.flush_within(FOR_EVER));
+                assert_eq!(ids(&mut healthy), [3]);
+            });
+        }
+    }
+}
+
+// ---- what is told -------------------------------------------------------------------------------
+
+/// Three rings that overflow twice, read in four ways: the same story.
+#[test]
+fn gaps_are_told_in_their_places() {
+    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let open = || bus.subscription("a").capacity(2).open().expect("open");
+    let (mut one, mut two) = (open(), open());
+    let (mut events, mut batches) = (open().into_stream(), open().into_batch_stream());
+    let mut told: [Vec<Told>; 4] = Default::default();
+    let told_of = |result: Result<u64, RecvError>| match result {
+        Ok(id) => Told::Id(id),
+        Err(RecvError::Lost(gap)) => Told::Lost(gap),
+        Err(error) => panic!("{error}"),
+    };
+    for burst in [5, 1, 4] {
+        (0..burst).for_each(|n| bus.publish("a", n).expect("open"));
+        bus.drive();
+        while let Some(result) = now_or_never(one.recv_async()) {
+            told[0].push(told_of(result.map(Event::id)));
+        }
+        while let Some(result) = now_or_never(two.next_batch_async()) {
+            match result {
+                Ok(batch) => told[1].extend(batch.iter().map(|event| Told::Id(event.id()))),
+                Err(error) => told[1].push(told_of(Err(error))),
+            }
+        }
+        while let Some(Some(item)) = now_or_never(events.next()) {
+            told[2].push(item.map_or_else(Told::Lost, |event| Told::Id(event.id())));
+        }
+        while let Some(Some(item)) = now_or_never(batches.next()) {
+            match item {
+                Ok(batch) => told[3].extend(batch.into_iter().map(|event| Told::Id(event.id()))),
+                Err(gap) => told[3].push(Told::Lost(gap)),
+            }
+        }
+    }
+    let lost = |gap: Gap| (gap.from(), gap.to(), gap.count());
+    assert!(
+        matches!(
+            told[0][..],
+            [
+                Told::Id(1), Told::Id(2), Told::Lost(first),
+                Told::Id(6), Told::Id(7), Told::Id(8), Told::Lost(second),
+            ] if lost(first) == (3, 5, 3) && lost(second) == (9, 10, 2)
+        ),
+        "{:?}",
+        told[0]
+    );
+    assert!(told.iter().all(|others| *others == told[0]), "{told:?}");
+}
+
+/// A full `Block` ring on a manual bus that is closing: there is nobody but its reader to drive it.
+#[test]
+fn polling_drives_a_manual_bus_that_is_closing() {
+    ends("the end comes", || {
+        let bus = bus(|b| b.dispatch(Dispatch::Manual));
+        let sub = bus.subscription("a").capacity(1).overflow(Overflow::Block);
+        let mut stream = sub.open().expect("open").into_stream();
+        let mut other = bus.subscribe("a").expect("open");
+        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        drop(bus);
+        let events = block_on(async {
+            let mut events = Vec::new();
+            while let Some(event) = stream.next().await {
+                events.push(event.expect("nothing is lost").id());
+            }
+            events
+        });
+        assert_eq!(events, (1..=10).collect::<Vec<_>>());
+        assert_eq!(read_to_end(&mut other).0.len(), 10);
+    });
+}
+
+// ---- letting others run -------------------------------------------------------------------------
+
+/// On one thread, a task that always finds events lets another have its turn.
+#[test]
+fn a_task_that_never_waits_lets_others_run() {
+    const EVENTS: u64 = 2_000;
+    for by_batch in [false, true] {
+        ends("both come to their ends", move || {
+            let bus = bus(|b| b.dispatch(Dispatch::Manual).lane_capacity(4096));
+            // Rings of (block, mask): one event per round, so that there are as many slots to take.
+            let mut sub = bus.subscription("a").capacity(4096).open().expect("open");
+            (0..EVENTS).for_each(|n| {
+                bus.publish("a", n).expect("open");
+                bus.drive();
+            });
+            let ran = Arc::new(AtomicBool::new(false));
+            let reader = {
+                let ran = ran.clone();
+                async move {
+                    for n in 1..=EVENTS {
+                        if by_batch {
+                            sub.next_batch_async().await.expect("it is there");
+                        } else {
+                            sub.recv_async().await.expect("it is there");
+                        }
+                        if ran.load(Ordering::SeqCst) {
+                            return n;
+                        }
+                    }
+                    EVENTS
+                }
+            };
+            let other = async move {
+                ran.store(true, Ordering::SeqCst);
+                0
+            };
+            let tasks: Vec<Task<u64>> = vec![Box::pin(reader), Box::pin(other)];
+            let read = Runtime::TokioCurrentThread.run(tasks)[0];
+            assert!(read <= 129, "read {read} before the other one ran");
+        });
+    }
+}
+
+/// It does so by one `Pending` with its own waker called, which loses nothing.
+#[test]
+fn letting_others_run_is_one_poll() {
+    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let mut sub = bus.subscribe("a").expect("open");
+    (0..1000).for_each(|n| bus.publish("a", n).expect("open"));
+    bus.drive();
+    let (wakes, waker) = Wakes::new();
+    let mut received = Vec::new();
+    let mut pending = 0;
+    while received.len() < 1000 {
+        match poll(&mut sub.recv_async(), &waker) {
+            Poll::Ready(event) => received.push(event.expect("all fit").id()),
+            Poll::Pending => {
+                pending += 1;
+                assert_eq!(wakes.count(), pending, "woken, or it would wait for ever");
+            }
+        }
+    }
+    assert_eq!(received, (1..=1000).collect::<Vec<_>>());
+    assert_eq!(pending, 999 / 128);
+}
+
+/// A stream needs no pinning, and its items own what they need.
+#[test]
+fn items_outlive_their_stream() {
+    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let mut stream = bus.subscribe("a").expect("open").into_stream();
+    bus.publish("a", String::from("kept")).expect("open");
+    bus.drive();
+    let polled = Pin::new(&mut stream).poll_next(&mut Context::from_waker(Waker::noop()));
+    drop((stream, bus));
+    let Poll::Ready(Some(Ok(event))) = polled else {
+        panic!("it is there");
+    };
+    let event: SharedEvent<String> = event;
+    assert_eq!(event.data(), "kept");
+}
