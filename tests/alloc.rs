@@ -61,6 +61,7 @@ fn memory() {
     }
     lone_events_of_a_slow_reader_allocate_nothing();
     receiving_asleep_allocates_nothing();
+    handlers_allocate_nothing();
     receiving_as_a_task_allocates_nothing();
     topics_are_not_kept();
     subscriptions_and_publishers_are_not_kept();
@@ -272,6 +273,44 @@ struct Unheard;
 
 impl Wake for Unheard {
     fn wake(self: Arc<Self>) {}
+}
+
+/// Waking handlers and running them, with workers that sleep in between, and with one that always falls behind.
+fn handlers_allocate_nothing() {
+    for mode in MODES {
+        const HANDLERS: usize = 100;
+        let bus = Bus::builder().dispatch(mode).blocking(true);
+        let bus = bus.handler_threads(3).build().expect("in range");
+        let calls = Arc::new(AtomicUsize::new(0));
+        let handles: Vec<_> = (0..HANDLERS)
+            .map(|_| {
+                let calls = calls.clone();
+                let subscription = bus.subscription("a").overflow(Overflow::Block);
+                let handler = subscription.handler(move |_| {
+                    calls.fetch_add(1, Ordering::Relaxed);
+                });
+                handler.expect("open")
+            })
+            .collect();
+        let mut publisher = bus.publisher();
+        let mut expected = 0;
+        until_steady(&format!("{mode:?}, handlers"), || {
+            for burst in 0..20 {
+                // A lone event, or a few, or more than a ring holds.
+                let events = [1, 10, 300][burst % 3];
+                for n in 0..events {
+                    publisher.publish("a", n).expect("open");
+                    bus.drive();
+                }
+                expected += HANDLERS * events as usize;
+                while calls.load(Ordering::Relaxed) < expected {
+                    bus.drive();
+                    thread::yield_now();
+                }
+            }
+        });
+        drop(handles);
+    }
 }
 
 // ---- nothing is kept ----------------------------------------------------------------------------------
