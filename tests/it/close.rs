@@ -517,9 +517,19 @@ fn threads_end_with_their_bus_alone() {
     assert_eq!(threads(), 0);
     for mode in MODES {
         for close in 0..5 {
-            for _ in 0..20 {
-                let bus = bus::<u64>(|b| b.dispatch(mode).dispatchers(3));
-                let pool = if mode == Dispatch::Manual { 0 } else { 3 };
+            for round in 0..20 {
+                let bus = bus::<u64>(|b| b.dispatch(mode).dispatchers(3).handler_threads(2));
+                let mut pool = if mode == Dispatch::Manual { 0 } else { 3 };
+                if round % 2 == 0 {
+                    let pooled = bus.on("a", |_| {}).expect("open").detach();
+                    let own = bus.subscription("a").dedicated().handler(|_| {});
+                    own.expect("open").detach();
+                    // Two workers, the one who watches them, and a thread of its own.
+                    pool += if mode == Dispatch::Manual { 0 } else { 4 };
+                    if round % 4 == 0 {
+                        pooled.cancel();
+                    }
+                }
                 eventually("the threads have their names", || threads() == pool);
                 let full = bus
                     .subscription("a")

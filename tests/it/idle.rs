@@ -18,7 +18,7 @@ const BOUND: Duration = Duration::from_micros(2000 * WINDOW.as_secs() / 10);
 fn an_idle_bus_uses_next_to_no_processor_time() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for dispatchers in [1, 3] {
-            let bus = bus::<u64>(|b| b.dispatch(mode).dispatchers(dispatchers));
+            let bus = bus::<u64>(|b| b.dispatch(mode).dispatchers(dispatchers).handler_threads(2));
             let mut publisher = bus.publisher();
             let receiving: Vec<_> = (0..8)
                 .map(|_| bus.subscribe("a").expect("open"))
@@ -29,6 +29,9 @@ fn an_idle_bus_uses_next_to_no_processor_time() {
                         .expect("a thread")
                 })
                 .collect();
+            for _ in 0..100 {
+                bus.on("a", |_| {}).expect("open").detach();
+            }
             // Not only asleep since birth: everybody was awake, and has gone to sleep again.
             (0..1000).for_each(|n| publisher.publish("a", n).expect("open"));
             eventually("everybody sleeps", || {
@@ -37,7 +40,12 @@ fn an_idle_bus_uses_next_to_no_processor_time() {
                 before == processor_times()
             });
             let before = processor_times();
-            assert_eq!(before.len(), 8 + dispatchers, "the receivers and the pool");
+            let handling = 2 + 1;
+            assert_eq!(
+                before.len(),
+                8 + dispatchers + handling,
+                "the receivers, the pool, the handlers' workers and who watches them"
+            );
             thread::sleep(WINDOW);
             let after = processor_times();
             let used: u64 = after
