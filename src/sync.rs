@@ -15,12 +15,15 @@ pub(crate) use model::*;
 #[cfg(all(test, loom))]
 pub(crate) mod explore;
 
+/// Bytes that go from one core's cache to another's as a whole.
+pub(crate) const CACHE_LINE: usize = 64;
+
 #[cfg(not(loom))]
 mod normal {
     pub(crate) use std::hint::spin_loop;
     pub(crate) use std::sync::Arc;
     pub(crate) use std::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering,
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
     };
     pub(crate) use std::thread;
     pub(crate) use std::thread_local;
@@ -93,7 +96,7 @@ mod model {
     pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic::{
-        AtomicBool, AtomicPtr, AtomicU8, AtomicU64, AtomicUsize, Ordering,
+        AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
     };
     /// loom's, which does not know the form for constants.
     macro_rules! thread_local_in_model {

@@ -16,11 +16,17 @@ use crate::sync::{Arc, Mutex};
 pub(super) struct Record {
     /// From 1, in the order of opening.
     pub(super) number: u64,
-    pub(super) shard: usize,
+    shard: u32,
     slot: u32,
     pub(super) feed: Arc<FeedShared>,
     /// Changed under the registry's lock alone; a lock of its own, so that reading needs no registry.
     pub(super) patterns: Mutex<Vec<Pattern>>,
+}
+
+impl Record {
+    pub(super) fn shard(&self) -> usize {
+        self.shard as usize
+    }
 }
 
 pub(super) struct Registry {
@@ -83,7 +89,7 @@ impl Registry {
         self.next_number += 1;
         let record = Arc::new(Record {
             number,
-            shard,
+            shard: shard as u32,
             slot,
             feed,
             patterns: Mutex::new(patterns),
@@ -98,7 +104,7 @@ impl Registry {
         if self.records.remove(&record.number).is_none() {
             return false;
         }
-        let book = &mut self.books[record.shard];
+        let book = &mut self.books[record.shard()];
         for pattern in record.patterns.lock().drain(..) {
             book.index.remove(&pattern, &record.slot);
         }
@@ -106,7 +112,7 @@ impl Registry {
         book.subscriptions -= 1;
         book.publish(
             engine,
-            record.shard,
+            record.shard(),
             Some(ChangeKind::Detach { slot: record.slot }),
         );
         true
@@ -126,7 +132,7 @@ impl Registry {
         }
         book.index.insert(&pattern, record.slot);
         patterns.push(pattern);
-        book.publish(engine, record.shard, None);
+        book.publish(engine, record.shard(), None);
         Ok(true)
     }
 
@@ -144,7 +150,7 @@ impl Registry {
         };
         patterns.remove(at);
         book.index.remove(pattern, &record.slot);
-        book.publish(engine, record.shard, None);
+        book.publish(engine, record.shard(), None);
         Ok(true)
     }
 
@@ -180,7 +186,7 @@ impl Registry {
         if !self.records.contains_key(&record.number) {
             return Err(ChangeError::Ended);
         }
-        Ok(&mut self.books[record.shard])
+        Ok(&mut self.books[record.shard()])
     }
 }
 

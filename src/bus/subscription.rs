@@ -168,8 +168,9 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             pin_bytes,
             overflow,
         } = self.options;
-        let mut patterns = Vec::new();
-        for pattern in self.patterns? {
+        let given = self.patterns?;
+        let mut patterns = Vec::with_capacity(given.len());
+        for pattern in given {
             if !patterns.contains(&pattern) {
                 patterns.push(pattern);
             }
@@ -203,7 +204,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             (producer, shared)
         });
         let record = opened.ok_or(SubscribeError::Closed)?;
-        engine.attend(record.shard);
+        engine.attend(record.shard());
         let handle = SubscriptionHandle::new(self.core.clone(), record);
         Ok(Subscriber::new(
             reader.expect("made when it was opened"),
@@ -299,7 +300,7 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
             .lock()
             .cancel(&self.core.engine, &self.record);
         if took_it_out {
-            self.core.engine.attend(self.record.shard);
+            self.core.engine.attend(self.record.shard());
         }
         // The reader that was woken may have dropped the subscriber, and taken it out, before we came to.
         ended_it
