@@ -15,6 +15,9 @@ pub(crate) use model::*;
 #[cfg(all(test, loom))]
 pub(crate) mod explore;
 
+/// Bytes that go from one core's cache to another's as a whole.
+pub(crate) const CACHE_LINE: usize = 64;
+
 #[cfg(not(loom))]
 mod normal {
     pub(crate) use std::hint::spin_loop;

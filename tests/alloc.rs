@@ -1,4 +1,4 @@
-//! Allocations, counted: none per event once a bus is warm, and no topic is kept for ever.
+//! Allocations, counted: none per event once a bus is warm, no topic is kept for ever, and an idle subscription is cheap.
 //!
 //! A binary of its own, since a global allocator counts for all its process; and one test, since others would be counted
 //! with it.
@@ -65,6 +65,7 @@ fn memory() {
     receiving_as_a_task_allocates_nothing();
     topics_are_not_kept();
     subscriptions_and_publishers_are_not_kept();
+    idle_subscriptions_are_cheap();
 }
 
 // ---- no allocation per event ------------------------------------------------------------------------
@@ -380,4 +381,23 @@ fn subscriptions_and_publishers_are_not_kept() {
             "{mode:?}: {grown} bytes more after {ROUNDS} subscriptions"
         );
     }
+}
+
+// ---- what it takes to be there ------------------------------------------------------------------------
+
+/// What an idle subscription may cost: its two ends, its record, its pattern, its place in the index, all included.
+const SUBSCRIPTION_MAX: isize = 1024;
+
+fn idle_subscriptions_are_cheap() {
+    const SUBSCRIPTIONS: usize = 10_000;
+    let bus = Bus::<u64>::builder().dispatch(Dispatch::Manual).build();
+    let bus = bus.expect("in range");
+    let before = LIVE_BYTES.load(Ordering::Relaxed);
+    let mut subs = Vec::with_capacity(SUBSCRIPTIONS);
+    subs.extend((0..SUBSCRIPTIONS).map(|n| bus.subscribe(format!("t.{n}.x")).expect("open")));
+    let each = (LIVE_BYTES.load(Ordering::Relaxed) - before) / SUBSCRIPTIONS as isize;
+    assert!(
+        each <= SUBSCRIPTION_MAX,
+        "{each} bytes per idle subscription"
+    );
 }

@@ -19,7 +19,7 @@ use crate::sync::{Arc, Mutex};
 pub(super) struct Record {
     /// From 1, in the order of opening.
     pub(super) number: u64,
-    pub(super) shard: usize,
+    shard: u32,
     slot: u32,
     pub(super) feed: Arc<FeedShared>,
     pub(super) handler: Option<Arc<dyn Control>>,
@@ -39,6 +39,10 @@ impl Record {
             stats.received + stats.lost.iter().sum::<u64>() >= matched
                 || self.feed.end() != End::None
         })
+    }
+
+    pub(super) fn shard(&self) -> usize {
+        self.shard as usize
     }
 }
 
@@ -104,7 +108,7 @@ impl Registry {
         self.next_number += 1;
         let record = Arc::new(Record {
             number,
-            shard,
+            shard: shard as u32,
             slot,
             feed,
             handler,
@@ -120,7 +124,7 @@ impl Registry {
         if self.records.remove(&record.number).is_none() {
             return false;
         }
-        let book = &mut self.books[record.shard];
+        let book = &mut self.books[record.shard()];
         for pattern in record.patterns.lock().drain(..) {
             book.index.remove(&pattern, &record.slot);
         }
@@ -128,7 +132,7 @@ impl Registry {
         book.subscriptions -= 1;
         book.publish(
             engine,
-            record.shard,
+            record.shard(),
             Some(ChangeKind::Detach { slot: record.slot }),
         );
         true
@@ -148,7 +152,7 @@ impl Registry {
         }
         book.index.insert(&pattern, record.slot);
         patterns.push(pattern);
-        book.publish(engine, record.shard, None);
+        book.publish(engine, record.shard(), None);
         Ok(true)
     }
 
@@ -166,7 +170,7 @@ impl Registry {
         };
         patterns.remove(at);
         book.index.remove(pattern, &record.slot);
-        book.publish(engine, record.shard, None);
+        book.publish(engine, record.shard(), None);
         Ok(true)
     }
 
@@ -212,7 +216,7 @@ impl Registry {
         if !self.records.contains_key(&record.number) {
             return Err(ChangeError::Ended);
         }
-        Ok(&mut self.books[record.shard])
+        Ok(&mut self.books[record.shard()])
     }
 }
 

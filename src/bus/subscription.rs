@@ -224,8 +224,9 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             overflow,
             wait: _,
         } = self.options;
-        let mut patterns = Vec::new();
-        for pattern in self.patterns? {
+        let given = self.patterns?;
+        let mut patterns = Vec::with_capacity(given.len());
+        for pattern in given {
             if !patterns.contains(&pattern) {
                 patterns.push(pattern);
             }
@@ -253,7 +254,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             make(number, limits, engine.shard_wires(shard).latch.clone())
         })?;
         drop(registry);
-        engine.attend(record.shard);
+        engine.attend(record.shard());
         Ok(SubscriptionHandle::new(self.core.clone(), record))
     }
 }
@@ -346,7 +347,7 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
             .lock()
             .cancel(&self.core.engine, &self.record);
         if took_it_out {
-            self.core.engine.attend(self.record.shard);
+            self.core.engine.attend(self.record.shard());
         }
         if let Some(handler) = self.record.handler.as_deref()
             && barred == Some(Barred::Running)

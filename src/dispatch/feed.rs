@@ -19,9 +19,8 @@
 //! still pushes, when the shard lets go. Closing: the ring is closed behind the last event, and the subscriber
 //! reads up to there.
 
+use std::mem::offset_of;
 use std::sync::Weak;
-
-use crossbeam::utils::CachePadded;
 
 use super::block::{BlockRef, Event, Shares};
 use super::loss::{Gap, GapReason, Overflow};
@@ -29,7 +28,7 @@ use super::signal::Latch;
 use crate::park::wake_registered;
 use crate::ring::gap::{GapCell, Run};
 use crate::ring::spsc::{self, Doze};
-use crate::sync::{Arc, AtomicU8, AtomicU64, AtomicWaker, Ordering};
+use crate::sync::{Arc, AtomicU8, AtomicU64, AtomicWaker, CACHE_LINE, Ordering};
 
 /// Bounds of one subscriber's ring.
 #[derive(Clone, Copy, Debug)]
@@ -55,10 +54,11 @@ pub(crate) fn feed<T>(
     let producer = FeedProducer {
         ring: producer,
         shared: shared.clone(),
-        limits,
+        capacity: limits.capacity as u32,
+        pin_bytes: limits.pin_bytes,
+        overflow: limits.overflow,
         pushed_events: 0,
         pushed_bytes: 0,
-        matched: 0,
         gap_open: false,
         dirty: false,
     };
@@ -67,9 +67,6 @@ pub(crate) fn feed<T>(
         shared,
         block: None,
         mask: 0,
-        claimed_events: 0,
-        claimed_bytes: 0,
-        received: 0,
         told_closed: false,
     };
     (producer, consumer)
@@ -82,18 +79,23 @@ fn slots(capacity: usize) -> usize {
 }
 
 /// What the two ends, and the subscription's handle, share.
+///
+/// What each side writes all the time lies at one end, a cache line from what the other side does; in between, what
+/// hardly changes. There is no other padding, since every subscription pays for it: see [`spsc`].
+#[repr(C)]
 pub(crate) struct FeedShared {
-    /// Written by the subscriber once per slot, read by the shard.
-    reader: CachePadded<ReaderCounters>,
-    /// Events handed to the program. Written by the subscriber once per event, so on a line that the shard does not read.
-    received: CachePadded<AtomicU64>,
     /// Written by the shard.
-    writer: CachePadded<WriterCounters>,
-    /// Read by the subscriber once per event, so on a line that hardly anybody writes.
-    fate: CachePadded<Fate>,
+    writer: WriterCounters,
+    /// Read by the subscriber once per event.
+    fate: Fate,
     gap: GapCell,
     listener: Reader,
+    /// Written by the subscriber.
+    reader: ReaderCounters,
 }
+
+const _: () =
+    assert!(offset_of!(FeedShared, reader) - offset_of!(FeedShared, writer) >= CACHE_LINE);
 
 /// Who is told that there is something to read.
 pub(crate) enum Reader {
@@ -132,6 +134,8 @@ struct Fate {
 }
 
 struct ReaderCounters {
+    /// Events handed to the program, stored once per event.
+    received: AtomicU64,
     /// Events of the slots taken out of the ring.
     claimed_events: AtomicU64,
     /// Weight of the blocks of the slots taken out, wrapping.
@@ -173,24 +177,24 @@ pub(crate) struct FeedStats {
 impl FeedShared {
     fn new(latch: Arc<Latch>, reader: Reader) -> Self {
         Self {
-            reader: CachePadded::new(ReaderCounters {
-                claimed_events: AtomicU64::new(0),
-                claimed_bytes: AtomicU64::new(0),
-            }),
-            received: CachePadded::new(AtomicU64::new(0)),
-            writer: CachePadded::new(WriterCounters {
+            writer: WriterCounters {
                 matched: AtomicU64::new(0),
                 lost: std::array::from_fn(|_| AtomicU64::new(0)),
                 first_id: AtomicU64::new(0),
                 last_id: AtomicU64::new(0),
                 wanted: AtomicU64::new(0),
-            }),
-            fate: CachePadded::new(Fate {
+            },
+            fate: Fate {
                 end: AtomicU8::new(End::None as u8),
                 latch,
-            }),
+            },
             gap: GapCell::new(),
             listener: reader,
+            reader: ReaderCounters {
+                received: AtomicU64::new(0),
+                claimed_events: AtomicU64::new(0),
+                claimed_bytes: AtomicU64::new(0),
+            },
         }
     }
 
@@ -227,7 +231,7 @@ impl FeedShared {
         let known = |id: &AtomicU64| Some(id.load(Ordering::Acquire)).filter(|&id| id != 0);
         // The reader's counter first: what it has received was matched before, so the numbers stay
         // plausible while events flow. Acquire, partner the Release stores of each.
-        let received = self.received.load(Ordering::Acquire);
+        let received = self.reader.received.load(Ordering::Acquire);
         FeedStats {
             received,
             lost: std::array::from_fn(|i| self.writer.lost[i].load(Ordering::Acquire)),
@@ -261,16 +265,18 @@ const _: () = assert!(size_of::<Slot<()>>() == 16);
 pub(crate) struct FeedProducer<T> {
     ring: spsc::Producer<Slot<T>>,
     shared: Arc<FeedShared>,
-    limits: Limits,
-    /// Events in all slots pushed.
-    pushed_events: u64,
-    /// Weight of the blocks in all slots pushed, wrapping; a block that took two slots counts twice.
-    pushed_bytes: u64,
-    matched: u64,
+    /// See [`Limits`]; so do the next two.
+    capacity: u32,
+    overflow: Overflow,
     /// Whether we opened the gap cell since we last took a run back.
     gap_open: bool,
     /// Pushed to or lost from since the last commit.
     dirty: bool,
+    pin_bytes: usize,
+    /// Events in all slots pushed.
+    pushed_events: u64,
+    /// Weight of the blocks in all slots pushed, wrapping; a block that took two slots counts twice.
+    pushed_bytes: u64,
 }
 
 impl<T> FeedProducer<T> {
@@ -289,11 +295,10 @@ impl<T> FeedProducer<T> {
             self.note_last_id(block.first_id() - 1);
             return false;
         }
-        self.matched += u64::from(mask.count_ones());
-        self.shared
-            .writer
-            .matched
-            .store(self.matched, Ordering::Release);
+        let matched = &self.shared.writer.matched;
+        // Relaxed load: only we write it. Release: `stats`.
+        let before = matched.load(Ordering::Relaxed);
+        matched.store(before + u64::from(mask.count_ones()), Ordering::Release);
         true
     }
 
@@ -317,7 +322,7 @@ impl<T> FeedProducer<T> {
             if rest == 0 {
                 return 0;
             }
-            match self.limits.overflow {
+            match self.overflow {
                 Overflow::Block => {
                     return if self.shared.end() == End::None {
                         rest
@@ -361,9 +366,9 @@ impl<T> FeedProducer<T> {
         let depth = if self.is_too_heavy(weight, claimed_bytes) {
             0
         } else {
-            self.limits.capacity / 2
+            self.capacity / 2
         };
-        let wanted = self.pushed_events.saturating_sub(depth as u64);
+        let wanted = self.pushed_events.saturating_sub(u64::from(depth));
         // Relaxed: goes with the flag that `ring.doze` sets (Release), which the subscriber acquires.
         self.shared.writer.wanted.store(wanted, Ordering::Relaxed);
         self.ring.doze();
@@ -414,10 +419,10 @@ impl<T> FeedProducer<T> {
     /// How many of `events` events, in one slot of a block of this weight, may go in now.
     #[inline]
     fn room_for(&mut self, events: u32, weight: usize) -> u32 {
-        let capacity = self.limits.capacity as u64;
+        let capacity = u64::from(self.capacity);
         // The ring's own bound on slots is the looser one; its `room` acquires the subscriber's counters.
         let slots = self.ring.room();
-        // Acquire, partner `FeedConsumer::publish_claimed`: the count may be newer than that room, and makes `push` find the
+        // Acquire, partner `FeedConsumer::count_claimed`: the count may be newer than that room, and makes `push` find the
         // slots of all claims but the last given back.
         let claimed_events = self.shared.reader.claimed_events.load(Ordering::Acquire);
         let claimed_bytes = self.shared.reader.claimed_bytes.load(Ordering::Relaxed);
@@ -433,7 +438,7 @@ impl<T> FeedProducer<T> {
     fn is_too_heavy(&self, weight: usize, claimed_bytes: u64) -> bool {
         // Wrapping, as both counters do: a weigher may say that each event weighs all there is.
         let pinned = self.pushed_bytes.wrapping_sub(claimed_bytes);
-        pinned != 0 && pinned.saturating_add(weight as u64) > self.limits.pin_bytes as u64
+        pinned != 0 && pinned.saturating_add(weight as u64) > self.pin_bytes as u64
     }
 
     #[inline]
@@ -522,9 +527,6 @@ pub(crate) struct FeedConsumer<T> {
     block: Option<BlockRef<T>>,
     /// Events of the claimed slot that were not taken yet.
     mask: u64,
-    claimed_events: u64,
-    claimed_bytes: u64,
-    received: u64,
     /// The program was told that the bus is closed: it is not told anything else later.
     told_closed: bool,
 }
@@ -577,8 +579,7 @@ impl<T> FeedConsumer<T> {
         SlotEvents {
             events: block.events(),
             mask: &mut self.mask,
-            received: &mut self.received,
-            shared: &self.shared.received,
+            received: &self.shared.reader.received,
             last: 0,
         }
     }
@@ -600,9 +601,9 @@ impl<T> FeedConsumer<T> {
 
     #[inline]
     fn count_received(&mut self, n: u64) {
-        self.received += n;
-        // Release, partner `FeedShared::stats`.
-        self.shared.received.store(self.received, Ordering::Release);
+        let received = &self.shared.reader.received;
+        // Relaxed load: only we write it. Release, partner `FeedShared::stats`.
+        received.store(received.load(Ordering::Relaxed) + n, Ordering::Release);
     }
 
     fn claim(&mut self) -> Found {
@@ -638,8 +639,7 @@ impl<T> FeedConsumer<T> {
     }
 
     fn claimed(&mut self, block: BlockRef<T>, mask: u64) {
-        self.count_claimed(&block, mask);
-        self.publish_claimed();
+        self.count_claimed(u64::from(mask.count_ones()), block.weight() as u64);
         self.mask = mask;
         self.block = Some(block);
         if self.ring.release() {
@@ -665,23 +665,20 @@ impl<T> FeedConsumer<T> {
         }
     }
 
-    fn count_claimed(&mut self, block: &BlockRef<T>, mask: u64) {
-        self.claimed_events += u64::from(mask.count_ones());
-        // Wrapping, as the shard's counter does.
-        self.claimed_bytes = self.claimed_bytes.wrapping_add(block.weight() as u64);
-    }
-
     #[inline]
-    fn publish_claimed(&self) {
-        let reader = &self.shared.reader;
-        // Relaxed: the shard reads both after it acquired the release of the slots, which follows.
-        reader
-            .claimed_bytes
-            .store(self.claimed_bytes, Ordering::Relaxed);
+    fn count_claimed(&self, events: u64, bytes: u64) {
+        let ReaderCounters {
+            claimed_events,
+            claimed_bytes,
+            ..
+        } = &self.shared.reader;
+        // Relaxed, the bytes and the loads: only we write them, and the shard reads them after it acquired the release of
+        // the slots, which follows. Wrapping, as the shard's counter does.
+        let bytes_before = claimed_bytes.load(Ordering::Relaxed);
+        claimed_bytes.store(bytes_before.wrapping_add(bytes), Ordering::Relaxed);
+        let events_before = claimed_events.load(Ordering::Relaxed);
         // Release, partner `FeedProducer::room_for`: the slots of earlier claims were given back.
-        reader
-            .claimed_events
-            .store(self.claimed_events, Ordering::Release);
+        claimed_events.store(events_before + events, Ordering::Release);
     }
 
     /// The shard waits for room: is it enough by now?
@@ -689,7 +686,9 @@ impl<T> FeedConsumer<T> {
     fn arrive_if_wanted(&mut self) {
         // Relaxed: came with the flag that `ring.release` acquired.
         let wanted = self.shared.writer.wanted.load(Ordering::Relaxed);
-        if self.claimed_events >= wanted && self.ring.rouse() {
+        // Relaxed: our own.
+        let claimed = self.shared.reader.claimed_events.load(Ordering::Relaxed);
+        if claimed >= wanted && self.ring.rouse() {
             self.shared.fate.latch.arrive_and_call();
         }
     }
@@ -699,16 +698,17 @@ impl<T> FeedConsumer<T> {
     fn let_go(&mut self) {
         self.block = None;
         self.mask = 0;
-        let mut dropped = false;
+        let (mut events, mut bytes) = (0, 0_u64);
         while let Some(slot) = self.ring.pop() {
             if let Slot::Events { block, mask } = &slot {
-                self.count_claimed(block, *mask);
+                events += u64::from(mask.count_ones());
+                bytes = bytes.wrapping_add(block.weight() as u64);
             }
-            dropped = true;
         }
-        if dropped {
-            self.publish_claimed();
+        if events != 0 {
+            // Before the count: these are many claims at once.
             self.ring.release();
+            self.count_claimed(events, bytes);
         }
         if self.ring.rouse() {
             self.shared.fate.latch.arrive_and_call();
@@ -720,8 +720,7 @@ impl<T> FeedConsumer<T> {
 pub(crate) struct SlotEvents<'a, T> {
     events: &'a [Event<T>],
     mask: &'a mut u64,
-    received: &'a mut u64,
-    shared: &'a AtomicU64,
+    received: &'a AtomicU64,
     /// Index of the event taken last.
     last: usize,
 }
@@ -740,9 +739,9 @@ impl<'a, T> SlotEvents<'a, T> {
 
     #[inline(always)]
     pub(crate) fn count(&mut self) {
-        *self.received += 1;
-        // Release, partner `FeedShared::stats`.
-        self.shared.store(*self.received, Ordering::Release);
+        // Relaxed load: only this side writes it. Release, partner `FeedShared::stats`.
+        let received = self.received.load(Ordering::Relaxed) + 1;
+        self.received.store(received, Ordering::Release);
     }
 
     /// The event taken last.

@@ -8,6 +8,7 @@
 use std::cell::OnceCell;
 use std::sync::Arc;
 
+use super::list;
 use crate::pattern::hash_text;
 
 /// How many entries a bucket holds before it is divided.
@@ -39,23 +40,71 @@ impl<'a> Key<'a> {
 /// The map; `T` should be cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) enum Map<T> {
-    Bucket(Vec<Entry<T>>),
+    Bucket(Box<[Entry<T>]>),
     Branch {
         /// Bit i is set if there is a child for the five bits i; the children stand in that order.
         present: u32,
-        children: Vec<Arc<Map<T>>>,
+        children: Box<[Arc<Map<T>>]>,
     },
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Entry<T> {
-    key: Arc<str>,
+    key: Text,
     value: T,
+}
+
+/// A key. Most are short: they take no memory elsewhere, and looking at them goes nowhere else.
+#[derive(Clone, Debug)]
+enum Text {
+    Short {
+        /// Bytes of the text, 0 to [`SHORT_MAX`].
+        len: u8,
+        bytes: [u8; SHORT_MAX],
+    },
+    Long(Arc<str>),
+}
+
+/// As many as fit into three words, with the length and the kind.
+const SHORT_MAX: usize = 22;
+
+impl Text {
+    fn new(text: &str) -> Self {
+        let mut bytes = [0; SHORT_MAX];
+        match bytes.get_mut(..text.len()) {
+            Some(short) => {
+                short.copy_from_slice(text.as_bytes());
+                let len = text.len() as u8;
+                Self::Short { len, bytes }
+            }
+            None => Self::Long(text.into()),
+        }
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Short { len, bytes } => &bytes[..usize::from(*len)],
+            Self::Long(text) => text.as_bytes(),
+        }
+    }
+
+    fn is(&self, key: &Key<'_>) -> bool {
+        self.as_bytes() == key.text.as_bytes()
+    }
+
+    fn hash(&self) -> u64 {
+        match self {
+            Self::Short { .. } => {
+                hash_text(str::from_utf8(self.as_bytes()).expect("it was a text"))
+            }
+            Self::Long(text) => hash_text(text),
+        }
+    }
 }
 
 impl<T> Default for Map<T> {
     fn default() -> Self {
-        Map::Bucket(Vec::new())
+        Map::Bucket(Box::default())
     }
 }
 
@@ -71,7 +120,7 @@ impl<T: Clone> Map<T> {
         loop {
             match map {
                 Map::Bucket(entries) => {
-                    let entry = entries.iter().find(|entry| *entry.key == *key.text)?;
+                    let entry = entries.iter().find(|entry| entry.key.is(key))?;
                     return Some(&entry.value);
                 }
                 Map::Branch { present, children } => {
@@ -98,7 +147,7 @@ impl<T: Clone> Map<T> {
         loop {
             match map {
                 Map::Bucket(entries) => {
-                    let entry = entries.iter_mut().find(|entry| *entry.key == *key.text)?;
+                    let entry = entries.iter_mut().find(|entry| entry.key.is(key))?;
                     return Some(&mut entry.value);
                 }
                 Map::Branch { present, children } => {
@@ -122,18 +171,19 @@ impl<T: Clone> Map<T> {
         if let Map::Bucket(entries) = self
             && entries.len() >= BUCKET_ENTRIES_MAX
             && level * BRANCH_BITS < u64::BITS // texts of one hash share a bucket of any size
-            && entries.iter().all(|entry| *entry.key != *key.text)
+            && !entries.iter().any(|entry| entry.key.is(key))
         {
             *self = divide(std::mem::take(entries), level);
         }
         match self {
             Map::Bucket(entries) => {
-                let found = entries.iter().position(|entry| *entry.key == *key.text);
+                let found = entries.iter().position(|entry| entry.key.is(key));
                 let at = found.unwrap_or_else(|| {
-                    entries.push(Entry {
-                        key: key.text.into(),
+                    let new = Entry {
+                        key: Text::new(key.text),
                         value: make(),
-                    });
+                    };
+                    list::insert(entries, entries.len(), new);
                     entries.len() - 1
                 });
                 &mut entries[at].value
@@ -142,7 +192,7 @@ impl<T: Clone> Map<T> {
                 let (bit, at) = place(*present, key.hash(), level);
                 if *present & bit == 0 {
                     *present |= bit;
-                    children.insert(at, Arc::default());
+                    list::insert(children, at, Arc::default());
                 }
                 Arc::make_mut(&mut children[at]).get_or_insert_at(key, level + 1, make)
             }
@@ -151,14 +201,17 @@ impl<T: Clone> Map<T> {
 
     fn remove_at(&mut self, key: &Key<'_>, level: u32) {
         match self {
-            Map::Bucket(entries) => entries.retain(|entry| *entry.key != *key.text),
+            Map::Bucket(entries) => {
+                let at = entries.iter().position(|entry| entry.key.is(key));
+                list::remove(entries, at.expect("the key is there"));
+            }
             Map::Branch { present, children } => {
                 let (bit, at) = place(*present, key.hash(), level);
                 debug_assert!(*present & bit != 0, "{} is not there", key.text);
                 let child = Arc::make_mut(&mut children[at]);
                 child.remove_at(key, level + 1);
                 if child.is_empty() {
-                    children.remove(at);
+                    list::remove(children, at);
                     *present &= !bit;
                 }
                 // A branch with one bucket is that bucket: no chain outlives its entries.
@@ -180,10 +233,10 @@ fn place(present: u32, hash: u64, level: u32) -> (u32, usize) {
 }
 
 /// A branch of that level with these entries in its buckets.
-fn divide<T: Clone>(entries: Vec<Entry<T>>, level: u32) -> Map<T> {
+fn divide<T: Clone>(entries: Box<[Entry<T>]>, level: u32) -> Map<T> {
     let mut buckets: [Vec<Entry<T>>; 32] = Default::default();
     for entry in entries {
-        let hash = hash_text(&entry.key);
+        let hash = entry.key.hash();
         buckets[((hash >> (level * BRANCH_BITS)) & 31) as usize].push(entry);
     }
     let mut present = 0;
@@ -194,8 +247,9 @@ fn divide<T: Clone>(entries: Vec<Entry<T>>, level: u32) -> Map<T> {
         .filter(|(_, bucket)| !bucket.is_empty())
     {
         present |= 1 << index;
-        children.push(Arc::new(Map::Bucket(bucket)));
+        children.push(Arc::new(Map::Bucket(bucket.into())));
     }
+    let children = children.into();
     Map::Branch { present, children }
 }
 

@@ -35,6 +35,7 @@ pub(crate) mod cache;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod list;
 mod map;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]

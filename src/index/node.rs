@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::list;
 use super::map::{Key, Map};
 use crate::pattern::{Glob, Segment};
 
@@ -23,9 +24,9 @@ impl Tag {
 #[derive(Clone, Debug)]
 pub(super) struct Node<V> {
     /// Values of the routes that end here, under [`Tag::ROUTE`]; sorted, no two equal.
-    values: Vec<V>,
+    values: Box<[V]>,
     /// Values of the routes that end here, under other tags; sorted, no two equal.
-    tagged: Vec<(V, Tag)>,
+    tagged: Box<[(V, Tag)]>,
     /// What follows as plain text.
     literals: Map<Arc<Node<V>>>,
     /// What follows as wildcards; never an empty one.
@@ -44,8 +45,8 @@ pub(super) struct Wild<V> {
 impl<V> Default for Node<V> {
     fn default() -> Self {
         Node {
-            values: Vec::new(),
-            tagged: Vec::new(),
+            values: Box::default(),
+            tagged: Box::default(),
             literals: Map::default(),
             wild: None,
         }
@@ -105,10 +106,10 @@ impl<V: Copy + Ord> Node<V> {
         let end = segments.iter().fold(self, Node::child_or_insert);
         if tag == Tag::ROUTE {
             let at = end.values.partition_point(|other| *other < value);
-            end.values.insert(at, value);
+            list::insert(&mut end.values, at, value);
         } else {
             let at = end.tagged.partition_point(|other| *other < (value, tag));
-            end.tagged.insert(at, (value, tag));
+            list::insert(&mut end.tagged, at, (value, tag));
         }
     }
 
@@ -117,8 +118,14 @@ impl<V: Copy + Ord> Node<V> {
     /// Recurses once for each segment, of which a route has 512 at most.
     pub(super) fn remove(&mut self, segments: &[Segment], value: V, tag: Tag) {
         match segments {
-            [] if tag == Tag::ROUTE => self.values.retain(|other| *other != value),
-            [] => self.tagged.retain(|other| *other != (value, tag)),
+            [] if tag == Tag::ROUTE => {
+                let at = self.values.binary_search(&value);
+                list::remove(&mut self.values, at.expect("the route is there"));
+            }
+            [] => {
+                let at = self.tagged.binary_search(&(value, tag));
+                list::remove(&mut self.tagged, at.expect("the route is there"));
+            }
             [Segment::Literal(text), rest @ ..] => {
                 let key = Key::new(text);
                 let child = self.literals.get_mut(&key).expect("the route is there");

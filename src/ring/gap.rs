@@ -19,8 +19,18 @@
 //! anybody, and a run is reported once: when the consumer took it, the producer's next loss would need a
 //! full ring again, and the ring was empty when it was taken.
 
+//!
+//! The cell's memory comes with the first loss: most subscribers never lose anything.
+
+#![allow(
+    unsafe_code,
+    reason = "memory that one side makes and both use; one of the rooms that ARCHITECTURE.md names"
+)]
+
+use std::ptr;
+
 use super::{count, word};
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering};
 
 const EMPTY: u64 = 0b00;
 const OPEN: u64 = 0b01;
@@ -65,6 +75,11 @@ impl Run {
 
 /// The cell. One thread at a time may call the producer's methods, one the consumer's.
 pub(crate) struct GapCell {
+    /// Null until the first loss; then for good.
+    place: AtomicPtr<Place>,
+}
+
+struct Place {
     state: AtomicU64,
     /// The ring's position behind which the run lies.
     position: AtomicU64,
@@ -77,12 +92,7 @@ pub(crate) struct GapCell {
 impl GapCell {
     pub(crate) fn new() -> Self {
         Self {
-            state: AtomicU64::new(EMPTY),
-            position: AtomicU64::new(0),
-            from: AtomicU64::new(0),
-            to: AtomicU64::new(0),
-            count: AtomicU64::new(0),
-            reason: AtomicU64::new(0),
+            place: AtomicPtr::new(ptr::null_mut()),
         }
     }
 
@@ -92,6 +102,68 @@ impl GapCell {
     /// `false`: nothing was written, because the consumer has just taken the open run; so the ring is
     /// empty, and there is room for what was about to be lost.
     pub(crate) fn extend(&self, position: u64, loss: Run) -> bool {
+        let place = self.place().unwrap_or_else(|| self.make_place());
+        place.extend(position, loss)
+    }
+
+    /// Producer: takes the open run back, unless there is none or the consumer took it.
+    pub(crate) fn take_back(&self) -> Option<Run> {
+        self.place()?.take_back()
+    }
+
+    /// Consumer, with its ring read up to `position`: takes the run that lies there, if there is one.
+    pub(crate) fn take(&self, position: u64) -> Option<Run> {
+        self.place()?.take(position)
+    }
+
+    /// Consumer: whether `take` would find something.
+    pub(crate) fn lies_at(&self, position: u64) -> bool {
+        self.place().is_some_and(|place| place.lies_at(position))
+    }
+
+    #[inline]
+    fn place(&self) -> Option<&Place> {
+        // Acquire: what is in there. Partner: `make_place`.
+        let place = self.place.load(Ordering::Acquire);
+        // SAFETY: null, or made by `make_place`, and freed by `drop` alone.
+        unsafe { place.as_ref() }
+    }
+
+    /// Producer, who alone makes it.
+    #[cold]
+    fn make_place(&self) -> &Place {
+        let place = Box::into_raw(Box::new(Place::new()));
+        // Release, partner `place`.
+        self.place.store(place, Ordering::Release);
+        // SAFETY: as in `place`.
+        unsafe { &*place }
+    }
+}
+
+impl Drop for GapCell {
+    fn drop(&mut self) {
+        // Relaxed: the exclusive borrow says that nobody else is there.
+        let place = self.place.load(Ordering::Relaxed);
+        if !place.is_null() {
+            // SAFETY: made by `make_place`, and nobody else is there.
+            drop(unsafe { Box::from_raw(place) });
+        }
+    }
+}
+
+impl Place {
+    fn new() -> Self {
+        Self {
+            state: AtomicU64::new(EMPTY),
+            position: AtomicU64::new(0),
+            from: AtomicU64::new(0),
+            to: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+            reason: AtomicU64::new(0),
+        }
+    }
+
+    fn extend(&self, position: u64, loss: Run) -> bool {
         // Acquire, partner the consumer's `transfer`: its reads of the fields come before our writes.
         let state = self.state.load(Ordering::Acquire);
         let version = count(state);
@@ -118,8 +190,7 @@ impl GapCell {
         true
     }
 
-    /// Producer: takes the open run back, unless there is none or the consumer took it.
-    pub(crate) fn take_back(&self) -> Option<Run> {
+    fn take_back(&self) -> Option<Run> {
         // Acquire: as in `extend`.
         let state = self.state.load(Ordering::Acquire);
         if state & TAG == EMPTY {
@@ -130,8 +201,7 @@ impl GapCell {
             .then_some(run)
     }
 
-    /// Consumer, with its ring read up to `position`: takes the run that lies there, if there is one.
-    pub(crate) fn take(&self, position: u64) -> Option<Run> {
+    fn take(&self, position: u64) -> Option<Run> {
         // Acquire, partner the stores of OPEN: the fields of this version.
         let state = self.state.load(Ordering::Acquire);
         if state & TAG != OPEN || self.position.load(Ordering::Relaxed) != position {
@@ -142,8 +212,7 @@ impl GapCell {
             .then_some(run)
     }
 
-    /// Consumer: whether `take` would find something.
-    pub(crate) fn lies_at(&self, position: u64) -> bool {
+    fn lies_at(&self, position: u64) -> bool {
         // Acquire: as in `take`.
         let state = self.state.load(Ordering::Acquire);
         state & TAG == OPEN && self.position.load(Ordering::Relaxed) == position

@@ -31,7 +31,9 @@ pub(super) type Slot<T> = UnsafeCell<MaybeUninit<T>>;
 
 /// Slots for the items from one position to another.
 pub(super) struct Segment<T> {
-    /// A power of two.
+    /// From 1.
+    number: u32,
+    /// A power of two, up to 2^31.
     slots: Box<[Slot<T>]>,
     /// Position of its first item.
     pub(super) start: u64,
@@ -43,12 +45,18 @@ pub(super) struct Segment<T> {
 
 impl<T> Segment<T> {
     /// A segment on the heap, for `len` items from `start` on.
-    pub(super) fn allocate(len: usize, start: u64, before: *mut Segment<T>) -> *mut Segment<T> {
+    pub(super) fn allocate(
+        number: u32,
+        len: usize,
+        start: u64,
+        before: *mut Segment<T>,
+    ) -> *mut Segment<T> {
         debug_assert!(len.is_power_of_two());
         let slots = (0..len)
             .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
             .collect();
         Box::into_raw(Box::new(Segment {
+            number,
             slots,
             start,
             link: Link::new(),
@@ -73,7 +81,8 @@ impl<T> Segment<T> {
     pub(super) fn slots(&self) -> Slots<T> {
         Slots {
             first: self.slots.as_ptr(),
-            mask: self.slots.len() - 1,
+            mask: (self.slots.len() - 1) as u32,
+            number: self.number,
         }
     }
 }
@@ -82,7 +91,9 @@ impl<T> Segment<T> {
 pub(super) struct Slots<T> {
     /// Null: none yet.
     first: *const Slot<T>,
-    mask: usize,
+    mask: u32,
+    /// The segment's; 0: none yet.
+    pub(super) number: u32,
 }
 
 impl<T> Slots<T> {
@@ -90,6 +101,7 @@ impl<T> Slots<T> {
         Self {
             first: ptr::null(),
             mask: 0,
+            number: 0,
         }
     }
 
@@ -99,7 +111,7 @@ impl<T> Slots<T> {
     #[inline(always)]
     pub(super) unsafe fn at(&self, position: u64) -> &Slot<T> {
         // SAFETY: the mask keeps it within the segment, which is there.
-        unsafe { &*self.first.add(position as usize & self.mask) }
+        unsafe { &*self.first.add((position as u32 & self.mask) as usize) }
     }
 }
 
