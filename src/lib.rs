@@ -63,6 +63,8 @@
 //! | publishing | [`Bus::publish`] and its neighbours, [`Publisher`], [`Message`], [`Topic`] |
 //! | subscribing | [`Bus::subscribe`], [`SubscriptionBuilder`], [`SubscriptionHandle`] |
 //! | receiving | [`Subscriber`], [`Event`], [`SharedEvent`], [`Batch`] |
+//! | handlers | [`Bus::on`], [`HandlerHandle`], [`Notice`] |
+//! | named events on channels, and drivers | [`broadcast`] |
 //! | full rings | [`Overflow`], [`Gap`], [`GapReason`] |
 //! | the pattern language | [`pattern`], [`Pattern`] |
 //! | the index, to use by itself | [`index`], [`PatternIndex`] |
@@ -110,6 +112,8 @@
 //!
 //! * **`cli`** (off by default): the command line, binary `fanout`: publish NDJSON and fan it out to files, and ask
 //!   the matcher. Brings clap, serde_json, indicatif, jiff and hdrhistogram; changes nothing in the library.
+//! * **`conformance`** (off by default): `broadcast::conformance`, the tests that every broadcaster has to pass, for whoever
+//!   writes a driver. Brings no dependency; changes nothing else in the library.
 
 pub mod index;
 pub mod pattern;
@@ -119,6 +123,8 @@ mod park;
 mod ring;
 mod sync;
 
+#[cfg(not(loom))]
+pub mod broadcast;
 #[cfg(not(loom))]
 mod bus;
 #[cfg(not(loom))]

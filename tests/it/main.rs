@@ -5,6 +5,7 @@
 
 mod architecture;
 mod block;
+mod broadcast;
 mod cancel;
 mod close;
 mod cut;

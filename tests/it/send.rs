@@ -3,7 +3,7 @@
 use fanout::{
     Batch, Bus, BusBuilder, ChangeError, CloseReport, Event, Gap, Message, PublishError, Publisher,
     Receipt, RecvError, SharedEvent, SubscribeError, Subscriber, SubscriptionBuilder,
-    SubscriptionHandle, SubscriptionStats, Topic, TryPublishError, WeakBus,
+    SubscriptionHandle, SubscriptionStats, Topic, TryPublishError, WeakBus, broadcast,
 };
 use std::cell::Cell;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -42,6 +42,10 @@ fn public_types_are_send_and_sync() {
         fanout::TopicError,
     )>();
     both::<(PublishError<Payload>, TryPublishError<Payload>)>();
+    both::<(broadcast::Memory, Box<dyn broadcast::Broadcaster>)>();
+    both::<(broadcast::Subscription, broadcast::CancelToken)>();
+    both::<broadcast::Event>();
+    both::<(broadcast::PublishError, broadcast::CloseError)>();
     // Errors and messages ask nothing of a payload themselves.
     send::<PublishError<Cell<u32>>>();
     send::<Message<'static, &str, Cell<u32>>>();
