@@ -468,7 +468,7 @@ fn run_dedicated<T: Send + Sync + 'static>(job: &Arc<HandlerJob<T>>) {
     let linger = || Linger::new(pool.working.load(Ordering::Relaxed) + 2);
     let mut idle = linger();
     loop {
-        if let Some(turn) = job.try_begin() {
+        if let Some(turn) = Job::try_begin(job) {
             if pool.run(turn, &post) {
                 return;
             }

@@ -91,10 +91,10 @@ impl<P, S> Job<P, S> {
 
     /// Begins a turn, if one was asked for and nobody is at it: for a job that has a thread of its own, and is in no
     /// queue.
-    pub(crate) fn try_begin(self: &Arc<Self>) -> Option<Turn<P, S>> {
+    pub(crate) fn try_begin(job: &Arc<Self>) -> Option<Turn<P, S>> {
         // Relaxed: `begin` acquires.
-        let word = self.word.load(Ordering::Relaxed);
-        (word & (QUEUED | RUNNING) == QUEUED).then(|| begin(self.clone()))
+        let word = job.word.load(Ordering::Relaxed);
+        (word & (QUEUED | RUNNING) == QUEUED).then(|| begin(job.clone()))
     }
 
     /// Forbids, for ever: what a turn must not do any more is the user's to say. `true`: a turn is in progress, and may
