@@ -64,6 +64,8 @@
 //! | subscribing | [`Bus::subscribe`], [`SubscriptionBuilder`], [`SubscriptionHandle`] |
 //! | receiving | [`Subscriber`], [`Event`], [`SharedEvent`], [`Batch`], [`WaitStrategy`] |
 //! | receiving as a task | [`Subscriber::recv_async`], [`EventStream`], [`BatchStream`] |
+//! | handlers | [`Bus::on`], [`HandlerHandle`], [`Notice`] |
+//! | named events on channels, and drivers | [`broadcast`] |
 //! | full rings | [`Overflow`], [`Gap`], [`GapReason`] |
 //! | the pattern language | [`pattern`], [`Pattern`] |
 //! | the index, to use by itself | [`index`], [`PatternIndex`] |
@@ -113,6 +115,8 @@
 //!
 //! * **`cli`** (off by default): the command line, binary `fanout`: publish NDJSON and fan it out to files, and ask
 //!   the matcher. Brings clap, serde_json, indicatif, jiff and hdrhistogram; changes nothing in the library.
+//! * **`conformance`** (off by default): `broadcast::conformance`, the tests that every broadcaster has to pass, for whoever
+//!   writes a driver. Brings no dependency; changes nothing else in the library.
 
 pub mod index;
 pub mod pattern;
@@ -122,6 +126,8 @@ mod park;
 mod ring;
 mod sync;
 
+#[cfg(not(loom))]
+pub mod broadcast;
 #[cfg(not(loom))]
 mod bus;
 #[cfg(not(loom))]

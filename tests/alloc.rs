@@ -8,6 +8,7 @@
     reason = "a global allocator is an unsafe trait; this one counts and passes on"
 )]
 
+use fanout::broadcast::{self, Broadcaster, BroadcasterExt, CancelToken, Memory, Subscription};
 use fanout::{Bus, Dispatch, Message, Overflow, RecvError, Subscriber};
 use futures_core::Stream;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -63,7 +64,9 @@ fn memory() {
     receiving_asleep_allocates_nothing();
     handlers_allocate_nothing();
     receiving_as_a_task_allocates_nothing();
+    broadcasting_allocates_nothing();
     topics_are_not_kept();
+    channels_are_not_kept();
     subscriptions_and_publishers_are_not_kept();
     idle_subscriptions_are_cheap();
 }
@@ -269,6 +272,35 @@ fn receiving_as_a_task_allocates_nothing() {
     });
 }
 
+/// Names that are static and a payload that is shared: from there to the handlers nothing is copied.
+fn broadcasting_allocates_nothing() {
+    let memory = Memory::new();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let _subscriptions = ["orders.1", "orders.1", "chat:room 7"].map(|channel| {
+        let calls = calls.clone();
+        let counting = memory.on(channel, move |event| {
+            assert_eq!(event.payload().len(), 1000);
+            calls.fetch_add(1, Ordering::Relaxed);
+        });
+        counting.expect("open")
+    });
+    let payload = bytes::Bytes::from(vec![7; 1000]);
+    let mut expected = 0;
+    until_steady("broadcasting", || {
+        for _ in 0..WINDOW / BURST {
+            for n in 0..BURST {
+                let channel = ["orders.1", "chat:room 7", "for nobody"][n % 3];
+                let event = broadcast::Event::new(channel, "OrderShipped", payload.clone());
+                memory.publish(event).expect("open");
+                expected += [2, 1, 0][n % 3];
+            }
+            while calls.load(Ordering::Relaxed) < expected {
+                thread::yield_now();
+            }
+        }
+    });
+}
+
 /// A waker of a task that is polled anyway.
 struct Unheard;
 
@@ -349,6 +381,35 @@ fn topics_are_not_kept() {
     assert!(
         grown < SLACK,
         "{grown} bytes more after {TOPICS} different topics"
+    );
+}
+
+/// A million channels, each used once, some of them subscribed to for a while.
+fn channels_are_not_kept() {
+    const CHANNELS: usize = 1_000_000;
+    let memory = Memory::new();
+    let token = CancelToken::new(); // of the whole program
+    let mut kept: Option<Subscription> = None;
+    let mut warm = 0;
+    for n in 0..CHANNELS {
+        let channel = format!("private-orders.{n}");
+        if n % 50 == 0 {
+            kept = Some(memory.on_until(&token, &channel, |_| ()).expect("open"));
+        }
+        let event = broadcast::Event::new(channel, format!("Event{n}"), vec![7; 16]);
+        memory.publish(event).expect("open");
+        if n % BURST == BURST - 1 {
+            assert!(memory.flush_within(FOR_EVER));
+        }
+        if n == CHANNELS / 5 {
+            warm = LIVE_BYTES.load(Ordering::Relaxed);
+        }
+    }
+    drop(kept);
+    let grown = LIVE_BYTES.load(Ordering::Relaxed) - warm;
+    assert!(
+        grown < SLACK,
+        "{grown} bytes more after {CHANNELS} different channels"
     );
 }
 

@@ -173,22 +173,22 @@ pub(super) fn publish_timeout<T, K: AsTopic>(
     message: Message<'_, K, T>,
     timeout: Duration,
 ) -> Result<(), PublishTimeoutError<T>> {
-    let pending = match seal(&mut entrance, message) {
-        Ok(pending) => pending,
-        Err((error, data)) => return Err(PublishTimeoutError::Topic(error, data)),
-    };
-    match entrance.try_accept(pending) {
-        Ok(()) => Ok(()),
-        Err(refusal) => {
-            wait_and_accept(&mut entrance, refusal, deadline_after(timeout)).map_err(|refused| {
-                match refused {
-                    Refused::Closed(data) => PublishTimeoutError::Closed(data),
-                    Refused::Broken(data) => PublishTimeoutError::Broken(data),
-                    Refused::WouldDeadlock(data) => PublishTimeoutError::WouldDeadlock(data),
-                    Refused::Timeout(data) => PublishTimeoutError::Timeout(data),
-                }
-            })
-        }
+    match seal(&mut entrance, message) {
+        Ok(pending) => accept_within(entrance, pending, Some(timeout)),
+        Err((error, data)) => Err(PublishTimeoutError::Topic(error, data)),
+    }
+}
+
+/// Accepts or waits for room, for so long, what names its topic itself.
+pub(super) fn publish_by<T>(
+    mut entrance: impl Entrance<T>,
+    data: T,
+    topic: fn(&T) -> &str,
+    timeout: Option<Duration>,
+) -> Result<(), PublishTimeoutError<T>> {
+    match entrance.envelope(&topic(&data), None, None) {
+        Ok(envelope) => accept_within(entrance, unreceipted(envelope, data), timeout),
+        Err(error) => Err(PublishTimeoutError::Topic(error, data)),
     }
 }
 
@@ -287,13 +287,35 @@ fn seal<T, K: AsTopic>(
         source,
     } = message;
     match entrance.envelope(&topic, name, source) {
-        Ok(envelope) => Ok(Pending {
-            envelope,
-            data,
-            receipt: None,
-        }),
+        Ok(envelope) => Ok(unreceipted(envelope, data)),
         Err(error) => Err((error, data)),
     }
+}
+
+fn unreceipted<T>(envelope: EnvelopeRef, data: T) -> Pending<T> {
+    Pending {
+        envelope,
+        data,
+        receipt: None,
+    }
+}
+
+fn accept_within<T>(
+    mut entrance: impl Entrance<T>,
+    pending: Pending<T>,
+    timeout: Option<Duration>,
+) -> Result<(), PublishTimeoutError<T>> {
+    let refusal = match entrance.try_accept(pending) {
+        Ok(()) => return Ok(()),
+        Err(refusal) => refusal,
+    };
+    let deadline = timeout.and_then(deadline_after);
+    wait_and_accept(&mut entrance, refusal, deadline).map_err(|refused| match refused {
+        Refused::Closed(data) => PublishTimeoutError::Closed(data),
+        Refused::Broken(data) => PublishTimeoutError::Broken(data),
+        Refused::WouldDeadlock(data) => PublishTimeoutError::WouldDeadlock(data),
+        Refused::Timeout(data) => PublishTimeoutError::Timeout(data),
+    })
 }
 
 #[cold]

@@ -145,10 +145,23 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
         F: FnMut(&Event<T>) -> R + Send + 'static,
         R: HandlerResult,
     {
+        self.handler_with(|_| handler)
+    }
+
+    /// Like [`handler`](Self::handler), with a closure that is made once the number of its subscription is known, before
+    /// the first event. `make` runs under the registry's lock.
+    pub(crate) fn handler_with<F, R>(
+        self,
+        make: impl FnOnce(u64) -> F,
+    ) -> Result<HandlerHandle<T>, SubscribeError>
+    where
+        F: FnMut(&Event<T>) -> R + Send + 'static,
+        R: HandlerResult,
+    {
         let core = self.core();
         let (dedicated, wait) = self.dedication();
         // Both outlive the lock under which the subscription is opened: a closure's drop is foreign code.
-        let mut handler = Some(handler);
+        let mut make = Some(make);
         let mut made = None;
         let subscription = self.open_with(|number, limits, latch| {
             let pool = core.handlers.make_pool(core);
@@ -163,7 +176,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
                 let (feed_producer, consumer) = feed(limits, latch, Reader::Called(weak));
                 producer = Some(feed_producer);
                 feed_shared = Some(consumer.shared().clone());
-                let handler = handler.take().expect("opened once");
+                let handler = make.take().expect("opened once")(number);
                 Job::new(pool.shared(number), Some(Task::new(consumer, handler)))
             });
             made = Some(job.clone());

@@ -187,6 +187,16 @@ impl<T: Send + Sync + 'static> Bus<T> {
         entrance::publish_timeout(self.entrance(), Message::new(topic, data), timeout)
     }
 
+    /// Like [`publish_timeout`](Self::publish_timeout), for a payload that names its topic itself.
+    pub(crate) fn publish_by(
+        &self,
+        data: T,
+        topic: fn(&T) -> &str,
+        timeout: Option<Duration>,
+    ) -> Result<(), PublishTimeoutError<T>> {
+        entrance::publish_by(self.entrance(), data, topic, timeout)
+    }
+
     /// Like [`publish`](Self::publish), and waits as a task, on any runtime. Dropped before it is ready, the
     /// event was not accepted.
     ///

@@ -359,7 +359,7 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     }
 
     /// Waits until its handler, if it has one and not from inside it, is not running. `false`: not in time.
-    pub(super) fn wait_for_handler(&self, deadline: Option<Instant>) -> bool {
+    pub(crate) fn wait_for_handler(&self, deadline: Option<Instant>) -> bool {
         let Some(handler) = self.record.handler.as_deref() else {
             return true;
         };

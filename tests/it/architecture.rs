@@ -17,6 +17,7 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
             ("park.rs", "a static that loom's atomics cannot be"),
             MODELS_RING,
             MODELS_DISPATCH,
+            CONFORMANCE,
         ],
     ),
     ("core::sync", &[]),
@@ -31,10 +32,11 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
             ("handlers/pool.rs", "starts the workers, with names"),
             ("handlers/watch.rs", "starts its thread, with a name"),
             ("cli/run.rs", "the command line is a program like any other"),
+            CONFORMANCE,
         ],
     ),
     ("std::cell::UnsafeCell", &[]),
-    ("std::sync::Mutex", &[]),
+    ("std::sync::Mutex", &[CONFORMANCE]),
     ("std::sync::RwLock", &[]),
     ("loom::", &[]),
     ("parking_lot", &[]),
@@ -43,16 +45,21 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
 ];
 
 const MODELS_RING: (&str, &str) = ("ring/models.rs", "models count their own schedules");
+const CONFORMANCE: (&str, &str) = (
+    "broadcast/conformance.rs",
+    "tests are a program like any other",
+);
 const MODELS_DISPATCH: (&str, &str) = ("dispatch/models.rs", "models count their own schedules");
 
 /// The rooms, from the bottom up. Each may use itself and those on lower floors.
-const FLOORS: [&[&str]; 7] = [
+const FLOORS: [&[&str]; 8] = [
     &["sync"],
     &["park", "ring", "pattern"],
     &["index"],
     &["dispatch"],
     &["handlers"],
     &["bus"],
+    &["broadcast"],
     &["cli"],
 ];
 

@@ -9,6 +9,7 @@ mod async_publish;
 mod async_recv;
 mod batch;
 mod block;
+mod broadcast;
 mod cancel;
 mod close;
 mod cut;

@@ -4,7 +4,7 @@ use fanout::{
     Batch, BatchIntoIter, BatchIter, BatchStream, Bus, BusBuilder, ChangeError, CloseReport, Event,
     EventStream, Gap, Message, PublishError, Publisher, Receipt, RecvError, SharedEvent,
     SubscribeError, Subscriber, SubscriptionBuilder, SubscriptionHandle, SubscriptionStats, Topic,
-    TryPublishError, WaitStrategy, WeakBus,
+    TryPublishError, WaitStrategy, WeakBus, broadcast,
 };
 use std::cell::Cell;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -46,6 +46,10 @@ fn public_types_are_send_and_sync() {
         fanout::TopicError,
     )>();
     both::<(PublishError<Payload>, TryPublishError<Payload>)>();
+    both::<(broadcast::Memory, Box<dyn broadcast::Broadcaster>)>();
+    both::<(broadcast::Subscription, broadcast::CancelToken)>();
+    both::<broadcast::Event>();
+    both::<(broadcast::PublishError, broadcast::CloseError)>();
     // Errors and messages ask nothing of a payload themselves.
     send::<PublishError<Cell<u32>>>();
     send::<Message<'static, &str, Cell<u32>>>();

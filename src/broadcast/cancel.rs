@@ -1,0 +1,125 @@
+//! One switch for many subscriptions.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::subscription::{CANCEL_GRACE, Control};
+use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
+
+/// Cancels any number of subscriptions, and publishing that waits: what a cancelled context is in other languages.
+///
+/// Clones are the same token. It is cancelled once and for ever.
+///
+/// ```
+/// use fanout::broadcast::{Broadcaster, BroadcasterExt, CancelToken, Event, Memory, SubscribeError};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let broadcaster = Memory::new();
+/// let session = CancelToken::new();
+/// let _orders = broadcaster.on_until(&session, "orders.1", |event| println!("{}", event.name()))?;
+/// let _chat = broadcaster.on_until(&session, "chat:room 7", |event| println!("{}", event.name()))?;
+///
+/// session.cancel(); // no call of either begins any more
+/// let late = broadcaster.on_until(&session, "orders.1", |_| ());
+/// assert!(matches!(late, Err(SubscribeError::Cancelled)));
+/// assert!(broadcaster.publish_until(&session, Event::new("orders.1", "OrderShipped", "")).is_err());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct CancelToken {
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    cancelled: AtomicBool,
+    tied: Mutex<Tied>,
+}
+
+/// What goes with the token. Entries leave when their subscription ends, so a token may live as long as the program.
+#[derive(Default)]
+struct Tied {
+    next: u64,
+    controls: BTreeMap<u64, Arc<dyn Control>>,
+}
+
+impl CancelToken {
+    /// A token that is not cancelled.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cancels everything that was tied to it: once this has returned, no call of those handlers begins any more, and
+    /// nothing can be tied to it. Calls that are running may finish; this waits for them as
+    /// [`Subscription::cancel`](super::Subscription::cancel) does, for all of them together. From anywhere, as often as one
+    /// likes.
+    pub fn cancel(&self) {
+        let controls = {
+            let tied = self.state.tied.lock();
+            // Release, partner `is_cancelled`; under the lock, so that `tie` either sees it or is seen.
+            self.state.cancelled.store(true, Ordering::Release);
+            // Not taken: who else cancels at the same time must not return before all of them are cancelled, either.
+            tied.controls.clone()
+        };
+        controls.values().for_each(|control| control.cancel());
+        let began = Instant::now();
+        for control in controls.values() {
+            control.wait(CANCEL_GRACE.saturating_sub(began.elapsed()));
+        }
+        for number in controls.keys() {
+            self.untie(*number);
+        }
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        // Acquire, partner `cancel`.
+        self.state.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Has the control cancelled with the token. `None`: the token is cancelled already.
+    pub(super) fn tie(&self, control: Arc<dyn Control>) -> Option<Tie> {
+        let mut tied = self.state.tied.lock();
+        if self.is_cancelled() {
+            return None;
+        }
+        let number = tied.next;
+        tied.next += 1;
+        tied.controls.insert(number, control);
+        Some(Tie {
+            token: self.clone(),
+            number,
+        })
+    }
+
+    fn untie(&self, number: u64) {
+        let control = self.state.tied.lock().controls.remove(&number);
+        // Not under the lock: it may own a handler, and a handler's drop is foreign code.
+        drop(control);
+    }
+}
+
+impl fmt::Debug for CancelToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelToken")
+            .field("cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}
+
+/// An entry in a token.
+pub(super) struct Tie {
+    token: CancelToken,
+    number: u64,
+}
+
+impl Tie {
+    pub(super) fn untie(&self) {
+        self.token.untie(self.number);
+    }
+}
+
+/// How long a publisher that waits for room goes without looking at its token.
+pub(super) const TOKEN_LOOK: Duration = Duration::from_millis(10);

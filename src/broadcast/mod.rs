@@ -1,0 +1,288 @@
+//! Broadcasting: named events on channels, and handlers for them, behind an interface that drivers implement.
+//!
+//! A [`Broadcaster`] publishes [`Event`]s on channels, and calls handlers with the events of the one channel that each of
+//! them asked for. [`Memory`] does so inside the process, on a [`Bus`](crate::Bus). Whoever knows Laravel's broadcasting, or
+//! a package modelled on it, knows this surface; who wants patterns, other policies for full buffers, or to receive without
+//! a handler, uses the bus.
+//!
+//! ```
+//! use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Memory};
+//! use std::sync::mpsc;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let broadcaster: Box<dyn Broadcaster> = Box::new(Memory::new());
+//! let (sender, shipped) = mpsc::channel();
+//! let subscription = broadcaster.on("private-orders.1", move |event| {
+//!     sender.send(event.payload().clone()) // an error goes to the logger
+//! })?;
+//!
+//! broadcaster.publish(Event::new("private-orders.1", "OrderShipped", "by air"))?;
+//! assert_eq!(shipped.recv()?, "by air");
+//!
+//! subscription.cancel(); // so does dropping it
+//! assert!(broadcaster.close()?.in_time);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Channels
+//!
+//! A channel is a [`Topic`](crate::Topic), taken as it is written: `private-orders.1` and `chat:room 7` are channels, and so
+//! is `orders.*`, whose star is plain text. Refused, with the place and the rule, are the empty text, more than 1,024 bytes,
+//! control characters, and dots with nothing before, between or after them (`a..b`). To map the latter to something else
+//! would make two channels one, here or on a broker that has the same rule. A driver may refuse more.
+//!
+//! Channels need no declaration and leave nothing behind: one that nobody subscribes to costs nothing.
+//!
+//! # What is promised
+//!
+//! * **An event accepted** (`publish` answered `Ok`) goes to every handler that was subscribed to its channel before, once,
+//!   or is dropped for that handler and counted. That nobody subscribes is not an error.
+//! * **Order**: a handler is called with one event at a time, and the events of one publishing thread come in order.
+//! * **Nothing is copied**: all handlers get a reference to the one event that was published.
+//! * **Nothing after cancel**: once [`cancel`](Subscription::cancel) returned, no call begins.
+//! * **Publishing waits for no handler.** It may wait for a moment while the dispatcher is behind.
+//! * **From inside a handler** everything may be called: publish, subscribe, cancel, close. Nothing there waits.
+//!
+//! # The bad days
+//!
+//! * **A handler is slow**: its buffer fills up, and what comes on top is dropped for it alone, counted in
+//!   [`dropped`](Broadcaster::dropped), and told to the [`Logger`] once for the run, when the handler comes to that place.
+//! * **A handler blocks**: its thread is replaced by a spare one. There are 64; with more handlers than that which block at
+//!   the same time, see [`MemoryBuilder::dedicated`].
+//! * **A handler fails or panics**: the logger is told; the publisher and the other handlers do not notice, and the handler
+//!   gets the next event.
+//! * **A handler publishes faster than events are dispatched**: it lends a hand; if there is still no room,
+//!   [`WouldDeadlock`](PublishError::WouldDeadlock).
+//! * **Closing**: publishing and subscribing answer `Closed`; what was accepted is handled.
+//!   [`close`](Broadcaster::close) waits for that, up to a limit, and reports what was left.
+//! * **The process dies**: nothing survives it.
+//!
+//! A handler that publishes should hold a [`Weak`](std::sync::Weak) broadcaster, or the two keep each other alive until
+//! somebody says close.
+//!
+//! # Coming from such a package in Go
+//!
+//! | there | here |
+//! | --- | --- |
+//! | `Broadcaster` | [`Broadcaster`]; with closures, [`BroadcasterExt::on`] |
+//! | `Event{Channel, Name, Payload}` | [`Event::new`]`(channel, name, payload)` |
+//! | `Publish(ctx, event)` | [`publish`](Broadcaster::publish); with a context, [`publish_until`](Broadcaster::publish_until) |
+//! | `Subscribe(ctx, channel, handler)` | [`subscribe`](Broadcaster::subscribe); with a context, [`subscribe_until`](Broadcaster::subscribe_until) |
+//! | `ctx`, `cancel()` | [`CancelToken`]; a deadline is a thread that cancels it |
+//! | the function that cancels | [`Subscription::cancel`]; or drop it |
+//! | `Close()` | [`close`](Broadcaster::close), [`close_within`](Broadcaster::close_within) |
+//! | `ErrClosed` | [`PublishError::Closed`], [`SubscribeError::Closed`] |
+//! | `NewMemory(..)`, its options | [`Memory::new`], [`Memory::builder`] |
+//! | `Dropped()` | [`dropped`](Broadcaster::dropped) |
+//! | the logger | [`MemoryBuilder::logger`] |
+//!
+//! | what went wrong there | here |
+//! | --- | --- |
+//! | a full buffer drops, and only a global number says so | the same by default, and the logger is told channel and count; with [`MemoryBuilder::overflow`], nothing is dropped |
+//! | a handler is called after cancel returned | no call begins |
+//! | closing loses what is queued | it is handled; what does not get done in time is in the [`CloseReport`] |
+//! | a handler's panic ends the process | it is told to the logger |
+//! | a lock, and a copy of all subscribers, for each publish | neither: see [the crate](crate) |
+//! | channels that nobody uses are kept for ever | nothing is kept |
+//! | an event is copied for each subscriber | it is lent to each |
+//!
+//! # Writing a driver
+//!
+//! Implement [`Broadcaster`]'s four required methods, and [`Control`] for what cancels. The local half of a remote driver (a
+//! bounded queue and a turn for each handler) is a [`Memory`], into which the connection publishes. With the feature
+//! `conformance` there is `broadcast::conformance`, the tests that every driver has to pass.
+
+mod cancel;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod error;
+mod event;
+mod memory;
+mod report;
+mod subscription;
+
+use std::time::Duration;
+
+pub use cancel::CancelToken;
+pub use error::{BoxError, ChannelError, CloseError, PublishError, SubscribeError};
+pub use event::Event;
+pub use memory::{Memory, MemoryBuilder};
+pub use report::{CloseReport, Incident, Logger};
+pub use subscription::{Control, Subscription};
+
+/// How long [`Broadcaster::close`] waits: 10 seconds.
+pub const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+
+/// What is called with the events of a channel, one at a time. An error goes to the logger.
+pub type Handler = Box<dyn FnMut(&Event) -> Result<(), BoxError> + Send>;
+
+/// Publishes events on channels and calls handlers with them. See [the module](self) for what is promised.
+///
+/// ```
+/// use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Memory};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// fn ship(broadcaster: &dyn Broadcaster, order: u32) -> Result<(), fanout::broadcast::PublishError> {
+///     broadcaster.publish(Event::new(format!("orders.{order}"), "OrderShipped", ""))
+/// }
+///
+/// let broadcaster = Memory::new();
+/// let _shipped = broadcaster.on("orders.7", |event| println!("{}", event.name()))?;
+/// ship(&broadcaster, 7)?;
+/// broadcaster.close()?;
+/// # Ok(())
+/// # }
+/// ```
+pub trait Broadcaster: Send + Sync {
+    /// Accepts the event for every handler that is subscribed to its channel.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`]. The event is gone then; a clone made before shares its payload.
+    fn publish(&self, event: Event) -> Result<(), PublishError>;
+
+    /// Calls the handler with every event of the channel that is published after this returned.
+    /// [`on`](BroadcasterExt::on) takes any closure.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`].
+    fn subscribe(&self, channel: &str, handler: Handler) -> Result<Subscription, SubscribeError>;
+
+    /// Accepts nothing more, and waits, for so long at most, until what was accepted is handled. From inside a handler it
+    /// does not wait. Closing once more does the same; the report is about what is left then.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseError`].
+    fn close_within(&self, limit: Duration) -> Result<CloseReport, CloseError>;
+
+    /// How many events were dropped since the beginning because a subscription's buffer was full: one for each
+    /// subscription that did not get one.
+    fn dropped(&self) -> u64;
+
+    /// [`close_within`](Self::close_within), and 10 seconds.
+    ///
+    /// # Errors
+    ///
+    /// [`CloseError`].
+    fn close(&self) -> Result<CloseReport, CloseError> {
+        self.close_within(CLOSE_LIMIT)
+    }
+
+    /// Like [`publish`](Self::publish), unless the token is cancelled. A driver whose publishing may wait looks at the token
+    /// while it does.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`].
+    fn publish_until(&self, token: &CancelToken, event: Event) -> Result<(), PublishError> {
+        if token.is_cancelled() {
+            return Err(PublishError::Cancelled);
+        }
+        self.publish(event)
+    }
+
+    /// Like [`subscribe`](Self::subscribe), unless the token is cancelled; when it is cancelled later, so is the
+    /// subscription.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`].
+    fn subscribe_until(
+        &self,
+        token: &CancelToken,
+        channel: &str,
+        handler: Handler,
+    ) -> Result<Subscription, SubscribeError> {
+        if token.is_cancelled() {
+            return Err(SubscribeError::Cancelled);
+        }
+        let subscription = self.subscribe(channel, handler)?;
+        if subscription.tie(token) {
+            Ok(subscription)
+        } else {
+            Err(SubscribeError::Cancelled)
+        }
+    }
+}
+
+/// Subscribing with any closure, on any [`Broadcaster`], `dyn` or not.
+pub trait BroadcasterExt: Broadcaster {
+    /// [`subscribe`](Broadcaster::subscribe) for a closure that answers nothing, or a `Result` with any error.
+    ///
+    /// ```
+    /// use fanout::broadcast::{Broadcaster, BroadcasterExt, Memory};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let broadcaster = Memory::new();
+    /// let _quiet = broadcaster.on("orders.1", |event| println!("{}", event.name()))?;
+    /// let _failing = broadcaster.on("orders.1", |event| std::str::from_utf8(event.payload()).map(drop))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`].
+    fn on<F, R>(&self, channel: &str, handler: F) -> Result<Subscription, SubscribeError>
+    where
+        F: FnMut(&Event) -> R + Send + 'static,
+        R: Outcome,
+    {
+        self.subscribe(channel, boxed(handler))
+    }
+
+    /// [`subscribe_until`](Broadcaster::subscribe_until) for such a closure. See [`CancelToken`] for an example.
+    ///
+    /// # Errors
+    ///
+    /// [`SubscribeError`].
+    fn on_until<F, R>(
+        &self,
+        token: &CancelToken,
+        channel: &str,
+        handler: F,
+    ) -> Result<Subscription, SubscribeError>
+    where
+        F: FnMut(&Event) -> R + Send + 'static,
+        R: Outcome,
+    {
+        self.subscribe_until(token, channel, boxed(handler))
+    }
+}
+
+impl<B: Broadcaster + ?Sized> BroadcasterExt for B {}
+
+/// What a closure for [`on`](BroadcasterExt::on) answers: nothing, or a `Result` whose error becomes a [`BoxError`].
+pub trait Outcome: sealed::Sealed {
+    #[doc(hidden)]
+    fn into_result(self) -> Result<(), BoxError>;
+}
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for () {}
+    impl<E> Sealed for Result<(), E> {}
+}
+
+impl Outcome for () {
+    fn into_result(self) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+impl<E: Into<BoxError>> Outcome for Result<(), E> {
+    fn into_result(self) -> Result<(), BoxError> {
+        self.map_err(Into::into)
+    }
+}
+
+fn boxed<F, R>(mut handler: F) -> Handler
+where
+    F: FnMut(&Event) -> R + Send + 'static,
+    R: Outcome,
+{
+    Box::new(move |event| handler(event).into_result())
+}

@@ -1,0 +1,167 @@
+//! The handle to a subscription, and what a driver puts behind it.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::cancel::{CancelToken, Tie};
+use crate::sync::{Arc, Mutex};
+
+/// How long cancelling waits for a call that is running: many times what a call that is about to begin needs to have
+/// begun, also if its thread has lost the processor.
+pub(super) const CANCEL_GRACE: Duration = Duration::from_millis(10);
+
+/// How a driver ends a subscription.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use std::time::Duration;
+/// use fanout::broadcast::{Control, Subscription};
+///
+/// struct Flag(Arc<AtomicBool>); // looked at by the driver before each call
+///
+/// impl Control for Flag {
+///     fn cancel(&self) {
+///         self.0.store(true, Ordering::SeqCst);
+///     }
+///     fn wait(&self, _limit: Duration) -> bool {
+///         true // this driver calls handlers on the thread that cancels
+///     }
+/// }
+///
+/// let cancelled = Arc::new(AtomicBool::new(false));
+/// drop(Subscription::new(Flag(cancelled.clone())));
+/// assert!(cancelled.load(Ordering::SeqCst));
+/// ```
+pub trait Control: Send + Sync {
+    /// No call of the handler begins any more. Idempotent, from any thread, also from inside the handler; does not wait
+    /// for a call that is running.
+    fn cancel(&self);
+
+    /// Waits, after [`cancel`](Self::cancel), until no call is running. `true`: none is. From inside of any handler it only
+    /// looks.
+    fn wait(&self, limit: Duration) -> bool;
+}
+
+/// Keeps a handler subscribed: dropping it cancels, unless it was [detached](Self::detach).
+///
+/// ```
+/// use fanout::broadcast::{BroadcasterExt, Memory};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let broadcaster = Memory::new();
+/// let subscription = broadcaster.on("orders.1", |event| println!("{}", event.name()))?;
+/// subscription.cancel();
+/// subscription.cancel(); // once more does nothing
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "dropping a subscription cancels it; `detach` lets it run"]
+pub struct Subscription {
+    control: Arc<dyn Control>,
+    ties: Mutex<Vec<Tie>>,
+    detached: bool,
+}
+
+impl Subscription {
+    /// For drivers.
+    pub fn new(control: impl Control + 'static) -> Self {
+        Self {
+            control: Arc::new(control),
+            ties: Mutex::new(Vec::new()),
+            detached: false,
+        }
+    }
+
+    /// Cancels it: once this has returned, no call of the handler begins any more. A call that is running may finish; this
+    /// waits 10 milliseconds for it at most, and not at all from inside a handler. Does nothing when it has ended already.
+    pub fn cancel(&self) {
+        self.cancel_and_wait(CANCEL_GRACE);
+    }
+
+    /// Cancels it, and waits for a call that is running. `true`: none is. From inside a handler it does not wait.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use fanout::broadcast::{BroadcasterExt, Memory};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let broadcaster = Memory::new();
+    /// let subscription = broadcaster.on("orders.1", |event| println!("{}", event.name()))?;
+    /// assert!(subscription.cancel_and_wait(Duration::from_secs(5)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cancel_and_wait(&self, limit: Duration) -> bool {
+        self.control.cancel();
+        let ties = std::mem::take(&mut *self.ties.lock());
+        ties.iter().for_each(Tie::untie);
+        self.control.wait(limit)
+    }
+
+    /// Has it cancelled with the token, too; at once, if the token is cancelled already. See
+    /// [`subscribe_until`](super::Broadcaster::subscribe_until), which does not subscribe in that case.
+    ///
+    /// ```
+    /// use fanout::broadcast::{BroadcasterExt, CancelToken, Memory};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let broadcaster = Memory::new();
+    /// let (session, server) = (CancelToken::new(), CancelToken::new());
+    /// let subscription = broadcaster.on("orders.1", |event| println!("{}", event.name()))?;
+    /// subscription.cancel_with(&session);
+    /// subscription.cancel_with(&server); // whichever comes first
+    /// subscription.detach();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn cancel_with(&self, token: &CancelToken) {
+        self.tie(token);
+    }
+
+    /// Lets the handler run until the broadcaster closes, or a token that the subscription was
+    /// [tied to](Self::cancel_with) is cancelled.
+    ///
+    /// ```
+    /// use fanout::broadcast::{BroadcasterExt, Memory};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let broadcaster = Memory::new();
+    /// broadcaster.on("orders.1", |event| println!("{}", event.name()))?.detach();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn detach(mut self) {
+        self.detached = true;
+    }
+
+    /// `false`: the token is cancelled already, and now this is, too.
+    pub(super) fn tie(&self, token: &CancelToken) -> bool {
+        match token.tie(self.control.clone()) {
+            Some(tie) => {
+                self.ties.lock().push(tie);
+                true
+            }
+            None => {
+                self.cancel();
+                false
+            }
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        if !self.detached {
+            self.cancel();
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subscription")
+            .field("detached", &self.detached)
+            .finish_non_exhaustive()
+    }
+}
