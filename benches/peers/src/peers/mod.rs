@@ -54,6 +54,7 @@ const HANDLERS: &[&dyn System] = &[&direct::Direct, &crossbeam::PerWorker, &disr
 /// For subscribers that are tasks.
 const TASKS: &[&dyn System] = &[
     &tokio_mpsc::TokioMpsc::Threads,
+    &tokio_mpsc::TokioMpsc::Batches,
     &tokio_mpsc::TokioMpsc::Tasks,
     &tokio::Tasks(tokio::Tokio::Credits),
     &tokio::Tasks(tokio::Tokio::RoomForAll),
