@@ -3,7 +3,7 @@
 
 use fanout::{Bus, Dispatch, Overflow, RecvError, SubscriptionBuilder};
 
-use crate::race::{CAPACITY, Outcome, System, Work, race, race_handlers};
+use crate::race::{CAPACITY, Outcome, System, Work, race, race_handlers, race_tasks};
 use crate::tick::{Checker, Tick, Ticks};
 
 /// Subscribers that are threads: how they receive, and which threads carry the events.
@@ -141,6 +141,91 @@ impl System for Called {
             }
             publishers(bus, work)
         })
+    }
+}
+
+/// Subscribers that are tasks: how they receive.
+pub enum Tasks {
+    /// `recv_async`, one event at a time: the headline row.
+    Recv,
+    /// `next_batch_async`.
+    Batches,
+}
+
+impl System for Tasks {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Recv => "fanout-tasks",
+            Self::Batches => "fanout-tasks-batches",
+        }
+    }
+
+    fn about(&self) -> &'static str {
+        match self {
+            Self::Recv => {
+                "one lane per publisher, Overflow::Block, recv_async() lends each event; publishing \
+                 threads publish()"
+            }
+            Self::Batches => "the same, next_batch_async() lends up to 64 events at a time",
+        }
+    }
+
+    fn package(&self) -> Option<&'static str> {
+        Some("fanout")
+    }
+
+    fn is_fanout(&self) -> bool {
+        true
+    }
+
+    fn topics(&self) -> bool {
+        true
+    }
+
+    fn run(&self, work: &Work) -> Outcome {
+        let bus = bus(false);
+        let subscribers: Vec<_> = (0..work.subscribers)
+            .map(|_| subscription(&bus).open().expect("a valid subscription"))
+            .collect();
+        let publishers = publishers(bus, work);
+
+        if matches!(self, Self::Batches) {
+            let receiving = subscribers
+                .into_iter()
+                .map(|mut subscriber| {
+                    |mut check: Checker| async move {
+                        loop {
+                            match subscriber.next_batch_async().await {
+                                Ok(batch) => {
+                                    for event in &batch {
+                                        check.accept(event.data());
+                                    }
+                                }
+                                Err(RecvError::Closed) => return check,
+                                Err(error) => panic!("next_batch_async: {error}"),
+                            }
+                        }
+                    }
+                })
+                .collect();
+            race_tasks(work, publishers, receiving)
+        } else {
+            let receiving = subscribers
+                .into_iter()
+                .map(|mut subscriber| {
+                    |mut check: Checker| async move {
+                        loop {
+                            match subscriber.recv_async().await {
+                                Ok(event) => check.accept(event.data()),
+                                Err(RecvError::Closed) => return check,
+                                Err(error) => panic!("recv_async: {error}"),
+                            }
+                        }
+                    }
+                })
+                .collect();
+            race_tasks(work, publishers, receiving)
+        }
     }
 }
 

@@ -103,7 +103,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fanout_side::{Called, Fanout};
+use fanout_side::{Called, Fanout, Tasks};
 use options::{HELP, Options};
 use race::{CAPACITY, Outcome, Race, System, Work};
 use report::{Cell, Latency, Row};
@@ -136,7 +136,7 @@ fn systems(race: Race) -> Vec<&'static dyn System> {
     let fanout: &[&'static dyn System] = match race {
         Race::Threads => &[&Fanout::Recv, &Fanout::Batches, &Fanout::Inline],
         Race::Handlers => &[&Called::Pool, &Called::Inline],
-        Race::Async => &[],
+        Race::Async => &[&Tasks::Recv, &Tasks::Batches],
     };
     [fanout, &peers::of(race)].concat()
 }
