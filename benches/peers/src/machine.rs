@@ -77,8 +77,10 @@ mod tests {
     #[test]
     fn versions_come_from_the_lock_file() {
         assert_eq!(version("no-such-package"), "unknown");
-        for system in crate::systems() {
-            assert_ne!(version(system.package()), "unknown", "{}", system.name());
+        for system in crate::race::Race::ALL.into_iter().flat_map(crate::systems) {
+            if let Some(package) = system.package() {
+                assert_ne!(version(package), "unknown", "{}", system.name());
+            }
         }
     }
 }

@@ -3,38 +3,49 @@
 //! # The work
 //!
 //! One or four publishing threads publish 64-byte events ([`tick::Tick`]: publisher, sequence
-//! number, six words of payload); 1 to 256 subscribing threads each receive all of them. Nothing may
-//! be lost, and each subscriber has room for 1,024 events.
+//! number, six words of payload); 1 to 1,024 subscribers each receive all of them. Nothing may be
+//! lost, and each subscriber has room for 1,024 events. What a subscriber is makes three races:
+//!
+//! - `--race threads`, the default: a thread that receives.
+//! - `--race handlers`: a closure that is called. fanout has a pool of threads for that, disruptor a
+//!   thread per closure. Peers that call nobody take part with a thread per subscriber, and with
+//!   what one would write by hand on top of the most used of them: a worker thread per core with a
+//!   channel and a part of the closures.
+//! - `--race async`: a task on a tokio runtime with two workers. Publishers are threads all the same;
+//!   every peer has a blocking send for that. One peer is shown with tasks as publishers, too. Peers
+//!   that know no tasks take part with a thread per subscriber.
 //!
 //! # What is measured
 //!
 //! Deliveries per second: events times subscribers, by the wall time from a start barrier until the
-//! last subscriber has everything. All threads exist and all receivers are waiting before the clock
-//! starts; setting up, the end of the stream and clearing up are outside of it.
+//! last subscriber has everything. All threads and tasks exist and all receivers are waiting before
+//! the clock starts; setting up, the end of the stream and clearing up are outside of it.
 //!
 //! How many events a run has is found per system by short warm runs, so that a run takes about
 //! `--millis`; then it stays fixed. Rounds are interleaved (A B C, A B C, ..), so that the drift of a
 //! busy machine hits all alike, and ratios are formed within a round before their median is taken.
 //! The best peer is whichever was the fastest in that round, the rows that do less than the
-//! others included.
+//! others included, however it receives; `direct` is no peer.
 //!
 //! # Rules of honesty
 //!
 //! What is equal for all: the event, its publisher's code up to the send, the room per subscriber,
-//! a thread per publisher and per subscriber, and the check. In each run every subscriber checks of
-//! every event that it is the next of its publisher and that its payload is intact (the payload is
-//! read, not only moved), and at the end the count, the count per publisher, a checksum over all
-//! payload, and that the stream ends there. A check that fails, a system that loses an event, and a
-//! run that hangs end the program with a failure: there is no table of a wrong result.
+//! a thread per publisher, and the check. In each run every subscriber checks of every event that it
+//! is the next of its publisher and that its payload is intact (the payload is read, not only moved),
+//! and at the end the count, the count per publisher, a checksum over all payload, and that the
+//! stream ends there. A check that fails, a system that loses an event, and a run that hangs end the
+//! program with a failure: there is no table of a wrong result.
 //!
 //! What is not equal:
 //!
 //! - fanout looks up a topic among patterns, gives each event an id and a time, and has one order
 //!   for all subscribers. No peer has topics. With one channel per subscriber (crossbeam-channel,
-//!   flume, kanal) two subscribers may see two publishers' events in different orders.
-//! - fanout runs a dispatcher thread (a row of its own shows inline dispatch, without it);
+//!   flume, kanal, async-channel, `tokio-mpsc`) two subscribers may see two publishers' events in
+//!   different orders.
+//! - fanout runs a dispatcher thread (rows of their own show inline dispatch, without it);
 //!   `bus` runs a thread that wakes receivers, `bus-feed` one more.
-//! - fanout and disruptor lend the event to the receiver, all others hand over a copy of 64 bytes.
+//! - fanout, disruptor and the two below lend the event to the receiver, all others hand over a copy
+//!   of 64 bytes.
 //! - fanout's lanes and `bus-feed`'s channel are room in addition to the 1,024 per subscriber.
 //! - `bus` has a single sender: four publishers share it behind a mutex (`bus`) or feed it through a
 //!   channel (`bus-feed`).
@@ -43,11 +54,39 @@
 //! - disruptor spins: it takes part only where each thread has a core, and shows what that buys.
 //!   Ratios are given with and without it. `batch_publish` is not used, as nobody else batches.
 //!
+//! Of the closures:
+//!
+//! - `direct` has no queue and no threads: a loop over the closures on the publishing thread (behind a
+//!   mutex where there are four). A slow closure holds up everybody, and no event ever waits. It is
+//!   what fan-out costs at least on one thread, so it has a ratio of its own.
+//! - `crossbeam-per-worker` has one queue per worker: the room of 1,024 events is that of all its
+//!   closures together, a slow closure holds up those of the same worker, and none can be added or
+//!   taken away.
+//! - fanout keeps a ring per closure, so that only its own events wait for a slow one; closures move
+//!   between the threads of the pool, a panic ends a call and not a thread, and a call that takes too
+//!   long has its thread replaced.
+//! - Where closures are called through a box, the caller does not know their type (fanout: one such
+//!   call per slot of the ring, up to 64 events; `direct`, `crossbeam-per-worker`: one per event). A
+//!   thread that receives, and disruptor's, knows what it does.
+//!
+//! Of the tasks:
+//!
+//! - The runtime has two workers, whatever the machine. fanout's dispatcher, the publishers, and the
+//!   threads of the peers that have no tasks, are beside them.
+//! - In `tokio-mpsc-all-tasks` publishers are tasks as well, so a wake-up seldom leaves the thread;
+//!   they start when the clock does, as a task must not wait at a barrier.
+//!
+//! Who is left out: futures-channel has no blocking send, and its bounded channel more room than it
+//! was asked for. In the races of closures and tasks, async-broadcast and `tokio-credits` do not run
+//! with a thread per subscriber: with threads they are slower than the best peer at every size. With
+//! 1,024 threads, flume, bus and `tokio-room-for-all` take up to minutes for a thousand events, and do
+//! not take part.
+//!
 //! # Latency
 //!
-//! With `--latency` one publisher sleeps about 200 microseconds before each event, so that all
-//! subscribers are parked when it comes; the time from just before publishing to the check in each
-//! subscriber goes into a histogram.
+//! With `--latency` (threads alone) one publisher sleeps about 200 microseconds before each event, so
+//! that all subscribers are parked when it comes; the time from just before publishing to the check in
+//! each subscriber goes into a histogram.
 
 mod fanout_side;
 mod machine;
@@ -57,15 +96,16 @@ mod race;
 mod report;
 mod tick;
 
+use std::collections::HashSet;
 use std::iter;
 use std::process::{self, ExitCode};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fanout_side::Fanout;
+use fanout_side::{Called, Fanout, Tasks};
 use options::{HELP, Options};
-use race::{CAPACITY, Outcome, System, Work};
+use race::{CAPACITY, Outcome, Race, System, Work};
 use report::{Cell, Latency, Row};
 
 /// A run that takes longer than this hangs.
@@ -92,9 +132,13 @@ const LATENCY_SYSTEMS: [&str; 4] = [
 ];
 
 /// fanout and its peers, in the order of the tables.
-fn systems() -> Vec<&'static dyn System> {
-    let fanout: [&'static dyn System; 3] = [&Fanout::Recv, &Fanout::Batches, &Fanout::Inline];
-    fanout.into_iter().chain(peers::ALL).collect()
+fn systems(race: Race) -> Vec<&'static dyn System> {
+    let fanout: &[&'static dyn System] = match race {
+        Race::Threads => &[&Fanout::Recv, &Fanout::Batches, &Fanout::Inline],
+        Race::Handlers => &[&Called::Pool, &Called::Inline],
+        Race::Async => &[&Tasks::Recv, &Tasks::Batches],
+    };
+    [fanout, &peers::of(race)].concat()
 }
 
 fn main() -> ExitCode {
@@ -106,29 +150,37 @@ fn main() -> ExitCode {
         println!("{HELP}");
         return ExitCode::SUCCESS;
     }
-    let systems = match select(&options) {
-        Ok(systems) => systems,
+    // What measures nothing does so for all races, unless one is named.
+    let races = match options.race {
+        None if options.list || options.smoke => Race::ALL.to_vec(),
+        _ => vec![options.race()],
+    };
+    let selected = match select(&options, &races) {
+        Ok(selected) => selected,
         Err(error) => return refuse(&error),
     };
     if options.list {
-        for system in systems {
-            println!("{:<20} {}", system.name(), system.about());
-        }
+        list(&selected);
         return ExitCode::SUCCESS;
     }
     name_failures();
     thread::spawn(watch);
     if options.smoke {
-        smoke(&options, &systems);
+        smoke(&options, &selected);
         return ExitCode::SUCCESS;
     }
+    let (race, systems) = &selected[0];
+    report(&options, *race, systems)
+}
 
+/// Measures a race and prints its table.
+fn report(options: &Options, race: Race, systems: &[&'static dyn System]) -> ExitCode {
     let (cells, latency) = if options.latency {
-        (Vec::new(), measure_latency(&options, &systems))
+        (Vec::new(), measure_latency(options, systems))
     } else {
-        (measure(&options, &systems), Vec::new())
+        (measure(options, race, systems), Vec::new())
     };
-    print!("{}", report::preamble(&systems, options.markdown));
+    print!("{}", report::preamble(race, systems, options.markdown));
     if options.latency {
         print!("{}", report::latency_table(&latency, options.markdown));
     } else {
@@ -136,7 +188,7 @@ fn main() -> ExitCode {
         println!("{}", text.trim_end());
     }
     if let Some(path) = &options.json {
-        let json = report::json(&cells, &latency, &systems);
+        let json = report::json(race, &cells, &latency, systems);
         if let Err(error) = std::fs::write(path, format!("{json:#}\n")) {
             return refuse(&format!("{}: {error}", path.display()));
         }
@@ -144,16 +196,32 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
+fn list(selected: &[Selected]) {
+    for (number, (race, systems)) in selected.iter().enumerate() {
+        if number > 0 {
+            println!();
+        }
+        println!("--race {}: {}", race.name(), race.about());
+        for system in systems {
+            println!("  {:<25} {}", system.name(), system.about());
+        }
+    }
+}
+
 fn refuse(error: &str) -> ExitCode {
     eprintln!("peers: {error} (--help says more)");
     ExitCode::from(2)
 }
 
-fn select(options: &Options) -> Result<Vec<&'static dyn System>, String> {
-    let all = systems();
+/// A race, and those of its systems that shall run.
+type Selected = (Race, Vec<&'static dyn System>);
+
+/// What shall run.
+fn select(options: &Options, races: &[Race]) -> Result<Vec<Selected>, String> {
     for name in options.only.iter().chain(&options.without) {
-        if !all.iter().any(|system| system.name() == name) {
-            return Err(format!("there is no system {name}"));
+        let mut all = races.iter().flat_map(|race| systems(*race));
+        if !all.any(|system| system.name() == name) {
+            return Err(format!("there is no system {name}; --list names them"));
         }
     }
     let chosen = |system: &&dyn System| {
@@ -166,14 +234,17 @@ fn select(options: &Options) -> Result<Vec<&'static dyn System>, String> {
             !options.latency || options.smoke || LATENCY_SYSTEMS.contains(&name)
         }
     };
-    Ok(all.into_iter().filter(chosen).collect())
+    Ok(races
+        .iter()
+        .map(|race| (*race, systems(*race).into_iter().filter(chosen).collect()))
+        .collect())
 }
 
 /// All numbers of publishers with all numbers of subscribers.
-fn sizes(options: &Options) -> impl Iterator<Item = (u32, usize)> {
-    options.publishers.iter().flat_map(|publishers| {
+fn sizes(options: &Options, race: Race) -> impl Iterator<Item = (u32, usize)> {
+    options.publishers.iter().flat_map(move |publishers| {
         options
-            .subscribers
+            .subscribers(race)
             .iter()
             .map(|subscribers| (*publishers, *subscribers))
     })
@@ -224,39 +295,46 @@ fn watch() {
 }
 
 /// One tiny run of everything, with all checks.
-fn smoke(options: &Options, systems: &[&'static dyn System]) {
+fn smoke(options: &Options, selected: &[Selected]) {
     let start = Instant::now();
+    // Some systems are in several races: the first has run them.
+    let mut done = HashSet::new();
     let mut runs = 0;
-    for (publishers, subscribers) in sizes(options) {
-        // Full speed, more events than there is room for; and parked receivers, on a few threads.
-        let full = (None, CAPACITY as u64 + 256);
-        let paced = (subscribers <= 16).then_some((Some(PAUSE), 20));
-        for (every, events) in iter::once(full).chain(paced) {
-            let work = Work {
-                publishers,
-                subscribers,
-                events: events.next_multiple_of(u64::from(publishers)),
-                every,
-            };
-            for system in systems {
-                if system.refuses(&work).is_none() {
-                    run(*system, &work);
-                    runs += 1;
+    for (race, systems) in selected {
+        let is_new = |system: &&&dyn System| !done.contains(system.name());
+        let systems: Vec<_> = systems.iter().filter(is_new).collect();
+        for (publishers, subscribers) in sizes(options, *race) {
+            // Full speed, more events than there is room for; and parked receivers, on a few threads.
+            let full = (None, CAPACITY as u64 + 256);
+            let paced = (subscribers <= 16).then_some((Some(PAUSE), 20));
+            for (every, events) in iter::once(full).chain(paced) {
+                let work = Work {
+                    publishers,
+                    subscribers,
+                    events: events.next_multiple_of(u64::from(publishers)),
+                    every,
+                };
+                for system in &systems {
+                    if system.refuses(&work).is_none() {
+                        run(**system, &work);
+                        runs += 1;
+                    }
                 }
             }
         }
+        done.extend(systems.iter().map(|system| system.name()));
     }
     println!(
         "{runs} runs of {} systems in {:.1} s: every subscriber got exactly what it should",
-        systems.len(),
+        done.len(),
         start.elapsed().as_secs_f64()
     );
 }
 
 /// Rates of all systems at all sizes.
-fn measure(options: &Options, systems: &[&'static dyn System]) -> Vec<Cell> {
+fn measure(options: &Options, race: Race, systems: &[&'static dyn System]) -> Vec<Cell> {
     let mut cells = Vec::new();
-    for (publishers, subscribers) in sizes(options) {
+    for (publishers, subscribers) in sizes(options, race) {
         let mut work = Work {
             publishers,
             subscribers,
@@ -335,7 +413,7 @@ fn calibrate(system: &dyn System, work: &Work, millis: u64) -> u64 {
 /// Latencies of all systems at all sizes.
 fn measure_latency(options: &Options, systems: &[&'static dyn System]) -> Vec<Latency> {
     let mut rows = Vec::new();
-    for (publishers, subscribers) in sizes(options) {
+    for (publishers, subscribers) in sizes(options, Race::Threads) {
         let work = Work {
             publishers,
             subscribers,

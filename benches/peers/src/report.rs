@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use crate::machine;
-use crate::race::{CAPACITY, System};
+use crate::race::{CAPACITY, Race, System};
 
 /// All rounds of one system at one number of publishers and subscribers.
 pub struct Row {
@@ -48,7 +48,7 @@ impl Cell {
         let peers: Vec<&Row> = self
             .rows
             .iter()
-            .filter(|row| !row.system.is_fanout() && !row.rates.is_empty())
+            .filter(|row| is_peer(row.system) && !row.rates.is_empty())
             .filter(|row| spinning_too || !row.system.spins())
             .collect();
         let mut wins = vec![0; peers.len()];
@@ -68,21 +68,35 @@ impl Cell {
         })
     }
 
-    /// The median over the rounds of the headline row's rate by a peer's.
-    fn headline_against(&self, peer: &Row) -> Option<f64> {
-        let own = self.row(HEADLINE)?;
+    /// The median over the rounds of a system's rate by another's.
+    fn against(&self, name: &str, other: &Row) -> Option<f64> {
+        let own = self.row(name)?;
         let ratios: Vec<f64> = own
             .rates
             .iter()
-            .zip(&peer.rates)
-            .map(|(own, peer)| own / peer)
+            .zip(&other.rates)
+            .map(|(own, other)| own / other)
             .collect();
         (!ratios.is_empty()).then(|| median(&ratios))
     }
+
+    /// The system whose ratios are the result: the first of fanout's.
+    fn headline(&self) -> Option<&'static str> {
+        let mut systems = self.rows.iter().map(|row| row.system);
+        systems
+            .find(|system| system.is_fanout())
+            .map(|system| system.name())
+    }
+
+    /// What all could reach at most.
+    fn bounds(&self) -> impl Iterator<Item = &Row> {
+        self.rows.iter().filter(|row| row.system.is_bound())
+    }
 }
 
-/// The row whose ratios are the result.
-const HEADLINE: &str = "fanout";
+fn is_peer(system: &dyn System) -> bool {
+    !system.is_fanout() && !system.is_bound()
+}
 
 /// The middle value, or the mean of the middle two.
 pub fn median(values: &[f64]) -> f64 {
@@ -235,11 +249,20 @@ fn ratios(cells: &[&Cell]) -> Vec<Vec<String>> {
         if spinning {
             add(format!("{name} / best peer that sleeps"), &best(false));
         }
+        for (number, bound) in cells[0].bounds().enumerate() {
+            add(format!("{name} / {}", bound.system.name()), &|cell| {
+                let ratio = cell.against(name, cell.bounds().nth(number)?)?;
+                Some(format!("{ratio:.2}"))
+            });
+        }
     }
+    let Some(headline) = cells[0].headline() else {
+        return rows;
+    };
     for (number, system) in systems().enumerate() {
-        if !system.is_fanout() {
-            add(format!("{HEADLINE} / {}", system.name()), &|cell| {
-                let ratio = cell.headline_against(&cell.rows[number])?;
+        if is_peer(system) {
+            add(format!("{headline} / {}", system.name()), &|cell| {
+                let ratio = cell.against(headline, &cell.rows[number])?;
                 Some(format!("{ratio:.2}"))
             });
         }
@@ -291,20 +314,23 @@ pub fn latency_table(rows: &[Latency], markdown: bool) -> String {
 }
 
 /// Machine, date, versions, and how each system is used.
-pub fn preamble(systems: &[&'static dyn System], markdown: bool) -> String {
+pub fn preamble(race: Race, systems: &[&'static dyn System], markdown: bool) -> String {
     let mut versions: Vec<String> = Vec::new();
     for system in systems {
-        let package = system.package();
+        let Some(package) = system.package() else {
+            continue;
+        };
         let version = format!("{package} {}", machine::version(package));
         if !versions.contains(&version) {
             versions.push(version);
         }
     }
     let mut text = format!(
-        "{}; {}. {}. 64-byte events, lossless, {CAPACITY} events of room per subscriber.\n\n",
+        "{}; {}. {}. 64-byte events, lossless, {CAPACITY} events of room per subscriber, {}.\n\n",
         machine::today(),
         machine::describe(),
         versions.join(", "),
+        race.about(),
     );
     if markdown {
         for system in systems {
@@ -316,13 +342,16 @@ pub fn preamble(systems: &[&'static dyn System], markdown: bool) -> String {
 }
 
 /// All numbers, for `--json`.
-pub fn json(cells: &[Cell], latency: &[Latency], systems: &[&'static dyn System]) -> Value {
+pub fn json(
+    race: Race,
+    cells: &[Cell],
+    latency: &[Latency],
+    systems: &[&'static dyn System],
+) -> Value {
     let versions: serde_json::Map<String, Value> = systems
         .iter()
-        .map(|system| {
-            let package = system.package();
-            (package.to_owned(), machine::version(package).into())
-        })
+        .filter_map(|system| system.package())
+        .map(|package| (package.to_owned(), machine::version(package).into()))
         .collect();
     let results: Vec<Value> = cells
         .iter()
@@ -337,9 +366,11 @@ pub fn json(cells: &[Cell], latency: &[Latency], systems: &[&'static dyn System]
                         "events": row.events,
                         "median": median(&row.rates),
                         "rates": row.rates,
-                        "headline_ratio": (!row.system.is_fanout())
-                            .then(|| cell.headline_against(row))
-                            .flatten(),
+                        "headline_ratio": cell
+                            .headline()
+                            .filter(|_| !row.system.is_fanout())
+                            .and_then(|headline| cell.against(headline, row)),
+                        "bound": row.system.is_bound(),
                     }),
                 })
                 .collect();
@@ -351,12 +382,20 @@ pub fn json(cells: &[Cell], latency: &[Latency], systems: &[&'static dyn System]
                     let name = row.system.name();
                     let all = cell.against_best(name, true)?;
                     let sleeping = cell.against_best(name, false);
+                    let bounds: serde_json::Map<String, Value> = cell
+                        .bounds()
+                        .filter_map(|bound| {
+                            let ratio = cell.against(name, bound)?;
+                            Some((bound.system.name().to_owned(), ratio.into()))
+                        })
+                        .collect();
                     Some(json!({
                         "system": name,
                         "best_peer": all.peer,
                         "ratio": all.ratio,
                         "best_sleeping_peer": sleeping.as_ref().map(|best| best.peer),
                         "sleeping_ratio": sleeping.as_ref().map(|best| best.ratio),
+                        "bounds": bounds,
                     }))
                 })
                 .collect();
@@ -384,6 +423,7 @@ pub fn json(cells: &[Cell], latency: &[Latency], systems: &[&'static dyn System]
         })
         .collect();
     json!({
+        "race": race.name(),
         "date": machine::today(),
         "machine": machine::describe(),
         "cores": machine::cores(),
@@ -400,8 +440,9 @@ mod tests {
     use super::*;
 
     fn row(name: &str, rates: &[f64]) -> Row {
-        let system = crate::systems()
+        let system = Race::ALL
             .into_iter()
+            .flat_map(crate::systems)
             .find(|system| system.name() == name)
             .unwrap();
         Row {
@@ -436,8 +477,32 @@ mod tests {
         assert_eq!((best.peer, best.ratio), ("bus", 2.5));
         let best = cell.against_best("fanout", true).unwrap();
         assert_eq!((best.peer, best.ratio), ("disruptor", 1.0));
-        assert_eq!(cell.headline_against(&cell.rows[3]), Some(5.0));
+        assert_eq!(cell.against("fanout", &cell.rows[3]), Some(5.0));
         assert!(cell.against_best("fanout-inline", true).is_none());
+    }
+
+    #[test]
+    fn a_bound_is_no_peer() {
+        let cell = Cell {
+            publishers: 1,
+            subscribers: 16,
+            rows: vec![
+                row("fanout-handlers", &[4e6, 4e6, 4e6]),
+                row("direct", &[8e6, 2e6, 16e6]),
+                row("kanal", &[1e6, 1e6, 1e6]),
+            ],
+        };
+        let best = cell.against_best("fanout-handlers", true).unwrap();
+        assert_eq!((best.peer, best.ratio), ("kanal", 4.0));
+        let text = tables(&[cell], 3, true);
+        for line in [
+            "| fanout-handlers / best peer | 4.00 (kanal) |",
+            "| fanout-handlers / direct    |         0.50 |",
+            "| fanout-handlers / kanal     |         4.00 |",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+        assert_eq!(text.matches("/ direct").count(), 1, "{text}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::iter;
 use std::sync::{Arc, Mutex};
 
-use crate::race::{CAPACITY, Outcome, System, Work, race};
+use crate::race::{CAPACITY, Outcome, System, Work, race, too_many_threads};
 use crate::tick::{Checker, Ticks};
 
 /// How several publishers share the one sender.
@@ -33,12 +33,15 @@ impl System for Bus {
         }
     }
 
-    fn package(&self) -> &'static str {
-        "bus"
+    fn package(&self) -> Option<&'static str> {
+        Some("bus")
     }
 
     fn refuses(&self, work: &Work) -> Option<&'static str> {
-        (matches!(self, Self::Feed) && work.publishers == 1).then_some("nothing to merge")
+        if matches!(self, Self::Feed) && work.publishers == 1 {
+            return Some("nothing to merge");
+        }
+        too_many_threads(work)
     }
 
     fn run(&self, work: &Work) -> Outcome {

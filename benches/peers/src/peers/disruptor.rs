@@ -1,11 +1,15 @@
 //! `disruptor`: one ring, readers that spin. It is made for a core per thread, so it takes part only
-//! where there is one; its event poller gives each reader a thread of ours.
+//! where there is one. Its event poller gives each reader a thread of ours; where subscribers are
+//! closures, it calls each on a thread of its own.
 
 use std::iter;
 
-use disruptor::{BusySpin, Polling, Producer, build_multi_producer, build_single_producer};
+use disruptor::{
+    BusySpin, Polling, Producer, Sequence, build_multi_producer, build_single_producer,
+};
 
-use crate::race::{CAPACITY, Outcome, System, Work, race};
+use crate::machine;
+use crate::race::{CAPACITY, Handler, Outcome, System, Work, race, race_handlers};
 use crate::tick::{Checker, Tick, Ticks};
 
 /// A thread that publishes.
@@ -38,6 +42,10 @@ macro_rules! subscriber {
     }};
 }
 
+fn refuses(work: &Work) -> Option<&'static str> {
+    (work.threads() > machine::cores()).then_some("spins: more threads than cores")
+}
+
 /// See the module.
 pub struct Disruptor;
 
@@ -51,8 +59,8 @@ impl System for Disruptor {
          when idle"
     }
 
-    fn package(&self) -> &'static str {
-        "disruptor"
+    fn package(&self) -> Option<&'static str> {
+        Some("disruptor")
     }
 
     fn spins(&self) -> bool {
@@ -60,8 +68,7 @@ impl System for Disruptor {
     }
 
     fn refuses(&self, work: &Work) -> Option<&'static str> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        (work.threads() > cores).then_some("spins: more threads than cores")
+        refuses(work)
     }
 
     fn run(&self, work: &Work) -> Outcome {
@@ -104,4 +111,62 @@ impl System for Disruptor {
             }
         }
     }
+}
+
+/// Subscribers are closures, which it calls: `handle_events_with`.
+pub struct Called;
+
+impl System for Called {
+    fn name(&self) -> &'static str {
+        "disruptor-handlers"
+    }
+
+    fn about(&self) -> &'static str {
+        "one ring, BusySpin, handle_events_with(): a thread for each closure, which holds a core, \
+         also when idle"
+    }
+
+    fn package(&self) -> Option<&'static str> {
+        Some("disruptor")
+    }
+
+    fn spins(&self) -> bool {
+        true
+    }
+
+    fn refuses(&self, work: &Work) -> Option<&'static str> {
+        refuses(work)
+    }
+
+    fn run(&self, work: &Work) -> Outcome {
+        let closure =
+            |mut handler: Handler| move |tick: &Tick, _: Sequence, _: bool| handler.call(tick);
+        race_handlers(work, |handlers| {
+            let mut closures = handlers.into_iter().map(closure);
+            let first = closures.next().expect("at least one");
+            // A producer's drop waits until all is handled, and drops the closures.
+            if work.publishers > 1 {
+                let ring = build_multi_producer(CAPACITY, Tick::default, BusySpin)
+                    .with_multi_consumer()
+                    .handle_events_with(first);
+                let ring = closures.fold(ring, |ring, next| ring.handle_events_with(next));
+                return iter::repeat_n(ring.build(), work.publishers as usize)
+                    .map(|producer| boxed(publisher!(producer)))
+                    .collect();
+            }
+            let ring = build_single_producer(CAPACITY, Tick::default, BusySpin);
+            vec![if work.subscribers == 1 {
+                boxed(publisher!(ring.handle_events_with(first).build()))
+            } else {
+                let ring = ring.with_multi_consumer().handle_events_with(first);
+                let ring = closures.fold(ring, |ring, next| ring.handle_events_with(next));
+                boxed(publisher!(ring.build()))
+            }]
+        })
+    }
+}
+
+/// So that publishers of all kinds are of one type; one call for all of a publisher's events.
+fn boxed(publisher: impl FnOnce(Ticks) + Send + 'static) -> Box<dyn FnOnce(Ticks) + Send> {
+    Box::new(publisher)
 }

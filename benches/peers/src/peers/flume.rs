@@ -2,7 +2,7 @@
 
 use flume::bounded;
 
-use crate::race::{CAPACITY, Outcome, System, Work, race};
+use crate::race::{CAPACITY, Outcome, System, Work, race, race_tasks, too_many_threads};
 use crate::tick::{Checker, Ticks};
 
 /// See the module.
@@ -17,8 +17,12 @@ impl System for Flume {
         "one bounded channel per subscriber, a copy sent to each; no order across publishers"
     }
 
-    fn package(&self) -> &'static str {
-        "flume"
+    fn package(&self) -> Option<&'static str> {
+        Some("flume")
+    }
+
+    fn refuses(&self, work: &Work) -> Option<&'static str> {
+        too_many_threads(work)
     }
 
     fn run(&self, work: &Work) -> Outcome {
@@ -47,5 +51,52 @@ impl System for Flume {
             })
             .collect();
         race(work, publishers, subscribers)
+    }
+}
+
+/// The same, for subscribers that are tasks.
+pub struct Tasks;
+
+impl System for Tasks {
+    fn name(&self) -> &'static str {
+        "flume-tasks"
+    }
+
+    fn about(&self) -> &'static str {
+        "one bounded channel per subscriber, recv_async(); publishing threads send(), a copy to each; \
+         no order across publishers"
+    }
+
+    fn package(&self) -> Option<&'static str> {
+        Some("flume")
+    }
+
+    fn run(&self, work: &Work) -> Outcome {
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            (0..work.subscribers).map(|_| bounded(CAPACITY)).unzip();
+        let publishers = vec![senders; work.publishers as usize]
+            .into_iter()
+            .map(|senders| {
+                move |ticks: Ticks| {
+                    for tick in ticks {
+                        for sender in &senders {
+                            sender.send(tick).expect("a subscriber left");
+                        }
+                    }
+                }
+            })
+            .collect();
+        let subscribers = receivers
+            .into_iter()
+            .map(|receiver| {
+                |mut check: Checker| async move {
+                    while let Ok(tick) = receiver.recv_async().await {
+                        check.accept(&tick);
+                    }
+                    check
+                }
+            })
+            .collect();
+        race_tasks(work, publishers, subscribers)
     }
 }

@@ -1,7 +1,8 @@
 //! `tokio::sync::broadcast`: it never makes a sender wait, it drops what a receiver was too slow
 //! for. So it is made lossless from outside, in two ways.
 //!
-//! `blocking_recv` receives on plain threads; no runtime takes part.
+//! `blocking_recv` receives on plain threads, no runtime takes part; where subscribers are tasks,
+//! `recv`.
 
 use std::iter;
 use std::sync::Arc;
@@ -9,10 +10,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use crossbeam_utils::{Backoff, CachePadded};
-use tokio::sync::broadcast::{Sender, error::RecvError};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{Receiver, Sender};
 
-use crate::race::{CAPACITY, Outcome, System, Work, race};
-use crate::tick::{Checker, Ticks};
+use crate::race::{CAPACITY, Outcome, System, Work, race, race_tasks, too_many_threads};
+use crate::tick::{Checker, Tick, Ticks};
 
 /// What keeps it from losing events.
 pub enum Tokio {
@@ -43,8 +45,8 @@ impl System for Tokio {
         }
     }
 
-    fn package(&self) -> &'static str {
-        "tokio"
+    fn package(&self) -> Option<&'static str> {
+        Some("tokio")
     }
 
     fn most_events(&self) -> u64 {
@@ -54,29 +56,155 @@ impl System for Tokio {
         }
     }
 
+    fn refuses(&self, work: &Work) -> Option<&'static str> {
+        too_many_threads(work)
+    }
+
     fn run(&self, work: &Work) -> Outcome {
         match self {
-            Self::Credits => with_credits(work),
-            Self::RoomForAll => with_room_for_all(work),
+            Self::Credits => {
+                let (sender, credits) = sender_with_credits(work);
+                let subscribers = (0..work.subscribers)
+                    .map(|number| {
+                        let mut receiver = sender.subscribe();
+                        let credits = Arc::clone(&credits);
+                        move |check: &mut Checker| {
+                            let mut received = 0;
+                            while let Some(tick) = ok(receiver.blocking_recv()) {
+                                received += 1;
+                                credits.progress[number].store(received, Ordering::Release);
+                                check.accept(&tick);
+                            }
+                        }
+                    })
+                    .collect();
+                race(
+                    work,
+                    publishers_with_credits(work, sender, credits),
+                    subscribers,
+                )
+            }
+            Self::RoomForAll => {
+                let sender = sender_with_room_for_all(work);
+                let subscribers = subscribe(&sender, work)
+                    .map(|mut receiver| {
+                        move |check: &mut Checker| {
+                            while let Some(tick) = ok(receiver.blocking_recv()) {
+                                check.accept(&tick);
+                            }
+                        }
+                    })
+                    .collect();
+                race(work, publishers_that_never_wait(work, sender), subscribers)
+            }
         }
     }
 }
 
-fn with_room_for_all(work: &Work) -> Outcome {
-    let sender = Sender::new(usize::try_from(work.events).expect("events fit"));
-    let subscribers = (0..work.subscribers)
-        .map(|_| {
-            let mut receiver = sender.subscribe();
-            move |check: &mut Checker| loop {
-                match receiver.blocking_recv() {
-                    Ok(tick) => check.accept(&tick),
-                    Err(RecvError::Closed) => break,
-                    Err(RecvError::Lagged(lost)) => panic!("lost {lost} events"),
-                }
+/// The same, for subscribers that are tasks.
+pub struct Tasks(pub Tokio);
+
+impl System for Tasks {
+    fn name(&self) -> &'static str {
+        match self.0 {
+            Tokio::Credits => "tokio-credits-tasks",
+            Tokio::RoomForAll => "tokio-room-for-all-tasks",
+        }
+    }
+
+    fn about(&self) -> &'static str {
+        match self.0 {
+            Tokio::Credits => {
+                "sync::broadcast, recv(), behind a credit counter of ours: publishing threads wait \
+                 for the slowest receiver"
             }
-        })
-        .collect();
-    let publishers = iter::repeat_n(sender, work.publishers as usize)
+            Tokio::RoomForAll => {
+                "sync::broadcast, recv(), with room for all events of the run: publishing threads \
+                 never wait, so this row does less than the others and its memory has no bound"
+            }
+        }
+    }
+
+    fn package(&self) -> Option<&'static str> {
+        self.0.package()
+    }
+
+    fn most_events(&self) -> u64 {
+        self.0.most_events()
+    }
+
+    fn run(&self, work: &Work) -> Outcome {
+        match self.0 {
+            Tokio::Credits => {
+                let (sender, credits) = sender_with_credits(work);
+                let subscribers = (0..work.subscribers)
+                    .map(|number| {
+                        let mut receiver = sender.subscribe();
+                        let credits = Arc::clone(&credits);
+                        move |mut check: Checker| async move {
+                            let mut received = 0;
+                            while let Some(tick) = ok(receiver.recv().await) {
+                                received += 1;
+                                credits.progress[number].store(received, Ordering::Release);
+                                check.accept(&tick);
+                            }
+                            check
+                        }
+                    })
+                    .collect();
+                race_tasks(
+                    work,
+                    publishers_with_credits(work, sender, credits),
+                    subscribers,
+                )
+            }
+            Tokio::RoomForAll => {
+                let sender = sender_with_room_for_all(work);
+                let subscribers = subscribe(&sender, work)
+                    .map(|mut receiver| {
+                        |mut check: Checker| async move {
+                            while let Some(tick) = ok(receiver.recv().await) {
+                                check.accept(&tick);
+                            }
+                            check
+                        }
+                    })
+                    .collect();
+                race_tasks(work, publishers_that_never_wait(work, sender), subscribers)
+            }
+        }
+    }
+}
+
+fn sender_with_room_for_all(work: &Work) -> Sender<Tick> {
+    Sender::new(usize::try_from(work.events).expect("events fit"))
+}
+
+fn sender_with_credits(work: &Work) -> (Sender<Tick>, Arc<Credits>) {
+    (
+        Sender::new(CAPACITY),
+        Arc::new(Credits::new(work.subscribers)),
+    )
+}
+
+fn subscribe(sender: &Sender<Tick>, work: &Work) -> impl Iterator<Item = Receiver<Tick>> {
+    (0..work.subscribers).map(|_| sender.subscribe())
+}
+
+/// The event, or the end of the stream. A loss is a failure.
+fn ok(received: Result<Tick, RecvError>) -> Option<Tick> {
+    match received {
+        Ok(tick) => Some(tick),
+        Err(RecvError::Closed) => None,
+        Err(RecvError::Lagged(lost)) => panic!("lost {lost} events"),
+    }
+}
+
+fn publishers_that_never_wait(
+    work: &Work,
+    sender: Sender<Tick>,
+) -> Vec<impl FnOnce(Ticks) + Send + use<>> {
+    iter::repeat_n(sender, work.publishers as usize)
         .map(|sender| {
             move |ticks: Ticks| {
                 for tick in ticks {
@@ -84,36 +212,16 @@ fn with_room_for_all(work: &Work) -> Outcome {
                 }
             }
         })
-        .collect();
-    race(work, publishers, subscribers)
+        .collect()
 }
 
-fn with_credits(work: &Work) -> Outcome {
-    let sender = Sender::new(CAPACITY);
-    let credits = Arc::new(Credits::new(work.subscribers));
-    let subscribers = (0..work.subscribers)
-        .map(|number| {
-            let mut receiver = sender.subscribe();
-            let credits = Arc::clone(&credits);
-            move |check: &mut Checker| {
-                let progress = &credits.progress[number];
-                let mut received = 0;
-                loop {
-                    match receiver.blocking_recv() {
-                        Ok(tick) => {
-                            received += 1;
-                            progress.store(received, Ordering::Release);
-                            check.accept(&tick);
-                        }
-                        Err(RecvError::Closed) => break,
-                        Err(RecvError::Lagged(lost)) => panic!("lost {lost} events"),
-                    }
-                }
-            }
-        })
-        .collect();
+fn publishers_with_credits(
+    work: &Work,
+    sender: Sender<Tick>,
+    credits: Arc<Credits>,
+) -> Vec<impl FnOnce(Ticks) + Send + use<>> {
     let alone = work.publishers == 1;
-    let publishers = iter::repeat_n((sender, credits), work.publishers as usize)
+    iter::repeat_n((sender, credits), work.publishers as usize)
         .map(|(sender, credits)| {
             move |ticks: Ticks| {
                 let mut slowest = Slowest::default();
@@ -124,8 +232,7 @@ fn with_credits(work: &Work) -> Outcome {
                 }
             }
         })
-        .collect();
-    race(work, publishers, subscribers)
+        .collect()
 }
 
 /// A sender that waited goes on when the slowest receiver is at most so far behind. (Other marks,
