@@ -66,7 +66,7 @@
 //! | full rings | [`Overflow`], [`Gap`], [`GapReason`] |
 //! | the pattern language | [`pattern`], [`Pattern`] |
 //! | the index, to use by itself | [`index`], [`PatternIndex`] |
-//! | numbers | [`BusStats`], [`SubscriptionStats`], [`CloseReport`] |
+//! | numbers | [`BusStats`], [`SubscriptionStats`], [`Label`], [`CloseReport`] |
 //!
 //! # Guarantees
 //!

@@ -9,6 +9,12 @@
 #[cfg(not(loom))]
 pub(crate) use normal::*;
 
+/// For numbers that nothing on the path reads and no protocol rests on: always `std`'s, so that a model does not
+/// explore their schedules.
+pub(crate) mod unmodelled {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
+}
+
 #[cfg(loom)]
 pub(crate) use model::*;
 

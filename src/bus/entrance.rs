@@ -73,6 +73,7 @@ impl<T> Entrance<T> for OwnEntrance<'_, T> {
         self.lane.push(pending).map_err(Refusal::Full)?;
         match self.lane.commit() {
             Ok(asleep) => {
+                self.shared.note_accepted(self.lane.staged_position());
                 self.engine.accepted(asleep);
                 Ok(())
             }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::label::LabelError;
 use crate::dispatch::feed::CAPACITY_MAX;
 use crate::dispatch::loss::Gap;
 use crate::dispatch::signal::DISPATCHERS_MAX;
@@ -259,6 +260,9 @@ pub enum SubscribeError {
         "Overflow::Block needs a bus built with blocking(true): a blocking subscriber can hold up all others"
     )]
     BlockingNotAllowed,
+    /// A label was refused; the error says which one, and why.
+    #[error(transparent)]
+    Label(#[from] LabelError),
     /// The bus is closed.
     #[error("the bus is closed")]
     Closed,

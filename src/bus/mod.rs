@@ -17,6 +17,8 @@
 mod builder;
 mod entrance;
 mod error;
+mod label;
+mod ledger;
 mod message;
 mod publisher;
 mod registry;
@@ -32,6 +34,9 @@ pub use error::{
     BuildError, ChangeError, LANE_CAPACITY_MAX, PublishError, PublishSequencedError,
     PublishTimeoutError, RecvError, RecvTimeoutError, SubscribeError, TryPublishError,
     TryRecvError,
+};
+pub use label::{
+    LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Label, LabelError, LabelRule,
 };
 pub use message::Message;
 pub use publisher::Publisher;
@@ -276,7 +281,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
             .collect()
     }
 
-    /// How much has passed through.
+    /// How much has passed through, and what became of it: sums over all subscriptions there ever were. Costs a look at
+    /// each open subscription, under the lock that subscribing takes, too.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -287,12 +293,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # }
     /// ```
     pub fn stats(&self) -> BusStats {
-        let core = &self.open.core;
-        BusStats {
-            // Acquire, partner the sequencer.
-            sequenced: core.engine.wires.last_id.load(Ordering::Acquire),
-            subscriptions: core.registry.lock().len(),
-        }
+        self.open.core.stats()
     }
 
     /// Dispatches, on the calling thread, until nothing is left to do. Under [`Dispatch::Manual`](crate::Dispatch::Manual) this is the only place

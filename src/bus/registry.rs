@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::error::ChangeError;
-use super::stats::Unread;
+use super::label::Labels;
+use super::ledger::Ledger;
+use super::stats::{SubscriptionStats, Unread};
 use crate::dispatch::Engine;
-use crate::dispatch::feed::{FeedProducer, FeedShared};
+use crate::dispatch::feed::{FeedProducer, FeedShared, FeedStats, Limits};
 use crate::dispatch::loss::GapReason;
 use crate::dispatch::shard::{Change, ChangeKind, Routes};
 use crate::index::PatternIndex;
@@ -21,12 +23,20 @@ pub(super) struct Record {
     pub(super) feed: Arc<FeedShared>,
     /// Changed under the registry's lock alone; a lock of its own, so that reading needs no registry.
     pub(super) patterns: Mutex<Vec<Pattern>>,
+    pub(super) about: About,
+}
+
+/// What was said of a subscription when it was opened.
+pub(super) struct About {
+    pub(super) limits: Limits,
+    pub(super) labels: Labels,
 }
 
 pub(super) struct Registry {
     records: BTreeMap<u64, Arc<Record>>,
     next_number: u64,
     books: Vec<Book>,
+    pub(super) ledger: Ledger,
     closed: bool,
 }
 
@@ -52,6 +62,7 @@ impl Registry {
             records: BTreeMap::new(),
             next_number: 1,
             books: (0..shards).map(|_| book()).collect(),
+            ledger: Ledger::new(),
             closed: false,
         }
     }
@@ -61,13 +72,14 @@ impl Registry {
         &mut self,
         engine: &Engine<T>,
         patterns: Vec<Pattern>,
-        make: impl FnOnce(usize) -> (FeedProducer<T>, Arc<FeedShared>),
+        about: About,
+        make: impl FnOnce(usize, Limits) -> (FeedProducer<T>, Arc<FeedShared>),
     ) -> Option<Arc<Record>> {
         if self.closed {
             return None;
         }
         let shard = (0..self.books.len()).min_by_key(|&shard| self.books[shard].subscriptions)?;
-        let (producer, feed) = make(shard);
+        let (producer, feed) = make(shard, about.limits);
         let book = &mut self.books[shard];
         let slot = book.take_slot();
         book.subscriptions += 1;
@@ -87,6 +99,7 @@ impl Registry {
             slot,
             feed,
             patterns: Mutex::new(patterns),
+            about,
         });
         self.records.insert(number, record.clone());
         Some(record)
@@ -95,9 +108,10 @@ impl Registry {
     /// Takes a subscription out; the caller has ended its feed. `true`: it was open, and the caller has the shard
     /// attended to.
     pub(super) fn cancel<T>(&mut self, engine: &Engine<T>, record: &Record) -> bool {
-        if self.records.remove(&record.number).is_none() {
+        let Some(ended) = self.records.remove(&record.number) else {
             return false;
-        }
+        };
+        self.ledger.leave(ended);
         let book = &mut self.books[record.shard];
         for pattern in record.patterns.lock().drain(..) {
             book.index.remove(&pattern, &record.slot);
@@ -165,6 +179,16 @@ impl Registry {
         self.records.len()
     }
 
+    /// Subscriptions ever opened.
+    pub(super) fn opened(&self) -> u64 {
+        self.next_number - 1
+    }
+
+    /// The numbers of the open subscriptions, oldest first.
+    pub(super) fn each_open(&self) -> impl Iterator<Item = FeedStats> {
+        self.records.values().map(|record| record.feed.stats())
+    }
+
     /// What the open subscriptions have not read, and what they lost to a close.
     pub(super) fn unread(&self) -> Unread {
         let mut sum = Unread::default();
@@ -181,6 +205,12 @@ impl Registry {
             return Err(ChangeError::Ended);
         }
         Ok(&mut self.books[record.shard])
+    }
+}
+
+impl Record {
+    pub(super) fn stats(&self) -> SubscriptionStats {
+        self.feed.stats().public(&self.about.limits)
     }
 }
 

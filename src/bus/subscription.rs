@@ -2,7 +2,8 @@
 
 use super::Core;
 use super::error::{ChangeError, SubscribeError};
-use super::registry::Record;
+use super::label::{Gathering, Label};
+use super::registry::{About, Record};
 use super::stats::SubscriptionStats;
 use super::subscriber::Subscriber;
 use crate::dispatch::feed::{CAPACITY_MAX, End, Limits, feed};
@@ -115,6 +116,7 @@ pub struct SubscriptionBuilder<'a, T: Send + Sync + 'static> {
     core: &'a Arc<Core<T>>,
     patterns: Result<Vec<Pattern>, PatternError>,
     options: Options,
+    labels: Gathering,
 }
 
 impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
@@ -126,6 +128,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             core,
             patterns,
             options: core.defaults,
+            labels: Gathering::default(),
         }
     }
 
@@ -150,6 +153,26 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         self
     }
 
+    /// Writes a label on it, to know it again: shown by [`SubscriptionHandle::labels`] and in metrics. Up to
+    /// [`LABELS_MAX`](super::LABELS_MAX), each with a key of its own: 1 to
+    /// [`LABEL_KEY_BYTES_MAX`](super::LABEL_KEY_BYTES_MAX) ASCII letters, digits and underscores, the first no digit,
+    /// and none of `bus`, `quantile`, `reason` and `subscription`. The value is any text of up to
+    /// [`LABEL_VALUE_BYTES_MAX`](super::LABEL_VALUE_BYTES_MAX) bytes. A label that is refused is told by
+    /// [`open`](Self::open).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let sub = bus.subscription("orders.**").label("team", "billing").label("instance", "7").open()?;
+    /// assert_eq!(sub.handle().labels().len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn label(mut self, key: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        self.labels.add(key.as_ref(), value.as_ref());
+        self
+    }
+
     /// Where it begins. There is only [`Start::Now`] so far.
     pub fn start(self, start: Start) -> Self {
         match start {
@@ -161,7 +184,8 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
     ///
     /// # Errors
     ///
-    /// [`SubscribeError`]: a refused pattern, a number out of its range, `Block` where it is not allowed, a closed bus.
+    /// [`SubscribeError`]: a refused pattern or label, a number out of its range, `Block` where it is not allowed, a
+    /// closed bus.
     pub fn open(self) -> Result<Subscriber<T>, SubscribeError> {
         let Options {
             capacity,
@@ -186,22 +210,25 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         if overflow == Overflow::Block && !self.core.blocking {
             return Err(SubscribeError::BlockingNotAllowed);
         }
+        let about = About {
+            limits: Limits {
+                capacity,
+                pin_bytes,
+                overflow,
+            },
+            labels: self.labels.finish()?,
+        };
         let engine = &self.core.engine;
         let mut reader = None;
-        let opened = self.core.registry.lock().open(engine, patterns, |shard| {
+        let mut registry = self.core.registry.lock();
+        let opened = registry.open(engine, patterns, about, |shard, limits| {
             let latch = engine.shard_wires(shard).latch.clone();
-            let (producer, consumer) = feed(
-                Limits {
-                    capacity,
-                    pin_bytes,
-                    overflow,
-                },
-                latch,
-            );
+            let (producer, consumer) = feed(limits, latch);
             let shared = consumer.shared().clone();
             reader = Some(consumer);
             (producer, shared)
         });
+        drop(registry);
         let record = opened.ok_or(SubscribeError::Closed)?;
         engine.attend(record.shard);
         let handle = SubscriptionHandle::new(self.core.clone(), record);
@@ -253,6 +280,14 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// Its patterns, in the order in which they were added; none after it was cancelled.
     pub fn patterns(&self) -> Vec<Pattern> {
         self.record.patterns.lock().clone()
+    }
+
+    /// Its labels, in the order in which they were given; also after it has ended.
+    pub fn labels(&self) -> &[Label] {
+        match &self.record.about.labels {
+            Some(labels) => labels,
+            None => &[],
+        }
     }
 
     /// Adds a pattern. `Ok(false)`: it was there already. What is published on it after this returned is delivered.
@@ -307,7 +342,7 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
 
     /// Its numbers.
     pub fn stats(&self) -> SubscriptionStats {
-        self.record.feed.stats().public()
+        self.record.stats()
     }
 
     /// Id of the first event that it could see: the first dispatched with its patterns known. `None`: the dispatcher has
@@ -336,6 +371,7 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for SubscriptionHandle<T> {
         f.debug_struct("SubscriptionHandle")
             .field("number", &self.number())
             .field("patterns", &self.patterns())
+            .field("labels", &self.labels())
             .finish_non_exhaustive()
     }
 }

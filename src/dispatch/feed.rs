@@ -21,6 +21,7 @@
 use crossbeam::utils::CachePadded;
 
 use super::block::{BlockRef, Event, Shares};
+use super::gauges::{self, Gauges, Pushed, ReaderGauges, WriterGauges};
 use super::loss::{Gap, GapReason, Overflow};
 use super::signal::Latch;
 use crate::park::wake_registered;
@@ -95,10 +96,14 @@ struct ReaderCounters {
     claimed_events: AtomicU64,
     /// Weight of the blocks of the slots taken out, wrapping.
     claimed_bytes: AtomicU64,
+    gauges: ReaderGauges,
 }
 
+/// In this order: what is written for every slot lies on the first line.
+#[repr(C)]
 struct WriterCounters {
     matched: AtomicU64,
+    gauges: WriterGauges,
     lost: [AtomicU64; GapReason::COUNT],
     /// Ids of the first and last event dispatched to this subscription; 0: not known yet.
     first_id: AtomicU64,
@@ -127,6 +132,7 @@ pub(crate) struct FeedStats {
     pub(crate) lost: [u64; GapReason::COUNT],
     pub(crate) first_id: Option<u64>,
     pub(crate) last_id: Option<u64>,
+    pub(crate) gauges: Gauges,
 }
 
 impl FeedShared {
@@ -135,6 +141,7 @@ impl FeedShared {
             reader: CachePadded::new(ReaderCounters {
                 claimed_events: AtomicU64::new(0),
                 claimed_bytes: AtomicU64::new(0),
+                gauges: ReaderGauges::new(),
             }),
             received: CachePadded::new(AtomicU64::new(0)),
             writer: CachePadded::new(WriterCounters {
@@ -143,6 +150,7 @@ impl FeedShared {
                 first_id: AtomicU64::new(0),
                 last_id: AtomicU64::new(0),
                 wanted: AtomicU64::new(0),
+                gauges: WriterGauges::new(),
             }),
             fate: CachePadded::new(Fate {
                 end: AtomicU8::new(End::None as u8),
@@ -180,13 +188,28 @@ impl FeedShared {
         }
     }
 
+    /// Whether both ends are gone, so that what `stats` says from now on is final.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.writer.gauges.has_left() && self.reader.gauges.has_left()
+    }
+
     pub(crate) fn stats(&self) -> FeedStats {
         let known = |id: &AtomicU64| Some(id.load(Ordering::Acquire)).filter(|&id| id != 0);
         // The reader's counter first: what it has received was matched before, so the numbers stay
         // plausible while events flow. Acquire, partner the Release stores of each.
         let received = self.received.load(Ordering::Acquire);
+        // Acquire, partner the Release stores in `publish_claimed`.
+        let claimed_events = self.reader.claimed_events.load(Ordering::Acquire);
+        let claimed_bytes = self.reader.claimed_bytes.load(Ordering::Acquire);
+        let gauges = gauges::read(
+            &self.writer.gauges,
+            &self.reader.gauges,
+            claimed_events,
+            claimed_bytes,
+        );
         FeedStats {
             received,
+            gauges,
             lost: std::array::from_fn(|i| self.writer.lost[i].load(Ordering::Acquire)),
             matched: self.writer.matched.load(Ordering::Acquire),
             first_id: known(&self.writer.first_id),
@@ -238,10 +261,9 @@ impl<T> FeedProducer<T> {
             return false;
         }
         self.matched += u64::from(mask.count_ones());
-        self.shared
-            .writer
-            .matched
-            .store(self.matched, Ordering::Release);
+        let writer = &self.shared.writer;
+        writer.gauges.matched(block.created_at_ns());
+        writer.matched.store(self.matched, Ordering::Release);
         true
     }
 
@@ -389,8 +411,18 @@ impl<T> FeedProducer<T> {
         } else {
             None
         };
+        // Relaxed: as in `room_for`, which acquired what the ring says of it.
+        let claimed = self.shared.reader.claimed_events.load(Ordering::Relaxed);
+        let resumes = claimed == self.pushed_events;
         self.pushed_events += u64::from(mask.count_ones());
         self.pushed_bytes = self.pushed_bytes.wrapping_add(weight as u64);
+        self.shared.writer.gauges.pushed(&Pushed {
+            events: self.pushed_events,
+            bytes: self.pushed_bytes,
+            waiting: self.pushed_events - claimed,
+            resumes,
+            created_at_ns: block.created_at_ns(),
+        });
         if self.ring.push(Slot { block, mask, gap }).is_err() {
             unreachable!("there are more slots than events, and there was room for an event");
         }
@@ -420,6 +452,12 @@ impl<T> FeedProducer<T> {
         // Relaxed load: only we write it. Release: `stats`.
         lost.store(lost.load(Ordering::Relaxed) + count, Ordering::Release);
         true
+    }
+}
+
+impl<T> Drop for FeedProducer<T> {
+    fn drop(&mut self) {
+        self.shared.writer.gauges.leave();
     }
 }
 
@@ -532,14 +570,14 @@ impl<T> FeedConsumer<T> {
             return self.claimed(slot);
         }
         if let Some(run) = self.shared.gap.take(self.ring.position()) {
-            return Found::Gap(Gap::of_run(run));
+            return self.told(Gap::of_run(run));
         }
         if !self.ring.is_finished() {
             return Found::Empty;
         }
         // A gap that was opened just before the ring was closed is visible now that the close is.
         match self.shared.gap.take(self.ring.position()) {
-            Some(run) => Found::Gap(Gap::of_run(run)),
+            Some(run) => self.told(Gap::of_run(run)),
             None => {
                 self.told_closed = true;
                 Found::Closed
@@ -549,23 +587,25 @@ impl<T> FeedConsumer<T> {
 
     fn claimed(&mut self, slot: Slot<T>) -> Found {
         self.count_claimed(&slot);
-        let reader = &self.shared.reader;
-        // Relaxed: the shard reads them after it acquired the release below.
-        reader
-            .claimed_events
-            .store(self.claimed_events, Ordering::Relaxed);
-        reader
-            .claimed_bytes
-            .store(self.claimed_bytes, Ordering::Relaxed);
+        self.shared
+            .reader
+            .gauges
+            .claimed(slot.block.created_at_ns());
+        self.publish_claimed();
         self.mask = slot.mask;
         self.block = Some(slot.block);
         if self.ring.release() {
             self.arrive_if_wanted();
         }
         match slot.gap {
-            Some(gap) => Found::Gap(gap),
+            Some(gap) => self.told(gap),
             None => Found::Event,
         }
+    }
+
+    fn told(&self, gap: Gap) -> Found {
+        self.shared.reader.gauges.told_lost(gap.count());
+        Found::Gap(gap)
     }
 
     fn count_claimed(&mut self, slot: &Slot<T>) {
@@ -573,6 +613,17 @@ impl<T> FeedConsumer<T> {
         // Wrapping, as the shard's counter does.
         let weight = slot.block.weight() as u64;
         self.claimed_bytes = self.claimed_bytes.wrapping_add(weight);
+    }
+
+    /// Release, partner `FeedShared::stats`. The shard has less need: it reads them after it acquired the ring's release.
+    fn publish_claimed(&self) {
+        let reader = &self.shared.reader;
+        reader
+            .claimed_events
+            .store(self.claimed_events, Ordering::Release);
+        reader
+            .claimed_bytes
+            .store(self.claimed_bytes, Ordering::Release);
     }
 
     /// The shard waits for room: is it enough by now?
@@ -596,14 +647,7 @@ impl<T> FeedConsumer<T> {
             dropped = true;
         }
         if dropped {
-            let reader = &self.shared.reader;
-            // Relaxed: as in `claimed`.
-            reader
-                .claimed_events
-                .store(self.claimed_events, Ordering::Relaxed);
-            reader
-                .claimed_bytes
-                .store(self.claimed_bytes, Ordering::Relaxed);
+            self.publish_claimed();
             self.ring.release();
         }
         if self.ring.rouse() {
@@ -616,5 +660,6 @@ impl<T> Drop for FeedConsumer<T> {
     fn drop(&mut self) {
         self.shared.finish(End::Cancelled);
         self.let_go();
+        self.shared.reader.gauges.leave();
     }
 }

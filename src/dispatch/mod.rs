@@ -22,6 +22,7 @@
 
 pub(crate) mod block;
 pub(crate) mod feed;
+pub(crate) mod gauges;
 pub(crate) mod lane;
 pub(crate) mod loss;
 #[cfg(all(test, loom))]
@@ -40,6 +41,7 @@ use std::time::Instant;
 use crate::index::PatternIndex;
 use crate::park::{Linger, NoWaiting, WaitSet};
 use crate::ring::{mpsc, spsc};
+use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Published, Queue, thread};
 use lane::{LaneShared, OwnLane, Pending};
 use role::Role;
@@ -161,6 +163,7 @@ impl<T> Engine<T> {
             room: WaitSet::new(),
             last_id: AtomicU64::new(0),
             unsequenced: AtomicU64::new(0),
+            blocks: AtomicStatistic::new(0),
             flush_asked: AtomicU64::new(0),
             flush_done: AtomicU64::new(0),
         });
@@ -194,9 +197,7 @@ impl<T> Engine<T> {
         capacity: usize,
     ) -> (spsc::Producer<Pending<T>>, Arc<LaneShared>) {
         let (producer, ring) = spsc::ring(capacity);
-        let shared = Arc::new(LaneShared {
-            room: crate::sync::AtomicWaker::new(),
-        });
+        let shared = Arc::new(LaneShared::new());
         let mut lane = OwnLane {
             ring,
             shared: shared.clone(),

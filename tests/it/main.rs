@@ -18,6 +18,7 @@ mod memory;
 mod order;
 mod panic;
 mod send;
+mod stats;
 mod support;
 
 #[cfg(feature = "cli")]

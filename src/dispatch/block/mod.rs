@@ -240,6 +240,11 @@ impl<T> BlockRef<T> {
         body.first_id + body.len as u64 - 1
     }
 
+    /// When it was sequenced, in nanoseconds since the Unix epoch.
+    pub(crate) fn created_at_ns(&self) -> u64 {
+        self.body().created_at_ns
+    }
+
     /// Bytes that the block pins, weighed when it was sequenced.
     pub(crate) fn weight(&self) -> usize {
         self.body().weight
