@@ -150,6 +150,11 @@ mod model {
             Self(loom::sync::Mutex::new(value))
         }
 
+        #[cfg(feature = "latency")]
+        pub(crate) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
+            self.0.try_lock().ok()
+        }
+
         pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {
             self.0.lock().expect("a model panicked with the lock held")
         }

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use super::registry::Record;
 use crate::dispatch::feed::FeedStats;
 use crate::dispatch::lane::LaneShared;
+#[cfg(feature = "latency")]
+use crate::dispatch::latency::Samples;
 use crate::dispatch::loss::GapReason;
 use crate::sync::Arc;
 
@@ -29,6 +31,9 @@ pub(super) struct Ledger {
     next_lane: u64,
     /// Events that the lanes of publishers that have gone accepted.
     left_accepted: u64,
+    /// The latencies of all that were settled.
+    #[cfg(feature = "latency")]
+    left_latency: Option<Box<Samples>>,
 }
 
 /// Sums over subscriptions.
@@ -51,6 +56,8 @@ impl Ledger {
             lanes: BTreeMap::new(),
             next_lane: 0,
             left_accepted: 0,
+            #[cfg(feature = "latency")]
+            left_latency: None,
         }
     }
 
@@ -71,6 +78,13 @@ impl Ledger {
             sums.add(&record.feed.stats());
         }
         sums
+    }
+
+    /// The latencies of all that were settled, and those that have ended and are not.
+    #[cfg(feature = "latency")]
+    pub(super) fn latency(&mut self) -> (Option<Box<Samples>>, &[Arc<Record>]) {
+        self.settle();
+        (self.left_latency.clone(), &self.leaving)
     }
 
     /// Enters a new publisher's lane, and gives it a number.
@@ -106,6 +120,10 @@ impl Ledger {
             let settled = record.feed.is_settled();
             if settled {
                 self.left.add(&record.feed.stats());
+                #[cfg(feature = "latency")]
+                if let Some(recorder) = &record.about.recorder {
+                    recorder.add_to(&mut self.left_latency);
+                }
             }
             !settled
         });

@@ -20,11 +20,14 @@ mod error;
 mod label;
 mod ledger;
 mod message;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod publisher;
 mod registry;
 mod stats;
 mod subscriber;
 mod subscription;
+mod watch;
 
 use std::sync::Weak;
 use std::time::Duration;
@@ -43,16 +46,18 @@ pub use publisher::Publisher;
 pub use stats::{BusStats, CloseReport, SubscriptionStats};
 pub use subscriber::{Batch, BatchIter, Ending, Iter, Subscriber};
 pub use subscription::{IntoPatterns, Start, SubscriptionBuilder, SubscriptionHandle};
+pub use watch::{Pace, SlowLimit, SlowNotice};
 
 use crate::dispatch::Engine;
 use crate::dispatch::lane::Receipt;
 use crate::dispatch::topic_arg::AsTopic;
-use crate::park::deadline_after;
+use crate::park::{deadline_after, wake_registered};
 use crate::pattern::{Topic, TopicError};
-use crate::sync::{Arc, Mutex, Ordering};
+use crate::sync::{Arc, AtomicWaker, Mutex, Ordering};
 use entrance::SharedEntrance;
 use registry::Registry;
 use stats::Unread;
+use watch::Watch;
 
 /// Fans events out from publishers to the subscribers whose patterns match.
 ///
@@ -86,6 +91,10 @@ struct Core<T: Send + Sync + 'static> {
     defaults: subscription::Options,
     blocking: bool,
     lane_capacity: usize,
+    /// Who looks for slow subscribers under manual dispatch. Not there while it looks, and never if nobody asked.
+    watch: Mutex<Option<Watch<T>>>,
+    /// The thread that looks for them otherwise; woken when the bus begins to close.
+    watcher: AtomicWaker,
 }
 
 impl<T: Send + Sync + 'static> Bus<T> {
@@ -296,10 +305,21 @@ impl<T: Send + Sync + 'static> Bus<T> {
         self.open.core.stats()
     }
 
+    /// How long sampled events took from the call that published them to the call that received them, over all
+    /// subscriptions there ever were; each event counts once for each subscription that received it. All zero without
+    /// [`sample_latency`](BusBuilder::sample_latency). Costs some microseconds for each open subscription.
+    #[cfg(feature = "latency")]
+    pub fn latency(&self) -> crate::dispatch::latency::LatencyStats {
+        self.open.core.latency()
+    }
+
     /// Dispatches, on the calling thread, until nothing is left to do. Under [`Dispatch::Manual`](crate::Dispatch::Manual) this is the only place
     /// where anything happens; under the others it lends a hand. `true`: something was done.
     pub fn drive(&self) -> bool {
-        self.open.core.engine.drive()
+        let core = &self.open.core;
+        let done = core.engine.drive();
+        core.watch_by_hand();
+        done
     }
 
     /// Waits until all that was accepted so far is in the rings of its subscribers. `false`: not within that time,
@@ -464,5 +484,16 @@ impl<T: Send + Sync + 'static> Core<T> {
         // Under the lock, so that no subscription opens behind the close.
         self.registry.lock().close();
         self.engine.begin_close();
+        wake_registered(&self.watcher);
+    }
+
+    /// Under manual dispatch, looks for slow subscribers.
+    fn watch_by_hand(self: &Arc<Self>) {
+        // Out of its place meanwhile: the callback may drive the bus.
+        let watch = self.watch.lock().take();
+        if let Some(mut watch) = watch {
+            watch.look(self);
+            *self.watch.lock() = Some(watch);
+        }
     }
 }

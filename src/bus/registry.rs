@@ -7,7 +7,9 @@ use super::label::Labels;
 use super::ledger::Ledger;
 use super::stats::{SubscriptionStats, Unread};
 use crate::dispatch::Engine;
-use crate::dispatch::feed::{FeedProducer, FeedShared, FeedStats, Limits};
+use crate::dispatch::feed::{FeedProducer, FeedShared, Limits};
+#[cfg(feature = "latency")]
+use crate::dispatch::latency::Recorder;
 use crate::dispatch::loss::GapReason;
 use crate::dispatch::shard::{Change, ChangeKind, Routes};
 use crate::index::PatternIndex;
@@ -30,6 +32,8 @@ pub(super) struct Record {
 pub(super) struct About {
     pub(super) limits: Limits,
     pub(super) labels: Labels,
+    #[cfg(feature = "latency")]
+    pub(super) recorder: Option<Arc<Recorder>>,
 }
 
 pub(super) struct Registry {
@@ -184,9 +188,9 @@ impl Registry {
         self.next_number - 1
     }
 
-    /// The numbers of the open subscriptions, oldest first.
-    pub(super) fn each_open(&self) -> impl Iterator<Item = FeedStats> {
-        self.records.values().map(|record| record.feed.stats())
+    /// The open subscriptions, oldest first.
+    pub(super) fn each(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.records.values()
     }
 
     /// What the open subscriptions have not read, and what they lost to a close.

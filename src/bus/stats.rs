@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use super::Core;
 use crate::dispatch::feed::{FeedStats, Limits};
+#[cfg(feature = "latency")]
+use crate::dispatch::latency::LatencyStats;
 use crate::dispatch::loss::{GapReason, Overflow};
 use crate::sync::Ordering;
 
@@ -220,7 +222,7 @@ impl<T: Send + Sync + 'static> Core<T> {
         let mut sums = registry.ledger.ended();
         let mut lag_max = 0;
         let mut lag_time_max = Duration::ZERO;
-        for each in registry.each_open() {
+        for each in registry.each().map(|record| record.feed.stats()) {
             lag_max = lag_max.max(each.lag());
             lag_time_max = lag_time_max.max(each.lag_time());
             sums.add(&each);
@@ -245,6 +247,22 @@ impl<T: Send + Sync + 'static> Core<T> {
             subscriptions_opened: registry.opened(),
             lost_by: sums.lost,
         }
+    }
+
+    #[cfg(feature = "latency")]
+    pub(super) fn latency(&self) -> LatencyStats {
+        let mut registry = self.registry.lock();
+        let (mut sum, leaving) = registry.ledger.latency();
+        let mut records = leaving.to_vec();
+        records.extend(registry.each().cloned());
+        drop(registry);
+        for recorder in records
+            .iter()
+            .filter_map(|record| record.about.recorder.as_ref())
+        {
+            recorder.add_to(&mut sum);
+        }
+        LatencyStats::of(sum.as_deref())
     }
 }
 

@@ -211,6 +211,12 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         self.handle.stats()
     }
 
+    /// Its latencies; see [`SubscriptionHandle::latency`].
+    #[cfg(feature = "latency")]
+    pub fn latency(&self) -> crate::dispatch::latency::LatencyStats {
+        self.handle.latency()
+    }
+
     /// Looks until there is something, or the deadline has passed (`Empty`).
     #[inline]
     fn next(&mut self, deadline: Option<Instant>) -> Found {

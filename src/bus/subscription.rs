@@ -7,6 +7,8 @@ use super::registry::{About, Record};
 use super::stats::SubscriptionStats;
 use super::subscriber::Subscriber;
 use crate::dispatch::feed::{CAPACITY_MAX, End, Limits, feed};
+#[cfg(feature = "latency")]
+use crate::dispatch::latency::{LatencyStats, Recorder};
 use crate::dispatch::loss::Overflow;
 use crate::pattern::{Pattern, PatternError};
 use crate::sync::Arc;
@@ -210,6 +212,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         if overflow == Overflow::Block && !self.core.blocking {
             return Err(SubscribeError::BlockingNotAllowed);
         }
+        let engine = &self.core.engine;
         let about = About {
             limits: Limits {
                 capacity,
@@ -217,8 +220,13 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
                 overflow,
             },
             labels: self.labels.finish()?,
+            #[cfg(feature = "latency")]
+            recorder: engine
+                .sampling
+                .map(|sampling| Arc::new(Recorder::new(sampling))),
         };
-        let engine = &self.core.engine;
+        #[cfg(feature = "latency")]
+        let recorder = about.recorder.clone();
         let mut reader = None;
         let mut registry = self.core.registry.lock();
         let opened = registry.open(engine, patterns, about, |shard, limits| {
@@ -232,10 +240,13 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         let record = opened.ok_or(SubscribeError::Closed)?;
         engine.attend(record.shard);
         let handle = SubscriptionHandle::new(self.core.clone(), record);
-        Ok(Subscriber::new(
-            reader.expect("made when it was opened"),
-            handle,
-        ))
+        let reader = reader.expect("made when it was opened");
+        #[cfg(feature = "latency")]
+        let reader = match recorder {
+            Some(recorder) => reader.recording_into(recorder),
+            None => reader,
+        };
+        Ok(Subscriber::new(reader, handle))
     }
 }
 
@@ -343,6 +354,17 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// Its numbers.
     pub fn stats(&self) -> SubscriptionStats {
         self.record.stats()
+    }
+
+    /// How long its sampled events took from the call that published them to the call that received them. All zero on
+    /// a bus without [`sample_latency`](super::BusBuilder::sample_latency).
+    #[cfg(feature = "latency")]
+    pub fn latency(&self) -> LatencyStats {
+        let mut samples = None;
+        if let Some(recorder) = &self.record.about.recorder {
+            recorder.add_to(&mut samples);
+        }
+        LatencyStats::of(samples.as_deref())
     }
 
     /// Id of the first event that it could see: the first dispatched with its patterns known. `None`: the dispatcher has

@@ -22,6 +22,8 @@ use crossbeam::utils::CachePadded;
 
 use super::block::{BlockRef, Event, Shares};
 use super::gauges::{self, Gauges, Pushed, ReaderGauges, WriterGauges};
+#[cfg(feature = "latency")]
+use super::latency::Recorder;
 use super::loss::{Gap, GapReason, Overflow};
 use super::signal::Latch;
 use crate::park::wake_registered;
@@ -66,6 +68,10 @@ pub(crate) fn feed<T>(limits: Limits, latch: Arc<Latch>) -> (FeedProducer<T>, Fe
         claimed_bytes: 0,
         received: 0,
         told_closed: false,
+        #[cfg(feature = "latency")]
+        recorder: None,
+        #[cfg(feature = "latency")]
+        sampled: 0,
     };
     (producer, consumer)
 }
@@ -501,6 +507,12 @@ pub(crate) struct FeedConsumer<T> {
     received: u64,
     /// The program was told that the bus is closed: it is not told anything else later.
     told_closed: bool,
+    /// Where the latencies of sampled events go.
+    #[cfg(feature = "latency")]
+    recorder: Option<Arc<Recorder>>,
+    /// The sampled events of the claimed slot; 0 without a recorder.
+    #[cfg(feature = "latency")]
+    sampled: u64,
 }
 
 impl<T> FeedConsumer<T> {
@@ -533,6 +545,8 @@ impl<T> FeedConsumer<T> {
     pub(crate) fn take(&mut self) -> &Event<T> {
         let index = self.mask.trailing_zeros() as usize;
         self.mask &= self.mask - 1;
+        #[cfg(feature = "latency")]
+        self.record(1 << index);
         self.count_received(1);
         let block = self.block.as_ref().expect("a mask has a block");
         &block.events()[index]
@@ -541,8 +555,29 @@ impl<T> FeedConsumer<T> {
     /// All the rest of the slot that `look` found an event in.
     pub(crate) fn take_slot(&mut self) -> (BlockRef<T>, u64) {
         let mask = std::mem::take(&mut self.mask);
+        #[cfg(feature = "latency")]
+        self.record(mask);
         self.count_received(u64::from(mask.count_ones()));
         (self.block.take().expect("a mask has a block"), mask)
+    }
+
+    /// Latencies of sampled events go there from now on.
+    #[cfg(feature = "latency")]
+    pub(crate) fn recording_into(mut self, recorder: Arc<Recorder>) -> Self {
+        self.recorder = Some(recorder);
+        self
+    }
+
+    /// These events of the claimed slot are handed out now.
+    #[cfg(feature = "latency")]
+    #[inline(always)]
+    fn record(&self, mask: u64) {
+        if self.sampled & mask == 0 {
+            return;
+        }
+        if let (Some(recorder), Some(block)) = (&self.recorder, &self.block) {
+            recorder.record(block.stamps(), mask);
+        }
     }
 
     /// The waker to register before `doze`.
@@ -593,6 +628,10 @@ impl<T> FeedConsumer<T> {
             .claimed(slot.block.created_at_ns());
         self.publish_claimed();
         self.mask = slot.mask;
+        #[cfg(feature = "latency")]
+        if self.recorder.is_some() {
+            self.sampled = slot.block.stamps().mask() & slot.mask;
+        }
         self.block = Some(slot.block);
         if self.ring.release() {
             self.arrive_if_wanted();

@@ -20,6 +20,9 @@ pub(crate) struct Pending<T> {
     pub(crate) envelope: EnvelopeRef,
     pub(crate) data: T,
     pub(crate) receipt: Option<ReceiptSender>,
+    /// When it was published, see [`latency`](super::latency); 0: not sampled.
+    #[cfg(feature = "latency")]
+    pub(crate) stamp_ns: u64,
 }
 
 impl<T> Pending<T> {

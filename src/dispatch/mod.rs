@@ -24,6 +24,8 @@ pub(crate) mod block;
 pub(crate) mod feed;
 pub(crate) mod gauges;
 pub(crate) mod lane;
+#[cfg(feature = "latency")]
+pub(crate) mod latency;
 pub(crate) mod loss;
 #[cfg(all(test, loom))]
 mod models;
@@ -36,6 +38,7 @@ mod tests;
 pub(crate) mod topic_arg;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
 use std::time::Instant;
 
 use crate::index::PatternIndex;
@@ -125,6 +128,9 @@ pub(crate) struct Engine<T> {
     progress: WaitSet,
     /// Threads that take part: the pool's, and one per publisher and subscriber. An estimate, for spinning.
     pub(crate) threads: AtomicUsize,
+    /// Set before anybody else knows the engine.
+    #[cfg(feature = "latency")]
+    pub(crate) sampling: Option<latency::Sampling>,
 }
 
 /// A shard's place.
@@ -188,6 +194,8 @@ impl<T> Engine<T> {
             broken: AtomicBool::new(false),
             progress: WaitSet::new(),
             threads: AtomicUsize::new(threads),
+            #[cfg(feature = "latency")]
+            sampling: None,
         }
     }
 
@@ -344,6 +352,11 @@ impl<T> Engine<T> {
             deadline
         };
         self.progress.wait_until(deadline, flushed).unwrap_or(false)
+    }
+
+    /// Has `waker` woken by the next round that gets something done, and by the end. Look once more afterwards.
+    pub(crate) fn await_progress(&self, waker: Waker) {
+        self.progress.register(waker);
     }
 
     pub(crate) fn shard_wires(&self, shard: usize) -> &Arc<ShardWires<T>> {

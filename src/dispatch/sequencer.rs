@@ -316,6 +316,8 @@ impl<T> Sequencer<T> {
             envelope,
             data,
             receipt,
+            #[cfg(feature = "latency")]
+            stamp_ns,
         } = pending;
         let weight = self.weigh.weigh(&data);
         let writer = match &mut laying.writer {
@@ -323,6 +325,10 @@ impl<T> Sequencer<T> {
             none => none.insert(self.source.block(laying.left, self.next_id, self.now_ns)),
         };
         writer.push(envelope, data, weight);
+        #[cfg(feature = "latency")]
+        if stamp_ns != 0 {
+            writer.stamp(stamp_ns);
+        }
         if let Some(receipt) = receipt {
             // Whoever has the receipt of an event finds it counted. Release: as at the end of the round.
             self.wires.last_id.store(self.next_id, Ordering::Release);

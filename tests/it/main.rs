@@ -12,12 +12,17 @@ mod errors;
 mod flush;
 #[cfg(target_os = "linux")]
 mod idle;
+#[cfg(feature = "latency")]
+mod latency;
 mod law;
 mod manual;
 mod memory;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod order;
 mod panic;
 mod send;
+mod slow;
 mod stats;
 mod support;
 
