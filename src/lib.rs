@@ -69,7 +69,8 @@
 //! | full rings | [`Overflow`], [`Gap`], [`GapReason`] |
 //! | the pattern language | [`pattern`], [`Pattern`] |
 //! | the index, to use by itself | [`index`], [`PatternIndex`] |
-//! | numbers | [`BusStats`], [`SubscriptionStats`], [`CloseReport`] |
+//! | numbers | [`BusStats`], [`SubscriptionStats`], [`Label`], [`CloseReport`] |
+//! | being told of slow subscribers | [`BusBuilder::on_slow`], [`SlowLimit`], [`SlowNotice`] |
 //!
 //! # Guarantees
 //!
@@ -117,6 +118,10 @@
 //!   the matcher. Brings clap, serde_json, indicatif, jiff and hdrhistogram; changes nothing in the library.
 //! * **`conformance`** (off by default): `broadcast::conformance`, the tests that every broadcaster has to pass, for whoever
 //!   writes a driver. Brings no dependency; changes nothing else in the library.
+//! * **`latency`** (off by default): `BusBuilder::sample_latency`, and percentiles of the time from publishing to receiving,
+//!   per subscription and per bus. Brings hdrhistogram; a bus that does not ask for samples takes none.
+//! * **`metrics`** (off by default): `Bus::record_metrics`, the bus's numbers through the `metrics` facade. Brings
+//!   metrics; nothing happens but in that call.
 
 pub mod index;
 pub mod pattern;
@@ -139,6 +144,8 @@ pub use dispatch::Dispatch;
 pub use dispatch::block::{Event, SharedEvent};
 pub use dispatch::feed::CAPACITY_MAX;
 pub use dispatch::lane::Receipt;
+#[cfg(feature = "latency")]
+pub use dispatch::latency::LatencyStats;
 pub use dispatch::loss::{Gap, GapReason, Overflow};
 pub use dispatch::signal::DISPATCHERS_MAX;
 pub use dispatch::topic_arg::AsTopic;

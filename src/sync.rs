@@ -9,6 +9,12 @@
 #[cfg(not(loom))]
 pub(crate) use normal::*;
 
+/// For numbers that nothing on the path reads and no protocol rests on: always `std`'s, so that a model does not
+/// explore their schedules.
+pub(crate) mod unmodelled {
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
+}
+
 #[cfg(loom)]
 pub(crate) use model::*;
 
@@ -145,6 +151,11 @@ mod model {
     impl<T> Mutex<T> {
         pub(crate) fn new(value: T) -> Self {
             Self(loom::sync::Mutex::new(value))
+        }
+
+        #[cfg(feature = "latency")]
+        pub(crate) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
+            self.0.try_lock().ok()
         }
 
         pub(crate) fn lock(&self) -> loom::sync::MutexGuard<'_, T> {

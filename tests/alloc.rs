@@ -65,6 +65,8 @@ fn memory() {
     handlers_allocate_nothing();
     receiving_as_a_task_allocates_nothing();
     broadcasting_allocates_nothing();
+    #[cfg(feature = "latency")]
+    sampling_allocates_nothing();
     topics_are_not_kept();
     channels_are_not_kept();
     subscriptions_and_publishers_are_not_kept();
@@ -343,6 +345,29 @@ fn handlers_allocate_nothing() {
             }
         });
         drop(handles);
+    }
+}
+
+/// Every event is stamped, and every receive measured.
+#[cfg(feature = "latency")]
+fn sampling_allocates_nothing() {
+    for mode in MODES {
+        for every in [1, 64] {
+            let bus = Bus::builder().dispatch(mode).sample_latency(every);
+            let bus = bus.build().expect("in range");
+            let mut publisher = bus.publisher();
+            let mut sub = bus.subscribe("a").expect("open");
+            let mut way = 0;
+            until_steady(&format!("{mode:?}, one of {every} sampled"), || {
+                for _ in 0..WINDOW / BURST {
+                    (0..BURST as u64).for_each(|n| publisher.publish("a", n).expect("open"));
+                    assert!(bus.flush_within(FOR_EVER));
+                    drain(&mut sub, way % 3);
+                    way += 1;
+                }
+            });
+            assert!(sub.latency().count > 0);
+        }
     }
 }
 

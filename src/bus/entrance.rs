@@ -29,6 +29,10 @@ pub(super) trait Entrance<T> {
         source: Option<&str>,
     ) -> Result<EnvelopeRef, TopicError>;
 
+    /// The place of the next event in the lane, from 0; of a shared lane, as far as can be told.
+    #[cfg(feature = "latency")]
+    fn place(&self) -> u64;
+
     /// Puts the event into the lane, and sees to it that somebody comes for it.
     fn try_accept(&mut self, pending: Pending<T>) -> Result<(), Refusal<T>>;
 
@@ -65,6 +69,11 @@ impl<T> Entrance<T> for OwnEntrance<'_, T> {
         self.table.envelope(topic, name, source)
     }
 
+    #[cfg(feature = "latency")]
+    fn place(&self) -> u64 {
+        self.lane.staged_position()
+    }
+
     #[inline]
     fn try_accept(&mut self, pending: Pending<T>) -> Result<(), Refusal<T>> {
         if self.engine.is_closing() {
@@ -73,6 +82,7 @@ impl<T> Entrance<T> for OwnEntrance<'_, T> {
         self.lane.push(pending).map_err(Refusal::Full)?;
         match self.lane.commit() {
             Ok(asleep) => {
+                self.shared.note_accepted(self.lane.staged_position());
                 self.engine.accepted(asleep);
                 Ok(())
             }
@@ -109,6 +119,11 @@ impl<T> Entrance<T> for SharedEntrance<'_, T> {
             .try_with(|table| table.borrow_mut().envelope(topic, name, source))
             // The thread is on its way out and its locals are gone: a table for this one time.
             .unwrap_or_else(|_| EnvelopeTable::new().envelope(topic, name, source))
+    }
+
+    #[cfg(feature = "latency")]
+    fn place(&self) -> u64 {
+        self.engine.shared_lane().claimed()
     }
 
     #[inline]
@@ -286,8 +301,21 @@ fn seal<T, K: AsTopic>(
         name,
         source,
     } = message;
+    #[cfg(feature = "latency")]
+    let stamp_ns = match &entrance.engine().sampling {
+        Some(sampling) => sampling.stamp(entrance.place()),
+        None => 0,
+    };
     match entrance.envelope(&topic, name, source) {
-        Ok(envelope) => Ok(unreceipted(envelope, data)),
+        Ok(envelope) => {
+            let pending = unreceipted(envelope, data);
+            #[cfg(feature = "latency")]
+            let pending = Pending {
+                stamp_ns,
+                ..pending
+            };
+            Ok(pending)
+        }
         Err(error) => Err((error, data)),
     }
 }
@@ -297,6 +325,8 @@ fn unreceipted<T>(envelope: EnvelopeRef, data: T) -> Pending<T> {
         envelope,
         data,
         receipt: None,
+        #[cfg(feature = "latency")]
+        stamp_ns: 0,
     }
 }
 

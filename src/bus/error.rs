@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::label::LabelError;
 use crate::dispatch::feed::CAPACITY_MAX;
 use crate::dispatch::loss::Gap;
 use crate::dispatch::signal::DISPATCHERS_MAX;
@@ -263,6 +264,9 @@ pub enum SubscribeError {
     /// The system gave no thread for the handler.
     #[error("no thread for a handler: {0}")]
     Thread(std::io::ErrorKind),
+    /// A label was refused; the error says which one, and why.
+    #[error(transparent)]
+    Label(#[from] LabelError),
     /// The bus is closed.
     #[error("the bus is closed")]
     Closed,
@@ -309,7 +313,20 @@ pub enum BuildError {
         /// These and the spares.
         max: usize,
     },
-    /// The system gave no thread.
-    #[error("no thread for a dispatcher: {0}")]
+    /// A slow subscriber's share of its capacity is out of its range.
+    #[error("a slow limit of {0} percent of the capacity is not in 1..=100")]
+    SlowPercent(u32),
+    /// A slow subscriber's lag is 0 events.
+    #[error("a slow limit must be at least 1 event")]
+    SlowEvents,
+    /// A slow subscriber's lag is no time at all.
+    #[error("a slow limit must be more than no time at all")]
+    SlowTime,
+    /// One in every 0 events was to be sampled.
+    #[cfg(feature = "latency")]
+    #[error("a latency sample of one in every 0 events is not in 1..=4294967295")]
+    SampleLatency,
+    /// The system gave no thread, for a dispatcher or for the watcher of [`on_slow`](crate::BusBuilder::on_slow).
+    #[error("no thread for the bus: {0}")]
     Thread(#[from] std::io::Error),
 }

@@ -9,7 +9,7 @@ use super::subscription::{SubscriptionBuilder, SubscriptionHandle};
 use super::{Bus, Core, IntoPatterns};
 use crate::dispatch::Dispatch;
 use crate::dispatch::block::Event;
-use crate::dispatch::feed::{Reader, feed};
+use crate::dispatch::feed::Reader;
 use crate::handlers::notice::Observer;
 use crate::handlers::pool::{Control, HandlerJob, Pool, PoolPlan};
 use crate::handlers::task::{HandlerResult, Task};
@@ -163,7 +163,8 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
         // Both outlive the lock under which the subscription is opened: a closure's drop is foreign code.
         let mut make = Some(make);
         let mut made = None;
-        let subscription = self.open_with(|number, limits, latch| {
+        let subscription = self.open_with(|opening| {
+            let number = opening.number;
             let pool = core.handlers.make_pool(core);
             if !dedicated {
                 pool.start()
@@ -173,7 +174,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
             let mut feed_shared = None;
             let job: Arc<HandlerJob<T>> = Arc::new_cyclic(|job| {
                 let weak = job.clone() as std::sync::Weak<_>;
-                let (feed_producer, consumer) = feed(limits, latch, Reader::Called(weak));
+                let (feed_producer, consumer) = opening.feed(Reader::Called(weak));
                 producer = Some(feed_producer);
                 feed_shared = Some(consumer.shared().clone());
                 let handler = make.take().expect("opened once")(number);

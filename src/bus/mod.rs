@@ -19,7 +19,11 @@ mod builder;
 mod entrance;
 mod error;
 mod handler;
+mod label;
+mod ledger;
 mod message;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod publisher;
 mod registry;
 mod stats;
@@ -27,6 +31,7 @@ mod stream;
 mod subscriber;
 mod subscription;
 mod wait;
+mod watch;
 
 use std::sync::Weak;
 use std::time::{Duration, Instant};
@@ -39,6 +44,9 @@ pub use error::{
     TryRecvError,
 };
 pub use handler::HandlerHandle;
+pub use label::{
+    LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Label, LabelError, LabelRule,
+};
 pub use message::Message;
 pub use publisher::Publisher;
 pub use stats::{BusStats, CloseReport, SubscriptionStats};
@@ -46,17 +54,19 @@ pub use stream::{BatchStream, EventStream};
 pub use subscriber::{Ending, Iter, Subscriber};
 pub use subscription::{IntoPatterns, Start, SubscriptionBuilder, SubscriptionHandle};
 pub use wait::WaitStrategy;
+pub use watch::{Pace, SlowLimit, SlowNotice};
 
 use crate::dispatch::Engine;
 use crate::dispatch::lane::Receipt;
 use crate::dispatch::topic_arg::AsTopic;
-use crate::park::deadline_after;
+use crate::park::{deadline_after, wake_registered};
 use crate::pattern::{Topic, TopicError};
-use crate::sync::{Arc, Mutex, Ordering};
+use crate::sync::{Arc, AtomicWaker, Mutex, Ordering};
 use entrance::SharedEntrance;
 use handler::Handlers;
 use registry::Registry;
 use stats::Unread;
+use watch::Watch;
 
 /// Fans events out from publishers to the subscribers whose patterns match.
 ///
@@ -91,6 +101,10 @@ struct Core<T: Send + Sync + 'static> {
     blocking: bool,
     lane_capacity: usize,
     handlers: Handlers<T>,
+    /// Who looks for slow subscribers under manual dispatch. Not there while it looks, and never if nobody asked.
+    watch: Mutex<Option<Watch<T>>>,
+    /// The thread that looks for them otherwise; woken when the bus begins to close.
+    watcher: AtomicWaker,
 }
 
 impl<T: Send + Sync + 'static> Bus<T> {
@@ -296,7 +310,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
             .collect()
     }
 
-    /// How much has passed through.
+    /// How much has passed through, and what became of it: sums over all subscriptions there ever were. Costs a look at
+    /// each open subscription, under the lock that subscribing takes, too.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -307,18 +322,24 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # }
     /// ```
     pub fn stats(&self) -> BusStats {
-        let core = &self.open.core;
-        BusStats {
-            // Acquire, partner the sequencer.
-            sequenced: core.engine.wires.last_id.load(Ordering::Acquire),
-            subscriptions: core.registry.lock().len(),
-        }
+        self.open.core.stats()
+    }
+
+    /// How long sampled events took from the call that published them to the call that received them, over all
+    /// subscriptions there ever were; each event counts once for each subscription that received it. All zero without
+    /// [`sample_latency`](BusBuilder::sample_latency). Costs some microseconds for each open subscription.
+    #[cfg(feature = "latency")]
+    pub fn latency(&self) -> crate::dispatch::latency::LatencyStats {
+        self.open.core.latency()
     }
 
     /// Dispatches, on the calling thread, until nothing is left to do. Under [`Dispatch::Manual`](crate::Dispatch::Manual) this is the only place
     /// where anything happens; under the others it lends a hand. `true`: something was done.
     pub fn drive(&self) -> bool {
-        self.open.core.drive()
+        let core = &self.open.core;
+        let done = core.drive();
+        core.watch_by_hand();
+        done
     }
 
     /// Waits until all that was accepted so far is in the rings of its subscribers. `false`: not within that time,
@@ -485,6 +506,7 @@ impl<T: Send + Sync + 'static> Core<T> {
         // Under the lock, so that no subscription opens behind the close.
         self.registry.lock().close();
         self.engine.begin_close();
+        wake_registered(&self.watcher);
         if let Some(pool) = self.handlers.pool() {
             pool.close();
             self.drive_handlers();
@@ -522,5 +544,15 @@ impl<T: Send + Sync + 'static> Core<T> {
         self.drive_handlers();
         let pool = self.handlers.pool();
         pool.is_none_or(|pool| pool.wait_over(deadline))
+    }
+
+    /// Under manual dispatch, looks for slow subscribers.
+    fn watch_by_hand(self: &Arc<Self>) {
+        // Out of its place meanwhile: the callback may drive the bus.
+        let watch = self.watch.lock().take();
+        if let Some(mut watch) = watch {
+            watch.look(self);
+            *self.watch.lock() = Some(watch);
+        }
     }
 }

@@ -33,6 +33,8 @@ use crate::sync::{Arc, Ordering};
 /// ```
 pub struct Publisher<T: Send + Sync + 'static> {
     open: Arc<Open<T>>,
+    /// Its lane's number in the ledger.
+    number: u64,
     lane: spsc::Producer<Pending<T>>,
     shared: Arc<LaneShared>,
     table: EnvelopeTable,
@@ -42,14 +44,16 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     pub(super) fn new(open: Arc<Open<T>>) -> Self {
         let core = &open.core;
         // Under the lock that closing takes first: the lanes that were made before it, the sequencer finds and closes.
-        let registry = core.registry.lock();
+        let mut registry = core.registry.lock();
         let (lane, shared) = core.engine.own_lane(core.lane_capacity);
+        let number = registry.ledger.open_lane(shared.clone());
         if registry.is_closed() {
             lane.close();
         }
         drop(registry);
         core.engine.threads.fetch_add(1, Ordering::Relaxed);
         Self {
+            number,
             lane,
             shared,
             table: EnvelopeTable::new(),
@@ -168,5 +172,7 @@ impl<T: Send + Sync + 'static> Drop for Publisher<T> {
         // The sequencer forgets the lane once it is drained; if it sleeps, that is now.
         let asleep = self.lane.close();
         engine.lane_closed(asleep);
+        let registry = &self.open.core.registry;
+        registry.lock().ledger.close_lane(self.number);
     }
 }

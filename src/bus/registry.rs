@@ -4,10 +4,14 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::error::{ChangeError, SubscribeError};
-use super::stats::Unread;
+use super::label::Labels;
+use super::ledger::Ledger;
+use super::stats::{SubscriptionStats, Unread};
 use super::subscription::Ends;
 use crate::dispatch::Engine;
-use crate::dispatch::feed::{End, FeedShared};
+use crate::dispatch::feed::{End, FeedShared, Limits};
+#[cfg(feature = "latency")]
+use crate::dispatch::latency::Recorder;
 use crate::dispatch::loss::GapReason;
 use crate::dispatch::shard::{Change, ChangeKind, Routes};
 use crate::handlers::pool::Control;
@@ -25,6 +29,15 @@ pub(super) struct Record {
     pub(super) handler: Option<Arc<dyn Control>>,
     /// Changed under the registry's lock alone; a lock of its own, so that reading needs no registry.
     pub(super) patterns: Mutex<Vec<Pattern>>,
+    pub(super) about: About,
+}
+
+/// What was said of a subscription when it was opened.
+pub(super) struct About {
+    pub(super) limits: Limits,
+    pub(super) labels: Labels,
+    #[cfg(feature = "latency")]
+    pub(super) recorder: Option<Arc<Recorder>>,
 }
 
 impl Record {
@@ -50,6 +63,7 @@ pub(super) struct Registry {
     records: BTreeMap<u64, Arc<Record>>,
     next_number: u64,
     books: Vec<Book>,
+    pub(super) ledger: Ledger,
     closed: bool,
 }
 
@@ -75,6 +89,7 @@ impl Registry {
             records: BTreeMap::new(),
             next_number: 1,
             books: (0..shards).map(|_| book()).collect(),
+            ledger: Ledger::new(),
             closed: false,
         }
     }
@@ -84,6 +99,7 @@ impl Registry {
         &mut self,
         engine: &Engine<T>,
         patterns: Vec<Pattern>,
+        about: About,
         make: impl FnOnce(usize, u64) -> Result<Ends<T>, SubscribeError>,
     ) -> Result<Arc<Record>, SubscribeError> {
         if self.closed {
@@ -113,6 +129,7 @@ impl Registry {
             feed,
             handler,
             patterns: Mutex::new(patterns),
+            about,
         });
         self.records.insert(number, record.clone());
         Ok(record)
@@ -121,9 +138,10 @@ impl Registry {
     /// Takes a subscription out; the caller has ended its feed. `true`: it was open, and the caller has the shard
     /// attended to.
     pub(super) fn cancel<T>(&mut self, engine: &Engine<T>, record: &Record) -> bool {
-        if self.records.remove(&record.number).is_none() {
+        let Some(ended) = self.records.remove(&record.number) else {
             return false;
-        }
+        };
+        self.ledger.leave(ended);
         let book = &mut self.books[record.shard()];
         for pattern in record.patterns.lock().drain(..) {
             book.index.remove(&pattern, &record.slot);
@@ -201,6 +219,16 @@ impl Registry {
         self.records.len()
     }
 
+    /// Subscriptions ever opened.
+    pub(super) fn opened(&self) -> u64 {
+        self.next_number - 1
+    }
+
+    /// The open subscriptions, oldest first.
+    pub(super) fn each(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.records.values()
+    }
+
     /// What the open subscriptions have not read, and what they lost to a close.
     pub(super) fn unread(&self) -> Unread {
         let mut sum = Unread::default();
@@ -217,6 +245,16 @@ impl Registry {
             return Err(ChangeError::Ended);
         }
         Ok(&mut self.books[record.shard()])
+    }
+}
+
+impl Record {
+    pub(super) fn stats(&self) -> SubscriptionStats {
+        let mut stats = self.feed.stats().public(&self.about.limits);
+        if let Some(handler) = &self.handler {
+            stats.add_handler(handler.counters());
+        }
+        stats
     }
 }
 

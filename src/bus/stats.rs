@@ -1,22 +1,111 @@
 //! Numbers.
+//!
+//! They cost the path next to nothing: each is written by one thread, at most once per slot of a ring but for the count of
+//! received events, and added up by whoever asks. Asked for while events flow, they are plausible rather than of
+//! one moment; once nothing moves, they are exact.
 
-use crate::dispatch::feed::FeedStats;
+use std::time::Duration;
+
+use super::Core;
+use crate::dispatch::feed::{FeedStats, Limits};
+#[cfg(feature = "latency")]
+use crate::dispatch::latency::LatencyStats;
+use crate::dispatch::loss::{GapReason, Overflow};
 use crate::handlers::task::Counters;
 use crate::sync::Ordering;
 
-/// How much has passed through a bus.
+/// How much has passed through a bus, and what became of it: sums over all subscriptions, also those that have ended.
+///
+/// Once nothing moves, `received + lost + superseded + unread = matched`, exactly, over the bus's life, and
+/// `published = sequenced + unsequenced + queued`.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = fanout::Bus::<u32>::builder().dispatch(fanout::Dispatch::Manual).build()?;
+/// let mut all = bus.subscription("**").capacity(2).open()?;
+/// let some = bus.subscribe("a")?;
+/// for n in 1..=5 {
+///     bus.publish("a", n)?;
+/// }
+/// assert_eq!(bus.stats().queued, 5);
+/// bus.drive();
+/// all.recv()?;
+/// drop(some); // what it received, lost and left stays in the sums
+/// let stats = bus.stats();
+/// assert_eq!((stats.published, stats.sequenced, stats.blocks), (5, 5, 1));
+/// assert_eq!((stats.matched, stats.received, stats.lost, stats.unread), (10, 1, 3, 6));
+/// assert_eq!((stats.subscriptions, stats.depth), (1, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BusStats {
+    /// Events accepted so far, by all publishers and the bus itself.
+    pub published: u64,
     /// Events sequenced so far; also the id of the last.
     pub sequenced: u64,
+    /// Events that were accepted and dropped before they had an id, by a close that ran out of time or by a break.
+    pub unsequenced: u64,
+    /// Events that wait in lanes to be sequenced.
+    pub queued: u64,
+    /// Blocks that the events were laid into: `sequenced / blocks` is how well they travel together, 1 to 64.
+    pub blocks: u64,
+    /// Deliveries due: each event counts once for each subscription that it matched.
+    pub matched: u64,
+    /// Deliveries received by the program.
+    pub received: u64,
+    /// Deliveries lost; [`lost_by`](Self::lost_by) says why.
+    pub lost: u64,
+    /// Deliveries replaced by a newer event: 0, since no policy replaces events yet.
+    pub superseded: u64,
+    /// Deliveries that wait, or waited when their subscriptions ended.
+    pub unread: u64,
+    /// Deliveries that wait in the rings of open subscriptions. See [`SubscriptionStats::depth`].
+    pub depth: u64,
+    /// Bytes that the rings of open subscriptions pin. A block in several rings counts for each of them, so this is
+    /// the sum of what the bounds see, and an upper bound of the memory.
+    pub pinned_bytes: u64,
+    /// The largest lag of an open subscription, in events. See [`SubscriptionStats::lag`].
+    pub lag_max: u64,
+    /// The largest lag of an open subscription, in time. See [`SubscriptionStats::lag_time`].
+    pub lag_time_max: Duration,
+    /// Open [`Publisher`](crate::Publisher)s.
+    pub publishers: usize,
     /// Open subscriptions.
     pub subscriptions: usize,
+    /// Subscriptions opened so far.
+    pub subscriptions_opened: u64,
+    lost_by: [u64; GapReason::COUNT],
 }
 
-/// How much a subscription was given, and what became of it.
+impl BusStats {
+    /// Deliveries lost for that reason. The sum over all reasons is `lost`.
+    ///
+    /// ```
+    /// use fanout::{Bus, Dispatch, GapReason};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::builder().dispatch(Dispatch::Manual).build()?;
+    /// let _sub = bus.subscription("a").capacity(1).open()?;
+    /// bus.publish("a", 1)?;
+    /// bus.publish("a", 2)?;
+    /// bus.drive();
+    /// let stats = bus.stats();
+    /// assert_eq!((stats.lost_by(GapReason::Overflow), stats.lost_by(GapReason::Closed)), (1, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn lost_by(&self, reason: GapReason) -> u64 {
+        self.lost_by[reason as usize]
+    }
+}
+
+/// How much a subscription was given, what became of it, and how its ring stands.
 ///
-/// Once nothing moves, `received + lost + unread = matched`, exactly, over the ids `first_id ..= last_id`.
+/// Once nothing moves, `received + lost + superseded + unread = matched`, exactly, over the ids
+/// `first_id ..= last_id`.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,6 +115,7 @@ pub struct BusStats {
 ///     bus.publish("a", n)?;
 /// }
 /// bus.drive();
+/// assert_eq!((sub.stats().depth, sub.stats().high_water, sub.stats().lag), (2, 2, 5));
 /// sub.recv()?;
 /// let stats = sub.stats();
 /// assert_eq!((stats.matched, stats.received, stats.lost, stats.unread), (5, 1, 3, 1));
@@ -39,10 +129,35 @@ pub struct SubscriptionStats {
     pub matched: u64,
     /// Events that the program received.
     pub received: u64,
-    /// Events lost.
+    /// Events lost; [`lost_by`](Self::lost_by) says why.
     pub lost: u64,
-    /// Events that wait, or waited at its end.
+    /// Events replaced by a newer one: 0, since no policy replaces events yet.
+    pub superseded: u64,
+    /// Events that wait, or waited at its end: in the ring, in the slot of up to 64 events that the subscriber has
+    /// begun to read, or, under [`Overflow::Block`], in front of a full ring.
     pub unread: u64,
+    /// Events that wait in the ring, 0 to `capacity`. Unlike `unread`, without those of the slot that the subscriber
+    /// has begun to read, and without those in front of a full ring: what the bound sees. 0 once it was dropped.
+    pub depth: u64,
+    /// The largest `depth` so far, 0 to `capacity`; never reset.
+    pub high_water: u64,
+    /// Events that matched it and that the program has not been told of, neither as an event nor in a
+    /// [`Gap`](crate::Gap): how far it is behind the newest, in events. That is `unread` and the losses that lie
+    /// further on in its stream, so it goes on rising when the ring is full.
+    pub lag: u64,
+    /// How far it is behind the newest event that matched it, in time: from the creation of the block that it read
+    /// last, or that ended its last idleness, to the creation of the newest; 0 if `lag` is. Measured on the
+    /// stream, not against a clock: it rises with events, not by waiting. Exact to a block.
+    pub lag_time: Duration,
+    /// Bytes that its waiting events pin, as [`pin_bytes`](crate::SubscriptionBuilder::pin_bytes) counts them. 0 once
+    /// it was dropped.
+    pub pinned_bytes: u64,
+    /// Events that may wait in its ring.
+    pub capacity: usize,
+    /// Bytes that its waiting events may pin.
+    pub pin_bytes: usize,
+    /// What happens to events that find no room.
+    pub overflow: Overflow,
     /// Id of the first event that it could see; `None`: the dispatcher has not come by since it was opened.
     pub first_id: Option<u64>,
     /// Id of the last event that it could see; `None`: it has not ended.
@@ -53,6 +168,7 @@ pub struct SubscriptionStats {
     pub panics: u64,
     /// Calls of its handler that took longer than [`HANDLER_STALL`](crate::HANDLER_STALL) and had their thread replaced.
     pub stalls: u64,
+    lost_by: [u64; GapReason::COUNT],
 }
 
 impl SubscriptionStats {
@@ -61,6 +177,26 @@ impl SubscriptionStats {
         self.errors = counters.errors.load(Ordering::Relaxed);
         self.panics = counters.panics.load(Ordering::Relaxed);
         self.stalls = counters.stalls.load(Ordering::Relaxed);
+    }
+
+    /// Events lost for that reason. The sum over all reasons is `lost`.
+    ///
+    /// ```
+    /// use fanout::{Bus, Dispatch, GapReason};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::builder().dispatch(Dispatch::Manual).build()?;
+    /// let sub = bus.subscription("a").capacity(1).open()?;
+    /// bus.publish("a", 1)?;
+    /// bus.publish("a", 2)?;
+    /// bus.drive();
+    /// assert_eq!(sub.stats().lost_by(GapReason::Overflow), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn lost_by(&self, reason: GapReason) -> u64 {
+        self.lost_by[reason as usize]
     }
 }
 
@@ -85,21 +221,104 @@ pub(super) struct Unread {
     pub(super) lost_at_close: u64,
 }
 
+impl<T: Send + Sync + 'static> Core<T> {
+    pub(super) fn stats(&self) -> BusStats {
+        let wires = &self.engine.wires;
+        // What became of events before how many there were, so that the numbers stay plausible while events flow.
+        // Acquire, partner the sequencer; the others are statistics.
+        let sequenced = wires.last_id.load(Ordering::Acquire);
+        let unsequenced = wires.unsequenced.load(Ordering::Relaxed);
+        let blocks = wires.blocks.load(Ordering::Relaxed);
+        let mut registry = self.registry.lock();
+        let accepted = registry.ledger.accepted() + self.engine.shared_lane().claimed();
+        // A publisher counts its event a moment after the lane has it.
+        let published = accepted.max(sequenced + unsequenced);
+        let mut sums = registry.ledger.ended();
+        let mut lag_max = 0;
+        let mut lag_time_max = Duration::ZERO;
+        for each in registry.each().map(|record| record.feed.stats()) {
+            lag_max = lag_max.max(each.lag());
+            lag_time_max = lag_time_max.max(each.lag_time());
+            sums.add(&each);
+        }
+        BusStats {
+            published,
+            sequenced,
+            unsequenced,
+            queued: published - sequenced - unsequenced,
+            blocks,
+            matched: sums.matched,
+            received: sums.received,
+            lost: sums.lost.iter().sum(),
+            superseded: 0,
+            unread: sums.unread,
+            depth: sums.depth,
+            pinned_bytes: sums.pinned_bytes,
+            lag_max,
+            lag_time_max,
+            publishers: registry.ledger.lanes(),
+            subscriptions: registry.len(),
+            subscriptions_opened: registry.opened(),
+            lost_by: sums.lost,
+        }
+    }
+
+    #[cfg(feature = "latency")]
+    pub(super) fn latency(&self) -> LatencyStats {
+        let mut registry = self.registry.lock();
+        let (mut sum, leaving) = registry.ledger.latency();
+        let mut records = leaving.to_vec();
+        records.extend(registry.each().cloned());
+        drop(registry);
+        for recorder in records
+            .iter()
+            .filter_map(|record| record.about.recorder.as_ref())
+        {
+            recorder.add_to(&mut sum);
+        }
+        LatencyStats::of(sum.as_deref())
+    }
+}
+
 impl FeedStats {
     pub(super) fn unread(&self) -> u64 {
         self.matched
             .saturating_sub(self.received + self.lost.iter().sum::<u64>())
     }
 
-    pub(super) fn public(&self) -> SubscriptionStats {
+    pub(super) fn lag(&self) -> u64 {
+        self.matched
+            .saturating_sub(self.received + self.gauges.told_lost)
+    }
+
+    pub(super) fn lag_time(&self) -> Duration {
+        match self.lag() {
+            0 => Duration::ZERO,
+            _ => Duration::from_nanos(self.gauges.behind_ns),
+        }
+    }
+
+    pub(super) fn public(&self, limits: &Limits) -> SubscriptionStats {
         SubscriptionStats {
             matched: self.matched,
             received: self.received,
             lost: self.lost.iter().sum(),
+            superseded: 0,
             unread: self.unread(),
+            depth: self.gauges.depth,
+            high_water: self.gauges.high_water,
+            lag: self.lag(),
+            lag_time: self.lag_time(),
+            pinned_bytes: self.gauges.pinned_bytes,
+            capacity: limits.capacity,
+            pin_bytes: limits.pin_bytes,
+            overflow: limits.overflow,
             first_id: self.first_id,
             last_id: self.last_id,
-            ..SubscriptionStats::default()
+            errors: 0,
+            panics: 0,
+            stalls: 0,
+            lost_by: self.lost,
         }
     }
 }

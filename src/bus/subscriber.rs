@@ -434,6 +434,12 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         forget_registered(self.feed.waker());
     }
 
+    /// Its latencies; see [`SubscriptionHandle::latency`].
+    #[cfg(feature = "latency")]
+    pub fn latency(&self) -> crate::dispatch::latency::LatencyStats {
+        self.handle.latency()
+    }
+
     /// Looks until there is something, or the deadline has passed (`Empty`).
     #[inline]
     fn next(&mut self, deadline: Option<Instant>) -> Found {

@@ -4,11 +4,16 @@ use std::time::Instant;
 
 use super::Core;
 use super::error::{ChangeError, SubscribeError};
-use super::registry::Record;
+use super::label::{Gathering, Label};
+use super::registry::{About, Record};
 use super::stats::SubscriptionStats;
 use super::subscriber::Subscriber;
 use super::wait::WaitStrategy;
-use crate::dispatch::feed::{CAPACITY_MAX, End, FeedProducer, FeedShared, Limits, Reader, feed};
+use crate::dispatch::feed::{
+    CAPACITY_MAX, End, FeedConsumer, FeedProducer, FeedShared, Limits, Reader, feed,
+};
+#[cfg(feature = "latency")]
+use crate::dispatch::latency::{LatencyStats, Recorder};
 use crate::dispatch::loss::Overflow;
 use crate::dispatch::signal::Latch;
 use crate::handlers::pool::{Barred, Control, let_begin};
@@ -109,6 +114,29 @@ fn collect<P: IntoPatterns>(
 /// What a subscription is made of: the shard's end of its ring, what all share, and its handler, if it has one.
 pub(super) type Ends<T> = (FeedProducer<T>, Arc<FeedShared>, Option<Arc<dyn Control>>);
 
+/// What a subscription is opened with.
+pub(super) struct Opening {
+    pub(super) number: u64,
+    limits: Limits,
+    /// Of its shard.
+    latch: Arc<Latch>,
+    #[cfg(feature = "latency")]
+    recorder: Option<Arc<Recorder>>,
+}
+
+impl Opening {
+    /// The two ends of its ring.
+    pub(super) fn feed<T>(self, reader: Reader) -> (FeedProducer<T>, FeedConsumer<T>) {
+        let (producer, consumer) = feed(self.limits, self.latch, reader);
+        #[cfg(feature = "latency")]
+        let consumer = match self.recorder {
+            Some(recorder) => consumer.recording_into(recorder),
+            None => consumer,
+        };
+        (producer, consumer)
+    }
+}
+
 /// What a subscription can be told.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options {
@@ -125,6 +153,7 @@ pub struct SubscriptionBuilder<'a, T: Send + Sync + 'static> {
     patterns: Result<Vec<Pattern>, PatternError>,
     options: Options,
     dedicated: bool,
+    labels: Gathering,
 }
 
 impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
@@ -137,6 +166,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             patterns,
             options: core.defaults,
             dedicated: false,
+            labels: Gathering::default(),
         }
     }
 
@@ -168,6 +198,26 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         self
     }
 
+    /// Writes a label on it, to know it again: shown by [`SubscriptionHandle::labels`] and in metrics. Up to
+    /// [`LABELS_MAX`](super::LABELS_MAX), each with a key of its own: 1 to
+    /// [`LABEL_KEY_BYTES_MAX`](super::LABEL_KEY_BYTES_MAX) ASCII letters, digits and underscores, the first no digit,
+    /// and none of `bus`, `quantile`, `reason` and `subscription`. The value is any text of up to
+    /// [`LABEL_VALUE_BYTES_MAX`](super::LABEL_VALUE_BYTES_MAX) bytes. A label that is refused is told by
+    /// [`open`](Self::open).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let sub = bus.subscription("orders.**").label("team", "billing").label("instance", "7").open()?;
+    /// assert_eq!(sub.handle().labels().len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn label(mut self, key: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        self.labels.add(key.as_ref(), value.as_ref());
+        self
+    }
+
     /// Where it begins. There is only [`Start::Now`] so far.
     pub fn start(self, start: Start) -> Self {
         match start {
@@ -187,12 +237,13 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
     ///
     /// # Errors
     ///
-    /// [`SubscribeError`]: a refused pattern, a number out of its range, `Block` where it is not allowed, a closed bus.
+    /// [`SubscribeError`]: a refused pattern or label, a number out of its range, `Block` where it is not allowed, a
+    /// closed bus.
     pub fn open(self) -> Result<Subscriber<T>, SubscribeError> {
         let mut reader = None;
         let wait = self.options.wait;
-        let handle = self.open_with(|_, limits, latch| {
-            let (producer, consumer) = feed(limits, latch, Reader::waiting());
+        let handle = self.open_with(|opening| {
+            let (producer, consumer) = opening.feed(Reader::waiting());
             let shared = consumer.shared().clone();
             reader = Some(consumer);
             Ok((producer, shared, None))
@@ -213,10 +264,10 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         (self.dedicated, self.options.wait)
     }
 
-    /// Opens it with what `make` makes from its number, its limits and the latch of its shard.
+    /// Opens it with what `make` makes.
     pub(super) fn open_with(
         self,
-        make: impl FnOnce(u64, Limits, Arc<Latch>) -> Result<Ends<T>, SubscribeError>,
+        make: impl FnOnce(Opening) -> Result<Ends<T>, SubscribeError>,
     ) -> Result<SubscriptionHandle<T>, SubscribeError> {
         let Options {
             capacity,
@@ -249,9 +300,25 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             overflow,
         };
         let engine = &self.core.engine;
+        let about = About {
+            limits,
+            labels: self.labels.finish()?,
+            #[cfg(feature = "latency")]
+            recorder: engine
+                .sampling
+                .map(|sampling| Arc::new(Recorder::new(sampling))),
+        };
+        #[cfg(feature = "latency")]
+        let recorder = about.recorder.clone();
         let mut registry = self.core.registry.lock();
-        let record = registry.open(engine, patterns, |shard, number| {
-            make(number, limits, engine.shard_wires(shard).latch.clone())
+        let record = registry.open(engine, patterns, about, |shard, number| {
+            make(Opening {
+                number,
+                limits,
+                latch: engine.shard_wires(shard).latch.clone(),
+                #[cfg(feature = "latency")]
+                recorder,
+            })
         })?;
         drop(registry);
         engine.attend(record.shard());
@@ -300,6 +367,14 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// Its patterns, in the order in which they were added; none after it was cancelled.
     pub fn patterns(&self) -> Vec<Pattern> {
         self.record.patterns.lock().clone()
+    }
+
+    /// Its labels, in the order in which they were given; also after it has ended.
+    pub fn labels(&self) -> &[Label] {
+        match &self.record.about.labels {
+            Some(labels) => labels,
+            None => &[],
+        }
     }
 
     /// Adds a pattern. `Ok(false)`: it was there already. What is published on it after this returned is delivered.
@@ -368,11 +443,18 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
 
     /// Its numbers.
     pub fn stats(&self) -> SubscriptionStats {
-        let mut stats = self.record.feed.stats().public();
-        if let Some(handler) = &self.record.handler {
-            stats.add_handler(handler.counters());
+        self.record.stats()
+    }
+
+    /// How long its sampled events took from the call that published them to the call that received them. All zero on
+    /// a bus without [`sample_latency`](super::BusBuilder::sample_latency).
+    #[cfg(feature = "latency")]
+    pub fn latency(&self) -> LatencyStats {
+        let mut samples = None;
+        if let Some(recorder) = &self.record.about.recorder {
+            recorder.add_to(&mut samples);
         }
-        stats
+        LatencyStats::of(samples.as_deref())
     }
 
     /// Id of the first event that it could see: the first dispatched with its patterns known. `None`: the dispatcher has
@@ -401,6 +483,7 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for SubscriptionHandle<T> {
         f.debug_struct("SubscriptionHandle")
             .field("number", &self.number())
             .field("patterns", &self.patterns())
+            .field("labels", &self.labels())
             .finish_non_exhaustive()
     }
 }

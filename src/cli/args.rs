@@ -209,8 +209,9 @@ Bad lines:
 Report (--json: one object with these keys):
   input topic overflow lines blank_lines bad_lines events matched received lost unread elapsed_s
   events_per_s deliveries_per_s latency_ns error subscriptions; each of the subscriptions:
-  pattern output matched received written lost unread latency_ns error. latency_ns is null or
-  p50 p90 p99 p99_9 max: from the call that publishes, waiting for room included, to the receipt.
+  pattern output matched received written lost unread high_water latency_ns error. high_water is
+  how many events waited in its ring at most. latency_ns is null or p50 p90 p99 p99_9 max: from the
+  call that publishes, waiting for room included, to the receipt.
 
 Exit status:
   0  all lines were published, and everything that was to be written is written

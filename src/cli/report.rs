@@ -16,7 +16,8 @@
 //! | `subscriptions` | in the order of the arguments, see below |
 //!
 //! Each of the subscriptions: `pattern`; `output` (null, a file, or `-`); `matched`, `received`,
-//! `lost`, `unread`, where matched is always the sum of the others; `written`, the events given to
+//! `lost`, `unread`, where matched is always the sum of the others; `high_water`, how many events waited
+//! in its ring at most; `written`, the events given to
 //! the output; `latency_ns`; `error`, null or why it stopped early.
 
 use hdrhistogram::Histogram;
@@ -60,6 +61,7 @@ pub(crate) struct SubscriptionReport {
     pub(crate) written: u64,
     pub(crate) lost: u64,
     pub(crate) unread: u64,
+    pub(crate) high_water: u64,
     pub(crate) latency_ns: Option<Latency>,
     pub(crate) error: Option<String>,
 }

@@ -358,6 +358,7 @@ impl Received {
             written: self.written,
             lost: self.stats.lost,
             unread: self.stats.unread,
+            high_water: self.stats.high_water,
             latency_ns: Latency::of(&self.latency),
             error: self.error,
         }

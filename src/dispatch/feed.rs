@@ -23,6 +23,9 @@ use std::mem::offset_of;
 use std::sync::Weak;
 
 use super::block::{BlockRef, Event, Shares};
+use super::gauges::{self, Gauges, Pushed, ReaderGauges, WriterGauges};
+#[cfg(feature = "latency")]
+use super::latency::Recorder;
 use super::loss::{Gap, GapReason, Overflow};
 use super::signal::Latch;
 use crate::park::wake_registered;
@@ -68,6 +71,10 @@ pub(crate) fn feed<T>(
         block: None,
         mask: 0,
         told_closed: false,
+        #[cfg(feature = "latency")]
+        recorder: None,
+        #[cfg(feature = "latency")]
+        sampled: 0,
     };
     (producer, consumer)
 }
@@ -140,10 +147,14 @@ struct ReaderCounters {
     claimed_events: AtomicU64,
     /// Weight of the blocks of the slots taken out, wrapping.
     claimed_bytes: AtomicU64,
+    gauges: ReaderGauges,
 }
 
+/// In this order: what is written for every slot lies on the first line.
+#[repr(C)]
 struct WriterCounters {
     matched: AtomicU64,
+    gauges: WriterGauges,
     lost: [AtomicU64; GapReason::COUNT],
     /// Ids of the first and last event dispatched to this subscription; 0: not known yet.
     first_id: AtomicU64,
@@ -172,6 +183,7 @@ pub(crate) struct FeedStats {
     pub(crate) lost: [u64; GapReason::COUNT],
     pub(crate) first_id: Option<u64>,
     pub(crate) last_id: Option<u64>,
+    pub(crate) gauges: Gauges,
 }
 
 impl FeedShared {
@@ -183,6 +195,7 @@ impl FeedShared {
                 first_id: AtomicU64::new(0),
                 last_id: AtomicU64::new(0),
                 wanted: AtomicU64::new(0),
+                gauges: WriterGauges::new(),
             },
             fate: Fate {
                 end: AtomicU8::new(End::None as u8),
@@ -194,6 +207,7 @@ impl FeedShared {
                 received: AtomicU64::new(0),
                 claimed_events: AtomicU64::new(0),
                 claimed_bytes: AtomicU64::new(0),
+                gauges: ReaderGauges::new(),
             },
         }
     }
@@ -227,13 +241,28 @@ impl FeedShared {
         }
     }
 
+    /// Whether both ends are gone, so that what `stats` says from now on is final.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.writer.gauges.has_left() && self.reader.gauges.has_left()
+    }
+
     pub(crate) fn stats(&self) -> FeedStats {
         let known = |id: &AtomicU64| Some(id.load(Ordering::Acquire)).filter(|&id| id != 0);
         // The reader's counter first: what it has received was matched before, so the numbers stay
         // plausible while events flow. Acquire, partner the Release stores of each.
         let received = self.reader.received.load(Ordering::Acquire);
+        // Acquire, partner the Release stores in `count_claimed`.
+        let claimed_events = self.reader.claimed_events.load(Ordering::Acquire);
+        let claimed_bytes = self.reader.claimed_bytes.load(Ordering::Acquire);
+        let gauges = gauges::read(
+            &self.writer.gauges,
+            &self.reader.gauges,
+            claimed_events,
+            claimed_bytes,
+        );
         FeedStats {
             received,
+            gauges,
             lost: std::array::from_fn(|i| self.writer.lost[i].load(Ordering::Acquire)),
             matched: self.writer.matched.load(Ordering::Acquire),
             first_id: known(&self.writer.first_id),
@@ -295,6 +324,7 @@ impl<T> FeedProducer<T> {
             self.note_last_id(block.first_id() - 1);
             return false;
         }
+        self.shared.writer.gauges.matched(block.created_at_ns());
         let matched = &self.shared.writer.matched;
         // Relaxed load: only we write it. Release: `stats`.
         let before = matched.load(Ordering::Relaxed);
@@ -446,8 +476,18 @@ impl<T> FeedProducer<T> {
         if self.gap_open {
             self.push_gap();
         }
+        // Relaxed: as in `room_for`, which acquired what the ring says of it.
+        let claimed = self.shared.reader.claimed_events.load(Ordering::Relaxed);
+        let resumes = claimed == self.pushed_events;
         self.pushed_events += u64::from(mask.count_ones());
         self.pushed_bytes = self.pushed_bytes.wrapping_add(weight as u64);
+        self.shared.writer.gauges.pushed(&Pushed {
+            events: self.pushed_events,
+            bytes: self.pushed_bytes,
+            waiting: self.pushed_events - claimed,
+            resumes,
+            created_at_ns: block.created_at_ns(),
+        });
         self.push_slot(Slot::Events { block, mask });
     }
 
@@ -492,6 +532,12 @@ impl<T> FeedProducer<T> {
     }
 }
 
+impl<T> Drop for FeedProducer<T> {
+    fn drop(&mut self) {
+        self.shared.writer.gauges.leave();
+    }
+}
+
 /// The lowest `n` set bits of a mask.
 fn lowest(mask: u64, n: u32) -> u64 {
     if n >= mask.count_ones() {
@@ -529,6 +575,12 @@ pub(crate) struct FeedConsumer<T> {
     mask: u64,
     /// The program was told that the bus is closed: it is not told anything else later.
     told_closed: bool,
+    /// Where the latencies of sampled events go.
+    #[cfg(feature = "latency")]
+    recorder: Option<Arc<Recorder>>,
+    /// The sampled events of the claimed slot; 0 without a recorder.
+    #[cfg(feature = "latency")]
+    sampled: u64,
 }
 
 impl<T> FeedConsumer<T> {
@@ -561,6 +613,8 @@ impl<T> FeedConsumer<T> {
     pub(crate) fn take(&mut self) -> &Event<T> {
         let index = self.mask.trailing_zeros() as usize;
         self.mask &= self.mask - 1;
+        #[cfg(feature = "latency")]
+        self.record(1 << index);
         self.count_received(1);
         let block = self.block.as_ref().expect("a mask has a block");
         &block.events()[index]
@@ -569,18 +623,41 @@ impl<T> FeedConsumer<T> {
     /// All the rest of the slot that `look` found an event in.
     pub(crate) fn take_slot(&mut self) -> (BlockRef<T>, u64) {
         let mask = std::mem::take(&mut self.mask);
+        #[cfg(feature = "latency")]
+        self.record(mask);
         self.count_received(u64::from(mask.count_ones()));
         (self.block.take().expect("a mask has a block"), mask)
     }
 
     /// The events of the slot that `look` found an event in, to be taken one by one.
     pub(crate) fn slot(&mut self) -> SlotEvents<'_, T> {
+        #[cfg(feature = "latency")]
+        self.record(self.mask);
         let block = self.block.as_ref().expect("a mask has a block");
         SlotEvents {
             events: block.events(),
             mask: &mut self.mask,
             received: &self.shared.reader.received,
             last: 0,
+        }
+    }
+
+    /// Latencies of sampled events go there from now on.
+    #[cfg(feature = "latency")]
+    pub(crate) fn recording_into(mut self, recorder: Arc<Recorder>) -> Self {
+        self.recorder = Some(recorder);
+        self
+    }
+
+    /// These events of the claimed slot are handed out now.
+    #[cfg(feature = "latency")]
+    #[inline(always)]
+    fn record(&self, mask: u64) {
+        if self.sampled & mask == 0 {
+            return;
+        }
+        if let (Some(recorder), Some(block)) = (&self.recorder, &self.block) {
+            recorder.record(block.stamps(), mask);
         }
     }
 
@@ -613,11 +690,14 @@ impl<T> FeedConsumer<T> {
                 self.claimed(block, mask);
                 return Found::Event;
             }
-            Some(Slot::Gap(first)) => return Found::Gap(self.claim_behind_gap(first)),
+            Some(Slot::Gap(first)) => {
+                let gap = self.claim_behind_gap(first);
+                return self.told(gap);
+            }
             None => {}
         }
         if let Some(run) = self.shared.gap.take(self.ring.position()) {
-            return Found::Gap(Gap::of_run(run));
+            return self.told(Gap::of_run(run));
         }
         if !self.ring.is_finished() {
             return Found::Empty;
@@ -630,7 +710,7 @@ impl<T> FeedConsumer<T> {
         }
         // So is a gap that was opened just before the ring was closed.
         match self.shared.gap.take(self.ring.position()) {
-            Some(run) => Found::Gap(Gap::of_run(run)),
+            Some(run) => self.told(Gap::of_run(run)),
             None => {
                 self.told_closed = true;
                 Found::Closed
@@ -640,7 +720,12 @@ impl<T> FeedConsumer<T> {
 
     fn claimed(&mut self, block: BlockRef<T>, mask: u64) {
         self.count_claimed(u64::from(mask.count_ones()), block.weight() as u64);
+        self.shared.reader.gauges.claimed(block.created_at_ns());
         self.mask = mask;
+        #[cfg(feature = "latency")]
+        if self.recorder.is_some() {
+            self.sampled = block.stamps().mask() & mask;
+        }
         self.block = Some(block);
         if self.ring.release() {
             self.arrive_if_wanted();
@@ -665,6 +750,11 @@ impl<T> FeedConsumer<T> {
         }
     }
 
+    fn told(&self, gap: Gap) -> Found {
+        self.shared.reader.gauges.told_lost(gap.count());
+        Found::Gap(gap)
+    }
+
     #[inline]
     fn count_claimed(&self, events: u64, bytes: u64) {
         let ReaderCounters {
@@ -672,10 +762,10 @@ impl<T> FeedConsumer<T> {
             claimed_bytes,
             ..
         } = &self.shared.reader;
-        // Relaxed, the bytes and the loads: only we write them, and the shard reads them after it acquired the release of
-        // the slots, which follows. Wrapping, as the shard's counter does.
+        // Relaxed loads: only we write them. Release, partner `FeedShared::stats`; the shard reads the bytes after it acquired
+        // the release of the slots, which follows. Wrapping, as the shard's counter does.
         let bytes_before = claimed_bytes.load(Ordering::Relaxed);
-        claimed_bytes.store(bytes_before.wrapping_add(bytes), Ordering::Relaxed);
+        claimed_bytes.store(bytes_before.wrapping_add(bytes), Ordering::Release);
         let events_before = claimed_events.load(Ordering::Relaxed);
         // Release, partner `FeedProducer::room_for`: the slots of earlier claims were given back.
         claimed_events.store(events_before + events, Ordering::Release);
@@ -754,5 +844,6 @@ impl<T> Drop for FeedConsumer<T> {
     fn drop(&mut self) {
         self.shared.finish(End::Cancelled);
         self.let_go();
+        self.shared.reader.gauges.leave();
     }
 }

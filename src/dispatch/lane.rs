@@ -5,12 +5,14 @@
 //!
 //! An event in a lane is **accepted**: it will be sequenced, unless the bus is closed by force or breaks.
 
+use crossbeam::utils::CachePadded;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime};
 
 use super::block::EnvelopeRef;
 use crate::park::wake_registered;
 use crate::ring::spsc;
+use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
 use crate::sync::{Arc, AtomicU64, AtomicWaker, Ordering};
 
 /// An event on its way to the sequencer.
@@ -18,6 +20,9 @@ pub(crate) struct Pending<T> {
     pub(crate) envelope: EnvelopeRef,
     pub(crate) data: T,
     pub(crate) receipt: Option<ReceiptSender>,
+    /// When it was published, see [`latency`](super::latency); 0: not sampled.
+    #[cfg(feature = "latency")]
+    pub(crate) stamp_ns: u64,
 }
 
 impl<T> Pending<T> {
@@ -33,6 +38,28 @@ impl<T> Pending<T> {
 pub(crate) struct LaneShared {
     /// The publisher that waits for room.
     pub(crate) room: AtomicWaker,
+    /// Events that the lane has accepted: a statistic. Written by the publisher once per event, so on a line of its own.
+    accepted: CachePadded<AtomicStatistic>,
+}
+
+impl LaneShared {
+    pub(crate) fn new() -> Self {
+        Self {
+            room: AtomicWaker::new(),
+            accepted: CachePadded::new(AtomicStatistic::new(0)),
+        }
+    }
+
+    /// The publisher's lane has accepted so many by now.
+    #[inline]
+    pub(crate) fn note_accepted(&self, events: u64) {
+        // Relaxed: only the publisher writes it, and nothing is ordered by it.
+        self.accepted.store(events, Ordering::Relaxed);
+    }
+
+    pub(crate) fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
 }
 
 /// The sequencer's end of a publisher's own lane.

@@ -50,6 +50,19 @@ impl GapReason {
     /// How many reasons there are.
     pub(crate) const COUNT: usize = 2;
 
+    /// All of them, each at its code.
+    #[cfg(feature = "metrics")]
+    pub(crate) const ALL: [Self; Self::COUNT] = [Self::Overflow, Self::Closed];
+
+    /// What metrics call it.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Overflow => "overflow",
+            Self::Closed => "closed",
+        }
+    }
+
     fn from_code(code: u8) -> Self {
         match code {
             0 => Self::Overflow,

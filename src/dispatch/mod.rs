@@ -22,7 +22,10 @@
 
 pub(crate) mod block;
 pub(crate) mod feed;
+pub(crate) mod gauges;
 pub(crate) mod lane;
+#[cfg(feature = "latency")]
+pub(crate) mod latency;
 pub(crate) mod loss;
 #[cfg(all(test, loom))]
 mod models;
@@ -35,11 +38,13 @@ mod tests;
 pub(crate) mod topic_arg;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
 use std::time::Instant;
 
 use crate::index::PatternIndex;
 use crate::park::{Linger, NoWaiting, WaitSet};
 use crate::ring::{mpsc, spsc};
+use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Published, Queue, thread};
 use lane::{LaneShared, OwnLane, Pending};
 use role::Role;
@@ -123,6 +128,9 @@ pub(crate) struct Engine<T> {
     progress: WaitSet,
     /// Threads that take part: the pool's, and one per publisher and subscriber. An estimate, for spinning.
     pub(crate) threads: AtomicUsize,
+    /// Set before anybody else knows the engine.
+    #[cfg(feature = "latency")]
+    pub(crate) sampling: Option<latency::Sampling>,
 }
 
 /// A shard's place.
@@ -161,6 +169,7 @@ impl<T> Engine<T> {
             room: WaitSet::new(),
             last_id: AtomicU64::new(0),
             unsequenced: AtomicU64::new(0),
+            blocks: AtomicStatistic::new(0),
             flush_asked: AtomicU64::new(0),
             flush_done: AtomicU64::new(0),
         });
@@ -185,6 +194,8 @@ impl<T> Engine<T> {
             broken: AtomicBool::new(false),
             progress: WaitSet::new(),
             threads: AtomicUsize::new(threads),
+            #[cfg(feature = "latency")]
+            sampling: None,
         }
     }
 
@@ -194,9 +205,7 @@ impl<T> Engine<T> {
         capacity: usize,
     ) -> (spsc::Producer<Pending<T>>, Arc<LaneShared>) {
         let (producer, ring) = spsc::ring(capacity);
-        let shared = Arc::new(LaneShared {
-            room: crate::sync::AtomicWaker::new(),
-        });
+        let shared = Arc::new(LaneShared::new());
         let mut lane = OwnLane {
             ring,
             shared: shared.clone(),
@@ -343,6 +352,11 @@ impl<T> Engine<T> {
             deadline
         };
         self.progress.wait_until(deadline, flushed).unwrap_or(false)
+    }
+
+    /// Has `waker` woken by the next round that gets something done, and by the end. Look once more afterwards.
+    pub(crate) fn await_progress(&self, waker: Waker) {
+        self.progress.register(waker);
     }
 
     pub(crate) fn shard_wires(&self, shard: usize) -> &Arc<ShardWires<T>> {

@@ -949,6 +949,8 @@ fn pending(drops: &Drops) -> (Pending<Payload>, Arc<ReceiptSlot>) {
     let (sender, slot) = receipt();
     (
         Pending {
+            #[cfg(feature = "latency")]
+            stamp_ns: 0,
             envelope,
             data: drops.payload(),
             receipt: Some(sender),

@@ -20,6 +20,7 @@ use super::lane::{OwnLane, Pending};
 use crate::park::WaitSet;
 use crate::ring::spsc::Doze;
 use crate::ring::{mpsc, spsc};
+use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
 use crate::sync::{Arc, AtomicU64, Ordering, Queue};
 
 /// Events that a round takes at most: a bound on how long the shards wait for it.
@@ -41,6 +42,7 @@ pub(crate) struct Sequencer<T> {
     source: BlockSource<T>,
     outputs: Vec<spsc::Producer<super::block::BlockRef<T>>>,
     next_id: u64,
+    blocks: u64,
     /// Time of the last round, in nanoseconds since the Unix epoch; never goes back.
     now_ns: u64,
     clock: Clock,
@@ -67,6 +69,8 @@ pub(crate) struct Wires<T> {
     pub(crate) last_id: AtomicU64,
     /// Events discarded unsequenced by a forced close.
     pub(crate) unsequenced: AtomicU64,
+    /// Blocks that the events were laid into; written once per round.
+    pub(crate) blocks: AtomicStatistic,
     /// Flushes asked for.
     pub(crate) flush_asked: AtomicU64,
     /// Flushes done: everything accepted before they were asked for is sequenced.
@@ -100,6 +104,7 @@ impl<T> Sequencer<T> {
             source: BlockSource::new(),
             outputs,
             next_id: 1,
+            blocks: 0,
             now_ns: 0,
             clock,
             weigh,
@@ -260,6 +265,8 @@ impl<T> Sequencer<T> {
         if let Some(writer) = laying.writer.take() {
             self.pass_on(writer);
         }
+        // Relaxed: a statistic.
+        self.wires.blocks.store(self.blocks, Ordering::Relaxed);
         // Release, partner those who read it to wait for dispatch.
         self.wires
             .last_id
@@ -309,6 +316,8 @@ impl<T> Sequencer<T> {
             envelope,
             data,
             receipt,
+            #[cfg(feature = "latency")]
+            stamp_ns,
         } = pending;
         let weight = self.weigh.weigh(&data);
         let writer = match &mut laying.writer {
@@ -316,6 +325,10 @@ impl<T> Sequencer<T> {
             none => none.insert(self.source.block(laying.left, self.next_id, self.now_ns)),
         };
         writer.push(envelope, data, weight);
+        #[cfg(feature = "latency")]
+        if stamp_ns != 0 {
+            writer.stamp(stamp_ns);
+        }
         if let Some(receipt) = receipt {
             // Whoever has the receipt of an event finds it counted. Release: as at the end of the round.
             self.wires.last_id.store(self.next_id, Ordering::Release);
@@ -329,6 +342,7 @@ impl<T> Sequencer<T> {
     /// Gives a block to every shard.
     fn pass_on(&mut self, writer: BlockWriter<T>) {
         let block = writer.finish();
+        self.blocks += 1;
         let mut shares = block.shares(self.outputs.len());
         for output in &mut self.outputs {
             if output.push(shares.take()).is_err() {

@@ -54,7 +54,7 @@ impl Watch {
         }
         let pool = pool.clone();
         std::thread::Builder::new()
-            .name("fanout-watch".to_owned())
+            .name("fanout-stalls".to_owned())
             .spawn(move || watch(&pool))?;
         self.started.store(true, Ordering::Relaxed);
         Ok(())

@@ -111,6 +111,14 @@ impl<T> Producers<T> {
     }
 }
 
+impl<T> Producers<T> {
+    /// Places claimed so far. A statistic: some may still be being written.
+    pub(crate) fn claimed(&self) -> u64 {
+        // Acquire, partner the claim: whoever claimed before something that we know of is counted.
+        count(self.shared.tail.load(Ordering::Acquire))
+    }
+}
+
 impl<T> Consumer<T> {
     /// Moves the next item out and frees its slot.
     #[inline]

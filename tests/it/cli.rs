@@ -272,7 +272,7 @@ fn the_json_report_has_its_keys_and_adds_up() {
     );
     assert_eq!(
         keys(&report["subscriptions"][0]).join(" "),
-        "error latency_ns lost matched output pattern received unread written"
+        "error high_water latency_ns lost matched output pattern received unread written"
     );
     let latency = &report["latency_ns"];
     assert_eq!(keys(latency).join(" "), "max p50 p90 p99 p99_9");

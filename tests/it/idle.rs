@@ -1,6 +1,6 @@
 //! An idle bus costs next to nothing. Measured by the kernel's own account of each thread, on Linux.
 
-use fanout::Dispatch;
+use fanout::{Dispatch, SlowLimit};
 use std::collections::HashMap;
 use std::fs;
 use std::thread;
@@ -17,8 +17,14 @@ const BOUND: Duration = Duration::from_micros(2000 * WINDOW.as_secs() / 10);
 #[ignore = "measures all threads of its process for some seconds: run it alone"]
 fn an_idle_bus_uses_next_to_no_processor_time() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
-        for dispatchers in [1, 3] {
-            let bus = bus::<u64>(|b| b.dispatch(mode).dispatchers(dispatchers).handler_threads(2));
+        for (dispatchers, watched) in [(1, false), (3, false), (1, true)] {
+            let bus = bus::<u64>(|b| {
+                let b = b.dispatch(mode).dispatchers(dispatchers).handler_threads(2);
+                match watched {
+                    true => b.on_slow(SlowLimit::percent(50), |_| {}),
+                    false => b,
+                }
+            });
             let mut publisher = bus.publisher();
             let receiving: Vec<_> = (0..8)
                 .map(|_| bus.subscribe("a").expect("open"))
@@ -43,8 +49,8 @@ fn an_idle_bus_uses_next_to_no_processor_time() {
             let handling = 2 + 1;
             assert_eq!(
                 before.len(),
-                8 + dispatchers + handling,
-                "the receivers, the pool, the handlers' workers and who watches them"
+                8 + dispatchers + handling + usize::from(watched),
+                "receivers, the pool, the handlers' workers and who watches them, the watcher"
             );
             thread::sleep(WINDOW);
             let after = processor_times();
@@ -53,7 +59,9 @@ fn an_idle_bus_uses_next_to_no_processor_time() {
                 .map(|(thread, time)| time - before[thread])
                 .sum();
             let used = Duration::from_nanos(used);
-            println!("{mode:?} with {dispatchers} dispatchers: {used:?} in {WINDOW:?}");
+            println!(
+                "{mode:?} with {dispatchers} dispatchers, watched: {watched}: {used:?} in {WINDOW:?}"
+            );
             assert!(used <= BOUND, "{used:?} is more than {BOUND:?}");
             bus.close();
             receiving

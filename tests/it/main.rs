@@ -18,12 +18,18 @@ mod flush;
 mod handlers;
 #[cfg(target_os = "linux")]
 mod idle;
+#[cfg(feature = "latency")]
+mod latency;
 mod law;
 mod manual;
 mod memory;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod order;
 mod panic;
 mod send;
+mod slow;
+mod stats;
 mod support;
 mod tasks;
 mod wait;

@@ -35,6 +35,8 @@ pub use event::{Event, SharedEvent};
 pub(crate) use pool::BlockSource;
 use pool::Pool;
 
+#[cfg(feature = "latency")]
+use super::latency::Stamps;
 use crate::pattern::Topic;
 use crate::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
 
@@ -81,6 +83,9 @@ struct Body<T> {
     events: Box<[MaybeUninit<Event<T>>]>,
     /// Runs of events with one envelope, in order; the same topic may come again.
     groups: Vec<Group>,
+    /// When the sampled ones were published.
+    #[cfg(feature = "latency")]
+    stamps: Stamps,
 }
 
 // SAFETY: while there are references the body is only read, by `&Event<T>` (hence `T: Sync`); the last
@@ -100,6 +105,8 @@ impl<T> Block<T> {
             len: 0,
             events: (0..events).map(|_| MaybeUninit::uninit()).collect(),
             groups: Vec::with_capacity(events),
+            #[cfg(feature = "latency")]
+            stamps: Stamps::default(),
         };
         NonNull::from(Box::leak(Box::new(Self {
             references: CachePadded::new(AtomicUsize::new(0)),
@@ -125,6 +132,8 @@ impl<T> Body<T> {
 
     /// Drops the events and lets their envelopes go. A payload whose drop panics takes nobody along.
     fn clear(&mut self) {
+        #[cfg(feature = "latency")]
+        self.stamps.clear();
         let len = std::mem::take(&mut self.len);
         if std::mem::needs_drop::<T>() {
             for event in &mut self.events[..len] {
@@ -175,6 +184,12 @@ impl<T> BlockWriter<T> {
                 }),
             }
         });
+    }
+
+    /// Notes when the event laid last was published.
+    #[cfg(feature = "latency")]
+    pub(crate) fn stamp(&mut self, stamp_ns: u64) {
+        self.with_body(|body| body.stamps.push(body.len - 1, stamp_ns));
     }
 
     /// Whether there is no place left.
@@ -240,9 +255,20 @@ impl<T> BlockRef<T> {
         body.first_id + body.len as u64 - 1
     }
 
+    /// When it was sequenced, in nanoseconds since the Unix epoch.
+    pub(crate) fn created_at_ns(&self) -> u64 {
+        self.body().created_at_ns
+    }
+
     /// Bytes that the block pins, weighed when it was sequenced.
     pub(crate) fn weight(&self) -> usize {
         self.body().weight
+    }
+
+    /// When the sampled ones of its events were published.
+    #[cfg(feature = "latency")]
+    pub(crate) fn stamps(&self) -> &Stamps {
+        &self.body().stamps
     }
 
     /// The block's events by topic.

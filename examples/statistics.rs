@@ -1,0 +1,99 @@
+//! Watching a bus: numbers by subscription, labels to tell them apart, and a call when somebody falls behind.
+//!
+//! ```sh
+//! cargo run --release --example statistics
+//! ```
+
+use std::error::Error;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use fanout::{Bus, Pace, SlowLimit, Subscriber};
+
+/// Longer than anything here takes; only what hangs takes longer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const READINGS: u64 = 800;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let (sender, crossings) = mpsc::channel();
+    let bus = Bus::<u64>::builder()
+        .capacity(1000)
+        // Called on a thread of the bus's own. It must not keep the bus open; sending on a channel is fine.
+        .on_slow(
+            SlowLimit::percent(75).or_time(Duration::from_secs(5)),
+            move |notice| {
+                let who: Vec<_> = notice
+                    .subscription()
+                    .labels()
+                    .iter()
+                    .map(|l| l.to_string())
+                    .collect();
+                println!(
+                    "{:?}: {} is {} events behind",
+                    notice.pace(),
+                    who.join(" "),
+                    notice.stats().lag
+                );
+                let _ = sender.send(notice.pace()); // nobody may be listening any more
+            },
+        )
+        .build()?;
+    let mut quick = bus
+        .subscription("sensors.*")
+        .label("task", "alarms")
+        .open()?;
+    let mut slow = bus
+        .subscription("sensors.*")
+        .label("task", "archive")
+        .open()?;
+
+    let mut publisher = bus.publisher();
+    for reading in 0..READINGS {
+        publisher.publish("sensors.boiler", reading)?;
+    }
+    assert!(bus.flush_within(PATIENCE));
+    // Nobody has read yet: both are at 80 % of their capacity.
+    assert_eq!(crossings.recv_timeout(PATIENCE)?, Pace::Slow);
+    assert_eq!(crossings.recv_timeout(PATIENCE)?, Pace::Slow);
+    read(&mut quick, READINGS)?;
+    assert_eq!(crossings.recv_timeout(PATIENCE)?, Pace::Recovered);
+    read(&mut slow, 100)?;
+
+    println!(
+        "\n{:<10} {:>8} {:>9} {:>6} {:>5} {:>10}",
+        "task", "matched", "received", "unread", "lag", "high water"
+    );
+    for subscription in bus.subscriptions() {
+        let stats = subscription.stats();
+        println!(
+            "{:<10} {:>8} {:>9} {:>6} {:>5} {:>10}",
+            subscription.labels()[0].value(),
+            stats.matched,
+            stats.received,
+            stats.unread,
+            stats.lag,
+            stats.high_water,
+        );
+        assert_eq!(stats.high_water, READINGS);
+    }
+
+    // The sums include those who have left.
+    drop((quick, slow));
+    let stats = bus.stats();
+    println!("\n{stats:#?}");
+    assert_eq!(stats.published, READINGS);
+    assert_eq!(stats.matched, 2 * READINGS);
+    assert_eq!(
+        stats.received + stats.lost + stats.superseded + stats.unread,
+        stats.matched
+    );
+    Ok(())
+}
+
+fn read(sub: &mut Subscriber<u64>, readings: u64) -> Result<(), Box<dyn Error>> {
+    for expected in 0..readings {
+        assert_eq!(*sub.recv()?.data(), expected);
+    }
+    Ok(())
+}

@@ -1,0 +1,382 @@
+//! The bus's numbers through the `metrics` facade: to whatever recorder the program has installed.
+
+use ::metrics::{Label as MetricLabel, Unit, counter, describe_counter, describe_gauge, gauge};
+
+use super::label::Label;
+use super::registry::Record;
+use super::stats::{BusStats, SubscriptionStats};
+use super::{Bus, Core};
+use crate::dispatch::loss::GapReason;
+use crate::sync::Arc;
+
+/// Name, kind, unit and meaning of everything that is recorded; the table in the documentation of `record_metrics`.
+const DESCRIPTIONS: [(&str, Kind, Unit, &str); 31] = [
+    (
+        "fanout_events_published_total",
+        Kind::Counter,
+        Unit::Count,
+        "Events accepted",
+    ),
+    (
+        "fanout_events_sequenced_total",
+        Kind::Counter,
+        Unit::Count,
+        "Events that have an id",
+    ),
+    (
+        "fanout_events_unsequenced_total",
+        Kind::Counter,
+        Unit::Count,
+        "Events dropped before they had an id",
+    ),
+    (
+        "fanout_events_queued",
+        Kind::Gauge,
+        Unit::Count,
+        "Events that wait in lanes",
+    ),
+    (
+        "fanout_blocks_total",
+        Kind::Counter,
+        Unit::Count,
+        "Blocks that events were laid into",
+    ),
+    (
+        "fanout_deliveries_matched_total",
+        Kind::Counter,
+        Unit::Count,
+        "Deliveries due",
+    ),
+    (
+        "fanout_deliveries_received_total",
+        Kind::Counter,
+        Unit::Count,
+        "Deliveries received",
+    ),
+    (
+        "fanout_deliveries_lost_total",
+        Kind::Counter,
+        Unit::Count,
+        "Deliveries lost, by reason",
+    ),
+    (
+        "fanout_deliveries_superseded_total",
+        Kind::Counter,
+        Unit::Count,
+        "Deliveries replaced by newer events",
+    ),
+    (
+        "fanout_deliveries_unread",
+        Kind::Gauge,
+        Unit::Count,
+        "Deliveries that wait, or waited when their subscriptions ended",
+    ),
+    (
+        "fanout_depth",
+        Kind::Gauge,
+        Unit::Count,
+        "Deliveries that wait in rings",
+    ),
+    (
+        "fanout_pinned_bytes",
+        Kind::Gauge,
+        Unit::Bytes,
+        "Bytes that rings pin",
+    ),
+    (
+        "fanout_lag_events_max",
+        Kind::Gauge,
+        Unit::Count,
+        "Largest lag of an open subscription",
+    ),
+    (
+        "fanout_lag_seconds_max",
+        Kind::Gauge,
+        Unit::Seconds,
+        "Largest lag of an open subscription, in time",
+    ),
+    (
+        "fanout_publishers",
+        Kind::Gauge,
+        Unit::Count,
+        "Open publishers",
+    ),
+    (
+        "fanout_subscriptions",
+        Kind::Gauge,
+        Unit::Count,
+        "Open subscriptions",
+    ),
+    (
+        "fanout_subscriptions_opened_total",
+        Kind::Counter,
+        Unit::Count,
+        "Subscriptions opened",
+    ),
+    (
+        "fanout_subscription_matched_total",
+        Kind::Counter,
+        Unit::Count,
+        "Events that matched",
+    ),
+    (
+        "fanout_subscription_received_total",
+        Kind::Counter,
+        Unit::Count,
+        "Events received",
+    ),
+    (
+        "fanout_subscription_lost_total",
+        Kind::Counter,
+        Unit::Count,
+        "Events lost, by reason",
+    ),
+    (
+        "fanout_subscription_superseded_total",
+        Kind::Counter,
+        Unit::Count,
+        "Events replaced by newer ones",
+    ),
+    (
+        "fanout_subscription_unread",
+        Kind::Gauge,
+        Unit::Count,
+        "Events that wait",
+    ),
+    (
+        "fanout_subscription_depth",
+        Kind::Gauge,
+        Unit::Count,
+        "Events that wait in the ring",
+    ),
+    (
+        "fanout_subscription_high_water",
+        Kind::Gauge,
+        Unit::Count,
+        "Largest depth so far",
+    ),
+    (
+        "fanout_subscription_capacity",
+        Kind::Gauge,
+        Unit::Count,
+        "Events that may wait in the ring",
+    ),
+    (
+        "fanout_subscription_lag_events",
+        Kind::Gauge,
+        Unit::Count,
+        "Events that it was not told of, received or lost",
+    ),
+    (
+        "fanout_subscription_lag_seconds",
+        Kind::Gauge,
+        Unit::Seconds,
+        "How far it is behind the newest event that matched",
+    ),
+    (
+        "fanout_subscription_pinned_bytes",
+        Kind::Gauge,
+        Unit::Bytes,
+        "Bytes that its waiting events pin",
+    ),
+    (
+        "fanout_latency_seconds",
+        Kind::Gauge,
+        Unit::Seconds,
+        "From publishing to receiving, by quantile",
+    ),
+    (
+        "fanout_latency_samples_total",
+        Kind::Counter,
+        Unit::Count,
+        "Latencies sampled",
+    ),
+    (
+        "fanout_latency_missed_total",
+        Kind::Counter,
+        Unit::Count,
+        "Samples dropped for a snapshot",
+    ),
+];
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+impl<T: Send + Sync + 'static> Bus<T> {
+    /// Records the numbers of the bus and of its open subscriptions with the recorder that the program has installed
+    /// for the [`metrics`](https://docs.rs/metrics) facade. Call it from your scrape or reporting loop: nothing is
+    /// recorded elsewhere, so the path of events pays nothing.
+    ///
+    /// Of several buses in one process, give each a name: [`record_metrics_as`](Self::record_metrics_as).
+    ///
+    /// | name | kind | is |
+    /// | --- | --- | --- |
+    /// | `fanout_events_published_total` | counter | [`BusStats::published`] |
+    /// | `fanout_events_sequenced_total` | counter | [`BusStats::sequenced`] |
+    /// | `fanout_events_unsequenced_total` | counter | [`BusStats::unsequenced`] |
+    /// | `fanout_events_queued` | gauge | [`BusStats::queued`] |
+    /// | `fanout_blocks_total` | counter | [`BusStats::blocks`] |
+    /// | `fanout_deliveries_matched_total` | counter | [`BusStats::matched`] |
+    /// | `fanout_deliveries_received_total` | counter | [`BusStats::received`] |
+    /// | `fanout_deliveries_lost_total{reason}` | counter | [`BusStats::lost_by`] |
+    /// | `fanout_deliveries_superseded_total` | counter | [`BusStats::superseded`] |
+    /// | `fanout_deliveries_unread` | gauge | [`BusStats::unread`] |
+    /// | `fanout_depth` | gauge | [`BusStats::depth`] |
+    /// | `fanout_pinned_bytes` | gauge | [`BusStats::pinned_bytes`] |
+    /// | `fanout_lag_events_max` | gauge | [`BusStats::lag_max`] |
+    /// | `fanout_lag_seconds_max` | gauge | [`BusStats::lag_time_max`] |
+    /// | `fanout_publishers` | gauge | [`BusStats::publishers`] |
+    /// | `fanout_subscriptions` | gauge | [`BusStats::subscriptions`] |
+    /// | `fanout_subscriptions_opened_total` | counter | [`BusStats::subscriptions_opened`] |
+    /// | `fanout_subscription_matched_total` | counter | [`SubscriptionStats::matched`] |
+    /// | `fanout_subscription_received_total` | counter | [`SubscriptionStats::received`] |
+    /// | `fanout_subscription_lost_total{reason}` | counter | [`SubscriptionStats::lost_by`] |
+    /// | `fanout_subscription_superseded_total` | counter | [`SubscriptionStats::superseded`] |
+    /// | `fanout_subscription_unread` | gauge | [`SubscriptionStats::unread`] |
+    /// | `fanout_subscription_depth` | gauge | [`SubscriptionStats::depth`] |
+    /// | `fanout_subscription_high_water` | gauge | [`SubscriptionStats::high_water`] |
+    /// | `fanout_subscription_capacity` | gauge | [`SubscriptionStats::capacity`] |
+    /// | `fanout_subscription_lag_events` | gauge | [`SubscriptionStats::lag`] |
+    /// | `fanout_subscription_lag_seconds` | gauge | [`SubscriptionStats::lag_time`] |
+    /// | `fanout_subscription_pinned_bytes` | gauge | [`SubscriptionStats::pinned_bytes`] |
+    /// | `fanout_latency_seconds{quantile}` | gauge | `Bus::latency`: quantiles 0, 0.5, 0.9, 0.99, 0.999 and 1; with the feature `latency`, once there is a sample |
+    /// | `fanout_latency_samples_total` | counter | its count |
+    /// | `fanout_latency_missed_total` | counter | its missed samples |
+    ///
+    /// Reasons are `overflow` and `closed`. Metrics of a subscription have the label `subscription`, its
+    /// [number](super::SubscriptionHandle::number), and [its own labels](super::SubscriptionBuilder::label). The
+    /// facade cannot take metrics back: those of a subscription that has ended stay as they were, until the recorder
+    /// lets go of what is idle. So a program that subscribes for every request should have it do so.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let _sub = bus.subscription("a").label("team", "billing").open()?;
+    /// bus.record_metrics(); // without a recorder, this does nothing
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn record_metrics(&self) {
+        record(&self.open.core, &[]);
+    }
+
+    /// Like [`record_metrics`](Self::record_metrics), with the label `bus` on everything.
+    pub fn record_metrics_as(&self, name: &str) {
+        record(&self.open.core, &[MetricLabel::new("bus", name.to_owned())]);
+    }
+}
+
+fn record<T: Send + Sync + 'static>(core: &Core<T>, labels: &[MetricLabel]) {
+    describe();
+    record_bus(&core.stats(), labels);
+    #[cfg(feature = "latency")]
+    record_latency(&core.latency(), labels);
+    // A recorder is foreign code: not under the lock.
+    let records: Vec<Arc<Record>> = core.registry.lock().records();
+    for record in records {
+        let mut labels = labels.to_vec();
+        labels.push(MetricLabel::new("subscription", record.number.to_string()));
+        let own = record.about.labels.iter().flat_map(|labels| labels.iter());
+        labels.extend(own.map(|label: &Label| {
+            MetricLabel::new(label.key().to_owned(), label.value().to_owned())
+        }));
+        record_subscription(&record.stats(), &labels);
+    }
+}
+
+/// Each time: the recorder may have been installed since, and to say it again is harmless.
+fn describe() {
+    for (name, kind, unit, meaning) in DESCRIPTIONS {
+        match kind {
+            Kind::Counter => describe_counter!(name, unit, meaning),
+            Kind::Gauge => describe_gauge!(name, unit, meaning),
+        }
+    }
+}
+
+fn record_bus(stats: &BusStats, labels: &[MetricLabel]) {
+    let total = |name, value| counter!(name, labels.iter()).absolute(value);
+    let now = |name, value: f64| gauge!(name, labels.iter()).set(value);
+    total("fanout_events_published_total", stats.published);
+    total("fanout_events_sequenced_total", stats.sequenced);
+    total("fanout_events_unsequenced_total", stats.unsequenced);
+    now("fanout_events_queued", stats.queued as f64);
+    total("fanout_blocks_total", stats.blocks);
+    total("fanout_deliveries_matched_total", stats.matched);
+    total("fanout_deliveries_received_total", stats.received);
+    record_lost(
+        "fanout_deliveries_lost_total",
+        |reason| stats.lost_by(reason),
+        labels,
+    );
+    total("fanout_deliveries_superseded_total", stats.superseded);
+    now("fanout_deliveries_unread", stats.unread as f64);
+    now("fanout_depth", stats.depth as f64);
+    now("fanout_pinned_bytes", stats.pinned_bytes as f64);
+    now("fanout_lag_events_max", stats.lag_max as f64);
+    now("fanout_lag_seconds_max", stats.lag_time_max.as_secs_f64());
+    now("fanout_publishers", stats.publishers as f64);
+    now("fanout_subscriptions", stats.subscriptions as f64);
+    total(
+        "fanout_subscriptions_opened_total",
+        stats.subscriptions_opened,
+    );
+}
+
+fn record_subscription(stats: &SubscriptionStats, labels: &[MetricLabel]) {
+    let total = |name, value| counter!(name, labels.iter()).absolute(value);
+    let now = |name, value: f64| gauge!(name, labels.iter()).set(value);
+    total("fanout_subscription_matched_total", stats.matched);
+    total("fanout_subscription_received_total", stats.received);
+    record_lost(
+        "fanout_subscription_lost_total",
+        |reason| stats.lost_by(reason),
+        labels,
+    );
+    total("fanout_subscription_superseded_total", stats.superseded);
+    now("fanout_subscription_unread", stats.unread as f64);
+    now("fanout_subscription_depth", stats.depth as f64);
+    now("fanout_subscription_high_water", stats.high_water as f64);
+    now("fanout_subscription_capacity", stats.capacity as f64);
+    now("fanout_subscription_lag_events", stats.lag as f64);
+    now(
+        "fanout_subscription_lag_seconds",
+        stats.lag_time.as_secs_f64(),
+    );
+    now(
+        "fanout_subscription_pinned_bytes",
+        stats.pinned_bytes as f64,
+    );
+}
+
+fn record_lost(name: &'static str, lost: impl Fn(GapReason) -> u64, labels: &[MetricLabel]) {
+    for reason in GapReason::ALL {
+        let mut labels = labels.to_vec();
+        labels.push(MetricLabel::from_static_parts("reason", reason.name()));
+        counter!(name, labels.iter()).absolute(lost(reason));
+    }
+}
+
+#[cfg(feature = "latency")]
+fn record_latency(stats: &crate::dispatch::latency::LatencyStats, labels: &[MetricLabel]) {
+    if stats.count == 0 {
+        return;
+    }
+    for (quantile, latency) in [
+        ("0", stats.min),
+        ("0.5", stats.p50),
+        ("0.9", stats.p90),
+        ("0.99", stats.p99),
+        ("0.999", stats.p99_9),
+        ("1", stats.max),
+    ] {
+        let mut labels = labels.to_vec();
+        labels.push(MetricLabel::from_static_parts("quantile", quantile));
+        gauge!("fanout_latency_seconds", labels.iter()).set(latency.as_secs_f64());
+    }
+    counter!("fanout_latency_samples_total", labels.iter()).absolute(stats.count);
+    counter!("fanout_latency_missed_total", labels.iter()).absolute(stats.missed);
+}

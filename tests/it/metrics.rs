@@ -1,0 +1,152 @@
+//! The numbers through the `metrics` facade are those of the statistics, under names that do not change.
+
+use fanout::{Bus, Dispatch};
+use metrics_util::debugging::{DebugValue, DebuggingRecorder};
+use std::collections::BTreeMap;
+
+use crate::support::bus;
+
+/// What a recorder has, by name and labels.
+fn recorded(record: impl FnOnce()) -> BTreeMap<String, f64> {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, record);
+    let snapshot = snapshotter.snapshot().into_vec();
+    let metrics = snapshot.into_iter().map(|(key, unit, description, value)| {
+        let key = key.key();
+        let mut labels: Vec<_> = key
+            .labels()
+            .map(|l| format!("{}={}", l.key(), l.value()))
+            .collect();
+        labels.sort();
+        assert!(
+            unit.is_some() && description.is_some(),
+            "{} is not described",
+            key.name()
+        );
+        let value = match value {
+            DebugValue::Counter(count) => {
+                assert!(key.name().ends_with("_total"), "{}", key.name());
+                count as f64
+            }
+            DebugValue::Gauge(value) => value.into_inner(),
+            DebugValue::Histogram(_) => panic!("{} is none of ours", key.name()),
+        };
+        (format!("{}{{{}}}", key.name(), labels.join(",")), value)
+    });
+    metrics.collect()
+}
+
+fn busy() -> Bus<u64> {
+    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+    let mut sub = bus
+        .subscription("a")
+        .capacity(3)
+        .label("team", "x")
+        .open()
+        .expect("open");
+    (0..5).for_each(|n| bus.publish("a", n).expect("open"));
+    bus.drive();
+    sub.try_recv().expect("unread");
+    std::mem::forget(sub); // stays open
+    bus
+}
+
+#[test]
+fn the_numbers_are_those_of_the_statistics() {
+    let bus = busy();
+    let _lane = bus.publisher();
+    let recorded = recorded(|| bus.record_metrics());
+    for (name, value) in [
+        ("fanout_events_published_total{}", 5.0),
+        ("fanout_events_sequenced_total{}", 5.0),
+        ("fanout_events_unsequenced_total{}", 0.0),
+        ("fanout_events_queued{}", 0.0),
+        ("fanout_blocks_total{}", 1.0),
+        ("fanout_deliveries_matched_total{}", 5.0),
+        ("fanout_deliveries_received_total{}", 1.0),
+        ("fanout_deliveries_lost_total{reason=overflow}", 2.0),
+        ("fanout_deliveries_lost_total{reason=closed}", 0.0),
+        ("fanout_deliveries_superseded_total{}", 0.0),
+        ("fanout_deliveries_unread{}", 2.0),
+        ("fanout_depth{}", 0.0),
+        ("fanout_pinned_bytes{}", 0.0),
+        ("fanout_lag_events_max{}", 4.0),
+        ("fanout_lag_seconds_max{}", 0.0),
+        ("fanout_publishers{}", 1.0),
+        ("fanout_subscriptions{}", 1.0),
+        ("fanout_subscriptions_opened_total{}", 1.0),
+        (
+            "fanout_subscription_matched_total{subscription=1,team=x}",
+            5.0,
+        ),
+        (
+            "fanout_subscription_received_total{subscription=1,team=x}",
+            1.0,
+        ),
+        (
+            "fanout_subscription_lost_total{reason=overflow,subscription=1,team=x}",
+            2.0,
+        ),
+        (
+            "fanout_subscription_lost_total{reason=closed,subscription=1,team=x}",
+            0.0,
+        ),
+        (
+            "fanout_subscription_superseded_total{subscription=1,team=x}",
+            0.0,
+        ),
+        ("fanout_subscription_unread{subscription=1,team=x}", 2.0),
+        ("fanout_subscription_depth{subscription=1,team=x}", 0.0),
+        ("fanout_subscription_high_water{subscription=1,team=x}", 3.0),
+        ("fanout_subscription_capacity{subscription=1,team=x}", 3.0),
+        ("fanout_subscription_lag_events{subscription=1,team=x}", 4.0),
+        (
+            "fanout_subscription_lag_seconds{subscription=1,team=x}",
+            0.0,
+        ),
+        (
+            "fanout_subscription_pinned_bytes{subscription=1,team=x}",
+            0.0,
+        ),
+    ] {
+        assert_eq!(recorded.get(name), Some(&value), "{name} in {recorded:#?}");
+    }
+    assert_eq!(recorded.len(), 30, "{recorded:#?}");
+}
+
+#[test]
+fn several_buses_are_told_apart() {
+    let buses = [busy(), busy()];
+    let recorded = recorded(|| {
+        buses[0].record_metrics_as("left");
+        buses[1].record_metrics_as("right");
+    });
+    assert_eq!(recorded.len(), 60);
+    assert_eq!(recorded["fanout_subscriptions{bus=left}"], 1.0);
+    assert_eq!(
+        recorded["fanout_subscription_depth{bus=right,subscription=1,team=x}"],
+        0.0
+    );
+}
+
+#[cfg(feature = "latency")]
+#[test]
+fn latencies_by_quantile() {
+    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual).sample_latency(1));
+    let mut sub = bus.subscribe("a").expect("open");
+    bus.publish("a", 1).expect("open");
+    bus.drive();
+    sub.try_recv().expect("unread");
+    let recorded = recorded(|| bus.record_metrics());
+    let latency = bus.latency();
+    let max = recorded["fanout_latency_seconds{quantile=1}"];
+    assert_eq!(max, latency.max.as_secs_f64());
+    assert_eq!(recorded["fanout_latency_samples_total{}"], 1.0);
+    assert_eq!(recorded["fanout_latency_missed_total{}"], 0.0);
+    let quantiles = recorded
+        .keys()
+        .filter(|key| key.contains("quantile"))
+        .count();
+    assert_eq!(quantiles, 6);
+}

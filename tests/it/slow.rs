@@ -1,0 +1,372 @@
+//! Slow subscribers are told of: once when they fall behind, once when they have recovered, on nobody's path.
+
+use fanout::{BuildError, Bus, Dispatch, Overflow, Pace, SlowLimit, SlowNotice};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use crate::support::{FOR_EVER, PATIENCE, bus, ends, eventually, panics_quietly, read_out};
+
+/// Number, pace and lag.
+type Told = (u64, Pace, u64);
+
+fn telling(sender: mpsc::Sender<Told>) -> impl FnMut(&SlowNotice<u64>) + Send + 'static {
+    move |notice| {
+        let told = (
+            notice.subscription().number(),
+            notice.pace(),
+            notice.stats().lag,
+        );
+        let _ = sender.send(told); // the test may be over
+    }
+}
+
+fn manual(limit: SlowLimit) -> (Bus<u64>, mpsc::Receiver<Told>) {
+    let (sender, told) = mpsc::channel();
+    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual).on_slow(limit, telling(sender)));
+    (bus, told)
+}
+
+fn publish(bus: &Bus<u64>, events: u64) {
+    for n in 0..events {
+        bus.try_publish("a", n).expect("there is room");
+        bus.drive(); // a block each
+    }
+}
+
+fn all(told: &mpsc::Receiver<Told>) -> Vec<Told> {
+    told.try_iter().collect()
+}
+
+#[test]
+fn once_per_crossing_at_the_limit_exactly() {
+    for (limit, capacity, at) in [
+        (SlowLimit::events(6), 1000, 6),
+        (SlowLimit::percent(60), 10, 6),
+        (SlowLimit::percent(100), 7, 7),
+        (SlowLimit::percent(1), 4, 1),
+        (SlowLimit::percent(50), 7, 4),
+        (SlowLimit::percent(90).or_events(5), 10, 5),
+    ] {
+        let (bus, told) = manual(limit);
+        let mut sub = bus
+            .subscription("a")
+            .capacity(capacity)
+            .open()
+            .expect("open");
+        publish(&bus, at - 1);
+        assert_eq!(all(&told), [], "{limit:?}: one less is no crossing");
+        publish(&bus, 1);
+        assert_eq!(all(&told), [(1, Pace::Slow, at)], "{limit:?}");
+        publish(&bus, 1);
+        bus.drive();
+        assert_eq!(all(&told), [], "{limit:?}: told already");
+
+        // At half of it, and not before.
+        for left in (at / 2 + 1..=at).rev() {
+            sub.try_recv().expect("unread");
+            bus.drive();
+            assert_eq!(all(&told), [], "{limit:?}: {left} are left");
+        }
+        read_out(&mut sub);
+        bus.drive();
+        assert_eq!(all(&told), [(1, Pace::Recovered, 0)], "{limit:?}");
+        bus.drive();
+        publish(&bus, at);
+        assert_eq!(all(&told), [(1, Pace::Slow, at)], "{limit:?}: again");
+    }
+}
+
+#[test]
+fn losses_count_beyond_the_capacity() {
+    let (bus, told) = manual(SlowLimit::events(100));
+    let mut sub = bus.subscription("a").capacity(10).open().expect("open");
+    publish(&bus, 99);
+    assert_eq!(all(&told), []);
+    publish(&bus, 1);
+    assert_eq!(all(&told), [(1, Pace::Slow, 100)]);
+    read_out(&mut sub);
+    bus.drive();
+    assert_eq!(all(&told), [(1, Pace::Recovered, 0)]);
+}
+
+#[test]
+fn a_limit_in_time() {
+    let seconds = Arc::new(AtomicU64::new(1000));
+    let clock = seconds.clone();
+    let (sender, told) = mpsc::channel();
+    let bus = bus::<u64>(|b| {
+        b.dispatch(Dispatch::Manual)
+            .clock(move || {
+                SystemTime::UNIX_EPOCH + Duration::from_secs(clock.load(Ordering::SeqCst))
+            })
+            .on_slow(SlowLimit::time(Duration::from_secs(10)), telling(sender))
+    });
+    let mut sub = bus.subscribe("a").expect("open");
+    publish(&bus, 1);
+    seconds.store(1009, Ordering::SeqCst);
+    publish(&bus, 1);
+    assert_eq!(all(&told), []);
+    seconds.store(1010, Ordering::SeqCst);
+    publish(&bus, 1);
+    assert_eq!(all(&told), [(1, Pace::Slow, 3)]);
+    sub.try_recv().expect("of second 1000");
+    bus.drive();
+    assert_eq!(all(&told), []);
+    sub.try_recv().expect("of second 1009");
+    bus.drive();
+    assert_eq!(all(&told), [(1, Pace::Recovered, 1)]);
+}
+
+#[test]
+fn each_subscription_has_its_own_crossings_and_who_ends_is_forgotten() {
+    let (bus, told) = manual(SlowLimit::events(2));
+    let first = bus.subscribe("a").expect("open");
+    let mut second = bus.subscribe("a").expect("open");
+    publish(&bus, 2);
+    assert_eq!(all(&told), [(1, Pace::Slow, 2), (2, Pace::Slow, 2)]);
+    drop(first);
+    read_out(&mut second);
+    bus.drive();
+    assert_eq!(
+        all(&told),
+        [(2, Pace::Recovered, 0)],
+        "ending is no recovery"
+    );
+}
+
+#[test]
+fn a_notice_says_who_it_is_and_may_cancel_it() {
+    let (sender, told) = mpsc::channel();
+    let bus = bus::<u64>(|b| {
+        b.dispatch(Dispatch::Manual)
+            .on_slow(SlowLimit::percent(100), move |notice| {
+                let subscription = notice.subscription();
+                assert!(format!("{notice:?}").contains("Slow"));
+                let _ = sender.send((
+                    subscription.patterns()[0].as_str().to_owned(),
+                    subscription.labels()[0].to_string(),
+                    *notice.stats(),
+                ));
+                subscription.cancel();
+            })
+    });
+    let sub = bus
+        .subscription("a")
+        .label("team", "x")
+        .capacity(3)
+        .open()
+        .expect("open");
+    publish(&bus, 5);
+    let (pattern, label, stats) = told.try_recv().expect("told");
+    assert_eq!((&*pattern, &*label), ("a", "team=\"x\""));
+    assert_eq!((stats.depth, stats.lag, stats.high_water), (3, 3, 3));
+    assert!(bus.subscriptions().is_empty());
+    assert!(told.try_recv().is_err());
+    drop(sub);
+}
+
+#[test]
+fn the_callback_may_drive_the_bus_and_panic() {
+    let (sender, told) = mpsc::channel();
+    let slot: Arc<std::sync::OnceLock<fanout::WeakBus<u64>>> = Arc::default();
+    let weak = slot.clone();
+    let mut tell = telling(sender);
+    let bus = bus::<u64>(|b| {
+        b.dispatch(Dispatch::Manual)
+            .on_slow(SlowLimit::events(1), move |notice| {
+                tell(notice);
+                if let Some(bus) = weak.get().and_then(fanout::WeakBus::upgrade) {
+                    bus.drive();
+                }
+                panics_quietly();
+            })
+    });
+    let _ = slot.set(bus.downgrade());
+    let mut sub = bus.subscribe("a").expect("open");
+    for _ in 0..3 {
+        publish(&bus, 1);
+        assert_eq!(all(&told), [(1, Pace::Slow, 1)]);
+        read_out(&mut sub);
+        bus.drive();
+        assert_eq!(all(&told), [(1, Pace::Recovered, 0)]);
+    }
+}
+
+#[test]
+fn limits_at_their_bounds_and_one_past() {
+    let build = |limit| {
+        Bus::<u64>::builder()
+            .dispatch(Dispatch::Manual)
+            .on_slow(limit, |_| {})
+            .build()
+    };
+    for ok in [
+        SlowLimit::percent(1),
+        SlowLimit::percent(100),
+        SlowLimit::events(1),
+        SlowLimit::events(u64::MAX),
+        SlowLimit::time(Duration::from_nanos(1)),
+        SlowLimit::time(Duration::MAX),
+    ] {
+        build(ok).expect("in range");
+    }
+    for percent in [0, 101] {
+        let refused = build(SlowLimit::percent(percent)).unwrap_err();
+        assert!(matches!(refused, BuildError::SlowPercent(n) if n == percent));
+        let text = format!("a slow limit of {percent} percent of the capacity is not in 1..=100");
+        assert_eq!(refused.to_string(), text);
+    }
+    assert!(matches!(
+        build(SlowLimit::events(0)),
+        Err(BuildError::SlowEvents)
+    ));
+    assert!(matches!(
+        build(SlowLimit::time(Duration::ZERO)),
+        Err(BuildError::SlowTime)
+    ));
+}
+
+// ---- on a thread of its own ---------------------------------------------------------------------------
+
+/// Waits for the next one.
+fn next(told: &mpsc::Receiver<Told>) -> (u64, Pace) {
+    let (number, pace, _) = told.recv_timeout(PATIENCE).expect("told in time");
+    (number, pace)
+}
+
+#[test]
+fn the_watcher_tells_from_its_own_thread_after_idleness_too() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        ends("watching", move || {
+            let (sender, told) = mpsc::channel();
+            let mut tell = telling(sender);
+            let bus = bus::<u64>(|b| {
+                b.dispatch(mode)
+                    .on_slow(SlowLimit::percent(50), move |notice| {
+                        assert_eq!(thread::current().name(), Some("fanout-watch"));
+                        tell(notice);
+                    })
+            });
+            let mut sub = bus.subscription("a").capacity(10).open().expect("open");
+            for _ in 0..3 {
+                // Long enough for the watcher to fall asleep; nothing depends on it.
+                thread::sleep(Duration::from_millis(60));
+                (0..5).for_each(|n| bus.publish("a", n).expect("open"));
+                assert_eq!(next(&told), (1, Pace::Slow));
+                read_out(&mut sub);
+                assert_eq!(next(&told), (1, Pace::Recovered));
+            }
+            assert!(told.try_recv().is_err(), "once per crossing");
+        });
+    }
+}
+
+#[test]
+fn a_panic_ends_nothing() {
+    ends("watching", || {
+        let (sender, told) = mpsc::channel();
+        let mut tell = telling(sender);
+        let bus = bus::<u64>(|b| {
+            b.on_slow(SlowLimit::events(3), move |notice| {
+                tell(notice);
+                panics_quietly();
+            })
+        });
+        let mut sub = bus.subscribe("a").expect("open");
+        for _ in 0..2 {
+            (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+            assert_eq!(next(&told), (1, Pace::Slow));
+            read_out(&mut sub);
+            assert_eq!(next(&told), (1, Pace::Recovered));
+        }
+        assert!(bus.flush_within(FOR_EVER));
+    });
+}
+
+/// Dropped with the callback, and so with the watcher's thread.
+struct Gone(mpsc::Sender<()>);
+
+impl Drop for Gone {
+    fn drop(&mut self) {
+        let _ = self.0.send(());
+    }
+}
+
+#[test]
+fn the_watcher_ends_with_the_bus_and_does_not_keep_it_open() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        for ending in 0..4 {
+            ends("the watcher", move || {
+                let (sender, gone) = mpsc::channel();
+                let held = Gone(sender);
+                let bus = bus::<u64>(|b| {
+                    b.dispatch(mode).on_slow(SlowLimit::events(2), move |_| {
+                        let _held = &held;
+                        panics_quietly();
+                    })
+                });
+                let mut sub = bus
+                    .subscription("a")
+                    .overflow(Overflow::Block)
+                    .capacity(2)
+                    .open()
+                    .expect("open");
+                let weak = bus.downgrade();
+                match ending {
+                    // Asleep, or not yet begun.
+                    0 => drop(bus),
+                    // While somebody is slow.
+                    1 => {
+                        bus.publish("a", 1).expect("open");
+                        bus.publish("a", 2).expect("open");
+                        assert!(bus.flush_within(FOR_EVER));
+                        drop(bus);
+                    }
+                    // While the closing takes its time.
+                    2 => {
+                        (0..6).for_each(|n| bus.publish("a", n).expect("open"));
+                        bus.close();
+                        thread::sleep(Duration::from_millis(50));
+                        let told = read_out_to_the_end(&mut sub);
+                        assert_eq!(told, 6);
+                    }
+                    _ => {
+                        (0..6).for_each(|n| bus.publish("a", n).expect("open"));
+                        assert!(!bus.close_within(Duration::from_millis(5)).in_time);
+                    }
+                }
+                gone.recv_timeout(PATIENCE).expect("the watcher ends");
+                assert!(weak.upgrade().is_none() || ending > 1);
+            });
+        }
+    }
+}
+
+fn read_out_to_the_end(sub: &mut fanout::Subscriber<u64>) -> u64 {
+    let mut received = 0;
+    while sub.recv().is_ok() {
+        received += 1;
+    }
+    received
+}
+
+#[test]
+fn under_manual_dispatch_there_is_no_thread() {
+    let (sender, gone) = mpsc::channel();
+    let held = Gone(sender);
+    let bus = bus::<u64>(|b| {
+        b.dispatch(Dispatch::Manual)
+            .on_slow(SlowLimit::events(1), move |_| {
+                let _held = &held;
+                assert_ne!(thread::current().name(), Some("fanout-watch"));
+            })
+    });
+    let sub = bus.subscribe("a").expect("open");
+    publish(&bus, 1);
+    drop((bus, sub));
+    eventually("the callback is dropped with the bus", || {
+        gone.try_recv().is_ok()
+    });
+}
