@@ -629,17 +629,36 @@ impl<T> FeedConsumer<T> {
         (self.block.take().expect("a mask has a block"), mask)
     }
 
-    /// The events of the slot that `look` found an event in, to be taken one by one.
+    /// Which events of the slot that `look` found an event in were not taken yet.
+    pub(crate) fn mask(&self) -> u64 {
+        self.mask
+    }
+
+    /// Number `index` of that slot's block.
+    pub(crate) fn event(&self, index: u32) -> Option<&Event<T>> {
+        self.block.as_ref()?.events().get(index as usize)
+    }
+
+    /// The events of that slot, to be taken one by one.
+    #[inline]
     pub(crate) fn slot(&mut self) -> SlotEvents<'_, T> {
-        #[cfg(feature = "latency")]
-        self.record(self.mask);
         let block = self.block.as_ref().expect("a mask has a block");
+        let received = &self.shared.reader.received;
         SlotEvents {
             events: block.events(),
+            left: self.mask,
             mask: &mut self.mask,
-            received: &self.shared.reader.received,
-            last: 0,
+            // Relaxed: only this side writes it.
+            count: received.load(Ordering::Relaxed),
+            received,
         }
+    }
+
+    /// The events of that slot are handed out now, one by one.
+    #[inline]
+    pub(crate) fn hands_out(&self) {
+        #[cfg(feature = "latency")]
+        self.record(self.mask);
     }
 
     /// Latencies of sampled events go there from now on.
@@ -806,37 +825,43 @@ impl<T> FeedConsumer<T> {
     }
 }
 
-/// A claimed slot, event by event; what is not taken stays.
+/// A claimed slot, event by event; what is not taken stays. It keeps its counts in registers: a handler's loop is short.
 pub(crate) struct SlotEvents<'a, T> {
     events: &'a [Event<T>],
+    /// Not taken yet.
+    left: u64,
+    /// Where that is noted in the end.
     mask: &'a mut u64,
+    /// Events received.
+    count: u64,
     received: &'a AtomicU64,
-    /// Index of the event taken last.
-    last: usize,
 }
 
 impl<'a, T> SlotEvents<'a, T> {
     /// Takes the next event. It counts as received with [`count`](Self::count).
     #[inline(always)]
     pub(crate) fn next(&mut self) -> Option<&'a Event<T>> {
-        if *self.mask == 0 {
-            return None;
-        }
-        self.last = self.mask.trailing_zeros() as usize;
-        *self.mask &= *self.mask - 1;
-        self.events.get(self.last)
+        let index = self.left.trailing_zeros() as usize;
+        self.left &= self.left.wrapping_sub(1);
+        // With nothing left, the index is past the end.
+        self.events.get(index)
     }
 
+    /// Counts an event as received, and says how many there are now.
     #[inline(always)]
-    pub(crate) fn count(&mut self) {
-        // Relaxed load: only this side writes it. Release, partner `FeedShared::stats`.
-        let received = self.received.load(Ordering::Relaxed) + 1;
-        self.received.store(received, Ordering::Release);
+    pub(crate) fn count(&mut self) -> u64 {
+        self.count += 1;
+        // Release, partner `FeedShared::stats`.
+        self.received.store(self.count, Ordering::Release);
+        self.count
     }
+}
 
-    /// The event taken last.
-    pub(crate) fn last(&self) -> Option<&'a Event<T>> {
-        self.events.get(self.last)
+impl<T> Drop for SlotEvents<'_, T> {
+    /// Also when a handler panics.
+    #[inline(always)]
+    fn drop(&mut self) {
+        *self.mask = self.left;
     }
 }
 

@@ -89,7 +89,7 @@ pub(crate) struct Pool<T> {
 pub(super) struct Post {
     /// Number of the subscription whose handler is running; 0: none.
     pub(super) running: AtomicU64,
-    /// Calls that have ended.
+    /// Events that this handler has handled: changes when a call has ended.
     pub(super) pulse: AtomicU64,
     /// Set by the watch: a call took too long, and this worker no longer counts as one.
     pub(super) stalled: AtomicBool,

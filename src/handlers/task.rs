@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::notice::{Notice, Observer, tell};
 use crate::dispatch::block::Event;
-use crate::dispatch::feed::{FeedConsumer, Found, SlotEvents};
+use crate::dispatch::feed::{FeedConsumer, Found};
 use crate::ring::run_queue::Bar;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -85,7 +85,7 @@ pub(crate) struct Place<'a> {
     pub(crate) subscription: u64,
     pub(crate) counters: &'a Counters,
     pub(crate) observer: Option<&'a Observer>,
-    /// Changes with every call: who watches sees that a call has ended.
+    /// Changes with every call: who watches sees that a call has ended. Holds how many this job has handled.
     pub(crate) pulse: &'a AtomicU64,
 }
 
@@ -110,7 +110,7 @@ impl<T> Task<T> {
             match self.feed.look() {
                 Found::Event => {
                     let mut calls = Calls {
-                        events: self.feed.slot(),
+                        feed: &mut self.feed,
                         bar,
                         place,
                     };
@@ -149,82 +149,81 @@ where
     R: HandlerResult,
 {
     fn handle(&mut self, calls: &mut Calls<'_, T>) {
-        while let Some(event) = calls.next() {
-            if let Err(error) = self.0(event).into_result() {
-                calls.failed(&error);
+        let Calls { feed, bar, place } = calls;
+        let mut events = feed.slot();
+        while !bar.is_set()
+            && let Some(event) = events.next()
+        {
+            let result = self.0(event).into_result();
+            place.beat(events.count());
+            if let Err(error) = result {
+                place.failed(event, &error);
             }
-            calls.called();
         }
     }
 }
 
 /// The calls for the events of a slot.
 struct Calls<'a, T> {
-    events: SlotEvents<'a, T>,
+    feed: &'a mut FeedConsumer<T>,
     bar: Bar<'a>,
     place: &'a Place<'a>,
 }
 
-impl<'a, T> Calls<'a, T> {
+impl<T> Calls<'_, T> {
     /// All of them. A panic ends a call, not the others.
     fn all(&mut self, handler: &mut dyn Handle<T>) {
-        while let Err(panic) = catch_unwind(AssertUnwindSafe(|| handler.handle(self))) {
-            self.panicked(&*panic);
-            self.called();
+        self.feed.hands_out();
+        loop {
+            let before = self.feed.mask();
+            let Err(panic) = catch_unwind(AssertUnwindSafe(|| handler.handle(self))) else {
+                return;
+            };
+            self.place.beat(self.feed.slot().count());
+            // The last one taken.
+            let taken = before & !self.feed.mask();
+            if let Some(event) = self.feed.event(63 - taken.leading_zeros()) {
+                self.place.panicked(event, &*panic);
+            }
             // The payload's own drop may panic, too.
             if catch_unwind(AssertUnwindSafe(|| drop(panic))).is_err() {
                 tracing::error!("what a handler panicked with panicked when it was dropped");
             }
         }
     }
+}
 
+impl Place<'_> {
+    /// A call has ended: the job has handled so many events.
     #[inline(always)]
-    fn next(&mut self) -> Option<&'a Event<T>> {
-        if self.bar.is_set() {
-            return None;
-        }
-        self.events.next()
-    }
-
-    /// The call for the last event is over.
-    #[inline(always)]
-    fn called(&mut self) {
-        self.events.count();
-        let pulse = &self.place.pulse;
-        // Relaxed: only this thread writes it, and who watches compares it with itself.
-        pulse.store(pulse.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    fn beat(&self, handled: u64) {
+        // Relaxed: who watches compares it with itself.
+        self.pulse.store(handled, Ordering::Relaxed);
     }
 
     #[cold]
-    fn failed(&self, error: &dyn fmt::Display) {
-        let Some(event) = self.events.last() else {
-            return;
-        };
-        self.place.counters.errors.fetch_add(1, Ordering::Relaxed);
-        self.tell(Notice::Failed {
-            subscription: self.place.subscription,
+    fn failed<T>(&self, event: &Event<T>, error: &dyn fmt::Display) {
+        // Relaxed: statistics.
+        self.counters.errors.fetch_add(1, Ordering::Relaxed);
+        let notice = Notice::Failed {
+            subscription: self.subscription,
             id: event.id(),
             topic: event.topic(),
             error,
-        });
+        };
+        tell(self.observer, notice);
     }
 
     #[cold]
-    fn panicked(&self, panic: &(dyn Any + Send)) {
-        let Some(event) = self.events.last() else {
-            return;
-        };
+    fn panicked<T>(&self, event: &Event<T>, panic: &(dyn Any + Send)) {
         let text = panic.downcast_ref::<&str>().copied();
-        self.place.counters.panics.fetch_add(1, Ordering::Relaxed);
-        self.tell(Notice::Panicked {
-            subscription: self.place.subscription,
+        self.counters.panics.fetch_add(1, Ordering::Relaxed);
+        let notice = Notice::Panicked {
+            subscription: self.subscription,
             id: event.id(),
             topic: event.topic(),
             message: text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)),
-        });
-    }
-
-    fn tell(&self, notice: Notice<'_>) {
-        tell(self.place.observer, notice);
+        };
+        tell(self.observer, notice);
     }
 }
