@@ -218,8 +218,8 @@ pub struct HandlerHandle<T: Send + Sync + 'static> {
 }
 
 impl<T: Send + Sync + 'static> HandlerHandle<T> {
-    /// Cancels it: once this has returned, no call begins any more. A call that is running may finish; this waits a
-    /// millisecond for it at most, and not at all from inside that call. `false`: it had ended already.
+    /// Cancels it: once this has returned, no call begins any more. A call that is running may finish; this waits
+    /// 10 ms for it at most, and not at all from inside that call. `false`: it had ended already.
     pub fn cancel(&self) -> bool {
         self.subscription.cancel()
     }

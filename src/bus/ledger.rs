@@ -12,7 +12,7 @@ use crate::dispatch::lane::LaneShared;
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Samples;
 use crate::dispatch::loss::GapReason;
-use crate::sync::Arc;
+use crate::sync::{Arc, Ordering};
 
 /// Ended subscriptions that may gather before the list is looked through.
 const LEAVING_MIN: usize = 32;
@@ -45,6 +45,9 @@ pub(super) struct Sums {
     pub(super) unread: u64,
     pub(super) depth: u64,
     pub(super) pinned_bytes: u64,
+    pub(super) errors: u64,
+    pub(super) panics: u64,
+    pub(super) stalls: u64,
 }
 
 impl Ledger {
@@ -75,7 +78,7 @@ impl Ledger {
         self.settle();
         let mut sums = self.left;
         for record in &self.leaving {
-            sums.add(&record.feed.stats());
+            sums.add(&record.feed.stats(), record);
         }
         sums
     }
@@ -119,7 +122,7 @@ impl Ledger {
             // In this order: what is final when it is looked at is so before its numbers are read.
             let settled = record.feed.is_settled();
             if settled {
-                self.left.add(&record.feed.stats());
+                self.left.add(&record.feed.stats(), record);
                 #[cfg(feature = "latency")]
                 if let Some(recorder) = &record.about.recorder {
                     recorder.add_to(&mut self.left_latency);
@@ -131,7 +134,8 @@ impl Ledger {
 }
 
 impl Sums {
-    pub(super) fn add(&mut self, stats: &FeedStats) {
+    /// Adds those of a subscription, whose feed says that.
+    pub(super) fn add(&mut self, stats: &FeedStats, record: &Record) {
         self.matched += stats.matched;
         self.received += stats.received;
         for (sum, lost) in self.lost.iter_mut().zip(stats.lost) {
@@ -141,5 +145,12 @@ impl Sums {
         self.depth += stats.gauges.depth;
         // Saturating: a weigher may say that each event weighs all there is.
         self.pinned_bytes = self.pinned_bytes.saturating_add(stats.gauges.pinned_bytes);
+        if let Some(handler) = &record.handler {
+            let counters = handler.counters();
+            // Relaxed: statistics.
+            self.errors += counters.errors.load(Ordering::Relaxed);
+            self.panics += counters.panics.load(Ordering::Relaxed);
+            self.stalls += counters.stalls.load(Ordering::Relaxed);
+        }
     }
 }

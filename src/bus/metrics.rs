@@ -10,7 +10,7 @@ use crate::dispatch::loss::GapReason;
 use crate::sync::Arc;
 
 /// Name, kind, unit and meaning of everything that is recorded; the table in the documentation of `record_metrics`.
-const DESCRIPTIONS: [(&str, Kind, Unit, &str); 31] = [
+const DESCRIPTIONS: [(&str, Kind, Unit, &str); 37] = [
     (
         "fanout_events_published_total",
         Kind::Counter,
@@ -114,6 +114,24 @@ const DESCRIPTIONS: [(&str, Kind, Unit, &str); 31] = [
         "Subscriptions opened",
     ),
     (
+        "fanout_handler_errors_total",
+        Kind::Counter,
+        Unit::Count,
+        "Calls of handlers that answered an error",
+    ),
+    (
+        "fanout_handler_panics_total",
+        Kind::Counter,
+        Unit::Count,
+        "Calls of handlers that panicked",
+    ),
+    (
+        "fanout_handler_stalls_total",
+        Kind::Counter,
+        Unit::Count,
+        "Calls of handlers that had their thread replaced",
+    ),
+    (
         "fanout_subscription_matched_total",
         Kind::Counter,
         Unit::Count,
@@ -130,6 +148,24 @@ const DESCRIPTIONS: [(&str, Kind, Unit, &str); 31] = [
         Kind::Counter,
         Unit::Count,
         "Events lost, by reason",
+    ),
+    (
+        "fanout_subscription_errors_total",
+        Kind::Counter,
+        Unit::Count,
+        "Calls of its handler that answered an error",
+    ),
+    (
+        "fanout_subscription_panics_total",
+        Kind::Counter,
+        Unit::Count,
+        "Calls of its handler that panicked",
+    ),
+    (
+        "fanout_subscription_stalls_total",
+        Kind::Counter,
+        Unit::Count,
+        "Calls of its handler that had their thread replaced",
     ),
     (
         "fanout_subscription_superseded_total",
@@ -231,9 +267,15 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// | `fanout_publishers` | gauge | [`BusStats::publishers`] |
     /// | `fanout_subscriptions` | gauge | [`BusStats::subscriptions`] |
     /// | `fanout_subscriptions_opened_total` | counter | [`BusStats::subscriptions_opened`] |
+    /// | `fanout_handler_errors_total` | counter | [`BusStats::errors`] |
+    /// | `fanout_handler_panics_total` | counter | [`BusStats::panics`] |
+    /// | `fanout_handler_stalls_total` | counter | [`BusStats::stalls`] |
     /// | `fanout_subscription_matched_total` | counter | [`SubscriptionStats::matched`] |
     /// | `fanout_subscription_received_total` | counter | [`SubscriptionStats::received`] |
     /// | `fanout_subscription_lost_total{reason}` | counter | [`SubscriptionStats::lost_by`] |
+    /// | `fanout_subscription_errors_total` | counter | [`SubscriptionStats::errors`] |
+    /// | `fanout_subscription_panics_total` | counter | [`SubscriptionStats::panics`] |
+    /// | `fanout_subscription_stalls_total` | counter | [`SubscriptionStats::stalls`] |
     /// | `fanout_subscription_superseded_total` | counter | [`SubscriptionStats::superseded`] |
     /// | `fanout_subscription_unread` | gauge | [`SubscriptionStats::unread`] |
     /// | `fanout_subscription_depth` | gauge | [`SubscriptionStats::depth`] |
@@ -324,6 +366,9 @@ fn record_bus(stats: &BusStats, labels: &[MetricLabel]) {
         "fanout_subscriptions_opened_total",
         stats.subscriptions_opened,
     );
+    total("fanout_handler_errors_total", stats.errors);
+    total("fanout_handler_panics_total", stats.panics);
+    total("fanout_handler_stalls_total", stats.stalls);
 }
 
 fn record_subscription(stats: &SubscriptionStats, labels: &[MetricLabel]) {
@@ -336,6 +381,9 @@ fn record_subscription(stats: &SubscriptionStats, labels: &[MetricLabel]) {
         |reason| stats.lost_by(reason),
         labels,
     );
+    total("fanout_subscription_errors_total", stats.errors);
+    total("fanout_subscription_panics_total", stats.panics);
+    total("fanout_subscription_stalls_total", stats.stalls);
     total("fanout_subscription_superseded_total", stats.superseded);
     now("fanout_subscription_unread", stats.unread as f64);
     now("fanout_subscription_depth", stats.depth as f64);

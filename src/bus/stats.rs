@@ -76,6 +76,12 @@ pub struct BusStats {
     pub subscriptions: usize,
     /// Subscriptions opened so far.
     pub subscriptions_opened: u64,
+    /// Calls of handlers that answered an error.
+    pub errors: u64,
+    /// Calls of handlers that panicked.
+    pub panics: u64,
+    /// Calls of handlers that took too long and had their thread replaced. See [`SubscriptionStats::stalls`].
+    pub stalls: u64,
     lost_by: [u64; GapReason::COUNT],
 }
 
@@ -236,10 +242,11 @@ impl<T: Send + Sync + 'static> Core<T> {
         let mut sums = registry.ledger.ended();
         let mut lag_max = 0;
         let mut lag_time_max = Duration::ZERO;
-        for each in registry.each().map(|record| record.feed.stats()) {
+        for record in registry.each() {
+            let each = record.feed.stats();
             lag_max = lag_max.max(each.lag());
             lag_time_max = lag_time_max.max(each.lag_time());
-            sums.add(&each);
+            sums.add(&each, record);
         }
         BusStats {
             published,
@@ -259,6 +266,9 @@ impl<T: Send + Sync + 'static> Core<T> {
             publishers: registry.ledger.lanes(),
             subscriptions: registry.len(),
             subscriptions_opened: registry.opened(),
+            errors: sums.errors,
+            panics: sums.panics,
+            stalls: sums.stalls,
             lost_by: sums.lost,
         }
     }

@@ -263,6 +263,9 @@ fn a_handler_cancels_itself() {
             own.set(handle).expect("once");
             (0..10).for_each(|n| bus.publish("a", n).expect("open"));
             assert!(bus.flush_within(FOR_EVER));
+            eventually("its only call ends", || {
+                !answers.lock().expect("not poisoned").is_empty()
+            });
             let told = answers.lock().expect("not poisoned").clone();
             assert_eq!(
                 told,
@@ -358,6 +361,8 @@ fn errors_and_panics_are_counted_and_told_and_hurt_nobody() {
             assert_eq!(stats.map(|s| s.received), [100; 3], "each event was a call");
             assert_eq!(stats.map(|s| s.errors), [50, 0, 0]);
             assert_eq!(stats.map(|s| s.panics), [0, 21, 0]);
+            let sums = bus.stats();
+            assert_eq!((sums.errors, sums.panics, sums.received), (50, 21, 300));
             let lines = log.lines();
             let number = failing.subscription().number();
             let first = format!(

@@ -96,6 +96,11 @@ fn the_numbers_are_those_of_the_statistics() {
             "fanout_subscription_superseded_total{subscription=1,team=x}",
             0.0,
         ),
+        (
+            "fanout_subscription_errors_total{subscription=1,team=x}",
+            0.0,
+        ),
+        ("fanout_handler_panics_total", 0.0),
         ("fanout_subscription_unread{subscription=1,team=x}", 2.0),
         ("fanout_subscription_depth{subscription=1,team=x}", 0.0),
         ("fanout_subscription_high_water{subscription=1,team=x}", 3.0),
@@ -112,7 +117,7 @@ fn the_numbers_are_those_of_the_statistics() {
     ] {
         assert_eq!(recorded.get(name), Some(&value), "{name} in {recorded:#?}");
     }
-    assert_eq!(recorded.len(), 30, "{recorded:#?}");
+    assert_eq!(recorded.len(), 36, "{recorded:#?}");
 }
 
 #[test]
@@ -122,7 +127,7 @@ fn several_buses_are_told_apart() {
         buses[0].record_metrics_as("left");
         buses[1].record_metrics_as("right");
     });
-    assert_eq!(recorded.len(), 60);
+    assert_eq!(recorded.len(), 72);
     assert_eq!(recorded["fanout_subscriptions{bus=left}"], 1.0);
     assert_eq!(
         recorded["fanout_subscription_depth{bus=right,subscription=1,team=x}"],

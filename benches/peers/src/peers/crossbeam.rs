@@ -64,13 +64,18 @@ impl System for PerWorker {
     }
 
     fn about(&self) -> &'static str {
-        "a worker thread per core, each with one bounded channel and its part of the closures, which \
-         it calls one after the other: the room of 1,024 events is that of a worker, and a slow \
+        "no peer, but what one writes by hand where closures need no isolation: a worker thread per \
+         core, each with one bounded channel and its part of the closures, which it calls one after \
+         the other; the room of 1,024 events is that of a worker, and a slow \
          closure holds up all of its worker; no order across publishers"
     }
 
     fn package(&self) -> Option<&'static str> {
         Some("crossbeam-channel")
+    }
+
+    fn is_bound(&self) -> bool {
+        true
     }
 
     fn run(&self, work: &Work) -> Outcome {
