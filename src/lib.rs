@@ -79,7 +79,9 @@
 //! 2. **Nothing after cancel.** Once [`cancel`](SubscriptionHandle::cancel) returned, no further event is received.
 //! 3. **Subscribing is a cut.** What is published after `subscribe` returned is delivered.
 //! 4. **Nobody slows another**, unless the bus was built with [`blocking(true)`](BusBuilder::blocking) and has a
-//!    subscriber with [`Overflow::Block`].
+//!    subscriber with [`Overflow::Block`]. A handler's call that takes longer than [`HANDLER_STALL`] has its thread
+//!    replaced by a spare one, up to [`max_handler_threads`](BusBuilder::max_handler_threads); past that, handlers wait
+//!    for one another, and the [`observer`](BusBuilder::observer) is told.
 //! 5. **Bounded memory.** A ring is bounded by events ([`capacity`](SubscriptionBuilder::capacity)) and by the bytes
 //!    that it keeps alive ([`pin_bytes`](SubscriptionBuilder::pin_bytes)), a lane by events. A block that is heavier
 //!    than the bound goes alone into an empty ring.
@@ -87,15 +89,16 @@
 //! 7. **Ids** begin at 1 and rise by one. Times never run backwards.
 //! 8. **Accepted** means: in the lane. [`publish_sequenced`](Bus::publish_sequenced) waits for more: the event
 //!    has its id and its time.
-//! 9. **Closing drains.** What was accepted goes into the rings; a subscriber reads what is left, then `Closed` for
-//!    ever. Dropping never waits.
+//! 9. **Closing drains.** What was accepted goes into the rings and is handled; a subscriber reads what is left, then
+//!    `Closed` for ever. Dropping never waits.
 //! 10. **Lock-free, precisely.** Once warm, publish, dispatch and receive take no mutex and allocate nothing of ours,
 //!     unless somebody has to wait for room in the shared lane. `try_publish` and `try_recv` finish whatever
 //!     other threads do. Delivery needs the thread that dispatches to be scheduled: that is not lock-free.
 //! 11. **Order.** The events of one lane keep their order. Across lanes, the order is that of sequencing, and the same
 //!     for everybody.
-//! 12. **No deadlock from inside.** What runs while a thread dispatches (a payload's `drop`, a waker) may publish, and
-//!     gets [`WouldDeadlock`](PublishError::WouldDeadlock) with the value where it would have to wait for itself.
+//! 12. **No deadlock from inside.** A handler, and what runs while a thread dispatches (a payload's `drop`, a waker), may
+//!     publish, and gets [`WouldDeadlock`](PublishError::WouldDeadlock) with the value where it would have to wait; closing
+//!     from there starts the close and returns. A handler that panics is counted and told, and called with the next event.
 //! 13. **Futures may be dropped.** [`recv_async`](Subscriber::recv_async) takes an event out of the ring at the moment it is
 //!     ready, and not before; [`publish_async`](Bus::publish_async) has accepted its event when it is ready, and not before.
 //!
@@ -106,7 +109,7 @@
 //! * **A publisher is too fast**: its lane fills up. `publish` waits, the others hand the value back.
 //! * **The bus closes under a reader or a publisher**: publishing fails with the value; the reader reads on to
 //!   the end. [`close_within`](Bus::close_within) gives up at its limit and says what was unread, lost or never sequenced.
-//! * **Something panics**: a payload's `drop`, a waker and a clock may, without harm. A weigher, or a fault of
+//! * **Something panics**: a handler, an observer, a payload's `drop`, a waker and a clock may, without harm. A weigher, or a fault of
 //!   this library, breaks the bus: publishing answers `Broken`, readers read what they have, then `Broken`.
 //! * **The process dies**: nothing survives it.
 //!

@@ -342,8 +342,9 @@ impl<T: Send + Sync + 'static> Bus<T> {
         done
     }
 
-    /// Waits until all that was accepted so far is in the rings of its subscribers. `false`: not within that time,
-    /// because a `Block` subscriber has no room, or the bus is broken.
+    /// Waits until all that was accepted so far is in the rings of its subscribers, and handled by its handlers. `false`:
+    /// not within that time, because a `Block` subscriber has no room or a handler is busy, or the bus is broken. From
+    /// inside a handler it does not wait.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

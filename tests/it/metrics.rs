@@ -100,7 +100,7 @@ fn the_numbers_are_those_of_the_statistics() {
             "fanout_subscription_errors_total{subscription=1,team=x}",
             0.0,
         ),
-        ("fanout_handler_panics_total", 0.0),
+        ("fanout_handler_panics_total{}", 0.0),
         ("fanout_subscription_unread{subscription=1,team=x}", 2.0),
         ("fanout_subscription_depth{subscription=1,team=x}", 0.0),
         ("fanout_subscription_high_water{subscription=1,team=x}", 3.0),
