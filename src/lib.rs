@@ -76,7 +76,8 @@
 //!
 //! 1. **Accounting.** For each subscription, received + lost + unread = matched, exactly, over the ids from its first
 //!    to its last. No event comes twice, and ids rise.
-//! 2. **Nothing after cancel.** Once [`cancel`](SubscriptionHandle::cancel) returned, no further event is received.
+//! 2. **Nothing after cancel.** Once [`cancel`](SubscriptionHandle::cancel) returned, no further event is received, and no
+//!    call of a handler begins any more; one that is running may finish.
 //! 3. **Subscribing is a cut.** What is published after `subscribe` returned is delivered.
 //! 4. **Nobody slows another**, unless the bus was built with [`blocking(true)`](BusBuilder::blocking) and has a
 //!    subscriber with [`Overflow::Block`]. A handler's call that takes longer than [`HANDLER_STALL`] has its thread

@@ -382,9 +382,10 @@ impl<T: Send + Sync + 'static> Bus<T> {
         self.open.core.close();
     }
 
-    /// Closes the bus and waits until all that was accepted is in rings. What has no room when the time is up is
+    /// Closes the bus and waits until all that was accepted is in rings, and handled. What has no room when the time is up is
     /// lost to its subscriber (reason [`Closed`](crate::GapReason::Closed)), what is not even sequenced is dropped;
-    /// the report says how much. It does not wait for subscribers to read.
+    /// the report says how much. It does not wait for subscribers to read. Handlers that are not done when the time is up
+    /// go on. From inside a handler it starts the close and returns.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
