@@ -10,7 +10,7 @@ use super::stats::{SubscriptionStats, Unread};
 use super::subscription::Ends;
 use super::texts::Texts;
 use crate::dispatch::Engine;
-use crate::dispatch::feed::{End, FeedShared, Limits};
+use crate::dispatch::feed::{End, FeedShared};
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Recorder;
 use crate::dispatch::loss::GapReason;
@@ -35,7 +35,6 @@ pub(super) struct Record {
 
 /// What was said of a subscription when it was opened.
 pub(super) struct About {
-    pub(super) limits: Limits,
     pub(super) labels: Labels,
     #[cfg(feature = "latency")]
     pub(super) recorder: Option<Arc<Recorder>>,
@@ -248,9 +247,13 @@ impl Registry {
 
 impl Record {
     pub(super) fn stats(&self) -> SubscriptionStats {
-        let mut stats = self.feed.stats().public(&self.about.limits);
-        if let Some(handler) = &self.handler {
-            stats.add_handler(handler.counters());
+        let mut stats = self.feed.stats().public(&self.feed.limits());
+        if let Some(counters) = self
+            .handler
+            .as_ref()
+            .and_then(|handler| handler.cold().counters())
+        {
+            stats.add_handler(counters);
         }
         stats
     }

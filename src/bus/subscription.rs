@@ -301,7 +301,6 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         };
         let engine = &self.core.engine;
         let about = About {
-            limits,
             labels: self.labels.finish()?,
             #[cfg(feature = "latency")]
             recorder: engine
