@@ -476,14 +476,20 @@ const SUBSCRIPTION_MAX: isize = 1024;
 
 fn idle_subscriptions_are_cheap() {
     const SUBSCRIPTIONS: usize = 10_000;
-    let bus = Bus::<u64>::builder().dispatch(Dispatch::Manual).build();
-    let bus = bus.expect("in range");
-    let before = LIVE_BYTES.load(Ordering::Relaxed);
-    let mut subs = Vec::with_capacity(SUBSCRIPTIONS);
-    subs.extend((0..SUBSCRIPTIONS).map(|n| bus.subscribe(format!("t.{n}.x")).expect("open")));
-    let each = (LIVE_BYTES.load(Ordering::Relaxed) - before) / SUBSCRIPTIONS as isize;
-    assert!(
-        each <= SUBSCRIPTION_MAX,
-        "{each} bytes per idle subscription"
-    );
+    fn cost_of<S>(what: &str, open: impl Fn(&Bus<u64>, String) -> S) {
+        let bus = Bus::<u64>::builder().dispatch(Dispatch::Manual).build();
+        let bus = bus.expect("in range");
+        let before = LIVE_BYTES.load(Ordering::Relaxed);
+        let mut subs = Vec::with_capacity(SUBSCRIPTIONS);
+        subs.extend((0..SUBSCRIPTIONS).map(|n| open(&bus, format!("t.{n}.x"))));
+        let each = (LIVE_BYTES.load(Ordering::Relaxed) - before) / SUBSCRIPTIONS as isize;
+        println!("{each} bytes per idle {what}");
+        assert!(each <= SUBSCRIPTION_MAX, "{each} bytes per idle {what}");
+    }
+    cost_of("subscriber", |bus, pattern| {
+        bus.subscribe(pattern).expect("open")
+    });
+    cost_of("handler", |bus, pattern| {
+        bus.on(pattern, |_| {}).expect("open")
+    });
 }

@@ -58,7 +58,11 @@ impl<T: Send + Sync + 'static> Handlers<T> {
                         record.as_ref().and_then(|record| record.handler.as_ref())
                     {
                         // Relaxed: a statistic.
-                        handler.counters().stalls.fetch_add(1, Ordering::Relaxed);
+                        handler
+                            .cold()
+                            .count()
+                            .stalls
+                            .fetch_add(1, Ordering::Relaxed);
                     }
                 }),
             })

@@ -145,8 +145,7 @@ impl Sums {
         self.depth += stats.gauges.depth;
         // Saturating: a weigher may say that each event weighs all there is.
         self.pinned_bytes = self.pinned_bytes.saturating_add(stats.gauges.pinned_bytes);
-        if let Some(handler) = &record.handler {
-            let counters = handler.counters();
+        if let Some(counters) = record.counters() {
             // Relaxed: statistics.
             self.errors += counters.errors.load(Ordering::Relaxed);
             self.panics += counters.panics.load(Ordering::Relaxed);

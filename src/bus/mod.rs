@@ -30,6 +30,7 @@ mod stats;
 mod stream;
 mod subscriber;
 mod subscription;
+mod texts;
 mod wait;
 mod watch;
 

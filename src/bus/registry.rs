@@ -8,13 +8,15 @@ use super::label::Labels;
 use super::ledger::Ledger;
 use super::stats::{SubscriptionStats, Unread};
 use super::subscription::Ends;
+use super::texts::Texts;
 use crate::dispatch::Engine;
-use crate::dispatch::feed::{End, FeedShared, Limits};
+use crate::dispatch::feed::{End, FeedShared};
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Recorder;
 use crate::dispatch::loss::GapReason;
 use crate::dispatch::shard::{Change, ChangeKind, Routes};
 use crate::handlers::pool::Control;
+use crate::handlers::task::Counters;
 use crate::index::PatternIndex;
 use crate::pattern::Pattern;
 use crate::sync::{Arc, Mutex};
@@ -28,13 +30,12 @@ pub(super) struct Record {
     pub(super) feed: Arc<FeedShared>,
     pub(super) handler: Option<Arc<dyn Control>>,
     /// Changed under the registry's lock alone; a lock of its own, so that reading needs no registry.
-    pub(super) patterns: Mutex<Vec<Pattern>>,
+    pub(super) patterns: Mutex<Texts>,
     pub(super) about: About,
 }
 
 /// What was said of a subscription when it was opened.
 pub(super) struct About {
-    pub(super) limits: Limits,
     pub(super) labels: Labels,
     #[cfg(feature = "latency")]
     pub(super) recorder: Option<Arc<Recorder>>,
@@ -98,7 +99,7 @@ impl Registry {
     pub(super) fn open<T>(
         &mut self,
         engine: &Engine<T>,
-        patterns: Vec<Pattern>,
+        patterns: &[Pattern],
         about: About,
         make: impl FnOnce(usize, u64) -> Result<Ends<T>, SubscribeError>,
     ) -> Result<Arc<Record>, SubscribeError> {
@@ -113,7 +114,7 @@ impl Registry {
         let book = &mut self.books[shard];
         let slot = book.take_slot();
         book.subscriptions += 1;
-        for pattern in &patterns {
+        for pattern in patterns {
             book.index.insert(pattern, slot);
         }
         let kind = ChangeKind::Attach {
@@ -128,7 +129,7 @@ impl Registry {
             slot,
             feed,
             handler,
-            patterns: Mutex::new(patterns),
+            patterns: Mutex::new(Texts::new(patterns)),
             about,
         });
         self.records.insert(number, record.clone());
@@ -143,7 +144,8 @@ impl Registry {
         };
         self.ledger.leave(ended);
         let book = &mut self.books[record.shard()];
-        for pattern in record.patterns.lock().drain(..) {
+        let patterns = std::mem::take(&mut *record.patterns.lock());
+        for pattern in patterns.parse() {
             book.index.remove(&pattern, &record.slot);
         }
         book.free_slots.push(record.slot);
@@ -161,15 +163,13 @@ impl Registry {
         &mut self,
         engine: &Engine<T>,
         record: &Record,
-        pattern: Pattern,
+        pattern: &Pattern,
     ) -> Result<bool, ChangeError> {
         let book = self.book_of(record)?;
-        let mut patterns = record.patterns.lock();
-        if patterns.contains(&pattern) {
+        if !book.index.insert(pattern, record.slot) {
             return Ok(false);
         }
-        book.index.insert(&pattern, record.slot);
-        patterns.push(pattern);
+        record.patterns.lock().push(pattern);
         book.publish(engine, record.shard(), None);
         Ok(true)
     }
@@ -182,12 +182,10 @@ impl Registry {
         pattern: &Pattern,
     ) -> Result<bool, ChangeError> {
         let book = self.book_of(record)?;
-        let mut patterns = record.patterns.lock();
-        let Some(at) = patterns.iter().position(|known| known == pattern) else {
+        if !book.index.remove(pattern, &record.slot) {
             return Ok(false);
-        };
-        patterns.remove(at);
-        book.index.remove(pattern, &record.slot);
+        }
+        record.patterns.lock().remove(pattern);
         book.publish(engine, record.shard(), None);
         Ok(true)
     }
@@ -250,11 +248,16 @@ impl Registry {
 
 impl Record {
     pub(super) fn stats(&self) -> SubscriptionStats {
-        let mut stats = self.feed.stats().public(&self.about.limits);
-        if let Some(handler) = &self.handler {
-            stats.add_handler(handler.counters());
+        let mut stats = self.feed.stats().public(&self.feed.limits());
+        if let Some(counters) = self.counters() {
+            stats.add_handler(counters);
         }
         stats
+    }
+
+    /// Those of its handler, if it has one that ever failed.
+    pub(super) fn counters(&self) -> Option<&Counters> {
+        self.handler.as_ref()?.cold().counters()
     }
 }
 

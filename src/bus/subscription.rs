@@ -301,7 +301,6 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         };
         let engine = &self.core.engine;
         let about = About {
-            limits,
             labels: self.labels.finish()?,
             #[cfg(feature = "latency")]
             recorder: engine
@@ -311,7 +310,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         #[cfg(feature = "latency")]
         let recorder = about.recorder.clone();
         let mut registry = self.core.registry.lock();
-        let record = registry.open(engine, patterns, about, |shard, number| {
+        let record = registry.open(engine, &patterns, about, |shard, number| {
             make(Opening {
                 number,
                 limits,
@@ -366,7 +365,7 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
 
     /// Its patterns, in the order in which they were added; none after it was cancelled.
     pub fn patterns(&self) -> Vec<Pattern> {
-        self.record.patterns.lock().clone()
+        self.record.patterns.lock().parse()
     }
 
     /// Its labels, in the order in which they were given; also after it has ended.
@@ -390,7 +389,7 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         self.core
             .registry
             .lock()
-            .add(&self.core.engine, &self.record, pattern)
+            .add(&self.core.engine, &self.record, &pattern)
     }
 
     /// Removes a pattern, in whatever way it is written. `Ok(false)`: it was not there. What is published after this

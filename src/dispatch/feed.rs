@@ -23,7 +23,7 @@ use std::mem::offset_of;
 use std::sync::Weak;
 
 use super::block::{BlockRef, Event, Shares};
-use super::gauges::{self, Gauges, Pushed, ReaderGauges, WriterGauges};
+use super::gauges::{self, Gauges, Gone, Pushed, ReaderGauges, WriterGauges};
 #[cfg(feature = "latency")]
 use super::latency::Recorder;
 use super::loss::{Gap, GapReason, Overflow};
@@ -53,15 +53,10 @@ pub(crate) fn feed<T>(
     reader: Reader,
 ) -> (FeedProducer<T>, FeedConsumer<T>) {
     let (producer, consumer) = spsc::ring(slots(limits.capacity));
-    let shared = Arc::new(FeedShared::new(latch, reader));
+    let shared = Arc::new(FeedShared::new(limits, latch, reader));
     let producer = FeedProducer {
         ring: producer,
         shared: shared.clone(),
-        capacity: limits.capacity as u32,
-        pin_bytes: limits.pin_bytes,
-        overflow: limits.overflow,
-        pushed_events: 0,
-        pushed_bytes: 0,
         gap_open: false,
         dirty: false,
     };
@@ -134,9 +129,18 @@ impl Reader {
     }
 }
 
+/// The bounds are here alone: the shard needs them once per slot, when it looks here anyway.
 struct Fate {
     /// An [`End`].
     end: AtomicU8,
+    /// The shard has let go.
+    writer_gone: Gone,
+    /// The subscriber was dropped: nothing waits any more.
+    reader_gone: Gone,
+    /// See [`Limits`]; so do the next two.
+    overflow: Overflow,
+    capacity: u32,
+    pin_bytes: usize,
     latch: Arc<Latch>,
 }
 
@@ -187,7 +191,7 @@ pub(crate) struct FeedStats {
 }
 
 impl FeedShared {
-    fn new(latch: Arc<Latch>, reader: Reader) -> Self {
+    fn new(limits: Limits, latch: Arc<Latch>, reader: Reader) -> Self {
         Self {
             writer: WriterCounters {
                 matched: AtomicU64::new(0),
@@ -199,6 +203,11 @@ impl FeedShared {
             },
             fate: Fate {
                 end: AtomicU8::new(End::None as u8),
+                writer_gone: Gone::new(),
+                reader_gone: Gone::new(),
+                overflow: limits.overflow,
+                capacity: limits.capacity as u32,
+                pin_bytes: limits.pin_bytes,
                 latch,
             },
             gap: GapCell::new(),
@@ -241,9 +250,17 @@ impl FeedShared {
         }
     }
 
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            capacity: self.fate.capacity as usize,
+            pin_bytes: self.fate.pin_bytes,
+            overflow: self.fate.overflow,
+        }
+    }
+
     /// Whether both ends are gone, so that what `stats` says from now on is final.
     pub(crate) fn is_settled(&self) -> bool {
-        self.writer.gauges.has_left() && self.reader.gauges.has_left()
+        self.fate.writer_gone.has_left() && self.fate.reader_gone.has_left()
     }
 
     pub(crate) fn stats(&self) -> FeedStats {
@@ -257,6 +274,7 @@ impl FeedShared {
         let gauges = gauges::read(
             &self.writer.gauges,
             &self.reader.gauges,
+            &self.fate.reader_gone,
             claimed_events,
             claimed_bytes,
         );
@@ -294,18 +312,10 @@ const _: () = assert!(size_of::<Slot<()>>() == 16);
 pub(crate) struct FeedProducer<T> {
     ring: spsc::Producer<Slot<T>>,
     shared: Arc<FeedShared>,
-    /// See [`Limits`]; so do the next two.
-    capacity: u32,
-    overflow: Overflow,
     /// Whether we opened the gap cell since we last took a run back.
     gap_open: bool,
     /// Pushed to or lost from since the last commit.
     dirty: bool,
-    pin_bytes: usize,
-    /// Events in all slots pushed.
-    pushed_events: u64,
-    /// Weight of the blocks in all slots pushed, wrapping; a block that took two slots counts twice.
-    pushed_bytes: u64,
 }
 
 impl<T> FeedProducer<T> {
@@ -352,7 +362,7 @@ impl<T> FeedProducer<T> {
             if rest == 0 {
                 return 0;
             }
-            match self.overflow {
+            match self.shared.fate.overflow {
                 Overflow::Block => {
                     return if self.shared.end() == End::None {
                         rest
@@ -396,9 +406,9 @@ impl<T> FeedProducer<T> {
         let depth = if self.is_too_heavy(weight, claimed_bytes) {
             0
         } else {
-            self.capacity / 2
+            self.shared.fate.capacity / 2
         };
-        let wanted = self.pushed_events.saturating_sub(u64::from(depth));
+        let wanted = self.pushed_events().saturating_sub(u64::from(depth));
         // Relaxed: goes with the flag that `ring.doze` sets (Release), which the subscriber acquires.
         self.shared.writer.wanted.store(wanted, Ordering::Relaxed);
         self.ring.doze();
@@ -446,17 +456,23 @@ impl<T> FeedProducer<T> {
         }
     }
 
+    /// Events in all slots pushed.
+    #[inline]
+    fn pushed_events(&self) -> u64 {
+        self.shared.writer.gauges.pushed_events()
+    }
+
     /// How many of `events` events, in one slot of a block of this weight, may go in now.
     #[inline]
     fn room_for(&mut self, events: u32, weight: usize) -> u32 {
-        let capacity = u64::from(self.capacity);
+        let capacity = u64::from(self.shared.fate.capacity);
         // The ring's own bound on slots is the looser one; its `room` acquires the subscriber's counters.
         let slots = self.ring.room();
         // Acquire, partner `FeedConsumer::count_claimed`: the count may be newer than that room, and makes `push` find the
         // slots of all claims but the last given back.
         let claimed_events = self.shared.reader.claimed_events.load(Ordering::Acquire);
         let claimed_bytes = self.shared.reader.claimed_bytes.load(Ordering::Relaxed);
-        let waiting = self.pushed_events - claimed_events;
+        let waiting = self.pushed_events() - claimed_events;
         if slots == 0 || self.is_too_heavy(weight, claimed_bytes) {
             return 0;
         }
@@ -467,8 +483,9 @@ impl<T> FeedProducer<T> {
     #[inline]
     fn is_too_heavy(&self, weight: usize, claimed_bytes: u64) -> bool {
         // Wrapping, as both counters do: a weigher may say that each event weighs all there is.
-        let pinned = self.pushed_bytes.wrapping_sub(claimed_bytes);
-        pinned != 0 && pinned.saturating_add(weight as u64) > self.pin_bytes as u64
+        let pushed_bytes = self.shared.writer.gauges.pushed_bytes();
+        let pinned = pushed_bytes.wrapping_sub(claimed_bytes);
+        pinned != 0 && pinned.saturating_add(weight as u64) > self.shared.fate.pin_bytes as u64
     }
 
     #[inline]
@@ -478,14 +495,10 @@ impl<T> FeedProducer<T> {
         }
         // Relaxed: as in `room_for`, which acquired what the ring says of it.
         let claimed = self.shared.reader.claimed_events.load(Ordering::Relaxed);
-        let resumes = claimed == self.pushed_events;
-        self.pushed_events += u64::from(mask.count_ones());
-        self.pushed_bytes = self.pushed_bytes.wrapping_add(weight as u64);
         self.shared.writer.gauges.pushed(&Pushed {
-            events: self.pushed_events,
-            bytes: self.pushed_bytes,
-            waiting: self.pushed_events - claimed,
-            resumes,
+            events: u64::from(mask.count_ones()),
+            bytes: weight as u64,
+            claimed_events: claimed,
             created_at_ns: block.created_at_ns(),
         });
         self.push_slot(Slot::Events { block, mask });
@@ -534,7 +547,7 @@ impl<T> FeedProducer<T> {
 
 impl<T> Drop for FeedProducer<T> {
     fn drop(&mut self) {
-        self.shared.writer.gauges.leave();
+        self.shared.fate.writer_gone.leave();
     }
 }
 
@@ -869,6 +882,6 @@ impl<T> Drop for FeedConsumer<T> {
     fn drop(&mut self) {
         self.shared.finish(End::Cancelled);
         self.let_go();
-        self.shared.reader.gauges.leave();
+        self.shared.fate.reader_gone.leave();
     }
 }

@@ -14,7 +14,7 @@ use crate::sync::unmodelled::{AtomicBool, AtomicU64};
 pub(crate) struct WriterGauges {
     /// Events in all slots pushed.
     pushed_events: AtomicU64,
-    /// Weight of the blocks in all slots pushed, wrapping.
+    /// Weight of the blocks in all slots pushed, wrapping; a block that took two slots counts twice.
     pushed_bytes: AtomicU64,
     /// Events that waited at once at most, 0 to the capacity.
     high_water: AtomicU64,
@@ -22,8 +22,6 @@ pub(crate) struct WriterGauges {
     newest_at_ns: AtomicU64,
     /// Time of the last event that was pushed while nothing waited.
     resumed_at_ns: AtomicU64,
-    /// The shard has let go: its counters are final.
-    gone: AtomicBool,
 }
 
 /// The subscriber's half.
@@ -32,18 +30,19 @@ pub(crate) struct ReaderGauges {
     told_lost: AtomicU64,
     /// Time of the block claimed last, in nanoseconds since the Unix epoch; 0: none was.
     claimed_at_ns: AtomicU64,
-    /// The subscriber was dropped: its counters are final, and nothing waits any more.
-    gone: AtomicBool,
 }
+
+/// Says that a side has gone. Both lie apart from the halves, where there is room for a byte.
+pub(crate) struct Gone(AtomicBool);
 
 /// What a push has to say.
 pub(crate) struct Pushed {
+    /// Events of the slot, 1 to 64.
     pub(crate) events: u64,
+    /// Weight of its block.
     pub(crate) bytes: u64,
-    /// Events that wait, this push included, as the shard knows it: 1 to the capacity.
-    pub(crate) waiting: u64,
-    /// Whether nothing waited before.
-    pub(crate) resumes: bool,
+    /// Events claimed, as the shard knows it.
+    pub(crate) claimed_events: u64,
     /// Time of the block.
     pub(crate) created_at_ns: u64,
 }
@@ -70,7 +69,6 @@ impl WriterGauges {
             high_water: AtomicU64::new(0),
             newest_at_ns: AtomicU64::new(0),
             resumed_at_ns: AtomicU64::new(0),
-            gone: AtomicBool::new(false),
         }
     }
 
@@ -80,28 +78,35 @@ impl WriterGauges {
         self.newest_at_ns.store(created_at_ns, Ordering::Relaxed);
     }
 
+    /// For the shard: events in all slots pushed.
+    #[inline]
+    pub(crate) fn pushed_events(&self) -> u64 {
+        // Relaxed, as is the next: the shard reads what it wrote.
+        self.pushed_events.load(Ordering::Relaxed)
+    }
+
+    /// For the shard: weight of the blocks in all slots pushed.
+    #[inline]
+    pub(crate) fn pushed_bytes(&self) -> u64 {
+        self.pushed_bytes.load(Ordering::Relaxed)
+    }
+
     #[inline]
     pub(crate) fn pushed(&self, pushed: &Pushed) {
-        self.pushed_events.store(pushed.events, Ordering::Relaxed);
-        self.pushed_bytes.store(pushed.bytes, Ordering::Relaxed);
-        if pushed.waiting > self.high_water.load(Ordering::Relaxed) {
-            self.high_water.store(pushed.waiting, Ordering::Relaxed);
+        let before = self.pushed_events();
+        let events = before + pushed.events;
+        self.pushed_events.store(events, Ordering::Relaxed);
+        let bytes = self.pushed_bytes().wrapping_add(pushed.bytes);
+        self.pushed_bytes.store(bytes, Ordering::Relaxed);
+        // This push included.
+        let waiting = events - pushed.claimed_events;
+        if waiting > self.high_water.load(Ordering::Relaxed) {
+            self.high_water.store(waiting, Ordering::Relaxed);
         }
-        if pushed.resumes {
+        if before == pushed.claimed_events {
             self.resumed_at_ns
                 .store(pushed.created_at_ns, Ordering::Relaxed);
         }
-    }
-
-    /// The shard lets go.
-    pub(crate) fn leave(&self) {
-        // Release, partner `has_left`: the final counters go with it.
-        self.gone.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn has_left(&self) -> bool {
-        // Acquire, partner `leave`.
-        self.gone.load(Ordering::Acquire)
     }
 }
 
@@ -110,7 +115,6 @@ impl ReaderGauges {
         Self {
             told_lost: AtomicU64::new(0),
             claimed_at_ns: AtomicU64::new(0),
-            gone: AtomicBool::new(false),
         }
     }
 
@@ -126,16 +130,22 @@ impl ReaderGauges {
         let told = self.told_lost.load(Ordering::Relaxed) + count;
         self.told_lost.store(told, Ordering::Release);
     }
+}
 
-    /// The subscriber was dropped.
+impl Gone {
+    pub(crate) fn new() -> Self {
+        Self(AtomicBool::new(false))
+    }
+
+    /// The side goes, and its counters are final.
     pub(crate) fn leave(&self) {
         // Release, partner `has_left`: the final counters go with it.
-        self.gone.store(true, Ordering::Release);
+        self.0.store(true, Ordering::Release);
     }
 
     pub(crate) fn has_left(&self) -> bool {
         // Acquire, partner `leave`.
-        self.gone.load(Ordering::Acquire)
+        self.0.load(Ordering::Acquire)
     }
 }
 
@@ -143,6 +153,7 @@ impl ReaderGauges {
 pub(crate) fn read(
     writer: &WriterGauges,
     reader: &ReaderGauges,
+    reader_gone: &Gone,
     claimed_events: u64,
     claimed_bytes: u64,
 ) -> Gauges {
@@ -156,7 +167,7 @@ pub(crate) fn read(
         .max(resumed_at_ns);
     let newest_at_ns = writer.newest_at_ns.load(Ordering::Relaxed);
     // What the shard pushed too late for a dropped subscriber went with the ring.
-    let waits = !reader.has_left();
+    let waits = !reader_gone.has_left();
     Gauges {
         depth: if waits {
             pushed_events.saturating_sub(claimed_events)

@@ -612,7 +612,8 @@ fn loom_feed_cancel_against_sleep() {
 fn loom_feed_detach_against_look() {
     explore("feed: cancel and detach against a look", || {
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-        let (producer, mut consumer) = feed(limits(2, Overflow::DropNewest), latch);
+        let (producer, mut consumer) =
+            feed(limits(2, Overflow::DropNewest), latch, Reader::waiting());
         let cancelling = {
             let shared = consumer.shared().clone();
             thread::spawn(move || {
@@ -634,7 +635,8 @@ fn poll_against_close(name: &str, dropped: bool) {
     explore(name, move || {
         let mut layer = Layer::new();
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-        let (mut producer, mut consumer) = feed(limits(2, Overflow::DropNewest), latch);
+        let (mut producer, mut consumer) =
+            feed(limits(2, Overflow::DropNewest), latch, Reader::waiting());
         let block = layer.block(&["a"]);
         let offering = thread::spawn(move || {
             producer.begin(1);
@@ -670,7 +672,8 @@ fn loom_poll_two_wakers_against_cancel() {
     explore("feed: two wakers against a cancel", || {
         let mut layer = Layer::new();
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-        let (mut producer, mut consumer) = feed(limits(2, Overflow::DropNewest), latch);
+        let (mut producer, mut consumer) =
+            feed(limits(2, Overflow::DropNewest), latch, Reader::waiting());
         let block = layer.block(&["a"]);
         let offering = thread::spawn(move || {
             offer(&mut producer, &block);

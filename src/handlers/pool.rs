@@ -10,13 +10,12 @@
 use std::cell::Cell;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 
 use super::notice::{Notice, Observer, tell};
-use super::task::{Counters, Left, Place, Task};
+use super::task::{Cold, Left, Place, Task};
 use super::watch::Watch;
 use crate::dispatch::feed::Called;
 use crate::dispatch::role::Role;
@@ -58,9 +57,7 @@ pub(crate) struct Shared<T> {
     pool: Arc<Pool<T>>,
     /// Number of the subscription.
     number: u64,
-    pub(crate) counters: Counters,
-    /// The thread of a handler that has one to itself.
-    own_thread: OnceLock<thread::Thread>,
+    cold: Cold,
 }
 
 /// The workers and their queue.
@@ -138,8 +135,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         Shared {
             pool: self.clone(),
             number,
-            counters: Counters::default(),
-            own_thread: OnceLock::new(),
+            cold: Cold::default(),
         }
     }
 
@@ -161,7 +157,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         let thread = std::thread::Builder::new()
             .name(name)
             .spawn(move || run_dedicated(&own, &awake))?;
-        let first = job.shared.own_thread.set(thread.thread().clone()).is_ok();
+        let first = job.shared.cold.dedicate(thread.thread().clone());
         debug_assert!(first, "dedicated once");
         Ok(())
     }
@@ -218,7 +214,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
 
     /// Has somebody take the turn that the job was asked for.
     fn enqueue(&self, job: Arc<HandlerJob<T>>) {
-        if let Some(thread) = job.shared.own_thread.get() {
+        if let Some(thread) = job.shared.cold.own_thread() {
             thread.unpark();
         } else if self.queue.push(job) {
             self.signal.call();
@@ -318,7 +314,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         post.running.store(shared.number, Ordering::Relaxed);
         let place = Place {
             subscription: shared.number,
-            counters: &shared.counters,
+            cold: &shared.cold,
             observer: self.plan.observer.as_deref(),
             pulse: &post.pulse,
         };
@@ -406,7 +402,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
 pub(crate) trait Control: Send + Sync {
     /// No call begins any more. Before the feed is ended.
     fn bar(&self) -> Barred;
-    fn counters(&self) -> &Counters;
+    fn cold(&self) -> &Cold;
     /// Waits until `done`, which is looked at whenever a turn has ended.
     fn wait_for(&self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> bool;
     fn is_running(&self) -> bool;
@@ -435,8 +431,8 @@ impl<T: Send + Sync + 'static> Control for HandlerJob<T> {
         }
     }
 
-    fn counters(&self) -> &Counters {
-        &self.shared.counters
+    fn cold(&self) -> &Cold {
+        &self.shared.cold
     }
 
     fn wait_for(&self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> bool {

@@ -3,11 +3,13 @@
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
 
 use super::notice::{Notice, Observer, tell};
 use crate::dispatch::block::Event;
 use crate::dispatch::feed::{FeedConsumer, Found};
 use crate::ring::run_queue::Bar;
+use crate::sync::thread::Thread;
 use crate::sync::{AtomicU64, Ordering};
 
 /// Slots of the ring, of up to 64 events each, that a turn takes at most before others get theirs.
@@ -55,6 +57,40 @@ impl<E: fmt::Display> HandlerResult for Result<(), E> {
     }
 }
 
+/// What few handlers have: made when there is something to be said, since every handler pays for its place.
+#[derive(Default)]
+pub(crate) struct Cold(OnceLock<Box<Rare>>);
+
+#[derive(Default)]
+struct Rare {
+    counters: Counters,
+    /// The thread of a handler that has one to itself.
+    own_thread: OnceLock<Thread>,
+}
+
+impl Cold {
+    /// `None`: all are zero.
+    pub(crate) fn counters(&self) -> Option<&Counters> {
+        self.0.get().map(|rare| &rare.counters)
+    }
+
+    /// To count something.
+    #[cold]
+    pub(crate) fn count(&self) -> &Counters {
+        &self.0.get_or_init(Box::default).counters
+    }
+
+    /// It has this thread. `false`: it had one.
+    pub(crate) fn dedicate(&self, thread: Thread) -> bool {
+        let rare = self.0.get_or_init(Box::default);
+        rare.own_thread.set(thread).is_ok()
+    }
+
+    pub(crate) fn own_thread(&self) -> Option<&Thread> {
+        self.0.get()?.own_thread.get()
+    }
+}
+
 /// What is counted of a handler, beside what is counted of every subscription.
 #[derive(Default)]
 pub(crate) struct Counters {
@@ -83,7 +119,7 @@ pub(crate) enum Left {
 /// What a turn needs to know of where it runs.
 pub(crate) struct Place<'a> {
     pub(crate) subscription: u64,
-    pub(crate) counters: &'a Counters,
+    pub(crate) cold: &'a Cold,
     pub(crate) observer: Option<&'a Observer>,
     /// Changes with every call: who watches sees that a call has ended. Holds how many this job has handled.
     pub(crate) pulse: &'a AtomicU64,
@@ -204,7 +240,7 @@ impl Place<'_> {
     #[cold]
     fn failed<T>(&self, event: &Event<T>, error: &dyn fmt::Display) {
         // Relaxed: statistics.
-        self.counters.errors.fetch_add(1, Ordering::Relaxed);
+        self.cold.count().errors.fetch_add(1, Ordering::Relaxed);
         let notice = Notice::Failed {
             subscription: self.subscription,
             id: event.id(),
@@ -217,7 +253,7 @@ impl Place<'_> {
     #[cold]
     fn panicked<T>(&self, event: &Event<T>, panic: &(dyn Any + Send)) {
         let text = panic.downcast_ref::<&str>().copied();
-        self.counters.panics.fetch_add(1, Ordering::Relaxed);
+        self.cold.count().panics.fetch_add(1, Ordering::Relaxed);
         let notice = Notice::Panicked {
             subscription: self.subscription,
             id: event.id(),

@@ -25,13 +25,17 @@ impl Tag {
 pub(super) struct Node<V> {
     /// Values of the routes that end here, under [`Tag::ROUTE`]; sorted, no two equal.
     values: Box<[V]>,
-    /// Values of the routes that end here, under other tags; sorted, no two equal.
-    tagged: Box<[(V, Tag)]>,
+    /// Values of the routes that end here, under other tags; sorted, no two equal, never an empty list. One pointer wide:
+    /// most have none.
+    tagged: Option<Tagged<V>>,
     /// What follows as plain text.
     literals: Map<Arc<Node<V>>>,
     /// What follows as wildcards; never an empty one.
     wild: Option<Arc<Wild<V>>>,
 }
+
+/// A list, one pointer wide.
+type Tagged<V> = Box<Box<[(V, Tag)]>>;
 
 /// What follows a node as wildcards.
 #[derive(Clone, Debug)]
@@ -46,7 +50,7 @@ impl<V> Default for Node<V> {
     fn default() -> Self {
         Node {
             values: Box::default(),
-            tagged: Box::default(),
+            tagged: None,
             literals: Map::default(),
             wild: None,
         }
@@ -66,7 +70,7 @@ impl<V> Default for Wild<V> {
 impl<V> Node<V> {
     /// Whether a route ends here.
     pub(super) fn has_values(&self) -> bool {
-        !self.values.is_empty() || !self.tagged.is_empty()
+        !self.values.is_empty() || self.tagged.is_some()
     }
 
     pub(super) fn wild(&self) -> Option<&Arc<Wild<V>>> {
@@ -83,8 +87,11 @@ impl<V: Copy + Ord> Node<V> {
     /// hold one twice.
     pub(super) fn append_values(&self, out: &mut Vec<V>) -> bool {
         out.extend_from_slice(&self.values);
-        out.extend(self.tagged.iter().map(|&(value, _)| value));
-        !self.tagged.is_empty()
+        let Some(tagged) = &self.tagged else {
+            return false;
+        };
+        out.extend(tagged.iter().map(|&(value, _)| value));
+        true
     }
 
     /// Whether the route `segments`, seen from here, has that value under that tag.
@@ -96,7 +103,8 @@ impl<V: Copy + Ord> Node<V> {
             if tag == Tag::ROUTE {
                 end.values.binary_search(&value).is_ok()
             } else {
-                end.tagged.binary_search(&(value, tag)).is_ok()
+                let tagged = end.tagged.as_ref();
+                tagged.is_some_and(|tagged| tagged.binary_search(&(value, tag)).is_ok())
             }
         })
     }
@@ -108,8 +116,9 @@ impl<V: Copy + Ord> Node<V> {
             let at = end.values.partition_point(|other| *other < value);
             list::insert(&mut end.values, at, value);
         } else {
-            let at = end.tagged.partition_point(|other| *other < (value, tag));
-            list::insert(&mut end.tagged, at, (value, tag));
+            let tagged = end.tagged.get_or_insert_default();
+            let at = tagged.partition_point(|other| *other < (value, tag));
+            list::insert(tagged, at, (value, tag));
         }
     }
 
@@ -123,8 +132,12 @@ impl<V: Copy + Ord> Node<V> {
                 list::remove(&mut self.values, at.expect("the route is there"));
             }
             [] => {
-                let at = self.tagged.binary_search(&(value, tag));
-                list::remove(&mut self.tagged, at.expect("the route is there"));
+                let tagged = self.tagged.as_mut().expect("the route is there");
+                let at = tagged.binary_search(&(value, tag));
+                list::remove(tagged, at.expect("the route is there"));
+                if tagged.is_empty() {
+                    self.tagged = None;
+                }
             }
             [Segment::Literal(text), rest @ ..] => {
                 let key = Key::new(text);

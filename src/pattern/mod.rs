@@ -141,6 +141,14 @@ impl Pattern {
         Ok(Pattern::new(text, canonical, parsed.routes))
     }
 
+    /// Reads what [`as_str`](Self::as_str) of a pattern said, which may be longer than others: see
+    /// [`exact`](Self::exact).
+    pub(crate) fn parse_again(text: &str) -> Self {
+        let parsed = parse::parse_any_length(text).expect("it was a pattern before");
+        let canonical = print::canonical(&parsed);
+        Pattern::new(text, canonical, parsed.routes)
+    }
+
     /// The pattern that matches `topic` and no other topic.
     ///
     /// Where the topic holds wildcard characters, they are escaped; this is the one way to a

@@ -57,12 +57,17 @@ pub(super) enum Token {
 
 /// Reads a pattern of the native language.
 pub(super) fn parse(text: &str) -> Result<Parsed, PatternError> {
-    if text.is_empty() {
-        return Err(PatternError::new(PatternRule::Empty, 0, text));
-    }
     if text.len() > PATTERN_BYTES_MAX {
         let offset = text.floor_char_boundary(PATTERN_BYTES_MAX);
         return Err(PatternError::new(PatternRule::TooLong, offset, text));
+    }
+    parse_any_length(text)
+}
+
+/// Like [`parse`], for a text of any length.
+pub(super) fn parse_any_length(text: &str) -> Result<Parsed, PatternError> {
+    if text.is_empty() {
+        return Err(PatternError::new(PatternRule::Empty, 0, text));
     }
     let parts = if text == "*" {
         vec![Part::Token(Placed {
