@@ -57,9 +57,9 @@ pub use subscription::{IntoPatterns, Start, SubscriptionBuilder, SubscriptionHan
 pub use wait::WaitStrategy;
 pub use watch::{Pace, SlowLimit, SlowNotice};
 
-use crate::dispatch::Engine;
 use crate::dispatch::lane::Receipt;
 use crate::dispatch::topic_arg::AsTopic;
+use crate::dispatch::{Dispatch, Engine};
 use crate::park::{deadline_after, wake_registered};
 use crate::pattern::{Topic, TopicError};
 use crate::sync::{Arc, AtomicWaker, Mutex, Ordering};
@@ -512,7 +512,10 @@ impl<T: Send + Sync + 'static> Core<T> {
         wake_registered(&self.watcher);
         if let Some(pool) = self.handlers.pool() {
             pool.close();
-            self.drive_handlers();
+            if self.engine.dispatch() == Dispatch::Manual {
+                // By turns: a `Block` handler makes the room that the dispatch waits for.
+                self.drive();
+            }
         }
     }
 
@@ -536,10 +539,10 @@ impl<T: Send + Sync + 'static> Core<T> {
         }
         self.drive_handlers();
         let handlers = self.registry.lock().handlers();
-        // What had matched by now; what comes later is none of this flush's business.
-        let matched: Vec<_> = handlers.iter().map(|h| h.feed.stats().matched).collect();
-        let mut waits = handlers.iter().zip(matched);
-        waits.all(|(record, matched)| record.wait_until_handled(matched, deadline))
+        // What is in their rings by now; what comes later is none of this flush's business.
+        let pushed: Vec<_> = handlers.iter().map(|h| h.feed.pushed_events()).collect();
+        let mut waits = handlers.iter().zip(pushed);
+        waits.all(|(record, pushed)| record.wait_until_handled(pushed, deadline))
     }
 
     /// Waits until all handlers have come to their end.

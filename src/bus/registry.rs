@@ -42,16 +42,13 @@ pub(super) struct About {
 }
 
 impl Record {
-    /// Waits until its handler has handled, or lost, so many of the events that matched, or was cancelled. `false`: not
-    /// in time.
-    pub(super) fn wait_until_handled(&self, matched: u64, deadline: Option<Instant>) -> bool {
+    /// Waits until its handler has handled so many events, or was cancelled. `false`: not in time.
+    pub(super) fn wait_until_handled(&self, pushed: u64, deadline: Option<Instant>) -> bool {
         let Some(handler) = &self.handler else {
             return true;
         };
         handler.wait_for(deadline, &mut || {
-            let stats = self.feed.stats();
-            stats.received + stats.lost.iter().sum::<u64>() >= matched
-                || self.feed.end() != End::None
+            self.feed.stats().received >= pushed || self.feed.end() != End::None
         })
     }
 

@@ -263,6 +263,11 @@ impl FeedShared {
         self.fate.writer_gone.has_left() && self.fate.reader_gone.has_left()
     }
 
+    /// Events put into the ring so far. Whoever has seen the shard's `delivered_id` finds all up to there counted.
+    pub(crate) fn pushed_events(&self) -> u64 {
+        self.writer.gauges.pushed_events()
+    }
+
     pub(crate) fn stats(&self) -> FeedStats {
         let known = |id: &AtomicU64| Some(id.load(Ordering::Acquire)).filter(|&id| id != 0);
         // The reader's counter first: what it has received was matched before, so the numbers stay
@@ -601,6 +606,11 @@ impl<T> FeedConsumer<T> {
         &self.shared
     }
 
+    /// Whether something other than the closing of the ring has ended it.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.shared.end() != End::None
+    }
+
     /// Looks for the next thing to tell. Finishes whatever other threads do.
     #[inline]
     pub(crate) fn look(&mut self) -> Found {
@@ -665,6 +675,20 @@ impl<T> FeedConsumer<T> {
             count: received.load(Ordering::Relaxed),
             received,
         }
+    }
+
+    /// Events received.
+    pub(crate) fn received(&self) -> u64 {
+        // Relaxed: only this side writes it.
+        self.shared.reader.received.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_received(&self, received: u64) {
+        // Release, partner `FeedShared::stats`.
+        self.shared
+            .reader
+            .received
+            .store(received, Ordering::Release);
     }
 
     /// The events of that slot are handed out now, one by one.

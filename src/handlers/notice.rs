@@ -4,6 +4,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::dispatch::loss::Gap;
+use crate::park::NoWaiting;
 use crate::pattern::Topic;
 
 /// Something that a handler did, or that was done to it, and that its publisher never hears of.
@@ -107,6 +108,8 @@ pub(crate) type Observer = Box<dyn Fn(&Notice<'_>) + Send + Sync>;
 /// Tells the program and the log. An observer that panics takes nobody along.
 #[cold]
 pub(crate) fn tell(observer: Option<&Observer>, notice: Notice<'_>) {
+    // Not to be kept waiting: the handler's thread, or the one that watches all of them.
+    let _here = NoWaiting::here();
     tracing::warn!("{notice}");
     if let Some(observer) = observer
         && catch_unwind(AssertUnwindSafe(|| observer(&notice))).is_err()

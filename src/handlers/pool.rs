@@ -72,8 +72,10 @@ pub(crate) struct Pool<T> {
     hands: Mutex<Vec<Hand>>,
     /// Workers that are not stuck in a call.
     working: AtomicUsize,
-    /// Handlers that have not come to their end.
+    /// Handlers that have not come to their end, and 1 for a pool that is open: one word, so that of the last handler and
+    /// whoever closes one comes last, and finds that all is over.
     live: AtomicUsize,
+    /// Closed once.
     closing: AtomicBool,
     /// Those who wait for a turn to end, or for the last handler.
     rested: WaitSet,
@@ -82,15 +84,19 @@ pub(crate) struct Pool<T> {
     driver: Role<Hand>,
 }
 
-/// What a worker is at. Written by the worker, but for `stalled`.
+/// What a worker is at. Written by the worker, but for `stalled` and `hurry`.
 #[derive(Default)]
 pub(super) struct Post {
     /// Number of the subscription whose handler is running; 0: none.
     pub(super) running: AtomicU64,
     /// Events that this handler has handled: changes when a call has ended.
     pub(super) pulse: AtomicU64,
+    /// The worker has called the watch, and has not been idle since.
+    pub(super) awake: AtomicBool,
     /// Set by the watch: a call took too long, and this worker no longer counts as one.
     pub(super) stalled: AtomicBool,
+    /// Set by the watch: this handler has been at it for a while, and others may wait for the worker.
+    pub(super) hurry: AtomicBool,
 }
 
 crate::sync::thread_local!(static INSIDE: Cell<usize> = const { Cell::new(0) });
@@ -109,7 +115,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
             posts: (0..=desks).map(|_| CachePadded::default()).collect(),
             hands: Mutex::new(hands),
             working: AtomicUsize::new(0),
-            live: AtomicUsize::new(0),
+            live: AtomicUsize::new(1),
             closing: AtomicBool::new(false),
             rested: WaitSet::new(),
             watch: Watch::new(),
@@ -164,9 +170,10 @@ impl<T: Send + Sync + 'static> Pool<T> {
 
     /// No handler is opened any more: when the last has come to its end, the workers go.
     pub(crate) fn close(&self) {
-        // AcqRel, partner `is_over`.
-        self.closing.swap(true, Ordering::AcqRel);
-        self.go_if_over();
+        // Relaxed: of several who close, one counts.
+        if !self.closing.swap(true, Ordering::Relaxed) {
+            self.ended();
+        }
     }
 
     /// Takes turns until there are none: for a manual bus. `true`: something was done.
@@ -191,10 +198,9 @@ impl<T: Send + Sync + 'static> Pool<T> {
         }
     }
 
-    /// Waits until every handler has come to its end. `false`: not in time.
+    /// Waits until every handler of a closed pool has come to its end. `false`: not in time.
     pub(crate) fn wait_over(&self, deadline: Option<Instant>) -> bool {
-        // Acquire, partner `ended`.
-        let over = || (self.live.load(Ordering::Acquire) == 0).then_some(());
+        let over = || self.is_over().then_some(());
         self.rested.wait_until(not_inside(deadline), over).is_some()
     }
 
@@ -230,19 +236,20 @@ impl<T: Send + Sync + 'static> Pool<T> {
         // Handed over behind a lock, so that a thread that was not to be had leaves the hand with us.
         let handed = Arc::new(Mutex::new(Some(hand)));
         let taken = handed.clone();
+        // First: it may be found stuck before we come to it.
+        self.working.fetch_add(1, Ordering::Relaxed);
         let spawned = std::thread::Builder::new()
             .name(format!("fanout-pool-{index}"))
             .spawn(move || {
-                if let Some(hand) = taken.lock().take() {
+                let hand = taken.lock().take();
+                if let Some(hand) = hand {
                     pool.work(hand);
                 }
             });
         match spawned {
-            Ok(_) => {
-                self.working.fetch_add(1, Ordering::Relaxed);
-                Ok(true)
-            }
+            Ok(_) => Ok(true),
             Err(error) => {
+                self.working.fetch_sub(1, Ordering::Relaxed);
                 self.hands.lock().extend(handed.lock().take());
                 Err(error)
             }
@@ -255,17 +262,14 @@ impl<T: Send + Sync + 'static> Pool<T> {
         let post = &self.posts[index];
         let linger = || Linger::adaptive(self.working.load(Ordering::Relaxed) + 2);
         let mut idle = linger();
-        let mut watched = false;
         while !self.is_over() {
             if let Some(taken) = self.queue.take(&mut hand) {
                 if taken.more {
                     self.signal.call();
                 }
-                if !watched {
-                    watched = true;
-                    // First, so that a watch that is going to sleep sees one or the other. Relaxed: goes with the call.
-                    let number = taken.turn.job().shared.number;
-                    post.running.store(number, Ordering::Relaxed);
+                // Relaxed: only this worker writes it, and the first store goes with the call.
+                if !post.awake.load(Ordering::Relaxed) {
+                    post.awake.store(true, Ordering::Relaxed);
                     self.watch.call();
                 }
                 self.run(taken.turn, post);
@@ -275,7 +279,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
                 }
                 continue;
             }
-            watched = false;
+            post.awake.store(false, Ordering::Relaxed);
             if !idle.turn() {
                 self.signal.lie_down(index);
                 if self.queue.has_work() || self.is_over() {
@@ -286,6 +290,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
                 idle = linger();
             }
         }
+        post.awake.store(false, Ordering::Relaxed);
         self.queue.clear(&mut hand);
         self.hands.lock().push(hand);
         self.signal.call();
@@ -294,15 +299,13 @@ impl<T: Send + Sync + 'static> Pool<T> {
     /// The watch had a spare take our place: is there one too many?
     fn was_replaced(&self, post: &Post) -> bool {
         // Relaxed: numbers of threads, which nothing else depends on.
-        if !post.stalled.load(Ordering::Relaxed) || !post.stalled.swap(false, Ordering::Relaxed) {
+        if !post.stalled.load(Ordering::Relaxed) || !post.stalled.swap(false, Ordering::Acquire) {
             return false;
         }
-        let working = self.working.fetch_add(1, Ordering::Relaxed) + 1;
-        if working <= self.plan.threads {
-            return false;
-        }
-        self.working.fetch_sub(1, Ordering::Relaxed);
-        true
+        let stay = |working| (working < self.plan.threads).then_some(working + 1);
+        self.working
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, stay)
+            .is_err()
     }
 
     /// One turn. `true`: the handler has come to its end.
@@ -317,7 +320,9 @@ impl<T: Send + Sync + 'static> Pool<T> {
             cold: &shared.cold,
             observer: self.plan.observer.as_deref(),
             pulse: &post.pulse,
+            hurry: &post.hurry,
         };
+        post.hurry.store(false, Ordering::Relaxed);
         let left = match state {
             Some(task) => contain(|| task.turn(bar, &place)).unwrap_or(Left::Over),
             None => Left::Over,
@@ -330,11 +335,12 @@ impl<T: Send + Sync + 'static> Pool<T> {
         post.running.store(0, Ordering::Relaxed);
         INSIDE.set(outer);
         drop(here);
-        if left == Left::More {
+        if left != Left::Nothing {
+            // Over: it stays asked for ever, so that nobody pushes it any more; the pool would not outlive it.
             turn.job().ask();
         }
         let rested = turn.rest();
-        if let Some(job) = rested.again {
+        if let Some(job) = rested.again.filter(|_| left != Left::Over) {
             self.enqueue(job);
         }
         if rested.awaited {
@@ -347,32 +353,34 @@ impl<T: Send + Sync + 'static> Pool<T> {
     }
 
     fn ended(&self) {
-        // AcqRel, partners `is_over` and `wait_over`.
+        // AcqRel, partner `is_over`.
         if self.live.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.rested.notify();
-            self.go_if_over();
-        }
-    }
-
-    fn go_if_over(&self) {
-        if self.is_over() {
             self.signal.call_all();
             self.watch.call();
         }
     }
 
     pub(super) fn is_over(&self) -> bool {
-        // Acquire, partners `close` and `ended`.
-        self.closing.load(Ordering::Acquire) && self.live.load(Ordering::Acquire) == 0
+        // Acquire, partner `ended`.
+        self.live.load(Ordering::Acquire) == 0
     }
 
     /// A worker has been at one call for too long: another takes its place.
     #[cold]
-    pub(super) fn replace(self: &Arc<Self>, post: &Post, number: u64) {
-        // Relaxed: as in `was_replaced`.
-        post.stalled.store(true, Ordering::Relaxed);
-        self.working.fetch_sub(1, Ordering::Relaxed);
-        let replaced = self.spawn_spare();
+    pub(super) fn replace(self: &Arc<Self>, desk: usize, number: u64) {
+        let post = &self.posts[desk];
+        // Once, however many calls of a turn take long. Relaxed: nobody else sets it.
+        if !post.stalled.load(Ordering::Relaxed) {
+            self.working.fetch_sub(1, Ordering::Relaxed);
+            // Release, partner `was_replaced`: counted out before it counts itself in again.
+            post.stalled.store(true, Ordering::Release);
+        }
+        let enough = self.working.load(Ordering::Relaxed) >= self.plan.threads;
+        let replaced = enough || self.spawn_spare();
+        // Others look at a tray only when there is nothing else to do.
+        self.queue.evict(desk);
+        self.signal.call();
         (self.plan.stalled)(number);
         tell(
             self.plan.observer.as_deref(),

@@ -10,7 +10,7 @@ use crate::dispatch::block::Event;
 use crate::dispatch::feed::{FeedConsumer, Found};
 use crate::ring::run_queue::Bar;
 use crate::sync::thread::Thread;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
 /// Slots of the ring, of up to 64 events each, that a turn takes at most before others get theirs.
 const TURN_SLOTS: usize = 16;
@@ -123,6 +123,8 @@ pub(crate) struct Place<'a> {
     pub(crate) observer: Option<&'a Observer>,
     /// Changes with every call: who watches sees that a call has ended. Holds how many this job has handled.
     pub(crate) pulse: &'a AtomicU64,
+    /// This turn has had its time.
+    pub(crate) hurry: &'a AtomicBool,
 }
 
 impl<T> Task<T> {
@@ -152,8 +154,16 @@ impl<T> Task<T> {
                     };
                     calls.all(&mut *self.handler);
                     if bar.is_set() {
-                        // Whoever barred it ends the feed next, and asks for the turn that finds out.
-                        return Left::Nothing;
+                        // Whoever barred it ends the feed next, and asks for the turn that finds out; but if something else has
+                        // ended it before, nobody asks.
+                        return if self.feed.has_ended() {
+                            Left::Over
+                        } else {
+                            Left::Nothing
+                        };
+                    }
+                    if place.is_late() {
+                        return Left::More;
                     }
                 }
                 Found::Gap(gap) => tell(
@@ -188,6 +198,7 @@ where
         let Calls { feed, bar, place } = calls;
         let mut events = feed.slot();
         while !bar.is_set()
+            && !place.is_late()
             && let Some(event) = events.next()
         {
             let result = self.0(event).into_result();
@@ -211,13 +222,15 @@ impl<T> Calls<'_, T> {
     fn all(&mut self, handler: &mut dyn Handle<T>) {
         self.feed.hands_out();
         loop {
-            let before = self.feed.mask();
+            let (before, received) = (self.feed.mask(), self.feed.received());
             let Err(panic) = catch_unwind(AssertUnwindSafe(|| handler.handle(self))) else {
                 return;
             };
-            self.place.beat(self.feed.slot().count());
-            // The last one taken.
+            // Each call counts once, also if what panicked came after it: the error that it answered, say.
             let taken = before & !self.feed.mask();
+            let received = received + u64::from(taken.count_ones());
+            self.feed.set_received(received);
+            self.place.beat(received);
             if let Some(event) = self.feed.event(63 - taken.leading_zeros()) {
                 self.place.panicked(event, &*panic);
             }
@@ -230,6 +243,12 @@ impl<T> Calls<'_, T> {
 }
 
 impl Place<'_> {
+    #[inline(always)]
+    fn is_late(&self) -> bool {
+        // Relaxed: a hint.
+        self.hurry.load(Ordering::Relaxed)
+    }
+
     /// A call has ended: the job has handled so many events.
     #[inline(always)]
     fn beat(&self, handled: u64) {

@@ -78,6 +78,7 @@ fn watch<T: Send + Sync + 'static>(pool: &Arc<Pool<T>>) {
         signal.lie_down(0);
         if look(pool, &mut seen) || pool.is_over() {
             signal.get_up(0);
+            thread::sleep(TICK);
         } else {
             signal.sleep(0);
         }
@@ -88,11 +89,14 @@ fn watch<T: Send + Sync + 'static>(pool: &Arc<Pool<T>>) {
 /// Looks at every worker. `true`: somebody works, or did since the last look.
 fn look<T: Send + Sync + 'static>(pool: &Arc<Pool<T>>, seen: &mut [Seen]) -> bool {
     let mut working = false;
-    for (post, seen) in pool.posts.iter().zip(seen) {
+    for (desk, (post, seen)) in pool.posts.iter().zip(seen).enumerate() {
         // Relaxed: numbers that change, compared with what they were.
         let running = post.running.load(Ordering::Relaxed);
         let pulse = post.pulse.load(Ordering::Relaxed);
-        working |= running != 0 || pulse != seen.pulse;
+        working |= post.awake.load(Ordering::Relaxed);
+        if running != 0 && running == seen.running {
+            post.hurry.store(true, Ordering::Relaxed);
+        }
         if running == 0 || running != seen.running || pulse != seen.pulse {
             *seen = Seen {
                 running,
@@ -103,7 +107,7 @@ fn look<T: Send + Sync + 'static>(pool: &Arc<Pool<T>>, seen: &mut [Seen]) -> boo
         }
         seen.ticks = seen.ticks.saturating_add(1);
         if seen.ticks == TICKS_STALL {
-            pool.replace(post, running);
+            pool.replace(desk, running);
         }
     }
     pool.fill_up();

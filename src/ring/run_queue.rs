@@ -39,6 +39,7 @@
     reason = "links jobs by pointer, and lends their state by turn; one of the rooms that ARCHITECTURE.md names"
 )]
 
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
 
@@ -122,12 +123,17 @@ fn begin<P, S>(job: Arc<Job<P, S>>) -> Turn<P, S> {
     // the last turn left it.
     let old = job.word.fetch_xor(QUEUED | RUNNING, Ordering::AcqRel);
     debug_assert_eq!(old & (QUEUED | RUNNING), QUEUED, "waits, and once");
-    Turn { job }
+    Turn {
+        job,
+        lends: PhantomData,
+    }
 }
 
 /// The one who is at a job. Dereferences to its state.
 pub(crate) struct Turn<P, S> {
     job: Arc<Job<P, S>>,
+    /// Gives out `&S`, so it may be shared only where an `S` may.
+    lends: PhantomData<S>,
 }
 
 /// How a turn ended.
@@ -217,6 +223,8 @@ const TRAY: usize = if cfg!(loom) { 2 } else { 16 };
 pub(crate) struct RunQueue<P, S> {
     inbox: CachePadded<AtomicPtr<Job<P, S>>>,
     desks: Box<[CachePadded<Desk<P, S>>]>,
+    /// Owns jobs, and carries them from thread to thread: an `AtomicPtr` says neither.
+    jobs: PhantomData<Arc<Job<P, S>>>,
 }
 
 /// A worker's own places. Filled by the worker alone, emptied by anybody.
@@ -259,6 +267,7 @@ impl<P, S> RunQueue<P, S> {
         let queue = Self {
             inbox: CachePadded::new(place()),
             desks: (0..workers).map(|_| CachePadded::new(desk())).collect(),
+            jobs: PhantomData,
         };
         let hands = (0..workers).map(|desk| Hand { desk, at: TRAY }).collect();
         (queue, hands)
@@ -325,6 +334,17 @@ impl<P, S> RunQueue<P, S> {
     pub(crate) fn clear(&self, hand: &mut Hand) {
         while let Some(job) = self.next_on_tray(hand) {
             self.push(job);
+        }
+    }
+
+    /// A worker is stuck: what is on its tray goes back to the inbox. By anybody.
+    pub(crate) fn evict(&self, desk: usize) {
+        for place in &self.desks[desk].tray {
+            let job = grab(place);
+            if !job.is_null() {
+                // SAFETY: the place counted it, and the swap gave it to us alone.
+                self.push(unsafe { Arc::from_raw(job) });
+            }
         }
     }
 

@@ -854,3 +854,209 @@ fn the_numbers_of_threads_have_bounds() {
         assert!(text.contains("handler threads"), "{text}");
     }
 }
+
+/// The pool goes with its bus, and the observer with it.
+#[test]
+fn nothing_of_a_pool_is_kept() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let dropped = Arc::new(AtomicUsize::new(0));
+            let owned = OnDrop::counts(&dropped);
+            let bus = bus::<u64>(|b| {
+                b.dispatch(mode).observer(move |_| {
+                    let _ = &owned;
+                })
+            });
+            let cancelled = bus.on("a", |_| {}).expect("open");
+            bus.on("a", |_| {}).expect("open").detach();
+            (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+            cancelled.cancel();
+            assert!(bus.close_within(FOR_EVER).in_time);
+            drop((bus, cancelled));
+            eventually("the observer goes", || dropped.load(Ordering::SeqCst) == 1);
+        });
+    }
+}
+
+/// On a manual bus, a `Block` handler makes the room that the dispatch waits for: closing carries on by turns.
+#[test]
+fn a_manual_bus_that_closes_drains_into_a_small_ring() {
+    for by_drop in [false, true] {
+        let diary = Diary::default();
+        let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+        let subscription = bus.subscription("a").overflow(Overflow::Block).capacity(1);
+        subscription
+            .handler(diary.handler())
+            .expect("open")
+            .detach();
+        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        if by_drop {
+            drop(bus);
+        } else {
+            assert!(bus.close_within(Duration::ZERO).in_time);
+        }
+        assert!(diary.ids().into_iter().eq(1..=10));
+    }
+}
+
+/// A handler of which every call takes long keeps one thread, and the pool goes on with its spare for ever.
+#[test]
+fn one_slow_handler_does_not_use_up_the_spares() {
+    ends("slow", || {
+        let bus = bus::<u64>(|b| b.handler_threads(1).max_handler_threads(2));
+        let slow = bus.on("slow", |_| thread::sleep(Duration::from_millis(30)));
+        let slow = slow.expect("open");
+        let diary = Diary::default();
+        let subscription = bus.subscription("well").overflow(Overflow::Block);
+        let _well = subscription.handler(diary.handler()).expect("open");
+        (0..8).for_each(|n| bus.publish("slow", n).expect("open"));
+        let mut published = 0;
+        while slow.stats().received < 8 {
+            bus.publish("well", 1).expect("open");
+            published += 1;
+            eventually("handled meanwhile", || diary.ids().len() == published);
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert!(slow.stats().stalls > 0);
+        bus.publish("well", 1).expect("open");
+        assert!(bus.flush_within(FOR_EVER), "the pool is alive");
+        assert_eq!(diary.ids().len(), published + 1);
+    });
+}
+
+/// Those that wait behind a stuck call on the same worker are handled, however busy the others are.
+#[test]
+fn a_stuck_call_holds_up_nobody_under_load() {
+    ends("tray", || {
+        let bus = bus::<u64>(|b| b.handler_threads(1).max_handler_threads(2));
+        let gate = Gate::default();
+        let handled = Arc::new(AtomicUsize::new(0));
+        let mut handles: Vec<_> = (0..10)
+            .map(|_| {
+                let handled = handled.clone();
+                bus.on("go", move |_| {
+                    handled.fetch_add(1, Ordering::SeqCst);
+                })
+                .expect("open")
+            })
+            .collect();
+        handles.push({
+            let gate = gate.clone();
+            bus.on("go", move |_| gate.wait()).expect("open")
+        });
+        for _ in 0..3 {
+            let busy = bus.subscription("busy").overflow(Overflow::Block);
+            let handler = busy.handler(|_| thread::sleep(Duration::from_micros(20)));
+            handles.push(handler.expect("open"));
+        }
+        bus.publish("go", 1).expect("open");
+        let stop = Arc::new(AtomicBool::new(false));
+        let publishing = {
+            let (bus, stop) = (bus.clone(), stop.clone());
+            thread::spawn(move || {
+                let mut publisher = bus.publisher();
+                while !stop.load(Ordering::Relaxed) {
+                    publisher.publish("busy", 0).expect("open");
+                }
+            })
+        };
+        eventually("all ten are handled", || {
+            thread::sleep(Duration::from_millis(1));
+            handled.load(Ordering::SeqCst) == 10
+        });
+        stop.store(true, Ordering::Relaxed);
+        gate.open();
+        publishing.join().expect("open");
+    });
+}
+
+/// What is lost after a flush has begun does not count for what it waits for.
+#[test]
+fn a_flush_is_exact_also_under_loss() {
+    ends("flush", || {
+        let bus = bus::<u64>(|b| b.handler_threads(1));
+        let gate = Gate::default();
+        let handle = {
+            let gate = gate.clone();
+            let subscription = bus.subscription("a").capacity(2);
+            subscription.handler(move |_| gate.wait()).expect("open")
+        };
+        bus.publish("a", 0).expect("open");
+        eventually("it is at it", || gate.waiting() == 1);
+        bus.publish("a", 0).expect("open");
+        let flushing = {
+            let bus = bus.clone();
+            thread::spawn(move || bus.flush_within(Duration::from_millis(300)))
+        };
+        linger();
+        (0..50).for_each(|n| bus.publish("a", n).expect("open"));
+        assert!(!flushing.join().expect("fine"), "neither was handled");
+        gate.open();
+        assert!(bus.flush_within(FOR_EVER));
+        assert!(handle.stats().lost > 0);
+    });
+}
+
+/// The bus breaks while a call runs, and then the handler is cancelled: it comes to its end all the same.
+#[test]
+fn a_handler_cancelled_on_a_broken_bus_ends() {
+    ends("broken", || {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let bus = bus::<u64>(|b| {
+            b.handler_threads(1).weigh(|data| {
+                if *data == 13 {
+                    panics_quietly();
+                }
+                0
+            })
+        });
+        let gates = [Gate::default(), Gate::default()];
+        let handle = {
+            let (gates, owned) = (gates.clone(), OnDrop::counts(&dropped));
+            // The second call is in a turn that began after the bus broke.
+            bus.on("a", move |event| {
+                let _ = &owned;
+                match event.id() {
+                    1 => gates[0].wait(),
+                    20 => gates[1].wait(),
+                    _ => {}
+                }
+            })
+            .expect("open")
+        };
+        for _ in 0..30 {
+            bus.publish_sequenced("a", 0).expect("open");
+        }
+        eventually("it is at it", || gates[0].waiting() == 1);
+        let _refused_or_not = bus.publish("a", 13);
+        eventually("it breaks", || bus.is_closed());
+        gates[0].open();
+        eventually("it goes on", || gates[1].waiting() == 1);
+        handle.cancel();
+        gates[1].open();
+        eventually("the closure goes", || dropped.load(Ordering::SeqCst) == 1);
+    });
+}
+
+/// An error that panics when it is shown: one call all the same.
+#[test]
+fn an_error_that_panics_counts_its_call_once() {
+    struct Hostile;
+    impl std::fmt::Display for Hostile {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panics_quietly();
+            Ok(())
+        }
+    }
+    ends("hostile", || {
+        let bus = bus::<u64>(|b| b.observer(|notice| drop(notice.to_string())));
+        let handle = bus.on("a", |_| Err::<(), _>(Hostile)).expect("open");
+        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        assert!(bus.flush_within(FOR_EVER));
+        let stats = handle.stats();
+        assert_eq!(
+            (stats.matched, stats.received, stats.errors),
+            (100, 100, 100)
+        );
+    });
+}
