@@ -4,26 +4,31 @@ use super::run_queue::{Job, RunQueue, Turn, try_begin};
 use crate::sync::explore::{Steps, explore};
 use crate::sync::{Arc, AtomicUsize, Ordering, thread};
 
-/// What there is to do, and how much was done: loom sees to it that one thread at a time counts.
-type TestJob = Job<AtomicUsize, usize>;
+/// Letters, and those that were read. Read and written by plain stores and loads, so that only the job's own word
+/// orders them; and loom sees to it that one thread at a time has the state.
+type TestJob = Job<[AtomicUsize; 2], [usize; 2]>;
+type TestQueue = RunQueue<[AtomicUsize; 2], [usize; 2]>;
 
 fn job() -> Arc<TestJob> {
-    Arc::new(Job::new(AtomicUsize::new(0), 0))
+    let letters = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    Arc::new(Job::new(letters, [0; 2]))
 }
 
-/// Brings something, and pushes the job if that is up to us.
-fn bring(queue: &RunQueue<AtomicUsize, usize>, job: &Arc<TestJob>) {
+/// Brings a letter, and pushes the job if that is up to us.
+fn bring(queue: &TestQueue, job: &Arc<TestJob>, letter: usize) {
     // Relaxed: what is brought goes with the asking.
-    job.shared.fetch_add(1, Ordering::Relaxed);
+    job.shared[letter].store(1, Ordering::Relaxed);
     if job.ask() {
         queue.push(job.clone());
     }
 }
 
-/// Does what there is, and lets go.
-fn work(queue: &RunQueue<AtomicUsize, usize>, mut turn: Turn<AtomicUsize, usize>) -> bool {
-    let (mail, _, done) = turn.parts();
-    *done += mail.swap(0, Ordering::Relaxed);
+/// Reads what there is, and lets go.
+fn work(queue: &TestQueue, mut turn: Turn<[AtomicUsize; 2], [usize; 2]>) -> bool {
+    let (letters, _, read) = turn.parts();
+    for (letter, read) in letters.iter().zip(read) {
+        *read |= letter.load(Ordering::Relaxed);
+    }
     let rested = turn.rest();
     if let Some(job) = rested.again {
         queue.push(job);
@@ -31,11 +36,12 @@ fn work(queue: &RunQueue<AtomicUsize, usize>, mut turn: Turn<AtomicUsize, usize>
     rested.awaited
 }
 
-fn done(job: &Arc<TestJob>) -> usize {
+/// How many letters were read.
+fn read(job: &Arc<TestJob>) -> usize {
     // The queue is empty, so a turn is ours for the asking.
     assert!(job.ask(), "it rests");
     let turn = try_begin(job).expect("asked");
-    *turn
+    turn.iter().sum()
 }
 
 /// Two bring something while two work: nothing is done twice at once, and nothing is forgotten.
@@ -49,9 +55,9 @@ fn loom_run_queue_asking_against_resting() {
         let bringing = {
             let (queue, job, steps) = (queue.clone(), job.clone(), steps.clone());
             thread::spawn(move || {
-                for _ in 0..2 {
+                for letter in 0..2 {
                     steps.step();
-                    bring(&queue, &job);
+                    bring(&queue, &job, letter);
                 }
             })
         };
@@ -76,7 +82,7 @@ fn loom_run_queue_asking_against_resting() {
         while let Some(taken) = queue.take(&mut hand) {
             work(&queue, taken.turn);
         }
-        assert_eq!(done(&job), 2);
+        assert_eq!(read(&job), 2);
     });
 }
 
@@ -89,13 +95,13 @@ fn loom_run_queue_sharing_and_stealing() {
         let jobs: Vec<_> = (0..5).map(|_| job()).collect();
         let steps = Steps::new();
         // Four in the inbox, one on the way.
-        jobs[1..].iter().for_each(|job| bring(&queue, job));
+        jobs[1..].iter().for_each(|job| bring(&queue, job, 0));
         let mut mine = hands.pop().expect("two");
         let helping = {
             let (queue, steps, late) = (queue.clone(), steps.clone(), jobs[0].clone());
             thread::spawn(move || {
                 steps.step();
-                bring(&queue, &late);
+                bring(&queue, &late, 0);
                 for _ in 0..2 {
                     steps.step();
                     if let Some(taken) = queue.take(&mut mine) {
@@ -118,7 +124,7 @@ fn loom_run_queue_sharing_and_stealing() {
         }
         assert!(!queue.has_work());
         for job in &jobs {
-            assert_eq!(done(job), 1);
+            assert_eq!(read(job), 1);
         }
     });
 }
@@ -129,12 +135,12 @@ fn loom_run_queue_drop() {
     explore("run queue: dropped with jobs in every place", || {
         let (queue, mut hands) = RunQueue::new(1);
         let jobs: Vec<_> = (0..5).map(|_| job()).collect();
-        jobs[1..].iter().for_each(|job| bring(&queue, job));
+        jobs[1..].iter().for_each(|job| bring(&queue, job, 0));
         let mut hand = hands.pop().expect("one");
         let taken = queue.take(&mut hand).expect("four");
         assert!(taken.more);
         work(&queue, taken.turn);
-        bring(&queue, &jobs[0]);
+        bring(&queue, &jobs[0], 0);
         // Two on the tray, one on the shelf, one in the inbox. loom complains of what is leaked.
         drop(queue);
     });
@@ -148,20 +154,20 @@ fn loom_job_barred_against_a_turn() {
         let queue = Arc::new(queue);
         let job = job();
         let barred = Arc::new(AtomicUsize::new(0));
-        bring(&queue, &job);
+        bring(&queue, &job, 0);
         let mut hand = hands.pop().expect("one");
         let working = {
             let (queue, barred) = (queue.clone(), barred.clone());
             thread::spawn(move || {
                 let mut turn = queue.take(&mut hand).expect("brought").turn;
-                let (_, bar, done) = turn.parts();
+                let (_, bar, read) = turn.parts();
                 if !bar.is_set() {
                     assert_eq!(
                         barred.load(Ordering::Relaxed),
                         0,
                         "began after it was barred"
                     );
-                    *done += 1;
+                    read[0] = 1;
                 }
                 turn.rest();
             })
@@ -184,7 +190,7 @@ fn loom_job_awaited_against_its_end() {
         let queue = Arc::new(queue);
         let job = job();
         let effect = Arc::new(AtomicUsize::new(0));
-        bring(&queue, &job);
+        bring(&queue, &job, 0);
         let mut hand = hands.pop().expect("one");
         let working = {
             let (queue, effect) = (queue.clone(), effect.clone());
