@@ -334,7 +334,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
         self.open.core.latency()
     }
 
-    /// Dispatches, on the calling thread, until nothing is left to do. Under [`Dispatch::Manual`](crate::Dispatch::Manual) this is the only place
+    /// Dispatches, on the calling thread, until nothing is left to do. Under [`Dispatch::Manual`] this is the only place
     /// where anything happens; under the others it lends a hand. `true`: something was done.
     pub fn drive(&self) -> bool {
         let core = &self.open.core;
