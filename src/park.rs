@@ -125,9 +125,13 @@ pub(crate) struct WaitSet {
 #[derive(Default)]
 struct Wakers {
     registered: Vec<Waker>,
-    /// Empty, with the room of an earlier list: once warm, neither waiting nor waking allocates.
-    spare: Vec<Waker>,
+    /// Empty, with the room of earlier lists, one for each who ever woke at the same time as others: once warm, neither
+    /// waiting nor waking allocates.
+    spares: Vec<Vec<Waker>>,
 }
+
+/// Lists whose room a [`WaitSet`] keeps.
+const SPARES_KEPT: usize = 16;
 
 /// Wakers for which a [`WaitSet`] keeps room between two crowds.
 const ROOM_KEPT: usize = 1024;
@@ -178,12 +182,15 @@ impl WaitSet {
             // A read-modify-write, not a store: whoever registers next must see what *every* earlier notify came
             // after, also the one that found nobody between our look and this line; a store would cut them off.
             self.waiting.swap(0, Ordering::AcqRel);
-            let spare = std::mem::take(&mut wakers.spare);
+            let spare = wakers.spares.pop().unwrap_or_default();
             std::mem::replace(&mut wakers.registered, spare)
         };
         called.drain(..).for_each(wake);
         if called.capacity() <= ROOM_KEPT {
-            self.wakers.lock().spare = called;
+            let spares = &mut self.wakers.lock().spares;
+            if spares.len() < SPARES_KEPT {
+                spares.push(called);
+            }
         }
     }
 

@@ -758,6 +758,9 @@ impl<T> FeedConsumer<T> {
         if !self.ring.is_finished() {
             return Found::Empty;
         }
+        if self.told_closed {
+            return Found::Closed;
+        }
         // The shard closes the ring of a cancelled subscription, too, and that may all have happened since `look` asked
         // for the end. The cancel is visible now that the close is.
         if self.shared.end() == End::Cancelled {
