@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::subscription::{CANCEL_GRACE, Control};
+use super::subscription::Control;
+use crate::handlers::pool::CANCEL_GRACE;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 
 /// Cancels any number of subscriptions, and publishing that waits: what a cancelled context is in other languages.

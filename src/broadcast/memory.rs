@@ -337,7 +337,7 @@ struct Entry {
 
 impl Control for Entry {
     fn cancel(&self) {
-        self.subscription.cancel();
+        self.subscription.cancel_at_once();
         self.ledger.ended(self.subscription.number());
     }
 

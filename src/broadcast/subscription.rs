@@ -4,11 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use super::cancel::{CancelToken, Tie};
+use crate::handlers::pool::CANCEL_GRACE;
 use crate::sync::{Arc, Mutex};
-
-/// How long cancelling waits for a call that is running: many times what a call that is about to begin needs to have
-/// begun, also if its thread has lost the processor.
-pub(super) const CANCEL_GRACE: Duration = Duration::from_millis(10);
 
 /// How a driver ends a subscription.
 ///

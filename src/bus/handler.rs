@@ -243,7 +243,7 @@ impl<T: Send + Sync + 'static> HandlerHandle<T> {
     /// ```
     pub fn cancel_and_wait(&self, limit: Duration) -> bool {
         let deadline = deadline_after(limit);
-        self.subscription.cancel();
+        self.subscription.cancel_at_once();
         self.subscription.wait_for_handler(deadline)
     }
 

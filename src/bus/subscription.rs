@@ -409,9 +409,21 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
             .remove(&self.core.engine, &self.record, &pattern)
     }
 
-    /// Cancels it; for one with a handler, see [`HandlerHandle::cancel`](super::HandlerHandle::cancel). The subscriber gets `Cancelled` from now on. What it has not read is let go when it looks, or is
-    /// dropped. `false`: it had ended already.
+    /// Cancels it; for one with a handler, see [`HandlerHandle::cancel`](super::HandlerHandle::cancel). The subscriber gets
+    /// `Cancelled` from now on. What it has not read is let go when it looks, or is dropped. `false`: it had ended already.
     pub fn cancel(&self) -> bool {
+        let (ended_it, barred) = self.cancel_at_once();
+        if let Some(handler) = self.record.handler.as_deref()
+            && barred == Some(Barred::Running)
+        {
+            let_begin(handler);
+        }
+        ended_it
+    }
+
+    /// [`cancel`](Self::cancel) without waiting for a turn in progress, which may be about to begin a call: whoever calls
+    /// this waits, for as long as it likes. Also answers what the handler, if there is one, was found at.
+    pub(crate) fn cancel_at_once(&self) -> (bool, Option<Barred>) {
         let barred = self.record.handler.as_deref().map(Control::bar);
         // Not under the lock: it wakes the reader, and a waker is foreign code.
         let ended_it = self.record.feed.finish(End::Cancelled);
@@ -423,13 +435,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         if took_it_out {
             self.core.engine.attend(self.record.shard());
         }
-        if let Some(handler) = self.record.handler.as_deref()
-            && barred == Some(Barred::Running)
-        {
-            let_begin(handler);
-        }
         // The reader that was woken may have dropped the subscriber, and taken it out, before we came to.
-        ended_it
+        (ended_it, barred)
     }
 
     /// Waits until its handler, if it has one and not from inside it, is not running. `false`: not in time.

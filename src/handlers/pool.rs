@@ -34,7 +34,7 @@ pub const HANDLER_STALL: Duration = Duration::from_millis(10);
 /// How long a cancel waits for a turn that is in progress. A worker looks at the bar and then calls, and may lose the
 /// processor in between; to let it go on is the only way to know that no call begins any more. Whoever is still at it
 /// after this time is taken to be in the middle of a call.
-const CANCEL_GRACE: Duration = HANDLER_STALL;
+pub(crate) const CANCEL_GRACE: Duration = HANDLER_STALL;
 
 /// What a pool is made from.
 pub(crate) struct PoolPlan {
