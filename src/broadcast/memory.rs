@@ -430,6 +430,10 @@ impl Ledger {
                 channel: &self.channel(subscription),
                 count: gap.count(),
             }),
+            Notice::Disconnected { subscription, gap } => logger(&Incident::Disconnected {
+                channel: &self.channel(subscription),
+                count: gap.count(),
+            }),
             Notice::Stalled {
                 subscription,
                 replaced,

@@ -35,6 +35,14 @@ pub enum Incident<'a> {
         /// How many, at least 1.
         count: u64,
     },
+    /// The buffer of a subscription was full under [`Overflow::Disconnect`](crate::Overflow::Disconnect): the handler has
+    /// handled what was in it, and gets no more.
+    Disconnected {
+        /// The subscription's channel.
+        channel: &'a str,
+        /// How many events did not fit, at least 1.
+        count: u64,
+    },
     /// A handler has been at one event for long.
     Stalled {
         /// The subscription's channel.
@@ -51,6 +59,7 @@ impl Incident<'_> {
             Self::Failed { channel, .. }
             | Self::Panicked { channel, .. }
             | Self::Dropped { channel, .. }
+            | Self::Disconnected { channel, .. }
             | Self::Stalled { channel, .. } => channel,
         }
     }
@@ -71,6 +80,10 @@ impl fmt::Display for Incident<'_> {
             Self::Dropped { count, .. } => {
                 write!(f, "{count} event(s) dropped, the buffer was full")
             }
+            Self::Disconnected { count, .. } => write!(
+                f,
+                "unsubscribed, the buffer was full: {count} event(s) dropped"
+            ),
             Self::Stalled { replaced: true, .. } => {
                 f.write_str("the handler takes long; another thread took over")
             }

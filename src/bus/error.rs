@@ -156,6 +156,10 @@ pub enum RecvError {
     /// Events were lost here, told once for the run.
     #[error("{0}")]
     Lost(Gap),
+    /// The ring was full under [`Overflow::Disconnect`](crate::Overflow::Disconnect): the subscription has ended, and what had
+    /// room in front of these events was read.
+    #[error("disconnected: {0}")]
+    Disconnected(Gap),
     /// The bus is closed, and everything was read.
     #[error("the bus is closed and everything was read")]
     Closed,
@@ -177,6 +181,9 @@ pub enum TryRecvError {
     /// As [`RecvError::Lost`].
     #[error("{0}")]
     Lost(Gap),
+    /// As [`RecvError::Disconnected`].
+    #[error("disconnected: {0}")]
+    Disconnected(Gap),
     /// As [`RecvError::Closed`].
     #[error("the bus is closed and everything was read")]
     Closed,
@@ -198,6 +205,9 @@ pub enum RecvTimeoutError {
     /// As [`RecvError::Lost`].
     #[error("{0}")]
     Lost(Gap),
+    /// As [`RecvError::Disconnected`].
+    #[error("disconnected: {0}")]
+    Disconnected(Gap),
     /// As [`RecvError::Closed`].
     #[error("the bus is closed and everything was read")]
     Closed,
@@ -213,6 +223,7 @@ impl From<RecvError> for TryRecvError {
     fn from(error: RecvError) -> Self {
         match error {
             RecvError::Lost(gap) => Self::Lost(gap),
+            RecvError::Disconnected(gap) => Self::Disconnected(gap),
             RecvError::Closed => Self::Closed,
             RecvError::Cancelled => Self::Cancelled,
             RecvError::Broken => Self::Broken,
@@ -224,6 +235,7 @@ impl From<RecvError> for RecvTimeoutError {
     fn from(error: RecvError) -> Self {
         match error {
             RecvError::Lost(gap) => Self::Lost(gap),
+            RecvError::Disconnected(gap) => Self::Disconnected(gap),
             RecvError::Closed => Self::Closed,
             RecvError::Cancelled => Self::Cancelled,
             RecvError::Broken => Self::Broken,

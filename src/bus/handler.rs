@@ -42,17 +42,18 @@ impl<T: Send + Sync + 'static> Handlers<T> {
 
     fn make_pool(&self, core: &Arc<Core<T>>) -> &Arc<Pool<T>> {
         self.pool.get_or_init(|| {
+            let manual = core.engine.dispatch() == Dispatch::Manual;
             let core = Arc::downgrade(core);
-            let manual = core
-                .upgrade()
-                .is_some_and(|core| core.engine.dispatch() == Dispatch::Manual);
+            let for_stalls = core.clone();
             Pool::new(PoolPlan {
                 threads: self.threads,
                 threads_max: self.threads_max,
                 manual,
                 observer: self.observer.clone(),
                 stalled: Box::new(move |number| {
-                    let Some(core) = core.upgrade() else { return };
+                    let Some(core) = for_stalls.upgrade() else {
+                        return;
+                    };
                     let record = core.registry.lock().record(number);
                     if let Some(handler) =
                         record.as_ref().and_then(|record| record.handler.as_ref())
@@ -63,6 +64,13 @@ impl<T: Send + Sync + 'static> Handlers<T> {
                             .count()
                             .stalls
                             .fetch_add(1, Ordering::Relaxed);
+                    }
+                }),
+                disconnected: Box::new(move |number| {
+                    let Some(core) = core.upgrade() else { return };
+                    let record = core.registry.lock().record(number);
+                    if let Some(record) = record {
+                        core.take_out(&record);
                     }
                 }),
             })

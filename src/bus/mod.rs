@@ -65,7 +65,7 @@ use crate::pattern::{Topic, TopicError};
 use crate::sync::{Arc, AtomicWaker, Mutex, Ordering};
 use entrance::SharedEntrance;
 use handler::Handlers;
-use registry::Registry;
+use registry::{Record, Registry};
 use stats::Unread;
 use watch::Watch;
 
@@ -516,6 +516,14 @@ impl<T: Send + Sync + 'static> Core<T> {
                 // By turns: a `Block` handler makes the room that the dispatch waits for.
                 self.drive();
             }
+        }
+    }
+
+    /// A subscription has ended: the registry and the index forget it, if they have not yet.
+    fn take_out(&self, record: &Record) {
+        let open = self.registry.lock().cancel(&self.engine, record);
+        if open {
+            self.engine.attend(record.shard());
         }
     }
 

@@ -97,7 +97,10 @@ impl<T: Send + Sync + 'static> Source<T> {
                 Err(gap) => Some(Err(gap)),
                 Ok(ending) => {
                     self.ending = Some(ending);
-                    None
+                    match ending {
+                        Ending::Disconnected(gap) => Some(Err(gap)), // the last item
+                        _ => None,
+                    }
                 }
             },
         })

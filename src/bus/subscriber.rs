@@ -67,6 +67,8 @@ pub struct Subscriber<T: Send + Sync + 'static> {
     wait: WaitStrategy,
     /// Receives as a task since it last had to wait: 0 to [`TURNS_MAX`].
     turns: u32,
+    /// It was disconnected, has heard of it, and is no longer in the registry.
+    taken_out: bool,
 }
 
 impl<T: Send + Sync + 'static> Subscriber<T> {
@@ -81,6 +83,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             handle,
             wait,
             turns: 0,
+            taken_out: false,
         }
     }
 
@@ -307,7 +310,12 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
                 Ok(event) => on_event(event),
                 Err(error) => match ending(error) {
                     Err(gap) => on_gap(gap),
-                    Ok(ending) => return ending,
+                    Ok(ending) => {
+                        if let Ending::Disconnected(gap) = ending {
+                            on_gap(gap);
+                        }
+                        return ending;
+                    }
                 },
             }
         }
@@ -328,7 +336,10 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # }
     /// ```
     pub fn iter(&mut self) -> Iter<'_, T> {
-        Iter { subscriber: self }
+        Iter {
+            subscriber: self,
+            over: false,
+        }
     }
 
     /// A stream of owned events and gaps, which ends when the subscription does. Each event costs a change of its block's
@@ -489,8 +500,18 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     fn look(&mut self) -> Found {
         match self.feed.look() {
             Found::Empty => self.look_closing(),
+            Found::Disconnected(gap) => self.disconnected(gap),
             found => found,
         }
+    }
+
+    /// The shard, which has ended it, takes no lock: the index forgets the subscription when its subscriber hears of it.
+    #[cold]
+    fn disconnected(&mut self, gap: Gap) -> Found {
+        if !std::mem::replace(&mut self.taken_out, true) {
+            self.handle.take_out();
+        }
+        Found::Disconnected(gap)
     }
 
     /// A manual bus that is closing has nobody left to drive it but its readers.
@@ -527,6 +548,7 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for Subscriber<T> {
 fn recv_error(found: Found) -> RecvError {
     match found {
         Found::Gap(gap) => RecvError::Lost(gap),
+        Found::Disconnected(gap) => RecvError::Disconnected(gap),
         Found::Closed => RecvError::Closed,
         Found::Ended(End::Broken) => RecvError::Broken,
         Found::Ended(_) => RecvError::Cancelled,
@@ -538,6 +560,7 @@ fn recv_error(found: Found) -> RecvError {
 pub(super) fn ending(error: RecvError) -> Result<Ending, Gap> {
     match error {
         RecvError::Lost(gap) => Err(gap),
+        RecvError::Disconnected(gap) => Ok(Ending::Disconnected(gap)),
         RecvError::Closed => Ok(Ending::Closed),
         RecvError::Cancelled => Ok(Ending::Cancelled),
         RecvError::Broken => Ok(Ending::Broken),
@@ -552,6 +575,9 @@ pub enum Ending {
     Closed,
     /// The subscription was cancelled.
     Cancelled,
+    /// Its ring was full under [`Overflow::Disconnect`](crate::Overflow::Disconnect), and what waited in it was read. These events
+    /// are lost.
+    Disconnected(Gap),
     /// A thread of the bus panicked; see [`RecvError::Broken`].
     Broken,
 }
@@ -560,6 +586,8 @@ pub enum Ending {
 #[derive(Debug)]
 pub struct Iter<'a, T: Send + Sync + 'static> {
     subscriber: &'a mut Subscriber<T>,
+    /// It has told of the gap that is its end.
+    over: bool,
 }
 
 impl<T: Send + Sync + 'static> Iterator for Iter<'_, T> {
@@ -569,6 +597,10 @@ impl<T: Send + Sync + 'static> Iterator for Iter<'_, T> {
         match self.subscriber.recv() {
             Ok(event) => Some(Ok(event.share())),
             Err(RecvError::Lost(gap)) => Some(Err(gap)),
+            Err(RecvError::Disconnected(gap)) => {
+                let told = std::mem::replace(&mut self.over, true);
+                (!told).then_some(Err(gap))
+            }
             Err(_) => None,
         }
     }

@@ -427,16 +427,14 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         let barred = self.record.handler.as_deref().map(Control::bar);
         // Not under the lock: it wakes the reader, and a waker is foreign code.
         let ended_it = self.record.feed.finish(End::Cancelled);
-        let took_it_out = self
-            .core
-            .registry
-            .lock()
-            .cancel(&self.core.engine, &self.record);
-        if took_it_out {
-            self.core.engine.attend(self.record.shard());
-        }
         // The reader that was woken may have dropped the subscriber, and taken it out, before we came to.
+        self.take_out();
         (ended_it, barred)
+    }
+
+    /// The registry and the index forget it, if they have not yet. Its feed has ended.
+    pub(super) fn take_out(&self) {
+        self.core.take_out(&self.record);
     }
 
     /// Waits until its handler, if it has one and not from inside it, is not running. `false`: not in time.

@@ -41,8 +41,8 @@ pub(crate) struct Pushed {
     pub(crate) events: u64,
     /// Weight of its block.
     pub(crate) bytes: u64,
-    /// Events claimed, as the shard knows it.
-    pub(crate) claimed_events: u64,
+    /// Nothing else waits.
+    pub(crate) alone: bool,
     /// Time of the block.
     pub(crate) created_at_ns: u64,
 }
@@ -93,19 +93,21 @@ impl WriterGauges {
 
     #[inline]
     pub(crate) fn pushed(&self, pushed: &Pushed) {
-        let before = self.pushed_events();
-        let events = before + pushed.events;
+        let events = self.pushed_events() + pushed.events;
         self.pushed_events.store(events, Ordering::Relaxed);
         let bytes = self.pushed_bytes().wrapping_add(pushed.bytes);
         self.pushed_bytes.store(bytes, Ordering::Relaxed);
-        // This push included.
-        let waiting = events - pushed.claimed_events;
-        if waiting > self.high_water.load(Ordering::Relaxed) {
-            self.high_water.store(waiting, Ordering::Relaxed);
-        }
-        if before == pushed.claimed_events {
+        if pushed.alone {
             self.resumed_at_ns
                 .store(pushed.created_at_ns, Ordering::Relaxed);
+        }
+    }
+
+    /// So many events wait now.
+    #[inline]
+    pub(crate) fn waits(&self, events: u64) {
+        if events > self.high_water.load(Ordering::Relaxed) {
+            self.high_water.store(events, Ordering::Relaxed);
         }
     }
 }

@@ -30,6 +30,17 @@ pub enum Overflow {
     /// Nobody else notices. The default.
     #[default]
     DropNewest,
+    /// The oldest events that wait make room for the new ones: they are lost to this subscriber, counted, and told in-band, as
+    /// part of a [`Gap`] in front of the oldest event that is left. Nobody else notices. For a subscriber that wants what is
+    /// newest when it comes to read.
+    ///
+    /// Exact to the event: of one that waits, at most the 63 that came in the same slot with it are read beyond the
+    /// capacity. If more events match at once than the capacity, the newest are kept.
+    DropOldest,
+    /// The subscription ends with the first event that has no room. What waits is read, and then
+    /// [`RecvError::Disconnected`](crate::RecvError::Disconnected) is told for ever, with the [`Gap`] that did it. Nobody else
+    /// notices. For a subscriber that is of no use with a hole in what it read, and would rather begin anew.
+    Disconnect,
     /// The bus waits until the subscriber has room: nothing is lost, and a subscriber that does not read holds
     /// up everybody behind it. Needs [`BusBuilder::blocking`](crate::BusBuilder::blocking).
     Block,

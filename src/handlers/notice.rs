@@ -46,6 +46,15 @@ pub enum Notice<'a> {
         /// The run.
         gap: Gap,
     },
+    /// A handler fell behind under [`Overflow::Disconnect`](crate::Overflow::Disconnect): it has handled what waited, and is
+    /// dropped. These events are lost.
+    #[non_exhaustive]
+    Disconnected {
+        /// Number of the subscription.
+        subscription: u64,
+        /// The run.
+        gap: Gap,
+    },
     /// A handler has been at one event for longer than [`HANDLER_STALL`](crate::HANDLER_STALL); its thread is replaced.
     #[non_exhaustive]
     Stalled {
@@ -80,6 +89,9 @@ impl fmt::Display for Notice<'_> {
                 message.unwrap_or("(not text)")
             ),
             Self::Lost { subscription, gap } => write!(f, "subscription {subscription}: {gap}"),
+            Self::Disconnected { subscription, gap } => {
+                write!(f, "subscription {subscription}: disconnected: {gap}")
+            }
             Self::Stalled {
                 subscription,
                 replaced,

@@ -47,6 +47,8 @@ pub(crate) struct PoolPlan {
     pub(crate) observer: Option<Arc<Observer>>,
     /// Counts a stall of the subscription with this number.
     pub(crate) stalled: Box<dyn Fn(u64) + Send + Sync>,
+    /// Forgets the subscription with this number, which was disconnected.
+    pub(crate) disconnected: Box<dyn Fn(u64) + Send + Sync>,
 }
 
 /// A handler in the pool.
@@ -319,6 +321,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
             subscription: shared.number,
             cold: &shared.cold,
             observer: self.plan.observer.as_deref(),
+            disconnected: &*self.plan.disconnected,
             pulse: &post.pulse,
             hurry: &post.hurry,
         };

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use super::notice::{Notice, Observer, tell};
 use crate::dispatch::block::Event;
 use crate::dispatch::feed::{FeedConsumer, Found};
+use crate::dispatch::loss::Gap;
 use crate::ring::run_queue::Bar;
 use crate::sync::thread::Thread;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
@@ -121,6 +122,8 @@ pub(crate) struct Place<'a> {
     pub(crate) subscription: u64,
     pub(crate) cold: &'a Cold,
     pub(crate) observer: Option<&'a Observer>,
+    /// Is told of a handler that was disconnected, by the number of its subscription.
+    pub(crate) disconnected: &'a (dyn Fn(u64) + Send + Sync),
     /// Changes with every call: who watches sees that a call has ended. Holds how many this job has handled.
     pub(crate) pulse: &'a AtomicU64,
     /// This turn has had its time.
@@ -175,6 +178,10 @@ impl<T> Task<T> {
                 ),
                 Found::Empty if self.feed.doze() => return Left::Nothing,
                 Found::Empty => {}
+                Found::Disconnected(gap) => {
+                    place.disconnected(gap);
+                    return Left::Over;
+                }
                 Found::Closed | Found::Ended(_) => return Left::Over,
             }
         }
@@ -254,6 +261,16 @@ impl Place<'_> {
     fn beat(&self, handled: u64) {
         // Relaxed: who watches compares it with itself.
         self.pulse.store(handled, Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn disconnected(&self, gap: Gap) {
+        (self.disconnected)(self.subscription);
+        let notice = Notice::Disconnected {
+            subscription: self.subscription,
+            gap,
+        };
+        tell(self.observer, notice);
     }
 
     #[cold]

@@ -116,6 +116,12 @@ impl GapCell {
         self.place()?.take(position)
     }
 
+    /// Consumer, where the producer has left a run for good: reads it as often as it likes.
+    pub(crate) fn peek(&self, position: u64) -> Option<Run> {
+        let place = self.place()?;
+        place.lies_at(position).then(|| place.read())
+    }
+
     /// Consumer: whether `take` would find something.
     pub(crate) fn lies_at(&self, position: u64) -> bool {
         self.place().is_some_and(|place| place.lies_at(position))

@@ -45,7 +45,9 @@ use std::mem::offset_of;
 use std::ptr;
 
 use super::segment::{Chain, NOWHERE, Segment, Slots};
-use super::{ASLEEP, CLOSED, FLAG_BITS, count, word};
+use super::tail::Tail;
+pub(crate) use super::tail::{Closed, Doze};
+use super::{ASLEEP, FLAG_BITS, count};
 use crate::sync::{Arc, AtomicU32, AtomicU64, CACHE_LINE, Ordering};
 
 /// Slots of a ring's first segment.
@@ -63,7 +65,7 @@ pub(super) fn ring_from<T>(first_slots: usize, capacity: usize) -> (Producer<T>,
         "capacity {capacity} is not in 1..=2^31"
     );
     let shared = Arc::new(Shared {
-        tail: AtomicU64::new(0),
+        tail: Tail::new(),
         grown: AtomicU32::new(0),
         first_slots: first_slots as u32,
         chain: Chain::new(),
@@ -136,19 +138,6 @@ unsafe impl<T: Send> Send for Consumer<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for Consumer<T> {}
 
-/// `commit` found the ring closed: what was staged since the last commit stays staged.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Closed;
-
-/// What a consumer that is about to sleep has seen, in the step that said so.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Doze {
-    /// There is something to do: don't sleep. The other side may still wake, once, for nothing.
-    Ready,
-    /// Nothing; whoever changes that will be told to wake.
-    Asleep,
-}
-
 impl<T> Producer<T> {
     /// Stages an item: it is in its slot, and not yet visible. Full: the item comes back.
     #[inline]
@@ -193,25 +182,9 @@ impl<T> Producer<T> {
     /// Publishes what is staged, possibly nothing. `Ok(true)`: the consumer is asleep, wake it.
     #[inline]
     pub(crate) fn commit(&mut self) -> Result<bool, Closed> {
-        let new = word(self.staged);
-        let mut current = word(self.committed);
-        loop {
-            // Release: the items go with the counter; Acquire: what the sleeper did before it dozed.
-            // Partners: `Consumer::refresh` and `Consumer::doze`.
-            match self.shared.tail.compare_exchange(
-                current,
-                new,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            ) {
-                Ok(old) => {
-                    self.committed = self.staged;
-                    return Ok(old & ASLEEP != 0);
-                }
-                Err(actual) if actual & CLOSED != 0 => return Err(Closed),
-                Err(actual) => current = actual,
-            }
-        }
+        let asleep = self.shared.tail.commit(self.committed, self.staged)?;
+        self.committed = self.staged;
+        Ok(asleep)
     }
 
     /// Items that can be pushed now, looked up afresh.
@@ -241,7 +214,7 @@ impl<T> Producer<T> {
 
     /// Nothing more will be published. `true`: the consumer is asleep, wake it.
     pub(crate) fn close(&self) -> bool {
-        self.shared.close()
+        self.shared.tail.close()
     }
 
     /// Raises `limit` above `staged`, by another segment if need be. `false`: the ring is full.
@@ -374,18 +347,16 @@ impl<T> Consumer<T> {
     /// Items that can be popped, looked up afresh.
     #[inline]
     pub(crate) fn refresh(&mut self) -> usize {
-        // Acquire: the items are in their slots. Partner: `Producer::commit`.
-        let tail = self.shared.tail.load(Ordering::Acquire);
-        self.saw(tail);
+        let tail = self.shared.tail.look();
+        self.saw(tail.count());
         (self.committed - self.popped) as usize
     }
 
     /// Asks to be told by the next `commit` or `close`, and looks once more.
     pub(crate) fn doze(&mut self) -> Doze {
-        // AcqRel, partner `Producer::commit`: an earlier commit is seen here, a later one sees the flag.
-        let old = self.shared.tail.fetch_or(ASLEEP, Ordering::AcqRel);
-        self.saw(old);
-        if self.committed != self.popped || old & CLOSED != 0 {
+        let tail = self.shared.tail.doze();
+        self.saw(tail.count());
+        if self.committed != self.popped || tail.is_closed() {
             Doze::Ready
         } else {
             Doze::Asleep
@@ -394,15 +365,14 @@ impl<T> Consumer<T> {
 
     /// Whether the ring is closed and everything in it was popped.
     pub(crate) fn is_finished(&mut self) -> bool {
-        // Acquire: all that was published before the close. Partner: `Shared::close`.
-        let tail = self.shared.tail.load(Ordering::Acquire);
-        self.saw(tail);
-        tail & CLOSED != 0 && self.committed == self.popped
+        let tail = self.shared.tail.look();
+        self.saw(tail.count());
+        tail.is_closed() && self.committed == self.popped
     }
 
     /// Nothing more will be published; what is published stays to be popped.
     pub(crate) fn close(&self) {
-        self.shared.close();
+        self.shared.tail.close();
     }
 
     /// The place of the next item to pop, counted from the ring's birth.
@@ -410,10 +380,10 @@ impl<T> Consumer<T> {
         self.popped
     }
 
-    /// Notes what a tail word says, which the caller has acquired.
+    /// Notes how many items are published, which the caller has acquired.
     #[inline(always)]
-    fn saw(&mut self, tail: u64) {
-        self.committed = count(tail);
+    fn saw(&mut self, committed: u64) {
+        self.committed = committed;
         // Relaxed: the count of a segment comes with the commit of an item in it.
         if self.shared.grown.load(Ordering::Relaxed) != self.slots.number {
             self.find_segment_end();
@@ -446,8 +416,7 @@ impl<T> Consumer<T> {
         // SAFETY: linked, and nobody but us frees it.
         self.slots = unsafe { (*next).slots() };
         self.segment_end = NOWHERE;
-        let tail = word(self.committed);
-        self.saw(tail); // it may end already
+        self.saw(self.committed); // it may end already
         if !old.is_null() {
             // SAFETY: all its items were popped, and the producer, who has committed an item behind it, does not go back.
             unsafe { Segment::free(old) };
@@ -473,7 +442,7 @@ impl<T> Drop for Consumer<T> {
 /// were no faster: 1.00 times as fast from 1 to 64 subscribers on two busy cores (2026-11-22).
 #[repr(C)]
 struct Shared<T> {
-    tail: AtomicU64,
+    tail: Tail,
     /// Segments linked, 0 to 32. Written by the producer, and read whenever the tail is.
     grown: AtomicU32,
     /// Slots of the first segment, if the capacity is not less: a power of two.
@@ -496,11 +465,6 @@ unsafe impl<T: Send> Sync for Shared<T> {}
 unsafe impl<T: Send> Send for Shared<T> {}
 
 impl<T> Shared<T> {
-    fn close(&self) -> bool {
-        // AcqRel: partners `Consumer::is_finished` and `Consumer::doze`.
-        self.tail.fetch_or(CLOSED, Ordering::AcqRel) & ASLEEP != 0
-    }
-
     fn rouse_producer(&self) -> bool {
         // AcqRel: exactly one side sees the flag go; it also sees what the other wrote before.
         // Partner: the other side's `rouse`.
@@ -511,8 +475,8 @@ impl<T> Shared<T> {
 impl<T> Drop for Shared<T> {
     /// Drops what was published after the consumer had gone.
     fn drop(&mut self) {
+        let tail = self.tail.count_alone();
         // Relaxed: the last owner is alone, the reference count saw to that.
-        let tail = count(self.tail.load(Ordering::Relaxed));
         let head = count(self.head.load(Ordering::Relaxed));
         // SAFETY: committed and never popped: a dropped consumer released all that it had popped. The
         // exclusive borrow says that both sides are gone.

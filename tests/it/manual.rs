@@ -176,6 +176,7 @@ struct ModelSub {
     first_id: u64,
     last_id: Option<u64>,
     cancelled: bool,
+    told_end: bool,
     closed: bool,
 }
 
@@ -223,7 +224,15 @@ impl ModelSub {
     /// Like the real one: a gap, or something of the claimed slot, or why not.
     fn look(&mut self) -> Option<Answer> {
         if self.cancelled {
-            return Some(Answer::Cancelled);
+            // A gap right where it was cancelled is told first.
+            let between = !std::mem::take(&mut self.claimed).is_empty();
+            let here = match self.ring.drain(..).next() {
+                Some(slot) => slot.gap,
+                None => self.open_gap.take(),
+            };
+            let gap = here.filter(|_| !between && !self.told_end);
+            self.told_end = true;
+            return Some(gap.map_or(Answer::Cancelled, Answer::Lost));
         }
         if !self.claimed.is_empty() {
             return None;
@@ -315,6 +324,7 @@ impl Model {
             first_id: self.shards[shard].dispatched_id + 1,
             last_id: None,
             cancelled: false,
+            told_end: false,
             closed: false,
         });
     }

@@ -26,7 +26,7 @@ mod pool;
 mod tests;
 
 use crossbeam::utils::CachePadded;
-use std::mem::{MaybeUninit, size_of};
+use std::mem::{ManuallyDrop, MaybeUninit, size_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
@@ -38,6 +38,7 @@ use pool::Pool;
 #[cfg(feature = "latency")]
 use super::latency::Stamps;
 use crate::pattern::Topic;
+use crate::ring::evicting::Pointer;
 use crate::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
 
 /// Events per block, at most: as many as a mask has bits.
@@ -330,6 +331,17 @@ impl<T> Drop for BlockRef<T> {
     fn drop(&mut self) {
         // SAFETY: one reference is ours, and this is its end.
         unsafe { Self::release(self.block, 1) };
+    }
+}
+
+// SAFETY: a reference is a pointer to its block, which is all there is to it, and it is `Send` as said above.
+unsafe impl<T> Pointer for BlockRef<T> {
+    fn into_raw(self) -> NonNull<()> {
+        ManuallyDrop::new(self).block.cast()
+    }
+
+    unsafe fn from_raw(raw: NonNull<()>) -> Self {
+        Self { block: raw.cast() }
     }
 }
 

@@ -1,0 +1,381 @@
+//! A subscriber's ring: `(block, mask)` slots, bounded by events and by bytes, with its losses in their places.
+//!
+//! The [`FeedProducer`] belongs to the shard, the [`FeedConsumer`] to the subscriber. Between them:
+//!
+//! * the ring of slots, one reference count and one slot for up to 64 events;
+//! * the [`GapCell`] with the losses behind the last slot; a gap in front of a slot travels in the ring, a word in
+//!   each of [`GAP_SLOTS`] slots, so that a slot is no wider than a reference and a mask;
+//! * counters, each written by one side;
+//! * how it ended.
+//!
+//! **Capacity** counts events that wait in the ring. A slot that the subscriber has claimed no longer counts: at most
+//! 63 events more, beside the one that is being read. The same goes for `pin_bytes`, with the weight of one
+//! block.
+//!
+//! **Accounting**: every event matched is received, lost or unread, where unread is what waits in the ring, in the
+//! claimed slot, or, for a `Block` subscriber without room, in front of the ring.
+//!
+//! **The bad days.** Full: see [`Overflow`]. The subscriber goes: what it left is dropped at once, what the shard
+//! still pushes, when the shard lets go. Closing: the ring is closed behind the last event, and the subscriber
+//! reads up to there.
+
+mod bounded;
+mod consumer;
+mod newest;
+mod producer;
+
+use std::mem::offset_of;
+use std::sync::Weak;
+
+pub(crate) use consumer::{FeedConsumer, Found};
+use consumer::{ReadEnd, Told};
+pub(crate) use producer::FeedProducer;
+use producer::WriteEnd;
+
+use super::block::BlockRef;
+use super::gauges::{self, Gauges, Gone, ReaderGauges, WriterGauges};
+use super::loss::{Gap, GapReason, Overflow};
+use super::signal::Latch;
+use crate::park::wake_registered;
+use crate::ring::gap::GapCell;
+use crate::sync::{Arc, AtomicU8, AtomicU64, AtomicWaker, CACHE_LINE, Ordering};
+
+/// Bounds of one subscriber's ring.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Events that wait, 1 to [`CAPACITY_MAX`].
+    pub(crate) capacity: usize,
+    /// Bytes that waiting blocks pin; one block of any weight always fits into an empty ring.
+    pub(crate) pin_bytes: usize,
+    pub(crate) overflow: Overflow,
+}
+
+/// Events that a ring can be made to hold at most: 2^24.
+pub const CAPACITY_MAX: usize = 1 << 24;
+
+/// Makes the two ends.
+pub(crate) fn feed<T>(
+    limits: Limits,
+    latch: Arc<Latch>,
+    reader: Reader,
+) -> (FeedProducer<T>, FeedConsumer<T>) {
+    let (write, read) = match limits.overflow {
+        Overflow::DropOldest => {
+            let (write, read) = newest::queue(limits.capacity);
+            (WriteEnd::Newest(write), ReadEnd::Newest(read))
+        }
+        Overflow::DropNewest | Overflow::Block | Overflow::Disconnect => {
+            let (write, read) = bounded::queue(limits.capacity);
+            (WriteEnd::Bounded(write), ReadEnd::Bounded(read))
+        }
+    };
+    let shared = Arc::new(FeedShared::new(limits, latch, reader));
+    let producer = FeedProducer {
+        queue: write,
+        shared: shared.clone(),
+        dirty: false,
+    };
+    let consumer = FeedConsumer {
+        queue: read,
+        shared,
+        block: None,
+        mask: 0,
+        told: Told::Going,
+        #[cfg(feature = "latency")]
+        recorder: None,
+        #[cfg(feature = "latency")]
+        sampled: 0,
+    };
+    (producer, consumer)
+}
+
+/// What a claim finds.
+enum Claim<T> {
+    Events {
+        block: BlockRef<T>,
+        /// At least one.
+        mask: u64,
+        /// What was lost in front of them.
+        behind: Option<Gap>,
+    },
+    /// This was lost here, and nothing lies behind it yet.
+    Gap(Gap),
+    /// Nothing yet.
+    Empty,
+    /// Nothing, and nothing will come.
+    Finished,
+}
+
+/// What the two ends, and the subscription's handle, share.
+///
+/// What each side writes all the time lies at one end, a cache line from what the other side does; in between, what
+/// hardly changes. There is no other padding, since every subscription pays for it: see [`spsc`].
+#[repr(C)]
+pub(crate) struct FeedShared {
+    /// Written by the shard.
+    writer: WriterCounters,
+    /// Read by the subscriber once per event.
+    fate: Fate,
+    gap: GapCell,
+    listener: Reader,
+    /// Written by the subscriber.
+    reader: ReaderCounters,
+}
+
+const _: () =
+    assert!(offset_of!(FeedShared, reader) - offset_of!(FeedShared, writer) >= CACHE_LINE);
+
+/// Who is told that there is something to read.
+pub(crate) enum Reader {
+    /// A thread or a task that waits.
+    Waiting(AtomicWaker),
+    /// Somebody who has it read. Weak: he owns the other end.
+    Called(Weak<dyn Called>),
+}
+
+/// Has a ring read, soon and on another thread. Must neither wait nor panic.
+pub(crate) trait Called: Send + Sync {
+    fn call(self: std::sync::Arc<Self>);
+}
+
+impl Reader {
+    pub(crate) fn waiting() -> Self {
+        Self::Waiting(AtomicWaker::new())
+    }
+
+    fn call(&self) {
+        match self {
+            Self::Waiting(waker) => wake_registered(waker),
+            Self::Called(reader) => {
+                if let Some(reader) = reader.upgrade() {
+                    reader.call();
+                }
+            }
+        }
+    }
+}
+
+/// The bounds are here alone: the shard needs them once per slot, when it looks here anyway.
+struct Fate {
+    /// An [`End`].
+    end: AtomicU8,
+    /// The shard has let go.
+    writer_gone: Gone,
+    /// The subscriber was dropped: nothing waits any more.
+    reader_gone: Gone,
+    /// See [`Limits`]; so do the next two.
+    overflow: Overflow,
+    capacity: u32,
+    pin_bytes: usize,
+    latch: Arc<Latch>,
+}
+
+struct ReaderCounters {
+    /// Events handed to the program, stored once per event.
+    received: AtomicU64,
+    /// Events of the slots taken out of the ring, or evicted from it.
+    claimed_events: AtomicU64,
+    /// Weight of the blocks of those slots, wrapping.
+    claimed_bytes: AtomicU64,
+    gauges: ReaderGauges,
+}
+
+/// In this order: what is written for every slot lies on the first line.
+#[repr(C)]
+struct WriterCounters {
+    matched: AtomicU64,
+    gauges: WriterGauges,
+    lost: [AtomicU64; GapReason::COUNT],
+    /// Ids of the first and last event dispatched to this subscription; 0: not known yet.
+    first_id: AtomicU64,
+    last_id: AtomicU64,
+    /// The shard waits until this many events are claimed.
+    wanted: AtomicU64,
+}
+
+/// Why nothing more comes. The first to end a feed decides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum End {
+    /// It has not ended, or by the closing of the ring alone.
+    None = 0,
+    /// Cancelled, or the subscriber was dropped.
+    Cancelled = 1,
+    /// A thread of the bus died.
+    Broken = 2,
+    /// The ring was full, under `Disconnect`.
+    Disconnected = 3,
+}
+
+/// The counters of a feed, read one after the other: exact once nothing moves.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FeedStats {
+    pub(crate) matched: u64,
+    pub(crate) received: u64,
+    pub(crate) lost: [u64; GapReason::COUNT],
+    pub(crate) first_id: Option<u64>,
+    pub(crate) last_id: Option<u64>,
+    pub(crate) gauges: Gauges,
+}
+
+impl FeedShared {
+    fn new(limits: Limits, latch: Arc<Latch>, reader: Reader) -> Self {
+        Self {
+            writer: WriterCounters {
+                matched: AtomicU64::new(0),
+                lost: std::array::from_fn(|_| AtomicU64::new(0)),
+                first_id: AtomicU64::new(0),
+                last_id: AtomicU64::new(0),
+                wanted: AtomicU64::new(0),
+                gauges: WriterGauges::new(),
+            },
+            fate: Fate {
+                end: AtomicU8::new(End::None as u8),
+                writer_gone: Gone::new(),
+                reader_gone: Gone::new(),
+                overflow: limits.overflow,
+                capacity: limits.capacity as u32,
+                pin_bytes: limits.pin_bytes,
+                latch,
+            },
+            gap: GapCell::new(),
+            listener: reader,
+            reader: ReaderCounters {
+                received: AtomicU64::new(0),
+                claimed_events: AtomicU64::new(0),
+                claimed_bytes: AtomicU64::new(0),
+                gauges: ReaderGauges::new(),
+            },
+        }
+    }
+
+    /// Ends the feed, unless it has ended, and wakes the subscriber. `true`: this call ended it.
+    pub(crate) fn finish(&self, end: End) -> bool {
+        // AcqRel, partner `end`; the waker's own protocol orders it against a subscriber that goes to sleep.
+        let first = self
+            .fate
+            .end
+            .compare_exchange(
+                End::None as u8,
+                end as u8,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            )
+            .is_ok();
+        if first {
+            self.listener.call();
+        }
+        first
+    }
+
+    #[inline]
+    pub(crate) fn end(&self) -> End {
+        // Acquire, partner `finish`.
+        match self.fate.end.load(Ordering::Acquire) {
+            0 => End::None,
+            1 => End::Cancelled,
+            2 => End::Broken,
+            _ => End::Disconnected,
+        }
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            capacity: self.fate.capacity as usize,
+            pin_bytes: self.fate.pin_bytes,
+            overflow: self.fate.overflow,
+        }
+    }
+
+    /// Whether both ends are gone, so that what `stats` says from now on is final.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.fate.writer_gone.has_left() && self.fate.reader_gone.has_left()
+    }
+
+    /// The first to say so is right: a block that came after the end was not offered.
+    fn note_last_id(&self, last_id: u64) {
+        let noted = &self.writer.last_id;
+        // Relaxed load: only the shard writes it.
+        if noted.load(Ordering::Relaxed) == 0 {
+            noted.store(last_id + 1, Ordering::Release);
+        }
+    }
+
+    fn count_lost(&self, count: u64, reason: GapReason) {
+        let lost = &self.writer.lost[reason as usize];
+        // Relaxed load: only the shard writes it. Release: `stats`.
+        lost.store(lost.load(Ordering::Relaxed) + count, Ordering::Release);
+    }
+
+    /// A slot was claimed, from a ring that only the subscriber takes from.
+    #[inline]
+    fn count_claimed(&self, events: u64, bytes: u64) {
+        let ReaderCounters {
+            claimed_events,
+            claimed_bytes,
+            ..
+        } = &self.reader;
+        // Relaxed loads: only the subscriber writes them. Release, partner `stats`; the shard reads the bytes after it
+        // acquired the release of the slots, which follows. Wrapping, as the shard's counter does.
+        let bytes_before = claimed_bytes.load(Ordering::Relaxed);
+        claimed_bytes.store(bytes_before.wrapping_add(bytes), Ordering::Release);
+        let events_before = claimed_events.load(Ordering::Relaxed);
+        // Release, partner `room_for`: the slots of earlier claims were given back.
+        claimed_events.store(events_before + events, Ordering::Release);
+    }
+
+    /// A slot was claimed or evicted, where both sides take from the ring. Statistics alone: the ring knows what waits.
+    #[inline]
+    fn count_gone(&self, events: u64, bytes: u64) {
+        // Release, partner `stats`.
+        self.reader
+            .claimed_bytes
+            .fetch_add(bytes, Ordering::Release);
+        self.reader
+            .claimed_events
+            .fetch_add(events, Ordering::Release);
+    }
+
+    /// Events put into the ring so far. Whoever has seen the shard's `delivered_id` finds all up to there counted.
+    pub(crate) fn pushed_events(&self) -> u64 {
+        self.writer.gauges.pushed_events()
+    }
+
+    pub(crate) fn stats(&self) -> FeedStats {
+        let known = |id: &AtomicU64| Some(id.load(Ordering::Acquire)).filter(|&id| id != 0);
+        // The reader's counter first: what it has received was matched before, so the numbers stay
+        // plausible while events flow. Acquire, partner the Release stores of each.
+        let received = self.reader.received.load(Ordering::Acquire);
+        // Acquire, partner the Release stores in `count_claimed`.
+        let claimed_events = self.reader.claimed_events.load(Ordering::Acquire);
+        let claimed_bytes = self.reader.claimed_bytes.load(Ordering::Acquire);
+        let gauges = gauges::read(
+            &self.writer.gauges,
+            &self.reader.gauges,
+            &self.fate.reader_gone,
+            claimed_events,
+            claimed_bytes,
+        );
+        FeedStats {
+            received,
+            gauges,
+            lost: std::array::from_fn(|i| self.writer.lost[i].load(Ordering::Acquire)),
+            matched: self.writer.matched.load(Ordering::Acquire),
+            first_id: known(&self.writer.first_id),
+            // Stored one up, so that "nothing was dispatched before it ended" (0) can be said.
+            last_id: known(&self.writer.last_id).map(|id| id - 1),
+        }
+    }
+}
+
+/// The lowest `n` set bits of a mask.
+fn lowest(mask: u64, n: u32) -> u64 {
+    if n >= mask.count_ones() {
+        return mask;
+    }
+    let mut rest = mask;
+    for _ in 0..n {
+        rest &= rest - 1;
+    }
+    mask & !rest
+}

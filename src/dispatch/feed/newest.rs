@@ -1,0 +1,159 @@
+//! The queue of a subscriber that wants the newest: `DropOldest`.
+//!
+//! The shard makes room by evicting what has waited longest, event by event, whatever the subscriber does: see
+//! [`evicting`]. What was evicted in front of an event is told in front of it. So nothing is ever refused, and a mask
+//! with more events than the capacity keeps its newest.
+
+use super::{Claim, FeedShared, lowest};
+use crate::dispatch::block::{BlockRef, Shares};
+use crate::dispatch::gauges::Pushed;
+use crate::dispatch::loss::{Gap, GapReason};
+use crate::ring::evicting::{self, Amount, Claimed, Parts};
+use crate::ring::gap::Run;
+
+pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
+    let (producer, consumer) = evicting::ring(capacity);
+    let write = WriteEnd {
+        ring: producer,
+        asleep: false,
+    };
+    (write, ReadEnd { ring: consumer })
+}
+
+/// The shard's end.
+pub(super) struct WriteEnd<T> {
+    ring: evicting::Producer<BlockRef<T>>,
+    /// A commit in the middle of a round has found the subscriber asleep.
+    asleep: bool,
+}
+
+impl<T> WriteEnd<T> {
+    /// Pushes the events of the mask, and evicts the oldest if that is too much.
+    #[inline]
+    pub(super) fn offer(
+        &mut self,
+        shared: &FeedShared,
+        block: &BlockRef<T>,
+        shares: &mut Shares<'_, T>,
+        mask: u64,
+    ) {
+        let parts = Parts {
+            mask,
+            base: block.first_id(),
+        };
+        self.ring.push(shares.take(), parts, block.weight() as u64);
+        let bound = Amount {
+            parts: u64::from(shared.fate.capacity),
+            bytes: shared.fate.pin_bytes as u64,
+        };
+        let waiting = self.ring.waiting();
+        let events = u64::from(mask.count_ones());
+        shared.writer.gauges.pushed(&Pushed {
+            events,
+            bytes: block.weight() as u64,
+            alone: waiting.parts == events,
+            created_at_ns: block.created_at_ns(),
+        });
+        let fits = waiting.parts <= bound.parts && waiting.bytes <= bound.bytes;
+        let waiting = if fits {
+            waiting
+        } else {
+            self.evict(shared, bound);
+            self.ring.waiting()
+        };
+        shared.writer.gauges.waits(waiting.parts);
+    }
+
+    /// Makes everything visible. `true`: the subscriber sleeps.
+    #[inline]
+    pub(super) fn commit(&mut self) -> bool {
+        std::mem::take(&mut self.asleep) | (self.ring.commit() == Ok(true))
+    }
+
+    /// Nothing more comes. `true`: the subscriber sleeps.
+    pub(super) fn close(&self) -> bool {
+        self.ring.close()
+    }
+
+    fn evict(&mut self, shared: &FeedShared, bound: Amount) {
+        // The ring evicts what lies in front of something published.
+        self.asleep |= self.ring.commit() == Ok(true);
+        let mut bytes = 0_u64;
+        let evicted = self.ring.evict(bound, ids, |block, _| {
+            bytes = bytes.wrapping_add(block.weight() as u64);
+        });
+        shared.count_lost(evicted, GapReason::Overflow);
+        shared.count_gone(evicted, bytes);
+    }
+}
+
+/// Ids of the first and the last event of a slot.
+fn ids(parts: Parts) -> (u64, u64) {
+    let id = |bit: u32| parts.base + u64::from(bit);
+    (
+        id(parts.mask.trailing_zeros()),
+        id(63 - parts.mask.leading_zeros()),
+    )
+}
+
+/// The subscriber's end.
+pub(super) struct ReadEnd<T> {
+    ring: evicting::Consumer<BlockRef<T>>,
+}
+
+impl<T> ReadEnd<T> {
+    /// Takes out what comes next.
+    #[inline]
+    pub(super) fn claim(&mut self, shared: &FeedShared) -> Claim<T> {
+        match self.ring.claim() {
+            Some(claimed) => {
+                let behind = lost_before(&claimed).map(Gap::of_run);
+                let mask = claimed.parts.mask & !lowest(claimed.parts.mask, claimed.cut);
+                let block = claimed.item;
+                shared.count_gone(u64::from(mask.count_ones()), block.weight() as u64);
+                Claim::Events {
+                    block,
+                    mask,
+                    behind,
+                }
+            }
+            None if self.ring.is_finished() => Claim::Finished,
+            None => Claim::Empty,
+        }
+    }
+
+    /// Asks to be woken, and looks once more. `false`: there is something.
+    pub(super) fn doze(&mut self) -> bool {
+        self.ring.doze()
+    }
+
+    /// Drops what is left, and says what had been lost right here.
+    pub(super) fn let_go(&mut self, shared: &FeedShared) -> Option<Gap> {
+        let mut gap = None;
+        let mut first = true;
+        while let Claim::Events { behind, .. } = self.claim(shared) {
+            if std::mem::take(&mut first) {
+                gap = behind;
+            }
+        }
+        gap
+    }
+}
+
+/// What was evicted in front of the first event that is left: whole slots, and the lowest events of this one.
+fn lost_before<T>(claimed: &Claimed<BlockRef<T>>) -> Option<Run> {
+    if claimed.cut == 0 {
+        return claimed.lost;
+    }
+    let (from, to) = ids(Parts {
+        mask: lowest(claimed.parts.mask, claimed.cut),
+        ..claimed.parts
+    });
+    let cut = u64::from(claimed.cut);
+    Some(Run {
+        from: claimed.lost.map_or(from, |lost| lost.from),
+        to,
+        count: claimed.lost.map_or(0, |lost| lost.count) + cut,
+        reason: GapReason::Overflow as u8,
+    })
+}

@@ -1,0 +1,145 @@
+//! The shard's end of a feed.
+
+use super::{End, FeedShared, bounded, newest};
+use crate::dispatch::block::{BlockRef, Shares};
+use crate::dispatch::loss::GapReason;
+use crate::sync::{Arc, Ordering};
+
+/// The shard's end.
+pub(crate) struct FeedProducer<T> {
+    pub(super) queue: WriteEnd<T>,
+    pub(super) shared: Arc<FeedShared>,
+    /// Pushed to or lost from since the last commit.
+    pub(super) dirty: bool,
+}
+
+/// What the policy asks for.
+pub(super) enum WriteEnd<T> {
+    Bounded(bounded::WriteEnd<T>),
+    Newest(newest::WriteEnd<T>),
+}
+
+impl<T> FeedProducer<T> {
+    /// The subscription begins with this id.
+    pub(crate) fn begin(&self, first_id: u64) {
+        self.shared
+            .writer
+            .first_id
+            .store(first_id, Ordering::Release);
+    }
+
+    /// Events of the block matched and are about to be offered. `false`: the subscription ended before this block,
+    /// offer nothing.
+    pub(crate) fn matched(&mut self, block: &BlockRef<T>, mask: u64) -> bool {
+        if self.shared.end() != End::None {
+            self.shared.note_last_id(block.first_id() - 1);
+            return false;
+        }
+        self.shared.writer.gauges.matched(block.created_at_ns());
+        let matched = &self.shared.writer.matched;
+        // Relaxed load: only we write it. Release: `stats`.
+        let before = matched.load(Ordering::Relaxed);
+        matched.store(before + u64::from(mask.count_ones()), Ordering::Release);
+        true
+    }
+
+    /// Pushes the events of the mask, as far as there is room, and does with the rest as the policy says. What
+    /// is returned must be offered again when there is room. Nothing has to be visible before `commit`.
+    #[inline]
+    pub(crate) fn offer(
+        &mut self,
+        block: &BlockRef<T>,
+        shares: &mut Shares<'_, T>,
+        mask: u64,
+    ) -> u64 {
+        match &mut self.queue {
+            WriteEnd::Bounded(queue) => queue.offer(&self.shared, block, shares, mask),
+            WriteEnd::Newest(queue) => {
+                queue.offer(&self.shared, block, shares, mask);
+                0
+            }
+        }
+    }
+
+    /// Gives up what `offer` returned.
+    pub(crate) fn give_up(&mut self, block: &BlockRef<T>, rest: u64, reason: GapReason) {
+        let queue = self.waiting_queue();
+        while !queue.0.lose(queue.1, block, rest, reason) {}
+    }
+
+    /// Makes everything visible. Wakes the subscriber if it sleeps.
+    #[inline]
+    pub(crate) fn commit(&mut self) {
+        self.dirty = false;
+        let asleep = match &mut self.queue {
+            WriteEnd::Bounded(queue) => queue.commit(),
+            WriteEnd::Newest(queue) => queue.commit(),
+        };
+        if asleep {
+            self.shared.listener.call();
+        }
+    }
+
+    /// Whether `commit` has something to do; set by the caller that put it on its list.
+    pub(crate) fn mark_dirty(&mut self) -> bool {
+        !std::mem::replace(&mut self.dirty, true)
+    }
+
+    /// Asks the subscriber to arrive at the latch when its ring is half empty, or, for a block of a weight that is
+    /// too heavy, empty. `true`: it is so already, and nobody will arrive for it.
+    pub(crate) fn doze(&mut self, weight: usize) -> bool {
+        let queue = self.waiting_queue();
+        queue.0.doze(queue.1, weight)
+    }
+
+    /// Takes back the wish of `doze`. `true`: nobody will arrive for it.
+    pub(crate) fn rouse(&mut self) -> bool {
+        match &mut self.queue {
+            WriteEnd::Bounded(queue) => queue.rouse(),
+            WriteEnd::Newest(_) => false,
+        }
+    }
+
+    /// Nothing more comes: the bus is closed, and `last_id` was the last event.
+    pub(crate) fn close(mut self, last_id: u64) {
+        self.commit();
+        self.shared.note_last_id(last_id);
+        let asleep = match &self.queue {
+            WriteEnd::Bounded(queue) => queue.close(),
+            WriteEnd::Newest(queue) => queue.close(),
+        };
+        if asleep {
+            self.shared.listener.call();
+        }
+    }
+
+    /// The subscription was cancelled; it covers the ids up to `last_id`.
+    pub(crate) fn detach(mut self, last_id: u64) {
+        self.commit();
+        self.shared.note_last_id(last_id);
+    }
+
+    /// The bus broke.
+    pub(crate) fn break_off(&self) {
+        self.shared.finish(End::Broken);
+    }
+
+    /// Whether this feed's subscription has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.shared.end() != End::None
+    }
+
+    /// The queue of a subscriber that may have to be waited for.
+    fn waiting_queue(&mut self) -> (&mut bounded::WriteEnd<T>, &FeedShared) {
+        match &mut self.queue {
+            WriteEnd::Bounded(queue) => (queue, &self.shared),
+            WriteEnd::Newest(_) => unreachable!("it never returned anything from `offer`"),
+        }
+    }
+}
+
+impl<T> Drop for FeedProducer<T> {
+    fn drop(&mut self) {
+        self.shared.fate.writer_gone.leave();
+    }
+}
