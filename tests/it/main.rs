@@ -25,8 +25,10 @@ mod manual;
 mod memory;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod model;
 mod order;
 mod panic;
+mod policies;
 mod send;
 mod slow;
 mod stats;
