@@ -42,6 +42,7 @@ pub(super) struct Sums {
     pub(super) matched: u64,
     pub(super) received: u64,
     pub(super) lost: [u64; GapReason::COUNT],
+    pub(super) superseded: u64,
     pub(super) unread: u64,
     pub(super) depth: u64,
     pub(super) pinned_bytes: u64,
@@ -141,6 +142,7 @@ impl Sums {
         for (sum, lost) in self.lost.iter_mut().zip(stats.lost) {
             *sum += lost;
         }
+        self.superseded += stats.superseded;
         self.unread += stats.unread();
         self.depth += stats.gauges.depth;
         // Saturating: a weigher may say that each event weighs all there is.

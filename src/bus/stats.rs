@@ -57,7 +57,7 @@ pub struct BusStats {
     pub received: u64,
     /// Deliveries lost; [`lost_by`](Self::lost_by) says why.
     pub lost: u64,
-    /// Deliveries replaced by a newer event: 0, since no policy replaces events yet.
+    /// Deliveries that a later event of the topic replaced, under [`Overflow::Conflate`].
     pub superseded: u64,
     /// Deliveries that wait, or waited when their subscriptions ended.
     pub unread: u64,
@@ -137,12 +137,12 @@ pub struct SubscriptionStats {
     pub received: u64,
     /// Events lost; [`lost_by`](Self::lost_by) says why.
     pub lost: u64,
-    /// Events replaced by a newer one: 0, since no policy replaces events yet.
+    /// Events that a later one of their topic replaced while they waited, under [`Overflow::Conflate`].
     pub superseded: u64,
     /// Events that wait, or waited at its end: in the ring, in the slot of up to 64 events that the subscriber has
     /// begun to read, or, under [`Overflow::Block`], in front of a full ring.
     pub unread: u64,
-    /// Events that wait in the ring, 0 to `capacity`. Unlike `unread`, without those of the slot that the subscriber
+    /// Events that wait in the ring, 0 to `capacity`; under [`Overflow::Conflate`], topics. Unlike `unread`, without those of the slot that the subscriber
     /// has begun to read, and without those in front of a full ring: what the bound sees. 0 once it was dropped.
     pub depth: u64,
     /// The largest `depth` so far, 0 to `capacity`; never reset.
@@ -257,7 +257,7 @@ impl<T: Send + Sync + 'static> Core<T> {
             matched: sums.matched,
             received: sums.received,
             lost: sums.lost.iter().sum(),
-            superseded: 0,
+            superseded: sums.superseded,
             unread: sums.unread,
             depth: sums.depth,
             pinned_bytes: sums.pinned_bytes,
@@ -293,12 +293,12 @@ impl<T: Send + Sync + 'static> Core<T> {
 impl FeedStats {
     pub(super) fn unread(&self) -> u64 {
         self.matched
-            .saturating_sub(self.received + self.lost.iter().sum::<u64>())
+            .saturating_sub(self.received + self.lost.iter().sum::<u64>() + self.superseded)
     }
 
     pub(super) fn lag(&self) -> u64 {
         self.matched
-            .saturating_sub(self.received + self.gauges.told_lost)
+            .saturating_sub(self.received + self.gauges.told_lost + self.superseded)
     }
 
     pub(super) fn lag_time(&self) -> Duration {
@@ -313,7 +313,7 @@ impl FeedStats {
             matched: self.matched,
             received: self.received,
             lost: self.lost.iter().sum(),
-            superseded: 0,
+            superseded: self.superseded,
             unread: self.unread(),
             depth: self.gauges.depth,
             high_water: self.gauges.high_water,

@@ -37,7 +37,7 @@ pub(crate) struct Gone(AtomicBool);
 
 /// What a push has to say.
 pub(crate) struct Pushed {
-    /// Events of the slot, 1 to 64.
+    /// Events of the slot, up to 64.
     pub(crate) events: u64,
     /// Weight of its block.
     pub(crate) bytes: u64,
@@ -93,14 +93,20 @@ impl WriterGauges {
 
     #[inline]
     pub(crate) fn pushed(&self, pushed: &Pushed) {
-        let events = self.pushed_events() + pushed.events;
-        self.pushed_events.store(events, Ordering::Relaxed);
+        self.pushed_more(pushed.events);
         let bytes = self.pushed_bytes().wrapping_add(pushed.bytes);
         self.pushed_bytes.store(bytes, Ordering::Relaxed);
         if pushed.alone {
             self.resumed_at_ns
                 .store(pushed.created_at_ns, Ordering::Relaxed);
         }
+    }
+
+    /// So many events more, of a block whose bytes were counted.
+    #[inline]
+    pub(crate) fn pushed_more(&self, events: u64) {
+        let events = self.pushed_events() + events;
+        self.pushed_events.store(events, Ordering::Relaxed);
     }
 
     /// So many events wait now.

@@ -79,6 +79,11 @@ impl Stamps {
         self.mask
     }
 
+    /// That of event `index`.
+    pub(crate) fn at(&self, index: u32) -> Option<u64> {
+        self.of(1 << index).next()
+    }
+
     /// Those of the events in `mask`.
     fn of(&self, mask: u64) -> impl Iterator<Item = u64> {
         let mut rest = self.mask & mask;

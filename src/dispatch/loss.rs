@@ -41,6 +41,15 @@ pub enum Overflow {
     /// [`RecvError::Disconnected`](crate::RecvError::Disconnected) is told for ever, with the [`Gap`] that did it. Nobody else
     /// notices. For a subscriber that is of no use with a hole in what it read, and would rather begin anew.
     Disconnect,
+    /// A queue of topics in place of a queue of events: a new event takes the place of the one of its topic that still waits,
+    /// and [`superseded`](crate::Event::superseded) says how many it replaced. A subscriber that wakes up sees each topic once,
+    /// in its latest state: for quotes, positions, gauges.
+    ///
+    /// Topics come in the order in which they began to wait; ids rise per topic, not over all. The capacity counts topics
+    /// that wait: beyond it, the one that has waited longest loses its event, told in-band as part of a [`Gap`] in front of
+    /// the next event; the ids of such a gap are the lowest and the highest lost, and events between them may have
+    /// been received.
+    Conflate,
     /// The bus waits until the subscriber has room: nothing is lost, and a subscriber that does not read holds
     /// up everybody behind it. Needs [`BusBuilder::blocking`](crate::BusBuilder::blocking).
     Block,

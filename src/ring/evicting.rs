@@ -323,6 +323,16 @@ impl<P: Pointer> Producer<P> {
         }
     }
 
+    /// Items that have left the ring, claimed or evicted.
+    pub(crate) fn gone(&mut self) -> u64 {
+        self.head().position()
+    }
+
+    /// Whether `commit` has something to do.
+    pub(crate) fn has_staged(&self) -> bool {
+        self.staged != self.committed
+    }
+
     /// Nothing more will be published. `true`: the consumer is asleep, wake it.
     pub(crate) fn close(&self) -> bool {
         self.shared.tail.close()

@@ -19,18 +19,8 @@
 //! anybody, and a run is reported once: when the consumer took it, the producer's next loss would need a
 //! full ring again, and the ring was empty when it was taken.
 
-//!
-//! The cell's memory comes with the first loss: most subscribers never lose anything.
-
-#![allow(
-    unsafe_code,
-    reason = "memory that one side makes and both use; one of the rooms that ARCHITECTURE.md names"
-)]
-
-use std::ptr;
-
 use super::{count, word};
-use crate::sync::{AtomicPtr, AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
 const EMPTY: u64 = 0b00;
 const OPEN: u64 = 0b01;
@@ -75,11 +65,6 @@ impl Run {
 
 /// The cell. One thread at a time may call the producer's methods, one the consumer's.
 pub(crate) struct GapCell {
-    /// Null until the first loss; then for good.
-    place: AtomicPtr<Place>,
-}
-
-struct Place {
     state: AtomicU64,
     /// The ring's position behind which the run lies.
     position: AtomicU64,
@@ -92,74 +77,6 @@ struct Place {
 impl GapCell {
     pub(crate) fn new() -> Self {
         Self {
-            place: AtomicPtr::new(ptr::null_mut()),
-        }
-    }
-
-    /// Producer: adds a loss to the open run if there is one, else opens one behind `position`. The run keeps
-    /// its first loss's reason.
-    ///
-    /// `false`: nothing was written, because the consumer has just taken the open run; so the ring is
-    /// empty, and there is room for what was about to be lost.
-    pub(crate) fn extend(&self, position: u64, loss: Run) -> bool {
-        let place = self.place().unwrap_or_else(|| self.make_place());
-        place.extend(position, loss)
-    }
-
-    /// Producer: takes the open run back, unless there is none or the consumer took it.
-    pub(crate) fn take_back(&self) -> Option<Run> {
-        self.place()?.take_back()
-    }
-
-    /// Consumer, with its ring read up to `position`: takes the run that lies there, if there is one.
-    pub(crate) fn take(&self, position: u64) -> Option<Run> {
-        self.place()?.take(position)
-    }
-
-    /// Consumer, where the producer has left a run for good: reads it as often as it likes.
-    pub(crate) fn peek(&self, position: u64) -> Option<Run> {
-        let place = self.place()?;
-        place.lies_at(position).then(|| place.read())
-    }
-
-    /// Consumer: whether `take` would find something.
-    pub(crate) fn lies_at(&self, position: u64) -> bool {
-        self.place().is_some_and(|place| place.lies_at(position))
-    }
-
-    #[inline]
-    fn place(&self) -> Option<&Place> {
-        // Acquire: what is in there. Partner: `make_place`.
-        let place = self.place.load(Ordering::Acquire);
-        // SAFETY: null, or made by `make_place`, and freed by `drop` alone.
-        unsafe { place.as_ref() }
-    }
-
-    /// Producer, who alone makes it.
-    #[cold]
-    fn make_place(&self) -> &Place {
-        let place = Box::into_raw(Box::new(Place::new()));
-        // Release, partner `place`.
-        self.place.store(place, Ordering::Release);
-        // SAFETY: as in `place`.
-        unsafe { &*place }
-    }
-}
-
-impl Drop for GapCell {
-    fn drop(&mut self) {
-        // Relaxed: the exclusive borrow says that nobody else is there.
-        let place = self.place.load(Ordering::Relaxed);
-        if !place.is_null() {
-            // SAFETY: made by `make_place`, and nobody else is there.
-            drop(unsafe { Box::from_raw(place) });
-        }
-    }
-}
-
-impl Place {
-    fn new() -> Self {
-        Self {
             state: AtomicU64::new(EMPTY),
             position: AtomicU64::new(0),
             from: AtomicU64::new(0),
@@ -169,7 +86,12 @@ impl Place {
         }
     }
 
-    fn extend(&self, position: u64, loss: Run) -> bool {
+    /// Producer: adds a loss to the open run if there is one, else opens one behind `position`. The run keeps
+    /// its first loss's reason.
+    ///
+    /// `false`: nothing was written, because the consumer has just taken the open run; so the ring is
+    /// empty, and there is room for what was about to be lost.
+    pub(crate) fn extend(&self, position: u64, loss: Run) -> bool {
         // Acquire, partner the consumer's `transfer`: its reads of the fields come before our writes.
         let state = self.state.load(Ordering::Acquire);
         let version = count(state);
@@ -196,7 +118,8 @@ impl Place {
         true
     }
 
-    fn take_back(&self) -> Option<Run> {
+    /// Producer: takes the open run back, unless there is none or the consumer took it.
+    pub(crate) fn take_back(&self) -> Option<Run> {
         // Acquire: as in `extend`.
         let state = self.state.load(Ordering::Acquire);
         if state & TAG == EMPTY {
@@ -207,7 +130,8 @@ impl Place {
             .then_some(run)
     }
 
-    fn take(&self, position: u64) -> Option<Run> {
+    /// Consumer, with its ring read up to `position`: takes the run that lies there, if there is one.
+    pub(crate) fn take(&self, position: u64) -> Option<Run> {
         // Acquire, partner the stores of OPEN: the fields of this version.
         let state = self.state.load(Ordering::Acquire);
         if state & TAG != OPEN || self.position.load(Ordering::Relaxed) != position {
@@ -218,7 +142,13 @@ impl Place {
             .then_some(run)
     }
 
-    fn lies_at(&self, position: u64) -> bool {
+    /// Consumer, where the producer has left a run for good: reads it as often as it likes.
+    pub(crate) fn peek(&self, position: u64) -> Option<Run> {
+        self.lies_at(position).then(|| self.read())
+    }
+
+    /// Consumer: whether `take` would find something.
+    pub(crate) fn lies_at(&self, position: u64) -> bool {
         // Acquire: as in `take`.
         let state = self.state.load(Ordering::Acquire);
         state & TAG == OPEN && self.position.load(Ordering::Relaxed) == position

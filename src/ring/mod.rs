@@ -4,17 +4,21 @@
 //! | --- | --- | --- | --- |
 //! | [`spsc`] | 1 | 1 | a publisher's lane, a shard's input, a subscriber's ring |
 //! | [`evicting`] | 1 | 1 | the ring of a subscriber that wants the newest |
+//! | [`mailbox`] | 1 | 1 | the queue of a subscriber that wants each topic's latest |
 //! | [`mpsc`] | many | 1 | the shared lane behind `Bus::publish` |
 //! | [`run_queue`] | many | many | the handlers that have something to do |
 //! | [`segment`] | | | the memory of [`spsc`] |
 //! | [`tail`] | | | the word of the side that pushes: published, closed, asleep |
 //! | [`gap`] | 1 | 1 | the open run of losses at the end of a subscriber's ring |
+//! | [`late`] | | | a value that is made when it is first needed |
 //!
 //! A ring knows nothing of events, wakers or threads. It tells its user, in the same atomic step
 //! that publishes an item, whether the other side asked to be woken; waking is the user's business.
 
 pub(crate) mod evicting;
 pub(crate) mod gap;
+pub(crate) mod late;
+pub(crate) mod mailbox;
 pub(crate) mod mpsc;
 pub(crate) mod run_queue;
 mod segment;

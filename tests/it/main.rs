@@ -12,6 +12,7 @@ mod block;
 mod broadcast;
 mod cancel;
 mod close;
+mod conflate;
 mod cut;
 mod errors;
 mod flush;

@@ -109,6 +109,13 @@ impl Drop for EnvelopeRef {
 /// A reference that somebody else counts: an event's, counted by its block.
 pub(super) struct Lent(ManuallyDrop<EnvelopeRef>);
 
+impl Lent {
+    /// The same, for another event whose block keeps this one's alive.
+    pub(super) fn again(&self) -> Self {
+        Self(ManuallyDrop::new(EnvelopeRef(self.0.0)))
+    }
+}
+
 impl Deref for Lent {
     type Target = Envelope;
 

@@ -22,6 +22,7 @@
 mod envelope;
 mod event;
 mod pool;
+mod shadow;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
@@ -34,6 +35,8 @@ pub(crate) use envelope::{EnvelopeRef, EnvelopeTable};
 pub use event::{Event, SharedEvent};
 pub(crate) use pool::BlockSource;
 use pool::Pool;
+use shadow::Shadow;
+pub(crate) use shadow::{Waiting, shadow};
 
 #[cfg(feature = "latency")]
 use super::latency::Stamps;
@@ -61,6 +64,9 @@ impl Group {
 }
 
 /// The memory of a block. Reached through [`BlockWriter`] and [`BlockRef`] alone.
+///
+/// Aligned so that six low bits of its address are free: see [`shadow`].
+#[repr(align(64))]
 pub(crate) struct Block<T> {
     /// References handed out, 0 in the pool.
     /// On a line of its own: it is written by every subscriber, and the body is read by every subscriber.
@@ -87,6 +93,8 @@ struct Body<T> {
     /// When the sampled ones were published.
     #[cfg(feature = "latency")]
     stamps: Stamps,
+    /// Whose events these are, if they are borrowed.
+    shadow: Shadow<T>,
 }
 
 // SAFETY: while there are references the body is only read, by `&Event<T>` (hence `T: Sync`); the last
@@ -108,6 +116,7 @@ impl<T> Block<T> {
             groups: Vec::with_capacity(events),
             #[cfg(feature = "latency")]
             stamps: Stamps::default(),
+            shadow: Shadow::none(),
         };
         NonNull::from(Box::leak(Box::new(Self {
             references: CachePadded::new(AtomicUsize::new(0)),
@@ -136,11 +145,14 @@ impl<T> Body<T> {
         #[cfg(feature = "latency")]
         self.stamps.clear();
         let len = std::mem::take(&mut self.len);
-        if std::mem::needs_drop::<T>() {
+        if self.shadow.origin.is_some() {
+            self.shadow.clear();
+        } else if std::mem::needs_drop::<T>() {
             for event in &mut self.events[..len] {
-                // SAFETY: initialised, and never looked at again: `len` is 0 already.
-                let dropped =
-                    catch_unwind(AssertUnwindSafe(|| unsafe { event.assume_init_drop() }));
+                let dropped = catch_unwind(AssertUnwindSafe(|| {
+                    // SAFETY: laid by `push`, with its payload, and never looked at again: `len` is 0 already.
+                    unsafe { event.assume_init_mut().drop_data() };
+                }));
                 if dropped.is_err() {
                     tracing::error!("a payload's drop panicked; what it owned may be leaked");
                 }
@@ -164,13 +176,8 @@ impl<T> BlockWriter<T> {
         let block = self.block;
         self.with_body(|body| {
             let index = body.len;
-            let event = Event {
-                id: body.first_id + index as u64,
-                block,
-                envelope: envelope.lend(),
-                data,
-            };
-            body.events[index].write(event);
+            let id = body.first_id + index as u64;
+            body.events[index].write(Event::new(id, block, envelope.lend(), data));
             body.len += 1;
             body.weight = body.weight.saturating_add(weight);
             match body.groups.last_mut() {

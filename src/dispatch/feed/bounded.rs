@@ -103,7 +103,7 @@ impl<T> WriteEnd<T> {
         reason: GapReason,
     ) -> bool {
         let run = run_of(block, mask, reason);
-        if !shared.gap.extend(self.ring.staged_position(), run) {
+        if !shared.losses().gap.extend(self.ring.staged_position(), run) {
             return false;
         }
         self.gap_open = true;
@@ -133,7 +133,7 @@ impl<T> WriteEnd<T> {
         let pushed = shared.writer.gauges.pushed_events();
         let wanted = pushed.saturating_sub(u64::from(depth));
         // Relaxed: goes with the flag that `ring.doze` sets (Release), which the subscriber acquires.
-        shared.writer.wanted.store(wanted, Ordering::Relaxed);
+        shared.losses().wanted.store(wanted, Ordering::Relaxed);
         self.ring.doze();
         // Relaxed: ordered by `ring.doze`, which acquires the subscriber's last release.
         let claimed = shared.reader.claimed_events.load(Ordering::Relaxed);
@@ -208,7 +208,7 @@ impl<T> WriteEnd<T> {
     #[cold]
     fn push_gap(&mut self, shared: &FeedShared) {
         self.gap_open = false;
-        if let Some(run) = shared.gap.take_back() {
+        if let Some(run) = shared.losses().gap.take_back() {
             for word in run.to_words() {
                 self.push_slot(Slot::Gap(word));
             }
@@ -260,27 +260,31 @@ impl<T> ReadEnd<T> {
             // Its one gap is its end, and told as that.
             return self.nothing();
         }
-        if let Some(run) = shared.gap.take(self.ring.position()) {
-            return Claim::Gap(Gap::of_run(run));
+        if let Some(gap) = self.open_gap(shared) {
+            return Claim::Gap(gap);
         }
         match self.nothing() {
             // So is a gap visible that was opened just before the ring was closed.
-            Claim::Finished => match shared.gap.take(self.ring.position()) {
-                Some(run) => Claim::Gap(Gap::of_run(run)),
-                None => Claim::Finished,
-            },
+            Claim::Finished => self.open_gap(shared).map_or(Claim::Finished, Claim::Gap),
             nothing => nothing,
         }
     }
 
     /// What a disconnected subscriber is told, as often as it asks.
     pub(super) fn disconnected_by(&self, shared: &FeedShared) -> Option<Gap> {
-        shared.gap.peek(self.ring.position()).map(Gap::of_run)
+        let run = shared.losses.get()?.gap.peek(self.ring.position());
+        run.map(Gap::of_run)
     }
 
     /// Asks to be woken, and looks once more. `false`: there is something.
     pub(super) fn doze(&mut self, shared: &FeedShared) -> bool {
-        self.ring.doze() == Doze::Asleep && !shared.gap.lies_at(self.ring.position())
+        let asleep = self.ring.doze() == Doze::Asleep;
+        let here = self.ring.position();
+        asleep
+            && !shared
+                .losses
+                .get()
+                .is_some_and(|losses| losses.gap.lies_at(here))
     }
 
     /// Drops what is left, lets a shard that waits for room go on, and says what had been lost right here.
@@ -307,12 +311,18 @@ impl<T> ReadEnd<T> {
             self.ring.release();
             shared.count_claimed(events, bytes);
         } else if gap.is_none() {
-            gap = shared.gap.take(self.ring.position()).map(Gap::of_run);
+            gap = self.open_gap(shared);
         }
         if self.ring.rouse() {
             shared.fate.latch.arrive_and_call();
         }
         gap
+    }
+
+    /// Takes the gap that lies where everything was read.
+    fn open_gap(&self, shared: &FeedShared) -> Option<Gap> {
+        let run = shared.losses.get()?.gap.take(self.ring.position());
+        run.map(Gap::of_run)
     }
 
     fn nothing(&mut self) -> Claim<T> {
@@ -363,7 +373,10 @@ impl<T> ReadEnd<T> {
     #[cold]
     fn arrive_if_wanted(&mut self, shared: &FeedShared) {
         // Relaxed: came with the flag that `ring.release` acquired.
-        let wanted = shared.writer.wanted.load(Ordering::Relaxed);
+        let wanted = shared
+            .losses
+            .get()
+            .map_or(0, |losses| losses.wanted.load(Ordering::Relaxed));
         // Relaxed: our own.
         let claimed = shared.reader.claimed_events.load(Ordering::Relaxed);
         if claimed >= wanted && self.ring.rouse() {

@@ -1,6 +1,6 @@
 //! The subscriber's end of a feed.
 
-use super::{Claim, End, FeedShared, Reader, bounded, newest};
+use super::{Claim, End, FeedShared, Reader, bounded, conflated, newest};
 use crate::dispatch::block::{BlockRef, Event};
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Recorder;
@@ -54,6 +54,7 @@ pub(super) enum Told {
 pub(super) enum ReadEnd<T> {
     Bounded(bounded::ReadEnd<T>),
     Newest(newest::ReadEnd<T>),
+    Conflated(conflated::ReadEnd<T>),
 }
 
 impl<T> FeedConsumer<T> {
@@ -181,6 +182,7 @@ impl<T> FeedConsumer<T> {
         let empty = match &mut self.queue {
             ReadEnd::Bounded(queue) => queue.doze(&self.shared),
             ReadEnd::Newest(queue) => queue.doze(),
+            ReadEnd::Conflated(queue) => queue.doze(),
         };
         empty && self.shared.end() == End::None
     }
@@ -197,6 +199,7 @@ impl<T> FeedConsumer<T> {
         let claim = match &mut self.queue {
             ReadEnd::Bounded(queue) => queue.claim(&self.shared),
             ReadEnd::Newest(queue) => queue.claim(&self.shared),
+            ReadEnd::Conflated(queue) => queue.claim(&self.shared),
         };
         match claim {
             Claim::Events {
@@ -284,6 +287,7 @@ impl<T> FeedConsumer<T> {
         match &mut self.queue {
             ReadEnd::Bounded(queue) => queue.let_go(&self.shared),
             ReadEnd::Newest(queue) => queue.let_go(&self.shared),
+            ReadEnd::Conflated(queue) => queue.let_go(&self.shared),
         }
     }
 }

@@ -3,8 +3,7 @@
 //! The [`FeedProducer`] belongs to the shard, the [`FeedConsumer`] to the subscriber. Between them:
 //!
 //! * the ring of slots, one reference count and one slot for up to 64 events;
-//! * the [`GapCell`] with the losses behind the last slot; a gap in front of a slot travels in the ring, a word in
-//!   each of [`GAP_SLOTS`] slots, so that a slot is no wider than a reference and a mask;
+//! * what was lost, once something was: [`Losses`];
 //! * counters, each written by one side;
 //! * how it ended.
 //!
@@ -20,6 +19,7 @@
 //! reads up to there.
 
 mod bounded;
+mod conflated;
 mod consumer;
 mod newest;
 mod producer;
@@ -38,6 +38,7 @@ use super::loss::{Gap, GapReason, Overflow};
 use super::signal::Latch;
 use crate::park::wake_registered;
 use crate::ring::gap::GapCell;
+use crate::ring::late::Late;
 use crate::sync::{Arc, AtomicU8, AtomicU64, AtomicWaker, CACHE_LINE, Ordering};
 
 /// Bounds of one subscriber's ring.
@@ -63,6 +64,10 @@ pub(crate) fn feed<T>(
         Overflow::DropOldest => {
             let (write, read) = newest::queue(limits.capacity);
             (WriteEnd::Newest(write), ReadEnd::Newest(read))
+        }
+        Overflow::Conflate => {
+            let (write, read) = conflated::queue(limits.capacity);
+            (WriteEnd::Conflated(write), ReadEnd::Conflated(read))
         }
         Overflow::DropNewest | Overflow::Block | Overflow::Disconnect => {
             let (write, read) = bounded::queue(limits.capacity);
@@ -116,7 +121,7 @@ pub(crate) struct FeedShared {
     writer: WriterCounters,
     /// Read by the subscriber once per event.
     fate: Fate,
-    gap: GapCell,
+    losses: Late<Losses>,
     listener: Reader,
     /// Written by the subscriber.
     reader: ReaderCounters,
@@ -185,12 +190,31 @@ struct ReaderCounters {
 struct WriterCounters {
     matched: AtomicU64,
     gauges: WriterGauges,
-    lost: [AtomicU64; GapReason::COUNT],
     /// Ids of the first and last event dispatched to this subscription; 0: not known yet.
     first_id: AtomicU64,
     last_id: AtomicU64,
+}
+
+/// What a subscriber that keeps up never needs. Made by the shard.
+struct Losses {
+    /// The losses behind the last slot.
+    gap: GapCell,
+    lost: [AtomicU64; GapReason::COUNT],
+    /// Events that were replaced by later ones of their topics.
+    superseded: AtomicU64,
     /// The shard waits until this many events are claimed.
     wanted: AtomicU64,
+}
+
+impl Losses {
+    fn none() -> Self {
+        Self {
+            gap: GapCell::new(),
+            lost: std::array::from_fn(|_| AtomicU64::new(0)),
+            superseded: AtomicU64::new(0),
+            wanted: AtomicU64::new(0),
+        }
+    }
 }
 
 /// Why nothing more comes. The first to end a feed decides.
@@ -213,6 +237,7 @@ pub(crate) struct FeedStats {
     pub(crate) matched: u64,
     pub(crate) received: u64,
     pub(crate) lost: [u64; GapReason::COUNT],
+    pub(crate) superseded: u64,
     pub(crate) first_id: Option<u64>,
     pub(crate) last_id: Option<u64>,
     pub(crate) gauges: Gauges,
@@ -223,10 +248,8 @@ impl FeedShared {
         Self {
             writer: WriterCounters {
                 matched: AtomicU64::new(0),
-                lost: std::array::from_fn(|_| AtomicU64::new(0)),
                 first_id: AtomicU64::new(0),
                 last_id: AtomicU64::new(0),
-                wanted: AtomicU64::new(0),
                 gauges: WriterGauges::new(),
             },
             fate: Fate {
@@ -238,7 +261,7 @@ impl FeedShared {
                 pin_bytes: limits.pin_bytes,
                 latch,
             },
-            gap: GapCell::new(),
+            losses: Late::new(),
             listener: reader,
             reader: ReaderCounters {
                 received: AtomicU64::new(0),
@@ -292,6 +315,13 @@ impl FeedShared {
         self.fate.writer_gone.has_left() && self.fate.reader_gone.has_left()
     }
 
+    /// For the shard: weight of the blocks that wait.
+    fn pinned_bytes(&self) -> u64 {
+        // Acquire, partner `count_gone`: what has gone does not wait.
+        let gone = self.reader.claimed_bytes.load(Ordering::Acquire);
+        self.writer.gauges.pushed_bytes().wrapping_sub(gone)
+    }
+
     /// The first to say so is right: a block that came after the end was not offered.
     fn note_last_id(&self, last_id: u64) {
         let noted = &self.writer.last_id;
@@ -301,8 +331,25 @@ impl FeedShared {
         }
     }
 
+    /// For the shard, which has something to note there.
+    fn losses(&self) -> &Losses {
+        self.losses.get_or_make(Losses::none)
+    }
+
+    fn count_superseded(&self, count: u64) {
+        if count == 0 {
+            return;
+        }
+        let superseded = &self.losses().superseded;
+        // Relaxed load: only the shard writes it. Release: `stats`.
+        superseded.store(
+            superseded.load(Ordering::Relaxed) + count,
+            Ordering::Release,
+        );
+    }
+
     fn count_lost(&self, count: u64, reason: GapReason) {
-        let lost = &self.writer.lost[reason as usize];
+        let lost = &self.losses().lost[reason as usize];
         // Relaxed load: only the shard writes it. Release: `stats`.
         lost.store(lost.load(Ordering::Relaxed) + count, Ordering::Release);
     }
@@ -356,10 +403,14 @@ impl FeedShared {
             claimed_events,
             claimed_bytes,
         );
+        let losses = self.losses.get();
         FeedStats {
             received,
             gauges,
-            lost: std::array::from_fn(|i| self.writer.lost[i].load(Ordering::Acquire)),
+            lost: losses.map_or([0; GapReason::COUNT], |losses| {
+                std::array::from_fn(|i| losses.lost[i].load(Ordering::Acquire))
+            }),
+            superseded: losses.map_or(0, |losses| losses.superseded.load(Ordering::Acquire)),
             matched: self.writer.matched.load(Ordering::Acquire),
             first_id: known(&self.writer.first_id),
             // Stored one up, so that "nothing was dispatched before it ended" (0) can be said.

@@ -67,7 +67,8 @@ impl<T> WriteEnd<T> {
     /// Makes everything visible. `true`: the subscriber sleeps.
     #[inline]
     pub(super) fn commit(&mut self) -> bool {
-        std::mem::take(&mut self.asleep) | (self.ring.commit() == Ok(true))
+        let asleep = std::mem::take(&mut self.asleep);
+        asleep | (self.ring.has_staged() && self.ring.commit() == Ok(true))
     }
 
     /// Nothing more comes. `true`: the subscriber sleeps.

@@ -1,6 +1,6 @@
 //! The shard's end of a feed.
 
-use super::{End, FeedShared, bounded, newest};
+use super::{End, FeedShared, bounded, conflated, newest};
 use crate::dispatch::block::{BlockRef, Shares};
 use crate::dispatch::loss::GapReason;
 use crate::sync::{Arc, Ordering};
@@ -17,6 +17,7 @@ pub(crate) struct FeedProducer<T> {
 pub(super) enum WriteEnd<T> {
     Bounded(bounded::WriteEnd<T>),
     Newest(newest::WriteEnd<T>),
+    Conflated(conflated::WriteEnd<T>),
 }
 
 impl<T> FeedProducer<T> {
@@ -58,6 +59,10 @@ impl<T> FeedProducer<T> {
                 queue.offer(&self.shared, block, shares, mask);
                 0
             }
+            WriteEnd::Conflated(queue) => {
+                queue.offer(&self.shared, block, shares, mask);
+                0
+            }
         }
     }
 
@@ -74,6 +79,7 @@ impl<T> FeedProducer<T> {
         let asleep = match &mut self.queue {
             WriteEnd::Bounded(queue) => queue.commit(),
             WriteEnd::Newest(queue) => queue.commit(),
+            WriteEnd::Conflated(queue) => queue.commit(),
         };
         if asleep {
             self.shared.listener.call();
@@ -96,7 +102,7 @@ impl<T> FeedProducer<T> {
     pub(crate) fn rouse(&mut self) -> bool {
         match &mut self.queue {
             WriteEnd::Bounded(queue) => queue.rouse(),
-            WriteEnd::Newest(_) => false,
+            WriteEnd::Newest(_) | WriteEnd::Conflated(_) => false,
         }
     }
 
@@ -107,6 +113,7 @@ impl<T> FeedProducer<T> {
         let asleep = match &self.queue {
             WriteEnd::Bounded(queue) => queue.close(),
             WriteEnd::Newest(queue) => queue.close(),
+            WriteEnd::Conflated(queue) => queue.close(),
         };
         if asleep {
             self.shared.listener.call();
@@ -133,7 +140,9 @@ impl<T> FeedProducer<T> {
     fn waiting_queue(&mut self) -> (&mut bounded::WriteEnd<T>, &FeedShared) {
         match &mut self.queue {
             WriteEnd::Bounded(queue) => (queue, &self.shared),
-            WriteEnd::Newest(_) => unreachable!("it never returned anything from `offer`"),
+            WriteEnd::Newest(_) | WriteEnd::Conflated(_) => {
+                unreachable!("it never returned anything from `offer`")
+            }
         }
     }
 }

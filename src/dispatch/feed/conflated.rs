@@ -1,0 +1,337 @@
+//! The queue of a subscriber that wants each topic's latest event: `Conflate`.
+//!
+//! Every topic that waits has a box in a [`mailbox`], and the boxes are read in the order in which their topics came to
+//! wait. A new event of a topic that waits takes the place of the old one, in its box, whatever the subscriber does
+//! meanwhile. So a subscriber that wakes up sees each topic once, in its latest state.
+//!
+//! What is in a box is an event of a [`shadow`] of its block: it knows how many events it replaced. Of the events
+//! of one topic that come in a row in a block, the last alone gets that far.
+//!
+//! **Bounds.** `capacity` counts topics that wait: beyond it, the one that has waited longest loses its event. `pin_bytes`
+//! counts every block of which some event waits, whole and once, with its shadow: beyond it, the oldest go likewise, until it fits
+//! or one is left.
+//!
+//! **Boxes** are used again: one whose event was taken keeps its topic, which is likely to come again, until another topic
+//! needs a box. There is always one, since there are two more of them than topics may wait: the one that waits last
+//! until the oldest has gone, and the one that the subscriber has claimed and not yet emptied.
+
+use std::collections::VecDeque;
+
+use hashbrown::HashTable;
+
+use super::{Claim, FeedShared};
+use crate::dispatch::block::{BlockRef, BlockSource, Shares, Waiting, shadow};
+use crate::dispatch::gauges::Pushed;
+use crate::dispatch::loss::{Gap, GapReason};
+use crate::pattern::Topic;
+use crate::ring::mailbox::{self, Receiver, Sender};
+
+pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
+    let (sender, receiver) = mailbox::mailbox(capacity);
+    let write = WriteEnd {
+        mailbox: sender,
+        desk: None,
+    };
+    (write, ReadEnd { mailbox: receiver })
+}
+
+/// Boxes beside those of the topics that may wait.
+const SPARE_BOXES: usize = 2;
+
+/// The shard's end.
+pub(super) struct WriteEnd<T> {
+    mailbox: Sender<Waiting<T>>,
+    /// Made with the first event.
+    desk: Option<Box<Desk<T>>>,
+}
+
+/// What the shard knows of its boxes.
+struct Desk<T> {
+    shadows: BlockSource<T>,
+    /// Boxes by topic.
+    by_topic: HashTable<u32>,
+    /// By number.
+    boxes: Vec<Known<T>>,
+    /// The boxes in the order of the mailbox, from number `left` of those that were ever filled on.
+    order: VecDeque<u32>,
+    left: u64,
+    /// Boxes that have left the order, and may be empty: each once.
+    idle: VecDeque<u32>,
+    /// A commit in the middle of a round has found the subscriber asleep.
+    asleep: bool,
+}
+
+/// A box, as the shard remembers it.
+struct Known<T> {
+    place: mailbox::Box<Waiting<T>>,
+    topic: Topic,
+    /// Of the event that was put in last.
+    id: u64,
+    /// Events that one replaced.
+    superseded: u64,
+    /// When it was filled: its place among all that ever were.
+    filled: u64,
+    is_idle: bool,
+}
+
+impl<T> WriteEnd<T> {
+    /// Puts the events of the mask into the boxes of their topics.
+    pub(super) fn offer(
+        &mut self,
+        shared: &FeedShared,
+        block: &BlockRef<T>,
+        shares: &mut Shares<'_, T>,
+        mask: u64,
+    ) {
+        let desk = self.desk.get_or_insert_with(Desk::new);
+        let capacity = shared.fate.capacity as usize;
+        let runs = || {
+            let runs = block
+                .groups()
+                .iter()
+                .map(|group| (group, group.mask & mask));
+            runs.filter(|(_, run)| *run != 0)
+        };
+        let latest = runs().fold(0, |latest, (_, run)| latest | highest(run));
+        let events = shadow(&mut desk.shadows, shares.take(), latest);
+        let bytes = events.weight() as u64;
+        let waited = self.mailbox.waiting();
+        let gauges = &shared.writer.gauges;
+        // First the bytes: what replaces an event is seen, and may be taken, at once.
+        gauges.pushed(&Pushed {
+            events: 0,
+            bytes,
+            alone: waited == 0,
+            created_at_ns: block.created_at_ns(),
+        });
+        let (mut filled, mut superseded, mut freed) = (0, 0, 0);
+        for ((group, run), event) in runs().zip(events) {
+            let in_run = u64::from(run.count_ones()) - 1;
+            superseded += in_run;
+            let number = desk.box_of(&mut self.mailbox, group.topic(), capacity);
+            match desk.put(&mut self.mailbox, number, event, in_run) {
+                Some(replaced) => {
+                    superseded += 1;
+                    freed += replaced.let_go() as u64;
+                }
+                None => filled += 1,
+            }
+        }
+        shared.count_superseded(superseded);
+        gauges.pushed_more(filled);
+        shared.count_gone(0, freed);
+        if waited + filled > capacity as u64 {
+            self.evict(shared, capacity as u64);
+        }
+        self.lighten(shared);
+        let gauges = &shared.writer.gauges;
+        gauges.waits(self.mailbox.waiting());
+    }
+
+    /// Makes everything visible. `true`: the subscriber sleeps.
+    #[inline]
+    pub(super) fn commit(&mut self) -> bool {
+        let asleep = match &mut self.desk {
+            Some(desk) => std::mem::take(&mut desk.asleep),
+            None => false,
+        };
+        asleep | (self.mailbox.has_staged() && self.mailbox.commit() == Ok(true))
+    }
+
+    /// Nothing more comes. `true`: the subscriber sleeps.
+    pub(super) fn close(&self) -> bool {
+        self.mailbox.close()
+    }
+
+    /// Lets go of the oldest until the bound on bytes is kept, or one is left.
+    fn lighten(&mut self, shared: &FeedShared) {
+        while shared.pinned_bytes() > shared.fate.pin_bytes as u64 {
+            let waiting = self.mailbox.waiting();
+            if waiting <= 1 {
+                break;
+            }
+            self.evict(shared, waiting - 1);
+        }
+    }
+
+    #[cold]
+    fn evict(&mut self, shared: &FeedShared, left: u64) {
+        let Some(desk) = &mut self.desk else { return };
+        // The mailbox evicts what lies in front of something published.
+        desk.asleep |= self.mailbox.commit() == Ok(true);
+        let mut freed = 0;
+        let id = |number: u32| desk.boxes[number as usize].id;
+        let evicted = self.mailbox.evict(left, id, |_, event: Waiting<T>| {
+            freed += event.let_go() as u64
+        });
+        shared.count_lost(evicted, GapReason::Overflow);
+        shared.count_gone(evicted, freed);
+    }
+}
+
+impl<T> Desk<T> {
+    fn new() -> Box<Self> {
+        Box::new(Self {
+            shadows: BlockSource::new(),
+            by_topic: HashTable::new(),
+            boxes: Vec::new(),
+            order: VecDeque::new(),
+            left: 0,
+            idle: VecDeque::new(),
+            asleep: false,
+        })
+    }
+
+    /// The box of a topic; if it has none, one that is free.
+    #[inline]
+    fn box_of(&mut self, mailbox: &mut Sender<Waiting<T>>, topic: &Topic, capacity: usize) -> u32 {
+        let boxes = &self.boxes;
+        let is_it = |number: &u32| boxes[*number as usize].topic == *topic;
+        match self.by_topic.find(topic.hash64(), is_it) {
+            Some(number) => *number,
+            None => self.free_box(mailbox, topic, capacity),
+        }
+    }
+
+    #[cold]
+    fn free_box(
+        &mut self,
+        mailbox: &mut Sender<Waiting<T>>,
+        topic: &Topic,
+        capacity: usize,
+    ) -> u32 {
+        self.settle(mailbox);
+        let number = match self.idle_box() {
+            Some(number) => {
+                let boxes = &self.boxes;
+                let hash = boxes[number as usize].topic.hash64();
+                if let Ok(known) = self.by_topic.find_entry(hash, |other| *other == number) {
+                    known.remove();
+                }
+                self.boxes[number as usize].topic = topic.clone();
+                number
+            }
+            None => {
+                let number = self.boxes.len() as u32;
+                debug_assert!(self.boxes.len() < capacity + SPARE_BOXES, "one is free");
+                self.boxes.push(Known {
+                    place: mailbox::Box::new(number),
+                    topic: topic.clone(),
+                    id: 0,
+                    superseded: 0,
+                    filled: 0,
+                    is_idle: false,
+                });
+                number
+            }
+        };
+        let boxes = &self.boxes;
+        let hash = |number: &u32| boxes[*number as usize].topic.hash64();
+        self.by_topic.insert_unique(topic.hash64(), number, hash);
+        number
+    }
+
+    /// Notes which boxes have left the order since the last time.
+    fn settle(&mut self, mailbox: &mut Sender<Waiting<T>>) {
+        let gone = mailbox.gone();
+        while self.left < gone {
+            self.left += 1;
+            let number = self.order.pop_front().expect("it was filled");
+            let known = &mut self.boxes[number as usize];
+            if !std::mem::replace(&mut known.is_idle, true) {
+                self.idle.push_back(number);
+            }
+        }
+    }
+
+    /// A box that is empty, and stays so.
+    fn idle_box(&mut self) -> Option<u32> {
+        for _ in 0..self.idle.len() {
+            let number = self.idle.pop_front()?;
+            let known = &mut self.boxes[number as usize];
+            if known.place.is_empty() {
+                known.is_idle = false;
+                return Some(number);
+            }
+            if known.filled >= self.left {
+                // Its topic came again. It will be idle when it leaves the order once more.
+                known.is_idle = false;
+            } else {
+                // The subscriber has claimed it, and is about to empty it.
+                self.idle.push_back(number);
+            }
+        }
+        None
+    }
+
+    /// Puts an event into a box. Returns the one that it replaced.
+    #[inline]
+    fn put(
+        &mut self,
+        mailbox: &mut Sender<Waiting<T>>,
+        number: u32,
+        event: Waiting<T>,
+        in_run: u64,
+    ) -> Option<Waiting<T>> {
+        let known = &mut self.boxes[number as usize];
+        known.id = event.id();
+        let before = known.superseded;
+        let superseded = &mut known.superseded;
+        let replaced = mailbox.put(&known.place, event, |event, replaces| {
+            *superseded = in_run + if replaces { before + 1 } else { 0 };
+            event.set_superseded(*superseded);
+        });
+        if replaced.is_none() {
+            known.filled = self.left + self.order.len() as u64;
+            self.order.push_back(number);
+        }
+        replaced
+    }
+}
+
+/// The highest bit that is set.
+fn highest(mask: u64) -> u64 {
+    1 << (63 - mask.leading_zeros())
+}
+
+/// The subscriber's end.
+pub(super) struct ReadEnd<T> {
+    mailbox: Receiver<Waiting<T>>,
+}
+
+impl<T> ReadEnd<T> {
+    /// Takes out what comes next.
+    #[inline]
+    pub(super) fn claim(&mut self, shared: &FeedShared) -> Claim<T> {
+        match self.mailbox.take() {
+            Some(taken) => {
+                let event = taken.letter.take();
+                shared.count_gone(1, event.freed as u64);
+                Claim::Events {
+                    block: event.block,
+                    mask: event.mask,
+                    behind: taken.lost.map(Gap::of_run),
+                }
+            }
+            None if self.mailbox.is_finished() => Claim::Finished,
+            None => Claim::Empty,
+        }
+    }
+
+    /// Asks to be woken, and looks once more. `false`: there is something.
+    pub(super) fn doze(&mut self) -> bool {
+        self.mailbox.doze()
+    }
+
+    /// Drops what is left, and says what had been lost right here.
+    pub(super) fn let_go(&mut self, shared: &FeedShared) -> Option<Gap> {
+        let mut gap = None;
+        let mut first = true;
+        while let Claim::Events { behind, .. } = self.claim(shared) {
+            if std::mem::take(&mut first) {
+                gap = behind;
+            }
+        }
+        gap
+    }
+}

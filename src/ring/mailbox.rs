@@ -1,0 +1,240 @@
+//! Boxes that hold one letter each: what is put into a box replaces what is in it, and keeps its place.
+//!
+//! ```text
+//! order:  box 3, box 0, box 7        an evicting ring of the boxes that are full, in the order in which they were filled
+//! box 0:  letter                     replaced in place, by one compare-and-swap
+//! ```
+//!
+//! | who | step | means |
+//! | --- | --- | --- |
+//! | sender | `put` on a full box: CAS its letter | replaced; the box keeps its place |
+//! | sender | `put` on an empty box: fills it, pushes it behind the others | the receiver finds it with the next `commit` |
+//! | receiver | `take`: claims the first box, then swaps its letter for none | what was put last |
+//! | sender | `evict`: takes the first box out of the order, then its letter | lost |
+//!
+//! A box stands in the order once, from when it is filled until it is claimed or evicted. In between, and until the
+//! receiver has swapped, it is full: so that swap always finds a letter. If `put` comes between the claim and the swap, the
+//! letter is replaced in the last moment; if it comes after the swap, its CAS fails, and the box is filled anew. Only the
+//! sender fills, and only what was claimed or evicted is emptied, by exactly one side.
+//!
+//! What a letter has to say about what it replaced, it must say before it can be taken: so `put` asks its caller to mark it
+//! for either case in turn.
+
+#![allow(
+    unsafe_code,
+    reason = "letters change hands as raw pointers; one of the rooms that ARCHITECTURE.md names"
+)]
+
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+
+use super::evicting::{self, Amount, Parts, Pointer};
+use super::gap::Run;
+use super::tail::Closed;
+use crate::sync::{Arc, AtomicPtr, Ordering};
+
+/// A mailbox with up to `boxes` full boxes.
+pub(crate) fn mailbox<P: Pointer>(boxes: usize) -> (Sender<P>, Receiver<P>) {
+    let (producer, consumer) = evicting::ring(boxes);
+    (Sender { order: producer }, Receiver { order: consumer })
+}
+
+/// A box, as the sender has it.
+pub(crate) struct Box<P: Pointer> {
+    place: Arc<Letterbox<P>>,
+    /// What the sender calls it.
+    number: u32,
+}
+
+struct Letterbox<P: Pointer> {
+    /// Null: empty.
+    letter: AtomicPtr<()>,
+    owns: PhantomData<P>,
+}
+
+// SAFETY: a letter is reached by its pointer, which changes hands by Release and Acquire: sharing a box moves `P`s.
+unsafe impl<P: Pointer + Send> Sync for Letterbox<P> {}
+// SAFETY: as above.
+unsafe impl<P: Pointer + Send> Send for Letterbox<P> {}
+
+// SAFETY: a counted pointer, turned into a raw one and back by `Arc` itself.
+unsafe impl<S> Pointer for Arc<S> {
+    fn into_raw(self) -> NonNull<()> {
+        let raw = Arc::into_raw(self).cast_mut();
+        NonNull::new(raw.cast()).expect("an `Arc` is not null")
+    }
+
+    unsafe fn from_raw(raw: NonNull<()>) -> Self {
+        // SAFETY: from `into_raw`, and once, as the caller promises.
+        unsafe { Arc::from_raw(raw.cast::<S>().as_ptr()) }
+    }
+}
+
+/// The side that puts letters into boxes.
+pub(crate) struct Sender<P: Pointer> {
+    order: evicting::Producer<Arc<Letterbox<P>>>,
+}
+
+/// The side that takes them.
+pub(crate) struct Receiver<P: Pointer> {
+    order: evicting::Consumer<Arc<Letterbox<P>>>,
+}
+
+/// What the receiver has taken.
+pub(crate) struct Taken<P> {
+    pub(crate) letter: P,
+    /// What was evicted in front of it, since the last one.
+    pub(crate) lost: Option<Run>,
+}
+
+impl<P: Pointer> Sender<P> {
+    /// Puts a letter into a box of this mailbox. `mark` is told whether it replaces one, before the receiver can see it; if it was told so
+    /// and the receiver was quicker, it is told once more. Returns what was replaced; `None`: the box was empty, and
+    /// stands in the order from the next `commit` on.
+    pub(crate) fn put(
+        &mut self,
+        into: &Box<P>,
+        mut letter: P,
+        mut mark: impl FnMut(&P, bool),
+    ) -> Option<P> {
+        let place = &into.place;
+        // Relaxed: only a CAS that finds it unchanged makes it ours.
+        let old = place.letter.load(Ordering::Relaxed);
+        if !old.is_null() {
+            mark(&letter, true);
+            let new = letter.into_raw();
+            // AcqRel: Release the new letter to the receiver; Acquire nothing but what we put there ourselves. Partner:
+            // `Letterbox::empty`.
+            match place.letter.compare_exchange(
+                old,
+                new.as_ptr(),
+                Ordering::AcqRel,
+                Ordering::Acquire,
+            ) {
+                // SAFETY: put there by `into_raw`, and swapped out by us.
+                Ok(old) => return NonNull::new(old).map(|old| unsafe { P::from_raw(old) }),
+                // SAFETY: the same pointer, which nobody has seen.
+                Err(_) => letter = unsafe { P::from_raw(new) },
+            }
+        }
+        mark(&letter, false);
+        // Release, partner `Letterbox::empty`. A store: the box is empty, and only we fill it.
+        place
+            .letter
+            .store(letter.into_raw().as_ptr(), Ordering::Release);
+        let parts = Parts {
+            mask: 1,
+            base: u64::from(into.number),
+        };
+        self.order.push(place.clone(), parts, 0);
+        None
+    }
+
+    /// Full boxes in the order, those included that are not committed.
+    pub(crate) fn waiting(&mut self) -> u64 {
+        self.order.waiting().parts
+    }
+
+    /// Boxes that ever left the order, claimed or evicted: the first so many that were filled.
+    pub(crate) fn gone(&mut self) -> u64 {
+        self.order.gone()
+    }
+
+    /// Publishes the boxes that were filled. `Ok(true)`: the receiver is asleep, wake it.
+    pub(crate) fn commit(&mut self) -> Result<bool, Closed> {
+        self.order.commit()
+    }
+
+    /// Whether `commit` has something to do.
+    pub(crate) fn has_staged(&self) -> bool {
+        self.order.has_staged()
+    }
+
+    /// Takes the oldest boxes out of the order until at most `left` are in it, but not the last. `name`: what the letter that
+    /// was put last into the box with this number is called. `gone` gets the letters. Everything must be committed.
+    pub(crate) fn evict(
+        &mut self,
+        left: u64,
+        mut name: impl FnMut(u32) -> u64,
+        mut gone: impl FnMut(u32, P),
+    ) -> u64 {
+        let bound = Amount {
+            parts: left,
+            bytes: u64::MAX,
+        };
+        let name = |parts: Parts| {
+            let name = name(parts.base as u32);
+            (name, name)
+        };
+        self.order.evict(bound, name, |letterbox, parts| {
+            gone(parts.base as u32, letterbox.empty());
+        })
+    }
+
+    /// Nothing more will come. `true`: the receiver is asleep, wake it.
+    pub(crate) fn close(&self) -> bool {
+        self.order.close()
+    }
+}
+
+impl<P: Pointer> Receiver<P> {
+    /// Takes the letter out of the first box.
+    pub(crate) fn take(&mut self) -> Option<Taken<P>> {
+        let claimed = self.order.claim()?;
+        Some(Taken {
+            letter: claimed.item.empty(),
+            lost: claimed.lost,
+        })
+    }
+
+    /// Asks to be told by the next `commit` or `close`, and looks once more. `true`: nothing is there.
+    pub(crate) fn doze(&mut self) -> bool {
+        self.order.doze()
+    }
+
+    /// Whether the mailbox is closed and nothing is left in it.
+    pub(crate) fn is_finished(&mut self) -> bool {
+        self.order.is_finished()
+    }
+}
+
+impl<P: Pointer> Box<P> {
+    /// An empty box. It is to be used with one mailbox.
+    pub(crate) fn new(number: u32) -> Self {
+        let place = Letterbox {
+            letter: AtomicPtr::new(ptr::null_mut()),
+            owns: PhantomData,
+        };
+        Self {
+            place: Arc::new(place),
+            number,
+        }
+    }
+
+    /// Whether it has no letter; it stays so until the next [`put`](Sender::put).
+    pub(crate) fn is_empty(&self) -> bool {
+        // Acquire, partner `Letterbox::empty`: whoever emptied it is done with it.
+        self.place.letter.load(Ordering::Acquire).is_null()
+    }
+}
+
+impl<P: Pointer> Letterbox<P> {
+    /// For whoever has taken the box out of the order.
+    fn empty(&self) -> P {
+        // AcqRel: Acquire the letter; Release the box to the sender, who fills it anew. Partner: `Sender::put`.
+        let letter = self.letter.swap(ptr::null_mut(), Ordering::AcqRel);
+        let letter = NonNull::new(letter).expect("a box in the order is full");
+        // SAFETY: put there by `into_raw`, and swapped out by us.
+        unsafe { P::from_raw(letter) }
+    }
+}
+
+impl<P: Pointer> Drop for Letterbox<P> {
+    fn drop(&mut self) {
+        // Relaxed: the last owner is alone.
+        if let Some(letter) = NonNull::new(self.letter.load(Ordering::Relaxed)) {
+            // SAFETY: put there by `into_raw`, and nobody else is there.
+            drop(unsafe { P::from_raw(letter) });
+        }
+    }
+}
