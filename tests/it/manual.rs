@@ -42,12 +42,13 @@ fn the_same_calls_give_the_same_order() {
     assert_eq!(run(), run());
 }
 
-const POLICIES: [Overflow; 6] = [
+const POLICIES: [Overflow; 7] = [
     Overflow::DropNewest,
     Overflow::DropNewest,
     Overflow::DropOldest,
     Overflow::Disconnect,
     Overflow::Disconnect,
+    Overflow::Conflate,
     Overflow::Block,
 ];
 

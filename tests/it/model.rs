@@ -62,6 +62,16 @@ fn empty_weights() -> [u64; 3] {
     })
 }
 
+/// A block is the smallest that has room for so many events, or for as many as a block can hold.
+fn empty_weight(events: usize) -> u64 {
+    let [one, eight, all] = empty_weights();
+    match events {
+        1 => one,
+        2..=8 => eight,
+        _ => all,
+    }
+}
+
 /// Bounds in bytes, by number: none that is ever reached, less than any block, and some around a few blocks.
 pub(crate) const PINS: usize = 8;
 
@@ -156,6 +166,8 @@ pub(crate) fn steps(overflows: &'static [Overflow]) -> impl Strategy<Value = Vec
 struct ModelEvent {
     id: u64,
     topic: usize,
+    /// How many events it came in place of.
+    superseded: u64,
 }
 
 type Events = VecDeque<ModelEvent>;
@@ -169,15 +181,16 @@ struct ModelGap {
 }
 
 impl ModelGap {
-    /// One more, behind the others. A run says its first reason.
+    /// One more, behind the others. A run says its first reason, and its lowest and highest id.
     fn add(run: &mut Option<Self>, event: ModelEvent, reason: GapReason) {
         let gap = run.get_or_insert(Self {
             from: event.id,
-            to: 0,
+            to: event.id,
             count: 0,
             reason,
         });
-        gap.to = event.id;
+        gap.from = gap.from.min(event.id);
+        gap.to = gap.to.max(event.id);
         gap.count += 1;
     }
 }
@@ -194,12 +207,14 @@ enum Answer {
     Cancelled,
 }
 
-#[derive(Default)]
+/// Events of one block. Under `Conflate`, one event: the latest of its topic.
 struct ModelSlot {
     /// Lost in front of it.
     gap: Option<ModelGap>,
     events: Events,
+    /// Of the block, and which one that is: the id of its last event.
     weight: u64,
+    block: u64,
 }
 
 struct ModelSub {
@@ -220,6 +235,7 @@ struct ModelSub {
     received: u64,
     lost: u64,
     lost_at_close: u64,
+    superseded: u64,
     told_lost: u64,
     high_water: usize,
     first_id: u64,
@@ -251,9 +267,15 @@ impl ModelSub {
         self.ring.iter().map(|slot| slot.events.len()).sum()
     }
 
-    /// A block counts whole, and for each of its slots.
+    /// A block counts whole, and for each of its slots; under `Conflate`, once.
     fn pinned(&self) -> u64 {
-        self.ring.iter().map(|slot| slot.weight).sum()
+        let mut counted = Vec::new();
+        let slots = self.ring.iter().filter(|slot| {
+            let again = self.overflow == Overflow::Conflate && counted.contains(&slot.block);
+            counted.push(slot.block);
+            !again
+        });
+        slots.map(|slot| slot.weight).sum()
     }
 
     /// How many events of a block of this weight fit.
@@ -267,7 +289,8 @@ impl ModelSub {
     /// Offers events of one block, which ends with that id.
     fn offer(&mut self, events: Events, weight: u64, block_end: u64) {
         match self.overflow {
-            Overflow::DropOldest => self.push_and_evict(events, weight),
+            Overflow::DropOldest => self.push_and_evict(events, weight, block_end),
+            Overflow::Conflate => self.conflate(&events, weight, block_end),
             _ => self.push_what_fits(events, weight, block_end),
         }
         self.high_water = self.high_water.max(self.waiting());
@@ -280,6 +303,7 @@ impl ModelSub {
                 gap: self.open_gap.take(),
                 events,
                 weight,
+                block: block_end,
             });
         }
         match self.overflow {
@@ -308,15 +332,54 @@ impl ModelSub {
         ModelGap::add(&mut self.open_gap, event, reason);
     }
 
-    fn push_and_evict(&mut self, events: Events, weight: u64) {
+    fn push_and_evict(&mut self, events: Events, weight: u64, block: u64) {
         self.ring.push_back(ModelSlot {
             gap: None,
             events,
             weight,
+            block,
         });
         while self.waiting() > self.capacity {
             self.evict(1);
         }
+        self.lighten();
+    }
+
+    /// A topic that waits keeps its place, and its event is replaced.
+    fn conflate(&mut self, events: &Events, weight: u64, block: u64) {
+        // Events borrow from a block that this subscriber shares with nobody, one for each run of a topic.
+        let pairs = events.iter().zip(events.iter().skip(1));
+        let breaks = pairs.filter(|(a, b)| (a.id + 1, a.topic) != (b.id, b.topic));
+        let weight = weight + empty_weight(1 + breaks.count());
+        for &event in events {
+            let mut slots = self.ring.iter_mut();
+            let same_topic = slots.find(|slot| slot.events[0].topic == event.topic);
+            if let Some(slot) = same_topic {
+                let superseded = slot.events[0].superseded + 1;
+                slot.events[0] = ModelEvent {
+                    superseded,
+                    ..event
+                };
+                slot.weight = weight;
+                slot.block = block;
+                self.superseded += 1;
+                continue;
+            }
+            self.ring.push_back(ModelSlot {
+                gap: None,
+                events: [event].into(),
+                weight,
+                block,
+            });
+            if self.waiting() > self.capacity {
+                self.evict(1);
+            }
+        }
+        self.lighten();
+    }
+
+    /// The oldest slots go until the others weigh no more than they may, or one is left.
+    fn lighten(&mut self) {
         while self.ring.len() > 1 && self.pinned() > self.pin_bytes {
             self.evict(self.ring[0].events.len());
         }
@@ -407,7 +470,7 @@ impl ModelSub {
     }
 
     fn unread(&self) -> u64 {
-        self.matched - self.received - self.lost
+        self.matched - self.received - self.lost - self.superseded
     }
 
     /// What the numbers must be.
@@ -418,9 +481,9 @@ impl ModelSub {
             received: self.received,
             lost: self.lost,
             lost_at_close: self.lost_at_close,
-            superseded: 0,
+            superseded: self.superseded,
             unread: self.unread(),
-            lag: self.matched - self.received - self.told_lost,
+            lag: self.matched - self.received - self.told_lost - self.superseded,
             depth: depth as u64,
             high_water: self.high_water as u64,
             pinned_bytes: if self.gone { 0 } else { self.pinned() },
@@ -533,6 +596,7 @@ impl Model {
             received: 0,
             lost: 0,
             lost_at_close: 0,
+            superseded: 0,
             told_lost: 0,
             high_water: 0,
             first_id: self.shards[shard].dispatched_id + 1,
@@ -640,13 +704,7 @@ impl Model {
                 .iter()
                 .all(|shard| shard.input.len() < SHARD_INPUT)
         {
-            // A block is the smallest that has room for what the round has left.
-            let [one, eight, all] = empty_weights();
-            let own_weight = match left {
-                1 => one,
-                2..=8 => eight,
-                _ => all,
-            };
+            let own_weight = empty_weight(left);
             let topics: Vec<_> = self.lane.drain(..left.min(BLOCK_EVENTS)).collect();
             left -= topics.len();
             let ids = self.next_id..;
@@ -656,7 +714,11 @@ impl Model {
                 weight: own_weight + weights.sum::<u64>(),
                 events: ids
                     .zip(topics)
-                    .map(|(id, topic)| ModelEvent { id, topic })
+                    .map(|(id, topic)| ModelEvent {
+                        id,
+                        topic,
+                        superseded: 0,
+                    })
                     .collect(),
             };
             self.shards
@@ -720,6 +782,7 @@ fn answer_of(event: &fanout::Event<usize>) -> ModelEvent {
     ModelEvent {
         id: event.id(),
         topic,
+        superseded: event.superseded(),
     }
 }
 
@@ -743,11 +806,11 @@ fn error_of(error: TryRecvError) -> Answer {
     }
 }
 
-/// A subscriber, and what it was told last: the model may be wrong, but ids rise, and no gap is told in front of an
-/// event that was published before it.
+/// A subscriber, and the last id that it was told of, by topic: the model may be wrong, but ids rise, and no gap is told in
+/// front of an event that was published before it. Under `Conflate` that holds within a topic alone, and not for gaps.
 struct RealSub {
     sub: Subscriber<usize>,
-    last: u64,
+    last: [u64; TOPICS.len()],
 }
 
 impl RealSub {
@@ -772,20 +835,35 @@ impl RealSub {
 
     fn watch(&mut self, answer: Answer) -> Answer {
         match &answer {
-            Answer::Event(event) => self.saw(event.id, event.id),
-            Answer::Batch(events) => events.iter().for_each(|event| self.saw(event.id, event.id)),
+            Answer::Event(event) => self.saw_event(event),
+            Answer::Batch(events) => events.iter().for_each(|event| self.saw_event(event)),
             Answer::Lost(gap) => {
                 assert!(gap.count <= gap.to - gap.from + 1, "{gap:?}");
-                self.saw(gap.from, gap.to);
+                if !self.conflates() {
+                    self.saw(gap.from, gap.to);
+                }
             }
             _ => {}
         }
         answer
     }
 
+    fn saw_event(&mut self, event: &ModelEvent) {
+        if self.conflates() {
+            assert!(self.last[event.topic] < event.id, "{event:?} again");
+            self.last[event.topic] = event.id;
+        } else {
+            self.saw(event.id, event.id);
+        }
+    }
+
     fn saw(&mut self, from: u64, to: u64) {
-        assert!(self.last < from && from <= to, "{from}..={to} again");
-        self.last = to;
+        assert!(self.last[0] < from && from <= to, "{from}..={to} again");
+        self.last[0] = to;
+    }
+
+    fn conflates(&self) -> bool {
+        self.sub.stats().overflow == Overflow::Conflate
     }
 }
 
@@ -850,7 +928,10 @@ impl Both {
                 }
                 let sub = sub.expect("open");
                 self.handles.push(sub.handle());
-                self.subs.push(Some(RealSub { sub, last: 0 }));
+                self.subs.push(Some(RealSub {
+                    sub,
+                    last: [0; TOPICS.len()],
+                }));
                 self.model.subscribe(pattern, capacity, pin, overflow);
             }
             Step::Receive { sub, times } => {
@@ -946,21 +1027,31 @@ impl Both {
 
     fn compare(&self) {
         let mut open = Vec::new();
-        let mut sums = (0, 0, 0, 0);
+        let mut sums = (0, 0, 0, 0, 0);
         for (sub, handle) in self.model.subs.iter().zip(&self.handles) {
             let expected = sub.expected();
             assert_eq!(Numbers::of(&handle.stats()), expected, "{}", sub.number);
             sums.0 += expected.matched;
             sums.1 += expected.received;
             sums.2 += expected.lost;
-            sums.3 += expected.unread;
+            sums.3 += expected.superseded;
+            sums.4 += expected.unread;
             if !sub.taken_out {
                 open.push(sub.number);
             }
         }
         let stats = self.bus.stats();
-        let are = (stats.matched, stats.received, stats.lost, stats.unread);
-        assert_eq!(are, sums, "matched, received, lost, unread of all");
+        let are = (
+            stats.matched,
+            stats.received,
+            stats.lost,
+            stats.superseded,
+            stats.unread,
+        );
+        assert_eq!(
+            are, sums,
+            "matched, received, lost, superseded, unread of all"
+        );
         assert_eq!(stats.unsequenced, self.model.unsequenced);
         let subscriptions = self.bus.subscriptions();
         let numbers: Vec<_> = subscriptions.iter().map(|open| open.number()).collect();

@@ -29,13 +29,15 @@ does_what_the_model_does! {
     drop_newest: DropNewest;
     drop_oldest: DropOldest;
     disconnect: Disconnect;
+    conflate: Conflate;
     block: Block;
 }
 
-const POLICIES: [Overflow; 4] = [
+const POLICIES: [Overflow; 5] = [
     Overflow::DropNewest,
     Overflow::DropOldest,
     Overflow::Disconnect,
+    Overflow::Conflate,
     Overflow::Block,
 ];
 
