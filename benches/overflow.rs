@@ -24,7 +24,7 @@ fn bus() -> Bus<Tick> {
 }
 
 fn topics(many: usize) -> Vec<Topic> {
-    let topic = |n| Topic::new(&format!("ticks.{n}")).expect("a topic");
+    let topic = |n| Topic::new(format!("ticks.{n}")).expect("a topic");
     (0..many).map(topic).collect()
 }
 
