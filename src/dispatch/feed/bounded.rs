@@ -280,7 +280,11 @@ impl<T> ReadEnd<T> {
 
     /// Asks to be woken, and looks once more. `false`: there is something.
     pub(super) fn doze(&mut self, shared: &FeedShared) -> bool {
-        self.ring.doze() == Doze::Asleep && !shared.gap.lies_at(self.ring.position())
+        // The gap of a `Disconnect` feed is told as its end, which wakes by itself: to stay awake for the gap alone would be to
+        // spin until the shard has said so.
+        self.ring.doze() == Doze::Asleep
+            && (shared.fate.overflow == Overflow::Disconnect
+                || !shared.gap.lies_at(self.ring.position()))
     }
 
     /// Drops what is left, lets a shard that waits for room go on, and says what had been lost right here.
