@@ -444,6 +444,32 @@ fn broken_is_for_ever() {
     assert_eq!(consumer.look(), end);
 }
 
+/// What was evicted behind a slot that was claimed does not stand for what is left of that slot.
+#[test]
+fn what_was_passed_is_what_was_received_or_told() {
+    let mut layer = Layer::new();
+    let (mut producer, mut consumer) = ring(2, usize::MAX, Overflow::DropOldest);
+    offer(&mut producer, &layer.block(2, 0));
+    assert_eq!(consumer.look(), Found::Event);
+    consumer.take(); // 1; and 2 is claimed
+    let shared = consumer.shared().clone();
+    assert!(shared.has_passed(1) && !shared.has_passed(2));
+    for _ in 0..10 {
+        offer(&mut producer, &layer.block(1, 0)); // 3 to 12, of which 11 and 12 are left
+    }
+    assert_eq!(shared.stats().lost[GapReason::Overflow as usize], 8);
+    assert!(!shared.has_passed(2));
+    assert_eq!(consumer.look(), Found::Event);
+    consumer.take();
+    assert!(shared.has_passed(2) && !shared.has_passed(3));
+    assert!(matches!(consumer.look(), Found::Gap(_)));
+    assert!(shared.has_passed(10) && !shared.has_passed(11));
+    assert_eq!(read(&mut consumer).0, [11, 12]);
+    assert!(shared.has_passed(12) && !shared.has_passed(13));
+    drop(consumer);
+    assert!(shared.has_passed(13));
+}
+
 #[test]
 fn a_reader_that_dozes_hears_of_events_gaps_and_ends() {
     let mut layer = Layer::new();
