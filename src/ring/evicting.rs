@@ -144,7 +144,7 @@ pub(crate) struct Consumer<P: Pointer> {
     shared: Arc<Shared<P>>,
     /// Items published, as last seen: never more than the truth.
     committed: u64,
-    /// Behind the item claimed last.
+    /// Items gone from the front, as last seen: never more than the truth.
     position: u64,
 }
 
