@@ -228,13 +228,16 @@ impl<T> FeedConsumer<T> {
 
     #[cold]
     fn finished(&mut self) -> Found {
-        // The shard closes the ring of a cancelled subscription, too, and that may all have happened since `look` asked
-        // for the end. The cancel is visible now that the close is.
-        if self.shared.end() == End::Cancelled {
-            return self.cancelled();
+        // The shard closes the ring of a subscription that has ended, too, and that may all have happened since `look` asked
+        // for the end, or long ago. The end is visible now that the close is.
+        match self.shared.end() {
+            End::None => {
+                self.told = Told::Closed;
+                Found::Closed
+            }
+            End::Cancelled => self.cancelled(),
+            end => self.ended(end),
         }
-        self.told = Told::Closed;
-        Found::Closed
     }
 
     /// What had been lost right where it was cancelled is told first.
