@@ -42,13 +42,16 @@ pub(super) struct About {
 }
 
 impl Record {
-    /// Waits until its handler has handled so many events, or was cancelled. `false`: not in time.
+    /// Waits until its handler has come past so many events that were put into its ring, or was cancelled. `false`: not in
+    /// time.
     pub(super) fn wait_until_handled(&self, pushed: u64, deadline: Option<Instant>) -> bool {
         let Some(handler) = &self.handler else {
             return true;
         };
         handler.wait_for(deadline, &mut || {
-            self.feed.stats().received >= pushed || self.feed.end() != End::None
+            // Who was disconnected still has to handle what waits.
+            let goes_on = matches!(self.feed.end(), End::None | End::Disconnected);
+            !goes_on || self.feed.passed_events() >= pushed || self.feed.is_let_go()
         })
     }
 

@@ -138,6 +138,12 @@ impl ReaderGauges {
         let told = self.told_lost.load(Ordering::Relaxed) + count;
         self.told_lost.store(told, Ordering::Release);
     }
+
+    /// Lost events that the program was told of.
+    pub(crate) fn all_told(&self) -> u64 {
+        // Acquire, partner `told_lost`.
+        self.told_lost.load(Ordering::Acquire)
+    }
 }
 
 impl Gone {

@@ -391,6 +391,22 @@ impl FeedShared {
         self.writer.gauges.pushed_events()
     }
 
+    /// Of those, how many the subscriber has come past: it received them, or they were evicted in front of it.
+    pub(crate) fn passed_events(&self) -> u64 {
+        // Acquire, partner `count_received`, and in `told_lost` likewise.
+        let received = self.reader.received.load(Ordering::Acquire);
+        match self.fate.overflow {
+            Overflow::DropOldest | Overflow::Conflate => received + self.reader.gauges.all_told(),
+            // What these lose was never in the ring.
+            Overflow::DropNewest | Overflow::Block | Overflow::Disconnect => received,
+        }
+    }
+
+    /// Whether the subscriber was dropped.
+    pub(crate) fn is_let_go(&self) -> bool {
+        self.fate.reader_gone.has_left()
+    }
+
     pub(crate) fn stats(&self) -> FeedStats {
         let known = |id: &AtomicU64| Some(id.load(Ordering::Acquire)).filter(|&id| id != 0);
         // The reader's counter first: what it has received was matched before, so the numbers stay
