@@ -52,7 +52,8 @@ const CONFORMANCE: (&str, &str) = (
 const MODELS_DISPATCH: (&str, &str) = ("dispatch/models.rs", "models count their own schedules");
 
 /// The rooms, from the bottom up. Each may use itself and those on lower floors.
-const FLOORS: [&[&str]; 8] = [
+const FLOORS: [&[&str]; 9] = [
+    &["guide"],
     &["sync"],
     &["park", "ring", "pattern"],
     &["index"],
