@@ -97,6 +97,34 @@ fn beyond_its_topics_the_oldest_is_lost_with_a_gap() {
     }
 }
 
+/// In one block: each topic that comes takes the room of one that came before it.
+#[test]
+fn a_block_may_have_more_topics_than_the_capacity() {
+    let topics: Vec<_> = (0..64).map(|n| format!("t{n}")).collect();
+    let topics = topics.iter().map(String::as_str);
+    let block: Vec<(&str, u64)> = topics.zip(1..).collect();
+    for capacity in [1, 2, 3, 31, 63] {
+        let bus = bus();
+        let mut sub = conflating(&bus, capacity);
+        for round in 0..3 {
+            at_once(&bus, &block);
+            let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
+                panic!("not all fit");
+            };
+            let (lost, first) = (64 - capacity as u64, 64 * round + 1);
+            assert_eq!(
+                (gap.from(), gap.to(), gap.count()),
+                (first, first + lost - 1, lost)
+            );
+            for (topic, n) in &block[lost as usize..] {
+                assert_eq!(next(&mut sub), ((*topic).into(), 64 * round + n, *n, 0));
+            }
+            assert!(matches!(sub.try_recv(), Err(TryRecvError::Empty)));
+        }
+        assert_eq!(sub.stats().high_water, capacity as u64);
+    }
+}
+
 #[test]
 fn what_is_kept_says_the_same_for_ever() {
     let bus = bus();

@@ -114,15 +114,18 @@ impl<T> WriteEnd<T> {
                     superseded += 1;
                     freed += replaced.let_go() as u64;
                 }
-                None => filled += 1,
+                None => {
+                    filled += 1;
+                    gauges.pushed_more(1);
+                    // At once: a block may have more topics than there are boxes.
+                    if waited + filled > capacity as u64 {
+                        desk.evict(&mut self.mailbox, shared, capacity as u64);
+                    }
+                }
             }
         }
         shared.count_superseded(superseded);
-        gauges.pushed_more(filled);
         shared.count_gone(0, freed);
-        if waited + filled > capacity as u64 {
-            self.evict(shared, capacity as u64);
-        }
         self.lighten(shared);
         let gauges = &shared.writer.gauges;
         gauges.waits(self.mailbox.waiting());
@@ -145,27 +148,14 @@ impl<T> WriteEnd<T> {
 
     /// Lets go of the oldest until the bound on bytes is kept, or one is left.
     fn lighten(&mut self, shared: &FeedShared) {
+        let Some(desk) = &mut self.desk else { return };
         while shared.pinned_bytes() > shared.fate.pin_bytes as u64 {
             let waiting = self.mailbox.waiting();
             if waiting <= 1 {
                 break;
             }
-            self.evict(shared, waiting - 1);
+            desk.evict(&mut self.mailbox, shared, waiting - 1);
         }
-    }
-
-    #[cold]
-    fn evict(&mut self, shared: &FeedShared, left: u64) {
-        let Some(desk) = &mut self.desk else { return };
-        // The mailbox evicts what lies in front of something published.
-        desk.asleep |= self.mailbox.commit() == Ok(true);
-        let mut freed = 0;
-        let id = |number: u32| desk.boxes[number as usize].id;
-        let evicted = self.mailbox.evict(left, id, |_, event: Waiting<T>| {
-            freed += event.let_go() as u64
-        });
-        shared.count_lost(evicted, GapReason::Overflow);
-        shared.count_gone(evicted, freed);
     }
 }
 
@@ -180,6 +170,20 @@ impl<T> Desk<T> {
             idle: VecDeque::new(),
             asleep: false,
         })
+    }
+
+    /// The oldest go until so many are left.
+    #[cold]
+    fn evict(&mut self, mailbox: &mut Sender<Waiting<T>>, shared: &FeedShared, left: u64) {
+        // The mailbox evicts what lies in front of something published.
+        self.asleep |= mailbox.commit() == Ok(true);
+        let mut freed = 0;
+        let id = |number: u32| self.boxes[number as usize].id;
+        let evicted = mailbox.evict(left, id, |_, event: Waiting<T>| {
+            freed += event.let_go() as u64;
+        });
+        shared.count_lost(evicted, GapReason::Overflow);
+        shared.count_gone(evicted, freed);
     }
 
     /// The box of a topic; if it has none, one that is free.

@@ -349,6 +349,9 @@ impl FeedShared {
     }
 
     fn count_lost(&self, count: u64, reason: GapReason) {
+        if count == 0 {
+            return; // the subscriber was quicker than whoever would have evicted
+        }
         let lost = &self.losses().lost[reason as usize];
         // Relaxed load: only the shard writes it. Release: `stats`.
         lost.store(lost.load(Ordering::Relaxed) + count, Ordering::Release);

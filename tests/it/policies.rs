@@ -1,0 +1,104 @@
+//! What happens when a ring is full, policy by policy, against a plain [model](crate::model): under pressure, with every
+//! capacity that is near a block's, by events and by bytes.
+
+use fanout::Overflow;
+use proptest::prelude::*;
+
+use crate::model::{self, CAPACITIES, PINS, Step, check};
+
+macro_rules! does_what_the_model_does {
+    ($($name:ident: $overflow:ident;)*) => {
+        proptest! {
+            #![proptest_config(ProptestConfig {
+                cases: 1000,
+                failure_persistence: None,
+                ..ProptestConfig::default()
+            })]
+
+            $(
+                #[test]
+                fn $name(steps in model::steps(&[Overflow::$overflow])) {
+                    check(1, &steps);
+                }
+            )*
+        }
+    };
+}
+
+does_what_the_model_does! {
+    drop_newest: DropNewest;
+    drop_oldest: DropOldest;
+    disconnect: Disconnect;
+    conflate: Conflate;
+    block: Block;
+}
+
+const POLICIES: [Overflow; 5] = [
+    Overflow::DropNewest,
+    Overflow::DropOldest,
+    Overflow::Disconnect,
+    Overflow::Conflate,
+    Overflow::Block,
+];
+
+/// A burst against each capacity, by hand, so that the bounds of blocks and rings meet in every way.
+#[test]
+fn bursts_against_capacities() {
+    for overflow in POLICIES {
+        for capacity in CAPACITIES {
+            for burst in [1, 2, 62, 63, 64, 65, 127, 128, 129, 500] {
+                for read in [1, 2, 63, 64, 65] {
+                    check(1, &rounds(overflow, capacity, 0, burst, read));
+                }
+            }
+        }
+    }
+}
+
+/// As above, where bytes are the tighter bound, or are now and then.
+#[test]
+fn bursts_against_bytes() {
+    for overflow in POLICIES {
+        for pin in 1..PINS {
+            for burst in [1, 2, 3, 8, 9, 64, 65, 200] {
+                for read in [1, 8, 65] {
+                    check(1, &rounds(overflow, 1000, pin, burst, read));
+                    check(1, &rounds(overflow, 100, pin, burst, read));
+                }
+            }
+        }
+    }
+}
+
+fn rounds(overflow: Overflow, capacity: usize, pin: usize, burst: usize, read: usize) -> Vec<Step> {
+    let mut steps = vec![
+        Step::Subscribe {
+            pattern: 0,
+            capacity,
+            pin,
+            overflow,
+        },
+        Step::Subscribe {
+            pattern: 2,
+            capacity: 3,
+            pin: 0,
+            overflow: Overflow::DropNewest,
+        },
+    ];
+    for round in 0..4 {
+        steps.extend([
+            Step::Publish {
+                topic: round,
+                times: burst,
+            },
+            Step::Drive,
+            Step::Receive {
+                sub: 0,
+                times: read,
+            },
+            Step::Drive,
+            Step::Receive { sub: 1, times: 2 },
+        ]);
+    }
+    steps
+}
