@@ -127,6 +127,8 @@
 //! * **`metrics`** (off by default): `Bus::record_metrics`, the bus's numbers through the `metrics` facade. Brings
 //!   metrics; nothing happens but in that call.
 
+#[cfg(not(loom))]
+pub mod guide;
 pub mod index;
 pub mod pattern;
 

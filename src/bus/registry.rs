@@ -10,7 +10,7 @@ use super::stats::{SubscriptionStats, Unread};
 use super::subscription::Ends;
 use super::texts::Texts;
 use crate::dispatch::Engine;
-use crate::dispatch::feed::{End, FeedShared};
+use crate::dispatch::feed::FeedShared;
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Recorder;
 use crate::dispatch::loss::GapReason;
@@ -42,14 +42,12 @@ pub(super) struct About {
 }
 
 impl Record {
-    /// Waits until its handler has handled so many events, or was cancelled. `false`: not in time.
+    /// Waits until its handler has come so far in its queue, or to its end. `false`: not in time.
     pub(super) fn wait_until_handled(&self, pushed: u64, deadline: Option<Instant>) -> bool {
         let Some(handler) = &self.handler else {
             return true;
         };
-        handler.wait_for(deadline, &mut || {
-            self.feed.stats().received >= pushed || self.feed.end() != End::None
-        })
+        handler.wait_for(deadline, &mut || self.feed.has_passed(pushed))
     }
 
     pub(super) fn shard(&self) -> usize {

@@ -33,6 +33,12 @@ mod conformance {
         run(|setup| make(setup, true, Overflow::DropNewest));
     }
 
+    /// It drops others than expected, and as many.
+    #[test]
+    fn memory_that_drops_the_oldest_conforms() {
+        run(|setup| make(setup, false, Overflow::DropOldest));
+    }
+
     /// All but what it is not meant to do.
     #[test]
     fn memory_that_blocks_conforms() {
@@ -107,6 +113,97 @@ fn a_run_of_drops_is_told_once_and_not_by_the_publisher() {
             };
             assert_eq!(channel, "a");
             assert_ne!(*thread, thread::current().id());
+        });
+    }
+}
+
+/// What the logger was told of full buffers, as text, and what the handler got behind the event that it was blocked at.
+fn overrun(overflow: Overflow, builder: MemoryBuilder) -> (Vec<String>, Vec<String>, Memory) {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let memory = builder.buffer(4).overflow(overflow).logger({
+        let log = log.clone();
+        move |incident| {
+            if !matches!(incident, Incident::Stalled { .. }) {
+                log.lock().expect("unpoisoned").push(incident.to_string());
+            }
+        }
+    });
+    let memory = memory.build().expect("in range");
+    let (release, gate) = mpsc::channel::<()>();
+    let (sender, names) = mpsc::channel();
+    let subscription = memory.on("a", move |event| {
+        let _ = sender.send(event.name().to_owned());
+        let _ = gate.recv();
+    });
+    let subscription = subscription.expect("open");
+    memory.publish(event("blocked")).expect("open");
+    let first = names.recv_timeout(FOR_EVER).expect("it began");
+    assert_eq!(first, "blocked");
+    for n in 0..100 {
+        memory.publish(event(n.to_string())).expect("open");
+        // In blocks of their own, most of them.
+        let _ = memory.flush_within(Duration::ZERO);
+    }
+    let dropped = || memory.dropped();
+    match overflow {
+        Overflow::Conflate => {}
+        Overflow::Disconnect => eventually("something is dropped", || dropped() > 0),
+        _ => eventually("all but the buffer is dropped", || dropped() == 96),
+    }
+    assert!(log.lock().expect("unpoisoned").is_empty(), "not there yet");
+    drop(release);
+    assert!(memory.flush_within(FOR_EVER));
+    let got = names.try_iter().collect();
+    // Cancelled or not, what was dropped stays counted.
+    let before = dropped();
+    subscription.cancel();
+    assert_eq!(dropped(), before);
+    drop(subscription);
+    assert_eq!(dropped(), before);
+    assert!(memory.close_within(FOR_EVER).expect("closes").in_time);
+    let log = log.lock().expect("unpoisoned").clone();
+    (log, got, memory)
+}
+
+#[test]
+fn with_drop_oldest_the_newest_are_handled() {
+    for builder in builders() {
+        ends("dropping the oldest", move || {
+            let (log, got, memory) = overrun(Overflow::DropOldest, builder);
+            assert_eq!(got, ["96", "97", "98", "99"]);
+            assert_eq!(log, ["channel a: 96 event(s) dropped, the buffer was full"]);
+            assert_eq!(memory.dropped(), 96);
+        });
+    }
+}
+
+#[test]
+fn with_disconnect_the_first_that_does_not_fit_is_the_end() {
+    for builder in builders() {
+        ends("disconnecting", move || {
+            let (log, got, memory) = overrun(Overflow::Disconnect, builder);
+            assert_eq!(got, ["0", "1", "2", "3"]);
+            let dropped = memory.dropped();
+            assert_eq!(
+                log,
+                [format!(
+                    "channel a: unsubscribed, the buffer was full: {dropped} event(s) dropped"
+                )]
+            );
+            assert!((1..=96).contains(&dropped), "{dropped}: those of one block");
+        });
+    }
+}
+
+/// A subscription has one channel, so one event of it waits: the latest.
+#[test]
+fn with_conflate_the_latest_is_handled() {
+    for builder in builders() {
+        ends("conflating", move || {
+            let (log, got, memory) = overrun(Overflow::Conflate, builder);
+            assert_eq!(got, ["99"]);
+            assert!(log.is_empty(), "{log:?}");
+            assert_eq!(memory.dropped(), 0, "superseded, not dropped");
         });
     }
 }

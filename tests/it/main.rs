@@ -14,6 +14,8 @@ mod cancel;
 mod close;
 mod conflate;
 mod cut;
+mod disconnect;
+mod drop_oldest;
 mod errors;
 mod flush;
 mod handlers;

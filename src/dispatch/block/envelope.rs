@@ -129,7 +129,7 @@ impl Deref for Lent {
 const STASH: usize = 1024;
 
 /// Sets of a table, a power of two.
-const TABLE_SETS: usize = 16;
+const TABLE_SETS: usize = 256;
 
 /// Envelopes of a set. With one per place, and 64 places, two of 6 topics push each other out for ever in one of 5
 /// programs; with eight, 40 topics do in one of 100.
@@ -138,8 +138,11 @@ const SET_WAYS: usize = 8;
 /// The envelopes that one publisher used last, by topic, name and source, with references in stock: a table of sets,
 /// chosen by the topic's keyed hash. What finds its set full pushes out the one that came first, which costs an
 /// allocation and is never wrong.
+///
+/// A set's memory comes with its first topic, so that few topics cost little, and 1,000 have their places: with 16 sets,
+/// publishing and dispatching events on 1,000 topics in turns ran at 8 million per second, with 256 at 25 (2026-11-22).
 pub(crate) struct EnvelopeTable {
-    sets: Box<[Set]>,
+    sets: Box<[Option<Box<Set>>]>,
 }
 
 #[derive(Default)]
@@ -162,7 +165,7 @@ struct Stash {
 impl EnvelopeTable {
     pub(crate) fn new() -> Self {
         Self {
-            sets: (0..TABLE_SETS).map(|_| Set::default()).collect(),
+            sets: (0..TABLE_SETS).map(|_| None).collect(),
         }
     }
 
@@ -175,7 +178,7 @@ impl EnvelopeTable {
         source: Option<&str>,
     ) -> Result<EnvelopeRef, TopicError> {
         let hash = topic.hash64();
-        let set = &mut self.sets[hash as usize % TABLE_SETS];
+        let set = self.sets[hash as usize % TABLE_SETS].get_or_insert_default();
         for (known, stash) in set.hashes.iter().zip(&mut set.stashes) {
             if *known == hash
                 && let Some(stash) = stash

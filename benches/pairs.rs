@@ -1,0 +1,284 @@
+//! What one subscriber costs the others, in paired runs: with it and without it, in turns, so that a machine that is
+//! busy with something else is so for both. Reported is the median of the pairs' ratios, with the lowest and the highest.
+//!
+//! * `stalled`: 63 subscribers read everything; does a 64th that has stopped reading change their throughput? For every
+//!   policy but `Block`, which holds the others up on purpose.
+//! * `churn`: 10,000 subscribers; do 10,000 subscriptions and cancellations per second change what is delivered in a
+//!   second at full load, or how long a lone event takes?
+//!
+//! Not a criterion benchmark, since criterion does not pair. `cargo bench --bench pairs`; without `--bench`, as under
+//! `cargo test`, each is run once and briefly.
+
+use std::hint::black_box;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fanout::{Bus, Dispatch, Overflow, Subscriber, Topic, TryRecvError};
+
+type Tick = [u64; 8];
+const TICK: Tick = [7; 8];
+
+/// How long and how often.
+struct Effort {
+    pairs: usize,
+    run: Duration,
+    subscribers: u32,
+}
+
+fn main() {
+    let measured = std::env::args().any(|argument| argument == "--bench");
+    let effort = if measured {
+        Effort {
+            pairs: 9,
+            run: Duration::from_millis(700),
+            subscribers: 10_000,
+        }
+    } else {
+        Effort {
+            pairs: 1,
+            run: Duration::from_millis(20),
+            subscribers: 100,
+        }
+    };
+    for dispatch in [Dispatch::Manual, Dispatch::Pool] {
+        for policy in [
+            Overflow::DropNewest,
+            Overflow::DropOldest,
+            Overflow::Disconnect,
+            Overflow::Conflate,
+        ] {
+            let name = format!("stalled {policy:?}, {dispatch:?}: throughput of the 63 others");
+            pair(&effort, &name, |with| {
+                throughput_of_others(&effort, dispatch, with.then_some(policy))
+            });
+        }
+    }
+    for hot in [false, true] {
+        let place = if hot {
+            "on one topic"
+        } else {
+            "on a topic each"
+        };
+        let changes = AtomicU64::new(0);
+        let name = format!("churn among {} {place}: throughput", effort.subscribers);
+        pair(&effort, &name, |with| {
+            churned(&effort, hot, with.then_some(&changes), throughput)
+        });
+        for (percent, name) in [(50, "median"), (99, "99th percentile")] {
+            let name = format!(
+                "churn among {} {place}: speed of a lone event, {name}",
+                effort.subscribers
+            );
+            pair(&effort, &name, |with| {
+                churned(&effort, hot, with.then_some(&changes), |bus, run| {
+                    1.0 / latency(bus, run, percent)
+                })
+            });
+        }
+        println!("  changes made in all: {}", changes.into_inner());
+    }
+}
+
+/// Runs without and with, in turns, and says what `with` is of `without`. More is better.
+fn pair(effort: &Effort, name: &str, mut run: impl FnMut(bool) -> f64) {
+    let mut ratios: Vec<f64> = (0..effort.pairs)
+        .map(|n| {
+            // Who comes first changes.
+            let first = run(n % 2 == 0);
+            let second = run(n % 2 != 0);
+            if n % 2 == 0 {
+                first / second
+            } else {
+                second / first
+            }
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    println!(
+        "{name}: {:.3} ({:.3} to {:.3})",
+        ratios[ratios.len() / 2],
+        ratios[0],
+        ratios[ratios.len() - 1]
+    );
+}
+
+/// Events per second that 63 subscribers, who lose none, all received.
+fn throughput_of_others(effort: &Effort, dispatch: Dispatch, stalled: Option<Overflow>) -> f64 {
+    let bus = bus(dispatch);
+    let mut readers: Vec<_> = (0..63)
+        .map(|_| {
+            let builder = bus.subscription("ticks.*").overflow(Overflow::Block);
+            builder.open().expect("open")
+        })
+        .collect();
+    let idle = bus
+        .subscription("ticks.*")
+        .overflow(stalled.unwrap_or_default());
+    let idle = idle.open().expect("open");
+    if stalled.is_none() {
+        idle.handle()
+            .remove("ticks.*")
+            .expect("it has that pattern");
+    }
+    let topic = Topic::new("ticks.eurusd").expect("a topic");
+    // Up to where the one that stalls is full.
+    let warm_up = 4 * idle.stats().capacity;
+    let mut publisher = bus.publisher();
+    let rate = match dispatch {
+        Dispatch::Manual => {
+            let mut round = || {
+                for _ in 0..256 {
+                    publisher.publish(&topic, black_box(TICK)).expect("room");
+                }
+                while bus.drive() {}
+                readers.iter_mut().map(drain).max().expect("some")
+            };
+            for _ in 0..warm_up / 256 {
+                round();
+            }
+            let start = Instant::now();
+            let mut received = 0;
+            while start.elapsed() < effort.run {
+                received += round();
+            }
+            received as f64 / start.elapsed().as_secs_f64()
+        }
+        _ => {
+            let stop = AtomicBool::new(false);
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        publisher.publish(&topic, black_box(TICK)).expect("open");
+                    }
+                });
+                let mut received = 0;
+                while received < warm_up {
+                    received += readers.iter_mut().map(drain).min().expect("some");
+                }
+                let start = Instant::now();
+                received = 0;
+                while start.elapsed() < effort.run {
+                    received += readers.iter_mut().map(drain).sum::<usize>();
+                }
+                let rate = received as f64 / 63.0 / start.elapsed().as_secs_f64();
+                stop.store(true, Ordering::Relaxed);
+                readers.clear();
+                rate
+            })
+        }
+    };
+    drop(idle);
+    rate
+}
+
+fn bus(dispatch: Dispatch) -> Bus<Tick> {
+    let builder = Bus::<Tick>::builder().dispatch(dispatch).dispatchers(1);
+    builder.blocking(true).build().expect("in range")
+}
+
+/// Receives what is there.
+fn drain(sub: &mut Subscriber<Tick>) -> usize {
+    let mut received = 0;
+    loop {
+        match sub.try_next_batch() {
+            Ok(batch) => {
+                for event in &batch {
+                    black_box(event.data()[0]);
+                }
+                received += batch.len();
+            }
+            Err(TryRecvError::Empty) => return received,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// What `measure` says of a bus with many subscribers, with changes at 10,000 per second or without.
+fn churned(
+    effort: &Effort,
+    hot: bool,
+    changes: Option<&AtomicU64>,
+    measure: impl FnOnce(&Bus<Tick>, Duration) -> f64,
+) -> f64 {
+    const CHANGES_PER_SECOND: u32 = 10_000;
+    let bus = bus(Dispatch::Pool);
+    let room = |n: u32| {
+        if hot {
+            "rooms.hot".to_owned()
+        } else {
+            format!("rooms.{}", n % effort.subscribers)
+        }
+    };
+    let open = |n| bus.subscription(room(n)).capacity(64).open().expect("open");
+    let mut others: Vec<_> = (0..effort.subscribers).map(open).collect();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let churner = changes.map(|changes| {
+            let (stop, others) = (&stop, &mut others);
+            scope.spawn(move || {
+                let start = Instant::now();
+                let mut done = 0;
+                while !stop.load(Ordering::Relaxed) {
+                    if Duration::from_secs(1) / CHANGES_PER_SECOND * done > start.elapsed() {
+                        thread::sleep(Duration::from_micros(500));
+                        continue;
+                    }
+                    // One goes, one comes: two changes.
+                    let place = (done / 2 % effort.subscribers) as usize;
+                    others[place] = open(done / 2);
+                    done += 2;
+                }
+                changes.fetch_add(u64::from(done), Ordering::Relaxed);
+            })
+        });
+        let measured = measure(&bus, effort.run);
+        stop.store(true, Ordering::Relaxed);
+        if let Some(churner) = churner {
+            churner.join().expect("it does not panic");
+        }
+        measured
+    })
+}
+
+/// Events per second that a subscriber receives, who loses none.
+fn throughput(bus: &Bus<Tick>, run: Duration) -> f64 {
+    let builder = bus.subscription("ticks.*").overflow(Overflow::Block);
+    let mut sub = builder.open().expect("open");
+    let topic = Topic::new("ticks.eurusd").expect("a topic");
+    let mut publisher = bus.publisher();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                publisher.publish(&topic, black_box(TICK)).expect("open");
+            }
+        });
+        let start = Instant::now();
+        let mut received = 0;
+        while start.elapsed() < run {
+            received += sub.next_batch().expect("open").len();
+        }
+        let rate = received as f64 / start.elapsed().as_secs_f64();
+        stop.store(true, Ordering::Relaxed);
+        drop(sub);
+        rate
+    })
+}
+
+/// How long an event takes from `publish` to `recv`, in seconds, of so many percent at most.
+fn latency(bus: &Bus<Tick>, run: Duration, percent: usize) -> f64 {
+    let mut sub = bus.subscribe("ticks.*").expect("open");
+    let topic = Topic::new("ticks.eurusd").expect("a topic");
+    let begin = Instant::now();
+    let mut took = Vec::new();
+    while begin.elapsed() < run {
+        let start = Instant::now();
+        bus.publish(&topic, TICK).expect("open");
+        sub.recv().expect("open");
+        took.push(start.elapsed());
+        thread::sleep(Duration::from_micros(200));
+    }
+    took.sort();
+    took[(took.len() - 1) * percent / 100].as_secs_f64()
+}

@@ -1,0 +1,222 @@
+//! What subscribers that have stopped reading keep alive, measured: the formula of `fanout::guide::memory`, kept.
+//!
+//! A binary of its own, since a global allocator counts for all its process; its tests take turns.
+
+#![allow(
+    unsafe_code,
+    reason = "a global allocator is an unsafe trait; this one counts and passes on"
+)]
+
+use fanout::{Bus, Dispatch, Overflow, Subscriber};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+struct Counting;
+
+static LIVE_BYTES: AtomicIsize = AtomicIsize::new(0);
+
+// SAFETY: every call goes to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE_BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        LIVE_BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        LIVE_BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Each test has the counter to itself.
+static TURN: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn live() -> isize {
+    LIVE_BYTES.load(Ordering::Relaxed)
+}
+
+const PAYLOAD: usize = 64 << 10;
+
+/// A block's own memory, 64 events at most, with payloads of a few words.
+const BLOCK_MAX: usize = 8 << 10;
+
+const POLICIES: [Overflow; 4] = [
+    Overflow::DropNewest,
+    Overflow::DropOldest,
+    Overflow::Disconnect,
+    Overflow::Conflate,
+];
+
+/// The memory of a block of one event.
+const LONE_BLOCK: usize = 640;
+
+/// The page's formula, without a block that was begun.
+fn bound(overflow: Overflow, capacity: usize, pin_bytes: usize, heaviest: usize) -> usize {
+    let ring = match overflow {
+        Overflow::DropOldest => 128 * (capacity + 1).next_power_of_two(),
+        Overflow::Conflate => 512 * (capacity + 1).next_power_of_two(),
+        _ => 32 * (4 * (capacity + 1)).next_power_of_two(),
+    };
+    pin_bytes.max(heaviest) + ring
+}
+
+/// Subscribers with topics of their own, who read nothing.
+fn stalled(
+    bus: &Bus<Vec<u8>>,
+    overflow: Overflow,
+    many: usize,
+    capacity: usize,
+    pin_bytes: usize,
+) -> Vec<Subscriber<Vec<u8>>> {
+    let open = |n| {
+        let builder = bus.subscription(format!("t.{n}.*")).capacity(capacity);
+        builder.pin_bytes(pin_bytes).overflow(overflow).open()
+    };
+    (0..many).map(|n| open(n).expect("open")).collect()
+}
+
+fn bus() -> Bus<Vec<u8>> {
+    let builder = Bus::<Vec<u8>>::builder().dispatch(Dispatch::Manual);
+    builder.weigh(Vec::capacity).build().expect("in range")
+}
+
+#[test]
+fn a_thousand_stalled_subscribers_stay_within_the_bound() {
+    const SUBSCRIBERS: usize = 1000;
+    const CAPACITY: usize = 64;
+    const PIN_BYTES: usize = 200 << 10; // three payloads, with their blocks
+    let _turn = turn();
+    // Alone in their blocks, and all of a round together.
+    for (at_once, heaviest) in [(1, PAYLOAD + BLOCK_MAX), (16, 64 * PAYLOAD + BLOCK_MAX)] {
+        for overflow in POLICIES {
+            let bus = bus();
+            let subs = stalled(&bus, overflow, SUBSCRIBERS, CAPACITY, PIN_BYTES);
+            let mut publisher = bus.publisher();
+            // So that what the publisher remembers of topics is there before.
+            for n in 0..SUBSCRIBERS {
+                for m in 0..6 {
+                    publisher
+                        .publish(format!("t.{n}.{m}.not"), Vec::new())
+                        .expect("open");
+                    bus.drive();
+                }
+            }
+            let before = live();
+            let mut published = 0;
+            for m in 0..6 {
+                for n in 0..SUBSCRIBERS {
+                    publisher
+                        .publish(format!("t.{n}.{m}"), vec![0; PAYLOAD])
+                        .expect("open");
+                    published += 1;
+                    if published % at_once == 0 {
+                        bus.drive();
+                    }
+                }
+            }
+            bus.drive();
+            let grown = (live() - before) as usize;
+            let each = bound(overflow, CAPACITY, PIN_BYTES, heaviest);
+            assert!(
+                grown <= SUBSCRIBERS * each,
+                "{overflow:?}: {grown} bytes in all, {each} for each"
+            );
+            // It is not the little that they pin that keeps them within it.
+            if at_once == 1 {
+                let pinned = SUBSCRIBERS * 3 * PAYLOAD;
+                assert!(
+                    grown >= pinned,
+                    "{overflow:?}: {grown} bytes, and {pinned} wait"
+                );
+            }
+            for sub in &subs {
+                let pinned = sub.stats().pinned_bytes as usize;
+                assert!(
+                    (1..=PIN_BYTES.max(heaviest)).contains(&pinned),
+                    "{overflow:?}: {pinned} bytes pinned"
+                );
+            }
+            drop(subs);
+            bus.drive();
+            let left = live() - before;
+            assert!(left < (16 << 20), "{overflow:?}: {left} bytes are left");
+        }
+    }
+}
+
+#[test]
+fn a_ring_grows_no_further_than_its_bound() {
+    let _turn = turn();
+    for overflow in POLICIES {
+        for capacity in [1, 2, 63, 64, 65, 1000] {
+            let bus = bus();
+            let subs = stalled(&bus, overflow, 100, capacity, usize::MAX);
+            let events = 4 * capacity;
+            // Shared by all: what they pin is counted once, and their rings a hundred times.
+            for sub in &subs {
+                sub.handle().add("all.*").expect("open");
+            }
+            let publish = |n: usize| {
+                bus.publish(format!("all.{n}"), Vec::new()).expect("open");
+                bus.drive();
+            };
+            (0..events).for_each(|n| publish(n + events));
+            let warm = bus.subscription("all.*").capacity(capacity);
+            let warm = warm.overflow(overflow).open().expect("open");
+            (0..events).for_each(publish);
+            let before = live();
+            drop(subs);
+            bus.drive();
+            drop(warm);
+            let freed = (before - live()) as usize;
+            // Shadows are not shared. Otherwise they count among the bytes pinned.
+            let shadows = match overflow {
+                Overflow::Conflate => capacity * LONE_BLOCK,
+                _ => 0,
+            };
+            let each = bound(overflow, capacity, shadows, 0) + 1024;
+            // The blocks that one of them pinned, and which the others shared.
+            let shared = capacity * LONE_BLOCK + (64 << 10);
+            assert!(
+                freed <= 101 * each + 2 * shared,
+                "{overflow:?}, {capacity}: {freed} bytes of 101 rings, {each} for each"
+            );
+        }
+    }
+}
+
+/// `cargo test --release --test bounds -- --ignored --nocapture`
+#[test]
+#[ignore = "takes more than a gigabyte"]
+fn a_million_idle_subscriptions_take_a_gigabyte_and_a_half_at_most() {
+    const SUBSCRIPTIONS: usize = 1_000_000;
+    const ALL_MAX: isize = 3 << 29;
+    let _turn = turn();
+    for overflow in POLICIES {
+        let bus = bus();
+        let before = live();
+        let subs = stalled(&bus, overflow, SUBSCRIPTIONS, 1024, 64 << 20);
+        let all = live() - before;
+        println!(
+            "{overflow:?}: {all} bytes for {} idle subscriptions",
+            subs.len()
+        );
+        assert!(all <= ALL_MAX, "{overflow:?}: {all} bytes");
+    }
+}

@@ -1,0 +1,435 @@
+//! `Overflow::Disconnect`: a subscriber that falls behind reads what waits, and is then told, for ever, what did not fit.
+
+use fanout::{
+    Bus, ChangeError, Dispatch, Ending, Event, Gap, GapReason, Notice, Overflow, RecvError,
+    RecvTimeoutError, Subscriber, TryRecvError,
+};
+use smol::stream::StreamExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use crate::support::{
+    FOR_EVER, MODES, OnDrop, Told, bus, ends, eventually, ids, linger, read_out, read_to_end,
+    rounds,
+};
+use crate::tasks::block_on;
+
+fn manual() -> Bus<u64> {
+    bus(|b| b.dispatch(Dispatch::Manual))
+}
+
+fn open<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> Subscriber<T> {
+    let builder = bus.subscription("a").capacity(capacity);
+    builder.overflow(Overflow::Disconnect).open().expect("open")
+}
+
+/// Each in a block of its own.
+fn one_by_one(bus: &Bus<u64>, events: u64) {
+    for n in 0..events {
+        bus.publish("a", n).expect("open");
+        bus.drive();
+    }
+}
+
+/// In blocks of up to 64.
+fn at_once(bus: &Bus<u64>, events: u64) {
+    (0..events).for_each(|n| bus.publish("a", n).expect("open"));
+    bus.drive();
+}
+
+/// Reads it out, by `try_recv`: the ids, and the gap that was its end.
+#[track_caller]
+fn read(sub: &mut Subscriber<u64>) -> (Vec<u64>, Gap) {
+    let (told, ending) = read_out(sub);
+    let TryRecvError::Disconnected(gap) = ending else {
+        panic!("{ending}")
+    };
+    assert_eq!(gap.reason(), GapReason::Overflow);
+    let ids = told.into_iter().map(|told| match told {
+        Told::Id(id) => id,
+        Told::Lost(gap) => panic!("a gap in the middle: {gap}"),
+    });
+    (ids.collect(), gap)
+}
+
+fn numbers(gap: Gap) -> (u64, u64, u64) {
+    (gap.from(), gap.to(), gap.count())
+}
+
+#[test]
+fn what_waits_is_read_and_then_the_end_is_told_for_ever() {
+    let bus = manual();
+    let mut sub = open(&bus, 3);
+    one_by_one(&bus, 10);
+    let stats = sub.stats();
+    assert_eq!(
+        (stats.matched, stats.lost, stats.unread, stats.depth),
+        (4, 1, 3, 3)
+    );
+    assert_eq!(
+        stats.last_id,
+        Some(4),
+        "what came later is not its business"
+    );
+    let (ids, gap) = read(&mut sub);
+    assert_eq!((ids, numbers(gap)), (vec![1, 2, 3], (4, 4, 1)));
+
+    one_by_one(&bus, 10);
+    assert_eq!(sub.try_recv().err(), Some(TryRecvError::Disconnected(gap)));
+    assert_eq!(sub.recv().err(), Some(RecvError::Disconnected(gap)));
+    let timed = sub.recv_timeout(FOR_EVER).err();
+    assert_eq!(timed, Some(RecvTimeoutError::Disconnected(gap)));
+    let batch = sub.next_batch().err();
+    assert_eq!(batch, Some(RecvError::Disconnected(gap)));
+    let batch = sub.try_next_batch().err();
+    assert_eq!(batch, Some(TryRecvError::Disconnected(gap)));
+    let task = block_on(sub.recv_async()).err();
+    assert_eq!(task, Some(RecvError::Disconnected(gap)));
+    let stats = sub.stats();
+    assert_eq!(
+        (stats.matched, stats.received, stats.lost, stats.unread),
+        (4, 3, 1, 0)
+    );
+    assert_eq!((stats.lag, stats.last_id), (0, Some(4)));
+}
+
+/// Of the slot that does not fit, what fits is queued, and the rest is the gap.
+#[test]
+fn a_block_that_fits_in_part() {
+    for capacity in [1, 2, 3, 63] {
+        let bus = manual();
+        let mut sub = open(&bus, capacity as usize);
+        at_once(&bus, 64);
+        let (ids, gap) = read(&mut sub);
+        assert!(ids.into_iter().eq(1..=capacity));
+        assert_eq!(numbers(gap), (capacity + 1, 64, 64 - capacity));
+        assert_eq!(sub.stats().last_id, Some(64));
+    }
+}
+
+#[test]
+fn a_gap_counts_what_matched() {
+    let bus = manual();
+    let mut sub = open(&bus, 3);
+    for n in 0..30 {
+        bus.publish(if n % 3 == 0 { "a" } else { "b" }, n)
+            .expect("open");
+    }
+    bus.drive();
+    let (ids, gap) = read(&mut sub);
+    assert_eq!((ids, numbers(gap)), (vec![1, 4, 7], (10, 28, 7)));
+    assert_eq!(sub.stats().last_id, Some(30), "the end of the block");
+}
+
+#[test]
+fn what_fits_is_not_touched() {
+    let bus = manual();
+    let mut sub = open(&bus, 64);
+    for round in 0..10 {
+        at_once(&bus, 64);
+        assert_eq!(ids(&mut sub).len(), 64, "round {round}");
+    }
+    // What was begun to be read does not wait.
+    at_once(&bus, 64);
+    assert_eq!(sub.try_recv().map(Event::id), Ok(641));
+    at_once(&bus, 64);
+    assert_eq!(ids(&mut sub).len(), 63 + 64);
+    assert_eq!(sub.stats().lost, 0);
+    assert_eq!(sub.stats().last_id, None);
+}
+
+#[test]
+fn a_block_that_is_too_heavy_is_the_end() {
+    const WEIGHT: usize = 100_000;
+    let bus = bus(|b| {
+        b.dispatch(Dispatch::Manual)
+            .weigh(|_| WEIGHT)
+            .pin_bytes(2 * WEIGHT + WEIGHT / 2)
+    });
+    let mut sub = open(&bus, 1000);
+    one_by_one(&bus, 2);
+    at_once(&bus, 64);
+    let (ids, gap) = read(&mut sub);
+    assert_eq!((ids, numbers(gap)), (vec![1, 2], (3, 66, 64)));
+    // Alone it goes, however heavy.
+    let mut sub = open(&bus, 1000);
+    at_once(&bus, 64);
+    at_once(&bus, 1);
+    let (ids, gap) = read(&mut sub);
+    assert!(ids.into_iter().eq(67..=130));
+    assert_eq!(numbers(gap), (131, 131, 1));
+}
+
+/// Nobody looks for it until its subscriber has heard: then it is gone, as if it had been cancelled.
+#[test]
+fn who_has_heard_is_no_longer_subscribed() {
+    let bus = manual();
+    let mut sub = open(&bus, 1);
+    let handle = sub.handle();
+    one_by_one(&bus, 2);
+    assert_eq!(sub.try_recv().map(Event::id), Ok(1));
+    assert_eq!(bus.subscriptions().len(), 1, "it has not heard");
+    assert!(matches!(sub.try_recv(), Err(TryRecvError::Disconnected(_))));
+    assert_eq!(
+        (bus.subscriptions().len(), bus.stats().subscriptions),
+        (0, 0)
+    );
+    assert!(handle.patterns().is_empty());
+    assert!(matches!(handle.add("b"), Err(ChangeError::Ended)));
+    assert!(!handle.cancel(), "it had ended");
+    let stats = bus.stats();
+    assert_eq!(
+        (stats.matched, stats.received, stats.lost, stats.unread),
+        (2, 1, 1, 0)
+    );
+}
+
+#[test]
+fn what_comes_later_does_not_change_what_is_told() {
+    type Later = fn(&Bus<u64>, &Subscriber<u64>);
+    let later: [Later; 4] = [
+        |bus, _| bus.close(),
+        |bus, _| {
+            let _ = bus.close_within(Duration::ZERO);
+        },
+        |_, sub| assert!(!sub.handle().cancel(), "it had ended"),
+        |bus, sub| {
+            sub.handle().cancel();
+            bus.close();
+        },
+    ];
+    for (number, later) in later.into_iter().enumerate() {
+        for read_first in [0, 1, 2] {
+            let bus = manual();
+            let mut sub = open(&bus, 2);
+            at_once(&bus, 5);
+            for _ in 0..read_first {
+                sub.try_recv().expect("it waits");
+            }
+            later(&bus, &sub);
+            let (told, ending) = read_to_end(&mut sub);
+            let expected: Vec<_> = (read_first + 1..=2).map(Told::Id).collect();
+            assert_eq!(told, expected, "{number}");
+            let RecvError::Disconnected(gap) = ending else {
+                panic!("{number}: {ending}")
+            };
+            assert_eq!(numbers(gap), (3, 5, 3));
+        }
+    }
+}
+
+#[test]
+fn a_cancel_that_comes_first_decides() {
+    let bus = manual();
+    let mut sub = open(&bus, 2);
+    one_by_one(&bus, 2);
+    assert!(sub.handle().cancel());
+    one_by_one(&bus, 2);
+    assert_eq!(read_to_end(&mut sub), (vec![], RecvError::Cancelled));
+}
+
+#[test]
+fn what_waits_goes_with_its_subscriber() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let sub = open(&bus, 2);
+    for _ in 0..5 {
+        bus.publish("a", OnDrop::counts(&dropped)).expect("open");
+        bus.drive();
+    }
+    assert_eq!(dropped.load(Ordering::SeqCst), 3);
+    drop(sub);
+    assert_eq!(dropped.load(Ordering::SeqCst), 5);
+}
+
+// ---- ways to read -------------------------------------------------------------------------------
+
+/// Five events, one by one, for a ring of two.
+fn overrun() -> (Bus<u64>, Subscriber<u64>) {
+    let bus = manual();
+    let sub = open(&bus, 2);
+    one_by_one(&bus, 5);
+    (bus, sub)
+}
+
+#[test]
+fn for_each_tells_the_gap_and_ends() {
+    let (_bus, mut sub) = overrun();
+    let (mut ids, mut gaps) = (Vec::new(), Vec::new());
+    let ending = sub.for_each(|event| ids.push(event.id()), |gap| gaps.push(gap));
+    let [gap] = gaps[..] else { panic!("{gaps:?}") };
+    assert_eq!((ids, numbers(gap)), (vec![1, 2], (3, 3, 1)));
+    assert_eq!(ending, Ending::Disconnected(gap));
+}
+
+/// The gap is the last item, once; iterators and streams then end.
+#[test]
+fn iterators_and_streams_end_with_the_gap() {
+    let check = |items: Vec<Result<u64, Gap>>| {
+        let [Ok(1), Ok(2), Err(gap)] = items[..] else {
+            panic!("{items:?}")
+        };
+        assert_eq!(numbers(gap), (3, 3, 1));
+        gap
+    };
+    let (bus, mut sub) = overrun();
+    let mut iter = sub.iter();
+    let items = iter.by_ref().map(|item| item.map(|event| event.id()));
+    check(items.collect());
+    assert!(iter.next().is_none());
+    assert!(bus.subscriptions().is_empty(), "it has heard");
+
+    let (_bus, sub) = overrun();
+    let mut stream = sub.into_stream();
+    let items = (&mut stream).map(|item| item.map(|event| event.id()));
+    let gap = check(block_on(items.collect()));
+    assert_eq!(stream.ending(), Some(Ending::Disconnected(gap)));
+    assert!(block_on(stream.next()).is_none());
+    assert_eq!(
+        stream.into_inner().try_recv().err(),
+        Some(TryRecvError::Disconnected(gap))
+    );
+
+    let (_bus, sub) = overrun();
+    let mut stream = sub.into_batch_stream();
+    let items = (&mut stream).map(|item| item.map(|batch| batch.iter().map(Event::id).sum()));
+    let gap = check(block_on(items.collect()));
+    assert_eq!(stream.ending(), Some(Ending::Disconnected(gap)));
+}
+
+/// Asleep when it happens: woken, and told.
+#[test]
+fn who_sleeps_is_woken() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        for task in [false, true] {
+            ends(&format!("{mode:?}, task {task}"), move || {
+                for _ in rounds(300) {
+                    let bus = bus(|b| b.dispatch(mode));
+                    let mut sub = open(&bus, 1);
+                    let reading = thread::spawn(move || {
+                        let mut received = 0;
+                        loop {
+                            let result = if task {
+                                block_on(sub.recv_async()).map(Event::id)
+                            } else {
+                                sub.recv().map(Event::id)
+                            };
+                            match result {
+                                Ok(id) => {
+                                    received += 1;
+                                    assert_eq!(id, received);
+                                }
+                                Err(RecvError::Disconnected(gap)) => return (received, gap),
+                                Err(other) => panic!("{other}"),
+                            }
+                        }
+                    });
+                    linger();
+                    let mut publisher = bus.publisher();
+                    while !reading.is_finished() {
+                        (0..8).for_each(|n| publisher.publish("a", n).expect("open"));
+                    }
+                    let (received, gap) = reading.join().expect("read");
+                    assert_eq!(gap.from(), received + 1);
+                    assert_eq!(gap.count(), gap.to() - gap.from() + 1);
+                }
+            });
+        }
+    }
+}
+
+// ---- handlers -----------------------------------------------------------------------------------
+
+/// It handles what waits, its observer is told, and all that it owns goes.
+#[test]
+fn a_handler_that_falls_behind_is_dropped() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        for dedicated in [false, true] {
+            ends(&format!("{mode:?}, dedicated {dedicated}"), move || {
+                let (notices, told) = mpsc::channel();
+                let bus = bus::<u64>(|b| {
+                    b.dispatch(mode).observer(move |notice| match *notice {
+                        Notice::Disconnected {
+                            subscription, gap, ..
+                        } => {
+                            let _ = notices.send((subscription, gap));
+                        }
+                        Notice::Lost { gap, .. } => panic!("it is no loss: {gap}"),
+                        _ => {}
+                    })
+                });
+                let (release, gate) = mpsc::channel::<()>();
+                let (sender, handled) = mpsc::channel();
+                let mut builder = bus.subscription("a").capacity(4);
+                if dedicated {
+                    builder = builder.dedicated();
+                }
+                let handle = builder
+                    .overflow(Overflow::Disconnect)
+                    .handler(move |event: &Event<u64>| {
+                        let _ = sender.send(event.id());
+                        let _ = gate.recv();
+                    })
+                    .expect("open");
+                bus.publish("a", 0).expect("open");
+                assert_eq!(handled.recv_timeout(FOR_EVER), Ok(1));
+                (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+                eventually("it is over", || handle.stats().last_id.is_some());
+                assert!(told.try_recv().is_err(), "the handler is not there yet");
+                assert!(!bus.flush_within(Duration::ZERO), "four wait");
+                drop(release);
+                assert!(bus.flush_within(FOR_EVER));
+                let rest: Vec<_> = handled.try_iter().collect();
+                assert_eq!(rest, [2, 3, 4, 5], "a flush waits for what is left");
+                let (subscription, gap) = told.recv_timeout(FOR_EVER).expect("told");
+                assert_eq!(subscription, handle.subscription().number());
+                let stats = handle.stats();
+                assert_eq!((gap.from(), gap.count()), (6, stats.lost));
+                assert_eq!(Some(gap.to()), stats.last_id);
+                assert_eq!((stats.received, stats.unread), (5, 0));
+                let gone = handled.recv_timeout(FOR_EVER);
+                assert_eq!(gone, Err(mpsc::RecvTimeoutError::Disconnected), "dropped");
+                assert!(told.try_recv().is_err(), "once");
+                assert!(bus.subscriptions().is_empty());
+                assert!(!handle.cancel());
+                assert!(bus.close_within(FOR_EVER).in_time);
+            });
+        }
+    }
+}
+
+/// Disconnected, with something still to be handled, and then cancelled: nothing more is handled, and nobody waits for it.
+#[test]
+fn a_handler_that_is_disconnected_can_be_cancelled() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus::<u64>(|b| b.dispatch(mode));
+            let (release, gate) = mpsc::channel::<()>();
+            let (sender, handled) = mpsc::channel();
+            let handle = bus
+                .subscription("a")
+                .capacity(4)
+                .overflow(Overflow::Disconnect)
+                .handler(move |event: &Event<u64>| {
+                    let _ = sender.send(event.id());
+                    let _ = gate.recv();
+                })
+                .expect("open");
+            let handling = mode != Dispatch::Manual;
+            if handling {
+                bus.publish("a", 0).expect("open");
+                assert_eq!(handled.recv_timeout(FOR_EVER), Ok(1));
+                (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+                eventually("it is over", || handle.stats().last_id.is_some());
+            }
+            assert_eq!(handle.cancel(), !handling, "it had ended");
+            drop(release);
+            assert!(bus.flush_within(FOR_EVER));
+            assert!(bus.close_within(FOR_EVER).in_time);
+            assert!(handled.try_recv().is_err(), "no call begins");
+            assert!(bus.subscriptions().is_empty());
+        });
+    }
+}

@@ -1,0 +1,406 @@
+//! `Overflow::DropOldest`: who comes late finds what is newest, and is told what went before it.
+
+use fanout::{
+    Bus, Dispatch, Ending, Event, Gap, GapReason, Notice, Overflow, RecvError, Subscriber,
+    TryRecvError,
+};
+use smol::stream::StreamExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use crate::support::{
+    FOR_EVER, MODES, OnDrop, Told, bus, ends, eventually, ids, read_out, read_to_end,
+};
+use crate::tasks::block_on;
+
+fn manual() -> Bus<u64> {
+    bus(|b| b.dispatch(Dispatch::Manual))
+}
+
+fn open<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> Subscriber<T> {
+    let builder = bus.subscription("a").capacity(capacity);
+    builder.overflow(Overflow::DropOldest).open().expect("open")
+}
+
+/// Each in a block of its own.
+fn one_by_one(bus: &Bus<u64>, events: u64) {
+    for n in 0..events {
+        bus.publish("a", n).expect("open");
+        bus.drive();
+    }
+}
+
+/// In blocks of up to 64.
+fn at_once(bus: &Bus<u64>, events: u64) {
+    (0..events).for_each(|n| bus.publish("a", n).expect("open"));
+    bus.drive();
+}
+
+/// Lost from the first id to the second, all of them.
+#[track_caller]
+fn assert_lost(told: Told, from: u64, to: u64) {
+    let Told::Lost(gap) = told else {
+        panic!("{told:?}")
+    };
+    let is = (gap.from(), gap.to(), gap.count(), gap.reason());
+    assert_eq!(is, (from, to, to - from + 1, GapReason::Overflow));
+}
+
+fn all(ids: impl IntoIterator<Item = u64>) -> Vec<Told> {
+    ids.into_iter().map(Told::Id).collect()
+}
+
+#[test]
+fn a_burst_leaves_the_newest() {
+    for publish in [one_by_one, at_once] {
+        for capacity in [1, 2, 3, 63, 64, 65, 128] {
+            let bus = manual();
+            let mut sub = open(&bus, capacity as usize);
+            publish(&bus, 500);
+            let stats = sub.stats();
+            assert_eq!(
+                (stats.matched, stats.lost, stats.unread, stats.depth),
+                (500, 500 - capacity, capacity, capacity)
+            );
+            assert_eq!((stats.high_water, stats.lag), (capacity, 500));
+            let (told, ending) = read_out(&mut sub);
+            assert_lost(told[0], 1, 500 - capacity);
+            assert_eq!(told[1..], all(501 - capacity..=500));
+            assert_eq!(ending, TryRecvError::Empty);
+            let stats = sub.stats();
+            assert_eq!(
+                (stats.received, stats.unread, stats.lag, stats.depth),
+                (capacity, 0, 0, 0)
+            );
+        }
+    }
+}
+
+#[test]
+fn what_fits_is_not_touched() {
+    for publish in [one_by_one, at_once] {
+        let bus = manual();
+        let mut sub = open(&bus, 100);
+        for round in 0..10 {
+            publish(&bus, 100);
+            assert_eq!(
+                ids(&mut sub),
+                (100 * round + 1..=100 * round + 100).collect::<Vec<_>>()
+            );
+        }
+        assert_eq!(sub.stats().lost, 0);
+    }
+}
+
+/// More at once, in one block, than may wait.
+#[test]
+fn of_a_block_larger_than_the_capacity_the_newest_are_kept() {
+    for capacity in [1, 2, 63] {
+        let bus = manual();
+        let mut sub = open(&bus, capacity as usize);
+        for round in 0..3 {
+            let last = 64 * round + 64;
+            at_once(&bus, 64);
+            let (told, _) = read_out(&mut sub);
+            assert_lost(told[0], last - 63, last - capacity);
+            assert_eq!(told[1..], all(last - capacity + 1..=last));
+        }
+    }
+}
+
+/// What was begun to be read is outside of the capacity: the rest of its slot, 63 events at most, is read in any case.
+#[test]
+fn a_claimed_slot_is_not_evicted() {
+    let bus = manual();
+    let mut sub = open(&bus, 64);
+    at_once(&bus, 64);
+    assert_eq!(sub.try_recv().map(Event::id), Ok(1));
+    one_by_one(&bus, 200);
+    let stats = sub.stats();
+    assert_eq!((stats.unread, stats.depth, stats.lost), (63 + 64, 64, 136));
+    let (told, _) = read_out(&mut sub);
+    assert_eq!(told[..63], all(2..=64));
+    assert_lost(told[63], 65, 200);
+    assert_eq!(told[64..], all(201..=264));
+}
+
+/// However often something is evicted, until the reader comes by it is one run; then another begins.
+#[test]
+fn a_run_ends_where_something_is_read() {
+    let bus = manual();
+    let mut sub = open(&bus, 2);
+    let lost = |sub: &mut Subscriber<u64>| match sub.try_recv() {
+        Err(TryRecvError::Lost(gap)) => Told::Lost(gap),
+        other => panic!("{other:?}"),
+    };
+    one_by_one(&bus, 5);
+    one_by_one(&bus, 5);
+    at_once(&bus, 1);
+    assert_lost(lost(&mut sub), 1, 9);
+    // Told, and so is the event behind it claimed.
+    one_by_one(&bus, 4);
+    assert_eq!(sub.try_recv().map(Event::id), Ok(10));
+    assert_lost(lost(&mut sub), 11, 13);
+    assert_eq!(ids(&mut sub), [14, 15]);
+}
+
+/// Of one block, some events for one topic and some for another: the gap counts what matched alone.
+#[test]
+fn a_gap_counts_what_matched() {
+    let bus = manual();
+    let mut sub = open(&bus, 3);
+    for n in 0..30 {
+        bus.publish(if n % 3 == 0 { "a" } else { "b" }, n)
+            .expect("open");
+    }
+    bus.drive();
+    let (told, _) = read_out(&mut sub);
+    let Told::Lost(gap) = told[0] else {
+        panic!("{told:?}")
+    };
+    assert_eq!((gap.from(), gap.to(), gap.count()), (1, 19, 7));
+    assert_eq!(told[1..], all([22, 25, 28]));
+}
+
+// ---- bytes --------------------------------------------------------------------------------------
+
+const WEIGHT: usize = 100_000;
+
+fn heavy(pin_bytes: usize) -> (Bus<u64>, Subscriber<u64>) {
+    let bus = bus(|b| {
+        b.dispatch(Dispatch::Manual)
+            .weigh(|_| WEIGHT)
+            .pin_bytes(pin_bytes)
+    });
+    let sub = open(&bus, 1000);
+    (bus, sub)
+}
+
+#[test]
+fn the_oldest_go_for_the_sake_of_bytes() {
+    for fit in [1, 2, 3, 10] {
+        let (bus, mut sub) = heavy(fit * WEIGHT + WEIGHT / 2);
+        one_by_one(&bus, 20);
+        let fit = fit as u64;
+        let stats = sub.stats();
+        assert_eq!((stats.depth, stats.lost), (fit, 20 - fit));
+        assert!(stats.pinned_bytes <= stats.pin_bytes as u64, "{stats:?}");
+        let (told, _) = read_out(&mut sub);
+        assert_lost(told[0], 1, 20 - fit);
+        assert_eq!(told[1..], all(21 - fit..=20));
+        assert_eq!(sub.stats().pinned_bytes, 0);
+    }
+}
+
+/// Blocks go whole for the sake of bytes: one of their events would keep all of it.
+#[test]
+fn a_block_that_is_too_heavy_goes_whole() {
+    let (bus, mut sub) = heavy(70 * WEIGHT);
+    at_once(&bus, 64);
+    at_once(&bus, 8);
+    let (told, _) = read_out(&mut sub);
+    assert_lost(told[0], 1, 64);
+    assert_eq!(told[1..], all(65..=72));
+}
+
+#[test]
+fn a_block_heavier_than_the_bound_waits_alone() {
+    for pin_bytes in [1, WEIGHT / 2] {
+        let (bus, mut sub) = heavy(pin_bytes);
+        one_by_one(&bus, 5);
+        let (told, _) = read_out(&mut sub);
+        assert_lost(told[0], 1, 4);
+        assert_eq!(told[1..], all([5]));
+        at_once(&bus, 64);
+        assert_eq!(ids(&mut sub), (6..=69).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn what_is_evicted_is_dropped_at_once() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let sub = open(&bus, 3);
+    for n in 1..=10 {
+        bus.publish("a", OnDrop::counts(&dropped)).expect("open");
+        bus.drive();
+        assert_eq!(
+            dropped.load(Ordering::SeqCst),
+            usize::saturating_sub(n, 3),
+            "after {n}"
+        );
+    }
+    drop(sub);
+    assert_eq!(dropped.load(Ordering::SeqCst), 10);
+}
+
+// ---- the end ------------------------------------------------------------------------------------
+
+#[test]
+fn a_gap_is_told_after_a_close() {
+    for publish in [one_by_one, at_once] {
+        let bus = manual();
+        let mut sub = open(&bus, 2);
+        publish(&bus, 5);
+        bus.close();
+        let (told, ending) = read_to_end(&mut sub);
+        assert_lost(told[0], 1, 3);
+        assert_eq!(told[1..], all([4, 5]));
+        assert_eq!(ending, RecvError::Closed);
+    }
+}
+
+#[test]
+fn a_gap_where_it_is_cancelled_is_told_once() {
+    let bus = manual();
+    let mut sub = open(&bus, 2);
+    one_by_one(&bus, 5);
+    assert!(sub.handle().cancel());
+    let (told, ending) = read_to_end(&mut sub);
+    assert_lost(told[0], 1, 3);
+    assert_eq!((told.len(), ending), (1, RecvError::Cancelled));
+    let stats = sub.stats();
+    assert_eq!((stats.lost, stats.unread, stats.lag), (3, 2, 2));
+}
+
+#[test]
+fn a_gap_behind_what_a_cancel_discards_is_not_told() {
+    let bus = manual();
+    let mut sub = open(&bus, 2);
+    at_once(&bus, 2);
+    assert_eq!(sub.try_recv().map(Event::id), Ok(1));
+    one_by_one(&bus, 5);
+    assert!(sub.handle().cancel());
+    assert_eq!(read_to_end(&mut sub), (vec![], RecvError::Cancelled));
+    let stats = sub.stats();
+    assert_eq!((stats.matched, stats.lost, stats.unread), (7, 3, 3));
+}
+
+// ---- ways to read -------------------------------------------------------------------------------
+
+/// Five events for a ring of two, the last, and the bus closed.
+fn overrun() -> Subscriber<u64> {
+    let bus = manual();
+    let sub = open(&bus, 2);
+    one_by_one(&bus, 5);
+    sub
+}
+
+#[test]
+fn every_way_of_reading_tells_the_gap_in_its_place() {
+    let as_told = |item: Result<u64, Gap>| item.map_or_else(Told::Lost, Told::Id);
+    let mut ways: Vec<(&str, Vec<Told>)> = Vec::new();
+    let told = Mutex::new(Vec::new());
+    let ending = overrun().for_each(
+        |event| told.lock().expect("unpoisoned").push(Told::Id(event.id())),
+        |gap| told.lock().expect("unpoisoned").push(Told::Lost(gap)),
+    );
+    assert_eq!(ending, Ending::Closed);
+    ways.push(("for_each", told.into_inner().expect("unpoisoned")));
+    let mut sub = overrun();
+    let iter = sub.iter().map(|item| item.map(|event| event.id()));
+    ways.push(("iter", iter.map(as_told).collect()));
+    let stream = overrun().into_stream();
+    let items = stream.map(|item| as_told(item.map(|event| event.id())));
+    ways.push(("stream", block_on(items.collect())));
+    let stream = overrun().into_batch_stream();
+    let items = stream.map(|item| {
+        as_told(item.map(|batch| {
+            assert_eq!(batch.len(), 1);
+            batch.iter().next().expect("one").id()
+        }))
+    });
+    ways.push(("batch stream", block_on(items.collect())));
+    let mut sub = overrun();
+    let mut timed = Vec::new();
+    while timed.len() < 3 {
+        timed.push(as_told(match sub.recv_timeout(FOR_EVER).map(Event::id) {
+            Ok(id) => Ok(id),
+            Err(fanout::RecvTimeoutError::Lost(gap)) => Err(gap),
+            Err(other) => panic!("{other}"),
+        }));
+    }
+    ways.push(("recv_timeout", timed));
+    let mut sub = overrun();
+    let tasks = (0..3).map(|_| match block_on(sub.recv_async()).map(Event::id) {
+        Ok(id) => Told::Id(id),
+        Err(RecvError::Lost(gap)) => Told::Lost(gap),
+        Err(other) => panic!("{other}"),
+    });
+    ways.push(("recv_async", tasks.collect()));
+    for (way, told) in ways {
+        assert_lost(told[0], 1, 3);
+        assert_eq!(told[1..], all([4, 5]), "{way}");
+    }
+}
+
+/// The observer is told in front of the oldest event that is left; the handler then gets the newest.
+#[test]
+fn a_handler_that_falls_behind_handles_the_newest() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        ends(&format!("{mode:?}"), move || {
+            let (notices, told) = mpsc::channel();
+            let bus = bus::<u64>(|b| {
+                b.dispatch(mode).observer(move |notice| {
+                    if let Notice::Lost {
+                        subscription, gap, ..
+                    } = *notice
+                    {
+                        let _ = notices.send((subscription, gap));
+                    }
+                })
+            });
+            let (release, gate) = mpsc::channel::<()>();
+            let (sender, handled) = mpsc::channel();
+            let handle = bus
+                .subscription("a")
+                .capacity(4)
+                .overflow(Overflow::DropOldest)
+                .handler(move |event: &Event<u64>| {
+                    let _ = sender.send(event.id());
+                    let _ = gate.recv();
+                })
+                .expect("open");
+            bus.publish("a", 0).expect("open");
+            assert_eq!(handled.recv_timeout(FOR_EVER), Ok(1));
+            (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+            eventually("all but four are lost", || handle.stats().lost == 96);
+            assert!(told.try_recv().is_err(), "the handler is not there yet");
+            assert!(!bus.flush_within(Duration::ZERO), "four wait");
+            drop(release);
+            assert!(bus.flush_within(FOR_EVER), "evicted events hold nobody up");
+            assert_eq!(handled.try_iter().collect::<Vec<_>>(), [98, 99, 100, 101]);
+            let (subscription, gap) = told.try_recv().expect("told");
+            assert_eq!(subscription, handle.subscription().number());
+            assert_lost(Told::Lost(gap), 2, 97);
+            assert!(told.try_recv().is_err(), "once");
+            assert!(bus.close_within(FOR_EVER).in_time);
+        });
+    }
+}
+
+/// A subscriber that does not read costs nobody anything but its share of the work.
+#[test]
+fn who_never_reads_holds_nobody_up() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode));
+            let mut asleep = open(&bus, 10);
+            let mut awake = bus.subscription("a").overflow(Overflow::Block);
+            awake = awake.capacity(16);
+            let mut awake = awake.open().expect("open");
+            for round in 0..1000 {
+                (0..16).for_each(|n| bus.publish("a", n).expect("open"));
+                assert!(bus.flush_within(FOR_EVER));
+                assert_eq!(
+                    ids(&mut awake),
+                    (16 * round + 1..=16 * round + 16).collect::<Vec<_>>()
+                );
+            }
+            let (told, _) = read_out(&mut asleep);
+            assert_lost(told[0], 1, 15_990);
+            assert_eq!(told[1..], all(15_991..=16_000));
+        });
+    }
+}
