@@ -112,10 +112,13 @@ struct Plain {
     /// The boxes that are full, of which so many are committed.
     order: VecDeque<usize>,
     committed: usize,
-    /// What was evicted and not told yet: lowest and highest, and how many.
-    lost: Option<(u64, u64, u64)>,
+    /// What was evicted and not told yet.
+    lost: Option<Lost>,
     gone: u64,
 }
+
+/// Lowest and highest, and how many.
+type Lost = (u64, u64, u64);
 
 impl Plain {
     fn put(&mut self, number: usize) -> Option<(u64, u64)> {
@@ -139,7 +142,7 @@ impl Plain {
         (number, self.boxes[number].take().expect("full"))
     }
 
-    fn take(&mut self) -> Option<((u64, u64), Option<(u64, u64, u64)>)> {
+    fn take(&mut self) -> Option<((u64, u64), Option<Lost>)> {
         (self.committed > 0).then(|| (self.leave().1, self.lost.take()))
     }
 
