@@ -150,7 +150,7 @@ pub use dispatch::feed::CAPACITY_MAX;
 pub use dispatch::lane::Receipt;
 #[cfg(feature = "latency")]
 pub use dispatch::latency::LatencyStats;
-pub use dispatch::loss::{Gap, GapReason, Overflow};
+pub use dispatch::loss::{BLOCK_TIMEOUT_MAX, Gap, GapReason, Overflow};
 pub use dispatch::signal::DISPATCHERS_MAX;
 pub use dispatch::topic_arg::AsTopic;
 #[cfg(not(loom))]

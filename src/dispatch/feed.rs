@@ -26,7 +26,7 @@ use super::block::{BlockRef, Event, Shares};
 use super::gauges::{self, Gauges, Gone, Pushed, ReaderGauges, WriterGauges};
 #[cfg(feature = "latency")]
 use super::latency::Recorder;
-use super::loss::{Gap, GapReason, Overflow};
+use super::loss::{Gap, GapReason, LongestWait, Overflow};
 use super::signal::Latch;
 use crate::park::wake_registered;
 use crate::ring::gap::{GapCell, Run};
@@ -59,6 +59,8 @@ pub(crate) fn feed<T>(
         shared: shared.clone(),
         gap_open: false,
         dirty: false,
+        gave_up: false,
+        longest_wait: LongestWait::FOR_EVER,
     };
     let consumer = FeedConsumer {
         ring: consumer,
@@ -163,7 +165,7 @@ struct WriterCounters {
     /// Ids of the first and last event dispatched to this subscription; 0: not known yet.
     first_id: AtomicU64,
     last_id: AtomicU64,
-    /// The shard waits until this many events are claimed.
+    /// The shard waits until this many events are claimed; or, having given up, does not wait until then.
     wanted: AtomicU64,
 }
 
@@ -321,9 +323,23 @@ pub(crate) struct FeedProducer<T> {
     gap_open: bool,
     /// Pushed to or lost from since the last commit.
     dirty: bool,
+    /// The longest wait was in vain, and the subscriber had not claimed as many as `wanted` when we last looked.
+    gave_up: bool,
+    /// Here, where there is room for it, and not in `FeedShared`: the shard alone wants to know.
+    longest_wait: LongestWait,
 }
 
 impl<T> FeedProducer<T> {
+    /// Blocks wait for a `Block` subscriber for so long at most.
+    pub(crate) fn waiting_for(mut self, longest_wait: LongestWait) -> Self {
+        self.longest_wait = longest_wait;
+        self
+    }
+
+    pub(crate) fn longest_wait(&self) -> LongestWait {
+        self.longest_wait
+    }
+
     /// The subscription begins with this id.
     pub(crate) fn begin(&self, first_id: u64) {
         self.shared
@@ -369,11 +385,16 @@ impl<T> FeedProducer<T> {
             }
             match self.shared.fate.overflow {
                 Overflow::Block => {
-                    return if self.shared.end() == End::None {
-                        rest
-                    } else {
-                        0
-                    };
+                    if self.shared.end() != End::None {
+                        return 0;
+                    }
+                    if self.is_worth_waiting_for() {
+                        return rest;
+                    }
+                    if self.lose(block, rest, GapReason::BlockTimeout) {
+                        return 0;
+                    }
+                    // As below.
                 }
                 Overflow::DropNewest => {
                     if self.lose(block, rest, GapReason::Overflow) {
@@ -388,6 +409,36 @@ impl<T> FeedProducer<T> {
     /// Gives up what `offer` returned.
     pub(crate) fn give_up(&mut self, block: &BlockRef<T>, rest: u64, reason: GapReason) {
         while !self.lose(block, rest, reason) {}
+    }
+
+    /// A block has waited for the subscriber for as long as it may: what is offered from now on and finds no room is lost,
+    /// until the subscriber claims something.
+    #[cold]
+    pub(crate) fn stop_waiting(&mut self) {
+        // Relaxed: a claim that is not seen here is one that came after.
+        let claimed = self.shared.reader.claimed_events.load(Ordering::Relaxed);
+        // Relaxed: the subscriber takes it for a wish for room only behind the flag of a later `doze`.
+        let wanted = &self.shared.writer.wanted;
+        wanted.store(claimed + 1, Ordering::Relaxed);
+        self.gave_up = true;
+    }
+
+    /// Whether the bus may wait for room now.
+    #[cold]
+    fn is_worth_waiting_for(&mut self) -> bool {
+        if self.gave_up {
+            // Relaxed: as in `push`, and our own.
+            let claimed = self.shared.reader.claimed_events.load(Ordering::Relaxed);
+            let wanted = self.shared.writer.wanted.load(Ordering::Relaxed);
+            self.gave_up = claimed < wanted;
+        }
+        !self.gave_up && !self.longest_wait.is_zero()
+    }
+
+    /// Whether the subscriber may arrive without room for so many events of a block.
+    pub(crate) fn may_arrive_early_for(&self, events: u32) -> bool {
+        let capacity = self.shared.fate.capacity;
+        events > capacity - capacity / 2
     }
 
     /// Makes everything visible. Wakes the subscriber if it sleeps.
