@@ -590,10 +590,17 @@ impl<T> FeedProducer<T> {
             count,
             reason: reason as u8,
         };
-        if !self.shared.gap.extend(self.ring.staged_position(), run) {
+        let gap = &self.shared.gap;
+        let position = self.ring.staged_position();
+        // If it is open still; the subscriber may have read everything, and taken it, since we found no room.
+        self.gap_open = if self.gap_open {
+            gap.add(run)
+        } else {
+            gap.extend(position, run)
+        };
+        if !self.gap_open {
             return false;
         }
-        self.gap_open = true;
         let lost = &self.shared.writer.lost[reason as usize];
         // Relaxed load: only we write it. Release: `stats`.
         lost.store(lost.load(Ordering::Relaxed) + count, Ordering::Release);
