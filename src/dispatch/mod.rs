@@ -79,7 +79,8 @@ pub enum Dispatch {
     Inline,
     /// Nobody but [`Bus::drive`](crate::Bus::drive), and flushing and closing, which drive: for deterministic tests.
     /// A `publish` that finds its lane full waits for another thread to drive, and `publish_sequenced` always does; a
-    /// single-threaded program uses `try_publish`. `flush_within` drives once, and then waits for others.
+    /// single-threaded program uses `try_publish`. `flush_within` drives, and then waits for others; so does `close_within`.
+    /// Both drive again when the [longest wait](crate::SubscriptionBuilder::block_timeout) for a subscriber is over.
     Manual,
 }
 
