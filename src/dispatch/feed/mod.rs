@@ -11,8 +11,8 @@
 //! 63 events more, beside the one that is being read. The same goes for `pin_bytes`, with the weight of one
 //! block.
 //!
-//! **Accounting**: every event matched is received, lost or unread, where unread is what waits in the ring, in the
-//! claimed slot, or, for a `Block` subscriber without room, in front of the ring.
+//! **Accounting**: every event matched is received, lost, superseded or unread, where unread is what waits in the ring, in
+//! the claimed slot, or, for a `Block` subscriber without room, in front of the ring.
 //!
 //! **The bad days.** Full: see [`Overflow`]. The subscriber goes: what it left is dropped at once, what the shard
 //! still pushes, when the shard lets go. Closing: the ring is closed behind the last event, and the subscriber
