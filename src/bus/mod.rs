@@ -550,7 +550,9 @@ impl<T: Send + Sync + 'static> Core<T> {
         // What is in their rings by now; what comes later is none of this flush's business.
         let pushed: Vec<_> = handlers.iter().map(|h| h.feed.pushed_events()).collect();
         let mut waits = handlers.iter().zip(pushed);
+        // A bus that broke meanwhile has told its handlers so, and they have not handled all that there was.
         waits.all(|(record, pushed)| record.wait_until_handled(pushed, deadline))
+            && !self.engine.is_broken()
     }
 
     /// Waits until all handlers have come to their end.

@@ -10,7 +10,7 @@ use super::stats::{SubscriptionStats, Unread};
 use super::subscription::Ends;
 use super::texts::Texts;
 use crate::dispatch::Engine;
-use crate::dispatch::feed::{End, FeedShared};
+use crate::dispatch::feed::FeedShared;
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Recorder;
 use crate::dispatch::loss::GapReason;
@@ -42,17 +42,12 @@ pub(super) struct About {
 }
 
 impl Record {
-    /// Waits until its handler has come past so many events that were put into its ring, or was cancelled. `false`: not in
-    /// time.
+    /// Waits until its handler has come so far in its queue, or to its end. `false`: not in time.
     pub(super) fn wait_until_handled(&self, pushed: u64, deadline: Option<Instant>) -> bool {
         let Some(handler) = &self.handler else {
             return true;
         };
-        handler.wait_for(deadline, &mut || {
-            // Who was disconnected still has to handle what waits.
-            let goes_on = matches!(self.feed.end(), End::None | End::Disconnected);
-            !goes_on || self.feed.passed_events() >= pushed || self.feed.is_let_go()
-        })
+        handler.wait_for(deadline, &mut || self.feed.has_passed(pushed))
     }
 
     pub(super) fn shard(&self) -> usize {

@@ -498,8 +498,11 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
 
     #[inline]
     fn look(&mut self) -> Found {
-        match self.feed.look() {
+        let found = match self.feed.look() {
             Found::Empty => self.look_closing(),
+            found => found,
+        };
+        match found {
             Found::Disconnected(gap) => self.disconnected(gap),
             found => found,
         }

@@ -110,6 +110,12 @@ pub(crate) enum OverflowChoice {
     Block,
     /// The event is lost to that subscription, and counted
     DropNewest,
+    /// The oldest event that waits is lost to that subscription, and counted
+    DropOldest,
+    /// The event that waits for the same topic is replaced; beyond as many topics as the ring holds events, the oldest is lost
+    Conflate,
+    /// That subscription ends: what waits is received, and the run has failed
+    Disconnect,
 }
 
 impl OverflowChoice {
@@ -117,6 +123,9 @@ impl OverflowChoice {
         match self {
             OverflowChoice::Block => Overflow::Block,
             OverflowChoice::DropNewest => Overflow::DropNewest,
+            OverflowChoice::DropOldest => Overflow::DropOldest,
+            OverflowChoice::Conflate => Overflow::Conflate,
+            OverflowChoice::Disconnect => Overflow::Disconnect,
         }
     }
 
@@ -125,6 +134,9 @@ impl OverflowChoice {
         match self {
             OverflowChoice::Block => "block",
             OverflowChoice::DropNewest => "drop-newest",
+            OverflowChoice::DropOldest => "drop-oldest",
+            OverflowChoice::Conflate => "conflate",
+            OverflowChoice::Disconnect => "disconnect",
         }
     }
 }
@@ -207,16 +219,17 @@ Bad lines:
   20; then they are only counted) and skipped. Blank lines are skipped and are not bad.
 
 Report (--json: one object with these keys):
-  input topic overflow lines blank_lines bad_lines events matched received lost unread elapsed_s
-  events_per_s deliveries_per_s latency_ns error subscriptions; each of the subscriptions:
-  pattern output matched received written lost unread high_water latency_ns error. high_water is
-  how many events waited in its ring at most. latency_ns is null or p50 p90 p99 p99_9 max: from the
+  input topic overflow lines blank_lines bad_lines events matched received lost superseded unread
+  elapsed_s events_per_s deliveries_per_s latency_ns error subscriptions; each of the subscriptions:
+  pattern output matched received written lost superseded unread high_water latency_ns error.
+  superseded is how many events a later one of the topic replaced while they waited, under conflate.
+  high_water is how many events (topics, under conflate) waited in its ring at most. latency_ns is null or p50 p90 p99 p99_9 max: from the
   call that publishes, waiting for room included, to the receipt.
 
 Exit status:
   0  all lines were published, and everything that was to be written is written
-  1  a failure while running: a file could not be read or written, or events were lost although
-     the policy is block
+  1  a failure while running: a file could not be read or written, events were lost although the
+     policy is block, or a subscription ended because the policy is disconnect
   2  refused: an argument, a pattern, the topic template; nothing was published
   3  there were bad lines (without --strict, everything else was published)";
 

@@ -8,7 +8,7 @@
 //! | `lines` | lines read; always `events + bad_lines + blank_lines`, unless publishing failed |
 //! | `blank_lines`, `bad_lines` | lines that published nothing |
 //! | `events` | events published |
-//! | `matched`, `received`, `lost`, `unread` | sums over the subscriptions |
+//! | `matched`, `received`, `lost`, `superseded`, `unread` | sums over the subscriptions |
 //! | `elapsed_s` | from before the first line to after the last event is received and written |
 //! | `events_per_s`, `deliveries_per_s` | `events` and `received` by `elapsed_s` |
 //! | `latency_ns` | null without deliveries, else `p50`, `p90`, `p99`, `p99_9`, `max`: from the call that publishes, waiting for room included, to the receipt |
@@ -16,7 +16,7 @@
 //! | `subscriptions` | in the order of the arguments, see below |
 //!
 //! Each of the subscriptions: `pattern`; `output` (null, a file, or `-`); `matched`, `received`,
-//! `lost`, `unread`, where matched is always the sum of the others; `high_water`, how many events waited
+//! `lost`, `superseded`, `unread`, where matched is always the sum of the others; `high_water`, how many events waited
 //! in its ring at most; `written`, the events given to
 //! the output; `latency_ns`; `error`, null or why it stopped early.
 
@@ -42,6 +42,7 @@ pub(crate) struct Report {
     pub(crate) matched: u64,
     pub(crate) received: u64,
     pub(crate) lost: u64,
+    pub(crate) superseded: u64,
     pub(crate) unread: u64,
     pub(crate) elapsed_s: f64,
     pub(crate) events_per_s: f64,
@@ -60,6 +61,7 @@ pub(crate) struct SubscriptionReport {
     pub(crate) received: u64,
     pub(crate) written: u64,
     pub(crate) lost: u64,
+    pub(crate) superseded: u64,
     pub(crate) unread: u64,
     pub(crate) high_water: u64,
     pub(crate) latency_ns: Option<Latency>,
@@ -150,7 +152,15 @@ impl Report {
     }
 
     fn subscriptions_into(&self, text: &mut String) {
-        let mut rows = vec![["pattern", "matched", "received", "lost", "unread"].map(String::from)];
+        let heads = [
+            "pattern",
+            "matched",
+            "received",
+            "lost",
+            "superseded",
+            "unread",
+        ];
+        let mut rows = vec![heads.map(String::from)];
         let mut ends = vec!["written to".to_owned()];
         for subscription in &self.subscriptions {
             let number = |n: u64| HumanCount(n).to_string();
@@ -159,6 +169,7 @@ impl Report {
                 number(subscription.matched),
                 number(subscription.received),
                 number(subscription.lost),
+                number(subscription.superseded),
                 number(subscription.unread),
             ]);
             ends.push(match (&subscription.output, &subscription.error) {
@@ -168,7 +179,7 @@ impl Report {
             });
         }
         let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();
-        let widths: [usize; 5] = std::array::from_fn(|column| width(column).unwrap_or(0));
+        let widths: [usize; 6] = std::array::from_fn(|column| width(column).unwrap_or(0));
         for ([pattern, numbers @ ..], end) in rows.iter().zip(&ends) {
             let mut line = format!("{pattern:<0$}", widths[0]);
             for (number, width) in numbers.iter().zip(&widths[1..]) {

@@ -8,8 +8,9 @@
 //! # What is lost, and when
 //!
 //! Nothing, by default: the bus blocks, so the slowest output sets the pace of reading. With
-//! `--overflow drop-newest` losses are counted per subscription and reported. Should a blocking
-//! subscription have lost something all the same, the run has failed and says so.
+//! `--overflow drop-newest`, `drop-oldest` or `conflate` losses are counted per subscription and reported. Should a blocking
+//! subscription have lost something all the same, the run has failed and says so; likewise if one ended under
+//! `disconnect`.
 //!
 //! # When something fails
 //!
@@ -357,6 +358,7 @@ impl Received {
             received: self.stats.received,
             written: self.written,
             lost: self.stats.lost,
+            superseded: self.stats.superseded,
             unread: self.stats.unread,
             high_water: self.stats.high_water,
             latency_ns: Latency::of(&self.latency),
@@ -393,6 +395,7 @@ fn report(
         matched: sum(|each| each.matched),
         received,
         lost: sum(|each| each.lost),
+        superseded: sum(|each| each.superseded),
         unread: sum(|each| each.unread),
         elapsed_s: elapsed.as_secs_f64(),
         events_per_s: rate(published.events, elapsed),

@@ -132,17 +132,17 @@ impl ReaderGauges {
         self.claimed_at_ns.store(created_at_ns, Ordering::Relaxed);
     }
 
+    /// Lost events that the program was told of.
+    pub(crate) fn told_lost_events(&self) -> u64 {
+        // Acquire, partner `told_lost`.
+        self.told_lost.load(Ordering::Acquire)
+    }
+
     #[cold]
     pub(crate) fn told_lost(&self, count: u64) {
         // Relaxed load: only the subscriber writes it. Release, partner `read`: these were lost before.
         let told = self.told_lost.load(Ordering::Relaxed) + count;
         self.told_lost.store(told, Ordering::Release);
-    }
-
-    /// Lost events that the program was told of.
-    pub(crate) fn all_told(&self) -> u64 {
-        // Acquire, partner `told_lost`.
-        self.told_lost.load(Ordering::Acquire)
     }
 }
 
@@ -194,8 +194,7 @@ pub(crate) fn read(
         } else {
             0
         },
-        // Acquire, partner `ReaderGauges::told_lost`.
-        told_lost: reader.told_lost.load(Ordering::Acquire),
+        told_lost: reader.told_lost_events(),
         behind_ns: newest_at_ns.saturating_sub(here_ns),
     }
 }

@@ -491,18 +491,19 @@ fn offer(producer: &mut FeedProducer<Payload>, block: &BlockRef<Payload>) {
 }
 
 /// Received + lost = offered, under every schedule; every gap in its place; a run is told once.
-fn feed_accounting(capacity: usize, blocks: &'static [&'static [&'static str]]) {
+fn feed_accounting(
+    capacity: usize,
+    overflow: Overflow,
+    blocks: &'static [&'static [&'static str]],
+) {
     explore(
-        &format!("feed of {capacity}: losses against reading"),
+        &format!("{overflow:?} feed of {capacity}: losses against reading"),
         move || {
             let steps = Steps::new();
             let mut layer = Layer::new();
             let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-            let (mut producer, mut consumer) = feed(
-                limits(capacity, Overflow::DropNewest),
-                latch,
-                Reader::waiting(),
-            );
+            let (mut producer, mut consumer) =
+                feed(limits(capacity, overflow), latch, Reader::waiting());
             let laid: Vec<_> = blocks.iter().map(|topics| layer.block(topics)).collect();
             let offered = layer.next_id - 1;
             let offering = {
@@ -546,26 +547,48 @@ fn assert_accounts(told: &Told, consumer: &FeedConsumer<Payload>, offered: u64) 
 
 #[test]
 fn loom_feed_accounting_capacity_1() {
-    feed_accounting(1, &[&["a"], &["a"], &["a"]]);
+    feed_accounting(1, Overflow::DropNewest, &[&["a"], &["a"], &["a"]]);
 }
 
 #[test]
 fn loom_feed_accounting_capacity_2() {
-    feed_accounting(2, &[&["a"], &["a", "a"], &["a"]]);
+    feed_accounting(2, Overflow::DropNewest, &[&["a"], &["a", "a"], &["a"]]);
 }
 
-/// The same with a reader that sleeps: it is woken for events, gaps and the end.
 #[test]
-fn loom_feed_losses_against_sleep() {
-    explore_bounded("feed of 1: losses against a reader that sleeps", 2, || {
+fn loom_feed_accounting_oldest_capacity_1() {
+    feed_accounting(1, Overflow::DropOldest, &[&["a"], &["a"], &["a"]]);
+}
+
+#[test]
+fn loom_feed_accounting_oldest_capacity_2() {
+    feed_accounting(2, Overflow::DropOldest, &[&["a"], &["a", "a"], &["a"]]);
+}
+
+/// More events at once than there is room for: the newest stay.
+#[test]
+fn loom_feed_accounting_oldest_capacity_2_of_3() {
+    feed_accounting(2, Overflow::DropOldest, &[&["a", "a", "a"], &["a", "a"]]);
+}
+
+/// The same with a reader that sleeps: it is woken for events, gaps and the end. `rounds`: a commit and a wake-up for so many
+/// blocks.
+fn losses_against_sleep(overflow: Overflow, rounds: usize) {
+    let name = format!("{overflow:?} feed of 1: {rounds} a round against a reader that sleeps");
+    explore_bounded(&name, 2, move || {
         let mut layer = Layer::new();
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-        let (mut producer, mut consumer) =
-            feed(limits(1, Overflow::DropNewest), latch, Reader::waiting());
+        let (mut producer, mut consumer) = feed(limits(1, overflow), latch, Reader::waiting());
         let laid = [layer.block(&["a"]), layer.block(&["a"])];
         let offering = thread::spawn(move || {
             producer.begin(1);
-            laid.iter().for_each(|block| offer(&mut producer, block));
+            for round in laid.chunks(rounds) {
+                for block in round {
+                    assert!(producer.matched(block, 1));
+                    assert_eq!(producer.offer(block, &mut block.shares(1), 1), 0);
+                }
+                producer.commit();
+            }
             producer
         });
         // The end would wake the reader too: it comes when both events are accounted for.
@@ -578,6 +601,180 @@ fn loom_feed_losses_against_sleep() {
         offering.join().unwrap().close(2);
         assert_eq!(told.look(&mut consumer), Found::Closed);
         assert_accounts(&told, &consumer, 2);
+        drop(consumer);
+        assert_eq!(layer.drops.count(), 2);
+    });
+}
+
+#[test]
+fn loom_feed_losses_against_sleep() {
+    losses_against_sleep(Overflow::DropNewest, 1);
+}
+
+#[test]
+fn loom_feed_oldest_against_sleep() {
+    losses_against_sleep(Overflow::DropOldest, 1);
+}
+
+/// The second event of the round evicts the first, so it commits in the midst of it; the wake-up comes with the end.
+#[test]
+fn loom_feed_oldest_round_against_sleep() {
+    losses_against_sleep(Overflow::DropOldest, 2);
+}
+
+/// Cancelled while the shard evicts: what the reader let go, and what the shard still pushes, is dropped once; a gap right where
+/// it was cancelled is told, and no other.
+#[test]
+fn loom_feed_oldest_against_cancel() {
+    explore_bounded("DropOldest feed of 1: evictions against cancel", 2, || {
+        let steps = Steps::new();
+        let mut layer = Layer::new();
+        let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
+        let (mut producer, mut consumer) =
+            feed(limits(1, Overflow::DropOldest), latch, Reader::waiting());
+        let laid = [layer.block(&["a"]), layer.block(&["a"])];
+        let offering = {
+            let steps = steps.clone();
+            thread::spawn(move || {
+                for block in &laid {
+                    steps.step();
+                    offer(&mut producer, block);
+                }
+                producer
+            })
+        };
+        let cancelling = {
+            let shared = consumer.shared().clone();
+            thread::spawn(move || {
+                steps.step();
+                assert!(shared.finish(End::Cancelled));
+            })
+        };
+        let mut told = Told::default();
+        let end = Found::Ended(End::Cancelled);
+        assert_eq!(told.read_all(&mut consumer), end);
+        assert_eq!(told.look(&mut consumer), end, "for ever");
+        assert_eq!(told.last, told.ids.len() as u64 + told.lost, "in its place");
+        drop(offering.join().unwrap());
+        cancelling.join().unwrap();
+        let stats = consumer.shared().stats();
+        assert_eq!(stats.received, told.ids.len() as u64);
+        assert!(stats.lost.iter().sum::<u64>() >= told.lost);
+        assert!(stats.received + stats.lost.iter().sum::<u64>() <= stats.matched);
+        drop(consumer);
+        assert_eq!(layer.drops.count(), 2);
+    });
+}
+
+/// Room for one, and then two at once: it ends with the last of them, or with both.
+fn disconnects() -> (
+    Layer,
+    [BlockRef<Payload>; 3],
+    FeedProducer<Payload>,
+    FeedConsumer<Payload>,
+) {
+    let mut layer = Layer::new();
+    let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
+    let (producer, consumer) = feed(limits(1, Overflow::Disconnect), latch, Reader::waiting());
+    producer.begin(1);
+    let laid = [
+        layer.block(&["a"]),
+        layer.block(&["a", "a"]),
+        layer.block(&["a"]),
+    ];
+    (layer, laid, producer, consumer)
+}
+
+/// All that waits is read first, and then it is told of the end, with what did not fit, and of nothing else, for ever. The
+/// reader that sleeps is woken by the end alone. `close`: the bus closes behind it.
+fn disconnect_against_reading(close: bool) {
+    explore(&format!("Disconnect feed of 1, close {close}"), move || {
+        let (layer, laid, mut producer, mut consumer) = disconnects();
+        let offering = thread::spawn(move || {
+            laid.iter().for_each(|block| offer(&mut producer, block));
+            if close {
+                producer.close(4);
+                None
+            } else {
+                Some(producer)
+            }
+        });
+        let mut told = Told::default();
+        let end = told.read_all(&mut consumer);
+        let Found::Disconnected(gap) = end else {
+            panic!("{end:?}");
+        };
+        assert!(told.ids.iter().copied().eq(1..gap.from()) && !told.ids.is_empty());
+        assert_eq!((gap.to(), gap.count(), told.lost), (3, 4 - gap.from(), 0));
+        drop(offering.join().unwrap());
+        assert_eq!(told.look(&mut consumer), end, "for ever");
+        let stats = consumer.shared().stats();
+        assert_eq!((stats.matched, stats.received), (3, told.ids.len() as u64));
+        assert_eq!(stats.lost.iter().sum::<u64>(), gap.count());
+        assert_eq!(stats.gauges.told_lost, gap.count(), "told once");
+        assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(3)));
+        drop(consumer);
+        assert_eq!(layer.drops.count(), 4);
+    });
+}
+
+#[test]
+fn loom_feed_disconnect_against_reading() {
+    disconnect_against_reading(false);
+}
+
+#[test]
+fn loom_feed_disconnect_against_reading_and_close() {
+    disconnect_against_reading(true);
+}
+
+/// Whichever of the two ends it is what the reader is told, and all that it is told.
+#[test]
+fn loom_feed_disconnect_against_cancel() {
+    explore_bounded("Disconnect feed of 1: against cancel", 2, || {
+        let steps = Steps::new();
+        let (layer, laid, mut producer, mut consumer) = disconnects();
+        let offering = {
+            let steps = steps.clone();
+            thread::spawn(move || {
+                for block in &laid {
+                    steps.step();
+                    offer(&mut producer, block);
+                }
+                producer.detach(4);
+            })
+        };
+        let cancelling = {
+            let shared = consumer.shared().clone();
+            thread::spawn(move || {
+                steps.step();
+                shared.finish(End::Cancelled)
+            })
+        };
+        let mut told = Told::default();
+        let end = told.read_all(&mut consumer);
+        offering.join().unwrap();
+        let cancelled = cancelling.join().unwrap();
+        assert_eq!(told.look(&mut consumer), end, "for ever");
+        let stats = consumer.shared().stats();
+        let lost = stats.lost.iter().sum::<u64>();
+        match end {
+            Found::Disconnected(gap) => {
+                assert!(!cancelled);
+                assert!(told.ids.iter().copied().eq(1..gap.from()));
+                assert_eq!((told.lost, lost), (0, gap.count()));
+                assert_eq!((stats.matched, stats.gauges.told_lost), (3, lost));
+            }
+            Found::Ended(End::Cancelled) => {
+                assert!(cancelled);
+                assert_eq!(told.last, told.ids.len() as u64 + told.lost, "in its place");
+                assert_eq!(stats.gauges.told_lost, told.lost);
+                assert!(stats.received + lost <= stats.matched && told.lost <= lost);
+            }
+            end => panic!("{end:?}"),
+        }
+        drop(consumer);
+        assert_eq!(layer.drops.count(), 4);
     });
 }
 

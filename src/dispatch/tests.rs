@@ -393,6 +393,83 @@ fn the_first_end_counts() {
     assert_eq!(consumer.shared().stats().last_id, Some(late.first_id() - 1));
 }
 
+/// Whatever becomes of the shard's end afterwards: the loss is told, and nothing else.
+#[test]
+fn disconnected_is_for_ever() {
+    let lost = |found| matches!(found, Found::Disconnected(gap) if (gap.from(), gap.to(), gap.count()) == (3, 4, 2));
+    for close in [false, true] {
+        for read_first in [false, true] {
+            let mut layer = Layer::new();
+            let (mut producer, mut consumer) = ring(2, usize::MAX, Overflow::Disconnect);
+            producer.begin(1);
+            offer(&mut producer, &layer.block(4, 0));
+            let late = layer.block(1, 0);
+            assert!(!producer.matched(&late, 1), "nothing more is looked at");
+            if read_first {
+                let (ids, gaps, end) = read(&mut consumer);
+                assert!(ids == [1, 2] && gaps.is_empty() && lost(end), "{end:?}");
+            }
+            if close {
+                producer.close(5);
+            } else {
+                producer.detach(5);
+            }
+            for round in 0..3 {
+                let (ids, gaps, end) = read(&mut consumer);
+                let fresh = round == 0 && !read_first;
+                assert_eq!(ids.len(), if fresh { 2 } else { 0 });
+                assert!(gaps.is_empty() && lost(end), "{end:?}");
+            }
+            assert!(!consumer.doze(), "it has ended");
+            assert!(!consumer.shared().finish(End::Cancelled), "too late");
+            let stats = consumer.shared().stats();
+            assert_eq!((stats.matched, stats.received), (4, 2));
+            assert_eq!(stats.lost[GapReason::Overflow as usize], 2);
+            assert_eq!(stats.gauges.told_lost, 2, "told once");
+            assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(4)));
+        }
+    }
+}
+
+/// The shard lets go of a subscription that the bus broke under.
+#[test]
+fn broken_is_for_ever() {
+    let mut layer = Layer::new();
+    let (mut producer, mut consumer) = ring(2, usize::MAX, Overflow::DropNewest);
+    offer(&mut producer, &layer.block(1, 0));
+    producer.break_off();
+    producer.detach(1);
+    let end = Found::Ended(End::Broken);
+    assert_eq!(read(&mut consumer), (vec![1], vec![], end));
+    assert_eq!(consumer.look(), end);
+}
+
+/// What was evicted behind a slot that was claimed does not stand for what is left of that slot.
+#[test]
+fn what_was_passed_is_what_was_received_or_told() {
+    let mut layer = Layer::new();
+    let (mut producer, mut consumer) = ring(2, usize::MAX, Overflow::DropOldest);
+    offer(&mut producer, &layer.block(2, 0));
+    assert_eq!(consumer.look(), Found::Event);
+    consumer.take(); // 1; and 2 is claimed
+    let shared = consumer.shared().clone();
+    assert!(shared.has_passed(1) && !shared.has_passed(2));
+    for _ in 0..10 {
+        offer(&mut producer, &layer.block(1, 0)); // 3 to 12, of which 11 and 12 are left
+    }
+    assert_eq!(shared.stats().lost[GapReason::Overflow as usize], 8);
+    assert!(!shared.has_passed(2));
+    assert_eq!(consumer.look(), Found::Event);
+    consumer.take();
+    assert!(shared.has_passed(2) && !shared.has_passed(3));
+    assert!(matches!(consumer.look(), Found::Gap(_)));
+    assert!(shared.has_passed(10) && !shared.has_passed(11));
+    assert_eq!(read(&mut consumer).0, [11, 12]);
+    assert!(shared.has_passed(12) && !shared.has_passed(13));
+    drop(consumer);
+    assert!(shared.has_passed(13));
+}
+
 #[test]
 fn a_reader_that_dozes_hears_of_events_gaps_and_ends() {
     let mut layer = Layer::new();

@@ -61,11 +61,32 @@ pub(crate) unsafe trait Pointer {
     unsafe fn from_raw(raw: NonNull<()>) -> Self;
 }
 
-/// Cells of a ring's first memory.
-const FIRST_CELLS: usize = 16;
+// SAFETY: as the documentation of `Box` says.
+#[cfg(any(test, fuzzing))]
+unsafe impl<T> Pointer for Box<T> {
+    fn into_raw(self) -> NonNull<()> {
+        NonNull::from(Box::leak(self)).cast()
+    }
+
+    unsafe fn from_raw(raw: NonNull<()>) -> Self {
+        // SAFETY: from `into_raw`, and once, as the caller promises.
+        unsafe { Box::from_raw(raw.cast().as_ptr()) }
+    }
+}
+
+/// Cells of a ring's first memory. Few in a model, whose rings are to grow, and to come round.
+const FIRST_CELLS: usize = if cfg!(loom) { 2 } else { 16 };
 
 /// A ring for up to `capacity` items, 1 to 2^31. One more fits, until the producer has evicted.
 pub(crate) fn ring<P: Pointer>(capacity: usize) -> (Producer<P>, Consumer<P>) {
+    ring_from(FIRST_CELLS, capacity)
+}
+
+/// A ring that begins with so many cells, a power of two.
+pub(super) fn ring_from<P: Pointer>(
+    first_cells: usize,
+    capacity: usize,
+) -> (Producer<P>, Consumer<P>) {
     assert!(
         (1..=1 << 31).contains(&capacity),
         "capacity {capacity} is not in 1..=2^31"
@@ -85,6 +106,7 @@ pub(crate) fn ring<P: Pointer>(capacity: usize) -> (Producer<P>, Consumer<P>) {
         gone: 0,
         offset: Amount::default(),
         capacity: capacity as u32,
+        first_cells: first_cells as u32,
     };
     let consumer = Consumer {
         shared,
@@ -98,7 +120,7 @@ pub(crate) fn ring<P: Pointer>(capacity: usize) -> (Producer<P>, Consumer<P>) {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Amount {
     pub(crate) parts: u64,
-    /// Wrapping: a weigher may say that each item weighs all there is.
+    /// Of all items staged: wrapping.
     pub(crate) bytes: u64,
 }
 
@@ -114,6 +136,7 @@ pub(crate) struct Producer<P: Pointer> {
     /// Of all items staged.
     offset: Amount,
     capacity: u32,
+    first_cells: u32,
 }
 
 /// The side that claims.
@@ -121,7 +144,7 @@ pub(crate) struct Consumer<P: Pointer> {
     shared: Arc<Shared<P>>,
     /// Items published, as last seen: never more than the truth.
     committed: u64,
-    /// Behind the item claimed last.
+    /// Items gone from the front, as last seen: never more than the truth.
     position: u64,
 }
 
@@ -197,7 +220,7 @@ impl Head {
 }
 
 /// An item, as its user pushed it.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Parts {
     /// Bit i set: part i; at least one.
     pub(crate) mask: u64,
@@ -232,6 +255,9 @@ impl<P: Pointer> Producer<P> {
         cell.bytes_before
             .store(self.offset.bytes, Ordering::Relaxed);
         self.offset.parts += u64::from(parts.mask.count_ones());
+        // No more than so much, or the sum of all that waits would come round: a weigher may say that each item weighs all
+        // there is.
+        let bytes = bytes.min(u64::MAX / (u64::from(self.capacity) + 1));
         self.offset.bytes = self.offset.bytes.wrapping_add(bytes);
         self.staged += 1;
     }
@@ -399,7 +425,7 @@ impl<P: Pointer> Producer<P> {
     fn grow(&mut self, old: *mut Memory, len: usize) {
         let len_max = (self.capacity as usize + 1).next_power_of_two();
         let new_len = if len == 0 {
-            FIRST_CELLS.min(len_max)
+            (self.first_cells as usize).min(len_max)
         } else {
             len * 2
         };

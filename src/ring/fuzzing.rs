@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::evicting::{self, Amount, Parts};
 use super::gap::{GapCell, Run};
 use super::mpsc::{self, PushError};
 use super::spsc::{self, Closed, Doze};
@@ -10,7 +11,7 @@ use super::spsc::{self, Closed, Doze};
 /// The rings and the gap cell do what a `VecDeque` and an `Option` do, under any sequence of operations.
 ///
 /// The first byte chooses the structure and, for a ring, its capacity and whether it has to grow; each further byte
-/// is an operation.
+/// is an operation, for the evicting ring together with the one behind it.
 ///
 /// # Panics
 ///
@@ -26,7 +27,12 @@ pub fn check_ops(data: &[u8]) {
         0 => check_spsc(1, capacity, ops),
         1 => check_spsc(16, capacity, ops),
         2 => check_mpsc(capacity, ops),
-        _ => check_gap(ops),
+        _ if first < 128 => check_gap(ops),
+        _ => {
+            let first_cells = [1, 2, 4, 16][usize::from(first / 4 % 4)];
+            let capacity = [1, 2, 3, 5, 8, 63, 64, 65][usize::from(first / 16 % 8)];
+            check_evicting(first_cells, capacity, ops);
+        }
     }
 }
 
@@ -231,6 +237,189 @@ fn check_mpsc(capacity: usize, ops: &[u8]) {
     } else {
         drop(consumer);
         drop(producers);
+    }
+    items.assert_alive(0);
+}
+
+/// The judge of the evicting ring: an item is a list of its parts.
+#[derive(Default)]
+struct Evicting {
+    /// Published ones first.
+    items: VecDeque<Waiting>,
+    staged: usize,
+    /// Evicted since the last claim.
+    lost: Option<Run>,
+    closed: bool,
+    asleep: bool,
+}
+
+struct Waiting {
+    number: u64,
+    parts: Parts,
+    /// Ids of the parts that were not cut.
+    ids: VecDeque<u64>,
+    /// Of those that were, lowest first.
+    cut: Vec<u64>,
+    bytes: u64,
+}
+
+impl Evicting {
+    fn waiting(&self) -> Amount {
+        Amount {
+            parts: self.items.iter().map(|item| item.ids.len() as u64).sum(),
+            bytes: self.items.iter().map(|item| item.bytes).sum(),
+        }
+    }
+
+    /// Evicts part by part, or whole items where bytes are too many. Returns how many parts, and the items that went.
+    fn evict(&mut self, bound: Amount) -> (u64, Vec<Waiting>) {
+        let before = self.waiting().parts;
+        let mut gone = Vec::new();
+        loop {
+            let waiting = self.waiting();
+            let is_too_heavy = waiting.bytes > bound.bytes;
+            let is_last = self.items.len() == 1;
+            let Some(oldest) = self.items.front_mut() else {
+                break;
+            };
+            let goes_whole = !is_last && (is_too_heavy || oldest.ids.len() == 1);
+            if !is_too_heavy && waiting.parts <= bound.parts {
+                break;
+            } else if goes_whole {
+                oldest.cut.extend(oldest.ids.drain(..));
+                for &id in &oldest.cut {
+                    extend(&mut self.lost, id);
+                }
+                gone.extend(self.items.pop_front());
+            } else if waiting.parts > bound.parts && oldest.ids.len() > 1 {
+                oldest.cut.extend(oldest.ids.pop_front());
+            } else {
+                break;
+            }
+        }
+        (before - self.waiting().parts, gone)
+    }
+}
+
+fn extend(lost: &mut Option<Run>, id: u64) {
+    let run = lost.get_or_insert(Run {
+        from: id,
+        to: id,
+        count: 0,
+        reason: 0,
+    });
+    (run.to, run.count) = (id, run.count + 1);
+}
+
+/// 1 to 64 parts: few, many, in a row or not.
+fn mask_of(byte: u8, number: u64) -> u64 {
+    let spread = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ u64::from(byte);
+    let len = u32::from(byte % 64);
+    match byte / 64 {
+        0 => 1 << len,
+        1 => u64::MAX >> len,
+        2 => u64::MAX << len,
+        _ => spread | 1 << len,
+    }
+}
+
+fn ids_of(parts: Parts) -> impl DoubleEndedIterator<Item = u64> {
+    let bits = (0..64).filter(move |bit| parts.mask & (1 << bit) != 0);
+    bits.map(move |bit| parts.base + bit)
+}
+
+fn check_evicting(first_cells: usize, capacity: usize, ops: &[u8]) {
+    let mut items = Items::new();
+    let (mut producer, mut consumer) = evicting::ring_from::<Box<Item>>(first_cells, capacity);
+    let mut judge = Evicting::default();
+    let name = |parts| {
+        let mut ids = ids_of(parts);
+        let first = ids.next().expect("a part");
+        (first, ids.next_back().unwrap_or(first))
+    };
+    let operands = ops.iter().skip(1).chain([&0]);
+    for (&op, &operand) in ops.iter().zip(operands) {
+        match op % 8 {
+            // One past the capacity, as its user does who evicts at once.
+            0..=2 if judge.items.len() <= capacity => {
+                let item = items.item();
+                let number = item.0;
+                let parts = Parts {
+                    mask: mask_of(operand, number),
+                    base: number * 64,
+                };
+                let bytes = [0, 1, 7, 100][usize::from(op / 8 % 4)];
+                producer.push(Box::new(item), parts, bytes);
+                judge.items.push_back(Waiting {
+                    number,
+                    parts,
+                    ids: ids_of(parts).collect(),
+                    cut: Vec::new(),
+                    bytes,
+                });
+                judge.staged += 1;
+            }
+            3 if !judge.closed => {
+                assert_eq!(producer.commit(), Ok(judge.asleep));
+                (judge.staged, judge.asleep) = (0, false);
+            }
+            4 if judge.staged == 0 => {
+                let bound = Amount {
+                    parts: u64::from(operand) % (2 * capacity as u64) + 1,
+                    bytes: [u64::MAX, 200, 7, 0][usize::from(op / 8 % 4)],
+                };
+                let (parts, gone) = judge.evict(bound);
+                let mut gone = gone.into_iter();
+                let evicted = producer.evict(bound, name, |item, parts| {
+                    let expected = gone.next().expect("no more than that");
+                    assert_eq!((item.0, parts), (expected.number, expected.parts));
+                });
+                assert!(gone.next().is_none(), "all of it");
+                assert_eq!(evicted, parts);
+            }
+            5 | 6 => {
+                let expected = if judge.items.len() > judge.staged {
+                    judge.items.pop_front()
+                } else {
+                    None
+                };
+                let claimed = consumer.claim();
+                assert_eq!(claimed.is_some(), expected.is_some());
+                if let (Some(claimed), Some(expected)) = (claimed, expected) {
+                    assert_eq!(claimed.item.0, expected.number);
+                    assert_eq!(claimed.parts, expected.parts);
+                    assert_eq!(claimed.cut as usize, expected.cut.len());
+                    assert_eq!(claimed.lost, judge.lost.take());
+                }
+            }
+            7 if op & 0xf8 == 0xf8 => {
+                assert_eq!(producer.close(), judge.asleep);
+                judge.closed = true;
+            }
+            7 if op & 8 == 0 => {
+                let is_empty = judge.items.len() == judge.staged;
+                assert_eq!(consumer.doze(), is_empty && !judge.closed);
+                judge.asleep = true;
+            }
+            7 => {
+                let is_empty = judge.items.len() == judge.staged;
+                assert_eq!(consumer.is_finished(), is_empty && judge.closed);
+            }
+            _ => {}
+        }
+        assert_eq!(producer.waiting(), judge.waiting());
+        items.assert_alive(judge.items.len());
+    }
+    if ops.len().is_multiple_of(2) {
+        drop(producer);
+        items.assert_alive(judge.items.len() - judge.staged);
+        drop(consumer);
+    } else {
+        drop(consumer);
+        items.assert_alive(judge.staged);
+        // What is published now is dropped with the ring.
+        assert_eq!(producer.commit().is_err(), judge.closed);
+        drop(producer);
     }
     items.assert_alive(0);
 }

@@ -25,6 +25,10 @@ mod segment;
 pub(crate) mod spsc;
 mod tail;
 
+#[cfg(test)]
+mod evicting_law;
+#[cfg(all(test, loom))]
+mod evicting_models;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 #[doc(hidden)]
 pub mod fuzzing;

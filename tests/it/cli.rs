@@ -268,11 +268,11 @@ fn the_json_report_has_its_keys_and_adds_up() {
     assert_eq!(
         keys(&report).join(" "),
         "bad_lines blank_lines deliveries_per_s elapsed_s error events events_per_s input \
-         latency_ns lines lost matched overflow received subscriptions topic unread"
+         latency_ns lines lost matched overflow received subscriptions superseded topic unread"
     );
     assert_eq!(
         keys(&report["subscriptions"][0]).join(" "),
-        "error high_water latency_ns lost matched output pattern received unread written"
+        "error high_water latency_ns lost matched output pattern received superseded unread written"
     );
     let latency = &report["latency_ns"];
     assert_eq!(keys(latency).join(" "), "max p50 p90 p99 p99_9");
@@ -317,7 +317,7 @@ fn the_table_names_counts_for_people() {
     let out = ran.out();
     assert!(out.contains("2,000 lines, 0 bad, 0 blank"), "{out}");
     for words in [
-        "pattern matched received lost unread",
+        "pattern matched received lost superseded unread",
         "* 2,000 2,000 0 0",
         "none.* 0 0 0 0",
     ] {
@@ -485,17 +485,35 @@ fn a_ring_of_one_event_loses_nothing_by_default_and_counts_what_it_drops_if_told
     assert_eq!(ran_blocking.code, 0, "{}", ran_blocking.stderr);
     assert_eq!(ran_blocking.report()["received"], 2000);
 
-    let ran_dropping = ran(&[&base[..], &["--overflow", "drop-newest"]].concat());
-    assert_eq!(
-        ran_dropping.code, 0,
-        "what was allowed to be lost is no failure"
-    );
-    let report = ran_dropping.report();
-    let count = |key: &str| report[key].as_u64().expect("a count");
-    assert_eq!(count("matched"), 2000);
-    assert_eq!(count("received") + count("lost"), 2000);
-    assert_eq!(count("unread"), 0);
-    assert_eq!(report["overflow"], "drop-newest");
+    for policy in ["drop-newest", "drop-oldest", "conflate"] {
+        let ran_dropping = ran(&[&base[..], &["--overflow", policy]].concat());
+        assert_eq!(
+            ran_dropping.code, 0,
+            "what was allowed to be lost is no failure"
+        );
+        let report = ran_dropping.report();
+        let count = |key: &str| report[key].as_u64().expect("a count");
+        assert_eq!(count("matched"), 2000);
+        assert_eq!(
+            count("received") + count("lost") + count("superseded"),
+            2000
+        );
+        assert_eq!(count("unread"), 0);
+        assert_eq!(report["overflow"], policy);
+    }
+
+    let ran_disconnecting = ran(&[&base[..], &["--overflow", "disconnect"]].concat());
+    let report = ran_disconnecting.report();
+    let error = &report["subscriptions"][0]["error"];
+    // It may have been quick enough.
+    match ran_disconnecting.code {
+        0 => assert_eq!((&report["lost"], error), (&Value::from(0), &Value::Null)),
+        1 => {
+            let text = error.as_str().expect("a text");
+            assert!(text.starts_with("disconnected: lost "), "{text}");
+        }
+        other => panic!("{other}: {}", ran_disconnecting.stderr),
+    }
 }
 
 // ---- run: bad lines ---------------------------------------------------------------------------
@@ -724,7 +742,14 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
         ),
         (
             vec!["--overflow".into(), "hope".into()],
-            &["--overflow", "block", "drop-newest"],
+            &[
+                "--overflow",
+                "block",
+                "drop-newest",
+                "drop-oldest",
+                "conflate",
+                "disconnect",
+            ],
         ),
         (
             vec!["-s".into(), to("*", &other), "-s".into(), to("a", &other)],

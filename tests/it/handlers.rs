@@ -970,31 +970,135 @@ fn a_stuck_call_holds_up_nobody_under_load() {
     });
 }
 
-/// What is lost after a flush has begun does not count for what it waits for.
+/// What is lost after a flush has begun does not count for what it waits for, whichever events they are.
 #[test]
 fn a_flush_is_exact_also_under_loss() {
-    ends("flush", || {
-        let bus = bus::<u64>(|b| b.handler_threads(1));
-        let gate = Gate::default();
-        let handle = {
-            let gate = gate.clone();
-            let subscription = bus.subscription("a").capacity(2);
-            subscription.handler(move |_| gate.wait()).expect("open")
-        };
-        bus.publish("a", 0).expect("open");
-        eventually("it is at it", || gate.waiting() == 1);
-        bus.publish("a", 0).expect("open");
-        let flushing = {
-            let bus = bus.clone();
-            thread::spawn(move || bus.flush_within(Duration::from_millis(300)))
-        };
-        linger();
-        (0..50).for_each(|n| bus.publish("a", n).expect("open"));
-        assert!(!flushing.join().expect("fine"), "neither was handled");
-        gate.open();
-        assert!(bus.flush_within(FOR_EVER));
-        assert!(handle.stats().lost > 0);
-    });
+    for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
+        ends(&format!("flush with {overflow:?}"), move || {
+            let bus = bus::<u64>(|b| b.handler_threads(1));
+            let gate = Gate::default();
+            let handle = {
+                let gate = gate.clone();
+                let subscription = bus.subscription("a").capacity(2).overflow(overflow);
+                subscription.handler(move |_| gate.wait()).expect("open")
+            };
+            bus.publish("a", 0).expect("open");
+            eventually("it is at it", || gate.waiting() == 1);
+            bus.publish("a", 0).expect("open");
+            let flushing = {
+                let bus = bus.clone();
+                thread::spawn(move || bus.flush_within(Duration::from_millis(300)))
+            };
+            linger();
+            (0..50).for_each(|n| bus.publish("a", n).expect("open"));
+            assert!(!flushing.join().expect("fine"), "neither was handled");
+            gate.open();
+            assert!(bus.flush_within(FOR_EVER));
+            let stats = handle.stats();
+            assert!(stats.lost > 0);
+            assert_eq!(stats.received + stats.lost, 52);
+        });
+    }
+}
+
+/// What was evicted was pushed, and is never handled.
+#[test]
+fn a_flush_does_not_wait_for_what_was_evicted() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus::<u64>(|b| b.dispatch(mode).handler_threads(2));
+            let handle = bus
+                .subscription("a")
+                .capacity(3)
+                .overflow(Overflow::DropOldest)
+                .handler(|_| linger())
+                .expect("open");
+            for round in 1..=20 {
+                (0..20).for_each(|n| bus.publish("a", n).expect("open"));
+                assert!(bus.flush_within(FOR_EVER));
+                let stats = handle.stats();
+                assert_eq!(stats.received + stats.lost, 20 * round, "{stats:?}");
+            }
+            assert!(mode != Dispatch::Manual || handle.stats().received == 3 * 20);
+            assert!(bus.close_within(FOR_EVER).in_time);
+        });
+    }
+}
+
+/// A handler that was disconnected handles what waits: a flush, and a close, are not done before.
+#[test]
+fn a_flush_waits_for_what_a_disconnected_handler_still_has() {
+    for (dedicated, ending) in [false, true]
+        .into_iter()
+        .flat_map(|d| (0..3).map(move |e| (d, e)))
+    {
+        ends(
+            &format!("dedicated {dedicated}, ending {ending}"),
+            move || {
+                let log = Log::default();
+                let bus = bus::<u64>(|b| b.handler_threads(1).observer(log.observer()));
+                let gate = Gate::default();
+                let handle = {
+                    let gate = gate.clone();
+                    let mut subscription = bus
+                        .subscription("a")
+                        .capacity(2)
+                        .overflow(Overflow::Disconnect);
+                    if dedicated {
+                        subscription = subscription.dedicated();
+                    }
+                    subscription.handler(move |_| gate.wait()).expect("open")
+                };
+                bus.publish("a", 1).expect("open");
+                eventually("it is at it", || gate.waiting() == 1);
+                (2..=5).for_each(|n| bus.publish("a", n).expect("open"));
+                assert!(!bus.flush_within(Duration::from_millis(50)), "three wait");
+                assert_eq!(handle.stats().received, 0);
+                match ending {
+                    0 => {
+                        gate.open();
+                        assert!(bus.flush_within(FOR_EVER));
+                        assert_eq!(handle.stats().received, 3);
+                    }
+                    1 => {
+                        let report = bus.close_within(Duration::from_millis(20));
+                        assert!(!report.in_time && report.unread == 3, "{report:?}");
+                        gate.open();
+                        let report = bus.close_within(FOR_EVER);
+                        assert!(report.in_time && report.unread == 0, "{report:?}");
+                        assert_eq!(handle.stats().received, 3);
+                    }
+                    _ => {
+                        let flushing = {
+                            let bus = bus.clone();
+                            thread::spawn(move || bus.flush_within(FOR_EVER))
+                        };
+                        linger();
+                        handle.cancel();
+                        gate.open();
+                        assert!(flushing.join().expect("fine"), "nothing more is handled");
+                        assert_eq!(handle.stats().received, 1);
+                        return;
+                    }
+                }
+                let told = || -> Vec<_> {
+                    let lines = log.lines().into_iter();
+                    lines.filter(|line| line.contains("lost")).collect()
+                };
+                eventually("it is told", || !told().is_empty());
+                let told = told();
+                assert!(
+                    told.len() == 1
+                        && told[0].contains("disconnected")
+                        && told[0].contains("ids 4 to"),
+                    "{told:?}"
+                );
+                eventually("it is forgotten", || bus.stats().subscriptions == 0);
+                let stats = handle.stats();
+                assert_eq!(stats.received + stats.lost, stats.matched);
+            },
+        );
+    }
 }
 
 /// The bus breaks while a call runs, and then the handler is cancelled: it comes to its end all the same.

@@ -60,6 +60,33 @@ fn a_payload_that_panics_where_it_does_not_fit_is_contained() {
     }
 }
 
+/// Where the dispatcher drops it, whoever that is.
+#[test]
+fn a_payload_that_panics_when_it_is_evicted_is_contained() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode));
+            let subscription = bus.subscription("a").capacity(1);
+            let mut sub = subscription
+                .overflow(Overflow::DropOldest)
+                .open()
+                .expect("open");
+            for _ in 0..10 {
+                bus.publish("a", OnDrop::panics()).expect("open");
+                assert!(bus.flush_within(FOR_EVER));
+            }
+            bus.close();
+            let (told, ending) = read_to_end(&mut sub);
+            assert!(
+                matches!(told[..], [Told::Lost(gap), Told::Id(10)] if gap.count() == 9),
+                "{told:?}"
+            );
+            assert_eq!(ending, RecvError::Closed);
+            assert_eq!(sub.stats().lost, 9);
+        });
+    }
+}
+
 /// A value that is handed back is the test's own: its drop must not panic here.
 fn was_accepted<T>(answer: Result<(), TryPublishError<T>>) -> bool {
     answer.map_err(std::mem::forget).is_ok()

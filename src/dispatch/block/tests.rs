@@ -275,7 +275,7 @@ fn what_is_written_on_it_makes_an_envelope() {
 fn an_envelope_that_is_pushed_out_lives_as_long_as_it_is_held() {
     let mut table = EnvelopeTable::new();
     let held = table.envelope("held", None, None).unwrap();
-    for n in 0..2000 {
+    for n in 0..40_000 {
         drop(table.envelope(&format!("other.{n}"), None, None).unwrap());
     }
     assert_eq!(held.references(), 1, "the table has let it go");

@@ -278,13 +278,15 @@ impl<T> ReadEnd<T> {
 
     /// Asks to be woken, and looks once more. `false`: there is something.
     pub(super) fn doze(&mut self, shared: &FeedShared) -> bool {
-        let asleep = self.ring.doze() == Doze::Asleep;
+        if self.ring.doze() != Doze::Asleep {
+            return false;
+        }
+        // The gap of a `Disconnect` feed is told as its end, which wakes by itself: to stay awake for the gap alone would be to
+        // spin until the shard has said so.
         let here = self.ring.position();
-        asleep
-            && !shared
-                .losses
-                .get()
-                .is_some_and(|losses| losses.gap.lies_at(here))
+        let losses = shared.losses.get();
+        shared.fate.overflow == Overflow::Disconnect
+            || !losses.is_some_and(|losses| losses.gap.lies_at(here))
     }
 
     /// Drops what is left, lets a shard that waits for room go on, and says what had been lost right here.

@@ -228,15 +228,15 @@ impl<T> FeedConsumer<T> {
 
     #[cold]
     fn finished(&mut self) -> Found {
-        // The shard closes the ring of a subscription that has ended, too, and that may all have happened since `look`
-        // asked for the end. The end is visible now that the close is.
+        // The shard closes the ring of a subscription that has ended, too, and that may all have happened since `look` asked
+        // for the end, or long ago. The end is visible now that the close is.
         match self.shared.end() {
-            End::Cancelled => self.cancelled(),
-            End::Disconnected => self.ended(End::Disconnected),
-            End::None | End::Broken => {
+            End::None => {
                 self.told = Told::Closed;
                 Found::Closed
             }
+            End::Cancelled => self.cancelled(),
+            end => self.ended(end),
         }
     }
 

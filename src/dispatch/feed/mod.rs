@@ -391,20 +391,29 @@ impl FeedShared {
         self.writer.gauges.pushed_events()
     }
 
-    /// Of those, how many the subscriber has come past: it received them, or they were evicted in front of it.
-    pub(crate) fn passed_events(&self) -> u64 {
-        // Acquire, partner `count_received`, and in `told_lost` likewise.
-        let received = self.reader.received.load(Ordering::Acquire);
-        match self.fate.overflow {
-            Overflow::DropOldest | Overflow::Conflate => received + self.reader.gauges.all_told(),
-            // What these lose was never in the ring.
-            Overflow::DropNewest | Overflow::Block | Overflow::Disconnect => received,
+    /// Whether what lay in the ring when so many events had been pushed has been handed to the program, or will never be.
+    pub(crate) fn has_passed(&self, pushed_events: u64) -> bool {
+        match self.end() {
+            End::None | End::Disconnected => {
+                self.passed_events() >= pushed_events || self.fate.reader_gone.has_left()
+            }
+            // It reads nothing more, or not all that was counted.
+            End::Cancelled | End::Broken => true,
         }
     }
 
-    /// Whether the subscriber was dropped.
-    pub(crate) fn is_let_go(&self) -> bool {
-        self.fate.reader_gone.has_left()
+    /// How far the subscriber has come: of the events pushed, so many from the front were received, or it was told that they
+    /// were evicted. Not those evicted by now: they may lie behind events that the subscriber has claimed and not received.
+    fn passed_events(&self) -> u64 {
+        // Acquire, partner the Release store, as for what was told. Both only rise: the sum is never more than the truth.
+        let received = self.reader.received.load(Ordering::Acquire);
+        match self.fate.overflow {
+            Overflow::DropOldest | Overflow::Conflate => {
+                received + self.reader.gauges.told_lost_events()
+            }
+            // What these lose was never pushed.
+            Overflow::DropNewest | Overflow::Block | Overflow::Disconnect => received,
+        }
     }
 
     pub(crate) fn stats(&self) -> FeedStats {
