@@ -1,6 +1,11 @@
 //! `Overflow::Conflate`: each topic once, in its latest state.
 
-use fanout::{Bus, Dispatch, Event, Overflow, RecvError, Subscriber, TryRecvError};
+use fanout::{Bus, Dispatch, Ending, Event, Notice, Overflow, RecvError, Subscriber, TryRecvError};
+use smol::stream::StreamExt;
+use std::sync::mpsc;
+
+use crate::support::{FOR_EVER, ends, eventually};
+use crate::tasks::block_on;
 
 fn bus() -> Bus<u64> {
     Bus::builder()
@@ -149,4 +154,172 @@ fn a_close_leaves_the_latest_to_be_read() {
     bus.close();
     assert_eq!(next(&mut sub), ("a".into(), 2, 2, 1));
     assert_eq!(sub.recv().expect_err("closed"), RecvError::Closed);
+}
+
+/// An event is read as long as its topic waits; from when it was begun to be read, its topic waits anew.
+#[test]
+fn what_is_claimed_is_neither_replaced_nor_evicted() {
+    let bus = bus();
+    let mut sub = conflating(&bus, 2);
+    one_by_one(&bus, &[("a", 1), ("b", 2), ("c", 3)]);
+    // The gap is told, and the event behind it is claimed.
+    let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
+        panic!("a did not fit");
+    };
+    assert_eq!((gap.from(), gap.to(), gap.count()), (1, 1, 1));
+    one_by_one(&bus, &[("b", 4), ("b", 5), ("d", 6)]);
+    assert_eq!(next(&mut sub), ("b".into(), 2, 2, 0));
+    let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
+        panic!("c did not fit");
+    };
+    assert_eq!((gap.from(), gap.to(), gap.count()), (3, 3, 1));
+    assert_eq!(next(&mut sub), ("b".into(), 5, 5, 1));
+    assert_eq!(next(&mut sub), ("d".into(), 6, 6, 0));
+}
+
+/// The ids of a gap are the lowest and the highest lost: what lies between may have been received.
+#[test]
+fn a_gap_names_the_lowest_and_the_highest() {
+    let bus = bus();
+    let mut sub = conflating(&bus, 3);
+    one_by_one(&bus, &[("a", 1), ("b", 2), ("c", 3), ("a", 4)]);
+    one_by_one(&bus, &[("d", 5), ("e", 6)]);
+    let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
+        panic!("a and b did not fit");
+    };
+    assert_eq!((gap.from(), gap.to(), gap.count()), (2, 4, 2));
+    assert_eq!(next(&mut sub), ("c".into(), 3, 3, 0));
+    assert_eq!(sub.stats().superseded, 1, "what the lost one replaced");
+}
+
+#[test]
+fn a_gap_is_told_after_a_close_and_where_it_is_cancelled() {
+    for cancel in [false, true] {
+        let bus = bus();
+        let mut sub = conflating(&bus, 1);
+        one_by_one(&bus, &[("a", 1), ("b", 2)]);
+        if cancel {
+            assert!(sub.handle().cancel());
+        } else {
+            bus.close();
+        }
+        let Err(RecvError::Lost(gap)) = sub.recv() else {
+            panic!("a did not fit");
+        };
+        assert_eq!((gap.from(), gap.to(), gap.count()), (1, 1, 1));
+        if !cancel {
+            assert_eq!(next(&mut sub), ("b".into(), 2, 2, 0));
+        }
+        let ending = [RecvError::Closed, RecvError::Cancelled][usize::from(cancel)];
+        assert_eq!(sub.recv().err(), Some(ending));
+        assert_eq!(sub.recv().err(), Some(ending));
+    }
+}
+
+/// Every block of which something waits counts, whole; the oldest topics go until the rest fits, or one is left.
+#[test]
+fn the_oldest_go_for_the_sake_of_bytes() {
+    const WEIGHT: usize = 100_000;
+    for (fit, pin_bytes) in [(1, 1), (1, WEIGHT), (2, 2 * WEIGHT + WEIGHT / 2)] {
+        let bus = Bus::builder().dispatch(Dispatch::Manual).weigh(|_| WEIGHT);
+        let bus = bus.pin_bytes(pin_bytes).build().expect("in range");
+        let mut sub = conflating(&bus, 100);
+        one_by_one(&bus, &[("a", 1), ("b", 2), ("c", 3), ("d", 4)]);
+        let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
+            panic!("not all fit");
+        };
+        assert_eq!((gap.from(), gap.to(), gap.count()), (1, 4 - fit, 4 - fit));
+        let rest = [("c", 3), ("d", 4)];
+        for (topic, n) in &rest[2 - fit as usize..] {
+            assert_eq!(next(&mut sub), ((*topic).into(), *n, *n, 0));
+        }
+        // What is replaced pins nothing.
+        one_by_one(&bus, &[("a", 5), ("a", 6), ("a", 7)]);
+        assert_eq!(next(&mut sub), ("a".into(), 7, 7, 2));
+        assert_eq!(sub.stats().pinned_bytes, 0);
+    }
+}
+
+#[test]
+fn iterators_streams_and_batches_say_what_was_superseded() {
+    let overrun = || {
+        let bus = bus();
+        let sub = conflating(&bus, 2);
+        one_by_one(&bus, &[("a", 1), ("b", 2), ("b", 3), ("c", 4), ("c", 5)]);
+        sub
+    };
+    let expected = [Err(1), Ok((3, 1)), Ok((5, 1))];
+    let say = |event: &Event<u64>| (event.id(), event.superseded());
+
+    let mut told = Vec::new();
+    let told_to = std::cell::RefCell::new(&mut told);
+    let ending = overrun().for_each(
+        |event| told_to.borrow_mut().push(Ok(say(event))),
+        |gap| told_to.borrow_mut().push(Err(gap.count())),
+    );
+    assert_eq!(ending, Ending::Closed);
+    assert_eq!(told, expected);
+
+    let items = overrun().iter().collect::<Vec<_>>().into_iter();
+    let told = items.map(|item| item.map(|event| say(&event)).map_err(|gap| gap.count()));
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+
+    let stream = overrun().into_stream();
+    let told = stream.map(|item| item.map(|event| say(&event)).map_err(|gap| gap.count()));
+    assert_eq!(block_on(told.collect::<Vec<_>>()), expected);
+
+    let stream = overrun().into_batch_stream();
+    let told = stream.map(|item| {
+        item.map(|batch| say(batch.iter().next().expect("one")))
+            .map_err(|gap| gap.count())
+    });
+    assert_eq!(block_on(told.collect::<Vec<_>>()), expected);
+}
+
+/// It sleeps through a burst, and wakes to the latest of what is left; its observer is told of what is not.
+#[test]
+fn a_handler_that_falls_behind_handles_the_latest() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        ends(&format!("{mode:?}"), move || {
+            let (notices, told) = mpsc::channel();
+            let bus = Bus::<u64>::builder()
+                .dispatch(mode)
+                .observer(move |notice| {
+                    if let Notice::Lost { gap, .. } = *notice {
+                        let _ = notices.send(gap);
+                    }
+                });
+            let bus = bus.build().expect("in range");
+            let (release, gate) = mpsc::channel::<()>();
+            let (sender, handled) = mpsc::channel();
+            let handle = bus
+                .subscription("*.**")
+                .capacity(2)
+                .overflow(Overflow::Conflate)
+                .handler(move |event: &Event<u64>| {
+                    let _ = sender.send((event.id(), event.superseded()));
+                    let _ = gate.recv();
+                })
+                .expect("open");
+            bus.publish("a", 1).expect("open");
+            assert_eq!(handled.recv_timeout(FOR_EVER), Ok((1, 0)));
+            for topic in ["a", "b", "a", "c", "c", "b", "c"] {
+                bus.publish(topic, 0).expect("open");
+            }
+            eventually("one is lost", || {
+                let stats = handle.stats();
+                (stats.lost, stats.superseded) == (1, 4)
+            });
+            drop(release);
+            assert!(
+                bus.flush_within(FOR_EVER),
+                "nobody waits for what is not there"
+            );
+            assert_eq!(handled.try_iter().collect::<Vec<_>>(), [(7, 1), (8, 2)]);
+            let gap = told.try_recv().expect("told");
+            assert_eq!((gap.from(), gap.to(), gap.count()), (4, 4, 1));
+            assert!(told.try_recv().is_err(), "once");
+            assert!(bus.close_within(FOR_EVER).in_time);
+        });
+    }
 }
