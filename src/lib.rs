@@ -80,7 +80,9 @@
 //!    call of a handler begins any more; one that is running may finish.
 //! 3. **Subscribing is a cut.** What is published after `subscribe` returned is delivered.
 //! 4. **Nobody slows another**, unless the bus was built with [`blocking(true)`](BusBuilder::blocking) and has a
-//!    subscriber with [`Overflow::Block`]. A handler's call that takes longer than [`HANDLER_STALL`] has its thread
+//!    subscriber with [`Overflow::Block`]. Such a one holds the bus up for its
+//!    [longest wait](SubscriptionBuilder::block_timeout) at most, if it has one, and then not again before it has made
+//!    room. A handler's call that takes longer than [`HANDLER_STALL`] has its thread
 //!    replaced by a spare one, up to [`max_handler_threads`](BusBuilder::max_handler_threads); past that, handlers wait
 //!    for one another, and the [`observer`](BusBuilder::observer) is told.
 //! 5. **Bounded memory.** A ring is bounded by events ([`capacity`](SubscriptionBuilder::capacity)) and by the bytes
@@ -106,7 +108,8 @@
 //! # The bad days
 //!
 //! * **A subscriber falls behind**: its ring fills up. Under [`Overflow::DropNewest`] the newest events are lost to it
-//!   alone, and it is told. Under [`Overflow::Block`] the bus waits for it, and then everybody does.
+//!   alone, and it is told. Under [`Overflow::Block`] the bus waits for it, and then everybody does; past its
+//!   [longest wait](SubscriptionBuilder::block_timeout), what has no room is lost to it, and it is told.
 //! * **A publisher is too fast**: its lane fills up. `publish` waits, the others hand the value back.
 //! * **The bus closes under a reader or a publisher**: publishing fails with the value; the reader reads on to
 //!   the end. [`close_within`](Bus::close_within) gives up at its limit and says what was unread, lost or never sequenced.
@@ -152,7 +155,7 @@ pub use dispatch::feed::CAPACITY_MAX;
 pub use dispatch::lane::Receipt;
 #[cfg(feature = "latency")]
 pub use dispatch::latency::LatencyStats;
-pub use dispatch::loss::{Gap, GapReason, Overflow};
+pub use dispatch::loss::{BLOCK_TIMEOUT_MAX, Gap, GapReason, Overflow};
 pub use dispatch::signal::DISPATCHERS_MAX;
 pub use dispatch::topic_arg::AsTopic;
 #[cfg(not(loom))]

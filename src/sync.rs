@@ -1,4 +1,5 @@
-//! The only file that names atomics, cells, threads and the libraries that stand for them.
+//! The only file that names atomics, cells, threads and the libraries that stand for them; and the clock of
+//! deadlines that a model has to see pass.
 //!
 //! Normal builds get `std` (and `parking_lot`, `arc-swap`, `atomic-waker`, `crossbeam`); under
 //! `--cfg loom` the same names are [loom](https://docs.rs/loom)'s, or doubles built on loom's for what
@@ -33,6 +34,7 @@ mod normal {
     };
     pub(crate) use std::thread;
     pub(crate) use std::thread_local;
+    use std::time::Instant;
 
     pub(crate) use atomic_waker::AtomicWaker;
     pub(crate) use parking_lot::Mutex;
@@ -55,6 +57,11 @@ mod normal {
         pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
             f(self.0.get())
         }
+    }
+
+    /// The time, for deadlines that somebody sleeps until.
+    pub(crate) fn now() -> Instant {
+        Instant::now()
     }
 
     /// A value that writers replace as a whole and readers load without waiting (arc-swap).
@@ -111,6 +118,27 @@ mod model {
         };
     }
     pub(crate) use thread_local_in_model as thread_local;
+
+    pub(crate) use clock::now;
+
+    pub(crate) mod clock {
+        //! loom knows no time. In a model, time stands still until somebody sleeps until a deadline: then that has come.
+
+        use std::cell::Cell;
+        use std::time::Instant;
+
+        // Of the thread that runs the model, so of all of the model's threads. Not loom's: it is no way to talk.
+        std::thread_local!(static NOW: Cell<Instant> = Cell::new(Instant::now()));
+
+        pub(crate) fn now() -> Instant {
+            NOW.get()
+        }
+
+        pub(crate) fn sleep_until(deadline: Instant) {
+            NOW.set(deadline.max(NOW.get()));
+            loom::thread::yield_now();
+        }
+    }
 
     pub(crate) mod thread {
         //! loom's threads, with a token of our own to park on: loom's is lost when its thread meets a lock on its way

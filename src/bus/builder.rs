@@ -1,7 +1,7 @@
 //! Building a bus.
 
 use std::any::Any;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::error::{BuildError, LANE_CAPACITY_MAX};
 use super::handler::Handlers;
@@ -13,7 +13,7 @@ use super::{Bus, Core, Open};
 use crate::dispatch::feed::CAPACITY_MAX;
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Sampling;
-use crate::dispatch::loss::Overflow;
+use crate::dispatch::loss::{LongestWait, Overflow};
 use crate::dispatch::sequencer::Clock;
 use crate::dispatch::signal::DISPATCHERS_MAX;
 use crate::dispatch::{Dispatch, Engine, Plan, Weigh};
@@ -75,6 +75,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
                 capacity: CAPACITY_DEFAULT,
                 pin_bytes: PIN_BYTES_DEFAULT,
                 overflow: Overflow::default(),
+                block_timeout: None,
                 wait: WaitStrategy::default(),
             },
             blocking: false,
@@ -141,7 +142,38 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         self
     }
 
-    /// Allows [`Overflow::Block`] subscriptions, each of which can hold up everybody else. Default: no.
+    /// The longest wait for [`Overflow::Block`] subscriptions that don't say, up to [`BLOCK_TIMEOUT_MAX`]. Default: they are
+    /// waited for as long as it takes. See [`SubscriptionBuilder::block_timeout`](super::SubscriptionBuilder::block_timeout).
+    ///
+    /// [`BLOCK_TIMEOUT_MAX`]: crate::BLOCK_TIMEOUT_MAX
+    ///
+    /// ```
+    /// use fanout::{Bus, Overflow};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::builder()
+    ///     .blocking(true)
+    ///     .overflow(Overflow::Block)
+    ///     .block_timeout(Duration::from_millis(10))
+    ///     .build()?;
+    /// let hangs = bus.subscription("a").capacity(1).open()?;
+    /// for n in 0..100 {
+    ///     bus.publish("a", n)?;
+    /// }
+    /// assert!(bus.flush_within(Duration::from_secs(60))); // and not for ever
+    /// assert_eq!((hangs.stats().lost, hangs.stats().unread), (99, 1));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn block_timeout(mut self, longest_wait: Duration) -> Self {
+        self.defaults.block_timeout = Some(longest_wait);
+        self
+    }
+
+    /// Allows [`Overflow::Block`] subscriptions, each of which can hold up everybody else, for its
+    /// [longest wait](Self::block_timeout) if it has one. Default: no.
     #[must_use]
     pub fn blocking(mut self, allowed: bool) -> Self {
         self.blocking = allowed;
@@ -302,6 +334,11 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         }
         if self.defaults.pin_bytes == 0 {
             return Err(BuildError::PinBytes);
+        }
+        if let Some(wait) = self.defaults.block_timeout
+            && LongestWait::new(wait).is_none()
+        {
+            return Err(BuildError::BlockTimeout(wait));
         }
         let max = self.max_handler_threads;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);

@@ -1,10 +1,11 @@
 //! One error per operation. Those that hand a value back say nothing of its type, so they need no bound on it.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::label::LabelError;
 use crate::dispatch::feed::CAPACITY_MAX;
-use crate::dispatch::loss::Gap;
+use crate::dispatch::loss::{BLOCK_TIMEOUT_MAX, Gap};
 use crate::dispatch::signal::DISPATCHERS_MAX;
 use crate::handlers::pool::HANDLER_THREADS_MAX;
 use crate::pattern::{PatternError, TopicError};
@@ -273,6 +274,9 @@ pub enum SubscribeError {
         "Overflow::Block needs a bus built with blocking(true): a blocking subscriber can hold up all others"
     )]
     BlockingNotAllowed,
+    /// The longest wait for a `Block` subscriber is out of its range.
+    #[error("a block timeout of {0:?} is more than {BLOCK_TIMEOUT_MAX:?}")]
+    BlockTimeout(Duration),
     /// The system gave no thread for the handler.
     #[error("no thread for a handler: {0}")]
     Thread(std::io::ErrorKind),
@@ -317,6 +321,9 @@ pub enum BuildError {
     /// `pin_bytes` is 0.
     #[error("pin_bytes must be at least 1")]
     PinBytes,
+    /// The longest wait for `Block` subscribers is out of its range.
+    #[error("a block timeout of {0:?} is more than {BLOCK_TIMEOUT_MAX:?}")]
+    BlockTimeout(Duration),
     /// The number of handler threads is out of its range.
     #[error("{threads} handler threads, up to {max}, is not in 1..={max}..={HANDLER_THREADS_MAX}")]
     HandlerThreads {

@@ -288,7 +288,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// | `fanout_latency_samples_total` | counter | its count |
     /// | `fanout_latency_missed_total` | counter | its missed samples |
     ///
-    /// Reasons are `overflow` and `closed`. Metrics of a subscription have the label `subscription`, its
+    /// Reasons are `overflow`, `closed` and `block_timeout`. Metrics of a subscription have the label `subscription`, its
     /// [number](super::SubscriptionHandle::number), and [its own labels](super::SubscriptionBuilder::label). The
     /// facade cannot take metrics back: those of a subscription that has ended stay as they were, until the recorder
     /// lets go of what is idle. So a program that subscribes for every request should have it do so.

@@ -210,11 +210,12 @@ impl SubscriptionStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CloseReport {
-    /// Whether everything that was accepted reached the rings in time.
+    /// Whether everything that was accepted reached the rings in time, or was lost as the overflow policies say.
     pub in_time: bool,
     /// Events in rings that their subscribers have not read yet.
     pub unread: u64,
-    /// Events that were given up because their rings had no room when the time was up.
+    /// Events that were given up because their rings had no room when the time of the close was up. What a
+    /// [longest wait](crate::SubscriptionBuilder::block_timeout) gave up meanwhile is not among them.
     pub lost: u64,
     /// Events that were accepted and dropped before they had an id.
     pub unsequenced: u64,

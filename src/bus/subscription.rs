@@ -1,6 +1,6 @@
 //! Opening a subscription, and the handle to an open one.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Core;
 use super::error::{ChangeError, SubscribeError};
@@ -14,7 +14,7 @@ use crate::dispatch::feed::{
 };
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::{LatencyStats, Recorder};
-use crate::dispatch::loss::Overflow;
+use crate::dispatch::loss::{LongestWait, Overflow};
 use crate::dispatch::signal::Latch;
 use crate::handlers::pool::{Barred, Control, let_begin};
 use crate::pattern::{Pattern, PatternError};
@@ -118,6 +118,7 @@ pub(super) type Ends<T> = (FeedProducer<T>, Arc<FeedShared>, Option<Arc<dyn Cont
 pub(super) struct Opening {
     pub(super) number: u64,
     limits: Limits,
+    longest_wait: LongestWait,
     /// Of its shard.
     latch: Arc<Latch>,
     #[cfg(feature = "latency")]
@@ -128,6 +129,7 @@ impl Opening {
     /// The two ends of its ring.
     pub(super) fn feed<T>(self, reader: Reader) -> (FeedProducer<T>, FeedConsumer<T>) {
         let (producer, consumer) = feed(self.limits, self.latch, reader);
+        let producer = producer.waiting_for(self.longest_wait);
         #[cfg(feature = "latency")]
         let consumer = match self.recorder {
             Some(recorder) => consumer.recording_into(recorder),
@@ -143,6 +145,8 @@ pub(super) struct Options {
     pub(super) capacity: usize,
     pub(super) pin_bytes: usize,
     pub(super) overflow: Overflow,
+    /// `None`: as long as it takes.
+    pub(super) block_timeout: Option<Duration>,
     pub(super) wait: WaitStrategy,
 }
 
@@ -188,6 +192,47 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
     /// What happens to events that find no room.
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.options.overflow = overflow;
+        self
+    }
+
+    /// The longest wait for it if its policy is [`Overflow::Block`], up to [`BLOCK_TIMEOUT_MAX`], rounded up to a whole
+    /// millisecond; `None`: it is waited for as long as it takes. Default: the bus's, and that is `None` unless told
+    /// otherwise. Of no meaning under the other policies, which never wait.
+    ///
+    /// When a block of up to 64 events has waited that long, what the ring has no room for is lost to this subscriber, and so
+    /// is all that has no room after it, at once, until it claims something to read: see [`Overflow::Block`]. The time
+    /// counts for the whole block, so a subscriber with a small ring should be given the time that it needs for 64
+    /// events. With zero it is never waited for: that is [`Overflow::DropNewest`], but for the reason of the [`Gap`].
+    ///
+    /// Everybody else gets that block before the wait begins, and what comes after it when the wait is over. Several
+    /// subscribers that have no room for the same block are waited for from the same moment on, each for its own longest
+    /// wait.
+    ///
+    /// [`BLOCK_TIMEOUT_MAX`]: crate::BLOCK_TIMEOUT_MAX
+    /// [`Gap`]: crate::Gap
+    ///
+    /// ```
+    /// use fanout::{Bus, Dispatch, GapReason, Overflow, TryRecvError};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::builder().dispatch(Dispatch::Manual).blocking(true).build()?;
+    /// let wait = Duration::from_millis(10);
+    /// let block = bus.subscription("a").capacity(1).overflow(Overflow::Block);
+    /// let mut sub = block.block_timeout(wait).open()?;
+    /// bus.publish("a", 1)?;
+    /// bus.publish("a", 2)?;
+    /// bus.drive(); // the wait begins
+    /// std::thread::sleep(wait);
+    /// bus.drive(); // and is over
+    /// assert_eq!(*sub.try_recv()?.data(), 1);
+    /// let Err(TryRecvError::Lost(gap)) = sub.try_recv() else { panic!("it did not fit") };
+    /// assert_eq!((gap.from(), gap.to(), gap.reason()), (2, 2, GapReason::BlockTimeout));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn block_timeout(mut self, longest_wait: impl Into<Option<Duration>>) -> Self {
+        self.options.block_timeout = longest_wait.into();
         self
     }
 
@@ -273,6 +318,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             capacity,
             pin_bytes,
             overflow,
+            block_timeout,
             wait: _,
         } = self.options;
         let given = self.patterns?;
@@ -294,6 +340,10 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         if overflow == Overflow::Block && !self.core.blocking {
             return Err(SubscribeError::BlockingNotAllowed);
         }
+        let longest_wait = match block_timeout {
+            Some(wait) => LongestWait::new(wait).ok_or(SubscribeError::BlockTimeout(wait))?,
+            None => LongestWait::FOR_EVER,
+        };
         let limits = Limits {
             capacity,
             pin_bytes,
@@ -314,6 +364,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             make(Opening {
                 number,
                 limits,
+                longest_wait,
                 latch: engine.shard_wires(shard).latch.clone(),
                 #[cfg(feature = "latency")]
                 recorder,

@@ -5,7 +5,7 @@
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, Subcommand, ValueEnum};
-use fanout::{Overflow, Pattern, PatternError};
+use fanout::{BLOCK_TIMEOUT_MAX, Overflow, Pattern, PatternError};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -16,6 +16,9 @@ const CAPACITY_EVENTS_MAX: u64 = 1 << 24;
 
 /// Most threads that `--dispatchers` may ask for.
 const DISPATCHER_THREADS_MAX: u64 = 256;
+
+/// Milliseconds that `--block-timeout` may ask for at most.
+const BLOCK_TIMEOUT_MS_MAX: u64 = BLOCK_TIMEOUT_MAX.as_millis() as u64;
 
 /// The text that stands for standard input and standard output.
 pub(crate) const STANDARD_STREAM: &str = "-";
@@ -56,6 +59,12 @@ pub(crate) struct RunArgs {
     /// What happens when a subscription's ring is full
     #[arg(long, value_enum, value_name = "POLICY", default_value_t = OverflowChoice::Block)]
     pub(crate) overflow: OverflowChoice,
+
+    /// With --overflow block: the longest that a block of up to 64 events waits for a subscription. What has no room
+    /// then is lost to it and counted [default: as long as it takes]
+    #[arg(long, value_name = "MILLISECONDS",
+          value_parser = RangedU64ValueParser::<u64>::new().range(0..=BLOCK_TIMEOUT_MS_MAX))]
+    pub(crate) block_timeout: Option<u64>,
 
     /// Events that a subscription's ring holds, at least 1 [default: the library's]
     #[arg(long, value_name = "EVENTS",
@@ -106,7 +115,7 @@ pub(crate) struct MatchArgs {
 /// The overflow policies that the command line offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OverflowChoice {
-    /// Publishing waits until there is room: nothing is lost
+    /// Publishing waits until there is room: nothing is lost, unless --block-timeout ends the wait
     Block,
     /// The event is lost to that subscription, and counted
     DropNewest,
@@ -219,17 +228,19 @@ Bad lines:
   20; then they are only counted) and skipped. Blank lines are skipped and are not bad.
 
 Report (--json: one object with these keys):
-  input topic overflow lines blank_lines bad_lines events matched received lost superseded unread
-  elapsed_s events_per_s deliveries_per_s latency_ns error subscriptions; each of the subscriptions:
-  pattern output matched received written lost superseded unread high_water latency_ns error.
-  superseded is how many events a later one of the topic replaced while they waited, under conflate.
-  high_water is how many events (topics, under conflate) waited in its ring at most. latency_ns is null or p50 p90 p99 p99_9 max: from the
+  input topic overflow block_timeout_ms lines blank_lines bad_lines events matched received lost
+  superseded unread elapsed_s events_per_s deliveries_per_s latency_ns error subscriptions; each of
+  the subscriptions: pattern output matched received written lost superseded unread high_water
+  latency_ns error. superseded is how many events a later one of the topic replaced while they
+  waited, under conflate. high_water is how many events (topics, under conflate) waited in its ring
+  at most. latency_ns is null or p50 p90 p99 p99_9 max: from the
   call that publishes, waiting for room included, to the receipt.
 
 Exit status:
   0  all lines were published, and everything that was to be written is written
   1  a failure while running: a file could not be read or written, events were lost although the
-     policy is block, or a subscription ended because the policy is disconnect
+     policy is block, without --block-timeout, or a subscription ended because the policy is
+     disconnect
   2  refused: an argument, a pattern, the topic template; nothing was published
   3  there were bad lines (without --strict, everything else was published)";
 

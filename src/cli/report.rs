@@ -5,6 +5,7 @@
 //! | key | meaning |
 //! | --- | --- |
 //! | `input`, `topic`, `overflow` | what was asked for; the input `<stdin>` is standard input |
+//! | `block_timeout_ms` | the longest wait that was asked for, or null |
 //! | `lines` | lines read; always `events + bad_lines + blank_lines`, unless publishing failed |
 //! | `blank_lines`, `bad_lines` | lines that published nothing |
 //! | `events` | events published |
@@ -35,6 +36,7 @@ pub(crate) struct Report {
     pub(crate) input: String,
     pub(crate) topic: String,
     pub(crate) overflow: &'static str,
+    pub(crate) block_timeout_ms: Option<u64>,
     pub(crate) lines: u64,
     pub(crate) blank_lines: u64,
     pub(crate) bad_lines: u64,

@@ -8,9 +8,9 @@
 //! # What is lost, and when
 //!
 //! Nothing, by default: the bus blocks, so the slowest output sets the pace of reading. With
-//! `--overflow drop-newest`, `drop-oldest` or `conflate` losses are counted per subscription and reported. Should a blocking
-//! subscription have lost something all the same, the run has failed and says so; likewise if one ended under
-//! `disconnect`.
+//! `--overflow drop-newest`, `drop-oldest` or `conflate`, and past a `--block-timeout`, losses are counted per subscription
+//! and reported. Should a blocking subscription have lost something all the same, the run has failed and says so; likewise
+//! if one ended under `disconnect`.
 //!
 //! # When something fails
 //!
@@ -136,7 +136,16 @@ fn fan_out(args: RunArgs) -> Result<Report, Stop> {
 /// A bus, and a subscriber for each of the subscriptions asked for.
 fn open_bus(args: &RunArgs) -> Result<(Bus<Payload>, Vec<Subscriber<Payload>>), Stop> {
     let overflow = args.overflow.policy();
-    let mut builder = Bus::<Payload>::builder().blocking(overflow == fanout::Overflow::Block);
+    let blocking = overflow == fanout::Overflow::Block;
+    if args.block_timeout.is_some() && !blocking {
+        return Err(Stop::Refused(
+            "--block-timeout is for --overflow block alone: the others never wait".into(),
+        ));
+    }
+    let mut builder = Bus::<Payload>::builder().blocking(blocking);
+    if let Some(ms) = args.block_timeout {
+        builder = builder.block_timeout(Duration::from_millis(ms));
+    }
     if let Some(threads) = args.dispatchers {
         builder = builder.dispatchers(threads);
     }
@@ -388,6 +397,7 @@ fn report(
         input,
         topic: args.topic.as_str().to_owned(),
         overflow: args.overflow.name(),
+        block_timeout_ms: args.block_timeout,
         lines: published.lines,
         blank_lines: published.blank_lines,
         bad_lines: published.bad_lines.count,
@@ -408,7 +418,8 @@ fn report(
 
 /// Whether something went wrong that is not the fault of the lines. A policy that loses may lose.
 fn has_failed(report: &Report) -> bool {
-    let lost_while_blocking = report.lost > 0 && report.overflow == "block";
+    let may_lose = report.overflow != "block" || report.block_timeout_ms.is_some();
+    let lost_while_blocking = report.lost > 0 && !may_lose;
     if lost_while_blocking {
         complain(format_args!(
             "{} events were lost, see the report",

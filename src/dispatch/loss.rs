@@ -1,6 +1,7 @@
 //! What happens when a ring is full, and how it is told.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::ring::gap::Run;
 
@@ -52,6 +53,49 @@ pub enum Overflow {
     Conflate,
     /// The bus waits until the subscriber has room: nothing is lost, and a subscriber that does not read holds
     /// up everybody behind it. Needs [`BusBuilder::blocking`](crate::BusBuilder::blocking).
+    ///
+    /// It waits as long as it takes, unless there is a longest wait, for the subscription
+    /// ([`SubscriptionBuilder::block_timeout`](crate::SubscriptionBuilder::block_timeout)) or for all of the bus
+    /// ([`BusBuilder::block_timeout`](crate::BusBuilder::block_timeout)):
+    ///
+    /// * Events come in blocks of up to 64. When a block has waited that long for a subscriber, what the ring has no
+    ///   room for is lost to it, with the reason [`GapReason::BlockTimeout`]. What did find room stays.
+    /// * From then on, what has no room is lost at once, as part of the same [`Gap`], until the subscriber has *made
+    ///   room*: until it has claimed something to read. So one that hangs holds the bus up once, not once per block.
+    /// * After that it is waited for again, and what is then lost is another [`Gap`]. So one that is alive, but slower than
+    ///   the publishers, holds them up again and again, each time for its longest wait at most.
+    ///
+    /// To claim is to take a slot out of the ring, with the up to 64 events of one block: reading on in a slot that was
+    /// claimed before makes no room.
+    ///
+    /// ```
+    /// use fanout::{Bus, GapReason, Overflow, RecvError};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::builder().blocking(true).build()?;
+    /// let mut hangs = bus
+    ///     .subscription("n")
+    ///     .capacity(2)
+    ///     .overflow(Overflow::Block)
+    ///     .block_timeout(Duration::from_millis(10))
+    ///     .open()?;
+    /// let mut reads = bus.subscribe("n")?;
+    /// for n in 1..=5 {
+    ///     bus.publish("n", n)?;
+    /// }
+    /// assert!(bus.flush_within(Duration::from_secs(60))); // ten milliseconds, and not for ever
+    /// for n in 1..=5 {
+    ///     assert_eq!(*reads.recv()?.data(), n);
+    /// }
+    /// assert_eq!(*hangs.recv()?.data(), 1);
+    /// assert_eq!(*hangs.recv()?.data(), 2);
+    /// let Err(RecvError::Lost(gap)) = hangs.recv() else { panic!("three did not fit") };
+    /// assert_eq!((gap.from(), gap.to(), gap.count()), (3, 5, 3));
+    /// assert_eq!(gap.reason(), GapReason::BlockTimeout);
+    /// # Ok(())
+    /// # }
+    /// ```
     Block,
 }
 
@@ -64,15 +108,17 @@ pub enum GapReason {
     Overflow = 0,
     /// The bus was closed with a time limit, and the ring had no room when the time was up.
     Closed = 1,
+    /// The ring of an [`Overflow::Block`] subscriber was full for longer than the bus waits for it.
+    BlockTimeout = 2,
 }
 
 impl GapReason {
     /// How many reasons there are.
-    pub(crate) const COUNT: usize = 2;
+    pub(crate) const COUNT: usize = 3;
 
     /// All of them, each at its code.
     #[cfg(feature = "metrics")]
-    pub(crate) const ALL: [Self; Self::COUNT] = [Self::Overflow, Self::Closed];
+    pub(crate) const ALL: [Self; Self::COUNT] = [Self::Overflow, Self::Closed, Self::BlockTimeout];
 
     /// What metrics call it.
     #[cfg(feature = "metrics")]
@@ -80,6 +126,7 @@ impl GapReason {
         match self {
             Self::Overflow => "overflow",
             Self::Closed => "closed",
+            Self::BlockTimeout => "block_timeout",
         }
     }
 
@@ -87,6 +134,7 @@ impl GapReason {
         match code {
             0 => Self::Overflow,
             1 => Self::Closed,
+            2 => Self::BlockTimeout,
             other => unreachable!("reason {other} is not written by anybody"),
         }
     }
@@ -97,7 +145,43 @@ impl fmt::Display for GapReason {
         f.write_str(match self {
             Self::Overflow => "the ring was full",
             Self::Closed => "the bus was closed before there was room",
+            Self::BlockTimeout => "the ring was full for longer than its longest wait",
         })
+    }
+}
+
+/// The longest wait that a [`Overflow::Block`] subscriber can be given: 30 days. Without any, it is waited for as long as
+/// it takes.
+pub const BLOCK_TIMEOUT_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// How long a block waits for a subscriber: whole milliseconds, in four bytes, since every subscription has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LongestWait {
+    /// 0 to those of [`BLOCK_TIMEOUT_MAX`], or [`FOR_EVER_MS`].
+    ms: u32,
+}
+
+/// Stands for as long as it takes.
+const FOR_EVER_MS: u32 = u32::MAX;
+
+const _: () = assert!(BLOCK_TIMEOUT_MAX.as_millis() < FOR_EVER_MS as u128);
+
+impl LongestWait {
+    pub(crate) const FOR_EVER: Self = Self { ms: FOR_EVER_MS };
+
+    /// Rounds up, so that nobody is waited for shorter than was asked. `None`: out of range.
+    pub(crate) fn new(wait: Duration) -> Option<Self> {
+        let ms = wait.as_nanos().div_ceil(1_000_000);
+        (wait <= BLOCK_TIMEOUT_MAX).then_some(Self { ms: ms as u32 })
+    }
+
+    pub(crate) fn is_zero(self) -> bool {
+        self.ms == 0
+    }
+
+    /// `None`: as long as it takes.
+    pub(crate) fn limit(self) -> Option<Duration> {
+        (self.ms != FOR_EVER_MS).then(|| Duration::from_millis(self.ms.into()))
     }
 }
 

@@ -79,7 +79,8 @@ pub enum Dispatch {
     Inline,
     /// Nobody but [`Bus::drive`](crate::Bus::drive), and flushing and closing, which drive: for deterministic tests.
     /// A `publish` that finds its lane full waits for another thread to drive, and `publish_sequenced` always does; a
-    /// single-threaded program uses `try_publish`. `flush_within` drives once, and then waits for others.
+    /// single-threaded program uses `try_publish`. `flush_within` drives, and then waits for others; so does `close_within`.
+    /// Both drive again when the [longest wait](crate::SubscriptionBuilder::block_timeout) for a subscriber is over.
     Manual,
 }
 
@@ -146,6 +147,10 @@ struct Turn {
     progress: bool,
     /// There is more to do, and nobody else at it.
     again: bool,
+    /// When there is something to do even if nobody calls: the end of the longest wait of a stalled shard.
+    deadline: Option<Instant>,
+    /// A shard has begun such a wait: if the caller does not look again before it sleeps, somebody else must.
+    alarm: bool,
 }
 
 impl<T> Engine<T> {
@@ -242,22 +247,47 @@ impl<T> Engine<T> {
 
     /// Holds whatever role is free until there is nothing left to do. `true`: something was done.
     pub(crate) fn drive(&self) -> bool {
-        let mut done = false;
-        let mut again = false;
+        self.drive_until_idle().progress
+    }
+
+    /// Also answers when there is more to do.
+    fn drive_until_idle(&self) -> Turn {
+        let mut done = Turn::default();
         loop {
             let turn = self.pass(false);
-            done |= turn.progress;
-            again |= turn.again;
+            done = Turn {
+                deadline: turn.deadline,
+                ..done.and(turn)
+            };
             if turn.is_idle() {
                 break;
             }
         }
-        if again {
+        if done.again || done.alarm {
             // A pool thread may have come by, found the sequencer held by us, and gone to sleep without asking the lanes
-            // to call. It has to look once more.
+            // to call, or without hearing of a deadline. It has to look once more.
             self.signal.call();
         }
         done
+    }
+
+    /// Waits for what `done` says. `None`: not until the deadline.
+    fn wait_for<R>(
+        &self,
+        deadline: Option<Instant>,
+        mut done: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
+        if self.dispatch != Dispatch::Manual {
+            return self.progress.wait_until(deadline, done);
+        }
+        loop {
+            // There is no pool thread that would come by when a longest wait is over.
+            let until = earliest(deadline, self.drive_until_idle().deadline);
+            let value = self.progress.wait_until(until, &mut done);
+            if value.is_some() || until == deadline {
+                return value;
+            }
+        }
     }
 
     /// One turn at every role that is free. `last_look`: the caller is going to sleep, so have it called.
@@ -319,7 +349,7 @@ impl<T> Engine<T> {
             return self.is_finished();
         }
         let done = || self.is_finished().then_some(());
-        if self.progress.wait_until(deadline, done).is_some() {
+        if self.wait_for(deadline, done).is_some() {
             return true;
         }
         self.force();
@@ -351,7 +381,7 @@ impl<T> Engine<T> {
         } else {
             deadline
         };
-        self.progress.wait_until(deadline, flushed).unwrap_or(false)
+        self.wait_for(deadline, flushed).unwrap_or(false)
     }
 
     /// Has `waker` woken by the next round that gets something done, and by the end. Look once more afterwards.
@@ -391,6 +421,17 @@ impl<T> Engine<T> {
     /// a fast publisher event by event, each crossing between cores: with one publisher on two busy cores, 3
     /// million deliveries per second to one subscriber became 20 to 40, and 80 became 209 to 16 (2026-11-21).
     /// Giving the processor away after every pass, as well, was worse at 1 and 4 subscribers.
+    ///
+    /// **Deadlines.** While a shard is stalled and has one, some pool thread is awake, or sleeps until then at most:
+    ///
+    /// | the shard stalls under | who hears of the deadline |
+    /// | --- | --- |
+    /// | a pool thread | it: it looks at every shard once more before it sleeps |
+    /// | anybody else | whom it calls, and who looks in the same way |
+    ///
+    /// A last look that finds the shard held leaves a mark, and whoever holds it looks once more, or calls: so the last
+    /// to look hears of it. Several may have, and all get up when the time comes: as many as there are dispatchers,
+    /// once for each wait that is in vain. A thread that is called earlier looks again before it sleeps again.
     pub(crate) fn run_pool_thread(&self, index: usize) {
         let linger = || Linger::adaptive(self.threads.load(Ordering::Relaxed));
         let mut idle = linger();
@@ -399,8 +440,9 @@ impl<T> Engine<T> {
                 idle = linger();
             } else if !idle.turn() {
                 self.signal.lie_down(index);
-                if self.pass(true).is_idle() && !self.is_finished() {
-                    self.signal.sleep(index);
+                let turn = self.pass(true);
+                if turn.is_idle() && !self.is_finished() {
+                    self.signal.sleep_until(index, turn.deadline);
                 } else {
                     self.signal.get_up(index);
                 }
@@ -412,7 +454,8 @@ impl<T> Engine<T> {
 
     /// What the publishing thread does under inline dispatch.
     fn carry_one_round(&self) {
-        if self.pass(false).again {
+        let turn = self.pass(false);
+        if turn.again || turn.alarm {
             self.signal.call();
             self.tidy_up_if_broken();
         }
@@ -434,8 +477,8 @@ impl<T> Engine<T> {
             held.discard();
             let marked = held.release();
             return Turn {
-                progress: false,
                 again: marked,
+                ..Turn::default()
             };
         }
         let closing = self.is_closing();
@@ -452,8 +495,8 @@ impl<T> Engine<T> {
             held.break_feeds();
             let marked = held.release();
             return Turn {
-                progress: false,
                 again: marked,
+                ..Turn::default()
             };
         }
         let insist = self.dispatch == Dispatch::Manual;
@@ -467,12 +510,13 @@ impl<T> Engine<T> {
             progress,
             more,
             finished,
+            deadline,
         }) = round
         else {
             return Turn {
-                progress: false,
-                again: true,
-            }; // broken: another turn tidies up
+                again: true, // broken: another turn tidies up
+                ..Turn::default()
+            };
         };
         if finished {
             self.finish(done);
@@ -482,6 +526,9 @@ impl<T> Engine<T> {
         Turn {
             progress,
             again: marked || more,
+            deadline,
+            // A wait begins with a block that was taken, and that is progress.
+            alarm: progress && deadline.is_some(),
         }
     }
 
@@ -580,6 +627,16 @@ impl Turn {
         Self {
             progress: self.progress | other.progress,
             again: self.again | other.again,
+            deadline: earliest(self.deadline, other.deadline),
+            alarm: self.alarm | other.alarm,
         }
+    }
+}
+
+/// The earlier of two deadlines; none is later than all.
+fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use super::block::{BlockRef, BlockSource, EnvelopeTable, Waiting, shadow};
 use super::feed::{Called, End, FeedConsumer, FeedProducer, Found, Limits, Reader, feed};
 use super::lane::{Pending, Receipt, ReceiptSlot, receipt};
-use super::loss::Overflow;
+use super::loss::{LongestWait, Overflow};
 use super::role::Role;
 use super::shard::{Change, ChangeKind, Routes, Shard, ShardWires};
 use super::signal::{Latch, Signal};
@@ -124,7 +124,18 @@ impl Book {
     }
 
     fn open(&mut self, pattern: &str, slot: u32, limits: Limits) -> FeedConsumer<Payload> {
+        self.open_waiting(pattern, slot, limits, LongestWait::FOR_EVER)
+    }
+
+    fn open_waiting(
+        &mut self,
+        pattern: &str,
+        slot: u32,
+        limits: Limits,
+        longest_wait: LongestWait,
+    ) -> FeedConsumer<Payload> {
         let (producer, consumer) = feed(limits, self.wires.latch.clone(), Reader::waiting());
+        let producer = producer.waiting_for(longest_wait);
         self.index
             .insert(&Pattern::parse(pattern).expect("a pattern"), slot);
         self.publish(ChangeKind::Attach {
@@ -162,6 +173,8 @@ struct Told {
     lost: u64,
     /// Everything up to here, received or lost.
     last: u64,
+    /// The last that came was a gap.
+    in_gap: bool,
 }
 
 impl Told {
@@ -174,10 +187,13 @@ impl Told {
                 event.data().read();
                 assert!(event.id() > self.last, "{} after {}", event.id(), self.last);
                 self.last = event.id();
+                self.in_gap = false;
                 self.ids.push(self.last);
             }
             Found::Gap(gap) => {
                 assert!(gap.from() > self.last, "{gap} after {}", self.last);
+                assert!(!self.in_gap, "{gap}: a run is told once");
+                self.in_gap = true;
                 // A run of losses has nothing in between that was received, since the events here all match.
                 assert_eq!(gap.count(), gap.to() - gap.from() + 1);
                 self.last = gap.to();
@@ -1272,7 +1288,7 @@ fn run_shard(mut shard: Shard<Payload>, signal: &Signal) {
             signal.lie_down(0);
             round = shard.round(false);
             if !round.progress && !round.more && !round.finished {
-                signal.sleep(0);
+                signal.sleep_until(0, round.deadline);
             } else {
                 signal.get_up(0);
             }
@@ -1281,6 +1297,11 @@ fn run_shard(mut shard: Shard<Payload>, signal: &Signal) {
             return;
         }
     }
+}
+
+/// Longer than nothing: in a model, it is over when somebody has slept until then.
+fn some_time() -> LongestWait {
+    LongestWait::new(Duration::from_millis(1)).expect("in range")
 }
 
 /// A shard with these blocks before it, and nothing to come.
@@ -1383,18 +1404,61 @@ fn loom_stalled_shard_against_reader() {
         };
         let mut told = Told::default();
         assert_eq!(told.read_all(&mut consumer), Found::Closed);
-        assert_eq!(
-            told,
-            Told {
-                ids: vec![1, 2],
-                lost: 0,
-                last: 2
-            }
-        );
+        assert_eq!((told.ids, told.lost), (vec![1, 2], 0));
         dispatching.join().unwrap();
         assert_eq!(wires.delivered_id.load(Ordering::Relaxed), 2);
         drop(consumer);
         assert_eq!(layer.drops.count(), 2);
+    });
+}
+
+/// The same with a longest wait, which is over at whatever moment the shard comes to sleep: all is received or lost, in its
+/// place, and the last event, too, whether it is waited for again or not.
+#[test]
+fn loom_stalled_shard_gives_up_against_reader() {
+    explore_bounded("stalled: giving up against reader", 2, || {
+        let mut layer = Layer::new();
+        let signal = Arc::new(Signal::new(1));
+        let wires = wires(&signal);
+        let mut book = Book::new(&wires);
+        let mut consumer = book.open_waiting("a", 0, limits(1, Overflow::Block), some_time());
+        let blocks = vec![layer.block(&["a", "a"]), layer.block(&["a"])];
+        let shard = shard_with(blocks, &wires);
+        let dispatching = {
+            let signal = signal.clone();
+            thread::spawn(move || run_shard(shard, &signal))
+        };
+        let mut told = Told::default();
+        assert_eq!(told.read_all(&mut consumer), Found::Closed);
+        dispatching.join().unwrap();
+        assert_accounts(&told, &consumer, 3);
+        assert_eq!(wires.delivered_id.load(Ordering::Relaxed), 3);
+        drop((book, wires, consumer));
+        assert_eq!(layer.drops.count(), 3);
+    });
+}
+
+/// Two have no room, and only one of them is given up, or neither: the other loses nothing, and nobody sleeps for ever.
+#[test]
+fn loom_stalled_shard_gives_up_one_of_two() {
+    explore_bounded("stalled: giving up one of two", 2, || {
+        let mut layer = Layer::new();
+        let signal = Arc::new(Signal::new(1));
+        let wires = wires(&signal);
+        let mut book = Book::new(&wires);
+        let hangs = book.open_waiting("a", 0, limits(1, Overflow::Block), some_time());
+        let mut reads = book.open("a", 1, limits(1, Overflow::Block));
+        let shard = shard_with(vec![layer.block(&["a", "a"])], &wires);
+        let dispatching = {
+            let signal = signal.clone();
+            thread::spawn(move || run_shard(shard, &signal))
+        };
+        let mut told = Told::default();
+        assert_eq!(told.read_all(&mut reads), Found::Closed);
+        assert_eq!((told.ids, told.lost), (vec![1, 2], 0));
+        dispatching.join().unwrap();
+        let stats = hangs.shared().stats();
+        assert_eq!((stats.matched, stats.lost.iter().sum()), (2, 1_u64));
     });
 }
 
@@ -1507,9 +1571,13 @@ fn loom_subscribe_against_dispatch() {
 }
 
 fn engine(dispatch: Dispatch) -> Arc<Engine<Payload>> {
+    engine_of(dispatch, 1)
+}
+
+fn engine_of(dispatch: Dispatch, dispatchers: usize) -> Arc<Engine<Payload>> {
     Arc::new(Engine::new(Plan {
         dispatch,
-        dispatchers: 1,
+        dispatchers,
         lane_capacity: 2,
         clock: Box::new(|| SystemTime::UNIX_EPOCH),
         weigh: Weigh::Nothing,
@@ -1581,6 +1649,75 @@ fn loom_drive_against_last_look() {
         pool.join().unwrap();
         drop(engine);
         assert_eq!(drops.count(), 1);
+    });
+}
+
+/// An engine with a subscriber of capacity 1 that has a longest wait, and never reads.
+fn engine_with_one_that_hangs(
+    dispatch: Dispatch,
+    dispatchers: usize,
+) -> (Arc<Engine<Payload>>, FeedConsumer<Payload>) {
+    let engine = engine_of(dispatch, dispatchers);
+    let mut book = Book::new(engine.shard_wires(0));
+    let hangs = book.open_waiting("a", 0, limits(1, Overflow::Block), some_time());
+    (engine, hangs)
+}
+
+fn publish(engine: &Engine<Payload>, drops: &Drops) {
+    let (pending, _slot) = pending(drops);
+    let asleep = engine.shared_lane().try_push(pending);
+    engine.accepted(asleep.ok().expect("there is room"));
+}
+
+/// Waits for the pool, without lending it a hand.
+fn await_delivery(engine: &Engine<Payload>, id: u64) {
+    let delivered_id = &engine.shard_wires(0).delivered_id;
+    let delivered = || (delivered_id.load(Ordering::Acquire) == id).then_some(());
+    engine.progress.wait_until(None, delivered);
+}
+
+/// The publishing thread stalls the shard and goes away: the pool thread, which may be about to sleep without a deadline,
+/// hears of the one there is now.
+#[test]
+fn loom_deadline_of_another_thread() {
+    explore_bounded("deadline: a stall under the publishing thread", 2, || {
+        let drops = Drops::default();
+        let (engine, hangs) = engine_with_one_that_hangs(Dispatch::Inline, 1);
+        let pool = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.run_pool_thread(0))
+        };
+        publish(&engine, &drops);
+        publish(&engine, &drops);
+        await_delivery(&engine, 2);
+        assert_eq!(hangs.shared().stats().lost.iter().sum::<u64>(), 1);
+        engine.begin_close();
+        pool.join().unwrap();
+        drop((engine, hangs));
+        assert_eq!(drops.count(), 2);
+    });
+}
+
+/// Two pool threads, of which one may find the shard held by the other at its last look: one of them sleeps until the
+/// deadline.
+#[test]
+fn loom_deadline_of_two_pool_threads() {
+    explore_bounded("deadline: two pool threads go to sleep", 1, || {
+        let drops = Drops::default();
+        let (engine, hangs) = engine_with_one_that_hangs(Dispatch::Pool, 2);
+        publish(&engine, &drops);
+        publish(&engine, &drops);
+        engine.drive(); // stalled, and nobody has gone to sleep yet
+        let pool = [0, 1].map(|index| {
+            let engine = engine.clone();
+            thread::spawn(move || engine.run_pool_thread(index))
+        });
+        await_delivery(&engine, 2);
+        assert_eq!(hangs.shared().stats().lost.iter().sum::<u64>(), 1);
+        engine.begin_close();
+        pool.into_iter().for_each(|thread| thread.join().unwrap());
+        drop((engine, hangs));
+        assert_eq!(drops.count(), 2);
     });
 }
 

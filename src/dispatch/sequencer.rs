@@ -12,7 +12,7 @@
 //! before its close is sequenced.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::Weigh;
 use super::block::{BLOCK_EVENTS_MAX, BlockSource, BlockWriter};
@@ -86,6 +86,8 @@ pub(crate) struct Round {
     pub(crate) more: bool,
     /// Whether this role has finished for good.
     pub(crate) finished: bool,
+    /// When another round has something to do, even if nobody calls.
+    pub(crate) deadline: Option<Instant>,
 }
 
 impl<T> Sequencer<T> {
@@ -139,6 +141,7 @@ impl<T> Sequencer<T> {
             // Another flush may have been asked for while this one was in progress.
             more: self.more || flushed,
             finished,
+            deadline: None,
         }
     }
 

@@ -11,8 +11,15 @@
 //! **Stalled**: a [`Block`](super::loss::Overflow::Block) subscriber without room stops the shard in the middle
 //! of a block. Everybody else has got the block by then. The shard remembers who is missing what, asks
 //! for room and lets go of its role; no thread waits.
+//!
+//! **The longest wait**: some of those that are missing something may have one, from the moment when the block began to wait.
+//! The clock is read then, and in each round that finds them still missing it; never where nobody with a longest wait is
+//! in the way. [`Round::deadline`] says when it is over, so that somebody comes by at that time: see
+//! [`Engine::run_pool_thread`](super::Engine::run_pool_thread). Then the subscriber is offered what is missing once
+//! more, and what does not fit is lost to it. Until it claims something, so is all that has no room: it is not waited for.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
 
 use super::block::BlockRef;
 use super::feed::FeedProducer;
@@ -22,7 +29,7 @@ use super::signal::Latch;
 use crate::index::PatternIndex;
 use crate::index::cache::MatchCache;
 use crate::ring::spsc;
-use crate::sync::{Arc, AtomicU64, Ordering, Published, Queue};
+use crate::sync::{Arc, AtomicU64, Ordering, Published, Queue, now};
 
 /// Blocks that wait for a shard at most.
 pub(crate) const INPUT_BLOCKS: usize = 64;
@@ -81,11 +88,22 @@ pub(crate) struct Shard<T> {
     cache: MatchCache,
     /// The block that some subscribers have no room for.
     stalled: Option<BlockRef<T>>,
-    /// Who, and which of its events. Empty unless stalled.
-    missing: Vec<(u32, u64)>,
+    /// Who. Empty unless stalled.
+    missing: Vec<Missing>,
+    /// The earliest deadline of theirs. Means nothing unless stalled.
+    deadline: Option<Instant>,
     /// Id of the last event of the last block taken.
     dispatched_id: u64,
     closed: bool,
+}
+
+/// A subscriber that has no room.
+struct Missing {
+    slot: u32,
+    /// Which events of the stalled block it still has to get.
+    rest: u64,
+    /// Until when it is waited for.
+    deadline: Option<Instant>,
 }
 
 impl<T> Shard<T> {
@@ -102,6 +120,7 @@ impl<T> Shard<T> {
             cache: MatchCache::new(),
             stalled: None,
             missing: Vec::new(),
+            deadline: None,
             dispatched_id: 0,
             closed: false,
         }
@@ -111,9 +130,9 @@ impl<T> Shard<T> {
     pub(crate) fn round(&mut self, insist: bool) -> Round {
         self.settle();
         let was_stalled = self.stalled.is_some();
-        let mut progress = false;
-        if self.resume(insist) {
-            progress = self.take_blocks() || was_stalled;
+        let mut progress = self.give_up_late();
+        if self.resume(insist || progress) {
+            progress |= self.take_blocks() || was_stalled;
         }
         progress |= self.commit();
         let finished = self.stalled.is_none() && self.input.is_finished();
@@ -129,6 +148,7 @@ impl<T> Shard<T> {
             progress,
             more,
             finished,
+            deadline: self.deadline.filter(|_| self.stalled.is_some()),
         }
     }
 
@@ -145,7 +165,7 @@ impl<T> Shard<T> {
         self.settle();
         while !self.closed {
             if let Some(block) = self.stalled.take() {
-                for (slot, rest) in self.missing.drain(..) {
+                for Missing { slot, rest, .. } in self.missing.drain(..) {
                     if let Some(feed) = &mut self.feeds[slot as usize] {
                         feed.give_up(&block, rest, GapReason::Closed);
                         if feed.mark_dirty() {
@@ -217,7 +237,11 @@ impl<T> Shard<T> {
             }
             let rest = feed.offer(&block, &mut shares, mask);
             if rest != 0 {
-                self.missing.push((slot, rest));
+                self.missing.push(Missing {
+                    slot,
+                    rest,
+                    deadline: None,
+                });
             }
             if feed.mark_dirty() {
                 self.dirty.push(slot);
@@ -227,8 +251,39 @@ impl<T> Shard<T> {
         drop(shares);
         if !self.missing.is_empty() {
             self.stalled = Some(block);
+            self.set_deadlines();
             self.ask_for_room();
         }
+    }
+
+    /// The block begins to wait.
+    fn set_deadlines(&mut self) {
+        let mut began_at = None;
+        for missing in &mut self.missing {
+            let feed = self.feeds[missing.slot as usize].as_ref();
+            let limit = feed.and_then(|feed| feed.longest_wait().limit());
+            missing.deadline =
+                limit.and_then(|limit| began_at.get_or_insert_with(now).checked_add(limit));
+        }
+        self.note_deadline();
+    }
+
+    fn note_deadline(&mut self) {
+        let deadlines = self.missing.iter().filter_map(|missing| missing.deadline);
+        self.deadline = deadlines.min();
+    }
+
+    /// Gives up waiting for those that were waited for as long as they may. `true`: there were some.
+    fn give_up_late(&mut self) -> bool {
+        let Some(deadline) = self.deadline.filter(|_| self.stalled.is_some()) else {
+            return false;
+        };
+        let now = now();
+        let late = deadline <= now;
+        if late {
+            self.offer_missing(Some(now));
+        }
+        late
     }
 
     /// Tries to get a stalled block out of the way. `true`: the way is free.
@@ -240,7 +295,7 @@ impl<T> Shard<T> {
             return false;
         }
         loop {
-            self.offer_missing();
+            self.offer_missing(None);
             if self.stalled.is_none() {
                 return true;
             }
@@ -252,36 +307,59 @@ impl<T> Shard<T> {
         }
     }
 
-    fn offer_missing(&mut self) {
+    /// Offers what is missing once more. Nobody whose deadline has passed `now` is missing anything afterwards.
+    fn offer_missing(&mut self, now: Option<Instant>) {
         let Some(block) = self.stalled.take() else {
             return;
         };
         let mut shares = block.shares(self.missing.len());
-        self.missing.retain_mut(|(slot, mask)| {
-            let Some(feed) = &mut self.feeds[*slot as usize] else {
+        self.missing.retain_mut(|missing| {
+            let Some(feed) = &mut self.feeds[missing.slot as usize] else {
                 return false;
             };
+            let late = missing
+                .deadline
+                .zip(now)
+                .is_some_and(|(deadline, now)| deadline <= now);
             // An earlier wish for room is settled by trying again.
             feed.rouse();
-            *mask = feed.offer(&block, &mut shares, *mask);
-            if feed.mark_dirty() {
-                self.dirty.push(*slot);
+            missing.rest = feed.offer(&block, &mut shares, missing.rest);
+            // Again only if the subscriber claims something at this very moment: as often as there is something.
+            while late && missing.rest != 0 {
+                feed.stop_waiting();
+                missing.rest = feed.offer(&block, &mut shares, missing.rest);
             }
-            *mask != 0
+            if feed.mark_dirty() {
+                self.dirty.push(missing.slot);
+            }
+            missing.rest != 0
         });
         drop(shares);
+        self.note_deadline();
         if !self.missing.is_empty() {
             self.stalled = Some(block);
         }
     }
 
     /// Asks the rings that have no room to say when they have. `true`: they have it all already.
+    ///
+    /// The shard goes on when the last of them has. But if one with a deadline needs more room than it has when it says so,
+    /// it must get what fits at once, and make more: what it loses in the end must not be for the sake of the others.
     fn ask_for_room(&mut self) -> bool {
         let latch = &self.wires.latch;
         let weight = self.stalled.as_ref().map_or(0, BlockRef::weight);
-        latch.close(self.missing.len());
-        for (slot, _) in &self.missing {
-            match &mut self.feeds[*slot as usize] {
+        let needs_more = |missing: &Missing| {
+            let feed = self.feeds[missing.slot as usize].as_ref();
+            missing.deadline.is_some()
+                && feed.is_some_and(|feed| feed.may_arrive_early_for(missing.rest.count_ones()))
+        };
+        if self.missing.iter().any(needs_more) {
+            latch.close(1);
+        } else {
+            latch.close(self.missing.len());
+        }
+        for missing in &self.missing {
+            match &mut self.feeds[missing.slot as usize] {
                 Some(feed) => {
                     let has_room = feed.doze(weight);
                     // A subscriber that ended before it could see the wish does not arrive.
@@ -294,7 +372,8 @@ impl<T> Shard<T> {
                 }
             }
         }
-        latch.arrive()
+        // Where the first was enough, others may have arrived, too.
+        latch.arrive() || latch.is_open()
     }
 
     /// Makes visible what was pushed, and wakes. `true`: more has been delivered to everybody.
@@ -349,7 +428,8 @@ impl<T> Shard<T> {
             return;
         };
         if self.stalled.is_some() {
-            self.missing.retain(|(missing, _)| *missing != slot);
+            self.missing.retain(|missing| missing.slot != slot);
+            self.note_deadline();
             if feed.rouse() {
                 self.wires.latch.arrive_and_call();
             }

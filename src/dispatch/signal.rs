@@ -1,5 +1,7 @@
 //! Waking the pool, and waiting for a set of full rings.
 
+use std::time::Instant;
+
 use crate::park::{park, register_thread, wake_registered};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, AtomicWaker, Ordering};
 
@@ -41,6 +43,11 @@ impl Signal {
 
     /// Sleeps until pool thread `index` is called; it has lain down before.
     pub(crate) fn sleep(&self, index: usize) {
+        self.sleep_until(index, None);
+    }
+
+    /// Sleeps until pool thread `index` is called, or until the deadline; it has lain down before.
+    pub(crate) fn sleep_until(&self, index: usize, deadline: Option<Instant>) {
         loop {
             // Anew each time: a caller that took the bit of our last sleep may come late, and take this waker.
             register_thread(&self.wakers[index]);
@@ -48,7 +55,11 @@ impl Signal {
             if self.sleepers.load(Ordering::Acquire) & (1 << index) == 0 {
                 return;
             }
-            park(None);
+            if !park(deadline) {
+                // A caller that took our bit meanwhile counts on us, and we are up.
+                self.get_up(index);
+                return;
+            }
         }
     }
 
@@ -82,9 +93,10 @@ impl Signal {
     }
 }
 
-/// How many full rings a stalled shard still waits for: it goes on when the last of them has room, not at each.
+/// How many full rings a stalled shard still waits for: it goes on when the last of them has room, not at each, unless
+/// the shard says otherwise.
 pub(crate) struct Latch {
-    /// Rings that have not arrived, and 1 for the shard while it is still counting.
+    /// Rings that have yet to arrive, and 1 for the shard while it is still counting.
     missing: AtomicUsize,
     signal: Arc<Signal>,
 }
@@ -97,7 +109,7 @@ impl Latch {
         }
     }
 
-    /// The shard begins to wait for `rings` rings, and is itself one that has to arrive.
+    /// The shard begins to wait for the first `rings` rings, and is itself one that has to arrive.
     pub(crate) fn close(&self, rings: usize) {
         // Release, partner `arrive`: set before any ring is told to arrive.
         self.missing.store(rings + 1, Ordering::Release);
@@ -118,8 +130,8 @@ impl Latch {
 
     /// Whether all have arrived.
     pub(crate) fn is_open(&self) -> bool {
-        // Acquire, partner `arrive`. Signed: a ring whose shard went on without it may arrive late, and only
-        // makes the shard look early.
+        // Acquire, partner `arrive`. Signed: a ring whose shard went on without it, or did not wait for all of them, may
+        // arrive late, and only makes the shard look early.
         self.missing.load(Ordering::Acquire) as isize <= 0
     }
 }

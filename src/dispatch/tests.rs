@@ -1,10 +1,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::block::{BlockRef, BlockSource, EnvelopeTable};
 use super::feed::{End, FeedConsumer, FeedProducer, Found, Limits, Reader, feed};
-use super::loss::{Gap, GapReason, Overflow};
+use super::loss::{BLOCK_TIMEOUT_MAX, Gap, GapReason, LongestWait, Overflow};
 use super::role::Role;
 use super::shard::{Change, ChangeKind, Routes, Shard, ShardWires};
 use super::signal::{Latch, Signal};
@@ -275,6 +276,50 @@ fn a_full_block_ring_hands_the_rest_back() {
     let late = layer.block(1, 0);
     assert!(!producer.matched(&late, 1));
     assert_eq!(offer_again(&mut producer, &late, 1), 0);
+}
+
+#[test]
+fn a_longest_wait_is_rounded_up_and_has_a_bound() {
+    let limit = |wait| LongestWait::new(wait).map(LongestWait::limit);
+    let ms = |ms| Some(Some(Duration::from_millis(ms)));
+    assert_eq!(limit(Duration::ZERO), ms(0));
+    assert_eq!(limit(Duration::from_nanos(1)), ms(1));
+    assert_eq!(limit(Duration::from_millis(1)), ms(1));
+    assert_eq!(limit(Duration::from_nanos(1_000_001)), ms(2));
+    assert_eq!(limit(BLOCK_TIMEOUT_MAX), Some(Some(BLOCK_TIMEOUT_MAX)));
+    assert_eq!(limit(BLOCK_TIMEOUT_MAX + Duration::from_nanos(1)), None);
+    assert_eq!(limit(Duration::MAX), None);
+    assert_eq!(LongestWait::FOR_EVER.limit(), None);
+}
+
+/// After a wait in vain, a claim makes room, and not only what then fits: here a block is too heavy to fit.
+#[test]
+fn a_claim_is_room() {
+    let mut layer = Layer::new();
+    let weight = layer.block(1, 0).weight();
+    let first = layer.next_id;
+    let (mut producer, mut consumer) = ring(100, 2 * weight, Overflow::Block);
+    for _ in 0..2 {
+        assert_eq!(offer(&mut producer, &layer.block(1, 0)), 0);
+    }
+    let heavy = layer.block(2, 2 * weight);
+    assert_eq!(offer(&mut producer, &heavy), 0b11, "worth waiting for");
+    producer.stop_waiting();
+    assert_eq!(offer_again(&mut producer, &heavy, 0b11), 0, "given up");
+    assert_eq!(offer(&mut producer, &layer.block(3, 0)), 0, "at once");
+    assert_eq!(consumer.look(), Found::Event);
+    assert_eq!(consumer.take().id(), first);
+    let heavy = layer.block(2, 2 * weight);
+    assert_eq!(offer(&mut producer, &heavy), 0b11, "something was claimed");
+    producer.stop_waiting();
+    assert_eq!(offer_again(&mut producer, &heavy, 0b11), 0);
+    let (ids, gaps, _) = read(&mut consumer);
+    assert_eq!(ids, [first + 1]);
+    assert_eq!(gaps, [(first + 2, first + 8, 7)], "nothing came in between");
+    assert_eq!(
+        consumer.shared().stats().lost[GapReason::BlockTimeout as usize],
+        7
+    );
 }
 
 #[test]

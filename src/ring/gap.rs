@@ -16,8 +16,8 @@
 //! The fields are atomics, so a consumer that reads while the producer extends reads nonsense, not undefined
 //! behaviour, and its CAS then fails: every change of the fields changes the version first. A consumer that
 //! finds BUSY treats the cell as not yet there; the producer notifies it afterwards. Nobody waits for
-//! anybody, and a run is reported once: when the consumer took it, the producer's next loss would need a
-//! full ring again, and the ring was empty when it was taken.
+//! anybody, and a run is reported once: when the consumer took it, the ring was empty, so a producer that finds it taken
+//! has room for what it was about to lose.
 
 use super::{count, word};
 use crate::sync::{AtomicU64, Ordering};
@@ -95,23 +95,41 @@ impl GapCell {
         // Acquire, partner the consumer's `transfer`: its reads of the fields come before our writes.
         let state = self.state.load(Ordering::Acquire);
         let version = count(state);
-        if state & TAG == EMPTY {
-            self.write(position, loss);
-        } else {
-            if !self.transfer(state, word(version) | BUSY) {
-                return false;
-            }
-            let run = self.read();
-            let position = self.position.load(Ordering::Relaxed);
-            self.write(
-                position,
-                Run {
-                    to: loss.to,
-                    count: run.count + loss.count,
-                    ..run
-                },
-            );
+        if state & TAG != EMPTY {
+            return self.add_to(state, loss);
         }
+        self.write(position, loss);
+        // Release, partner `take`: the fields belong to this version.
+        self.state
+            .store(word(version + 1) | OPEN, Ordering::Release);
+        true
+    }
+
+    /// Producer, who has opened a run and not taken it back: adds a loss to it.
+    ///
+    /// `false`: nothing was written, because the consumer has taken the run; as with `extend`, there is room. A producer
+    /// that called `extend` here would open a run behind an empty ring, and what was one run would be told as two.
+    pub(crate) fn add(&self, loss: Run) -> bool {
+        // Acquire: as in `extend`; and what the consumer had read when it took the run.
+        let state = self.state.load(Ordering::Acquire);
+        state & TAG != EMPTY && self.add_to(state, loss)
+    }
+
+    fn add_to(&self, state: u64, loss: Run) -> bool {
+        let version = count(state);
+        if !self.transfer(state, word(version) | BUSY) {
+            return false;
+        }
+        let run = self.read();
+        let position = self.position.load(Ordering::Relaxed);
+        self.write(
+            position,
+            Run {
+                to: loss.to,
+                count: run.count + loss.count,
+                ..run
+            },
+        );
         // Release, partner `take`: the fields belong to this version.
         self.state
             .store(word(version + 1) | OPEN, Ordering::Release);

@@ -423,6 +423,7 @@ fn a_run_grows_and_keeps_its_place_and_its_first_reason() {
     };
     assert_eq!(cell.take(3), Some(whole));
     assert_eq!(cell.take(3), None, "told once");
+    assert!(!cell.add(later), "it was taken");
     assert!(cell.extend(4, later));
     assert_eq!(cell.take_back(), Some(later));
     assert!(!cell.lies_at(4));

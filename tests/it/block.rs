@@ -1,11 +1,19 @@
-//! `Overflow::Block`: nothing is lost, and the bus goes on as soon as there is room, without anybody's further doing.
+//! `Overflow::Block`: nothing is lost, and the bus goes on as soon as there is room, without anybody's further doing. With a
+//! longest wait, the bus goes on when that is over, and what it gives up is told.
 
-use fanout::{Dispatch, Overflow, RecvError};
-use std::sync::Arc;
+use fanout::{
+    BLOCK_TIMEOUT_MAX, BuildError, Bus, Dispatch, GapReason, Notice, Overflow, RecvError,
+    SubscribeError, Subscriber, SubscriptionBuilder,
+};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::support::{bus, ends, rounds};
+use crate::support::{
+    FOR_EVER, MODES, Random, Told, bus, ends, eventually, fill, ids, linger, read_out, read_to_end,
+    rounds,
+};
 
 /// The last event of a burst must come through although nobody publishes after it: the reader makes room at any moment,
 /// also while the dispatcher is just about to ask for it.
@@ -97,5 +105,612 @@ fn a_slow_reader_gets_everything() {
                 }
             });
         }
+    }
+}
+
+// ---- the longest wait ---------------------------------------------------------------------------------
+
+/// Long enough that a wait can be told from none, and short enough for a test.
+const WAIT: Duration = Duration::from_millis(20);
+
+fn block<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> SubscriptionBuilder<'_, T> {
+    let subscription = bus.subscription("a").capacity(capacity);
+    subscription.overflow(Overflow::Block)
+}
+
+/// A `Block` subscriber with a longest wait.
+fn waiting<T: Send + Sync + 'static>(
+    bus: &Bus<T>,
+    capacity: usize,
+    wait: Duration,
+) -> Subscriber<T> {
+    block(bus, capacity)
+        .block_timeout(wait)
+        .open()
+        .expect("open")
+}
+
+fn publish(bus: &Bus<u64>, events: u64) {
+    (0..events).for_each(|n| bus.publish("a", n).expect("open"));
+}
+
+/// (from, to, count) of a gap that a longest wait left behind.
+fn gap_of(told: Told) -> (u64, u64, u64) {
+    let Told::Lost(gap) = told else {
+        panic!("{told:?} is no gap")
+    };
+    assert_eq!(gap.reason(), GapReason::BlockTimeout);
+    (gap.from(), gap.to(), gap.count())
+}
+
+fn timed_out<T: Send + Sync + 'static>(sub: &Subscriber<T>) -> u64 {
+    let stats = sub.stats();
+    let lost = stats.lost_by(GapReason::BlockTimeout);
+    assert_eq!(
+        stats.lost,
+        lost + stats.lost_by(GapReason::Overflow) + stats.lost_by(GapReason::Closed)
+    );
+    lost
+}
+
+#[test]
+fn the_wait_ends_and_everybody_else_goes_on() {
+    for mode in MODES {
+        for dispatchers in [1, 3] {
+            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
+                let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers));
+                let mut hangs = waiting(&bus, 2, WAIT);
+                let mut reads: Vec<_> = (0..3).map(|_| bus.subscribe("a").expect("open")).collect();
+                let start = Instant::now();
+                publish(&bus, 5);
+                assert!(bus.flush_within(FOR_EVER), "nobody reads, and it ends");
+                assert!(start.elapsed() >= WAIT, "not before its time");
+                for sub in &mut reads {
+                    assert_eq!(ids(sub), [1, 2, 3, 4, 5]);
+                }
+                let stats = hangs.stats();
+                assert_eq!((stats.matched, stats.lost, stats.unread), (5, 3, 2));
+                assert_eq!(timed_out(&hangs), 3);
+                let (told, _) = read_out(&mut hangs);
+                assert_eq!(told[..2], [1, 2].map(Told::Id));
+                assert_eq!((told.len(), gap_of(told[2])), (3, (3, 5, 3)));
+                let stats = hangs.stats();
+                assert_eq!((stats.received, stats.lost, stats.unread), (2, 3, 0));
+                assert_eq!(bus.stats().lost_by(GapReason::BlockTimeout), 3);
+            });
+        }
+    }
+}
+
+/// A reader that sleeps behind the stall is woken by nobody but the end of the wait: nobody publishes, drives or flushes.
+#[test]
+fn nobody_has_to_come_by() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        for dispatchers in [1, 2, 4] {
+            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
+                for round in rounds(150) {
+                    let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers));
+                    let wait = Duration::from_millis(round % 3 + 1);
+                    let hanging: Vec<_> =
+                        (0..dispatchers).map(|_| waiting(&bus, 1, wait)).collect();
+                    let mut reads: Vec<_> = (0..dispatchers)
+                        .map(|_| bus.subscribe("a").expect("open"))
+                        .collect();
+                    let mut publisher = bus.publisher();
+                    for n in 1..=3 {
+                        publisher.publish("a", n).expect("open");
+                        if round % 2 == 0 {
+                            linger(); // so that events come in blocks of their own, and the pool sleeps
+                        }
+                    }
+                    for sub in &mut reads {
+                        (1..=3).for_each(|n| assert_eq!(*sub.recv().expect("open").data(), n));
+                    }
+                    for sub in &hanging {
+                        eventually("it was given up", || timed_out(sub) == 2);
+                    }
+                }
+            });
+        }
+    }
+}
+
+#[test]
+fn a_block_is_given_up_in_its_middle() {
+    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    // Longer than any pause within the first `drive`, which must not give up already.
+    let wait = Duration::from_millis(500);
+    let mut sub = waiting(&bus, 2, wait);
+    // One block; the odd ids are for the subscriber.
+    for n in 1..=10_u64 {
+        let topic = if n % 2 == 1 { "a" } else { "b" };
+        bus.publish(topic, n).expect("open");
+    }
+    bus.drive(); // 1 and 3 are in, 5, 7 and 9 wait
+    assert_eq!(sub.try_recv().expect("there").id(), 1);
+    // It made room for two more. Whether in time or not: what fits at the end is not lost.
+    bus.drive();
+    thread::sleep(wait);
+    assert!(bus.drive(), "a block was got out of the way");
+    let (told, _) = read_out(&mut sub);
+    assert_eq!(told[..3], [3, 5, 7].map(Told::Id));
+    assert_eq!((told.len(), gap_of(told[3])), (4, (9, 9, 1)));
+
+    // The next one from its very beginning, and the one behind it: one gap.
+    publish(&bus, 3); // 11 to 13: the ring is empty, two fit
+    bus.drive();
+    thread::sleep(wait);
+    bus.drive();
+    publish(&bus, 2);
+    bus.publish("b", 0).expect("open");
+    bus.drive();
+    let (told, _) = read_out(&mut sub);
+    assert_eq!(told[..2], [11, 12].map(Told::Id));
+    assert_eq!((told.len(), gap_of(told[2])), (3, (13, 15, 3)));
+}
+
+/// It waits for a dead subscriber once: else this took 500 times as long, which is longer than patience.
+#[test]
+fn a_dead_subscriber_holds_the_bus_up_once() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let wait = Duration::from_millis(200);
+            let bus = bus(|b| b.dispatch(mode).dispatchers(2));
+            let mut hangs = waiting(&bus, 3, wait);
+            let mut reads = bus.subscribe("a").expect("open");
+            for n in 1..=500 {
+                bus.publish("a", n).expect("open");
+                assert!(bus.flush_within(FOR_EVER));
+                assert_eq!(reads.try_recv().expect("flushed").id(), n);
+            }
+            assert_eq!(timed_out(&hangs), 497);
+            let (told, _) = read_out(&mut hangs);
+            assert_eq!((told.len(), gap_of(told[3])), (4, (4, 500, 497)));
+        });
+    }
+}
+
+#[test]
+fn lost_at_once_means_in_the_same_round() {
+    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let hangs = waiting(&bus, 1, WAIT);
+    publish(&bus, 2);
+    bus.drive();
+    thread::sleep(WAIT);
+    bus.drive();
+    for lost in 2..100 {
+        publish(&bus, 1);
+        bus.drive();
+        assert_eq!(timed_out(&hangs), lost);
+    }
+}
+
+#[test]
+fn who_makes_room_is_waited_for_again() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode));
+            let mut sub = waiting(&bus, 1, WAIT);
+            let publish_and_flush = |events| {
+                let start = Instant::now();
+                publish(&bus, events);
+                assert!(bus.flush_within(FOR_EVER));
+                start.elapsed()
+            };
+            assert!(publish_and_flush(3) >= WAIT); // 2 and 3 are given up
+            publish_and_flush(1); // so is 4, at once
+            assert_eq!(sub.try_recv().expect("there").id(), 1);
+            publish_and_flush(1); // 5 has room
+            assert!(publish_and_flush(1) >= WAIT, "waited for 6");
+            publish_and_flush(1); // not for 7
+            // Claimed, and the room is taken again before anything is lost: it was made all the same.
+            let Told::Lost(gap) = one(&mut sub) else {
+                panic!("2 to 4 are lost")
+            };
+            assert_eq!((gap.from(), gap.to(), gap.count()), (2, 4, 3));
+            assert_eq!(one(&mut sub), Told::Id(5));
+            assert!(publish_and_flush(2) >= WAIT, "8 has room, waited for 9");
+            let (told, _) = read_out(&mut sub);
+            assert_eq!(gap_of(told[0]), (6, 7, 2), "a run of its own");
+            assert_eq!(told[1], Told::Id(8));
+            assert_eq!((told.len(), gap_of(told[2])), (3, (9, 9, 1)));
+            assert_eq!(timed_out(&sub), 6);
+        });
+    }
+}
+
+fn one(sub: &mut Subscriber<u64>) -> Told {
+    match sub.recv() {
+        Ok(event) => Told::Id(event.id()),
+        Err(RecvError::Lost(gap)) => Told::Lost(gap),
+        Err(ending) => panic!("{ending}"),
+    }
+}
+
+/// Each has its own deadline, whoever came first.
+#[test]
+fn two_that_stall_one_block_have_their_own_waits() {
+    for mode in MODES {
+        for impatient_first in [true, false] {
+            ends(&format!("{mode:?}, {impatient_first}"), move || {
+                let bus = bus(|b| b.dispatch(mode));
+                let waits = if impatient_first {
+                    [WAIT, FOR_EVER]
+                } else {
+                    [FOR_EVER, WAIT]
+                };
+                let mut subs = waits.map(|wait| waiting(&bus, 1, wait));
+                if !impatient_first {
+                    subs.reverse();
+                }
+                let [short, mut long] = subs;
+                publish(&bus, 1);
+                assert!(bus.flush_within(FOR_EVER));
+                publish(&bus, 1);
+                eventually("the short wait is over", || {
+                    bus.drive(); // else nobody does under manual dispatch
+                    timed_out(&short) == 1
+                });
+                assert!(
+                    !bus.flush_within(Duration::from_millis(1)),
+                    "the long one is not"
+                );
+                assert_eq!(timed_out(&long), 0);
+                assert_eq!(one(&mut long), Told::Id(1));
+                assert!(bus.flush_within(FOR_EVER));
+                assert_eq!(one(&mut long), Told::Id(2));
+                assert_eq!(timed_out(&short), 1);
+            });
+        }
+    }
+}
+
+#[test]
+fn waits_for_one_block_begin_together() {
+    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let subs = [1, 3, 2].map(|n| waiting(&bus, 1, n * WAIT));
+    publish(&bus, 2);
+    bus.drive();
+    thread::sleep(3 * WAIT);
+    bus.drive();
+    assert_eq!(subs.each_ref().map(timed_out), [1; 3]);
+}
+
+/// Who reads loses nothing for the sake of one who does not, also with a ring that takes a block in many pieces.
+#[test]
+fn who_reads_is_not_given_up_because_of_another() {
+    ends("a small ring beside one that hangs", || {
+        let bus = bus(|b| b.dispatch(Dispatch::Pool));
+        let mut hangs = waiting(&bus, 1, FOR_EVER);
+        // Gather 64 events behind a stall, so that they come as one block.
+        publish(&bus, 1);
+        assert!(bus.flush_within(FOR_EVER));
+        publish(&bus, 1);
+        assert!(!bus.flush_within(Duration::from_millis(1)));
+        let mut small = waiting(&bus, 3, Duration::from_secs(20));
+        (0..64).for_each(|n| bus.publish("a", n).expect("open"));
+        assert_eq!(one(&mut hangs), Told::Id(1));
+        for id in 3..=66 {
+            assert_eq!(one(&mut small), Told::Id(id));
+        }
+        assert_eq!((timed_out(&small), timed_out(&hangs)), (0, 0));
+    });
+}
+
+#[test]
+fn zero_never_waits() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode));
+            let mut sub = waiting(&bus, 2, Duration::ZERO);
+            publish(&bus, 5);
+            // Under manual dispatch a wait would need a second drive.
+            bus.drive();
+            assert!(mode != Dispatch::Manual || timed_out(&sub) == 3);
+            assert!(bus.flush_within(FOR_EVER));
+            let (told, _) = read_out(&mut sub);
+            assert_eq!(told[..2], [1, 2].map(Told::Id));
+            assert_eq!((told.len(), gap_of(told[2])), (3, (3, 5, 3)));
+            publish(&bus, 3);
+            assert!(bus.flush_within(FOR_EVER));
+            let (told, _) = read_out(&mut sub);
+            assert_eq!(told[..2], [6, 7].map(Told::Id));
+            assert_eq!((told.len(), gap_of(told[2])), (3, (8, 8, 1)));
+        });
+    }
+}
+
+#[test]
+fn the_bus_has_a_default_and_a_subscription_its_own() {
+    let bus = bus(|b| {
+        b.dispatch(Dispatch::Manual)
+            .overflow(Overflow::Block)
+            .block_timeout(Duration::ZERO)
+    });
+    let inherits = bus.subscription("a").capacity(1).open().expect("open");
+    let never = block(&bus, 1).block_timeout(None).open().expect("open");
+    let mut own = waiting(&bus, 1, FOR_EVER);
+    // Of no meaning for other policies, whether it is the bus's or its own.
+    let drops = bus
+        .subscription("a")
+        .capacity(1)
+        .overflow(Overflow::DropNewest);
+    let drops_too = bus
+        .subscription("a")
+        .capacity(1)
+        .overflow(Overflow::DropNewest);
+    let drops = [drops, drops_too.block_timeout(WAIT)].map(|sub| sub.open().expect("open"));
+    publish(&bus, 2);
+    bus.drive();
+    assert_eq!(timed_out(&inherits), 1);
+    for sub in &drops {
+        assert_eq!(sub.stats().lost_by(GapReason::Overflow), 1);
+    }
+    assert_eq!((never.stats().lost, own.stats().lost), (0, 0));
+    drop(never);
+    assert!(
+        !bus.flush_within(Duration::from_millis(1)),
+        "its own still waits"
+    );
+    assert_eq!(ids(&mut own), [1]);
+    assert!(bus.flush_within(FOR_EVER));
+    assert_eq!(ids(&mut own), [2]);
+}
+
+#[test]
+fn the_longest_wait_has_a_bound() {
+    let bus = bus::<u64>(|b| b.block_timeout(BLOCK_TIMEOUT_MAX));
+    let past = BLOCK_TIMEOUT_MAX + Duration::from_nanos(1);
+    for wait in [Duration::ZERO, Duration::from_nanos(1), BLOCK_TIMEOUT_MAX] {
+        drop(waiting(&bus, 1, wait));
+    }
+    for policy in [Overflow::Block, Overflow::DropNewest] {
+        let sub = bus.subscription("a").overflow(policy).block_timeout(past);
+        let refused = sub.open().unwrap_err();
+        assert_eq!(refused, SubscribeError::BlockTimeout(past));
+        assert_eq!(
+            refused.to_string(),
+            "a block timeout of 2592000.000000001s is more than 2592000s"
+        );
+    }
+    for past in [past, Duration::MAX] {
+        let refused = Bus::<u64>::builder().block_timeout(past).build();
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, BuildError::BlockTimeout(wait) if wait == past));
+        assert!(refused.to_string().ends_with("s is more than 2592000s"));
+    }
+}
+
+#[test]
+fn a_handler_that_hangs_is_given_up() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        for dedicated in [false, true] {
+            ends(&format!("{mode:?}, dedicated: {dedicated}"), move || {
+                let (lost, told_lost) = mpsc::channel();
+                let bus = bus(|b| {
+                    b.dispatch(mode).handler_threads(1).observer(move |notice| {
+                        if let Notice::Lost { gap, .. } = notice {
+                            lost.send(*gap).expect("the test listens");
+                        }
+                    })
+                });
+                let (release, released) = mpsc::channel::<()>();
+                let (begin, began) = mpsc::channel();
+                let subscription = block(&bus, 2).block_timeout(WAIT);
+                let subscription = if dedicated {
+                    subscription.dedicated()
+                } else {
+                    subscription
+                };
+                let handler = subscription
+                    .handler(move |_| {
+                        begin.send(()).expect("the test listens");
+                        let _ = released.recv(); // hangs until the other end goes
+                    })
+                    .expect("open");
+                let mut reads = bus.subscribe("a").expect("open");
+                bus.publish("a", 1).expect("open");
+                began.recv().expect("it has claimed the first");
+                assert_eq!(*reads.recv().expect("open").data(), 1);
+                for n in 2..=200 {
+                    bus.publish("a", n).expect("open");
+                    assert_eq!(*reads.recv().expect("open").data(), n);
+                }
+                drop(release); // goes on, and handles what it has
+                bus.close();
+                eventually("all is handled", || handler.stats().unread == 0);
+                let stats = handler.stats();
+                assert_eq!(stats.received + stats.lost, 200);
+                // One claimed, two waiting.
+                assert_eq!(
+                    (stats.received, stats.lost_by(GapReason::BlockTimeout)),
+                    (3, 197)
+                );
+                let gap = told_lost.recv().expect("it was told");
+                assert_eq!((gap.from(), gap.to(), gap.count()), (4, 200, 197));
+                assert_eq!(gap.reason(), GapReason::BlockTimeout);
+            });
+        }
+    }
+}
+
+#[test]
+fn publishers_that_wait_for_room_go_on() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        for dispatchers in [1, 3] {
+            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
+                let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).lane_capacity(4));
+                let hangs = waiting(&bus, 1, WAIT);
+                let publishing: Vec<_> = (0..3)
+                    .map(|n| {
+                        let (bus, mut publisher) = (bus.clone(), bus.publisher());
+                        thread::spawn(move || match n {
+                            0 => publish(&bus, 2000),
+                            _ => (0..2000).for_each(|n| publisher.publish("a", n).expect("open")),
+                        })
+                    })
+                    .collect();
+                publishing
+                    .into_iter()
+                    .for_each(|thread| thread.join().expect("published"));
+                assert!(bus.flush_within(FOR_EVER));
+                assert_eq!(timed_out(&hangs), 5999);
+            });
+        }
+    }
+}
+
+#[test]
+fn a_close_with_a_limit_does_not_wait_for_the_longest_wait() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode).lane_capacity(8));
+            let mut hangs = waiting(&bus, 3, FOR_EVER);
+            let accepted = fill(&bus, || bus.try_publish("a", 0).is_ok());
+            let report = bus.close_within(Duration::from_millis(1));
+            assert!(!report.in_time);
+            assert_eq!(report.lost + report.unsequenced, accepted - 3);
+            let (told, ending) = read_to_end(&mut hangs);
+            assert_eq!((told.len(), ending), (4, RecvError::Closed));
+            let Told::Lost(gap) = told[3] else {
+                panic!("{told:?}")
+            };
+            assert_eq!(gap.reason(), GapReason::Closed);
+            assert_eq!((gap.from(), gap.count()), (4, report.lost));
+            assert_eq!((timed_out(&hangs), hangs.stats().lost), (0, report.lost));
+        });
+    }
+}
+
+#[test]
+fn a_close_waits_for_the_longest_wait() {
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode));
+            let mut hangs = waiting(&bus, 3, WAIT);
+            publish(&bus, 100);
+            let report = bus.close_within(FOR_EVER);
+            assert_eq!(
+                (report.in_time, report.lost, report.unread),
+                (true, 0, 3),
+                "what is given up by then is not lost to the close"
+            );
+            let (told, ending) = read_to_end(&mut hangs);
+            assert_eq!(ending, RecvError::Closed);
+            assert_eq!((told.len(), gap_of(told[3])), (4, (4, 100, 97)));
+        });
+    }
+}
+
+/// The reason of a run is that of its first loss; the statistics have each.
+#[test]
+fn a_run_that_goes_on_into_the_close_is_one_gap() {
+    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let mut subs = [waiting(&bus, 1, Duration::ZERO), waiting(&bus, 1, FOR_EVER)];
+    publish(&bus, 3);
+    bus.close_within(Duration::from_millis(1));
+    let counts = subs.each_ref().map(|sub| {
+        let stats = sub.stats();
+        (timed_out(sub), stats.lost_by(GapReason::Closed))
+    });
+    assert_eq!(counts, [(2, 0), (0, 2)]);
+    let [(first, _), (second, _)] = subs.each_mut().map(read_to_end);
+    assert_eq!(gap_of(first[1]), (2, 3, 2));
+    assert!(matches!(second[1], Told::Lost(gap) if gap.reason() == GapReason::Closed));
+}
+
+#[test]
+fn a_stall_ends_with_the_subscription() {
+    for mode in MODES {
+        for how in 0..3 {
+            ends(&format!("{mode:?}, {how}"), move || {
+                let bus = bus(|b| b.dispatch(mode));
+                let mut hangs = waiting(&bus, 1, FOR_EVER);
+                let mut reads = bus.subscribe("a").expect("open");
+                publish(&bus, 3);
+                assert!(!bus.flush_within(Duration::from_millis(1)));
+                let handle = hangs.handle();
+                match how {
+                    0 => drop(hangs),
+                    1 => assert!(handle.cancel()),
+                    _ => {
+                        handle.cancel();
+                        assert_eq!(hangs.recv().err(), Some(RecvError::Cancelled));
+                    }
+                }
+                publish(&bus, 1);
+                assert!(bus.flush_within(FOR_EVER));
+                assert_eq!(ids(&mut reads), [1, 2, 3, 4]);
+                let stats = handle.stats();
+                assert_eq!(
+                    (stats.lost, stats.unread + stats.received),
+                    (0, stats.matched)
+                );
+            });
+        }
+    }
+}
+
+/// Whatever the readers do and however short the waits: all is received or lost, and a run is one gap.
+#[test]
+fn accounts_balance_whatever_is_given_up() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        for dispatchers in [1, 3] {
+            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
+                for seed in rounds(20) {
+                    give_up_at_random(mode, dispatchers, seed);
+                }
+            });
+        }
+    }
+}
+
+fn give_up_at_random(mode: Dispatch, dispatchers: usize, seed: u64) {
+    const EVENTS: u64 = 3000;
+    let mut random = Random::new(seed);
+    let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).lane_capacity(16));
+    let reading: Vec<_> = (0..4)
+        .map(|n| {
+            let capacity = [1, 2, 7, 64, 100][random.below(5)];
+            let wait = Duration::from_micros(500 * random.below(4) as u64);
+            let mut sub = waiting(&bus, capacity, wait);
+            let mut random = Random::new(seed << 8 | n);
+            thread::spawn(move || {
+                let mut next = 1;
+                let mut told_a_gap = false;
+                loop {
+                    match sub.recv() {
+                        Ok(event) => {
+                            assert_eq!(event.id(), next, "seed {seed}");
+                            next += 1;
+                            told_a_gap = false;
+                        }
+                        Err(RecvError::Lost(gap)) => {
+                            assert_eq!((gap.from(), gap.reason()), (next, GapReason::BlockTimeout));
+                            assert_eq!(gap.count(), gap.to() - gap.from() + 1);
+                            // Told while it still grew, a run ends there: the reader has made room since.
+                            next = gap.to() + 1;
+                            assert!(!told_a_gap, "seed {seed}: two gaps in a row");
+                            told_a_gap = true;
+                        }
+                        Err(ending) => {
+                            assert_eq!(ending, RecvError::Closed);
+                            break;
+                        }
+                    }
+                    if random.one_in(100) {
+                        thread::sleep(Duration::from_micros(200 * random.below(8) as u64));
+                    }
+                }
+                let stats = sub.stats();
+                assert_eq!(stats.received + timed_out(&sub), EVENTS, "seed {seed}");
+                assert_eq!((next, stats.matched), (EVENTS + 1, EVENTS));
+            })
+        })
+        .collect();
+    publish(&bus, EVENTS);
+    drop(bus);
+    for reading in reading {
+        reading.join().expect("the accounts balance");
     }
 }

@@ -267,7 +267,7 @@ fn the_json_report_has_its_keys_and_adds_up() {
     let report = ran(&args).report();
     assert_eq!(
         keys(&report).join(" "),
-        "bad_lines blank_lines deliveries_per_s elapsed_s error events events_per_s input \
+        "bad_lines blank_lines block_timeout_ms deliveries_per_s elapsed_s error events events_per_s input \
          latency_ns lines lost matched overflow received subscriptions superseded topic unread"
     );
     assert_eq!(
@@ -295,6 +295,7 @@ fn the_json_report_has_its_keys_and_adds_up() {
     assert_eq!(report["lines"], 2000);
     assert_eq!(report["events"], 2000);
     assert_eq!(report["overflow"], "block");
+    assert_eq!(report["block_timeout_ms"], Value::Null);
     assert_eq!(report["error"], Value::Null);
     assert!(report["events_per_s"].as_f64() > Some(0.0));
     assert!(report["deliveries_per_s"].as_f64() > Some(0.0));
@@ -485,6 +486,10 @@ fn a_ring_of_one_event_loses_nothing_by_default_and_counts_what_it_drops_if_told
     assert_eq!(ran_blocking.code, 0, "{}", ran_blocking.stderr);
     assert_eq!(ran_blocking.report()["received"], 2000);
 
+    let ran_waiting = ran(&[&base[..], &["--block-timeout", "2592000000"]].concat());
+    assert_eq!(ran_waiting.code, 0, "{}", ran_waiting.stderr);
+    assert_eq!(ran_waiting.report()["received"], 2000);
+
     for policy in ["drop-newest", "drop-oldest", "conflate"] {
         let ran_dropping = ran(&[&base[..], &["--overflow", policy]].concat());
         assert_eq!(
@@ -513,6 +518,43 @@ fn a_ring_of_one_event_loses_nothing_by_default_and_counts_what_it_drops_if_told
             assert!(text.starts_with("disconnected: lost "), "{text}");
         }
         other => panic!("{other}: {}", ran_disconnecting.stderr),
+    }
+}
+
+/// Standard output is a pipe that nobody reads until all the input is taken: without a longest wait it never were.
+#[test]
+fn an_output_that_hangs_holds_a_run_up_for_the_longest_wait() {
+    const LINES: usize = 50_000;
+    let args = ["run", "-i", "-", "-t", "{a}", "--json", "--capacity", "1"];
+    let subscribed = ["-s", "*=-", "-s", "*", "--block-timeout", "20"];
+    let mut child = fanout(&[&args[..], &subscribed].concat())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    for _ in 0..LINES {
+        stdin.write_all(b"{\"a\":1}\n").expect("it reads on");
+    }
+    drop(stdin);
+    let ran: Ran = child.wait_with_output().expect("it ends").into();
+    assert_eq!(ran.code, 0, "allowed to be lost: {}", ran.stderr);
+    let report: Value = serde_json::from_str(&ran.stderr).expect("the report is there");
+    assert_eq!(report["overflow"], "block");
+    assert_eq!(report["block_timeout_ms"], 20);
+    let count = |value: &Value| value.as_u64().expect("a count");
+    let hung = &report["subscriptions"][0];
+    assert!(count(&hung["lost"]) > 0, "{hung}");
+    assert_eq!(count(&hung["written"]), ran.out().lines().count() as u64);
+    for each in report["subscriptions"].as_array().expect("a list") {
+        let [matched, received, lost] =
+            ["matched", "received", "lost"].map(|key| count(&each[key]));
+        assert_eq!(
+            (matched, received + lost),
+            (LINES as u64, matched),
+            "{each}"
+        );
     }
 }
 
@@ -750,6 +792,23 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
                 "conflate",
                 "disconnect",
             ],
+        ),
+        (
+            vec!["--block-timeout".into(), "x".into()],
+            &["--block-timeout"],
+        ),
+        (
+            vec!["--block-timeout".into(), "2592000001".into()],
+            &["--block-timeout", "2592000001 is not in 0..=2592000000"],
+        ),
+        (
+            vec![
+                "--block-timeout".into(),
+                "5".into(),
+                "--overflow".into(),
+                "drop-newest".into(),
+            ],
+            &["--block-timeout", "--overflow block"],
         ),
         (
             vec!["-s".into(), to("*", &other), "-s".into(), to("a", &other)],

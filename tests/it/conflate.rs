@@ -161,6 +161,65 @@ fn a_close_leaves_the_latest_to_be_read() {
     assert_eq!(sub.recv().expect_err("closed"), RecvError::Closed);
 }
 
+#[test]
+fn what_is_claimed_is_neither_replaced_nor_evicted() {
+    let bus = bus();
+    let mut sub = conflating(&bus, 2);
+    one_by_one(&bus, &[("a", 1), ("b", 2), ("c", 3)]);
+    // The gap is told, and the event behind it is claimed.
+    let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
+        panic!("a did not fit");
+    };
+    assert_eq!((gap.from(), gap.to(), gap.count()), (1, 1, 1));
+    one_by_one(&bus, &[("b", 4), ("b", 5), ("d", 6)]);
+    assert_eq!(next(&mut sub), ("b".into(), 2, 2, 0));
+    let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
+        panic!("c did not fit");
+    };
+    assert_eq!((gap.from(), gap.to(), gap.count()), (3, 3, 1));
+    assert_eq!(next(&mut sub), ("b".into(), 5, 5, 1));
+    assert_eq!(next(&mut sub), ("d".into(), 6, 6, 0));
+}
+
+/// The ids of a gap are the lowest and the highest lost: what lies between may have been received.
+#[test]
+fn a_gap_names_the_lowest_and_the_highest() {
+    let bus = bus();
+    let mut sub = conflating(&bus, 3);
+    one_by_one(&bus, &[("a", 1), ("b", 2), ("c", 3), ("a", 4)]);
+    one_by_one(&bus, &[("d", 5), ("e", 6)]);
+    let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
+        panic!("a and b did not fit");
+    };
+    assert_eq!((gap.from(), gap.to(), gap.count()), (2, 4, 2));
+    assert_eq!(next(&mut sub), ("c".into(), 3, 3, 0));
+    assert_eq!(sub.stats().superseded, 1, "what the lost one replaced");
+}
+
+#[test]
+fn a_gap_is_told_after_a_close_and_where_it_is_cancelled() {
+    for cancel in [false, true] {
+        let bus = bus();
+        let mut sub = conflating(&bus, 1);
+        one_by_one(&bus, &[("a", 1), ("b", 2)]);
+        if cancel {
+            assert!(sub.handle().cancel());
+        } else {
+            bus.close();
+        }
+        let Err(RecvError::Lost(gap)) = sub.recv() else {
+            panic!("a did not fit");
+        };
+        assert_eq!((gap.from(), gap.to(), gap.count()), (1, 1, 1));
+        if !cancel {
+            assert_eq!(next(&mut sub), ("b".into(), 2, 2, 0));
+        }
+        let ending = [RecvError::Closed, RecvError::Cancelled][usize::from(cancel)];
+        assert_eq!(sub.recv().err(), Some(ending));
+        assert_eq!(sub.recv().err(), Some(ending));
+    }
+}
+
 // ---- ways to receive -----------------------------------------------------------------------------------
 
 const STORY: [(&str, u64); 7] = [

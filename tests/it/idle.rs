@@ -1,12 +1,12 @@
 //! An idle bus costs next to nothing. Measured by the kernel's own account of each thread, on Linux.
 
-use fanout::{Dispatch, SlowLimit};
+use fanout::{Dispatch, Overflow, SlowLimit};
 use std::collections::HashMap;
 use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{bus, eventually};
+use crate::support::{FOR_EVER, bus, eventually};
 
 const WINDOW: Duration = Duration::from_secs(3);
 
@@ -17,7 +17,13 @@ const BOUND: Duration = Duration::from_micros(2000 * WINDOW.as_secs() / 10);
 #[ignore = "measures all threads of its process for some seconds: run it alone"]
 fn an_idle_bus_uses_next_to_no_processor_time() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
-        for (dispatchers, watched) in [(1, false), (3, false), (1, true)] {
+        for (dispatchers, watched, stalled) in [
+            (1, false, false),
+            (3, false, false),
+            (1, true, false),
+            (1, false, true),
+            (3, false, true),
+        ] {
             let bus = bus::<u64>(|b| {
                 let b = b.dispatch(mode).dispatchers(dispatchers).handler_threads(2);
                 match watched {
@@ -40,6 +46,13 @@ fn an_idle_bus_uses_next_to_no_processor_time() {
             }
             // Not only asleep since birth: everybody was awake, and has gone to sleep again.
             (0..1000).for_each(|n| publisher.publish("a", n).expect("open"));
+            // Or waits for room, until a deadline that is far away.
+            let hangs = stalled.then(|| {
+                let block = bus.subscription("b").capacity(1).overflow(Overflow::Block);
+                let hangs = block.block_timeout(FOR_EVER).open().expect("open");
+                (0..2).for_each(|n| publisher.publish("b", n).expect("open"));
+                hangs
+            });
             eventually("everybody sleeps", || {
                 let before = processor_times();
                 thread::sleep(Duration::from_millis(50));
@@ -60,9 +73,11 @@ fn an_idle_bus_uses_next_to_no_processor_time() {
                 .sum();
             let used = Duration::from_nanos(used);
             println!(
-                "{mode:?} with {dispatchers} dispatchers, watched: {watched}: {used:?} in {WINDOW:?}"
+                "{mode:?} with {dispatchers} dispatchers, watched: {watched}, stalled: {stalled}: \
+                 {used:?} in {WINDOW:?}"
             );
             assert!(used <= BOUND, "{used:?} is more than {BOUND:?}");
+            drop(hangs);
             bus.close();
             receiving
                 .into_iter()

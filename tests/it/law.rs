@@ -1,20 +1,24 @@
-//! The delivery law: for each subscription, over `first_id ..= last_id`, received + lost + unread = matched, exactly;
-//! ids rise strictly, nothing comes twice, and each loss is told once, in its place, to the event.
+//! The delivery law: for each subscription, over `first_id ..= last_id`, received + lost + superseded + unread = matched,
+//! exactly; ids rise strictly, nothing comes twice, and each loss is told once, in its place, to the event. For every policy,
+//! for subscribers that are quick, slow, or stand still for a while, and for handlers.
 //!
 //! What should have matched is computed here, from a record of all events and by comparing text, not by a pattern. The
 //! record is what a `**` subscriber with `Overflow::Block` received, and is itself checked against what publishers
 //! know: every accepted event is in it, once, in the order of its lane, under the id of its receipt.
 
+use crossbeam::queue::SegQueue;
 use fanout::{
-    Bus, Dispatch, Gap, Overflow, RecvError, RecvTimeoutError, Subscriber, SubscriptionHandle,
-    TryRecvError,
+    Bus, Dispatch, Event, Gap, Notice, Overflow, RecvError, RecvTimeoutError, Subscriber,
+    SubscriptionHandle, SubscriptionStats, TryRecvError,
 };
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{MODES, PATIENCE, Random, bus, ends_within};
+use crate::accounts::{self, Told};
+use crate::support::{MODES, PATIENCE, Random, bus, ends_within, eventually};
 
 const PUBLISHERS: usize = 8;
 /// Of those, the ones that publish through the bus's shared lane.
@@ -22,31 +26,38 @@ const SHARED: usize = 3;
 const SUBSCRIBERS: usize = 64;
 /// Events of an episode, if it is not closed before.
 const EVENTS: u32 = 120_000;
-const CAPACITIES: [usize; 7] = [1, 2, 63, 64, 65, 1024, 4096];
+const CAPACITIES: [usize; 9] = [1, 2, 7, 30, 63, 64, 65, 1024, 4096];
+/// Of one that is not over at once.
+const CAPACITIES_LARGE: [usize; 5] = [30, 64, 65, 256, 1024];
 
+/// `FANOUT_LAW_EVENTS` events or `FANOUT_LAW_SECONDS` seconds, whichever comes first; all ways of dispatching in any case.
 #[test]
 fn the_delivery_law_holds_under_churn() {
-    run(Duration::from_secs(60));
+    let events = number("FANOUT_LAW_EVENTS").unwrap_or(u64::MAX);
+    run(events, number("FANOUT_LAW_SECONDS").unwrap_or(10));
 }
 
 #[test]
-#[ignore = "as long as FANOUT_LAW_SECONDS says"]
+#[ignore = "an hour, or as long as FANOUT_LAW_SECONDS says"]
 fn the_delivery_law_holds_for_long() {
-    let seconds = std::env::var("FANOUT_LAW_SECONDS")
-        .ok()
-        .and_then(|text| text.parse().ok());
-    run(Duration::from_secs(seconds.unwrap_or(600)));
+    run(u64::MAX, number("FANOUT_LAW_SECONDS").unwrap_or(3600));
 }
 
-/// Episodes over all ways of dispatching, each at least once, until the time is up.
-fn run(time: Duration) {
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().expect("a number"))
+}
+
+/// Episodes over all ways of dispatching, each at least once, until there were so many events or the time is up.
+fn run(enough: u64, seconds: u64) {
     let start = Instant::now();
+    let time = Duration::from_secs(seconds);
     let mut episodes = 0;
     let mut events = 0;
     for seed in 1.. {
         for mode in MODES {
             for dispatchers in [1, 3] {
-                if seed > 1 && start.elapsed() > time {
+                if seed > 1 && (start.elapsed() > time || events >= enough) {
                     println!(
                         "{episodes} episodes, {events} events, {:?}",
                         start.elapsed()
@@ -124,23 +135,65 @@ struct Published {
 /// What one subscription was told, and what must be so.
 struct Account {
     want: usize,
+    overflow: Overflow,
     told: Vec<Told>,
+    /// Of its handler, if it has one.
+    diary: Diary,
     ending: Option<RecvError>,
     handle: SubscriptionHandle<Payload>,
 }
 
-enum Told {
-    Id(u32),
-    Lost(Gap),
+/// What handlers are told, each with the time: a count that they share.
+#[derive(Default)]
+struct Office {
+    time: AtomicU64,
+    notices: SegQueue<(u64, Notified)>,
 }
+
+struct Notified {
+    subscription: u64,
+    gap: Gap,
+    is_end: bool,
+}
+
+impl Office {
+    fn now(&self) -> u64 {
+        self.time.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn note(&self, notice: &Notice<'_>) {
+        let (subscription, gap, is_end) = match *notice {
+            Notice::Lost {
+                subscription, gap, ..
+            } => (subscription, gap, false),
+            Notice::Disconnected {
+                subscription, gap, ..
+            } => (subscription, gap, true),
+            _ => return,
+        };
+        let notified = Notified {
+            subscription,
+            gap,
+            is_end,
+        };
+        self.notices.push((self.now(), notified));
+    }
+}
+
+/// What a handler was called with, and when.
+type Diary = SegQueue<(u64, Told)>;
 
 fn episode(mode: Dispatch, dispatchers: usize, seed: u64) -> u64 {
     let mut random = Random::new(seed);
     let lane = [4, 64, 1024][random.below(3)];
+    let office = Arc::new(Office::default());
+    let observer = office.clone();
     let bus = bus::<Payload>(|b| {
         b.dispatch(mode)
             .dispatchers(dispatchers)
             .lane_capacity(lane)
+            .handler_threads(2)
+            .observer(move |notice| observer.note(notice))
     });
     let topics = topics();
     let observer = bus
@@ -150,7 +203,7 @@ fn episode(mode: Dispatch, dispatchers: usize, seed: u64) -> u64 {
         .expect("open");
     let over = AtomicBool::new(false);
     let (cancels, to_cancel) = mpsc::channel();
-    let (accounts, published, record) = thread::scope(|scope| {
+    let (mut accounts, published, record) = thread::scope(|scope| {
         let observer = scope.spawn(|| observe(observer));
         if mode == Dispatch::Manual {
             scope.spawn(|| {
@@ -165,7 +218,8 @@ fn episode(mode: Dispatch, dispatchers: usize, seed: u64) -> u64 {
         let subscribers: Vec<_> = (0..SUBSCRIBERS as u64)
             .map(|n| {
                 let (bus, cancels, random) = (&bus, cancels.clone(), Random::new(seed << 16 | n));
-                scope.spawn(move || subscriber(bus, random, &cancels))
+                let office = office.clone();
+                scope.spawn(move || subscriber(bus, random, &cancels, &office))
             })
             .collect();
         drop(cancels);
@@ -198,7 +252,14 @@ fn episode(mode: Dispatch, dispatchers: usize, seed: u64) -> u64 {
     });
 
     check_record(&record, &published);
-    assert_eq!(bus.stats().sequenced, record.len() as u64);
+    let stats = bus.stats();
+    assert_eq!(stats.sequenced, record.len() as u64);
+    assert_eq!(
+        stats.matched,
+        stats.received + stats.lost + stats.superseded + stats.unread,
+        "{stats:?}"
+    );
+    enter(&office, &mut accounts);
     for account in &accounts {
         account.check(&record, &topics);
     }
@@ -311,39 +372,68 @@ fn subscriber(
     bus: &Bus<Payload>,
     mut random: Random,
     cancels: &mpsc::Sender<SubscriptionHandle<Payload>>,
+    office: &Arc<Office>,
 ) -> Vec<Account> {
     let mut accounts = Vec::new();
     loop {
         let want = random.below(WANTS.len());
-        let overflow = if random.one_in(4) {
-            Overflow::Block
+        let overflow = [
+            Overflow::DropNewest,
+            Overflow::DropNewest,
+            Overflow::DropOldest,
+            Overflow::DropOldest,
+            Overflow::Conflate,
+            Overflow::Disconnect,
+            Overflow::Block,
+            Overflow::Block,
+        ][random.below(8)];
+        let capacities = if overflow == Overflow::Disconnect {
+            &CAPACITIES_LARGE[..]
         } else {
-            Overflow::DropNewest
+            &CAPACITIES
         };
         let mut builder = bus
             .subscription(WANTS[want].0)
-            .capacity(CAPACITIES[random.below(CAPACITIES.len())])
+            .capacity(capacities[random.below(capacities.len())])
             .overflow(overflow);
-        if random.one_in(4) {
+        if overflow != Overflow::Disconnect && random.one_in(4) {
             builder = builder.pin_bytes([1, 3000, 1 << 16][random.below(3)]);
+        }
+        let open = |handle| Account {
+            want,
+            overflow,
+            told: Vec::new(),
+            diary: Diary::new(),
+            ending: None,
+            handle,
+        };
+        if random.one_in(4) {
+            let diary = Arc::new(Diary::new());
+            let handler = handler(diary.clone(), office.clone(), overflow, &mut random);
+            let Ok(handle) = builder.handler(handler) else {
+                return accounts;
+            };
+            let mut account = open(handle.detach());
+            account.handled(diary, &mut random, bus);
+            accounts.push(account);
+            continue;
         }
         let Ok(mut sub) = builder.open() else {
             return accounts;
         };
         let handle = sub.handle();
-        let mut account = Account {
-            want,
-            told: Vec::new(),
-            ending: None,
-            handle: handle.clone(),
-        };
-        account.read(&mut sub, &mut random, overflow, bus);
+        let mut account = open(handle.clone());
+        account.read(&mut sub, &mut random, bus);
         match random.below(4) {
             _ if account.ending.is_some() => {}
             0 => {
-                assert!(handle.cancel());
+                let ends_it = handle.cancel();
                 account.read_to_end(&mut sub);
-                assert_eq!(account.ending, Some(RecvError::Cancelled));
+                match account.ending {
+                    Some(RecvError::Cancelled) => assert!(ends_it),
+                    Some(RecvError::Disconnected(_)) => assert!(!ends_it),
+                    other => panic!("{other:?}"),
+                }
             }
             1 => {
                 cancels.send(handle).expect("it listens to the end");
@@ -356,21 +446,54 @@ fn subscriber(
     }
 }
 
+/// Writes its diary; now and then it takes its time.
+fn handler(
+    diary: Arc<Diary>,
+    office: Arc<Office>,
+    overflow: Overflow,
+    random: &mut Random,
+) -> impl FnMut(&Event<Payload>) + Send + 'static {
+    let slow = overflow != Overflow::Block && random.one_in(3);
+    let mut random = Random::new(random.next());
+    move |event| {
+        diary.push((office.now(), Told::of(event)));
+        if slow && random.one_in(200) {
+            (0..20).for_each(|_| thread::yield_now());
+        }
+        if slow && random.one_in(20_000) {
+            thread::sleep(2 * fanout::HANDLER_STALL);
+        }
+    }
+}
+
+/// Enters what handlers were told into the accounts of their subscriptions, in the order of time.
+fn enter(office: &Office, accounts: &mut [Account]) {
+    let mut by_number: HashMap<u64, Vec<(u64, Notified)>> = HashMap::new();
+    while let Some((time, notified)) = office.notices.pop() {
+        let notices = by_number.entry(notified.subscription).or_default();
+        notices.push((time, notified));
+    }
+    for account in accounts {
+        let notices = by_number.remove(&account.handle.number());
+        account.enter(notices.unwrap_or_default());
+    }
+    assert!(by_number.is_empty(), "notices of nobody");
+}
+
 impl Account {
     /// Reads for a while, in one of many ways.
-    fn read(
-        &mut self,
-        sub: &mut Subscriber<Payload>,
-        random: &mut Random,
-        overflow: Overflow,
-        bus: &Bus<Payload>,
-    ) {
+    fn read(&mut self, sub: &mut Subscriber<Payload>, random: &mut Random, bus: &Bus<Payload>) {
         let way = random.below(4);
         // Who blocks everybody else is quick about it.
-        let slow = overflow != Overflow::Block && random.one_in(3);
+        let quick = self.overflow == Overflow::Block;
+        let slow = !quick && random.one_in(3);
+        let stalls = !quick && random.one_in(4);
         for turn in 0..random.below(4000) {
             if slow && turn % 64 == 0 {
                 (0..20).for_each(|_| thread::yield_now());
+            }
+            if stalls && random.one_in(500) {
+                thread::sleep(Duration::from_millis(random.below(20) as u64));
             }
             if turn % 500 == 499 {
                 // Somebody else's patterns change: no concern of anybody's.
@@ -379,31 +502,38 @@ impl Account {
                 let _ = handle.remove("churn.here");
                 assert!(bus.stats().subscriptions > 0 || bus.is_closed());
             }
-            let goes_on = match way {
-                0 => self.take(sub.recv().map(|event| self.id(event))),
-                1 => self.take_batch(sub),
-                2 => match sub.try_recv().map(|event| self.id(event)) {
+            let told = match way {
+                0 => sub.recv().map(|event| self.told(event)).map(Some),
+                1 => {
+                    if self.take_batch(sub) {
+                        continue;
+                    }
+                    return;
+                }
+                2 => match sub.try_recv().map(|event| self.told(event)) {
                     Err(TryRecvError::Empty) => {
                         thread::yield_now();
-                        true
+                        Ok(None)
                     }
-                    Ok(id) => self.take(Ok(id)),
-                    Err(TryRecvError::Lost(gap)) => self.take(Err(RecvError::Lost(gap))),
-                    Err(TryRecvError::Closed) => self.take(Err(RecvError::Closed)),
+                    Ok(told) => Ok(Some(told)),
+                    Err(TryRecvError::Lost(gap)) => Err(RecvError::Lost(gap)),
+                    Err(TryRecvError::Disconnected(gap)) => Err(RecvError::Disconnected(gap)),
+                    Err(TryRecvError::Closed) => Err(RecvError::Closed),
                     Err(other) => panic!("{other}"),
                 },
                 _ => match sub
                     .recv_timeout(Duration::from_micros(200))
-                    .map(|event| self.id(event))
+                    .map(|event| self.told(event))
                 {
-                    Err(RecvTimeoutError::Timeout) => true,
-                    Ok(id) => self.take(Ok(id)),
-                    Err(RecvTimeoutError::Lost(gap)) => self.take(Err(RecvError::Lost(gap))),
-                    Err(RecvTimeoutError::Closed) => self.take(Err(RecvError::Closed)),
+                    Err(RecvTimeoutError::Timeout) => Ok(None),
+                    Ok(told) => Ok(Some(told)),
+                    Err(RecvTimeoutError::Lost(gap)) => Err(RecvError::Lost(gap)),
+                    Err(RecvTimeoutError::Disconnected(gap)) => Err(RecvError::Disconnected(gap)),
+                    Err(RecvTimeoutError::Closed) => Err(RecvError::Closed),
                     Err(other) => panic!("{other}"),
                 },
             };
-            if !goes_on {
+            if !self.take(told) {
                 return;
             }
         }
@@ -411,20 +541,58 @@ impl Account {
 
     fn read_to_end(&mut self, sub: &mut Subscriber<Payload>) {
         while self.take_batch(sub) {}
+        assert_eq!(sub.recv().err(), self.ending, "for ever");
     }
 
-    fn id(&self, event: &fanout::Event<Payload>) -> u64 {
+    /// Lets the handler run for a while, or to its end.
+    fn handled(&mut self, mut diary: Arc<Diary>, random: &mut Random, bus: &Bus<Payload>) {
+        let calls = random.below(4000) as u64;
+        let to_end = random.one_in(4);
+        let goes_on = |stats: SubscriptionStats| {
+            stats.last_id.is_none() && (to_end || stats.received < calls)
+        };
+        while goes_on(self.handle.stats()) && !bus.is_closed() {
+            thread::sleep(Duration::from_micros(500));
+        }
+        if to_end {
+            self.ending = Some(RecvError::Closed); // unless a notice says otherwise
+        } else {
+            self.handle.cancel(); // it may have been disconnected
+        }
+        eventually("the handler is dropped", || {
+            thread::sleep(Duration::from_micros(100));
+            Arc::get_mut(&mut diary).is_some()
+        });
+        self.diary = std::mem::take(Arc::get_mut(&mut diary).expect("just seen"));
+    }
+
+    /// Puts together what its handler was called with, and what was told of it.
+    fn enter(&mut self, notices: Vec<(u64, Notified)>) {
+        let mut told: Vec<_> = std::mem::take(&mut self.diary).into_iter().collect();
+        for (time, notified) in notices {
+            if notified.is_end {
+                assert!(told.iter().all(|(before, _)| *before < time), "the end");
+                self.ending = Some(RecvError::Disconnected(notified.gap));
+            } else {
+                told.push((time, Told::Lost(notified.gap)));
+            }
+        }
+        told.sort_by_key(|(time, _)| *time);
+        self.told.extend(told.into_iter().map(|(_, told)| told));
+    }
+
+    fn told(&self, event: &Event<Payload>) -> Told {
         assert!(
             (WANTS[self.want].1)(event.topic().as_str()),
             "{} is not wanted",
             event.topic()
         );
-        event.id()
+        Told::of(event)
     }
 
-    fn take(&mut self, told: Result<u64, RecvError>) -> bool {
+    fn take(&mut self, told: Result<Option<Told>, RecvError>) -> bool {
         match told {
-            Ok(id) => self.told.push(Told::Id(id as u32)),
+            Ok(told) => self.told.extend(told),
             Err(RecvError::Lost(gap)) => self.told.push(Told::Lost(gap)),
             Err(ending) => self.ending = Some(ending),
         }
@@ -433,68 +601,25 @@ impl Account {
 
     fn take_batch(&mut self, sub: &mut Subscriber<Payload>) -> bool {
         match sub.next_batch() {
-            Ok(batch) => batch.iter().all(|event| self.take(Ok(self.id(event)))),
+            Ok(batch) => batch
+                .iter()
+                .all(|event| self.take(Ok(Some(self.told(event))))),
             Err(error) => self.take(Err(error)),
         }
     }
 
     fn check(&self, record: &[Payload], topics: &[String]) {
-        let stats = self.handle.stats();
-        let (Some(first_id), Some(last_id)) = (stats.first_id, stats.last_id) else {
-            panic!("it has ended, and the dispatcher has come by: {stats:?}");
-        };
-        assert!(
-            first_id >= 1
-                && last_id < first_id + record.len() as u64
-                && last_id <= record.len() as u64
-        );
         let wanted: Vec<bool> = topics
             .iter()
             .map(|topic| (WANTS[self.want].1)(topic))
             .collect();
-        let mut expected =
-            (first_id..=last_id).filter(|&id| wanted[record[id as usize - 1].topic as usize]);
-
-        let mut received = 0;
-        let mut lost = 0;
-        for told in &self.told {
-            match told {
-                Told::Id(id) => {
-                    assert_eq!(
-                        Some(u64::from(*id)),
-                        expected.next(),
-                        "the next that matches"
-                    );
-                    received += 1;
-                }
-                Told::Lost(gap) => {
-                    assert_eq!(
-                        Some(gap.from()),
-                        expected.next(),
-                        "a gap begins where it is told"
-                    );
-                    let mut last = gap.from();
-                    for _ in 1..gap.count() {
-                        last = expected.next().expect("a gap counts what matched");
-                    }
-                    assert_eq!(gap.to(), last);
-                    lost += gap.count();
-                }
-            }
-        }
-        let untold = expected.count() as u64;
-        assert_eq!(stats.matched, received + lost + untold, "{stats:?}");
-        assert_eq!(
-            stats.matched,
-            stats.received + stats.lost + stats.unread,
-            "{stats:?}"
-        );
-        assert_eq!(stats.received, received);
-        assert!(stats.lost >= lost, "{stats:?}");
-        match self.ending {
-            Some(RecvError::Closed) => assert_eq!((untold, stats.lost, stats.unread), (0, lost, 0)),
-            Some(RecvError::Cancelled) | None => {}
-            Some(other) => panic!("{other}"),
-        }
+        let topic = |id: u64| usize::from(record[id as usize - 1].topic);
+        let account = accounts::Account {
+            told: &self.told,
+            ending: self.ending,
+            stats: self.handle.stats(),
+        };
+        let ids = account.ids(record.len());
+        account.check(ids.filter(|&id| wanted[topic(id)]), topic, topics.len());
     }
 }

@@ -3,6 +3,7 @@
 //! What only a whole process can show is elsewhere or asks to be run alone: allocations in `tests/alloc.rs`, an idle bus
 //! and the long run of the delivery law among the ignored tests here.
 
+mod accounts;
 mod architecture;
 mod async_law;
 mod async_publish;

@@ -67,6 +67,7 @@ fn the_numbers_are_those_of_the_statistics() {
         ("fanout_deliveries_received_total{}", 1.0),
         ("fanout_deliveries_lost_total{reason=overflow}", 2.0),
         ("fanout_deliveries_lost_total{reason=closed}", 0.0),
+        ("fanout_deliveries_lost_total{reason=block_timeout}", 0.0),
         ("fanout_deliveries_superseded_total{}", 0.0),
         ("fanout_deliveries_unread{}", 2.0),
         ("fanout_depth{}", 0.0),
@@ -90,6 +91,10 @@ fn the_numbers_are_those_of_the_statistics() {
         ),
         (
             "fanout_subscription_lost_total{reason=closed,subscription=1,team=x}",
+            0.0,
+        ),
+        (
+            "fanout_subscription_lost_total{reason=block_timeout,subscription=1,team=x}",
             0.0,
         ),
         (
@@ -117,7 +122,7 @@ fn the_numbers_are_those_of_the_statistics() {
     ] {
         assert_eq!(recorded.get(name), Some(&value), "{name} in {recorded:#?}");
     }
-    assert_eq!(recorded.len(), 36, "{recorded:#?}");
+    assert_eq!(recorded.len(), 38, "{recorded:#?}");
 }
 
 #[test]
@@ -127,7 +132,7 @@ fn several_buses_are_told_apart() {
         buses[0].record_metrics_as("left");
         buses[1].record_metrics_as("right");
     });
-    assert_eq!(recorded.len(), 72);
+    assert_eq!(recorded.len(), 76);
     assert_eq!(recorded["fanout_subscriptions{bus=left}"], 1.0);
     assert_eq!(
         recorded["fanout_subscription_depth{bus=right,subscription=1,team=x}"],

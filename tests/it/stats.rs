@@ -31,13 +31,18 @@ fn publish(bus: &Bus<u64>, events: u64) {
     bus.drive();
 }
 
+fn by_reason(lost_by: impl Fn(GapReason) -> u64) -> u64 {
+    use GapReason::{BlockTimeout, Closed, Overflow};
+    [Overflow, Closed, BlockTimeout].map(lost_by).iter().sum()
+}
+
 fn check_law(stats: &SubscriptionStats) {
     assert_eq!(
         stats.matched,
         stats.received + stats.lost + stats.superseded + stats.unread,
         "{stats:?}"
     );
-    let by_reason = stats.lost_by(GapReason::Overflow) + stats.lost_by(GapReason::Closed);
+    let by_reason = by_reason(|reason| stats.lost_by(reason));
     assert_eq!(stats.lost, by_reason, "{stats:?}");
     assert!(stats.depth <= stats.high_water, "{stats:?}");
     assert!(stats.high_water <= stats.capacity as u64, "{stats:?}");
@@ -59,7 +64,7 @@ fn check_bus_law(stats: &BusStats) {
         stats.sequenced + stats.unsequenced + stats.queued,
         "{stats:?}"
     );
-    let by_reason = stats.lost_by(GapReason::Overflow) + stats.lost_by(GapReason::Closed);
+    let by_reason = by_reason(|reason| stats.lost_by(reason));
     assert_eq!(stats.lost, by_reason, "{stats:?}");
     assert!(stats.blocks <= stats.sequenced && stats.sequenced <= 64 * stats.blocks);
 }
@@ -244,6 +249,13 @@ fn losses_by_reason() {
         .overflow(Overflow::Block)
         .open()
         .expect("open");
+    let given_up = bus
+        .subscription("a")
+        .capacity(3)
+        .overflow(Overflow::Block)
+        .block_timeout(Duration::ZERO)
+        .open()
+        .expect("open");
     publish(&bus, 5);
     bus.close_within(Duration::from_millis(1));
     let of = |sub: &Subscriber<u64>| {
@@ -252,13 +264,16 @@ fn losses_by_reason() {
         (
             stats.lost_by(GapReason::Overflow),
             stats.lost_by(GapReason::Closed),
+            stats.lost_by(GapReason::BlockTimeout),
         )
     };
-    assert_eq!((of(&full), of(&blocked)), ((3, 0), (0, 4)));
+    assert_eq!((of(&full), of(&blocked)), ((3, 0, 0), (0, 4, 0)));
+    assert_eq!(of(&given_up), (0, 0, 2));
     let stats = bus.stats();
     check_bus_law(&stats);
     assert_eq!(stats.lost_by(GapReason::Overflow), 3);
     assert_eq!(stats.lost_by(GapReason::Closed), 4);
+    assert_eq!(stats.lost_by(GapReason::BlockTimeout), 2);
 }
 
 // ---- the bus ------------------------------------------------------------------------------------------

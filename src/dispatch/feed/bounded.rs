@@ -9,7 +9,7 @@
 use super::{Claim, End, FeedShared, lowest};
 use crate::dispatch::block::{BlockRef, Shares};
 use crate::dispatch::gauges::Pushed;
-use crate::dispatch::loss::{Gap, GapReason, Overflow};
+use crate::dispatch::loss::{Gap, GapReason, LongestWait, Overflow};
 use crate::ring::gap::Run;
 use crate::ring::spsc::{self, Doze};
 use crate::sync::Ordering;
@@ -19,6 +19,8 @@ pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
     let write = WriteEnd {
         ring: producer,
         gap_open: false,
+        gave_up: false,
+        longest_wait: LongestWait::FOR_EVER,
     };
     (write, ReadEnd { ring: consumer })
 }
@@ -52,6 +54,10 @@ pub(super) struct WriteEnd<T> {
     ring: spsc::Producer<Slot<T>>,
     /// Whether we opened the gap cell since we last took a run back.
     gap_open: bool,
+    /// The longest wait was in vain, and the subscriber had not claimed as many as `wanted` when we last looked.
+    gave_up: bool,
+    /// Here, where there is room for it, and not in `FeedShared`: the shard alone wants to know.
+    pub(super) longest_wait: LongestWait,
 }
 
 impl<T> WriteEnd<T> {
@@ -77,7 +83,16 @@ impl<T> WriteEnd<T> {
             }
             match shared.fate.overflow {
                 Overflow::Block => {
-                    return if shared.end() == End::None { rest } else { 0 };
+                    if shared.end() != End::None {
+                        return 0;
+                    }
+                    if self.is_worth_waiting_for(shared) {
+                        return rest;
+                    }
+                    if self.lose(shared, block, rest, GapReason::BlockTimeout) {
+                        return 0;
+                    }
+                    // As below.
                 }
                 Overflow::Disconnect => {
                     self.disconnect(shared, block, rest);
@@ -103,12 +118,41 @@ impl<T> WriteEnd<T> {
         reason: GapReason,
     ) -> bool {
         let run = run_of(block, mask, reason);
-        if !shared.losses().gap.extend(self.ring.staged_position(), run) {
+        let gap = &shared.losses().gap;
+        let position = self.ring.staged_position();
+        // If it is open still; the subscriber may have read everything, and taken it, since we found no room.
+        self.gap_open = if self.gap_open {
+            gap.add(run)
+        } else {
+            gap.extend(position, run)
+        };
+        if !self.gap_open {
             return false;
         }
-        self.gap_open = true;
         shared.count_lost(run.count, reason);
         true
+    }
+
+    /// See [`FeedProducer::stop_waiting`](super::FeedProducer::stop_waiting).
+    #[cold]
+    pub(super) fn stop_waiting(&mut self, shared: &FeedShared) {
+        // Relaxed: a claim that is not seen here is one that came after.
+        let claimed = shared.reader.claimed_events.load(Ordering::Relaxed);
+        // Relaxed: the subscriber takes it for a wish for room only behind the flag of a later `doze`.
+        shared.losses().wanted.store(claimed + 1, Ordering::Relaxed);
+        self.gave_up = true;
+    }
+
+    /// Whether the bus may wait for room now.
+    #[cold]
+    fn is_worth_waiting_for(&mut self, shared: &FeedShared) -> bool {
+        if self.gave_up {
+            // Relaxed: as in `push`, and our own.
+            let claimed = shared.reader.claimed_events.load(Ordering::Relaxed);
+            let wanted = shared.losses().wanted.load(Ordering::Relaxed);
+            self.gave_up = claimed < wanted;
+        }
+        !self.gave_up && !self.longest_wait.is_zero()
     }
 
     /// Makes everything visible. `true`: the subscriber sleeps.

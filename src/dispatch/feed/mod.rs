@@ -202,7 +202,7 @@ struct Losses {
     lost: [AtomicU64; GapReason::COUNT],
     /// Events that were replaced by later ones of their topics.
     superseded: AtomicU64,
-    /// The shard waits until this many events are claimed.
+    /// The shard waits until this many events are claimed; or, having given up, does not wait until then.
     wanted: AtomicU64,
 }
 

@@ -2,7 +2,7 @@
 
 use super::{End, FeedShared, bounded, conflated, newest};
 use crate::dispatch::block::{BlockRef, Shares};
-use crate::dispatch::loss::GapReason;
+use crate::dispatch::loss::{GapReason, LongestWait};
 use crate::sync::{Arc, Ordering};
 
 /// The shard's end.
@@ -21,6 +21,21 @@ pub(super) enum WriteEnd<T> {
 }
 
 impl<T> FeedProducer<T> {
+    /// Blocks wait for a `Block` subscriber for so long at most.
+    pub(crate) fn waiting_for(mut self, longest_wait: LongestWait) -> Self {
+        if let WriteEnd::Bounded(queue) = &mut self.queue {
+            queue.longest_wait = longest_wait;
+        }
+        self
+    }
+
+    pub(crate) fn longest_wait(&self) -> LongestWait {
+        match &self.queue {
+            WriteEnd::Bounded(queue) => queue.longest_wait,
+            WriteEnd::Newest(_) | WriteEnd::Conflated(_) => LongestWait::FOR_EVER,
+        }
+    }
+
     /// The subscription begins with this id.
     pub(crate) fn begin(&self, first_id: u64) {
         self.shared
@@ -70,6 +85,20 @@ impl<T> FeedProducer<T> {
     pub(crate) fn give_up(&mut self, block: &BlockRef<T>, rest: u64, reason: GapReason) {
         let queue = self.waiting_queue();
         while !queue.0.lose(queue.1, block, rest, reason) {}
+    }
+
+    /// A block has waited for the subscriber for as long as it may: what is offered from now on and finds no room is lost,
+    /// until the subscriber claims something.
+    #[cold]
+    pub(crate) fn stop_waiting(&mut self) {
+        let queue = self.waiting_queue();
+        queue.0.stop_waiting(queue.1);
+    }
+
+    /// Whether the subscriber may arrive without room for so many events of a block.
+    pub(crate) fn may_arrive_early_for(&self, events: u32) -> bool {
+        let capacity = self.shared.fate.capacity;
+        events > capacity - capacity / 2
     }
 
     /// Makes everything visible. Wakes the subscriber if it sleeps.

@@ -1,0 +1,199 @@
+//! What one subscription was told, judged by what should have matched: the delivery law, for every policy, to the event.
+
+use fanout::{Event, Gap, GapReason, Overflow, RecvError, SubscriptionStats};
+
+pub(crate) enum Told {
+    /// An event, and how many it replaced.
+    Id(u32, u32),
+    Lost(Gap),
+}
+
+impl Told {
+    pub(crate) fn of<T>(event: &Event<T>) -> Self {
+        Self::Id(event.id() as u32, event.superseded() as u32)
+    }
+}
+
+/// What is known of a subscription that has ended.
+pub(crate) struct Account<'a> {
+    pub(crate) told: &'a [Told],
+    /// `None`: it was dropped before it was told.
+    pub(crate) ending: Option<RecvError>,
+    pub(crate) stats: SubscriptionStats,
+}
+
+/// What an account adds up to.
+#[derive(Default)]
+struct Sums {
+    received: u64,
+    lost: u64,
+    /// Neither.
+    untold: u64,
+}
+
+impl Account<'_> {
+    /// The ids that it covers, of `events` in all.
+    pub(crate) fn ids(&self, events: usize) -> std::ops::RangeInclusive<u64> {
+        let (Some(first), Some(last)) = (self.stats.first_id, self.stats.last_id) else {
+            panic!(
+                "it has ended, and the dispatcher has come by: {:?}",
+                self.stats
+            );
+        };
+        assert!(1 <= first && last < first + events as u64 && last <= events as u64);
+        first..=last
+    }
+
+    /// `matched`: those of these ids that match. `topic`: the number of an event's topic, less than `topics`.
+    pub(crate) fn check(
+        &self,
+        matched: impl Iterator<Item = u64>,
+        topic: impl Fn(u64) -> usize,
+        topics: usize,
+    ) {
+        let stats = &self.stats;
+        let Sums {
+            received,
+            lost,
+            untold,
+        } = if stats.overflow == Overflow::Conflate {
+            self.check_by_topic(matched, topic, topics)
+        } else {
+            assert_eq!(stats.superseded, 0);
+            self.check_in_order(matched)
+        };
+        assert_eq!(stats.matched, received + lost + untold, "{stats:?}");
+        assert_eq!(
+            stats.matched,
+            stats.received + stats.lost + stats.superseded + stats.unread,
+            "{stats:?}"
+        );
+        assert_eq!(stats.received, received);
+        assert_eq!(stats.lost, stats.lost_by(GapReason::Overflow), "{stats:?}");
+        assert!(stats.lost >= lost, "{stats:?}");
+        match self.ending {
+            Some(RecvError::Closed | RecvError::Disconnected(_)) => assert_eq!(
+                (untold, stats.lost, stats.unread),
+                (stats.superseded, lost, 0),
+                "{stats:?}"
+            ),
+            Some(RecvError::Cancelled) | None => {
+                assert!(untold >= stats.superseded, "{stats:?}");
+            }
+            Some(other) => panic!("{other}"),
+        }
+    }
+
+    /// Every event that matched is received, or in a gap that is told in its place, up to where it ended.
+    fn check_in_order(&self, mut matched: impl Iterator<Item = u64>) -> Sums {
+        let mut sums = Sums::default();
+        for told in self.told {
+            match told {
+                Told::Id(id, superseded) => {
+                    let next = matched.next();
+                    assert_eq!(next, Some(u64::from(*id)), "the next that matches");
+                    assert_eq!(*superseded, 0);
+                    sums.received += 1;
+                }
+                Told::Lost(gap) => {
+                    assert_ne!(self.stats.overflow, Overflow::Disconnect, "that is the end");
+                    sums.lost += check_gap(gap, &mut matched);
+                }
+            }
+        }
+        if let Some(RecvError::Disconnected(gap)) = &self.ending {
+            assert_eq!(self.stats.overflow, Overflow::Disconnect);
+            sums.lost += check_gap(gap, &mut matched);
+        }
+        sums.untold = matched.count() as u64;
+        sums
+    }
+
+    /// A topic's events that matched are received, or superseded by the next that is received, or lost, or superseded by
+    /// the next that is lost. Topics come in the order in which they began to wait: with the event that the one received
+    /// is the last replacement of.
+    fn check_by_topic(
+        &self,
+        matched: impl Iterator<Item = u64>,
+        topic: impl Fn(u64) -> usize,
+        topics: usize,
+    ) -> Sums {
+        let stats = &self.stats;
+        let mut by_topic = vec![Vec::new(); topics];
+        matched.for_each(|id| by_topic[topic(id)].push(id));
+        // Of each topic, the first that has not been told of; and those that no event received has replaced.
+        let mut next = vec![0; topics];
+        let mut missing = Vec::new();
+        let mut runs_missing = 0;
+        let (mut sums, mut superseded, mut began) = (Sums::default(), 0, 0);
+        let mut gaps = Vec::new();
+        for told in self.told {
+            match told {
+                Told::Id(id, replaced) => {
+                    let id = u64::from(*id);
+                    let ids = &by_topic[topic(id)];
+                    let next = &mut next[topic(id)];
+                    let place = ids.binary_search(&id).expect("it matches");
+                    let first = place.checked_sub(*replaced as usize);
+                    let first = first.filter(|first| first >= next);
+                    let first = first.expect("what it replaced came behind what was told before");
+                    missing.extend_from_slice(&ids[*next..first]);
+                    runs_missing += u64::from(*next < first);
+                    *next = place + 1;
+                    assert!(began < ids[first], "in the order in which they began");
+                    began = ids[first];
+                    superseded += u64::from(*replaced);
+                    sums.received += 1;
+                }
+                Told::Lost(gap) => {
+                    assert!(
+                        began < gap.from(),
+                        "what is lost waited behind what was read"
+                    );
+                    assert_eq!(gap.reason(), GapReason::Overflow);
+                    sums.lost += gap.count();
+                    gaps.push(*gap);
+                }
+            }
+        }
+        let between = missing.len() as u64;
+        for (ids, next) in by_topic.iter().zip(next) {
+            missing.extend_from_slice(&ids[next..]);
+        }
+        missing.sort_unstable();
+        for gap in gaps {
+            let place = |id| missing.binary_search(&id).expect("what is lost is missing");
+            let room = place(gap.to()) + 1 - place(gap.from());
+            assert!((1..=room as u64).contains(&gap.count()), "{gap}");
+        }
+        // Each run of a topic that is missing in front of one that was received ends with one that is lost.
+        assert!(runs_missing <= stats.lost && (stats.lost > 0 || between == 0));
+        assert!(stats.superseded >= superseded, "{stats:?}");
+        if self.ending == Some(RecvError::Closed) {
+            let lost = missing.len() as u64;
+            assert_eq!(
+                lost,
+                stats.lost + stats.superseded - superseded,
+                "{stats:?}"
+            );
+        }
+        sums.untold = superseded + missing.len() as u64 - sums.lost;
+        sums
+    }
+}
+
+/// A gap begins where it is told, and counts exactly what matched. Returns the count.
+fn check_gap(gap: &Gap, matched: &mut impl Iterator<Item = u64>) -> u64 {
+    assert_eq!(
+        matched.next(),
+        Some(gap.from()),
+        "a gap begins where it is told"
+    );
+    let mut last = gap.from();
+    for _ in 1..gap.count() {
+        last = matched.next().expect("a gap counts what matched");
+    }
+    assert_eq!(gap.to(), last);
+    assert_eq!(gap.reason(), GapReason::Overflow);
+    gap.count()
+}
