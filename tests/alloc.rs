@@ -68,6 +68,7 @@ fn memory() {
     #[cfg(feature = "latency")]
     sampling_allocates_nothing();
     topics_are_not_kept();
+    what_is_conflated_is_not_kept();
     channels_are_not_kept();
     subscriptions_and_publishers_are_not_kept();
     idle_subscriptions_are_cheap();
@@ -140,17 +141,25 @@ fn steady_state(mode: Dispatch) {
             .dispatchers(dispatchers)
             .blocking(true);
         let bus = bus.build().expect("in range");
+        let reading_along = [Overflow::Block, Overflow::DropOldest, Overflow::Conflate]
+            .map(|overflow| bus.subscription("**").overflow(overflow).open());
         let mut subs: Vec<_> = PATTERNS
             .iter()
-            .map(|pattern| bus.subscribe(*pattern).expect("open"))
-            .chain([bus
-                .subscription("**")
-                .overflow(Overflow::Block)
-                .open()
-                .expect("open")])
+            .map(|pattern| bus.subscribe(*pattern))
+            .chain(reading_along)
+            .map(|opened| opened.expect("open"))
             .collect();
-        // One that never reads, and loses nearly all: gaps cost nothing either.
-        let _full = bus.subscription("**").capacity(64).open().expect("open");
+        // Some that never read, and lose nearly all: gaps cost nothing either, nor does what is evicted or replaced.
+        let _full = [
+            (Overflow::DropNewest, 64),
+            (Overflow::DropOldest, 64),
+            (Overflow::Conflate, 64), // for all topics there are
+            (Overflow::Conflate, 2),
+        ]
+        .map(|(overflow, capacity)| {
+            let stalled = bus.subscription("**").overflow(overflow);
+            stalled.capacity(capacity).open().expect("open")
+        });
         let topics = TEXTS.map(|text| bus.topic(text).expect("a topic")).into();
         let mut publishing = Publishing {
             lane: bus.publisher(),
@@ -406,6 +415,38 @@ fn topics_are_not_kept() {
     assert!(
         grown < SLACK,
         "{grown} bytes more after {TOPICS} different topics"
+    );
+}
+
+/// A topic that comes over and over, and topics that come once, read at once and never: what is remembered of the topics that
+/// waited does not grow.
+fn what_is_conflated_is_not_kept() {
+    const EVENTS: usize = 1_000_000;
+    let bus = Bus::<u64>::builder().dispatch(Dispatch::Inline).build();
+    let bus = bus.expect("in range");
+    let mut lane = bus.publisher();
+    let open = |pattern: &str, capacity| {
+        let builder = bus.subscription(pattern).overflow(Overflow::Conflate);
+        builder.capacity(capacity).open().expect("open")
+    };
+    let (mut same, mut each) = (open("same", 256), open("t.*", 256));
+    let _stalled = (open("same", 256), open("t.*", 64));
+    let mut warm = 0;
+    for n in 0..EVENTS {
+        lane.publish("same", 1).expect("open");
+        assert!(same.try_recv().is_ok());
+        if n % 4 == 0 {
+            lane.publish(format!("t.{n}"), 1).expect("open");
+            assert!(each.try_recv().is_ok());
+        }
+        if n == EVENTS / 5 {
+            warm = LIVE_BYTES.load(Ordering::Relaxed);
+        }
+    }
+    let grown = LIVE_BYTES.load(Ordering::Relaxed) - warm;
+    assert!(
+        grown < SLACK,
+        "{grown} bytes more after {EVENTS} events, conflated"
     );
 }
 

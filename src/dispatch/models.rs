@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize as PlainUsize, Ordering as PlainOrdering};
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
-use super::block::{BlockRef, BlockSource, EnvelopeTable};
+use super::block::{BlockRef, BlockSource, EnvelopeTable, Waiting, shadow};
 use super::feed::{Called, End, FeedConsumer, FeedProducer, Found, Limits, Reader, feed};
 use super::lane::{Pending, Receipt, ReceiptSlot, receipt};
 use super::loss::{LongestWait, Overflow};
@@ -492,6 +492,101 @@ fn loom_block_recycled() {
     });
 }
 
+/// Two events of a shadow, one let go and one taken, while its pool and that of its origin go: it is freed once, by whoever is
+/// last, after all that is read in it; and one of them says what it weighed.
+fn last_of_a_shadow(name: &str, take_both: bool) {
+    explore(name, move || {
+        let steps = Steps::new();
+        let mut layer = Layer::new();
+        let drops = layer.drops.clone();
+        let mut shadows = BlockSource::new();
+        let mut events = shadow(&mut shadows, layer.block(&["a", "b"]), 0b11, usize::MAX);
+        let weight = events.weight();
+        let [first, second] = [(); 2].map(|()| events.next().expect("two"));
+        drop(events);
+        let read = |event: Waiting<Payload>, superseded| {
+            event.set_superseded(superseded);
+            let taken = event.take();
+            let index = taken.mask.trailing_zeros() as usize;
+            let event = &taken.block.events()[index];
+            event.data().read();
+            assert_eq!(event.superseded(), superseded);
+            taken.freed
+        };
+        let taking = {
+            let steps = steps.clone();
+            thread::spawn(move || {
+                steps.step();
+                read(first, 7)
+            })
+        };
+        steps.step();
+        let mut freed = if take_both {
+            read(second, 9)
+        } else {
+            second.let_go()
+        };
+        drop((shadows, layer));
+        freed += taking.join().unwrap();
+        assert_eq!(freed, weight);
+        assert_eq!(drops.count(), 2);
+    });
+}
+
+#[test]
+fn loom_shadow_taken_against_let_go() {
+    last_of_a_shadow("shadow: taken against let go", false);
+}
+
+#[test]
+fn loom_shadow_taken_twice() {
+    last_of_a_shadow("shadow: taken on both sides", true);
+}
+
+/// The memory of a shadow that one thread lets go is laid again, for other events with other numbers.
+#[test]
+fn loom_shadow_recycled() {
+    explore("shadow: let go against laid again", || {
+        let steps = Steps::new();
+        let mut layer = Layer::new();
+        let drops = layer.drops.clone();
+        let mut shadows = BlockSource::new();
+        let mut lay = move |topics: &[&str], number: u64| {
+            let block = layer.block(topics);
+            let mask = (1 << topics.len()) - 1;
+            let events = shadow(&mut shadows, block, mask, usize::MAX);
+            events.map(move |event| {
+                event.set_superseded(number);
+                event
+            })
+        };
+        fn read(event: Waiting<Payload>, number: u64) {
+            let taken = event.take();
+            let event = &taken.block.events()[taken.mask.trailing_zeros() as usize];
+            event.data().read();
+            assert_eq!(event.superseded(), number);
+        }
+        let mut events = lay(&["a", "b"], 1);
+        let [first, second] = [(); 2].map(|()| events.next().expect("two"));
+        drop(events);
+        let taking = {
+            let steps = steps.clone();
+            thread::spawn(move || {
+                steps.step();
+                read(first, 1);
+            })
+        };
+        second.let_go();
+        for number in 2..=3 {
+            steps.step();
+            lay(&["c", "d"], number).for_each(|event| read(event, number));
+        }
+        taking.join().unwrap();
+        drop(lay);
+        assert_eq!(drops.count(), 6);
+    });
+}
+
 /// The producer's half of a feed without a shard.
 fn offer(producer: &mut FeedProducer<Payload>, block: &BlockRef<Payload>) {
     let mask = (1 << block.events().len()) - 1;
@@ -587,55 +682,93 @@ fn loom_feed_accounting_oldest_capacity_2_of_3() {
     feed_accounting(2, Overflow::DropOldest, &[&["a", "a", "a"], &["a", "a"]]);
 }
 
-/// The same with a reader that sleeps: it is woken for events, gaps and the end. `rounds`: a commit and a wake-up for so many
-/// blocks.
-fn losses_against_sleep(overflow: Overflow, rounds: usize) {
-    let name = format!("{overflow:?} feed of 1: {rounds} a round against a reader that sleeps");
-    explore_bounded(&name, 2, move || {
+/// The same with a reader that sleeps: it is woken for events, gaps and the end. In each round there is a commit, and a wake-up, for
+/// so many blocks of an event.
+fn losses_against_sleep(overflow: Overflow, rounds: &'static [usize]) {
+    let name = format!("{overflow:?} feed of 1: rounds of {rounds:?} against a reader that sleeps");
+    explore(&name, move || {
         let mut layer = Layer::new();
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
         let (mut producer, mut consumer) = feed(limits(1, overflow), latch, Reader::waiting());
-        let laid = [layer.block(&["a"]), layer.block(&["a"])];
+        let offered = rounds.iter().sum::<usize>() as u64;
+        let mut laid: Vec<_> = (0..offered).map(|_| layer.block(&["a"])).collect();
         let offering = thread::spawn(move || {
             producer.begin(1);
-            for round in laid.chunks(rounds) {
-                for block in round {
-                    assert!(producer.matched(block, 1));
-                    assert_eq!(producer.offer(block, &mut block.shares(1), 1), 0);
+            for &blocks in rounds {
+                for block in laid.drain(..blocks) {
+                    assert!(producer.matched(&block, 1));
+                    assert_eq!(producer.offer(&block, &mut block.shares(1), 1), 0);
                 }
                 producer.commit();
             }
             producer
         });
-        // The end would wake the reader too: it comes when both events are accounted for.
+        // The end would wake the reader too: it comes when all events are accounted for.
         let mut told = Told::default();
-        while told.last < 2 {
+        while told.last < offered {
             if told.look(&mut consumer) == Found::Empty {
                 sleep(&mut consumer);
             }
         }
-        offering.join().unwrap().close(2);
+        offering.join().unwrap().close(offered);
         assert_eq!(told.look(&mut consumer), Found::Closed);
-        assert_accounts(&told, &consumer, 2);
+        assert_accounts(&told, &consumer, offered);
         drop(consumer);
-        assert_eq!(layer.drops.count(), 2);
+        assert_eq!(layer.drops.count() as u64, offered);
     });
 }
 
 #[test]
 fn loom_feed_losses_against_sleep() {
-    losses_against_sleep(Overflow::DropNewest, 1);
+    losses_against_sleep(Overflow::DropNewest, &[1, 1]);
 }
 
 #[test]
 fn loom_feed_oldest_against_sleep() {
-    losses_against_sleep(Overflow::DropOldest, 1);
+    losses_against_sleep(Overflow::DropOldest, &[1, 1]);
 }
 
-/// The second event of the round evicts the first, so it commits in the midst of it; the wake-up comes with the end.
+/// The second event of the round evicts the first, so it commits in the midst of it; the wake-up comes with the end, and with a
+/// commit of what came after it.
 #[test]
 fn loom_feed_oldest_round_against_sleep() {
-    losses_against_sleep(Overflow::DropOldest, 2);
+    losses_against_sleep(Overflow::DropOldest, &[3]);
+}
+
+/// What evicts is published first: a reader who has not read what was there finds something, at any time.
+#[test]
+fn loom_feed_oldest_is_never_empty_for_nothing() {
+    explore(
+        "DropOldest feed of 1: a look in the midst of a round",
+        || {
+            let steps = Steps::new();
+            let mut layer = Layer::new();
+            let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
+            let (mut producer, mut consumer) =
+                feed(limits(1, Overflow::DropOldest), latch, Reader::waiting());
+            offer(&mut producer, &layer.block(&["a"]));
+            let laid = [layer.block(&["a"]), layer.block(&["a"])];
+            let offering = {
+                let steps = steps.clone();
+                thread::spawn(move || {
+                    for block in &laid {
+                        steps.step();
+                        assert!(producer.matched(block, 1));
+                        assert_eq!(producer.offer(block, &mut block.shares(1), 1), 0);
+                    }
+                    steps.step();
+                    producer
+                })
+            };
+            steps.step();
+            let mut told = Told::default();
+            let found = told.look(&mut consumer);
+            assert!(matches!(found, Found::Event | Found::Gap(_)), "{found:?}");
+            drop(offering.join().unwrap());
+            drop(consumer);
+            assert_eq!(layer.drops.count(), 3);
+        },
+    );
 }
 
 /// Cancelled while the shard evicts: what the reader let go, and what the shard still pushes, is dropped once; a gap right where
@@ -680,6 +813,285 @@ fn loom_feed_oldest_against_cancel() {
         drop(consumer);
         assert_eq!(layer.drops.count(), 2);
     });
+}
+
+/// What a reader was told by a conflating feed.
+struct Latest {
+    /// By id, from 1: its topic, and which event of that topic it is.
+    events: Vec<(usize, u64)>,
+    /// By topic: the event received last.
+    last: [u64; 3],
+    received: u64,
+    superseded: u64,
+    lost: u64,
+}
+
+impl Latest {
+    fn of(blocks: &[&[&str]]) -> Self {
+        let mut counts = [0; 3];
+        let topics = blocks.iter().copied().flatten();
+        let events = topics.map(|topic| {
+            let topic = usize::from(topic.as_bytes()[0] - b'a');
+            counts[topic] += 1;
+            (topic, counts[topic])
+        });
+        Self {
+            events: events.collect(),
+            last: [0; 3],
+            received: 0,
+            superseded: 0,
+            lost: 0,
+        }
+    }
+
+    /// Takes one thing. `exact`: nothing is lost, and so each event says exactly how many came before it.
+    fn look(&mut self, consumer: &mut FeedConsumer<Payload>, exact: bool) -> Found {
+        let found = consumer.look();
+        match found {
+            Found::Event => {
+                let event = consumer.take();
+                event.data().read();
+                let (topic, ordinal) = self.events[event.id() as usize - 1];
+                assert_eq!(event.topic().as_str(), ["a", "b", "c"][topic]);
+                let before = std::mem::replace(&mut self.last[topic], ordinal);
+                let replaced = event.superseded();
+                assert!(before + replaced < ordinal, "{ordinal} after {before}");
+                assert!(!exact || before + replaced + 1 == ordinal);
+                self.received += 1;
+                self.superseded += replaced;
+            }
+            Found::Gap(gap) => {
+                assert!(!exact, "{gap}");
+                self.lost += gap.count();
+            }
+            _ => {}
+        }
+        found
+    }
+
+    /// At rest, and all of it read.
+    fn end(&self, consumer: &FeedConsumer<Payload>, exact: bool) {
+        let offered = self.events.len() as u64;
+        let stats = consumer.shared().stats();
+        assert_eq!((stats.matched, stats.received), (offered, self.received));
+        assert_eq!(stats.lost.iter().sum::<u64>(), self.lost);
+        assert_eq!(self.received + self.lost + stats.superseded, offered);
+        assert!(!exact || stats.superseded == self.superseded);
+        assert_eq!((stats.gauges.depth, stats.gauges.pinned_bytes), (0, 0));
+        assert_eq!(stats.gauges.told_lost, self.lost);
+        assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(offered)));
+    }
+}
+
+/// Received + lost + superseded = offered, under every schedule, and each event says what it replaced. `watched`: somebody asks
+/// for the numbers meanwhile, and finds them plausible.
+fn conflate_accounting(
+    capacity: usize,
+    blocks: &'static [&'static [&'static str]],
+    exact: bool,
+    watched: bool,
+) {
+    let name = format!("Conflate feed of {capacity}: {blocks:?} against reading");
+    let preemptions = if exact && !watched { 3 } else { 2 };
+    explore_bounded(&name, preemptions, move || {
+        let steps = Steps::new();
+        let mut layer = Layer::new();
+        let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
+        let (mut producer, mut consumer) = feed(
+            limits(capacity, Overflow::Conflate),
+            latch,
+            Reader::waiting(),
+        );
+        let laid: Vec<_> = blocks.iter().map(|topics| layer.block(topics)).collect();
+        let pinned_max = laid
+            .iter()
+            .map(|block| 4 * block.weight() as u64)
+            .sum::<u64>();
+        let offered = layer.next_id - 1;
+        let offering = {
+            let steps = steps.clone();
+            thread::spawn(move || {
+                producer.begin(1);
+                for block in laid {
+                    steps.step();
+                    offer(&mut producer, &block);
+                }
+                producer.close(offered);
+            })
+        };
+        let mut latest = Latest::of(blocks);
+        for _ in 0..2 {
+            steps.step();
+            latest.look(&mut consumer, exact);
+            if watched {
+                let stats = consumer.shared().stats();
+                let lost = stats.lost.iter().sum::<u64>();
+                assert!(stats.received + lost + stats.superseded <= stats.matched);
+                assert!(stats.gauges.pinned_bytes <= pinned_max);
+                assert!(stats.gauges.depth <= offered);
+            }
+        }
+        offering.join().unwrap();
+        // Awake: nobody has to be told any more.
+        while latest.look(&mut consumer, exact) != Found::Closed {}
+        latest.end(&consumer, exact);
+        drop(consumer);
+        assert_eq!(layer.drops.count() as u64, offered);
+    });
+}
+
+#[test]
+fn loom_feed_conflate_one_topic() {
+    conflate_accounting(1, &[&["a"], &["a"], &["a"]], true, false);
+}
+
+#[test]
+fn loom_feed_conflate_two_topics() {
+    conflate_accounting(2, &[&["a", "b"], &["b"], &["a"]], true, false);
+}
+
+/// The same topic twice in a block, around another: the second replaces the first, unless that was taken.
+#[test]
+fn loom_feed_conflate_runs_of_a_topic() {
+    conflate_accounting(2, &[&["a"], &["a", "b", "a", "a"]], true, true);
+}
+
+/// Room for one topic of two: one is evicted, and its box is another's, perhaps, or its own again.
+#[test]
+fn loom_feed_conflate_evicts() {
+    conflate_accounting(1, &[&["a"], &["b"], &["a"]], false, false);
+}
+
+/// Three at once, where one fits: boxes go from topic to topic while the reader takes.
+#[test]
+fn loom_feed_conflate_evicts_in_a_block() {
+    conflate_accounting(1, &[&["a"], &["b", "c", "a"]], false, false);
+}
+
+/// A reader that sleeps is woken for what comes to wait, also if the shard evicts in the midst of a round; what is replaced is
+/// there already.
+fn conflate_against_sleep(
+    capacity: usize,
+    blocks: &'static [&'static [&'static str]],
+    rounds: usize,
+) {
+    let exact = capacity > 1;
+    let name = format!("Conflate feed of {capacity}: {blocks:?}, {rounds} a round, against sleep");
+    explore_bounded(&name, 2, move || {
+        let mut layer = Layer::new();
+        let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
+        let (mut producer, mut consumer) = feed(
+            limits(capacity, Overflow::Conflate),
+            latch,
+            Reader::waiting(),
+        );
+        let laid: Vec<_> = blocks.iter().map(|topics| layer.block(topics)).collect();
+        let offered = layer.next_id - 1;
+        let offering = thread::spawn(move || {
+            producer.begin(1);
+            for round in laid.chunks(rounds) {
+                for block in round {
+                    let mask = (1 << block.events().len()) - 1;
+                    assert!(producer.matched(block, mask));
+                    assert_eq!(producer.offer(block, &mut block.shares(1), mask), 0);
+                }
+                producer.commit();
+            }
+            producer
+        });
+        // The end would wake the reader too: it comes when the last event is there, or lost.
+        let mut latest = Latest::of(blocks);
+        let (topic, ordinal) = *latest.events.last().expect("some");
+        while latest.last[topic] < ordinal {
+            if latest.look(&mut consumer, exact) == Found::Empty {
+                sleep(&mut consumer);
+            }
+        }
+        offering.join().unwrap().close(offered);
+        while latest.look(&mut consumer, exact) != Found::Closed {}
+        latest.end(&consumer, exact);
+        drop(consumer);
+        assert_eq!(layer.drops.count() as u64, offered);
+    });
+}
+
+#[test]
+fn loom_feed_conflate_against_sleep() {
+    conflate_against_sleep(2, &[&["a"], &["a"]], 1);
+}
+
+#[test]
+fn loom_feed_conflate_evicts_against_sleep() {
+    conflate_against_sleep(1, &[&["a"], &["b"]], 1);
+}
+
+#[test]
+fn loom_feed_conflate_round_against_sleep() {
+    conflate_against_sleep(1, &[&["a"], &["b"]], 2);
+}
+
+/// Cancelled, or gone, while the shard replaces and evicts: everything is dropped once, and what the numbers say in the end
+/// is true.
+fn conflate_against_the_end(drop_it: bool) {
+    let name = format!("Conflate feed of 1: against its end, dropped: {drop_it}");
+    explore_bounded(&name, 2, move || {
+        let steps = Steps::new();
+        let mut layer = Layer::new();
+        let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
+        let (mut producer, mut consumer) =
+            feed(limits(1, Overflow::Conflate), latch, Reader::waiting());
+        let blocks: &[&[&str]] = &[&["a"], &["a", "b"], &["a"]];
+        let laid: Vec<_> = blocks.iter().map(|topics| layer.block(topics)).collect();
+        let offering = {
+            let steps = steps.clone();
+            thread::spawn(move || {
+                for block in &laid {
+                    steps.step();
+                    offer(&mut producer, block);
+                }
+                drop(laid);
+                producer
+            })
+        };
+        let mut latest = Latest::of(blocks);
+        steps.step();
+        latest.look(&mut consumer, false);
+        steps.step();
+        let shared = consumer.shared().clone();
+        let mut consumer = if drop_it {
+            drop(consumer);
+            None
+        } else {
+            assert!(shared.finish(End::Cancelled));
+            let found = latest.look(&mut consumer, false);
+            let end = Found::Ended(End::Cancelled);
+            assert!(matches!(found, Found::Gap(_)) || found == end);
+            assert_eq!(consumer.look(), end, "for ever");
+            Some(consumer)
+        };
+        let producer = offering.join().unwrap();
+        if let Some(consumer) = &mut consumer {
+            consumer.look();
+        }
+        let stats = shared.stats();
+        let lost = stats.lost.iter().sum::<u64>();
+        assert_eq!(stats.received, latest.received);
+        assert!(lost >= latest.lost);
+        assert!(stats.received + lost + stats.superseded <= stats.matched);
+        assert_eq!((stats.gauges.depth, stats.gauges.pinned_bytes), (0, 0));
+        drop((producer, consumer));
+        assert_eq!(layer.drops.count(), 4);
+    });
+}
+
+#[test]
+fn loom_feed_conflate_against_cancel() {
+    conflate_against_the_end(false);
+}
+
+#[test]
+fn loom_feed_conflate_against_drop() {
+    conflate_against_the_end(true);
 }
 
 /// Room for one, and then two at once: it ends with the last of them, or with both.

@@ -13,7 +13,7 @@
 //! for room and lets go of its role; no thread waits.
 //!
 //! **The longest wait**: some of those that are missing something may have one, from the moment when the block began to wait.
-//! The clock is read then, and in each round that finds the shard still stalled; never where nobody with a longest wait is
+//! The clock is read then, and in each round that finds them still missing it; never where nobody with a longest wait is
 //! in the way. [`Round::deadline`] says when it is over, so that somebody comes by at that time: see
 //! [`Engine::run_pool_thread`](super::Engine::run_pool_thread). Then the subscriber is offered what is missing once
 //! more, and what does not fit is lost to it. Until it claims something, so is all that has no room: it is not waited for.

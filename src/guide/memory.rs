@@ -64,7 +64,8 @@
 //! # What a bus keeps for itself
 //!
 //! Memory of blocks whose events have gone is kept to be used again, without payloads: at most 8,192 blocks of one
-//! event, 2,048 of eight and 512 of 64, as many as were ever needed at once. A publisher remembers its last 2,048 topics at most.
+//! event, 2,048 of eight and 512 of 64, as many as were ever needed at once; and as many again for each open `Conflate`
+//! subscription, for the blocks of its stories. A publisher remembers its last 2,048 topics at most.
 //!
 //! # Choosing
 //!

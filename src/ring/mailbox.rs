@@ -13,7 +13,8 @@
 //! | sender | `evict`: takes the first box out of the order, then its letter | lost |
 //!
 //! A box stands in the order once, from when it is filled until it is claimed or evicted. In between, and until the
-//! receiver has swapped, it is full: so that swap always finds a letter. If `put` comes between the claim and the swap, the
+//! receiver has swapped, it is full: so that swap always finds a letter. Whoever takes it out of the order empties it, also
+//! when all that is done with it is to drop it. If `put` comes between the claim and the swap, the
 //! letter is replaced in the last moment; if it comes after the swap, its CAS fails, and the box is filled anew. Only the
 //! sender fills, and only what was claimed or evicted is emptied, by exactly one side.
 //!
@@ -26,6 +27,7 @@
 )]
 
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
 use super::evicting::{self, Amount, Parts, Pointer};
@@ -46,6 +48,9 @@ pub(crate) struct Box<P: Pointer> {
     number: u32,
 }
 
+/// A box in the order. Dropped, it is emptied.
+struct Full<P: Pointer>(Arc<Letterbox<P>>);
+
 struct Letterbox<P: Pointer> {
     /// Null: empty.
     letter: AtomicPtr<()>,
@@ -58,26 +63,26 @@ unsafe impl<P: Pointer + Send> Sync for Letterbox<P> {}
 unsafe impl<P: Pointer + Send> Send for Letterbox<P> {}
 
 // SAFETY: a counted pointer, turned into a raw one and back by `Arc` itself.
-unsafe impl<S> Pointer for Arc<S> {
+unsafe impl<P: Pointer> Pointer for Full<P> {
     fn into_raw(self) -> NonNull<()> {
-        let raw = Arc::into_raw(self).cast_mut();
+        let raw = Arc::into_raw(self.into_place()).cast_mut();
         NonNull::new(raw.cast()).expect("an `Arc` is not null")
     }
 
     unsafe fn from_raw(raw: NonNull<()>) -> Self {
         // SAFETY: from `into_raw`, and once, as the caller promises.
-        unsafe { Arc::from_raw(raw.cast::<S>().as_ptr()) }
+        Self(unsafe { Arc::from_raw(raw.cast().as_ptr()) })
     }
 }
 
 /// The side that puts letters into boxes.
 pub(crate) struct Sender<P: Pointer> {
-    order: evicting::Producer<Arc<Letterbox<P>>>,
+    order: evicting::Producer<Full<P>>,
 }
 
 /// The side that takes them.
 pub(crate) struct Receiver<P: Pointer> {
-    order: evicting::Consumer<Arc<Letterbox<P>>>,
+    order: evicting::Consumer<Full<P>>,
 }
 
 /// What the receiver has taken.
@@ -98,13 +103,13 @@ impl<P: Pointer> Sender<P> {
         mut mark: impl FnMut(&P, bool),
     ) -> Option<P> {
         let place = &into.place;
-        // Relaxed: only a CAS that finds it unchanged makes it ours.
-        let old = place.letter.load(Ordering::Relaxed);
+        // Acquire, partner `Letterbox::empty`: an empty box has left the order, so there is room for it.
+        let old = place.letter.load(Ordering::Acquire);
         if !old.is_null() {
             mark(&letter, true);
             let new = letter.into_raw();
-            // AcqRel: Release the new letter to the receiver; Acquire nothing but what we put there ourselves. Partner:
-            // `Letterbox::empty`.
+            // AcqRel: Release the new letter to the receiver; Acquire nothing but what we put there ourselves. If it fails,
+            // Acquire: as above. Partner: `Letterbox::empty`.
             match place.letter.compare_exchange(
                 old,
                 new.as_ptr(),
@@ -126,7 +131,7 @@ impl<P: Pointer> Sender<P> {
             mask: 1,
             base: u64::from(into.number),
         };
-        self.order.push(place.clone(), parts, 0);
+        self.order.push(Full(place.clone()), parts, 0);
         None
     }
 
@@ -166,8 +171,8 @@ impl<P: Pointer> Sender<P> {
             let name = name(parts.base as u32);
             (name, name)
         };
-        self.order.evict(bound, name, |letterbox, parts| {
-            gone(parts.base as u32, letterbox.empty());
+        self.order.evict(bound, name, |full, parts| {
+            gone(parts.base as u32, full.open());
         })
     }
 
@@ -182,7 +187,7 @@ impl<P: Pointer> Receiver<P> {
     pub(crate) fn take(&mut self) -> Option<Taken<P>> {
         let claimed = self.order.claim()?;
         Some(Taken {
-            letter: claimed.item.empty(),
+            letter: claimed.item.open(),
             lost: claimed.lost,
         })
     }
@@ -218,23 +223,32 @@ impl<P: Pointer> Box<P> {
     }
 }
 
-impl<P: Pointer> Letterbox<P> {
-    /// For whoever has taken the box out of the order.
-    fn empty(&self) -> P {
-        // AcqRel: Acquire the letter; Release the box to the sender, who fills it anew. Partner: `Sender::put`.
-        let letter = self.letter.swap(ptr::null_mut(), Ordering::AcqRel);
-        let letter = NonNull::new(letter).expect("a box in the order is full");
-        // SAFETY: put there by `into_raw`, and swapped out by us.
-        unsafe { P::from_raw(letter) }
+impl<P: Pointer> Full<P> {
+    /// Takes the letter out. Nothing is left to be dropped, since the sender may have filled the box anew by then.
+    fn open(self) -> P {
+        let letter = self.into_place().empty();
+        letter.expect("a box in the order is full")
+    }
+
+    fn into_place(self) -> Arc<Letterbox<P>> {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: moved out of what is not dropped.
+        unsafe { ptr::read(&this.0) }
     }
 }
 
-impl<P: Pointer> Drop for Letterbox<P> {
+impl<P: Pointer> Drop for Full<P> {
     fn drop(&mut self) {
-        // Relaxed: the last owner is alone.
-        if let Some(letter) = NonNull::new(self.letter.load(Ordering::Relaxed)) {
-            // SAFETY: put there by `into_raw`, and nobody else is there.
-            drop(unsafe { P::from_raw(letter) });
-        }
+        drop(self.0.empty());
+    }
+}
+
+impl<P: Pointer> Letterbox<P> {
+    /// For whoever has taken the box out of the order.
+    fn empty(&self) -> Option<P> {
+        // AcqRel: Acquire the letter; Release the box to the sender, who fills it anew. Partner: `Sender::put`.
+        let letter = self.letter.swap(ptr::null_mut(), Ordering::AcqRel);
+        // SAFETY: put there by `into_raw`, and swapped out by us.
+        NonNull::new(letter).map(|letter| unsafe { P::from_raw(letter) })
     }
 }

@@ -33,6 +33,10 @@ mod evicting_models;
 #[doc(hidden)]
 pub mod fuzzing;
 #[cfg(all(test, loom))]
+mod mailbox_models;
+#[cfg(all(test, not(loom)))]
+mod mailbox_tests;
+#[cfg(all(test, loom))]
 mod models;
 #[cfg(all(test, loom))]
 mod run_queue_models;

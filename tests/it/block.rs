@@ -218,7 +218,9 @@ fn nobody_has_to_come_by() {
 #[test]
 fn a_block_is_given_up_in_its_middle() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
-    let mut sub = waiting(&bus, 2, WAIT);
+    // Longer than any pause within the first `drive`, which must not give up already.
+    let wait = Duration::from_millis(500);
+    let mut sub = waiting(&bus, 2, wait);
     // One block; the odd ids are for the subscriber.
     for n in 1..=10_u64 {
         let topic = if n % 2 == 1 { "a" } else { "b" };
@@ -228,7 +230,7 @@ fn a_block_is_given_up_in_its_middle() {
     assert_eq!(sub.try_recv().expect("there").id(), 1);
     // It made room for two more. Whether in time or not: what fits at the end is not lost.
     bus.drive();
-    thread::sleep(WAIT);
+    thread::sleep(wait);
     assert!(bus.drive(), "a block was got out of the way");
     let (told, _) = read_out(&mut sub);
     assert_eq!(told[..3], [3, 5, 7].map(Told::Id));
@@ -237,7 +239,7 @@ fn a_block_is_given_up_in_its_middle() {
     // The next one from its very beginning, and the one behind it: one gap.
     publish(&bus, 3); // 11 to 13: the ring is empty, two fit
     bus.drive();
-    thread::sleep(WAIT);
+    thread::sleep(wait);
     bus.drive();
     publish(&bus, 2);
     bus.publish("b", 0).expect("open");

@@ -1,11 +1,16 @@
 //! `Overflow::Conflate`: each topic once, in its latest state.
 
-use fanout::{Bus, Dispatch, Ending, Event, Notice, Overflow, RecvError, Subscriber, TryRecvError};
+use bytes::Bytes;
+use fanout::{Bus, Dispatch, Event, Message, Overflow, RecvError, Subscriber, TryRecvError};
 use smol::stream::StreamExt;
-use std::sync::mpsc;
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
-use crate::support::{FOR_EVER, ends, eventually};
-use crate::tasks::block_on;
+use crate::support::{FOR_EVER, MODES, OnDrop, ends, eventually, linger};
+use crate::tasks::{block_on, now_or_never};
 
 fn bus() -> Bus<u64> {
     Bus::builder()
@@ -156,7 +161,6 @@ fn a_close_leaves_the_latest_to_be_read() {
     assert_eq!(sub.recv().expect_err("closed"), RecvError::Closed);
 }
 
-/// An event is read as long as its topic waits; from when it was begun to be read, its topic waits anew.
 #[test]
 fn what_is_claimed_is_neither_replaced_nor_evicted() {
     let bus = bus();
@@ -216,110 +220,697 @@ fn a_gap_is_told_after_a_close_and_where_it_is_cancelled() {
     }
 }
 
-/// Every block of which something waits counts, whole; the oldest topics go until the rest fits, or one is left.
-#[test]
-fn the_oldest_go_for_the_sake_of_bytes() {
-    const WEIGHT: usize = 100_000;
-    for (fit, pin_bytes) in [(1, 1), (1, WEIGHT), (2, 2 * WEIGHT + WEIGHT / 2)] {
-        let bus = Bus::builder().dispatch(Dispatch::Manual).weigh(|_| WEIGHT);
-        let bus = bus.pin_bytes(pin_bytes).build().expect("in range");
-        let mut sub = conflating(&bus, 100);
-        one_by_one(&bus, &[("a", 1), ("b", 2), ("c", 3), ("d", 4)]);
-        let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
-            panic!("not all fit");
-        };
-        assert_eq!((gap.from(), gap.to(), gap.count()), (1, 4 - fit, 4 - fit));
-        let rest = [("c", 3), ("d", 4)];
-        for (topic, n) in &rest[2 - fit as usize..] {
-            assert_eq!(next(&mut sub), ((*topic).into(), *n, *n, 0));
-        }
-        // What is replaced pins nothing.
-        one_by_one(&bus, &[("a", 5), ("a", 6), ("a", 7)]);
-        assert_eq!(next(&mut sub), ("a".into(), 7, 7, 2));
-        assert_eq!(sub.stats().pinned_bytes, 0);
-    }
+// ---- ways to receive -----------------------------------------------------------------------------------
+
+const STORY: [(&str, u64); 7] = [
+    ("a", 1),
+    ("b", 2),
+    ("a", 3),
+    ("a", 4),
+    ("c", 5),
+    ("b", 6),
+    ("a", 7),
+];
+
+fn told_story() -> [(String, u64, u64, u64); 3] {
+    [
+        ("a".into(), 7, 7, 3),
+        ("b".into(), 6, 6, 1),
+        ("c".into(), 5, 5, 0),
+    ]
 }
 
 #[test]
-fn iterators_streams_and_batches_say_what_was_superseded() {
-    let overrun = || {
-        let bus = bus();
-        let sub = conflating(&bus, 2);
-        one_by_one(&bus, &[("a", 1), ("b", 2), ("b", 3), ("c", 4), ("c", 5)]);
-        sub
-    };
-    let expected = [Err(1), Ok((3, 1)), Ok((5, 1))];
-    let say = |event: &Event<u64>| (event.id(), event.superseded());
-
-    let mut told = Vec::new();
-    let told_to = std::cell::RefCell::new(&mut told);
-    let ending = overrun().for_each(
-        |event| told_to.borrow_mut().push(Ok(say(event))),
-        |gap| told_to.borrow_mut().push(Err(gap.count())),
-    );
-    assert_eq!(ending, Ending::Closed);
-    assert_eq!(told, expected);
-
-    let items = overrun().iter().collect::<Vec<_>>().into_iter();
-    let told = items.map(|item| item.map(|event| say(&event)).map_err(|gap| gap.count()));
-    assert_eq!(told.collect::<Vec<_>>(), expected);
-
-    let stream = overrun().into_stream();
-    let told = stream.map(|item| item.map(|event| say(&event)).map_err(|gap| gap.count()));
-    assert_eq!(block_on(told.collect::<Vec<_>>()), expected);
-
-    let stream = overrun().into_batch_stream();
-    let told = stream.map(|item| {
-        item.map(|batch| say(batch.iter().next().expect("one")))
-            .map_err(|gap| gap.count())
-    });
-    assert_eq!(block_on(told.collect::<Vec<_>>()), expected);
-}
-
-/// It sleeps through a burst, and wakes to the latest of what is left; its observer is told of what is not.
-#[test]
-fn a_handler_that_falls_behind_handles_the_latest() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
-        ends(&format!("{mode:?}"), move || {
-            let (notices, told) = mpsc::channel();
-            let bus = Bus::<u64>::builder()
-                .dispatch(mode)
-                .observer(move |notice| {
-                    if let Notice::Lost { gap, .. } = *notice {
-                        let _ = notices.send(gap);
+fn every_way_to_receive_tells_the_same() {
+    for publish in [one_by_one, at_once] {
+        for way in 0..6 {
+            let bus = bus();
+            let mut sub = conflating(&bus, 8);
+            publish(&bus, &STORY);
+            bus.close();
+            let mut told = Vec::new();
+            match way {
+                0 => told.extend(sub.iter().map(|event| said(&event.expect("no gap")))),
+                1 => {
+                    while let Ok(batch) = sub.next_batch() {
+                        assert_eq!(batch.len(), 1, "each in a block of its own");
+                        told.extend(batch.iter().map(said));
                     }
-                });
-            let bus = bus.build().expect("in range");
-            let (release, gate) = mpsc::channel::<()>();
-            let (sender, handled) = mpsc::channel();
-            let handle = bus
-                .subscription("*.**")
-                .capacity(2)
-                .overflow(Overflow::Conflate)
-                .handler(move |event: &Event<u64>| {
-                    let _ = sender.send((event.id(), event.superseded()));
-                    let _ = gate.recv();
-                })
-                .expect("open");
-            bus.publish("a", 1).expect("open");
-            assert_eq!(handled.recv_timeout(FOR_EVER), Ok((1, 0)));
-            for topic in ["a", "b", "a", "c", "c", "b", "c"] {
-                bus.publish(topic, 0).expect("open");
+                }
+                2 => {
+                    let ending =
+                        sub.for_each(|event| told.push(said(event)), |gap| panic!("{gap}"));
+                    assert_eq!(ending, fanout::Ending::Closed);
+                }
+                3 => block_on(async {
+                    while let Ok(event) = sub.recv_async().await {
+                        told.push(said(event));
+                    }
+                }),
+                4 => block_on(async {
+                    let mut stream = sub.into_stream();
+                    while let Some(event) = stream.next().await {
+                        told.push(said(&event.expect("no gap")));
+                    }
+                }),
+                _ => block_on(async {
+                    let mut stream = sub.into_batch_stream();
+                    while let Some(batch) = stream.next().await {
+                        let kept: Vec<_> = batch.expect("no gap").into_iter().collect();
+                        told.extend(kept.iter().map(|event| said(event)));
+                    }
+                }),
             }
-            eventually("one is lost", || {
-                let stats = handle.stats();
-                (stats.lost, stats.superseded) == (1, 4)
-            });
-            drop(release);
-            assert!(
-                bus.flush_within(FOR_EVER),
-                "nobody waits for what is not there"
-            );
-            assert_eq!(handled.try_iter().collect::<Vec<_>>(), [(7, 1), (8, 2)]);
-            let gap = told.try_recv().expect("told");
-            assert_eq!((gap.from(), gap.to(), gap.count()), (4, 4, 1));
-            assert!(told.try_recv().is_err(), "once");
-            assert!(bus.close_within(FOR_EVER).in_time);
-        });
+            assert_eq!(told, told_story(), "way {way}");
+        }
     }
+}
+
+/// A future that was dropped has lost nothing, and what came meanwhile has replaced what it would have got.
+#[test]
+fn a_dropped_future_loses_nothing() {
+    let bus = bus();
+    let mut sub = conflating(&bus, 8);
+    for round in 1..=10 {
+        let mut future = Box::pin(sub.recv_async());
+        assert!(now_or_never(future.as_mut()).is_none());
+        at_once(&bus, &[("a", 1), ("b", 2)]);
+        drop(future);
+        at_once(&bus, &[("a", 3)]);
+        let id = 3 * round;
+        assert_eq!(next(&mut sub), ("a".into(), id, 3, 1));
+        assert_eq!(next(&mut sub), ("b".into(), id - 1, 2, 0));
+    }
+    let mut stream = pin!(sub.into_stream());
+    assert!(now_or_never(stream.next()).is_none());
+    one_by_one(&bus, &[("a", 1), ("a", 2)]);
+    let event = now_or_never(stream.next()).flatten().expect("something");
+    assert_eq!(said(&event.expect("no gap")), ("a".into(), 32, 2, 1));
+}
+
+/// One handler is busy with the first event, another reads along: what replaced what is their own story.
+#[test]
+fn handlers_see_what_was_superseded() {
+    ends("handlers", || {
+        for mode in MODES {
+            let bus = Bus::<u64>::builder().dispatch(mode).build().expect("a bus");
+            let log = Arc::new(Mutex::new(Vec::new()));
+            let gate = Arc::new(Mutex::new(()));
+            let handle = {
+                let (log, gate) = (log.clone(), gate.clone());
+                let builder = bus.subscription("**").overflow(Overflow::Conflate);
+                builder.handler(move |event| {
+                    let _open = gate.lock().expect("not poisoned");
+                    log.lock().expect("not poisoned").push(said(event));
+                })
+            };
+            let handle = handle.expect("open");
+            let published = if mode == Dispatch::Manual {
+                // The handler runs in `drive` alone: all of it comes before.
+                at_once(&bus, &STORY);
+                7
+            } else {
+                let closed = gate.lock().expect("not poisoned");
+                bus.publish("first", 0).expect("open");
+                eventually("it is being handled", || handle.stats().depth == 0);
+                for (topic, value) in STORY {
+                    bus.publish(topic, value).expect("open");
+                }
+                eventually("all is there", || handle.stats().matched == 8);
+                eventually("in three boxes", || handle.stats().depth == 3);
+                drop(closed);
+                8
+            };
+            assert!(bus.flush_within(FOR_EVER));
+            let log = log.lock().expect("not poisoned");
+            let told: Vec<_> = log.iter().rev().take(3).rev().cloned().collect();
+            let shift = published - 7;
+            let expected = told_story()
+                .map(|(topic, id, data, superseded)| (topic, id + shift, data, superseded));
+            assert_eq!(told, expected, "{mode:?}");
+            let stats = handle.stats();
+            assert_eq!(
+                (stats.matched, stats.received, stats.superseded, stats.lost),
+                (published, published - 4, 4, 0)
+            );
+            assert_eq!((stats.unread, stats.pinned_bytes, stats.lag), (0, 0, 0));
+        }
+    });
+}
+
+/// A handler with less room than there are topics: a flush waits for what is left to be handled, not for what was lost.
+#[test]
+fn a_flush_does_not_wait_for_what_was_evicted() {
+    ends("a flush", || {
+        for mode in MODES {
+            let bus = Bus::<u64>::builder().dispatch(mode).build().expect("a bus");
+            let calls = Arc::new(AtomicUsize::new(0));
+            let handle = {
+                let calls = calls.clone();
+                let builder = bus.subscription("**").overflow(Overflow::Conflate);
+                builder.capacity(2).handler(move |_| {
+                    calls.fetch_add(1, Ordering::Relaxed);
+                })
+            };
+            let handle = handle.expect("open");
+            for n in 0..1000 {
+                bus.publish(format!("t.{}", n % 7), n).expect("open");
+                if n % 100 == 0 {
+                    assert!(bus.flush_within(FOR_EVER));
+                }
+            }
+            assert!(bus.flush_within(FOR_EVER));
+            let stats = handle.stats();
+            assert_eq!(stats.received + stats.lost + stats.superseded, 1000);
+            assert_eq!(calls.load(Ordering::Relaxed) as u64, stats.received);
+            assert_eq!(stats.unread, 0, "{mode:?}");
+        }
+    });
+}
+
+/// The story of each subscriber is its own, whatever the others see of the same events.
+#[test]
+fn two_subscribers_with_different_speeds() {
+    let bus = bus();
+    let (mut fast, mut slow) = (conflating(&bus, 8), conflating(&bus, 8));
+    let mut all = bus.subscribe("**").expect("open");
+    let events = [("a", 1), ("a", 2), ("b", 3), ("a", 4), ("b", 5), ("a", 6)];
+    for (n, event) in events.iter().enumerate() {
+        one_by_one(&bus, &[*event]);
+        let id = n as u64 + 1;
+        assert_eq!(next(&mut fast), (event.0.into(), id, event.1, 0));
+        let here = all.try_recv().expect("it came");
+        assert_eq!((here.id(), here.superseded()), (id, 0));
+    }
+    assert_eq!(next(&mut slow), ("a".into(), 6, 6, 3));
+    assert_eq!(next(&mut slow), ("b".into(), 5, 5, 1));
+    let superseded = [fast, slow].map(|sub| sub.stats().superseded);
+    assert_eq!((superseded, bus.stats().superseded), ([0, 4], 4));
+}
+
+// ---- what is published ----------------------------------------------------------------------------------
+
+/// A topic is a topic, whoever says what about it; what is kept says what its own publisher said.
+#[test]
+fn name_and_source_do_not_make_another_topic() {
+    for at_once in [false, true] {
+        let bus = bus();
+        let mut sub = conflating(&bus, 8);
+        let sources = ["left", "right", "left"];
+        for (n, source) in (1..).zip(sources) {
+            let message = Message::new("a", n).source(source);
+            let message = if n == 2 {
+                message.name("Second")
+            } else {
+                message
+            };
+            bus.send(message).expect("open");
+            if !at_once {
+                bus.drive();
+            }
+        }
+        bus.drive();
+        let event = sub.try_recv().expect("it waits");
+        assert_eq!(said(event), ("a".into(), 3, 3, 2));
+        assert_eq!((event.name(), event.source()), (None, Some("left")));
+        let text = format!("{event:?}");
+        assert!(text.contains("data: 3") && text.contains("left"), "{text}");
+        assert!(matches!(sub.try_recv(), Err(TryRecvError::Empty)));
+    }
+}
+
+#[test]
+fn payloads_of_every_kind() {
+    /// Large, aligned, and different for each event.
+    #[repr(align(128))]
+    #[derive(Clone, Debug, PartialEq)]
+    struct Large([u64; 1000]);
+
+    fn check<T: Clone + std::fmt::Debug + PartialEq + Send + Sync + 'static>(
+        make: impl Fn(u64) -> T,
+    ) {
+        let bus = Bus::<T>::builder().dispatch(Dispatch::Manual).build();
+        let bus = bus.expect("a bus");
+        let builder = bus.subscription("**").overflow(Overflow::Conflate);
+        let mut sub = builder.open().expect("open");
+        let mut kept = Vec::new();
+        for n in 1..=300 {
+            let topic = ["a", "b", "c"][n as usize % 3];
+            bus.publish(topic, make(n)).expect("open");
+            if n % 50 == 0 {
+                bus.drive();
+            }
+            if n % 100 == 0 {
+                for _ in 0..3 {
+                    let event = sub.try_recv().expect("it waits");
+                    assert_eq!(*event.data(), make(event.id()));
+                    assert!(event.superseded() >= 32);
+                    kept.push(event.share());
+                }
+                assert!(matches!(sub.try_recv(), Err(TryRecvError::Empty)));
+            }
+        }
+        drop((sub, bus));
+        let superseded: u64 = kept.iter().map(|event| event.superseded()).sum();
+        assert_eq!(superseded + kept.len() as u64, 300);
+        for event in kept {
+            assert_eq!(*event.data(), make(event.id()));
+        }
+    }
+
+    check(|n| Bytes::from(vec![n as u8; 1000]));
+    check(|n| Large([n; 1000]));
+    check(|n| n.to_string());
+    check(|_| ());
+    check(|n| n as u8);
+}
+
+/// Whoever drops it, and when: once.
+#[test]
+fn payloads_are_dropped_once() {
+    for end in 0..4 {
+        let drops = Arc::new(AtomicUsize::new(0));
+        let bus = Bus::<OnDrop>::builder().dispatch(Dispatch::Manual).build();
+        let bus = bus.expect("a bus");
+        let builder = bus.subscription("**").overflow(Overflow::Conflate);
+        let mut sub = builder.capacity(3).open().expect("open");
+        for n in 0..200 {
+            let topic = ["a", "b", "c", "d"][n * n % 4];
+            bus.publish(topic, OnDrop::counts(&drops)).expect("open");
+            if n % 7 == 0 {
+                bus.drive();
+            }
+            if n % 40 == 0 {
+                let _ = sub.try_recv();
+            }
+        }
+        bus.drive();
+        let kept = std::iter::from_fn(|| match sub.try_recv() {
+            Ok(event) => Some(event.share()),
+            Err(TryRecvError::Lost(_)) => sub.try_recv().ok().map(Event::share),
+            Err(_) => None,
+        });
+        let kept = kept.take(end % 3).collect::<Vec<_>>();
+        if end % 2 == 0 {
+            drop(sub);
+            drop(bus);
+        } else {
+            drop(bus);
+            drop(sub);
+        }
+        if kept.is_empty() {
+            assert_eq!(drops.load(Ordering::SeqCst), 200);
+        }
+        drop(kept);
+        assert_eq!(drops.load(Ordering::SeqCst), 200);
+    }
+}
+
+/// It is the dispatcher that drops what is replaced: a payload whose drop panics is contained there.
+#[test]
+fn a_payload_whose_drop_panics_hurts_nobody() {
+    let bus = Bus::<OnDrop>::builder().dispatch(Dispatch::Manual).build();
+    let bus = bus.expect("a bus");
+    let builder = bus.subscription("**").overflow(Overflow::Conflate);
+    let mut sub = builder.capacity(2).open().expect("open");
+    for topic in ["a", "a", "b", "c", "d", "a", "a"] {
+        bus.publish(topic, OnDrop::panics()).expect("open");
+        bus.drive();
+    }
+    let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
+        panic!("two topics did not fit");
+    };
+    assert_eq!((gap.from(), gap.to(), gap.count()), (2, 4, 3));
+    for id in [5, 7] {
+        assert_eq!(sub.try_recv().expect("it waits").id(), id);
+    }
+    assert!(matches!(sub.try_recv(), Err(TryRecvError::Empty)));
+    let stats = sub.stats();
+    assert_eq!((stats.matched, stats.received), (7, 2));
+    assert_eq!((stats.lost, stats.superseded), (3, 2));
+}
+
+// ---- bounds ---------------------------------------------------------------------------------------------
+
+/// Events that weigh what they say.
+fn weighing() -> Bus<u64> {
+    let builder = Bus::builder().dispatch(Dispatch::Manual);
+    builder.weigh(|n| *n as usize).build().expect("a bus")
+}
+
+const KIB: u64 = 1 << 10;
+
+/// One large block is admitted alone, whole, and goes when something else comes.
+#[test]
+fn a_block_that_weighs_more_than_all_may_is_admitted_alone() {
+    for pin_bytes in [1, 1000 * KIB as usize] {
+        let bus = weighing();
+        let builder = bus.subscription("**").overflow(Overflow::Conflate);
+        let mut sub = builder.pin_bytes(pin_bytes).open().expect("open");
+        let heavy = 800 * KIB;
+        let block = [("a", heavy), ("b", heavy), ("c", heavy), ("b", heavy)];
+        at_once(&bus, &block);
+        let stats = sub.stats();
+        assert_eq!((stats.depth, stats.lost, stats.superseded), (3, 0, 1));
+        assert!(stats.pinned_bytes > 4 * heavy);
+        let ids: Vec<_> = (0..3).map(|_| next(&mut sub).1).collect();
+        assert_eq!(ids, [1, 4, 3]);
+        assert_eq!(sub.stats().pinned_bytes, 0);
+
+        // The older go first, also those in front of which a new event stands in its topic's place.
+        at_once(&bus, &[("a", KIB), ("b", KIB)]);
+        at_once(&bus, &[("a", heavy), ("c", heavy), ("d", heavy)]);
+        let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
+            panic!("both blocks do not fit");
+        };
+        assert_eq!((gap.from(), gap.to(), gap.count()), (6, 7, 2));
+        assert_eq!((next(&mut sub).1, next(&mut sub).1), (8, 9));
+        let stats = sub.stats();
+        assert_eq!((stats.lost, stats.superseded, stats.unread), (2, 2, 0));
+        assert_eq!((stats.pinned_bytes, stats.depth), (0, 0));
+    }
+}
+
+#[test]
+fn beyond_its_bytes_the_oldest_are_lost() {
+    let bus = weighing();
+    let builder = bus.subscription("**").overflow(Overflow::Conflate);
+    let mut sub = builder.pin_bytes(100 * KIB as usize).open().expect("open");
+    let topics = ["a", "b", "c", "d", "e"];
+    for topic in topics {
+        one_by_one(&bus, &[(topic, 30 * KIB)]);
+        let stats = sub.stats();
+        assert!(stats.pinned_bytes <= 100 * KIB, "{stats:?}");
+    }
+    // What replaces an event frees what that one pinned.
+    for _ in 0..100 {
+        one_by_one(&bus, &[("d", 30 * KIB)]);
+    }
+    let stats = sub.stats();
+    assert_eq!((stats.depth, stats.lost, stats.superseded), (3, 2, 100));
+    let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
+        panic!("five do not fit");
+    };
+    assert_eq!((gap.from(), gap.to(), gap.count()), (1, 2, 2));
+    let told: Vec<_> = (0..3)
+        .map(|_| next(&mut sub))
+        .map(|told| (told.1, told.3))
+        .collect();
+    assert_eq!(told, [(3, 0), (105, 100), (5, 0)]);
+    assert_eq!(sub.stats().pinned_bytes, 0);
+}
+
+/// A block counts until the last of its events has been replaced, read or lost: once, and whole.
+#[test]
+fn a_block_counts_once_until_its_last_event_goes() {
+    let bus = weighing();
+    let mut sub = conflating_all(&bus);
+    at_once(&bus, &[("a", KIB), ("b", KIB), ("c", KIB)]);
+    let whole = sub.stats().pinned_bytes;
+    assert!(whole > 3 * KIB);
+    next(&mut sub);
+    assert_eq!(sub.stats().pinned_bytes, whole);
+    one_by_one(&bus, &[("b", KIB)]);
+    let both = sub.stats().pinned_bytes;
+    assert!(both > whole + KIB);
+    one_by_one(&bus, &[("c", KIB)]);
+    let lone = both - whole;
+    assert_eq!(sub.stats().pinned_bytes, 2 * lone);
+    next(&mut sub);
+    assert_eq!(sub.stats().pinned_bytes, lone);
+    let kept = sub.try_recv().expect("c").share();
+    assert_eq!(
+        sub.stats().pinned_bytes,
+        0,
+        "what is claimed does not count"
+    );
+    drop(kept);
+}
+
+fn conflating_all(bus: &Bus<u64>) -> Subscriber<u64> {
+    let builder = bus.subscription("**").overflow(Overflow::Conflate);
+    builder.open().expect("open")
+}
+
+#[test]
+fn weights_beyond_all_numbers_are_borne() {
+    for pin_bytes in [1, 10_000_000, usize::MAX] {
+        for capacity in [1, 2, 1000] {
+            let bus = weighing();
+            let builder = bus.subscription("**").overflow(Overflow::Conflate);
+            let builder = builder.pin_bytes(pin_bytes).capacity(capacity);
+            let mut sub = builder.open().expect("open");
+            for round in 0..10 {
+                one_by_one(&bus, &[("a", 1), ("b", 2)]);
+                at_once(&bus, &[("a", u64::MAX), ("b", u64::MAX)]);
+                one_by_one(&bus, &[("a", u64::MAX), ("b", u64::MAX), ("c", 1 << 63)]);
+                let stats = sub.stats();
+                assert!(
+                    stats.pinned_bytes >= pin_bytes.min(1 << 40) as u64,
+                    "{stats:?}"
+                );
+                if pin_bytes == usize::MAX && capacity > 2 {
+                    assert_eq!(stats.lost, 0);
+                } else if pin_bytes != usize::MAX {
+                    assert_eq!(stats.depth, 1, "the last, alone");
+                }
+                if round % 2 == 1 {
+                    while !matches!(sub.try_recv(), Err(TryRecvError::Empty)) {}
+                    assert_eq!(sub.stats().pinned_bytes, 0);
+                }
+            }
+            let stats = sub.stats();
+            assert_eq!(
+                stats.received + stats.lost + stats.superseded,
+                stats.matched
+            );
+        }
+    }
+}
+
+// ---- coming and going -----------------------------------------------------------------------------------
+
+#[test]
+fn patterns_that_overlap_come_and_go() {
+    let bus = bus();
+    let builder = bus.subscription(["a.*", "*.x", "**"]);
+    let mut sub = builder.overflow(Overflow::Conflate).open().expect("open");
+    at_once(&bus, &[("a.x", 1), ("a.x", 2), ("b", 3)]);
+    assert_eq!(
+        next(&mut sub),
+        ("a.x".into(), 2, 2, 1),
+        "once, however many match"
+    );
+    let handle = sub.handle();
+    handle.remove("**").expect("it is there");
+    at_once(&bus, &[("b", 4), ("a.y", 5)]);
+    assert_eq!(next(&mut sub), ("b".into(), 3, 3, 0), "it waited already");
+    handle.remove("a.*").expect("it is there");
+    handle.add("b").expect("open");
+    at_once(&bus, &[("a.y", 6), ("a.x", 7), ("b", 8)]);
+    assert_eq!(next(&mut sub), ("a.y".into(), 5, 5, 0));
+    assert_eq!(next(&mut sub), ("a.x".into(), 7, 7, 0));
+    assert_eq!(next(&mut sub), ("b".into(), 8, 8, 0));
+    assert!(matches!(sub.try_recv(), Err(TryRecvError::Empty)));
+    assert_eq!((sub.stats().matched, sub.stats().superseded), (6, 1));
+}
+
+/// What had been lost right where it is cancelled is told, once; what waited is dropped, and counts as unread.
+#[test]
+fn a_cancel_tells_of_the_gap_and_drops_what_waits() {
+    let bus = bus();
+    let mut sub = conflating(&bus, 2);
+    let handle = sub.handle();
+    one_by_one(
+        &bus,
+        &[("a", 1), ("b", 2), ("a", 3), ("c", 4), ("d", 5), ("d", 6)],
+    );
+    assert!(handle.cancel());
+    let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
+        panic!("two topics did not fit");
+    };
+    assert_eq!((gap.from(), gap.to(), gap.count()), (2, 3, 2));
+    for _ in 0..3 {
+        assert!(matches!(sub.try_recv(), Err(TryRecvError::Cancelled)));
+    }
+    one_by_one(&bus, &[("a", 7)]);
+    drop(sub);
+    bus.drive();
+    let stats = handle.stats();
+    assert_eq!((stats.matched, stats.received, stats.lost), (6, 0, 2));
+    assert_eq!((stats.superseded, stats.unread), (2, 2));
+    assert_eq!((stats.depth, stats.pinned_bytes), (0, 0));
+    assert_eq!(stats.last_id, Some(6));
+    let sums = bus.stats();
+    assert_eq!((sums.matched, sums.received, sums.lost), (6, 0, 2));
+    assert_eq!(
+        (sums.superseded, sums.unread),
+        (2, 2),
+        "also when it has gone"
+    );
+}
+
+/// What a program keeps of a shadow outlives the subscription, the bus and all that was published since.
+#[test]
+fn what_is_kept_outlives_everybody() {
+    let drops = Arc::new(AtomicUsize::new(0));
+    let bus = Bus::<OnDrop>::builder().dispatch(Dispatch::Manual).build();
+    let bus = bus.expect("a bus");
+    let builder = bus.subscription("**").overflow(Overflow::Conflate);
+    let mut sub = builder.open().expect("open");
+    let mut kept = Vec::new();
+    for n in 0..50 {
+        for topic in ["a", "a", "b"] {
+            bus.publish(topic, OnDrop::counts(&drops)).expect("open");
+        }
+        bus.drive();
+        if n % 10 == 0 {
+            kept.push(sub.try_recv().expect("it waits").share());
+        }
+    }
+    drop(sub);
+    bus.close();
+    drop(bus);
+    assert_eq!(
+        drops.load(Ordering::SeqCst),
+        150 - 5 * 3,
+        "theirs alone live"
+    );
+    let ids: Vec<_> = kept
+        .iter()
+        .map(|event| (event.id(), event.superseded()))
+        .collect();
+    assert_eq!(ids[0], (2, 1));
+    let freeing = thread::spawn(move || drop(kept));
+    freeing.join().expect("it does not panic");
+    assert_eq!(drops.load(Ordering::SeqCst), 150);
+}
+
+#[cfg(feature = "latency")]
+#[test]
+fn latencies_are_sampled_of_what_is_received() {
+    for publish in [one_by_one, at_once] {
+        let builder = Bus::<u64>::builder().dispatch(Dispatch::Manual);
+        let bus = builder.sample_latency(1).build().expect("a bus");
+        let mut sub = conflating_all(&bus);
+        publish(&bus, &STORY);
+        assert_eq!(sub.latency().count, 0);
+        for received in 1..=3 {
+            next(&mut sub);
+            assert_eq!(sub.latency().count, received);
+        }
+        let latency = sub.latency();
+        assert_eq!((latency.count, latency.missed), (3, 0));
+        assert!(latency.min > std::time::Duration::ZERO && latency.max >= latency.min);
+    }
+}
+
+// ---- threads --------------------------------------------------------------------------------------------
+
+/// Publishers, and a reader that is now fast, now slow: ids rise per topic, nothing comes twice, and every event is
+/// accounted for, to the event and by each event itself.
+#[test]
+fn the_law_holds_while_everything_moves() {
+    const TOPICS: u64 = 6;
+    ends("the law", || {
+        for (mode, capacity) in [
+            (Dispatch::Pool, 256),
+            (Dispatch::Pool, 3),
+            (Dispatch::Inline, 256),
+            (Dispatch::Inline, 3),
+        ] {
+            let events: u64 = if cfg!(debug_assertions) {
+                20_000
+            } else {
+                200_000
+            };
+            let bus = Bus::<u64>::builder().dispatch(mode).build().expect("a bus");
+            let mut sub = conflating(&bus, capacity);
+            let publishing: Vec<_> = (0..2_u64)
+                .map(|who| {
+                    let mut lane = bus.publisher();
+                    thread::spawn(move || {
+                        for n in 0..events {
+                            let topic = format!("t.{}", n * n % TOPICS);
+                            lane.publish(topic, 2 * n + who).expect("open");
+                            if n % 1000 == 0 {
+                                linger();
+                            }
+                        }
+                    })
+                })
+                .collect();
+            drop(bus);
+            let mut last = BTreeMap::new();
+            let (mut received, mut superseded, mut lost) = (0, 0, 0);
+            let ending = loop {
+                match sub.recv() {
+                    Ok(event) => {
+                        let before = last.insert(event.topic().to_string(), event.id());
+                        assert!(before.unwrap_or(0) + event.superseded() < event.id());
+                        received += 1;
+                        superseded += event.superseded();
+                        if received % 1000 == 0 {
+                            linger();
+                        }
+                    }
+                    Err(RecvError::Lost(gap)) => lost += gap.count(),
+                    Err(ending) => break ending,
+                }
+                let stats = sub.stats();
+                assert!(stats.received + stats.lost + stats.superseded <= stats.matched);
+                assert!(stats.depth <= capacity as u64 + 64, "{stats:?}");
+                assert!(stats.pinned_bytes < 1 << 30, "{stats:?}");
+            };
+            assert_eq!(ending, RecvError::Closed);
+            publishing.into_iter().for_each(|p| p.join().expect("ends"));
+            let stats = sub.stats();
+            assert_eq!((stats.matched, stats.unread, stats.lag), (2 * events, 0, 0));
+            assert_eq!((stats.received, stats.lost), (received, lost));
+            assert_eq!(received + lost + stats.superseded, 2 * events);
+            // Those that were lost had replaced others, too, which no event that was received says.
+            assert!(superseded <= stats.superseded && (lost > 0 || superseded == stats.superseded));
+            assert_eq!((stats.depth, stats.pinned_bytes), (0, 0));
+            assert!(stats.high_water <= capacity as u64);
+        }
+    });
+}
+
+/// Cancelled or dropped while events pour in: every payload is dropped once, and nothing is pinned any more.
+#[test]
+fn ends_in_full_flow() {
+    ends("ends in full flow", || {
+        for round in 0..40 {
+            let drops = Arc::new(AtomicUsize::new(0));
+            let bus = Bus::<OnDrop>::builder().dispatch(Dispatch::Pool).build();
+            let bus = bus.expect("a bus");
+            let builder = bus.subscription("**").overflow(Overflow::Conflate);
+            let mut sub = builder.capacity(2).open().expect("open");
+            let publishing = {
+                let (mut lane, drops) = (bus.publisher(), drops.clone());
+                thread::spawn(move || {
+                    for n in 0..2000 {
+                        let topic = ["a", "b", "c", "d", "e"][n % 5];
+                        lane.publish(topic, OnDrop::counts(&drops)).expect("open");
+                    }
+                })
+            };
+            for _ in 0..round * 10 {
+                let _ = sub.try_recv();
+            }
+            let handle = sub.handle();
+            if round % 2 == 0 {
+                handle.cancel();
+                let _ = sub.recv();
+            }
+            drop(sub);
+            publishing.join().expect("ends");
+            assert!(bus.flush_within(FOR_EVER));
+            let stats = handle.stats();
+            let told = stats.received + stats.lost + stats.superseded + stats.unread;
+            assert_eq!((told, stats.pinned_bytes), (stats.matched, 0));
+            drop(bus);
+            eventually("all are dropped", || drops.load(Ordering::SeqCst) == 2000);
+        }
+    });
 }

@@ -351,7 +351,7 @@ impl ModelSub {
         while self.waiting() > self.capacity {
             self.evict(1);
         }
-        self.lighten();
+        self.lighten(self.pin_bytes);
     }
 
     /// A topic that waits keeps its place, and its event is replaced.
@@ -384,12 +384,13 @@ impl ModelSub {
                 self.evict(1);
             }
         }
-        self.lighten();
+        // The block that came last is admitted alone, whatever it weighs.
+        self.lighten(self.pin_bytes.max(weight));
     }
 
-    /// The oldest slots go until the others weigh no more than they may, or one is left.
-    fn lighten(&mut self) {
-        while self.ring.len() > 1 && self.pinned() > self.pin_bytes {
+    /// The oldest slots go until the others weigh no more than that, or one is left.
+    fn lighten(&mut self, bound: u64) {
+        while self.ring.len() > 1 && self.pinned() > bound {
             self.evict(self.ring[0].events.len());
         }
     }

@@ -32,7 +32,8 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 pub(super) struct Shadow<T> {
     /// Where the payloads are.
     pub(super) origin: Option<BlockRef<T>>,
-    /// How many events each of this block's replaced; as many as there are events. Keeps its memory in the pool.
+    /// How many events each of this block's replaced; as many as there are events, while it is a shadow. Keeps its memory
+    /// in the pool.
     pub(super) superseded: Vec<AtomicU64>,
     /// Events that wait.
     waiting: AtomicU32,
@@ -49,50 +50,62 @@ impl<T> Shadow<T> {
 
     pub(super) fn clear(&mut self) {
         self.origin = None;
-        self.superseded.clear();
     }
 }
 
 /// Lays a shadow of the events in `mask`, in their order. They wait from now on; what is not taken out is let go.
+/// `weight_max`: it says no more than that, whatever its events were weighed at.
 pub(crate) fn shadow<T>(
     source: &mut BlockSource<T>,
     origin: BlockRef<T>,
     mask: u64,
+    weight_max: usize,
 ) -> WaitingEvents<T> {
     let events = mask.count_ones();
     let created_at_ns = origin.created_at_ns();
     let mut writer = source.block(events as usize, origin.first_id(), created_at_ns);
     let block = writer.block;
+    let mut weight = 0;
     writer.with_body(|body| {
-        let mut rest = mask;
+        body.shadow.superseded.clear();
+        // For as many as the block can hold, and so once.
+        body.shadow.superseded.reserve_exact(body.events.len());
+        let (mut len, mut rest) = (0, mask);
         while rest != 0 {
             let index = rest.trailing_zeros() as usize;
             rest &= rest - 1;
             #[cfg(feature = "latency")]
             if let Some(stamp) = origin.stamps().at(index as u32) {
-                body.stamps.push(body.len, stamp);
+                body.stamps.push(len, stamp);
             }
-            body.events[body.len].write(origin.events()[index].borrowed_in(block));
-            body.len += 1;
+            body.events[len].write(origin.events()[index].borrowed_in(block));
             body.shadow.superseded.push(AtomicU64::new(0));
+            len += 1;
         }
-        body.weight = body.weight.saturating_add(origin.weight());
+        body.weight = body.weight.saturating_add(origin.weight()).min(weight_max);
+        weight = body.weight;
         body.shadow.origin = Some(origin);
         body.shadow.waiting = AtomicU32::new(events);
+        // Last: what has events and no origin is taken for a block with payloads of its own.
+        body.len = len;
     });
     WaitingEvents {
         block: ManuallyDrop::new(writer.finish()),
         next: 0,
         end: events,
+        weight,
     }
 }
 
 /// The events of a shadow, to be put into their places.
 pub(crate) struct WaitingEvents<T> {
-    /// Counted for all that wait.
+    /// Counted for all that wait; so gone, perhaps, with the last that was taken out.
     block: ManuallyDrop<BlockRef<T>>,
+    /// 0 to `end`.
     next: u32,
+    /// 1 to 64.
     end: u32,
+    weight: usize,
 }
 
 impl<T> Iterator for WaitingEvents<T> {
@@ -119,7 +132,7 @@ impl<T> Drop for WaitingEvents<T> {
 impl<T> WaitingEvents<T> {
     /// Bytes that they pin together, until the last has gone.
     pub(crate) fn weight(&self) -> usize {
-        self.block.weight()
+        self.weight
     }
 }
 

@@ -8,8 +8,8 @@
 //! of one topic that come in a row in a block, the last alone gets that far.
 //!
 //! **Bounds.** `capacity` counts topics that wait: beyond it, the one that has waited longest loses its event. `pin_bytes`
-//! counts every block of which some event waits, whole and once, with its shadow: beyond it, the oldest go likewise, until it fits
-//! or one is left.
+//! counts every block of which some event waits, whole and once, with its shadow: beyond it, the oldest go likewise, until it
+//! fits or the block that came last is alone.
 //!
 //! **Boxes** are used again: one whose event was taken keeps its topic, which is likely to come again, until another topic
 //! needs a box. There is always one, since there are two more of them than topics may wait: the one that waits last
@@ -37,6 +37,13 @@ pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
 
 /// Boxes beside those of the topics that may wait.
 const SPARE_BOXES: usize = 2;
+
+/// What a shadow may say that it weighs: a weigher may say that each event weighs all there is, and the sum of all that wait,
+/// and of what is on its way out and in, must not come round.
+fn weight_max(capacity: usize) -> usize {
+    let blocks = (capacity + SPARE_BOXES) as u64;
+    usize::try_from(u64::MAX / blocks).unwrap_or(usize::MAX)
+}
 
 /// The shard's end.
 pub(super) struct WriteEnd<T> {
@@ -84,6 +91,8 @@ impl<T> WriteEnd<T> {
         mask: u64,
     ) {
         let desk = self.desk.get_or_insert_with(Desk::new);
+        // Also where no box is needed: what is known of the order must not grow with every event.
+        desk.settle(&mut self.mailbox);
         let capacity = shared.fate.capacity as usize;
         let runs = || {
             let runs = block
@@ -93,18 +102,24 @@ impl<T> WriteEnd<T> {
             runs.filter(|(_, run)| *run != 0)
         };
         let latest = runs().fold(0, |latest, (_, run)| latest | highest(run));
-        let events = shadow(&mut desk.shadows, shares.take(), latest);
+        let events = shadow(
+            &mut desk.shadows,
+            shares.take(),
+            latest,
+            weight_max(capacity),
+        );
         let bytes = events.weight() as u64;
-        let waited = self.mailbox.waiting();
+        // At most, and read again before it matters.
+        let mut waits = self.mailbox.waiting();
         let gauges = &shared.writer.gauges;
         // First the bytes: what replaces an event is seen, and may be taken, at once.
         gauges.pushed(&Pushed {
             events: 0,
             bytes,
-            alone: waited == 0,
+            alone: waits == 0,
             created_at_ns: block.created_at_ns(),
         });
-        let (mut filled, mut superseded, mut freed) = (0, 0, 0);
+        let (mut superseded, mut freed) = (0, 0);
         for ((group, run), event) in runs().zip(events) {
             let in_run = u64::from(run.count_ones()) - 1;
             superseded += in_run;
@@ -115,18 +130,19 @@ impl<T> WriteEnd<T> {
                     freed += replaced.let_go() as u64;
                 }
                 None => {
-                    filled += 1;
                     gauges.pushed_more(1);
-                    // At once: a block may have more topics than there are boxes.
-                    if waited + filled > capacity as u64 {
+                    waits += 1;
+                    if waits > capacity as u64 {
+                        // At once: a block may have more topics than there are boxes.
                         desk.evict(&mut self.mailbox, shared, capacity as u64);
+                        waits = self.mailbox.waiting();
                     }
                 }
             }
         }
         shared.count_superseded(superseded);
         shared.count_gone(0, freed);
-        self.lighten(shared);
+        self.lighten(shared, bytes);
         let gauges = &shared.writer.gauges;
         gauges.waits(self.mailbox.waiting());
     }
@@ -146,10 +162,12 @@ impl<T> WriteEnd<T> {
         self.mailbox.close()
     }
 
-    /// Lets go of the oldest until the bound on bytes is kept, or one is left.
-    fn lighten(&mut self, shared: &FeedShared) {
+    /// Lets go of the oldest until the bound on bytes is kept, or the block that came last, of this weight, is alone: to lose
+    /// more of it would free nothing.
+    fn lighten(&mut self, shared: &FeedShared, last: u64) {
         let Some(desk) = &mut self.desk else { return };
-        while shared.pinned_bytes() > shared.fate.pin_bytes as u64 {
+        let bound = last.max(shared.fate.pin_bytes as u64);
+        while shared.pinned_bytes() > bound {
             let waiting = self.mailbox.waiting();
             if waiting <= 1 {
                 break;

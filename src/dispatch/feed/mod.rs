@@ -2,7 +2,8 @@
 //!
 //! The [`FeedProducer`] belongs to the shard, the [`FeedConsumer`] to the subscriber. Between them:
 //!
-//! * the ring of slots, one reference count and one slot for up to 64 events;
+//! * the ring of slots, one reference count and one slot for up to 64 events: what the policy asks for, [`bounded`], [`newest`]
+//!   or [`conflated`];
 //! * what was lost, once something was: [`Losses`];
 //! * counters, each written by one side;
 //! * how it ended.
@@ -11,8 +12,8 @@
 //! 63 events more, beside the one that is being read. The same goes for `pin_bytes`, with the weight of one
 //! block.
 //!
-//! **Accounting**: every event matched is received, lost or unread, where unread is what waits in the ring, in the
-//! claimed slot, or, for a `Block` subscriber without room, in front of the ring.
+//! **Accounting**: every event matched is received, lost, superseded or unread, where unread is what waits in the ring, in
+//! the claimed slot, or, for a `Block` subscriber without room, in front of the ring.
 //!
 //! **The bad days.** Full: see [`Overflow`]. The subscriber goes: what it left is dropped at once, what the shard
 //! still pushes, when the shard lets go. Closing: the ring is closed behind the last event, and the subscriber
@@ -114,7 +115,7 @@ enum Claim<T> {
 /// What the two ends, and the subscription's handle, share.
 ///
 /// What each side writes all the time lies at one end, a cache line from what the other side does; in between, what
-/// hardly changes. There is no other padding, since every subscription pays for it: see [`spsc`].
+/// hardly changes. There is no other padding, since every subscription pays for it: see [`spsc`](crate::ring::spsc).
 #[repr(C)]
 pub(crate) struct FeedShared {
     /// Written by the shard.
