@@ -123,10 +123,10 @@ impl<P: Pointer> Sender<P> {
             }
         }
         mark(&letter, false);
-        // Release, partner `Letterbox::empty`. A store: the box is empty, and only we fill it.
+        // A store: the box is empty, and only we fill it. Relaxed: nobody finds it before the commit, which publishes it.
         place
             .letter
-            .store(letter.into_raw().as_ptr(), Ordering::Release);
+            .store(letter.into_raw().as_ptr(), Ordering::Relaxed);
         let parts = Parts {
             mask: 1,
             base: u64::from(into.number),
