@@ -229,8 +229,8 @@ Bad lines:
 
 Report (--json: one object with these keys):
   input topic overflow block_timeout_ms lines blank_lines bad_lines events matched received lost
-  superseded unread elapsed_s events_per_s deliveries_per_s latency_ns error subscriptions; each of
-  the subscriptions: pattern output matched received written lost superseded unread high_water
+  unread superseded elapsed_s events_per_s deliveries_per_s latency_ns error subscriptions; each of
+  the subscriptions: pattern output matched received written lost unread superseded high_water
   latency_ns error. superseded is how many events a later one of the topic replaced while they
   waited, under conflate. high_water is how many events (topics, under conflate) waited in its ring
   at most. latency_ns is null or p50 p90 p99 p99_9 max: from the
