@@ -204,7 +204,7 @@ fn a_ring_grows_no_further_than_its_bound() {
 /// `cargo test --release --test bounds -- --ignored --nocapture`
 #[test]
 #[ignore = "takes more than a gigabyte"]
-fn a_million_idle_subscriptions_take_a_gigabyte_and_a_half_at_most() {
+fn a_million_subscriptions_take_a_gigabyte_and_a_half_at_most() {
     const SUBSCRIPTIONS: usize = 1_000_000;
     const ALL_MAX: isize = 3 << 29;
     let _turn = turn();
