@@ -6,7 +6,7 @@
 //! A gap in front of a slot travels in the ring, a word in each of [`GAP_SLOTS`] slots, so that a slot is no wider than a
 //! reference and a mask; the losses behind the last slot are in the [`GapCell`](crate::ring::gap::GapCell).
 
-use super::{Claim, End, FeedShared, lowest};
+use super::{Claim, End, FeedShared, first_and_last, lowest};
 use crate::dispatch::block::{BlockRef, Shares};
 use crate::dispatch::gauges::Pushed;
 use crate::dispatch::loss::{Gap, GapReason, LongestWait, Overflow};
@@ -270,10 +270,10 @@ fn is_too_heavy(shared: &FeedShared, weight: usize, claimed_bytes: u64) -> bool 
 }
 
 fn run_of<T>(block: &BlockRef<T>, mask: u64, reason: GapReason) -> Run {
-    let id = |bit: u32| block.first_id() + u64::from(bit);
+    let (from, to) = first_and_last(block.first_id(), mask);
     Run {
-        from: id(mask.trailing_zeros()),
-        to: id(63 - mask.leading_zeros()),
+        from,
+        to,
         count: u64::from(mask.count_ones()),
         reason: reason as u8,
     }

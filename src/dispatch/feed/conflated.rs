@@ -19,7 +19,7 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
-use super::{Claim, FeedShared};
+use super::{Claim, FeedShared, drained};
 use crate::dispatch::block::{BlockRef, BlockSource, Shares, Waiting, shadow};
 use crate::dispatch::gauges::Pushed;
 use crate::dispatch::loss::{Gap, GapReason};
@@ -347,13 +347,6 @@ impl<T> ReadEnd<T> {
 
     /// Drops what is left, and says what had been lost right here.
     pub(super) fn let_go(&mut self, shared: &FeedShared) -> Option<Gap> {
-        let mut gap = None;
-        let mut first = true;
-        while let Claim::Events { behind, .. } = self.claim(shared) {
-            if std::mem::take(&mut first) {
-                gap = behind;
-            }
-        }
-        gap
+        drained(|| self.claim(shared))
     }
 }

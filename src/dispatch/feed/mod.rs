@@ -459,3 +459,21 @@ fn lowest(mask: u64, n: u32) -> u64 {
     }
     mask & !rest
 }
+
+/// Ids of the first and the last event of a mask, in a block that begins with `first_id`.
+fn first_and_last(first_id: u64, mask: u64) -> (u64, u64) {
+    let id = |bit: u32| first_id + u64::from(bit);
+    (id(mask.trailing_zeros()), id(63 - mask.leading_zeros()))
+}
+
+/// Drops all that can be claimed, and says what had been lost right in front of it.
+fn drained<T>(mut claim: impl FnMut() -> Claim<T>) -> Option<Gap> {
+    let mut here = None;
+    let mut first = true;
+    while let Claim::Events { behind, .. } = claim() {
+        if std::mem::take(&mut first) {
+            here = behind;
+        }
+    }
+    here
+}

@@ -4,7 +4,7 @@
 //! [`evicting`]. What was evicted in front of an event is told in front of it. So nothing is ever refused, and a mask
 //! with more events than the capacity keeps its newest.
 
-use super::{Claim, FeedShared, lowest};
+use super::{Claim, FeedShared, drained, first_and_last, lowest};
 use crate::dispatch::block::{BlockRef, Shares};
 use crate::dispatch::gauges::Pushed;
 use crate::dispatch::loss::{Gap, GapReason};
@@ -90,11 +90,7 @@ impl<T> WriteEnd<T> {
 
 /// Ids of the first and the last event of a slot.
 fn ids(parts: Parts) -> (u64, u64) {
-    let id = |bit: u32| parts.base + u64::from(bit);
-    (
-        id(parts.mask.trailing_zeros()),
-        id(63 - parts.mask.leading_zeros()),
-    )
+    first_and_last(parts.base, parts.mask)
 }
 
 /// The subscriber's end.
@@ -130,14 +126,7 @@ impl<T> ReadEnd<T> {
 
     /// Drops what is left, and says what had been lost right here.
     pub(super) fn let_go(&mut self, shared: &FeedShared) -> Option<Gap> {
-        let mut gap = None;
-        let mut first = true;
-        while let Claim::Events { behind, .. } = self.claim(shared) {
-            if std::mem::take(&mut first) {
-                gap = behind;
-            }
-        }
-        gap
+        drained(|| self.claim(shared))
     }
 }
 
