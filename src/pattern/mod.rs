@@ -59,6 +59,7 @@ pub mod naive;
 mod parse;
 mod print;
 mod route;
+mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
 mod topic;
@@ -71,7 +72,8 @@ use std::sync::Arc;
 
 pub use self::error::{PatternError, PatternRule};
 pub(crate) use self::glob::Glob;
-pub(crate) use self::route::{Route, Segment};
+pub(crate) use self::route::{Guard, Route, Segment};
+pub(crate) use self::tail::Tail;
 pub(crate) use self::topic::hash_text;
 pub use self::topic::{Segments, TOPIC_BYTES_MAX, Topic, TopicError};
 

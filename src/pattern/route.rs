@@ -13,12 +13,35 @@
 use std::sync::Arc;
 
 use super::glob::Glob;
+use super::tail::Tail;
 use super::topic::Segments;
 
 /// One expansion of a pattern: a list of segments in normal form, never empty.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Route {
     segments: Box<[Segment]>,
+    guard: Guard,
+    tail: Option<Arc<Tail>>,
+}
+
+/// What a route wants of the whole topic, besides its segments.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Guard {
+    /// Nothing.
+    #[default]
+    Open,
+    /// That it does not begin with `$`.
+    NoDollar,
+}
+
+impl Guard {
+    /// Whether the topic may be matched at all.
+    pub(crate) fn admits(self, topic: &str) -> bool {
+        match self {
+            Guard::Open => true,
+            Guard::NoDollar => !topic.starts_with('$'),
+        }
+    }
 }
 
 /// What a route wants of a segment of the topic, or of a run of them.
@@ -47,12 +70,24 @@ impl Route {
         segments.dedup_by(|a, b| *a == Segment::Many && *b == Segment::Many);
         Route {
             segments: segments.into(),
+            guard: Guard::Open,
+            tail: None,
         }
     }
 
-    /// The segments in order.
+    /// The segments in order; literals alone, or none at all, if there is a tail.
     pub(crate) fn segments(&self) -> &[Segment] {
         &self.segments
+    }
+
+    pub(crate) fn guard(&self) -> Guard {
+        self.guard
+    }
+
+    /// What the rest of the topic must match that follows the segments and their dots: at least one segment more. Without
+    /// a tail, nothing may follow.
+    pub(crate) fn tail(&self) -> Option<&Arc<Tail>> {
+        self.tail.as_ref()
     }
 
     /// Whether the whole topic matches.
