@@ -682,55 +682,93 @@ fn loom_feed_accounting_oldest_capacity_2_of_3() {
     feed_accounting(2, Overflow::DropOldest, &[&["a", "a", "a"], &["a", "a"]]);
 }
 
-/// The same with a reader that sleeps: it is woken for events, gaps and the end. `rounds`: a commit and a wake-up for so many
-/// blocks.
-fn losses_against_sleep(overflow: Overflow, rounds: usize) {
-    let name = format!("{overflow:?} feed of 1: {rounds} a round against a reader that sleeps");
-    explore_bounded(&name, 2, move || {
+/// The same with a reader that sleeps: it is woken for events, gaps and the end. In each round there is a commit, and a wake-up, for
+/// so many blocks of an event.
+fn losses_against_sleep(overflow: Overflow, rounds: &'static [usize]) {
+    let name = format!("{overflow:?} feed of 1: rounds of {rounds:?} against a reader that sleeps");
+    explore(&name, move || {
         let mut layer = Layer::new();
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
         let (mut producer, mut consumer) = feed(limits(1, overflow), latch, Reader::waiting());
-        let laid = [layer.block(&["a"]), layer.block(&["a"])];
+        let offered = rounds.iter().sum::<usize>() as u64;
+        let mut laid: Vec<_> = (0..offered).map(|_| layer.block(&["a"])).collect();
         let offering = thread::spawn(move || {
             producer.begin(1);
-            for round in laid.chunks(rounds) {
-                for block in round {
-                    assert!(producer.matched(block, 1));
-                    assert_eq!(producer.offer(block, &mut block.shares(1), 1), 0);
+            for &blocks in rounds {
+                for block in laid.drain(..blocks) {
+                    assert!(producer.matched(&block, 1));
+                    assert_eq!(producer.offer(&block, &mut block.shares(1), 1), 0);
                 }
                 producer.commit();
             }
             producer
         });
-        // The end would wake the reader too: it comes when both events are accounted for.
+        // The end would wake the reader too: it comes when all events are accounted for.
         let mut told = Told::default();
-        while told.last < 2 {
+        while told.last < offered {
             if told.look(&mut consumer) == Found::Empty {
                 sleep(&mut consumer);
             }
         }
-        offering.join().unwrap().close(2);
+        offering.join().unwrap().close(offered);
         assert_eq!(told.look(&mut consumer), Found::Closed);
-        assert_accounts(&told, &consumer, 2);
+        assert_accounts(&told, &consumer, offered);
         drop(consumer);
-        assert_eq!(layer.drops.count(), 2);
+        assert_eq!(layer.drops.count() as u64, offered);
     });
 }
 
 #[test]
 fn loom_feed_losses_against_sleep() {
-    losses_against_sleep(Overflow::DropNewest, 1);
+    losses_against_sleep(Overflow::DropNewest, &[1, 1]);
 }
 
 #[test]
 fn loom_feed_oldest_against_sleep() {
-    losses_against_sleep(Overflow::DropOldest, 1);
+    losses_against_sleep(Overflow::DropOldest, &[1, 1]);
 }
 
-/// The second event of the round evicts the first, so it commits in the midst of it; the wake-up comes with the end.
+/// The second event of the round evicts the first, so it commits in the midst of it; the wake-up comes with the end, and with a
+/// commit of what came after it.
 #[test]
 fn loom_feed_oldest_round_against_sleep() {
-    losses_against_sleep(Overflow::DropOldest, 2);
+    losses_against_sleep(Overflow::DropOldest, &[3]);
+}
+
+/// What evicts is published first: a reader who has not read what was there finds something, at any time.
+#[test]
+fn loom_feed_oldest_is_never_empty_for_nothing() {
+    explore(
+        "DropOldest feed of 1: a look in the midst of a round",
+        || {
+            let steps = Steps::new();
+            let mut layer = Layer::new();
+            let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
+            let (mut producer, mut consumer) =
+                feed(limits(1, Overflow::DropOldest), latch, Reader::waiting());
+            offer(&mut producer, &layer.block(&["a"]));
+            let laid = [layer.block(&["a"]), layer.block(&["a"])];
+            let offering = {
+                let steps = steps.clone();
+                thread::spawn(move || {
+                    for block in &laid {
+                        steps.step();
+                        assert!(producer.matched(block, 1));
+                        assert_eq!(producer.offer(block, &mut block.shares(1), 1), 0);
+                    }
+                    steps.step();
+                    producer
+                })
+            };
+            steps.step();
+            let mut told = Told::default();
+            let found = told.look(&mut consumer);
+            assert!(matches!(found, Found::Event | Found::Gap(_)), "{found:?}");
+            drop(offering.join().unwrap());
+            drop(consumer);
+            assert_eq!(layer.drops.count(), 3);
+        },
+    );
 }
 
 /// Cancelled while the shard evicts: what the reader let go, and what the shard still pushes, is dropped once; a gap right where

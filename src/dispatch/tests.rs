@@ -489,6 +489,54 @@ fn broken_is_for_ever() {
     assert_eq!(consumer.look(), end);
 }
 
+/// A gap is told in its place, so behind a cancel only if nothing was let go in front of it; and once.
+#[test]
+fn a_cancel_tells_a_gap_that_lies_right_there_and_no_other() {
+    let end = Found::Ended(End::Cancelled);
+    // Five events and room for two. In front of the newest two lie those that were evicted: right where the reader is, unless
+    // it is in the middle of a slot. Behind the oldest two lies what did not fit.
+    for (overflow, reads, told) in [
+        (Overflow::DropOldest, 0, vec![(1, 3, 3)]),
+        (Overflow::DropOldest, 1, vec![]),
+        (Overflow::DropOldest, 2, vec![(3, 3, 1)]),
+        (Overflow::DropNewest, 0, vec![]),
+        (Overflow::DropNewest, 1, vec![]),
+        (Overflow::DropNewest, 2, vec![]),
+    ] {
+        let mut layer = Layer::new();
+        let (mut producer, mut consumer) = ring(2, usize::MAX, overflow);
+        offer(&mut producer, &layer.block(2, 0));
+        for id in 1..=reads {
+            assert_eq!(consumer.look(), Found::Event);
+            assert_eq!(consumer.take().id(), id);
+        }
+        offer(&mut producer, &layer.block(3, 0));
+        assert!(consumer.shared().finish(End::Cancelled));
+        let lost = told.iter().map(|(_, _, count)| count).sum::<u64>();
+        assert_eq!(
+            read(&mut consumer),
+            (vec![], told, end),
+            "{overflow:?}, {reads} read"
+        );
+        assert_eq!(consumer.look(), end);
+        assert_eq!(consumer.shared().stats().gauges.told_lost, lost);
+    }
+    // Behind the last event that was read, and behind one that was not.
+    for read_all in [true, false] {
+        let mut layer = Layer::new();
+        let (mut producer, mut consumer) = ring(2, usize::MAX, Overflow::DropNewest);
+        offer(&mut producer, &layer.block(3, 0));
+        for _ in 0..1 + usize::from(read_all) {
+            assert_eq!(consumer.look(), Found::Event);
+            consumer.take();
+        }
+        assert!(consumer.shared().finish(End::Cancelled));
+        let (ids, gaps, found) = read(&mut consumer);
+        let told = if read_all { vec![(3, 3, 1)] } else { vec![] };
+        assert_eq!((ids, gaps, found), (vec![], told, end));
+    }
+}
+
 /// What was evicted behind a slot that was claimed does not stand for what is left of that slot.
 #[test]
 fn what_was_passed_is_what_was_received_or_told() {

@@ -192,11 +192,11 @@ fn loom_evicting_cut_and_whole_against_claim() {
     );
 }
 
-/// By bytes items go whole, whatever their parts.
+/// By bytes items go whole, whatever their parts; the last one stays, although it is too heavy.
 #[test]
 fn loom_evicting_bytes_against_claim() {
     against_claims("evicting ring of 8, bytes", (4, 8), 2, |pushing| {
-        let bound = Amount { parts: 8, bytes: 3 };
+        let bound = Amount { parts: 8, bytes: 1 };
         for _ in 0..3 {
             pushing.push(2);
             pushing.commit();
@@ -227,6 +227,22 @@ fn loom_evicting_growth_and_evict_against_claim() {
             pushing.offer(1, 2);
             pushing.offer(2, 2);
             pushing.offer(1, 2);
+        },
+    );
+}
+
+/// The front has a run in front of it when it is copied.
+#[test]
+fn loom_evicting_growth_behind_a_run() {
+    against_claims(
+        "evicting ring of 2 to 4 cells, behind a run",
+        (2, 3),
+        2,
+        |pushing| {
+            pushing.offer(1, 3);
+            pushing.offer(1, 1);
+            pushing.offer(1, 3);
+            pushing.offer(1, 3);
         },
     );
 }

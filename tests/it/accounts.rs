@@ -17,6 +17,8 @@ impl Told {
 /// What is known of a subscription that has ended.
 pub(crate) struct Account<'a> {
     pub(crate) told: &'a [Told],
+    /// Under `Block`: the bus waits for it for as long as it takes.
+    pub(crate) waited_for: bool,
     /// `None`: it was dropped before it was told.
     pub(crate) ending: Option<RecvError>,
     pub(crate) stats: SubscriptionStats,
@@ -69,7 +71,8 @@ impl Account<'_> {
             "{stats:?}"
         );
         assert_eq!(stats.received, received);
-        assert_eq!(stats.lost, stats.lost_by(GapReason::Overflow), "{stats:?}");
+        assert_eq!(stats.lost, stats.lost_by(self.reason()), "{stats:?}");
+        assert!(stats.lost == 0 || !self.waited_for, "{stats:?}");
         assert!(stats.lost >= lost, "{stats:?}");
         match self.ending {
             Some(RecvError::Closed | RecvError::Disconnected(_)) => assert_eq!(
@@ -81,6 +84,14 @@ impl Account<'_> {
                 assert!(untold >= stats.superseded, "{stats:?}");
             }
             Some(other) => panic!("{other}"),
+        }
+    }
+
+    /// Why it loses events.
+    fn reason(&self) -> GapReason {
+        match self.stats.overflow {
+            Overflow::Block => GapReason::BlockTimeout,
+            _ => GapReason::Overflow,
         }
     }
 
@@ -97,16 +108,32 @@ impl Account<'_> {
                 }
                 Told::Lost(gap) => {
                     assert_ne!(self.stats.overflow, Overflow::Disconnect, "that is the end");
-                    sums.lost += check_gap(gap, &mut matched);
+                    sums.lost += self.check_gap(gap, &mut matched);
                 }
             }
         }
         if let Some(RecvError::Disconnected(gap)) = &self.ending {
             assert_eq!(self.stats.overflow, Overflow::Disconnect);
-            sums.lost += check_gap(gap, &mut matched);
+            sums.lost += self.check_gap(gap, &mut matched);
         }
         sums.untold = matched.count() as u64;
         sums
+    }
+
+    /// A gap begins where it is told, and counts exactly what matched. Returns the count.
+    fn check_gap(&self, gap: &Gap, matched: &mut impl Iterator<Item = u64>) -> u64 {
+        assert_eq!(
+            matched.next(),
+            Some(gap.from()),
+            "a gap begins where it is told"
+        );
+        let mut last = gap.from();
+        for _ in 1..gap.count() {
+            last = matched.next().expect("a gap counts what matched");
+        }
+        assert_eq!(gap.to(), last);
+        assert_eq!(gap.reason(), self.reason());
+        gap.count()
     }
 
     /// A topic's events that matched are received, or superseded by the next that is received, or lost, or superseded by
@@ -180,20 +207,4 @@ impl Account<'_> {
         sums.untold = superseded + missing.len() as u64 - sums.lost;
         sums
     }
-}
-
-/// A gap begins where it is told, and counts exactly what matched. Returns the count.
-fn check_gap(gap: &Gap, matched: &mut impl Iterator<Item = u64>) -> u64 {
-    assert_eq!(
-        matched.next(),
-        Some(gap.from()),
-        "a gap begins where it is told"
-    );
-    let mut last = gap.from();
-    for _ in 1..gap.count() {
-        last = matched.next().expect("a gap counts what matched");
-    }
-    assert_eq!(gap.to(), last);
-    assert_eq!(gap.reason(), GapReason::Overflow);
-    gap.count()
 }

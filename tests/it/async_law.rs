@@ -67,9 +67,21 @@ async fn episode(mode: Dispatch, seed: u64) {
         ][number as usize % 5];
         let sub = bus.subscription(pattern).overflow(overflow);
         let sub = sub.capacity([1, 7, 64, 500][random.below(4)]);
-        let sub = sub.open().expect("open");
+        let waited_for = overflow == Overflow::Block && random.one_in(2);
+        let longest_wait = (!waited_for).then_some(Duration::from_millis(1));
+        let sub = sub.block_timeout(longest_wait).open().expect("open");
         handles.push(sub.handle());
-        accounts.push(tokio::spawn(receive(sub, meaning, random)));
+        let receiving = receive(sub, random);
+        accounts.push(tokio::spawn(async move {
+            let (told, ending, handle) = receiving.await;
+            Account {
+                meaning,
+                waited_for,
+                told,
+                ending,
+                handle,
+            }
+        }));
     }
     let publishing: Vec<_> = (0..PUBLISHERS)
         .map(|number| {
@@ -150,13 +162,17 @@ async fn publish(bus: Bus<Payload>, number: u64, mut random: Random) -> Vec<u64>
 /// What one subscription was told, and what must be so.
 struct Account {
     meaning: Meaning,
+    waited_for: bool,
     told: Vec<Told>,
     ending: RecvError,
     handle: SubscriptionHandle<Payload>,
 }
 
 /// Receives to the end, by whatever comes to its mind; most of its futures do not live to be ready.
-async fn receive(mut sub: Subscriber<Payload>, meaning: Meaning, mut random: Random) -> Account {
+async fn receive(
+    mut sub: Subscriber<Payload>,
+    mut random: Random,
+) -> (Vec<Told>, RecvError, SubscriptionHandle<Payload>) {
     let handle = sub.handle();
     let mut told: Vec<Told> = Vec::new();
     let ending = loop {
@@ -206,12 +222,7 @@ async fn receive(mut sub: Subscriber<Payload>, meaning: Meaning, mut random: Ran
             Err(ending) => break ending,
         }
     };
-    Account {
-        meaning,
-        told,
-        ending,
-        handle,
-    }
+    (told, ending, handle)
 }
 
 impl Account {
@@ -221,6 +232,7 @@ impl Account {
         let account = accounts::Account {
             told: &self.told,
             ending: Some(self.ending),
+            waited_for: self.waited_for,
             stats: self.handle.stats(),
         };
         let ids = account.ids(record.len());

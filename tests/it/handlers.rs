@@ -1079,6 +1079,8 @@ fn a_flush_waits_for_what_a_disconnected_handler_still_has() {
                         handle.cancel();
                         gate.open();
                         assert!(flushing.join().expect("fine"), "nothing more is handled");
+                        // A flush that came after the cancel had nothing to wait for.
+                        assert!(handle.cancel_and_wait(FOR_EVER));
                         assert_eq!(handle.stats().received, 1);
                         return;
                     }

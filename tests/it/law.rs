@@ -30,6 +30,9 @@ const CAPACITIES: [usize; 9] = [1, 2, 7, 30, 63, 64, 65, 1024, 4096];
 /// Of one that is not over at once.
 const CAPACITIES_LARGE: [usize; 5] = [30, 64, 65, 256, 1024];
 
+/// How long the bus waits for a `Block` subscriber at most.
+const LONGEST_WAITS_MS: [Option<u64>; 5] = [None, None, Some(0), Some(1), Some(20)];
+
 /// `FANOUT_LAW_EVENTS` events or `FANOUT_LAW_SECONDS` seconds, whichever comes first; all ways of dispatching in any case.
 #[test]
 fn the_delivery_law_holds_under_churn() {
@@ -136,6 +139,7 @@ struct Published {
 struct Account {
     want: usize,
     overflow: Overflow,
+    longest_wait: Option<Duration>,
     told: Vec<Told>,
     /// Of its handler, if it has one.
     diary: Diary,
@@ -396,12 +400,16 @@ fn subscriber(
             .subscription(WANTS[want].0)
             .capacity(capacities[random.below(capacities.len())])
             .overflow(overflow);
+        let longest_wait = LONGEST_WAITS_MS[random.below(LONGEST_WAITS_MS.len())];
+        let longest_wait = longest_wait.map(Duration::from_millis);
+        builder = builder.block_timeout(longest_wait);
         if overflow != Overflow::Disconnect && random.one_in(4) {
             builder = builder.pin_bytes([1, 3000, 1 << 16][random.below(3)]);
         }
         let open = |handle| Account {
             want,
             overflow,
+            longest_wait,
             told: Vec::new(),
             diary: Diary::new(),
             ending: None,
@@ -409,7 +417,9 @@ fn subscriber(
         };
         if random.one_in(4) {
             let diary = Arc::new(Diary::new());
-            let handler = handler(diary.clone(), office.clone(), overflow, &mut random);
+            let slow = !holds_up(overflow, longest_wait) && random.one_in(3);
+            let random_of_its_own = Random::new(random.next());
+            let handler = handler(diary.clone(), office.clone(), slow, random_of_its_own);
             let Ok(handle) = builder.handler(handler) else {
                 return accounts;
             };
@@ -446,15 +456,18 @@ fn subscriber(
     }
 }
 
+/// Whether everybody waits when it is slow.
+fn holds_up(overflow: Overflow, longest_wait: Option<Duration>) -> bool {
+    overflow == Overflow::Block && longest_wait != Some(Duration::ZERO)
+}
+
 /// Writes its diary; now and then it takes its time.
 fn handler(
     diary: Arc<Diary>,
     office: Arc<Office>,
-    overflow: Overflow,
-    random: &mut Random,
+    slow: bool,
+    mut random: Random,
 ) -> impl FnMut(&Event<Payload>) + Send + 'static {
-    let slow = overflow != Overflow::Block && random.one_in(3);
-    let mut random = Random::new(random.next());
     move |event| {
         diary.push((office.now(), Told::of(event)));
         if slow && random.one_in(200) {
@@ -484,10 +497,9 @@ impl Account {
     /// Reads for a while, in one of many ways.
     fn read(&mut self, sub: &mut Subscriber<Payload>, random: &mut Random, bus: &Bus<Payload>) {
         let way = random.below(4);
-        // Who blocks everybody else is quick about it.
-        let quick = self.overflow == Overflow::Block;
-        let slow = !quick && random.one_in(3);
-        let stalls = !quick && random.one_in(4);
+        // Who blocks everybody else is quick about it, and stands still only if nobody waits for that.
+        let slow = !holds_up(self.overflow, self.longest_wait) && random.one_in(3);
+        let stalls = !self.is_waited_for() && random.one_in(4);
         for turn in 0..random.below(4000) {
             if slow && turn % 64 == 0 {
                 (0..20).for_each(|_| thread::yield_now());
@@ -581,6 +593,11 @@ impl Account {
         self.told.extend(told.into_iter().map(|(_, told)| told));
     }
 
+    /// For as long as it takes.
+    fn is_waited_for(&self) -> bool {
+        self.overflow == Overflow::Block && self.longest_wait.is_none()
+    }
+
     fn told(&self, event: &Event<Payload>) -> Told {
         assert!(
             (WANTS[self.want].1)(event.topic().as_str()),
@@ -616,6 +633,7 @@ impl Account {
         let topic = |id: u64| usize::from(record[id as usize - 1].topic);
         let account = accounts::Account {
             told: &self.told,
+            waited_for: self.is_waited_for(),
             ending: self.ending,
             stats: self.handle.stats(),
         };

@@ -74,12 +74,14 @@ fn lone_events_behind_a_full_ring_do_what_the_model_does() {
                 capacity,
                 pin: 0,
                 overflow: Overflow::Block,
+                longest_wait: None,
             },
             Step::Subscribe {
                 pattern: 0,
                 capacity: 1000,
                 pin: 0,
                 overflow: Overflow::DropNewest,
+                longest_wait: None,
             },
         ];
         for round in 0..100 {

@@ -4,7 +4,7 @@
 //! The model knows the documented rules and no more: events are sequenced in rounds of up to 1,024, laid into blocks of
 //! up to 64, at most 64 blocks wait for a shard, which takes 16 of them per round. A ring has room for `capacity`
 //! events that wait, whose blocks weigh up to `pin_bytes`, or for one block alone; those of a slot that a reader has begun to
-//! read (claimed) do not wait.
+//! read (claimed) do not wait. Nothing here takes time, so a longest wait is over at once or never.
 
 use fanout::{
     Bus, Dispatch, GapReason, Overflow, Subscriber, SubscriptionHandle, SubscriptionStats,
@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::support::bus;
+use crate::support::{FOR_EVER, bus};
 
 pub(crate) const TOPICS: [&str; 5] = ["a", "b", "a.b", "a.c", "b.c.d"];
 
@@ -104,6 +104,7 @@ pub(crate) enum Step {
         capacity: usize,
         pin: usize,
         overflow: Overflow,
+        longest_wait: Option<Duration>,
     },
     Receive {
         sub: usize,
@@ -137,18 +138,19 @@ pub(crate) fn steps(overflows: &'static [Overflow]) -> impl Strategy<Value = Vec
     let sub = 0..64_usize;
     let pattern = prop_oneof![1 => Just(0), 1 => 0..PATTERNS.len()];
     let pin = prop_oneof![3 => Just(0), 2 => 0..PINS];
+    let waits = [None, None, Some(Duration::ZERO), Some(FOR_EVER)];
     let times = || prop_oneof![3 => 1..4_usize, 1 => 1..70_usize, 1 => 1..200_usize];
     let step = prop_oneof![
         80 => (0..TOPICS.len(), times()).prop_map(|(topic, times)| Step::Publish { topic, times }),
         60 => Just(Step::Drive),
-        30 => (pattern.clone(), 0..CAPACITIES.len(), pin, 0..overflows.len()).prop_map(
-            |(pattern, capacity, pin, overflow)| Step::Subscribe {
+        30 => (pattern.clone(), 0..CAPACITIES.len(), pin, 0..overflows.len(), 0..waits.len())
+            .prop_map(move |(pattern, capacity, pin, overflow, wait)| Step::Subscribe {
                 pattern,
                 capacity: CAPACITIES[capacity],
                 pin,
                 overflow: overflows[overflow],
-            }
-        ),
+                longest_wait: waits[wait],
+            }),
         80 => (sub.clone(), times()).prop_map(|(sub, times)| Step::Receive { sub, times }),
         20 => sub.clone().prop_map(|sub| Step::Batch { sub }),
         10 => (sub.clone(), pattern.clone()).prop_map(|(sub, pattern)| Step::Add { sub, pattern }),
@@ -223,6 +225,7 @@ struct ModelSub {
     capacity: usize,
     pin_bytes: u64,
     overflow: Overflow,
+    longest_wait: Option<Duration>,
     shard: usize,
     ring: VecDeque<ModelSlot>,
     claimed: Events,
@@ -235,6 +238,7 @@ struct ModelSub {
     received: u64,
     lost: u64,
     lost_at_close: u64,
+    lost_late: u64,
     superseded: u64,
     told_lost: u64,
     high_water: usize,
@@ -307,6 +311,11 @@ impl ModelSub {
             });
         }
         match self.overflow {
+            Overflow::Block if self.longest_wait == Some(Duration::ZERO) => {
+                self.lost_late += rest.len() as u64;
+                rest.into_iter()
+                    .for_each(|event| self.lose(event, GapReason::BlockTimeout));
+            }
             Overflow::Block => {
                 self.missing = rest;
                 self.missing_weight = weight;
@@ -482,6 +491,7 @@ impl ModelSub {
             received: self.received,
             lost: self.lost,
             lost_at_close: self.lost_at_close,
+            lost_late: self.lost_late,
             superseded: self.superseded,
             unread: self.unread(),
             lag: self.matched - self.received - self.told_lost - self.superseded,
@@ -500,6 +510,7 @@ struct Numbers {
     received: u64,
     lost: u64,
     lost_at_close: u64,
+    lost_late: u64,
     superseded: u64,
     unread: u64,
     lag: u64,
@@ -513,15 +524,15 @@ struct Numbers {
 impl Numbers {
     fn of(stats: &SubscriptionStats) -> Self {
         let lost_at_close = stats.lost_by(GapReason::Closed);
-        assert_eq!(
-            stats.lost,
-            stats.lost_by(GapReason::Overflow) + lost_at_close
-        );
+        let lost_late = stats.lost_by(GapReason::BlockTimeout);
+        let overflown = stats.lost_by(GapReason::Overflow);
+        assert_eq!(stats.lost, overflown + lost_at_close + lost_late);
         Self {
             matched: stats.matched,
             received: stats.received,
             lost: stats.lost,
             lost_at_close,
+            lost_late,
             superseded: stats.superseded,
             unread: stats.unread,
             lag: stats.lag,
@@ -577,7 +588,14 @@ impl Model {
         accepted
     }
 
-    fn subscribe(&mut self, pattern: usize, capacity: usize, pin: usize, overflow: Overflow) {
+    fn subscribe(
+        &mut self,
+        pattern: usize,
+        capacity: usize,
+        pin: usize,
+        overflow: Overflow,
+        longest_wait: Option<Duration>,
+    ) {
         let emptiest = (0..self.shards.len()).min_by_key(|&shard| self.shards[shard].subscriptions);
         let shard = emptiest.expect("there are shards");
         self.shards[shard].subscriptions += 1;
@@ -587,6 +605,7 @@ impl Model {
             capacity,
             pin_bytes: pin_bytes(pin) as u64,
             overflow,
+            longest_wait,
             shard,
             ring: VecDeque::new(),
             claimed: VecDeque::new(),
@@ -597,6 +616,7 @@ impl Model {
             received: 0,
             lost: 0,
             lost_at_close: 0,
+            lost_late: 0,
             superseded: 0,
             told_lost: 0,
             high_water: 0,
@@ -916,12 +936,14 @@ impl Both {
                 capacity,
                 pin,
                 overflow,
+                longest_wait,
             } => {
                 let builder = self.bus.subscription(PATTERNS[pattern].0);
                 let sub = builder
                     .capacity(capacity)
                     .pin_bytes(pin_bytes(pin))
                     .overflow(overflow)
+                    .block_timeout(longest_wait)
                     .open();
                 if self.model.closing {
                     assert!(sub.is_err(), "closed");
@@ -933,7 +955,8 @@ impl Both {
                     sub,
                     last: [0; TOPICS.len()],
                 }));
-                self.model.subscribe(pattern, capacity, pin, overflow);
+                self.model
+                    .subscribe(pattern, capacity, pin, overflow, longest_wait);
             }
             Step::Receive { sub, times } => {
                 for _ in 0..times {

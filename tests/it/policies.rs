@@ -3,6 +3,7 @@
 
 use fanout::Overflow;
 use proptest::prelude::*;
+use std::time::Duration;
 
 use crate::model::{self, CAPACITIES, PINS, Step, check};
 
@@ -33,22 +34,24 @@ does_what_the_model_does! {
     block: Block;
 }
 
-const POLICIES: [Overflow; 5] = [
-    Overflow::DropNewest,
-    Overflow::DropOldest,
-    Overflow::Disconnect,
-    Overflow::Conflate,
-    Overflow::Block,
+/// Policies, each with its longest wait.
+const POLICIES: [(Overflow, Option<Duration>); 6] = [
+    (Overflow::DropNewest, None),
+    (Overflow::DropOldest, None),
+    (Overflow::Disconnect, None),
+    (Overflow::Conflate, None),
+    (Overflow::Block, None),
+    (Overflow::Block, Some(Duration::ZERO)),
 ];
 
 /// A burst against each capacity, by hand, so that the bounds of blocks and rings meet in every way.
 #[test]
 fn bursts_against_capacities() {
-    for overflow in POLICIES {
+    for policy in POLICIES {
         for capacity in CAPACITIES {
             for burst in [1, 2, 62, 63, 64, 65, 127, 128, 129, 500] {
                 for read in [1, 2, 63, 64, 65] {
-                    check(1, &rounds(overflow, capacity, 0, burst, read));
+                    check(1, &rounds(policy, capacity, 0, burst, read));
                 }
             }
         }
@@ -58,31 +61,39 @@ fn bursts_against_capacities() {
 /// As above, where bytes are the tighter bound, or are now and then.
 #[test]
 fn bursts_against_bytes() {
-    for overflow in POLICIES {
+    for policy in POLICIES {
         for pin in 1..PINS {
             for burst in [1, 2, 3, 8, 9, 64, 65, 200] {
                 for read in [1, 8, 65] {
-                    check(1, &rounds(overflow, 1000, pin, burst, read));
-                    check(1, &rounds(overflow, 100, pin, burst, read));
+                    check(1, &rounds(policy, 1000, pin, burst, read));
+                    check(1, &rounds(policy, 100, pin, burst, read));
                 }
             }
         }
     }
 }
 
-fn rounds(overflow: Overflow, capacity: usize, pin: usize, burst: usize, read: usize) -> Vec<Step> {
+fn rounds(
+    (overflow, longest_wait): (Overflow, Option<Duration>),
+    capacity: usize,
+    pin: usize,
+    burst: usize,
+    read: usize,
+) -> Vec<Step> {
     let mut steps = vec![
         Step::Subscribe {
             pattern: 0,
             capacity,
             pin,
             overflow,
+            longest_wait,
         },
         Step::Subscribe {
             pattern: 2,
             capacity: 3,
             pin: 0,
             overflow: Overflow::DropNewest,
+            longest_wait: None,
         },
     ];
     for round in 0..4 {

@@ -47,7 +47,7 @@ pub struct Event<T> {
     data: MaybeUninit<T>,
 }
 
-/// Set in the address of an event's block, which is a multiple of 64, if the block is a [shadow](super::shadow).
+/// Set in the address of an event's block, which is a multiple of 64, if the block is a [shadow](mod@super::shadow).
 const SHADOW: usize = 1;
 
 // SAFETY: an event lies in a block, and `block` points to that very one, which is Send and Sync under the same

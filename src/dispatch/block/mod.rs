@@ -65,7 +65,7 @@ impl Group {
 
 /// The memory of a block. Reached through [`BlockWriter`] and [`BlockRef`] alone.
 ///
-/// Aligned so that six low bits of its address are free: see [`shadow`].
+/// Aligned so that six low bits of its address are free: see [`mod@shadow`].
 #[repr(align(64))]
 pub(crate) struct Block<T> {
     /// References handed out, 0 in the pool.

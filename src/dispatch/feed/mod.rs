@@ -2,7 +2,8 @@
 //!
 //! The [`FeedProducer`] belongs to the shard, the [`FeedConsumer`] to the subscriber. Between them:
 //!
-//! * the ring of slots, one reference count and one slot for up to 64 events;
+//! * the ring of slots, one reference count and one slot for up to 64 events: what the policy asks for, [`bounded`], [`newest`]
+//!   or [`conflated`];
 //! * what was lost, once something was: [`Losses`];
 //! * counters, each written by one side;
 //! * how it ended.
@@ -114,7 +115,7 @@ enum Claim<T> {
 /// What the two ends, and the subscription's handle, share.
 ///
 /// What each side writes all the time lies at one end, a cache line from what the other side does; in between, what
-/// hardly changes. There is no other padding, since every subscription pays for it: see [`spsc`].
+/// hardly changes. There is no other padding, since every subscription pays for it: see [`spsc`](crate::ring::spsc).
 #[repr(C)]
 pub(crate) struct FeedShared {
     /// Written by the shard.
