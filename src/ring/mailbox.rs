@@ -111,12 +111,12 @@ impl<P: Pointer> Sender<P> {
         if !old.is_null() {
             mark(&letter, true);
             let new = letter.into_raw();
-            // AcqRel: Release the new letter to the receiver; Acquire nothing but what we put there ourselves. If it fails,
-            // Acquire: as above. Partner: `Letterbox::empty`.
+            // Release the new letter to the receiver; what comes out we put there ourselves. If it fails, Acquire: as above.
+            // Partner: `Letterbox::empty`.
             match place.letter.compare_exchange(
                 old,
                 new.as_ptr(),
-                Ordering::AcqRel,
+                Ordering::Release,
                 Ordering::Acquire,
             ) {
                 // SAFETY: put there by `into_raw`, and swapped out by us.
