@@ -461,7 +461,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     }
 
     /// Cancels it; for one with a handler, see [`HandlerHandle::cancel`](super::HandlerHandle::cancel). The subscriber gets
-    /// `Cancelled` from now on. What it has not read is let go when it looks, or is dropped. `false`: it had ended already.
+    /// `Cancelled` from now on. What it has not read is let go when it looks, or is dropped. `false`: it had ended already,
+    /// and keeps that ending: a subscriber that was disconnected still reads what was queued, and then hears of it.
     pub fn cancel(&self) -> bool {
         let (ended_it, barred) = self.cancel_at_once();
         if let Some(handler) = self.record.handler.as_deref()

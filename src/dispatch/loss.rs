@@ -186,7 +186,7 @@ impl LongestWait {
 }
 
 /// A run of lost events, told once, in its place: after every event that came before it and before every event
-/// that came after it.
+/// that came after it. ([`Overflow::Conflate`] keeps another order, and says what its gaps mean.)
 ///
 /// The events between `from` and `to` that the subscription's patterns matched are lost, `count` of them; others in
 /// that range of ids were never meant for it. See [`Overflow`] for an example.

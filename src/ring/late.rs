@@ -47,10 +47,13 @@ impl<T> Late<T> {
     #[cold]
     fn make(&self, value: T) -> &T {
         let made = Box::into_raw(Box::new(value));
-        // AcqRel: Release what is in there, or Acquire what somebody else has made. Partners: `get`, and itself.
-        let set =
-            self.value
-                .compare_exchange(ptr::null_mut(), made, Ordering::AcqRel, Ordering::Acquire);
+        // Release what is in there, or, if it fails, Acquire what somebody else has made. Partners: `get`, and itself.
+        let set = self.value.compare_exchange(
+            ptr::null_mut(),
+            made,
+            Ordering::Release,
+            Ordering::Acquire,
+        );
         let value = match set {
             Ok(_) => made,
             Err(other) => {

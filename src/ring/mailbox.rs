@@ -85,6 +85,9 @@ pub(crate) struct Receiver<P: Pointer> {
     order: evicting::Consumer<Full<P>>,
 }
 
+/// A box that has left the order.
+pub(crate) struct Claimed<P: Pointer>(evicting::Claimed<Full<P>>);
+
 /// What the receiver has taken.
 pub(crate) struct Taken<P> {
     pub(crate) letter: P,
@@ -108,12 +111,12 @@ impl<P: Pointer> Sender<P> {
         if !old.is_null() {
             mark(&letter, true);
             let new = letter.into_raw();
-            // AcqRel: Release the new letter to the receiver; Acquire nothing but what we put there ourselves. If it fails,
-            // Acquire: as above. Partner: `Letterbox::empty`.
+            // Release the new letter to the receiver; what comes out we put there ourselves. If it fails, Acquire: as above.
+            // Partner: `Letterbox::empty`.
             match place.letter.compare_exchange(
                 old,
                 new.as_ptr(),
-                Ordering::AcqRel,
+                Ordering::Release,
                 Ordering::Acquire,
             ) {
                 // SAFETY: put there by `into_raw`, and swapped out by us.
@@ -185,11 +188,21 @@ impl<P: Pointer> Sender<P> {
 impl<P: Pointer> Receiver<P> {
     /// Takes the letter out of the first box.
     pub(crate) fn take(&mut self) -> Option<Taken<P>> {
-        let claimed = self.order.claim()?;
-        Some(Taken {
-            letter: claimed.item.open(),
-            lost: claimed.lost,
-        })
+        self.claim().map(Self::open)
+    }
+
+    /// The first half of `take`: the first box leaves the order.
+    pub(crate) fn claim(&mut self) -> Option<Claimed<P>> {
+        self.order.claim().map(Claimed)
+    }
+
+    /// The other half: its letter leaves the box, which may be a later one by then.
+    pub(crate) fn open(claimed: Claimed<P>) -> Taken<P> {
+        let evicting::Claimed { item, lost, .. } = claimed.0;
+        Taken {
+            letter: item.open(),
+            lost,
+        }
     }
 
     /// Asks to be told by the next `commit` or `close`, and looks once more. `true`: nothing is there.

@@ -90,19 +90,23 @@ async fn episode(mode: Dispatch, seed: u64) {
         })
         .collect();
     // Every fourth is cancelled in the midst of it, by another task.
+    let mut cancelling = Vec::new();
     for handle in handles.into_iter().step_by(4) {
         let bus = bus.clone();
-        tokio::spawn(async move {
+        cancelling.push(tokio::spawn(async move {
             while bus.stats().sequenced < EVENTS {
                 tokio::task::yield_now().await;
             }
             let disconnects = handle.stats().overflow == Overflow::Disconnect;
             assert!(handle.cancel() || disconnects, "it is open");
-        });
+        }));
     }
     let mut accepted = Vec::new();
     for publisher in publishing {
         accepted.push(publisher.await.expect("published"));
+    }
+    for cancelling in cancelling {
+        cancelling.await.expect("cancelled");
     }
     bus.close();
     let record = observer.await.expect("observed");

@@ -895,18 +895,30 @@ fn ends_in_full_flow() {
                     }
                 })
             };
+            let (mut received, mut superseded, mut told_lost) = (0, 0, 0);
             for _ in 0..round * 10 {
-                let _ = sub.try_recv();
+                match sub.try_recv() {
+                    Ok(event) => {
+                        received += 1;
+                        superseded += event.superseded();
+                    }
+                    Err(TryRecvError::Lost(gap)) => told_lost += gap.count(),
+                    Err(other) => assert_eq!(other, TryRecvError::Empty),
+                }
             }
             let handle = sub.handle();
             if round % 2 == 0 {
                 handle.cancel();
-                let _ = sub.recv();
+                while let Err(RecvError::Lost(gap)) = sub.recv() {
+                    told_lost += gap.count();
+                }
             }
             drop(sub);
             publishing.join().expect("ends");
             assert!(bus.flush_within(FOR_EVER));
             let stats = handle.stats();
+            assert_eq!(stats.received, received);
+            assert!(stats.superseded >= superseded && stats.lost >= told_lost);
             let told = stats.received + stats.lost + stats.superseded + stats.unread;
             assert_eq!((told, stats.pinned_bytes), (stats.matched, 0));
             drop(bus);

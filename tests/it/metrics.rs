@@ -1,6 +1,6 @@
 //! The numbers through the `metrics` facade are those of the statistics, under names that do not change.
 
-use fanout::{Bus, Dispatch};
+use fanout::{Bus, Dispatch, Overflow};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use std::collections::BTreeMap;
 
@@ -123,6 +123,27 @@ fn the_numbers_are_those_of_the_statistics() {
         assert_eq!(recorded.get(name), Some(&value), "{name} in {recorded:#?}");
     }
     assert_eq!(recorded.len(), 38, "{recorded:#?}");
+}
+
+#[test]
+fn what_was_superseded_is_told() {
+    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+    let conflating = bus.subscription("**").overflow(Overflow::Conflate);
+    let _sub = conflating.open().expect("open");
+    for topic in ["a", "b", "a", "a"] {
+        bus.publish(topic, 1).expect("open");
+    }
+    bus.drive();
+    let recorded = recorded(|| bus.record_metrics());
+    for (name, value) in [
+        ("fanout_deliveries_superseded_total{}", 2.0),
+        ("fanout_subscription_superseded_total{subscription=1}", 2.0),
+        ("fanout_subscription_unread{subscription=1}", 2.0),
+        ("fanout_subscription_depth{subscription=1}", 2.0),
+        ("fanout_subscription_lag_events{subscription=1}", 2.0),
+    ] {
+        assert_eq!(recorded.get(name), Some(&value), "{name} in {recorded:#?}");
+    }
 }
 
 #[test]

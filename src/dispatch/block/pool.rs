@@ -1,7 +1,7 @@
 //! Where the memory of blocks rests between two uses.
 //!
 //! Any thread may let the last reference to a block go and push its memory onto a list (Treiber's stack); the
-//! sequencer alone takes, and takes the whole list at once, so the stack has no ABA problem. Once warm, a
+//! source's owner alone takes, and takes the whole list at once, so the stack has no ABA problem. Once warm, a
 //! bus allocates no blocks.
 
 #![allow(
@@ -99,7 +99,7 @@ fn next_of<T>(chain: &mut *mut Block<T>) -> Option<NonNull<Block<T>>> {
     Some(block)
 }
 
-/// The sequencer's end: hands out blocks to lay events in.
+/// The end of whoever lays blocks, the sequencer or a `Conflate` feed: hands out blocks to lay events in.
 pub(crate) struct BlockSource<T> {
     pool: Arc<Pool<T>>,
     /// A chain per class, taken from the pool's lists.

@@ -558,7 +558,7 @@ fn memory_of_shadows_is_used_again_and_says_nothing_of_before() {
         let waiting = shadow_of(&mut both, &block, mask);
         drop(block);
         for (at, (event, _)) in waiting.into_iter().enumerate() {
-            let marked = at % 2 == 0;
+            let marked = (at as u64 + round).is_multiple_of(2);
             if marked {
                 event.set_superseded(round + 1);
             }

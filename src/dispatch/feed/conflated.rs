@@ -15,6 +15,9 @@
 //! needs a box. There is always one, since there are two more of them than topics may wait: the one that waits last
 //! until the oldest has gone, and the one that the subscriber has claimed and not yet emptied.
 
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use std::collections::VecDeque;
 
 use hashbrown::HashTable;
