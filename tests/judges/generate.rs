@@ -19,20 +19,67 @@ const TOPIC_WORDS: &[&str] = &[
 
 /// What topics of the dialects of whole topics are put together from, and patterns too.
 const TOPIC_PIECES: &[&str] = &[
-    "a", "b", "c", "d", ".", ".", "/", "é", "ü", "🦀", "]", "[", "-", "^", "!", "*", "?", "\\", "$", "{", "日",
+    "a", "b", "c", "d", ".", ".", "/", "é", "ü", "🦀", "]", "[", "-", "^", "!", "*", "?", "\\",
+    "$", "{", "日",
 ];
 
 const PATH_PIECES: &[&str] = &[
-    "a", "b", "c", ".", "/", "*", "*", "**", "?", "?", "[ab]", "[^a]", "[a-c]", "[c-a]", "[", "]", "-", "^", "\\", "\\*",
-    "\\[", "\\]", "\\a", "é", "🦀", "[é-ü]", "[^é]", "[]a]", "[]", "[^]", "[^]a]", "[a-]", "[-a]", "[a", "[a-", "[\\]]",
-    "[\\-x]", "[a\\-c]", "[a\\]", "[!a]", "{a,b}", "[.-/]", "[a.]", "[^/]", "[a-b-c]", "[^^]", "[日-本]", "[🦀]",
+    "a",
+    "b",
+    "c",
+    ".",
+    "/",
+    "*",
+    "*",
+    "**",
+    "?",
+    "?",
+    "[ab]",
+    "[^a]",
+    "[a-c]",
+    "[c-a]",
+    "[",
+    "]",
+    "-",
+    "^",
+    "\\",
+    "\\*",
+    "\\[",
+    "\\]",
+    "\\a",
+    "é",
+    "🦀",
+    "[é-ü]",
+    "[^é]",
+    "[]a]",
+    "[]",
+    "[^]",
+    "[^]a]",
+    "[a-]",
+    "[-a]",
+    "[a",
+    "[a-",
+    "[\\]]",
+    "[\\-x]",
+    "[a\\-c]",
+    "[a\\]",
+    "[!a]",
+    "{a,b}",
+    "[.-/]",
+    "[a.]",
+    "[^/]",
+    "[a-b-c]",
+    "[^^]",
+    "[日-本]",
+    "[🦀]",
 ];
 
 const REDIS_PIECES: &[&str] = &[
-    "a", "b", "c", ".", "/", "*", "*", "**", "?", "?", "??", "[ab]", "[^a]", "[a-c]", "[c-a]", "[", "]", "-", "^", "\\",
-    "\\*", "\\[", "\\]", "\\?", "\\a", "\\\\", "é", "🦀", "[é]", "[^é]", "[]a]", "[]", "[^]", "[^]a]", "[a-]", "[-a]", "[a",
-    "[a-", "[^a", "[^", "[\\]]", "[\\-x]", "[a\\-c]", "[a\\]", "[a\\", "[!a]", "{a,b}", "[.]", "[^.]", "[a-b-c]", "[^^]",
-    "[--a]", "[z-]", "[🦀]", "[a-\\]]",
+    "a", "b", "c", ".", "/", "*", "*", "**", "?", "?", "??", "[ab]", "[^a]", "[a-c]", "[c-a]", "[",
+    "]", "-", "^", "\\", "\\*", "\\[", "\\]", "\\?", "\\a", "\\\\", "é", "🦀", "[é]", "[^é]",
+    "[]a]", "[]", "[^]", "[^]a]", "[a-]", "[-a]", "[a", "[a-", "[^a", "[^", "[\\]]", "[\\-x]",
+    "[a\\-c]", "[a\\]", "[a\\", "[!a]", "{a,b}", "[.]", "[^.]", "[a-b-c]", "[^^]", "[--a]", "[z-]",
+    "[🦀]", "[a-\\]]",
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,11 +148,15 @@ impl Dialect {
                     joined(&words, 4, '.', random)
                 }
                 Dialect::Amqp => {
-                    let words = ["*", "*", "#", "#", "#", "", "a#", "#a", "*a", "##", "\u{1}", " "];
+                    let words = [
+                        "*", "*", "#", "#", "#", "", "a#", "#a", "*a", "##", "\u{1}", " ",
+                    ];
                     joined(&words, 4, '.', random)
                 }
                 Dialect::Mqtt => {
-                    let words = ["+", "+", "#", "", "a#", "#a", "+a", "++", "a.b", ".", " ", "$share"];
+                    let words = [
+                        "+", "+", "#", "", "a#", "#a", "+a", "++", "a.b", ".", " ", "$share",
+                    ];
                     joined(&words, 4, '/', random)
                 }
                 Dialect::Path => random.text(PATH_PIECES, 0, 7),
@@ -130,7 +181,10 @@ impl Dialect {
                     Dialect::Path | Dialect::Redis => random.text(TOPIC_PIECES, 1, 7),
                 }
             } else {
-                self.instance(random.of(patterns), random)
+                {
+                    let pattern: &String = random.of(patterns);
+                    self.instance(pattern, random)
+                }
             };
             let is_topic = text.len() <= BYTES_MAX && Topic::new(&text).is_ok();
             if is_topic && self.askable(std::slice::from_ref(&text)).len() == 1 {
@@ -164,12 +218,13 @@ impl Dialect {
                 while let Some(c) = chars.next() {
                     match c {
                         '*' => text += &random.text(TOPIC_PIECES, 0, 3),
-                        '?' => text += random.of(TOPIC_PIECES),
+                        '?' => text += *random.of(TOPIC_PIECES),
                         '\\' => text.extend(chars.next()),
                         '[' => {
-                            let class: Vec<char> = chars.by_ref().take_while(|&c| c != ']').collect();
+                            let class: Vec<char> =
+                                chars.by_ref().take_while(|&c| c != ']').collect();
                             if class.first() == Some(&'^') || class.is_empty() {
-                                text += random.of(TOPIC_PIECES);
+                                text += *random.of(TOPIC_PIECES);
                             } else {
                                 text.push(*random.of(&class));
                             }
@@ -190,13 +245,13 @@ fn joined(special: &[&str], plain: usize, separator: char, random: &mut Random) 
         if number > 0 {
             text.push(separator);
         }
-        text += if random.below(special.len() + plain) < special.len() {
-            random.of(special)
+        let words = if random.below(special.len() + plain) < special.len() {
+            special
         } else {
-            random.of(TOPIC_WORDS)
+            TOPIC_WORDS
         };
+        text += *random.of(words);
     }
-    // What is plain in topics separates the words of filters.
     text
 }
 
@@ -229,6 +284,8 @@ impl Random {
 }
 
 pub(crate) fn seed_of_now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970");
     now.as_nanos() as u64
 }

@@ -26,7 +26,12 @@ impl PathMatch {
         let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
         let mut version = String::new();
         stdout.read_line(&mut version).expect("it says its version");
-        PathMatch { child, stdin, stdout, version: version.trim_end().to_owned() }
+        PathMatch {
+            child,
+            stdin,
+            stdout,
+            version: version.trim_end().to_owned(),
+        }
     }
 }
 
@@ -51,15 +56,21 @@ impl Judge for PathMatch {
             scope.spawn(|| stdin.write_all(questions.as_bytes()).expect("it reads"));
             stdout.read_exact(&mut verdicts).expect("it answers");
         });
-        let answers = verdicts.chunks(topics.len()).zip(patterns).map(|(verdicts, pattern)| {
-            let refusals = verdicts.iter().filter(|&&verdict| verdict == b'E').count();
-            assert!([0, topics.len()].contains(&refusals), "{pattern:?} is refused with some topics");
-            if refusals > 0 {
-                Answer::Refused
-            } else {
-                Answer::Verdicts(verdicts.iter().map(|&verdict| verdict == b'1').collect())
-            }
-        });
+        let answers = verdicts
+            .chunks(topics.len())
+            .zip(patterns)
+            .map(|(verdicts, pattern)| {
+                let refusals = verdicts.iter().filter(|&&verdict| verdict == b'E').count();
+                assert!(
+                    [0, topics.len()].contains(&refusals),
+                    "{pattern:?} is refused with some topics"
+                );
+                if refusals > 0 {
+                    Answer::Refused
+                } else {
+                    Answer::Verdicts(verdicts.iter().map(|&verdict| verdict == b'1').collect())
+                }
+            });
         answers.collect()
     }
 }
@@ -73,8 +84,10 @@ impl Drop for PathMatch {
 
 fn write_hexadecimal(out: &mut String, kind: char, text: &str) {
     out.push(kind);
-    out.extend(text.bytes().flat_map(|byte| [byte >> 4, byte & 0xf]).map(|digit| {
-        char::from_digit(u32::from(digit), 16).expect("a digit")
-    }));
+    out.extend(
+        text.bytes()
+            .flat_map(|byte| [byte >> 4, byte & 0xf])
+            .map(|digit| char::from_digit(u32::from(digit), 16).expect("a digit")),
+    );
     out.push('\n');
 }

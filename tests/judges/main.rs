@@ -123,13 +123,17 @@ fn examine(judge: &mut impl Judge, dialect: Dialect) {
 
 fn ask_what_the_suite_asks(judge: &mut impl Judge, dialect: Dialect, tally: &mut Tally) {
     for case in dialect.cases() {
-        let topics: Vec<String> = case.topics().map(str::to_owned).collect();
+        let topics: Vec<String> = case.verdicts().map(|(topic, _)| topic.to_owned()).collect();
         let (patterns, topics) = ([case.pattern.clone()], dialect.askable(&topics));
         if asked_otherwise(dialect, &case.pattern) || !dialect.can_be_asked(&case.pattern) {
             continue;
         }
         // A refusal is an answer also where the suite has no topic.
-        let topics = if topics.is_empty() { vec!["a".to_owned()] } else { topics };
+        let topics = if topics.is_empty() {
+            vec!["a".to_owned()]
+        } else {
+            topics
+        };
         let answers = judge.ask(&patterns, &topics);
         tally.compare(dialect, &patterns[0], &topics, &answers[0]);
     }
@@ -142,13 +146,15 @@ fn ask_at_random(judge: &mut impl Judge, dialect: Dialect, tally: &mut Tally) {
     let mut random = Random::new(seed);
     let end = Instant::now() + Duration::from_secs(seconds);
     loop {
-        let mut patterns: Vec<String> =
-            (0..BATCH_PATTERNS).map(|_| dialect.pattern(&mut random)).collect();
+        let mut patterns: Vec<String> = (0..BATCH_PATTERNS)
+            .map(|_| dialect.pattern(&mut random))
+            .collect();
         patterns.sort();
         patterns.dedup();
         patterns.retain(|pattern| !asked_otherwise(dialect, pattern));
-        let topics: Vec<String> =
-            (0..BATCH_TOPICS).map(|_| dialect.topic(&patterns, &mut random)).collect();
+        let topics: Vec<String> = (0..BATCH_TOPICS)
+            .map(|_| dialect.topic(&patterns, &mut random))
+            .collect();
         let answers = judge.ask(&patterns, &topics);
         assert_eq!(answers.len(), patterns.len());
         for (pattern, answer) in patterns.iter().zip(&answers) {
@@ -173,7 +179,10 @@ fn asked_otherwise(dialect: Dialect, pattern: &str) -> bool {
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable} is no number: {text}")),
+    )
 }
 
 /// What was asked and answered so far.
@@ -201,8 +210,9 @@ impl Tally {
             (Answer::Verdicts(ours), Answer::Verdicts(theirs)) => {
                 for ((topic, ours), theirs) in topics.iter().zip(ours).zip(theirs) {
                     if ours != theirs {
-                        self.disagreements
-                            .push(format!("{pattern:?} {topic:?}: ours {ours}, theirs {theirs}"));
+                        self.disagreements.push(format!(
+                            "{pattern:?} {topic:?}: ours {ours}, theirs {theirs}"
+                        ));
                     }
                 }
             }
@@ -212,8 +222,11 @@ impl Tally {
                     Answer::Refused => "refused",
                     Answer::Verdicts(_) => "accepted",
                 };
-                self.disagreements
-                    .push(format!("{pattern:?}: ours {}, theirs {}", said(&ours), said(theirs)));
+                self.disagreements.push(format!(
+                    "{pattern:?}: ours {}, theirs {}",
+                    said(&ours),
+                    said(theirs)
+                ));
             }
         }
     }
@@ -231,7 +244,12 @@ impl Tally {
         disagreements.sort_by(|a, b| (a.len(), a).cmp(&(b.len(), b)));
         disagreements.dedup();
         disagreements.truncate(SHOWN_MAX);
-        assert!(disagreements.is_empty(), "{} differs:\n{}", judge.name(), disagreements.join("\n"));
+        assert!(
+            disagreements.is_empty(),
+            "{} differs:\n{}",
+            judge.name(),
+            disagreements.join("\n")
+        );
     }
 }
 

@@ -12,8 +12,12 @@ use super::wire::Wire;
 use super::{Answer, Judge};
 
 /// What stands for `/`, `+` and `#` of our topics in theirs; from the private use area.
-const STAND_INS: [(char, char); 4] =
-    [('/', '\u{e000}'), ('+', '\u{e001}'), ('#', '\u{e002}'), ('.', '/')];
+const STAND_INS: [(char, char); 4] = [
+    ('/', '\u{e000}'),
+    ('+', '\u{e001}'),
+    ('#', '\u{e002}'),
+    ('.', '/'),
+];
 
 const CONNACK: u8 = 0x20;
 const PUBLISH: u8 = 0x30;
@@ -64,7 +68,9 @@ impl Judge for Mosquitto {
         let mut answers = Vec::new();
         for subscriber in subscribers.iter_mut() {
             answers.push(match packet(subscriber) {
-                Some((SUBACK, body)) if body[2] < 0x80 => Answer::Verdicts(vec![false; topics.len()]),
+                Some((SUBACK, body)) if body[2] < 0x80 => {
+                    Answer::Verdicts(vec![false; topics.len()])
+                }
                 Some((SUBACK, _)) => Answer::Refused,
                 Some(other) => panic!("unexpected: {other:?}"),
                 None => {
@@ -80,11 +86,18 @@ impl Judge for Mosquitto {
             self.publisher.out.extend(framed(PUBLISH, &body));
         }
         ping(&mut self.publisher);
-        assert_eq!(packet(&mut self.publisher).expect("publishing is allowed").0, PINGRESP);
+        assert_eq!(
+            packet(&mut self.publisher)
+                .unwrap_or_else(|| panic!("publishing one of these is refused: {topics:?}"))
+                .0,
+            PINGRESP
+        );
 
         let asked = subscribers.iter_mut().zip(patterns).zip(&mut answers);
         for ((subscriber, pattern), answer) in asked {
-            let Answer::Verdicts(verdicts) = answer else { continue };
+            let Answer::Verdicts(verdicts) = answer else {
+                continue;
+            };
             ping(subscriber);
             loop {
                 let (kind, body) = packet(subscriber).expect("connected");
@@ -94,7 +107,9 @@ impl Judge for Mosquitto {
                 assert_eq!(kind & 0xf0, PUBLISH, "{body:?}");
                 let (_, payload) = publish_parts(&body);
                 // The server's own messages about itself, for filters that begin with `$SYS`, are no numbers.
-                let number = std::str::from_utf8(payload).ok().and_then(|text| text.parse::<usize>().ok());
+                let number = std::str::from_utf8(payload)
+                    .ok()
+                    .and_then(|text| text.parse::<usize>().ok());
                 verdicts[number.expect("our payload")] = true;
             }
             subscriber.out.extend(unsubscribe(pattern));
@@ -106,7 +121,12 @@ impl Judge for Mosquitto {
 }
 
 fn their_topic(topic: &str) -> String {
-    let stand_in = |c: char| STAND_INS.iter().find(|(ours, _)| *ours == c).map_or(c, |(_, theirs)| *theirs);
+    let stand_in = |c: char| {
+        STAND_INS
+            .iter()
+            .find(|(ours, _)| *ours == c)
+            .map_or(c, |(_, theirs)| *theirs)
+    };
     topic.chars().map(stand_in).collect()
 }
 

@@ -21,12 +21,20 @@ impl Nats {
         let mut wire = Wire::connect(address);
         let info = wire.line();
         assert!(info.starts_with("INFO {"), "{info}");
-        let behind = info.split_once("\"version\":\"").expect("it says its version").1;
+        let behind = info
+            .split_once("\"version\":\"")
+            .expect("it says its version")
+            .1;
         let version = behind.split('"').next().unwrap_or_default().to_owned();
-        wire.out.extend(b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\nPING\r\n");
+        wire.out
+            .extend(b"CONNECT {\"verbose\":false,\"pedantic\":false}\r\nPING\r\n");
         wire.send();
         assert_eq!(wire.line(), "PONG");
-        Nats { wire, version, next_sid: 1 }
+        Nats {
+            wire,
+            version,
+            next_sid: 1,
+        }
     }
 
     fn say(&mut self, words: std::fmt::Arguments<'_>) {
@@ -73,7 +81,9 @@ impl Judge for Nats {
                 break;
             }
             let words: Vec<_> = line.split(' ').collect();
-            let ["MSG", _, sid, _] = &*words else { panic!("unexpected: {line}") };
+            let ["MSG", _, sid, _] = &*words else {
+                panic!("unexpected: {line}")
+            };
             let topic: usize = self.wire.line().parse().expect("our payload");
             let sid: usize = sid.parse().expect("our number");
             match &mut answers[sid - first_sid] {

@@ -27,7 +27,11 @@ impl RabbitMq {
         wire.out.extend(b"AMQP\x00\x00\x09\x01");
         wire.send();
         let start = expect(&mut wire, (10, 10));
-        let credentials = Arguments::default().u32(0).short("PLAIN").long(b"\0guest\0guest").short("en_US");
+        let credentials = Arguments::default()
+            .u32(0)
+            .short("PLAIN")
+            .long(b"\0guest\0guest")
+            .short("en_US");
         call(&mut wire, 0, (10, 11), credentials);
         wire.send();
         let tune = expect(&mut wire, (10, 30));
@@ -35,15 +39,24 @@ impl RabbitMq {
         let mut limits = Arguments::default();
         limits.0.extend(&tune[..6]);
         call(&mut wire, 0, (10, 31), limits.u16(0));
-        call(&mut wire, 0, (10, 40), Arguments::default().short("/").short("").bits(0));
+        call(
+            &mut wire,
+            0,
+            (10, 40),
+            Arguments::default().short("/").short("").bits(0),
+        );
         wire.send();
         expect(&mut wire, (10, 41));
         call(&mut wire, 1, (20, 10), Arguments::default().short(""));
         wire.send();
         expect(&mut wire, (20, 11));
 
-        const AUTO_DELETE: u8 = 4;
-        let exchange = Arguments::default().u16(0).short(EXCHANGE).short("topic").bits(AUTO_DELETE).u32(0);
+        let exchange = Arguments::default()
+            .u16(0)
+            .short(EXCHANGE)
+            .short("topic")
+            .bits(0)
+            .u32(0);
         call(&mut wire, 1, (40, 10), exchange);
         wire.send();
         expect(&mut wire, (40, 11));
@@ -51,21 +64,39 @@ impl RabbitMq {
             const EXCLUSIVE: u8 = 4;
             const NO_ACK: u8 = 2;
             let queue = queue(number);
-            let declare = Arguments::default().u16(0).short(&queue).bits(EXCLUSIVE).u32(0);
+            let declare = Arguments::default()
+                .u16(0)
+                .short(&queue)
+                .bits(EXCLUSIVE)
+                .u32(0);
             call(&mut wire, 1, (50, 10), declare);
-            let consume = Arguments::default().u16(0).short(&queue).short(&number.to_string());
+            let consume = Arguments::default()
+                .u16(0)
+                .short(&queue)
+                .short(&number.to_string());
             call(&mut wire, 1, (60, 20), consume.bits(NO_ACK).u32(0));
             wire.send();
             expect(&mut wire, (50, 11));
             expect(&mut wire, (60, 21));
         }
-        RabbitMq { wire, version: version(&start) }
+        RabbitMq {
+            wire,
+            version: version(&start),
+        }
     }
 
     fn publish(&mut self, exchange: &str, key: &str, body: &[u8]) {
-        let publish = Arguments::default().u16(0).short(exchange).short(key).bits(0);
+        let publish = Arguments::default()
+            .u16(0)
+            .short(exchange)
+            .short(key)
+            .bits(0);
         call(&mut self.wire, 1, (60, 40), publish);
-        let header = Arguments::default().u16(60).u16(0).u64(body.len() as u64).u16(0);
+        let header = Arguments::default()
+            .u16(60)
+            .u16(0)
+            .u64(body.len() as u64)
+            .u16(0);
         frame(&mut self.wire, HEADER, 1, &header.0);
         frame(&mut self.wire, BODY, 1, body);
     }
@@ -90,7 +121,11 @@ impl Judge for RabbitMq {
 
     fn ask(&mut self, patterns: &[String], topics: &[String]) -> Vec<Answer> {
         for (number, pattern) in patterns.iter().enumerate() {
-            let bind = Arguments::default().u16(0).short(&queue(number)).short(EXCHANGE).short(pattern);
+            let bind = Arguments::default()
+                .u16(0)
+                .short(&queue(number))
+                .short(EXCHANGE)
+                .short(pattern);
             call(&mut self.wire, 1, (50, 20), bind.bits(0).u32(0));
         }
         self.wire.send();
@@ -118,7 +153,11 @@ impl Judge for RabbitMq {
         }
 
         for (number, pattern) in patterns.iter().enumerate() {
-            let unbind = Arguments::default().u16(0).short(&queue(number)).short(EXCHANGE).short(pattern);
+            let unbind = Arguments::default()
+                .u16(0)
+                .short(&queue(number))
+                .short(EXCHANGE)
+                .short(pattern);
             call(&mut self.wire, 1, (50, 50), unbind.u32(0));
         }
         self.wire.send();
@@ -136,7 +175,10 @@ fn queue(number: usize) -> String {
 /// From the table of the server's properties: the key, `S`, a length, and the text.
 fn version(start: &[u8]) -> String {
     const KEY: &[u8] = b"\x07versionS";
-    let at = start.windows(KEY.len()).position(|window| window == KEY).expect("it says its version");
+    let at = start
+        .windows(KEY.len())
+        .position(|window| window == KEY)
+        .expect("it says its version");
     let value = &start[at + KEY.len()..];
     let length = u32::from_be_bytes(value[..4].try_into().expect("four bytes")) as usize;
     String::from_utf8_lossy(&value[4..4 + length]).into_owned()
@@ -169,7 +211,8 @@ impl Arguments {
     }
 
     fn short(mut self, text: &str) -> Self {
-        self.0.push(u8::try_from(text.len()).expect("255 bytes at most"));
+        self.0
+            .push(u8::try_from(text.len()).expect("255 bytes at most"));
         self.0.extend(text.bytes());
         self
     }
@@ -200,7 +243,12 @@ fn frame(wire: &mut Wire, kind: u8, channel: u16, payload: &[u8]) {
 fn expect(wire: &mut Wire, method: (u16, u16)) -> Vec<u8> {
     let (kind, mut payload) = read_frame(wire);
     let number = |at: usize| u16::from_be_bytes([payload[at], payload[at + 1]]);
-    assert_eq!((kind, (number(0), number(2))), (METHOD, method), "{}", String::from_utf8_lossy(&payload));
+    assert_eq!(
+        (kind, (number(0), number(2))),
+        (METHOD, method),
+        "{}",
+        String::from_utf8_lossy(&payload)
+    );
     payload.split_off(4)
 }
 

@@ -16,10 +16,16 @@ pub(crate) fn record(judge: &mut impl Judge, dialect: Dialect) {
     let mut recorded = String::new();
     for (title, questions) in quirks::of(dialect) {
         let source = format!("observed: {} ({title})", judge.name());
-        write!(recorded, "\n[[group]]\nsource = {}\ncases = [\n", quoted(&source)).expect("it is a string");
+        write!(
+            recorded,
+            "\n[[group]]\nsource = {}\ncases = [\n",
+            quoted(&source)
+        )
+        .expect("it is a string");
         for (pattern, topics) in *questions {
             let topics: Vec<String> = topics.iter().map(|&topic| topic.to_owned()).collect();
-            let askable = dialect.can_be_asked(pattern) && dialect.askable(&topics).len() == topics.len();
+            let askable =
+                dialect.can_be_asked(pattern) && dialect.askable(&topics).len() == topics.len();
             assert!(askable, "{pattern:?} cannot be asked of {}", judge.name());
             let answer = judge.ask(&[(*pattern).to_owned()], &topics).remove(0);
             recorded += &line(pattern, &topics, &answer);
@@ -40,7 +46,10 @@ fn line(pattern: &str, topics: &[String], answer: &Answer) -> String {
         Answer::Refused => line += ", refused = true",
         Answer::Verdicts(verdicts) => {
             for (key, wanted) in [("match", true), ("no_match", false)] {
-                let with = topics.iter().zip(verdicts).filter(|&(_, &verdict)| verdict == wanted);
+                let with = topics
+                    .iter()
+                    .zip(verdicts)
+                    .filter(|&(_, &verdict)| verdict == wanted);
                 let texts: Vec<String> = with.map(|(topic, _)| quoted(topic)).collect();
                 if !texts.is_empty() {
                     write!(line, ", {key} = [{}]", texts.join(", ")).expect("it is a string");

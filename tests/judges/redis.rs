@@ -19,8 +19,12 @@ impl Redis {
         let mut publisher = Wire::connect(address);
         command(&mut publisher.out, &["INFO", "server"]);
         publisher.send();
-        let Reply::Text(info) = reply(&mut publisher) else { panic!("no information") };
-        let version = info.lines().find_map(|line| line.strip_prefix("redis_version:"));
+        let Reply::Text(info) = reply(&mut publisher) else {
+            panic!("no information")
+        };
+        let version = info
+            .lines()
+            .find_map(|line| line.strip_prefix("redis_version:"));
         Redis {
             subscriber: Wire::connect(address),
             publisher,
@@ -35,11 +39,19 @@ impl Judge for Redis {
     }
 
     fn ask(&mut self, patterns: &[String], topics: &[String]) -> Vec<Answer> {
-        let numbers: HashMap<&str, usize> =
-            patterns.iter().enumerate().map(|(number, pattern)| (&**pattern, number)).collect();
-        assert_eq!(numbers.len(), patterns.len(), "messages name the pattern, so each is asked once");
-        let words: Vec<&str> =
-            std::iter::once("PSUBSCRIBE").chain(patterns.iter().map(|pattern| &**pattern)).collect();
+        let numbers: HashMap<&str, usize> = patterns
+            .iter()
+            .enumerate()
+            .map(|(number, pattern)| (&**pattern, number))
+            .collect();
+        assert_eq!(
+            numbers.len(),
+            patterns.len(),
+            "messages name the pattern, so each is asked once"
+        );
+        let words: Vec<&str> = std::iter::once("PSUBSCRIBE")
+            .chain(patterns.iter().map(|pattern| &**pattern))
+            .collect();
         command(&mut self.subscriber.out, &words);
         self.subscriber.send();
         for _ in patterns {
@@ -47,7 +59,10 @@ impl Judge for Redis {
         }
 
         for (number, topic) in topics.iter().enumerate() {
-            command(&mut self.publisher.out, &["PUBLISH", topic, &number.to_string()]);
+            command(
+                &mut self.publisher.out,
+                &["PUBLISH", topic, &number.to_string()],
+            );
         }
         self.publisher.send();
         for _ in topics {
@@ -58,7 +73,9 @@ impl Judge for Redis {
         command(&mut self.subscriber.out, &["PING"]);
         self.subscriber.send();
         loop {
-            let Reply::Array(words) = reply(&mut self.subscriber) else { panic!("no message") };
+            let Reply::Array(words) = reply(&mut self.subscriber) else {
+                panic!("no message")
+            };
             match &*words {
                 [kind, _] if kind == "pong" => break,
                 [kind, pattern, _, topic] if kind == "pmessage" => {

@@ -18,8 +18,12 @@ impl Wire {
         let stream = TcpStream::connect(address)
             .unwrap_or_else(|error| panic!("no judge at {address}: {error}"));
         stream.set_nodelay(true).expect("an option of every socket");
-        stream.set_read_timeout(Some(WAIT_MAX)).expect("a limit is set");
-        stream.set_write_timeout(Some(WAIT_MAX)).expect("a limit is set");
+        stream
+            .set_read_timeout(Some(WAIT_MAX))
+            .expect("a limit is set");
+        stream
+            .set_write_timeout(Some(WAIT_MAX))
+            .expect("a limit is set");
         Wire {
             reader: BufReader::with_capacity(1 << 16, stream),
             out: Vec::new(),
@@ -36,7 +40,9 @@ impl Wire {
     /// The next line without its end (CR LF).
     pub(crate) fn line(&mut self) -> String {
         let mut line = Vec::new();
-        self.reader.read_until(b'\n', &mut line).expect("the judge answers");
+        self.reader
+            .read_until(b'\n', &mut line)
+            .expect("the judge answers");
         assert!(line.ends_with(b"\r\n"), "the judge hung up: {line:?}");
         line.truncate(line.len() - 2);
         String::from_utf8(line).expect("the judge speaks UTF-8")
@@ -47,7 +53,12 @@ impl Wire {
         let mut bytes = vec![0; count];
         match self.reader.read_exact(&mut bytes) {
             Ok(()) => Some(bytes),
-            Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
+                ) =>
+            {
                 panic!("the judge does not answer: {error}")
             }
             Err(_) => None,

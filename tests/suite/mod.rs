@@ -22,7 +22,10 @@ use toml::{Table, Value};
 
 /// A language of the suite, and its file.
 pub(crate) const FILES: [(&str, &str); 6] = [
-    ("segments", include_str!("../testdata/patterns/segments.toml")),
+    (
+        "segments",
+        include_str!("../testdata/patterns/segments.toml"),
+    ),
     ("nats", include_str!("../testdata/patterns/nats.toml")),
     ("amqp", include_str!("../testdata/patterns/amqp.toml")),
     ("mqtt", include_str!("../testdata/patterns/mqtt.toml")),
@@ -68,7 +71,8 @@ impl Case {
 pub(crate) fn cases(language: &str) -> Vec<Case> {
     let file = FILES.iter().find(|(name, _)| *name == language);
     let (_, text) = file.unwrap_or_else(|| panic!("there is no language {language}"));
-    let mut file: Table = toml::from_str(text).unwrap_or_else(|error| panic!("{language}: {error}"));
+    let mut file: Table =
+        toml::from_str(text).unwrap_or_else(|error| panic!("{language}: {error}"));
     let Some(Value::Array(groups)) = file.remove("group") else {
         panic!("{language}: no groups");
     };
@@ -96,13 +100,22 @@ fn case(source: &str, mut entry: Table) -> Case {
         matches: texts_of(entry.remove("match"), &whole),
         misses: texts_of(entry.remove("no_match"), &whole),
         refused_topics: texts_of(entry.remove("topic_refused"), &whole),
-        refusal: entry.remove("refused").map(|refusal| refusal_of(refusal, &whole)),
-        canonical: entry.remove("canonical").map(|text| text_of(Some(text), &whole)),
+        refusal: entry
+            .remove("refused")
+            .map(|refusal| refusal_of(refusal, &whole)),
+        canonical: entry
+            .remove("canonical")
+            .map(|text| text_of(Some(text), &whole)),
     };
     entry.remove("why");
     assert!(entry.is_empty(), "unknown keys: {entry:?}");
-    let accepted = case.verdicts().next().is_some() || !case.refused_topics.is_empty() || case.canonical.is_some();
-    assert!(case.refusal.is_some() != accepted, "either refused or something else: {whole:?}");
+    let accepted = case.verdicts().next().is_some()
+        || !case.refused_topics.is_empty()
+        || case.canonical.is_some();
+    assert!(
+        case.refusal.is_some() != accepted,
+        "either refused or something else: {whole:?}"
+    );
     case
 }
 
@@ -113,13 +126,20 @@ fn refusal_of(value: Value, whole: &Table) -> Refusal {
         _ => panic!("no refusal: {whole:?}"),
     };
     let mut number = |key: &str| {
-        let number = said.remove(key)?.as_integer().and_then(|number| number.try_into().ok());
+        let number = said
+            .remove(key)?
+            .as_integer()
+            .and_then(|number| number.try_into().ok());
         Some(number.unwrap_or_else(|| panic!("no number: {whole:?}")))
     };
     let (offset, alternative) = (number("offset"), number("alternative"));
     let rule = Some(text_of(said.remove("rule"), whole));
     assert!(said.is_empty(), "unknown keys: {said:?}");
-    Refusal { rule, offset, alternative }
+    Refusal {
+        rule,
+        offset,
+        alternative,
+    }
 }
 
 fn table(value: Value) -> Table {
@@ -139,9 +159,10 @@ fn text_of(value: Option<Value>, whole: &Table) -> String {
 fn texts_of(value: Option<Value>, whole: &Table) -> Vec<String> {
     match value {
         None => Vec::new(),
-        Some(Value::Array(values)) if !values.is_empty() => {
-            values.into_iter().map(|value| text_of(Some(value), whole)).collect()
-        }
+        Some(Value::Array(values)) if !values.is_empty() => values
+            .into_iter()
+            .map(|value| text_of(Some(value), whole))
+            .collect(),
         other => panic!("no texts: {other:?} in {whole:?}"),
     }
 }
