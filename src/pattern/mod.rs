@@ -46,6 +46,7 @@
 //! the topic exchanges of AMQP 0-9-1 and the subjects of NATS; classes and braces are those of the
 //! POSIX shells, with the traps of these (a bare `-` or `]`, equivalence classes) refused.
 
+mod charset;
 mod class;
 mod dialect;
 mod error;

@@ -83,6 +83,20 @@ impl Route {
         }
     }
 
+    /// The route of these segments, all literal and maybe none, with a tail behind them.
+    pub(super) fn tailed(segments: Vec<Segment>, tail: Arc<Tail>) -> Self {
+        debug_assert!(
+            segments
+                .iter()
+                .all(|segment| matches!(segment, Segment::Literal(_)))
+        );
+        Route {
+            segments: segments.into(),
+            guard: Guard::Open,
+            tail: Some(tail),
+        }
+    }
+
     /// The segments in order; literals alone, or none at all, if there is a tail.
     pub(crate) fn segments(&self) -> &[Segment] {
         &self.segments

@@ -12,6 +12,11 @@
 mod amqp;
 mod mqtt;
 mod nats;
+mod path;
+mod redis;
+#[cfg(test)]
+mod tests;
+mod whole;
 
 use super::error::{PatternError, PatternRule};
 use super::route::Route;
@@ -50,6 +55,7 @@ pub(super) fn compile(
         Syntax::Nats => nats::compile(text),
         Syntax::Amqp => Ok(amqp::compile(text)),
         Syntax::Mqtt => mqtt::compile(text),
-        Syntax::Path | Syntax::Redis => todo!(),
+        Syntax::Path => path::compile(text),
+        Syntax::Redis => Ok(redis::compile(text)),
     }
 }
