@@ -133,8 +133,8 @@ impl Dialect {
         let can_be_asked = |topic: &&String| match self {
             Dialect::Nats => !topic.contains(' '),
             Dialect::Amqp => topic.len() <= 255,
-            // Clients may not publish where the server speaks of itself.
-            Dialect::Mqtt => !topic.starts_with("$SYS"),
+            // Clients may not publish where the server speaks of itself, nor where subscriptions are shared.
+            Dialect::Mqtt => !["$SYS", "$share"].iter().any(|own| topic.starts_with(own)),
             Dialect::Path | Dialect::Redis => true,
         };
         topics.iter().filter(can_be_asked).cloned().collect()

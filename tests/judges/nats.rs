@@ -42,6 +42,18 @@ impl Nats {
         write!(text, "{words}\r\n").expect("writing to a string succeeds");
         self.wire.out.extend(text.into_bytes());
     }
+
+    /// The next line that is an answer: the server asks from time to time whether we are here.
+    fn line(&mut self) -> String {
+        loop {
+            let line = self.wire.line();
+            if line != "PING" {
+                return line;
+            }
+            self.say(format_args!("PONG"));
+            self.wire.send();
+        }
+    }
 }
 
 impl Judge for Nats {
@@ -60,7 +72,7 @@ impl Judge for Nats {
         for _ in patterns {
             let mut answer = Answer::Verdicts(vec![false; topics.len()]);
             loop {
-                match &*self.wire.line() {
+                match &*self.line() {
                     "PONG" => break,
                     "-ERR 'Invalid Subject'" => answer = Answer::Refused,
                     other => panic!("unexpected: {other}"),
@@ -76,7 +88,7 @@ impl Judge for Nats {
         self.say(format_args!("PING"));
         self.wire.send();
         loop {
-            let line = self.wire.line();
+            let line = self.line();
             if line == "PONG" {
                 break;
             }
