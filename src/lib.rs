@@ -129,6 +129,8 @@
 //!   per subscription and per bus. Brings hdrhistogram; a bus that does not ask for samples takes none.
 //! * **`metrics`** (off by default): `Bus::record_metrics`, the bus's numbers through the `metrics` facade. Brings
 //!   metrics; nothing happens but in that call.
+//! * **`serde`** (off by default): `Serialize` and `Deserialize` of [`Pattern`], [`Syntax`] and [`Topic`]. Brings serde,
+//!   without its derive.
 
 #[cfg(not(loom))]
 pub mod guide;

@@ -61,6 +61,8 @@ pub mod naive;
 mod parse;
 mod print;
 mod route;
+#[cfg(feature = "serde")]
+mod serde;
 mod syntax;
 mod tail;
 #[cfg(test)]

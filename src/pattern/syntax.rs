@@ -17,8 +17,6 @@ use super::excerpt::excerpt;
 /// assert_eq!(Syntax::Mqtt.to_string(), "mqtt");
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Syntax {
     /// The native language.

@@ -122,9 +122,7 @@ impl Dialect {
         match self {
             Dialect::Nats => !pattern.is_empty() && !pattern.contains([' ', '\t', '\r', '\n']),
             Dialect::Amqp => pattern.len() <= 255,
-            // The standard leaves it to the server whether control characters are refused; this one does.
-            Dialect::Mqtt => !pattern.contains(char::is_control),
-            Dialect::Path | Dialect::Redis => true,
+            Dialect::Mqtt | Dialect::Path | Dialect::Redis => true,
         }
     }
 
@@ -155,7 +153,7 @@ impl Dialect {
                 }
                 Dialect::Mqtt => {
                     let words = [
-                        "+", "+", "#", "", "a#", "#a", "+a", "++", "a.b", ".", " ", "$share",
+                        "+", "+", "#", "", "a#", "#a", "+a", "++", "a.b", ".", " ", "$share", "\u{1}", "\u{85}", "\u{fffe}", "\u{fdd0}",
                     ];
                     joined(&words, 4, '/', random)
                 }

@@ -5,8 +5,8 @@
 //! `PINGREQ`: the server has one thread and writes in order.
 //!
 //! Our topics become theirs: a dot becomes a slash, and what is plain in ours and not in theirs (`/`, `+`, `#`) becomes a
-//! character that stands in no filter. Filters with control characters and topics of more than 200 levels are not
-//! asked about: this server refuses what the standard leaves open.
+//! character that stands in no filter. Topics of more than 200 levels, and with noncharacters of Unicode, are not
+//! asked about: this server refuses them, which the standard allows.
 
 use super::wire::Wire;
 use super::{Answer, Judge};

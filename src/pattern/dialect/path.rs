@@ -8,7 +8,7 @@
 //!
 //! - Characters are compared as bytes, but `?` and classes read a whole character. A star stops
 //!   at any byte, so a `?` or a class behind it may begin within a character; it then takes one
-//!   byte, as U+FFFD. `*??` matches `é`.
+//!   byte, as U+FFFD: `*[^é]` matches `é`.
 //! - Each star takes the leftmost place of what stands behind it, up to the next star, and is not
 //!   returned to. Only the last one is free. With classes that hold a slash one can see it: `*[/b]*c`
 //!   does not match `b/c`, as the class takes the `b`, and then no star reaches the `c`.
