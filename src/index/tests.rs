@@ -8,9 +8,7 @@ use proptest::prelude::*;
 use super::cache::MatchCache;
 use super::fuzzing::check_ops;
 use super::*;
-use crate::pattern::tests::{
-    MATCHES, pattern_text, rows, small_patterns, small_topics, topic_text,
-};
+use crate::pattern::tests::{pattern_text, small_patterns, small_topics, suite, topic_text};
 
 fn pattern(text: &str) -> Pattern {
     Pattern::parse(text).unwrap()
@@ -29,27 +27,26 @@ fn found<V: Copy + Ord + 'static>(index: &PatternIndex<V>, on: &str) -> Vec<V> {
 /// Each case alone and all together, with and without cache.
 #[test]
 fn conformance_of_index_and_cache() {
-    let all: Vec<_> = rows(MATCHES).collect();
-    let patterns: Vec<_> = all.iter().map(|row| Pattern::parse(&row[0]).ok()).collect();
+    let cases: Vec<_> = suite::cases("segments")
+        .into_iter()
+        .filter(|case| case.refusal.is_none())
+        .collect();
     let numbered = (0u32..)
-        .zip(&patterns)
-        .filter_map(|(n, p)| Some((p.clone()?, n)));
+        .zip(&cases)
+        .map(|(n, case)| (pattern(&case.pattern), n));
     let together = PatternIndex::from_iter(numbered);
     let mut cache = MatchCache::new();
-    for (n, (row, pattern)) in (0u32..).zip(all.iter().zip(&patterns)) {
-        let (Some(pattern), Ok(topic)) = (pattern, Topic::new(&row[1])) else {
-            continue;
-        };
-        let expected = row[2] == "1";
-        let alone = PatternIndex::from_iter([(pattern.clone(), n)]);
-        assert_eq!(!found(&alone, &row[1]).is_empty(), expected, "{row:?}");
-        assert_eq!(found(&together, &row[1]).contains(&n), expected, "{row:?}");
-        for index in [&alone, &together, &together] {
-            assert_eq!(
-                cache.lookup(index, &topic).contains(&n),
-                expected,
-                "{row:?}"
-            );
+    for (n, case) in (0u32..).zip(&cases) {
+        let alone = PatternIndex::from_iter([(pattern(&case.pattern), n)]);
+        for (text, verdict) in case.verdicts() {
+            let alone_found = !found(&alone, text).is_empty();
+            assert_eq!(alone_found, verdict, "{text} of {case:?}");
+            let together_found = found(&together, text).contains(&n);
+            assert_eq!(together_found, verdict, "{text} of {case:?}");
+            for index in [&alone, &together, &together] {
+                let cached = cache.lookup(index, &topic(text)).contains(&n);
+                assert_eq!(cached, verdict, "{text} of {case:?}");
+            }
         }
     }
 }

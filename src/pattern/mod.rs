@@ -46,7 +46,9 @@
 //! the topic exchanges of AMQP 0-9-1 and the subjects of NATS; classes and braces are those of the
 //! POSIX shells, with the traps of these (a bare `-` or `]`, equivalence classes) refused.
 
+mod charset;
 mod class;
+mod dialect;
 mod error;
 mod excerpt;
 #[cfg(any(test, fuzzing))]
@@ -59,6 +61,9 @@ pub mod naive;
 mod parse;
 mod print;
 mod route;
+#[cfg(feature = "serde")]
+mod serde;
+mod syntax;
 mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -73,6 +78,7 @@ use std::sync::Arc;
 pub use self::error::{PatternError, PatternRule};
 pub(crate) use self::glob::Glob;
 pub(crate) use self::route::{Guard, Route, Segment};
+pub use self::syntax::{Syntax, UnknownSyntax};
 pub(crate) use self::tail::Tail;
 pub(crate) use self::topic::hash_text;
 pub use self::topic::{Segments, TOPIC_BYTES_MAX, Topic, TopicError};
@@ -100,7 +106,8 @@ pub const BRACE_EXPANSIONS_MAX: usize = 64;
 
 /// Which topics a subscriber wants; the [module](self) describes the language.
 ///
-/// A clone is one reference count. Equality, order and hash follow the canonical form.
+/// A clone is one reference count. Equality, order and hash follow the canonical form; patterns
+/// in different languages are never equal, though they may match the same topics.
 ///
 /// ```
 /// use fanout::{Pattern, Topic};
@@ -115,6 +122,7 @@ pub const BRACE_EXPANSIONS_MAX: usize = 64;
 pub struct Pattern(Arc<Inner>);
 
 struct Inner {
+    syntax: Syntax,
     /// As written.
     text: Box<str>,
     /// `None` if it is the text.
@@ -138,17 +146,40 @@ impl Pattern {
     /// assert_eq!((error.rule(), error.offset()), (PatternRule::ReversedRange, 9));
     /// ```
     pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let parsed = parse::parse(text)?;
-        let canonical = print::canonical(&parsed);
-        Ok(Pattern::new(text, canonical, parsed.routes))
+        Pattern::parse_as(text, Syntax::Segments)
+    }
+
+    /// Reads a pattern of another language.
+    ///
+    /// # Errors
+    ///
+    /// [`PatternError`] names the rule of that language that `text` breaks, and the byte.
+    ///
+    /// ```
+    /// use fanout::{Pattern, Syntax, Topic};
+    ///
+    /// let topic = Topic::new("orders.eu.created")?;
+    /// for (text, syntax) in [
+    ///     ("orders.>", Syntax::Nats),
+    ///     ("#.created", Syntax::Amqp),
+    ///     ("orders/+/created", Syntax::Mqtt),
+    ///     ("orders.*", Syntax::Path),
+    ///     ("o[a-z]ders.*ed", Syntax::Redis),
+    /// ] {
+    ///     assert!(Pattern::parse_as(text, syntax)?.matches(&topic));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn parse_as(text: &str, syntax: Syntax) -> Result<Self, PatternError> {
+        let compiled = dialect::compile(text, syntax, false)?;
+        Ok(Pattern::new(text, syntax, compiled))
     }
 
     /// Reads what [`as_str`](Self::as_str) of a pattern said, which may be longer than others: see
     /// [`exact`](Self::exact).
-    pub(crate) fn parse_again(text: &str) -> Self {
-        let parsed = parse::parse_any_length(text).expect("it was a pattern before");
-        let canonical = print::canonical(&parsed);
-        Pattern::new(text, canonical, parsed.routes)
+    pub(crate) fn parse_again(text: &str, syntax: Syntax) -> Self {
+        let compiled = dialect::compile(text, syntax, true).expect("it was a pattern before");
+        Pattern::new(text, syntax, compiled)
     }
 
     /// The pattern that matches `topic` and no other topic.
@@ -175,7 +206,11 @@ impl Pattern {
             routes: vec![Route::new(segments)],
         };
         let canonical = print::canonical(&parsed);
-        Pattern::new(&canonical.clone(), canonical, parsed.routes)
+        let compiled = dialect::Compiled {
+            canonical: canonical.clone(),
+            routes: parsed.routes,
+        };
+        Pattern::new(&canonical, Syntax::Segments, compiled)
     }
 
     /// `text` with its wildcard characters escaped, also for use within braces; dots stay what
@@ -192,6 +227,20 @@ impl Pattern {
     #[must_use]
     pub fn escape(text: &str) -> String {
         print::escape(text)
+    }
+
+    /// The language that it was written in.
+    ///
+    /// ```
+    /// use fanout::{Pattern, Syntax};
+    ///
+    /// assert_eq!(Pattern::parse("a.*")?.syntax(), Syntax::Segments);
+    /// assert_eq!(Pattern::parse_as("a.*", Syntax::Nats)?.syntax(), Syntax::Nats);
+    /// # Ok::<(), fanout::PatternError>(())
+    /// ```
+    #[must_use]
+    pub fn syntax(&self) -> Syntax {
+        self.0.syntax
     }
 
     /// The text as it was written; `Display` prints the canonical form.
@@ -218,10 +267,7 @@ impl Pattern {
     /// ```
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
-        self.0
-            .routes
-            .iter()
-            .any(|route| route.matches(topic.segments()))
+        self.0.routes.iter().any(|route| route.matches(topic))
     }
 
     /// The different expansions; at least one.
@@ -229,14 +275,21 @@ impl Pattern {
         &self.0.routes
     }
 
+    /// What makes it equal to others.
+    fn key(&self) -> (Syntax, &str) {
+        (self.syntax(), self.canonical())
+    }
+
     /// The canonical text.
     pub(crate) fn canonical(&self) -> &str {
         self.0.canonical.as_deref().unwrap_or(&self.0.text)
     }
 
-    fn new(text: &str, canonical: String, routes: Vec<Route>) -> Self {
+    fn new(text: &str, syntax: Syntax, compiled: dialect::Compiled) -> Self {
+        let dialect::Compiled { canonical, routes } = compiled;
         let canonical = (canonical != text).then(|| canonical.into());
         Pattern(Arc::new(Inner {
+            syntax,
             text: text.into(),
             canonical,
             routes: routes.into(),
@@ -246,7 +299,7 @@ impl Pattern {
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.canonical() == other.canonical()
+        Arc::ptr_eq(&self.0, &other.0) || self.key() == other.key()
     }
 }
 
@@ -260,13 +313,13 @@ impl PartialOrd for Pattern {
 
 impl Ord for Pattern {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.canonical().cmp(other.canonical())
+        self.key().cmp(&other.key())
     }
 }
 
 impl Hash for Pattern {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.canonical().hash(state);
+        self.key().hash(state);
     }
 }
 
@@ -279,7 +332,12 @@ impl fmt::Display for Pattern {
 
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pattern").field(&self.as_str()).finish()
+        let mut tuple = f.debug_tuple("Pattern");
+        tuple.field(&self.as_str());
+        if self.syntax() != Syntax::Segments {
+            tuple.field(&self.syntax());
+        }
+        tuple.finish()
     }
 }
 

@@ -9,96 +9,65 @@ use proptest::prelude::*;
 use super::*;
 use crate::pattern::fuzzing::{check_match, check_parse};
 
-/// The lines of a data file as columns, comments and empty lines left out.
-pub(crate) fn rows(file: &str) -> impl Iterator<Item = Vec<String>> {
-    file.lines()
-        .filter(|line| !line.is_empty() && !line.starts_with("# "))
-        .map(|line| line.split('\t').map(unescape).collect())
-}
-
-/// Replaces each `<U+XXXX>` by that character.
-fn unescape(cell: &str) -> String {
-    let mut text = String::new();
-    let mut rest = cell;
-    while let Some((before, behind)) = rest.split_once("<U+") {
-        let (code, behind) = behind.split_once('>').expect("closed");
-        let code = u32::from_str_radix(code, 16).expect("a hexadecimal number");
-        text.push_str(before);
-        text.push(char::from_u32(code).expect("a scalar value"));
-        rest = behind;
-    }
-    text + rest
-}
-
-pub(crate) const MATCHES: &str = include_str!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/testdata/patterns/segments.tsv"
-));
-const REFUSALS: &str = include_str!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/testdata/patterns/segments-refused.tsv"
-));
-const CANONICAL: &str = include_str!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/tests/testdata/patterns/segments-canonical.tsv"
-));
+#[path = "../../tests/suite/mod.rs"]
+pub(crate) mod suite;
 
 #[test]
 fn conformance_of_matcher_and_judge() {
-    for row in rows(MATCHES) {
-        let [pattern, topic, verdict] = &row[..3] else {
-            panic!("{row:?}")
-        };
-        let parsed = Pattern::parse(pattern);
-        let checked = Topic::new(topic);
-        let found = match (&parsed, &checked) {
-            (Err(_), _) => "E",
-            (_, Err(_)) => "T",
-            (Ok(pattern), Ok(topic)) if pattern.matches(topic) => "1",
-            _ => "0",
-        };
-        assert_eq!(found, verdict, "{row:?}");
-        if verdict != "T" {
-            let judged = naive::matches(pattern, topic).map_or("E", |m| if m { "1" } else { "0" });
-            assert_eq!(judged, verdict, "the judge on {row:?}");
+    for case in suite::cases("segments") {
+        let text = &*case.pattern;
+        check_parse(text.as_bytes());
+        if case.refusal.is_some() {
+            assert_eq!(naive::matches(text, "a"), None, "the judge on {case:?}");
+            continue;
         }
-        check_parse(pattern.as_bytes());
-        check_parse(topic.as_bytes());
+        let pattern = Pattern::parse(text).expect(text);
+        for (topic, verdict) in case.verdicts() {
+            let checked = Topic::new(topic).expect(topic);
+            assert_eq!(pattern.matches(&checked), verdict, "{topic} of {case:?}");
+            let judged = naive::matches(text, topic);
+            assert_eq!(judged, Some(verdict), "the judge on {topic} of {case:?}");
+            check_parse(topic.as_bytes());
+        }
     }
 }
 
 #[test]
 fn conformance_of_refusals() {
     let mut seen = HashSet::new();
-    for row in rows(REFUSALS) {
-        let [text, rule, offset, alternative] = &row[..4] else {
-            panic!("{row:?}")
+    for case in suite::cases("segments") {
+        let Some(suite::Refusal {
+            rule: Some(rule),
+            offset,
+            alternative,
+        }) = &case.refusal
+        else {
+            continue;
         };
-        let error = Pattern::parse(text).expect_err(text);
+        let error = Pattern::parse(&case.pattern).expect_err(&case.pattern);
         assert_eq!(format!("{:?}", error.rule()), *rule, "{error}");
-        assert_eq!(error.offset().to_string(), *offset, "{error}");
-        let named = error
-            .alternative()
-            .map_or_else(|| "-".to_owned(), |n| n.to_string());
-        assert_eq!(named, *alternative, "{error}");
-        assert_eq!(naive::matches(text, "a"), None, "the judge on {row:?}");
-        check_parse(text.as_bytes());
+        assert_eq!(Some(error.offset()), *offset, "{error}");
+        assert_eq!(error.alternative(), *alternative, "{error}");
         seen.insert(error.rule());
     }
-    assert_eq!(seen.len(), 21, "every rule but TooLong: {seen:?}");
+    assert_eq!(
+        seen.len(),
+        21,
+        "every rule of this language but TooLong: {seen:?}"
+    );
 }
 
 #[test]
 fn conformance_of_canonical_forms() {
-    for row in rows(CANONICAL) {
-        let [text, canonical] = &row[..2] else {
-            panic!("{row:?}")
+    for case in suite::cases("segments") {
+        let Some(canonical) = &case.canonical else {
+            continue;
         };
+        let text = &*case.pattern;
         let pattern = Pattern::parse(text).expect(text);
         assert_eq!(pattern.to_string(), *canonical, "{text}");
         assert_eq!(pattern.as_str(), text);
         assert_eq!(pattern, Pattern::parse(canonical).unwrap(), "{text}");
-        check_parse(text.as_bytes());
     }
 }
 

@@ -14,6 +14,7 @@ mod broadcast;
 mod cancel;
 mod close;
 mod conflate;
+mod conformance;
 mod cut;
 mod disconnect;
 mod drop_oldest;
@@ -36,6 +37,8 @@ mod policies;
 mod send;
 mod slow;
 mod stats;
+#[path = "../suite/mod.rs"]
+mod suite;
 mod support;
 mod tasks;
 mod wait;
