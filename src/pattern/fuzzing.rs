@@ -1,5 +1,6 @@
 //! What the fuzz targets check, here so that the tests replay their corpus through the same code.
 
+use super::plan::EveryWay;
 use super::{Pattern, Topic, naive};
 
 /// Parsing never panics, errors lie within the text, and the canonical form is what it says.
@@ -35,7 +36,7 @@ pub fn check_parse(data: &[u8]) {
     assert_eq!(again.routes(), pattern.routes());
 }
 
-/// Parser and matcher agree with the judge on a pattern, a line feed, and topics, one to a line.
+/// Parser and matcher, in every way of matching, agree with the judge on a pattern, a line feed, and topics, one to a line.
 ///
 /// # Panics
 ///
@@ -48,11 +49,12 @@ pub fn check_match(data: &[u8]) {
     };
     let (pattern, topics) = text.split_once('\n').unwrap_or((text, ""));
     let parsed = Pattern::parse(pattern).ok();
+    let every_way = parsed.as_ref().map(EveryWay::new);
     for topic in topics
         .split('\n')
         .filter_map(|topic| Topic::new(topic).ok())
     {
-        let verdict = parsed.as_ref().map(|parsed| parsed.matches(&topic));
+        let verdict = every_way.as_ref().map(|parsed| parsed.matches(&topic));
         assert_eq!(
             verdict,
             naive::matches(pattern, topic.as_str()),

@@ -46,6 +46,7 @@
 //! the topic exchanges of AMQP 0-9-1 and the subjects of NATS; classes and braces are those of the
 //! POSIX shells, with the traps of these (a bare `-` or `]`, equivalence classes) refused.
 
+mod automaton;
 mod class;
 mod error;
 mod excerpt;
@@ -57,8 +58,10 @@ mod glob;
 #[doc(hidden)]
 pub mod naive;
 mod parse;
+mod plan;
 mod print;
 mod route;
+mod shape;
 mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -72,6 +75,7 @@ use std::sync::Arc;
 
 pub use self::error::{PatternError, PatternRule};
 pub(crate) use self::glob::Glob;
+use self::plan::Plan;
 pub(crate) use self::route::{Guard, Route, Segment};
 pub(crate) use self::tail::Tail;
 pub(crate) use self::topic::hash_text;
@@ -121,6 +125,7 @@ struct Inner {
     canonical: Option<Box<str>>,
     /// The different expansions; at least one.
     routes: Box<[Route]>,
+    plan: Plan,
 }
 
 impl Pattern {
@@ -218,10 +223,10 @@ impl Pattern {
     /// ```
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
-        self.0
-            .routes
-            .iter()
-            .any(|route| route.matches(topic.segments()))
+        let Inner {
+            text, routes, plan, ..
+        } = &*self.0;
+        plan.matches(text, routes, topic.as_str())
     }
 
     /// The different expansions; at least one.
@@ -239,6 +244,7 @@ impl Pattern {
         Pattern(Arc::new(Inner {
             text: text.into(),
             canonical,
+            plan: Plan::new(text, &routes),
             routes: routes.into(),
         }))
     }

@@ -91,11 +91,29 @@ impl Route {
     }
 
     /// Whether the whole topic matches.
+    pub(super) fn matches(&self, topic: &str) -> bool {
+        self.guard.admits(topic)
+            && match &self.tail {
+                None => self.segments_match(Segments::of(topic)),
+                Some(tail) => self.tail_matches(tail, Segments::of(topic)),
+            }
+    }
+
+    /// Whether the topic begins with the segments, and the tail matches what follows them.
+    fn tail_matches(&self, tail: &Tail, mut topic: Segments<'_>) -> bool {
+        let begins = self
+            .segments
+            .iter()
+            .all(|segment| topic.next().is_some_and(|text| segment.matches_one(text)));
+        begins && topic.rest().is_some_and(|rest| tail.matches(rest))
+    }
+
+    /// Whether the segments match the whole topic.
     ///
     /// When a segment does not fit, only the last `Many` passed takes one segment more: whatever
     /// an earlier one could take, the last one reaches the same places. So each pair of a segment
     /// here and a segment there is tried once at most.
-    pub(super) fn matches(&self, topic: Segments<'_>) -> bool {
+    fn segments_match(&self, topic: Segments<'_>) -> bool {
         let mut rest = topic;
         let mut at = 0;
         let mut last_many: Option<(usize, Segments<'_>)> = None;
