@@ -36,6 +36,7 @@ pub(crate) enum Guard {
 
 impl Guard {
     /// Whether the topic may be matched at all.
+    #[inline]
     pub(crate) fn admits(self, topic: &str) -> bool {
         match self {
             Guard::Open => true,

@@ -64,26 +64,40 @@ impl Shape {
     #[inline]
     pub(super) fn matches(&self, text: &str, topic: &str) -> bool {
         let text = self.copied.as_deref().unwrap_or(text).as_bytes();
-        let topic = topic.as_bytes();
         let head = &text[..usize::from(self.head)];
+        if !self.guard.admits(topic) {
+            return false;
+        }
+        let topic = topic.as_bytes();
+        if self.hole == Hole::Closed {
+            return head == topic;
+        }
         let tail = &text[text.len() - usize::from(self.tail)..];
         if topic.len() < usize::from(self.bytes_min)
             || !topic.starts_with(head)
             || !topic.ends_with(tail)
-            || (self.guard == Guard::NoDollar && topic.first() == Some(&b'$'))
         {
             return false;
         }
         match self.hole {
-            Hole::Closed => topic.len() == head.len(),
-            Hole::Run => memchr(b'.', &topic[head.len()..topic.len() - tail.len()]).is_none(),
-            Hole::Free => true,
+            Hole::Run => !has_dot(&topic[head.len()..topic.len() - tail.len()]),
+            Hole::Closed | Hole::Free => true,
             Hole::Behind => topic.get(head.len()).is_none_or(|&next| next == b'.'),
             Hole::Before => {
                 let before = topic.len() - tail.len();
                 before == 0 || topic[before - 1] == b'.'
             }
         }
+    }
+}
+
+/// Whether there is a dot; a call of `memchr` costs more than it saves where the text is short.
+#[inline]
+fn has_dot(text: &[u8]) -> bool {
+    if text.len() < 16 {
+        text.iter().any(|&byte| byte == b'.')
+    } else {
+        memchr(b'.', text).is_some()
     }
 }
 
