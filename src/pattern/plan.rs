@@ -77,13 +77,14 @@ fn cost(route: &Route) -> usize {
     let segment = |segment: &Segment| match segment {
         Segment::Literal(_) | Segment::Any | Segment::Many => 8 * tries,
         Segment::Glob(glob) => {
-            // A piece of plain text is searched; any other is tried character by character.
-            let tried = glob
-                .rest
-                .iter()
-                .filter(|piece| !matches!(&***piece, [] | [Atom::Text(_)]));
-            let chars: usize = tried.flatten().map(chars).sum();
-            16 * tries + 256 * glob.rest.len().min(4) + 2048 * chars
+            let pieces = glob.rest.iter().map(|piece| match &**piece {
+                [] => 0,
+                // Searched; what that takes on long segments, it saves by trying fewer.
+                [Atom::Text(text)] => (64 + 4 * text.len()) * tries,
+                // Tried at every character.
+                atoms => 2048 * atoms.iter().map(chars).sum::<usize>(),
+            });
+            16 * tries + pieces.sum::<usize>()
         }
     };
     if route.tail().is_some() {
