@@ -1,95 +1,170 @@
-//! One pattern, one topic: `Pattern::matches` on the shapes that patterns have.
+//! One pattern, one topic: `Pattern::matches` on the shapes that patterns have, beside globset and regex.
 //!
-//! Each shape is asked about a topic that matches and one that does not; the loop around two nothings
-//! is there to compare with. Inside a bus a topic is matched through an index and a cache: see `index`.
+//! Each shape is a group: asked about a topic that matches and one that does not, by `fanout`, by a compiled
+//! `globset` matcher that keeps its wildcards within separators (dots are slashes for it, in glob and topic,
+//! ahead of time), and by a compiled, anchored `regex` that says the same. `nothing` is the loop around two
+//! nothings. Inside a bus a topic is matched through an index and a cache: see `index`.
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fanout::{Pattern, Topic};
+use globset::{GlobBuilder, GlobMatcher};
+use regex::Regex;
 
-/// Name, pattern, a topic that it matches, one that it does not.
-const SHAPES: [(&str, &str, &str, &str); 9] = [
-    (
-        "literal",
-        "orders.eu.created",
-        "orders.eu.created",
-        "orders.eu.deleted",
-    ),
-    (
-        "one_segment",
-        "orders.*.created",
-        "orders.eu.created",
-        "orders.eu.deleted",
-    ),
-    (
-        "rest",
-        "orders.**",
-        "orders.eu.created",
-        "invoices.eu.created",
-    ),
-    (
-        "last_segment",
-        "*.created",
-        "orders.created",
-        "orders.deleted",
-    ),
-    (
-        "anywhere",
-        "**.eu.**",
-        "orders.eu.created",
-        "orders.us.created",
-    ),
-    (
-        "prefix_glob",
-        "flights.SF*.JFK",
-        "flights.SFO.JFK",
-        "flights.LAX.JFK",
-    ),
-    (
-        "suffix_glob",
-        "orders.eu.*ated",
-        "orders.eu.created",
-        "orders.eu.deleted2",
-    ),
-    (
-        "class",
-        "flights.[A-D]*.**",
-        "flights.ATL.JFK",
-        "flights.SFO.JFK",
-    ),
-    (
-        "braces",
-        "flights.{ORD,ATL}.?*",
-        "flights.ATL.JFK",
-        "flights.SFO.JFK",
-    ),
+struct Shape {
+    name: &'static str,
+    pattern: &'static str,
+    glob: &'static str,
+    regex: &'static str,
+    matching: &'static str,
+    other: &'static str,
+}
+
+const SHAPES: [Shape; 11] = [
+    Shape {
+        name: "literal",
+        pattern: "orders.eu.created",
+        glob: "orders/eu/created",
+        regex: r"^orders\.eu\.created$",
+        matching: "orders.eu.created",
+        other: "orders.eu.deleted",
+    },
+    Shape {
+        name: "one_segment",
+        pattern: "orders.*.created",
+        glob: "orders/*/created",
+        regex: r"^orders\.[^.]+\.created$",
+        matching: "orders.eu.created",
+        other: "orders.eu.deleted",
+    },
+    Shape {
+        name: "rest",
+        pattern: "orders.**",
+        glob: "{orders,orders/**}",
+        regex: r"^orders(?:\..*)?$",
+        matching: "orders.eu.created",
+        other: "invoices.eu.created",
+    },
+    Shape {
+        name: "last_segment",
+        pattern: "*.created",
+        glob: "*/created",
+        regex: r"^[^.]+\.created$",
+        matching: "orders.created",
+        other: "orders.deleted",
+    },
+    Shape {
+        name: "prefix_glob",
+        pattern: "flights.SF*.JFK",
+        glob: "flights/SF*/JFK",
+        regex: r"^flights\.SF[^.]*\.JFK$",
+        matching: "flights.SFO.JFK",
+        other: "flights.LAX.JFK",
+    },
+    Shape {
+        name: "suffix_glob",
+        pattern: "orders.eu.*ated",
+        glob: "orders/eu/*ated",
+        regex: r"^orders\.eu\.[^.]*ated$",
+        matching: "orders.eu.created",
+        other: "orders.eu.deleted2",
+    },
+    Shape {
+        name: "between",
+        pattern: "orders.**.created",
+        glob: "orders/**/created",
+        regex: r"^orders\.(?:.*\.)?created$",
+        matching: "orders.eu.west.created",
+        other: "orders.eu.west.deleted",
+    },
+    Shape {
+        name: "two_segments",
+        pattern: "orders.*.*.created",
+        glob: "orders/*/*/created",
+        regex: r"^orders\.[^.]+\.[^.]+\.created$",
+        matching: "orders.eu.west.created",
+        other: "orders.eu.west.deleted",
+    },
+    Shape {
+        name: "anywhere",
+        pattern: "**.eu.**",
+        glob: "{eu,eu/**,**/eu,**/eu/**}",
+        regex: r"^(?:.*\.)?eu(?:\..*)?$",
+        matching: "orders.eu.created",
+        other: "orders.us.created",
+    },
+    Shape {
+        name: "class",
+        pattern: "flights.[A-D]*.**",
+        glob: "{flights/[A-D]*,flights/[A-D]*/**}",
+        regex: r"^flights\.[A-D][^.]*(?:\..*)?$",
+        matching: "flights.ATL.JFK",
+        other: "flights.SFO.JFK",
+    },
+    Shape {
+        name: "braces",
+        pattern: "flights.{ORD,ATL}.?*",
+        glob: "flights/{ORD,ATL}/?*",
+        regex: r"^flights\.(?:ORD|ATL)\.[^.]+$",
+        matching: "flights.ATL.JFK",
+        other: "flights.SFO.JFK",
+    },
 ];
 
 fn shapes(c: &mut Criterion) {
-    let mut group = c.benchmark_group("matching");
-    group.throughput(Throughput::Elements(2));
-    group.bench_function("nothing", |b| {
+    for shape in &SHAPES {
+        let mut group = c.benchmark_group(format!("matching/{}", shape.name));
+        group.throughput(Throughput::Elements(2));
+
+        let pattern = Pattern::parse(shape.pattern).expect("a pattern");
+        let topics = [shape.matching, shape.other].map(|text| Topic::new(text).expect("a topic"));
+        assert_eq!(topics.each_ref().map(|t| pattern.matches(t)), [true, false]);
+        group.bench_function("fanout", |b| {
+            b.iter(|| {
+                black_box(black_box(&pattern).matches(black_box(&topics[0])));
+                black_box(black_box(&pattern).matches(black_box(&topics[1])));
+            });
+        });
+
+        let glob = globset(shape.glob);
+        let paths = [shape.matching, shape.other].map(|text| text.replace('.', "/"));
+        assert_eq!(paths.each_ref().map(|p| glob.is_match(p)), [true, false]);
+        group.bench_function("globset", |b| {
+            b.iter(|| {
+                black_box(black_box(&glob).is_match(black_box(&paths[0])));
+                black_box(black_box(&glob).is_match(black_box(&paths[1])));
+            });
+        });
+
+        let regex = Regex::new(shape.regex).expect("a regex");
+        let texts = [shape.matching, shape.other];
+        assert_eq!(texts.map(|text| regex.is_match(text)), [true, false]);
+        group.bench_function("regex", |b| {
+            b.iter(|| {
+                black_box(black_box(&regex).is_match(black_box(texts[0])));
+                black_box(black_box(&regex).is_match(black_box(texts[1])));
+            });
+        });
+        group.finish();
+    }
+}
+
+fn globset(glob: &str) -> GlobMatcher {
+    let mut builder = GlobBuilder::new(glob);
+    builder.literal_separator(true);
+    builder.build().expect("a glob").compile_matcher()
+}
+
+fn nothing(c: &mut Criterion) {
+    c.bench_function("matching/nothing", |b| {
         let topic = Topic::new("orders.eu.created").expect("a topic");
         b.iter(|| {
             black_box(black_box(&topic).as_str().is_empty());
             black_box(black_box(&topic).as_str().is_empty());
         });
     });
-    for (name, pattern, matching, other) in SHAPES {
-        let pattern = Pattern::parse(pattern).expect("a pattern");
-        let (matching, other) = (Topic::new(matching).unwrap(), Topic::new(other).unwrap());
-        assert!(pattern.matches(&matching), "{pattern} matches {matching}");
-        assert!(!pattern.matches(&other), "{pattern} does not match {other}");
-        group.bench_function(name, |b| {
-            b.iter(|| {
-                black_box(black_box(&pattern).matches(black_box(&matching)));
-                black_box(black_box(&pattern).matches(black_box(&other)));
-            });
-        });
-    }
-    group.finish();
 }
 
 fn config() -> Criterion {
@@ -99,5 +174,5 @@ fn config() -> Criterion {
         .measurement_time(Duration::from_secs(1))
 }
 
-criterion_group!(name = matching; config = config(); targets = shapes);
+criterion_group!(name = matching; config = config(); targets = shapes, nothing);
 criterion_main!(matching);

@@ -49,6 +49,11 @@ impl Class {
         self.negated && all.into_iter().all(covers)
     }
 
+    /// First and last character of each range that is matched, or left out if it is negated.
+    pub(super) fn ranges(&self) -> &[(char, char)] {
+        &self.ranges
+    }
+
     /// The one character that is matched, if there is one alone.
     pub(super) fn single(&self) -> Option<char> {
         match *self.ranges {

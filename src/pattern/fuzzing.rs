@@ -1,5 +1,6 @@
 //! What the fuzz targets check, here so that the tests replay their corpus through the same code.
 
+use super::plan::EveryWay;
 use super::{Pattern, Syntax, Topic, naive};
 
 /// Parsing never panics, errors lie within the text, and the canonical form is what it says.
@@ -64,7 +65,7 @@ pub fn check_parse_as(text: &str, syntax: Syntax) {
     assert_eq!(again.routes(), pattern.routes(), "{text} {canonical}");
 }
 
-/// Parser and matcher agree with the judge on a pattern, a line feed, and topics, one to a line.
+/// Parser and matcher, in every way of matching, agree with the judge on a pattern, a line feed, and topics, one to a line.
 ///
 /// # Panics
 ///
@@ -101,6 +102,7 @@ pub fn check_match_as(data: &[u8], syntax: Syntax) -> usize {
     };
     let (pattern, topics) = text.split_once('\n').unwrap_or((text, ""));
     let parsed = Pattern::parse_as(pattern, syntax).ok();
+    let every_way = parsed.as_ref().map(EveryWay::new);
     let suffixes = |topic| {
         let starts = str::char_indices(topic).take(SUFFIXES_MAX);
         starts.map(move |(start, _)| &topic[start..])
@@ -110,7 +112,7 @@ pub fn check_match_as(data: &[u8], syntax: Syntax) -> usize {
         let Ok(topic) = Topic::new(topic) else {
             continue;
         };
-        let verdict = parsed.as_ref().map(|parsed| parsed.matches(&topic));
+        let verdict = every_way.as_ref().map(|parsed| parsed.matches(&topic));
         assert_eq!(
             verdict,
             naive::matches_as(pattern, topic.as_str(), syntax),

@@ -46,6 +46,7 @@
 //! the topic exchanges of AMQP 0-9-1 and the subjects of NATS; classes and braces are those of the
 //! POSIX shells, with the traps of these (a bare `-` or `]`, equivalence classes) refused.
 
+mod automaton;
 mod charset;
 mod class;
 mod dialect;
@@ -59,10 +60,12 @@ mod glob;
 #[doc(hidden)]
 pub mod naive;
 mod parse;
+mod plan;
 mod print;
 mod route;
 #[cfg(feature = "serde")]
 mod serde;
+mod shape;
 mod syntax;
 mod tail;
 #[cfg(test)]
@@ -77,6 +80,7 @@ use std::sync::Arc;
 
 pub use self::error::{PatternError, PatternRule};
 pub(crate) use self::glob::Glob;
+use self::plan::Plan;
 pub(crate) use self::route::{Guard, Route, Segment};
 pub use self::syntax::{Syntax, UnknownSyntax};
 pub(crate) use self::tail::Tail;
@@ -129,6 +133,7 @@ struct Inner {
     canonical: Option<Box<str>>,
     /// The different expansions; at least one.
     routes: Box<[Route]>,
+    plan: Plan,
 }
 
 impl Pattern {
@@ -267,7 +272,10 @@ impl Pattern {
     /// ```
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
-        self.0.routes.iter().any(|route| route.matches(topic))
+        let Inner {
+            text, routes, plan, ..
+        } = &*self.0;
+        plan.matches(text, routes, topic.as_str())
     }
 
     /// The different expansions; at least one.
@@ -292,6 +300,7 @@ impl Pattern {
             syntax,
             text: text.into(),
             canonical,
+            plan: Plan::new(text, &routes),
             routes: routes.into(),
         }))
     }

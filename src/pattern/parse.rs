@@ -60,16 +60,20 @@ pub(super) fn parse(text: &str) -> Result<Parsed, PatternError> {
     if text.is_empty() {
         return Err(refusal(PatternRule::Empty, 0, text));
     }
-    let parts = if text == "*" {
-        vec![Part::Token(Placed {
-            token: Token::DoubleStar,
-            offset: 0,
-        })]
-    } else {
-        Scanner { text, at: 0 }.parts()?
-    };
+    let parts = parts(text)?;
     let routes = expand(text, &parts)?;
     Ok(Parsed { parts, routes })
+}
+
+/// The tokens of a text, braces kept; the rules of segments are not checked.
+pub(super) fn parts(text: &str) -> Result<Vec<Part>, PatternError> {
+    if text == "*" {
+        return Ok(vec![Part::Token(Placed {
+            token: Token::DoubleStar,
+            offset: 0,
+        })]);
+    }
+    Scanner { text, at: 0 }.parts()
 }
 
 /// Walks over the text, character by character.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::glob::Glob;
 use super::tail::Tail;
-use super::topic::{Segments, Topic};
+use super::topic::Segments;
 
 /// One expansion of a pattern: a list of segments in normal form, never empty.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -36,6 +36,7 @@ pub(crate) enum Guard {
 
 impl Guard {
     /// Whether the topic may be matched at all.
+    #[inline]
     pub(crate) fn admits(self, topic: &str) -> bool {
         match self {
             Guard::Open => true,
@@ -113,16 +114,12 @@ impl Route {
     }
 
     /// Whether the whole topic matches.
-    pub(super) fn matches(&self, topic: &Topic) -> bool {
-        if !self.guard.admits(topic.as_str()) {
-            return false;
-        }
-        match &self.tail {
-            Some(tail) => self
-                .rest(topic.as_str())
-                .is_some_and(|rest| tail.matches(rest)),
-            None => self.segments_match(topic.segments()),
-        }
+    pub(super) fn matches(&self, topic: &str) -> bool {
+        self.guard.admits(topic)
+            && match &self.tail {
+                None => self.segments_match(Segments::of(topic)),
+                Some(tail) => self.rest(topic).is_some_and(|rest| tail.matches(rest)),
+            }
     }
 
     /// What follows the segments, all literal, and a dot after each.
@@ -135,7 +132,7 @@ impl Route {
             })
     }
 
-    /// Whether the segments match those of the topic.
+    /// Whether the segments match the whole topic.
     ///
     /// When a segment does not fit, only the last `Many` passed takes one segment more: whatever
     /// an earlier one could take, the last one reaches the same places. So each pair of a segment

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::pattern::fuzzing::{check_match, check_parse};
+use crate::pattern::plan::EveryWay;
 
 #[path = "../../tests/suite/mod.rs"]
 pub(crate) mod suite;
@@ -22,9 +23,10 @@ fn conformance_of_matcher_and_judge() {
             continue;
         }
         let pattern = Pattern::parse(text).expect(text);
+        let every_way = EveryWay::new(&pattern);
         for (topic, verdict) in case.verdicts() {
             let checked = Topic::new(topic).expect(topic);
-            assert_eq!(pattern.matches(&checked), verdict, "{topic} of {case:?}");
+            assert_eq!(every_way.matches(&checked), verdict, "{topic} of {case:?}");
             let judged = naive::matches(text, topic);
             assert_eq!(judged, Some(verdict), "the judge on {topic} of {case:?}");
             check_parse(topic.as_bytes());
@@ -152,6 +154,7 @@ fn every_small_pattern_is_judged_as_the_judge_does() {
     let topics = small_topics(4);
     for pattern in small_patterns(3) {
         let parsed = Pattern::parse(&pattern).expect(&pattern);
+        let parsed = EveryWay::new(&parsed);
         for topic in &topics {
             let verdict = naive::matches(&pattern, topic.as_str());
             assert_eq!(Some(parsed.matches(topic)), verdict, "{pattern} on {topic}");

@@ -1,0 +1,179 @@
+//! The common shapes: at most one wildcard, matched against the whole text at once.
+//!
+//! `a.b`, `a.*.b`, `a.**`, `**.b`, `*.b`, `a.b*`, `*a.b`: what stands before the wildcard must begin
+//! the topic, what stands behind it must end it, and the hole between them is looked at with one
+//! `memchr` or with none. Since no segment of a topic is empty, "one segment" and "any run of
+//! characters without a dot" are the same hole wherever dots or the ends of the text stand around it.
+
+use memchr::memchr;
+
+use super::glob::{Atom, Glob};
+use super::route::{Guard, Route, Segment};
+
+/// A route with at most one wildcard, as two texts and what may stand between them.
+#[derive(Debug)]
+pub(super) struct Shape {
+    /// The texts one behind the other, if they are not what the pattern's text begins and ends with.
+    copied: Option<Box<str>>,
+    /// How many bytes of the beginning every match has: 0 to the length of the text.
+    head: u16,
+    /// How many bytes of the end every match has: 0 to the length of the text.
+    tail: u16,
+    /// How many bytes every match has at least: one less than `head + tail` where they share a dot.
+    bytes_min: u16,
+    hole: Hole,
+    guard: Guard,
+}
+
+/// What may stand between the two texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hole {
+    /// Nothing.
+    Closed,
+    /// No dot.
+    Run,
+    /// Anything.
+    Free,
+    /// Nothing, or a dot and anything; there is no text behind.
+    Behind,
+    /// Nothing, or anything and a dot; there is no text before.
+    Before,
+}
+
+impl Shape {
+    /// The shape of a route of the pattern `text`, if it has one.
+    pub(super) fn new(route: &Route, text: &str) -> Option<Self> {
+        let Cut { head, hole, tail } = Cut::new(route)?;
+        let shared_dot = hole == Hole::Free && head.ends_with('.') && tail.starts_with('.');
+        let shared_dot = shared_dot && route.segments().contains(&Segment::Many);
+        let one_or_more = route.segments().contains(&Segment::Any);
+        let copied = !(text.starts_with(&head) && text.ends_with(&tail));
+        Some(Shape {
+            head: head.len().try_into().ok()?,
+            tail: tail.len().try_into().ok()?,
+            bytes_min: (head.len() + tail.len() - usize::from(shared_dot && !one_or_more))
+                .try_into()
+                .ok()?,
+            hole,
+            guard: route.guard(),
+            copied: copied.then(|| (head + &tail).into()),
+        })
+    }
+
+    /// Whether the whole `topic` matches; `text` is that of the pattern.
+    #[inline]
+    pub(super) fn matches(&self, text: &str, topic: &str) -> bool {
+        let text = self.copied.as_deref().unwrap_or(text).as_bytes();
+        let head = &text[..usize::from(self.head)];
+        if !self.guard.admits(topic) {
+            return false;
+        }
+        let topic = topic.as_bytes();
+        if self.hole == Hole::Closed {
+            return head == topic;
+        }
+        let tail = &text[text.len() - usize::from(self.tail)..];
+        if topic.len() < usize::from(self.bytes_min)
+            || !topic.starts_with(head)
+            || !topic.ends_with(tail)
+        {
+            return false;
+        }
+        match self.hole {
+            Hole::Run => !has_dot(&topic[head.len()..topic.len() - tail.len()]),
+            Hole::Closed | Hole::Free => true,
+            Hole::Behind => topic.get(head.len()).is_none_or(|&next| next == b'.'),
+            Hole::Before => {
+                let before = topic.len() - tail.len();
+                before == 0 || topic[before - 1] == b'.'
+            }
+        }
+    }
+}
+
+/// Whether there is a dot; a call of `memchr` costs more than it saves where the text is short.
+#[inline]
+fn has_dot(text: &[u8]) -> bool {
+    if text.len() < 16 {
+        text.iter().any(|&byte| byte == b'.')
+    } else {
+        memchr(b'.', text).is_some()
+    }
+}
+
+/// A route, cut at its one wildcard.
+struct Cut {
+    head: String,
+    hole: Hole,
+    tail: String,
+}
+
+impl Cut {
+    fn new(route: &Route) -> Option<Self> {
+        if route.tail().is_some() {
+            return None;
+        }
+        let segments = route.segments();
+        let wild = segments
+            .iter()
+            .position(|segment| !matches!(segment, Segment::Literal(_)));
+        let Some(wild) = wild else {
+            return Some(Cut {
+                head: joined(segments)?,
+                hole: Hole::Closed,
+                tail: String::new(),
+            });
+        };
+        let (before, rest) = segments.split_at(wild);
+        let (hole, around, after) = match rest {
+            // One segment or more: with a dot or an end on both sides, that is anything.
+            [Segment::Any, Segment::Many, after @ ..] => (Hole::Free, ["", ""], after),
+            [Segment::Any, after @ ..] => (Hole::Run, ["", ""], after),
+            [Segment::Glob(glob), after @ ..] => (Hole::Run, one_star(glob)?, after),
+            [Segment::Many, after @ ..] => {
+                let hole = match (before, after) {
+                    ([_, ..], []) => Hole::Behind,
+                    ([], [_, ..]) => Hole::Before,
+                    _ => Hole::Free,
+                };
+                (hole, ["", ""], after)
+            }
+            [Segment::Literal(_), ..] | [] => unreachable!("a wildcard stands here"),
+        };
+        let dot = |texts: &[Segment], hole: Hole| {
+            let inside = matches!(hole, Hole::Behind | Hole::Before);
+            if texts.is_empty() || inside { "" } else { "." }
+        };
+        Some(Cut {
+            head: joined(before)? + dot(before, hole) + around[0],
+            hole,
+            tail: around[1].to_owned() + dot(after, hole) + &joined(after)?,
+        })
+    }
+}
+
+/// Literal segments with their dots, if there is nothing else, and each can be a segment.
+fn joined(segments: &[Segment]) -> Option<String> {
+    let texts: Option<Vec<&str>> = segments
+        .iter()
+        .map(|segment| match segment {
+            Segment::Literal(text) if !text.is_empty() && !text.contains('.') => Some(&**text),
+            _ => None,
+        })
+        .collect();
+    Some(texts?.join("."))
+}
+
+/// What stands before and behind the star, if there is one and nothing else but text.
+fn one_star(glob: &Glob) -> Option<[&str; 2]> {
+    let [tail] = &*glob.rest else { return None };
+    let mut texts = [""; 2];
+    for (text, piece) in texts.iter_mut().zip([&glob.head, tail]) {
+        *text = match &**piece {
+            [] => "",
+            [Atom::Text(literal)] if !literal.contains('.') => literal,
+            _ => return None,
+        };
+    }
+    Some(texts)
+}
