@@ -61,6 +61,9 @@ mod parse;
 mod plan;
 mod print;
 mod route;
+mod sets;
+#[cfg(test)]
+mod sets_tests;
 mod shape;
 mod tail;
 #[cfg(test)]
@@ -77,6 +80,7 @@ pub use self::error::{PatternError, PatternRule};
 pub(crate) use self::glob::Glob;
 use self::plan::Plan;
 pub(crate) use self::route::{Guard, Route, Segment};
+pub use self::sets::{SET_STEPS_MAX, TooComplex};
 pub(crate) use self::tail::Tail;
 pub(crate) use self::topic::hash_text;
 pub use self::topic::{Segments, TOPIC_BYTES_MAX, Topic, TopicError};

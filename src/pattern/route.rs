@@ -76,6 +76,13 @@ impl Route {
         }
     }
 
+    /// The same route under a guard.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn guarded(mut self, guard: Guard) -> Self {
+        self.guard = guard;
+        self
+    }
+
     /// The segments in order; literals alone, or none at all, if there is a tail.
     pub(crate) fn segments(&self) -> &[Segment] {
         &self.segments
