@@ -95,7 +95,7 @@ impl Shape {
 #[inline]
 fn has_dot(text: &[u8]) -> bool {
     if text.len() < 16 {
-        text.iter().any(|&byte| byte == b'.')
+        text.contains(&b'.')
     } else {
         memchr(b'.', text).is_some()
     }
