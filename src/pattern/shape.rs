@@ -70,12 +70,12 @@ impl Shape {
         }
         let topic = topic.as_bytes();
         if self.hole == Hole::Closed {
-            return head == topic;
+            return head.len() == topic.len() && same(head, topic);
         }
         let tail = &text[text.len() - usize::from(self.tail)..];
         if topic.len() < usize::from(self.bytes_min)
-            || !topic.starts_with(head)
-            || !topic.ends_with(tail)
+            || !same(&topic[..head.len()], head)
+            || !same(&topic[topic.len() - tail.len()..], tail)
         {
             return false;
         }
@@ -88,6 +88,19 @@ impl Shape {
                 before == 0 || topic[before - 1] == b'.'
             }
         }
+    }
+}
+
+/// Whether two texts of one length are the same; short ones without a call.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    debug_assert_eq!(a.len(), b.len());
+    match a.len() {
+        0 => true,
+        1..=7 => a.iter().zip(b).all(|(a, b)| a == b),
+        // Two words that may overlap.
+        8..=16 => a.first_chunk::<8>() == b.first_chunk() && a.last_chunk::<8>() == b.last_chunk(),
+        _ => a == b,
     }
 }
 
