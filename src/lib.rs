@@ -167,7 +167,7 @@ pub use handlers::pool::{HANDLER_STALL, HANDLER_THREADS_MAX};
 #[cfg(not(loom))]
 pub use handlers::task::HandlerResult;
 pub use index::PatternIndex;
-pub use pattern::{Pattern, PatternError, PatternRule, Syntax, Topic, TopicError};
+pub use pattern::{Pattern, PatternError, PatternRule, Syntax, TooComplex, Topic, TopicError};
 #[cfg(all(any(test, fuzzing), not(loom)))]
 #[doc(hidden)]
 pub use ring::fuzzing as ring_fuzzing;

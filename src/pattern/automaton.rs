@@ -44,7 +44,6 @@ use super::route::{Guard, Route, Segment};
 pub(super) const WORDS_MAX: usize = 17;
 
 /// The most that an automaton takes, in bytes.
-#[cfg(test)]
 pub(super) const AUTOMATON_BYTES_MAX: usize = 64 * 1024;
 
 /// A set of places: the place p is the bit p % 64 of the word p / 64.
@@ -230,7 +229,6 @@ impl Automaton {
     }
 
     /// How many bytes it takes.
-    #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         let sparse = |step: &Move| match step {
             Move::Leave(..) => 0,
@@ -505,6 +503,11 @@ impl Builder {
         insert(&mut start, 0);
         automaton.follow_moves(&mut start, true);
         automaton.start = start;
+        debug_assert!(
+            automaton.bytes() <= AUTOMATON_BYTES_MAX,
+            "{} bytes",
+            automaton.bytes()
+        );
         automaton
     }
 
@@ -567,5 +570,98 @@ impl Builder {
         starts.sort_unstable();
         starts.dedup();
         starts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::pattern::plan::{EveryWay, automaton};
+    use crate::pattern::{PATTERN_BYTES_MAX, Pattern, Topic};
+
+    use super::*;
+
+    fn compiled(text: &str) -> Automaton {
+        let pattern = Pattern::parse(text).unwrap_or_else(|error| panic!("{error}"));
+        automaton(text, pattern.routes()).expect("no tail")
+    }
+
+    /// The most places, and the most kinds of characters, that fit in a pattern.
+    #[test]
+    fn size_at_the_bound() {
+        let distinct: Vec<char> = ('\u{100}'..).step_by(2).take(511).collect();
+        let one: String = distinct.iter().collect();
+        let ranges: String = distinct
+            .iter()
+            .map(|c| format!("[{c}a]"))
+            .take(204)
+            .collect();
+        let pairs = |c: char| c.to_string() + ".**.";
+        let starred: String = distinct
+            .iter()
+            .copied()
+            .map(pairs)
+            .take(170)
+            .collect::<String>()
+            + "a";
+        let ascii: String = ('0'..='9')
+            .chain('A'..='Z')
+            .chain('a'..='z')
+            .cycle()
+            .take(1024)
+            .collect();
+        for text in [
+            "a".repeat(PATTERN_BYTES_MAX),
+            "a.".repeat(511) + "ab",
+            "**.a.".repeat(204) + "ab.c",
+            "{a,b}".repeat(6) + &"a".repeat(994),
+            format!("{{{}}}", ["a.**.b.c.d.efg"; 64].join(",")),
+            ascii,
+            one,
+            ranges,
+            starred,
+        ] {
+            assert!(
+                text.len() <= PATTERN_BYTES_MAX && text.len() > 900,
+                "{}",
+                text.len()
+            );
+            let automaton = compiled(&text);
+            let bytes = automaton.bytes();
+            assert!(bytes <= AUTOMATON_BYTES_MAX, "{bytes} bytes: {text}");
+        }
+        let topic = Topic::new("*".repeat(1024)).unwrap();
+        let exact = Pattern::exact(&topic);
+        assert_eq!(exact.as_str().len(), 2048);
+        assert!(
+            automaton(exact.as_str(), exact.routes())
+                .unwrap()
+                .matches(topic.as_str())
+        );
+    }
+
+    /// Moves that take no character, one behind the other, at every place relative to the words.
+    #[test]
+    fn braces_and_double_stars_across_words() {
+        let ends = [
+            "", "a", "b", "ab", "abc", ".d", "a.d", "b.d", "abc.d", "ca.d", ".a.d", ".b.d", ".x.d",
+            ".a.x.b.d", ".a.x",
+        ];
+        for pad in 50..70 {
+            let head = "x".repeat(pad);
+            for (tail, matched) in [
+                ("{,a}{,b}{,c}.d", 4),
+                ("{a,b}.{**,a}.d", 2),
+                (".{**,a}.**.{b,**}.d", 5),
+                (".{**,a.**}{,}.d", 5),
+            ] {
+                let Ok(pattern) = Pattern::parse(&format!("{head}{tail}")) else {
+                    panic!("{tail}")
+                };
+                let every_way = EveryWay::new(&pattern);
+                let topics = ends.map(|end| Topic::new(format!("{head}{end}")).unwrap());
+                let found = topics.iter().filter(|topic| every_way.matches(topic));
+                assert_eq!(found.count(), matched, "{tail}");
+            }
+        }
     }
 }

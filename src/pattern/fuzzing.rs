@@ -1,7 +1,9 @@
 //! What the fuzz targets check, here so that the tests replay their corpus through the same code.
 
-use super::plan::EveryWay;
-use super::{Pattern, Syntax, Topic, naive};
+use super::automaton::Automaton;
+use super::plan::{self, EveryWay};
+use super::sets::{Goal, find};
+use super::{Pattern, Route, Syntax, Topic, naive};
 
 /// Parsing never panics, errors lie within the text, and the canonical form is what it says.
 ///
@@ -126,4 +128,105 @@ pub fn check_match_as(data: &[u8], syntax: Syntax) -> usize {
         "{syntax} {pattern:?}"
     );
     compared
+}
+
+/// `covers` and `intersects` agree with the matcher on two patterns, one to a line: the topic that
+/// proves an answer does, and where there is none, no topic of a small world contradicts.
+///
+/// # Panics
+///
+/// If they do not.
+pub fn check_sets(data: &[u8]) {
+    // The world is tried on every segment.
+    const BYTES_MAX: usize = 120;
+    let Ok(text) = std::str::from_utf8(&data[..data.len().min(BYTES_MAX)]) else {
+        return;
+    };
+    let (here, there) = text.split_once('\n').unwrap_or((text, text));
+    let (Ok(here), Ok(there)) = (Pattern::parse(here), Pattern::parse(there)) else {
+        return;
+    };
+    let alphabet = alphabet(text);
+    check_sets_of(&Side::new(&here), &Side::new(&there), &alphabet);
+    let [one, two] = [(&here, &there), (&there, &here)].map(|(a, b)| a.intersects(b).ok());
+    assert!(
+        one == two || one.is_none() || two.is_none(),
+        "{here} {there}"
+    );
+    assert!(here.covers(&here).unwrap_or(true), "{here}");
+}
+
+/// A pattern that is compared with another.
+pub(super) struct Side<'a> {
+    automaton: Automaton,
+    routes: &'a [Route],
+}
+
+impl<'a> Side<'a> {
+    fn new(pattern: &'a Pattern) -> Self {
+        Side {
+            automaton: plan::automaton(pattern.as_str(), pattern.routes()).expect("no tail"),
+            routes: pattern.routes(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_route(route: &'a Route) -> Self {
+        Side {
+            automaton: Automaton::of_route(route),
+            routes: std::slice::from_ref(route),
+        }
+    }
+
+    /// By segments, which shares no code with the search.
+    fn matches(&self, topic: &str) -> bool {
+        self.routes.iter().any(|route| route.matches(topic))
+    }
+}
+
+/// Like [`check_sets`], with the alphabet of the world.
+pub(super) fn check_sets_of(here: &Side<'_>, there: &Side<'_>, alphabet: &[char]) {
+    let world = world(alphabet);
+    for goal in [Goal::Shared, Goal::Uncovered] {
+        let reaches =
+            |topic: &str| there.matches(topic) && here.matches(topic) == (goal == Goal::Shared);
+        let told = || format!("{goal:?}: {:?} and {:?}", here.routes, there.routes);
+        match find(&here.automaton, &there.automaton, goal) {
+            Ok(Some(topic)) => assert!(reaches(&topic), "{} on {topic:?}", told()),
+            Ok(None) => {
+                let found = world.iter().find(|topic| reaches(topic));
+                assert_eq!(found, None, "{}", told());
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+/// A few characters that the patterns of `text` may tell apart, and one more.
+fn alphabet(text: &str) -> Vec<char> {
+    let mut alphabet = vec!['z'];
+    for c in text.chars() {
+        let is_plain = !c.is_control() && !".*?,{}\\".contains(c);
+        if is_plain && alphabet.len() < 4 && !alphabet.contains(&c) {
+            alphabet.push(c);
+        }
+    }
+    alphabet
+}
+
+/// Topics of up to 4 segments, the shorter the topic the longer these.
+fn world(alphabet: &[char]) -> Vec<String> {
+    let join = |before: &[String], between: &str, after: &[String]| -> Vec<String> {
+        let joined = |a| after.iter().map(move |b| format!("{a}{between}{b}"));
+        before.iter().flat_map(joined).collect()
+    };
+    let one: Vec<String> = alphabet.iter().map(char::to_string).collect();
+    let two = join(&one, "", &one);
+    let up_to_two = [&*one, &two].concat();
+    let three = join(&two, "", &one);
+    let pairs = join(&up_to_two, ".", &up_to_two);
+    let short = join(&one, ".", &one);
+    let four = join(&short, ".", &short);
+    let triples = join(&short, ".", &one);
+    [up_to_two, three, pairs, triples, four].concat()
 }

@@ -35,9 +35,23 @@
 //!
 //! # Cost
 //!
-//! A pattern is parsed once, to one list of segments for each different expansion. Matching does
-//! not allocate, recurse or try a place twice: it takes at most (bytes of the pattern) times
-//! (bytes of the topic) steps for each expansion, whatever the pattern.
+//! A pattern is parsed once, to one list of segments for each different expansion: at most a few
+//! milliseconds and megabytes, for 64 expansions of a thousand one-letter segments. How it is
+//! matched is chosen then, too:
+//!
+//! - with one wildcard at most (`a.b`, `a.*.b`, `a.**`, `*.x`, `a.b*`), against the whole text at
+//!   once: two comparisons and at most one search;
+//! - else segment by segment, in at most (bytes of the pattern) times (bytes of the topic) steps
+//!   for each expansion;
+//! - where that could be much, by an automaton that keeps all places that the topic may have come
+//!   to as bits: some twenty operations for each character of the topic and each 64 bytes of the pattern,
+//!   whatever the pattern.
+//!
+//! Matching does not allocate, recurse or try a place twice. `cargo bench --bench hostile` looks for the pattern and
+//! the topic that take longest: well below 200 microseconds.
+//!
+//! [`Pattern::covers`] and [`Pattern::intersects`] compare patterns as sets of topics, exactly, within
+//! [`SET_STEPS_MAX`] steps.
 //!
 //! # Sources of the ideas
 //!
@@ -65,6 +79,9 @@ mod print;
 mod route;
 #[cfg(feature = "serde")]
 mod serde;
+mod sets;
+#[cfg(test)]
+mod sets_tests;
 mod shape;
 mod syntax;
 mod tail;
@@ -82,6 +99,7 @@ pub use self::error::{PatternError, PatternRule};
 pub(crate) use self::glob::Glob;
 use self::plan::Plan;
 pub(crate) use self::route::{Guard, Route, Segment};
+pub use self::sets::{SET_STEPS_MAX, TooComplex};
 pub use self::syntax::{Syntax, UnknownSyntax};
 pub(crate) use self::tail::Tail;
 pub(crate) use self::topic::hash_text;

@@ -70,12 +70,12 @@ impl Shape {
         }
         let topic = topic.as_bytes();
         if self.hole == Hole::Closed {
-            return head == topic;
+            return head.len() == topic.len() && same(head, topic);
         }
         let tail = &text[text.len() - usize::from(self.tail)..];
         if topic.len() < usize::from(self.bytes_min)
-            || !topic.starts_with(head)
-            || !topic.ends_with(tail)
+            || !same(&topic[..head.len()], head)
+            || !same(&topic[topic.len() - tail.len()..], tail)
         {
             return false;
         }
@@ -91,11 +91,24 @@ impl Shape {
     }
 }
 
+/// Whether two texts of one length are the same; short ones without a call.
+#[inline]
+fn same(a: &[u8], b: &[u8]) -> bool {
+    debug_assert_eq!(a.len(), b.len());
+    match a.len() {
+        0 => true,
+        1..=7 => a.iter().zip(b).all(|(a, b)| a == b),
+        // Two words that may overlap.
+        8..=16 => a.first_chunk::<8>() == b.first_chunk() && a.last_chunk::<8>() == b.last_chunk(),
+        _ => a == b,
+    }
+}
+
 /// Whether there is a dot; a call of `memchr` costs more than it saves where the text is short.
 #[inline]
 fn has_dot(text: &[u8]) -> bool {
     if text.len() < 16 {
-        text.iter().any(|&byte| byte == b'.')
+        text.contains(&b'.')
     } else {
         memchr(b'.', text).is_some()
     }
@@ -176,4 +189,129 @@ fn one_star(glob: &Glob) -> Option<[&str; 2]> {
         };
     }
     Some(texts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::plan::EveryWay;
+    use crate::pattern::{Pattern, Topic};
+
+    fn shape(text: &str) -> Option<Shape> {
+        let pattern = Pattern::parse(text).expect(text);
+        let [route] = pattern.routes() else {
+            return None;
+        };
+        Shape::new(route, text)
+    }
+
+    #[test]
+    fn what_people_write_has_a_shape() {
+        for (text, hole) in [
+            ("a.b", Hole::Closed),
+            ("a.*.b", Hole::Run),
+            ("a.*", Hole::Run),
+            ("*.x", Hole::Run),
+            ("?*", Hole::Run),
+            ("a.b*", Hole::Run),
+            ("*a.b", Hole::Run),
+            ("a.b*c.d", Hole::Run),
+            ("a.**", Hole::Behind),
+            ("**.x", Hole::Before),
+            ("a.**.b", Hole::Free),
+            ("a.?*.**", Hole::Free),
+            ("**.?*.b", Hole::Free),
+            ("*", Hole::Free),
+        ] {
+            assert_eq!(shape(text).map(|shape| shape.hole), Some(hole), "{text}");
+        }
+        for text in ["a.*.*", "*a*", "a?", "**.a.**", "[ab]", "{a,b}", "?*.*"] {
+            assert!(shape(text).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn texts_are_copied_only_where_they_are_written_otherwise() {
+        for text in ["a.b", "a.*.b", "a.**", "**.x", "*a.b", "a.{b,b}.*"] {
+            let copied = shape(text).expect(text).copied;
+            assert_eq!(copied.is_some(), text.contains('{'), "{text}");
+        }
+        assert_eq!(
+            shape(r"a\*.**.\?").unwrap().copied.as_deref(),
+            Some("a*..?")
+        );
+        assert!(size_of::<Shape>() <= 24);
+    }
+
+    /// Texts that overlap, and topics that are the texts with nothing, a dot or more in the hole.
+    #[test]
+    fn heads_and_tails_do_not_share_what_they_must_not() {
+        let parts = ["a", "aa", "ab", "a.a", "a.b", "b.a", "a.a.a"];
+        let mut checked = 0;
+        for head in parts {
+            for tail in parts {
+                for wild in [
+                    "*", "**", ".*", ".**", "*.", "**.", ".*.", ".**.", ".?*.**.", "*.**",
+                ] {
+                    for text in [
+                        format!("{head}{wild}{tail}"),
+                        format!("{head}{wild}"),
+                        format!("{wild}{tail}"),
+                    ] {
+                        let Ok(pattern) = Pattern::parse(&text) else {
+                            continue;
+                        };
+                        let every_way = EveryWay::new(&pattern);
+                        for hole in ["", ".", "a", ".a.", "a.", ".a", "..", ".a.a."] {
+                            let topics = [
+                                format!("{head}{hole}{tail}"),
+                                format!("{head}{hole}"),
+                                format!("{hole}{tail}"),
+                                format!("{head}{}", &tail[1..]),
+                            ];
+                            for topic in topics.iter().filter_map(|text| Topic::new(text).ok()) {
+                                checked += usize::from(every_way.matches(&topic));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        assert!(checked > 1000, "{checked} topics matched");
+    }
+
+    /// A literal that no segment can equal must not become a text that a topic can.
+    #[test]
+    fn what_matches_nothing_has_no_shape() {
+        for text in ["", "a.b"] {
+            for wild in [None, Some(Segment::Any), Some(Segment::Many)] {
+                let literal = Segment::Literal(text.into());
+                let segments = [Some(literal), wild].into_iter().flatten().collect();
+                let route = Route::new(segments);
+                assert!(Shape::new(&route, text).is_none());
+                assert!(!route.matches("a.b") && !route.matches("a") && !route.matches("a.b.c"));
+            }
+        }
+    }
+
+    #[test]
+    fn guards_are_honoured() {
+        for segments in [
+            vec![Segment::Many],
+            vec![Segment::Any],
+            vec![Segment::Any, Segment::Literal("b".into())],
+            vec![Segment::Literal("$a".into())],
+        ] {
+            let route = Route::guarded(segments, Guard::NoDollar);
+            let shape = Shape::new(&route, "").expect("a shape");
+            for topic in ["$", "$a", "$a.b", "a", "a.b", "a.$b"] {
+                assert_eq!(
+                    shape.matches("", topic),
+                    route.matches(topic),
+                    "{route:?} {topic}"
+                );
+                assert!(!topic.starts_with('$') || !route.matches(topic));
+            }
+        }
+    }
 }

@@ -179,7 +179,7 @@ pub(crate) fn small_topics(segments: u32) -> Vec<Topic> {
 }
 
 /// Every sequence of 1 to `length` of the parts, joined by dots.
-fn words(parts: &[&str], length: u32) -> Vec<String> {
+pub(crate) fn words(parts: &[&str], length: u32) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     let mut longest = vec![String::new()];
     for _ in 0..length {
