@@ -73,17 +73,6 @@ pub fn check_match(data: &[u8]) {
     check_match_as(data, Syntax::Segments);
 }
 
-/// The same in any language, which the first byte picks.
-///
-/// # Panics
-///
-/// If they do not.
-pub fn check_dialect_match(data: &[u8]) {
-    if let [first, data @ ..] = data {
-        check_match_as(data, syntax_of(*first));
-    }
-}
-
 /// The same in that language. Says how many topics were compared.
 ///
 /// Besides each topic, what is left of it when one character after the other is taken away in
@@ -123,5 +112,19 @@ pub fn check_match_as(data: &[u8], syntax: Syntax) -> usize {
         naive::matches_as(pattern, "a", syntax).is_some(),
         "{syntax} {pattern:?}"
     );
+    #[cfg(fuzzing)]
+    count(compared);
     compared
+}
+
+/// Tells now and then how many comparisons the fuzzer made: it counts inputs, which hold many.
+#[cfg(fuzzing)]
+fn count(compared: usize) {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    const TELL_EVERY: usize = 10_000_000;
+    static COMPARED: AtomicUsize = AtomicUsize::new(0);
+    let before = COMPARED.fetch_add(compared, Ordering::Relaxed);
+    if before / TELL_EVERY < (before + compared) / TELL_EVERY {
+        eprintln!("{} comparisons", before + compared);
+    }
 }

@@ -356,3 +356,10 @@ impl TryFrom<&str> for Pattern {
         Pattern::parse(text)
     }
 }
+
+/// A clone.
+impl From<&Pattern> for Pattern {
+    fn from(pattern: &Pattern) -> Self {
+        pattern.clone()
+    }
+}
