@@ -128,7 +128,7 @@ pub fn check_match_as(data: &[u8], syntax: Syntax) -> usize {
 #[cfg(fuzzing)]
 fn count(compared: usize) {
     use std::sync::atomic::{AtomicUsize, Ordering};
-    const TELL_EVERY: usize = 10_000_000;
+    const TELL_EVERY: usize = 1_000_000;
     static COMPARED: AtomicUsize = AtomicUsize::new(0);
     let before = COMPARED.fetch_add(compared, Ordering::Relaxed);
     if before / TELL_EVERY < (before + compared) / TELL_EVERY {
