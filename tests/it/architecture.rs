@@ -72,12 +72,12 @@ const NOT_THE_CLI_ALONE: [(&str, &str, &str); 3] = [
         "sampled latencies, behind the feature `latency`",
     ),
     (
-        "pattern/serde.rs",
+        "pattern/serialize.rs",
         "serde",
         "patterns and topics in files, behind the feature `serde`",
     ),
     (
-        "pattern/serde.rs",
+        "pattern/serialize.rs",
         "serde_json",
         "the tests of that: no other format is as common",
     ),
