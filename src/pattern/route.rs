@@ -115,8 +115,8 @@ impl Route {
 
     /// Whether the whole topic matches.
     pub(super) fn matches(&self, topic: &str) -> bool {
-        self.guard.admits(topic)
-            && match &self.tail {
+        self.guard().admits(topic)
+            && match self.tail() {
                 None => self.segments_match(Segments::of(topic)),
                 Some(tail) => self.rest(topic).is_some_and(|rest| tail.matches(rest)),
             }

@@ -135,11 +135,6 @@ impl<'a> Segments<'a> {
         Segments { rest: Some(topic) }
     }
 
-    /// The text of the segments that were not given yet; `None` if there are none.
-    pub(crate) fn rest(&self) -> Option<&'a str> {
-        self.rest
-    }
-
     /// Whether all segments were given.
     pub(crate) fn is_done(&self) -> bool {
         self.rest.is_none()
