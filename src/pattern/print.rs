@@ -52,7 +52,7 @@ fn write_route(out: &mut String, route: &Route) -> fmt::Result {
     Ok(())
 }
 
-fn write_glob(out: &mut String, glob: &Glob) -> fmt::Result {
+pub(super) fn write_glob(out: &mut String, glob: &Glob) -> fmt::Result {
     write_piece(out, &glob.head)?;
     for piece in &glob.rest {
         out.push('*');
@@ -110,7 +110,7 @@ fn write_class(out: &mut String, class: &Class, in_braces: bool) -> fmt::Result 
     Ok(())
 }
 
-fn write_text(out: &mut String, text: &str) {
+pub(super) fn write_text(out: &mut String, text: &str) {
     for c in text.chars() {
         write_char(out, c, false);
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::glob::Glob;
 use super::tail::Tail;
-use super::topic::{Segments, Topic};
+use super::topic::Segments;
 
 /// One expansion of a pattern: a list of segments in normal form, never empty.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -113,15 +113,13 @@ impl Route {
     }
 
     /// Whether the whole topic matches.
-    pub(super) fn matches(&self, topic: &Topic) -> bool {
-        if !self.guard.admits(topic.as_str()) {
+    pub(super) fn matches(&self, topic: &str) -> bool {
+        if !self.guard.admits(topic) {
             return false;
         }
         match &self.tail {
-            Some(tail) => self
-                .rest(topic.as_str())
-                .is_some_and(|rest| tail.matches(rest)),
-            None => self.segments_match(topic.segments()),
+            Some(tail) => self.rest(topic).is_some_and(|rest| tail.matches(rest)),
+            None => self.segments_match(Segments::of(topic)),
         }
     }
 

@@ -153,7 +153,8 @@ impl Dialect {
                 }
                 Dialect::Mqtt => {
                     let words = [
-                        "+", "+", "#", "", "a#", "#a", "+a", "++", "a.b", ".", " ", "$share", "\u{1}", "\u{85}", "\u{fffe}", "\u{fdd0}",
+                        "+", "+", "#", "", "a#", "#a", "+a", "++", "a.b", ".", " ", "$share",
+                        "\u{1}", "\u{85}", "\u{fffe}", "\u{fdd0}",
                     ];
                     joined(&words, 4, '/', random)
                 }
