@@ -1236,7 +1236,7 @@ fn match_stdin_answers_the_same_whether_it_remembers_a_pattern_or_not() {
         writeln!(expected, "{pattern}\t{topic}\t{verdict}").expect("it is a string");
     };
     for round in 0..2 {
-        for number in 0..600_000 {
+        for number in 0..20_000 {
             if number % 1000 == 0 {
                 ask("a..b", "a.b", 'E');
                 ask("a.*", "a.b", '1');
