@@ -1,5 +1,6 @@
 //! Why a text is no pattern: the rule, the place, and the alternative of the braces at fault.
 
+use std::convert::Infallible;
 use std::fmt;
 
 use super::excerpt::excerpt;
@@ -128,6 +129,13 @@ impl fmt::Display for PatternError {
 }
 
 impl std::error::Error for PatternError {}
+
+/// So that what takes a text or a pattern takes a pattern that is parsed: that cannot fail.
+impl From<Infallible> for PatternError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
 
 /// The rules of the pattern languages that a text can break, one for each refusal.
 ///

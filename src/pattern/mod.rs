@@ -17,6 +17,36 @@
 //! `]` `,` `!` `^` and `-` are plain outside of classes and braces, and `{` `}` and `,` inside of
 //! classes. Matching is case-sensitive and compares characters as they are.
 //!
+//! # Other languages
+//!
+//! The above is the native language, [`Syntax::Segments`]. [`Pattern::parse_as`] reads five others,
+//! each to the letter of a program that people know it from; patterns of all of them live on one
+//! bus and in one index.
+//!
+//! | [`Syntax`] | as in | wildcards | refuses |
+//! | --- | --- | --- | --- |
+//! | `Nats` | nats-server 2.10 to 2.12 | `*` one segment, `>` one or more, last; within other text both are plain | an empty segment, `>` not last, white space |
+//! | `Amqp` | RabbitMQ 3.10 to 4 | `*` one segment, `#` any number, anywhere; within other text both are plain | nothing |
+//! | `Mqtt` | mosquitto 2.0.11 | `/` stands for our dot; `+` one segment, `#` any number, last; neither matches in front where the topic begins with `$` | an empty filter, `+` and `#` elsewhere, `$share`, control characters, noncharacters |
+//! | `Path` | `path.Match` of Go 1.16 to 1.25 | on the whole topic: `*`, `?` (not `/`), `[a-z]`, `[^a-z]`, `\`; `*` alone and the empty text are everything | what Go calls a bad pattern |
+//! | `Redis` | `PSUBSCRIBE` of Redis 7 | on the whole topic, byte by byte: `*`, `?`, `[a-z]`, `[^a-z]`, `\` | nothing |
+//!
+//! Where the program accepts what can match no topic of ours (an empty segment, a control
+//! character, a dot in a filter of MQTT), the pattern is accepted and matches nothing. All have at
+//! most [`PATTERN_BYTES_MAX`] bytes.
+//!
+//! Some odd corners, which are theirs:
+//!
+//! - NATS: `a*` and `>>` are plain text.
+//! - MQTT: `a/#` matches `a`; `a//b`, `/a` and `a.b` match nothing. A limit of mosquitto's on the
+//!   number of levels is not kept.
+//! - Go: `?` and classes see characters, and stars stop at bytes, so `*[^é]` matches `é`. A star
+//!   takes the first place that fits what follows it and is not tried again: `*[/b]*c` does not
+//!   match `b/c`. `[^a]` matches a slash. `**` is what `*` is in Go: anything without a slash.
+//! - Redis: `?` is a byte, so `é` is `??`. `[]` matches nothing, `[^]` any byte, a class may lack its
+//!   `]`, ranges may run backwards, and beyond ASCII they are ordered as signed bytes, as on x86-64.
+//!   `!` does not negate, and the empty pattern matches nothing.
+//!
 //! # What is refused
 //!
 //! A text that is not in the language is refused when it is parsed, with the rule
@@ -31,13 +61,14 @@
 //! single character is that character), `?` before `*`, `*` before `**` in a run of such segments,
 //! and one `**` for several. Equal patterns match the same topics; not all patterns that match
 //! the same topics are equal: several alternatives in braces keep their order, and keep `*` and
-//! `?` as written.
+//! `?` as written. Patterns in two languages are never equal; each prints in its own.
 //!
 //! # Cost
 //!
 //! A pattern is parsed once, to one list of segments for each different expansion. Matching does
 //! not allocate, recurse or try a place twice: it takes at most (bytes of the pattern) times
-//! (bytes of the topic) steps for each expansion, whatever the pattern.
+//! (bytes of the topic) steps for each expansion, whatever the pattern. So it is in the other
+//! languages, which have one expansion.
 //!
 //! # Sources of the ideas
 //!
@@ -380,5 +411,12 @@ impl TryFrom<&str> for Pattern {
 
     fn try_from(text: &str) -> Result<Self, PatternError> {
         Pattern::parse(text)
+    }
+}
+
+/// A clone.
+impl From<&Pattern> for Pattern {
+    fn from(pattern: &Pattern) -> Self {
+        pattern.clone()
     }
 }

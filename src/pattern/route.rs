@@ -114,10 +114,10 @@ impl Route {
 
     /// Whether the whole topic matches.
     pub(super) fn matches(&self, topic: &str) -> bool {
-        if !self.guard.admits(topic) {
+        if !self.guard().admits(topic) {
             return false;
         }
-        match &self.tail {
+        match self.tail() {
             Some(tail) => self.rest(topic).is_some_and(|rest| tail.matches(rest)),
             None => self.segments_match(Segments::of(topic)),
         }

@@ -65,7 +65,7 @@ const FLOORS: [&[&str]; 9] = [
 ];
 
 /// Who else may name some of it, and why.
-const NOT_THE_CLI_ALONE: [(&str, &str, &str); 2] = [
+const NOT_THE_CLI_ALONE: [(&str, &str, &str); 3] = [
     (
         "dispatch/latency.rs",
         "hdrhistogram",
@@ -75,6 +75,11 @@ const NOT_THE_CLI_ALONE: [(&str, &str, &str); 2] = [
         "pattern/serde.rs",
         "serde",
         "patterns and topics in files, behind the feature `serde`",
+    ),
+    (
+        "pattern/serde.rs",
+        "serde_json",
+        "the tests of that: no other format is as common",
     ),
 ];
 

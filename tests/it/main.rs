@@ -16,6 +16,7 @@ mod close;
 mod conflate;
 mod conformance;
 mod cut;
+mod dialects;
 mod disconnect;
 mod drop_oldest;
 mod errors;

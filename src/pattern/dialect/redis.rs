@@ -132,15 +132,17 @@ fn print(negated: bool, runs: &[(u8, u8)]) -> String {
     if let Some(at) = runs.iter().position(has_dash) {
         runs[..=at].rotate_right(1);
     }
-    if !negated && runs.len() > 1 && runs[0].0 == b'^' {
+    // From `\` to `^` is a range that is turned round.
+    let has_caret = |(low, high): (u8, u8)| low == b'^' || (low, high) == (b'\\', b'^');
+    if !negated && runs.len() > 1 && has_caret(runs[0]) {
         runs.swap(0, 1);
     }
     let mut text = String::from(if negated { "[^" } else { "[" });
     for (low, high) in runs {
-        let is_negation = low == b'^' && text == "[";
+        let is_negation = text == "[" && has_caret((low, high));
         if (low, high) == (b',', b'-') {
             text.push_str("-,");
-        } else if high - low < 2 {
+        } else if high - low < 2 || (is_negation && high == b'^') {
             (low..=high).for_each(|byte| item(&mut text, byte));
         } else if is_negation || matches!(low, b'\\' | b']') {
             // What cannot begin a range can end it.
