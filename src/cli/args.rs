@@ -3,9 +3,9 @@
 //! Everything that can be refused by looking at an argument alone is refused here, while `clap`
 //! can still name the argument: patterns, the topic template, bounds of numbers.
 
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
-use fanout::{BLOCK_TIMEOUT_MAX, Overflow, Pattern, PatternError};
+use fanout::{BLOCK_TIMEOUT_MAX, Overflow, Pattern, PatternError, Syntax};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -104,12 +104,25 @@ pub(crate) struct MatchArgs {
     pub(crate) pattern: Option<String>,
 
     /// The topic
-    #[arg(required_unless_present = "stdin")]
+    #[arg(required_unless_present_any = ["stdin", "explain"])]
     pub(crate) topic: Option<String>,
+
+    /// The language of the patterns; topics have dots in all of them
+    #[arg(short, long, value_name = "SYNTAX", default_value = Syntax::Segments.name(), value_parser = syntaxes())]
+    pub(crate) syntax: Syntax,
+
+    /// Tell how the pattern was read, or why and where it is refused
+    #[arg(long, conflicts_with = "stdin")]
+    pub(crate) explain: bool,
 
     /// Read `pattern TAB topic` lines, print `pattern TAB topic TAB verdict` lines
     #[arg(long, conflicts_with_all = ["pattern", "topic"])]
     pub(crate) stdin: bool,
+}
+
+/// The languages of patterns, by name.
+fn syntaxes() -> impl TypedValueParser<Value = Syntax> {
+    PossibleValuesParser::new(Syntax::ALL.map(Syntax::name)).try_map(|name| name.parse::<Syntax>())
 }
 
 /// The overflow policies that the command line offers.
@@ -252,8 +265,23 @@ Examples:
     fanout match 'flights..*' flights.SFO               refused, exit status 2
     fanout match -- '-x.*' -x.y                         a pattern that starts with a dash
 
+  In another language:
+    fanout match --syntax mqtt 'flights/+/#' flights.SFO.LAX
+
+  How a pattern was read, and why and where one is refused:
+    fanout match --explain --syntax nats 'flights.*.>' flights.SFO
+    fanout match --explain 'flights.[D-A]*'
+
   Many questions:
     printf 'a.*\\ta.b\\n' | fanout match --stdin          prints `a.*<TAB>a.b<TAB>1`
+
+Languages (--syntax):
+  segments  the native one: see `fanout run --help`
+  nats      `*` is one segment, `>` at the end one or more
+  amqp      `*` is one segment, `#` any number, anywhere, as in topic exchanges
+  mqtt      `+` is one segment, `#` at the end any number; filters have slashes, topics dots
+  path      Go's path.Match on the whole topic; `*` alone is everything
+  redis     the globs of PSUBSCRIBE on the whole topic
 
 With --stdin, each line is a pattern, a TAB and a topic, and is printed as it came, byte for byte,
 with a TAB and a verdict behind it:
@@ -268,7 +296,7 @@ counted), nothing is printed for it, and the exit status is 3. Verdicts are flus
 next line has not arrived yet, so that a program can ask and wait.
 
 Exit status:
-  0  match; with --stdin, every line has a verdict
+  0  match; with --stdin, every line has a verdict; with --explain and no topic, the pattern is fine
   1  no match; with --stdin, reading or writing failed
   2  refused: the pattern, the topic, or an argument
   3  with --stdin: some lines had no verdict";

@@ -13,6 +13,7 @@
 //! | `console` | what is said on standard error: messages, bad lines, progress |
 //! | `report` | what a run says at its end, for people and for machines |
 //! | `ask` | the other subcommand: does this pattern match this topic? |
+//! | `explain` | how a pattern was read, or the place and the rule where it is refused |
 //!
 //! The command line uses the library's public surface alone, knows none of its insides, and adds
 //! nothing to it.
@@ -20,6 +21,7 @@
 mod args;
 mod ask;
 mod console;
+mod explain;
 mod input;
 mod line;
 mod output;

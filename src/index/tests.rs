@@ -40,12 +40,12 @@ fn conformance_of_index_and_cache() {
         let alone = PatternIndex::from_iter([(pattern(&case.pattern), n)]);
         for (text, verdict) in case.verdicts() {
             let alone_found = !found(&alone, text).is_empty();
-            assert_eq!(alone_found, verdict, "{text} of {case:?}");
+            assert_eq!(alone_found, verdict, "{text} of {case}");
             let together_found = found(&together, text).contains(&n);
-            assert_eq!(together_found, verdict, "{text} of {case:?}");
+            assert_eq!(together_found, verdict, "{text} of {case}");
             for index in [&alone, &together, &together] {
                 let cached = cache.lookup(index, &topic(text)).contains(&n);
-                assert_eq!(cached, verdict, "{text} of {case:?}");
+                assert_eq!(cached, verdict, "{text} of {case}");
             }
         }
     }

@@ -97,6 +97,7 @@ mod class;
 mod dialect;
 mod error;
 mod excerpt;
+mod explain;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -127,6 +128,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 pub use self::error::{PatternError, PatternRule};
+pub use self::explain::{Expansion, ExplainedPart, Explanation};
 pub(crate) use self::glob::Glob;
 use self::plan::Plan;
 pub(crate) use self::route::{Guard, Route, Segment};
@@ -321,10 +323,34 @@ impl Pattern {
     /// ```
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
+        self.matches_checked(topic.as_str())
+    }
+
+    /// Whether the whole of `text` matches, which must be a topic: a [`Topic`] need not be made for
+    /// one question. Does not allocate.
+    ///
+    /// # Errors
+    ///
+    /// [`TopicError`] names the rule of topics that `text` breaks, and the byte where it does.
+    ///
+    /// ```
+    /// let pattern = fanout::Pattern::parse("flights.*.JFK")?;
+    /// assert_eq!(pattern.matches_text("flights.SFO.JFK"), Ok(true));
+    /// assert_eq!(pattern.matches_text("flights.SFO"), Ok(false));
+    /// assert_eq!(pattern.matches_text("flights..JFK").unwrap_err().offset(), 8);
+    /// # Ok::<(), fanout::PatternError>(())
+    /// ```
+    pub fn matches_text(&self, text: &str) -> Result<bool, TopicError> {
+        topic::check(text)?;
+        Ok(self.matches_checked(text))
+    }
+
+    /// Whether the topic of this text matches.
+    fn matches_checked(&self, topic: &str) -> bool {
         let Inner {
             text, routes, plan, ..
         } = &*self.0;
-        plan.matches(text, routes, topic.as_str())
+        plan.matches(text, routes, topic)
     }
 
     /// The different expansions; at least one.

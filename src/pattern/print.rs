@@ -11,9 +11,12 @@ use super::glob::{Atom, Glob, Piece};
 use super::parse::{Parsed, Part, Placed, Token};
 use super::route::{Route, Segment};
 
+/// Bytes that are set aside for a text, so that most need no more.
+const CAPACITY_BYTES: usize = 64;
+
 /// The canonical text; never longer than the text that was parsed, but for `**` from `*`.
 pub(super) fn canonical(parsed: &Parsed) -> String {
-    let mut text = String::new();
+    let mut text = String::with_capacity(CAPACITY_BYTES);
     let written = match &*parsed.routes {
         [route] => write_route(&mut text, route),
         _ => write_parts(&mut text, &parsed.parts),
@@ -52,7 +55,7 @@ fn write_route(out: &mut String, route: &Route) -> fmt::Result {
     Ok(())
 }
 
-fn write_glob(out: &mut String, glob: &Glob) -> fmt::Result {
+pub(super) fn write_glob(out: &mut String, glob: &Glob) -> fmt::Result {
     write_piece(out, &glob.head)?;
     for piece in &glob.rest {
         out.push('*');
@@ -110,9 +113,11 @@ fn write_class(out: &mut String, class: &Class, in_braces: bool) -> fmt::Result 
     Ok(())
 }
 
-fn write_text(out: &mut String, text: &str) {
-    for c in text.chars() {
-        write_char(out, c, false);
+pub(super) fn write_text(out: &mut String, text: &str) {
+    if text.contains(needs_escape) {
+        text.chars().for_each(|c| write_char(out, c, false));
+    } else {
+        out.push_str(text);
     }
 }
 

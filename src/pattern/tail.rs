@@ -123,6 +123,18 @@ impl Tail {
         last.ends_behind(rest, at, self.star)
     }
 
+    /// The atoms between the stars, first to last: a star stands between two.
+    pub(super) fn chunks(&self) -> impl Iterator<Item = &[Atom]> {
+        std::iter::once(&self.first)
+            .chain(&self.starred)
+            .map(|chunk| &*chunk.atoms)
+    }
+
+    /// What its stars pass over.
+    pub(super) fn star(&self) -> Star {
+        self.star
+    }
+
     /// What every rest that matches begins with.
     pub(crate) fn head(&self) -> &[u8] {
         &self.head

@@ -19,16 +19,16 @@ fn conformance_of_matcher_and_judge() {
         let text = &*case.pattern;
         check_parse(text.as_bytes());
         if case.refusal.is_some() {
-            assert_eq!(naive::matches(text, "a"), None, "the judge on {case:?}");
+            assert_eq!(naive::matches(text, "a"), None, "the judge on {case}");
             continue;
         }
         let pattern = Pattern::parse(text).expect(text);
         let every_way = EveryWay::new(&pattern);
         for (topic, verdict) in case.verdicts() {
             let checked = Topic::new(topic).expect(topic);
-            assert_eq!(every_way.matches(&checked), verdict, "{topic} of {case:?}");
+            assert_eq!(every_way.matches(&checked), verdict, "{topic} of {case}");
             let judged = naive::matches(text, topic);
-            assert_eq!(judged, Some(verdict), "the judge on {topic} of {case:?}");
+            assert_eq!(judged, Some(verdict), "the judge on {topic} of {case}");
             check_parse(topic.as_bytes());
         }
     }

@@ -219,7 +219,7 @@ impl TopicError {
 }
 
 /// All rules of a topic, in one pass over the bytes.
-fn check(text: &str) -> Result<(), TopicError> {
+pub(super) fn check(text: &str) -> Result<(), TopicError> {
     if text.is_empty() {
         return Err(TopicError::Empty);
     }

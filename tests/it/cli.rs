@@ -1189,6 +1189,136 @@ fn match_stdin_answers_at_once_and_survives_a_reader_that_goes_away() {
     assert!(ran.stderr.contains("<stdout>: "), "{}", ran.stderr);
 }
 
+#[test]
+fn match_speaks_every_language() {
+    for (syntax, pattern, topic, code) in [
+        ("segments", "a.**", "a", 0),
+        ("nats", "a.>", "a", 1),
+        ("nats", "a.>", "a.b.c", 0),
+        ("amqp", "#.c", "a.b.c", 0),
+        ("mqtt", "a/+/#", "a.b", 0),
+        ("mqtt", "#", "$a", 1),
+        ("path", "a*", "a.b", 0),
+        ("path", "*", "a/b", 0),
+        ("redis", "a[^.]b*", "axb.c", 0),
+        ("nats", "a.>.b", "a.b", 2),
+        ("mqtt", "a+", "a", 2),
+        ("path", "[", "a", 2),
+    ] {
+        let once = ran(&["match", "--syntax", syntax, pattern, topic]);
+        assert_eq!(
+            once.code, code,
+            "{syntax} {pattern} {topic}: {}",
+            once.stderr
+        );
+        let question = format!("{pattern}\t{topic}");
+        let many = ran_with(&["match", "-s", syntax, "--stdin"], question.as_bytes());
+        let verdict = ["1", "0", "E"][usize::try_from(code).expect("a code")];
+        assert_eq!(many.out(), format!("{question}\t{verdict}\n"), "{syntax}");
+        assert_eq!(many.code, 0);
+    }
+    let unknown = ran(&["match", "--syntax", "kafka", "a", "a"]);
+    assert_eq!(unknown.code, 2);
+    assert!(
+        unknown.stderr.contains("redis"),
+        "the names are told: {}",
+        unknown.stderr
+    );
+}
+
+/// Patterns come again, sooner and later, refused ones too, and more of them than are remembered.
+#[test]
+fn match_stdin_answers_the_same_whether_it_remembers_a_pattern_or_not() {
+    let mut input = String::new();
+    let mut expected = String::new();
+    let mut ask = |pattern: &str, topic: &str, verdict: char| {
+        writeln!(input, "{pattern}\t{topic}").expect("it is a string");
+        writeln!(expected, "{pattern}\t{topic}\t{verdict}").expect("it is a string");
+    };
+    for round in 0..2 {
+        for number in 0..20_000 {
+            if number % 1000 == 0 {
+                ask("a..b", "a.b", 'E');
+                ask("a.*", "a.b", '1');
+            }
+            if round == 0 || number % 7 == 0 {
+                ask(
+                    &format!("{number}.*"),
+                    &format!("{}.x", number & !1),
+                    if number % 2 == 0 { '1' } else { '0' },
+                );
+            }
+        }
+    }
+    let ran = ran_with(&["match", "--stdin"], input.as_bytes());
+    assert_eq!(ran.code, 0);
+    assert!(ran.out() == expected, "an answer differs");
+}
+
+#[test]
+fn match_explains_how_a_pattern_was_read() {
+    let whole = ran(&["match", "--explain", "flights.{SFO,L?X}.*"]);
+    assert_eq!((whole.code, whole.stderr.as_str()), (0, ""));
+    assert_eq!(
+        whole.out(),
+        "\
+pattern    flights.{SFO,L?X}.*
+syntax     segments
+canonical  flights.{SFO,L?X}.*
+
+expansion 1 of 2
+  flights  this text
+  SFO      this text
+  *        any one segment
+
+expansion 2 of 2
+  flights  this text
+  L?X      the text `L`, any one character, the text `X`
+  *        any one segment
+"
+    );
+    for (syntax, pattern, topic, code, verdict) in [
+        ("mqtt", "#", "a.b", 0, "match"),
+        ("mqtt", "#", "$a.b", 1, "no match"),
+        ("redis", "a?c", "a.c", 0, "match"),
+    ] {
+        let ran = ran(&["match", "--explain", "-s", syntax, pattern, topic]);
+        assert_eq!(ran.code, code);
+        let end = format!("\ntopic      {topic}\nverdict    {verdict}\n");
+        assert!(ran.out().ends_with(&end), "{}", ran.out());
+        assert!(ran.out().contains(&format!("\nsyntax     {syntax}\n")));
+    }
+    let guarded = ran(&["match", "--explain", "-s", "mqtt", "#"]);
+    assert!(
+        guarded.out().contains("the topic must not begin with `$`"),
+        "{}",
+        guarded.out()
+    );
+    assert_eq!(ran(&["match", "--explain", "--stdin"]).code, 2);
+    assert_eq!(ran(&["match", "--explain"]).code, 2);
+}
+
+#[test]
+fn match_explains_a_refusal_with_a_caret_below_the_place() {
+    for (args, place) in [
+        (&["flights.[D-A]*"][..], "  flights.[D-A]*\n           ^\n"),
+        (&["日本.**é"], "  日本.**é\n       ^\n"),
+        (&["a\tb..c"], "  a\\tb..c\n"),
+        (&["a."], "  a.\n    ^\n"),
+        (&["-s", "mqtt", "a/#/b"], "  a/#/b\n    ^\n"),
+        (&["-s", "path", "é[a-]"], "  é[a-]\n     ^\n"),
+        (&["a", "b..c"], "  b..c\n    ^\n"),
+    ] {
+        let args = [&["match", "--explain"], args].concat();
+        let ran = ran(&args);
+        assert_eq!(ran.code, 2, "{args:?}");
+        assert!(ran.stderr.contains(place), "{args:?}:\n{}", ran.stderr);
+    }
+    let hinted = ran(&["match", "--explain", "a**"]);
+    assert!(hinted.stderr.contains("`.**`"), "{}", hinted.stderr);
+    assert_eq!(hinted.out(), "");
+}
+
 // ---- help -------------------------------------------------------------------------------------
 
 #[test]
@@ -1212,6 +1342,9 @@ fn help_teaches() {
                 "Exit status:",
                 "--stdin",
                 "T  the topic is refused",
+                "--syntax",
+                "--explain",
+                "mqtt ",
             ],
         ),
     ] {

@@ -21,15 +21,15 @@ fn accepted() -> Vec<(Syntax, Case, Pattern)> {
                     let rule = format!("{:?}", error.rule());
                     assert!(
                         refusal.rule.as_ref().is_none_or(|said| *said == rule),
-                        "{case:?}"
+                        "{case}"
                     );
                     assert!(
                         refusal.offset.is_none_or(|said| said == error.offset()),
-                        "{case:?}"
+                        "{case}"
                     );
                 }
-                (Ok(_), Some(_)) => panic!("{syntax}: not refused: {case:?}"),
-                (Err(error), None) => panic!("{syntax}: {error}: {case:?}"),
+                (Ok(_), Some(_)) => panic!("{syntax}: not refused: {case}"),
+                (Err(error), None) => panic!("{syntax}: {error}: {case}"),
             }
         }
     }
@@ -41,19 +41,19 @@ fn accepted() -> Vec<(Syntax, Case, Pattern)> {
 fn the_matcher_says_what_the_suite_says() {
     for (syntax, case, pattern) in accepted() {
         for (topic, verdict) in case.verdicts() {
-            let topic = Topic::new(topic).unwrap_or_else(|error| panic!("{error}: {case:?}"));
+            let topic = Topic::new(topic).unwrap_or_else(|error| panic!("{error}: {case}"));
             assert_eq!(
                 pattern.matches(&topic),
                 verdict,
-                "{syntax}, {topic}: {case:?}"
+                "{syntax}, {topic}: {case}"
             );
         }
         for text in &case.refused_topics {
-            assert!(Topic::new(text).is_err(), "{text:?} of {case:?}");
+            assert!(Topic::new(text).is_err(), "{text:?} of {case}");
         }
         assert_eq!(pattern.as_str(), case.pattern);
         if let Some(canonical) = &case.canonical {
-            assert_eq!(pattern.to_string(), *canonical, "{case:?}");
+            assert_eq!(pattern.to_string(), *canonical, "{case}");
         }
     }
 }
@@ -80,7 +80,7 @@ fn the_index_says_what_the_suite_says() {
                 assert_eq!(
                     found.contains(&number),
                     verdict,
-                    "{syntax}, {topic}: {case:?}"
+                    "{syntax}, {topic}: {case}"
                 );
             }
         }

@@ -131,8 +131,14 @@ impl Dialect {
         let can_be_asked = |topic: &&String| match self {
             Dialect::Nats => !topic.contains(' '),
             Dialect::Amqp => topic.len() <= 255,
-            // Clients may not publish where the server speaks of itself, nor where subscriptions are shared.
-            Dialect::Mqtt => !["$SYS", "$share"].iter().any(|own| topic.starts_with(own)),
+            // Clients may not publish where the server speaks of itself, nor where subscriptions are shared, nor
+            // what Unicode calls noncharacters.
+            Dialect::Mqtt => {
+                let is_noncharacter =
+                    |c| matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe;
+                let is_own = ["$SYS", "$share"].iter().any(|own| topic.starts_with(own));
+                !is_own && !topic.contains(is_noncharacter)
+            }
             Dialect::Path | Dialect::Redis => true,
         };
         topics.iter().filter(can_be_asked).cloned().collect()
@@ -154,7 +160,7 @@ impl Dialect {
                 Dialect::Mqtt => {
                     let words = [
                         "+", "+", "#", "", "a#", "#a", "+a", "++", "a.b", ".", " ", "$share",
-                        "\u{1}", "\u{85}", "\u{fffe}", "\u{fdd0}",
+                        "\u{1}", "\u{fffe}", "\u{fdd0}",
                     ];
                     joined(&words, 4, '/', random)
                 }

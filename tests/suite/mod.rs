@@ -18,6 +18,8 @@
 //! `match`, `no_match` and `topic_refused` list topics, `refused` is said of the pattern. A file with an unknown key, a case
 //! that says nothing or a group without a source is a failure.
 
+use std::fmt;
+
 use toml::{Table, Value};
 
 /// A language of the suite, and its file.
@@ -57,6 +59,30 @@ pub(crate) struct Refusal {
     pub(crate) offset: Option<usize>,
     /// Counted from 1.
     pub(crate) alternative: Option<usize>,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` of {}", self.pattern.escape_debug(), self.source)?;
+        if let Some(Refusal {
+            rule,
+            offset,
+            alternative,
+        }) = &self.refusal
+        {
+            write!(
+                f,
+                ", refused: {rule:?} at {offset:?}, alternative {alternative:?}"
+            )?;
+        }
+        if let Some(canonical) = &self.canonical {
+            write!(f, ", printed as `{}`", canonical.escape_debug())?;
+        }
+        for text in &self.refused_topics {
+            write!(f, ", no topic: `{}`", text.escape_debug())?;
+        }
+        Ok(())
+    }
 }
 
 impl Case {

@@ -12,7 +12,7 @@
 mod amqp;
 mod mqtt;
 mod nats;
-mod path;
+pub(super) mod path;
 mod redis;
 #[cfg(test)]
 mod tests;

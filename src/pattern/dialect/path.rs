@@ -71,7 +71,7 @@ fn class(set: CharSet, builder: &mut Builder) {
 
 /// The shortest text of the class whose items are in order, but for a `^`: behind another item it
 /// needs no escape.
-fn print(set: &CharSet) -> String {
+pub(in crate::pattern) fn print(set: &CharSet) -> String {
     let mut ranges = set.ranges().to_vec();
     if !set.is_negated() && ranges.len() > 1 && ranges[0].0 == '^' {
         ranges.swap(0, 1);

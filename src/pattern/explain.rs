@@ -1,0 +1,442 @@
+//! How a pattern was read, in words: for people who wonder why something matches.
+//!
+//! An [`Explanation`] is what the matcher goes by, not what the text looks like: wildcards that are plain text where they
+//! stand are told as text, braces are multiplied out, and what can match no topic is said to. To make one
+//! allocates, and takes time in the order of the pattern's length for each expansion.
+//!
+//! The parts are spelled in the pattern's own language where it has a spelling for them.
+
+use std::fmt::{self, Write};
+
+use super::charset::ByteSet;
+use super::dialect::path;
+use super::glob::{Atom, Glob, Piece};
+use super::print;
+use super::route::{Guard, Route, Segment};
+use super::tail::{self, Star, Tail};
+use super::{Pattern, Syntax, Topic};
+
+/// How a pattern was read; made by [`Pattern::explain`], `Display` prints it in lines.
+///
+/// ```
+/// use fanout::{Pattern, Syntax};
+///
+/// let explanation = Pattern::parse_as("orders/+/#", Syntax::Mqtt)?.explain();
+/// assert_eq!(
+///     explanation.to_string(),
+///     "\
+/// pattern    orders/+/#
+/// syntax     mqtt
+/// canonical  orders/+/#
+///
+///   orders  this text
+///   +       any one segment
+///   #       any number of segments, also none
+/// ",
+/// );
+/// # Ok::<(), fanout::PatternError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Explanation {
+    /// The text as it was written.
+    pub written: String,
+    /// The language that it was read in.
+    pub syntax: Syntax,
+    /// The canonical text, which equal patterns have in common.
+    pub canonical: String,
+    /// What the braces multiply to, at least one: a topic matches if one of these does.
+    pub expansions: Vec<Expansion>,
+}
+
+/// One of the things that a pattern stands for.
+///
+/// ```
+/// let explanation = fanout::Pattern::parse("{a,b}.*")?.explain();
+/// let second = &explanation.expansions[1];
+/// let texts: Vec<_> = second.parts.iter().map(|part| &*part.text).collect();
+/// assert_eq!(texts, ["b", "*"]);
+/// # Ok::<(), fanout::PatternError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Expansion {
+    /// What is asked of the topic as a whole, if anything.
+    pub guard: Option<String>,
+    /// What is asked of the topic's segments, in order; a dot stands between two.
+    pub parts: Vec<ExplainedPart>,
+    /// What is asked, in order, of the rest of the topic behind these segments: at least one segment, and its dots are
+    /// characters like others. Empty, nothing may follow them.
+    pub tail: Vec<ExplainedPart>,
+}
+
+/// A part of a pattern and what it means.
+///
+/// ```
+/// let explanation = fanout::Pattern::parse("gate-[A-D]*")?.explain();
+/// let part = &explanation.expansions[0].parts[0];
+/// assert_eq!(part.text, "gate-[A-D]*");
+/// assert_eq!(
+///     part.meaning,
+///     "the text `gate-`, one character of `[A-D]`, any run of characters",
+/// );
+/// # Ok::<(), fanout::PatternError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ExplainedPart {
+    /// Its canonical spelling, control characters escaped.
+    pub text: String,
+    /// What it matches, in words.
+    pub meaning: String,
+}
+
+impl Pattern {
+    /// How the pattern was read, in words.
+    ///
+    /// ```
+    /// use fanout::{Pattern, Syntax};
+    ///
+    /// let explanation = Pattern::parse_as("a>.b", Syntax::Nats)?.explain();
+    /// let first = &explanation.expansions[0].parts[0];
+    /// assert_eq!((&*first.text, &*first.meaning), ("a>", "this text"));
+    /// # Ok::<(), fanout::PatternError>(())
+    /// ```
+    #[must_use]
+    pub fn explain(&self) -> Explanation {
+        let syntax = self.syntax();
+        Explanation {
+            written: self.as_str().to_owned(),
+            syntax,
+            canonical: self.canonical().to_owned(),
+            expansions: self
+                .routes()
+                .iter()
+                .map(|route| expansion(route, syntax))
+                .collect(),
+        }
+    }
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "pattern    {}", shown(&self.written))?;
+        writeln!(f, "syntax     {}", self.syntax)?;
+        writeln!(f, "canonical  {}", shown(&self.canonical))?;
+        let count = self.expansions.len();
+        for (number, expansion) in (1..).zip(&self.expansions) {
+            writeln!(f)?;
+            if count > 1 {
+                writeln!(f, "expansion {number} of {count}")?;
+            }
+            write!(f, "{expansion}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Expansion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(guard) = &self.guard {
+            writeln!(f, "  {guard}")?;
+        }
+        let all = self.parts.iter().chain(&self.tail);
+        let width = all.map(|part| part.text.chars().count()).max().unwrap_or(0);
+        for part in &self.parts {
+            writeln!(f, "  {:width$}  {}", part.text, part.meaning)?;
+        }
+        if !self.tail.is_empty() {
+            let what = match self.parts.is_empty() {
+                true => "the whole topic, where a dot is a character like others:",
+                false => {
+                    "all that follows, at least a segment, where a dot is a character like others:"
+                }
+            };
+            writeln!(f, "  {what}")?;
+        }
+        for part in &self.tail {
+            writeln!(f, "  {:width$}  {}", part.text, part.meaning)?;
+        }
+        Ok(())
+    }
+}
+
+fn expansion(route: &Route, syntax: Syntax) -> Expansion {
+    let guard = match route.guard() {
+        Guard::Open => None,
+        Guard::NoDollar => Some("the topic must not begin with `$`"),
+    };
+    Expansion {
+        guard: guard.map(str::to_owned),
+        parts: segments(route.segments(), syntax),
+        tail: route.tail().map_or_else(Vec::new, |tail| tail_parts(tail)),
+    }
+}
+
+fn segments(segments: &[Segment], syntax: Syntax) -> Vec<ExplainedPart> {
+    // NATS has one spelling for the two at the end.
+    let (segments, is_rest) = match (syntax, segments) {
+        (Syntax::Nats, [before @ .., Segment::Any, Segment::Many]) => (before, true),
+        _ => (segments, false),
+    };
+    let rest = is_rest.then(|| part(">", "one or more segments"));
+    let (any, many) = match syntax {
+        Syntax::Mqtt => ("+", "#"),
+        Syntax::Amqp => ("*", "#"),
+        _ => ("*", "**"),
+    };
+    let explained = segments.iter().map(|segment| match segment {
+        Segment::Literal(text) => literal(text, syntax),
+        Segment::Any => part(any, "any one segment"),
+        Segment::Many => part(many, "any number of segments, also none"),
+        Segment::Glob(glob) => explain_glob(glob),
+    });
+    explained.chain(rest).collect()
+}
+
+fn literal(text: &str, syntax: Syntax) -> ExplainedPart {
+    let is_segment = Topic::new(text).is_ok() && !text.contains('.');
+    let meaning = match (is_segment, text) {
+        (true, _) => "this text",
+        (false, "") => "an empty segment: no topic has one, so nothing matches",
+        (false, _) => "this text: no topic has such a segment, so nothing matches",
+    };
+    if syntax == Syntax::Segments {
+        let mut escaped = String::new();
+        print::write_text(&mut escaped, text);
+        return part(&escaped, meaning);
+    }
+    part(text, meaning)
+}
+
+fn explain_glob(glob: &Glob) -> ExplainedPart {
+    let mut text = String::new();
+    print::write_glob(&mut text, glob).expect("writing to a string succeeds");
+    let mut words = Vec::new();
+    glob_words(&glob.head, &mut words);
+    for piece in &glob.rest {
+        words.push("any run of characters".to_owned());
+        glob_words(piece, &mut words);
+    }
+    part(&text, &words.join(", "))
+}
+
+fn glob_words(piece: &Piece, words: &mut Vec<String>) {
+    words.extend(piece.iter().map(|atom| match atom {
+        Atom::Text(text) => format!("the text `{text}`"),
+        Atom::One => "any one character".to_owned(),
+        Atom::Class(class) => format!("one character of `{class}`"),
+    }));
+}
+
+fn tail_parts(tail: &Tail) -> Vec<ExplainedPart> {
+    let mut parts = Vec::new();
+    let head = String::from_utf8_lossy(tail.head());
+    if !head.is_empty() {
+        parts.push(part(&head, "this text"));
+    }
+    let star = match tail.star() {
+        Star::Anything => "any run of bytes, also none",
+        Star::NoSlash => "any run of characters but `/`, also none",
+    };
+    for (number, atoms) in tail.chunks().enumerate() {
+        if number > 0 {
+            parts.push(part("*", star));
+        }
+        parts.extend(atoms.iter().map(|atom| match atom {
+            tail::Atom::Text(text) => part(text, "this text"),
+            tail::Atom::Bytes(count) => match count {
+                1 => part("?", "any one byte"),
+                _ => part(&"?".repeat(*count), &format!("any {count} bytes")),
+            },
+            tail::Atom::ByteSet(set) => byte_set(set),
+            tail::Atom::Char => part("?", "any one character but `/`"),
+            tail::Atom::CharSet(set) => part(&path::print(set), "one character of this class"),
+        }));
+    }
+    parts
+}
+
+/// A set of more bytes than it leaves out is told by these.
+fn byte_set(set: &ByteSet) -> ExplainedPart {
+    let in_set = (0..=u8::MAX).filter(|&byte| set.contains(byte)).count();
+    let (listed, text, meaning) = match in_set {
+        0 => return part("[]", "one byte of none: nothing matches"),
+        1..=128 => (set.clone(), "[", "one byte of these"),
+        _ => (set.complement(), "[^", "one byte that is none of these"),
+    };
+    let mut text = text.to_owned();
+    for (low, high) in listed.runs() {
+        write_byte(&mut text, low);
+        if low < high {
+            text.push('-');
+            write_byte(&mut text, high);
+        }
+    }
+    text.push(']');
+    part(&text, meaning)
+}
+
+fn write_byte(text: &mut String, byte: u8) {
+    match byte {
+        b'\\' | b']' | b'-' | b'^' => text.extend(['\\', char::from(byte)]),
+        b' '..=b'~' => text.push(char::from(byte)),
+        _ => write!(text, "\\x{byte:02x}").expect("writing to a string succeeds"),
+    }
+}
+
+fn part(text: &str, meaning: &str) -> ExplainedPart {
+    ExplainedPart {
+        text: shown(text),
+        meaning: shown(meaning),
+    }
+}
+
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn explained(text: &str, syntax: Syntax) -> Vec<Vec<String>> {
+        let explanation = Pattern::parse_as(text, syntax).expect(text).explain();
+        assert!(!explanation.to_string().contains('\t'), "{explanation}");
+        let expansions = explanation.expansions.iter();
+        expansions
+            .map(|expansion| {
+                let all = expansion.parts.iter().chain(&expansion.tail);
+                let lines = all.map(|part| format!("{} = {}", part.text, part.meaning));
+                expansion.guard.clone().into_iter().chain(lines).collect()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_kind_of_part_has_words() {
+        for (text, syntax, expected) in [
+            (
+                "*",
+                Syntax::Segments,
+                &["** = any number of segments, also none"][..],
+            ),
+            ("?*", Syntax::Segments, &["* = any one segment"]),
+            (
+                "\\*.b",
+                Syntax::Segments,
+                &["\\* = this text", "b = this text"],
+            ),
+            (
+                "a*?",
+                Syntax::Segments,
+                &["a?* = the text `a`, any one character, any run of characters"],
+            ),
+            (
+                "a.>",
+                Syntax::Nats,
+                &["a = this text", "> = one or more segments"],
+            ),
+            (
+                "*.>",
+                Syntax::Nats,
+                &["* = any one segment", "> = one or more segments"],
+            ),
+            (
+                "a\u{1}",
+                Syntax::Nats,
+                &["a\\u{1} = this text: no topic has such a segment, so nothing matches"],
+            ),
+            (
+                "#.a*",
+                Syntax::Amqp,
+                &["# = any number of segments, also none", "a* = this text"],
+            ),
+            (".", Syntax::Amqp, &[]),
+            (
+                "+",
+                Syntax::Mqtt,
+                &["the topic must not begin with `$`", "+ = any one segment"],
+            ),
+            (
+                "a.b",
+                Syntax::Mqtt,
+                &["a.b = this text: no topic has such a segment, so nothing matches"],
+            ),
+            (
+                "a.b*?[^/]\\*",
+                Syntax::Path,
+                &[
+                    "a = this text",
+                    "b = this text",
+                    "* = any run of characters but `/`, also none",
+                    "? = any one character but `/`",
+                    "[^/] = one character of this class",
+                    "* = this text",
+                ],
+            ),
+            (
+                "??*[a-c][^-x][é]",
+                Syntax::Redis,
+                &[
+                    "?? = any 2 bytes",
+                    "* = any run of bytes, also none",
+                    "[a-c] = one byte of these",
+                    "[^\\-x] = one byte that is none of these",
+                    "[\\xa9\\xc3] = one byte of these",
+                ],
+            ),
+            (
+                "[]",
+                Syntax::Redis,
+                &["[] = one byte of none: nothing matches"],
+            ),
+        ] {
+            if expected.is_empty() {
+                let empty = "an empty segment: no topic has one, so nothing matches";
+                assert!(explained(text, syntax)[0][0].ends_with(empty), "{text}");
+            } else {
+                assert_eq!(explained(text, syntax), [expected], "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_expansion_is_told() {
+        let both = explained("{a,b.c}", Syntax::Segments);
+        assert_eq!(both[1], ["b = this text", "c = this text"]);
+        let text = Pattern::parse("{a,b}.x")
+            .expect("a pattern")
+            .explain()
+            .to_string();
+        assert!(
+            text.contains("\nexpansion 2 of 2\n  b  this text\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn tails_are_told_apart_from_segments() {
+        let text = Pattern::parse_as("a.b*", Syntax::Path)
+            .expect("a pattern")
+            .explain()
+            .to_string();
+        assert!(
+            text.contains("  a  this text\n  all that follows, at least a segment"),
+            "{text}"
+        );
+        let text = Pattern::parse_as("[ab]*", Syntax::Redis)
+            .expect("a pattern")
+            .explain()
+            .to_string();
+        assert!(text.contains("  the whole topic, where a dot"), "{text}");
+    }
+}
