@@ -30,27 +30,37 @@
 //! and Tarjan, "Making Data Structures Persistent" (1989), the map of the children from Bagwell,
 //! "Ideal Hash Trees" (2001).
 
-// The engine is the user of the cache.
-pub(crate) mod cache;
+mod cache;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
-mod list;
-mod map;
+mod journal;
+mod matchers;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod naive;
-mod node;
+mod names;
+mod shared;
+mod sorted;
+mod table;
 #[cfg(test)]
 mod tests;
+mod text;
+mod trie;
 mod walk;
 
 use std::fmt;
 use std::sync::Arc;
 
-use self::node::{Node, Tag};
+pub use self::cache::{
+    CACHE_TOPICS, CACHE_VALUES_MAX, MatchCache, TOPIC_VALUES_MAX, UNMATCHED_TOPICS_MAX,
+};
+pub use self::journal::CHANGES_KEPT;
+use self::journal::Journal;
+pub use self::shared::{Batch, SharedIndex, Snapshot};
+use self::trie::{Tag, Trie};
 pub use self::walk::Scratch;
-use crate::pattern::{Pattern, Topic, hash_text};
+use crate::pattern::{Pattern, Topic};
 
 /// A set of (pattern, value) pairs that finds the values whose patterns match a topic.
 ///
@@ -70,9 +80,19 @@ use crate::pattern::{Pattern, Topic, hash_text};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct PatternIndex<V> {
-    root: Arc<Node<V>>,
+    core: Arc<Core<V>>,
+    /// Whether the journal's lineage goes on here. It does not in a clone, which begins one of its own with its first
+    /// change: so no two indexes ever change differently in one lineage.
+    has_lineage: bool,
+}
+
+/// What clones share until one of them changes.
+#[derive(Clone)]
+struct Core<V> {
+    trie: Trie<V>,
     /// Pairs in the set.
     len: usize,
+    journal: Journal,
 }
 
 impl<V> PatternIndex<V> {
@@ -85,8 +105,12 @@ impl<V> PatternIndex<V> {
     #[must_use]
     pub fn new() -> Self {
         PatternIndex {
-            root: Arc::default(),
-            len: 0,
+            core: Arc::new(Core {
+                trie: Trie::new(),
+                len: 0,
+                journal: Journal::new(),
+            }),
+            has_lineage: true,
         }
     }
 
@@ -102,7 +126,7 @@ impl<V> PatternIndex<V> {
     /// ```
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.core.len
     }
 
     /// Whether there are no pairs.
@@ -112,11 +136,11 @@ impl<V> PatternIndex<V> {
     /// ```
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 }
 
-impl<V: Copy + Ord + 'static> PatternIndex<V> {
+impl<V: Copy + Ord> PatternIndex<V> {
     /// Adds a pair. False, and nothing changes, if the value is there under an equal pattern.
     ///
     /// ```
@@ -130,14 +154,16 @@ impl<V: Copy + Ord + 'static> PatternIndex<V> {
     /// ```
     pub fn insert(&mut self, pattern: &Pattern, value: V) -> bool {
         let tag = tag(pattern);
-        if self.contains(pattern, value, tag) {
-            return false;
+        let core = self.edit();
+        for (n, route) in pattern.routes().iter().enumerate() {
+            // A pair is at the end of all routes of its pattern, or of none.
+            if !core.trie.insert(route, value, tag) {
+                debug_assert_eq!(n, 0);
+                return false;
+            }
         }
-        let root = Arc::make_mut(&mut self.root);
-        for route in pattern.routes() {
-            root.insert(route.segments(), value, tag);
-        }
-        self.len += 1;
+        core.len += 1;
+        core.journal.note(pattern);
         true
     }
 
@@ -161,14 +187,15 @@ impl<V: Copy + Ord + 'static> PatternIndex<V> {
     /// ```
     pub fn remove(&mut self, pattern: &Pattern, value: &V) -> bool {
         let tag = tag(pattern);
-        if !self.contains(pattern, *value, tag) {
-            return false;
+        let core = self.edit();
+        for (n, route) in pattern.routes().iter().enumerate() {
+            if !core.trie.remove(route, *value, tag) {
+                debug_assert_eq!(n, 0);
+                return false;
+            }
         }
-        let root = Arc::make_mut(&mut self.root);
-        for route in pattern.routes() {
-            root.remove(route.segments(), *value, tag);
-        }
-        self.len -= 1;
+        core.len -= 1;
+        core.journal.note(pattern);
         true
     }
 
@@ -203,13 +230,45 @@ impl<V: Copy + Ord + 'static> PatternIndex<V> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn matches_with(&self, topic: &Topic, scratch: &mut Scratch<V>, out: &mut Vec<V>) {
-        walk::walk(&self.root, topic.segments(), scratch, out);
+        walk::walk(&self.core.trie, topic, scratch, out);
     }
 
-    fn contains(&self, pattern: &Pattern, value: V, tag: Tag) -> bool {
-        // A pair is at the end of all routes of its pattern, or of none.
-        let route = pattern.routes().first().expect("a pattern has a route");
-        self.root.contains(route.segments(), value, tag)
+    /// What is about to change: this index's own, in a lineage of its own.
+    fn edit(&mut self) -> &mut Core<V> {
+        let core = Arc::make_mut(&mut self.core);
+        if !self.has_lineage {
+            self.has_lineage = true;
+            core.journal = Journal::new();
+        }
+        core
+    }
+}
+
+#[cfg(any(test, fuzzing))]
+impl<V> PatternIndex<V> {
+    /// Whether nothing is left of what was removed.
+    fn is_bare(&self) -> bool {
+        self.is_empty() && self.core.trie.is_empty()
+    }
+}
+
+// What a shared index makes its two sides of.
+impl<V: Copy + Ord> PatternIndex<V> {
+    /// A clone in the same lineage: for somebody who makes the same changes in both.
+    fn twin(&self) -> Self {
+        PatternIndex {
+            core: Arc::clone(&self.core),
+            has_lineage: self.has_lineage,
+        }
+    }
+
+    fn begin_lineage(&mut self) {
+        self.edit().journal = Journal::new();
+    }
+
+    /// Makes all memory this index's own.
+    fn unshare(&mut self) {
+        self.edit().trie.unshare();
     }
 }
 
@@ -217,7 +276,7 @@ impl<V: Copy + Ord + 'static> PatternIndex<V> {
 fn tag(pattern: &Pattern) -> Tag {
     match pattern.routes() {
         [_] => Tag::ROUTE,
-        _ => Tag(hash_text(pattern.canonical()).max(1)),
+        _ => Tag(table::keyed_hash(pattern).max(1)),
     }
 }
 
@@ -225,8 +284,8 @@ fn tag(pattern: &Pattern) -> Tag {
 impl<V> Clone for PatternIndex<V> {
     fn clone(&self) -> Self {
         PatternIndex {
-            root: Arc::clone(&self.root),
-            len: self.len,
+            core: Arc::clone(&self.core),
+            has_lineage: false,
         }
     }
 }
@@ -240,13 +299,13 @@ impl<V> Default for PatternIndex<V> {
 impl<V> fmt::Debug for PatternIndex<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PatternIndex")
-            .field("len", &self.len)
+            .field("len", &self.len())
             .finish_non_exhaustive()
     }
 }
 
 /// Adds many pairs; those that are there already change nothing.
-impl<V: Copy + Ord + 'static> Extend<(Pattern, V)> for PatternIndex<V> {
+impl<V: Copy + Ord> Extend<(Pattern, V)> for PatternIndex<V> {
     fn extend<I: IntoIterator<Item = (Pattern, V)>>(&mut self, pairs: I) {
         for (pattern, value) in pairs {
             self.insert(&pattern, value);
@@ -254,7 +313,7 @@ impl<V: Copy + Ord + 'static> Extend<(Pattern, V)> for PatternIndex<V> {
     }
 }
 
-impl<V: Copy + Ord + 'static> FromIterator<(Pattern, V)> for PatternIndex<V> {
+impl<V: Copy + Ord> FromIterator<(Pattern, V)> for PatternIndex<V> {
     fn from_iter<I: IntoIterator<Item = (Pattern, V)>>(pairs: I) -> Self {
         let mut index = PatternIndex::new();
         index.extend(pairs);
