@@ -19,7 +19,7 @@ use crate::pattern::Pattern;
 use crate::ring::run_queue::{Job, RunQueue, Turn};
 use crate::ring::{mpsc, spsc};
 use crate::sync::explore::{Steps, explore, explore_bounded};
-use crate::sync::{Arc, AtomicU64, AtomicUsize, Ordering, Published, Queue, thread};
+use crate::sync::{Arc, AtomicU64, AtomicUsize, Ordering, Queue, thread};
 
 /// A payload that loom watches: reading it and dropping it must not race. Counts its drops, outside of the model.
 struct Payload {
