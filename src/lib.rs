@@ -129,6 +129,8 @@
 //!   per subscription and per bus. Brings hdrhistogram; a bus that does not ask for samples takes none.
 //! * **`metrics`** (off by default): `Bus::record_metrics`, the bus's numbers through the `metrics` facade. Brings
 //!   metrics; nothing happens but in that call.
+//! * **`serde`** (off by default): `Serialize` and `Deserialize` of [`Pattern`], [`Syntax`] and [`Topic`]. Brings serde,
+//!   without its derive.
 
 #[cfg(not(loom))]
 pub mod guide;
@@ -165,7 +167,7 @@ pub use handlers::pool::{HANDLER_STALL, HANDLER_THREADS_MAX};
 #[cfg(not(loom))]
 pub use handlers::task::HandlerResult;
 pub use index::PatternIndex;
-pub use pattern::{Pattern, PatternError, PatternRule, Topic, TopicError};
+pub use pattern::{Pattern, PatternError, PatternRule, Syntax, Topic, TopicError};
 #[cfg(all(any(test, fuzzing), not(loom)))]
 #[doc(hidden)]
 pub use ring::fuzzing as ring_fuzzing;

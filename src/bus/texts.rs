@@ -4,9 +4,10 @@
 //! subscriptions: `t.7.x` parsed is 173 bytes in five or more pieces, and here 7 in the one that holds them all
 //! (2026-11-22). What was parsed before is parsed again in about a microsecond, and cannot be refused.
 
-use crate::pattern::Pattern;
+use crate::pattern::{Pattern, Syntax};
 
-/// Each text with its length in front of it, as in `5:t.7.x4:a.**`: a pattern may hold any character.
+/// Each text with its length and the mark of its language in front of it, as in `5:t.7.x4:a.**3/a/#`: a pattern may
+/// hold any character.
 #[derive(Default)]
 pub(super) struct Texts(String);
 
@@ -21,7 +22,7 @@ impl Texts {
     pub(super) fn push(&mut self, pattern: &Pattern) {
         let text = pattern.as_str();
         self.0.push_str(&text.len().to_string());
-        self.0.push(':');
+        self.0.push(mark(pattern.syntax()));
         self.0.push_str(text);
     }
 
@@ -29,9 +30,11 @@ impl Texts {
     pub(super) fn remove(&mut self, pattern: &Pattern) {
         // Most are written alike, or in canonical form; only else they are parsed.
         let alike = |text: &str| text == pattern.as_str() || text == pattern.canonical();
-        let found = self
-            .find(alike)
-            .or_else(|| self.find(|text| Pattern::parse_again(text) == *pattern));
+        let found = self.find(pattern.syntax(), alike).or_else(|| {
+            self.find(pattern.syntax(), |text| {
+                Pattern::parse_again(text, pattern.syntax()) == *pattern
+            })
+        });
         let (from, to) = found.expect("the index knows it");
         self.0.replace_range(from..to, "");
     }
@@ -40,27 +43,56 @@ impl Texts {
     pub(super) fn parse(&self) -> Vec<Pattern> {
         let texts = self.each();
         texts
-            .map(|(_, _, text)| Pattern::parse_again(text))
+            .map(|text| Pattern::parse_again(text.text, text.syntax))
             .collect()
     }
 
-    /// Where the first that is wanted begins and ends.
-    fn find(&self, wanted: impl Fn(&str) -> bool) -> Option<(usize, usize)> {
+    /// Where the first of that language that is wanted begins and ends.
+    fn find(&self, syntax: Syntax, wanted: impl Fn(&str) -> bool) -> Option<(usize, usize)> {
         let mut texts = self.each();
-        let (from, to, _) = texts.find(|(_, _, text)| wanted(text))?;
-        Some((from, to))
+        let found = texts.find(|placed| placed.syntax == syntax && wanted(placed.text))?;
+        Some((found.from, found.to))
     }
 
-    /// Where each begins and ends, and the text.
-    fn each(&self) -> impl Iterator<Item = (usize, usize, &str)> {
-        let mut at = 0;
+    fn each(&self) -> impl Iterator<Item = Placed<'_>> {
+        let mut from = 0;
         std::iter::from_fn(move || {
-            let from = at;
-            let (len, rest) = self.0[from..].split_once(':')?;
-            let text = &rest[..len.parse().expect("written by `push`")];
-            at += len.len() + 1 + text.len();
-            Some((from, at, text))
+            let entry = &self.0[from..];
+            let digits = entry.find(|c: char| !c.is_ascii_digit())?;
+            let len: usize = entry[..digits].parse().expect("written by `push`");
+            let syntax = Syntax::ALL
+                .into_iter()
+                .find(|&syntax| entry[digits..].starts_with(mark(syntax)));
+            let text = &entry[digits + 1..][..len];
+            let placed = Placed {
+                from,
+                to: from + digits + 1 + len,
+                syntax: syntax.expect("written by `push`"),
+                text,
+            };
+            from = placed.to;
+            Some(placed)
         })
+    }
+}
+
+/// A text, and where its entry begins and ends.
+struct Placed<'a> {
+    from: usize,
+    to: usize,
+    syntax: Syntax,
+    text: &'a str,
+}
+
+/// What stands between the length and the text: one byte, so that no language costs more than another.
+fn mark(syntax: Syntax) -> char {
+    match syntax {
+        Syntax::Segments => ':',
+        Syntax::Nats => '>',
+        Syntax::Amqp => '#',
+        Syntax::Mqtt => '/',
+        Syntax::Path => '?',
+        Syntax::Redis => '*',
     }
 }
 

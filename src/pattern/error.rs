@@ -1,9 +1,10 @@
 //! Why a text is no pattern: the rule, the place, and the alternative of the braces at fault.
 
+use std::convert::Infallible;
 use std::fmt;
 
 use super::excerpt::excerpt;
-use super::{BRACE_EXPANSIONS_MAX, PATTERN_BYTES_MAX};
+use super::{BRACE_EXPANSIONS_MAX, PATTERN_BYTES_MAX, Syntax};
 
 /// Why a text is no pattern.
 ///
@@ -24,6 +25,7 @@ use super::{BRACE_EXPANSIONS_MAX, PATTERN_BYTES_MAX};
 pub struct PatternError {
     rule: PatternRule,
     offset: usize,
+    syntax: Syntax,
     input: Box<str>,
     alternative: Option<Alternative>,
 }
@@ -59,6 +61,23 @@ impl PatternError {
         self.offset
     }
 
+    /// The language that the text was read in; the message names it, unless it is the native one.
+    ///
+    /// ```
+    /// use fanout::{Pattern, Syntax};
+    ///
+    /// let error = Pattern::parse_as("a/#/b", Syntax::Mqtt).unwrap_err();
+    /// assert_eq!(error.syntax(), Syntax::Mqtt);
+    /// assert_eq!(
+    ///     error.to_string(),
+    ///     "mqtt pattern `a/#/b`, byte 2: the wildcard for all the rest must come last",
+    /// );
+    /// ```
+    #[must_use]
+    pub fn syntax(&self) -> Syntax {
+        self.syntax
+    }
+
     /// Which alternative of the braces at that place makes the pattern invalid, counted from 1;
     /// `None` where braces have no part in it.
     ///
@@ -72,11 +91,12 @@ impl PatternError {
             .map(|alternative| alternative.number)
     }
 
-    pub(super) fn new(rule: PatternRule, offset: usize, text: &str) -> Self {
+    pub(super) fn new(rule: PatternRule, offset: usize, text: &str, syntax: Syntax) -> Self {
         debug_assert!(offset <= text.len(), "{offset} lies outside of {text:?}");
         PatternError {
             rule,
             offset,
+            syntax,
             input: excerpt(text, offset),
             alternative: None,
         }
@@ -93,6 +113,9 @@ impl PatternError {
 
 impl fmt::Display for PatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.syntax != Syntax::Segments {
+            write!(f, "{} ", self.syntax)?;
+        }
         write!(f, "pattern `{}`, byte {}", self.input, self.offset)?;
         if let Some(Alternative { number, text }) = &self.alternative {
             write!(f, ", with alternative {number} of its braces")?;
@@ -107,7 +130,16 @@ impl fmt::Display for PatternError {
 
 impl std::error::Error for PatternError {}
 
-/// The rules of the pattern language that a text can break, one for each refusal.
+/// So that what takes a text or a pattern takes a pattern that is parsed: that cannot fail.
+impl From<Infallible> for PatternError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}
+
+/// The rules of the pattern languages that a text can break, one for each refusal.
+///
+/// Examples are of the native language, where no other one is named.
 ///
 /// ```
 /// use fanout::PatternRule;
@@ -161,6 +193,16 @@ pub enum PatternRule {
     TrailingBackslash,
     /// A control character (Unicode Cc), escaped or not: no topic has any.
     Control,
+    /// A space, tab, line feed, carriage return or form feed, which NATS refuses.
+    WhiteSpace,
+    /// The wildcard for all the rest stands before the end: `>.a` of NATS, `#/a` of MQTT.
+    RestNotLast,
+    /// A wildcard of MQTT shares its level with other text: `a+`, `##`.
+    GluedWildcard,
+    /// The first level of a filter of MQTT is `$share`: there are no shared subscriptions.
+    SharedSubscription,
+    /// A code point that Unicode calls a noncharacter, which MQTT lets brokers refuse.
+    Noncharacter,
 }
 
 impl fmt::Display for PatternRule {
@@ -197,6 +239,11 @@ impl fmt::Display for PatternRule {
             }
             PatternRule::TrailingBackslash => "a `\\` needs a character to escape",
             PatternRule::Control => "a control character is not allowed",
+            PatternRule::WhiteSpace => "white space is not allowed",
+            PatternRule::RestNotLast => "the wildcard for all the rest must come last",
+            PatternRule::GluedWildcard => "`+` and `#` must be a level of their own",
+            PatternRule::SharedSubscription => "shared subscriptions (`$share`) do not exist here",
+            PatternRule::Noncharacter => "a noncharacter of Unicode is not allowed",
         };
         f.write_str(rule)
     }

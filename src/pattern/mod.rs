@@ -17,6 +17,36 @@
 //! `]` `,` `!` `^` and `-` are plain outside of classes and braces, and `{` `}` and `,` inside of
 //! classes. Matching is case-sensitive and compares characters as they are.
 //!
+//! # Other languages
+//!
+//! The above is the native language, [`Syntax::Segments`]. [`Pattern::parse_as`] reads five others,
+//! each to the letter of a program that people know it from; patterns of all of them live on one
+//! bus and in one index.
+//!
+//! | [`Syntax`] | as in | wildcards | refuses |
+//! | --- | --- | --- | --- |
+//! | `Nats` | nats-server 2.10 to 2.12 | `*` one segment, `>` one or more, last; within other text both are plain | an empty segment, `>` not last, white space |
+//! | `Amqp` | RabbitMQ 3.10 to 4 | `*` one segment, `#` any number, anywhere; within other text both are plain | nothing |
+//! | `Mqtt` | mosquitto 2.0.11 | `/` stands for our dot; `+` one segment, `#` any number, last; neither matches in front where the topic begins with `$` | an empty filter, `+` and `#` elsewhere, `$share`, control characters, noncharacters |
+//! | `Path` | `path.Match` of Go 1.16 to 1.25 | on the whole topic: `*`, `?` (not `/`), `[a-z]`, `[^a-z]`, `\`; `*` alone and the empty text are everything | what Go calls a bad pattern |
+//! | `Redis` | `PSUBSCRIBE` of Redis 7 | on the whole topic, byte by byte: `*`, `?`, `[a-z]`, `[^a-z]`, `\` | nothing |
+//!
+//! Where the program accepts what can match no topic of ours (an empty segment, a control
+//! character, a dot in a filter of MQTT), the pattern is accepted and matches nothing. All have at
+//! most [`PATTERN_BYTES_MAX`] bytes.
+//!
+//! Some odd corners, which are theirs:
+//!
+//! - NATS: `a*` and `>>` are plain text.
+//! - MQTT: `a/#` matches `a`; `a//b`, `/a` and `a.b` match nothing. A limit of mosquitto's on the
+//!   number of levels is not kept.
+//! - Go: `?` and classes see characters, and stars stop at bytes, so `*[^é]` matches `é`. A star
+//!   takes the first place that fits what follows it and is not tried again: `*[/b]*c` does not
+//!   match `b/c`. `[^a]` matches a slash. `**` is what `*` is in Go: anything without a slash.
+//! - Redis: `?` is a byte, so `é` is `??`. `[]` matches nothing, `[^]` any byte, a class may lack its
+//!   `]`, ranges may run backwards, and beyond ASCII they are ordered as signed bytes, as on x86-64.
+//!   `!` does not negate, and the empty pattern matches nothing.
+//!
 //! # What is refused
 //!
 //! A text that is not in the language is refused when it is parsed, with the rule
@@ -31,13 +61,14 @@
 //! single character is that character), `?` before `*`, `*` before `**` in a run of such segments,
 //! and one `**` for several. Equal patterns match the same topics; not all patterns that match
 //! the same topics are equal: several alternatives in braces keep their order, and keep `*` and
-//! `?` as written.
+//! `?` as written. Patterns in two languages are never equal; each prints in its own.
 //!
 //! # Cost
 //!
 //! A pattern is parsed once, to one list of segments for each different expansion. Matching does
 //! not allocate, recurse or try a place twice: it takes at most (bytes of the pattern) times
-//! (bytes of the topic) steps for each expansion, whatever the pattern.
+//! (bytes of the topic) steps for each expansion, whatever the pattern. So it is in the other
+//! languages, which have one expansion.
 //!
 //! # Sources of the ideas
 //!
@@ -46,7 +77,9 @@
 //! the topic exchanges of AMQP 0-9-1 and the subjects of NATS; classes and braces are those of the
 //! POSIX shells, with the traps of these (a bare `-` or `]`, equivalence classes) refused.
 
+mod charset;
 mod class;
+mod dialect;
 mod error;
 mod excerpt;
 #[cfg(any(test, fuzzing))]
@@ -59,6 +92,9 @@ pub mod naive;
 mod parse;
 mod print;
 mod route;
+#[cfg(feature = "serde")]
+mod serde;
+mod syntax;
 mod tail;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -73,6 +109,7 @@ use std::sync::Arc;
 pub use self::error::{PatternError, PatternRule};
 pub(crate) use self::glob::Glob;
 pub(crate) use self::route::{Guard, Route, Segment};
+pub use self::syntax::{Syntax, UnknownSyntax};
 pub(crate) use self::tail::Tail;
 pub(crate) use self::topic::hash_text;
 pub use self::topic::{Segments, TOPIC_BYTES_MAX, Topic, TopicError};
@@ -100,7 +137,8 @@ pub const BRACE_EXPANSIONS_MAX: usize = 64;
 
 /// Which topics a subscriber wants; the [module](self) describes the language.
 ///
-/// A clone is one reference count. Equality, order and hash follow the canonical form.
+/// A clone is one reference count. Equality, order and hash follow the canonical form; patterns
+/// in different languages are never equal, though they may match the same topics.
 ///
 /// ```
 /// use fanout::{Pattern, Topic};
@@ -115,6 +153,7 @@ pub const BRACE_EXPANSIONS_MAX: usize = 64;
 pub struct Pattern(Arc<Inner>);
 
 struct Inner {
+    syntax: Syntax,
     /// As written.
     text: Box<str>,
     /// `None` if it is the text.
@@ -138,17 +177,40 @@ impl Pattern {
     /// assert_eq!((error.rule(), error.offset()), (PatternRule::ReversedRange, 9));
     /// ```
     pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let parsed = parse::parse(text)?;
-        let canonical = print::canonical(&parsed);
-        Ok(Pattern::new(text, canonical, parsed.routes))
+        Pattern::parse_as(text, Syntax::Segments)
+    }
+
+    /// Reads a pattern of another language.
+    ///
+    /// # Errors
+    ///
+    /// [`PatternError`] names the rule of that language that `text` breaks, and the byte.
+    ///
+    /// ```
+    /// use fanout::{Pattern, Syntax, Topic};
+    ///
+    /// let topic = Topic::new("orders.eu.created")?;
+    /// for (text, syntax) in [
+    ///     ("orders.>", Syntax::Nats),
+    ///     ("#.created", Syntax::Amqp),
+    ///     ("orders/+/created", Syntax::Mqtt),
+    ///     ("orders.*", Syntax::Path),
+    ///     ("o[a-z]ders.*ed", Syntax::Redis),
+    /// ] {
+    ///     assert!(Pattern::parse_as(text, syntax)?.matches(&topic));
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn parse_as(text: &str, syntax: Syntax) -> Result<Self, PatternError> {
+        let compiled = dialect::compile(text, syntax, false)?;
+        Ok(Pattern::new(text, syntax, compiled))
     }
 
     /// Reads what [`as_str`](Self::as_str) of a pattern said, which may be longer than others: see
     /// [`exact`](Self::exact).
-    pub(crate) fn parse_again(text: &str) -> Self {
-        let parsed = parse::parse_any_length(text).expect("it was a pattern before");
-        let canonical = print::canonical(&parsed);
-        Pattern::new(text, canonical, parsed.routes)
+    pub(crate) fn parse_again(text: &str, syntax: Syntax) -> Self {
+        let compiled = dialect::compile(text, syntax, true).expect("it was a pattern before");
+        Pattern::new(text, syntax, compiled)
     }
 
     /// The pattern that matches `topic` and no other topic.
@@ -175,7 +237,11 @@ impl Pattern {
             routes: vec![Route::new(segments)],
         };
         let canonical = print::canonical(&parsed);
-        Pattern::new(&canonical.clone(), canonical, parsed.routes)
+        let compiled = dialect::Compiled {
+            canonical: canonical.clone(),
+            routes: parsed.routes,
+        };
+        Pattern::new(&canonical, Syntax::Segments, compiled)
     }
 
     /// `text` with its wildcard characters escaped, also for use within braces; dots stay what
@@ -192,6 +258,20 @@ impl Pattern {
     #[must_use]
     pub fn escape(text: &str) -> String {
         print::escape(text)
+    }
+
+    /// The language that it was written in.
+    ///
+    /// ```
+    /// use fanout::{Pattern, Syntax};
+    ///
+    /// assert_eq!(Pattern::parse("a.*")?.syntax(), Syntax::Segments);
+    /// assert_eq!(Pattern::parse_as("a.*", Syntax::Nats)?.syntax(), Syntax::Nats);
+    /// # Ok::<(), fanout::PatternError>(())
+    /// ```
+    #[must_use]
+    pub fn syntax(&self) -> Syntax {
+        self.0.syntax
     }
 
     /// The text as it was written; `Display` prints the canonical form.
@@ -218,10 +298,7 @@ impl Pattern {
     /// ```
     #[must_use]
     pub fn matches(&self, topic: &Topic) -> bool {
-        self.0
-            .routes
-            .iter()
-            .any(|route| route.matches(topic.segments()))
+        self.0.routes.iter().any(|route| route.matches(topic))
     }
 
     /// The different expansions; at least one.
@@ -229,14 +306,21 @@ impl Pattern {
         &self.0.routes
     }
 
+    /// What makes it equal to others.
+    fn key(&self) -> (Syntax, &str) {
+        (self.syntax(), self.canonical())
+    }
+
     /// The canonical text.
     pub(crate) fn canonical(&self) -> &str {
         self.0.canonical.as_deref().unwrap_or(&self.0.text)
     }
 
-    fn new(text: &str, canonical: String, routes: Vec<Route>) -> Self {
+    fn new(text: &str, syntax: Syntax, compiled: dialect::Compiled) -> Self {
+        let dialect::Compiled { canonical, routes } = compiled;
         let canonical = (canonical != text).then(|| canonical.into());
         Pattern(Arc::new(Inner {
+            syntax,
             text: text.into(),
             canonical,
             routes: routes.into(),
@@ -246,7 +330,7 @@ impl Pattern {
 
 impl PartialEq for Pattern {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.canonical() == other.canonical()
+        Arc::ptr_eq(&self.0, &other.0) || self.key() == other.key()
     }
 }
 
@@ -260,13 +344,13 @@ impl PartialOrd for Pattern {
 
 impl Ord for Pattern {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.canonical().cmp(other.canonical())
+        self.key().cmp(&other.key())
     }
 }
 
 impl Hash for Pattern {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.canonical().hash(state);
+        self.key().hash(state);
     }
 }
 
@@ -279,7 +363,12 @@ impl fmt::Display for Pattern {
 
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Pattern").field(&self.as_str()).finish()
+        let mut tuple = f.debug_tuple("Pattern");
+        tuple.field(&self.as_str());
+        if self.syntax() != Syntax::Segments {
+            tuple.field(&self.syntax());
+        }
+        tuple.finish()
     }
 }
 
@@ -296,5 +385,12 @@ impl TryFrom<&str> for Pattern {
 
     fn try_from(text: &str) -> Result<Self, PatternError> {
         Pattern::parse(text)
+    }
+}
+
+/// A clone.
+impl From<&Pattern> for Pattern {
+    fn from(pattern: &Pattern) -> Self {
+        pattern.clone()
     }
 }

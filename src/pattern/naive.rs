@@ -2,6 +2,35 @@
 //!
 //! Shares no code with the parser or the matcher. Braces are multiplied out as text, and each
 //! expansion is cut at its dots and read character by character while it is compared.
+//!
+//! The other languages have a judge each, which does step by step what the program does that the
+//! language is from.
+
+mod amqp;
+mod mqtt;
+mod nats;
+mod path;
+mod redis;
+
+use super::Syntax;
+
+/// Whether the pattern `text` of that language matches `topic`; `None` if `text` is no pattern.
+#[must_use]
+pub fn matches_as(text: &str, topic: &str, syntax: Syntax) -> Option<bool> {
+    if text.len() > 1024 {
+        return None;
+    }
+    match syntax {
+        Syntax::Segments => matches(text, topic),
+        Syntax::Nats => nats::matches(text, topic),
+        Syntax::Amqp => Some(amqp::matches(text, topic)),
+        Syntax::Mqtt => mqtt::matches(text, topic),
+        // The two that Go does not have so.
+        Syntax::Path if text.is_empty() || text == "*" => Some(true),
+        Syntax::Path => path::matches(text.as_bytes(), topic.as_bytes()),
+        Syntax::Redis => Some(redis::matches(text.as_bytes(), topic.as_bytes())),
+    }
+}
 
 /// How many expansions there may be.
 const EXPANSIONS_MAX: usize = 64;

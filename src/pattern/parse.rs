@@ -11,7 +11,7 @@ use super::class::Class;
 use super::error::{PatternError, PatternRule};
 use super::glob::{Atom, Glob, Piece};
 use super::route::{Route, Segment};
-use super::{BRACE_EXPANSIONS_MAX, PATTERN_BYTES_MAX};
+use super::{BRACE_EXPANSIONS_MAX, Syntax};
 
 /// A pattern, read.
 pub(super) struct Parsed {
@@ -55,19 +55,10 @@ pub(super) enum Token {
     Dot,
 }
 
-/// Reads a pattern of the native language.
+/// Reads a pattern of the native language, of any length.
 pub(super) fn parse(text: &str) -> Result<Parsed, PatternError> {
-    if text.len() > PATTERN_BYTES_MAX {
-        let offset = text.floor_char_boundary(PATTERN_BYTES_MAX);
-        return Err(PatternError::new(PatternRule::TooLong, offset, text));
-    }
-    parse_any_length(text)
-}
-
-/// Like [`parse`], for a text of any length.
-pub(super) fn parse_any_length(text: &str) -> Result<Parsed, PatternError> {
     if text.is_empty() {
-        return Err(PatternError::new(PatternRule::Empty, 0, text));
+        return Err(refusal(PatternRule::Empty, 0, text));
     }
     let parts = if text == "*" {
         vec![Part::Token(Placed {
@@ -159,7 +150,7 @@ impl Scanner<'_> {
         let empty = (0..tokens.len()).find(|&at| is_dot(at) && (at == 0 || is_dot(at + 1)));
         let Some(at) = empty else { return Ok(()) };
         let offset = tokens[at].offset + usize::from(at > 0);
-        let error = PatternError::new(PatternRule::EmptySegment, offset, self.text);
+        let error = refusal(PatternRule::EmptySegment, offset, self.text);
         Err(error.in_alternative(number, &self.text[*start..*end]))
     }
 
@@ -300,8 +291,12 @@ impl Scanner<'_> {
     }
 
     fn refuse<T>(&self, rule: PatternRule, offset: usize) -> Result<T, PatternError> {
-        Err(PatternError::new(rule, offset, self.text))
+        Err(refusal(rule, offset, self.text))
     }
+}
+
+fn refusal(rule: PatternRule, offset: usize, text: &str) -> PatternError {
+    PatternError::new(rule, offset, text, Syntax::Segments)
 }
 
 /// What an expansion is made of: a token, or the place of an empty alternative.
@@ -380,7 +375,7 @@ struct Fault<'a> {
 
 impl Fault<'_> {
     fn in_text(self, text: &str) -> PatternError {
-        let error = PatternError::new(self.rule, self.offset, text);
+        let error = refusal(self.rule, self.offset, text);
         match self.around.iter().find_map(|element| element.origin) {
             Some((number, Alternative { start, end, .. })) => {
                 error.in_alternative(number, &text[*start..*end])

@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::glob::Glob;
 use super::tail::Tail;
-use super::topic::Segments;
+use super::topic::{Segments, Topic};
 
 /// One expansion of a pattern: a list of segments in normal form, never empty.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -75,6 +75,28 @@ impl Route {
         }
     }
 
+    /// The route of these segments under a guard.
+    pub(super) fn guarded(segments: Vec<Segment>, guard: Guard) -> Self {
+        Route {
+            guard,
+            ..Route::new(segments)
+        }
+    }
+
+    /// The route of these segments, all literal and maybe none, with a tail behind them.
+    pub(super) fn tailed(segments: Vec<Segment>, tail: Arc<Tail>) -> Self {
+        debug_assert!(
+            segments
+                .iter()
+                .all(|segment| matches!(segment, Segment::Literal(_)))
+        );
+        Route {
+            segments: segments.into(),
+            guard: Guard::Open,
+            tail: Some(tail),
+        }
+    }
+
     /// The segments in order; literals alone, or none at all, if there is a tail.
     pub(crate) fn segments(&self) -> &[Segment] {
         &self.segments
@@ -84,18 +106,41 @@ impl Route {
         self.guard
     }
 
-    /// What the rest of the topic must match that follows the segments and their dots: at least one segment more. Without
-    /// a tail, nothing may follow.
+    /// What the rest of the topic must match that follows the segments and their dots: at least
+    /// one segment more. Without a tail, nothing may follow.
     pub(crate) fn tail(&self) -> Option<&Arc<Tail>> {
         self.tail.as_ref()
     }
 
     /// Whether the whole topic matches.
+    pub(super) fn matches(&self, topic: &Topic) -> bool {
+        if !self.guard.admits(topic.as_str()) {
+            return false;
+        }
+        match &self.tail {
+            Some(tail) => self
+                .rest(topic.as_str())
+                .is_some_and(|rest| tail.matches(rest)),
+            None => self.segments_match(topic.segments()),
+        }
+    }
+
+    /// What follows the segments, all literal, and a dot after each.
+    fn rest<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        self.segments
+            .iter()
+            .try_fold(topic, |rest, segment| match segment {
+                Segment::Literal(text) => rest.strip_prefix(&**text)?.strip_prefix('.'),
+                _ => unreachable!("only literals stand before a tail"),
+            })
+    }
+
+    /// Whether the segments match those of the topic.
     ///
     /// When a segment does not fit, only the last `Many` passed takes one segment more: whatever
     /// an earlier one could take, the last one reaches the same places. So each pair of a segment
     /// here and a segment there is tried once at most.
-    pub(super) fn matches(&self, topic: Segments<'_>) -> bool {
+    fn segments_match(&self, topic: Segments<'_>) -> bool {
         let mut rest = topic;
         let mut at = 0;
         let mut last_many: Option<(usize, Segments<'_>)> = None;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use proptest::prelude::*;
 
 use super::*;
-use crate::pattern::fuzzing::{check_match, check_parse};
+use crate::pattern::fuzzing::{check_dialect_parse, check_match, check_match_as, check_parse};
 
 /// The lines of a data file as columns, comments and empty lines left out.
 pub(crate) fn rows(file: &str) -> impl Iterator<Item = Vec<String>> {
@@ -191,6 +191,25 @@ fn every_small_pattern_is_judged_as_the_judge_does() {
     }
 }
 
+/// Patterns of 4 and 5 segments of the alphabet against all topics of up to 5 segments of theirs:
+/// each 211th pattern, in the order of an odometer. 211 shares no divisor with the 10 segments, so
+/// that each of them stands in each place.
+#[test]
+fn longer_patterns_are_judged_as_the_judge_does() {
+    const STEP: usize = 211;
+    let topics = small_topics(5);
+    let patterns = small_patterns(5);
+    assert_eq!((topics.len(), patterns.len()), (363, 111_110));
+    for pattern in patterns.iter().skip(1_110).step_by(STEP) {
+        let parsed = Pattern::parse(pattern).expect(pattern);
+        for topic in &topics {
+            let verdict = naive::matches(pattern, topic.as_str());
+            assert_eq!(Some(parsed.matches(topic)), verdict, "{pattern} on {topic}");
+        }
+        check_parse(pattern.as_bytes());
+    }
+}
+
 /// Patterns of 1 to `segments` segments of an alphabet that has one of each kind.
 pub(crate) fn small_patterns(segments: u32) -> Vec<String> {
     words(
@@ -282,7 +301,7 @@ fn the_corpus_passes() {
         let files: Vec<_> = std::fs::read_dir(&path).expect(&path).collect();
         assert!(
             !files.is_empty() && files.len() < 100,
-            "{} files",
+            "{target}: {} files",
             files.len()
         );
         files
@@ -291,6 +310,14 @@ fn the_corpus_passes() {
     };
     corpus("pattern_parse").for_each(|data| check_parse(&data));
     corpus("pattern_match").for_each(|data| check_match(&data));
+    corpus("dialect_parse").for_each(|data| check_dialect_parse(&data));
+    for syntax in Syntax::ALL.into_iter().skip(1) {
+        let target = format!("match_{syntax}");
+        let compared: usize = corpus(&target)
+            .map(|data| check_match_as(&data, syntax))
+            .sum();
+        assert!(compared > 0, "{target} has topics");
+    }
 }
 
 /// A text made of the pieces of the language, mostly a valid pattern.

@@ -65,11 +65,18 @@ const FLOORS: [&[&str]; 9] = [
 ];
 
 /// Who else may name some of it, and why.
-const NOT_THE_CLI_ALONE: [(&str, &str, &str); 1] = [(
-    "dispatch/latency.rs",
-    "hdrhistogram",
-    "sampled latencies, behind the feature `latency`",
-)];
+const NOT_THE_CLI_ALONE: [(&str, &str, &str); 2] = [
+    (
+        "dispatch/latency.rs",
+        "hdrhistogram",
+        "sampled latencies, behind the feature `latency`",
+    ),
+    (
+        "pattern/serde.rs",
+        "serde",
+        "patterns and topics in files, behind the feature `serde`",
+    ),
+];
 
 /// What only the command line may use.
 const CLI_ALONE: [&str; 13] = [

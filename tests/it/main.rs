@@ -15,6 +15,7 @@ mod cancel;
 mod close;
 mod conflate;
 mod cut;
+mod dialects;
 mod disconnect;
 mod drop_oldest;
 mod errors;

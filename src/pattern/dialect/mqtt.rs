@@ -1,0 +1,74 @@
+//! Topic filters of MQTT 3.1.1 and 5.
+//!
+//! A filter is cut at its `/` into levels, which stand for the segments of our topics: the filter
+//! `a/+` wants the topic `a.b`. A dot in a filter is a plain character; as no segment has one, such
+//! a filter matches nothing, and so does one with an empty level (`a//b`, `/`).
+//!
+//! A level `+` is any one level; a level `#`, which must be the last, is any number, none too, so
+//! that `a/#` matches `a`. A filter that begins with a wildcard matches no topic that begins with
+//! `$` (\[MQTT-4.7.2-1\]).
+//!
+//! Followed is mosquitto 2.0.11, whose answers to the filters below were observed (2026-11-22). It
+//! refuses what the standard says is no filter: an empty one, `+` and `#` in a level with other
+//! text, and `#` before the end; also control characters (Unicode Cc) and the code points that
+//! Unicode calls noncharacters, which the standard lets it refuse. Where it subscribes a group
+//! (`$share/..`), and for `$share` alone, which it refuses, this refuses: there are no such groups
+//! here. It also refuses more than 200 `/`; that bounds its recursion, and is not followed.
+
+use super::Compiled;
+use crate::pattern::Syntax;
+use crate::pattern::error::{PatternError, PatternRule};
+use crate::pattern::route::{Guard, Route, Segment};
+
+pub(super) fn compile(text: &str) -> Result<Compiled, PatternError> {
+    check_characters(text)?;
+    let mut segments = Vec::new();
+    let mut offset = 0;
+    for level in text.split('/') {
+        let end = offset + level.len();
+        segments.push(match level {
+            "$share" if offset == 0 => return refuse(text, PatternRule::SharedSubscription, 0),
+            "+" => Segment::Any,
+            "#" if end < text.len() => return refuse(text, PatternRule::RestNotLast, offset),
+            "#" => Segment::Many,
+            _ => match level.find(['+', '#']) {
+                Some(at) => return refuse(text, PatternRule::GluedWildcard, offset + at),
+                None => Segment::Literal(level.into()),
+            },
+        });
+        offset = end + 1;
+    }
+    let guard = match segments[0] {
+        Segment::Literal(_) => Guard::Open,
+        _ => Guard::NoDollar,
+    };
+    Ok(Compiled {
+        canonical: text.to_owned(), // `#` is last, so nothing can be written in two ways
+        routes: vec![Route::guarded(segments, guard)],
+    })
+}
+
+fn check_characters(text: &str) -> Result<(), PatternError> {
+    if text.is_empty() {
+        return refuse(text, PatternRule::Empty, 0);
+    }
+    for (offset, c) in text.char_indices() {
+        if c.is_control() {
+            return refuse(text, PatternRule::Control, offset);
+        }
+        if is_noncharacter(c) {
+            return refuse(text, PatternRule::Noncharacter, offset);
+        }
+    }
+    Ok(())
+}
+
+/// Whether Unicode sets the code point aside for good: 32 in one block, and the last two of each
+/// plane.
+fn is_noncharacter(c: char) -> bool {
+    matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe
+}
+
+fn refuse<T>(text: &str, rule: PatternRule, offset: usize) -> Result<T, PatternError> {
+    Err(PatternError::new(rule, offset, text, Syntax::Mqtt))
+}

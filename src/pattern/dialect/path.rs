@@ -1,0 +1,185 @@
+//! Go's `path.Match`, on the whole topic.
+//!
+//! `*` is any run of bytes but slashes, `?` one character but a slash, `[a-z]` and `[^a-z]` one
+//! character in the class or not in it, and `\` takes the meaning from the character behind it.
+//! Dots are plain characters to all of them.
+//!
+//! Followed is go 1.16 to 1.25, src/path/match.go, to the letter:
+//!
+//! - Characters are compared as bytes, but `?` and classes read a whole character. A star stops
+//!   at any byte, so a `?` or a class behind it may begin within a character; it then takes one
+//!   byte, as U+FFFD: `*[^é]` matches `é`.
+//! - Each star takes the leftmost place of what stands behind it, up to the next star, and is not
+//!   returned to. Only the last one is free. With classes that hold a slash one can see it: `*[/b]*c`
+//!   does not match `b/c`, as the class takes the `b`, and then no star reaches the `c`.
+//! - A class may hold a slash, and a negated one does unless it says otherwise. A range that runs
+//!   backwards is allowed and empty.
+//! - Refused is what Go calls a bad pattern, whatever the name it is matched against: a class that
+//!   is not closed or that nothing is written in, an item of a class that begins with a bare `-` or
+//!   `]`, also behind the `-` of a range, and a `\` with nothing behind it. `!` has no meaning, nor
+//!   have braces.
+//!
+//! One thing is not Go's: the text `*` alone and the empty text are everything, slashes and all, as
+//! in the program whose patterns these were. `**` is what `*` is in Go.
+
+use super::Compiled;
+use super::whole::Builder;
+use crate::pattern::Syntax;
+use crate::pattern::charset::CharSet;
+use crate::pattern::error::{PatternError, PatternRule};
+use crate::pattern::route::{Route, Segment};
+use crate::pattern::tail::{Atom, Star};
+
+pub(super) fn compile(text: &str) -> Result<Compiled, PatternError> {
+    if matches!(text, "" | "*") {
+        return Ok(Compiled {
+            canonical: "*".to_owned(),
+            routes: vec![Route::new(vec![Segment::Many])],
+        });
+    }
+    let mut scanner = Scanner { text, at: 0 };
+    let mut builder = Builder::default();
+    while let Some(c) = scanner.next() {
+        match c {
+            '*' => builder.star(),
+            '?' => builder.atom(Atom::Char, "?"),
+            '[' => class(scanner.class()?, &mut builder),
+            '\\' => builder.literal(scanner.escaped()?),
+            c => builder.literal(c),
+        }
+    }
+    let is_star = builder.is_star();
+    let mut compiled = builder.finish(Star::NoSlash);
+    if is_star {
+        compiled.canonical = "**".to_owned(); // one alone would be everything
+    }
+    Ok(compiled)
+}
+
+fn class(set: CharSet, builder: &mut Builder) {
+    match (set.is_negated(), set.ranges()) {
+        // U+FFFD is also what any byte within a character is taken for.
+        (false, &[(c, last)]) if c == last && c != char::REPLACEMENT_CHARACTER => {
+            builder.literal(c);
+        }
+        _ => {
+            let written = print(&set);
+            builder.atom(Atom::CharSet(Box::new(set)), &written);
+        }
+    }
+}
+
+/// The shortest text of the class whose items are in order, but for a `^`: behind another item it
+/// needs no escape.
+fn print(set: &CharSet) -> String {
+    let mut ranges = set.ranges().to_vec();
+    if !set.is_negated() && ranges.len() > 1 && ranges[0].0 == '^' {
+        ranges.swap(0, 1);
+    }
+    let mut text = String::from(if set.is_negated() { "[^" } else { "[" });
+    if ranges.is_empty() {
+        text.push_str("b-a");
+    }
+    for (low, high) in ranges {
+        let is_negation = low == '^' && text == "[";
+        member(&mut text, low, is_negation);
+        if low != high {
+            if u32::from(low) + 1 < u32::from(high) {
+                text.push('-');
+            }
+            member(&mut text, high, false);
+        }
+    }
+    text.push(']');
+    text
+}
+
+fn member(text: &mut String, c: char, needs_escape: bool) {
+    if needs_escape || matches!(c, '\\' | ']' | '-') {
+        text.push('\\');
+    }
+    text.push(c);
+}
+
+/// Walks over the text, character by character.
+struct Scanner<'a> {
+    text: &'a str,
+    /// The offset of the next character: 0 to the length of the text, on a character boundary.
+    at: usize,
+}
+
+impl Scanner<'_> {
+    /// A class, from behind its `[`.
+    fn class(&mut self) -> Result<CharSet, PatternError> {
+        let open = self.at - 1;
+        let negated = self.peek() == Some('^');
+        self.at += usize::from(negated);
+        let mut ranges: Vec<(char, char)> = Vec::new();
+        let mut is_range = false;
+        loop {
+            let start = self.at;
+            let low = match self.peek() {
+                Some(']') if ranges.is_empty() => return self.nothing_in_class(open),
+                Some(']') => {
+                    self.at += 1;
+                    return Ok(CharSet::new(negated, ranges));
+                }
+                Some('-') if is_range => return self.refuse(PatternRule::ChainedRange, start),
+                Some('-') => return self.refuse(PatternRule::BareDash, start),
+                _ => self.member(open)?,
+            };
+            let dash = self.at;
+            is_range = self.peek() == Some('-');
+            let mut high = low;
+            if is_range {
+                self.at += 1;
+                if matches!(self.peek(), Some('-' | ']')) {
+                    return self.refuse(PatternRule::BareDash, dash);
+                }
+                high = self.member(open)?;
+            }
+            ranges.push((low, high));
+        }
+    }
+
+    /// A character of a class, escaped or not.
+    fn member(&mut self, open: usize) -> Result<char, PatternError> {
+        match self.next() {
+            Some('\\') => self.escaped(),
+            Some(c) => Ok(c),
+            None => self.refuse(PatternRule::UnclosedClass, open),
+        }
+    }
+
+    /// The character behind a `\`.
+    fn escaped(&mut self) -> Result<char, PatternError> {
+        let offset = self.at - 1;
+        match self.next() {
+            Some(c) => Ok(c),
+            None => self.refuse(PatternRule::TrailingBackslash, offset),
+        }
+    }
+
+    /// A `]` right at the beginning of a class: meant as a character if there is another one.
+    fn nothing_in_class<T>(&self, open: usize) -> Result<T, PatternError> {
+        let behind = &self.text[self.at + 1..];
+        match behind.find([']', '[']).map(|at| behind.as_bytes()[at]) {
+            Some(b']') => self.refuse(PatternRule::LeadingBracket, self.at),
+            _ => self.refuse(PatternRule::EmptyClass, open),
+        }
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.text[self.at..].chars().next()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.peek()?;
+        self.at += c.len_utf8();
+        Some(c)
+    }
+
+    fn refuse<T>(&self, rule: PatternRule, offset: usize) -> Result<T, PatternError> {
+        Err(PatternError::new(rule, offset, self.text, Syntax::Path))
+    }
+}

@@ -1,0 +1,163 @@
+//! The globs of Redis, as `PSUBSCRIBE` has them, on the whole topic.
+//!
+//! `*` is any run of bytes, `?` one byte, `[..]` and `[^..]` one byte in the class or not in it, and
+//! `\` takes the meaning from the byte behind it. Nothing is refused.
+//!
+//! Followed is Redis 7, `stringmatchlen` in src/util.c, with all that comes of how it is written:
+//!
+//! - It sees bytes: `?` does not match `é`, but `??` does, and `[é]` is one of its two bytes.
+//! - A class ends at its first `]` that is not escaped, also right behind the `[`: `[]` matches
+//!   nothing, `[^]` any byte. One that is not closed ends with the pattern, and counts: `[ab` is
+//!   `[ab]`. A `\` that is the last byte of a pattern stands for itself, in a class too.
+//! - A range is a byte, `-`, and a byte, whichever it is: `[a-]` has a range up to `]` and is not
+//!   closed. Both ends are taken as they come, so neither can be escaped, and `[\a-c]` is `a`, `-` or
+//!   `c`. One that runs backwards is turned round. Its bytes are ordered as the `char` of C, which
+//!   is signed on x86-64: `[é-z]` ranges from 0xa9, through 0xff and 0, to `z`.
+//! - The empty pattern matches nothing.
+
+use super::Compiled;
+use super::whole::Builder;
+use crate::pattern::charset::ByteSet;
+use crate::pattern::tail::{Atom, Star};
+
+pub(super) fn compile(text: &str) -> Compiled {
+    let mut builder = Builder::default();
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        rest = &rest[c.len_utf8()..];
+        match c {
+            '*' => builder.star(),
+            '?' => builder.atom(Atom::Bytes(1), "?"),
+            '[' => {
+                let class = Class::parse(rest);
+                class.build(&mut builder);
+                rest = &rest[class.written.len()..];
+            }
+            '\\' => match rest.chars().next() {
+                Some(escaped) => {
+                    // The byte that is escaped begins a character; the others stand for themselves.
+                    rest = &rest[escaped.len_utf8()..];
+                    builder.literal(escaped);
+                }
+                None => builder.literal('\\'),
+            },
+            c => builder.literal(c),
+        }
+    }
+    builder.bare_last_backslash();
+    builder.finish(Star::Anything)
+}
+
+/// A class, from behind its `[`.
+struct Class<'a> {
+    negated: bool,
+    /// What is written in it, negated or not.
+    items: ByteSet,
+    /// The text, with its `]` if it has one.
+    written: &'a str,
+    is_closed: bool,
+}
+
+impl<'a> Class<'a> {
+    fn parse(text: &'a str) -> Self {
+        let bytes = text.as_bytes();
+        let negated = bytes.first() == Some(&b'^');
+        let mut items = ByteSet::default();
+        let mut at = usize::from(negated);
+        let is_closed = loop {
+            match bytes[at..] {
+                [] => break false,
+                [b'\\', byte, ..] => {
+                    items.insert(byte);
+                    at += 2;
+                }
+                [b']', ..] => {
+                    at += 1;
+                    break true;
+                }
+                [start, b'-', end, ..] => {
+                    insert_range(&mut items, start, end);
+                    at += 3;
+                }
+                [byte, ..] => {
+                    items.insert(byte);
+                    at += 1;
+                }
+            }
+        };
+        Class {
+            negated,
+            items,
+            written: &text[..at],
+            is_closed,
+        }
+    }
+
+    fn build(&self, builder: &mut Builder) {
+        let runs = self.items.runs();
+        match (self.negated, &*runs) {
+            // No character has one byte twice, so a single one is ASCII.
+            (false, &[(byte, last)]) if byte == last => builder.literal(char::from(byte)),
+            (true, []) => builder.atom(Atom::Bytes(1), "?"),
+            _ => {
+                // Bytes of characters cannot be sorted and stay text. One that is not closed has
+                // no byte to spare for what sorting may have to escape.
+                let written = if self.is_closed && self.written.is_ascii() {
+                    print(self.negated, &runs)
+                } else {
+                    format!("[{}", self.written)
+                };
+                let set = match self.negated {
+                    true => self.items.complement(),
+                    false => self.items.clone(),
+                };
+                builder.atom(Atom::ByteSet(Box::new(set)), &written);
+            }
+        }
+    }
+}
+
+fn insert_range(items: &mut ByteSet, start: u8, end: u8) {
+    let [start, end] = [start, end].map(u8::cast_signed);
+    for byte in start.min(end)..=start.max(end) {
+        items.insert(byte.cast_unsigned());
+    }
+}
+
+/// The text of the class, its items in order but for two: one with a bare `-` comes first, where
+/// that makes no range of what stands around it, and one that begins with `^` does not.
+fn print(negated: bool, runs: &[(u8, u8)]) -> String {
+    let mut runs = runs.to_vec();
+    let has_dash = |&(low, high): &(u8, u8)| low == b'-' || (low, high) == (b',', b'-');
+    if let Some(at) = runs.iter().position(has_dash) {
+        runs[..=at].rotate_right(1);
+    }
+    // From `\` to `^` is a range that is turned round.
+    let has_caret = |(low, high): (u8, u8)| low == b'^' || (low, high) == (b'\\', b'^');
+    if !negated && runs.len() > 1 && has_caret(runs[0]) {
+        runs.swap(0, 1);
+    }
+    let mut text = String::from(if negated { "[^" } else { "[" });
+    for (low, high) in runs {
+        let is_negation = text == "[" && has_caret((low, high));
+        if (low, high) == (b',', b'-') {
+            text.push_str("-,");
+        } else if high - low < 2 || (is_negation && high == b'^') {
+            (low..=high).for_each(|byte| item(&mut text, byte));
+        } else if is_negation || matches!(low, b'\\' | b']') {
+            // What cannot begin a range can end it.
+            text.extend([high, b'-', low].map(char::from));
+        } else {
+            text.extend([low, b'-', high].map(char::from));
+        }
+    }
+    text.push(']');
+    text
+}
+
+fn item(text: &mut String, byte: u8) {
+    if matches!(byte, b'\\' | b']') {
+        text.push('\\');
+    }
+    text.push(char::from(byte));
+}

@@ -1,0 +1,297 @@
+//! The dialects against their judges: all short patterns, random ones, and what each refuses.
+
+use proptest::prelude::*;
+
+use crate::pattern::fuzzing::{check_match_as, check_parse_as};
+use crate::pattern::{PATTERN_BYTES_MAX, Pattern, PatternRule, Syntax, Topic, naive};
+
+const DIALECTS: [Syntax; 5] = [
+    Syntax::Nats,
+    Syntax::Amqp,
+    Syntax::Mqtt,
+    Syntax::Path,
+    Syntax::Redis,
+];
+
+fn parse(text: &str, syntax: Syntax) -> Pattern {
+    Pattern::parse_as(text, syntax).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Every text of up to `length` of the parts.
+fn texts(parts: &[&str], length: u32) -> Vec<String> {
+    let mut all = vec![String::new()];
+    let mut shorter = 0;
+    for _ in 0..length {
+        let longest = all.len();
+        for at in shorter..longest {
+            all.extend(
+                parts
+                    .iter()
+                    .map(|part| format!("{}{part}", all[at]))
+                    .collect::<Vec<_>>(),
+            );
+        }
+        shorter = longest;
+    }
+    all
+}
+
+fn topics(parts: &[&str], length: u32) -> Vec<Topic> {
+    let texts = texts(parts, length);
+    texts
+        .iter()
+        .filter_map(|text| Topic::new(text).ok())
+        .collect()
+}
+
+/// Compares with the judge on each pattern and topic; says how many comparisons that were.
+fn compare(patterns: &[String], topics: &[Topic], syntax: Syntax) -> usize {
+    let mut compared = 0;
+    for text in patterns {
+        check_parse_as(text, syntax);
+        let parsed = Pattern::parse_as(text, syntax).ok();
+        for topic in topics {
+            let verdict = parsed.as_ref().map(|parsed| parsed.matches(topic));
+            let judged = naive::matches_as(text, topic.as_str(), syntax);
+            assert_eq!(verdict, judged, "{syntax} {text:?} on {topic:?}");
+            compared += 1;
+        }
+    }
+    compared
+}
+
+/// What classes, escapes and stars are made of, and one character of each other kind.
+const GLOB_PARTS: [&str; 12] = ["a", "b", ".", "*", "?", "[", "]", "^", "-", "\\", "/", "é"];
+const GLOB_TOPIC_PARTS: [&str; 7] = ["a", "b", ".", "/", "]", "-", "é"];
+
+#[test]
+fn every_short_glob_is_judged_as_the_judge_does() {
+    for syntax in [Syntax::Path, Syntax::Redis] {
+        let (patterns, some) = (texts(&GLOB_PARTS, 4), topics(&GLOB_TOPIC_PARTS, 3));
+        assert_eq!(patterns.len(), 12 + 144 + 1728 + 20736 + 1);
+        assert!(compare(&patterns, &some, syntax) > 3_000_000);
+        // Longer ones, every 13th of them: 13 shares no divisor with 12, so each place varies.
+        let longer: Vec<String> = texts(&GLOB_PARTS, 5).into_iter().step_by(13).collect();
+        assert!(compare(&longer, &topics(&GLOB_TOPIC_PARTS, 2), syntax) > 500_000);
+    }
+}
+
+/// Classes can be written in the most ways, so they get longer texts: every one of five of the
+/// characters that mean something in them, closed or not.
+#[test]
+fn every_class_has_a_canonical_form() {
+    for syntax in [Syntax::Path, Syntax::Redis] {
+        for text in texts(&["^", "-", "]", "\\", ",", "."], 5) {
+            check_parse_as(&format!("[{text}"), syntax);
+            check_parse_as(&format!("[{text}]"), syntax);
+        }
+    }
+}
+
+#[test]
+#[ignore = "takes minutes; run it in release when the globs change"]
+fn every_glob_of_six_characters_is_judged_as_the_judge_does() {
+    for syntax in [Syntax::Redis, Syntax::Path] {
+        let compared = compare(
+            &texts(&GLOB_PARTS, 6),
+            &topics(&GLOB_TOPIC_PARTS, 3),
+            syntax,
+        );
+        println!("{syntax}: {compared} comparisons");
+    }
+}
+
+#[test]
+fn every_short_pattern_of_segments_is_judged_as_the_judge_does() {
+    for (syntax, parts) in [
+        (Syntax::Nats, ["a", "$", ".", "*", ">", " "]),
+        (Syntax::Amqp, ["a", "$", ".", "*", "#", " "]),
+        (Syntax::Mqtt, ["a", "$", ".", "+", "#", "/"]),
+    ] {
+        let topics = topics(&["a", "$", ".", "*", "+"], 5);
+        assert!(compare(&texts(&parts, 5), &topics, syntax) > 5_000_000);
+    }
+}
+
+#[test]
+fn what_is_refused_and_where() {
+    use PatternRule as Rule;
+    for (syntax, text, rule, offset) in [
+        (Syntax::Nats, "", Rule::Empty, 0),
+        (Syntax::Nats, "a..b", Rule::EmptySegment, 2),
+        (Syntax::Nats, ".a", Rule::EmptySegment, 0),
+        (Syntax::Nats, "a.", Rule::EmptySegment, 2),
+        (Syntax::Nats, "a.>.b", Rule::RestNotLast, 2),
+        (Syntax::Nats, "a.b c", Rule::WhiteSpace, 3),
+        (Syntax::Nats, "\t", Rule::WhiteSpace, 0),
+        (Syntax::Nats, "a\r\n", Rule::WhiteSpace, 1),
+        (Syntax::Nats, "a\x0c", Rule::WhiteSpace, 1),
+        (Syntax::Mqtt, "", Rule::Empty, 0),
+        (Syntax::Mqtt, "a/b+", Rule::GluedWildcard, 3),
+        (Syntax::Mqtt, "+a", Rule::GluedWildcard, 0),
+        (Syntax::Mqtt, "##", Rule::GluedWildcard, 0),
+        (Syntax::Mqtt, "a/#/b", Rule::RestNotLast, 2),
+        (Syntax::Mqtt, "#/", Rule::RestNotLast, 0),
+        (Syntax::Mqtt, "$share/g/a", Rule::SharedSubscription, 0),
+        (Syntax::Mqtt, "$share", Rule::SharedSubscription, 0),
+        (Syntax::Mqtt, "a\0", Rule::Control, 1),
+        (Syntax::Mqtt, "a\u{85}", Rule::Control, 1),
+        (Syntax::Mqtt, "aé\u{fdd0}", Rule::Noncharacter, 3),
+        (Syntax::Mqtt, "\u{1ffff}", Rule::Noncharacter, 0),
+        (Syntax::Path, "a[", Rule::UnclosedClass, 1),
+        (Syntax::Path, "a[^", Rule::UnclosedClass, 1),
+        (Syntax::Path, "a[b", Rule::UnclosedClass, 1),
+        (Syntax::Path, "a[b-", Rule::UnclosedClass, 1),
+        (Syntax::Path, "[]", Rule::EmptyClass, 0),
+        (Syntax::Path, "x[^]", Rule::EmptyClass, 1),
+        (Syntax::Path, "[]a]", Rule::LeadingBracket, 1),
+        (Syntax::Path, "[-]", Rule::BareDash, 1),
+        (Syntax::Path, "[a-]", Rule::BareDash, 2),
+        (Syntax::Path, "[a--]", Rule::BareDash, 2),
+        (Syntax::Path, "[x-\\", Rule::TrailingBackslash, 3),
+        (Syntax::Path, "[a-b-c]", Rule::ChainedRange, 4),
+        (Syntax::Path, "a*\\", Rule::TrailingBackslash, 2),
+    ] {
+        let error = Pattern::parse_as(text, syntax).expect_err(text);
+        assert_eq!((error.rule(), error.offset()), (rule, offset), "{error}");
+        assert_eq!(error.syntax(), syntax);
+        assert!(
+            error
+                .to_string()
+                .starts_with(&format!("{syntax} pattern `")),
+            "{error}"
+        );
+        assert_eq!(naive::matches_as(text, "a", syntax), None, "{text}");
+    }
+}
+
+#[test]
+fn length_at_the_bound_and_one_past() {
+    for syntax in DIALECTS {
+        let text = "a".repeat(PATTERN_BYTES_MAX);
+        assert!(parse(&text, syntax).matches(&Topic::new(&text).unwrap()));
+        let error = Pattern::parse_as(&(text + "a"), syntax).unwrap_err();
+        assert_eq!(error.rule(), PatternRule::TooLong, "{error}");
+        assert_eq!(error.offset(), PATTERN_BYTES_MAX);
+    }
+}
+
+#[test]
+fn canonical_forms() {
+    for (syntax, text, canonical) in [
+        (Syntax::Nats, "*.a*.>", "*.a*.>"),
+        (Syntax::Amqp, "#.*.a.#.#.*.#", "*.#.a.*.#"),
+        (Syntax::Amqp, "", ""),
+        (Syntax::Mqtt, "+//a.b/#", "+//a.b/#"),
+        (Syntax::Path, "", "*"),
+        (Syntax::Path, "***", "**"),
+        (Syntax::Path, "a***b\\c\\*", "a*bc\\*"),
+        (
+            Syntax::Path,
+            "[cba][z-x][^z-x][b][\\^][^^]",
+            "[a-c][b-a][^b-a]b^[^^]",
+        ),
+        (Syntax::Path, "[\\^a\\-]]", "[\\-^a]]"),
+        (Syntax::Redis, "a***b\\c\\*", "a*bc\\*"),
+        (Syntax::Redis, "[cba][z-x][b][^^][^]", "[a-c][x-z]b[^^]?"),
+        (Syntax::Redis, "[a^][^-a][-,a]", "[a^][^-a][-,a]"),
+        (Syntax::Redis, "[\\--a]", "[-a]"),
+        (Syntax::Redis, "[ab", "[ab"),
+        (Syntax::Redis, "[a^-\\]", "[a^-\\]"),
+        (Syntax::Redis, "[\\\\^-\\]", "[\\\\\\]^]"),
+        (Syntax::Redis, "[_^`]", "[`-^]"),
+        (Syntax::Redis, "[[\\]-a]", "[-[\\]a]"),
+        (Syntax::Redis, "a\\", "a\\"),
+        (Syntax::Redis, "[\\\\]", "\\"),
+        (Syntax::Redis, "[é-z]", "[é-z]"),
+    ] {
+        check_parse_as(text, syntax);
+        assert_eq!(
+            parse(text, syntax).to_string(),
+            canonical,
+            "{syntax} {text}"
+        );
+    }
+}
+
+/// Each is told of in the documentation of its dialect here.
+#[test]
+fn the_quirks_that_are_told_of() {
+    for (syntax, text, topic, verdict) in [
+        (Syntax::Nats, "a*.>>", "a*.>>", true),
+        (Syntax::Nats, "a*.>>", "ab.c", false),
+        (Syntax::Nats, "a.>", "a", false),
+        (Syntax::Amqp, "#.a.#", "a", true),
+        (Syntax::Amqp, "a.", "a", false),
+        (Syntax::Mqtt, "a/#", "a", true),
+        (Syntax::Mqtt, "a.b", "a.b", false),
+        (Syntax::Mqtt, "#", "$SYS.x", false),
+        (Syntax::Mqtt, "+/x", "$SYS.x", false),
+        (Syntax::Mqtt, "$SYS/+", "$SYS.x", true),
+        (Syntax::Mqtt, "a/+", "a.$x", true),
+        (Syntax::Path, "?", "é", true),
+        (Syntax::Path, "*[^é]", "é", true),
+        (Syntax::Path, "*[/b]*c", "b/c", false),
+        (Syntax::Path, "*", "a/b", true),
+        (Syntax::Path, "", "a/b", true),
+        (Syntax::Path, "**", "a/b", false),
+        (Syntax::Path, "**", "a.b", true),
+        (Syntax::Path, "a.*", "a.b.c", true),
+        (Syntax::Path, "[^a]", "/", true),
+        (Syntax::Redis, "?", "é", false),
+        (Syntax::Redis, "??", "é", true),
+        (Syntax::Redis, "[é][é]", "é", true),
+        (Syntax::Redis, "[]", "]", false),
+        (Syntax::Redis, "[^]", "]", true),
+        (Syntax::Redis, "[ab", "b", true),
+        (Syntax::Redis, "a\\", "a\\", true),
+        (Syntax::Redis, "[a\\", "\\", true),
+        (Syntax::Redis, "[a-]", "^", true),
+        (Syntax::Redis, "[\\a-c]", "b", false),
+        (Syntax::Redis, "[c-a]", "b", true),
+        (Syntax::Redis, "[é-z]", "z", true),
+        (Syntax::Redis, "[é-z]", "~", false),
+        (Syntax::Redis, "", "a", false),
+        (Syntax::Redis, "a.*", "a.b.c", true),
+        (Syntax::Redis, "a.*", "a", false),
+    ] {
+        let found = parse(text, syntax).matches(&Topic::new(topic).unwrap());
+        assert_eq!(found, verdict, "{syntax} {text} on {topic}");
+        assert_eq!(naive::matches_as(text, topic, syntax), Some(verdict));
+    }
+}
+
+#[test]
+fn patterns_of_two_dialects_are_never_equal() {
+    for one in Syntax::ALL {
+        for other in Syntax::ALL {
+            assert_eq!(parse("a", one) == parse("a", other), one == other);
+            assert_eq!(parse("a", one).cmp(&parse("a", other)), one.cmp(&other));
+        }
+    }
+}
+
+/// Texts in which the wildcards, separators and quirks of the dialect are common.
+fn text(syntax: Syntax) -> BoxedStrategy<String> {
+    let part = match syntax {
+        Syntax::Segments | Syntax::Nats => "[ab]{1,2}|\\*|>|\\$|\\.",
+        Syntax::Amqp => "[ab]{1,2}|\\*|#|\\$|\\.",
+        Syntax::Mqtt => "[ab]{1,2}|/\\+|/#|\\+/|\\$|/|\\.",
+        _ => "[ab.]{1,3}|\\*|\\?|/|é|\\\\|\\\\[*?\\[\\\\a-c]|\\[\\^?[a-c.\\]\\\\^/é-]{0,4}\\]?",
+    };
+    let parts = prop::collection::vec(part, 1..10);
+    parts.prop_map(|parts| parts.concat()).boxed()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..Default::default() })]
+
+    #[test]
+    fn random_patterns_are_judged_as_the_judge_does(
+        (syntax, pattern) in prop::sample::select(&DIALECTS[..]).prop_flat_map(|s| (Just(s), text(s))),
+        topics in prop::collection::vec("\\$?[ab]{1,2}([./][ab$]{1,2}|[]^é-]){0,5}", 8),
+    ) {
+        check_parse_as(&pattern, syntax);
+        check_match_as(format!("{pattern}\n{}", topics.join("\n")).as_bytes(), syntax);
+    }
+}
