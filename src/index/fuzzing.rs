@@ -2,7 +2,7 @@
 
 use super::naive::List;
 use super::{Batch, MatchCache, PatternIndex, Scratch, SharedIndex, Snapshot};
-use crate::pattern::{Pattern, Topic};
+use crate::pattern::{Pattern, Syntax, Topic};
 
 /// Lines that are looked at.
 const LINES_MAX: usize = 96;
@@ -12,7 +12,7 @@ const KEPT_MAX: usize = 4;
 /// Index, shared index, caches, clones and snapshots agree with the list under any sequence of operations.
 ///
 /// One operation to a line: `+` or `-`, a value and a pattern inserts or removes; between `(` and `)` this makes one
-/// batch; `=` keeps the state that is reached, as a clone and as a snapshot, and `/` lets go of the oldest that is kept;
+/// batch; a language's letter before the pattern (`N`, `A`, `M`, `P` or `R`) and a `:` make it one of that language; `=` keeps the state that is reached, as a clone and as a snapshot, and `/` lets go of the oldest that is kept;
 /// `!` goes on with a clone of the index, the original being dropped; anything else is a topic to match.
 ///
 /// # Panics
@@ -26,7 +26,7 @@ pub fn check_ops(data: &[u8]) {
     for line in text.split('\n').take(LINES_MAX) {
         match line.as_bytes() {
             [op @ (b'+' | b'-'), value, ..] if value.is_ascii() => {
-                if let Ok(pattern) = Pattern::parse(&line[2..]) {
+                if let Some(pattern) = pattern(&line[2..]) {
                     run.change(*op == b'+', pattern, u32::from(*value) % 8);
                 }
             }
@@ -43,6 +43,19 @@ pub fn check_ops(data: &[u8]) {
         }
     }
     run.remove_all();
+}
+
+/// Whole texts of no other pattern begin with an upper-case letter and a colon, in the corpus.
+fn pattern(text: &str) -> Option<Pattern> {
+    let syntax = match text.as_bytes() {
+        [b'N', b':', ..] => Syntax::Nats,
+        [b'A', b':', ..] => Syntax::Amqp,
+        [b'M', b':', ..] => Syntax::Mqtt,
+        [b'P', b':', ..] => Syntax::Path,
+        [b'R', b':', ..] => Syntax::Redis,
+        _ => return Pattern::parse(text).ok(),
+    };
+    Pattern::parse_as(&text[2..], syntax).ok()
 }
 
 struct Run {

@@ -275,8 +275,8 @@ impl<V: Copy + Ord> PatternIndex<V> {
 /// How the pattern is told from others that share its nodes.
 fn tag(pattern: &Pattern) -> Tag {
     match pattern.routes() {
-        [_] => Tag::ROUTE,
-        _ => Tag(table::keyed_hash(pattern).max(1)),
+        [_] => Tag::of_route(pattern.syntax()),
+        _ => Tag::of_several(table::keyed_hash(pattern)),
     }
 }
 

@@ -446,3 +446,147 @@ impl<V> fmt::Debug for SharedIndex<V> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+    use crate::index::MatchCache;
+    use crate::pattern::Topic;
+    use crate::sync::{AtomicBool, Ordering, thread};
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::parse(text).unwrap()
+    }
+
+    fn found(index: &PatternIndex<u32>, on: &str) -> Vec<u32> {
+        let mut values = Vec::new();
+        index.matches(&Topic::new(on).unwrap(), &mut values);
+        values
+    }
+
+    #[test]
+    fn a_snapshot_stays_as_it_was_and_holds_nobody_up() {
+        let index = SharedIndex::new();
+        let mut snapshots = Vec::new();
+        for n in 0..2_000 {
+            assert!(index.insert(&pattern(&format!("a.{n}")), n));
+            if n % 100 == 0 {
+                snapshots.push((n, index.load()));
+            }
+        }
+        for (n, snapshot) in &snapshots {
+            assert_eq!(snapshot.len() as u32, n + 1);
+            assert_eq!(found(snapshot, &format!("a.{n}")), [*n]);
+            assert!(found(snapshot, &format!("a.{}", n + 1)).is_empty());
+        }
+        assert_eq!(index.load().len(), 2_000);
+    }
+
+    #[test]
+    fn a_batch_that_panics_changes_nothing() {
+        let index = SharedIndex::new();
+        index.insert(&pattern("a"), 1);
+        for _ in 0..3 {
+            let panicked = catch_unwind(AssertUnwindSafe(|| {
+                index.batch(|batch| {
+                    batch.insert(&pattern("a"), 2);
+                    batch.remove(&pattern("a"), &1);
+                    panic!("on purpose");
+                })
+            }));
+            assert!(panicked.is_err());
+            assert_eq!(found(&index.load(), "a"), [1]);
+        }
+        assert!(index.insert(&pattern("a"), 2) && index.remove(&pattern("a"), &1));
+        assert_eq!(found(&index.load(), "a"), [2]);
+    }
+
+    #[test]
+    fn the_version_rises_with_what_is_published_alone() {
+        let index = SharedIndex::new();
+        assert!(index.insert(&pattern("a"), 1));
+        assert!(!index.insert(&pattern("a"), 1));
+        assert!(!index.remove(&pattern("b"), &1));
+        assert_eq!(index.load().version(), 1);
+        assert_eq!(index.batch(|batch| batch.version()), 2);
+        assert_eq!(index.load().version(), 2);
+        assert!(index.remove(&pattern("a"), &1));
+        assert_eq!(index.load().version(), 3);
+    }
+
+    /// One operation less than the bound, at it, and one more.
+    #[test]
+    fn long_batches_reach_both_sides() {
+        for count in [REPLAYED_MIN - 1, REPLAYED_MIN, REPLAYED_MIN + 1] {
+            let count = count as u32;
+            let index = SharedIndex::new();
+            index.insert(&pattern("first"), 0);
+            index.extend((0..count).map(|n| (pattern(&format!("a.{n}")), n)));
+            let is_copied = index.writer.lock().behind.is_empty();
+            assert_eq!(is_copied, count as usize > REPLAYED_MIN);
+            for last in [1, 2] {
+                index.insert(&pattern("last"), last);
+                let snapshot = index.load();
+                assert_eq!(snapshot.len() as u32, count + 1 + last);
+                assert!((0..count).all(|n| found(&snapshot, &format!("a.{n}")) == [n]));
+            }
+        }
+    }
+
+    #[test]
+    fn a_clone_of_a_snapshot_goes_its_own_way() {
+        let index = SharedIndex::new();
+        let mut cache = MatchCache::new();
+        let topic = Topic::new("a").unwrap();
+        index.insert(&pattern("a"), 1);
+        let mut clone = index.load().clone();
+        // The memory that they had in common is the clone's alone before it changes.
+        index.insert(&pattern("b"), 2);
+        index.insert(&pattern("a"), 3);
+        clone.insert(&pattern("c"), 2);
+        clone.insert(&pattern("a"), 4);
+        assert_eq!(cache.lookup(&index.load(), &topic), [1, 3]);
+        assert_eq!(cache.lookup(&clone, &topic), [1, 4]);
+        assert_eq!(cache.lookup(&index.load(), &topic), [1, 3]);
+    }
+
+    /// What a writer does in one batch is seen whole, in whatever moment, with and without cache.
+    #[test]
+    fn readers_see_whole_batches() {
+        let index = SharedIndex::new();
+        let (one, all) = (pattern("a.*"), pattern("**"));
+        index.insert(&one, 0);
+        let done = AtomicBool::new(false);
+        let read = || {
+            let topic = Topic::new("a.b").unwrap();
+            let mut cache = MatchCache::new();
+            let mut last = 0;
+            while !done.load(Ordering::Relaxed) {
+                let snapshot = index.load();
+                let values = found(&snapshot, "a.b");
+                assert_eq!(values.len(), 1, "{values:?}");
+                assert_eq!(cache.lookup(&snapshot, &topic), values);
+                assert!(values[0] >= last, "{} after {last}", values[0]);
+                last = values[0];
+            }
+        };
+        thread::scope(|scope| {
+            scope.spawn(read);
+            scope.spawn(read);
+            for n in 0..20_000 {
+                let (before, after) = if n % 2 == 0 {
+                    (&one, &all)
+                } else {
+                    (&all, &one)
+                };
+                index.batch(|batch| {
+                    assert!(batch.remove(before, &n));
+                    assert!(batch.insert(after, n + 1));
+                });
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    }
+}

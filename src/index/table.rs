@@ -67,6 +67,8 @@ impl Mixer {
 #[derive(Clone)]
 pub(super) struct Table<T> {
     chunks: Vec<Arc<Chunk<T>>>,
+    /// The bits of a hash that choose a chunk: as many as the number of chunks needs, rounded up.
+    mask: usize,
     len: usize,
     mixer: Mixer,
 }
@@ -75,6 +77,7 @@ impl<T> Table<T> {
     pub(super) fn new() -> Self {
         Table {
             chunks: Vec::new(),
+            mask: 0,
             len: 0,
             mixer: Mixer::new(),
         }
@@ -92,12 +95,11 @@ impl<T> Table<T> {
     /// Which chunk has the entries of this hash. Means nothing if there is no chunk.
     #[inline]
     fn chunk_of(&self, hash: u64) -> usize {
-        let mask = self.chunks.len().next_power_of_two() - 1;
-        let index = hash as u32 as usize & mask;
+        let index = hash as u32 as usize & self.mask;
         if index < self.chunks.len() {
             index
         } else {
-            index & (mask >> 1)
+            index & (self.mask >> 1)
         }
     }
 }
@@ -143,6 +145,7 @@ impl<T: Entry> Table<T> {
             self.drop_chunk();
         } else if self.len == 0 {
             self.chunks = Vec::new();
+            self.mask = 0;
         }
         entry
     }
@@ -160,6 +163,7 @@ impl<T: Entry> Table<T> {
     fn add_chunk(&mut self) {
         let added = self.chunks.len();
         self.chunks.push(Arc::new(Chunk::new()));
+        self.mask = self.chunks.len().next_power_of_two() - 1;
         if added == 0 {
             return;
         }
@@ -178,6 +182,7 @@ impl<T: Entry> Table<T> {
     /// Unites the last chunk with the one that it was divided from.
     fn drop_chunk(&mut self) {
         let last = self.chunks.pop().expect("there are two chunks at least");
+        self.mask = self.chunks.len().next_power_of_two() - 1;
         let entries = Arc::unwrap_or_clone(last).slots;
         for entry in entries.into_iter().flatten() {
             let index = self.chunk_of(entry.hash(self.mixer));
@@ -194,8 +199,13 @@ struct Chunk<T> {
     slots: Vec<Option<T>>,
     /// Places that a hash can name: the first so many slots.
     homes: u32,
-    /// Entries: at most seven eighths of the homes.
+    /// Entries: after an insertion, at most three quarters of the homes.
     len: u32,
+}
+
+/// For so many entries and a few more.
+fn homes_for(entries: usize) -> usize {
+    entries + entries / 2 + 1
 }
 
 /// The half of the hash that orders a chunk.
@@ -223,7 +233,7 @@ impl<T> Chunk<T> {
 impl<T: Entry> Chunk<T> {
     fn of_sorted(entries: Vec<T>, mixer: Mixer) -> Self {
         let mut chunk = Chunk::new();
-        chunk.lay_out(entries.len() + entries.len() / 4, entries, mixer);
+        chunk.lay_out(homes_for(entries.len()), entries, mixer);
         chunk
     }
 
@@ -243,9 +253,9 @@ impl<T: Entry> Chunk<T> {
     }
 
     fn insert(&mut self, entry: T, mixer: Mixer) {
-        if (self.len + 1) * 8 > self.homes * 7 {
+        if (self.len + 1) * 4 > self.homes * 3 {
             let homes = self.homes as usize;
-            self.resize(homes + homes / 8 + 4, mixer);
+            self.resize(homes + homes / 4 + 4, mixer);
         }
         let hash = entry.hash(mixer);
         let stands_before = |slot: &Option<T>| {
@@ -277,9 +287,9 @@ impl<T: Entry> Chunk<T> {
             self.slots.swap(at, at + 1);
             at += 1;
         }
-        if self.len * 2 < self.homes {
+        if self.len * 2 < self.homes && homes_for(self.len as usize) < self.homes as usize {
             let len = self.len as usize;
-            self.resize(len + len / 4, mixer);
+            self.resize(homes_for(len), mixer);
         }
         entry
     }

@@ -13,17 +13,26 @@ use super::matchers::Matchers;
 use super::names::{Matcher, NUMBERS_MAX, Name, Names, Numbers, Symbol};
 use super::sorted::Sorted;
 use super::table::{Entry, Mixer, Table};
-use crate::pattern::{Guard, Route, Segment};
+use crate::pattern::{Guard, Route, Segment, Syntax};
 
 /// Which pattern brought a value to a node.
 ///
-/// A pattern of one route is told by the place of the node itself: [`Tag::ROUTE`]. One of several
-/// shares nodes with others and is told by its keyed hash.
+/// A pattern of one route is told by the place of the node and by its language (a pattern of another language that means
+/// the same is another pattern). One of several routes shares nodes with others and is told by its keyed hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Tag(pub(super) u64);
+pub(super) struct Tag(u64);
 
 impl Tag {
-    pub(super) const ROUTE: Tag = Tag(0);
+    /// Of one route, in the native language.
+    const NATIVE: Tag = Tag(Syntax::Segments as u64);
+
+    pub(super) fn of_route(syntax: Syntax) -> Self {
+        Tag(syntax as u64)
+    }
+
+    pub(super) fn of_several(hash: u64) -> Self {
+        Tag(hash.max(u64::from(u8::MAX) + 1))
+    }
 }
 
 /// The parent of the roots.
@@ -69,18 +78,19 @@ pub(super) struct Ways(u32);
 #[derive(Clone, Copy, Debug)]
 enum Values<V> {
     None,
-    /// Under [`Tag::ROUTE`].
-    One(V),
+    /// With the tag of its language.
+    One(u8, V),
     /// In the table of sets, under the node's number.
     Set,
 }
 
-/// The values of a node that has several, or has one under another tag than [`Tag::ROUTE`].
+/// The values of a node that has several, or has one of a pattern with several routes.
 #[derive(Clone)]
 struct Set<V> {
     node: u32,
-    /// Under [`Tag::ROUTE`].
+    /// Under [`Tag::NATIVE`].
     plain: Sorted<V>,
+    /// Under all others.
     tagged: Sorted<(V, Tag)>,
 }
 
@@ -153,7 +163,7 @@ impl<V: Copy + Ord> Trie<V> {
     pub(super) fn append_values(&self, node: &Node<V>, out: &mut Vec<V>) -> bool {
         match node.values {
             Values::None => false,
-            Values::One(value) => {
+            Values::One(_, value) => {
                 out.push(value);
                 false
             }
@@ -326,35 +336,27 @@ impl<V: Copy + Ord> Trie<V> {
 
     fn add_value(&mut self, key: Key, number: u32, value: V, tag: Tag) -> bool {
         let node = self.node_mut(key);
-        let before = match node.values {
-            Values::Set => {
-                let set = self.set_mut(number);
-                return match tag {
-                    Tag::ROUTE => set.plain.insert(value),
-                    tag => set.tagged.insert((value, tag)),
-                };
-            }
-            Values::One(other) if tag == Tag::ROUTE && other == value => return false,
-            Values::None if tag == Tag::ROUTE => {
-                node.values = Values::One(value);
+        let before = match (node.values, u8::try_from(tag.0)) {
+            (Values::Set, _) => return self.set_mut(number).insert(value, tag),
+            (Values::None, Ok(language)) => {
+                node.values = Values::One(language, value);
                 return true;
             }
-            Values::One(other) => Some(other),
-            Values::None => None,
+            (Values::None, Err(_)) => None,
+            (Values::One(language, other), _) => Some((other, Tag(language.into()))),
         };
+        if before == Some((value, tag)) {
+            return false;
+        }
         node.values = Values::Set;
         let mut set = Set {
             node: number,
             plain: Sorted::default(),
             tagged: Sorted::default(),
         };
-        if let Some(before) = before {
-            set.plain.insert(before);
+        for (value, tag) in before.into_iter().chain([(value, tag)]) {
+            set.insert(value, tag);
         }
-        match tag {
-            Tag::ROUTE => set.plain.insert(value),
-            tag => set.tagged.insert((value, tag)),
-        };
         self.sets.insert(set);
         true
     }
@@ -363,8 +365,8 @@ impl<V: Copy + Ord> Trie<V> {
         let node = self.node_mut(key);
         match node.values {
             Values::None => false,
-            Values::One(other) => {
-                let is_there = tag == Tag::ROUTE && other == value;
+            Values::One(language, other) => {
+                let is_there = (other, Tag(language.into())) == (value, tag);
                 if is_there {
                     node.values = Values::None;
                 }
@@ -372,20 +374,49 @@ impl<V: Copy + Ord> Trie<V> {
             }
             Values::Set => {
                 let set = self.set_mut(number);
-                let was_there = match tag {
-                    Tag::ROUTE => set.plain.remove(&value),
-                    tag => set.tagged.remove(&(value, tag)),
-                };
-                let left = match (set.plain.only(), set.tagged.is_empty()) {
-                    (Some(&only), true) => Values::One(only),
-                    (None, true) if set.plain.is_empty() => Values::None,
-                    _ => return was_there,
-                };
-                let hash = self.sets.mixer().mix(0, number);
-                self.sets.remove(hash, |set| set.node == number);
-                self.node_mut(key).values = left;
+                let was_there = set.remove(value, tag);
+                if let Some(left) = set.as_values() {
+                    let hash = self.sets.mixer().mix(0, number);
+                    self.sets.remove(hash, |set| set.node == number);
+                    self.node_mut(key).values = left;
+                }
                 was_there
             }
+        }
+    }
+}
+
+impl<V: Copy + Ord> Set<V> {
+    /// False, and nothing changes, if the value is there under that tag.
+    fn insert(&mut self, value: V, tag: Tag) -> bool {
+        match tag {
+            Tag::NATIVE => self.plain.insert(value),
+            tag => self.tagged.insert((value, tag)),
+        }
+    }
+
+    /// False, and nothing changes, if the value is not there under that tag.
+    fn remove(&mut self, value: V, tag: Tag) -> bool {
+        match tag {
+            Tag::NATIVE => self.plain.remove(&value),
+            tag => self.tagged.remove(&(value, tag)),
+        }
+    }
+
+    /// What a node holds by itself, if this is so little.
+    fn as_values(&self) -> Option<Values<V>> {
+        match (self.plain.is_empty(), self.tagged.is_empty()) {
+            (true, true) => Some(Values::None),
+            (false, true) => self
+                .plain
+                .only()
+                .map(|&value| Values::One(Tag::NATIVE.0 as u8, value)),
+            (true, false) => {
+                let &(value, tag) = self.tagged.only()?;
+                let language = u8::try_from(tag.0).ok()?;
+                Some(Values::One(language, value))
+            }
+            (false, false) => None,
         }
     }
 }
