@@ -199,6 +199,7 @@ impl<V: Copy + Ord> Entry<V> {
     }
 
     /// Whether an entry of another state holds in this one too; it is of this one then.
+    #[inline]
     fn renew(&mut self, index: &PatternIndex<V>, topic: &Topic) -> bool {
         let journal = &index.core.journal;
         let holds =

@@ -44,10 +44,12 @@ impl Journal {
         }
     }
 
+    #[inline]
     pub(super) fn lineage(&self) -> u64 {
         self.lineage
     }
 
+    #[inline]
     pub(super) fn sequence(&self) -> u64 {
         self.sequence
     }
@@ -68,6 +70,7 @@ impl Journal {
 
     /// Whether what was found for the topic in this lineage at that sequence number is so still. False if that is not
     /// known, also of a later number.
+    #[inline]
     pub(super) fn is_as_at(&self, sequence: u64, topic: &Topic, print: Print) -> bool {
         let Some(changes) = self.sequence.checked_sub(sequence) else {
             return false;

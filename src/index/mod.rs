@@ -3,32 +3,52 @@
 //! A [`PatternIndex`] is a set of (pattern, value) pairs that answers which values have a pattern
 //! that matches a topic, each value once. It is a trie over segments, with a child for each plain
 //! text and children for the wildcards; a pattern with braces takes a place for each different
-//! expansion.
+//! expansion. Patterns of all languages live in it side by side.
 //!
-//! # Snapshots
-//!
-//! The trie is persistent: [`Clone`] shares all of it and takes one reference count, and a change
-//! copies the path to what it changes, if that is shared. So a writer keeps one index, changes it,
-//! and publishes a clone (through `arc-swap`, say); readers never wait, and keep what they read
-//! for as long as they like. A node's own values are one sorted list, which a change copies whole.
+//! | for | take |
+//! | --- | --- |
+//! | one thread, or an index that does not change any more | [`PatternIndex`] |
+//! | threads that look up while others change | [`SharedIndex`] |
+//! | topics that come again and again | a [`MatchCache`] for each reader, in front of either |
 //!
 //! # Cost
 //!
 //! | operation | steps |
 //! | --- | --- |
-//! | [`matches`](PatternIndex::matches) | for each segment of the topic: a look-up and the globs of each node that the segments before it lead to; never a recursion, and no node twice in a step, so `**.a.**.a.**.a` is cheap; then a sort of the values found, if they come from several nodes |
-//! | [`insert`](PatternIndex::insert), [`remove`](PatternIndex::remove) | for each expansion of the pattern, one step down for each segment (the globs beside one are compared one by one) and the copies along that path |
-//! | [`clone`](PatternIndex::clone) | one |
+//! | [`matches`](PatternIndex::matches) | for each segment of the topic: one look-up of its text, then for each node that the segments before it lead to a look-up by number, and one for each length of the plain beginnings (or ends) of the node's globs; never a recursion, and no node twice in a step, so `**.a.**.a.**.a` is cheap; then a sort of the values found, if they come from several nodes |
+//! | [`insert`](PatternIndex::insert), [`remove`](PatternIndex::remove) | for each expansion of the pattern, one look-up for each segment; at most a few hundred entries of a table, or of a node with very many values, are moved |
+//! | [`clone`](PatternIndex::clone) | one; the first change afterwards copies a list of one word for each 256 nodes or so, and each change what it touches, in chunks of 10 KiB or so, until nothing is shared |
+//! | [`SharedIndex::load`] | one, and never a wait |
+//! | a change of a [`SharedIndex`] | that of the [`PatternIndex`], twice; one more for each thread that ever loaded it |
+//! | [`MatchCache::lookup`] | one; one more for each change since the topic was asked for last, up to [`CHANGES_KEPT`] |
 //!
-//! What was removed leaves nothing behind: nodes go with the last value below them.
+//! A node takes 24 bytes (values of four bytes, room in the table excluded), a different text up to 40 and what it is longer
+//! than 22 bytes; a [`SharedIndex`] takes twice as much. What was removed leaves nothing behind but the numbers that it had,
+//! four bytes each, until all is removed.
+//!
+//! # The bad days
+//!
+//! * **A reader holds a snapshot for ever.** Nobody waits for it. The next change but one begins another standby, which costs
+//!   what the first change of a clone does; the snapshot keeps alive what the index was.
+//! * **A writer panics**, in a batch or in the order of the values: readers see nothing of the batch; the next change begins another
+//!   standby. A [`PatternIndex`] that was being changed itself may hold half of a pattern's expansions afterwards.
+//! * **Out of memory**: the process ends, as Rust's collections have it end.
+//! * **A flood of topics**: a walk leaves nothing behind; a cache is bounded, and keeps what is asked for repeatedly.
+//! * **Texts chosen to collide**: all hashes are keyed, so nobody who cannot see the key can choose them; if they collided all
+//!   the same, a look-up would compare those that do, one by one, and its answer be right.
+//! * **More than 536,870,911 nodes**, or different texts: the change that needs one more panics.
 //!
 //! # Sources of the ideas
 //!
-//! Tries over the words of a topic are how brokers with AMQP topic exchanges match bindings, and
-//! the subscription list of NATS adds a cache in front; that a branch of the index which did not
-//! change keeps the cache's entries valid is ours. Path copying is from Driscoll, Sarnak, Sleator
-//! and Tarjan, "Making Data Structures Persistent" (1989), the map of the children from Bagwell,
-//! "Ideal Hash Trees" (2001).
+//! Tries over the words of a topic are how brokers with AMQP topic exchanges match bindings; the subscription list of NATS
+//! adds a cache in front, which a wildcard subscription empties: that the changes themselves are compared with the topic
+//! is ours. Two sides that change places are from Ramalhete and Correia, "Left-Right: A Concurrency Control Technique with
+//! Wait-Free Population Oblivious Reads" (2015), which has the writer wait for readers, where ours leaves them the side that they
+//! hold; dividing one part of a table at a time is from Litwin, "Linear Hashing: A New Tool for File and Table Addressing"
+//! (1980); entries in the order of their hash are from Amble and Knuth, "Ordered Hash Tables" (1974).
+//!
+//! Measured on one million subscriptions of four tokens, half of them with a wildcard (`cargo bench --bench million`), against
+//! a persistent trie that was published as a whole and copied the path to each change, which this one took the place of.
 
 mod cache;
 #[cfg(any(test, fuzzing))]

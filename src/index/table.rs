@@ -55,7 +55,7 @@ impl Mixer {
 
     #[inline]
     pub(super) fn mix(self, high: u32, low: u32) -> u64 {
-        let both = u64::from(high) << 32 | u64::from(low);
+        let both = (u64::from(high) << 32) | u64::from(low);
         let product = u128::from(both ^ self.key) * u128::from(self.factor);
         let folded = (product >> 64) as u64 ^ product as u64;
         // Once more: the factor may have long runs of equal bits.
@@ -226,7 +226,7 @@ impl<T> Chunk<T> {
     /// The place that this hash names: 0 to `homes`.
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        (order(hash) * u64::from(self.homes) >> 32) as usize
+        ((order(hash) * u64::from(self.homes)) >> 32) as usize
     }
 }
 
@@ -399,7 +399,7 @@ mod tests {
                 assert_eq!(table.remove(entry.hash, |other| *other == entry), None);
                 expected.remove(&entry);
             }
-            if n as usize % (most / 4) == 0 {
+            if (n as usize).is_multiple_of(most / 4) {
                 check(&table, &expected);
                 if let Some((table, expected)) = kept.replace((table.clone(), expected.clone())) {
                     check(&table, &expected);
@@ -423,8 +423,8 @@ mod tests {
     #[test]
     fn hashes_that_collide() {
         come_and_go(|_| u64::MAX, 2 * CHUNK_ENTRIES);
-        come_and_go(|random| random % 3 << 32, 2 * CHUNK_ENTRIES);
-        come_and_go(|random| u64::MAX << 32 | random % 7, 2 * CHUNK_ENTRIES);
+        come_and_go(|random| (random % 3) << 32, 2 * CHUNK_ENTRIES);
+        come_and_go(|random| (u64::MAX << 32) | (random % 7), 2 * CHUNK_ENTRIES);
         come_and_go(|random| random << 32, 2 * CHUNK_ENTRIES);
         come_and_go(|random| random & 0xFFFF_FFFF, 2 * CHUNK_ENTRIES);
     }

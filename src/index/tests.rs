@@ -264,7 +264,8 @@ fn patterns_of_all_languages_live_in_one_index() {
 #[test]
 fn a_hot_node_is_cheap_to_match_and_to_change() {
     const COUNT: u32 = 100_000;
-    let forms: [(fn(u32) -> String, Syntax, &str); 4] = [
+    type Form = (fn(u32) -> String, Syntax, &'static str);
+    let forms: [Form; 4] = [
         (
             |n| format!("orders.A{n:06}*"),
             Syntax::Segments,
