@@ -199,13 +199,13 @@ struct Chunk<T> {
     slots: Vec<Option<T>>,
     /// Places that a hash can name: the first so many slots.
     homes: u32,
-    /// Entries: after an insertion, at most three quarters of the homes.
+    /// Entries: after an insertion, at most seven eighths of the homes.
     len: u32,
 }
 
 /// For so many entries and a few more.
 fn homes_for(entries: usize) -> usize {
-    entries + entries / 2 + 1
+    entries + entries / 6 + 1
 }
 
 /// The half of the hash that orders a chunk.
@@ -253,9 +253,9 @@ impl<T: Entry> Chunk<T> {
     }
 
     fn insert(&mut self, entry: T, mixer: Mixer) {
-        if (self.len + 1) * 4 > self.homes * 3 {
+        if (self.len + 1) * 8 > self.homes * 7 {
             let homes = self.homes as usize;
-            self.resize(homes + homes / 4 + 4, mixer);
+            self.resize(homes + homes / 8 + 2, mixer);
         }
         let hash = entry.hash(mixer);
         let stands_before = |slot: &Option<T>| {
@@ -270,7 +270,7 @@ impl<T: Entry> Chunk<T> {
         let gap = self.slots[at..].iter().position(Option::is_none);
         let gap = at + gap.unwrap_or(self.slots.len() - at);
         if gap == self.slots.len() {
-            self.slots.push(None);
+            self.push(None);
         }
         self.slots[at..=gap].rotate_right(1);
         self.slots[at] = Some(entry);
@@ -308,14 +308,22 @@ impl<T: Entry> Chunk<T> {
         for entry in entries {
             let home = self.home(entry.hash(mixer));
             while self.slots.len() < home {
-                self.slots.push(None);
+                self.push(None);
             }
-            self.slots.push(Some(entry));
+            self.push(Some(entry));
             self.len += 1;
         }
         while self.slots.len() <= homes {
-            self.slots.push(None);
+            self.push(None);
         }
+    }
+
+    /// A vector by itself would take twice the memory as soon as one entry stands behind the homes.
+    fn push(&mut self, slot: Option<T>) {
+        if self.slots.len() == self.slots.capacity() {
+            self.slots.reserve_exact(4);
+        }
+        self.slots.push(slot);
     }
 }
 
