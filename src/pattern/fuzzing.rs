@@ -119,21 +119,7 @@ pub fn check_match_as(data: &[u8], syntax: Syntax) -> usize {
         naive::matches_as(pattern, "a", syntax).is_some(),
         "{syntax} {pattern:?}"
     );
-    #[cfg(fuzzing)]
-    count(compared);
     compared
-}
-
-/// Tells now and then how many comparisons the fuzzer made: it counts inputs, which hold many.
-#[cfg(fuzzing)]
-fn count(compared: usize) {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    const TELL_EVERY: usize = 10_000_000;
-    static COMPARED: AtomicUsize = AtomicUsize::new(0);
-    let before = COMPARED.fetch_add(compared, Ordering::Relaxed);
-    if before / TELL_EVERY < (before + compared) / TELL_EVERY {
-        eprintln!("{} comparisons", before + compared);
-    }
 }
 
 /// Makes topics of a pattern: its characters, some left out and some replaced, the same ones each

@@ -93,7 +93,7 @@ mod parse;
 mod print;
 mod route;
 #[cfg(feature = "serde")]
-mod serde;
+mod serialize;
 mod syntax;
 mod tail;
 #[cfg(test)]

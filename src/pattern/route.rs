@@ -114,10 +114,10 @@ impl Route {
 
     /// Whether the whole topic matches.
     pub(super) fn matches(&self, topic: &Topic) -> bool {
-        if !self.guard.admits(topic.as_str()) {
+        if !self.guard().admits(topic.as_str()) {
             return false;
         }
-        match &self.tail {
+        match self.tail() {
             Some(tail) => self
                 .rest(topic.as_str())
                 .is_some_and(|rest| tail.matches(rest)),

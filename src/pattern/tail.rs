@@ -105,7 +105,7 @@ impl Tail {
 
     /// Whether the whole of `rest` matches. Not empty, and a topic of its own.
     pub(crate) fn matches(&self, rest: &str) -> bool {
-        if !rest.as_bytes().starts_with(&self.head) {
+        if !rest.as_bytes().starts_with(self.head()) {
             return false;
         }
         let Some(mut at) = self.first.end(rest, self.head.len()) else {

@@ -65,16 +65,21 @@ const FLOORS: [&[&str]; 9] = [
 ];
 
 /// Who else may name some of it, and why.
-const NOT_THE_CLI_ALONE: [(&str, &str, &str); 2] = [
+const NOT_THE_CLI_ALONE: [(&str, &str, &str); 3] = [
     (
         "dispatch/latency.rs",
         "hdrhistogram",
         "sampled latencies, behind the feature `latency`",
     ),
     (
-        "pattern/serde.rs",
+        "pattern/serialize.rs",
         "serde",
         "patterns and topics in files, behind the feature `serde`",
+    ),
+    (
+        "pattern/serialize.rs",
+        "serde_json",
+        "the tests of that: no other format is as common",
     ),
 ];
 

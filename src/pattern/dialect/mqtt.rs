@@ -16,9 +16,7 @@
 //! here. It also refuses more than 200 `/`; that bounds its recursion, and is not followed.
 
 use super::Compiled;
-use crate::pattern::Syntax;
-use crate::pattern::error::{PatternError, PatternRule};
-use crate::pattern::route::{Guard, Route, Segment};
+use crate::pattern::{Guard, PatternError, PatternRule, Route, Segment, Syntax};
 
 pub(super) fn compile(text: &str) -> Result<Compiled, PatternError> {
     check_characters(text)?;

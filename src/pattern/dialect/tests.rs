@@ -1,5 +1,7 @@
 //! The dialects against their judges: all short patterns, random ones, and what each refuses.
 
+use std::time::{Duration, Instant};
+
 use proptest::prelude::*;
 
 use crate::pattern::fuzzing::{check_match_as, check_parse_as};
@@ -101,15 +103,28 @@ fn every_glob_of_six_characters_is_judged_as_the_judge_does() {
     }
 }
 
+/// What the languages of segments are made of.
+const SEGMENT_PARTS: [(Syntax, [&str; 6]); 3] = [
+    (Syntax::Nats, ["a", "$", ".", "*", ">", " "]),
+    (Syntax::Amqp, ["a", "$", ".", "*", "#", " "]),
+    (Syntax::Mqtt, ["a", "$", ".", "+", "#", "/"]),
+];
+
 #[test]
 fn every_short_pattern_of_segments_is_judged_as_the_judge_does() {
-    for (syntax, parts) in [
-        (Syntax::Nats, ["a", "$", ".", "*", ">", " "]),
-        (Syntax::Amqp, ["a", "$", ".", "*", "#", " "]),
-        (Syntax::Mqtt, ["a", "$", ".", "+", "#", "/"]),
-    ] {
+    for (syntax, parts) in SEGMENT_PARTS {
         let topics = topics(&["a", "$", ".", "*", "+"], 5);
         assert!(compare(&texts(&parts, 5), &topics, syntax) > 5_000_000);
+    }
+}
+
+#[test]
+#[ignore = "takes minutes; run it in release when the languages of segments change"]
+fn every_pattern_of_seven_characters_is_judged_as_the_judge_does() {
+    for (syntax, parts) in SEGMENT_PARTS {
+        let topics = topics(&["a", "$", ".", "*"], 5);
+        let compared = compare(&texts(&parts, 7), &topics, syntax);
+        println!("{syntax}: {compared} comparisons");
     }
 }
 
@@ -267,6 +282,45 @@ fn patterns_of_two_dialects_are_never_equal() {
         for other in Syntax::ALL {
             assert_eq!(parse("a", one) == parse("a", other), one == other);
             assert_eq!(parse("a", one).cmp(&parse("a", other)), one.cmp(&other));
+        }
+    }
+}
+
+#[test]
+fn hostile_globs_are_cheap() {
+    let topics = [
+        "a".repeat(1024),
+        "é".repeat(512),
+        "a.".repeat(511) + "a",
+        "ab".repeat(512),
+        "z".repeat(1024),
+    ];
+    let hostile = [
+        format!("{}b.b", "*a".repeat(510)),
+        format!("*{}b*", "a".repeat(510)),
+        format!("*{}b*", "a?".repeat(255)),
+        format!("*{}b*", "?a".repeat(255)),
+        format!("{}*c", "*?".repeat(510)),
+        format!("*{}b*c", "[^b]".repeat(127)),
+        format!("*{}c", "[a-é]".repeat(170)),
+        format!("*[{}]c*", "a-c".repeat(338)),
+        format!("*{}x*", "é".repeat(255)),
+        format!("{}x", "*é".repeat(340)),
+    ];
+    for syntax in [Syntax::Path, Syntax::Redis] {
+        for text in &hostile {
+            let pattern = parse(text, syntax);
+            for topic in &topics {
+                let topic = Topic::new(topic).unwrap();
+                let start = Instant::now();
+                let verdict = pattern.matches(&topic);
+                let elapsed = start.elapsed();
+                let judged = naive::matches_as(text, topic.as_str(), syntax);
+                assert_eq!(Some(verdict), judged, "{pattern} on {topic}");
+                // Far above what it takes, far below what backtracking takes.
+                assert!(elapsed < Duration::from_secs(1), "{pattern} on {topic}");
+                println!("{elapsed:?} {syntax} {:.12} on {:.4}", text, topic.as_str());
+            }
         }
     }
 }

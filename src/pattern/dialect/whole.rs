@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use super::Compiled;
-use crate::pattern::route::{Route, Segment};
-use crate::pattern::tail::{Atom, Piece, Star, Tail};
+use crate::pattern::tail::{Atom, Piece, Star};
+use crate::pattern::{Route, Segment, Tail};
 
 /// Collects a pattern from left to right.
 #[derive(Default)]
