@@ -72,16 +72,20 @@ mod normal {
             Self(arc_swap::ArcSwap::new(value))
         }
 
-        /// Everything that happened before the `store` of the value that this returns is visible.
+        /// Everything that happened before the `swap` of the value that this returns is visible.
         #[inline]
-        pub(crate) fn load(&self) -> arc_swap::Guard<Arc<T>> {
+        pub(crate) fn load(&self) -> Loaded<T> {
             self.0.load()
         }
 
-        pub(crate) fn store(&self, value: Arc<T>) {
-            self.0.store(value);
+        /// What was published before: others may still have it loaded.
+        pub(crate) fn swap(&self, value: Arc<T>) -> Arc<T> {
+            self.0.swap(value)
         }
     }
+
+    /// What [`Published::load`] lends.
+    pub(crate) type Loaded<T> = arc_swap::Guard<Arc<T>>;
 
     /// An unbounded queue for the cold paths (crossbeam's `SegQueue`): pushes never wait.
     pub(crate) struct Queue<T>(crossbeam::queue::SegQueue<T>);
@@ -203,10 +207,12 @@ mod model {
             self.0.lock().clone()
         }
 
-        pub(crate) fn store(&self, value: Arc<T>) {
-            *self.0.lock() = value;
+        pub(crate) fn swap(&self, value: Arc<T>) -> Arc<T> {
+            std::mem::replace(&mut *self.0.lock(), value)
         }
     }
+
+    pub(crate) type Loaded<T> = Arc<T>;
 
     /// Stands for crossbeam's `SegQueue`.
     pub(crate) struct Queue<T>(Mutex<std::collections::VecDeque<T>>);

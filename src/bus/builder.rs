@@ -61,6 +61,7 @@ pub struct BusBuilder<T: Send + Sync + 'static> {
     max_handler_threads: usize,
     observer: Option<Arc<Observer>>,
     on_slow: Option<(SlowLimit, OnSlow<T>)>,
+    match_cache: bool,
     #[cfg(feature = "latency")]
     sample_latency: Option<u32>,
 }
@@ -85,6 +86,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
             max_handler_threads: HANDLER_THREADS_MAX,
             observer: None,
             on_slow: None,
+            match_cache: true,
             #[cfg(feature = "latency")]
             sample_latency: None,
         }
@@ -177,6 +179,26 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     #[must_use]
     pub fn blocking(mut self, allowed: bool) -> Self {
         self.blocking = allowed;
+        self
+    }
+
+    /// Whether each shard remembers what the last topics matched, in a [`MatchCache`](crate::index::MatchCache). Default: yes.
+    ///
+    /// Without it, every event (or every run of events of one topic in a block) is looked up in the index. That is a little
+    /// faster where almost every event has a topic of its own, and much slower elsewhere; what is delivered is the same.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::builder().match_cache(false).build()?;
+    /// let mut sub = bus.subscribe("requests.*")?;
+    /// bus.publish("requests.7f3a", 1)?;
+    /// assert_eq!(*sub.recv()?.data(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn match_cache(mut self, on: bool) -> Self {
+        self.match_cache = on;
         self
     }
 
@@ -363,6 +385,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
             lane_capacity: self.lane_capacity,
             clock: self.clock,
             weigh: self.weigh,
+            match_cache: self.match_cache,
         });
         #[cfg(feature = "latency")]
         {
@@ -448,6 +471,7 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for BusBuilder<T> {
             .field("lane_capacity", &self.lane_capacity)
             .field("defaults", &self.defaults)
             .field("blocking", &self.blocking)
+            .field("match_cache", &self.match_cache)
             .finish_non_exhaustive()
     }
 }

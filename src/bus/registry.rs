@@ -1,4 +1,4 @@
-//! Who subscribes to what: the writers' side of the shards' indexes, behind a lock that no event ever takes.
+//! Who subscribes to what: who writes to the shards' indexes, behind a lock that no event ever takes.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -14,10 +14,10 @@ use crate::dispatch::feed::FeedShared;
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Recorder;
 use crate::dispatch::loss::GapReason;
-use crate::dispatch::shard::{Change, ChangeKind, Routes};
+use crate::dispatch::shard::{Change, ChangeKind};
 use crate::handlers::pool::Control;
 use crate::handlers::task::Counters;
-use crate::index::PatternIndex;
+use crate::index::Batch;
 use crate::pattern::Pattern;
 use crate::sync::{Arc, Mutex};
 
@@ -63,10 +63,8 @@ pub(super) struct Registry {
     closed: bool,
 }
 
-/// The master copy of a shard's index.
+/// The slots of a shard.
 struct Book {
-    index: PatternIndex<u32>,
-    version: u64,
     free_slots: Vec<u32>,
     slots: u32,
     subscriptions: usize,
@@ -75,8 +73,6 @@ struct Book {
 impl Registry {
     pub(super) fn new(shards: usize) -> Self {
         let book = || Book {
-            index: PatternIndex::new(),
-            version: 0,
             free_slots: Vec::new(),
             slots: 0,
             subscriptions: 0,
@@ -109,14 +105,15 @@ impl Registry {
         let book = &mut self.books[shard];
         let slot = book.take_slot();
         book.subscriptions += 1;
-        for pattern in patterns {
-            book.index.insert(pattern, slot);
-        }
         let kind = ChangeKind::Attach {
             slot,
             feed: Box::new(producer),
         };
-        book.publish(engine, shard, Some(kind));
+        publish(engine, shard, kind, |batch| {
+            for pattern in patterns {
+                batch.insert(pattern, slot);
+            }
+        });
         self.next_number += 1;
         let record = Arc::new(Record {
             number,
@@ -140,49 +137,52 @@ impl Registry {
         self.ledger.leave(ended);
         let book = &mut self.books[record.shard()];
         let patterns = std::mem::take(&mut *record.patterns.lock());
-        for pattern in patterns.parse() {
-            book.index.remove(&pattern, &record.slot);
-        }
-        book.free_slots.push(record.slot);
+        let slot = record.slot;
+        book.free_slots.push(slot);
         book.subscriptions -= 1;
-        book.publish(
+        publish(
             engine,
             record.shard(),
-            Some(ChangeKind::Detach { slot: record.slot }),
+            ChangeKind::Detach { slot },
+            |batch| {
+                for pattern in patterns.parse() {
+                    batch.remove(&pattern, &slot);
+                }
+            },
         );
         true
     }
 
     /// Adds a pattern. `Ok(false)`: it was there already.
     pub(super) fn add<T>(
-        &mut self,
+        &self,
         engine: &Engine<T>,
         record: &Record,
         pattern: &Pattern,
     ) -> Result<bool, ChangeError> {
-        let book = self.book_of(record)?;
-        if !book.index.insert(pattern, record.slot) {
-            return Ok(false);
+        self.check_open(record)?;
+        let routes = &engine.shard_wires(record.shard()).routes;
+        let is_new = routes.insert(pattern, record.slot);
+        if is_new {
+            record.patterns.lock().push(pattern);
         }
-        record.patterns.lock().push(pattern);
-        book.publish(engine, record.shard(), None);
-        Ok(true)
+        Ok(is_new)
     }
 
     /// Removes a pattern. `Ok(false)`: it was not there.
     pub(super) fn remove<T>(
-        &mut self,
+        &self,
         engine: &Engine<T>,
         record: &Record,
         pattern: &Pattern,
     ) -> Result<bool, ChangeError> {
-        let book = self.book_of(record)?;
-        if !book.index.remove(pattern, &record.slot) {
-            return Ok(false);
+        self.check_open(record)?;
+        let routes = &engine.shard_wires(record.shard()).routes;
+        let was_there = routes.remove(pattern, &record.slot);
+        if was_there {
+            record.patterns.lock().remove(pattern);
         }
-        record.patterns.lock().remove(pattern);
-        book.publish(engine, record.shard(), None);
-        Ok(true)
+        Ok(was_there)
     }
 
     /// From now on nothing is opened.
@@ -233,11 +233,12 @@ impl Registry {
         sum
     }
 
-    fn book_of(&mut self, record: &Record) -> Result<&mut Book, ChangeError> {
-        if !self.records.contains_key(&record.number) {
-            return Err(ChangeError::Ended);
+    fn check_open(&self, record: &Record) -> Result<(), ChangeError> {
+        if self.records.contains_key(&record.number) {
+            Ok(())
+        } else {
+            Err(ChangeError::Ended)
         }
-        Ok(&mut self.books[record.shard()])
     }
 }
 
@@ -263,22 +264,20 @@ impl Book {
             self.slots - 1
         })
     }
+}
 
-    /// Makes the index visible to the shard, the change that goes with it first: see
-    /// [`shard`](crate::dispatch::shard).
-    fn publish<T>(&mut self, engine: &Engine<T>, shard: usize, kind: Option<ChangeKind<T>>) {
-        self.version += 1;
-        let wires = engine.shard_wires(shard);
-        if let Some(kind) = kind {
-            wires.changes.push(Change {
-                version: self.version,
-                kind,
-            });
-        }
-        let routes = Routes {
-            version: self.version,
-            index: self.index.clone(),
-        };
-        wires.routes.store(Arc::new(routes));
-    }
+/// Changes a shard's index, and has it carry out the change that goes with it: see
+/// [`shard`](crate::dispatch::shard).
+fn publish<T>(
+    engine: &Engine<T>,
+    shard: usize,
+    kind: ChangeKind<T>,
+    change: impl FnOnce(&mut Batch<'_, u32>),
+) {
+    let wires = engine.shard_wires(shard);
+    wires.routes.batch(|batch| {
+        change(batch);
+        let version = batch.version();
+        wires.changes.push(Change { version, kind });
+    });
 }

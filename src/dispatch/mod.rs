@@ -41,15 +41,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::index::PatternIndex;
+use crate::index::SharedIndex;
 use crate::park::{Linger, NoWaiting, WaitSet};
 use crate::ring::{mpsc, spsc};
 use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
-use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Published, Queue, thread};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Queue, thread};
 use lane::{LaneShared, OwnLane, Pending};
 use role::Role;
 use sequencer::{Clock, Round, Sequencer, Wires};
-use shard::{INPUT_BLOCKS, Routes, Shard, ShardWires};
+use shard::{INPUT_BLOCKS, Shard, ShardWires};
 use signal::{Latch, Signal};
 
 /// Who carries events from the lanes to the rings.
@@ -110,6 +110,8 @@ pub(crate) struct Plan<T> {
     pub(crate) lane_capacity: usize,
     pub(crate) clock: Clock,
     pub(crate) weigh: Weigh<T>,
+    /// Whether there is a cache in front of each index.
+    pub(crate) match_cache: bool,
 }
 
 /// The sequencer, the shards, and those who hold them.
@@ -161,6 +163,7 @@ impl<T> Engine<T> {
             lane_capacity,
             clock,
             weigh,
+            match_cache,
         } = plan;
         let threads = if dispatch == Dispatch::Manual {
             0
@@ -183,7 +186,7 @@ impl<T> Engine<T> {
         for _ in 0..dispatchers {
             let (output, input) = spsc::ring(INPUT_BLOCKS);
             outputs.push(output);
-            shards.push(Desk::new(input, signal.clone()));
+            shards.push(Desk::new(input, signal.clone(), match_cache));
         }
         let sequencer = Sequencer::new(shared_consumer, wires.clone(), outputs, clock, weigh);
         Self {
@@ -599,17 +602,19 @@ impl<T> Engine<T> {
 }
 
 impl<T> Desk<T> {
-    fn new(input: spsc::Consumer<block::BlockRef<T>>, signal: Arc<Signal>) -> Self {
+    fn new(
+        input: spsc::Consumer<block::BlockRef<T>>,
+        signal: Arc<Signal>,
+        match_cache: bool,
+    ) -> Self {
         let wires = Arc::new(ShardWires {
-            routes: Published::new(Arc::new(Routes {
-                version: 0,
-                index: PatternIndex::new(),
-            })),
+            routes: SharedIndex::new(),
             changes: Queue::new(),
             delivered_id: AtomicU64::new(0),
             latch: Arc::new(Latch::new(signal)),
         });
-        let role = Role::new(Shard::new(input, wires.clone()));
+        let shard = Shard::new(input, wires.clone());
+        let role = Role::new(if match_cache { shard } else { shard.walking() });
         Self {
             role,
             wires,

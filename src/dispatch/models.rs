@@ -10,16 +10,16 @@ use super::feed::{Called, End, FeedConsumer, FeedProducer, Found, Limits, Reader
 use super::lane::{Pending, Receipt, ReceiptSlot, receipt};
 use super::loss::{LongestWait, Overflow};
 use super::role::Role;
-use super::shard::{Change, ChangeKind, Routes, Shard, ShardWires};
+use super::shard::{Change, ChangeKind, Shard, ShardWires};
 use super::signal::{Latch, Signal};
 use super::{Dispatch, Engine, Plan, Weigh};
-use crate::index::PatternIndex;
+use crate::index::{Batch, SharedIndex};
 use crate::park::{forget_registered, park, register_thread, thread_waker};
 use crate::pattern::Pattern;
 use crate::ring::run_queue::{Job, RunQueue, Turn};
 use crate::ring::{mpsc, spsc};
 use crate::sync::explore::{Steps, explore, explore_bounded};
-use crate::sync::{Arc, AtomicU64, AtomicUsize, Ordering, Published, Queue, thread};
+use crate::sync::{Arc, AtomicU64, AtomicUsize, Ordering, Queue, thread};
 
 /// A payload that loom watches: reading it and dropping it must not race. Counts its drops, outside of the model.
 struct Payload {
@@ -97,10 +97,7 @@ fn limits(capacity: usize, overflow: Overflow) -> Limits {
 
 fn wires(signal: &Arc<Signal>) -> Arc<ShardWires<Payload>> {
     Arc::new(ShardWires {
-        routes: Published::new(Arc::new(Routes {
-            version: 0,
-            index: PatternIndex::new(),
-        })),
+        routes: SharedIndex::new(),
         changes: Queue::new(),
         delivered_id: AtomicU64::new(0),
         latch: Arc::new(Latch::new(signal.clone())),
@@ -110,16 +107,12 @@ fn wires(signal: &Arc<Signal>) -> Arc<ShardWires<Payload>> {
 /// What the registry does: the change first, then the index that goes with it.
 struct Book {
     wires: Arc<ShardWires<Payload>>,
-    index: PatternIndex<u32>,
-    version: u64,
 }
 
 impl Book {
     fn new(wires: &Arc<ShardWires<Payload>>) -> Self {
         Self {
             wires: wires.clone(),
-            index: PatternIndex::new(),
-            version: 0,
         }
     }
 
@@ -136,33 +129,29 @@ impl Book {
     ) -> FeedConsumer<Payload> {
         let (producer, consumer) = feed(limits, self.wires.latch.clone(), Reader::waiting());
         let producer = producer.waiting_for(longest_wait);
-        self.index
-            .insert(&Pattern::parse(pattern).expect("a pattern"), slot);
-        self.publish(ChangeKind::Attach {
+        let kind = ChangeKind::Attach {
             slot,
             feed: Box::new(producer),
+        };
+        self.publish(kind, |batch| {
+            batch.insert(&Pattern::parse(pattern).expect("a pattern"), slot);
         });
         consumer
     }
 
     fn cancel(&mut self, pattern: &str, slot: u32, consumer: &FeedConsumer<Payload>) {
         consumer.shared().finish(End::Cancelled);
-        self.index
-            .remove(&Pattern::parse(pattern).expect("a pattern"), &slot);
-        self.publish(ChangeKind::Detach { slot });
+        self.publish(ChangeKind::Detach { slot }, |batch| {
+            batch.remove(&Pattern::parse(pattern).expect("a pattern"), &slot);
+        });
     }
 
-    fn publish(&mut self, kind: ChangeKind<Payload>) {
-        self.version += 1;
-        self.wires.changes.push(Change {
-            version: self.version,
-            kind,
+    fn publish(&mut self, kind: ChangeKind<Payload>, change: impl FnOnce(&mut Batch<'_, u32>)) {
+        self.wires.routes.batch(|batch| {
+            change(batch);
+            let version = batch.version();
+            self.wires.changes.push(Change { version, kind });
         });
-        let routes = Routes {
-            version: self.version,
-            index: self.index.clone(),
-        };
-        self.wires.routes.store(Arc::new(routes));
     }
 }
 
@@ -1619,6 +1608,7 @@ fn engine_of(dispatch: Dispatch, dispatchers: usize) -> Arc<Engine<Payload>> {
         lane_capacity: 2,
         clock: Box::new(|| SystemTime::UNIX_EPOCH),
         weigh: Weigh::Nothing,
+        match_cache: true,
     }))
 }
 

@@ -26,23 +26,16 @@ use super::feed::FeedProducer;
 use super::loss::GapReason;
 use super::sequencer::Round;
 use super::signal::Latch;
-use crate::index::PatternIndex;
-use crate::index::cache::MatchCache;
+use crate::index::{MatchCache, PatternIndex, Scratch, SharedIndex};
+use crate::pattern::Topic;
 use crate::ring::spsc;
-use crate::sync::{Arc, AtomicU64, Ordering, Published, Queue, now};
+use crate::sync::{Arc, AtomicU64, Ordering, Queue, now};
 
 /// Blocks that wait for a shard at most.
 pub(crate) const INPUT_BLOCKS: usize = 64;
 
 /// Blocks that a round takes at most, before it wakes the subscribers.
 const ROUND_BLOCKS: usize = 16;
-
-/// The patterns of a shard's subscriptions. Values are the slots of their rings.
-pub(crate) struct Routes {
-    /// Rises with every change.
-    pub(crate) version: u64,
-    pub(crate) index: PatternIndex<u32>,
-}
 
 /// What subscribing and cancelling ask of a shard.
 pub(crate) struct Change<T> {
@@ -63,7 +56,8 @@ pub(crate) enum ChangeKind<T> {
 
 /// What a shard shares with everybody else.
 pub(crate) struct ShardWires<T> {
-    pub(crate) routes: Published<Routes>,
+    /// The patterns of its subscriptions. Values are the slots of their rings.
+    pub(crate) routes: SharedIndex<u32>,
     pub(crate) changes: Queue<Change<T>>,
     /// Id of the event up to which everything has been delivered to rings, or given up.
     pub(crate) delivered_id: AtomicU64,
@@ -85,7 +79,7 @@ pub(crate) struct Shard<T> {
     touched: Vec<u32>,
     /// Slots that have something to commit.
     dirty: Vec<u32>,
-    cache: MatchCache,
+    finder: Finder,
     /// The block that some subscribers have no room for.
     stalled: Option<BlockRef<T>>,
     /// Who. Empty unless stalled.
@@ -95,6 +89,28 @@ pub(crate) struct Shard<T> {
     /// Id of the last event of the last block taken.
     dispatched_id: u64,
     closed: bool,
+}
+
+/// Finds the slots of a topic: with a cache in front of the index, or without.
+enum Finder {
+    Caching(MatchCache<u32>),
+    Walking {
+        scratch: Scratch<u32>,
+        found: Vec<u32>,
+    },
+}
+
+impl Finder {
+    fn find(&mut self, index: &PatternIndex<u32>, topic: &Topic) -> &[u32] {
+        match self {
+            Self::Caching(cache) => cache.lookup(index, topic),
+            Self::Walking { scratch, found } => {
+                found.clear();
+                index.matches_with(topic, scratch, found);
+                found
+            }
+        }
+    }
 }
 
 /// A subscriber that has no room.
@@ -117,13 +133,22 @@ impl<T> Shard<T> {
             masks: Vec::new(),
             touched: Vec::new(),
             dirty: Vec::new(),
-            cache: MatchCache::new(),
+            finder: Finder::Caching(MatchCache::new()),
             stalled: None,
             missing: Vec::new(),
             deadline: None,
             dispatched_id: 0,
             closed: false,
         }
+    }
+
+    /// Without a cache in front of the index.
+    pub(crate) fn walking(mut self) -> Self {
+        self.finder = Finder::Walking {
+            scratch: Scratch::default(),
+            found: Vec::new(),
+        };
+        self
     }
 
     /// One round. `insist`: a stalled block is tried again even if not all rings have said that they have room.
@@ -154,7 +179,7 @@ impl<T> Shard<T> {
 
     /// Carries out the changes that belong to the index as it is now.
     pub(crate) fn settle(&mut self) {
-        let version = self.wires.routes.load().version;
+        let version = self.wires.routes.load().version();
         if version != self.version {
             self.carry_out(version);
         }
@@ -204,10 +229,12 @@ impl<T> Shard<T> {
 
     fn dispatch(&mut self, block: BlockRef<T>) {
         let routes = self.wires.routes.load();
-        if routes.version != self.version {
-            self.carry_out(routes.version);
+        if routes.version() != self.version {
+            self.carry_out(routes.version());
         }
-        self.match_block(&routes.index, &block);
+        self.match_block(&routes, &block);
+        // Before a subscriber can stall us: whoever subscribes meanwhile would have to copy what it changes.
+        drop(routes);
         self.dispatched_id = block.last_id();
         self.push_block(block);
     }
@@ -215,7 +242,7 @@ impl<T> Shard<T> {
     /// Fills `masks` and `touched`: the work is per distinct topic and subscriber, not per event.
     fn match_block(&mut self, index: &PatternIndex<u32>, block: &BlockRef<T>) {
         for group in block.groups() {
-            for &slot in self.cache.lookup(index, group.topic()) {
+            for &slot in self.finder.find(index, group.topic()) {
                 let mask = &mut self.masks[slot as usize];
                 if *mask == 0 {
                     self.touched.push(slot);

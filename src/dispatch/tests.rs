@@ -7,12 +7,12 @@ use super::block::{BlockRef, BlockSource, EnvelopeTable};
 use super::feed::{End, FeedConsumer, FeedProducer, Found, Limits, Reader, feed};
 use super::loss::{BLOCK_TIMEOUT_MAX, Gap, GapReason, LongestWait, Overflow};
 use super::role::Role;
-use super::shard::{Change, ChangeKind, Routes, Shard, ShardWires};
+use super::shard::{Change, ChangeKind, Shard, ShardWires};
 use super::signal::{Latch, Signal};
-use crate::index::PatternIndex;
+use crate::index::SharedIndex;
 use crate::pattern::Pattern;
 use crate::ring::spsc;
-use crate::sync::{Arc, AtomicU64, Published, Queue, thread};
+use crate::sync::{Arc, AtomicU64, Queue, thread};
 
 #[test]
 fn a_role_is_held_by_one_and_remembers_who_came_by() {
@@ -609,10 +609,10 @@ fn what_is_given_up_is_told_with_its_reason() {
 }
 
 fn wires() -> Arc<ShardWires<()>> {
-    let mut index = PatternIndex::new();
-    index.insert(&Pattern::parse("a").expect("a pattern"), 0);
+    let routes = SharedIndex::new();
+    routes.insert(&Pattern::parse("a").expect("a pattern"), 0);
     Arc::new(ShardWires {
-        routes: Published::new(Arc::new(Routes { version: 1, index })),
+        routes,
         changes: Queue::new(),
         delivered_id: AtomicU64::new(0),
         latch: latch(),

@@ -1,101 +1,139 @@
-//! What the last topics matched, in front of the index.
+//! What the last topics matched, in front of an index.
 //!
-//! An entry remembers the two branches of the index that it was computed from: the one below the
-//! topic's first segment, and the one of all patterns that begin with a wildcard. Branches are
-//! shared between snapshots until something below them changes, so to compare their addresses is
-//! to know whether the entry still holds, and a change elsewhere (`b.*`, for the topic `a.x`)
-//! costs it one look-up. What is compared is kept alive as an empty shell (a weak count), so no
-//! new branch can have an old address.
+//! An entry remembers for which state of which index it holds (see [`journal`](super::journal)). When the index has
+//! changed since, the patterns that came or went are compared with the topic; if none of them matches it, the
+//! entry holds in the new state too. So a change costs the topics that it does not concern one glance each, a wildcard
+//! in it or not, and only those that it concerns are computed again.
 //!
-//! The cache is bounded in entries and in values, and topics without a match take their places like
-//! all others. A place is taken from entries that were not used again since they came, before those
-//! that were: a flood of topics that come once each does not wash out the others.
+//! The cache is bounded in topics and in values, and topics without a match take half of the places at most. A place is taken
+//! from entries that were not used again since they came, before those that were: a flood of topics that come once each
+//! does not wash out the others.
 
-use std::sync::{Arc, Weak};
+use std::fmt;
 
-use super::node::{Node, Wild};
-use super::{PatternIndex, Scratch, map::Key};
+use super::journal::Print;
+use super::{PatternIndex, Scratch};
 use crate::pattern::Topic;
 
-/// How many topics a cache remembers.
-pub(crate) const CACHE_ENTRIES: usize = 4096;
+/// How many topics a [`MatchCache`] remembers.
+///
+/// ```
+/// assert_eq!(fanout::index::CACHE_TOPICS, 4096);
+/// ```
+pub const CACHE_TOPICS: usize = 4096;
 
-/// How many values of one topic are kept: longer lists are computed each time.
-pub(crate) const ENTRY_VALUES_MAX: usize = 1 << 16;
+/// How many of the topics that a [`MatchCache`] remembers have no match, at most.
+///
+/// ```
+/// use fanout::index::{CACHE_TOPICS, UNMATCHED_TOPICS_MAX};
+///
+/// assert_eq!(UNMATCHED_TOPICS_MAX, CACHE_TOPICS / 2);
+/// ```
+pub const UNMATCHED_TOPICS_MAX: usize = CACHE_TOPICS / WAYS * UNMATCHED_WAYS_MAX;
 
-/// How many values are kept in all (4 MiB); what would pass it finds the cache emptied.
-pub(crate) const CACHE_VALUES_MAX: usize = 1 << 20;
+/// How many values of one topic a [`MatchCache`] keeps; longer lists are computed each time.
+///
+/// ```
+/// assert_eq!(fanout::index::TOPIC_VALUES_MAX, 65_536);
+/// ```
+pub const TOPIC_VALUES_MAX: usize = 1 << 16;
+
+/// How many values a [`MatchCache`] keeps in all; what would pass it finds the cache emptied.
+///
+/// ```
+/// assert_eq!(fanout::index::CACHE_VALUES_MAX, 1_048_576);
+/// ```
+pub const CACHE_VALUES_MAX: usize = 1 << 20;
 
 /// Places in a set. Of 1,000 topics more than eight share a set of eight in about one set of 5,000;
 /// with sets of four that is one of 300, and those would compute again and again.
 const WAYS: usize = 8;
+/// Places of a set that topics without a match take, at most.
+const UNMATCHED_WAYS_MAX: usize = WAYS / 2;
 
-/// A bounded cache for one reader of an index.
-pub(crate) struct MatchCache {
+/// A bounded cache in front of a [`PatternIndex`], for one reader.
+///
+/// It may be asked about one index after another, and about one of long ago again: its answers are always those of the
+/// index that it is given. It pays where one index is asked about the same topics again and again, as it changes.
+///
+/// ```
+/// use fanout::{Pattern, Topic, index::{MatchCache, SharedIndex}};
+///
+/// let index = SharedIndex::new();
+/// index.extend([(Pattern::parse("orders.*")?, 1), (Pattern::parse("**")?, 2)]);
+/// let mut cache = MatchCache::new();
+/// let topic = Topic::new("orders.eu")?;
+/// assert_eq!(cache.lookup(&index.load(), &topic), [1, 2]);
+/// index.remove(&Pattern::parse("**")?, &2);
+/// assert_eq!(cache.lookup(&index.load(), &topic), [1]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct MatchCache<V> {
     /// A power of two of them; the low bits of a topic's hash choose one.
-    sets: Box<[Set]>,
+    sets: Box<[Set<V>]>,
     /// Capacity of the lists of all entries, in values: 0 to [`CACHE_VALUES_MAX`] and a little.
     values_kept: usize,
-    snapshot: Snapshot,
-    scratch: Scratch<u32>,
+    scratch: Scratch<V>,
     /// What was computed last.
-    found: Vec<u32>,
+    found: Vec<V>,
 }
 
-/// The last index that was asked.
-struct Snapshot {
-    root: Weak<Node<u32>>,
-    /// Rises by one with each other index.
-    generation: u64,
-    wild: Option<Weak<Wild<u32>>>,
-    /// Rises by one with each other wild branch.
-    wild_generation: u64,
-}
-
-#[derive(Default)]
-struct Set {
+struct Set<V> {
     /// High bits of the hash of each entry, to look at one entry alone; any for an empty entry.
     tags: [u32; WAYS],
     /// Bit i is set if entry i was used again since it came, or since the hand passed.
     used: u8,
     /// Where the search for a place begins: 0 to WAYS - 1.
     hand: usize,
-    entries: [Entry; WAYS],
+    entries: [Entry<V>; WAYS],
 }
 
-#[derive(Default)]
-struct Entry {
+struct Entry<V> {
     /// `None` for an empty place.
     topic: Option<Topic>,
-    /// The generation of the snapshot in which it was last known to hold.
-    generation: u64,
-    wild_generation: u64,
-    literal: Option<Weak<Node<u32>>>,
-    values: Vec<u32>,
+    /// The state of the index in which it was last known to hold.
+    lineage: u64,
+    sequence: u64,
+    print: Print,
+    values: Vec<V>,
 }
 
-impl MatchCache {
-    /// An empty cache with [`CACHE_ENTRIES`] places.
-    pub(crate) fn new() -> Self {
-        MatchCache::with_sets(CACHE_ENTRIES / WAYS)
+impl<V: Copy + Ord> MatchCache<V> {
+    /// An empty cache with room for [`CACHE_TOPICS`] topics.
+    ///
+    /// ```
+    /// let cache = fanout::index::MatchCache::<u32>::new();
+    /// # drop(cache);
+    /// ```
+    #[must_use]
+    pub fn new() -> Self {
+        MatchCache::with_sets(CACHE_TOPICS / WAYS)
     }
 
     /// The values that `index` has for `topic`: each once, in ascending order.
     ///
     /// Does not allocate once the lists have grown to what is needed.
-    pub(crate) fn lookup<'a>(&'a mut self, index: &PatternIndex<u32>, topic: &Topic) -> &'a [u32] {
-        self.snapshot.notice(index);
+    ///
+    /// ```
+    /// use fanout::{Pattern, PatternIndex, Topic, index::MatchCache};
+    ///
+    /// let index = PatternIndex::from_iter([(Pattern::parse("a.*")?, 'x')]);
+    /// let mut cache = MatchCache::new();
+    /// for _ in 0..2 {
+    ///     assert_eq!(cache.lookup(&index, &Topic::new("a.b")?), ['x']);
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn lookup<'a>(&'a mut self, index: &PatternIndex<V>, topic: &Topic) -> &'a [V] {
         let set = self.set_of(topic);
         let Some(way) = self.sets[set].find(topic) else {
-            let way = self.sets[set].choose_place();
-            return self.compute(index, topic, set, way);
+            return self.compute(index, topic, set, None);
         };
-        let entry = &mut self.sets[set].entries[way];
-        if entry.generation != self.snapshot.generation {
-            if !self.snapshot.still_holds(entry, index, topic) {
-                return self.compute(index, topic, set, way);
-            }
-            entry.generation = self.snapshot.generation;
+        if !self.sets[set].entries[way].is_of(index)
+            && !self.sets[set].entries[way].renew(index, topic)
+        {
+            return self.compute(index, topic, set, Some(way));
         }
         self.sets[set].used |= 1 << way;
         &self.sets[set].entries[way].values
@@ -105,41 +143,40 @@ impl MatchCache {
     pub(super) fn with_sets(sets: usize) -> Self {
         assert!(sets.is_power_of_two(), "{sets} sets");
         MatchCache {
-            sets: std::iter::repeat_with(Set::default).take(sets).collect(),
+            sets: std::iter::repeat_with(Set::new).take(sets).collect(),
             values_kept: 0,
-            snapshot: Snapshot {
-                root: Weak::new(),
-                generation: 0,
-                wild: None,
-                wild_generation: 0,
-            },
             scratch: Scratch::default(),
             found: Vec::new(),
         }
     }
 
     /// The set for the topic, chosen by the low bits of its hash.
+    #[inline]
     fn set_of(&self, topic: &Topic) -> usize {
         topic.hash64() as usize & (self.sets.len() - 1)
     }
 
-    /// Asks the index and keeps the answer in that place, if it is not too long.
+    /// Asks the index and keeps the answer, if it is not too long. `way`: where an answer is that holds no more.
+    #[cold]
     fn compute(
         &mut self,
-        index: &PatternIndex<u32>,
+        index: &PatternIndex<V>,
         topic: &Topic,
         set: usize,
-        way: usize,
-    ) -> &[u32] {
+        way: Option<usize>,
+    ) -> &[V] {
         self.found.clear();
         index.matches_with(topic, &mut self.scratch, &mut self.found);
-        if self.found.len() > ENTRY_VALUES_MAX {
+        if let Some(way) = way {
             self.sets[set].entries[way].topic = None;
+        }
+        if self.found.len() > TOPIC_VALUES_MAX {
             return &self.found;
         }
+        let way = self.sets[set].choose_place(way, self.found.is_empty());
         let room = self.sets[set].entries[way].values.capacity();
         if self.values_kept + self.found.len().saturating_sub(room) > CACHE_VALUES_MAX {
-            self.sets.iter_mut().for_each(|set| *set = Set::default());
+            self.sets.iter_mut().for_each(|set| *set = Set::new());
             self.values_kept = 0;
         }
         let set = &mut self.sets[set];
@@ -147,78 +184,127 @@ impl MatchCache {
         set.used &= !(1 << way);
         let entry = &mut set.entries[way];
         self.values_kept -= entry.values.capacity();
-        self.snapshot.fill(entry, index, topic, &self.found);
+        entry.fill(index, topic, &self.found);
         self.values_kept += entry.values.capacity();
         &self.found
     }
 }
 
-impl Snapshot {
-    /// Makes `index` the snapshot that entries are checked against.
-    fn notice(&mut self, index: &PatternIndex<u32>) {
-        if Weak::as_ptr(&self.root) == Arc::as_ptr(&index.root) {
-            return;
-        }
-        self.root = Arc::downgrade(&index.root);
-        self.generation += 1;
-        if !is_same(self.wild.as_ref(), index.root.wild()) {
-            self.wild = index.root.wild().map(Arc::downgrade);
-            self.wild_generation += 1;
-        }
+impl<V: Copy + Ord> Entry<V> {
+    /// Whether it was last known to hold in this very state of the index.
+    #[inline]
+    fn is_of(&self, index: &PatternIndex<V>) -> bool {
+        let journal = &index.core.journal;
+        self.sequence == journal.sequence() && self.lineage == journal.lineage()
     }
 
-    /// Whether an entry of another snapshot holds in this one too.
-    fn still_holds(&self, entry: &Entry, index: &PatternIndex<u32>, topic: &Topic) -> bool {
-        entry.wild_generation == self.wild_generation
-            && is_same(entry.literal.as_ref(), literal_branch(index, topic))
+    /// Whether an entry of another state holds in this one too; it is of this one then.
+    #[inline]
+    fn renew(&mut self, index: &PatternIndex<V>, topic: &Topic) -> bool {
+        let journal = &index.core.journal;
+        let holds =
+            self.lineage == journal.lineage() && journal.is_as_at(self.sequence, topic, self.print);
+        if holds {
+            self.sequence = journal.sequence();
+        }
+        holds
     }
 
-    fn fill(&self, entry: &mut Entry, index: &PatternIndex<u32>, topic: &Topic, values: &[u32]) {
-        entry.topic = Some(topic.clone());
-        entry.generation = self.generation;
-        entry.wild_generation = self.wild_generation;
-        entry.literal = literal_branch(index, topic).map(Arc::downgrade);
-        entry.values.clear();
-        entry.values.reserve_exact(values.len());
-        entry.values.extend_from_slice(values);
+    fn fill(&mut self, index: &PatternIndex<V>, topic: &Topic, values: &[V]) {
+        self.topic = Some(topic.clone());
+        self.lineage = index.core.journal.lineage();
+        self.sequence = index.core.journal.sequence();
+        self.print = Print::of(topic);
+        self.values.clear();
+        self.values.reserve_exact(values.len());
+        self.values.extend_from_slice(values);
     }
 }
 
-impl Set {
+impl<V> Set<V> {
+    fn new() -> Self {
+        Set {
+            tags: [0; WAYS],
+            used: 0,
+            hand: 0,
+            entries: std::array::from_fn(|_| Entry {
+                topic: None,
+                lineage: 0,
+                sequence: 0,
+                print: Print::default(),
+                values: Vec::new(),
+            }),
+        }
+    }
+
     /// The place of `topic`.
+    #[inline]
     fn find(&self, topic: &Topic) -> Option<usize> {
         let tag = tag(topic);
         (0..WAYS)
             .find(|&way| self.tags[way] == tag && self.entries[way].topic.as_ref() == Some(topic))
     }
 
-    /// A place for another topic: an empty one, or the next that was not used again.
-    fn choose_place(&mut self) -> usize {
-        if let Some(way) = self.entries.iter().position(|entry| entry.topic.is_none()) {
+    /// A place for an answer: the one that it had, an empty one, or the next that was not used again; among those of topics
+    /// without a match if it is one more of them than there may be.
+    fn choose_place(&mut self, before: Option<usize>, is_unmatched: bool) -> usize {
+        let mut places = u8::MAX;
+        if is_unmatched {
+            let unmatched = self.unmatched();
+            if unmatched.count_ones() as usize >= UNMATCHED_WAYS_MAX {
+                places = unmatched;
+            }
+        }
+        let is_place = |way: &usize| places & (1 << way) != 0;
+        let is_empty = |way: &usize| self.entries[*way].topic.is_none();
+        if let Some(way) = before
+            .into_iter()
+            .chain(0..WAYS)
+            .find(|way| is_place(way) && is_empty(way))
+        {
             return way;
         }
-        while self.used & (1 << self.hand) != 0 {
-            self.used &= !(1 << self.hand);
+        loop {
+            let way = self.hand;
             self.hand = (self.hand + 1) % WAYS;
+            if is_place(&way) {
+                if self.used & (1 << way) == 0 {
+                    return way;
+                }
+                self.used &= !(1 << way);
+            }
         }
-        let way = self.hand;
-        self.hand = (self.hand + 1) % WAYS;
-        way
+    }
+
+    /// Bit i is set if entry i is of a topic without a match.
+    fn unmatched(&self) -> u8 {
+        let is_unmatched = |way: &usize| {
+            let entry = &self.entries[*way];
+            entry.topic.is_some() && entry.values.is_empty()
+        };
+        (0..WAYS)
+            .filter(is_unmatched)
+            .fold(0, |bits, way| bits | 1 << way)
     }
 }
 
+#[inline]
 fn tag(topic: &Topic) -> u32 {
     (topic.hash64() >> 32) as u32
 }
 
-/// The branch of the patterns that begin with the first segment of the topic as plain text.
-fn literal_branch<'a>(index: &'a PatternIndex<u32>, topic: &Topic) -> Option<&'a Arc<Node<u32>>> {
-    let first = topic.segments().next()?;
-    index.root.literal(&Key::new(first))
+impl<V: Copy + Ord> Default for MatchCache<V> {
+    fn default() -> Self {
+        MatchCache::new()
+    }
 }
 
-fn is_same<T>(before: Option<&Weak<T>>, now: Option<&Arc<T>>) -> bool {
-    before.map(Weak::as_ptr) == now.map(Arc::as_ptr)
+impl<V> fmt::Debug for MatchCache<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MatchCache")
+            .field("values_kept", &self.values_kept)
+            .finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]
@@ -235,13 +321,12 @@ mod tests {
     }
 
     /// Whether the cache has an entry for the topic that holds in the index.
-    fn holds(cache: &mut MatchCache, index: &PatternIndex<u32>, topic: &Topic) -> bool {
-        cache.snapshot.notice(index);
-        let set = &cache.sets[cache.set_of(topic)];
-        let entry = set.find(topic).map(|way| &set.entries[way]);
-        entry.is_some_and(|entry| {
-            entry.generation == cache.snapshot.generation
-                || cache.snapshot.still_holds(entry, index, topic)
+    fn holds(cache: &mut MatchCache<u32>, index: &PatternIndex<u32>, topic: &Topic) -> bool {
+        let set = cache.set_of(topic);
+        let way = cache.sets[set].find(topic);
+        way.is_some_and(|way| {
+            let entry = &mut cache.sets[set].entries[way];
+            entry.is_of(index) || entry.renew(index, topic)
         })
     }
 
@@ -252,17 +337,19 @@ mod tests {
         index.insert(&pattern("*.x"), 2);
         let mut cache = MatchCache::new();
         let asked = topic("a.x");
-        let steps: [(&str, bool, &[u32]); 8] = [
+        let steps: [(&str, bool, &[u32]); 10] = [
             ("b.*", true, &[1, 2]),
             ("b.x.**", true, &[1, 2]),
             ("c", true, &[1, 2]),
-            ("a.y", false, &[1, 2]),
+            ("a.y", true, &[1, 2]),
             ("a.x", false, &[1, 2, 9]),
-            ("*.y", false, &[1, 2, 9]),
+            ("*.y", true, &[1, 2, 9]),
+            ("*.[x-z].**", false, &[1, 2, 9]),
+            ("**.y", true, &[1, 2, 9]),
             ("{b,c}.d", true, &[1, 2, 9]),
             ("{b,a}.x", false, &[1, 2, 9]),
         ];
-        cache.lookup(&index.clone(), &asked);
+        cache.lookup(&index, &asked);
         for (text, kept, values) in steps {
             let before = index.clone();
             index.insert(&pattern(text), 9);
@@ -284,7 +371,88 @@ mod tests {
         cache.lookup(&index, &topic("a"));
         assert!(!index.insert(&pattern("a"), 1));
         assert!(!index.remove(&pattern("a"), &2));
-        assert_eq!(cache.snapshot.root.as_ptr(), Arc::as_ptr(&index.root));
+        let set = &cache.sets[cache.set_of(&topic("a"))];
+        let way = set.find(&topic("a")).expect("it was asked for");
+        assert!(set.entries[way].is_of(&index));
+    }
+
+    /// Two clones that change differently have changed as often.
+    #[test]
+    fn an_entry_of_another_lineage_does_not_hold() {
+        let mut one = PatternIndex::from_iter([(pattern("a"), 1)]);
+        let mut cache = MatchCache::new();
+        let mut other = one.clone();
+        assert_eq!(cache.lookup(&other, &topic("a")), [1]);
+        assert!(
+            holds(&mut cache, &one, &topic("a")),
+            "a clone is the same until it changes"
+        );
+        one.insert(&pattern("a"), 2);
+        other.insert(&pattern("a"), 3);
+        let mut third = other.clone();
+        third.insert(&pattern("b"), 4);
+        for _ in 0..2 {
+            assert_eq!(cache.lookup(&one, &topic("a")), [1, 2]);
+            assert_eq!(cache.lookup(&other, &topic("a")), [1, 3]);
+            assert_eq!(cache.lookup(&third, &topic("a")), [1, 3]);
+        }
+        // What is left of the original may be dropped, and its memory be the clone's alone.
+        let mut heir = one.clone();
+        cache.lookup(&one, &topic("a"));
+        drop(one);
+        heir.insert(&pattern("x"), 9);
+        heir.remove(&pattern("a"), &1);
+        assert_eq!(cache.lookup(&heir, &topic("a")), [2]);
+    }
+
+    #[test]
+    fn an_older_state_of_the_index_is_answered_as_it_was() {
+        let mut index = PatternIndex::new();
+        let mut cache = MatchCache::new();
+        let mut states = vec![index.clone()];
+        for n in 0..4 {
+            index.insert(&pattern("a"), n);
+            states.push(index.clone());
+        }
+        for n in [0, 1, 2, 3, 4, 3, 2, 1, 0, 4] {
+            let state = &states[n as usize];
+            let expected: Vec<u32> = (0..n).collect();
+            assert_eq!(cache.lookup(state, &topic("a")), expected);
+        }
+    }
+
+    #[test]
+    fn topics_without_a_match_take_half_of_the_places() {
+        let mut index = PatternIndex::from_iter([(pattern("hot.*"), 1)]);
+        let mut cache = MatchCache::with_sets(1);
+        let hot: Vec<Topic> = (0..WAYS).map(|n| topic(&format!("hot.{n}"))).collect();
+        hot.iter()
+            .for_each(|hot| assert_eq!(cache.lookup(&index, hot), [1]));
+        for n in 0..100 {
+            assert!(
+                cache
+                    .lookup(&index, &topic(&format!("cold.{n}")))
+                    .is_empty()
+            );
+        }
+        assert_eq!(
+            cache.sets[0].unmatched().count_ones() as usize,
+            UNMATCHED_WAYS_MAX
+        );
+        // And where topics that had a match have none any more.
+        let kept: Vec<&Topic> = hot
+            .iter()
+            .filter(|hot| holds(&mut cache, &index, hot))
+            .collect();
+        assert_eq!(kept.len(), WAYS - UNMATCHED_WAYS_MAX);
+        index.remove(&pattern("hot.*"), &1);
+        for hot in kept {
+            assert!(cache.lookup(&index, hot).is_empty());
+            assert_eq!(
+                cache.sets[0].unmatched().count_ones() as usize,
+                UNMATCHED_WAYS_MAX
+            );
+        }
     }
 
     #[test]
@@ -307,7 +475,7 @@ mod tests {
         let mut index = PatternIndex::new();
         index.extend((0..1000).map(|value| (pattern("**"), value)));
         let mut cache = MatchCache::new();
-        for n in 0..3 * CACHE_ENTRIES {
+        for n in 0..3 * CACHE_TOPICS {
             assert_eq!(cache.lookup(&index, &topic(&n.to_string())).len(), 1000);
             let kept = cache.sets.iter().flat_map(|set| &set.entries);
             if n % 500 == 0 {
@@ -318,17 +486,17 @@ mod tests {
                 );
             }
         }
-        index.extend((1000..=ENTRY_VALUES_MAX as u32).map(|value| (pattern("a"), value)));
+        index.extend((1000..=TOPIC_VALUES_MAX as u32).map(|value| (pattern("a"), value)));
         assert_eq!(
             cache.lookup(&index, &topic("a")).len(),
-            ENTRY_VALUES_MAX + 1
+            TOPIC_VALUES_MAX + 1
         );
         assert!(
             !holds(&mut cache, &index, &topic("a")),
             "one value too many"
         );
         index.remove(&pattern("a"), &2000);
-        assert_eq!(cache.lookup(&index, &topic("a")).len(), ENTRY_VALUES_MAX);
+        assert_eq!(cache.lookup(&index, &topic("a")).len(), TOPIC_VALUES_MAX);
         assert!(holds(&mut cache, &index, &topic("a")));
     }
 

@@ -1,14 +1,19 @@
 //! What the fuzz target checks, here so that the tests replay its corpus through the same code.
 
-use super::cache::MatchCache;
 use super::naive::List;
-use super::{PatternIndex, Scratch};
-use crate::pattern::{Pattern, Topic};
+use super::{Batch, MatchCache, PatternIndex, Scratch, SharedIndex, Snapshot};
+use crate::pattern::{Pattern, Syntax, Topic};
 
-/// Index, cache and snapshots agree with the list under any sequence of operations.
+/// Lines that are looked at.
+const LINES_MAX: usize = 96;
+/// States that are kept and asked again later.
+const KEPT_MAX: usize = 4;
+
+/// Index, shared index, caches, clones and snapshots agree with the list under any sequence of operations.
 ///
-/// One operation to a line: `+` or `-`, a value and a pattern inserts or removes; `=` publishes a
-/// snapshot; anything else is a topic to match.
+/// One operation to a line: `+` or `-`, a value and a pattern inserts or removes; between `(` and `)` this makes one
+/// batch; a language's letter before the pattern (`N`, `A`, `M`, `P` or `R`) and a `:` make it one of that language; `=` keeps the state that is reached, as a clone and as a snapshot, and `/` lets go of the oldest that is kept;
+/// `!` goes on with a clone of the index, the original being dropped; anything else is a topic to match.
 ///
 /// # Panics
 ///
@@ -18,14 +23,18 @@ pub fn check_ops(data: &[u8]) {
         return;
     };
     let mut run = Run::new();
-    for line in text.split('\n').take(64) {
+    for line in text.split('\n').take(LINES_MAX) {
         match line.as_bytes() {
             [op @ (b'+' | b'-'), value, ..] if value.is_ascii() => {
-                if let Ok(pattern) = Pattern::parse(&line[2..]) {
-                    run.change(*op == b'+', &pattern, u32::from(*value) % 8);
+                if let Some(pattern) = pattern(&line[2..]) {
+                    run.change(*op == b'+', pattern, u32::from(*value) % 8);
                 }
             }
-            [b'='] => run.publish(),
+            [b'('] => run.begin_batch(),
+            [b')'] => run.end_batch(),
+            [b'='] => run.keep(),
+            [b'/'] => drop(run.kept.pop()),
+            [b'!'] => run.index = run.index.clone(),
             _ => {
                 if let Ok(topic) = Topic::new(line) {
                     run.check(&topic);
@@ -36,50 +45,112 @@ pub fn check_ops(data: &[u8]) {
     run.remove_all();
 }
 
+/// Whole texts of no other pattern begin with an upper-case letter and a colon, in the corpus.
+fn pattern(text: &str) -> Option<Pattern> {
+    let syntax = match text.as_bytes() {
+        [b'N', b':', ..] => Syntax::Nats,
+        [b'A', b':', ..] => Syntax::Amqp,
+        [b'M', b':', ..] => Syntax::Mqtt,
+        [b'P', b':', ..] => Syntax::Path,
+        [b'R', b':', ..] => Syntax::Redis,
+        _ => return Pattern::parse(text).ok(),
+    };
+    Pattern::parse_as(&text[2..], syntax).ok()
+}
+
 struct Run {
     index: PatternIndex<u32>,
+    shared: SharedIndex<u32>,
+    /// Changes to be made in the shared index at once; `None` if not in a batch.
+    batch: Option<Vec<(bool, Pattern, u32)>>,
     list: List<u32>,
-    /// A clone of an earlier index, and what it should answer.
-    published: (PatternIndex<u32>, List<u32>),
+    /// What the shared index should answer: the list as it was before the batch.
+    shared_list: List<u32>,
+    /// The newest first.
+    kept: Vec<Kept>,
     scratch: Scratch<u32>,
     /// So small that entries are thrown out.
-    cache: MatchCache,
-    published_cache: MatchCache,
+    cache: MatchCache<u32>,
+    shared_cache: MatchCache<u32>,
+}
+
+/// A state that was reached before.
+struct Kept {
+    clone: PatternIndex<u32>,
+    list: List<u32>,
+    snapshot: Snapshot<u32>,
+    snapshot_list: List<u32>,
 }
 
 impl Run {
     fn new() -> Self {
         Run {
             index: PatternIndex::new(),
+            shared: SharedIndex::new(),
+            batch: None,
             list: List::default(),
-            published: (PatternIndex::new(), List::default()),
+            shared_list: List::default(),
+            kept: Vec::new(),
             scratch: Scratch::default(),
             cache: MatchCache::with_sets(1),
-            published_cache: MatchCache::with_sets(2),
+            shared_cache: MatchCache::with_sets(2),
         }
     }
 
-    fn change(&mut self, inserts: bool, pattern: &Pattern, value: u32) {
-        if inserts {
-            let is_new = self.list.insert(pattern, value);
-            assert_eq!(
-                self.index.insert(pattern, value),
-                is_new,
-                "{pattern} {value}"
-            );
+    fn change(&mut self, inserts: bool, pattern: Pattern, value: u32) {
+        let (changes, changed) = if inserts {
+            let is_new = self.list.insert(&pattern, value);
+            (is_new, self.index.insert(&pattern, value))
         } else {
-            let was_there = self.list.remove(pattern, value);
-            assert_eq!(
-                self.index.remove(pattern, &value),
-                was_there,
-                "{pattern} {value}"
-            );
-        }
+            let was_there = self.list.remove(&pattern, value);
+            (was_there, self.index.remove(&pattern, &value))
+        };
+        assert_eq!(changed, changes, "{pattern} {value}");
         assert_eq!(self.index.len(), self.list.pairs().len());
+        if let Some(batch) = &mut self.batch {
+            batch.push((inserts, pattern, value));
+            return;
+        }
+        let changed = if inserts {
+            self.shared.insert(&pattern, value)
+        } else {
+            self.shared.remove(&pattern, &value)
+        };
+        assert_eq!(changed, changes, "{pattern} {value}");
+        self.shared_list = self.list.clone();
     }
 
-    fn publish(&mut self) {
-        self.published = (self.index.clone(), self.list.clone());
+    fn begin_batch(&mut self) {
+        self.batch.get_or_insert_default();
+    }
+
+    fn end_batch(&mut self) {
+        let Some(changes) = self.batch.take() else {
+            return;
+        };
+        let make = |batch: &mut Batch<'_, u32>| {
+            for (inserts, pattern, value) in &changes {
+                if *inserts {
+                    batch.insert(pattern, *value);
+                } else {
+                    batch.remove(pattern, value);
+                }
+            }
+            batch.index().len()
+        };
+        assert_eq!(self.shared.batch(make), self.list.pairs().len());
+        self.shared_list = self.list.clone();
+    }
+
+    fn keep(&mut self) {
+        let kept = Kept {
+            clone: self.index.clone(),
+            list: self.list.clone(),
+            snapshot: self.shared.load(),
+            snapshot_list: self.shared_list.clone(),
+        };
+        self.kept.insert(0, kept);
+        self.kept.truncate(KEPT_MAX);
     }
 
     fn check(&mut self, topic: &Topic) {
@@ -89,36 +160,42 @@ impl Run {
             .matches_with(topic, &mut self.scratch, &mut found);
         assert_eq!(found[0], 77, "what was there stays");
         assert_eq!(found[1..], expected, "{topic}: {:?}", self.list);
-        assert_eq!(
-            self.cache.lookup(&self.index, topic),
-            expected,
-            "{topic}: {:?}",
-            self.list
-        );
+        let cached = self.cache.lookup(&self.index, topic);
+        assert_eq!(cached, expected, "{topic}: {:?}", self.list);
 
-        let (index, list) = &self.published;
+        let list = &self.shared_list;
         let expected = list.matches(topic);
-        assert_eq!(
-            self.published_cache.lookup(index, topic),
-            expected,
-            "{topic}: {list:?}"
-        );
-        // A cache may be asked about one snapshot and another in turn.
-        assert_eq!(
-            self.cache.lookup(index, topic),
-            expected,
-            "{topic}: {list:?}"
-        );
+        let snapshot = self.shared.load();
+        found.clear();
+        snapshot.matches_with(topic, &mut self.scratch, &mut found);
+        assert_eq!(found, expected, "{topic}: {list:?}");
+        let cached = self.shared_cache.lookup(&snapshot, topic);
+        assert_eq!(cached, expected, "{topic}: {list:?}");
+
+        for kept in &self.kept {
+            for (index, list) in [
+                (&kept.clone, &kept.list),
+                (&kept.snapshot, &kept.snapshot_list),
+            ] {
+                let expected = list.matches(topic);
+                found.clear();
+                index.matches_with(topic, &mut self.scratch, &mut found);
+                assert_eq!(found, expected, "{topic}: {list:?}");
+                // A cache may be asked about one state and another in turn.
+                for cache in [&mut self.cache, &mut self.shared_cache] {
+                    assert_eq!(cache.lookup(index, topic), expected, "{topic}: {list:?}");
+                }
+            }
+        }
     }
 
     fn remove_all(mut self) {
+        self.end_batch();
         for (pattern, value) in self.list.pairs() {
             assert!(self.index.remove(pattern, value), "{pattern} {value}");
+            assert!(self.shared.remove(pattern, value), "{pattern} {value}");
         }
-        assert!(
-            self.index.is_empty() && self.index.root.is_empty(),
-            "{:?}",
-            self.index.root
-        );
+        assert!(self.index.is_bare(), "something is left");
+        assert!(self.shared.load().is_bare(), "something is left");
     }
 }

@@ -6,12 +6,15 @@
 //! two lists: nodes of this step, in which none can be twice, and nodes behind a `**`, a set that
 //! only grows. The work for a segment is thus bounded by the nodes of the index, however the
 //! pattern is made: `**.a.**.a.**.a` has four nodes behind a `**` and never more.
+//!
+//! For each segment, all look-ups are noted first, then begun, then finished: where the index is larger than the caches,
+//! the memory for one is waited for together with that for the others.
 
-use std::ptr;
+use std::fmt;
 
-use super::map::Key;
-use super::node::{Node, Wild};
-use crate::pattern::Segments;
+use super::names::Symbol;
+use super::trie::{ANY, MANY, NO_NODE, Node, Trie, root};
+use crate::pattern::{Guard, Topic};
 
 /// The lists of a walk, kept by a caller between walks so that they need not be allocated again.
 ///
@@ -27,132 +30,149 @@ use crate::pattern::Segments;
 /// assert_eq!(found, [1, 1]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
-pub struct Scratch<V: 'static> {
-    /// Empty between walks, here for its allocation; the same for the others.
-    step: Vec<&'static Node<V>>,
-    next: Vec<&'static Node<V>>,
-    many: Vec<&'static Node<V>>,
+pub struct Scratch<V> {
+    /// The nodes of this step, and after [`Scratch::advance`] those of the next, none twice.
+    step: Vec<Node<V>>,
+    /// The nodes behind a `**`; those before `many_sorted` in order of their number, none twice.
+    many: Vec<Node<V>>,
+    many_sorted: usize,
+    /// The nodes behind a tail, none twice.
+    ends: Vec<Node<V>>,
+    /// What is to be looked up: parents and symbols.
+    wanted: Vec<(u32, Symbol)>,
 }
 
-impl<V: 'static> Default for Scratch<V> {
+impl<V> Default for Scratch<V> {
     fn default() -> Self {
         Scratch {
             step: Vec::new(),
-            next: Vec::new(),
             many: Vec::new(),
+            many_sorted: 0,
+            ends: Vec::new(),
+            wanted: Vec::new(),
         }
     }
 }
 
-/// Appends the values of all routes below `root` that match, each once, in ascending order.
-pub(super) fn walk<V: Copy + Ord + 'static>(
-    root: &Node<V>,
-    segments: Segments<'_>,
+impl<V> fmt::Debug for Scratch<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scratch").finish_non_exhaustive()
+    }
+}
+
+/// Appends the values of all routes of the trie that match, each once, in ascending order.
+pub(super) fn walk<V: Copy + Ord>(
+    trie: &Trie<V>,
+    topic: &Topic,
     scratch: &mut Scratch<V>,
     out: &mut Vec<V>,
 ) {
-    let mut frontier = Frontier {
-        step: recycle(std::mem::take(&mut scratch.step)),
-        next: recycle(std::mem::take(&mut scratch.next)),
-        many: recycle(std::mem::take(&mut scratch.many)),
-        many_sorted: 0,
-    };
-    frontier.enter(root);
-    for segment in segments {
-        if !frontier.advance(segment) {
+    scratch.enter(trie, topic.as_str());
+    let mut rest = topic.as_str();
+    for segment in topic.segments() {
+        if !scratch.advance(trie, segment, rest) {
             break;
         }
+        rest = rest.get(segment.len() + 1..).unwrap_or_default();
     }
-    frontier.append_values(out);
-    scratch.step = recycle(frontier.step);
-    scratch.next = recycle(frontier.next);
-    scratch.many = recycle(frontier.many);
+    scratch.append_values(trie, out);
 }
 
-struct Frontier<'a, V> {
-    /// The nodes of this step, and after [`Frontier::advance`] those of the next, none twice.
-    step: Vec<&'a Node<V>>,
-    /// The nodes of the step that is being made.
-    next: Vec<&'a Node<V>>,
-    /// The nodes behind a `**`; those before `many_sorted` in order of their address, none twice.
-    many: Vec<&'a Node<V>>,
-    many_sorted: usize,
-}
-
-impl<'a, V: Copy + Ord> Frontier<'a, V> {
-    /// Takes one segment. False if nothing is left that could match.
-    fn advance(&mut self, segment: &str) -> bool {
-        let key = Key::new(segment);
-        for at in 0..self.step.len() {
-            self.leave(self.step[at], segment, &key);
-        }
-        for at in 0..self.many_sorted {
-            self.leave(self.many[at], segment, &key);
-        }
+impl<V: Copy + Ord> Scratch<V> {
+    /// Begins at the roots of the routes that admit the topic.
+    fn enter(&mut self, trie: &Trie<V>, topic: &str) {
         self.step.clear();
-        std::mem::swap(&mut self.step, &mut self.next);
-        self.unite_many();
-        !self.step.is_empty() || !self.many.is_empty()
-    }
-
-    /// Puts a node into the first step.
-    fn enter(&mut self, root: &'a Node<V>) {
-        self.reach(root);
-        std::mem::swap(&mut self.step, &mut self.next);
-        self.unite_many();
-    }
-
-    /// Follows all ways out of a node that take this segment.
-    fn leave(&mut self, node: &'a Node<V>, segment: &str, key: &Key<'_>) {
-        if let Some(child) = node.literal(key) {
-            self.reach(child);
-        }
-        let Some(wild) = node.wild() else { return };
-        let Wild { any, globs, .. } = &**wild;
-        if let Some(child) = any {
-            self.reach(child);
-        }
-        for (glob, child) in globs {
-            if glob.matches(segment) {
-                self.reach(child);
+        self.many.clear();
+        self.many_sorted = 0;
+        self.ends.clear();
+        for guard in [Guard::Open, Guard::NoDollar] {
+            if guard.admits(topic)
+                && let Some(root) = trie.child(NO_NODE, root(guard))
+            {
+                self.reach(trie, *root);
             }
         }
+        self.unite_many();
+    }
+
+    /// Takes one segment, which `rest` begins with. False if nothing is left that could match.
+    fn advance(&mut self, trie: &Trie<V>, segment: &str, rest: &str) -> bool {
+        self.wanted.clear();
+        let symbol = trie.names().literal(segment);
+        for node in self.step.iter().chain(&self.many) {
+            if let Some(symbol) = symbol
+                && node.ways.has_literals()
+            {
+                self.wanted.push((node.number(), symbol));
+            }
+            if node.ways.has_any() {
+                self.wanted.push((node.number(), ANY));
+            }
+            if node.ways.has_matchers() {
+                let parent = node.number();
+                let found = |symbol, is_tail| {
+                    if is_tail {
+                        self.ends.extend(trie.child(parent, symbol));
+                    } else {
+                        self.wanted.push((parent, symbol));
+                    }
+                };
+                trie.matchers()
+                    .each_that_matches(parent, segment, rest, found);
+            }
+        }
+        self.step.clear();
+        if self.wanted.len() > 1 {
+            let touched = self
+                .wanted
+                .iter()
+                .filter(|&&(parent, symbol)| trie.touch_child(parent, symbol))
+                .count();
+            std::hint::black_box(touched);
+        }
+        for at in 0..self.wanted.len() {
+            let (parent, symbol) = self.wanted[at];
+            if let Some(child) = trie.child(parent, symbol) {
+                self.reach(trie, *child);
+            }
+        }
+        self.unite_many();
+        !self.step.is_empty() || !self.many.is_empty()
     }
 
     /// Puts a node into the next step, with the one behind its `**`, which may match nothing.
     ///
     /// Behind a `**` there is no other: routes have no two in a row.
-    fn reach(&mut self, node: &'a Node<V>) {
-        self.next.push(node);
-        if let Some(many) = node.wild().and_then(|wild| wild.many.as_deref()) {
-            debug_assert!(many.wild().is_none_or(|wild| wild.many.is_none()));
-            self.many.push(many);
+    fn reach(&mut self, trie: &Trie<V>, node: Node<V>) {
+        if node.ways.has_many() {
+            let many = trie.child(node.number(), MANY);
+            debug_assert!(many.is_some_and(|many| !many.ways.has_many()));
+            self.many.extend(many);
         }
+        self.step.push(node);
     }
 
     /// Brings what was added behind a `**` into order, and out what was there before.
     fn unite_many(&mut self) {
         if self.many.len() > self.many_sorted {
-            self.many.sort_unstable_by_key(|&node| ptr::from_ref(node));
-            self.many.dedup_by_key(|node| ptr::from_ref(*node));
+            if self.many.len() > 1 {
+                self.many.sort_unstable_by_key(Node::number);
+                self.many.dedup_by_key(|node| node.number());
+            }
             self.many_sorted = self.many.len();
         }
     }
 
     /// Appends the values of the nodes of the frontier, each once, in ascending order.
-    fn append_values(&self, out: &mut Vec<V>) {
+    fn append_values(&self, trie: &Trie<V>, out: &mut Vec<V>) {
         let start = out.len();
         let mut nodes = 0;
         let mut unordered = false;
-        for node in self
-            .step
-            .iter()
-            .chain(&self.many)
-            .filter(|node| node.has_values())
-        {
-            nodes += 1;
-            unordered |= node.append_values(out);
+        for node in self.step.iter().chain(&self.many).chain(&self.ends) {
+            if node.has_values() {
+                nodes += 1;
+                unordered |= trie.append_values(node, out);
+            }
         }
         if unordered || nodes > 1 {
             sort_and_dedup(out, start);
@@ -171,15 +191,4 @@ fn sort_and_dedup<V: Copy + Ord>(out: &mut Vec<V>, start: usize) {
         }
     }
     out.truncate(kept);
-}
-
-/// An empty list with the allocation of another, whose references may live longer or shorter.
-///
-/// Collecting a vector's own iterator keeps its allocation, so this is free; it cannot be a cast
-/// without `unsafe`. The test of allocations would show if it were not so any more.
-fn recycle<'b, V>(mut list: Vec<&Node<V>>) -> Vec<&'b Node<V>> {
-    list.clear();
-    list.into_iter()
-        .map(|_| unreachable!("the list is empty"))
-        .collect()
 }

@@ -55,6 +55,22 @@ impl Glob {
         }
         true
     }
+
+    /// Plain text that every segment which matches begins with; may be empty.
+    pub(crate) fn head(&self) -> &str {
+        match self.head.first() {
+            Some(Atom::Text(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// Plain text that every segment which matches ends with; may be empty.
+    pub(crate) fn end(&self) -> &str {
+        match self.rest.last().unwrap_or(&self.head).last() {
+            Some(Atom::Text(text)) => text,
+            _ => "",
+        }
+    }
 }
 
 /// What follows `piece` at the beginning of `text`.

@@ -1,13 +1,10 @@
 //! The conformance suite, every language: by the matcher, by an index of one pattern, and by one index with
-//! the patterns of all languages in it.
+//! the patterns of all languages in it, with a cache and without.
 
+use fanout::index::MatchCache;
 use fanout::{Pattern, PatternIndex, Syntax, Topic};
 
 use crate::suite::{self, Case};
-
-/// Whether the index knows the guards and tails of routes. Where it does not, it is not asked about the languages that have
-/// them; this goes away with the last of these.
-const INDEX_KNOWS_GUARDS_AND_TAILS: bool = false;
 
 /// Each case of the suite, with its language and what it parsed to, unless it is refused as the suite says.
 fn accepted() -> Vec<(Syntax, Case, Pattern)> {
@@ -60,16 +57,13 @@ fn the_matcher_says_what_the_suite_says() {
 
 #[test]
 fn the_index_says_what_the_suite_says() {
-    let mut accepted = accepted();
-    accepted.retain(|(syntax, ..)| {
-        let needs_neither = matches!(syntax, Syntax::Segments | Syntax::Nats | Syntax::Amqp);
-        INDEX_KNOWS_GUARDS_AND_TAILS || needs_neither
-    });
+    let accepted = accepted();
     let numbered = (0u32..).zip(&accepted);
     let together: PatternIndex<u32> = numbered
         .clone()
         .map(|(number, (_, _, pattern))| (pattern.clone(), number))
         .collect();
+    let mut cache = MatchCache::new();
     for (number, (syntax, case, pattern)) in numbered {
         let alone: PatternIndex<u32> = [(pattern.clone(), number)].into_iter().collect();
         for (topic, verdict) in case.verdicts() {
@@ -82,6 +76,14 @@ fn the_index_says_what_the_suite_says() {
                     verdict,
                     "{syntax}, {topic}: {case}"
                 );
+                // Many topics are asked about again and again: computed, and remembered.
+                for _ in 0..2 {
+                    assert_eq!(
+                        cache.lookup(index, &topic),
+                        found,
+                        "{syntax}, {topic}: {case}"
+                    );
+                }
             }
         }
     }

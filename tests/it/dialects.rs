@@ -47,7 +47,6 @@ fn matching(patterns: &[Pattern]) -> Vec<usize> {
 }
 
 #[test]
-#[ignore = "the index does not look at guards and tails yet"]
 fn each_subscription_gets_what_its_pattern_matches() {
     let bus = bus(|b| b.dispatch(Dispatch::Inline));
     let mut all: Vec<_> = patterns()
@@ -72,7 +71,6 @@ fn each_subscription_gets_what_its_pattern_matches() {
 }
 
 #[test]
-#[ignore = "the index takes patterns of one route for equal, whatever their languages"]
 fn patterns_of_one_text_come_and_go_by_themselves() {
     let bus = bus(|b| b.dispatch(Dispatch::Inline));
     let mut subscriber = bus

@@ -28,6 +28,7 @@ mod idle;
 mod latency;
 mod law;
 mod manual;
+mod match_cache;
 mod memory;
 #[cfg(feature = "metrics")]
 mod metrics;

@@ -1,0 +1,177 @@
+//! Sorted lists in chunks: a change of a list of 100,000 items moves a few hundred of them.
+
+use std::sync::Arc;
+
+/// Items in a chunk at most; one that outgrows it is divided in two. A list of no more has no chunks.
+const CHUNK_ITEMS_MAX: usize = 256;
+
+/// A sorted list of items, no two equal.
+#[derive(Clone, Debug)]
+pub(super) enum Sorted<T> {
+    Short(Vec<T>),
+    /// Two chunks at least, none of them empty; the items of each stand before those of the next.
+    Long(Vec<Arc<Vec<T>>>),
+}
+
+impl<T> Default for Sorted<T> {
+    fn default() -> Self {
+        Sorted::Short(Vec::new())
+    }
+}
+
+impl<T> Sorted<T> {
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Sorted::Short(items) if items.is_empty())
+    }
+
+    /// The item, if there is one alone.
+    pub(super) fn only(&self) -> Option<&T> {
+        match self {
+            Sorted::Short(items) if items.len() == 1 => items.first(),
+            _ => None,
+        }
+    }
+
+    /// The items in ascending order, slice by slice.
+    pub(super) fn slices(&self) -> impl Iterator<Item = &[T]> {
+        let (short, long) = match self {
+            Sorted::Short(items) => (Some(&**items), &[][..]),
+            Sorted::Long(chunks) => (None, &**chunks),
+        };
+        short.into_iter().chain(long.iter().map(|chunk| &***chunk))
+    }
+}
+
+impl<T: Clone + Ord> Sorted<T> {
+    /// False, and nothing changes, if an equal item is there.
+    pub(super) fn insert(&mut self, item: T) -> bool {
+        match self {
+            Sorted::Short(items) => {
+                let Err(at) = items.binary_search(&item) else {
+                    return false;
+                };
+                if items.len() == items.capacity() {
+                    items.reserve_exact(items.len() / 4 + 1);
+                }
+                items.insert(at, item);
+                if items.len() > CHUNK_ITEMS_MAX {
+                    let upper = items.split_off(items.len() / 2);
+                    let lower = std::mem::take(items);
+                    *self = Sorted::Long(vec![Arc::new(lower), Arc::new(upper)]);
+                }
+            }
+            Sorted::Long(chunks) => {
+                let index = chunk_of(chunks, &item);
+                let Err(at) = chunks[index].binary_search(&item) else {
+                    return false;
+                };
+                let chunk = Arc::make_mut(&mut chunks[index]);
+                chunk.insert(at, item);
+                if chunk.len() > CHUNK_ITEMS_MAX {
+                    let upper = chunk.split_off(chunk.len() / 2);
+                    chunks.insert(index + 1, Arc::new(upper));
+                }
+            }
+        }
+        true
+    }
+
+    /// False, and nothing changes, if no equal item is there.
+    pub(super) fn remove(&mut self, item: &T) -> bool {
+        match self {
+            Sorted::Short(items) => {
+                let Ok(at) = items.binary_search(item) else {
+                    return false;
+                };
+                items.remove(at);
+                if items.len() * 2 < items.capacity() {
+                    items.shrink_to(items.len() + items.len() / 4);
+                }
+            }
+            Sorted::Long(chunks) => {
+                let index = chunk_of(chunks, item);
+                let Ok(at) = chunks[index].binary_search(item) else {
+                    return false;
+                };
+                Arc::make_mut(&mut chunks[index]).remove(at);
+                unite(chunks, index);
+                if let [last] = &mut chunks[..] {
+                    *self = Sorted::Short(std::mem::take(Arc::make_mut(last)));
+                }
+            }
+        }
+        true
+    }
+}
+
+/// The chunk that holds the item, if any does, and that it belongs into.
+fn chunk_of<T: Ord>(chunks: &[Arc<Vec<T>>], item: &T) -> usize {
+    let behind = chunks.partition_point(|chunk| chunk[0] <= *item);
+    behind.saturating_sub(1)
+}
+
+/// Unites a chunk that has become small with the next, or with the one before, if they fill one half.
+fn unite<T: Clone>(chunks: &mut Vec<Arc<Vec<T>>>, index: usize) {
+    let first = if index + 1 < chunks.len() {
+        index
+    } else {
+        index - 1
+    };
+    if chunks[first].len() + chunks[first + 1].len() <= CHUNK_ITEMS_MAX / 2 {
+        let second = chunks.remove(first + 1);
+        Arc::make_mut(&mut chunks[first]).extend(Arc::unwrap_or_clone(second));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn items(sorted: &Sorted<u32>) -> Vec<u32> {
+        sorted.slices().flatten().copied().collect()
+    }
+
+    #[test]
+    fn items_come_and_go_in_order() {
+        for most in [3, CHUNK_ITEMS_MAX as u32, 5 * CHUNK_ITEMS_MAX as u32] {
+            let (mut sorted, mut expected) = (Sorted::default(), BTreeSet::new());
+            for n in 0..most {
+                let item = n.wrapping_mul(0x9E37_79B1) % (2 * most);
+                assert_eq!(sorted.insert(item), expected.insert(item));
+                assert!(!sorted.insert(item));
+            }
+            assert_eq!(items(&sorted), expected.iter().copied().collect::<Vec<_>>());
+            let before = (sorted.clone(), items(&sorted));
+            for n in 0..2 * most {
+                let item = n.wrapping_mul(7) % (2 * most);
+                assert_eq!(sorted.remove(&item), expected.remove(&item), "{item}");
+                assert!(!sorted.remove(&item));
+            }
+            for item in expected {
+                assert!(sorted.remove(&item));
+            }
+            assert!(sorted.is_empty());
+            assert_eq!(items(&before.0), before.1);
+        }
+    }
+
+    #[test]
+    fn chunks_are_bounded_and_not_many_more_than_needed() {
+        let mut sorted = Sorted::default();
+        let count = CHUNK_ITEMS_MAX as u32;
+        (0..count).for_each(|n| assert!(sorted.insert(n)));
+        assert!(matches!(sorted, Sorted::Short(_)));
+        (count..40 * count).for_each(|n| assert!(sorted.insert(n)));
+        assert!(sorted.slices().all(|slice| slice.len() <= CHUNK_ITEMS_MAX));
+        (0..39 * count).for_each(|n| assert!(sorted.remove(&n)));
+        assert!(
+            sorted.slices().count() <= 8,
+            "{} chunks",
+            sorted.slices().count()
+        );
+        (39 * count..40 * count - 1).for_each(|n| assert!(sorted.remove(&n)));
+        assert_eq!(sorted.only(), Some(&(40 * count - 1)));
+    }
+}

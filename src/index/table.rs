@@ -1,0 +1,474 @@
+//! A hash table in chunks: grows and shrinks without a long stop, and two copies share the chunks that neither changed.
+//!
+//! The table is a list of chunks; the low half of an entry's hash chooses the chunk, the high half the place in it.
+//!
+//! * **Among chunks**, linear hashing: when there are more than [`CHUNK_ENTRIES`] entries to a chunk, one chunk (the
+//!   next in turn, not the fullest) is divided in two; so an insertion never moves more than two chunks' entries.
+//! * **Within a chunk**, linear probing in the order of the hash: an entry stands at the place that its hash says, or
+//!   behind, and no entry stands before one of a lower hash. So a search for what is not there ends as soon as one for
+//!   what is there, at the first entry of a higher hash, and a chunk is made larger by one pass over it.
+//! * A chunk is counted ([`Arc`]): a clone of the table copies the list, and a change makes the chunk that it changes
+//!   its own.
+//!
+//! The hash is keyed (whoever chooses the texts cannot see it), so chunks fill evenly. Where it is not so, with thousands
+//! of entries of one hash, they stand in one row in one chunk and a search looks at all of them: slower, and still right.
+
+use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::{Arc, LazyLock};
+
+/// Entries to a chunk, on average over the table at most; a single chunk has up to twice as many, and a few more by chance.
+///
+/// Of 64, 128, 256 and 512, this had the shortest walks by a little; and what a copied chunk costs, rises with it.
+pub(super) const CHUNK_ENTRIES: usize = 256;
+
+/// A table has fewer chunks again when there are fewer entries to a chunk than this on average.
+const CHUNK_ENTRIES_MIN: usize = CHUNK_ENTRIES / 4;
+
+/// What a table holds.
+pub(super) trait Entry: Clone {
+    /// The same for as long as it is in the table, and for whatever is equal to it.
+    fn hash(&self, mixer: Mixer) -> u64;
+}
+
+/// A keyed hash of anything that can be hashed: for texts and patterns, which come from outside.
+pub(super) fn keyed_hash(value: impl Hash) -> u64 {
+    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    KEY.hash_one(value)
+}
+
+/// A keyed hash of two small numbers that are given out here, and that nobody outside ever sees.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mixer {
+    key: u64,
+    /// Odd.
+    factor: u64,
+}
+
+impl Mixer {
+    fn new() -> Self {
+        static MIXER: LazyLock<Mixer> = LazyLock::new(|| Mixer {
+            key: keyed_hash(0),
+            factor: keyed_hash(1) | 1,
+        });
+        *MIXER
+    }
+
+    #[inline]
+    pub(super) fn mix(self, high: u32, low: u32) -> u64 {
+        let both = (u64::from(high) << 32) | u64::from(low);
+        let product = u128::from(both ^ self.key) * u128::from(self.factor);
+        let folded = (product >> 64) as u64 ^ product as u64;
+        // Once more: the factor may have long runs of equal bits.
+        let product = u128::from(folded ^ self.factor) * 0x9E37_79B9_7F4A_7C15;
+        (product >> 64) as u64 ^ product as u64
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Table<T> {
+    chunks: Vec<Arc<Chunk<T>>>,
+    /// The bits of a hash that choose a chunk: as many as the number of chunks needs, rounded up.
+    mask: usize,
+    len: usize,
+    mixer: Mixer,
+}
+
+impl<T> Table<T> {
+    pub(super) fn new() -> Self {
+        Table {
+            chunks: Vec::new(),
+            mask: 0,
+            len: 0,
+            mixer: Mixer::new(),
+        }
+    }
+
+    pub(super) fn mixer(&self) -> Mixer {
+        self.mixer
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0 && self.chunks.is_empty()
+    }
+
+    /// Which chunk has the entries of this hash. Means nothing if there is no chunk.
+    #[inline]
+    fn chunk_of(&self, hash: u64) -> usize {
+        let index = hash as u32 as usize & self.mask;
+        if index < self.chunks.len() {
+            index
+        } else {
+            index & (self.mask >> 1)
+        }
+    }
+}
+
+impl<T: Entry> Table<T> {
+    /// The entry of this hash that `is` accepts.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, is: impl Fn(&T) -> bool) -> Option<&T> {
+        let chunk = self.chunks.get(self.chunk_of(hash))?;
+        let at = chunk.find(hash, self.mixer, is)?;
+        chunk.slots[at].as_ref()
+    }
+
+    /// Reads the place where a search for this hash begins, so that the memory is on its way when the search comes.
+    #[inline]
+    pub(super) fn touch(&self, hash: u64) -> bool {
+        let chunk = self.chunks.get(self.chunk_of(hash));
+        chunk.is_some_and(|chunk| chunk.slots[chunk.home(hash)].is_some())
+    }
+
+    pub(super) fn find_mut(&mut self, hash: u64, is: impl Fn(&T) -> bool) -> Option<&mut T> {
+        let index = self.chunk_of(hash);
+        let at = self.chunks.get(index)?.find(hash, self.mixer, is)?;
+        Arc::make_mut(&mut self.chunks[index]).slots[at].as_mut()
+    }
+
+    /// Adds an entry; none that is equal may be there.
+    pub(super) fn insert(&mut self, entry: T) {
+        if self.len >= self.chunks.len() * CHUNK_ENTRIES {
+            self.add_chunk();
+        }
+        let index = self.chunk_of(entry.hash(self.mixer));
+        Arc::make_mut(&mut self.chunks[index]).insert(entry, self.mixer);
+        self.len += 1;
+    }
+
+    pub(super) fn remove(&mut self, hash: u64, is: impl Fn(&T) -> bool) -> Option<T> {
+        let index = self.chunk_of(hash);
+        let at = self.chunks.get(index)?.find(hash, self.mixer, is)?;
+        let entry = Arc::make_mut(&mut self.chunks[index]).remove(at, self.mixer);
+        self.len -= 1;
+        if self.len < self.chunks.len() * CHUNK_ENTRIES_MIN && self.chunks.len() > 1 {
+            self.drop_chunk();
+        } else if self.len == 0 {
+            self.chunks = Vec::new();
+            self.mask = 0;
+        }
+        entry
+    }
+
+    /// Makes every chunk this table's own.
+    pub(super) fn unshare(&mut self) {
+        for chunk in &mut self.chunks {
+            if Arc::get_mut(chunk).is_none() {
+                *chunk = Arc::new((**chunk).clone());
+            }
+        }
+    }
+
+    /// Divides the next chunk in turn.
+    fn add_chunk(&mut self) {
+        let added = self.chunks.len();
+        self.chunks.push(Arc::new(Chunk::new()));
+        self.mask = self.chunks.len().next_power_of_two() - 1;
+        if added == 0 {
+            return;
+        }
+        // Without its highest bit: the chunk that these hashes named before.
+        let from = added & !(1 << added.ilog2());
+        let divided = std::mem::replace(&mut self.chunks[from], Arc::new(Chunk::new()));
+        let entries = Arc::unwrap_or_clone(divided).slots;
+        let (goes, stays): (Vec<T>, Vec<T>) = entries
+            .into_iter()
+            .flatten()
+            .partition(|entry| self.chunk_of(entry.hash(self.mixer)) == added);
+        self.chunks[from] = Arc::new(Chunk::of_sorted(stays, self.mixer));
+        self.chunks[added] = Arc::new(Chunk::of_sorted(goes, self.mixer));
+    }
+
+    /// Unites the last chunk with the one that it was divided from.
+    fn drop_chunk(&mut self) {
+        let last = self.chunks.pop().expect("there are two chunks at least");
+        self.mask = self.chunks.len().next_power_of_two() - 1;
+        let entries = Arc::unwrap_or_clone(last).slots;
+        for entry in entries.into_iter().flatten() {
+            let index = self.chunk_of(entry.hash(self.mixer));
+            Arc::make_mut(&mut self.chunks[index]).insert(entry, self.mixer);
+        }
+    }
+}
+
+/// A part of a table.
+#[derive(Clone)]
+struct Chunk<T> {
+    /// The entries in ascending order of their [`order`], with gaps. At least one more than there are homes, unless there
+    /// are none; entries that find no place among the homes stand behind them.
+    slots: Vec<Option<T>>,
+    /// Places that a hash can name: the first so many slots.
+    homes: u32,
+    /// Entries: after an insertion, at most seven eighths of the homes.
+    len: u32,
+}
+
+/// For so many entries and a few more.
+fn homes_for(entries: usize) -> usize {
+    entries + entries / 6 + 1
+}
+
+/// The half of the hash that orders a chunk.
+#[inline]
+fn order(hash: u64) -> u64 {
+    hash >> 32
+}
+
+impl<T> Chunk<T> {
+    fn new() -> Self {
+        Chunk {
+            slots: Vec::new(),
+            homes: 0,
+            len: 0,
+        }
+    }
+
+    /// The place that this hash names: 0 to `homes`.
+    #[inline]
+    fn home(&self, hash: u64) -> usize {
+        ((order(hash) * u64::from(self.homes)) >> 32) as usize
+    }
+}
+
+impl<T: Entry> Chunk<T> {
+    fn of_sorted(entries: Vec<T>, mixer: Mixer) -> Self {
+        let mut chunk = Chunk::new();
+        chunk.lay_out(homes_for(entries.len()), entries, mixer);
+        chunk
+    }
+
+    #[inline]
+    fn find(&self, hash: u64, mixer: Mixer, is: impl Fn(&T) -> bool) -> Option<usize> {
+        let home = self.home(hash);
+        for (at, slot) in self.slots[home..].iter().enumerate() {
+            let entry = slot.as_ref()?;
+            if is(entry) {
+                return Some(home + at);
+            }
+            if order(entry.hash(mixer)) > order(hash) {
+                return None;
+            }
+        }
+        None
+    }
+
+    fn insert(&mut self, entry: T, mixer: Mixer) {
+        if (self.len + 1) * 8 > self.homes * 7 {
+            let homes = self.homes as usize;
+            self.resize(homes + homes / 8 + 2, mixer);
+        }
+        let hash = entry.hash(mixer);
+        let stands_before = |slot: &Option<T>| {
+            let other = slot.as_ref();
+            other.is_some_and(|other| order(other.hash(mixer)) <= order(hash))
+        };
+        let home = self.home(hash);
+        let behind = self.slots[home..]
+            .iter()
+            .position(|slot| !stands_before(slot));
+        let at = home + behind.unwrap_or(self.slots.len() - home);
+        let gap = self.slots[at..].iter().position(Option::is_none);
+        let gap = at + gap.unwrap_or(self.slots.len() - at);
+        if gap == self.slots.len() {
+            self.push(None);
+        }
+        self.slots[at..=gap].rotate_right(1);
+        self.slots[at] = Some(entry);
+        self.len += 1;
+    }
+
+    fn remove(&mut self, mut at: usize, mixer: Mixer) -> Option<T> {
+        let entry = self.slots[at].take();
+        self.len -= 1;
+        // What stands behind its place may come one nearer to it.
+        while let Some(Some(next)) = self.slots.get(at + 1)
+            && self.home(next.hash(mixer)) <= at
+        {
+            self.slots.swap(at, at + 1);
+            at += 1;
+        }
+        if self.len * 2 < self.homes && homes_for(self.len as usize) < self.homes as usize {
+            let len = self.len as usize;
+            self.resize(homes_for(len), mixer);
+        }
+        entry
+    }
+
+    fn resize(&mut self, homes: usize, mixer: Mixer) {
+        let slots = std::mem::take(&mut self.slots);
+        self.lay_out(homes, slots.into_iter().flatten(), mixer);
+    }
+
+    /// Puts the entries, in ascending order, into so many homes.
+    fn lay_out(&mut self, homes: usize, entries: impl IntoIterator<Item = T>, mixer: Mixer) {
+        self.homes = homes as u32;
+        self.len = 0;
+        // One more, so that the place of the highest hash is always there to be looked at.
+        self.slots = Vec::with_capacity(homes + 1);
+        for entry in entries {
+            let home = self.home(entry.hash(mixer));
+            while self.slots.len() < home {
+                self.push(None);
+            }
+            self.push(Some(entry));
+            self.len += 1;
+        }
+        while self.slots.len() <= homes {
+            self.push(None);
+        }
+    }
+
+    /// A vector by itself would take twice the memory as soon as one entry stands behind the homes.
+    fn push(&mut self, slot: Option<T>) {
+        if self.slots.len() == self.slots.capacity() {
+            self.slots.reserve_exact(4);
+        }
+        self.slots.push(slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// An entry with a hash of its own choice.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    struct Chosen {
+        hash: u64,
+        id: u32,
+    }
+
+    impl Entry for Chosen {
+        fn hash(&self, _: Mixer) -> u64 {
+            self.hash
+        }
+    }
+
+    /// Random numbers (Marsaglia's xorshift).
+    struct Draw(u64);
+
+    impl Draw {
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+        }
+    }
+
+    fn check(table: &Table<Chosen>, expected: &BTreeSet<Chosen>) {
+        assert_eq!(table.len, expected.len());
+        for entry in expected {
+            assert_eq!(table.find(entry.hash, |other| other == entry), Some(entry));
+            table.touch(entry.hash);
+        }
+        let mut entries = 0;
+        for chunk in &table.chunks {
+            let here: Vec<_> = chunk.slots.iter().flatten().collect();
+            assert!(here.is_sorted_by_key(|entry| order(entry.hash)));
+            assert_eq!(here.len(), chunk.len as usize);
+            entries += here.len();
+        }
+        assert_eq!(entries, expected.len());
+        assert!(table.chunks.len() <= expected.len() / CHUNK_ENTRIES_MIN + 1);
+    }
+
+    /// Random insertions and removals, with hashes that `hash` makes of random numbers.
+    fn come_and_go(hash: impl Fn(u64) -> u64, most: usize) {
+        let (mut table, mut expected) = (Table::new(), BTreeSet::new());
+        let mut draw = Draw(1);
+        let mut kept = None;
+        for n in 0..6 * most as u32 {
+            // Up, down, up and down to nothing.
+            let inserts = draw.next() % 100 < [80, 20, 90, 0][(n as usize * 4 / (6 * most)).min(3)];
+            if inserts {
+                let entry = Chosen {
+                    hash: hash(draw.next()),
+                    id: n,
+                };
+                table.insert(entry);
+                expected.insert(entry);
+            } else if let Some(&entry) = expected
+                .range(
+                    Chosen {
+                        hash: hash(draw.next()),
+                        id: 0,
+                    }..,
+                )
+                .next()
+                .or(expected.first())
+            {
+                assert_eq!(
+                    table.remove(entry.hash, |other| *other == entry),
+                    Some(entry)
+                );
+                assert_eq!(table.remove(entry.hash, |other| *other == entry), None);
+                expected.remove(&entry);
+            }
+            if (n as usize).is_multiple_of(most / 4) {
+                check(&table, &expected);
+                if let Some((table, expected)) = kept.replace((table.clone(), expected.clone())) {
+                    check(&table, &expected);
+                }
+            }
+        }
+        for entry in std::mem::take(&mut expected) {
+            assert_eq!(
+                table.remove(entry.hash, |other| *other == entry),
+                Some(entry)
+            );
+        }
+        assert!(table.is_empty());
+    }
+
+    #[test]
+    fn random_hashes() {
+        come_and_go(|random| random, 8 * CHUNK_ENTRIES);
+    }
+
+    #[test]
+    fn hashes_that_collide() {
+        come_and_go(|_| u64::MAX, 2 * CHUNK_ENTRIES);
+        come_and_go(|random| (random % 3) << 32, 2 * CHUNK_ENTRIES);
+        come_and_go(|random| (u64::MAX << 32) | (random % 7), 2 * CHUNK_ENTRIES);
+        come_and_go(|random| random << 32, 2 * CHUNK_ENTRIES);
+        come_and_go(|random| random & 0xFFFF_FFFF, 2 * CHUNK_ENTRIES);
+    }
+
+    #[test]
+    fn an_insertion_moves_two_chunks_at_most() {
+        let mut table = Table::new();
+        let mut draw = Draw(7);
+        for id in 0..20_000 {
+            let before: Vec<_> = table.chunks.iter().map(Arc::as_ptr).collect();
+            let shared = table.clone();
+            table.insert(Chosen {
+                hash: draw.next(),
+                id,
+            });
+            let same = before
+                .iter()
+                .zip(&table.chunks)
+                .filter(|(a, b)| **a == Arc::as_ptr(b));
+            assert!(same.count() + 2 >= before.len(), "at {id}");
+            drop(shared);
+        }
+        let fullest = table.chunks.iter().map(|chunk| chunk.len).max();
+        assert!(fullest < Some(3 * CHUNK_ENTRIES as u32), "{fullest:?}");
+    }
+
+    #[test]
+    fn a_chunk_that_is_shared_is_copied_once() {
+        let mut table = Table::new();
+        table.insert(Chosen { hash: 1, id: 1 });
+        let before = table.clone();
+        table.find_mut(1, |_| true).expect("it is there").id = 2;
+        assert_eq!(before.find(1, |_| true).map(|entry| entry.id), Some(1));
+        let mut own = table.clone();
+        own.unshare();
+        assert!(!Arc::ptr_eq(&own.chunks[0], &table.chunks[0]));
+        assert_eq!(own.find(1, |_| true), table.find(1, |_| true));
+    }
+}

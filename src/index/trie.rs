@@ -1,0 +1,524 @@
+//! The trie: a node for each beginning of a route, with the values of the routes that end there.
+//!
+//! All nodes stand in one table, each found by the number of its parent and the symbol of the part that leads to it.
+//! So a step takes one look-up, and a node takes 24 bytes (with values of four bytes), wherever it is. What few nodes
+//! have stands in tables of its own: more values than one, and [matchers](super::matchers).
+//!
+//! There is one root for the routes that are open to all topics, and one for those that are [guarded](Guard). A node is there
+//! as long as a route ends in it or below it; its number is used again then.
+
+use std::num::NonZeroU32;
+
+use super::matchers::Matchers;
+use super::names::{Matcher, NUMBERS_MAX, Name, Names, Numbers, Symbol};
+use super::sorted::Sorted;
+use super::table::{Entry, Mixer, Table};
+use crate::pattern::{Guard, Route, Segment, Syntax};
+
+/// Which pattern brought a value to a node.
+///
+/// A pattern of one route is told by the place of the node and by its language (a pattern of another language that means
+/// the same is another pattern). One of several routes shares nodes with others and is told by its keyed hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Tag(u64);
+
+impl Tag {
+    /// Of one route, in the native language.
+    const NATIVE: Tag = Tag(Syntax::Segments as u64);
+
+    pub(super) fn of_route(syntax: Syntax) -> Self {
+        Tag(syntax as u64)
+    }
+
+    pub(super) fn of_several(hash: u64) -> Self {
+        Tag(hash.max(u64::from(u8::MAX) + 1))
+    }
+}
+
+/// The parent of the roots.
+pub(super) const NO_NODE: u32 = 0;
+/// What leads to the root of the routes with this guard.
+pub(super) const fn root(guard: Guard) -> Symbol {
+    match guard {
+        Guard::Open => 1,
+        Guard::NoDollar => 2,
+    }
+}
+/// What leads behind one segment, whatever it is.
+pub(super) const ANY: Symbol = 3;
+/// What leads behind any number of segments.
+pub(super) const MANY: Symbol = 4;
+
+/// Routes and their values.
+#[derive(Clone)]
+pub(super) struct Trie<V> {
+    nodes: Table<Node<V>>,
+    /// The values of nodes that have several.
+    sets: Table<Set<V>>,
+    names: Names,
+    matchers: Matchers,
+    numbers: Numbers,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Node<V> {
+    /// Which node this one is below, and what leads from there to here. No two nodes have both in common.
+    parent: u32,
+    symbol: Symbol,
+    number: NonZeroU32,
+    pub(super) ways: Ways,
+    values: Values<V>,
+}
+
+/// What leads on from a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Ways(u32);
+
+/// Values of the routes that end in a node.
+#[derive(Clone, Copy, Debug)]
+enum Values<V> {
+    None,
+    /// With the tag of its language.
+    One(u8, V),
+    /// In the table of sets, under the node's number.
+    Set,
+}
+
+/// The values of a node that has several, or has one of a pattern with several routes.
+#[derive(Clone)]
+struct Set<V> {
+    node: u32,
+    /// Under [`Tag::NATIVE`].
+    plain: Sorted<V>,
+    /// Under all others.
+    tagged: Sorted<(V, Tag)>,
+}
+
+/// Where a node stands in the table.
+#[derive(Clone, Copy)]
+struct Key {
+    parent: u32,
+    symbol: Symbol,
+}
+
+impl<V: Copy> Entry for Node<V> {
+    #[inline]
+    fn hash(&self, mixer: Mixer) -> u64 {
+        mixer.mix(self.parent, self.symbol)
+    }
+}
+
+impl<V: Clone> Entry for Set<V> {
+    fn hash(&self, mixer: Mixer) -> u64 {
+        mixer.mix(0, self.node)
+    }
+}
+
+impl<V> Trie<V> {
+    pub(super) fn new() -> Self {
+        Trie {
+            nodes: Table::new(),
+            sets: Table::new(),
+            names: Names::new(),
+            matchers: Matchers::new(),
+            numbers: Numbers::from(1),
+        }
+    }
+
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    pub(super) fn matchers(&self) -> &Matchers {
+        &self.matchers
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+            && self.sets.is_empty()
+            && self.names.is_empty()
+            && self.matchers.is_empty()
+            && self.numbers.all_are_back()
+    }
+}
+
+impl<V: Copy + Ord> Trie<V> {
+    /// The node below `parent` that `symbol` leads to.
+    #[inline]
+    pub(super) fn child(&self, parent: u32, symbol: Symbol) -> Option<&Node<V>> {
+        let hash = self.nodes.mixer().mix(parent, symbol);
+        self.nodes
+            .find(hash, |node| node.parent == parent && node.symbol == symbol)
+    }
+
+    /// Has the memory of a child come, if it is there.
+    #[inline]
+    pub(super) fn touch_child(&self, parent: u32, symbol: Symbol) -> bool {
+        self.nodes.touch(self.nodes.mixer().mix(parent, symbol))
+    }
+
+    /// Appends the values of the routes that end in this node. Returns whether they may be out of order or
+    /// hold one twice.
+    pub(super) fn append_values(&self, node: &Node<V>, out: &mut Vec<V>) -> bool {
+        match node.values {
+            Values::None => false,
+            Values::One(_, value) => {
+                out.push(value);
+                false
+            }
+            Values::Set => {
+                let set = self.set(node.number.get());
+                set.plain
+                    .slices()
+                    .for_each(|slice| out.extend_from_slice(slice));
+                let tagged = set.tagged.slices().flatten();
+                out.extend(tagged.map(|&(value, _)| value));
+                !set.tagged.is_empty()
+            }
+        }
+    }
+
+    /// Adds a value at the end of the route. False, and nothing changes, if it is there under that tag.
+    pub(super) fn insert(&mut self, route: &Route, value: V, tag: Tag) -> bool {
+        let mut key = Key {
+            parent: NO_NODE,
+            symbol: root(route.guard()),
+        };
+        let mut number = match self.child(key.parent, key.symbol) {
+            Some(node) => node.number.get(),
+            None => self.add_node(key),
+        };
+        for segment in route.segments() {
+            (key, number) = self.step_or_add(key, number, Step::of(segment));
+        }
+        if let Some(tail) = route.tail() {
+            let step = Step::Matcher(Matcher::Tail(tail.clone()));
+            (key, number) = self.step_or_add(key, number, step);
+        }
+        self.add_value(key, number, value, tag)
+    }
+
+    /// Takes a value from the end of the route. False, and nothing changes, if it is not there under that tag.
+    pub(super) fn remove(&mut self, route: &Route, value: V, tag: Tag) -> bool {
+        let mut key = Key {
+            parent: NO_NODE,
+            symbol: root(route.guard()),
+        };
+        let Some(node) = self.child(key.parent, key.symbol) else {
+            return false;
+        };
+        let mut number = node.number.get();
+        let mut steps = Vec::with_capacity(route.segments().len() + 1);
+        let tail = route
+            .tail()
+            .map(|tail| Step::Matcher(Matcher::Tail(tail.clone())));
+        for step in route.segments().iter().map(Step::of).chain(tail) {
+            let child = self
+                .symbol(&step)
+                .and_then(|symbol| self.child(number, symbol));
+            let Some(child) = child else { return false };
+            steps.push((key, step));
+            (key, number) = (child.key(), child.number.get());
+        }
+        if !self.take_value(key, number, value, tag) {
+            return false;
+        }
+        while self.remove_if_bare(key) {
+            let Some((above, step)) = steps.pop() else {
+                break;
+            };
+            self.forget_step(above, key, &step);
+            key = above;
+        }
+        true
+    }
+
+    /// Makes all memory this trie's own.
+    pub(super) fn unshare(&mut self) {
+        self.nodes.unshare();
+        self.sets.unshare();
+        self.names.unshare();
+        self.matchers.unshare();
+    }
+
+    fn set(&self, node: u32) -> &Set<V> {
+        let hash = self.sets.mixer().mix(0, node);
+        let set = self.sets.find(hash, |set| set.node == node);
+        set.expect("a node that says so has a set")
+    }
+
+    fn set_mut(&mut self, node: u32) -> &mut Set<V> {
+        let hash = self.sets.mixer().mix(0, node);
+        let set = self.sets.find_mut(hash, |set| set.node == node);
+        set.expect("a node that says so has a set")
+    }
+
+    fn node_mut(&mut self, key: Key) -> &mut Node<V> {
+        let hash = self.nodes.mixer().mix(key.parent, key.symbol);
+        let node = self.nodes.find_mut(hash, |node| node.is_at(key));
+        node.expect("the node is there")
+    }
+
+    fn symbol(&self, step: &Step<'_>) -> Option<Symbol> {
+        match step {
+            Step::Any => Some(ANY),
+            Step::Many => Some(MANY),
+            Step::Literal(text) => self.names.literal(text),
+            Step::Matcher(matcher) => self.names.symbol(Name::Matcher(matcher)),
+        }
+    }
+
+    /// Goes down by one step, from the node of this key and number.
+    fn step_or_add(&mut self, above: Key, parent: u32, step: Step<'_>) -> (Key, u32) {
+        if let Some(symbol) = self.symbol(&step)
+            && let Some(node) = self.child(parent, symbol)
+        {
+            return (node.key(), node.number.get());
+        }
+        let symbol = match &step {
+            Step::Any => ANY,
+            Step::Many => MANY,
+            Step::Literal(text) => self.names.acquire(Name::Literal(text)),
+            Step::Matcher(matcher) => {
+                let symbol = self.names.acquire(Name::Matcher(matcher));
+                self.matchers.add(parent, symbol, matcher);
+                symbol
+            }
+        };
+        self.node_mut(above).ways.add(&step);
+        let key = Key { parent, symbol };
+        (key, self.add_node(key))
+    }
+
+    fn add_node(&mut self, key: Key) -> u32 {
+        let number = self.numbers.take();
+        self.nodes.insert(Node {
+            parent: key.parent,
+            symbol: key.symbol,
+            number: NonZeroU32::new(number).expect("numbers begin at 1"),
+            ways: Ways::default(),
+            values: Values::None,
+        });
+        number
+    }
+
+    /// Removes the node if no route ends there or below. True if it did.
+    fn remove_if_bare(&mut self, key: Key) -> bool {
+        let hash = self.nodes.mixer().mix(key.parent, key.symbol);
+        let node = self.nodes.find(hash, |node| node.is_at(key));
+        let node = node.expect("the node is there");
+        if node.ways != Ways::default() || !matches!(node.values, Values::None) {
+            return false;
+        }
+        self.numbers.give_back(node.number.get());
+        self.nodes.remove(hash, |node| node.is_at(key));
+        true
+    }
+
+    /// What is left to do when the node at `key` was removed.
+    fn forget_step(&mut self, above: Key, key: Key, step: &Step<'_>) {
+        let was_last = match step {
+            Step::Any | Step::Many => true,
+            Step::Literal(text) => {
+                self.names.release(Name::Literal(text));
+                true
+            }
+            Step::Matcher(matcher) => {
+                self.names.release(Name::Matcher(matcher));
+                self.matchers.remove(key.parent, key.symbol, matcher)
+            }
+        };
+        if was_last {
+            self.node_mut(above).ways.remove(step);
+        }
+    }
+
+    fn add_value(&mut self, key: Key, number: u32, value: V, tag: Tag) -> bool {
+        let node = self.node_mut(key);
+        let before = match (node.values, u8::try_from(tag.0)) {
+            (Values::Set, _) => return self.set_mut(number).insert(value, tag),
+            (Values::None, Ok(language)) => {
+                node.values = Values::One(language, value);
+                return true;
+            }
+            (Values::None, Err(_)) => None,
+            (Values::One(language, other), _) => Some((other, Tag(language.into()))),
+        };
+        if before == Some((value, tag)) {
+            return false;
+        }
+        node.values = Values::Set;
+        let mut set = Set {
+            node: number,
+            plain: Sorted::default(),
+            tagged: Sorted::default(),
+        };
+        for (value, tag) in before.into_iter().chain([(value, tag)]) {
+            set.insert(value, tag);
+        }
+        self.sets.insert(set);
+        true
+    }
+
+    fn take_value(&mut self, key: Key, number: u32, value: V, tag: Tag) -> bool {
+        let node = self.node_mut(key);
+        match node.values {
+            Values::None => false,
+            Values::One(language, other) => {
+                let is_there = (other, Tag(language.into())) == (value, tag);
+                if is_there {
+                    node.values = Values::None;
+                }
+                is_there
+            }
+            Values::Set => {
+                let set = self.set_mut(number);
+                let was_there = set.remove(value, tag);
+                if let Some(left) = set.as_values() {
+                    let hash = self.sets.mixer().mix(0, number);
+                    self.sets.remove(hash, |set| set.node == number);
+                    self.node_mut(key).values = left;
+                }
+                was_there
+            }
+        }
+    }
+}
+
+impl<V: Copy + Ord> Set<V> {
+    /// False, and nothing changes, if the value is there under that tag.
+    fn insert(&mut self, value: V, tag: Tag) -> bool {
+        match tag {
+            Tag::NATIVE => self.plain.insert(value),
+            tag => self.tagged.insert((value, tag)),
+        }
+    }
+
+    /// False, and nothing changes, if the value is not there under that tag.
+    fn remove(&mut self, value: V, tag: Tag) -> bool {
+        match tag {
+            Tag::NATIVE => self.plain.remove(&value),
+            tag => self.tagged.remove(&(value, tag)),
+        }
+    }
+
+    /// What a node holds by itself, if this is so little.
+    fn as_values(&self) -> Option<Values<V>> {
+        match (self.plain.is_empty(), self.tagged.is_empty()) {
+            (true, true) => Some(Values::None),
+            (false, true) => self
+                .plain
+                .only()
+                .map(|&value| Values::One(Tag::NATIVE.0 as u8, value)),
+            (true, false) => {
+                let &(value, tag) = self.tagged.only()?;
+                let language = u8::try_from(tag.0).ok()?;
+                Some(Values::One(language, value))
+            }
+            (false, false) => None,
+        }
+    }
+}
+
+impl<V> Node<V> {
+    /// 1 to [`NUMBERS_MAX`].
+    #[inline]
+    pub(super) fn number(&self) -> u32 {
+        self.number.get()
+    }
+
+    #[inline]
+    pub(super) fn has_values(&self) -> bool {
+        !matches!(self.values, Values::None)
+    }
+
+    #[inline]
+    fn key(&self) -> Key {
+        Key {
+            parent: self.parent,
+            symbol: self.symbol,
+        }
+    }
+
+    #[inline]
+    fn is_at(&self, key: Key) -> bool {
+        self.parent == key.parent && self.symbol == key.symbol
+    }
+}
+
+/// A part of a route, to be taken from a node to the next.
+enum Step<'a> {
+    Literal(&'a str),
+    Any,
+    Many,
+    Matcher(Matcher),
+}
+
+impl<'a> Step<'a> {
+    fn of(segment: &'a Segment) -> Self {
+        match segment {
+            Segment::Literal(text) => Step::Literal(text),
+            Segment::Any => Step::Any,
+            Segment::Many => Step::Many,
+            Segment::Glob(glob) => Step::Matcher(Matcher::Glob(glob.clone())),
+        }
+    }
+}
+
+impl Ways {
+    /// How many literals lead on: as many as there are nodes, at most.
+    const LITERALS: u32 = NUMBERS_MAX;
+    const ANY: u32 = 1 << 29;
+    const MANY: u32 = 1 << 30;
+    const MATCHERS: u32 = 1 << 31;
+
+    #[inline]
+    pub(super) fn has_literals(self) -> bool {
+        self.0 & Self::LITERALS != 0
+    }
+
+    #[inline]
+    pub(super) fn has_any(self) -> bool {
+        self.0 & Self::ANY != 0
+    }
+
+    #[inline]
+    pub(super) fn has_many(self) -> bool {
+        self.0 & Self::MANY != 0
+    }
+
+    #[inline]
+    pub(super) fn has_matchers(self) -> bool {
+        self.0 & Self::MATCHERS != 0
+    }
+
+    fn add(&mut self, step: &Step<'_>) {
+        match step {
+            Step::Literal(_) => self.0 += 1,
+            Step::Any => self.0 |= Self::ANY,
+            Step::Many => self.0 |= Self::MANY,
+            Step::Matcher(_) => self.0 |= Self::MATCHERS,
+        }
+    }
+
+    /// One literal less, or none of that kind any more.
+    fn remove(&mut self, step: &Step<'_>) {
+        match step {
+            Step::Literal(_) => self.0 -= 1,
+            Step::Any => self.0 &= !Self::ANY,
+            Step::Many => self.0 &= !Self::MANY,
+            Step::Matcher(_) => self.0 &= !Self::MATCHERS,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_of_four_byte_values_takes_24_bytes() {
+        assert_eq!(size_of::<Option<Node<u32>>>(), 24);
+    }
+}
