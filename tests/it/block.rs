@@ -231,7 +231,7 @@ fn a_block_is_given_up_in_its_middle() {
     // It made room for two more. Whether in time or not: what fits at the end is not lost.
     bus.drive();
     thread::sleep(wait);
-    assert!(bus.drive(), "a block was got out of the way");
+    assert!(bus.drive() || early, "a block was got out of the way");
     let (told, _) = read_out(&mut sub);
     assert_eq!(told[..3], [3, 5, 7].map(Told::Id));
     assert_eq!((told.len(), gap_of(told[3])), (4, (9, 9, 1)));
@@ -277,7 +277,7 @@ fn lost_at_once_means_in_the_same_round() {
     publish(&bus, 2);
     bus.drive();
     thread::sleep(WAIT);
-    bus.drive();
+    let early = bus.drive(); // gives it up already if this thread paused for as long as the wait
     for lost in 2..100 {
         publish(&bus, 1);
         bus.drive();
