@@ -54,6 +54,9 @@ pub enum Overflow {
     /// The bus waits until the subscriber has room: nothing is lost, and a subscriber that does not read holds
     /// up everybody behind it. Needs [`BusBuilder::blocking`](crate::BusBuilder::blocking).
     ///
+    /// Room is room for all that the block in front of the ring still has for the subscriber, up to 64 events, or for half
+    /// the capacity if that is less; where bytes are the bound, it is an empty ring.
+    ///
     /// It waits as long as it takes, unless there is a longest wait, for the subscription
     /// ([`SubscriptionBuilder::block_timeout`](crate::SubscriptionBuilder::block_timeout)) or for all of the bus
     /// ([`BusBuilder::block_timeout`](crate::BusBuilder::block_timeout)):

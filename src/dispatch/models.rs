@@ -1400,7 +1400,7 @@ fn loom_block_doze_against_claim() {
                 while producer.offer(block, &mut block.shares(1), 1) != 0 {
                     // As `Shard::ask_for_room` does, and then the pool thread.
                     latch.close(1);
-                    if producer.doze(block.weight()) {
+                    if producer.doze(block.weight(), 1) {
                         latch.arrive();
                     }
                     if !latch.arrive() {

@@ -361,7 +361,7 @@ impl<T> Shard<T> {
         for missing in &self.missing {
             match &mut self.feeds[missing.slot as usize] {
                 Some(feed) => {
-                    let has_room = feed.doze(weight);
+                    let has_room = feed.doze(weight, missing.rest.count_ones());
                     // A subscriber that ended before it could see the wish does not arrive.
                     if has_room || (feed.has_ended() && feed.rouse()) {
                         latch.arrive();

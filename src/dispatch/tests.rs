@@ -260,7 +260,7 @@ fn a_full_block_ring_hands_the_rest_back() {
     let block = layer.block(5, 0);
     let mut rest = offer(&mut producer, &block);
     assert_eq!(rest, 0b11100);
-    assert!(!producer.doze(block.weight()));
+    assert!(!producer.doze(block.weight(), 3));
     let mut ids = Vec::new();
     while rest != 0 {
         ids.extend(read(&mut consumer).0);
@@ -365,7 +365,7 @@ fn a_block_that_is_too_heavy_waits_for_an_empty_ring() {
     assert_eq!(offer(&mut producer, &light), 0);
     assert_eq!(offer(&mut producer, &heavy), 1);
     assert!(
-        !producer.doze(heavy.weight()),
+        !producer.doze(heavy.weight(), 1),
         "not before the ring is empty"
     );
     assert_eq!(read(&mut consumer).0, [1]);
@@ -382,19 +382,45 @@ fn a_ring_without_room_asks_for_half_of_it() {
     for _ in 0..4 {
         assert_eq!(offer(&mut producer, &layer.block(1, 0)), 0);
     }
-    let block = layer.block(1, 0);
-    assert_eq!(offer(&mut producer, &block), 1);
-    assert!(!producer.doze(block.weight()));
+    let block = layer.block(3, 0);
+    assert_eq!(offer(&mut producer, &block), 0b111);
+    assert!(!producer.doze(block.weight(), 3));
     assert_eq!(consumer.look(), Found::Event);
     assert_eq!(consumer.take().id(), 1);
     assert!(producer.rouse(), "one is not enough");
-    assert!(!producer.doze(block.weight()));
+    assert!(!producer.doze(block.weight(), 3));
     assert_eq!(consumer.look(), Found::Event);
     assert!(!producer.rouse(), "two are");
     assert!(
-        producer.doze(block.weight()),
+        producer.doze(block.weight(), 3),
         "there is room: nobody will arrive"
     );
+}
+
+/// But for no more than has to go in.
+#[test]
+fn a_ring_without_room_asks_for_what_it_needs() {
+    for capacity in [1, 2, 3, 8, 100_usize] {
+        for events in 1..=capacity.div_ceil(2).min(64) {
+            let mut layer = Layer::new();
+            let (mut producer, mut consumer) = ring(capacity, usize::MAX, Overflow::Block);
+            for _ in 0..capacity {
+                assert_eq!(offer(&mut producer, &layer.block(1, 0)), 0);
+            }
+            let block = layer.block(events, 0);
+            let rest = offer(&mut producer, &block);
+            assert_eq!(rest, all_of(&block));
+            assert!(!producer.doze(block.weight(), events as u32));
+            for read in 0..events {
+                assert!(read == 0 || producer.rouse(), "{read} are not enough");
+                assert!(!producer.doze(block.weight(), events as u32));
+                assert_eq!(consumer.look(), Found::Event);
+                consumer.take();
+            }
+            assert!(!producer.rouse(), "the reader has arrived");
+            assert_eq!(offer_again(&mut producer, &block, rest), 0);
+        }
+    }
 }
 
 #[test]

@@ -108,6 +108,38 @@ fn a_slow_reader_gets_everything() {
     }
 }
 
+/// Publishes, each in a block of its own.
+fn one_by_one(bus: &Bus<u64>, events: u64) {
+    for _ in 0..events {
+        publish(bus, 1);
+        assert!(bus.flush_within(FOR_EVER));
+    }
+}
+
+/// A rest of a few events waits for room for a few, not for half of the ring: else the reader that goes on only when
+/// another has got the next event waits for ever.
+#[test]
+fn a_small_rest_asks_for_little_room() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode));
+            let mut full = block(&bus, 100).open().expect("open");
+            one_by_one(&bus, 100);
+            let mut other = bus.subscribe("a").expect("open");
+            publish(&bus, 5);
+            assert!(!bus.flush_within(Duration::from_millis(5)), "it is full");
+            for id in 1..=10 {
+                assert_eq!(one(&mut full), Told::Id(id));
+            }
+            for id in 101..=105 {
+                assert_eq!(one(&mut other), Told::Id(id), "the bus went on by itself");
+            }
+            assert!(bus.flush_within(FOR_EVER));
+            assert_eq!(full.stats().depth, 95);
+        });
+    }
+}
+
 // ---- the longest wait ---------------------------------------------------------------------------------
 
 /// Long enough that a wait can be told from none, and short enough for a test.
@@ -229,7 +261,7 @@ fn a_block_is_given_up_in_its_middle() {
     bus.drive(); // 1 and 3 are in, 5, 7 and 9 wait
     assert_eq!(sub.try_recv().expect("there").id(), 1);
     // It made room for two more. Whether in time or not: what fits at the end is not lost.
-    bus.drive();
+    let early = bus.drive(); // gives it up already if this thread paused for as long as the wait
     thread::sleep(wait);
     assert!(bus.drive() || early, "a block was got out of the way");
     let (told, _) = read_out(&mut sub);
@@ -277,7 +309,7 @@ fn lost_at_once_means_in_the_same_round() {
     publish(&bus, 2);
     bus.drive();
     thread::sleep(WAIT);
-    let early = bus.drive(); // gives it up already if this thread paused for as long as the wait
+    bus.drive();
     for lost in 2..100 {
         publish(&bus, 1);
         bus.drive();
