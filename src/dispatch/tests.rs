@@ -611,7 +611,7 @@ fn what_is_given_up_is_told_with_its_reason() {
     let (mut producer, mut consumer) = ring(2, usize::MAX, Overflow::Block);
     let block = layer.block(4, 0);
     let rest = offer(&mut producer, &block);
-    producer.give_up(&block, rest, GapReason::Closed);
+    assert!(producer.give_up(&block, rest, GapReason::Closed));
     producer.close(4);
     let gap = |consumer: &mut FeedConsumer<()>| -> Option<Gap> {
         loop {
@@ -645,6 +645,53 @@ fn wires() -> Arc<ShardWires<()>> {
     })
 }
 
+/// A shard with one subscriber, and its input: these blocks, and nothing behind them.
+fn shard_of_one(
+    limits: Limits,
+    blocks: impl IntoIterator<Item = BlockRef<()>>,
+) -> (Shard<()>, FeedConsumer<()>) {
+    let wires = wires();
+    let (producer, consumer) = feed(limits, wires.latch.clone(), Reader::waiting());
+    let kind = ChangeKind::Attach {
+        slot: 0,
+        feed: Box::new(producer),
+    };
+    wires.changes.push(Change { version: 1, kind });
+    let (mut output, input) = spsc::ring(64);
+    for block in blocks {
+        assert!(output.push(block).is_ok());
+    }
+    output.commit().expect("open");
+    drop(output);
+    (Shard::new(input, wires), consumer)
+}
+
+/// The time to close is up: what has room by then is not lost, and what is lost is one gap.
+#[test]
+fn a_forced_shard_loses_only_what_has_no_room() {
+    for read_first in 0..=8 {
+        let mut layer = Layer::new();
+        let limits = Limits {
+            capacity: 8,
+            pin_bytes: usize::MAX,
+            overflow: Overflow::Block,
+        };
+        let blocks = [1, 1, 1, 1, 1, 1, 1, 1, 6, 1].map(|events| layer.block(events, 0));
+        let (mut shard, mut consumer) = shard_of_one(limits, blocks);
+        shard.round(false);
+        for id in 1..=read_first {
+            assert_eq!(consumer.look(), Found::Event);
+            assert_eq!(consumer.take().id(), id);
+        }
+        shard.force();
+        let fit = 15.min(8 + read_first);
+        let gap = (fit < 15).then_some((fit + 1, 15, 15 - fit));
+        let (ids, gaps, end) = read(&mut consumer);
+        assert!(ids.into_iter().eq(read_first + 1..=fit), "{read_first}");
+        assert_eq!((gaps, end), (gap.into_iter().collect(), Found::Closed));
+    }
+}
+
 /// Two light blocks fit, the heavy one does not, and the ring is far from half full: the shard lets go and waits,
 /// rather than try again for ever.
 #[test]
@@ -656,20 +703,8 @@ fn a_shard_waits_for_a_heavy_block_without_holding_its_role() {
         pin_bytes: 2 * light.weight() + 50,
         overflow: Overflow::Block,
     };
-    let wires = wires();
-    let (producer, mut consumer) = feed(limits, wires.latch.clone(), Reader::waiting());
-    let kind = ChangeKind::Attach {
-        slot: 0,
-        feed: Box::new(producer),
-    };
-    wires.changes.push(Change { version: 1, kind });
-    let (mut output, input) = spsc::ring(8);
-    for block in [light, layer.block(1, 100), layer.block(1, 0)] {
-        assert!(output.push(block).is_ok());
-    }
-    output.commit().expect("open");
-    drop(output);
-    let mut shard = Shard::new(input, wires.clone());
+    let blocks = [light, layer.block(1, 100), layer.block(1, 0)];
+    let (mut shard, mut consumer) = shard_of_one(limits, blocks);
     for _ in 0..3 {
         let round = shard.round(false);
         assert!(!round.more && !round.finished);

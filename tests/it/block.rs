@@ -140,6 +140,28 @@ fn a_small_rest_asks_for_little_room() {
     }
 }
 
+/// What has room when the time is up is delivered. Here the ring has room again for the one event that waits, but the
+/// shard has asked for an empty one, since it was too heavy.
+#[test]
+fn a_timed_close_loses_nothing_that_has_room() {
+    const WEIGHT: usize = 100_000;
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode).weigh(|_| WEIGHT));
+            let pin_bytes = 2 * WEIGHT + WEIGHT / 2;
+            let mut sub = block(&bus, 100).pin_bytes(pin_bytes).open().expect("open");
+            one_by_one(&bus, 2);
+            publish(&bus, 1);
+            assert!(!bus.flush_within(Duration::from_millis(5)), "too heavy");
+            assert_eq!(one(&mut sub), Told::Id(1));
+            let report = bus.close_within(Duration::from_millis(20));
+            assert_eq!((report.lost, report.unsequenced), (0, 0));
+            let told = read_to_end(&mut sub);
+            assert_eq!(told, ([2, 3].map(Told::Id).to_vec(), RecvError::Closed));
+        });
+    }
+}
+
 // ---- the longest wait ---------------------------------------------------------------------------------
 
 /// Long enough that a wait can be told from none, and short enough for a test.

@@ -81,10 +81,11 @@ impl<T> FeedProducer<T> {
         }
     }
 
-    /// Gives up what `offer` returned.
-    pub(crate) fn give_up(&mut self, block: &BlockRef<T>, rest: u64, reason: GapReason) {
+    /// Gives up what `offer` returned. `false`: there is room by now, offer it again.
+    #[must_use]
+    pub(crate) fn give_up(&mut self, block: &BlockRef<T>, rest: u64, reason: GapReason) -> bool {
         let queue = self.waiting_queue();
-        while !queue.0.lose(queue.1, block, rest, reason) {}
+        queue.0.lose(queue.1, block, rest, reason)
     }
 
     /// A block has waited for the subscriber for as long as it may: what is offered from now on and finds no room is lost,
