@@ -6,7 +6,7 @@ use fanout::{
     SubscribeError, Subscriber, SubscriptionBuilder, TryRecvError,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -301,6 +301,31 @@ fn a_block_is_given_up_in_its_middle() {
     let (told, _) = read_out(&mut sub);
     assert_eq!(told[..2], [11, 12].map(Told::Id));
     assert_eq!((told.len(), gap_of(told[2])), (3, (13, 15, 3)));
+}
+
+/// The wait begins in the hands of another thread, which then goes away.
+#[test]
+fn a_wait_that_another_thread_began_is_heard_of() {
+    ends(
+        "flush against drive",
+        || {
+            for _ in rounds(600) {
+                let bus = bus(|b| b.dispatch(Dispatch::Manual));
+                let hangs = waiting(&bus, 1, Duration::from_millis(2));
+                    publish(&bus, 3);
+                let start = Barrier::new(2);
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        start.wait();
+                        bus.drive();
+                    });
+                    start.wait();
+                    assert!(bus.flush_within(FOR_EVER));
+                });
+                assert_eq!(timed_out(&hangs), 2);
+            }
+        },
+    );
 }
 
 /// It waits for a dead subscriber once: else this took 500 times as long, which is longer than patience.
