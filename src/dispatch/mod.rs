@@ -80,7 +80,8 @@ pub enum Dispatch {
     /// Nobody but [`Bus::drive`](crate::Bus::drive), and flushing and closing, which drive: for deterministic tests.
     /// A `publish` that finds its lane full waits for another thread to drive, and `publish_sequenced` always does; a
     /// single-threaded program uses `try_publish`. `flush_within` drives, and then waits for others; so does `close_within`.
-    /// Both drive again when the [longest wait](crate::SubscriptionBuilder::block_timeout) for a subscriber is over.
+    /// Both drive again when the [longest wait](crate::SubscriptionBuilder::block_timeout) for a subscriber is over. Once the
+    /// bus is closing, so does whoever waits for its events.
     Manual,
 }
 
@@ -657,7 +658,7 @@ impl Turn {
 }
 
 /// The earlier of two deadlines; none is later than all.
-fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),

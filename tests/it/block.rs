@@ -3,7 +3,7 @@
 
 use fanout::{
     BLOCK_TIMEOUT_MAX, BuildError, Bus, Dispatch, Event, GapReason, Notice, Overflow, RecvError,
-    SubscribeError, Subscriber, SubscriptionBuilder, TryRecvError,
+    RecvTimeoutError, SubscribeError, Subscriber, SubscriptionBuilder, TryRecvError,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
@@ -14,6 +14,7 @@ use crate::support::{
     FOR_EVER, MODES, Random, Told, bus, ends, eventually, fill, ids, linger, read_out, read_to_end,
     rounds,
 };
+use crate::tasks::block_on;
 
 /// The last event of a burst must come through although nobody publishes after it: the reader makes room at any moment,
 /// also while the dispatcher is just about to ask for it.
@@ -303,16 +304,78 @@ fn a_block_is_given_up_in_its_middle() {
     assert_eq!((told.len(), gap_of(told[2])), (3, (13, 15, 3)));
 }
 
+/// How the reader of a manual bus waits.
+#[derive(Clone, Copy, Debug)]
+enum Waits {
+    InRecv,
+    WithALimit,
+    AsATask,
+}
+
+fn closed_after(sub: &mut Subscriber<u64>, waits: Waits, events: u64) {
+    let mut next = 1;
+    let ending = loop {
+        let told = match waits {
+            Waits::InRecv => sub.recv().map(Event::id),
+            Waits::WithALimit => {
+                sub.recv_timeout(FOR_EVER)
+                    .map(Event::id)
+                    .map_err(|error| match error {
+                        RecvTimeoutError::Closed => RecvError::Closed,
+                        other => panic!("{other}"),
+                    })
+            }
+            Waits::AsATask => block_on(sub.recv_async()).map(Event::id),
+        };
+        match told {
+            Ok(id) => assert_eq!(id, next),
+            Err(ending) => break ending,
+        }
+        next += 1;
+    };
+    assert_eq!((ending, next), (RecvError::Closed, events + 1));
+}
+
+/// Nobody is left who drives a manual bus that is closing but its readers, and they have nothing to read.
+#[test]
+fn who_reads_from_a_closing_manual_bus_comes_by_when_the_wait_is_over() {
+    for waits in [Waits::InRecv, Waits::WithALimit, Waits::AsATask] {
+        for asleep_before in [false, true] {
+            ends(&format!("{waits:?}, {asleep_before}"), move || {
+                let bus = bus(|b| b.dispatch(Dispatch::Manual));
+                let wait = if asleep_before { 10 * WAIT } else { WAIT };
+                let hangs = [waiting(&bus, 1, wait), waiting(&bus, 2, 2 * wait)];
+                let mut reads = bus.subscribe("a").expect("open");
+                publish(&bus, 3);
+                if asleep_before {
+                    bus.drive();
+                }
+                thread::scope(|scope| {
+                    let reading = scope.spawn(|| closed_after(&mut reads, waits, 3));
+                    if asleep_before {
+                        eventually("it has read all", || hangs[0].stats().matched == 3);
+                        thread::sleep(WAIT);
+                    }
+                    drop(bus);
+                    reading.join().expect("closed");
+                });
+                assert_eq!(hangs.each_ref().map(timed_out), [2, 1]);
+            });
+        }
+    }
+}
+
 /// The wait begins in the hands of another thread, which then goes away.
 #[test]
 fn a_wait_that_another_thread_began_is_heard_of() {
     ends(
-        "flush against drive",
+        "flush, or the reader of a closing bus, against drive",
         || {
-            for _ in rounds(600) {
+            for round in rounds(600) {
                 let bus = bus(|b| b.dispatch(Dispatch::Manual));
                 let hangs = waiting(&bus, 1, Duration::from_millis(2));
-                    publish(&bus, 3);
+                let mut reads = bus.subscribe("a").expect("open");
+                publish(&bus, 3);
                 let start = Barrier::new(2);
                 thread::scope(|scope| {
                     scope.spawn(|| {
@@ -320,7 +383,12 @@ fn a_wait_that_another_thread_began_is_heard_of() {
                         bus.drive();
                     });
                     start.wait();
-                    assert!(bus.flush_within(FOR_EVER));
+                    if round % 3 == 0 {
+                        bus.close();
+                        closed_after(&mut reads, Waits::InRecv, 3);
+                    } else {
+                        assert!(bus.flush_within(FOR_EVER));
+                    }
                 });
                 assert_eq!(timed_out(&hangs), 2);
             }

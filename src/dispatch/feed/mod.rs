@@ -299,6 +299,13 @@ impl FeedShared {
             0 => End::None,
             1 => End::Cancelled,
             2 => End::Broken,
+    /// Wakes a subscriber that waits, though there is nothing to read.
+    pub(crate) fn wake_reader(&self) {
+        if let Reader::Waiting(waker) = &self.listener {
+            wake_registered(waker);
+        }
+    }
+
             _ => End::Disconnected,
         }
     }
