@@ -167,3 +167,20 @@ fn a_box_that_is_being_emptied_is_left_alone() {
     }
     feed.end();
 }
+
+/// Whoever asks may find counters that are not of one moment; what is promised holds all the same.
+#[test]
+fn statistics_keep_to_the_bounds() {
+    let feed = Feed::new(3);
+    // The shard has pushed, and is about to evict.
+    feed.shared.writer.gauges.pushed(&Pushed {
+        events: 67,
+        bytes: 1000,
+        alone: false,
+        created_at_ns: 1,
+    });
+    assert_eq!(feed.shared.stats().gauges.depth, 3);
+    feed.shared.count_gone(67, 1000);
+    let gauges = feed.shared.stats().gauges;
+    assert_eq!((gauges.depth, gauges.pinned_bytes), (0, 0));
+}
