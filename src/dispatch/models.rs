@@ -1789,6 +1789,27 @@ fn loom_flush_against_drive() {
     });
 }
 
+/// On a manual bus: another thread may begin a longest wait while the flush looks, and goes away. The flush hears of it, whatever
+/// it found held.
+#[test]
+fn loom_deadline_flush_against_drive() {
+    explore_bounded("deadline: a flush against another driver", 2, || {
+        let drops = Drops::default();
+        let (engine, hangs) = engine_with_one_that_hangs(Dispatch::Manual, 1);
+        publish(&engine, &drops);
+        publish(&engine, &drops);
+        let driving = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.drive())
+        };
+        assert!(engine.flush(None));
+        assert_eq!(hangs.shared().stats().lost.iter().sum::<u64>(), 1);
+        driving.join().unwrap();
+        drop((engine, hangs));
+        assert_eq!(drops.count(), 2);
+    });
+}
+
 /// A handler's turns: the dispatcher asks when it has put something into a ring that was found empty.
 struct Handled {
     job: Arc<Job<(), FeedConsumer<Payload>>>,
