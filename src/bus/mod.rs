@@ -14,6 +14,7 @@
 //!   breaks the bus: publishing answers `Broken`, subscribers read what they have and then get `Broken`.
 //! * **Crash**: without history nothing survives the process.
 
+mod alarm;
 mod batch;
 mod builder;
 mod entrance;
@@ -509,6 +510,11 @@ impl<T: Send + Sync + 'static> Core<T> {
         // Under the lock, so that no subscription opens behind the close.
         self.registry.lock().close();
         self.engine.begin_close();
+        if self.engine.dispatch() == Dispatch::Manual && !self.engine.is_finished() {
+            // From now on it is they who drive, and those who sleep do not know.
+            let records = self.registry.lock().records();
+            records.iter().for_each(|record| record.feed.wake_reader());
+        }
         wake_registered(&self.watcher);
         if let Some(pool) = self.handlers.pool() {
             pool.close();

@@ -2,7 +2,8 @@
 //!
 //! They cost the path next to nothing: each is written by one thread, at most once per slot of a ring but for the count of
 //! received events, and added up by whoever asks. Asked for while events flow, they are plausible rather than of
-//! one moment; once nothing moves, they are exact.
+//! one moment: they keep to the bounds that are said of them, and nobody is told to be further behind than he was at some moment
+//! while they were added up. Once nothing moves, they are exact.
 
 use std::time::Duration;
 
@@ -155,8 +156,8 @@ pub struct SubscriptionStats {
     /// last, or that ended its last idleness, to the creation of the newest; 0 if `lag` is. Measured on the
     /// stream, not against a clock: it rises with events, not by waiting. Exact to a block.
     pub lag_time: Duration,
-    /// Bytes that its waiting events pin, as [`pin_bytes`](crate::SubscriptionBuilder::pin_bytes) counts them. 0 once
-    /// it was dropped.
+    /// Bytes that its waiting events pin, as [`pin_bytes`](crate::SubscriptionBuilder::pin_bytes) counts them. Asked for
+    /// while older events are making room, with those of the block that they make it for. 0 once it was dropped.
     pub pinned_bytes: u64,
     /// Events that may wait in its ring.
     pub capacity: usize,
@@ -297,8 +298,9 @@ impl FeedStats {
             .saturating_sub(self.received + self.lost.iter().sum::<u64>() + self.superseded)
     }
 
+    /// Of what was due before the rest was counted: who keeps up is never told to be behind by what came meanwhile.
     pub(super) fn lag(&self) -> u64 {
-        self.matched
+        self.due
             .saturating_sub(self.received + self.gauges.told_lost + self.superseded)
     }
 

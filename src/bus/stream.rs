@@ -16,7 +16,8 @@
 //! * **The waker panics, publishes, cancels, or drops the subscriber**: contained; it is called outside of all locks.
 //!   But a task whose waker panicked was not woken, and nobody tries again before the next round that brings it something.
 //! * **Nobody drives a bus under [`Dispatch::Manual`](crate::Dispatch::Manual)**: the task waits. Once such a bus is
-//!   closing, polling drives it, since nobody else may be left to.
+//!   closing, polling drives it, since nobody else may be left to; and where a longest wait is to be waited for, a thread of
+//!   its own wakes the task when that is over.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};

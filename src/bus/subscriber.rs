@@ -9,20 +9,21 @@
 //! * **The end** (closed, cancelled, broken): wakes whoever waits, and is told for ever.
 //! * **A wait is given up** (a time limit, a dropped future): nothing was taken out of the ring.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::alarm::Alarm;
 use super::batch::Batch;
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::stats::SubscriptionStats;
 use super::stream::{Arrival, BatchStream, EventStream};
 use super::subscription::SubscriptionHandle;
 use super::wait::WaitStrategy;
-use crate::dispatch::Dispatch;
 use crate::dispatch::block::{Event, SharedEvent};
 use crate::dispatch::feed::{End, FeedConsumer, Found};
 use crate::dispatch::loss::Gap;
-use crate::park::{deadline_after, forget_registered, park, register_thread};
+use crate::dispatch::{Dispatch, earliest};
+use crate::park::{deadline_after, forget_registered, park, register_thread, thread_waker};
 use crate::sync::{AtomicWaker, Ordering};
 
 /// Receives of a task in a row without a wait, before it lets others have a turn; see [`stream`](super::stream).
@@ -69,6 +70,10 @@ pub struct Subscriber<T: Send + Sync + 'static> {
     turns: u32,
     /// It was disconnected, has heard of it, and is no longer in the registry.
     taken_out: bool,
+    /// On a manual bus that is closing: when it has to look again even if nobody wakes it. As of its last look.
+    come_by: Option<Instant>,
+    /// What wakes its task then.
+    alarm: Option<Alarm>,
 }
 
 impl<T: Send + Sync + 'static> Subscriber<T> {
@@ -84,6 +89,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             wait,
             turns: 0,
             taken_out: false,
+            come_by: None,
+            alarm: None,
         }
     }
 
@@ -428,15 +435,35 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        match self.look_or_register(|place| place.register(context.waker())) {
+        let waker = context.waker();
+        match self.look_or_register(|place| place.register(waker), || waker.clone()) {
             Found::Empty => {
                 self.turns = 0;
+                if let Some(at) = self.come_by {
+                    self.set_alarm(at, waker);
+                }
                 Poll::Pending
             }
             found => {
                 self.turns += 1;
                 Poll::Ready(found)
             }
+        }
+    }
+
+    /// Has the task woken at that time.
+    #[cold]
+    fn set_alarm(&mut self, at: Instant, waker: &Waker) {
+        if self
+            .alarm
+            .as_ref()
+            .is_some_and(|alarm| alarm.is_for(at, waker))
+        {
+            return;
+        }
+        self.alarm = Alarm::set(at, waker).ok();
+        if self.alarm.is_none() {
+            waker.wake_by_ref(); // no thread to be had: it has to look until then
         }
     }
 
@@ -473,23 +500,38 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             }
         }
         loop {
-            match self.look_or_register(register_thread) {
-                Found::Empty if !park(deadline) => return self.look(),
+            match self.look_or_register(register_thread, thread_waker) {
                 Found::Empty => {}
                 found => return found,
+            }
+            let until = earliest(deadline, self.come_by);
+            if !park(until) && until == deadline {
+                return self.look();
             }
         }
     }
 
-    /// Looks; if there is nothing, has `register` put down who is to be woken when that changes (`Empty`).
+    /// Looks; if there is nothing, has `register` put down who is to be woken when that changes (`Empty`): `waker`.
     #[inline]
-    fn look_or_register(&mut self, register: impl Fn(&AtomicWaker)) -> Found {
+    fn look_or_register(
+        &mut self,
+        register: impl Fn(&AtomicWaker),
+        waker: impl Fn() -> Waker,
+    ) -> Found {
         loop {
             match self.look() {
                 Found::Empty => {}
                 found => return found,
             }
             register(self.feed.waker());
+            // Not before: whoever begins the close wakes who is registered.
+            if self.is_left_alone() {
+                self.handle.core().engine.await_progress(waker());
+                match self.look() {
+                    Found::Empty => {}
+                    found => return found,
+                }
+            }
             if self.feed.doze() {
                 return Found::Empty;
             }
@@ -517,15 +559,20 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         Found::Disconnected(gap)
     }
 
-    /// A manual bus that is closing has nobody left to drive it but its readers.
     #[cold]
     fn look_closing(&mut self) -> Found {
-        let engine = &self.handle.core().engine;
-        if engine.dispatch() == Dispatch::Manual && engine.is_closing() {
-            engine.drive();
+        if self.is_left_alone() {
+            self.come_by = self.handle.core().engine.come_by();
             return self.feed.look();
         }
         Found::Empty
+    }
+
+    /// A manual bus that is closing has nobody left to drive it but its readers.
+    #[inline]
+    fn is_left_alone(&self) -> bool {
+        let engine = &self.handle.core().engine;
+        engine.dispatch() == Dispatch::Manual && engine.is_closing()
     }
 }
 

@@ -163,34 +163,44 @@ impl Gone {
     }
 }
 
-/// Puts the halves together. The claimed counters are those of the subscriber, read (Acquire) before.
+/// What a subscriber has claimed, by its counters. They are read (Acquire) before [`read`], and perhaps once more after it, to
+/// see whether they moved: the depth and the pinned bytes are of one moment if they did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Claimed {
+    pub(crate) events: u64,
+    /// Wrapping.
+    pub(crate) bytes: u64,
+}
+
+/// Puts the halves together.
 pub(crate) fn read(
     writer: &WriterGauges,
     reader: &ReaderGauges,
     reader_gone: &Gone,
-    claimed_events: u64,
-    claimed_bytes: u64,
+    claimed: Claimed,
 ) -> Gauges {
+    // The newest first: what is read late must not make the subscriber look further behind than it was.
+    // Acquire, as the next two, though nothing is published with them: what is read behind them is not read before.
+    let newest_at_ns = writer.newest_at_ns.load(Ordering::Acquire);
     // What is claimed was pushed before, and the claim was acquired: so pushed is never the smaller.
-    let pushed_events = writer.pushed_events.load(Ordering::Relaxed);
-    let pushed_bytes = writer.pushed_bytes.load(Ordering::Relaxed);
+    let pushed_events = writer.pushed_events.load(Ordering::Acquire);
+    let pushed_bytes = writer.pushed_bytes.load(Ordering::Acquire);
     let resumed_at_ns = writer.resumed_at_ns.load(Ordering::Relaxed);
     let here_ns = reader
         .claimed_at_ns
         .load(Ordering::Relaxed)
         .max(resumed_at_ns);
-    let newest_at_ns = writer.newest_at_ns.load(Ordering::Relaxed);
     // What the shard pushed too late for a dropped subscriber went with the ring.
     let waits = !reader_gone.has_left();
     Gauges {
         depth: if waits {
-            pushed_events.saturating_sub(claimed_events)
+            pushed_events.saturating_sub(claimed.events)
         } else {
             0
         },
         high_water: writer.high_water.load(Ordering::Relaxed),
         pinned_bytes: if waits {
-            pushed_bytes.wrapping_sub(claimed_bytes)
+            pushed_bytes.wrapping_sub(claimed.bytes)
         } else {
             0
         },

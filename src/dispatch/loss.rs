@@ -54,6 +54,9 @@ pub enum Overflow {
     /// The bus waits until the subscriber has room: nothing is lost, and a subscriber that does not read holds
     /// up everybody behind it. Needs [`BusBuilder::blocking`](crate::BusBuilder::blocking).
     ///
+    /// Room is room for all that the block in front of the ring still has for the subscriber, up to 64 events, or for half
+    /// the capacity if that is less; where bytes are the bound, it is an empty ring.
+    ///
     /// It waits as long as it takes, unless there is a longest wait, for the subscription
     /// ([`SubscriptionBuilder::block_timeout`](crate::SubscriptionBuilder::block_timeout)) or for all of the bus
     /// ([`BusBuilder::block_timeout`](crate::BusBuilder::block_timeout)):
@@ -62,8 +65,9 @@ pub enum Overflow {
     ///   room for is lost to it, with the reason [`GapReason::BlockTimeout`]. What did find room stays.
     /// * From then on, what has no room is lost at once, as part of the same [`Gap`], until the subscriber has *made
     ///   room*: until it has claimed something to read. So one that hangs holds the bus up once, not once per block.
-    /// * After that it is waited for again, and what is then lost is another [`Gap`]. So one that is alive, but slower than
-    ///   the publishers, holds them up again and again, each time for its longest wait at most.
+    /// * After that it is waited for again, and what is then lost is another [`Gap`] if something had room in between; where
+    ///   bytes are the bound, nothing may have, and the run goes on. So one that is alive, but slower than the publishers,
+    ///   holds them up again and again, each time for its longest wait at most.
     ///
     /// To claim is to take a slot out of the ring, with the up to 64 events of one block: reading on in a slot that was
     /// claimed before makes no room.

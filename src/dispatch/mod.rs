@@ -80,7 +80,8 @@ pub enum Dispatch {
     /// Nobody but [`Bus::drive`](crate::Bus::drive), and flushing and closing, which drive: for deterministic tests.
     /// A `publish` that finds its lane full waits for another thread to drive, and `publish_sequenced` always does; a
     /// single-threaded program uses `try_publish`. `flush_within` drives, and then waits for others; so does `close_within`.
-    /// Both drive again when the [longest wait](crate::SubscriptionBuilder::block_timeout) for a subscriber is over.
+    /// Both drive again when the [longest wait](crate::SubscriptionBuilder::block_timeout) for a subscriber is over. Once the
+    /// bus is closing, so does whoever waits for its events.
     Manual,
 }
 
@@ -283,14 +284,34 @@ impl<T> Engine<T> {
         if self.dispatch != Dispatch::Manual {
             return self.progress.wait_until(deadline, done);
         }
+        let mut until = deadline;
         loop {
-            // There is no pool thread that would come by when a longest wait is over.
-            let until = earliest(deadline, self.drive_until_idle().deadline);
-            let value = self.progress.wait_until(until, &mut done);
-            if value.is_some() || until == deadline {
-                return value;
+            let look = || {
+                if let Some(value) = done() {
+                    return Some(Ok(value));
+                }
+                // There is no pool thread that would come by when a longest wait is over, and it may be another thread
+                // that began it, since our last look.
+                let next = earliest(deadline, self.come_by());
+                if let Some(value) = done() {
+                    return Some(Ok(value));
+                }
+                (next != until).then_some(Err(next))
+            };
+            match self.progress.wait_until(until, look) {
+                Some(Ok(value)) => return Some(value),
+                Some(Err(next)) => until = next,
+                None if until == deadline => return None,
+                None => {}
             }
         }
+    }
+
+    /// Drives a manual bus, for somebody who waits for what comes of it, and says when he has to come by again even if
+    /// nobody calls. He registers with `progress` before: a shard that is held by another thread is looked at
+    /// once more by that one, and then he is called.
+    pub(crate) fn come_by(&self) -> Option<Instant> {
+        self.drive_until_idle().deadline
     }
 
     /// One turn at every role that is free. `last_look`: the caller is going to sleep, so have it called.
@@ -324,6 +345,7 @@ impl<T> Engine<T> {
         }
         if owed && self.dispatch == Dispatch::Manual {
             self.drive(); // for the one who drove meanwhile, and found the shard held
+            self.progress.notify(); // who may wait, and know of no deadline
         }
         // A stalled shard may go on now.
         self.signal.call();
@@ -521,9 +543,11 @@ impl<T> Engine<T> {
                 ..Turn::default()
             };
         };
+        // Who left the mark on a manual bus may be about to wait without having heard of a deadline.
+        let missed = marked && self.dispatch == Dispatch::Manual;
         if finished {
             self.finish(done);
-        } else if progress {
+        } else if progress || missed {
             self.progress.notify();
         }
         Turn {
@@ -639,7 +663,7 @@ impl Turn {
 }
 
 /// The earlier of two deadlines; none is later than all.
-fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),
         (one, other) => one.or(other),

@@ -1389,7 +1389,7 @@ fn loom_block_doze_against_claim() {
                 while producer.offer(block, &mut block.shares(1), 1) != 0 {
                     // As `Shard::ask_for_room` does, and then the pool thread.
                     latch.close(1);
-                    if producer.doze(block.weight()) {
+                    if producer.doze(block.weight(), 1) {
                         latch.arrive();
                     }
                     if !latch.arrive() {
@@ -1776,6 +1776,27 @@ fn loom_flush_against_drive() {
         driving.join().unwrap();
         drop((engine, lane));
         assert_eq!(drops.count(), 1);
+    });
+}
+
+/// On a manual bus: another thread may begin a longest wait while the flush looks, and goes away. The flush hears of it, whatever
+/// it found held.
+#[test]
+fn loom_deadline_flush_against_drive() {
+    explore_bounded("deadline: a flush against another driver", 2, || {
+        let drops = Drops::default();
+        let (engine, hangs) = engine_with_one_that_hangs(Dispatch::Manual, 1);
+        publish(&engine, &drops);
+        publish(&engine, &drops);
+        let driving = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.drive())
+        };
+        assert!(engine.flush(None));
+        assert_eq!(hangs.shared().stats().lost.iter().sum::<u64>(), 1);
+        driving.join().unwrap();
+        drop((engine, hangs));
+        assert_eq!(drops.count(), 2);
     });
 }
 

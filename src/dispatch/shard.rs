@@ -189,17 +189,34 @@ impl<T> Shard<T> {
     pub(crate) fn force(&mut self) {
         self.settle();
         while !self.closed {
-            if let Some(block) = self.stalled.take() {
-                for Missing { slot, rest, .. } in self.missing.drain(..) {
-                    if let Some(feed) = &mut self.feeds[slot as usize] {
-                        feed.give_up(&block, rest, GapReason::Closed);
-                        if feed.mark_dirty() {
-                            self.dirty.push(slot);
-                        }
-                    }
-                }
-            }
+            self.give_up_missing();
             self.round(true);
+        }
+    }
+
+    /// Gives up what is missing, but for what has room.
+    fn give_up_missing(&mut self) {
+        loop {
+            // A reader says that there is room when there is as much as it was asked for: some may have been there for long.
+            self.offer_missing(None);
+            let Some(block) = self.stalled.take() else {
+                return;
+            };
+            self.missing.retain(|missing| {
+                let Some(feed) = &mut self.feeds[missing.slot as usize] else {
+                    return false;
+                };
+                let lost = feed.give_up(&block, missing.rest, GapReason::Closed);
+                if feed.mark_dirty() {
+                    self.dirty.push(missing.slot);
+                }
+                !lost
+            });
+            if self.missing.is_empty() {
+                return;
+            }
+            // Read to the end at this very moment: there is room.
+            self.stalled = Some(block);
         }
     }
 
@@ -388,7 +405,7 @@ impl<T> Shard<T> {
         for missing in &self.missing {
             match &mut self.feeds[missing.slot as usize] {
                 Some(feed) => {
-                    let has_room = feed.doze(weight);
+                    let has_room = feed.doze(weight, missing.rest.count_ones());
                     // A subscriber that ended before it could see the wish does not arrive.
                     if has_room || (feed.has_ended() && feed.rouse()) {
                         latch.arrive();

@@ -260,7 +260,7 @@ fn a_full_block_ring_hands_the_rest_back() {
     let block = layer.block(5, 0);
     let mut rest = offer(&mut producer, &block);
     assert_eq!(rest, 0b11100);
-    assert!(!producer.doze(block.weight()));
+    assert!(!producer.doze(block.weight(), 3));
     let mut ids = Vec::new();
     while rest != 0 {
         ids.extend(read(&mut consumer).0);
@@ -365,7 +365,7 @@ fn a_block_that_is_too_heavy_waits_for_an_empty_ring() {
     assert_eq!(offer(&mut producer, &light), 0);
     assert_eq!(offer(&mut producer, &heavy), 1);
     assert!(
-        !producer.doze(heavy.weight()),
+        !producer.doze(heavy.weight(), 1),
         "not before the ring is empty"
     );
     assert_eq!(read(&mut consumer).0, [1]);
@@ -382,19 +382,45 @@ fn a_ring_without_room_asks_for_half_of_it() {
     for _ in 0..4 {
         assert_eq!(offer(&mut producer, &layer.block(1, 0)), 0);
     }
-    let block = layer.block(1, 0);
-    assert_eq!(offer(&mut producer, &block), 1);
-    assert!(!producer.doze(block.weight()));
+    let block = layer.block(3, 0);
+    assert_eq!(offer(&mut producer, &block), 0b111);
+    assert!(!producer.doze(block.weight(), 3));
     assert_eq!(consumer.look(), Found::Event);
     assert_eq!(consumer.take().id(), 1);
     assert!(producer.rouse(), "one is not enough");
-    assert!(!producer.doze(block.weight()));
+    assert!(!producer.doze(block.weight(), 3));
     assert_eq!(consumer.look(), Found::Event);
     assert!(!producer.rouse(), "two are");
     assert!(
-        producer.doze(block.weight()),
+        producer.doze(block.weight(), 3),
         "there is room: nobody will arrive"
     );
+}
+
+/// But for no more than has to go in.
+#[test]
+fn a_ring_without_room_asks_for_what_it_needs() {
+    for capacity in [1, 2, 3, 8, 100_usize] {
+        for events in 1..=capacity.div_ceil(2).min(64) {
+            let mut layer = Layer::new();
+            let (mut producer, mut consumer) = ring(capacity, usize::MAX, Overflow::Block);
+            for _ in 0..capacity {
+                assert_eq!(offer(&mut producer, &layer.block(1, 0)), 0);
+            }
+            let block = layer.block(events, 0);
+            let rest = offer(&mut producer, &block);
+            assert_eq!(rest, all_of(&block));
+            assert!(!producer.doze(block.weight(), events as u32));
+            for read in 0..events {
+                assert!(read == 0 || producer.rouse(), "{read} are not enough");
+                assert!(!producer.doze(block.weight(), events as u32));
+                assert_eq!(consumer.look(), Found::Event);
+                consumer.take();
+            }
+            assert!(!producer.rouse(), "the reader has arrived");
+            assert_eq!(offer_again(&mut producer, &block, rest), 0);
+        }
+    }
 }
 
 #[test]
@@ -585,7 +611,7 @@ fn what_is_given_up_is_told_with_its_reason() {
     let (mut producer, mut consumer) = ring(2, usize::MAX, Overflow::Block);
     let block = layer.block(4, 0);
     let rest = offer(&mut producer, &block);
-    producer.give_up(&block, rest, GapReason::Closed);
+    assert!(producer.give_up(&block, rest, GapReason::Closed));
     producer.close(4);
     let gap = |consumer: &mut FeedConsumer<()>| -> Option<Gap> {
         loop {
@@ -619,6 +645,53 @@ fn wires() -> Arc<ShardWires<()>> {
     })
 }
 
+/// A shard with one subscriber, and its input: these blocks, and nothing behind them.
+fn shard_of_one(
+    limits: Limits,
+    blocks: impl IntoIterator<Item = BlockRef<()>>,
+) -> (Shard<()>, FeedConsumer<()>) {
+    let wires = wires();
+    let (producer, consumer) = feed(limits, wires.latch.clone(), Reader::waiting());
+    let kind = ChangeKind::Attach {
+        slot: 0,
+        feed: Box::new(producer),
+    };
+    wires.changes.push(Change { version: 1, kind });
+    let (mut output, input) = spsc::ring(64);
+    for block in blocks {
+        assert!(output.push(block).is_ok());
+    }
+    output.commit().expect("open");
+    drop(output);
+    (Shard::new(input, wires), consumer)
+}
+
+/// The time to close is up: what has room by then is not lost, and what is lost is one gap.
+#[test]
+fn a_forced_shard_loses_only_what_has_no_room() {
+    for read_first in 0..=8 {
+        let mut layer = Layer::new();
+        let limits = Limits {
+            capacity: 8,
+            pin_bytes: usize::MAX,
+            overflow: Overflow::Block,
+        };
+        let blocks = [1, 1, 1, 1, 1, 1, 1, 1, 6, 1].map(|events| layer.block(events, 0));
+        let (mut shard, mut consumer) = shard_of_one(limits, blocks);
+        shard.round(false);
+        for id in 1..=read_first {
+            assert_eq!(consumer.look(), Found::Event);
+            assert_eq!(consumer.take().id(), id);
+        }
+        shard.force();
+        let fit = 15.min(8 + read_first);
+        let gap = (fit < 15).then_some((fit + 1, 15, 15 - fit));
+        let (ids, gaps, end) = read(&mut consumer);
+        assert!(ids.into_iter().eq(read_first + 1..=fit), "{read_first}");
+        assert_eq!((gaps, end), (gap.into_iter().collect(), Found::Closed));
+    }
+}
+
 /// Two light blocks fit, the heavy one does not, and the ring is far from half full: the shard lets go and waits,
 /// rather than try again for ever.
 #[test]
@@ -630,20 +703,8 @@ fn a_shard_waits_for_a_heavy_block_without_holding_its_role() {
         pin_bytes: 2 * light.weight() + 50,
         overflow: Overflow::Block,
     };
-    let wires = wires();
-    let (producer, mut consumer) = feed(limits, wires.latch.clone(), Reader::waiting());
-    let kind = ChangeKind::Attach {
-        slot: 0,
-        feed: Box::new(producer),
-    };
-    wires.changes.push(Change { version: 1, kind });
-    let (mut output, input) = spsc::ring(8);
-    for block in [light, layer.block(1, 100), layer.block(1, 0)] {
-        assert!(output.push(block).is_ok());
-    }
-    output.commit().expect("open");
-    drop(output);
-    let mut shard = Shard::new(input, wires.clone());
+    let blocks = [light, layer.block(1, 100), layer.block(1, 0)];
+    let (mut shard, mut consumer) = shard_of_one(limits, blocks);
     for _ in 0..3 {
         let round = shard.round(false);
         assert!(!round.more && !round.finished);

@@ -25,6 +25,7 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
         "std::thread",
         &[
             ("park.rs", "asks for the number of processors"),
+            ("bus/alarm.rs", "starts its thread, with a name"),
             (
                 "bus/builder.rs",
                 "asks for the number of processors; starts the pool's threads, with names",

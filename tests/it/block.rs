@@ -3,10 +3,10 @@
 
 use fanout::{
     BLOCK_TIMEOUT_MAX, BuildError, Bus, Dispatch, Event, GapReason, Notice, Overflow, RecvError,
-    SubscribeError, Subscriber, SubscriptionBuilder, TryRecvError,
+    RecvTimeoutError, SubscribeError, Subscriber, SubscriptionBuilder, TryRecvError,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use crate::support::{
     FOR_EVER, MODES, Random, Told, bus, ends, eventually, fill, ids, linger, read_out, read_to_end,
     rounds,
 };
+use crate::tasks::block_on;
 
 /// The last event of a burst must come through although nobody publishes after it: the reader makes room at any moment,
 /// also while the dispatcher is just about to ask for it.
@@ -105,6 +106,60 @@ fn a_slow_reader_gets_everything() {
                 }
             });
         }
+    }
+}
+
+/// Publishes, each in a block of its own.
+fn one_by_one(bus: &Bus<u64>, events: u64) {
+    for _ in 0..events {
+        publish(bus, 1);
+        assert!(bus.flush_within(FOR_EVER));
+    }
+}
+
+/// A rest of a few events waits for room for a few, not for half of the ring: else the reader that goes on only when
+/// another has got the next event waits for ever.
+#[test]
+fn a_small_rest_asks_for_little_room() {
+    for mode in [Dispatch::Pool, Dispatch::Inline] {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode));
+            let mut full = block(&bus, 100).open().expect("open");
+            one_by_one(&bus, 100);
+            let mut other = bus.subscribe("a").expect("open");
+            publish(&bus, 5);
+            assert!(!bus.flush_within(Duration::from_millis(5)), "it is full");
+            for id in 1..=10 {
+                assert_eq!(one(&mut full), Told::Id(id));
+            }
+            for id in 101..=105 {
+                assert_eq!(one(&mut other), Told::Id(id), "the bus went on by itself");
+            }
+            assert!(bus.flush_within(FOR_EVER));
+            assert_eq!(full.stats().depth, 95);
+        });
+    }
+}
+
+/// What has room when the time is up is delivered. Here the ring has room again for the one event that waits, but the
+/// shard has asked for an empty one, since it was too heavy.
+#[test]
+fn a_timed_close_loses_nothing_that_has_room() {
+    const WEIGHT: usize = 100_000;
+    for mode in MODES {
+        ends(&format!("{mode:?}"), move || {
+            let bus = bus(|b| b.dispatch(mode).weigh(|_| WEIGHT));
+            let pin_bytes = 2 * WEIGHT + WEIGHT / 2;
+            let mut sub = block(&bus, 100).pin_bytes(pin_bytes).open().expect("open");
+            one_by_one(&bus, 2);
+            publish(&bus, 1);
+            assert!(!bus.flush_within(Duration::from_millis(5)), "too heavy");
+            assert_eq!(one(&mut sub), Told::Id(1));
+            let report = bus.close_within(Duration::from_millis(20));
+            assert_eq!((report.lost, report.unsequenced), (0, 0));
+            let told = read_to_end(&mut sub);
+            assert_eq!(told, ([2, 3].map(Told::Id).to_vec(), RecvError::Closed));
+        });
     }
 }
 
@@ -229,9 +284,9 @@ fn a_block_is_given_up_in_its_middle() {
     bus.drive(); // 1 and 3 are in, 5, 7 and 9 wait
     assert_eq!(sub.try_recv().expect("there").id(), 1);
     // It made room for two more. Whether in time or not: what fits at the end is not lost.
-    bus.drive();
+    let early = bus.drive(); // gives it up already if this thread paused for as long as the wait
     thread::sleep(wait);
-    assert!(bus.drive(), "a block was got out of the way");
+    assert!(bus.drive() || early, "a block was got out of the way");
     let (told, _) = read_out(&mut sub);
     assert_eq!(told[..3], [3, 5, 7].map(Told::Id));
     assert_eq!((told.len(), gap_of(told[3])), (4, (9, 9, 1)));
@@ -247,6 +302,98 @@ fn a_block_is_given_up_in_its_middle() {
     let (told, _) = read_out(&mut sub);
     assert_eq!(told[..2], [11, 12].map(Told::Id));
     assert_eq!((told.len(), gap_of(told[2])), (3, (13, 15, 3)));
+}
+
+/// How the reader of a manual bus waits.
+#[derive(Clone, Copy, Debug)]
+enum Waits {
+    InRecv,
+    WithALimit,
+    AsATask,
+}
+
+fn closed_after(sub: &mut Subscriber<u64>, waits: Waits, events: u64) {
+    let mut next = 1;
+    let ending = loop {
+        let told = match waits {
+            Waits::InRecv => sub.recv().map(Event::id),
+            Waits::WithALimit => {
+                sub.recv_timeout(FOR_EVER)
+                    .map(Event::id)
+                    .map_err(|error| match error {
+                        RecvTimeoutError::Closed => RecvError::Closed,
+                        other => panic!("{other}"),
+                    })
+            }
+            Waits::AsATask => block_on(sub.recv_async()).map(Event::id),
+        };
+        match told {
+            Ok(id) => assert_eq!(id, next),
+            Err(ending) => break ending,
+        }
+        next += 1;
+    };
+    assert_eq!((ending, next), (RecvError::Closed, events + 1));
+}
+
+/// Nobody is left who drives a manual bus that is closing but its readers, and they have nothing to read.
+#[test]
+fn who_reads_from_a_closing_manual_bus_comes_by_when_the_wait_is_over() {
+    for waits in [Waits::InRecv, Waits::WithALimit, Waits::AsATask] {
+        for asleep_before in [false, true] {
+            ends(&format!("{waits:?}, {asleep_before}"), move || {
+                let bus = bus(|b| b.dispatch(Dispatch::Manual));
+                let wait = if asleep_before { 10 * WAIT } else { WAIT };
+                let hangs = [waiting(&bus, 1, wait), waiting(&bus, 2, 2 * wait)];
+                let mut reads = bus.subscribe("a").expect("open");
+                publish(&bus, 3);
+                if asleep_before {
+                    bus.drive();
+                }
+                thread::scope(|scope| {
+                    let reading = scope.spawn(|| closed_after(&mut reads, waits, 3));
+                    if asleep_before {
+                        eventually("it has read all", || hangs[0].stats().matched == 3);
+                        thread::sleep(WAIT);
+                    }
+                    drop(bus);
+                    reading.join().expect("closed");
+                });
+                assert_eq!(hangs.each_ref().map(timed_out), [2, 1]);
+            });
+        }
+    }
+}
+
+/// The wait begins in the hands of another thread, which then goes away.
+#[test]
+fn a_wait_that_another_thread_began_is_heard_of() {
+    ends(
+        "flush, or the reader of a closing bus, against drive",
+        || {
+            for round in rounds(600) {
+                let bus = bus(|b| b.dispatch(Dispatch::Manual));
+                let hangs = waiting(&bus, 1, Duration::from_millis(2));
+                let mut reads = bus.subscribe("a").expect("open");
+                publish(&bus, 3);
+                let start = Barrier::new(2);
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        start.wait();
+                        bus.drive();
+                    });
+                    start.wait();
+                    if round % 3 == 0 {
+                        bus.close();
+                        closed_after(&mut reads, Waits::InRecv, 3);
+                    } else {
+                        assert!(bus.flush_within(FOR_EVER));
+                    }
+                });
+                assert_eq!(timed_out(&hangs), 2);
+            }
+        },
+    );
 }
 
 /// It waits for a dead subscriber once: else this took 500 times as long, which is longer than patience.

@@ -2,13 +2,13 @@
 
 use fanout::{
     Bus, BusStats, Dispatch, GapReason, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX,
-    LabelRule, Overflow, RecvTimeoutError, SubscribeError, Subscriber, SubscriptionStats,
-    TryRecvError,
+    LabelRule, Overflow, RecvError, RecvTimeoutError, SubscribeError, Subscriber,
+    SubscriptionStats, TryRecvError,
 };
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::{FOR_EVER, MODES, Random, bus, ends, eventually, read_out};
 
@@ -556,4 +556,50 @@ fn labels_at_their_bounds_and_one_past() {
         2,
         "who is refused was not there"
     );
+}
+
+/// Asked for over and over while the ring overflows: what waits is never more than may wait.
+#[test]
+fn depth_keeps_to_the_capacity_while_events_flow() {
+    const CAPACITY: usize = 3;
+    let policies = [Overflow::DropOldest, Overflow::Conflate];
+    for (overflow, reads) in policies.into_iter().flat_map(|p| [(p, false), (p, true)]) {
+        ends(&format!("{overflow:?}, read: {reads}"), move || {
+            let bus = bus::<u64>(|b| b.dispatch(Dispatch::Pool));
+            let builder = bus.subscription("**").capacity(CAPACITY);
+            let mut sub = builder.overflow(overflow).open().expect("open");
+            let handle = sub.handle();
+            let (closed, close) = mpsc::channel::<()>();
+            let reading = thread::spawn(move || {
+                if !reads {
+                    let _ = close.recv();
+                }
+                while sub.recv().err() != Some(RecvError::Closed) {}
+            });
+            let publishing = {
+                let mut publisher = bus.publisher();
+                let topics = ["a", "b", "c", "d", "e", "f"];
+                thread::spawn(move || {
+                    for n in (0..6).cycle() {
+                        if publisher.publish(topics[n], 0).is_err() {
+                            break;
+                        }
+                    }
+                })
+            };
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(500) {
+                for _ in 0..100 {
+                    let stats = handle.stats();
+                    assert!(stats.depth <= CAPACITY as u64, "{stats:?}");
+                    assert!(stats.high_water <= CAPACITY as u64, "{stats:?}");
+                }
+            }
+            bus.close();
+            drop(closed);
+            publishing.join().expect("ends");
+            reading.join().expect("ends");
+            assert_eq!(handle.stats().depth, 0);
+        });
+    }
 }

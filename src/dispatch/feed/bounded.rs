@@ -167,12 +167,14 @@ impl<T> WriteEnd<T> {
     }
 
     /// See [`FeedProducer::doze`](super::FeedProducer::doze).
-    pub(super) fn doze(&mut self, shared: &FeedShared, weight: usize) -> bool {
+    pub(super) fn doze(&mut self, shared: &FeedShared, weight: usize, events: u32) -> bool {
         let claimed_bytes = shared.reader.claimed_bytes.load(Ordering::Relaxed);
+        let capacity = shared.fate.capacity;
         let depth = if is_too_heavy(shared, weight, claimed_bytes) {
             0
         } else {
-            shared.fate.capacity / 2
+            // More than half may never come at once, and less than is needed would not get the block out of the way.
+            (capacity / 2).max(capacity.saturating_sub(events))
         };
         let pushed = shared.writer.gauges.pushed_events();
         let wanted = pushed.saturating_sub(u64::from(depth));

@@ -145,7 +145,7 @@ impl<T> WriteEnd<T> {
         }
         shared.count_superseded(superseded);
         shared.count_gone(0, freed);
-        self.lighten(shared, bytes);
+        self.lighten(shared, block.first_id(), bytes);
         let gauges = &shared.writer.gauges;
         gauges.waits(self.mailbox.waiting());
     }
@@ -166,13 +166,26 @@ impl<T> WriteEnd<T> {
     }
 
     /// Lets go of the oldest until the bound on bytes is kept, or the block that came last, of this weight, is alone: to lose
-    /// more of it would free nothing.
-    fn lighten(&mut self, shared: &FeedShared, last: u64) {
-        let Some(desk) = &mut self.desk else { return };
+    /// more of it would free nothing. Its events have this id, or a later one.
+    #[inline]
+    fn lighten(&mut self, shared: &FeedShared, first_id: u64, last: u64) {
         let bound = last.max(shared.fate.pin_bytes as u64);
+        if shared.pinned_bytes() > bound {
+            self.lose_the_oldest(shared, first_id, bound);
+        }
+    }
+
+    #[cold]
+    fn lose_the_oldest(&mut self, shared: &FeedShared, first_id: u64, bound: u64) {
+        let Some(desk) = &mut self.desk else { return };
+        desk.settle(&mut self.mailbox);
+        // Not by the bytes alone: what the subscriber has taken a moment ago may still be counted among them.
+        let Some(end) = desk.end_of_those_before(first_id) else {
+            return;
+        };
         while shared.pinned_bytes() > bound {
             let waiting = self.mailbox.waiting();
-            if waiting <= 1 {
+            if waiting <= 1 || self.mailbox.gone() >= end {
                 break;
             }
             desk.evict(&mut self.mailbox, shared, waiting - 1);
@@ -267,6 +280,15 @@ impl<T> Desk<T> {
                 self.idle.push_back(number);
             }
         }
+    }
+
+    /// How many boxes will have left the order when the last one has that holds an event with an id below this one. `None`: there
+    /// are none.
+    fn end_of_those_before(&self, first_id: u64) -> Option<u64> {
+        let boxes = &self.boxes;
+        let is_before = |number: &u32| boxes[*number as usize].id < first_id;
+        let place = self.order.iter().rposition(is_before)?;
+        Some(self.left + place as u64 + 1)
     }
 
     /// A box that is empty, and stays so.

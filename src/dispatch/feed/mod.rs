@@ -232,9 +232,16 @@ pub(crate) enum End {
     Disconnected = 3,
 }
 
+/// How often the counters of a feed are read before whoever asked gets numbers that are not of one moment. What moves is claims, one
+/// per slot: to meet one at each try is to be very slow.
+const STATS_TRIES: u32 = 8;
+
 /// The counters of a feed, read one after the other: exact once nothing moves.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct FeedStats {
+    /// Events that had matched before the others were counted.
+    pub(crate) due: u64,
+    /// Events that had matched after that.
     pub(crate) matched: u64,
     pub(crate) received: u64,
     pub(crate) lost: [u64; GapReason::COUNT],
@@ -290,6 +297,13 @@ impl FeedShared {
             self.listener.call();
         }
         first
+    }
+
+    /// Wakes a subscriber that waits, though there is nothing to read.
+    pub(crate) fn wake_reader(&self) {
+        if let Reader::Waiting(waker) = &self.listener {
+            wake_registered(waker);
+        }
     }
 
     #[inline]
@@ -418,22 +432,49 @@ impl FeedShared {
     }
 
     pub(crate) fn stats(&self) -> FeedStats {
+        let mut claimed = self.claimed();
+        for _ in 1..STATS_TRIES {
+            let stats = self.read_stats(claimed);
+            let later = self.claimed();
+            if later == claimed {
+                return stats;
+            }
+            claimed = later;
+        }
+        let mut stats = self.read_stats(claimed);
+        // What was claimed in between may still be among them. That the bound holds is known.
+        let pinned_bytes = &mut stats.gauges.pinned_bytes;
+        *pinned_bytes = (*pinned_bytes).min(self.fate.pin_bytes as u64);
+        stats
+    }
+
+    fn claimed(&self) -> gauges::Claimed {
+        // Acquire, partner the Release stores in `count_claimed` and `count_gone`.
+        gauges::Claimed {
+            events: self.reader.claimed_events.load(Ordering::Acquire),
+            bytes: self.reader.claimed_bytes.load(Ordering::Acquire),
+        }
+    }
+
+    /// See [`gauges::Claimed`].
+    fn read_stats(&self, claimed: gauges::Claimed) -> FeedStats {
         let known = |id: &AtomicU64| Some(id.load(Ordering::Acquire)).filter(|&id| id != 0);
-        // The reader's counter first: what it has received was matched before, so the numbers stay
-        // plausible while events flow. Acquire, partner the Release stores of each.
+        // Acquire, partner the Release stores of each; so are the next.
+        let due = self.writer.matched.load(Ordering::Acquire);
+        // The reader's counter before what has matched by then: what it has received was matched before, so the numbers stay
+        // plausible while events flow.
         let received = self.reader.received.load(Ordering::Acquire);
-        // Acquire, partner the Release stores in `count_claimed`.
-        let claimed_events = self.reader.claimed_events.load(Ordering::Acquire);
-        let claimed_bytes = self.reader.claimed_bytes.load(Ordering::Acquire);
-        let gauges = gauges::read(
+        let mut gauges = gauges::read(
             &self.writer.gauges,
             &self.reader.gauges,
             &self.fate.reader_gone,
-            claimed_events,
-            claimed_bytes,
+            claimed,
         );
+        // A shard that makes room for what it pushes counts that first, and what it evicted for it a moment later.
+        gauges.depth = gauges.depth.min(self.fate.capacity.into());
         let losses = self.losses.get();
         FeedStats {
+            due,
             received,
             gauges,
             lost: losses.map_or([0; GapReason::COUNT], |losses| {

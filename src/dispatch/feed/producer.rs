@@ -81,10 +81,11 @@ impl<T> FeedProducer<T> {
         }
     }
 
-    /// Gives up what `offer` returned.
-    pub(crate) fn give_up(&mut self, block: &BlockRef<T>, rest: u64, reason: GapReason) {
+    /// Gives up what `offer` returned. `false`: there is room by now, offer it again.
+    #[must_use]
+    pub(crate) fn give_up(&mut self, block: &BlockRef<T>, rest: u64, reason: GapReason) -> bool {
         let queue = self.waiting_queue();
-        while !queue.0.lose(queue.1, block, rest, reason) {}
+        queue.0.lose(queue.1, block, rest, reason)
     }
 
     /// A block has waited for the subscriber for as long as it may: what is offered from now on and finds no room is lost,
@@ -120,11 +121,12 @@ impl<T> FeedProducer<T> {
         !std::mem::replace(&mut self.dirty, true)
     }
 
-    /// Asks the subscriber to arrive at the latch when its ring is half empty, or, for a block of a weight that is
-    /// too heavy, empty. `true`: it is so already, and nobody will arrive for it.
-    pub(crate) fn doze(&mut self, weight: usize) -> bool {
+    /// Asks the subscriber to arrive at the latch when its ring has room for so many events of a block, or is half empty,
+    /// whichever is first; or, for a block of a weight that is too heavy, when it is empty. `true`: it is so already, and
+    /// nobody will arrive for it.
+    pub(crate) fn doze(&mut self, weight: usize, events: u32) -> bool {
         let queue = self.waiting_queue();
-        queue.0.doze(queue.1, weight)
+        queue.0.doze(queue.1, weight, events)
     }
 
     /// Takes back the wish of `doze`. `true`: nobody will arrive for it.

@@ -24,10 +24,14 @@ struct Feed {
 
 impl Feed {
     fn new(capacity: usize) -> Self {
+        Self::bounded(capacity, usize::MAX)
+    }
+
+    fn bounded(capacity: usize, pin_bytes: usize) -> Self {
         let (write, read) = queue(capacity);
         let limits = Limits {
             capacity,
-            pin_bytes: usize::MAX,
+            pin_bytes,
             overflow: Overflow::Conflate,
         };
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
@@ -166,4 +170,46 @@ fn a_box_that_is_being_emptied_is_left_alone() {
         assert!(feed.take(&[]));
     }
     feed.end();
+}
+
+/// What the subscriber has taken is counted as gone a moment later. What comes in between is not lost for it.
+#[test]
+fn a_block_alone_keeps_its_events_while_a_claim_is_counted() {
+    for before in 0..3 {
+        let mut feed = Feed::bounded(8, 1);
+        feed.offer(&[0]);
+        let claimed = feed.read.mailbox.claim().expect("it waits");
+        let event = Receiver::open(claimed).letter.take();
+        feed.received += 1;
+        // Blocks that really are too much: each loses the one before, and no more.
+        for _ in 0..before {
+            feed.offer(&[1]);
+        }
+        feed.offer(&[2, 3, 4]);
+        feed.shared.count_gone(1, event.freed as u64);
+        let lost: u64 = feed.shared.stats().lost.iter().sum();
+        assert_eq!(lost, u64::from(before > 0));
+        drop(event);
+        for _ in 0..3 {
+            assert!(feed.take(&[]));
+        }
+        feed.end();
+    }
+}
+
+/// Whoever asks may find counters that are not of one moment; what is promised holds all the same.
+#[test]
+fn statistics_keep_to_the_bounds() {
+    let feed = Feed::new(3);
+    // The shard has pushed, and is about to evict.
+    feed.shared.writer.gauges.pushed(&Pushed {
+        events: 67,
+        bytes: 1000,
+        alone: false,
+        created_at_ns: 1,
+    });
+    assert_eq!(feed.shared.stats().gauges.depth, 3);
+    feed.shared.count_gone(67, 1000);
+    let gauges = feed.shared.stats().gauges;
+    assert_eq!((gauges.depth, gauges.pinned_bytes), (0, 0));
 }
