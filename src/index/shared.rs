@@ -1,13 +1,19 @@
 //! An index that one thread changes while others read it.
 //!
-//! There are two complete indexes. One is published, and readers load it without waiting. A change is made in place in
-//! the other, the standby, which then changes places with the first; the operations are kept, and made in the new standby
-//! before the next change. So nothing is copied for a change, and what readers hold does not change.
+//! There are two complete indexes, or sides. One is published, and readers load it without waiting. A change is made in place
+//! in the other, the standby, which then changes places with the first; the operations are kept, and made in the new
+//! standby before its next change. So nothing is copied for a change, and what readers hold does not change.
 //!
-//! A reader that still holds the standby when the next change comes is not waited for (but for the instant that
-//! a walk takes): the standby is left to it, and a new one begins as a copy of the published index that shares its memory
-//! with it, chunk by chunk, until it changes.
+//! A reader that still holds the standby when the next change comes is not waited for. There is a third side then, from that
+//! time on: as long as one reader holds one side, the other two change places. (With two sides and a copy for each
+//! change that met a reader, one who read all the time lost nine tenths of its speed to 10,000 changes per second; with
+//! three, little: `cargo bench --bench million`, 2026-11-22.) If readers hold all sides for longer than an instant, the one that is
+//! furthest behind is left to them. Whatever begins anew begins as a copy of the published index that shares
+//! its memory with it, chunk by chunk, until it changes.
+//!
+//! What is left to readers is freed by the writer, at some later change: no reader ever pays for that.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
 
@@ -15,12 +21,15 @@ use super::PatternIndex;
 use crate::pattern::Pattern;
 use crate::sync::{Arc, Loaded, Mutex, Published, spin_loop};
 
-/// How often a writer looks whether the standby has become free, before it begins another: a few microseconds, which is what
+/// Sides that are not published, at most.
+const STANDBYS_MAX: usize = 2;
+
+/// How often a writer looks whether one of them has become free, before it gives one up: a few microseconds, which is what
 /// readers take for a walk or two.
 const PATIENCE_LOOKS: usize = if cfg!(loom) { 0 } else { 64 };
 
-/// Operations of one batch that are made a second time; with more, and with more than a quarter of the index, the
-/// standby becomes a copy of what was published.
+/// Operations of one batch that are made again in the standby; with more, and with more than a quarter of the index, the standby
+/// becomes a copy of what was published. Also how far a third side may fall behind.
 const REPLAYED_MIN: usize = 1024;
 
 /// A [`PatternIndex`] for many threads: readers load snapshots and never wait, writers take turns.
@@ -58,12 +67,24 @@ struct Side<V> {
 }
 
 struct Writer<V> {
-    /// `None` if it is lost, by a panic, or was never needed.
-    standby: Option<Arc<Side<V>>>,
-    /// What was done to the published index and is to be done to the standby.
-    behind: Vec<Operation<V>>,
+    /// What was published before, oldest first: [`STANDBYS_MAX`] at most; none if they were never needed, or lost by a panic.
+    standbys: VecDeque<Standby<V>>,
+    /// The last operations, those that some standby lacks.
+    log: VecDeque<Operation<V>>,
+    /// Operations ever made.
+    made: u64,
+    /// Sides that were left to readers, until these are done with them.
+    left: Vec<Arc<Side<V>>>,
 }
 
+/// A side that is not published.
+struct Standby<V> {
+    side: Arc<Side<V>>,
+    /// The first so many operations are made in it.
+    made: u64,
+}
+
+#[derive(Clone)]
 struct Operation<V> {
     inserts: bool,
     pattern: Pattern,
@@ -170,7 +191,7 @@ impl<V: Copy + Ord> SharedIndex<V> {
         let mut standby = writer.take_standby(&self.published);
         let mut batch = Batch {
             side: Arc::get_mut(&mut standby).expect("nobody else has the standby"),
-            done: std::mem::take(&mut writer.behind),
+            done: Vec::new(),
             is_long: false,
             is_wanted: false,
         };
@@ -181,61 +202,103 @@ impl<V: Copy + Ord> SharedIndex<V> {
             is_wanted,
             ..
         } = batch;
+        let made = writer.made;
         if !is_wanted {
-            writer.behind = done;
-            writer.standby = Some(standby);
+            let side = standby;
+            writer.standbys.push_back(Standby { side, made });
             return result;
         }
-        let before = self.published.swap(standby);
-        writer.behind = done;
-        writer.standby = if is_long {
-            drop(before);
-            Some(Arc::new(self.published.load().copy()))
+        let side = self.published.swap(standby);
+        writer.standbys.push_back(Standby { side, made });
+        if is_long {
+            writer.begin_anew(&self.published);
         } else {
-            Some(before)
-        };
+            writer.made += done.len() as u64;
+            writer.log.extend(done);
+        }
         result
     }
 }
 
 impl<V: Copy + Ord> Writer<V> {
+    fn new() -> Self {
+        Writer {
+            standbys: VecDeque::new(),
+            log: VecDeque::new(),
+            made: 0,
+            left: Vec::new(),
+        }
+    }
+
     /// An index that holds what the published one does, and that nobody else has; with the version that comes next.
     fn take_standby(&mut self, published: &Published<Side<V>>) -> Arc<Side<V>> {
+        self.give_up_the_late();
+        self.left.retain_mut(|side| Arc::get_mut(side).is_none());
         let published = published.load();
-        let standby = self.standby.take();
-        let mut standby = standby
-            .and_then(when_free)
-            .map(|mut standby| {
-                let side = Arc::get_mut(&mut standby).expect("it is free");
-                self.behind
-                    .drain(..)
-                    .for_each(|operation| operation.make(&mut side.index));
-                standby
-            })
-            .unwrap_or_else(|| Arc::new(published.twin()));
-        self.behind.clear();
-        if self.behind.capacity() > REPLAYED_MIN {
-            self.behind = Vec::new();
-        }
-        let side = Arc::get_mut(&mut standby).expect("it is free or new");
-        side.version = published.version + 1;
-        standby
+        let mut side = match self.free_standby() {
+            Some(Standby { mut side, made }) => {
+                let own = Arc::get_mut(&mut side).expect("it is free");
+                let lacking = (self.made - made) as usize;
+                for operation in self.log.range(self.log.len() - lacking..) {
+                    operation.make(&mut own.index);
+                }
+                side
+            }
+            None => Arc::new(published.twin()),
+        };
+        let oldest = self.standbys.iter().map(|standby| standby.made).min();
+        // What is published now will be a standby next, and lacks nothing that was made so far.
+        let wanted = (self.made - oldest.unwrap_or(self.made)) as usize;
+        self.log.drain(..self.log.len() - wanted);
+        Arc::get_mut(&mut side).expect("it is free or new").version = published.version + 1;
+        side
     }
-}
 
-/// The standby, unless readers hold it for longer than an instant.
-fn when_free<V>(mut standby: Arc<Side<V>>) -> Option<Arc<Side<V>>> {
-    for _ in 0..PATIENCE_LOOKS {
-        if Arc::get_mut(&mut standby).is_some() {
-            return Some(standby);
+    /// A standby that no reader holds, the one that lacks least if there are several. `None`: one is to be made.
+    fn free_standby(&mut self) -> Option<Standby<V>> {
+        for look in 0..=PATIENCE_LOOKS {
+            let free = |standby: &mut Standby<V>| Arc::get_mut(&mut standby.side).is_some();
+            if let Some(at) = (0..self.standbys.len())
+                .rev()
+                .find(|&at| free(&mut self.standbys[at]))
+            {
+                return self.standbys.remove(at);
+            }
+            if self.standbys.len() < STANDBYS_MAX {
+                return None;
+            }
+            if look < PATIENCE_LOOKS {
+                spin_loop();
+            }
         }
-        spin_loop();
+        let oldest = self.standbys.pop_front();
+        self.left.extend(oldest.map(|standby| standby.side));
+        None
     }
-    Arc::get_mut(&mut standby).is_some().then_some(standby)
+
+    /// Gives up a third side that has not been needed for long: the operations that it lacks need not be kept then.
+    fn give_up_the_late(&mut self) {
+        while self.standbys.len() > 1 && self.made - self.standbys[0].made > REPLAYED_MIN as u64 {
+            let late = self.standbys.pop_front();
+            self.left.extend(late.map(|standby| standby.side));
+        }
+    }
+
+    /// After so much that it is not made again: all but what is published is given up, and a copy is made at once.
+    fn begin_anew(&mut self, published: &Published<Side<V>>) {
+        self.left
+            .extend(self.standbys.drain(..).map(|standby| standby.side));
+        self.left.retain_mut(|side| Arc::get_mut(side).is_none());
+        self.log = VecDeque::new();
+        self.standbys.push_back(Standby {
+            side: Arc::new(published.load().copy()),
+            made: self.made,
+        });
+    }
 }
 
 impl<V: Copy + Ord> Operation<V> {
-    fn make(self, index: &mut PatternIndex<V>) {
+    fn make(&self, index: &mut PatternIndex<V>) {
         if self.inserts {
             index.insert(&self.pattern, self.value);
         } else {
@@ -424,10 +487,7 @@ impl<V: Copy + Ord> From<PatternIndex<V>> for SharedIndex<V> {
         index.begin_lineage();
         SharedIndex {
             published: Published::new(Arc::new(Side { version: 0, index })),
-            writer: Mutex::new(Writer {
-                standby: None,
-                behind: Vec::new(),
-            }),
+            writer: Mutex::new(Writer::new()),
         }
     }
 }
@@ -485,6 +545,53 @@ mod tests {
     }
 
     #[test]
+    fn one_reader_costs_a_third_side_until_it_is_late() {
+        let index = SharedIndex::new();
+        let sides = || {
+            let writer = index.writer.lock();
+            (writer.standbys.len(), writer.left.len(), writer.log.len())
+        };
+        let change = |n: u32| assert!(index.insert(&pattern("a"), n));
+        (0..10).for_each(change);
+        assert_eq!(sides(), (1, 0, 1), "nobody reads, and two are enough");
+        let held = index.load();
+        (10..20).for_each(change);
+        assert_eq!(
+            sides(),
+            (2, 0, 10),
+            "what the one that is held lacks is kept"
+        );
+        // The last operation that it may lack, and one more.
+        let late = 10 + REPLAYED_MIN as u32 + 1;
+        (20..late).for_each(change);
+        assert_eq!(sides(), (2, 0, REPLAYED_MIN + 1));
+        change(late);
+        assert_eq!(sides(), (1, 1, 1), "it is left to its reader");
+        assert_eq!(held.len(), 10);
+        drop(held);
+        change(late + 1);
+        assert_eq!(sides(), (1, 0, 1), "and freed");
+    }
+
+    #[test]
+    fn readers_of_all_sides_are_not_waited_for() {
+        let index = SharedIndex::new();
+        let mut held = Vec::new();
+        for n in 0..10 {
+            assert!(index.insert(&pattern("a"), n));
+            held.push(index.load());
+        }
+        assert_eq!(index.writer.lock().left.len(), 10 - 1 - STANDBYS_MAX);
+        for (n, snapshot) in (0..).zip(&held) {
+            assert_eq!(found(snapshot, "a"), (0..=n).collect::<Vec<_>>());
+        }
+        held.clear();
+        assert!(index.insert(&pattern("a"), 10));
+        assert!(index.writer.lock().left.is_empty());
+        assert_eq!(found(&index.load(), "a"), (0..=10).collect::<Vec<_>>());
+    }
+
+    #[test]
     fn a_batch_that_panics_changes_nothing() {
         let index = SharedIndex::new();
         index.insert(&pattern("a"), 1);
@@ -524,7 +631,7 @@ mod tests {
             let index = SharedIndex::new();
             index.insert(&pattern("first"), 0);
             index.extend((0..count).map(|n| (pattern(&format!("a.{n}")), n)));
-            let is_copied = index.writer.lock().behind.is_empty();
+            let is_copied = index.writer.lock().log.is_empty();
             assert_eq!(is_copied, count as usize > REPLAYED_MIN);
             for last in [1, 2] {
                 index.insert(&pattern("last"), last);

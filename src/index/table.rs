@@ -7,8 +7,9 @@
 //! * **Within a chunk**, linear probing in the order of the hash: an entry stands at the place that its hash says, or
 //!   behind, and no entry stands before one of a lower hash. So a search for what is not there ends as soon as one for
 //!   what is there, at the first entry of a higher hash, and a chunk is made larger by one pass over it.
-//! * A chunk is counted ([`Arc`]): a clone of the table copies the list, and a change makes the chunk that it changes
-//!   its own.
+//! * The slots of a chunk are counted ([`Arc`]): a clone of the table copies the list, and a change makes the slots that it
+//!   changes its own. The list itself has all else that a search needs to know of a chunk, so of the memory
+//!   that is too large for a cache a search reads one place.
 //!
 //! The hash is keyed (whoever chooses the texts cannot see it), so chunks fill evenly. Where it is not so, with thousands
 //! of entries of one hash, they stand in one row in one chunk and a search looks at all of them: slower, and still right.
@@ -20,6 +21,9 @@ use std::sync::{Arc, LazyLock};
 ///
 /// Of 64, 128, 256 and 512, this had the shortest walks by a little; and what a copied chunk costs, rises with it.
 pub(super) const CHUNK_ENTRIES: usize = 256;
+
+/// Slots that a chunk gets behind its homes when the last of them are taken.
+const SLOTS_BEHIND: usize = 4;
 
 /// A table has fewer chunks again when there are fewer entries to a chunk than this on average.
 const CHUNK_ENTRIES_MIN: usize = CHUNK_ENTRIES / 4;
@@ -66,7 +70,7 @@ impl Mixer {
 
 #[derive(Clone)]
 pub(super) struct Table<T> {
-    chunks: Vec<Arc<Chunk<T>>>,
+    chunks: Vec<Chunk<T>>,
     /// The bits of a hash that choose a chunk: as many as the number of chunks needs, rounded up.
     mask: usize,
     len: usize,
@@ -123,7 +127,7 @@ impl<T: Entry> Table<T> {
     pub(super) fn find_mut(&mut self, hash: u64, is: impl Fn(&T) -> bool) -> Option<&mut T> {
         let index = self.chunk_of(hash);
         let at = self.chunks.get(index)?.find(hash, self.mixer, is)?;
-        Arc::make_mut(&mut self.chunks[index]).slots[at].as_mut()
+        Arc::make_mut(&mut self.chunks[index].slots)[at].as_mut()
     }
 
     /// Adds an entry; none that is equal may be there.
@@ -132,14 +136,14 @@ impl<T: Entry> Table<T> {
             self.add_chunk();
         }
         let index = self.chunk_of(entry.hash(self.mixer));
-        Arc::make_mut(&mut self.chunks[index]).insert(entry, self.mixer);
+        self.chunks[index].insert(entry, self.mixer);
         self.len += 1;
     }
 
     pub(super) fn remove(&mut self, hash: u64, is: impl Fn(&T) -> bool) -> Option<T> {
         let index = self.chunk_of(hash);
         let at = self.chunks.get(index)?.find(hash, self.mixer, is)?;
-        let entry = Arc::make_mut(&mut self.chunks[index]).remove(at, self.mixer);
+        let entry = self.chunks[index].remove(at, self.mixer);
         self.len -= 1;
         if self.len < self.chunks.len() * CHUNK_ENTRIES_MIN && self.chunks.len() > 1 {
             self.drop_chunk();
@@ -153,50 +157,45 @@ impl<T: Entry> Table<T> {
     /// Makes every chunk this table's own.
     pub(super) fn unshare(&mut self) {
         for chunk in &mut self.chunks {
-            if Arc::get_mut(chunk).is_none() {
-                *chunk = Arc::new((**chunk).clone());
-            }
+            Arc::make_mut(&mut chunk.slots);
         }
     }
 
     /// Divides the next chunk in turn.
     fn add_chunk(&mut self) {
         let added = self.chunks.len();
-        self.chunks.push(Arc::new(Chunk::new()));
+        self.chunks.push(Chunk::new());
         self.mask = self.chunks.len().next_power_of_two() - 1;
         if added == 0 {
             return;
         }
         // Without its highest bit: the chunk that these hashes named before.
         let from = added & !(1 << added.ilog2());
-        let divided = std::mem::replace(&mut self.chunks[from], Arc::new(Chunk::new()));
-        let entries = Arc::unwrap_or_clone(divided).slots;
-        let (goes, stays): (Vec<T>, Vec<T>) = entries
+        let divided = std::mem::replace(&mut self.chunks[from], Chunk::new());
+        let (goes, stays): (Vec<T>, Vec<T>) = divided
+            .into_entries()
             .into_iter()
-            .flatten()
             .partition(|entry| self.chunk_of(entry.hash(self.mixer)) == added);
-        self.chunks[from] = Arc::new(Chunk::of_sorted(stays, self.mixer));
-        self.chunks[added] = Arc::new(Chunk::of_sorted(goes, self.mixer));
+        self.chunks[from] = Chunk::of_sorted(stays, self.mixer);
+        self.chunks[added] = Chunk::of_sorted(goes, self.mixer);
     }
 
     /// Unites the last chunk with the one that it was divided from.
     fn drop_chunk(&mut self) {
         let last = self.chunks.pop().expect("there are two chunks at least");
         self.mask = self.chunks.len().next_power_of_two() - 1;
-        let entries = Arc::unwrap_or_clone(last).slots;
-        for entry in entries.into_iter().flatten() {
+        for entry in last.into_entries() {
             let index = self.chunk_of(entry.hash(self.mixer));
-            Arc::make_mut(&mut self.chunks[index]).insert(entry, self.mixer);
+            self.chunks[index].insert(entry, self.mixer);
         }
     }
 }
 
-/// A part of a table.
-#[derive(Clone)]
+/// A part of a table. A clone shares the slots.
 struct Chunk<T> {
     /// The entries in ascending order of their [`order`], with gaps. At least one more than there are homes, unless there
     /// are none; entries that find no place among the homes stand behind them.
-    slots: Vec<Option<T>>,
+    slots: Arc<[Option<T>]>,
     /// Places that a hash can name: the first so many slots.
     homes: u32,
     /// Entries: after an insertion, at most seven eighths of the homes.
@@ -205,7 +204,7 @@ struct Chunk<T> {
 
 /// For so many entries and a few more.
 fn homes_for(entries: usize) -> usize {
-    entries + entries / 6 + 1
+    entries + entries / 4 + 1
 }
 
 /// The half of the hash that orders a chunk.
@@ -214,10 +213,26 @@ fn order(hash: u64) -> u64 {
     hash >> 32
 }
 
+/// The place that this hash names among so many homes.
+#[inline]
+fn home(hash: u64, homes: u32) -> usize {
+    ((order(hash) * u64::from(homes)) >> 32) as usize
+}
+
+impl<T> Clone for Chunk<T> {
+    fn clone(&self) -> Self {
+        Chunk {
+            slots: Arc::clone(&self.slots),
+            homes: self.homes,
+            len: self.len,
+        }
+    }
+}
+
 impl<T> Chunk<T> {
     fn new() -> Self {
         Chunk {
-            slots: Vec::new(),
+            slots: Arc::default(),
             homes: 0,
             len: 0,
         }
@@ -226,7 +241,7 @@ impl<T> Chunk<T> {
     /// The place that this hash names: 0 to `homes`.
     #[inline]
     fn home(&self, hash: u64) -> usize {
-        ((order(hash) * u64::from(self.homes)) >> 32) as usize
+        home(hash, self.homes)
     }
 }
 
@@ -255,7 +270,7 @@ impl<T: Entry> Chunk<T> {
     fn insert(&mut self, entry: T, mixer: Mixer) {
         if (self.len + 1) * 8 > self.homes * 7 {
             let homes = self.homes as usize;
-            self.resize(homes + homes / 8 + 2, mixer);
+            self.resize(homes + homes / 4 + 2, mixer);
         }
         let hash = entry.hash(mixer);
         let stands_before = |slot: &Option<T>| {
@@ -270,21 +285,27 @@ impl<T: Entry> Chunk<T> {
         let gap = self.slots[at..].iter().position(Option::is_none);
         let gap = at + gap.unwrap_or(self.slots.len() - at);
         if gap == self.slots.len() {
-            self.push(None);
+            let mut slots = self.take_slots();
+            slots.reserve_exact(SLOTS_BEHIND);
+            slots.extend(std::iter::repeat_with(|| None).take(SLOTS_BEHIND));
+            self.slots = slots.into();
         }
-        self.slots[at..=gap].rotate_right(1);
-        self.slots[at] = Some(entry);
+        let slots = Arc::make_mut(&mut self.slots);
+        slots[at..=gap].rotate_right(1);
+        slots[at] = Some(entry);
         self.len += 1;
     }
 
     fn remove(&mut self, mut at: usize, mixer: Mixer) -> Option<T> {
-        let entry = self.slots[at].take();
+        let homes = self.homes;
+        let slots = Arc::make_mut(&mut self.slots);
+        let entry = slots[at].take();
         self.len -= 1;
         // What stands behind its place may come one nearer to it.
-        while let Some(Some(next)) = self.slots.get(at + 1)
-            && self.home(next.hash(mixer)) <= at
+        while let Some(Some(next)) = slots.get(at + 1)
+            && home(next.hash(mixer), homes) <= at
         {
-            self.slots.swap(at, at + 1);
+            slots.swap(at, at + 1);
             at += 1;
         }
         if self.len * 2 < self.homes && homes_for(self.len as usize) < self.homes as usize {
@@ -295,8 +316,8 @@ impl<T: Entry> Chunk<T> {
     }
 
     fn resize(&mut self, homes: usize, mixer: Mixer) {
-        let slots = std::mem::take(&mut self.slots);
-        self.lay_out(homes, slots.into_iter().flatten(), mixer);
+        let entries = self.take_slots().into_iter().flatten();
+        self.lay_out(homes, entries, mixer);
     }
 
     /// Puts the entries, in ascending order, into so many homes.
@@ -304,26 +325,32 @@ impl<T: Entry> Chunk<T> {
         self.homes = homes as u32;
         self.len = 0;
         // One more, so that the place of the highest hash is always there to be looked at.
-        self.slots = Vec::with_capacity(homes + 1);
+        let mut slots = Vec::with_capacity(homes + 1 + SLOTS_BEHIND);
         for entry in entries {
             let home = self.home(entry.hash(mixer));
-            while self.slots.len() < home {
-                self.push(None);
+            while slots.len() < home {
+                slots.push(None);
             }
-            self.push(Some(entry));
+            slots.push(Some(entry));
             self.len += 1;
         }
-        while self.slots.len() <= homes {
-            self.push(None);
+        while slots.len() <= homes {
+            slots.push(None);
         }
+        self.slots = slots.into();
     }
 
-    /// A vector by itself would take twice the memory as soon as one entry stands behind the homes.
-    fn push(&mut self, slot: Option<T>) {
-        if self.slots.len() == self.slots.capacity() {
-            self.slots.reserve_exact(4);
+    fn into_entries(mut self) -> Vec<T> {
+        self.take_slots().into_iter().flatten().collect()
+    }
+
+    /// The slots, copied if they are shared; none are left.
+    fn take_slots(&mut self) -> Vec<Option<T>> {
+        let mut slots = std::mem::take(&mut self.slots);
+        match Arc::get_mut(&mut slots) {
+            Some(own) => own.iter_mut().map(Option::take).collect(),
+            None => slots.to_vec(),
         }
-        self.slots.push(slot);
     }
 }
 
@@ -442,7 +469,8 @@ mod tests {
         let mut table = Table::new();
         let mut draw = Draw(7);
         for id in 0..20_000 {
-            let before: Vec<_> = table.chunks.iter().map(Arc::as_ptr).collect();
+            let slots = |chunk: &Chunk<Chosen>| Arc::as_ptr(&chunk.slots);
+            let before: Vec<_> = table.chunks.iter().map(slots).collect();
             let shared = table.clone();
             table.insert(Chosen {
                 hash: draw.next(),
@@ -451,7 +479,7 @@ mod tests {
             let same = before
                 .iter()
                 .zip(&table.chunks)
-                .filter(|(a, b)| **a == Arc::as_ptr(b));
+                .filter(|(a, b)| std::ptr::addr_eq(**a, slots(b)));
             assert!(same.count() + 2 >= before.len(), "at {id}");
             drop(shared);
         }
@@ -468,7 +496,7 @@ mod tests {
         assert_eq!(before.find(1, |_| true).map(|entry| entry.id), Some(1));
         let mut own = table.clone();
         own.unshare();
-        assert!(!Arc::ptr_eq(&own.chunks[0], &table.chunks[0]));
+        assert!(!Arc::ptr_eq(&own.chunks[0].slots, &table.chunks[0].slots));
         assert_eq!(own.find(1, |_| true), table.find(1, |_| true));
     }
 }

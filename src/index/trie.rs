@@ -147,15 +147,25 @@ impl<V: Copy + Ord> Trie<V> {
     /// The node below `parent` that `symbol` leads to.
     #[inline]
     pub(super) fn child(&self, parent: u32, symbol: Symbol) -> Option<&Node<V>> {
-        let hash = self.nodes.mixer().mix(parent, symbol);
-        self.nodes
-            .find(hash, |node| node.parent == parent && node.symbol == symbol)
+        self.child_of_hash(parent, symbol, self.hash_of_child(parent, symbol))
+    }
+
+    /// For those that look it up in two steps: [`touch`](Self::touch), then [`child_of_hash`](Self::child_of_hash).
+    #[inline]
+    pub(super) fn hash_of_child(&self, parent: u32, symbol: Symbol) -> u64 {
+        self.nodes.mixer().mix(parent, symbol)
     }
 
     /// Has the memory of a child come, if it is there.
     #[inline]
-    pub(super) fn touch_child(&self, parent: u32, symbol: Symbol) -> bool {
-        self.nodes.touch(self.nodes.mixer().mix(parent, symbol))
+    pub(super) fn touch(&self, hash: u64) -> bool {
+        self.nodes.touch(hash)
+    }
+
+    #[inline]
+    pub(super) fn child_of_hash(&self, parent: u32, symbol: Symbol, hash: u64) -> Option<&Node<V>> {
+        self.nodes
+            .find(hash, |node| node.parent == parent && node.symbol == symbol)
     }
 
     /// Appends the values of the routes that end in this node. Returns whether they may be out of order or

@@ -38,8 +38,16 @@ pub struct Scratch<V> {
     many_sorted: usize,
     /// The nodes behind a tail, none twice.
     ends: Vec<Node<V>>,
-    /// What is to be looked up: parents and symbols.
-    wanted: Vec<(u32, Symbol)>,
+    /// What is to be looked up.
+    wanted: Vec<Wanted>,
+}
+
+/// A child that is to be looked up.
+#[derive(Clone, Copy)]
+struct Wanted {
+    parent: u32,
+    symbol: Symbol,
+    hash: u64,
 }
 
 impl<V> Default for Scratch<V> {
@@ -99,14 +107,19 @@ impl<V: Copy + Ord> Scratch<V> {
     fn advance(&mut self, trie: &Trie<V>, segment: &str, rest: &str) -> bool {
         self.wanted.clear();
         let symbol = trie.names().literal(segment);
+        let wanted = |parent, symbol| Wanted {
+            parent,
+            symbol,
+            hash: trie.hash_of_child(parent, symbol),
+        };
         for node in self.step.iter().chain(&self.many) {
             if let Some(symbol) = symbol
                 && node.ways.has_literals()
             {
-                self.wanted.push((node.number(), symbol));
+                self.wanted.push(wanted(node.number(), symbol));
             }
             if node.ways.has_any() {
-                self.wanted.push((node.number(), ANY));
+                self.wanted.push(wanted(node.number(), ANY));
             }
             if node.ways.has_matchers() {
                 let parent = node.number();
@@ -114,7 +127,7 @@ impl<V: Copy + Ord> Scratch<V> {
                     if is_tail {
                         self.ends.extend(trie.child(parent, symbol));
                     } else {
-                        self.wanted.push((parent, symbol));
+                        self.wanted.push(wanted(parent, symbol));
                     }
                 };
                 trie.matchers()
@@ -123,16 +136,12 @@ impl<V: Copy + Ord> Scratch<V> {
         }
         self.step.clear();
         if self.wanted.len() > 1 {
-            let touched = self
-                .wanted
-                .iter()
-                .filter(|&&(parent, symbol)| trie.touch_child(parent, symbol))
-                .count();
-            std::hint::black_box(touched);
+            let touched = self.wanted.iter().filter(|wanted| trie.touch(wanted.hash));
+            std::hint::black_box(touched.count());
         }
         for at in 0..self.wanted.len() {
-            let (parent, symbol) = self.wanted[at];
-            if let Some(child) = trie.child(parent, symbol) {
+            let wanted = self.wanted[at];
+            if let Some(child) = trie.child_of_hash(wanted.parent, wanted.symbol, wanted.hash) {
                 self.reach(trie, *child);
             }
         }

@@ -31,7 +31,7 @@ use super::{Pattern, Syntax, Topic};
 ///
 ///   orders  this text
 ///   +       any one segment
-///   #       any number of segments, also none
+///   ##       any number of segments, also none
 /// ",
 /// );
 /// # Ok::<(), fanout::PatternError>(())
