@@ -5,7 +5,7 @@
 //!
 //! | state | who may touch it |
 //! | --- | --- |
-//! | being laid: [`BlockWriter`] | the sequencer, or who lays a [`shadow`], alone |
+//! | being laid: [`BlockWriter`] | the sequencer, or who lays a [shadow](mod@shadow), alone |
 //! | sequenced: [`BlockRef`]s | everybody, for reading |
 //! | last reference gone | its dropper, alone: drops the events, then gives the memory to the [`pool`] |
 //!

@@ -142,6 +142,8 @@ fn print(negated: bool, runs: &[(u8, u8)]) -> String {
         let is_negation = text == "[" && has_caret((low, high));
         if (low, high) == (b',', b'-') {
             text.push_str("-,");
+        } else if is_negation && (low, high) == (b'^', b'_') {
+            text.push_str("_^");
         } else if high - low < 2 || (is_negation && high == b'^') {
             (low..=high).for_each(|byte| item(&mut text, byte));
         } else if is_negation || matches!(low, b'\\' | b']') {

@@ -213,6 +213,7 @@ fn canonical_forms() {
         (Syntax::Redis, "[\\--a]", "[-a]"),
         (Syntax::Redis, "[ab", "[ab"),
         (Syntax::Redis, "[a^-\\]", "[a^-\\]"),
+        (Syntax::Redis, "[_^]", "[_^]"),
         (Syntax::Redis, "[\\\\^-\\]", "[\\\\\\]^]"),
         (Syntax::Redis, "[_^`]", "[`-^]"),
         (Syntax::Redis, "[[\\]-a]", "[-[\\]a]"),
@@ -347,5 +348,32 @@ proptest! {
     ) {
         check_parse_as(&pattern, syntax);
         check_match_as(format!("{pattern}\n{}", topics.join("\n")).as_bytes(), syntax);
+    }
+}
+
+/// What stands beside what, and which range it makes, decides how the canonical text must be written.
+#[test]
+fn classes_of_redis_are_printed_as_what_they_are() {
+    let check = |class: &[u8]| {
+        let class = std::str::from_utf8(class).expect("ASCII");
+        for text in [format!("x[{class}]y"), format!("x[^{class}]y")] {
+            check_parse_as(&text, Syntax::Redis);
+        }
+    };
+    for first in b' '..=b'~' {
+        for second in b' '..=b'~' {
+            check(&[first, second]);
+            check(&[first, b'-', second]);
+        }
+    }
+    let special = b"Z[\\]^_`a+,-.";
+    for first in special {
+        for second in special {
+            for third in special {
+                check(&[*first, *second, *third]);
+                check(&[*first, b'-', *second, *third]);
+                check(&[*third, *first, b'-', *second]);
+            }
+        }
     }
 }
