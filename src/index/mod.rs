@@ -80,7 +80,7 @@ use self::journal::Journal;
 pub use self::shared::{Batch, SharedIndex, Snapshot};
 use self::trie::{Tag, Trie};
 pub use self::walk::Scratch;
-use crate::pattern::{Pattern, Topic};
+use crate::pattern::{Pattern, Syntax, Topic};
 
 /// A set of (pattern, value) pairs that finds the values whose patterns match a topic.
 ///
@@ -295,7 +295,10 @@ impl<V: Copy + Ord> PatternIndex<V> {
 /// How the pattern is told from others that share its nodes.
 fn tag(pattern: &Pattern) -> Tag {
     match pattern.routes() {
-        [_] => Tag::of_route(pattern.syntax()),
+        // A class of Redis may have several canonical texts, and so several patterns may have that route.
+        [_] if pattern.syntax() != Syntax::Redis || !pattern.canonical().contains('[') => {
+            Tag::of_route(pattern.syntax())
+        }
         _ => Tag::of_several(table::keyed_hash(pattern)),
     }
 }

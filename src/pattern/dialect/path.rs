@@ -82,6 +82,12 @@ pub(in crate::pattern) fn print(set: &CharSet) -> String {
     }
     for (low, high) in ranges {
         let is_negation = low == '^' && text == "[";
+        if is_negation && matches!(high, '_' | '`') {
+            // As short as any text of these.
+            text.extend('_'..=high);
+            text.push(low);
+            continue;
+        }
         member(&mut text, low, is_negation);
         if low != high {
             if u32::from(low) + 1 < u32::from(high) {

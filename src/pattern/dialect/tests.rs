@@ -353,11 +353,12 @@ proptest! {
 
 /// What stands beside what, and which range it makes, decides how the canonical text must be written.
 #[test]
-fn classes_of_redis_are_printed_as_what_they_are() {
+fn classes_are_printed_as_what_they_are_and_no_longer() {
     let check = |class: &[u8]| {
         let class = std::str::from_utf8(class).expect("ASCII");
         for text in [format!("x[{class}]y"), format!("x[^{class}]y")] {
             check_parse_as(&text, Syntax::Redis);
+            check_parse_as(&text, Syntax::Path);
         }
     };
     for first in b' '..=b'~' {
@@ -366,13 +367,16 @@ fn classes_of_redis_are_printed_as_what_they_are() {
             check(&[first, b'-', second]);
         }
     }
-    let special = b"Z[\\]^_`a+,-.";
+    let special = b"Z[\\]^_`ab+,-.";
     for first in special {
         for second in special {
             for third in special {
                 check(&[*first, *second, *third]);
                 check(&[*first, b'-', *second, *third]);
                 check(&[*third, *first, b'-', *second]);
+                for fourth in special {
+                    check(&[*first, *second, *third, *fourth]);
+                }
             }
         }
     }
