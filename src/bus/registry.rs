@@ -138,7 +138,6 @@ impl Registry {
         let book = &mut self.books[record.shard()];
         let patterns = std::mem::take(&mut *record.patterns.lock());
         let slot = record.slot;
-        book.free_slots.push(slot);
         book.subscriptions -= 1;
         publish(
             engine,
@@ -150,6 +149,8 @@ impl Registry {
                 }
             },
         );
+        // Only now: nobody else may have it before the shard has been told.
+        self.books[record.shard()].free_slots.push(slot);
         true
     }
 

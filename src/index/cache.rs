@@ -174,7 +174,7 @@ impl<V: Copy + Ord> MatchCache<V> {
             return &self.found;
         }
         let way = self.sets[set].choose_place(way, self.found.is_empty());
-        let room = self.sets[set].entries[way].values.capacity();
+        let room = self.sets[set].entries[way].room();
         if self.values_kept + self.found.len().saturating_sub(room) > CACHE_VALUES_MAX {
             self.sets.iter_mut().for_each(|set| *set = Set::new());
             self.values_kept = 0;
@@ -183,14 +183,23 @@ impl<V: Copy + Ord> MatchCache<V> {
         set.tags[way] = tag(topic);
         set.used &= !(1 << way);
         let entry = &mut set.entries[way];
-        self.values_kept -= entry.values.capacity();
+        self.values_kept -= entry.room();
         entry.fill(index, topic, &self.found);
-        self.values_kept += entry.values.capacity();
+        self.values_kept += entry.room();
         &self.found
     }
 }
 
 impl<V: Copy + Ord> Entry<V> {
+    /// Values that it has memory for. Those without a size need none.
+    fn room(&self) -> usize {
+        if size_of::<V>() == 0 {
+            0
+        } else {
+            self.values.capacity()
+        }
+    }
+
     /// Whether it was last known to hold in this very state of the index.
     #[inline]
     fn is_of(&self, index: &PatternIndex<V>) -> bool {
@@ -328,6 +337,16 @@ mod tests {
             let entry = &mut cache.sets[set].entries[way];
             entry.is_of(index) || entry.renew(index, topic)
         })
+    }
+
+    #[test]
+    fn values_without_a_size_are_values() {
+        let index = PatternIndex::from_iter([(pattern("a.*"), ())]);
+        let mut cache = MatchCache::new();
+        for _ in 0..2 {
+            assert_eq!(cache.lookup(&index, &topic("a.b")), [()]);
+            assert!(cache.lookup(&index, &topic("b")).is_empty());
+        }
     }
 
     #[test]

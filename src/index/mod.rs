@@ -17,18 +17,19 @@
 //! | --- | --- |
 //! | [`matches`](PatternIndex::matches) | for each segment of the topic: one look-up of its text, then for each node that the segments before it lead to a look-up by number, and one for each length of the plain beginnings (or ends) of the node's globs; never a recursion, and no node twice in a step, so `**.a.**.a.**.a` is cheap; then a sort of the values found, if they come from several nodes |
 //! | [`insert`](PatternIndex::insert), [`remove`](PatternIndex::remove) | for each expansion of the pattern, one look-up for each segment; at most a few hundred entries of a table, or of a node with very many values, are moved |
-//! | [`clone`](PatternIndex::clone) | one; the first change afterwards copies a list of one word for each 256 nodes or so, and each change what it touches, in chunks of 10 KiB or so, until nothing is shared |
+//! | [`clone`](PatternIndex::clone) | one; the first change afterwards copies a list of one word for each 256 nodes or so, and each change what it touches, in chunks of 10 KiB or so (more where many nodes have a hundred values each), until nothing is shared |
 //! | [`SharedIndex::load`] | one, and never a wait |
 //! | a change of a [`SharedIndex`] | that of the [`PatternIndex`], twice; one more for each thread that ever loaded it |
 //! | [`MatchCache::lookup`] | one; one more for each change since the topic was asked for last, up to [`CHANGES_KEPT`] |
 //!
 //! A node takes 24 bytes (values of four bytes, room in the table excluded), a different text up to 40 and what it is longer
-//! than 22 bytes; a [`SharedIndex`] takes twice as much. What was removed leaves nothing behind but the numbers that it had,
-//! four bytes each, until all is removed.
+//! than 22 bytes; a [`SharedIndex`] takes twice as much, and three times while a reader is in the way of changes. What was
+//! removed leaves nothing behind but the numbers that it had, four bytes each, until all is removed, and the patterns of the
+//! last changes, [`CHANGES_KEPT`] of them, and in a [`SharedIndex`] those that a side still lacks.
 //!
 //! # The bad days
 //!
-//! * **A reader holds a snapshot for ever.** Nobody waits for it. The next change but one begins another standby, which costs
+//! * **A reader holds a snapshot for ever.** Nobody waits for it. The next change but one begins a third side, which costs
 //!   what the first change of a clone does; the snapshot keeps alive what the index was.
 //! * **A writer panics**, in a batch or in the order of the values: readers see nothing of the batch; the next change begins another
 //!   standby. A [`PatternIndex`] that was being changed itself may hold half of a pattern's expansions afterwards.
@@ -48,7 +49,8 @@
 //! (1980); entries in the order of their hash are from Amble and Knuth, "Ordered Hash Tables" (1974).
 //!
 //! Measured on one million subscriptions of four tokens, half of them with a wildcard (`cargo bench --bench million`), against
-//! a persistent trie that was published as a whole and copied the path to each change, which this one took the place of.
+//! a persistent trie that was published as a whole and copied the path to each change, which this one took the place of: a
+//! change visible to readers in half the time, a walk in half the time, in half the memory (2026-11-22).
 
 mod cache;
 #[cfg(any(test, fuzzing))]

@@ -384,24 +384,6 @@ impl<V: Copy + Ord> Batch<'_, V> {
         was_there
     }
 
-    /// The index as it is with the changes made so far.
-    ///
-    /// ```
-    /// use fanout::{Pattern, index::SharedIndex};
-    ///
-    /// let index = SharedIndex::new();
-    /// let pattern = Pattern::parse("a")?;
-    /// index.batch(|batch| {
-    ///     batch.insert(&pattern, 1);
-    ///     assert_eq!((batch.index().len(), index.load().len()), (1, 0));
-    /// });
-    /// # Ok::<(), fanout::PatternError>(())
-    /// ```
-    #[must_use]
-    pub fn index(&self) -> &PatternIndex<V> {
-        &self.side.index
-    }
-
     /// The version with which the changes become visible; it does so even if there are none.
     pub(crate) fn version(&mut self) -> u64 {
         self.is_wanted = true;

@@ -110,14 +110,16 @@ fn chunk_of<T: Ord>(chunks: &[Arc<Vec<T>>], item: &T) -> usize {
     behind.saturating_sub(1)
 }
 
-/// Unites a chunk that has become small with the next, or with the one before, if they fill one half.
+/// Unites a chunk that has become small with the next, or with the one before, if they fill one half, or if one of them is
+/// empty.
 fn unite<T: Clone>(chunks: &mut Vec<Arc<Vec<T>>>, index: usize) {
     let first = if index + 1 < chunks.len() {
         index
     } else {
         index - 1
     };
-    if chunks[first].len() + chunks[first + 1].len() <= CHUNK_ITEMS_MAX / 2 {
+    let lens = [first, first + 1].map(|at| chunks[at].len());
+    if lens.contains(&0) || lens.iter().sum::<usize>() <= CHUNK_ITEMS_MAX / 2 {
         let second = chunks.remove(first + 1);
         Arc::make_mut(&mut chunks[first]).extend(Arc::unwrap_or_clone(second));
     }
@@ -155,6 +157,30 @@ mod tests {
             assert!(sorted.is_empty());
             assert_eq!(items(&before.0), before.1);
         }
+    }
+
+    /// Beside a neighbour that is too large to be united with.
+    #[test]
+    fn no_chunk_is_ever_empty() {
+        let count = CHUNK_ITEMS_MAX as u32;
+        for emptied in 0..6 * count / 2 {
+            let mut sorted = Sorted::default();
+            (0..3 * count).for_each(|n| assert!(sorted.insert(2 * n)));
+            // What lies from there on, as much as a chunk has, first to last.
+            for n in emptied..(emptied + count).min(3 * count) {
+                assert!(sorted.remove(&(2 * n)), "{n} of {emptied}");
+                assert!(
+                    sorted.slices().all(|slice| !slice.is_empty()),
+                    "{n} of {emptied}"
+                );
+            }
+            assert!(sorted.insert(2 * emptied + 1) && sorted.remove(&(2 * emptied + 1)));
+            assert!(items(&sorted).is_sorted());
+        }
+        let mut sorted = Sorted::default();
+        (0..=count).for_each(|n| assert!(sorted.insert(n)));
+        (0..count / 2).for_each(|n| assert!(sorted.remove(&n)));
+        assert!(sorted.insert(5));
     }
 
     #[test]
