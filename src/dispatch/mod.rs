@@ -332,12 +332,13 @@ impl<T> Engine<T> {
         // The block that a stalled shard lets go of may run a payload's drop.
         let _here = NoWaiting::here();
         let desk = &self.shards[shard];
-        let mut owed = false;
+        let (mut owed, mut was_stalled) = (false, false);
         loop {
             let Some(mut held) = desk.role.try_hold() else {
                 return;
             };
             let settled = self.guarded(|| held.settle());
+            was_stalled |= settled.unwrap_or(true);
             if !held.release() || settled.is_none() {
                 break;
             }
@@ -347,8 +348,10 @@ impl<T> Engine<T> {
             self.drive(); // for the one who drove meanwhile, and found the shard held
             self.progress.notify(); // who may wait, and know of no deadline
         }
-        // A stalled shard may go on now.
-        self.signal.call();
+        // Not after each change: many of them would keep a pool thread coming and going.
+        if owed || was_stalled {
+            self.signal.call();
+        }
         self.tidy_up_if_broken();
     }
 

@@ -177,12 +177,14 @@ impl<T> Shard<T> {
         }
     }
 
-    /// Carries out the changes that belong to the index as it is now.
-    pub(crate) fn settle(&mut self) {
+    /// Carries out the changes that belong to the index as it is now. `true`: it was stalled, and may be able to go on.
+    pub(crate) fn settle(&mut self) -> bool {
+        let was_stalled = self.stalled.is_some();
         let version = self.wires.routes.load().version();
         if version != self.version {
             self.carry_out(version);
         }
+        was_stalled
     }
 
     /// The time to close is up: gives up what rings have no room for, and all that waits.
