@@ -10,31 +10,14 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, OnDrop, Told, bus, ends, eventually, ids, read_out, read_to_end,
+    FOR_EVER, MODES, OnDrop, Told, at_once, bus, ends, eventually, ids, manual, one_by_one,
+    read_out, read_to_end,
 };
 use crate::tasks::block_on;
-
-fn manual() -> Bus<u64> {
-    bus(|b| b.dispatch(Dispatch::Manual))
-}
 
 fn open<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> Subscriber<T> {
     let builder = bus.subscription("a").capacity(capacity);
     builder.overflow(Overflow::DropOldest).open().expect("open")
-}
-
-/// Each in a block of its own.
-fn one_by_one(bus: &Bus<u64>, events: u64) {
-    for n in 0..events {
-        bus.publish("a", n).expect("open");
-        bus.drive();
-    }
-}
-
-/// In blocks of up to 64.
-fn at_once(bus: &Bus<u64>, events: u64) {
-    (0..events).for_each(|n| bus.publish("a", n).expect("open"));
-    bus.drive();
 }
 
 /// Lost from the first id to the second, all of them.

@@ -44,6 +44,24 @@ pub(crate) fn rounds(max: u64) -> impl Iterator<Item = u64> {
     (0..max).take_while(move |_| start.elapsed() < Duration::from_secs(5))
 }
 
+pub(crate) fn manual() -> Bus<u64> {
+    bus(|b| b.dispatch(Dispatch::Manual))
+}
+
+/// Each in a block of its own.
+pub(crate) fn one_by_one(bus: &Bus<u64>, events: u64) {
+    for n in 0..events {
+        bus.publish("a", n).expect("open");
+        bus.drive();
+    }
+}
+
+/// In blocks of up to 64.
+pub(crate) fn at_once(bus: &Bus<u64>, events: u64) {
+    (0..events).for_each(|n| bus.publish("a", n).expect("open"));
+    bus.drive();
+}
+
 /// Waits for what no call can wait for.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
