@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize as PlainUsize, Ordering as PlainOrdering};
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
-use super::block::{BlockRef, BlockSource, EnvelopeTable, Waiting, shadow};
+use super::block::{BlockRef, BlockSource, EnvelopeTable, Leaving, Waiting, shadow};
 use super::feed::{Called, End, FeedConsumer, FeedProducer, Found, Limits, Reader, feed};
 use super::lane::{Pending, Receipt, ReceiptSlot, receipt};
 use super::loss::{LongestWait, Overflow};
@@ -481,17 +481,35 @@ fn loom_block_recycled() {
     });
 }
 
-/// Two events of a shadow, one let go and one taken, while its pool and that of its origin go: it is freed once, by whoever is
+/// What becomes of the events of a shadow beside the one that the other thread takes.
+enum Others {
+    Taken,
+    LetGo,
+    /// Two of them, with one step.
+    LetGoTogether,
+}
+
+/// Events of a shadow, some let go and some taken, while its pool and that of its origin go: it is freed once, by whoever is
 /// last, after all that is read in it; and one of them says what it weighed.
-fn last_of_a_shadow(name: &str, take_both: bool) {
+fn last_of_a_shadow(name: &str, others: Others) {
+    let topics: &[&str] = match others {
+        Others::LetGoTogether => &["a", "b", "c"],
+        Others::Taken | Others::LetGo => &["a", "b"],
+    };
     explore(name, move || {
         let steps = Steps::new();
         let mut layer = Layer::new();
         let drops = layer.drops.clone();
         let mut shadows = BlockSource::new();
-        let mut events = shadow(&mut shadows, layer.block(&["a", "b"]), 0b11, usize::MAX);
+        let mut events = shadow(
+            &mut shadows,
+            layer.block(topics),
+            (1 << topics.len()) - 1,
+            usize::MAX,
+        );
         let weight = events.weight();
         let [first, second] = [(); 2].map(|()| events.next().expect("two"));
+        let third = events.next();
         drop(events);
         let read = |event: Waiting<Payload>, superseded| {
             event.set_superseded(superseded);
@@ -510,26 +528,39 @@ fn last_of_a_shadow(name: &str, take_both: bool) {
             })
         };
         steps.step();
-        let mut freed = if take_both {
-            read(second, 9)
-        } else {
-            second.let_go()
+        let mut freed = match others {
+            Others::Taken => read(second, 9),
+            Others::LetGo => second.let_go(),
+            Others::LetGoTogether => {
+                let mut leaving = Leaving::none();
+                leaving.let_go(second);
+                leaving.let_go(third.expect("three"));
+                leaving.finish()
+            }
         };
         drop((shadows, layer));
         freed += taking.join().unwrap();
         assert_eq!(freed, weight);
-        assert_eq!(drops.count(), 2);
+        assert_eq!(drops.count(), topics.len());
     });
 }
 
 #[test]
 fn loom_shadow_taken_against_let_go() {
-    last_of_a_shadow("shadow: taken against let go", false);
+    last_of_a_shadow("shadow: taken against let go", Others::LetGo);
 }
 
 #[test]
 fn loom_shadow_taken_twice() {
-    last_of_a_shadow("shadow: taken on both sides", true);
+    last_of_a_shadow("shadow: taken on both sides", Others::Taken);
+}
+
+#[test]
+fn loom_shadow_taken_against_let_go_together() {
+    last_of_a_shadow(
+        "shadow: taken against two let go together",
+        Others::LetGoTogether,
+    );
 }
 
 /// The memory of a shadow that one thread lets go is laid again, for other events with other numbers.

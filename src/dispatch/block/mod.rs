@@ -36,7 +36,7 @@ pub use event::{Event, SharedEvent};
 pub(crate) use pool::BlockSource;
 use pool::Pool;
 use shadow::Shadow;
-pub(crate) use shadow::{Waiting, shadow};
+pub(crate) use shadow::{Leaving, Waiting, shadow};
 
 #[cfg(feature = "latency")]
 use super::latency::Stamps;

@@ -504,6 +504,36 @@ fn the_last_event_of_a_shadow_lets_it_go() {
     }
 }
 
+/// Of two shadows, in every order: those that come one after the other go together, and both are freed with their last.
+#[test]
+fn neighbours_leave_together() {
+    for order in 0..1_u32 << 4 {
+        let drops = AtomicUsize::new(0);
+        let (mut source, mut shadows) = (BlockSource::new(), BlockSource::new());
+        let mut pinned = 0;
+        let mut queues = [["a", "b"], ["c", "d"]].map(|topics| {
+            let block = lay(&mut source, &topics, &drops);
+            let waiting = shadow_of(&mut shadows, &block, 0b11);
+            pinned += waiting[0].1;
+            waiting.into_iter().map(|(event, _)| event)
+        });
+        let mut leaving = Leaving::none();
+        for step in 0..4 {
+            let from = (order >> step & 1) as usize;
+            // The other one when this one has run out.
+            let next = queues[from].next();
+            let event = next.or_else(|| queues[1 - from].next());
+            leaving.let_go(event.expect("four"));
+        }
+        if order % 2 == 0 {
+            assert_eq!(leaving.finish(), pinned);
+        } else {
+            drop(leaving);
+        }
+        assert_eq!(drops.load(Ordering::Relaxed), 4);
+    }
+}
+
 #[test]
 fn events_of_a_shadow_that_nobody_wants_are_let_go() {
     let drops = AtomicUsize::new(0);
@@ -739,7 +769,15 @@ fn stress_shadows() {
             }
             freed
         });
+        let mut pass_on = |mut item| {
+            while let Err(back) = ring.push(item) {
+                item = back;
+                thread::yield_now();
+            }
+            ring.commit().expect("open");
+        };
         let (mut freed, mut pinned) = (0, 0);
+        let mut leaving = Leaving::none();
         for n in 0..BLOCKS {
             let topics = &["a", "b", "c", "d"][..1 + n % 4];
             let block = lay(&mut source, topics, drops);
@@ -747,18 +785,14 @@ fn stress_shadows() {
             pinned += events.weight();
             for (at, event) in events.enumerate() {
                 event.set_superseded(event.id());
-                if (n + at) % 3 == 0 {
-                    freed += event.let_go();
-                    continue;
+                match (n + at) % 6 {
+                    0 => freed += event.let_go(),
+                    3 | 4 => leaving.let_go(event),
+                    _ => pass_on(event),
                 }
-                let mut item = event;
-                while let Err(back) = ring.push(item) {
-                    item = back;
-                    thread::yield_now();
-                }
-                ring.commit().expect("open");
             }
         }
+        freed += leaving.finish();
         drop(ring);
         assert_eq!(freed + reading.join().unwrap(), pinned);
     });

@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use hashbrown::HashTable;
 
 use super::{Claim, FeedShared, drained};
-use crate::dispatch::block::{BlockRef, BlockSource, Shares, Waiting, shadow};
+use crate::dispatch::block::{BlockRef, BlockSource, Leaving, Shares, Waiting, shadow};
 use crate::dispatch::gauges::Pushed;
 use crate::dispatch::loss::{Gap, GapReason};
 use crate::pattern::Topic;
@@ -122,7 +122,7 @@ impl<T> WriteEnd<T> {
             alone: waits == 0,
             created_at_ns: block.created_at_ns(),
         });
-        let (mut superseded, mut freed) = (0, 0);
+        let (mut superseded, mut leaving) = (0, Leaving::none());
         for ((group, run), event) in runs().zip(events) {
             let in_run = u64::from(run.count_ones()) - 1;
             superseded += in_run;
@@ -130,7 +130,7 @@ impl<T> WriteEnd<T> {
             match desk.put(&mut self.mailbox, number, event, in_run) {
                 Some(replaced) => {
                     superseded += 1;
-                    freed += replaced.let_go() as u64;
+                    leaving.let_go(replaced);
                 }
                 None => {
                     gauges.pushed_more(1);
@@ -144,7 +144,7 @@ impl<T> WriteEnd<T> {
             }
         }
         shared.count_superseded(superseded);
-        shared.count_gone(0, freed);
+        shared.count_gone(0, leaving.finish() as u64);
         self.lighten(shared, block.first_id(), bytes);
         let gauges = &shared.writer.gauges;
         gauges.waits(self.mailbox.waiting());
