@@ -30,6 +30,8 @@ pub(super) enum Part {
 /// One of the texts between the braces and commas.
 pub(super) struct Alternative {
     pub(super) tokens: Vec<Placed>,
+    /// Counted from 1.
+    number: usize,
     /// Where it begins and ends, in bytes from the start of the text.
     start: usize,
     end: usize,
@@ -164,8 +166,13 @@ impl Scanner<'_> {
                 Some(c @ (',' | '}')) => {
                     self.at += 1;
                     let tokens = std::mem::take(&mut tokens);
-                    let alternative = Alternative { tokens, start, end };
-                    self.check_own_segments(&alternative, alternatives.len() + 1)?;
+                    let alternative = Alternative {
+                        tokens,
+                        number: alternatives.len() + 1,
+                        start,
+                        end,
+                    };
+                    self.check_own_segments(&alternative)?;
                     alternatives.push(alternative);
                     start = self.at;
                     if c == '}' {
@@ -184,12 +191,8 @@ impl Scanner<'_> {
 
     /// Refuses an alternative with an empty segment of its own: one that begins or ends with a dot,
     /// or has two in a row.
-    fn check_own_segments(
-        &self,
-        alternative: &Alternative,
-        number: usize,
-    ) -> Result<(), PatternError> {
-        let Alternative { tokens, start, end } = alternative;
+    fn check_own_segments(&self, alternative: &Alternative) -> Result<(), PatternError> {
+        let tokens = &alternative.tokens;
         let is_dot = |at: usize| {
             tokens
                 .get(at)
@@ -198,8 +201,10 @@ impl Scanner<'_> {
         let empty = (0..tokens.len()).find(|&at| is_dot(at) && (at == 0 || is_dot(at + 1)));
         let Some(at) = empty else { return Ok(()) };
         let offset = tokens[at].offset + usize::from(at > 0);
-        let error = refusal(PatternRule::EmptySegment, offset, self.text);
-        Err(error.in_alternative(number, &self.text[*start..*end]))
+        Err(alternative.names(
+            refusal(PatternRule::EmptySegment, offset, self.text),
+            self.text,
+        ))
     }
 
     /// The token that begins here; there is a character, and it has no part in braces.
@@ -352,8 +357,8 @@ fn refusal(rule: PatternRule, offset: usize, text: &str) -> PatternError {
 struct Element<'a> {
     token: Option<&'a Token>,
     offset: usize,
-    /// The alternative that it stands in, and its number counted from 1.
-    origin: Option<(usize, &'a Alternative)>,
+    /// The alternative that it stands in.
+    origin: Option<&'a Alternative>,
 }
 
 /// Multiplies the braces out and compiles each expansion.
@@ -370,7 +375,7 @@ fn expand(text: &str, parts: &[Part]) -> Result<Vec<Route>, PatternError> {
                 Part::Braces(alternatives) => {
                     let index = choice % alternatives.len();
                     choice /= alternatives.len();
-                    alternatives[index].elements(index + 1, &mut elements);
+                    alternatives[index].elements(&mut elements);
                 }
             }
         }
@@ -390,7 +395,7 @@ fn alternatives(part: &Part) -> usize {
 }
 
 impl Placed {
-    fn element<'a>(&'a self, origin: Option<(usize, &'a Alternative)>) -> Element<'a> {
+    fn element<'a>(&'a self, origin: Option<&'a Alternative>) -> Element<'a> {
         Element {
             token: Some(&self.token),
             offset: self.offset,
@@ -400,8 +405,8 @@ impl Placed {
 }
 
 impl Alternative {
-    fn elements<'a>(&'a self, number: usize, elements: &mut Vec<Element<'a>>) {
-        let origin = Some((number, self));
+    fn elements<'a>(&'a self, elements: &mut Vec<Element<'a>>) {
+        let origin = Some(self);
         if self.tokens.is_empty() {
             elements.push(Element {
                 token: None,
@@ -410,6 +415,11 @@ impl Alternative {
             });
         }
         elements.extend(self.tokens.iter().map(|placed| placed.element(origin)));
+    }
+
+    /// The refusal of what stands in this alternative of `text`.
+    fn names(&self, error: PatternError, text: &str) -> PatternError {
+        error.in_alternative(self.number, &text[self.start..self.end])
     }
 }
 
@@ -425,9 +435,7 @@ impl Fault<'_> {
     fn in_text(self, text: &str) -> PatternError {
         let error = refusal(self.rule, self.offset, text);
         match self.around.iter().find_map(|element| element.origin) {
-            Some((number, Alternative { start, end, .. })) => {
-                error.in_alternative(number, &text[*start..*end])
-            }
+            Some(alternative) => alternative.names(error, text),
             None => error,
         }
     }
