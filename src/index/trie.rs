@@ -197,14 +197,26 @@ impl<V: Copy + Ord> Trie<V> {
         };
         let mut number = match self.child(key.parent, key.symbol) {
             Some(node) => node.number.get(),
-            None => self.add_node(key),
+            None => self.add_node(key, Values::None),
         };
-        for segment in route.segments() {
-            (key, number) = self.step_or_add(key, number, Step::of(segment));
-        }
-        if let Some(tail) = route.tail() {
-            let step = Step::Matcher(Matcher::Tail(tail.clone()));
-            (key, number) = self.step_or_add(key, number, step);
+        let mut steps = Step::all_of(route).peekable();
+        while let Some(step) = steps.next() {
+            let is_last = steps.peek().is_none();
+            (key, number) = match self.step(number, &step) {
+                Some(next) => next,
+                None => {
+                    // A new last node comes with its value: to add it later would be to look for the node again.
+                    let values = match u8::try_from(tag.0) {
+                        Ok(language) if is_last => Values::One(language, value),
+                        _ => Values::None,
+                    };
+                    let added = self.add_step(key, number, &step, values);
+                    if !matches!(values, Values::None) {
+                        return true;
+                    }
+                    added
+                }
+            };
         }
         self.add_value(key, number, value, tag)
     }
@@ -220,16 +232,12 @@ impl<V: Copy + Ord> Trie<V> {
         };
         let mut number = node.number.get();
         let mut steps = Vec::with_capacity(route.segments().len() + 1);
-        let tail = route
-            .tail()
-            .map(|tail| Step::Matcher(Matcher::Tail(tail.clone())));
-        for step in route.segments().iter().map(Step::of).chain(tail) {
-            let child = self
-                .symbol(&step)
-                .and_then(|symbol| self.child(number, symbol));
-            let Some(child) = child else { return false };
+        for step in Step::all_of(route) {
+            let Some(next) = self.step(number, &step) else {
+                return false;
+            };
             steps.push((key, step));
-            (key, number) = (child.key(), child.number.get());
+            (key, number) = next;
         }
         if !self.take_value(key, number, value, tag) {
             return false;
@@ -270,23 +278,27 @@ impl<V: Copy + Ord> Trie<V> {
         node.expect("the node is there")
     }
 
-    fn symbol(&self, step: &Step<'_>) -> Option<Symbol> {
-        match step {
-            Step::Any => Some(ANY),
-            Step::Many => Some(MANY),
-            Step::Literal(text) => self.names.literal(text),
-            Step::Matcher(matcher) => self.names.symbol(Name::Matcher(matcher)),
-        }
+    /// What the step leads to, if it is there.
+    fn step(&self, parent: u32, step: &Step<'_>) -> Option<(Key, u32)> {
+        let symbol = match step {
+            Step::Any => ANY,
+            Step::Many => MANY,
+            Step::Literal(text) => self.names.literal(text)?,
+            Step::Matcher(matcher) => self.names.symbol(Name::Matcher(matcher))?,
+        };
+        let node = self.child(parent, symbol)?;
+        Some((node.key(), node.number.get()))
     }
 
-    /// Goes down by one step, from the node of this key and number.
-    fn step_or_add(&mut self, above: Key, parent: u32, step: Step<'_>) -> (Key, u32) {
-        if let Some(symbol) = self.symbol(&step)
-            && let Some(node) = self.child(parent, symbol)
-        {
-            return (node.key(), node.number.get());
-        }
-        let symbol = match &step {
+    /// Adds what the step leads to, from the node of this key and number.
+    fn add_step(
+        &mut self,
+        above: Key,
+        parent: u32,
+        step: &Step<'_>,
+        values: Values<V>,
+    ) -> (Key, u32) {
+        let symbol = match step {
             Step::Any => ANY,
             Step::Many => MANY,
             Step::Literal(text) => self.names.acquire(Name::Literal(text)),
@@ -296,19 +308,19 @@ impl<V: Copy + Ord> Trie<V> {
                 symbol
             }
         };
-        self.node_mut(above).ways.add(&step);
+        self.node_mut(above).ways.add(step);
         let key = Key { parent, symbol };
-        (key, self.add_node(key))
+        (key, self.add_node(key, values))
     }
 
-    fn add_node(&mut self, key: Key) -> u32 {
+    fn add_node(&mut self, key: Key, values: Values<V>) -> u32 {
         let number = self.numbers.take();
         self.nodes.insert(Node {
             parent: key.parent,
             symbol: key.symbol,
             number: NonZeroU32::new(number).expect("numbers begin at 1"),
             ways: Ways::default(),
-            values: Values::None,
+            values,
         });
         number
     }
@@ -466,6 +478,13 @@ enum Step<'a> {
 }
 
 impl<'a> Step<'a> {
+    /// The parts of a route, one at least.
+    fn all_of(route: &'a Route) -> impl Iterator<Item = Self> {
+        let tail = route.tail();
+        let tail = tail.map(|tail| Step::Matcher(Matcher::Tail(tail.clone())));
+        route.segments().iter().map(Step::of).chain(tail)
+    }
+
     fn of(segment: &'a Segment) -> Self {
         match segment {
             Segment::Literal(text) => Step::Literal(text),
