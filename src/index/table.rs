@@ -30,6 +30,9 @@ const CHUNK_ENTRIES_MIN: usize = CHUNK_ENTRIES / 4;
 
 /// What a table holds.
 pub(super) trait Entry: Clone {
+    /// How many eighths of the homes of a chunk may be taken: with fewer, a search passes fewer entries.
+    const FULL: u32 = 7;
+
     /// The same for as long as it is in the table, and for whatever is equal to it.
     fn hash(&self, mixer: Mixer) -> u64;
 }
@@ -198,16 +201,13 @@ struct Chunk<T> {
     slots: Arc<[Option<T>]>,
     /// Places that a hash can name: the first so many slots.
     homes: u32,
-    /// Entries: after an insertion, at most five eighths of the homes.
-    ///
-    /// At seven eighths, walks took 1.15 times as long, since a search passes twice as many entries, and filling a table took
-    /// as long (November 2026, medians of six, a million subscriptions; 178 bytes for each became 110).
+    /// Entries: after an insertion, at most [`Entry::FULL`] eighths of the homes.
     len: u32,
 }
 
 /// For so many entries and a few more.
-fn homes_for(entries: usize) -> usize {
-    entries + entries * 3 / 4 + 1
+fn homes_for<T: Entry>(entries: usize) -> usize {
+    entries + entries * (9 - T::FULL as usize) / 8 + 1
 }
 
 /// The half of the hash that orders a chunk.
@@ -251,7 +251,7 @@ impl<T> Chunk<T> {
 impl<T: Entry> Chunk<T> {
     fn of_sorted(entries: Vec<T>, mixer: Mixer) -> Self {
         let mut chunk = Chunk::new();
-        chunk.lay_out(homes_for(entries.len()), entries, mixer);
+        chunk.lay_out(homes_for::<T>(entries.len()), entries, mixer);
         chunk
     }
 
@@ -271,9 +271,9 @@ impl<T: Entry> Chunk<T> {
     }
 
     fn insert(&mut self, entry: T, mixer: Mixer) {
-        if (self.len + 1) * 8 > self.homes * 5 {
+        if (self.len + 1) * 8 > self.homes * T::FULL {
             let homes = self.homes as usize;
-            self.resize(homes + homes / 2 + 2, mixer);
+            self.resize(homes + homes / 4 + 2, mixer);
         }
         let hash = entry.hash(mixer);
         let stands_before = |slot: &Option<T>| {
@@ -311,9 +311,9 @@ impl<T: Entry> Chunk<T> {
             slots.swap(at, at + 1);
             at += 1;
         }
-        if self.len * 3 < self.homes && homes_for(self.len as usize) < self.homes as usize {
+        if self.len * 2 < self.homes && homes_for::<T>(self.len as usize) < self.homes as usize {
             let len = self.len as usize;
-            self.resize(homes_for(len), mixer);
+            self.resize(homes_for::<T>(len), mixer);
         }
         entry
     }
