@@ -161,6 +161,51 @@ fn a_thousand_stalled_subscribers_stay_within_the_bound() {
     }
 }
 
+/// Under `Block` it is the bus that waits: beside the ring, the block in hand, those behind it, and the publisher's lane.
+#[test]
+fn who_blocks_pins_no_more_than_its_ring_and_the_bus_behind_it() {
+    /// Blocks that a dispatcher has behind the one that it waits with, and what a lane holds, in events.
+    const BEHIND: usize = 64;
+    const LANE: usize = 16;
+    let _turn = turn();
+    for (capacity, pin_bytes) in [(8, usize::MAX), (1024, 3 * (PAYLOAD + BLOCK_MAX))] {
+        let builder = Bus::<Vec<u8>>::builder().dispatch(Dispatch::Manual);
+        let builder = builder.dispatchers(1).lane_capacity(LANE).blocking(true);
+        let bus = builder.weigh(Vec::capacity).build().expect("in range");
+        let subs = stalled(&bus, Overflow::Block, 1, capacity, pin_bytes);
+        let mut publisher = bus.publisher();
+        let before = live();
+        let mut accepted = 0;
+        // Each alone in its block.
+        while publisher.try_publish("t.0.x", vec![0; PAYLOAD]).is_ok() {
+            accepted += 1;
+            bus.drive();
+        }
+        let grown = (live() - before) as usize;
+        let weight = PAYLOAD + BLOCK_MAX;
+        let waiting = bound(
+            Overflow::Block,
+            capacity,
+            pin_bytes.min(capacity * weight),
+            weight,
+        );
+        let behind = (1 + BEHIND + LANE) * weight;
+        assert!(
+            grown <= waiting + behind,
+            "{grown} bytes, {waiting} in the ring and {behind} behind it"
+        );
+        assert!(
+            grown >= accepted * PAYLOAD && accepted > BEHIND,
+            "{grown} bytes of {accepted} events"
+        );
+        let pinned = subs[0].stats().pinned_bytes as usize;
+        assert!(
+            (PAYLOAD..=waiting).contains(&pinned),
+            "{pinned} bytes pinned by the subscriber"
+        );
+    }
+}
+
 #[test]
 fn a_ring_grows_no_further_than_its_bound() {
     let _turn = turn();
