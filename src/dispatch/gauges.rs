@@ -1,6 +1,7 @@
 //! How full a feed is, how far its subscriber is behind, and how much it pins.
 //!
-//! Each side writes its own half, at most once per slot, by plain stores to a line that it writes at that moment anyway.
+//! Each side writes its own half, at most once per slot (`Conflate`: per event), by plain stores to a line that it writes at
+//! that moment anyway.
 //! Nobody on the path reads them; whoever asks for statistics puts the two halves together.
 //!
 //! **Lag in time** is the time between the newest event that matched and where the subscriber is. Where it is: at the block

@@ -5,7 +5,7 @@
 //! * the ring of slots, one reference count and one slot for up to 64 events: what the policy asks for, [`bounded`], [`newest`]
 //!   or [`conflated`];
 //! * what was lost, once something was: [`Losses`];
-//! * counters, each written by one side;
+//! * counters, each written by one side; but by both, what has left a ring that both take from;
 //! * how it ended.
 //!
 //! **Capacity** counts events that wait in the ring. A slot that the subscriber has claimed no longer counts: at most
@@ -124,7 +124,7 @@ pub(crate) struct FeedShared {
     fate: Fate,
     losses: Late<Losses>,
     listener: Reader,
-    /// Written by the subscriber.
+    /// Written by the subscriber; and, of a ring that the shard evicts from, by the shard when it does.
     reader: ReaderCounters,
 }
 
