@@ -17,6 +17,8 @@
 mod alarm;
 mod batch;
 mod builder;
+#[cfg(all(test, not(loom)))]
+mod colliding_tests;
 mod entrance;
 mod error;
 mod handler;

@@ -135,6 +135,8 @@ pub(crate) use self::route::{Guard, Route, Segment};
 pub use self::sets::{SET_STEPS_MAX, TooComplex};
 pub use self::syntax::{Syntax, UnknownSyntax};
 pub(crate) use self::tail::Tail;
+#[cfg(all(test, not(loom)))]
+pub(crate) use self::topic::colliding;
 pub(crate) use self::topic::hash_text;
 pub use self::topic::{Segments, TOPIC_BYTES_MAX, Topic, TopicError};
 

@@ -111,7 +111,32 @@ impl Topic {
 /// meet in one place of a table.
 pub(crate) fn hash_text(text: &str) -> u64 {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    #[cfg(test)]
+    if let Some(hash) = colliding::forced() {
+        return hash;
+    }
     KEY.hash_one(text)
+}
+
+/// Texts that all collide: with these, whatever uses their hashes may be slower, and must not be wrong.
+#[cfg(test)]
+pub(crate) mod colliding {
+    use std::cell::Cell;
+
+    thread_local! {
+        static FORCED: Cell<Option<u64>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn forced() -> Option<u64> {
+        FORCED.get()
+    }
+
+    /// Runs the story; whatever text this thread hashes meanwhile, this is its hash.
+    pub(crate) fn with_hash(hash: u64, story: impl FnOnce()) {
+        FORCED.set(Some(hash));
+        story();
+        FORCED.set(None);
+    }
 }
 
 /// The segments of a [`Topic`], made by [`Topic::segments`].
