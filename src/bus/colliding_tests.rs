@@ -4,7 +4,7 @@ use super::{Bus, Subscriber};
 use crate::pattern::colliding::with_hash;
 use crate::{Dispatch, Overflow};
 
-/// More than a set of the cache or a round of the dispatch holds.
+/// Many more than a set of the cache holds.
 const TOPICS: usize = 300;
 
 /// Payload of the n-th topic in this round.

@@ -1,8 +1,8 @@
 //! Numbers.
 //!
-//! They cost the path next to nothing: each is written by one thread (what has left a ring, under `DropOldest` and `Conflate`, by
-//! two), at most once per slot of a ring but for the count of received events, and added up by whoever asks. Asked for while events flow, they are plausible rather than of
-//! one moment: they keep to the bounds that are said of them, and nobody is told to be further behind than he was at some moment
+//! They cost the path next to nothing: each is written by one thread (what has left a ring, under `DropOldest` and
+//! `Conflate`, by two), at most once per slot of a ring but for the count of received events, and added up by whoever asks.
+//! Asked for while events flow, they are plausible rather than of one moment: they keep to the bounds that are said of them, and nobody is told to be further behind than he was at some moment
 //! while they were added up. Once nothing moves, they are exact.
 
 use std::time::Duration;

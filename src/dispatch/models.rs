@@ -535,7 +535,7 @@ fn last_of_a_shadow(name: &str, others: Others) {
                 let mut leaving = Leaving::none();
                 leaving.let_go(second);
                 leaving.let_go(third.expect("three"));
-                leaving.finish()
+                leaving.finish() as usize
             }
         };
         drop((shadows, layer));

@@ -30,7 +30,7 @@ const CHUNK_ENTRIES_MIN: usize = CHUNK_ENTRIES / 4;
 
 /// What a table holds.
 pub(super) trait Entry: Clone {
-    /// How many eighths of the homes of a chunk may be taken: with fewer, a search passes fewer entries.
+    /// How many eighths of the homes of a chunk may be taken, 6 or 7: with fewer, a search passes fewer entries.
     const FULL: u32 = 7;
 
     /// The same for as long as it is in the table, and for whatever is equal to it.
@@ -205,9 +205,9 @@ struct Chunk<T> {
     len: u32,
 }
 
-/// For so many entries and a few more.
+/// For so many entries and a tenth more.
 fn homes_for<T: Entry>(entries: usize) -> usize {
-    entries + entries * (9 - T::FULL as usize) / 8 + 1
+    entries * 35 / (4 * T::FULL as usize) + 1
 }
 
 /// The half of the hash that orders a chunk.

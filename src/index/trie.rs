@@ -102,8 +102,8 @@ struct Key {
 }
 
 impl<V: Copy> Entry for Node<V> {
-    /// At 7, walks took 1.03 times as long (November 2026, medians of eight, a million subscriptions). At 5 they took 0.97 of what
-    /// they take, but an idle subscription with two nodes took more than a kibibyte.
+    /// At 7, walks took 1.03 times as long (November 2026, medians of eight runs in turn, a million subscriptions). At 5, an idle
+    /// subscription of two nodes takes more than a kibibyte.
     const FULL: u32 = 6;
 
     #[inline]

@@ -133,9 +133,15 @@ pub(crate) mod colliding {
 
     /// Runs the story; whatever text this thread hashes meanwhile, this is its hash.
     pub(crate) fn with_hash(hash: u64, story: impl FnOnce()) {
+        struct Until;
+        impl Drop for Until {
+            fn drop(&mut self) {
+                FORCED.set(None);
+            }
+        }
         FORCED.set(Some(hash));
+        let _end = Until;
         story();
-        FORCED.set(None);
     }
 }
 

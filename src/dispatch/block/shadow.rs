@@ -5,7 +5,7 @@
 //! from the block that they were sequenced in, which it keeps alive; to its readers it is a block like any other.
 //!
 //! Its events wait one by one, each in a place of its own, as [`Waiting`]. Together they hold one reference to the shadow, so
-//! that an event that is replaced costs one subtraction, and the last that goes knows that it is the last: from
+//! that an event that is replaced costs one subtraction at most, and the last that goes knows that it is the last: from
 //! then on the subscriber's queue pins neither block.
 //!
 //! | event | who | counts |
@@ -13,7 +13,8 @@
 //! | laid | the shard, before anybody knows of it | `waiting` = events, `references` = 1 |
 //! | its number written | the shard, before it shows the event | |
 //! | taken | the subscriber | `references` + 1, then `waiting` - 1 |
-//! | replaced or evicted | the shard | `waiting` - 1, or for several at once |
+//! | replaced | the shard | `waiting` - 1, or for several at once |
+//! | evicted | the shard | `waiting` - 1 |
 //! | the last of either kind | | `references` - 1 |
 
 #![allow(
@@ -206,7 +207,7 @@ pub(crate) struct Leaving<T> {
     last: Option<ManuallyDrop<Waiting<T>>>,
     /// How many these are.
     count: u32,
-    freed: usize,
+    freed: u64,
 }
 
 impl<T> Leaving<T> {
@@ -233,16 +234,16 @@ impl<T> Leaving<T> {
     }
 
     /// How many bytes their places no longer pin.
-    pub(crate) fn finish(mut self) -> usize {
+    pub(crate) fn finish(mut self) -> u64 {
         self.settle();
         self.freed
     }
 
     fn settle(&mut self) {
-        // First forgotten, then let go: a payload's drop may panic.
+        // First forgotten, then let go: whatever panics below, they are not let go twice.
         let count = std::mem::take(&mut self.count);
         if let Some(event) = self.last.take() {
-            self.freed += leave(event, count);
+            self.freed += leave(event, count) as u64;
         }
     }
 }

@@ -144,7 +144,7 @@ impl<T> WriteEnd<T> {
             }
         }
         shared.count_superseded(superseded);
-        shared.count_gone(0, leaving.finish() as u64);
+        shared.count_gone(0, leaving.finish());
         self.lighten(shared, block.first_id(), bytes);
         let gauges = &shared.writer.gauges;
         gauges.waits(self.mailbox.waiting());

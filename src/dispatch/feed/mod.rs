@@ -124,7 +124,7 @@ pub(crate) struct FeedShared {
     fate: Fate,
     losses: Late<Losses>,
     listener: Reader,
-    /// Written by the subscriber; and, of a ring that the shard evicts from, by the shard when it does.
+    /// Written by the subscriber; and by the shard, when it evicts from the ring or replaces what is in it.
     reader: ReaderCounters,
 }
 
@@ -392,13 +392,17 @@ impl FeedShared {
     /// A slot was claimed or evicted, where both sides take from the ring. Statistics alone: the ring knows what waits.
     #[inline]
     fn count_gone(&self, events: u64, bytes: u64) {
-        // Release, partner `stats`.
-        self.reader
-            .claimed_bytes
-            .fetch_add(bytes, Ordering::Release);
-        self.reader
-            .claimed_events
-            .fetch_add(events, Ordering::Release);
+        let ReaderCounters {
+            claimed_events,
+            claimed_bytes,
+            ..
+        } = &self.reader;
+        // Release, partner `stats`. Often one of them stays as it is; and the line may be the subscriber's.
+        for (counter, gone) in [(claimed_bytes, bytes), (claimed_events, events)] {
+            if gone != 0 {
+                counter.fetch_add(gone, Ordering::Release);
+            }
+        }
     }
 
     /// Events put into the ring so far. Whoever has seen the shard's `delivered_id` finds all up to there counted.
