@@ -107,7 +107,7 @@ impl Automaton {
     }
 
     /// The automaton of a pattern of the native language.
-    pub(super) fn of_parts(parts: &[Part]) -> Self {
+    pub(super) fn of_parts(parts: &[Part<'_>]) -> Self {
         let mut builder = Builder::new(Guard::Open);
         for part in parts {
             match part {
@@ -376,7 +376,7 @@ impl Builder {
 
     fn token(&mut self, placed: &Placed) {
         match &placed.token {
-            Token::Char(c) => self.take(Take::Char(*c)),
+            Token::Text(text) => self.text(text),
             Token::One => self.take(Take::One),
             Token::Star => self.star(),
             Token::DoubleStar => self.double_star(),
@@ -385,7 +385,7 @@ impl Builder {
         }
     }
 
-    fn braces<'a>(&mut self, alternatives: impl Iterator<Item = &'a [Placed]>) {
+    fn braces<'a>(&mut self, alternatives: impl Iterator<Item = &'a [Placed<'a>]>) {
         let fork = self.here.map(|open| {
             self.moves.push(Draft::Fork(open, Vec::new()));
             self.moves.len() - 1

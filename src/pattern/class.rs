@@ -20,16 +20,16 @@ impl Class {
     /// or not.
     pub(super) fn new(negated: bool, mut items: Vec<(char, char)>) -> Self {
         items.sort_unstable();
-        let mut ranges: Vec<(char, char)> = Vec::with_capacity(items.len());
-        for (first, last) in items {
-            match ranges.last_mut() {
-                Some(before) if touches(before.1, first) => before.1 = before.1.max(last),
-                _ => ranges.push((first, last)),
+        items.dedup_by(|item, before| {
+            let continues = touches(before.1, item.0);
+            if continues {
+                before.1 = before.1.max(item.1);
             }
-        }
+            continues
+        });
         Class {
             negated,
-            ranges: ranges.into(),
+            ranges: items.into(),
         }
     }
 
@@ -132,19 +132,16 @@ fn needs_escape(c: char) -> bool {
 }
 
 /// A run of characters as a range, or one by one where that is not longer.
-fn spell(&(first, last): &(char, char)) -> Vec<Item> {
+fn spell(&(first, last): &(char, char)) -> impl Iterator<Item = Item> {
     let bytes = |c: char| c.len_utf8() + usize::from(needs_escape(c));
     let range_bytes = bytes(first) + 1 + bytes(last);
-    let mut singles = Vec::new();
-    let mut singles_bytes = 0;
-    for c in (first..=last).filter(|&c| c != '.') {
-        singles_bytes += bytes(c);
-        if singles_bytes > range_bytes {
-            return vec![Item::Range(first, last)];
-        }
-        singles.push(Item::One(c));
-    }
-    singles
+    let singles = (first..=last).filter(|&c| c != '.');
+    // Not all of them need a look: each has a byte at least.
+    let singles_bytes: usize = singles.clone().take(range_bytes + 1).map(bytes).sum();
+    let is_range = singles_bytes > range_bytes;
+    let range = is_range.then_some(Item::Range(first, last));
+    let singles = (!is_range).then(|| singles.map(Item::One));
+    range.into_iter().chain(singles.into_iter().flatten())
 }
 
 /// Moves an item to the front that is not read as a negation or a POSIX class there. False if

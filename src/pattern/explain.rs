@@ -203,7 +203,7 @@ fn literal(text: &str, syntax: Syntax) -> ExplainedPart {
     };
     if syntax == Syntax::Segments {
         let mut escaped = String::new();
-        print::write_text(&mut escaped, text);
+        print::write_text(&mut escaped, text, false);
         return part(&escaped, meaning);
     }
     part(text, meaning)

@@ -15,7 +15,7 @@ use super::route::{Route, Segment};
 const CAPACITY_BYTES: usize = 64;
 
 /// The canonical text; never longer than the text that was parsed, but for `**` from `*`.
-pub(super) fn canonical(parsed: &Parsed) -> String {
+pub(super) fn canonical(parsed: &Parsed<'_>) -> String {
     let mut text = String::with_capacity(CAPACITY_BYTES);
     let written = match &*parsed.routes {
         [route] => write_route(&mut text, route),
@@ -46,7 +46,7 @@ fn write_route(out: &mut String, route: &Route) -> fmt::Result {
             out.push('.');
         }
         match segment {
-            Segment::Literal(text) => write_text(out, text),
+            Segment::Literal(text) => write_text(out, text, false),
             Segment::Any => out.push('*'),
             Segment::Many => out.push_str("**"),
             Segment::Glob(glob) => write_glob(out, glob)?,
@@ -67,7 +67,7 @@ pub(super) fn write_glob(out: &mut String, glob: &Glob) -> fmt::Result {
 fn write_piece(out: &mut String, piece: &Piece) -> fmt::Result {
     for atom in piece {
         match atom {
-            Atom::Text(text) => write_text(out, text),
+            Atom::Text(text) => write_text(out, text, false),
             Atom::One => out.push('?'),
             Atom::Class(class) => write!(out, "{class}")?,
         }
@@ -75,7 +75,7 @@ fn write_piece(out: &mut String, piece: &Piece) -> fmt::Result {
     Ok(())
 }
 
-fn write_parts(out: &mut String, parts: &[Part]) -> fmt::Result {
+fn write_parts(out: &mut String, parts: &[Part<'_>]) -> fmt::Result {
     for part in parts {
         match part {
             Part::Token(placed) => write_token(out, placed, false)?,
@@ -93,9 +93,9 @@ fn write_parts(out: &mut String, parts: &[Part]) -> fmt::Result {
     Ok(())
 }
 
-fn write_token(out: &mut String, placed: &Placed, in_braces: bool) -> fmt::Result {
+fn write_token(out: &mut String, placed: &Placed<'_>, in_braces: bool) -> fmt::Result {
     match &placed.token {
-        Token::Char(c) => write_char(out, *c, in_braces),
+        Token::Text(text) => write_text(out, text, in_braces),
         Token::One => out.push('?'),
         Token::Star => out.push('*'),
         Token::DoubleStar => out.push_str("**"),
@@ -113,9 +113,9 @@ fn write_class(out: &mut String, class: &Class, in_braces: bool) -> fmt::Result 
     Ok(())
 }
 
-pub(super) fn write_text(out: &mut String, text: &str) {
-    if text.contains(needs_escape) {
-        text.chars().for_each(|c| write_char(out, c, false));
+pub(super) fn write_text(out: &mut String, text: &str, in_braces: bool) {
+    if text.contains(|c| needs_escape(c) || (in_braces && c == ',')) {
+        text.chars().for_each(|c| write_char(out, c, in_braces));
     } else {
         out.push_str(text);
     }
