@@ -126,105 +126,121 @@ pub fn check_match_as(data: &[u8], syntax: Syntax) -> usize {
     compared
 }
 
-/// Makes topics of a pattern: its characters, some left out and some replaced, the same ones each
-/// time. Many of them match, or almost do, which mutations of a topic alone seldom reach.
-struct Speller(u64);
-
-impl Speller {
-    const CHARACTERS_MAX: usize = 40;
-
-    fn new(pattern: &str) -> Self {
-        // FNV-1a: the inputs only have to differ.
-        Speller(pattern.bytes().fold(0xcbf2_9ce4_8422_2325, |state, byte| {
-            (state ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-        }))
-    }
-
-    fn topic(&mut self, pattern: &str) -> String {
-        let mut topic = String::new();
-        for c in pattern.chars().take(Self::CHARACTERS_MAX) {
-            let is_wild = "*?+#>[]^-\\".contains(c);
-            match self.below(if is_wild { 4 } else { 12 }) {
-                0 => {}
-                1 => topic.extend(self.other(pattern)),
-                2 => {
-                    topic.extend(self.other(pattern));
-                    topic.extend(self.other(pattern));
-                }
-                _ => topic.push(c),
-            }
-        }
-        let is_levels = self.below(2) == 0;
-        let separators: &[char] = if is_levels { &['.', '/'] } else { &['.'] };
-        let segments = topic
-            .split(separators)
-            .filter(|segment| !segment.is_empty());
-        segments.collect::<Vec<_>>().join(".")
-    }
-
-    /// One of the pattern's characters, or one of a few.
-    fn other(&mut self, pattern: &str) -> Option<char> {
-        let at = self.below(2 * Self::CHARACTERS_MAX);
-        pattern
-            .chars()
-            .nth(at)
-            .or_else(|| "ab.$/é".chars().nth(at % 6))
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self
-            .0
-            .wrapping_mul(0x5851_f42d_4c95_7f2d)
-            .wrapping_add(0x1405_7b7e_f767_814f);
-        (self.0 >> 33) as usize % bound
-    }
-}
-/// `covers` and `intersects` agree with the matcher on two patterns, one to a line: the topic that
-/// proves an answer does, and where there is none, no topic of a small world contradicts.
+/// `covers` and `intersects` agree with the matcher on patterns, one to a line, and on others that are spelled with the same
+/// characters, each with each: the topic that proves an answer does, and where there is none, no topic of a small world
+/// contradicts. Says how many ordered pairs were compared.
 ///
 /// # Panics
 ///
 /// If they do not.
-pub fn check_sets(data: &[u8]) {
+pub fn check_sets(data: &[u8]) -> usize {
     // The world is tried on every segment.
     const BYTES_MAX: usize = 120;
+    const PATTERNS_MAX: usize = 12;
+    const SPELLED: usize = 24;
     let Ok(text) = std::str::from_utf8(&data[..data.len().min(BYTES_MAX)]) else {
-        return;
+        return 0;
     };
-    let (here, there) = text.split_once('\n').unwrap_or((text, text));
-    let (Ok(here), Ok(there)) = (Pattern::parse(here), Pattern::parse(there)) else {
-        return;
-    };
-    let alphabet = alphabet(text);
-    check_sets_of(&Side::new(&here), &Side::new(&there), &alphabet);
-    let [one, two] = [(&here, &there), (&there, &here)].map(|(a, b)| a.intersects(b).ok());
+    let lines: Vec<&str> = text.split('\n').collect();
+    let mut speller = Speller::new(text);
+    let spelled: Vec<String> = (0..SPELLED)
+        .map(|number| speller.pattern(lines[number % lines.len()]))
+        .collect();
+    let patterns: Vec<Pattern> = lines
+        .into_iter()
+        .chain(spelled.iter().map(String::as_str))
+        .filter_map(|text| Pattern::parse(text).ok())
+        .take(PATTERNS_MAX)
+        .collect();
+    let world = World::new(&alphabet(text));
+    let sides: Vec<Side<'_>> = patterns
+        .iter()
+        .map(|pattern| Side::new(pattern, &world))
+        .collect();
+    for (at, here) in sides.iter().enumerate() {
+        for there in &sides[at..] {
+            check_sets_of(here, there, &world);
+        }
+    }
+    if let ([one, two, ..], [here, there, ..]) = (&*patterns, &*sides) {
+        // What is public says what was checked.
+        let covers = check_goal(here, there, Goal::Uncovered, &world).map(|found| !found);
+        assert_eq!(one.covers(two).ok(), covers, "{one} {two}");
+        let intersects = check_goal(here, there, Goal::Shared, &world);
+        assert_eq!(one.intersects(two).ok(), intersects, "{one} {two}");
+    }
+    patterns.len() * patterns.len()
+}
+
+/// Like [`check_sets`], of two patterns, both ways.
+pub(super) fn check_sets_of(here: &Side<'_>, there: &Side<'_>, world: &World) {
+    let one = check_goal(here, there, Goal::Shared, world);
+    let two = check_goal(there, here, Goal::Shared, world);
     assert!(
         one == two || one.is_none() || two.is_none(),
-        "{here} {there}"
+        "{:?} and {:?}: shared one way alone",
+        here.routes,
+        there.routes
     );
-    assert!(here.covers(&here).unwrap_or(true), "{here}");
+    check_goal(here, there, Goal::Uncovered, world);
+    check_goal(there, here, Goal::Uncovered, world);
+}
+
+/// Whether a topic was found, if that is known.
+fn check_goal(here: &Side<'_>, there: &Side<'_>, goal: Goal, world: &World) -> Option<bool> {
+    let told = || format!("{goal:?}: {:?} and {:?}", here.routes, there.routes);
+    let found = find(&here.automaton, &there.automaton, goal).ok()?;
+    match &found {
+        Some(topic) => {
+            let reaches = there.matches(topic) && here.matches(topic) == (goal == Goal::Shared);
+            assert!(reaches, "{} on {topic:?}", told());
+        }
+        None => {
+            let mut both = here.matched.iter().zip(&there.matched).zip(&world.topics);
+            let reaches = |here: bool, there: bool| there && here == (goal == Goal::Shared);
+            let contradicts = both.find(|((here, there), _)| reaches(**here, **there));
+            let topic = contradicts.map(|(_, topic)| topic);
+            assert_eq!(topic, None, "{}", told());
+        }
+    }
+    Some(found.is_some())
 }
 
 /// A pattern that is compared with another.
 pub(super) struct Side<'a> {
     automaton: Automaton,
     routes: &'a [Route],
+    /// For each topic of the world, whether it matches.
+    matched: Vec<bool>,
 }
 
 impl<'a> Side<'a> {
-    fn new(pattern: &'a Pattern) -> Self {
-        Side {
-            automaton: plan::automaton(pattern.as_str(), pattern.routes()).expect("no tail"),
-            routes: pattern.routes(),
-        }
+    fn new(pattern: &'a Pattern, world: &World) -> Self {
+        let automaton = plan::automaton(pattern.as_str(), pattern.routes()).expect("no tail");
+        Side::of(automaton, pattern.routes(), world)
     }
 
     #[cfg(test)]
-    pub(super) fn of_route(route: &'a Route) -> Self {
-        Side {
-            automaton: Automaton::of_route(route),
-            routes: std::slice::from_ref(route),
-        }
+    pub(super) fn of_route(route: &'a Route, world: &World) -> Self {
+        Side::of(
+            Automaton::of_route(route),
+            std::slice::from_ref(route),
+            world,
+        )
+    }
+
+    fn of(automaton: Automaton, routes: &'a [Route], world: &World) -> Self {
+        let mut side = Side {
+            automaton,
+            routes,
+            matched: Vec::new(),
+        };
+        side.matched = world
+            .topics
+            .iter()
+            .map(|topic| side.matches(topic))
+            .collect();
+        side
     }
 
     /// By segments, which shares no code with the search.
@@ -233,20 +249,27 @@ impl<'a> Side<'a> {
     }
 }
 
-/// Like [`check_sets`], with the alphabet of the world.
-pub(super) fn check_sets_of(here: &Side<'_>, there: &Side<'_>, alphabet: &[char]) {
-    let world = world(alphabet);
-    for goal in [Goal::Shared, Goal::Uncovered] {
-        let reaches =
-            |topic: &str| there.matches(topic) && here.matches(topic) == (goal == Goal::Shared);
-        let told = || format!("{goal:?}: {:?} and {:?}", here.routes, there.routes);
-        match find(&here.automaton, &there.automaton, goal) {
-            Ok(Some(topic)) => assert!(reaches(&topic), "{} on {topic:?}", told()),
-            Ok(None) => {
-                let found = world.iter().find(|topic| reaches(topic));
-                assert_eq!(found, None, "{}", told());
-            }
-            Err(_) => {}
+/// The topics of a few characters: up to 4 segments, the shorter the topic the longer these.
+pub(super) struct World {
+    topics: Vec<String>,
+}
+
+impl World {
+    pub(super) fn new(alphabet: &[char]) -> Self {
+        let join = |before: &[String], between: &str, after: &[String]| -> Vec<String> {
+            let joined = |a| after.iter().map(move |b| format!("{a}{between}{b}"));
+            before.iter().flat_map(joined).collect()
+        };
+        let one: Vec<String> = alphabet.iter().map(char::to_string).collect();
+        let two = join(&one, "", &one);
+        let up_to_two = [&*one, &two].concat();
+        let three = join(&two, "", &one);
+        let pairs = join(&up_to_two, ".", &up_to_two);
+        let short = join(&one, ".", &one);
+        let four = join(&short, ".", &short);
+        let triples = join(&short, ".", &one);
+        World {
+            topics: [up_to_two, three, pairs, triples, four].concat(),
         }
     }
 }
@@ -263,19 +286,67 @@ fn alphabet(text: &str) -> Vec<char> {
     alphabet
 }
 
-/// Topics of up to 4 segments, the shorter the topic the longer these.
-fn world(alphabet: &[char]) -> Vec<String> {
-    let join = |before: &[String], between: &str, after: &[String]| -> Vec<String> {
-        let joined = |a| after.iter().map(move |b| format!("{a}{between}{b}"));
-        before.iter().flat_map(joined).collect()
-    };
-    let one: Vec<String> = alphabet.iter().map(char::to_string).collect();
-    let two = join(&one, "", &one);
-    let up_to_two = [&*one, &two].concat();
-    let three = join(&two, "", &one);
-    let pairs = join(&up_to_two, ".", &up_to_two);
-    let short = join(&one, ".", &one);
-    let four = join(&short, ".", &short);
-    let triples = join(&short, ".", &one);
-    [up_to_two, three, pairs, triples, four].concat()
+/// Makes texts of a pattern: its characters, some left out and some replaced, the same ones each
+/// time. Many of the topics match, or almost do, and many of the patterns cover each other, or almost, which
+/// mutations of one text alone seldom reach.
+struct Speller(u64);
+
+impl Speller {
+    const CHARACTERS_MAX: usize = 40;
+
+    fn new(pattern: &str) -> Self {
+        // FNV-1a: the inputs only have to differ.
+        Speller(pattern.bytes().fold(0xcbf2_9ce4_8422_2325, |state, byte| {
+            (state ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+        }))
+    }
+
+    fn topic(&mut self, pattern: &str) -> String {
+        let topic = self.spell(pattern, "ab.$/é");
+        let is_levels = self.below(2) == 0;
+        let separators: &[char] = if is_levels { &['.', '/'] } else { &['.'] };
+        let segments = topic
+            .split(separators)
+            .filter(|segment| !segment.is_empty());
+        segments.collect::<Vec<_>>().join(".")
+    }
+
+    /// Often the text is no pattern.
+    fn pattern(&mut self, pattern: &str) -> String {
+        self.spell(pattern, "*?a.*b")
+    }
+
+    fn spell(&mut self, pattern: &str, others: &str) -> String {
+        let mut text = String::new();
+        for c in pattern.chars().take(Self::CHARACTERS_MAX) {
+            let is_wild = "*?+#>[]^-\\".contains(c);
+            match self.below(if is_wild { 4 } else { 12 }) {
+                0 => {}
+                1 => text.extend(self.other(pattern, others)),
+                2 => {
+                    text.extend(self.other(pattern, others));
+                    text.extend(self.other(pattern, others));
+                }
+                _ => text.push(c),
+            }
+        }
+        text
+    }
+
+    /// One of the pattern's characters, or one of six others.
+    fn other(&mut self, pattern: &str, others: &str) -> Option<char> {
+        let at = self.below(2 * Self::CHARACTERS_MAX);
+        pattern
+            .chars()
+            .nth(at)
+            .or_else(|| others.chars().nth(at % 6))
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(0x1405_7b7e_f767_814f);
+        (self.0 >> 33) as usize % bound
+    }
 }

@@ -9,7 +9,7 @@
 use proptest::prelude::*;
 
 use super::automaton::Automaton;
-use super::fuzzing::{Side, check_sets, check_sets_of};
+use super::fuzzing::{Side, World, check_sets, check_sets_of};
 use super::sets::{Goal, find};
 use super::tests::{pattern_text, words};
 use super::*;
@@ -290,7 +290,9 @@ proptest! {
         here in small_route(),
         there in small_route(),
     ) {
-        check_sets_of(&Side::of_route(&here), &Side::of_route(&there), &['a', 'b', '$', 'z']);
+        let world = World::new(&['a', 'b', '$', 'z']);
+        let [here, there] = [&here, &there].map(|route| Side::of_route(route, &world));
+        check_sets_of(&here, &there, &world);
     }
 }
 
