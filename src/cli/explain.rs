@@ -154,6 +154,7 @@ fn hint(error: &PatternError) -> Option<String> {
         (PatternRule::GluedWildcard, _) => {
             "write `+` for the whole level; parts of a level cannot be matched in this language"
         }
+        (PatternRule::TooManyLevels, _) => "end it with `#`, which is all the levels that follow",
         (PatternRule::SharedSubscription, _) => "write the filter behind the group's name",
         _ => return None,
     };

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 
 use super::excerpt::excerpt;
-use super::{BRACE_EXPANSIONS_MAX, PATTERN_BYTES_MAX, Syntax};
+use super::{BRACE_EXPANSIONS_MAX, MQTT_LEVELS_MAX, PATTERN_BYTES_MAX, Syntax};
 
 /// Why a text is no pattern.
 ///
@@ -199,6 +199,8 @@ pub enum PatternRule {
     RestNotLast,
     /// A wildcard of MQTT shares its level with other text: `a+`, `##`.
     GluedWildcard,
+    /// A filter of MQTT has more than [`MQTT_LEVELS_MAX`] levels.
+    TooManyLevels,
     /// The first level of a filter of MQTT is `$share`: there are no shared subscriptions.
     SharedSubscription,
     /// A code point that Unicode calls a noncharacter, which MQTT lets brokers refuse.
@@ -242,6 +244,9 @@ impl fmt::Display for PatternRule {
             PatternRule::WhiteSpace => "white space is not allowed",
             PatternRule::RestNotLast => "the wildcard for all the rest must come last",
             PatternRule::GluedWildcard => "`+` and `#` must be a level of their own",
+            PatternRule::TooManyLevels => {
+                return write!(f, "a filter has {MQTT_LEVELS_MAX} levels at most");
+            }
             PatternRule::SharedSubscription => "shared subscriptions (`$share`) do not exist here",
             PatternRule::Noncharacter => "a noncharacter of Unicode is not allowed",
         };

@@ -38,8 +38,8 @@
 //! Some odd corners, which are theirs:
 //!
 //! - NATS: `a*` and `>>` are plain text.
-//! - MQTT: `a/#` matches `a`; `a//b`, `/a` and `a.b` match nothing. A limit of mosquitto's on the
-//!   number of levels is not kept.
+//! - MQTT: `a/#` matches `a`; `a//b`, `/a` and `a.b` match nothing. A filter has [`MQTT_LEVELS_MAX`] levels at most,
+//!   as mosquitto has it; a topic may have more.
 //! - Go: `?` and classes see characters, and stars stop at bytes, so `*[^é]` matches `é`. A star
 //!   takes the first place that fits what follows it and is not tried again: `*[/b]*c` does not
 //!   match `b/c`. `[^a]` matches a slash. `**` is what `*` is in Go: anything without a slash.
@@ -160,6 +160,18 @@ pub const PATTERN_BYTES_MAX: usize = 1024;
 /// assert!(Pattern::parse("{a,b,c,d}.{a,b,c,d}.{a,b,c,d,e}").is_err());
 /// ```
 pub const BRACE_EXPANSIONS_MAX: usize = 64;
+
+/// How many levels a filter of [`Syntax::Mqtt`] has at most: mosquitto refuses more than 200 `/`.
+///
+/// ```
+/// use fanout::{Pattern, PatternRule, Syntax, pattern::MQTT_LEVELS_MAX};
+///
+/// let filter = |levels| Pattern::parse_as(&vec!["+"; levels].join("/"), Syntax::Mqtt);
+/// assert!(filter(MQTT_LEVELS_MAX).is_ok());
+/// let error = filter(MQTT_LEVELS_MAX + 1).unwrap_err();
+/// assert_eq!(error.rule(), PatternRule::TooManyLevels);
+/// ```
+pub const MQTT_LEVELS_MAX: usize = 201;
 
 /// Which topics a subscriber wants; the [module](self) describes the language.
 ///

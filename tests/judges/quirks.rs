@@ -7,6 +7,19 @@ use super::generate::Dialect;
 /// A pattern, and topics.
 pub(crate) type Question = (&'static str, &'static [&'static str]);
 
+/// The text two hundred times.
+macro_rules! two_hundred {
+    ($text:literal) => {
+        two_hundred!(@times5 two_hundred!(@times5 two_hundred!(@times8 $text)))
+    };
+    (@times5 $($text:tt)*) => {
+        concat!($($text)*, $($text)*, $($text)*, $($text)*, $($text)*)
+    };
+    (@times8 $text:literal) => {
+        concat!($text, $text, $text, $text, $text, $text, $text, $text)
+    };
+}
+
 /// The questions of a dialect, in groups with titles.
 pub(crate) fn of(dialect: Dialect) -> &'static [(&'static str, &'static [Question])] {
     match dialect {
@@ -294,6 +307,14 @@ const MQTT: &[(&str, &[Question])] = &[
             ("a/b#", &["a"]),
             ("a/#b", &["a"]),
             ("$x/#/a", &["a"]),
+        ],
+    ),
+    (
+        "many levels",
+        &[
+            (concat!(two_hundred!("+/"), "#"), &["a"]),
+            (concat!(two_hundred!("/"), "/"), &["a"]),
+            (concat!(two_hundred!("+/"), "+/#"), &["a"]),
         ],
     ),
 ];

@@ -13,16 +13,19 @@
 //! text, and `#` before the end; also control characters (Unicode Cc) and the code points that
 //! Unicode calls noncharacters, which the standard lets it refuse. Where it subscribes a group
 //! (`$share/..`), and for `$share` alone, which it refuses, this refuses: there are no such groups
-//! here. It also refuses more than 200 `/`; that bounds its recursion, and is not followed.
+//! here. It also refuses a filter of more than [`MQTT_LEVELS_MAX`] levels.
 
 use super::Compiled;
-use crate::pattern::{Guard, PatternError, PatternRule, Route, Segment, Syntax};
+use crate::pattern::{Guard, MQTT_LEVELS_MAX, PatternError, PatternRule, Route, Segment, Syntax};
 
 pub(super) fn compile(text: &str) -> Result<Compiled, PatternError> {
     check_characters(text)?;
     let mut segments = Vec::new();
     let mut offset = 0;
     for level in text.split('/') {
+        if segments.len() == MQTT_LEVELS_MAX {
+            return refuse(text, PatternRule::TooManyLevels, offset - 1);
+        }
         let end = offset + level.len();
         segments.push(match level {
             "$share" if offset == 0 => return refuse(text, PatternRule::SharedSubscription, 0),

@@ -129,6 +129,19 @@ fn every_pattern_of_seven_characters_is_judged_as_the_judge_does() {
 }
 
 #[test]
+fn a_filter_has_so_many_levels_at_most() {
+    for (level, separators, offset) in [("+", 200, 401), ("a", 200, 401), ("", 200, 200)] {
+        let filter = vec![level; separators + 1].join("/");
+        check_parse_as(&filter, Syntax::Mqtt);
+        assert!(Pattern::parse_as(&filter, Syntax::Mqtt).is_ok());
+        let error = Pattern::parse_as(&(filter + "/#"), Syntax::Mqtt).expect_err(level);
+        let (rule, text) = (error.rule(), error.to_string());
+        assert_eq!((rule, error.offset()), (PatternRule::TooManyLevels, offset));
+        assert!(text.ends_with("a filter has 201 levels at most"), "{text}");
+    }
+}
+
+#[test]
 fn what_is_refused_and_where() {
     use PatternRule as Rule;
     for (syntax, text, rule, offset) in [

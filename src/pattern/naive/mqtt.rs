@@ -27,6 +27,9 @@ pub(super) fn matches(filter: &str, topic: &str) -> Option<bool> {
             return None;
         }
     }
+    if bytes.iter().filter(|&&byte| byte == b'/').count() > 200 {
+        return None;
+    }
     let mut levels = topic.split('.');
     if topic.starts_with('$') && filter.starts_with(['+', '#']) {
         return Some(false);
