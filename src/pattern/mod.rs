@@ -69,7 +69,7 @@
 //! milliseconds and megabytes, for 64 expansions of a thousand one-letter segments. How it is
 //! matched is chosen then, too:
 //!
-//! - with one wildcard at most (`a.b`, `a.*.b`, `a.**`, `*.x`, `a.b*`), against the whole text at
+//! - with one wildcard at most in each expansion (`a.b`, `a.*.b`, `a.**`, `*.x`, `{a,b}.c*`), against the whole text at
 //!   once: two comparisons and at most one search;
 //! - else segment by segment, in at most (bytes of the pattern) times (bytes of the topic) steps
 //!   for each expansion;
