@@ -233,7 +233,7 @@ impl<V: Copy + Ord> Writer<V> {
     /// An index that holds what the published one does, and that nobody else has; with the version that comes next.
     fn take_standby(&mut self, published: &Published<Side<V>>) -> Arc<Side<V>> {
         self.give_up_the_late();
-        self.left.retain_mut(|side| Arc::get_mut(side).is_none());
+        self.free_the_left();
         let published = published.load();
         let mut side = match self.free_standby() {
             Some(Standby { mut side, made }) => {
@@ -284,11 +284,16 @@ impl<V: Copy + Ord> Writer<V> {
         }
     }
 
+    /// Frees what was left to readers who are done with it.
+    fn free_the_left(&mut self) {
+        self.left.retain_mut(|side| Arc::get_mut(side).is_none());
+    }
+
     /// After so much that it is not made again: all but what is published is given up, and a copy is made at once.
     fn begin_anew(&mut self, published: &Published<Side<V>>) {
         self.left
             .extend(self.standbys.drain(..).map(|standby| standby.side));
-        self.left.retain_mut(|side| Arc::get_mut(side).is_none());
+        self.free_the_left();
         self.log = VecDeque::new();
         self.standbys.push_back(Standby {
             side: Arc::new(published.load().copy()),

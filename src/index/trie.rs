@@ -84,6 +84,14 @@ enum Values<V> {
     Set,
 }
 
+impl<V> Values<V> {
+    /// One value by itself; `None` if it is under a tag that only sets have room for.
+    fn one(value: V, tag: Tag) -> Option<Self> {
+        let language = u8::try_from(tag.0).ok()?;
+        Some(Values::One(language, value))
+    }
+}
+
 /// The values of a node that has several, or has one of a pattern with several routes.
 #[derive(Clone)]
 struct Set<V> {
@@ -210,15 +218,11 @@ impl<V: Copy + Ord> Trie<V> {
                 Some(next) => next,
                 None => {
                     // A new last node comes with its value: to add it later would be to look for the node again.
-                    let values = match u8::try_from(tag.0) {
-                        Ok(language) if is_last => Values::One(language, value),
-                        _ => Values::None,
-                    };
-                    let added = self.add_step(key, number, &step, values);
-                    if !matches!(values, Values::None) {
+                    if is_last && let Some(values) = Values::one(value, tag) {
+                        self.add_step(key, number, &step, values);
                         return true;
                     }
-                    added
+                    self.add_step(key, number, &step, Values::None)
                 }
             };
         }
@@ -362,13 +366,13 @@ impl<V: Copy + Ord> Trie<V> {
 
     fn add_value(&mut self, key: Key, number: u32, value: V, tag: Tag) -> bool {
         let node = self.node_mut(key);
-        let before = match (node.values, u8::try_from(tag.0)) {
+        let before = match (node.values, Values::one(value, tag)) {
             (Values::Set, _) => return self.set_mut(number).insert(value, tag),
-            (Values::None, Ok(language)) => {
-                node.values = Values::One(language, value);
+            (Values::None, Some(values)) => {
+                node.values = values;
                 return true;
             }
-            (Values::None, Err(_)) => None,
+            (Values::None, None) => None,
             (Values::One(language, other), _) => Some((other, Tag(language.into()))),
         };
         if before == Some((value, tag)) {
