@@ -72,6 +72,13 @@ fn touches(last: char, first: char) -> bool {
 /// of its spellings. It is never longer than the text that was parsed.
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.write(f)
+    }
+}
+
+impl Class {
+    /// Writes the canonical text.
+    pub(super) fn write(&self, f: &mut impl Write) -> fmt::Result {
         let mut items: Vec<Item> = self.ranges.iter().flat_map(spell).collect();
         f.write_str(if self.negated { "[^" } else { "[" })?;
         let escape_first = !self.negated && !put_harmless_first(&mut items);

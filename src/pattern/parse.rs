@@ -82,6 +82,10 @@ pub(super) fn parse(text: &str) -> Result<Parsed<'_>, PatternError> {
 /// of the time that it takes by tokens (a million patterns of four segments, November 2026). `None` where there is
 /// anything else, or a rule is broken.
 fn plain(text: &str) -> Option<Vec<Segment>> {
+    // Before anything is allocated in vain.
+    if memchr::memchr3(b'{', b'[', b'\\', text.as_bytes()).is_some() {
+        return None;
+    }
     let mut segments = Vec::with_capacity(memchr::memchr_iter(b'.', text.as_bytes()).count() + 1);
     for segment in text.split('.') {
         segments.push(match segment {
@@ -246,7 +250,7 @@ impl<'a> Scanner<'a> {
         let negated = matches!(self.peek(), Some('^' | '!'));
         self.at += usize::from(negated);
 
-        let mut items = Vec::new();
+        let mut items = Vec::with_capacity(1); // most have one range
         loop {
             let offset = self.at;
             match self.peek() {
@@ -373,11 +377,7 @@ fn expand(text: &str, parts: &[Part<'_>]) -> Result<Vec<Route>, PatternError> {
     let expansions = parts.iter().map(alternatives).product();
     let mut routes = Vec::with_capacity(expansions);
     let mut elements = Vec::with_capacity(TOKENS_EXPECTED);
-    let mut compiler = Compiler {
-        is_alone: expansions == 1,
-        fixed: Vec::new(),
-        glob: GlobBuilder::default(),
-    };
+    let mut compiler = Compiler::default();
     for expansion in 0..expansions {
         elements.clear();
         let mut choice = expansion;
@@ -391,8 +391,9 @@ fn expand(text: &str, parts: &[Part<'_>]) -> Result<Vec<Route>, PatternError> {
                 }
             }
         }
+        let is_last = expansion + 1 == expansions;
         let route = compiler
-            .route(&elements)
+            .route(&elements, is_last)
             .map_err(|fault| fault.in_text(text))?;
         if !routes.contains(&route) {
             routes.push(route);
@@ -456,9 +457,8 @@ impl Fault<'_> {
 }
 
 /// Compiles one expansion after the other.
+#[derive(Default)]
 struct Compiler {
-    /// Whether there is one expansion alone.
-    is_alone: bool,
     /// The segments without a part in braces: the same ones in every expansion, in the same order. They are compiled
     /// for the first, and kept here for the others.
     fixed: Vec<Segment>,
@@ -466,8 +466,8 @@ struct Compiler {
 }
 
 impl Compiler {
-    /// Cuts an expansion at its dots and compiles the segments.
-    fn route<'a>(&mut self, elements: &[Element<'a>]) -> Result<Route, Fault<'a>> {
+    /// Cuts an expansion at its dots and compiles the segments. What is kept for others goes into the last one.
+    fn route<'a>(&mut self, elements: &[Element<'a>], is_last: bool) -> Result<Route, Fault<'a>> {
         if elements.iter().all(|element| element.token.is_none()) {
             return Err(Fault {
                 rule: PatternRule::Empty,
@@ -488,15 +488,18 @@ impl Compiler {
                 return Err(empty_segment(elements, start, stop));
             }
             let is_fixed = segment.iter().all(|element| element.origin.is_none());
-            segments.push(if is_fixed && !self.is_alone {
-                if fixed_passed == self.fixed.len() {
+            let kept = is_fixed.then(|| self.fixed.get_mut(fixed_passed)).flatten();
+            fixed_passed += usize::from(is_fixed);
+            segments.push(match kept {
+                Some(kept) if is_last => std::mem::replace(kept, Segment::Any),
+                Some(kept) => kept.clone(),
+                None => {
                     let segment = self.segment(segment)?;
-                    self.fixed.push(segment);
+                    if is_fixed && !is_last {
+                        self.fixed.push(segment.clone());
+                    }
+                    segment
                 }
-                fixed_passed += 1;
-                self.fixed[fixed_passed - 1].clone()
-            } else {
-                self.segment(segment)?
             });
             if stop == elements.len() {
                 return Ok(Route::new(segments));

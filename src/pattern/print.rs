@@ -69,7 +69,7 @@ fn write_piece(out: &mut String, piece: &Piece) -> fmt::Result {
         match atom {
             Atom::Text(text) => write_text(out, text, false),
             Atom::One => out.push('?'),
-            Atom::Class(class) => write!(out, "{class}")?,
+            Atom::Class(class) => class.write(out)?,
         }
     }
     Ok(())
@@ -108,7 +108,7 @@ fn write_token(out: &mut String, placed: &Placed<'_>, in_braces: bool) -> fmt::R
 fn write_class(out: &mut String, class: &Class, in_braces: bool) -> fmt::Result {
     match class.single() {
         Some(c) => write_char(out, c, in_braces),
-        None => write!(out, "{class}")?,
+        None => class.write(out)?,
     }
     Ok(())
 }

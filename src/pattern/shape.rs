@@ -157,10 +157,12 @@ impl Cut {
             let inside = matches!(hole, Hole::Behind | Hole::Before);
             if texts.is_empty() || inside { "" } else { "." }
         };
+        // First, since often there is none.
+        let behind = joined(after)?;
         Some(Cut {
             head: joined(before)? + dot(before, hole) + around[0],
             hole,
-            tail: around[1].to_owned() + dot(after, hole) + &joined(after)?,
+            tail: around[1].to_owned() + dot(after, hole) + &behind,
         })
     }
 }
