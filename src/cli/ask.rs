@@ -124,9 +124,9 @@ fn answer_all(
 
 /// Patterns that each of the two halves of a [`Judge`]'s memory holds at most.
 ///
-/// To read a pattern takes a quarter of a microsecond, and one with braces and classes a whole one. So few of them stay in
-/// the processor's caches; with 65,536 in a half, finding one and freeing it later took twice as long as reading it
-/// again (November 2026, 300,000 questions with as many patterns).
+/// To read a pattern takes a fraction of a microsecond. So few of them stay in the processor's caches; with 65,536 in a
+/// half, finding one and freeing it later took twice as long as reading it again, though that took half a microsecond
+/// then (November 2026, 300,000 questions with as many patterns).
 const PATTERNS_REMEMBERED_MAX: usize = 1 << 12;
 
 /// Places for the marks of patterns that a [`Judge`] has seen, and how many marks each holds.

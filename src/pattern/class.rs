@@ -61,6 +61,19 @@ impl Class {
             _ => None,
         }
     }
+
+    /// Writes the canonical text: items in order, `^` for the negation, each run of characters in the shorter of its
+    /// spellings. It is never longer than the text that was parsed.
+    pub(super) fn write(&self, out: &mut impl Write) -> fmt::Result {
+        let mut items: Vec<Item> = self.ranges.iter().flat_map(spell).collect();
+        out.write_str(if self.negated { "[^" } else { "[" })?;
+        let escape_first = !self.negated && !put_harmless_first(&mut items);
+        for (at, item) in items.iter().enumerate() {
+            let next = items.get(at + 1);
+            item.write(out, next, at == 0 && escape_first)?;
+        }
+        out.write_char(']')
+    }
 }
 
 /// Whether a range that begins with `first` continues one that ends with `last`.
@@ -68,25 +81,10 @@ fn touches(last: char, first: char) -> bool {
     first <= last || first as u32 == last as u32 + 1 || (last, first) == ('-', '/')
 }
 
-/// The canonical text: items in order, `^` for the negation, each run of characters in the shorter
-/// of its spellings. It is never longer than the text that was parsed.
+/// The canonical text.
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write(f)
-    }
-}
-
-impl Class {
-    /// Writes the canonical text.
-    pub(super) fn write(&self, f: &mut impl Write) -> fmt::Result {
-        let mut items: Vec<Item> = self.ranges.iter().flat_map(spell).collect();
-        f.write_str(if self.negated { "[^" } else { "[" })?;
-        let escape_first = !self.negated && !put_harmless_first(&mut items);
-        for (at, item) in items.iter().enumerate() {
-            let next = items.get(at + 1);
-            item.write(f, next, at == 0 && escape_first)?;
-        }
-        f.write_char(']')
     }
 }
 

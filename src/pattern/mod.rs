@@ -27,7 +27,7 @@
 //! | --- | --- | --- | --- |
 //! | `Nats` | nats-server 2.10 to 2.12 | `*` one segment, `>` one or more, last; within other text both are plain | an empty segment, `>` not last, white space |
 //! | `Amqp` | RabbitMQ 3.10 to 4 | `*` one segment, `#` any number, anywhere; within other text both are plain | nothing |
-//! | `Mqtt` | mosquitto 2.0.11 | `/` stands for our dot; `+` one segment, `#` any number, last; neither matches in front where the topic begins with `$` | an empty filter, `+` and `#` elsewhere, `$share`, control characters, noncharacters |
+//! | `Mqtt` | mosquitto 2.0.11 | `/` stands for our dot; `+` one segment, `#` any number, last; neither matches in front where the topic begins with `$` | an empty filter, `+` and `#` elsewhere, `$share`, more than 201 levels, control characters, noncharacters |
 //! | `Path` | `path.Match` of Go 1.16 to 1.25 | on the whole topic: `*`, `?` (not `/`), `[a-z]`, `[^a-z]`, `\`; `*` alone and the empty text are everything | what Go calls a bad pattern |
 //! | `Redis` | `PSUBSCRIBE` of Redis 7 | on the whole topic, byte by byte: `*`, `?`, `[a-z]`, `[^a-z]`, `\` | nothing |
 //!
@@ -39,7 +39,7 @@
 //!
 //! - NATS: `a*` and `>>` are plain text.
 //! - MQTT: `a/#` matches `a`; `a//b`, `/a` and `a.b` match nothing. A filter has [`MQTT_LEVELS_MAX`] levels at most,
-//!   as mosquitto has it; a topic may have more.
+//!   as mosquitto has it; a topic may have more here.
 //! - Go: `?` and classes see characters, and stars stop at bytes, so `*[^é]` matches `é`. A star
 //!   takes the first place that fits what follows it and is not tried again: `*[/b]*c` does not
 //!   match `b/c`. `[^a]` matches a slash. `**` is what `*` is in Go: anything without a slash.
@@ -70,7 +70,7 @@
 //! matched is chosen then, too:
 //!
 //! - with one wildcard at most in each expansion (`a.b`, `a.*.b`, `a.**`, `*.x`, `{a,b}.c*`), against the whole text at
-//!   once: two comparisons and at most one search;
+//!   once: two comparisons and at most one search for each expansion;
 //! - else segment by segment, in at most (bytes of the pattern) times (bytes of the topic) steps
 //!   for each expansion;
 //! - where that could be much, by an automaton that keeps all places that the topic may have come

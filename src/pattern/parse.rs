@@ -352,9 +352,9 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Whether this byte of a text is part of a character that stands for itself, wherever it stands but in a class.
+/// Whether this byte of a text is surely part of a character that stands for itself, wherever it stands but in a class.
 fn is_plain(byte: u8) -> bool {
-    // No control character is spelled without one of the bytes of the second line.
+    // A comma may be plain, too. No control character is spelled without one of the bytes of the second line.
     !matches!(byte, b'.' | b'*' | b'?' | b'[' | b'{' | b'}' | b',' | b'\\')
         && !matches!(byte, 0..=0x1f | 0x7f | 0xc2)
 }
@@ -570,11 +570,11 @@ fn empty_segment<'a>(elements: &[Element<'a>], start: usize, stop: usize) -> Fau
 /// Builds globs; what it allocates for one serves the next.
 #[derive(Default)]
 struct GlobBuilder {
-    /// Those that came to their end.
+    /// Complete ones.
     pieces: Vec<Piece>,
-    /// Of the piece that has not, as far as they came to their end.
+    /// Complete ones, of the piece that is not.
     atoms: Vec<Atom>,
-    /// What comes behind these.
+    /// What comes behind them and is no atom yet.
     text: String,
 }
 

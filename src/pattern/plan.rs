@@ -153,3 +153,31 @@ impl<'a> EveryWay<'a> {
         verdict
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::Pattern;
+
+    #[test]
+    fn the_way_is_chosen_by_what_the_expansions_are() {
+        let plan = |text: &str| {
+            let pattern = Pattern::parse(text).expect(text);
+            Plan::new(text, pattern.routes())
+        };
+        for text in ["a.*.b", "a.{b,b}.*"] {
+            assert!(matches!(plan(text), Plan::Shape(_)), "{text}");
+        }
+        for (text, count) in [("{a,b}.c*", 2), ("{a,**.b}.{c,d}", 4)] {
+            assert!(
+                matches!(plan(text), Plan::Shapes(shapes) if shapes.len() == count),
+                "{text}"
+            );
+        }
+        for text in ["a.*.*", "{a,b}.*.*", "{a,?}.b"] {
+            assert!(matches!(plan(text), Plan::Segments), "{text}");
+        }
+        let dear = "*a?b".repeat(20);
+        assert!(matches!(plan(&dear), Plan::Automaton(_)), "{dear}");
+    }
+}

@@ -157,7 +157,7 @@ impl Cut {
             let inside = matches!(hole, Hole::Behind | Hole::Before);
             if texts.is_empty() || inside { "" } else { "." }
         };
-        // First, since often there is none.
+        // Before anything else is joined, since here it often fails.
         let behind = joined(after)?;
         Some(Cut {
             head: joined(before)? + dot(before, hole) + around[0],
@@ -227,7 +227,7 @@ mod tests {
         ] {
             assert_eq!(shape(text).map(|shape| shape.hole), Some(hole), "{text}");
         }
-        for text in ["a.*.*", "*a*", "a?", "**.a.**", "[ab]", "{a,b}", "?*.*"] {
+        for text in ["a.*.*", "*a*", "a?", "**.a.**", "[ab]", "?*.*"] {
             assert!(shape(text).is_none(), "{text}");
         }
     }

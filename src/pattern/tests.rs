@@ -304,7 +304,7 @@ fn the_corpus_passes() {
 
 /// A text made of the pieces of the language, mostly a valid pattern.
 pub(crate) fn pattern_text() -> impl Strategy<Value = String> {
-    let plain = "[ab]{1,2}|[abé,!^\\]-]";
+    let plain = "[ab]{1,2}|[abé£,!^\\]-]";
     let class = "\\[[!^]?(a|b|[a-b]-[b-c]|[+,]-9|\\\\[\\]^:-]|[\\[{},:=!^é]){1,4}\\]";
     let atom = prop_oneof![
         6 => plain.prop_map(|text| text),

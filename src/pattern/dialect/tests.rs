@@ -130,8 +130,9 @@ fn every_pattern_of_seven_characters_is_judged_as_the_judge_does() {
 
 #[test]
 fn a_filter_has_so_many_levels_at_most() {
-    for (level, separators, offset) in [("+", 200, 401), ("a", 200, 401), ("", 200, 200)] {
-        let filter = vec![level; separators + 1].join("/");
+    for level in ["+", "a", ""] {
+        let filter = vec![level; 201].join("/");
+        let offset = filter.len();
         check_parse_as(&filter, Syntax::Mqtt);
         assert!(Pattern::parse_as(&filter, Syntax::Mqtt).is_ok());
         let error = Pattern::parse_as(&(filter + "/#"), Syntax::Mqtt).expect_err(level);
