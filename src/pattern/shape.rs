@@ -97,9 +97,13 @@ fn same(a: &[u8], b: &[u8]) -> bool {
     debug_assert_eq!(a.len(), b.len());
     match a.len() {
         0 => true,
-        1..=7 => a.iter().zip(b).all(|(a, b)| a == b),
+        1..=3 => a.iter().zip(b).all(|(a, b)| a == b),
         // Two words that may overlap.
+        4..=7 => a.first_chunk::<4>() == b.first_chunk() && a.last_chunk::<4>() == b.last_chunk(),
         8..=16 => a.first_chunk::<8>() == b.first_chunk() && a.last_chunk::<8>() == b.last_chunk(),
+        17..=32 => {
+            a.first_chunk::<16>() == b.first_chunk() && a.last_chunk::<16>() == b.last_chunk()
+        }
         _ => a == b,
     }
 }
@@ -243,6 +247,20 @@ mod tests {
             Some("a*..?")
         );
         assert!(size_of::<Shape>() <= 24);
+    }
+
+    #[test]
+    fn texts_of_any_length_differ_in_any_place() {
+        let text: Vec<u8> = (0..50).collect();
+        for length in 0..=text.len() {
+            let text = &text[..length];
+            assert!(same(text, text));
+            for at in 0..length {
+                let mut other = text.to_vec();
+                other[at] ^= 1;
+                assert!(!same(text, &other), "{length} bytes, byte {at}");
+            }
+        }
     }
 
     /// Texts that overlap, and topics that are the texts with nothing, a dot or more in the hole.
