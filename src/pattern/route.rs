@@ -13,6 +13,7 @@
 use std::sync::Arc;
 
 use super::glob::Glob;
+use super::shape::same;
 use super::tail::Tail;
 use super::topic::Segments;
 
@@ -174,7 +175,9 @@ impl Segment {
     /// Whether the one segment `text` fits.
     fn matches_one(&self, text: &str) -> bool {
         match self {
-            Segment::Literal(literal) => **literal == *text,
+            Segment::Literal(literal) => {
+                literal.len() == text.len() && same(literal.as_bytes(), text.as_bytes())
+            }
             Segment::Any | Segment::Many => true,
             Segment::Glob(glob) => glob.matches(text),
         }

@@ -93,7 +93,7 @@ impl Shape {
 
 /// Whether two texts of one length are the same; short ones without a call.
 #[inline]
-fn same(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     debug_assert_eq!(a.len(), b.len());
     match a.len() {
         0 => true,
