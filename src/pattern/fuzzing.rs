@@ -127,8 +127,8 @@ pub fn check_match_as(data: &[u8], syntax: Syntax) -> usize {
 }
 
 /// `covers` and `intersects` agree with the matcher on patterns, one to a line, and on others that are spelled with their
-/// characters and wildcards, each with each: the topic that proves an answer does, and where there is none, no topic of a small world
-/// contradicts. Says how many ordered pairs were compared.
+/// characters and wildcards, each with each: the topic that proves an answer does, and where there is none, no topic of
+/// a small world contradicts. Says how many ordered pairs were compared.
 ///
 /// # Panics
 ///
