@@ -19,7 +19,7 @@ const SEGMENTS_COST_MAX: usize = 100_000;
 #[derive(Debug)]
 pub(super) enum Plan {
     Shape(Shape),
-    /// Of the expansions.
+    /// One for each of several expansions.
     Shapes(Box<[Shape]>),
     Segments,
     Automaton(Box<Automaton>),
@@ -28,13 +28,17 @@ pub(super) enum Plan {
 impl Plan {
     /// The way for the pattern `text`, which has these routes.
     pub(super) fn new(text: &str, routes: &[Route]) -> Self {
-        let mut shapes = routes.iter().map(|route| Shape::new(route, text));
-        if let [_] = routes {
-            if let Some(Some(shape)) = shapes.next() {
-                return Plan::Shape(shape);
-            }
-        } else if let Some(shapes) = shapes.collect() {
-            return Plan::Shapes(shapes);
+        let shape = |route| Shape::new(route, text);
+        let at_once = match routes {
+            [route] => shape(route).map(Plan::Shape),
+            _ => routes
+                .iter()
+                .map(shape)
+                .collect::<Option<_>>()
+                .map(Plan::Shapes),
+        };
+        if let Some(plan) = at_once {
+            return plan;
         }
         if routes.iter().map(cost).sum::<usize>() <= SEGMENTS_COST_MAX {
             return Plan::Segments;

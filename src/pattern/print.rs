@@ -28,12 +28,7 @@ pub(super) fn canonical(parsed: &Parsed<'_>) -> String {
 /// `text` with a `\` before each character that means something outside of classes.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if c == ',' || needs_escape(c) {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
+    write_text(&mut escaped, text, true);
     escaped
 }
 
@@ -114,7 +109,7 @@ fn write_class(out: &mut String, class: &Class, in_braces: bool) -> fmt::Result 
 }
 
 pub(super) fn write_text(out: &mut String, text: &str, in_braces: bool) {
-    if text.contains(|c| needs_escape(c) || (in_braces && c == ',')) {
+    if text.contains(|c| needs_escape(c, in_braces)) {
         text.chars().for_each(|c| write_char(out, c, in_braces));
     } else {
         out.push_str(text);
@@ -122,12 +117,12 @@ pub(super) fn write_text(out: &mut String, text: &str, in_braces: bool) {
 }
 
 fn write_char(out: &mut String, c: char, in_braces: bool) {
-    if needs_escape(c) || (in_braces && c == ',') {
+    if needs_escape(c, in_braces) {
         out.push('\\');
     }
     out.push(c);
 }
 
-fn needs_escape(c: char) -> bool {
-    matches!(c, '*' | '?' | '[' | '{' | '}' | '\\')
+fn needs_escape(c: char, in_braces: bool) -> bool {
+    matches!(c, '*' | '?' | '[' | '{' | '}' | '\\') || (in_braces && c == ',')
 }
