@@ -137,6 +137,7 @@ pub mod guide;
 pub mod index;
 pub mod pattern;
 
+mod contain;
 mod dispatch;
 mod park;
 mod ring;

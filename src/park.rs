@@ -18,18 +18,17 @@
 //! A waker is foreign code and may panic: [`wake`] contains that.
 
 use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize as PlainUsize, Ordering as PlainOrdering};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
+use crate::contain::contain;
 use crate::sync::{AtomicU64, AtomicWaker, Mutex, Ordering, spin_loop, thread};
 
 /// Wakes, and survives a waker that panics.
 pub(crate) fn wake(waker: Waker) {
-    if catch_unwind(AssertUnwindSafe(|| waker.wake())).is_err() {
-        tracing::error!("a waker panicked; whoever it was to wake may sleep on");
-    }
+    // What it was to wake may sleep on: there is nothing that the engine could do about that.
+    contain("a waker", || waker.wake());
 }
 
 /// Wakes whoever is registered, and survives a waker that panics.
@@ -42,9 +41,7 @@ pub(crate) fn wake_registered(waker: &AtomicWaker) {
 /// Forgets whoever is registered: nobody waits any more. Survives a waker that panics when it is dropped.
 pub(crate) fn forget_registered(waker: &AtomicWaker) {
     let waker = take_registered(waker);
-    if catch_unwind(AssertUnwindSafe(|| drop(waker))).is_err() {
-        tracing::error!("a waker panicked when it was dropped");
-    }
+    contain("a waker's drop", || drop(waker));
 }
 
 fn take_registered(waker: &AtomicWaker) -> Option<Waker> {
@@ -220,7 +217,7 @@ impl WaitSet {
 }
 
 /// The part of a wait that a thread spends awake: a moment before it sleeps, or all of it.
-pub(crate) enum Linger {
+pub(crate) enum Backoff {
     /// So many turns of each are left.
     Briefly { spins: u32, yields: u32 },
     /// For ever; how many turns it has had, wrapping.
@@ -238,7 +235,7 @@ const YIELD_TURNS: u32 = 2;
 /// Turns of a long spin from one look at the clock to the next: reading it takes longer than a turn.
 const TURNS_PER_CLOCK: u32 = 64;
 
-impl Linger {
+impl Backoff {
     /// A short spin where every thread that takes part has a core of its own; where threads outnumber cores, never a spin,
     /// which would keep the one we wait for from running, but the processor given to whoever else is ready.
     ///
@@ -268,7 +265,7 @@ impl Linger {
     }
 
     /// Waits a little; `false`: enough, sleep.
-    pub(crate) fn turn(&mut self) -> bool {
+    pub(crate) fn snooze(&mut self) -> bool {
         match self {
             Self::Briefly { spins, .. } if *spins > 0 => {
                 for _ in 0..(1u32 << (SPIN_TURNS - *spins)) * 4 {
@@ -297,7 +294,7 @@ impl Linger {
 
     /// Whether the deadline has passed, for who does not come to sleep. A clock is not read at every turn of a spin;
     /// giving the processor away costs more than to read it, and may take long.
-    pub(crate) fn is_late(&self, deadline: Option<Instant>) -> bool {
+    pub(crate) fn is_past(&self, deadline: Option<Instant>) -> bool {
         let look = match self {
             Self::Briefly { .. } => false, // soon over, and `park` looks
             Self::Spin { turns } => turns.is_multiple_of(TURNS_PER_CLOCK),
@@ -326,24 +323,24 @@ crate::sync::thread_local!(static DISPATCHING: Cell<bool> = const { Cell::new(fa
 
 /// Marks the calling thread as dispatching while it lives: what runs inside (a payload's `drop`, a waker, a
 /// clock) may publish, but must not wait for this very thread.
-pub(crate) struct NoWaiting {
+pub(crate) struct NonBlockingScope {
     outer: bool,
 }
 
-impl NoWaiting {
-    pub(crate) fn here() -> Self {
+impl NonBlockingScope {
+    pub(crate) fn enter() -> Self {
         Self {
             outer: DISPATCHING.with(|dispatching| dispatching.replace(true)),
         }
     }
 
     /// Whether waiting on the calling thread would be waiting for itself.
-    pub(crate) fn applies() -> bool {
+    pub(crate) fn is_active() -> bool {
         DISPATCHING.try_with(Cell::get).unwrap_or(false)
     }
 }
 
-impl Drop for NoWaiting {
+impl Drop for NonBlockingScope {
     fn drop(&mut self) {
         DISPATCHING.with(|dispatching| dispatching.set(self.outer));
     }

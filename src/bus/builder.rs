@@ -6,17 +6,18 @@ use std::time::{Duration, SystemTime};
 use super::error::{BuildError, LANE_CAPACITY_MAX};
 use super::handler::Handlers;
 use super::registry::Registry;
+use super::slow::{OnSlow, SlowLimit, SlowMonitor, SlowNotice};
 use super::subscription::Options;
 use super::wait::WaitStrategy;
-use super::watch::{OnSlow, SlowLimit, SlowNotice, Watch};
 use super::{Bus, Core, Open};
+use crate::dispatch::engine::{Engine, EngineConfig};
 use crate::dispatch::feed::CAPACITY_MAX;
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Sampling;
 use crate::dispatch::loss::{LongestWait, Overflow};
 use crate::dispatch::sequencer::Clock;
 use crate::dispatch::signal::DISPATCHERS_MAX;
-use crate::dispatch::{Dispatch, Engine, Plan, Weigh};
+use crate::dispatch::{Dispatch, Weigh};
 use crate::handlers::notice::{Notice, Observer};
 use crate::handlers::pool::HANDLER_THREADS_MAX;
 use crate::sync::{Arc, AtomicWaker, Mutex};
@@ -203,7 +204,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     }
 
     /// What a payload owns outside of itself, in bytes, for `pin_bytes`. Default: its length for `Bytes`, `Vec<u8>` and
-    /// `String`; else 0, so that payloads count with their own size alone. Called once per event, by whoever
+    /// `String`; else 0, so that payloads count with their own size alone. ReaderCallback once per event, by whoever
     /// dispatches; it must not panic, which would break the bus.
     #[must_use]
     pub fn weigh(mut self, weigh: impl Fn(&T) -> usize + Send + 'static) -> Self {
@@ -237,7 +238,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     }
 
     /// Is told what handlers do that nobody else hears of: errors, panics, losses (once for a run of lost events),
-    /// stalls. Called on the handler's thread, or on the one that watches, never on a publisher's; while it runs, that
+    /// stalls. It is called on the handler's thread, or on the one that watches, never on a publisher's; while it runs, that
     /// handler waits. The same goes to `tracing`. Without it, to `tracing` alone.
     ///
     /// ```
@@ -268,7 +269,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// Has `callback` told when a subscriber falls behind by this limit, and again when it has recovered: once for each
     /// crossing. A subscription that ends while it is slow does not recover.
     ///
-    /// It is called on a thread of its own, `fanout-watch`, which looks every 20 ms while events flow, more rarely with many
+    /// It is called on a thread of its own, `fanout-slow`, which looks every 20 ms while events flow, more rarely with many
     /// thousands of subscriptions, and sleeps while nothing happens; so a crossing that lasts for a shorter time may
     /// go unseen. What the callback does delays no publisher, no dispatcher and no subscriber. If it panics, that is
     /// logged (by tracing), and it is called again for the next crossing. The thread ends when the bus is closed and
@@ -379,7 +380,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
             not(feature = "latency"),
             expect(unused_mut, reason = "changed by a feature")
         )]
-        let mut engine = Engine::new(Plan {
+        let mut engine = Engine::new(EngineConfig {
             dispatch: self.dispatch,
             dispatchers: self.dispatchers,
             lane_capacity: self.lane_capacity,
@@ -391,12 +392,12 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         {
             engine.sampling = self.sample_latency.map(Sampling::new);
         }
-        let watch = self
+        let monitor = self
             .on_slow
-            .map(|(limit, on_slow)| Watch::new(limit, on_slow));
+            .map(|(limit, on_slow)| SlowMonitor::new(limit, on_slow));
         let (by_hand, by_thread) = match self.dispatch {
-            Dispatch::Manual => (watch, None),
-            _ => (None, watch),
+            Dispatch::Manual => (monitor, None),
+            _ => (None, monitor),
         };
         let core = Arc::new(Core {
             registry: Mutex::new(Registry::new(self.dispatchers)),
@@ -405,8 +406,8 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
             blocking: self.blocking,
             lane_capacity: self.lane_capacity,
             handlers: Handlers::new(threads, max, self.observer),
-            watch: Mutex::new(by_hand),
-            watcher: AtomicWaker::new(),
+            slow_monitor: Mutex::new(by_hand),
+            slow_waker: AtomicWaker::new(),
         });
         // From here on, an error closes the bus, and with it the threads that were started.
         let open = Arc::new(Open { core });
@@ -417,9 +418,9 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
                 })?;
             }
         }
-        if let Some(watch) = by_thread {
-            start(&open.core, "fanout-watch".into(), move |core| {
-                watch.run(&core)
+        if let Some(monitor) = by_thread {
+            start(&open.core, "fanout-slow".into(), move |core| {
+                monitor.run(&core)
             })?;
         }
         Ok(Bus { open })

@@ -9,9 +9,9 @@ use super::subscription::{SubscriptionBuilder, SubscriptionHandle};
 use super::{Bus, Core, IntoPatterns};
 use crate::dispatch::Dispatch;
 use crate::dispatch::block::Event;
-use crate::dispatch::feed::Reader;
+use crate::dispatch::feed::Listener;
 use crate::handlers::notice::Observer;
-use crate::handlers::pool::{Control, HandlerJob, Pool, PoolPlan};
+use crate::handlers::pool::{HandlerControl, HandlerJob, Pool, PoolConfig};
 use crate::handlers::task::{HandlerResult, Task};
 use crate::park::deadline_after;
 use crate::ring::run_queue::Job;
@@ -45,7 +45,7 @@ impl<T: Send + Sync + 'static> Handlers<T> {
             let manual = core.engine.dispatch() == Dispatch::Manual;
             let core = Arc::downgrade(core);
             let for_stalls = core.clone();
-            Pool::new(PoolPlan {
+            Pool::new(PoolConfig {
                 threads: self.threads,
                 threads_max: self.threads_max,
                 manual,
@@ -60,7 +60,7 @@ impl<T: Send + Sync + 'static> Handlers<T> {
                     {
                         // Relaxed: a statistic.
                         handler
-                            .cold()
+                            .rare()
                             .count()
                             .stalls
                             .fetch_add(1, Ordering::Relaxed);
@@ -70,7 +70,7 @@ impl<T: Send + Sync + 'static> Handlers<T> {
                     let Some(core) = core.upgrade() else { return };
                     let record = core.registry.lock().record(number);
                     if let Some(record) = record {
-                        core.take_out(&record);
+                        core.unregister(&record);
                     }
                 }),
             })
@@ -186,7 +186,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
             let mut feed_shared = None;
             let job: Arc<HandlerJob<T>> = Arc::new_cyclic(|job| {
                 let weak = job.clone() as std::sync::Weak<_>;
-                let (feed_producer, consumer) = opening.feed(Reader::Called(weak));
+                let (feed_producer, consumer) = opening.feed(Listener::Callback(weak));
                 producer = Some(feed_producer);
                 feed_shared = Some(consumer.shared().clone());
                 let handler = make.take().expect("opened once")(number);
@@ -201,7 +201,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
             Ok((
                 producer.expect("made above"),
                 feed_shared.expect("made above"),
-                Some(job as Arc<dyn Control>),
+                Some(job as Arc<dyn HandlerControl>),
             ))
         })?;
         Ok(HandlerHandle {

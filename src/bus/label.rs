@@ -132,12 +132,12 @@ pub(super) type Labels = Option<Box<Box<[Label]>>>;
 
 /// Labels as they were given, and the first refusal, which ends the gathering: it is told when the subscription opens.
 #[derive(Debug, Default)]
-pub(super) struct Gathering {
+pub(super) struct LabelsBuilder {
     labels: Vec<Label>,
     refused: Option<LabelError>,
 }
 
-impl Gathering {
+impl LabelsBuilder {
     pub(super) fn add(&mut self, key: &str, value: &str) {
         if self.refused.is_some() {
             return;

@@ -321,7 +321,7 @@ fn record<T: Send + Sync + 'static>(core: &Core<T>, labels: &[MetricLabel]) {
     for record in records {
         let mut labels = labels.to_vec();
         labels.push(MetricLabel::new("subscription", record.number.to_string()));
-        let own = record.about.labels.iter().flat_map(|labels| labels.iter());
+        let own = record.info.labels.iter().flat_map(|labels| labels.iter());
         labels.extend(own.map(|label: &Label| {
             MetricLabel::new(label.key().to_owned(), label.value().to_owned())
         }));

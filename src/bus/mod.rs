@@ -14,28 +14,28 @@
 //!   breaks the bus: publishing answers `Broken`, subscribers read what they have and then get `Broken`.
 //! * **Crash**: without history nothing survives the process.
 
-mod alarm;
 mod batch;
 mod builder;
 #[cfg(all(test, not(loom)))]
 mod colliding_tests;
-mod entrance;
 mod error;
 mod handler;
 mod label;
-mod ledger;
 mod message;
 #[cfg(feature = "metrics")]
 mod metrics;
+mod pattern_texts;
+mod publish;
 mod publisher;
 mod registry;
+mod slow;
 mod stats;
 mod stream;
 mod subscriber;
 mod subscription;
-mod texts;
+mod totals;
 mod wait;
-mod watch;
+mod wake_timer;
 
 use std::sync::Weak;
 use std::time::{Duration, Instant};
@@ -53,24 +53,25 @@ pub use label::{
 };
 pub use message::Message;
 pub use publisher::Publisher;
+pub use slow::{Pace, SlowLimit, SlowNotice};
 pub use stats::{BusStats, CloseReport, SubscriptionStats};
 pub use stream::{BatchStream, EventStream};
 pub use subscriber::{Ending, Iter, Subscriber};
 pub use subscription::{IntoPatterns, Start, SubscriptionBuilder, SubscriptionHandle};
 pub use wait::WaitStrategy;
-pub use watch::{Pace, SlowLimit, SlowNotice};
 
+use crate::dispatch::Dispatch;
+use crate::dispatch::engine::Engine;
 use crate::dispatch::lane::Receipt;
 use crate::dispatch::topic_arg::AsTopic;
-use crate::dispatch::{Dispatch, Engine};
 use crate::park::{deadline_after, wake_registered};
 use crate::pattern::{Topic, TopicError};
 use crate::sync::{Arc, AtomicWaker, Mutex, Ordering};
-use entrance::SharedEntrance;
 use handler::Handlers;
+use publish::SharedLaneSender;
 use registry::{Record, Registry};
+use slow::SlowMonitor;
 use stats::Unread;
-use watch::Watch;
 
 /// Fans events out from publishers to the subscribers whose patterns match.
 ///
@@ -106,9 +107,9 @@ struct Core<T: Send + Sync + 'static> {
     lane_capacity: usize,
     handlers: Handlers<T>,
     /// Who looks for slow subscribers under manual dispatch. Not there while it looks, and never if nobody asked.
-    watch: Mutex<Option<Watch<T>>>,
+    slow_monitor: Mutex<Option<SlowMonitor<T>>>,
     /// The thread that looks for them otherwise; woken when the bus begins to close.
-    watcher: AtomicWaker,
+    slow_waker: AtomicWaker,
 }
 
 impl<T: Send + Sync + 'static> Bus<T> {
@@ -144,7 +145,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     ///
     /// [`PublishError`], with the value.
     pub fn publish(&self, topic: impl AsTopic, data: T) -> Result<(), PublishError<T>> {
-        entrance::publish(self.entrance(), Message::new(topic, data))
+        publish::publish(self.sender(), Message::new(topic, data))
     }
 
     /// Like [`publish`](Self::publish), for a message with a name or a source.
@@ -153,7 +154,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     ///
     /// [`PublishError`], with the payload.
     pub fn send<K: AsTopic>(&self, message: Message<'_, K, T>) -> Result<(), PublishError<T>> {
-        entrance::publish(self.entrance(), message)
+        publish::publish(self.sender(), message)
     }
 
     /// Accepts the event, or says that the lane is full. Finishes whatever other threads do.
@@ -174,7 +175,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # }
     /// ```
     pub fn try_publish(&self, topic: impl AsTopic, data: T) -> Result<(), TryPublishError<T>> {
-        entrance::try_publish(self.entrance(), Message::new(topic, data))
+        publish::try_publish(self.sender(), Message::new(topic, data))
     }
 
     /// Like [`publish`](Self::publish), and waits for so long at most.
@@ -202,7 +203,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
         data: T,
         timeout: Duration,
     ) -> Result<(), PublishTimeoutError<T>> {
-        entrance::publish_timeout(self.entrance(), Message::new(topic, data), timeout)
+        publish::publish_timeout(self.sender(), Message::new(topic, data), timeout)
     }
 
     /// Like [`publish_timeout`](Self::publish_timeout), for a payload that names its topic itself.
@@ -212,7 +213,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
         topic: fn(&T) -> &str,
         timeout: Option<Duration>,
     ) -> Result<(), PublishTimeoutError<T>> {
-        entrance::publish_by(self.entrance(), data, topic, timeout)
+        publish::publish_by(self.sender(), data, topic, timeout)
     }
 
     /// Like [`publish`](Self::publish), and waits as a task, on any runtime. Dropped before it is ready, the
@@ -226,7 +227,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
         topic: impl AsTopic,
         data: T,
     ) -> impl Future<Output = Result<(), PublishError<T>>> {
-        entrance::publish_async(self.entrance(), Message::new(topic, data))
+        publish::publish_async(self.sender(), Message::new(topic, data))
     }
 
     /// Accepts the event and waits until it has its id and its time.
@@ -248,7 +249,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
         topic: impl AsTopic,
         data: T,
     ) -> Result<Receipt, PublishSequencedError<T>> {
-        entrance::publish_sequenced(self.entrance(), Message::new(topic, data))
+        publish::publish_sequenced(self.sender(), Message::new(topic, data))
     }
 
     /// A publisher with a lane of its own. On a closed bus, one that accepts nothing.
@@ -342,7 +343,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     pub fn drive(&self) -> bool {
         let core = &self.open.core;
         let done = core.drive();
-        core.watch_by_hand();
+        core.check_slow_manually();
         done
     }
 
@@ -420,7 +421,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
             // A subscription that was cancelled meanwhile took what it had lost along.
             lost: lost_at_close.saturating_sub(lost_before),
             // Relaxed: a statistic, final by now.
-            unsequenced: core.engine.wires.unsequenced.load(Ordering::Relaxed),
+            unsequenced: core.engine.shared.unsequenced.load(Ordering::Relaxed),
         }
     }
 
@@ -444,8 +445,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
         }
     }
 
-    fn entrance(&self) -> SharedEntrance<'_, T> {
-        SharedEntrance {
+    fn sender(&self) -> SharedLaneSender<'_, T> {
+        SharedLaneSender {
             engine: &self.open.core.engine,
         }
     }
@@ -517,7 +518,7 @@ impl<T: Send + Sync + 'static> Core<T> {
             let records = self.registry.lock().records();
             records.iter().for_each(|record| record.feed.wake_reader());
         }
-        wake_registered(&self.watcher);
+        wake_registered(&self.slow_waker);
         if let Some(pool) = self.handlers.pool() {
             pool.close();
             if self.engine.dispatch() == Dispatch::Manual {
@@ -528,10 +529,10 @@ impl<T: Send + Sync + 'static> Core<T> {
     }
 
     /// A subscription has ended: the registry and the index forget it, if they have not yet.
-    fn take_out(&self, record: &Record) {
+    fn unregister(&self, record: &Record) {
         let open = self.registry.lock().cancel(&self.engine, record);
         if open {
-            self.engine.attend(record.shard());
+            self.engine.apply_changes(record.shard());
         }
     }
 
@@ -571,12 +572,12 @@ impl<T: Send + Sync + 'static> Core<T> {
     }
 
     /// Under manual dispatch, looks for slow subscribers.
-    fn watch_by_hand(self: &Arc<Self>) {
+    fn check_slow_manually(self: &Arc<Self>) {
         // Out of its place meanwhile: the callback may drive the bus.
-        let watch = self.watch.lock().take();
-        if let Some(mut watch) = watch {
-            watch.look(self);
-            *self.watch.lock() = Some(watch);
+        let monitor = self.slow_monitor.lock().take();
+        if let Some(mut monitor) = monitor {
+            monitor.check(self);
+            *self.slow_monitor.lock() = Some(monitor);
         }
     }
 }

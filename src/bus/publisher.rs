@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::entrance::{self, OwnEntrance};
 use super::error::{PublishError, PublishSequencedError, PublishTimeoutError, TryPublishError};
 use super::message::Message;
+use super::publish::{self, OwnLaneSender};
 use super::{Bus, Open};
 use crate::dispatch::block::EnvelopeTable;
 use crate::dispatch::lane::{LaneShared, Pending, Receipt};
@@ -33,7 +33,7 @@ use crate::sync::{Arc, Ordering};
 /// ```
 pub struct Publisher<T: Send + Sync + 'static> {
     open: Arc<Open<T>>,
-    /// Its lane's number in the ledger.
+    /// Its lane's number in the totals.
     number: u64,
     lane: spsc::Producer<Pending<T>>,
     shared: Arc<LaneShared>,
@@ -46,7 +46,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         // Under the lock that closing takes first: the lanes that were made before it, the sequencer finds and closes.
         let mut registry = core.registry.lock();
         let (lane, shared) = core.engine.own_lane(core.lane_capacity);
-        let number = registry.ledger.open_lane(shared.clone());
+        let number = registry.totals.open_lane(shared.clone());
         if registry.is_closed() {
             lane.close();
         }
@@ -68,7 +68,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     /// [`PublishError`], with the value.
     #[inline]
     pub fn publish(&mut self, topic: impl AsTopic, data: T) -> Result<(), PublishError<T>> {
-        entrance::publish(self.entrance(), Message::new(topic, data))
+        publish::publish(self.sender(), Message::new(topic, data))
     }
 
     /// Like [`publish`](Self::publish), for a message with a name or a source.
@@ -78,7 +78,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     /// [`PublishError`], with the payload.
     #[inline]
     pub fn send<K: AsTopic>(&mut self, message: Message<'_, K, T>) -> Result<(), PublishError<T>> {
-        entrance::publish(self.entrance(), message)
+        publish::publish(self.sender(), message)
     }
 
     /// Accepts the event, or says that the lane is full. Finishes whatever other threads do.
@@ -102,7 +102,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     /// ```
     #[inline]
     pub fn try_publish(&mut self, topic: impl AsTopic, data: T) -> Result<(), TryPublishError<T>> {
-        entrance::try_publish(self.entrance(), Message::new(topic, data))
+        publish::try_publish(self.sender(), Message::new(topic, data))
     }
 
     /// Like [`publish`](Self::publish), and waits for so long at most.
@@ -116,7 +116,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         data: T,
         timeout: Duration,
     ) -> Result<(), PublishTimeoutError<T>> {
-        entrance::publish_timeout(self.entrance(), Message::new(topic, data), timeout)
+        publish::publish_timeout(self.sender(), Message::new(topic, data), timeout)
     }
 
     /// Like [`publish`](Self::publish), and waits as a task, on any runtime. Dropped before it is ready, the
@@ -130,7 +130,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         topic: impl AsTopic,
         data: T,
     ) -> impl Future<Output = Result<(), PublishError<T>>> {
-        entrance::publish_async(self.entrance(), Message::new(topic, data))
+        publish::publish_async(self.sender(), Message::new(topic, data))
     }
 
     /// Accepts the event and waits until it has its id and its time.
@@ -143,7 +143,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         topic: impl AsTopic,
         data: T,
     ) -> Result<Receipt, PublishSequencedError<T>> {
-        entrance::publish_sequenced(self.entrance(), Message::new(topic, data))
+        publish::publish_sequenced(self.sender(), Message::new(topic, data))
     }
 
     /// The bus that it publishes to.
@@ -154,8 +154,8 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     }
 
     #[inline(always)]
-    fn entrance(&mut self) -> OwnEntrance<'_, T> {
-        OwnEntrance {
+    fn sender(&mut self) -> OwnLaneSender<'_, T> {
+        OwnLaneSender {
             engine: &self.open.core.engine,
             lane: &mut self.lane,
             shared: &self.shared,
@@ -170,9 +170,9 @@ impl<T: Send + Sync + 'static> Drop for Publisher<T> {
         let engine = &self.open.core.engine;
         engine.threads.fetch_sub(1, Ordering::Relaxed);
         // The sequencer forgets the lane once it is drained; if it sleeps, that is now.
-        let asleep = self.lane.close();
-        engine.lane_closed(asleep);
+        let wake_requested = self.lane.close();
+        engine.lane_closed(wake_requested);
         let registry = &self.open.core.registry;
-        registry.lock().ledger.close_lane(self.number);
+        registry.lock().totals.close_lane(self.number);
     }
 }

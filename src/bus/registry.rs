@@ -5,17 +5,17 @@ use std::time::Instant;
 
 use super::error::{ChangeError, SubscribeError};
 use super::label::Labels;
-use super::ledger::Ledger;
+use super::pattern_texts::PatternTexts;
 use super::stats::{SubscriptionStats, Unread};
 use super::subscription::Ends;
-use super::texts::Texts;
-use crate::dispatch::Engine;
+use super::totals::Totals;
+use crate::dispatch::engine::Engine;
 use crate::dispatch::feed::FeedShared;
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Recorder;
 use crate::dispatch::loss::GapReason;
 use crate::dispatch::shard::{Change, ChangeKind};
-use crate::handlers::pool::Control;
+use crate::handlers::pool::HandlerControl;
 use crate::handlers::task::Counters;
 use crate::index::Batch;
 use crate::pattern::Pattern;
@@ -28,14 +28,14 @@ pub(super) struct Record {
     shard: u32,
     slot: u32,
     pub(super) feed: Arc<FeedShared>,
-    pub(super) handler: Option<Arc<dyn Control>>,
+    pub(super) handler: Option<Arc<dyn HandlerControl>>,
     /// Changed under the registry's lock alone; a lock of its own, so that reading needs no registry.
-    pub(super) patterns: Mutex<Texts>,
-    pub(super) about: About,
+    pub(super) patterns: Mutex<PatternTexts>,
+    pub(super) info: SubscriptionInfo,
 }
 
 /// What was said of a subscription when it was opened.
-pub(super) struct About {
+pub(super) struct SubscriptionInfo {
     pub(super) labels: Labels,
     #[cfg(feature = "latency")]
     pub(super) recorder: Option<Arc<Recorder>>,
@@ -58,13 +58,13 @@ impl Record {
 pub(super) struct Registry {
     records: BTreeMap<u64, Arc<Record>>,
     next_number: u64,
-    books: Vec<Book>,
-    pub(super) ledger: Ledger,
+    shards: Vec<ShardSlots>,
+    pub(super) totals: Totals,
     closed: bool,
 }
 
 /// The slots of a shard.
-struct Book {
+struct ShardSlots {
     free_slots: Vec<u32>,
     slots: u32,
     subscriptions: usize,
@@ -72,7 +72,7 @@ struct Book {
 
 impl Registry {
     pub(super) fn new(shards: usize) -> Self {
-        let book = || Book {
+        let slots_of_shard = || ShardSlots {
             free_slots: Vec::new(),
             slots: 0,
             subscriptions: 0,
@@ -80,8 +80,8 @@ impl Registry {
         Self {
             records: BTreeMap::new(),
             next_number: 1,
-            books: (0..shards).map(|_| book()).collect(),
-            ledger: Ledger::new(),
+            shards: (0..shards).map(|_| slots_of_shard()).collect(),
+            totals: Totals::new(),
             closed: false,
         }
     }
@@ -91,20 +91,20 @@ impl Registry {
         &mut self,
         engine: &Engine<T>,
         patterns: &[Pattern],
-        about: About,
+        info: SubscriptionInfo,
         make: impl FnOnce(usize, u64) -> Result<Ends<T>, SubscribeError>,
     ) -> Result<Arc<Record>, SubscribeError> {
         if self.closed {
             return Err(SubscribeError::Closed);
         }
-        let shard = (0..self.books.len())
-            .min_by_key(|&shard| self.books[shard].subscriptions)
+        let shard = (0..self.shards.len())
+            .min_by_key(|&shard| self.shards[shard].subscriptions)
             .expect("a bus has at least one shard");
         let number = self.next_number;
         let (producer, feed, handler) = make(shard, number)?;
-        let book = &mut self.books[shard];
-        let slot = book.take_slot();
-        book.subscriptions += 1;
+        let slots_of_shard = &mut self.shards[shard];
+        let slot = slots_of_shard.take_slot();
+        slots_of_shard.subscriptions += 1;
         let kind = ChangeKind::Attach {
             slot,
             feed: Box::new(producer),
@@ -121,8 +121,8 @@ impl Registry {
             slot,
             feed,
             handler,
-            patterns: Mutex::new(Texts::new(patterns)),
-            about,
+            patterns: Mutex::new(PatternTexts::new(patterns)),
+            info,
         });
         self.records.insert(number, record.clone());
         Ok(record)
@@ -134,11 +134,11 @@ impl Registry {
         let Some(ended) = self.records.remove(&record.number) else {
             return false;
         };
-        self.ledger.leave(ended);
-        let book = &mut self.books[record.shard()];
+        self.totals.end(ended);
+        let slots_of_shard = &mut self.shards[record.shard()];
         let patterns = std::mem::take(&mut *record.patterns.lock());
         let slot = record.slot;
-        book.subscriptions -= 1;
+        slots_of_shard.subscriptions -= 1;
         publish(
             engine,
             record.shard(),
@@ -150,7 +150,7 @@ impl Registry {
             },
         );
         // Only now: nobody else may have it before the shard has been told.
-        self.books[record.shard()].free_slots.push(slot);
+        self.shards[record.shard()].free_slots.push(slot);
         true
     }
 
@@ -162,7 +162,7 @@ impl Registry {
         pattern: &Pattern,
     ) -> Result<bool, ChangeError> {
         self.check_open(record)?;
-        let routes = &engine.shard_wires(record.shard()).routes;
+        let routes = &engine.shard_shared(record.shard()).routes;
         let is_new = routes.insert(pattern, record.slot);
         if is_new {
             record.patterns.lock().push(pattern);
@@ -178,7 +178,7 @@ impl Registry {
         pattern: &Pattern,
     ) -> Result<bool, ChangeError> {
         self.check_open(record)?;
-        let routes = &engine.shard_wires(record.shard()).routes;
+        let routes = &engine.shard_shared(record.shard()).routes;
         let was_there = routes.remove(pattern, &record.slot);
         if was_there {
             record.patterns.lock().remove(pattern);
@@ -254,11 +254,11 @@ impl Record {
 
     /// Those of its handler, if it has one that ever failed.
     pub(super) fn counters(&self) -> Option<&Counters> {
-        self.handler.as_ref()?.cold().counters()
+        self.handler.as_ref()?.rare().counters()
     }
 }
 
-impl Book {
+impl ShardSlots {
     fn take_slot(&mut self) -> u32 {
         self.free_slots.pop().unwrap_or_else(|| {
             self.slots += 1;
@@ -275,10 +275,10 @@ fn publish<T>(
     kind: ChangeKind<T>,
     change: impl FnOnce(&mut Batch<'_, u32>),
 ) {
-    let wires = engine.shard_wires(shard);
-    wires.routes.batch(|batch| {
+    let shared = engine.shard_shared(shard);
+    shared.routes.batch(|batch| {
         change(batch);
         let version = batch.version();
-        wires.changes.push(Change { version, kind });
+        shared.changes.push(Change { version, kind });
     });
 }

@@ -231,17 +231,17 @@ pub(super) struct Unread {
 
 impl<T: Send + Sync + 'static> Core<T> {
     pub(super) fn stats(&self) -> BusStats {
-        let wires = &self.engine.wires;
+        let shared = &self.engine.shared;
         // What became of events before how many there were, so that the numbers stay plausible while events flow.
         // Acquire, partner the sequencer; the others are statistics.
-        let sequenced = wires.last_id.load(Ordering::Acquire);
-        let unsequenced = wires.unsequenced.load(Ordering::Relaxed);
-        let blocks = wires.blocks.load(Ordering::Relaxed);
+        let sequenced = shared.last_id.load(Ordering::Acquire);
+        let unsequenced = shared.unsequenced.load(Ordering::Relaxed);
+        let blocks = shared.blocks.load(Ordering::Relaxed);
         let mut registry = self.registry.lock();
-        let accepted = registry.ledger.accepted() + self.engine.shared_lane().claimed();
+        let accepted = registry.totals.accepted() + self.engine.shared_lane().claimed();
         // A publisher counts its event a moment after the lane has it.
         let published = accepted.max(sequenced + unsequenced);
-        let mut sums = registry.ledger.ended();
+        let mut sums = registry.totals.ended();
         let mut lag_max = 0;
         let mut lag_time_max = Duration::ZERO;
         for record in registry.each() {
@@ -265,7 +265,7 @@ impl<T: Send + Sync + 'static> Core<T> {
             pinned_bytes: sums.pinned_bytes,
             lag_max,
             lag_time_max,
-            publishers: registry.ledger.lanes(),
+            publishers: registry.totals.lanes(),
             subscriptions: registry.len(),
             subscriptions_opened: registry.opened(),
             errors: sums.errors,
@@ -278,13 +278,13 @@ impl<T: Send + Sync + 'static> Core<T> {
     #[cfg(feature = "latency")]
     pub(super) fn latency(&self) -> LatencyStats {
         let mut registry = self.registry.lock();
-        let (mut sum, leaving) = registry.ledger.latency();
+        let (mut sum, leaving) = registry.totals.latency();
         let mut records = leaving.to_vec();
         records.extend(registry.each().cloned());
         drop(registry);
         for recorder in records
             .iter()
-            .filter_map(|record| record.about.recorder.as_ref())
+            .filter_map(|record| record.info.recorder.as_ref())
         {
             recorder.add_to(&mut sum);
         }
@@ -301,7 +301,7 @@ impl FeedStats {
     /// Of what was due before the rest was counted: who keeps up is never told to be behind by what came meanwhile.
     pub(super) fn lag(&self) -> u64 {
         self.due
-            .saturating_sub(self.received + self.gauges.told_lost + self.superseded)
+            .saturating_sub(self.received + self.gauges.report_lost + self.superseded)
     }
 
     pub(super) fn lag_time(&self) -> Duration {

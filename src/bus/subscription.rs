@@ -4,19 +4,19 @@ use std::time::{Duration, Instant};
 
 use super::Core;
 use super::error::{ChangeError, SubscribeError};
-use super::label::{Gathering, Label};
-use super::registry::{About, Record};
+use super::label::{Label, LabelsBuilder};
+use super::registry::{Record, SubscriptionInfo};
 use super::stats::SubscriptionStats;
 use super::subscriber::Subscriber;
 use super::wait::WaitStrategy;
 use crate::dispatch::feed::{
-    CAPACITY_MAX, End, FeedConsumer, FeedProducer, FeedShared, Limits, Reader, feed,
+    CAPACITY_MAX, End, FeedConsumer, FeedProducer, FeedShared, Limits, Listener, feed,
 };
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::{LatencyStats, Recorder};
 use crate::dispatch::loss::{LongestWait, Overflow};
 use crate::dispatch::signal::Latch;
-use crate::handlers::pool::{Barred, Control, let_begin};
+use crate::handlers::pool::{DisabledWhile, HandlerControl, wait_for_running_call};
 use crate::pattern::{Pattern, PatternError};
 use crate::sync::Arc;
 
@@ -112,7 +112,11 @@ fn collect<P: IntoPatterns>(
 }
 
 /// What a subscription is made of: the shard's end of its ring, what all share, and its handler, if it has one.
-pub(super) type Ends<T> = (FeedProducer<T>, Arc<FeedShared>, Option<Arc<dyn Control>>);
+pub(super) type Ends<T> = (
+    FeedProducer<T>,
+    Arc<FeedShared>,
+    Option<Arc<dyn HandlerControl>>,
+);
 
 /// What a subscription is opened with.
 pub(super) struct Opening {
@@ -127,7 +131,7 @@ pub(super) struct Opening {
 
 impl Opening {
     /// The two ends of its ring.
-    pub(super) fn feed<T>(self, reader: Reader) -> (FeedProducer<T>, FeedConsumer<T>) {
+    pub(super) fn feed<T>(self, reader: Listener) -> (FeedProducer<T>, FeedConsumer<T>) {
         let (producer, consumer) = feed(self.limits, self.latch, reader);
         let producer = producer.waiting_for(self.longest_wait);
         #[cfg(feature = "latency")]
@@ -157,7 +161,7 @@ pub struct SubscriptionBuilder<'a, T: Send + Sync + 'static> {
     patterns: Result<Vec<Pattern>, PatternError>,
     options: Options,
     dedicated: bool,
-    labels: Gathering,
+    labels: LabelsBuilder,
 }
 
 impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
@@ -170,7 +174,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             patterns,
             options: core.defaults,
             dedicated: false,
-            labels: Gathering::default(),
+            labels: LabelsBuilder::default(),
         }
     }
 
@@ -288,7 +292,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         let mut reader = None;
         let wait = self.options.wait;
         let handle = self.open_with(|opening| {
-            let (producer, consumer) = opening.feed(Reader::waiting());
+            let (producer, consumer) = opening.feed(Listener::waker());
             let shared = consumer.shared().clone();
             reader = Some(consumer);
             Ok((producer, shared, None))
@@ -350,7 +354,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             overflow,
         };
         let engine = &self.core.engine;
-        let about = About {
+        let info = SubscriptionInfo {
             labels: self.labels.finish()?,
             #[cfg(feature = "latency")]
             recorder: engine
@@ -358,20 +362,20 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
                 .map(|sampling| Arc::new(Recorder::new(sampling))),
         };
         #[cfg(feature = "latency")]
-        let recorder = about.recorder.clone();
+        let recorder = info.recorder.clone();
         let mut registry = self.core.registry.lock();
-        let record = registry.open(engine, &patterns, about, |shard, number| {
+        let record = registry.open(engine, &patterns, info, |shard, number| {
             make(Opening {
                 number,
                 limits,
                 longest_wait,
-                latch: engine.shard_wires(shard).latch.clone(),
+                latch: engine.shard_shared(shard).latch.clone(),
                 #[cfg(feature = "latency")]
                 recorder,
             })
         })?;
         drop(registry);
-        engine.attend(record.shard());
+        engine.apply_changes(record.shard());
         Ok(SubscriptionHandle::new(self.core.clone(), record))
     }
 }
@@ -421,7 +425,7 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
 
     /// Its labels, in the order in which they were given; also after it has ended.
     pub fn labels(&self) -> &[Label] {
-        match &self.record.about.labels {
+        match &self.record.info.labels {
             Some(labels) => labels,
             None => &[],
         }
@@ -464,29 +468,29 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// `Cancelled` from now on. What it has not read is let go when it looks, or is dropped. `false`: it had ended already,
     /// and keeps that ending: a subscriber that was disconnected still reads what was queued, and then hears of it.
     pub fn cancel(&self) -> bool {
-        let (ended_it, barred) = self.cancel_at_once();
+        let (ended_it, disabled_while) = self.cancel_at_once();
         if let Some(handler) = self.record.handler.as_deref()
-            && barred == Some(Barred::Running)
+            && disabled_while == Some(DisabledWhile::Running)
         {
-            let_begin(handler);
+            wait_for_running_call(handler);
         }
         ended_it
     }
 
     /// [`cancel`](Self::cancel) without waiting for a turn in progress, which may be about to begin a call: whoever calls
     /// this waits, for as long as it likes. Also answers what the handler, if there is one, was found at.
-    pub(crate) fn cancel_at_once(&self) -> (bool, Option<Barred>) {
-        let barred = self.record.handler.as_deref().map(Control::bar);
+    pub(crate) fn cancel_at_once(&self) -> (bool, Option<DisabledWhile>) {
+        let disabled_while = self.record.handler.as_deref().map(HandlerControl::disable);
         // Not under the lock: it wakes the reader, and a waker is foreign code.
         let ended_it = self.record.feed.finish(End::Cancelled);
         // The reader that was woken may have dropped the subscriber, and taken it out, before we came to.
-        self.take_out();
-        (ended_it, barred)
+        self.unregister();
+        (ended_it, disabled_while)
     }
 
     /// The registry and the index forget it, if they have not yet. Its feed has ended.
-    pub(super) fn take_out(&self) {
-        self.core.take_out(&self.record);
+    pub(super) fn unregister(&self) {
+        self.core.unregister(&self.record);
     }
 
     /// Waits until its handler, if it has one and not from inside it, is not running. `false`: not in time.
@@ -507,7 +511,7 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     #[cfg(feature = "latency")]
     pub fn latency(&self) -> LatencyStats {
         let mut samples = None;
-        if let Some(recorder) = &self.record.about.recorder {
+        if let Some(recorder) = &self.record.info.recorder {
             recorder.add_to(&mut samples);
         }
         LatencyStats::of(samples.as_deref())

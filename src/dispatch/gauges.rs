@@ -28,7 +28,7 @@ pub(crate) struct WriterGauges {
 /// The subscriber's half.
 pub(crate) struct ReaderGauges {
     /// Lost events that the program was told of.
-    told_lost: AtomicU64,
+    report_lost: AtomicU64,
     /// Time of the block claimed last, in nanoseconds since the Unix epoch; 0: none was.
     claimed_at_ns: AtomicU64,
 }
@@ -57,7 +57,7 @@ pub(crate) struct Gauges {
     /// Weight of the blocks that wait in the ring; a block in two slots counts twice.
     pub(crate) pinned_bytes: u64,
     /// Lost events that the program was told of.
-    pub(crate) told_lost: u64,
+    pub(crate) report_lost: u64,
     /// From where the subscriber is to the newest event that matched. Means nothing if it is not behind.
     pub(crate) behind_ns: u64,
 }
@@ -122,7 +122,7 @@ impl WriterGauges {
 impl ReaderGauges {
     pub(crate) fn new() -> Self {
         Self {
-            told_lost: AtomicU64::new(0),
+            report_lost: AtomicU64::new(0),
             claimed_at_ns: AtomicU64::new(0),
         }
     }
@@ -134,16 +134,16 @@ impl ReaderGauges {
     }
 
     /// Lost events that the program was told of.
-    pub(crate) fn told_lost_events(&self) -> u64 {
-        // Acquire, partner `told_lost`.
-        self.told_lost.load(Ordering::Acquire)
+    pub(crate) fn reported_lost_events(&self) -> u64 {
+        // Acquire, partner `report_lost`.
+        self.report_lost.load(Ordering::Acquire)
     }
 
     #[cold]
-    pub(crate) fn told_lost(&self, count: u64) {
+    pub(crate) fn report_lost(&self, count: u64) {
         // Relaxed load: only the subscriber writes it. Release, partner `read`: these were lost before.
-        let told = self.told_lost.load(Ordering::Relaxed) + count;
-        self.told_lost.store(told, Ordering::Release);
+        let told = self.report_lost.load(Ordering::Relaxed) + count;
+        self.report_lost.store(told, Ordering::Release);
     }
 }
 
@@ -205,7 +205,7 @@ pub(crate) fn read(
         } else {
             0
         },
-        told_lost: reader.told_lost_events(),
+        report_lost: reader.reported_lost_events(),
         behind_ns: newest_at_ns.saturating_sub(here_ns),
     }
 }

@@ -6,10 +6,10 @@
 //! An event in a lane is **accepted**: it will be sequenced, unless the bus is closed by force or breaks.
 
 use crossbeam::utils::CachePadded;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, SystemTime};
 
 use super::block::EnvelopeRef;
+use crate::contain::contain;
 use crate::park::wake_registered;
 use crate::ring::spsc;
 use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
@@ -28,9 +28,7 @@ pub(crate) struct Pending<T> {
 impl<T> Pending<T> {
     /// Drops an event that will never be sequenced. A payload whose drop panics takes nobody along.
     pub(crate) fn discard(self) {
-        if catch_unwind(AssertUnwindSafe(|| drop(self))).is_err() {
-            tracing::error!("a payload's drop panicked; what it owned may be leaked");
-        }
+        contain("a payload's drop", || drop(self));
     }
 }
 
@@ -76,7 +74,10 @@ impl<T> OwnLane<T> {
     /// Gives the drained places back. Wakes a waiting publisher as soon as half the lane is free: earlier, it
     /// would be woken for every few events; later, the sequencer would run dry.
     pub(crate) fn release(&mut self) {
-        if self.ring.release() && self.ring.refresh() <= self.capacity / 2 && self.ring.rouse() {
+        if self.ring.release()
+            && self.ring.refresh() <= self.capacity / 2
+            && self.ring.take_wake_request()
+        {
             wake_registered(&self.shared.room);
         }
     }

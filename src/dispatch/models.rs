@@ -6,13 +6,13 @@ use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
 use super::block::{BlockRef, BlockSource, EnvelopeTable, Leaving, Waiting, shadow};
-use super::feed::{Called, End, FeedConsumer, FeedProducer, Found, Limits, Reader, feed};
+use super::feed::{End, FeedConsumer, FeedProducer, Found, Limits, Listener, ReaderCallback, feed};
 use super::lane::{Pending, Receipt, ReceiptSlot, receipt};
 use super::loss::{LongestWait, Overflow};
 use super::role::Role;
-use super::shard::{Change, ChangeKind, Shard, ShardWires};
+use super::shard::{Change, ChangeKind, Shard, ShardShared};
 use super::signal::{Latch, Signal};
-use super::{Dispatch, Engine, Plan, Weigh};
+use super::{Dispatch, Engine, EngineConfig, Weigh};
 use crate::index::{Batch, SharedIndex};
 use crate::park::{forget_registered, park, register_thread, thread_waker};
 use crate::pattern::Pattern;
@@ -95,8 +95,8 @@ fn limits(capacity: usize, overflow: Overflow) -> Limits {
     }
 }
 
-fn wires(signal: &Arc<Signal>) -> Arc<ShardWires<Payload>> {
-    Arc::new(ShardWires {
+fn shared(signal: &Arc<Signal>) -> Arc<ShardShared<Payload>> {
+    Arc::new(ShardShared {
         routes: SharedIndex::new(),
         changes: Queue::new(),
         delivered_id: AtomicU64::new(0),
@@ -106,13 +106,13 @@ fn wires(signal: &Arc<Signal>) -> Arc<ShardWires<Payload>> {
 
 /// What the registry does: the change first, then the index that goes with it.
 struct Book {
-    wires: Arc<ShardWires<Payload>>,
+    shared: Arc<ShardShared<Payload>>,
 }
 
 impl Book {
-    fn new(wires: &Arc<ShardWires<Payload>>) -> Self {
+    fn new(shared: &Arc<ShardShared<Payload>>) -> Self {
         Self {
-            wires: wires.clone(),
+            shared: shared.clone(),
         }
     }
 
@@ -127,7 +127,7 @@ impl Book {
         limits: Limits,
         longest_wait: LongestWait,
     ) -> FeedConsumer<Payload> {
-        let (producer, consumer) = feed(limits, self.wires.latch.clone(), Reader::waiting());
+        let (producer, consumer) = feed(limits, self.shared.latch.clone(), Listener::waker());
         let producer = producer.waiting_for(longest_wait);
         let kind = ChangeKind::Attach {
             slot,
@@ -147,10 +147,10 @@ impl Book {
     }
 
     fn publish(&mut self, kind: ChangeKind<Payload>, change: impl FnOnce(&mut Batch<'_, u32>)) {
-        self.wires.routes.batch(|batch| {
+        self.shared.routes.batch(|batch| {
             change(batch);
             let version = batch.version();
-            self.wires.changes.push(Change { version, kind });
+            self.shared.changes.push(Change { version, kind });
         });
     }
 }
@@ -169,7 +169,7 @@ struct Told {
 impl Told {
     /// Takes one thing, and checks that it comes in its place.
     fn look(&mut self, consumer: &mut FeedConsumer<Payload>) -> Found {
-        let found = consumer.look();
+        let found = consumer.check();
         match found {
             Found::Event => {
                 let event = consumer.take();
@@ -210,7 +210,7 @@ impl Told {
 /// Sleeps until there is something to look at, or for no reason.
 fn sleep(consumer: &mut FeedConsumer<Payload>) {
     register_thread(consumer.waker());
-    if consumer.doze() {
+    if consumer.request_wake() {
         park(None);
     }
 }
@@ -223,7 +223,7 @@ fn poll(told: &mut Told, consumer: &mut FeedConsumer<Payload>, waker: &Waker) ->
             found => return found,
         }
         consumer.waker().register(waker.clone());
-        if consumer.doze() {
+        if consumer.request_wake() {
             return Found::Empty;
         }
     }
@@ -263,7 +263,7 @@ fn loom_signal_late_caller() {
                 let (signal, work) = (signal.clone(), work.clone());
                 thread::spawn(move || {
                     work.fetch_add(1, Ordering::Relaxed);
-                    signal.call();
+                    signal.wake_one();
                 })
             })
             .collect();
@@ -272,11 +272,11 @@ fn loom_signal_late_caller() {
             if before == 2 {
                 break;
             }
-            signal.lie_down(0);
+            signal.prepare_sleep(0);
             if work.load(Ordering::Relaxed) == before {
                 signal.sleep(0);
             } else {
-                signal.get_up(0);
+                signal.cancel_sleep(0);
             }
         }
         calling.into_iter().for_each(|c| c.join().unwrap());
@@ -300,11 +300,11 @@ fn loom_signal_two_sleepers() {
                         .is_ok()
                 };
                 while done.load(Ordering::Acquire) < 2 {
-                    signal.lie_down(index);
+                    signal.prepare_sleep(index);
                     if take() {
-                        signal.get_up(index);
+                        signal.cancel_sleep(index);
                         if done.fetch_add(1, Ordering::AcqRel) == 1 {
-                            signal.call_all();
+                            signal.wake_all();
                         }
                     } else if done.load(Ordering::Acquire) < 2 {
                         signal.sleep(index);
@@ -318,7 +318,7 @@ fn loom_signal_two_sleepers() {
             thread::spawn(move || {
                 for _ in 0..2 {
                     work.fetch_add(1, Ordering::Relaxed);
-                    signal.call();
+                    signal.wake_one();
                 }
             })
         };
@@ -634,7 +634,7 @@ fn feed_accounting(
             let mut layer = Layer::new();
             let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
             let (mut producer, mut consumer) =
-                feed(limits(capacity, overflow), latch, Reader::waiting());
+                feed(limits(capacity, overflow), latch, Listener::waker());
             let laid: Vec<_> = blocks.iter().map(|topics| layer.block(topics)).collect();
             let offered = layer.next_id - 1;
             let offering = {
@@ -709,7 +709,7 @@ fn losses_against_sleep(overflow: Overflow, rounds: &'static [usize]) {
     explore(&name, move || {
         let mut layer = Layer::new();
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-        let (mut producer, mut consumer) = feed(limits(1, overflow), latch, Reader::waiting());
+        let (mut producer, mut consumer) = feed(limits(1, overflow), latch, Listener::waker());
         let offered = rounds.iter().sum::<usize>() as u64;
         let mut laid: Vec<_> = (0..offered).map(|_| layer.block(&["a"])).collect();
         let offering = thread::spawn(move || {
@@ -765,7 +765,7 @@ fn loom_feed_oldest_is_never_empty_for_nothing() {
             let mut layer = Layer::new();
             let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
             let (mut producer, mut consumer) =
-                feed(limits(1, Overflow::DropOldest), latch, Reader::waiting());
+                feed(limits(1, Overflow::DropOldest), latch, Listener::waker());
             offer(&mut producer, &layer.block(&["a"]));
             let laid = [layer.block(&["a"]), layer.block(&["a"])];
             let offering = {
@@ -800,7 +800,7 @@ fn loom_feed_oldest_against_cancel() {
         let mut layer = Layer::new();
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
         let (mut producer, mut consumer) =
-            feed(limits(1, Overflow::DropOldest), latch, Reader::waiting());
+            feed(limits(1, Overflow::DropOldest), latch, Listener::waker());
         let laid = [layer.block(&["a"]), layer.block(&["a"])];
         let offering = {
             let steps = steps.clone();
@@ -866,7 +866,7 @@ impl Latest {
 
     /// Takes one thing. `exact`: nothing is lost, and so each event says exactly how many came before it.
     fn look(&mut self, consumer: &mut FeedConsumer<Payload>, exact: bool) -> Found {
-        let found = consumer.look();
+        let found = consumer.check();
         match found {
             Found::Event => {
                 let event = consumer.take();
@@ -898,7 +898,7 @@ impl Latest {
         assert_eq!(self.received + self.lost + stats.superseded, offered);
         assert!(!exact || stats.superseded == self.superseded);
         assert_eq!((stats.gauges.depth, stats.gauges.pinned_bytes), (0, 0));
-        assert_eq!(stats.gauges.told_lost, self.lost);
+        assert_eq!(stats.gauges.report_lost, self.lost);
         assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(offered)));
     }
 }
@@ -920,7 +920,7 @@ fn conflate_accounting(
         let (mut producer, mut consumer) = feed(
             limits(capacity, Overflow::Conflate),
             latch,
-            Reader::waiting(),
+            Listener::waker(),
         );
         let laid: Vec<_> = blocks.iter().map(|topics| layer.block(topics)).collect();
         let pinned_max = laid
@@ -1003,7 +1003,7 @@ fn conflate_against_sleep(
         let (mut producer, mut consumer) = feed(
             limits(capacity, Overflow::Conflate),
             latch,
-            Reader::waiting(),
+            Listener::waker(),
         );
         let laid: Vec<_> = blocks.iter().map(|topics| layer.block(topics)).collect();
         let offered = layer.next_id - 1;
@@ -1059,7 +1059,7 @@ fn conflate_against_the_end(drop_it: bool) {
         let mut layer = Layer::new();
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
         let (mut producer, mut consumer) =
-            feed(limits(1, Overflow::Conflate), latch, Reader::waiting());
+            feed(limits(1, Overflow::Conflate), latch, Listener::waker());
         let blocks: &[&[&str]] = &[&["a"], &["a", "b"], &["a"]];
         let laid: Vec<_> = blocks.iter().map(|topics| layer.block(topics)).collect();
         let offering = {
@@ -1086,12 +1086,12 @@ fn conflate_against_the_end(drop_it: bool) {
             let found = latest.look(&mut consumer, false);
             let end = Found::Ended(End::Cancelled);
             assert!(matches!(found, Found::Gap(_)) || found == end);
-            assert_eq!(consumer.look(), end, "for ever");
+            assert_eq!(consumer.check(), end, "for ever");
             Some(consumer)
         };
         let producer = offering.join().unwrap();
         if let Some(consumer) = &mut consumer {
-            consumer.look();
+            consumer.check();
         }
         let stats = shared.stats();
         let lost = stats.lost.iter().sum::<u64>();
@@ -1123,7 +1123,7 @@ fn disconnects() -> (
 ) {
     let mut layer = Layer::new();
     let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-    let (producer, consumer) = feed(limits(1, Overflow::Disconnect), latch, Reader::waiting());
+    let (producer, consumer) = feed(limits(1, Overflow::Disconnect), latch, Listener::waker());
     producer.begin(1);
     let laid = [
         layer.block(&["a"]),
@@ -1159,7 +1159,7 @@ fn disconnect_against_reading(close: bool) {
         let stats = consumer.shared().stats();
         assert_eq!((stats.matched, stats.received), (3, told.ids.len() as u64));
         assert_eq!(stats.lost.iter().sum::<u64>(), gap.count());
-        assert_eq!(stats.gauges.told_lost, gap.count(), "told once");
+        assert_eq!(stats.gauges.report_lost, gap.count(), "told once");
         assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(3)));
         drop(consumer);
         assert_eq!(layer.drops.count(), 4);
@@ -1211,12 +1211,12 @@ fn loom_feed_disconnect_against_cancel() {
                 assert!(!cancelled);
                 assert!(told.ids.iter().copied().eq(1..gap.from()));
                 assert_eq!((told.lost, lost), (0, gap.count()));
-                assert_eq!((stats.matched, stats.gauges.told_lost), (3, lost));
+                assert_eq!((stats.matched, stats.gauges.report_lost), (3, lost));
             }
             Found::Ended(End::Cancelled) => {
                 assert!(cancelled);
                 assert_eq!(told.last, told.ids.len() as u64 + told.lost, "in its place");
-                assert_eq!(stats.gauges.told_lost, told.lost);
+                assert_eq!(stats.gauges.report_lost, told.lost);
                 assert!(stats.received + lost <= stats.matched && told.lost <= lost);
             }
             end => panic!("{end:?}"),
@@ -1233,7 +1233,7 @@ fn loom_feed_cancel_against_sleep() {
         let mut layer = Layer::new();
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
         let (mut producer, mut consumer) =
-            feed(limits(2, Overflow::DropNewest), latch, Reader::waiting());
+            feed(limits(2, Overflow::DropNewest), latch, Listener::waker());
         let block = layer.block(&["a"]);
         let offering = thread::spawn(move || {
             offer(&mut producer, &block);
@@ -1258,7 +1258,7 @@ fn loom_feed_detach_against_look() {
     explore("feed: cancel and detach against a look", || {
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
         let (producer, mut consumer) =
-            feed(limits(2, Overflow::DropNewest), latch, Reader::waiting());
+            feed(limits(2, Overflow::DropNewest), latch, Listener::waker());
         let cancelling = {
             let shared = consumer.shared().clone();
             thread::spawn(move || {
@@ -1281,7 +1281,7 @@ fn poll_against_close(name: &str, dropped: bool) {
         let mut layer = Layer::new();
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
         let (mut producer, mut consumer) =
-            feed(limits(2, Overflow::DropNewest), latch, Reader::waiting());
+            feed(limits(2, Overflow::DropNewest), latch, Listener::waker());
         let block = layer.block(&["a"]);
         let offering = thread::spawn(move || {
             producer.begin(1);
@@ -1318,7 +1318,7 @@ fn loom_poll_two_wakers_against_cancel() {
         let mut layer = Layer::new();
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
         let (mut producer, mut consumer) =
-            feed(limits(2, Overflow::DropNewest), latch, Reader::waiting());
+            feed(limits(2, Overflow::DropNewest), latch, Listener::waker());
         let block = layer.block(&["a"]);
         let offering = thread::spawn(move || {
             offer(&mut producer, &block);
@@ -1343,12 +1343,12 @@ fn run_shard(mut shard: Shard<Payload>, signal: &Signal) {
     loop {
         let mut round = shard.round(false);
         if !round.progress && !round.more && !round.finished {
-            signal.lie_down(0);
+            signal.prepare_sleep(0);
             round = shard.round(false);
             if !round.progress && !round.more && !round.finished {
                 signal.sleep_until(0, round.deadline);
             } else {
-                signal.get_up(0);
+                signal.cancel_sleep(0);
             }
         }
         if round.finished {
@@ -1363,13 +1363,16 @@ fn some_time() -> LongestWait {
 }
 
 /// A shard with these blocks before it, and nothing to come.
-fn shard_with(blocks: Vec<BlockRef<Payload>>, wires: &Arc<ShardWires<Payload>>) -> Shard<Payload> {
+fn shard_with(
+    blocks: Vec<BlockRef<Payload>>,
+    shared: &Arc<ShardShared<Payload>>,
+) -> Shard<Payload> {
     let (mut output, input) = spsc::ring(blocks.len());
     for block in blocks {
         assert!(output.push(block).is_ok());
     }
     assert_eq!(output.commit(), Ok(false));
-    Shard::new(input, wires.clone())
+    Shard::new(input, shared.clone())
 }
 
 /// Two full rings: the shard is called when the last of them has room, and then finds room in both.
@@ -1379,21 +1382,21 @@ fn loom_latch_of_two() {
         let signal = Arc::new(Signal::new(1));
         let latch = Arc::new(Latch::new(signal.clone()));
         let rooms = Arc::new(AtomicUsize::new(0));
-        latch.close(2);
+        latch.arm(2);
         let arriving: Vec<_> = (0..2)
             .map(|_| {
                 let (latch, rooms) = (latch.clone(), rooms.clone());
                 thread::spawn(move || {
                     rooms.fetch_add(1, Ordering::Relaxed);
-                    latch.arrive_and_call();
+                    latch.arrive_and_wake();
                 })
             })
             .collect();
         if !latch.arrive() {
             while !latch.is_open() {
-                signal.lie_down(0);
+                signal.prepare_sleep(0);
                 if latch.is_open() {
-                    signal.get_up(0);
+                    signal.cancel_sleep(0);
                 } else {
                     signal.sleep(0);
                 }
@@ -1412,28 +1415,28 @@ fn loom_block_doze_against_claim() {
         let signal = Arc::new(Signal::new(1));
         let latch = Arc::new(Latch::new(signal.clone()));
         let (mut producer, mut consumer) =
-            feed(limits(1, Overflow::Block), latch.clone(), Reader::waiting());
+            feed(limits(1, Overflow::Block), latch.clone(), Listener::waker());
         let blocks = [layer.block(&["a"]), layer.block(&["a"])];
         let offering = thread::spawn(move || {
             for block in &blocks {
                 assert!(producer.matched(block, 1));
                 while producer.offer(block, &mut block.shares(1), 1) != 0 {
                     // As `Shard::ask_for_room` does, and then the pool thread.
-                    latch.close(1);
-                    if producer.doze(block.weight(), 1) {
+                    latch.arm(1);
+                    if producer.request_wake(block.weight(), 1) {
                         latch.arrive();
                     }
                     if !latch.arrive() {
                         while !latch.is_open() {
-                            signal.lie_down(0);
+                            signal.prepare_sleep(0);
                             if latch.is_open() {
-                                signal.get_up(0);
+                                signal.cancel_sleep(0);
                             } else {
                                 signal.sleep(0);
                             }
                         }
                     }
-                    producer.rouse();
+                    producer.take_wake_request();
                 }
                 producer.commit();
             }
@@ -1452,10 +1455,10 @@ fn loom_stalled_shard_against_reader() {
     explore("stalled: shard against reader", || {
         let mut layer = Layer::new();
         let signal = Arc::new(Signal::new(1));
-        let wires = wires(&signal);
-        let mut consumer = Book::new(&wires).open("a", 0, limits(1, Overflow::Block));
+        let shared = shared(&signal);
+        let mut consumer = Book::new(&shared).open("a", 0, limits(1, Overflow::Block));
         let blocks = vec![layer.block(&["a", "a"])];
-        let shard = shard_with(blocks, &wires);
+        let shard = shard_with(blocks, &shared);
         let dispatching = {
             let signal = signal.clone();
             thread::spawn(move || run_shard(shard, &signal))
@@ -1464,7 +1467,7 @@ fn loom_stalled_shard_against_reader() {
         assert_eq!(told.read_all(&mut consumer), Found::Closed);
         assert_eq!((told.ids, told.lost), (vec![1, 2], 0));
         dispatching.join().unwrap();
-        assert_eq!(wires.delivered_id.load(Ordering::Relaxed), 2);
+        assert_eq!(shared.delivered_id.load(Ordering::Relaxed), 2);
         drop(consumer);
         assert_eq!(layer.drops.count(), 2);
     });
@@ -1477,11 +1480,11 @@ fn loom_stalled_shard_gives_up_against_reader() {
     explore_bounded("stalled: giving up against reader", 2, || {
         let mut layer = Layer::new();
         let signal = Arc::new(Signal::new(1));
-        let wires = wires(&signal);
-        let mut book = Book::new(&wires);
+        let shared = shared(&signal);
+        let mut book = Book::new(&shared);
         let mut consumer = book.open_waiting("a", 0, limits(1, Overflow::Block), some_time());
         let blocks = vec![layer.block(&["a", "a"]), layer.block(&["a"])];
-        let shard = shard_with(blocks, &wires);
+        let shard = shard_with(blocks, &shared);
         let dispatching = {
             let signal = signal.clone();
             thread::spawn(move || run_shard(shard, &signal))
@@ -1490,8 +1493,8 @@ fn loom_stalled_shard_gives_up_against_reader() {
         assert_eq!(told.read_all(&mut consumer), Found::Closed);
         dispatching.join().unwrap();
         assert_accounts(&told, &consumer, 3);
-        assert_eq!(wires.delivered_id.load(Ordering::Relaxed), 3);
-        drop((book, wires, consumer));
+        assert_eq!(shared.delivered_id.load(Ordering::Relaxed), 3);
+        drop((book, shared, consumer));
         assert_eq!(layer.drops.count(), 3);
     });
 }
@@ -1502,11 +1505,11 @@ fn loom_stalled_shard_gives_up_one_of_two() {
     explore_bounded("stalled: giving up one of two", 2, || {
         let mut layer = Layer::new();
         let signal = Arc::new(Signal::new(1));
-        let wires = wires(&signal);
-        let mut book = Book::new(&wires);
+        let shared = shared(&signal);
+        let mut book = Book::new(&shared);
         let hangs = book.open_waiting("a", 0, limits(1, Overflow::Block), some_time());
         let mut reads = book.open("a", 1, limits(1, Overflow::Block));
-        let shard = shard_with(vec![layer.block(&["a", "a"])], &wires);
+        let shard = shard_with(vec![layer.block(&["a", "a"])], &shared);
         let dispatching = {
             let signal = signal.clone();
             thread::spawn(move || run_shard(shard, &signal))
@@ -1526,10 +1529,10 @@ fn loom_stalled_shard_against_drop() {
     explore("stalled: shard against the reader's end", || {
         let mut layer = Layer::new();
         let signal = Arc::new(Signal::new(1));
-        let wires = wires(&signal);
-        let mut book = Book::new(&wires);
+        let shared = shared(&signal);
+        let mut book = Book::new(&shared);
         let mut consumer = book.open("a", 0, limits(1, Overflow::Block));
-        let shard = shard_with(vec![layer.block(&["a"]), layer.block(&["a"])], &wires);
+        let shard = shard_with(vec![layer.block(&["a"]), layer.block(&["a"])], &shared);
         let dispatching = {
             let signal = signal.clone();
             thread::spawn(move || run_shard(shard, &signal))
@@ -1538,7 +1541,7 @@ fn loom_stalled_shard_against_drop() {
         told.look(&mut consumer);
         drop(consumer);
         dispatching.join().unwrap();
-        drop((book, wires));
+        drop((book, shared));
         assert_eq!(layer.drops.count(), 2);
     });
 }
@@ -1549,20 +1552,20 @@ fn loom_stalled_shard_against_cancel() {
     explore("stalled: shard against cancel", || {
         let mut layer = Layer::new();
         let signal = Arc::new(Signal::new(1));
-        let wires = wires(&signal);
-        let mut book = Book::new(&wires);
+        let shared = shared(&signal);
+        let mut book = Book::new(&shared);
         let mut consumer = book.open("a", 0, limits(1, Overflow::Block));
-        let shard = shard_with(vec![layer.block(&["a"]), layer.block(&["a"])], &wires);
+        let shard = shard_with(vec![layer.block(&["a"]), layer.block(&["a"])], &shared);
         let dispatching = {
             let signal = signal.clone();
             thread::spawn(move || run_shard(shard, &signal))
         };
         book.cancel("a", 0, &consumer);
-        signal.call(); // as `Engine::attend` does
+        signal.wake_one(); // as `Engine::apply_changes` does
         let mut told = Told::default();
         assert_eq!(told.read_all(&mut consumer), Found::Ended(End::Cancelled));
         dispatching.join().unwrap();
-        drop((book, wires, consumer));
+        drop((book, shared, consumer));
         assert_eq!(layer.drops.count(), 2);
     });
 }
@@ -1575,14 +1578,14 @@ fn loom_subscribe_against_dispatch() {
         let steps = Steps::new();
         let mut layer = Layer::new();
         let signal = Arc::new(Signal::new(0));
-        let wires = wires(&signal);
+        let shared = shared(&signal);
         let (mut output, input) = spsc::ring(4);
         let mut publish = |topics: &[&str], steps: &Steps| {
             assert!(output.push(layer.block(topics)).is_ok());
             steps.step();
             assert_eq!(output.commit(), Ok(false));
         };
-        let role = Arc::new(Role::new(Shard::new(input, wires.clone())));
+        let role = Arc::new(Role::new(Shard::new(input, shared.clone())));
         let dispatching = {
             let (role, steps) = (role.clone(), steps.clone());
             thread::spawn(move || {
@@ -1594,7 +1597,7 @@ fn loom_subscribe_against_dispatch() {
                 }
             })
         };
-        let mut book = Book::new(&wires);
+        let mut book = Book::new(&shared);
         let limits = limits(4, Overflow::DropNewest);
         publish(&["a"], &steps);
         let first = book.open("a", 0, limits);
@@ -1633,7 +1636,7 @@ fn engine(dispatch: Dispatch) -> Arc<Engine<Payload>> {
 }
 
 fn engine_of(dispatch: Dispatch, dispatchers: usize) -> Arc<Engine<Payload>> {
-    Arc::new(Engine::new(Plan {
+    Arc::new(Engine::new(EngineConfig {
         dispatch,
         dispatchers,
         lane_capacity: 2,
@@ -1697,12 +1700,12 @@ fn loom_drive_against_last_look() {
         };
         engine.drive();
         let (pending, slot) = pending(&drops);
-        let asleep = engine
+        let wake_requested = engine
             .shared_lane()
             .try_push(pending)
             .ok()
             .expect("there is room");
-        engine.accepted(asleep);
+        engine.accepted(wake_requested);
         assert_eq!(wait_for(&slot).map(|receipt| receipt.id()), Some(1));
         engine.begin_close();
         pool.join().unwrap();
@@ -1717,20 +1720,20 @@ fn engine_with_one_that_hangs(
     dispatchers: usize,
 ) -> (Arc<Engine<Payload>>, FeedConsumer<Payload>) {
     let engine = engine_of(dispatch, dispatchers);
-    let mut book = Book::new(engine.shard_wires(0));
+    let mut book = Book::new(engine.shard_shared(0));
     let hangs = book.open_waiting("a", 0, limits(1, Overflow::Block), some_time());
     (engine, hangs)
 }
 
 fn publish(engine: &Engine<Payload>, drops: &Drops) {
     let (pending, _slot) = pending(drops);
-    let asleep = engine.shared_lane().try_push(pending);
-    engine.accepted(asleep.ok().expect("there is room"));
+    let wake_requested = engine.shared_lane().try_push(pending);
+    engine.accepted(wake_requested.ok().expect("there is room"));
 }
 
 /// Waits for the pool, without lending it a hand.
 fn await_delivery(engine: &Engine<Payload>, id: u64) {
-    let delivered_id = &engine.shard_wires(0).delivered_id;
+    let delivered_id = &engine.shard_shared(0).delivered_id;
     let delivered = || (delivered_id.load(Ordering::Acquire) == id).then_some(());
     engine.progress.wait_until(None, delivered);
 }
@@ -1801,7 +1804,7 @@ fn loom_flush_against_drive() {
             "accepted before the flush, so sequenced"
         );
         assert_eq!(
-            engine.shard_wires(0).delivered_id.load(Ordering::Relaxed),
+            engine.shard_shared(0).delivered_id.load(Ordering::Relaxed),
             1
         );
         driving.join().unwrap();
@@ -1838,10 +1841,10 @@ struct Handled {
     signal: Arc<Signal>,
 }
 
-impl Called for Handled {
-    fn call(self: Plain<Self>) {
-        if self.job.ask() && self.queue.push(self.job.clone()) {
-            self.signal.call();
+impl ReaderCallback for Handled {
+    fn schedule_read(self: Plain<Self>) {
+        if self.job.schedule() && self.queue.push(self.job.clone()) {
+            self.signal.wake_one();
         }
     }
 }
@@ -1858,9 +1861,9 @@ fn loom_handler_turns_against_commits() {
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
         let mut ends = None;
         let handled = Plain::new_cyclic(|handled: &std::sync::Weak<Handled>| {
-            let reader = Reader::Called(handled.clone());
+            let reader = Listener::Callback(handled.clone());
             let (producer, mut consumer) = feed(limits(2, Overflow::DropNewest), latch, reader);
-            assert!(consumer.doze());
+            assert!(consumer.request_wake());
             ends = Some(producer);
             Handled {
                 job: Arc::new(Job::new((), consumer)),
@@ -1880,7 +1883,7 @@ fn loom_handler_turns_against_commits() {
                     if let Some(taken) = queue.take(&mut hand) {
                         let mut turn = taken.turn;
                         let over = handle(&mut told, &mut turn);
-                        if let Some(job) = turn.rest().again {
+                        if let Some(job) = turn.finish().again {
                             queue.push(job);
                         }
                         if over {
@@ -1888,9 +1891,9 @@ fn loom_handler_turns_against_commits() {
                         }
                         continue;
                     }
-                    signal.lie_down(0);
+                    signal.prepare_sleep(0);
                     if queue.has_work() {
-                        signal.get_up(0);
+                        signal.cancel_sleep(0);
                     } else {
                         signal.sleep(0);
                     }
@@ -1913,7 +1916,7 @@ fn loom_handler_turns_against_commits() {
 fn handle(told: &mut Told, turn: &mut Turn<(), FeedConsumer<Payload>>) -> bool {
     loop {
         match told.look(turn) {
-            Found::Empty if turn.doze() => return false,
+            Found::Empty if turn.request_wake() => return false,
             Found::Closed => return true,
             _ => {}
         }

@@ -11,14 +11,14 @@
 //! **Closing**: the lanes are closed first, then drained, then the shards' inputs are closed. What a lane accepted
 //! before its close is sequenced.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Instant, SystemTime};
 
 use super::Weigh;
 use super::block::{BLOCK_EVENTS_MAX, BlockSource, BlockWriter};
 use super::lane::{OwnLane, Pending};
+use crate::contain::contain;
 use crate::park::WaitSet;
-use crate::ring::spsc::Doze;
+use crate::ring::spsc::Readiness;
 use crate::ring::{mpsc, spsc};
 use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
 use crate::sync::{Arc, AtomicU64, Ordering, Queue};
@@ -36,9 +36,9 @@ pub(crate) type Clock = Box<dyn Fn() -> SystemTime + Send>;
 pub(crate) struct Sequencer<T> {
     lanes: Vec<OwnLane<T>>,
     /// The lane at which the next round begins, 0 to the number of lanes.
-    turn: usize,
+    first_lane: usize,
     shared_lane: mpsc::Consumer<Pending<T>>,
-    wires: Arc<Wires<T>>,
+    shared: Arc<SequencerShared<T>>,
     source: BlockSource<T>,
     outputs: Vec<spsc::Producer<super::block::BlockRef<T>>>,
     next_id: u64,
@@ -60,7 +60,7 @@ struct Flush {
 }
 
 /// What the sequencer shares with everybody else.
-pub(crate) struct Wires<T> {
+pub(crate) struct SequencerShared<T> {
     /// Lanes of new publishers.
     pub(crate) new_lanes: Queue<OwnLane<T>>,
     /// The shared lane's waiting publishers.
@@ -93,16 +93,16 @@ pub(crate) struct Round {
 impl<T> Sequencer<T> {
     pub(crate) fn new(
         shared_lane: mpsc::Consumer<Pending<T>>,
-        wires: Arc<Wires<T>>,
+        shared: Arc<SequencerShared<T>>,
         outputs: Vec<spsc::Producer<super::block::BlockRef<T>>>,
         clock: Clock,
         weigh: Weigh<T>,
     ) -> Self {
         Self {
             lanes: Vec::new(),
-            turn: 0,
+            first_lane: 0,
             shared_lane,
-            wires,
+            shared,
             source: BlockSource::new(),
             outputs,
             next_id: 1,
@@ -116,17 +116,17 @@ impl<T> Sequencer<T> {
         }
     }
 
-    /// One round. `closing`: close the lanes first. `last_look`: when nothing is there, ask every lane to call.
-    pub(crate) fn round(&mut self, closing: bool, last_look: bool) -> Round {
-        // Acquire, partner whoever asks: what it saw accepted is in lanes that we admit and look at after this.
-        let flush_asked = self.wires.flush_asked.load(Ordering::Acquire);
-        self.admit();
+    /// One round. `closing`: close the lanes first. `before_sleep`: when nothing is there, ask every lane to call.
+    pub(crate) fn round(&mut self, closing: bool, before_sleep: bool) -> Round {
+        // Acquire, partner whoever asks: what it saw accepted is in lanes that we admit_lanes and look at after this.
+        let flush_asked = self.shared.flush_asked.load(Ordering::Acquire);
+        self.admit_lanes();
         self.begin_flush(flush_asked);
         if closing && !self.closed_lanes {
             self.close_lanes();
         }
         let mut sequenced = self.sequence();
-        if sequenced == 0 && last_look && self.ask_to_be_called() {
+        if sequenced == 0 && before_sleep && self.request_wakes() {
             sequenced = self.sequence();
         }
         let finished = self.closed_lanes && self.is_drained();
@@ -135,7 +135,7 @@ impl<T> Sequencer<T> {
                 output.close();
             });
         }
-        let flushed = self.settle_flush();
+        let flushed = self.finish_flush();
         Round {
             progress: sequenced > 0 || flushed,
             // Another flush may have been asked for while this one was in progress.
@@ -147,7 +147,7 @@ impl<T> Sequencer<T> {
 
     /// Closes the lanes and drops what is in them. Returns how many events that were.
     pub(crate) fn discard(&mut self) -> u64 {
-        self.admit();
+        self.admit_lanes();
         self.close_lanes();
         let mut discarded = 0;
         while let Some(pending) = self.shared_lane.pop() {
@@ -162,15 +162,15 @@ impl<T> Sequencer<T> {
             lane.ring.release();
         }
         // Relaxed: a statistic.
-        self.wires
+        self.shared
             .unsequenced
             .fetch_add(discarded, Ordering::Relaxed);
         discarded
     }
 
     /// Takes in the lanes of new publishers, and lets those go whose publishers have gone.
-    fn admit(&mut self) {
-        while let Some(mut lane) = self.wires.new_lanes.pop() {
+    fn admit_lanes(&mut self) {
+        while let Some(mut lane) = self.shared.new_lanes.pop() {
             if self.closed_lanes {
                 lane.close();
             }
@@ -184,7 +184,7 @@ impl<T> Sequencer<T> {
     fn close_lanes(&mut self) {
         self.closed_lanes = true;
         self.shared_lane.close();
-        self.wires.room.notify();
+        self.shared.room.notify();
         self.lanes.iter_mut().for_each(OwnLane::close);
     }
 
@@ -195,7 +195,7 @@ impl<T> Sequencer<T> {
     /// Notes how far each lane must be drained for a flush that was asked for.
     fn begin_flush(&mut self, asked: u64) {
         // Relaxed: only we write it.
-        if self.flush.is_some() || asked == self.wires.flush_done.load(Ordering::Relaxed) {
+        if self.flush.is_some() || asked == self.shared.flush_done.load(Ordering::Relaxed) {
             return;
         }
         for lane in &mut self.lanes {
@@ -209,7 +209,7 @@ impl<T> Sequencer<T> {
     }
 
     /// `true`: the flush is done.
-    fn settle_flush(&mut self) -> bool {
+    fn finish_flush(&mut self) -> bool {
         let Some(Flush {
             ticket,
             shared_target,
@@ -225,16 +225,16 @@ impl<T> Sequencer<T> {
         if done {
             self.flush = None;
             // Release, partner whoever asked: `last_id` covers what was flushed.
-            self.wires.flush_done.store(ticket, Ordering::Release);
+            self.shared.flush_done.store(ticket, Ordering::Release);
         }
         done
     }
 
     /// Asks every lane to call when an event comes. `true`: one has come already.
-    fn ask_to_be_called(&mut self) -> bool {
-        let mut ready = self.shared_lane.doze() == Doze::Ready;
+    fn request_wakes(&mut self) -> bool {
+        let mut ready = self.shared_lane.request_wake() == Readiness::Ready;
         for lane in &mut self.lanes {
-            ready |= lane.ring.doze() == Doze::Ready;
+            ready |= lane.ring.request_wake() == Readiness::Ready;
         }
         ready
     }
@@ -248,9 +248,9 @@ impl<T> Sequencer<T> {
         if ready == 0 || !self.has_room() {
             return 0;
         }
-        self.tick();
+        self.read_clock();
         let quota = (ROUND_EVENTS / (self.lanes.len() + 1)).max(QUOTA_MIN);
-        let mut laying = Laying {
+        let mut open = OpenBlock {
             writer: None,
             left: ready,
             sequenced: 0,
@@ -258,36 +258,40 @@ impl<T> Sequencer<T> {
 
         // Every lane gets its turn to be first, else the last would starve when shards have little room.
         let lanes = self.lanes.len();
-        self.turn = if self.turn >= lanes { 0 } else { self.turn + 1 };
+        self.first_lane = if self.first_lane >= lanes {
+            0
+        } else {
+            self.first_lane + 1
+        };
         for offset in 0..=lanes {
-            let lane = (self.turn + offset) % (lanes + 1);
-            if !self.drain(lane, quota, &mut laying) {
+            let lane = (self.first_lane + offset) % (lanes + 1);
+            if !self.drain(lane, quota, &mut open) {
                 break;
             }
         }
-        if let Some(writer) = laying.writer.take() {
-            self.pass_on(writer);
+        if let Some(writer) = open.writer.take() {
+            self.send_block(writer);
         }
         // Relaxed: a statistic.
-        self.wires.blocks.store(self.blocks, Ordering::Relaxed);
+        self.shared.blocks.store(self.blocks, Ordering::Relaxed);
         // Release, partner those who read it to wait for dispatch.
-        self.wires
+        self.shared
             .last_id
             .store(self.next_id - 1, Ordering::Release);
-        self.more = laying.sequenced > 0 && laying.sequenced < shared_ready + own_ready;
-        laying.sequenced
+        self.more = open.sequenced > 0 && open.sequenced < shared_ready + own_ready;
+        open.sequenced
     }
 
     /// Takes up to `quota` events from a lane; number `self.lanes.len()` is the shared one. `false`: the shards have
     /// no room for another block.
-    fn drain(&mut self, lane: usize, quota: usize, laying: &mut Laying<T>) -> bool {
+    fn drain(&mut self, lane: usize, quota: usize, open: &mut OpenBlock<T>) -> bool {
         let shared = lane == self.lanes.len();
         let mut taken = 0;
         let mut room = true;
-        while taken < quota && laying.left > 0 {
-            if laying.is_full() {
-                if let Some(writer) = laying.writer.take() {
-                    self.pass_on(writer);
+        while taken < quota && open.left > 0 {
+            if open.is_full() {
+                if let Some(writer) = open.writer.take() {
+                    self.send_block(writer);
                 }
                 if !self.has_room() {
                     room = false;
@@ -300,12 +304,12 @@ impl<T> Sequencer<T> {
                 self.lanes[lane].ring.pop()
             };
             let Some(pending) = pending else { break };
-            self.lay(pending, laying);
+            self.append(pending, open);
             taken += 1;
         }
         if taken > 0 {
             if shared {
-                self.wires.room.notify();
+                self.shared.room.notify();
             } else {
                 self.lanes[lane].release();
             }
@@ -314,7 +318,7 @@ impl<T> Sequencer<T> {
     }
 
     #[inline]
-    fn lay(&mut self, pending: Pending<T>, laying: &mut Laying<T>) {
+    fn append(&mut self, pending: Pending<T>, open: &mut OpenBlock<T>) {
         let Pending {
             envelope,
             data,
@@ -323,9 +327,9 @@ impl<T> Sequencer<T> {
             stamp_ns,
         } = pending;
         let weight = self.weigh.weigh(&data);
-        let writer = match &mut laying.writer {
+        let writer = match &mut open.writer {
             Some(writer) => writer,
-            none => none.insert(self.source.block(laying.left, self.next_id, self.now_ns)),
+            none => none.insert(self.source.block(open.left, self.next_id, self.now_ns)),
         };
         writer.push(envelope, data, weight);
         #[cfg(feature = "latency")]
@@ -334,16 +338,16 @@ impl<T> Sequencer<T> {
         }
         if let Some(receipt) = receipt {
             // Whoever has the receipt of an event finds it counted. Release: as at the end of the round.
-            self.wires.last_id.store(self.next_id, Ordering::Release);
+            self.shared.last_id.store(self.next_id, Ordering::Release);
             receipt.fill(self.next_id, self.now_ns);
         }
         self.next_id += 1;
-        laying.left -= 1;
-        laying.sequenced += 1;
+        open.left -= 1;
+        open.sequenced += 1;
     }
 
     /// Gives a block to every shard.
-    fn pass_on(&mut self, writer: BlockWriter<T>) {
+    fn send_block(&mut self, writer: BlockWriter<T>) {
         let block = writer.finish();
         self.blocks += 1;
         let mut shares = block.shares(self.outputs.len());
@@ -362,10 +366,8 @@ impl<T> Sequencer<T> {
     }
 
     /// Reads the clock; time stands still rather than run backwards, and when the clock fails.
-    fn tick(&mut self) {
-        let read = catch_unwind(AssertUnwindSafe(|| (self.clock)()));
-        let since = read
-            .ok()
+    fn read_clock(&mut self) {
+        let since = contain("the clock", || (self.clock)())
             .and_then(|now| now.duration_since(SystemTime::UNIX_EPOCH).ok());
         let now_ns = since
             .and_then(|since| u64::try_from(since.as_nanos()).ok())
@@ -382,14 +384,14 @@ impl<T> Drop for Sequencer<T> {
 }
 
 /// A round in progress.
-struct Laying<T> {
+struct OpenBlock<T> {
     writer: Option<BlockWriter<T>>,
     /// Events that the round may still take.
     left: usize,
     sequenced: usize,
 }
 
-impl<T> Laying<T> {
+impl<T> OpenBlock<T> {
     /// Whether a block has to be passed on before the next event.
     fn is_full(&self) -> bool {
         self.writer.as_ref().is_none_or(BlockWriter::is_full)

@@ -15,10 +15,9 @@
 //! **The longest wait**: some of those that are missing something may have one, from the moment when the block began to wait.
 //! The clock is read then, and in each round that finds them still missing it; never where nobody with a longest wait is
 //! in the way. [`Round::deadline`] says when it is over, so that somebody comes by at that time: see
-//! [`Engine::run_pool_thread`](super::Engine::run_pool_thread). Then the subscriber is offered what is missing once
+//! [`Engine::run_pool_thread`](super::engine::Engine::run_pool_thread). Then the subscriber is offered what is missing once
 //! more, and what does not fit is lost to it. Until it claims something, so is all that has no room: it is not waited for.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::block::BlockRef;
@@ -26,6 +25,7 @@ use super::feed::FeedProducer;
 use super::loss::GapReason;
 use super::sequencer::Round;
 use super::signal::Latch;
+use crate::contain::contain;
 use crate::index::{MatchCache, PatternIndex, Scratch, SharedIndex};
 use crate::pattern::Topic;
 use crate::ring::spsc;
@@ -55,7 +55,7 @@ pub(crate) enum ChangeKind<T> {
 }
 
 /// What a shard shares with everybody else.
-pub(crate) struct ShardWires<T> {
+pub(crate) struct ShardShared<T> {
     /// The patterns of its subscriptions. Values are the slots of their rings.
     pub(crate) routes: SharedIndex<u32>,
     pub(crate) changes: Queue<Change<T>>,
@@ -67,7 +67,7 @@ pub(crate) struct ShardWires<T> {
 /// The state behind a shard's role.
 pub(crate) struct Shard<T> {
     input: spsc::Consumer<BlockRef<T>>,
-    wires: Arc<ShardWires<T>>,
+    shared: Arc<ShardShared<T>>,
     /// A change whose index is not loaded yet.
     held_back: Option<Change<T>>,
     /// Version up to which the changes have been carried out.
@@ -80,12 +80,9 @@ pub(crate) struct Shard<T> {
     /// Slots that have something to commit.
     dirty: Vec<u32>,
     finder: Finder,
-    /// The block that some subscribers have no room for.
-    stalled: Option<BlockRef<T>>,
-    /// Who. Empty unless stalled.
-    missing: Vec<Missing>,
-    /// The earliest deadline of theirs. Means nothing unless stalled.
-    deadline: Option<Instant>,
+    stall: Option<Stall<T>>,
+    /// Always empty: the memory of the last stall's list, for the next one.
+    spare_missing: Vec<Missing>,
     /// Id of the last event of the last block taken.
     dispatched_id: u64,
     closed: bool,
@@ -113,20 +110,36 @@ impl Finder {
     }
 }
 
-/// A subscriber that has no room.
-struct Missing {
-    slot: u32,
-    /// Which events of the stalled block it still has to get.
-    rest: u64,
-    /// Until when it is waited for.
+/// A block that some `Block` subscribers have no room for. All other subscribers have got it.
+struct Stall<T> {
+    block: BlockRef<T>,
+    /// The subscribers that still have to get events of the block. Never empty between two steps.
+    missing: Vec<Missing>,
+    /// The earliest of their deadlines.
     deadline: Option<Instant>,
 }
 
+/// A subscriber that has no room.
+struct Missing {
+    slot: u32,
+    /// The events of the stalled block that it still has to get: never 0 between two steps.
+    rest: u64,
+    /// The shard waits for this subscriber until then; `None`: for as long as it takes.
+    deadline: Option<Instant>,
+}
+
+impl<T> Stall<T> {
+    fn note_deadline(&mut self) {
+        let deadlines = self.missing.iter().filter_map(|missing| missing.deadline);
+        self.deadline = deadlines.min();
+    }
+}
+
 impl<T> Shard<T> {
-    pub(crate) fn new(input: spsc::Consumer<BlockRef<T>>, wires: Arc<ShardWires<T>>) -> Self {
+    pub(crate) fn new(input: spsc::Consumer<BlockRef<T>>, shared: Arc<ShardShared<T>>) -> Self {
         Self {
             input,
-            wires,
+            shared,
             held_back: None,
             version: 0,
             feeds: Vec::new(),
@@ -134,9 +147,8 @@ impl<T> Shard<T> {
             touched: Vec::new(),
             dirty: Vec::new(),
             finder: Finder::Caching(MatchCache::new()),
-            stalled: None,
-            missing: Vec::new(),
-            deadline: None,
+            stall: None,
+            spare_missing: Vec::new(),
             dispatched_id: 0,
             closed: false,
         }
@@ -153,43 +165,43 @@ impl<T> Shard<T> {
 
     /// One round. `insist`: a stalled block is tried again even if not all rings have said that they have room.
     pub(crate) fn round(&mut self, insist: bool) -> Round {
-        self.settle();
-        let was_stalled = self.stalled.is_some();
+        self.apply_pending_changes();
+        let was_stalled = self.stall.is_some();
         let mut progress = self.give_up_late();
         if self.resume(insist || progress) {
             progress |= self.take_blocks() || was_stalled;
         }
         progress |= self.commit();
-        let finished = self.stalled.is_none() && self.input.is_finished();
+        let finished = self.stall.is_none() && self.input.is_finished();
         if finished && !self.closed {
             self.close_feeds();
         }
-        let more = match self.stalled {
+        let more = match self.stall {
             None => self.input.refresh() > 0,
             // The room that we asked for was made before we had asked for all of it: nobody will call.
-            Some(_) => self.wires.latch.is_open(),
+            Some(_) => self.shared.latch.is_open(),
         };
         Round {
             progress,
             more,
             finished,
-            deadline: self.deadline.filter(|_| self.stalled.is_some()),
+            deadline: self.deadline(),
         }
     }
 
     /// Carries out the changes that belong to the index as it is now. `true`: it was stalled, and may be able to go on.
-    pub(crate) fn settle(&mut self) -> bool {
-        let was_stalled = self.stalled.is_some();
-        let version = self.wires.routes.load().version();
+    pub(crate) fn apply_pending_changes(&mut self) -> bool {
+        let was_stalled = self.stall.is_some();
+        let version = self.shared.routes.load().version();
         if version != self.version {
-            self.carry_out(version);
+            self.apply_changes_up_to(version);
         }
         was_stalled
     }
 
     /// The time to close is up: gives up what rings have no room for, and all that waits.
     pub(crate) fn force(&mut self) {
-        self.settle();
+        self.apply_pending_changes();
         while !self.closed {
             self.give_up_missing();
             self.round(true);
@@ -199,43 +211,42 @@ impl<T> Shard<T> {
     /// Gives up what is missing, but for what has room.
     fn give_up_missing(&mut self) {
         loop {
-            // A reader says that there is room when there is as much as it was asked for: some may have been there for long.
+            // A reader reports room only when there is as much as the shard asked for: some may have been free for long.
             self.offer_missing(None);
-            let Some(block) = self.stalled.take() else {
+            let Some(mut stall) = self.stall.take() else {
                 return;
             };
-            self.missing.retain(|missing| {
+            stall.missing.retain(|missing| {
                 let Some(feed) = &mut self.feeds[missing.slot as usize] else {
                     return false;
                 };
-                let lost = feed.give_up(&block, missing.rest, GapReason::Closed);
+                let lost = feed.give_up(&stall.block, missing.rest, GapReason::Closed);
                 if feed.mark_dirty() {
                     self.dirty.push(missing.slot);
                 }
+                // Not lost: its ring was emptied at this very moment, so there is room.
                 !lost
             });
-            if self.missing.is_empty() {
+            self.keep_unless_finished(stall);
+            if self.stall.is_none() {
                 return;
             }
-            // Read to the end at this very moment: there is room.
-            self.stalled = Some(block);
         }
     }
 
     /// The bus broke: subscribers read what is in their rings, and are then told.
     pub(crate) fn break_feeds(&mut self) {
-        self.carry_out(u64::MAX);
-        self.stalled = None;
-        self.missing.clear();
+        self.apply_changes_up_to(u64::MAX);
+        self.stall = None;
         self.feeds
             .iter()
             .flatten()
-            .for_each(|feed| feed.break_off());
+            .for_each(|feed| feed.mark_broken());
     }
 
     fn take_blocks(&mut self) -> bool {
         let mut taken = 0;
-        while taken < ROUND_BLOCKS && self.stalled.is_none() {
+        while taken < ROUND_BLOCKS && self.stall.is_none() {
             let Some(block) = self.input.pop() else { break };
             taken += 1;
             self.dispatch(block);
@@ -247,9 +258,9 @@ impl<T> Shard<T> {
     }
 
     fn dispatch(&mut self, block: BlockRef<T>) {
-        let routes = self.wires.routes.load();
+        let routes = self.shared.routes.load();
         if routes.version() != self.version {
-            self.carry_out(routes.version());
+            self.apply_changes_up_to(routes.version());
         }
         self.match_block(&routes, &block);
         // Before a subscriber can stall us: whoever subscribes meanwhile would have to copy what it changes.
@@ -272,6 +283,8 @@ impl<T> Shard<T> {
     }
 
     fn push_block(&mut self, block: BlockRef<T>) {
+        let mut missing = std::mem::take(&mut self.spare_missing);
+        debug_assert!(missing.is_empty());
         let mut shares = block.shares(self.touched.len());
         for &slot in &self.touched {
             let mask = std::mem::take(&mut self.masks[slot as usize]);
@@ -283,7 +296,7 @@ impl<T> Shard<T> {
             }
             let rest = feed.offer(&block, &mut shares, mask);
             if rest != 0 {
-                self.missing.push(Missing {
+                missing.push(Missing {
                     slot,
                     rest,
                     deadline: None,
@@ -295,33 +308,50 @@ impl<T> Shard<T> {
         }
         self.touched.clear();
         drop(shares);
-        if !self.missing.is_empty() {
-            self.stalled = Some(block);
-            self.set_deadlines();
-            self.ask_for_room();
+        if missing.is_empty() {
+            self.spare_missing = missing;
+        } else {
+            self.begin_stall(block, missing);
         }
     }
 
-    /// The block begins to wait.
-    fn set_deadlines(&mut self) {
+    /// The block begins to wait for room, and asks for it.
+    fn begin_stall(&mut self, block: BlockRef<T>, mut missing: Vec<Missing>) {
         let mut began_at = None;
-        for missing in &mut self.missing {
+        for missing in &mut missing {
             let feed = self.feeds[missing.slot as usize].as_ref();
             let limit = feed.and_then(|feed| feed.longest_wait().limit());
             missing.deadline =
                 limit.and_then(|limit| began_at.get_or_insert_with(now).checked_add(limit));
         }
-        self.note_deadline();
+        let mut stall = Stall {
+            block,
+            missing,
+            deadline: None,
+        };
+        stall.note_deadline();
+        self.stall = Some(stall);
+        self.ask_for_room();
     }
 
-    fn note_deadline(&mut self) {
-        let deadlines = self.missing.iter().filter_map(|missing| missing.deadline);
-        self.deadline = deadlines.min();
+    /// Puts a stall back, unless every subscriber has got its events of the block.
+    fn keep_unless_finished(&mut self, mut stall: Stall<T>) {
+        if stall.missing.is_empty() {
+            self.spare_missing = stall.missing;
+        } else {
+            stall.note_deadline();
+            self.stall = Some(stall);
+        }
+    }
+
+    /// The earliest deadline of a stalled block.
+    fn deadline(&self) -> Option<Instant> {
+        self.stall.as_ref()?.deadline
     }
 
     /// Gives up waiting for those that were waited for as long as they may. `true`: there were some.
     fn give_up_late(&mut self) -> bool {
-        let Some(deadline) = self.deadline.filter(|_| self.stalled.is_some()) else {
+        let Some(deadline) = self.deadline() else {
             return false;
         };
         let now = now();
@@ -332,20 +362,20 @@ impl<T> Shard<T> {
         late
     }
 
-    /// Tries to get a stalled block out of the way. `true`: the way is free.
+    /// Tries to finish a stalled block. `true`: no block is stalled any more.
     fn resume(&mut self, insist: bool) -> bool {
-        if self.stalled.is_none() {
+        if self.stall.is_none() {
             return true;
         }
-        if !insist && !self.wires.latch.is_open() {
+        if !insist && !self.shared.latch.is_open() {
             return false;
         }
         loop {
             self.offer_missing(None);
-            if self.stalled.is_none() {
+            if self.stall.is_none() {
                 return true;
             }
-            // What was pushed must be seen, or the room that we ask for never comes.
+            // What was pushed must be visible, or the readers never make the room that we ask for.
             self.commit();
             if !self.ask_for_room() {
                 return false;
@@ -353,13 +383,14 @@ impl<T> Shard<T> {
         }
     }
 
-    /// Offers what is missing once more. Nobody whose deadline has passed `now` is missing anything afterwards.
+    /// Offers what is missing once more. Subscribers whose deadline is at or before `now` are missing nothing
+    /// afterwards.
     fn offer_missing(&mut self, now: Option<Instant>) {
-        let Some(block) = self.stalled.take() else {
+        let Some(mut stall) = self.stall.take() else {
             return;
         };
-        let mut shares = block.shares(self.missing.len());
-        self.missing.retain_mut(|missing| {
+        let mut shares = stall.block.shares(stall.missing.len());
+        stall.missing.retain_mut(|missing| {
             let Some(feed) = &mut self.feeds[missing.slot as usize] else {
                 return false;
             };
@@ -367,13 +398,13 @@ impl<T> Shard<T> {
                 .deadline
                 .zip(now)
                 .is_some_and(|(deadline, now)| deadline <= now);
-            // An earlier wish for room is settled by trying again.
-            feed.rouse();
-            missing.rest = feed.offer(&block, &mut shares, missing.rest);
-            // Again only if the subscriber claims something at this very moment: as often as there is something.
+            // Offering again settles an earlier request for room.
+            feed.take_wake_request();
+            missing.rest = feed.offer(&stall.block, &mut shares, missing.rest);
+            // Again only if the subscriber claims something at this very moment: as often as it does.
             while late && missing.rest != 0 {
                 feed.stop_waiting();
-                missing.rest = feed.offer(&block, &mut shares, missing.rest);
+                missing.rest = feed.offer(&stall.block, &mut shares, missing.rest);
             }
             if feed.mark_dirty() {
                 self.dirty.push(missing.slot);
@@ -381,35 +412,35 @@ impl<T> Shard<T> {
             missing.rest != 0
         });
         drop(shares);
-        self.note_deadline();
-        if !self.missing.is_empty() {
-            self.stalled = Some(block);
-        }
+        self.keep_unless_finished(stall);
     }
 
-    /// Asks the rings that have no room to say when they have. `true`: they have it all already.
+    /// Asks the rings that have no room to report when they have. `true`: all of them have room already.
     ///
-    /// The shard goes on when the last of them has. But if one with a deadline needs more room than it has when it says so,
-    /// it must get what fits at once, and make more: what it loses in the end must not be for the sake of the others.
+    /// The shard goes on when the last of them has. But if one with a deadline needs more room than it has when it reports,
+    /// it must get what fits at once, and make more: it must not lose events only because the shard waits for others.
     fn ask_for_room(&mut self) -> bool {
-        let latch = &self.wires.latch;
-        let weight = self.stalled.as_ref().map_or(0, BlockRef::weight);
+        let Some(stall) = &self.stall else {
+            return true;
+        };
+        let latch = &self.shared.latch;
+        let weight = stall.block.weight();
         let needs_more = |missing: &Missing| {
             let feed = self.feeds[missing.slot as usize].as_ref();
             missing.deadline.is_some()
                 && feed.is_some_and(|feed| feed.may_arrive_early_for(missing.rest.count_ones()))
         };
-        if self.missing.iter().any(needs_more) {
-            latch.close(1);
+        if stall.missing.iter().any(needs_more) {
+            latch.arm(1);
         } else {
-            latch.close(self.missing.len());
+            latch.arm(stall.missing.len());
         }
-        for missing in &self.missing {
+        for missing in &stall.missing {
             match &mut self.feeds[missing.slot as usize] {
                 Some(feed) => {
-                    let has_room = feed.doze(weight, missing.rest.count_ones());
-                    // A subscriber that ended before it could see the wish does not arrive.
-                    if has_room || (feed.has_ended() && feed.rouse()) {
+                    let has_room = feed.request_wake(weight, missing.rest.count_ones());
+                    // A subscriber that ended before it could see the request does not arrive.
+                    if has_room || (feed.has_ended() && feed.take_wake_request()) {
                         latch.arrive();
                     }
                 }
@@ -429,10 +460,10 @@ impl<T> Shard<T> {
                 feed.commit();
             }
         }
-        let delivered_id = &self.wires.delivered_id;
+        let delivered_id = &self.shared.delivered_id;
         // Relaxed: only the shard writes it.
         let rises = delivered_id.load(Ordering::Relaxed) < self.dispatched_id;
-        if !rises || self.stalled.is_some() {
+        if !rises || self.stall.is_some() {
             return false;
         }
         // Release, partner those who wait for it: the commits come before.
@@ -441,9 +472,9 @@ impl<T> Shard<T> {
     }
 
     #[cold]
-    fn carry_out(&mut self, version: u64) {
+    fn apply_changes_up_to(&mut self, version: u64) {
         self.version = version;
-        while let Some(change) = self.held_back.take().or_else(|| self.wires.changes.pop()) {
+        while let Some(change) = self.held_back.take().or_else(|| self.shared.changes.pop()) {
             if change.version > version {
                 self.held_back = Some(change);
                 return;
@@ -473,30 +504,20 @@ impl<T> Shard<T> {
         let Some(mut feed) = self.feeds.get_mut(slot as usize).and_then(Option::take) else {
             return;
         };
-        if self.stalled.is_some() {
-            self.missing.retain(|missing| missing.slot != slot);
-            self.note_deadline();
-            if feed.rouse() {
-                self.wires.latch.arrive_and_call();
+        if let Some(mut stall) = self.stall.take() {
+            stall.missing.retain(|missing| missing.slot != slot);
+            if feed.take_wake_request() {
+                self.shared.latch.arrive_and_wake();
             }
-            if self.missing.is_empty() {
-                self.stalled = None;
-            }
+            self.keep_unless_finished(stall);
         }
-        contain(|| feed.detach(self.dispatched_id));
+        contain("a payload's drop", || feed.detach(self.dispatched_id));
     }
 
     fn close_feeds(&mut self) {
         self.closed = true;
         for feed in self.feeds.iter_mut().filter_map(Option::take) {
-            contain(|| feed.close(self.dispatched_id));
+            contain("a payload's drop", || feed.close(self.dispatched_id));
         }
-    }
-}
-
-/// Runs what may drop a stranger's payload.
-fn contain(f: impl FnOnce()) {
-    if catch_unwind(AssertUnwindSafe(f)).is_err() {
-        tracing::error!("a payload's drop panicked; what it owned may be leaked");
     }
 }

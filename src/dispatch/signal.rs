@@ -30,14 +30,14 @@ impl Signal {
     }
 
     /// Pool thread `index` is about to sleep. It looks for work after this, and then sleeps.
-    pub(crate) fn lie_down(&self, index: usize) {
-        // AcqRel, partner `call`.
+    pub(crate) fn prepare_sleep(&self, index: usize) {
+        // AcqRel, partner `wake_one`.
         self.sleepers.fetch_or(1 << index, Ordering::AcqRel);
     }
 
     /// Pool thread `index` sleeps no more, called or not.
-    pub(crate) fn get_up(&self, index: usize) {
-        // AcqRel, partner `call`.
+    pub(crate) fn cancel_sleep(&self, index: usize) {
+        // AcqRel, partner `wake_one`.
         self.sleepers.fetch_and(!(1 << index), Ordering::AcqRel);
     }
 
@@ -51,13 +51,13 @@ impl Signal {
         loop {
             // Anew each time: a caller that took the bit of our last sleep may come late, and take this waker.
             register_thread(&self.wakers[index]);
-            // Acquire, partner `call`.
+            // Acquire, partner `wake_one`.
             if self.sleepers.load(Ordering::Acquire) & (1 << index) == 0 {
                 return;
             }
             if !park(deadline) {
                 // A caller that took our bit meanwhile counts on us, and we are up.
-                self.get_up(index);
+                self.cancel_sleep(index);
                 return;
             }
         }
@@ -65,8 +65,8 @@ impl Signal {
 
     /// Wakes one sleeper, if there is one.
     #[inline]
-    pub(crate) fn call(&self) {
-        // A read-modify-write that changes nothing, so that it and `lie_down` have an order: either we see the
+    pub(crate) fn wake_one(&self) {
+        // A read-modify-write that changes nothing, so that it and `prepare_sleep` have an order: either we see the
         // bit, or the thread's look for work sees what we did before the call.
         let mut sleepers = self.sleepers.fetch_or(0, Ordering::AcqRel);
         while sleepers != 0 {
@@ -82,8 +82,8 @@ impl Signal {
     }
 
     /// Wakes them all.
-    pub(crate) fn call_all(&self) {
-        // AcqRel, partner `lie_down`: as in `call`.
+    pub(crate) fn wake_all(&self) {
+        // AcqRel, partner `prepare_sleep`: as in `wake_one`.
         let sleepers = self.sleepers.swap(0, Ordering::AcqRel);
         for (index, waker) in self.wakers.iter().enumerate() {
             if sleepers & (1 << index) != 0 {
@@ -110,7 +110,7 @@ impl Latch {
     }
 
     /// The shard begins to wait for the first `rings` rings, and is itself one that has to arrive.
-    pub(crate) fn close(&self, rings: usize) {
+    pub(crate) fn arm(&self, rings: usize) {
         // Release, partner `arrive`: set before any ring is told to arrive.
         self.missing.store(rings + 1, Ordering::Release);
     }
@@ -122,9 +122,9 @@ impl Latch {
     }
 
     /// A reader made the room that it was asked for.
-    pub(crate) fn arrive_and_call(&self) {
+    pub(crate) fn arrive_and_wake(&self) {
         if self.arrive() {
-            self.signal.call();
+            self.signal.wake_one();
         }
     }
 

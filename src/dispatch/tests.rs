@@ -4,10 +4,10 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::block::{BlockRef, BlockSource, EnvelopeTable};
-use super::feed::{End, FeedConsumer, FeedProducer, Found, Limits, Reader, feed};
+use super::feed::{End, FeedConsumer, FeedProducer, Found, Limits, Listener, feed};
 use super::loss::{BLOCK_TIMEOUT_MAX, Gap, GapReason, LongestWait, Overflow};
 use super::role::Role;
-use super::shard::{Change, ChangeKind, Shard, ShardWires};
+use super::shard::{Change, ChangeKind, Shard, ShardShared};
 use super::signal::{Latch, Signal};
 use crate::index::SharedIndex;
 use crate::pattern::Pattern;
@@ -110,7 +110,7 @@ fn ring(
         pin_bytes,
         overflow,
     };
-    feed(limits, latch(), Reader::waiting())
+    feed(limits, latch(), Listener::waker())
 }
 
 fn all_of(block: &BlockRef<()>) -> u64 {
@@ -135,7 +135,7 @@ fn offer_again(producer: &mut FeedProducer<()>, block: &BlockRef<()>, mask: u64)
 fn read(consumer: &mut FeedConsumer<()>) -> (Vec<u64>, Vec<(u64, u64, u64)>, Found) {
     let (mut ids, mut gaps) = (Vec::new(), Vec::new());
     loop {
-        match consumer.look() {
+        match consumer.check() {
             Found::Event => ids.push(consumer.take().id()),
             Found::Gap(gap) => {
                 let after = ids.last().copied().unwrap_or(0);
@@ -206,14 +206,14 @@ fn a_gap_travels_in_front_of_what_came_after_it() {
     let mut layer = Layer::new();
     let (mut producer, mut consumer) = ring(2, usize::MAX, Overflow::DropNewest);
     offer(&mut producer, &layer.block(3, 0)); // 3 is lost
-    assert_eq!(consumer.look(), Found::Event);
+    assert_eq!(consumer.check(), Found::Event);
     assert_eq!(consumer.take().id(), 1);
     // The slot is claimed, so there is room for two, while 2 is still to be read.
     offer(&mut producer, &layer.block(1, 0));
-    assert_eq!(consumer.look(), Found::Event);
+    assert_eq!(consumer.check(), Found::Event);
     assert_eq!(consumer.take().id(), 2);
-    assert!(matches!(consumer.look(), Found::Gap(gap) if (gap.from(), gap.to()) == (3, 3)));
-    assert_eq!(consumer.look(), Found::Event);
+    assert!(matches!(consumer.check(), Found::Gap(gap) if (gap.from(), gap.to()) == (3, 3)));
+    assert_eq!(consumer.check(), Found::Event);
     assert_eq!(consumer.take().id(), 4);
 }
 
@@ -227,7 +227,7 @@ fn gaps_take_no_room_from_events() {
         for _ in 0..50 {
             offer(&mut producer, &layer.block(1, 0));
             offer(&mut producer, &layer.block(64, 0)); // lost, once the ring is full
-            match consumer.look() {
+            match consumer.check() {
                 Found::Event => told.push((consumer.take().id(), 1)),
                 Found::Gap(gap) => told.push((gap.from(), gap.count())),
                 end => panic!("{end:?}"),
@@ -235,7 +235,7 @@ fn gaps_take_no_room_from_events() {
         }
         producer.close(layer.next_id - 1);
         loop {
-            match consumer.look() {
+            match consumer.check() {
                 Found::Event => told.push((consumer.take().id(), 1)),
                 Found::Gap(gap) => told.push((gap.from(), gap.count())),
                 end => break assert_eq!(end, Found::Closed),
@@ -260,7 +260,7 @@ fn a_full_block_ring_hands_the_rest_back() {
     let block = layer.block(5, 0);
     let mut rest = offer(&mut producer, &block);
     assert_eq!(rest, 0b11100);
-    assert!(!producer.doze(block.weight(), 3));
+    assert!(!producer.request_wake(block.weight(), 3));
     let mut ids = Vec::new();
     while rest != 0 {
         ids.extend(read(&mut consumer).0);
@@ -269,7 +269,7 @@ fn a_full_block_ring_hands_the_rest_back() {
     }
     ids.extend(read(&mut consumer).0);
     assert_eq!(ids, [1, 2, 3, 4, 5]);
-    assert!(!producer.rouse(), "the reader arrived");
+    assert!(!producer.take_wake_request(), "the reader arrived");
     // Ended: nothing is held back for nobody.
     offer(&mut producer, &layer.block(2, 0));
     drop(consumer);
@@ -307,7 +307,7 @@ fn a_claim_is_room() {
     producer.stop_waiting();
     assert_eq!(offer_again(&mut producer, &heavy, 0b11), 0, "given up");
     assert_eq!(offer(&mut producer, &layer.block(3, 0)), 0, "at once");
-    assert_eq!(consumer.look(), Found::Event);
+    assert_eq!(consumer.check(), Found::Event);
     assert_eq!(consumer.take().id(), first);
     let heavy = layer.block(2, 2 * weight);
     assert_eq!(offer(&mut producer, &heavy), 0b11, "something was claimed");
@@ -365,11 +365,11 @@ fn a_block_that_is_too_heavy_waits_for_an_empty_ring() {
     assert_eq!(offer(&mut producer, &light), 0);
     assert_eq!(offer(&mut producer, &heavy), 1);
     assert!(
-        !producer.doze(heavy.weight(), 1),
+        !producer.request_wake(heavy.weight(), 1),
         "not before the ring is empty"
     );
     assert_eq!(read(&mut consumer).0, [1]);
-    assert!(!producer.rouse(), "the reader has arrived");
+    assert!(!producer.take_wake_request(), "the reader has arrived");
     assert_eq!(offer_again(&mut producer, &heavy, 1), 0);
     producer.commit();
     assert_eq!(read(&mut consumer).0, [2]);
@@ -384,15 +384,15 @@ fn a_ring_without_room_asks_for_half_of_it() {
     }
     let block = layer.block(3, 0);
     assert_eq!(offer(&mut producer, &block), 0b111);
-    assert!(!producer.doze(block.weight(), 3));
-    assert_eq!(consumer.look(), Found::Event);
+    assert!(!producer.request_wake(block.weight(), 3));
+    assert_eq!(consumer.check(), Found::Event);
     assert_eq!(consumer.take().id(), 1);
-    assert!(producer.rouse(), "one is not enough");
-    assert!(!producer.doze(block.weight(), 3));
-    assert_eq!(consumer.look(), Found::Event);
-    assert!(!producer.rouse(), "two are");
+    assert!(producer.take_wake_request(), "one is not enough");
+    assert!(!producer.request_wake(block.weight(), 3));
+    assert_eq!(consumer.check(), Found::Event);
+    assert!(!producer.take_wake_request(), "two are");
     assert!(
-        producer.doze(block.weight(), 3),
+        producer.request_wake(block.weight(), 3),
         "there is room: nobody will arrive"
     );
 }
@@ -410,14 +410,17 @@ fn a_ring_without_room_asks_for_what_it_needs() {
             let block = layer.block(events, 0);
             let rest = offer(&mut producer, &block);
             assert_eq!(rest, all_of(&block));
-            assert!(!producer.doze(block.weight(), events as u32));
+            assert!(!producer.request_wake(block.weight(), events as u32));
             for read in 0..events {
-                assert!(read == 0 || producer.rouse(), "{read} are not enough");
-                assert!(!producer.doze(block.weight(), events as u32));
-                assert_eq!(consumer.look(), Found::Event);
+                assert!(
+                    read == 0 || producer.take_wake_request(),
+                    "{read} are not enough"
+                );
+                assert!(!producer.request_wake(block.weight(), events as u32));
+                assert_eq!(consumer.check(), Found::Event);
                 consumer.take();
             }
-            assert!(!producer.rouse(), "the reader has arrived");
+            assert!(!producer.take_wake_request(), "the reader has arrived");
             assert_eq!(offer_again(&mut producer, &block, rest), 0);
         }
     }
@@ -428,12 +431,12 @@ fn a_whole_slot_is_taken_at_once() {
     let mut layer = Layer::new();
     let (mut producer, mut consumer) = ring(8, usize::MAX, Overflow::DropNewest);
     offer(&mut producer, &layer.block(3, 0));
-    assert_eq!(consumer.look(), Found::Event);
+    assert_eq!(consumer.check(), Found::Event);
     assert_eq!(consumer.take().id(), 1);
-    assert_eq!(consumer.look(), Found::Event);
+    assert_eq!(consumer.check(), Found::Event);
     let (block, mask) = consumer.take_slot();
     assert_eq!((block.first_id(), mask), (1, 0b110));
-    assert_eq!(consumer.look(), Found::Empty);
+    assert_eq!(consumer.check(), Found::Empty);
     assert_eq!(consumer.shared().stats().received, 3);
 }
 
@@ -442,7 +445,7 @@ fn the_first_end_counts() {
     let (mut producer, mut consumer) = ring(8, usize::MAX, Overflow::DropNewest);
     let mut layer = Layer::new();
     offer(&mut producer, &layer.block(1, 0));
-    producer.break_off();
+    producer.mark_broken();
     assert!(!consumer.shared().finish(End::Cancelled), "too late");
     // What is in the ring is still read.
     assert_eq!(
@@ -491,12 +494,12 @@ fn disconnected_is_for_ever() {
                 assert_eq!(ids.len(), if fresh { 2 } else { 0 });
                 assert!(gaps.is_empty() && lost(end), "{end:?}");
             }
-            assert!(!consumer.doze(), "it has ended");
+            assert!(!consumer.request_wake(), "it has ended");
             assert!(!consumer.shared().finish(End::Cancelled), "too late");
             let stats = consumer.shared().stats();
             assert_eq!((stats.matched, stats.received), (4, 2));
             assert_eq!(stats.lost[GapReason::Overflow as usize], 2);
-            assert_eq!(stats.gauges.told_lost, 2, "told once");
+            assert_eq!(stats.gauges.report_lost, 2, "told once");
             assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(4)));
         }
     }
@@ -508,11 +511,11 @@ fn broken_is_for_ever() {
     let mut layer = Layer::new();
     let (mut producer, mut consumer) = ring(2, usize::MAX, Overflow::DropNewest);
     offer(&mut producer, &layer.block(1, 0));
-    producer.break_off();
+    producer.mark_broken();
     producer.detach(1);
     let end = Found::Ended(End::Broken);
     assert_eq!(read(&mut consumer), (vec![1], vec![], end));
-    assert_eq!(consumer.look(), end);
+    assert_eq!(consumer.check(), end);
 }
 
 /// A gap is told in its place, so behind a cancel only if nothing was let go in front of it; and once.
@@ -533,7 +536,7 @@ fn a_cancel_tells_a_gap_that_lies_right_there_and_no_other() {
         let (mut producer, mut consumer) = ring(2, usize::MAX, overflow);
         offer(&mut producer, &layer.block(2, 0));
         for id in 1..=reads {
-            assert_eq!(consumer.look(), Found::Event);
+            assert_eq!(consumer.check(), Found::Event);
             assert_eq!(consumer.take().id(), id);
         }
         offer(&mut producer, &layer.block(3, 0));
@@ -544,8 +547,8 @@ fn a_cancel_tells_a_gap_that_lies_right_there_and_no_other() {
             (vec![], told, end),
             "{overflow:?}, {reads} read"
         );
-        assert_eq!(consumer.look(), end);
-        assert_eq!(consumer.shared().stats().gauges.told_lost, lost);
+        assert_eq!(consumer.check(), end);
+        assert_eq!(consumer.shared().stats().gauges.report_lost, lost);
     }
     // Behind the last event that was read, and behind one that was not.
     for read_all in [true, false] {
@@ -553,7 +556,7 @@ fn a_cancel_tells_a_gap_that_lies_right_there_and_no_other() {
         let (mut producer, mut consumer) = ring(2, usize::MAX, Overflow::DropNewest);
         offer(&mut producer, &layer.block(3, 0));
         for _ in 0..1 + usize::from(read_all) {
-            assert_eq!(consumer.look(), Found::Event);
+            assert_eq!(consumer.check(), Found::Event);
             consumer.take();
         }
         assert!(consumer.shared().finish(End::Cancelled));
@@ -569,7 +572,7 @@ fn what_was_passed_is_what_was_received_or_told() {
     let mut layer = Layer::new();
     let (mut producer, mut consumer) = ring(2, usize::MAX, Overflow::DropOldest);
     offer(&mut producer, &layer.block(2, 0));
-    assert_eq!(consumer.look(), Found::Event);
+    assert_eq!(consumer.check(), Found::Event);
     consumer.take(); // 1; and 2 is claimed
     let shared = consumer.shared().clone();
     assert!(shared.has_passed(1) && !shared.has_passed(2));
@@ -578,10 +581,10 @@ fn what_was_passed_is_what_was_received_or_told() {
     }
     assert_eq!(shared.stats().lost[GapReason::Overflow as usize], 8);
     assert!(!shared.has_passed(2));
-    assert_eq!(consumer.look(), Found::Event);
+    assert_eq!(consumer.check(), Found::Event);
     consumer.take();
     assert!(shared.has_passed(2) && !shared.has_passed(3));
-    assert!(matches!(consumer.look(), Found::Gap(_)));
+    assert!(matches!(consumer.check(), Found::Gap(_)));
     assert!(shared.has_passed(10) && !shared.has_passed(11));
     assert_eq!(read(&mut consumer).0, [11, 12]);
     assert!(shared.has_passed(12) && !shared.has_passed(13));
@@ -593,16 +596,16 @@ fn what_was_passed_is_what_was_received_or_told() {
 fn a_reader_that_dozes_hears_of_events_gaps_and_ends() {
     let mut layer = Layer::new();
     let (mut producer, mut consumer) = ring(1, usize::MAX, Overflow::DropNewest);
-    assert!(consumer.doze());
+    assert!(consumer.request_wake());
     offer(&mut producer, &layer.block(2, 0));
-    assert!(!consumer.doze(), "an event");
-    assert_eq!(consumer.look(), Found::Event);
+    assert!(!consumer.request_wake(), "an event");
+    assert_eq!(consumer.check(), Found::Event);
     consumer.take();
-    assert!(!consumer.doze(), "a gap");
-    assert!(matches!(consumer.look(), Found::Gap(_)));
-    assert!(consumer.doze());
+    assert!(!consumer.request_wake(), "a gap");
+    assert!(matches!(consumer.check(), Found::Gap(_)));
+    assert!(consumer.request_wake());
     consumer.shared().finish(End::Cancelled);
-    assert!(!consumer.doze(), "the end");
+    assert!(!consumer.request_wake(), "the end");
 }
 
 #[test]
@@ -615,7 +618,7 @@ fn what_is_given_up_is_told_with_its_reason() {
     producer.close(4);
     let gap = |consumer: &mut FeedConsumer<()>| -> Option<Gap> {
         loop {
-            match consumer.look() {
+            match consumer.check() {
                 Found::Event => _ = consumer.take(),
                 Found::Gap(gap) => return Some(gap),
                 _ => return None,
@@ -634,10 +637,10 @@ fn what_is_given_up_is_told_with_its_reason() {
     assert_eq!(gap(&mut consumer), None);
 }
 
-fn wires() -> Arc<ShardWires<()>> {
+fn shared() -> Arc<ShardShared<()>> {
     let routes = SharedIndex::new();
     routes.insert(&Pattern::parse("a").expect("a pattern"), 0);
-    Arc::new(ShardWires {
+    Arc::new(ShardShared {
         routes,
         changes: Queue::new(),
         delivered_id: AtomicU64::new(0),
@@ -650,20 +653,20 @@ fn shard_of_one(
     limits: Limits,
     blocks: impl IntoIterator<Item = BlockRef<()>>,
 ) -> (Shard<()>, FeedConsumer<()>) {
-    let wires = wires();
-    let (producer, consumer) = feed(limits, wires.latch.clone(), Reader::waiting());
+    let shared = shared();
+    let (producer, consumer) = feed(limits, shared.latch.clone(), Listener::waker());
     let kind = ChangeKind::Attach {
         slot: 0,
         feed: Box::new(producer),
     };
-    wires.changes.push(Change { version: 1, kind });
+    shared.changes.push(Change { version: 1, kind });
     let (mut output, input) = spsc::ring(64);
     for block in blocks {
         assert!(output.push(block).is_ok());
     }
     output.commit().expect("open");
     drop(output);
-    (Shard::new(input, wires), consumer)
+    (Shard::new(input, shared), consumer)
 }
 
 /// The time to close is up: what has room by then is not lost, and what is lost is one gap.
@@ -680,7 +683,7 @@ fn a_forced_shard_loses_only_what_has_no_room() {
         let (mut shard, mut consumer) = shard_of_one(limits, blocks);
         shard.round(false);
         for id in 1..=read_first {
-            assert_eq!(consumer.look(), Found::Event);
+            assert_eq!(consumer.check(), Found::Event);
             assert_eq!(consumer.take().id(), id);
         }
         shard.force();
@@ -731,7 +734,7 @@ proptest! {
         for (reads, n, mask) in turns {
             if reads {
                 for _ in 0..n {
-                    let found = consumer.look();
+                    let found = consumer.check();
                     match found {
                         Found::Event => told.push(consumer.take().id()),
                         Found::Gap(gap) => {
@@ -760,7 +763,7 @@ proptest! {
         }
         producer.close(layer.next_id - 1);
         loop {
-            match consumer.look() {
+            match consumer.check() {
                 Found::Event => told.push(consumer.take().id()),
                 Found::Gap(gap) => {
                     let run = gap.from()..=gap.to();

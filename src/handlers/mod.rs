@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | [`task`] | a closure, its ring, and one turn at them; errors and panics |
 //! | [`pool`] | the workers: who takes the next turn, who sleeps, who ends |
-//! | [`watch`] | who sees that a call takes too long, and replaces its thread |
+//! | [`stall_monitor`] | who sees that a call takes too long, and replaces its thread |
 //! | [`notice`] | what the program is told of all this |
 //!
 //! **The bad days.** *A handler fails or panics*: it is counted and told to the observer; the next event is handled as
@@ -21,5 +21,5 @@
 
 pub(crate) mod notice;
 pub(crate) mod pool;
+pub(crate) mod stall_monitor;
 pub(crate) mod task;
-pub(crate) mod watch;

@@ -1,10 +1,10 @@
 //! What an observer is told.
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::contain::contain;
 use crate::dispatch::loss::Gap;
-use crate::park::NoWaiting;
+use crate::park::NonBlockingScope;
 use crate::pattern::Topic;
 
 /// Something that a handler did, or that was done to it, and that its publisher never hears of.
@@ -121,11 +121,9 @@ pub(crate) type Observer = Box<dyn Fn(&Notice<'_>) + Send + Sync>;
 #[cold]
 pub(crate) fn tell(observer: Option<&Observer>, notice: Notice<'_>) {
     // Not to be kept waiting: the handler's thread, or the one that watches all of them.
-    let _here = NoWaiting::here();
+    let _here = NonBlockingScope::enter();
     tracing::warn!("{notice}");
-    if let Some(observer) = observer
-        && catch_unwind(AssertUnwindSafe(|| observer(&notice))).is_err()
-    {
-        tracing::error!("the observer panicked");
+    if let Some(observer) = observer {
+        contain("the observer", || observer(&notice));
     }
 }

@@ -4,24 +4,24 @@
 //! inbox calls one worker; a worker that finds more than it can do at once calls another. So a burst wakes as many as
 //! it needs, one after the other, and a lone event wakes one.
 //!
-//! A worker whose call takes too long is marked by the [watch](super::watch), and a spare takes its place at once; the
-//! jobs on its tray and shelf are open to all. When the call has ended, it finds that it was replaced, and goes.
+//! A worker whose call takes too long is marked by the [watch](super::stall_monitor), and a spare takes its place at once; the
+//! jobs on its slots and overflow are open to all. When the call has ended, it finds that it was replaced, and goes.
 
 use std::cell::Cell;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 
 use super::notice::{Notice, Observer, tell};
-use super::task::{Cold, Left, Place, Task};
-use super::watch::Watch;
-use crate::dispatch::feed::Called;
+use super::stall_monitor::StallMonitor;
+use super::task::{RareState, Task, TurnContext, TurnEnd};
+use crate::contain::contain;
+use crate::dispatch::feed::ReaderCallback;
 use crate::dispatch::role::Role;
 use crate::dispatch::signal::Signal;
-use crate::park::{Linger, NoWaiting, WaitSet};
-use crate::ring::run_queue::{Hand, Job, RunQueue, Turn, try_begin};
+use crate::park::{Backoff, NonBlockingScope, WaitSet};
+use crate::ring::run_queue::{Job, RunQueue, Turn, Worker, try_begin};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, thread};
 
 /// Threads of a handler pool at most, spares included.
@@ -37,7 +37,7 @@ pub const HANDLER_STALL: Duration = Duration::from_millis(10);
 pub(crate) const CANCEL_GRACE: Duration = HANDLER_STALL;
 
 /// What a pool is made from.
-pub(crate) struct PoolPlan {
+pub(crate) struct PoolConfig {
     /// Workers, without spares: 1 to `threads_max`.
     pub(crate) threads: usize,
     /// Workers and spares: 1 to [`HANDLER_THREADS_MAX`].
@@ -59,19 +59,19 @@ pub(crate) struct Shared<T> {
     pool: Arc<Pool<T>>,
     /// Number of the subscription.
     number: u64,
-    cold: Cold,
+    rare: RareState,
 }
 
 /// The workers and their queue.
 pub(crate) struct Pool<T> {
     queue: RunQueue<Shared<T>, Option<Task<T>>>,
-    plan: PoolPlan,
+    config: PoolConfig,
     /// Who sleeps.
     signal: Signal,
-    /// What each worker is at, by the number of its desk.
-    pub(super) posts: Box<[CachePadded<Post>]>,
-    /// Of the desks that nobody sits at, the lowest last.
-    hands: Mutex<Vec<Hand>>,
+    /// What each worker is at, by the number of its worker.
+    pub(super) worker_states: Box<[CachePadded<WorkerState>]>,
+    /// Of the queues that nobody sits at, the lowest last.
+    free_workers: Mutex<Vec<Worker>>,
     /// Workers that are not stuck in a call.
     working: AtomicUsize,
     /// Handlers that have not come to their end, and 1 for a pool that is open: one word, so that of the last handler and
@@ -80,62 +80,62 @@ pub(crate) struct Pool<T> {
     /// Closed once.
     closing: AtomicBool,
     /// Those who wait for a turn to end, or for the last handler.
-    rested: WaitSet,
-    pub(super) watch: Watch,
+    turn_finished: WaitSet,
+    pub(super) monitor: StallMonitor,
     /// Held by who drives a manual bus.
-    driver: Role<Hand>,
+    driver: Role<Worker>,
 }
 
-/// What a worker is at. Written by the worker, but for `stalled` and `hurry`.
+/// What a worker is at. Written by the worker, but for `stalled` and `yield_requested`.
 #[derive(Default)]
-pub(super) struct Post {
+pub(super) struct WorkerState {
     /// Number of the subscription whose handler is running; 0: none.
     pub(super) running: AtomicU64,
     /// Events that this handler has handled: changes when a call has ended.
-    pub(super) pulse: AtomicU64,
+    pub(super) calls: AtomicU64,
     /// The worker has called the watch, and has not been idle since.
     pub(super) awake: AtomicBool,
     /// Set by the watch: a call took too long, and this worker no longer counts as one.
     pub(super) stalled: AtomicBool,
     /// Set by the watch: this handler has been at it for a while, and others may wait for the worker.
-    pub(super) hurry: AtomicBool,
+    pub(super) yield_requested: AtomicBool,
 }
 
 crate::sync::thread_local!(static INSIDE: Cell<usize> = const { Cell::new(0) });
 
 impl<T: Send + Sync + 'static> Pool<T> {
-    pub(crate) fn new(plan: PoolPlan) -> Arc<Self> {
-        let desks = if plan.manual { 1 } else { plan.threads_max };
+    pub(crate) fn new(config: PoolConfig) -> Arc<Self> {
+        let queues = if config.manual { 1 } else { config.threads_max };
         // One more than workers: the driver's.
-        let (queue, mut hands) = RunQueue::new(desks + 1);
-        let driver = hands.pop().expect("at least one");
-        hands.reverse();
+        let (queue, mut free_workers) = RunQueue::new(queues + 1);
+        let driver = free_workers.pop().expect("at least one");
+        free_workers.reverse();
         Arc::new(Self {
             queue,
-            plan,
-            signal: Signal::new(desks),
-            posts: (0..=desks).map(|_| CachePadded::default()).collect(),
-            hands: Mutex::new(hands),
+            config,
+            signal: Signal::new(queues),
+            worker_states: (0..=queues).map(|_| CachePadded::default()).collect(),
+            free_workers: Mutex::new(free_workers),
             working: AtomicUsize::new(0),
             live: AtomicUsize::new(1),
             closing: AtomicBool::new(false),
-            rested: WaitSet::new(),
-            watch: Watch::new(),
+            turn_finished: WaitSet::new(),
+            monitor: StallMonitor::new(),
             driver: Role::new(driver),
         })
     }
 
-    /// Starts what workers are missing. Called under the lock that opening a subscription takes.
+    /// Starts what workers are missing. ReaderCallback under the lock that opening a subscription takes.
     pub(crate) fn start(self: &Arc<Self>) -> io::Result<()> {
-        if self.plan.manual {
+        if self.config.manual {
             return Ok(());
         }
-        while self.working.load(Ordering::Relaxed) < self.plan.threads {
+        while self.working.load(Ordering::Relaxed) < self.config.threads {
             if !self.spawn_worker()? {
                 break;
             }
         }
-        self.watch.start(self)
+        self.monitor.start(self)
     }
 
     /// A handler to be; `own_thread`: it gets one.
@@ -143,7 +143,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         Shared {
             pool: self.clone(),
             number,
-            cold: Cold::default(),
+            rare: RareState::default(),
         }
     }
 
@@ -155,9 +155,9 @@ impl<T: Send + Sync + 'static> Pool<T> {
     /// A thread for this handler alone; `awake`: how it waits, when so many threads take part.
     pub(crate) fn dedicate(
         job: &Arc<HandlerJob<T>>,
-        awake: impl Fn(usize) -> Linger + Send + 'static,
+        awake: impl Fn(usize) -> Backoff + Send + 'static,
     ) -> io::Result<()> {
-        if job.shared.pool.plan.manual {
+        if job.shared.pool.config.manual {
             return Ok(());
         }
         let own = job.clone();
@@ -165,7 +165,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         let thread = std::thread::Builder::new()
             .name(name)
             .spawn(move || run_dedicated(&own, &awake))?;
-        let first = job.shared.cold.dedicate(thread.thread().clone());
+        let first = job.shared.rare.dedicate(thread.thread().clone());
         debug_assert!(first, "dedicated once");
         Ok(())
     }
@@ -181,20 +181,20 @@ impl<T: Send + Sync + 'static> Pool<T> {
     /// Takes turns until there are none: for a manual bus. `true`: something was done.
     pub(crate) fn drive(&self) -> bool {
         // Whoever drives inside a handler would take turns inside a turn.
-        if !self.plan.manual || NoWaiting::applies() {
+        if !self.config.manual || NonBlockingScope::is_active() {
             return false;
         }
         let mut done = false;
         loop {
-            let Some(mut hand) = self.driver.try_hold() else {
+            let Some(mut worker) = self.driver.try_hold() else {
                 return done;
             };
-            while let Some(taken) = self.queue.take(&mut hand) {
-                let post = &self.posts[hand.desk()];
-                self.run(taken.turn, post);
+            while let Some(taken) = self.queue.take(&mut worker) {
+                let worker_state = &self.worker_states[worker.index()];
+                self.run(taken.turn, worker_state);
                 done = true;
             }
-            if !hand.release() {
+            if !worker.release() {
                 return done;
             }
         }
@@ -203,7 +203,9 @@ impl<T: Send + Sync + 'static> Pool<T> {
     /// Waits until every handler of a closed pool has come to its end. `false`: not in time.
     pub(crate) fn wait_over(&self, deadline: Option<Instant>) -> bool {
         let over = || self.is_over().then_some(());
-        self.rested.wait_until(not_inside(deadline), over).is_some()
+        self.turn_finished
+            .wait_until(not_inside(deadline), over)
+            .is_some()
     }
 
     /// Waits until `done`, which is looked at whenever a turn at this job has ended.
@@ -213,154 +215,159 @@ impl<T: Send + Sync + 'static> Pool<T> {
         mut done: impl FnMut() -> bool,
     ) -> bool {
         let mut look = || {
-            job.await_rest();
+            job.request_finish_notice();
             done().then_some(())
         };
-        let rested = &job.shared.pool.rested;
-        rested.wait_until(not_inside(deadline), &mut look).is_some()
+        let turn_finished = &job.shared.pool.turn_finished;
+        turn_finished
+            .wait_until(not_inside(deadline), &mut look)
+            .is_some()
     }
 
     /// Has somebody take the turn that the job was asked for.
     fn enqueue(&self, job: Arc<HandlerJob<T>>) {
-        if let Some(thread) = job.shared.cold.own_thread() {
+        if let Some(thread) = job.shared.rare.own_thread() {
             thread.unpark();
         } else if self.queue.push(job) {
-            self.signal.call();
+            self.signal.wake_one();
         }
     }
 
     fn spawn_worker(self: &Arc<Self>) -> io::Result<bool> {
-        let Some(hand) = self.hands.lock().pop() else {
+        let Some(worker) = self.free_workers.lock().pop() else {
             return Ok(false);
         };
-        let index = hand.desk();
+        let index = worker.index();
         let pool = self.clone();
         // Handed over behind a lock, so that a thread that was not to be had leaves the hand with us.
-        let handed = Arc::new(Mutex::new(Some(hand)));
+        let handed = Arc::new(Mutex::new(Some(worker)));
         let taken = handed.clone();
         // First: it may be found stuck before we come to it.
         self.working.fetch_add(1, Ordering::Relaxed);
         let spawned = std::thread::Builder::new()
             .name(format!("fanout-pool-{index}"))
             .spawn(move || {
-                let hand = taken.lock().take();
-                if let Some(hand) = hand {
-                    pool.work(hand);
+                let worker = taken.lock().take();
+                if let Some(worker) = worker {
+                    pool.work(worker);
                 }
             });
         match spawned {
             Ok(_) => Ok(true),
             Err(error) => {
                 self.working.fetch_sub(1, Ordering::Relaxed);
-                self.hands.lock().extend(handed.lock().take());
+                self.free_workers.lock().extend(handed.lock().take());
                 Err(error)
             }
         }
     }
 
     /// The life of a worker.
-    fn work(&self, mut hand: Hand) {
-        let index = hand.desk();
-        let post = &self.posts[index];
-        let linger = || Linger::adaptive(self.working.load(Ordering::Relaxed) + 2);
-        let mut idle = linger();
+    fn work(&self, mut worker: Worker) {
+        let index = worker.index();
+        let worker_state = &self.worker_states[index];
+        let backoff = || Backoff::adaptive(self.working.load(Ordering::Relaxed) + 2);
+        let mut idle = backoff();
         while !self.is_over() {
-            if let Some(taken) = self.queue.take(&mut hand) {
+            if let Some(taken) = self.queue.take(&mut worker) {
                 if taken.more {
-                    self.signal.call();
+                    self.signal.wake_one();
                 }
                 // Relaxed: only this worker writes it, and the first store goes with the call.
-                if !post.awake.load(Ordering::Relaxed) {
-                    post.awake.store(true, Ordering::Relaxed);
-                    self.watch.call();
+                if !worker_state.awake.load(Ordering::Relaxed) {
+                    worker_state.awake.store(true, Ordering::Relaxed);
+                    self.monitor.wake();
                 }
-                self.run(taken.turn, post);
-                idle = linger();
-                if self.was_replaced(post) {
+                self.run(taken.turn, worker_state);
+                idle = backoff();
+                if self.was_replaced(worker_state) {
                     break;
                 }
                 continue;
             }
-            post.awake.store(false, Ordering::Relaxed);
-            if !idle.turn() {
-                self.signal.lie_down(index);
+            worker_state.awake.store(false, Ordering::Relaxed);
+            if !idle.snooze() {
+                self.signal.prepare_sleep(index);
                 if self.queue.has_work() || self.is_over() {
-                    self.signal.get_up(index);
+                    self.signal.cancel_sleep(index);
                 } else {
                     self.signal.sleep(index);
                 }
-                idle = linger();
+                idle = backoff();
             }
         }
-        post.awake.store(false, Ordering::Relaxed);
-        self.queue.clear(&mut hand);
-        self.hands.lock().push(hand);
-        self.signal.call();
+        worker_state.awake.store(false, Ordering::Relaxed);
+        self.queue.clear(&mut worker);
+        self.free_workers.lock().push(worker);
+        self.signal.wake_one();
     }
 
-    /// The watch had a spare take our place: is there one too many?
-    fn was_replaced(&self, post: &Post) -> bool {
+    /// The watch had a spare take our context: is there one too many?
+    fn was_replaced(&self, worker_state: &WorkerState) -> bool {
         // Relaxed: numbers of threads, which nothing else depends on.
-        if !post.stalled.load(Ordering::Relaxed) || !post.stalled.swap(false, Ordering::Acquire) {
+        if !worker_state.stalled.load(Ordering::Relaxed)
+            || !worker_state.stalled.swap(false, Ordering::Acquire)
+        {
             return false;
         }
-        let stay = |working| (working < self.plan.threads).then_some(working + 1);
+        let stay = |working| (working < self.config.threads).then_some(working + 1);
         self.working
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, stay)
             .is_err()
     }
 
     /// One turn. `true`: the handler has come to its end.
-    fn run(&self, mut turn: Turn<Shared<T>, Option<Task<T>>>, post: &Post) -> bool {
-        let here = NoWaiting::here();
+    fn run(&self, mut turn: Turn<Shared<T>, Option<Task<T>>>, worker_state: &WorkerState) -> bool {
+        let here = NonBlockingScope::enter();
         let outer = INSIDE.replace(Arc::as_ptr(turn.job()).addr());
-        let (shared, bar, state) = turn.parts();
+        let (shared, disabled, state) = turn.parts();
         // Relaxed: the watch compares it with itself.
-        post.running.store(shared.number, Ordering::Relaxed);
-        let place = Place {
+        worker_state.running.store(shared.number, Ordering::Relaxed);
+        let context = TurnContext {
             subscription: shared.number,
-            cold: &shared.cold,
-            observer: self.plan.observer.as_deref(),
-            disconnected: &*self.plan.disconnected,
-            pulse: &post.pulse,
-            hurry: &post.hurry,
+            rare: &shared.rare,
+            observer: self.config.observer.as_deref(),
+            disconnected: &*self.config.disconnected,
+            calls: &worker_state.calls,
+            yield_requested: &worker_state.yield_requested,
         };
-        post.hurry.store(false, Ordering::Relaxed);
+        worker_state.yield_requested.store(false, Ordering::Relaxed);
         let left = match state {
-            Some(task) => contain(|| task.turn(bar, &place)).unwrap_or(Left::Over),
-            None => Left::Over,
+            Some(task) => contain("a handler's turn", || task.turn(disabled, &context))
+                .unwrap_or(TurnEnd::Finished),
+            None => TurnEnd::Finished,
         };
-        let over = left == Left::Over && state.is_some();
+        let over = left == TurnEnd::Finished && state.is_some();
         if over {
             let task = state.take();
-            contain(|| drop(task));
+            contain("the drop of a handler", || drop(task));
         }
-        post.running.store(0, Ordering::Relaxed);
+        worker_state.running.store(0, Ordering::Relaxed);
         INSIDE.set(outer);
         drop(here);
-        if left != Left::Nothing {
+        if left != TurnEnd::Idle {
             // Over: it stays asked for ever, so that nobody pushes it any more; the pool would not outlive it.
-            turn.job().ask();
+            turn.job().schedule();
         }
-        let rested = turn.rest();
-        if let Some(job) = rested.again.filter(|_| left != Left::Over) {
+        let turn_finished = turn.finish();
+        if let Some(job) = turn_finished.again.filter(|_| left != TurnEnd::Finished) {
             self.enqueue(job);
         }
-        if rested.awaited {
-            self.rested.notify();
+        if turn_finished.awaited {
+            self.turn_finished.notify();
         }
         if over {
             self.ended();
         }
-        left == Left::Over
+        left == TurnEnd::Finished
     }
 
     fn ended(&self) {
         // AcqRel, partner `is_over`.
         if self.live.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.rested.notify();
-            self.signal.call_all();
-            self.watch.call();
+            self.turn_finished.notify();
+            self.signal.wake_all();
+            self.monitor.wake();
         }
     }
 
@@ -369,24 +376,24 @@ impl<T: Send + Sync + 'static> Pool<T> {
         self.live.load(Ordering::Acquire) == 0
     }
 
-    /// A worker has been at one call for too long: another takes its place.
+    /// A worker has been at one call for too long: another takes its context.
     #[cold]
-    pub(super) fn replace(self: &Arc<Self>, desk: usize, number: u64) {
-        let post = &self.posts[desk];
+    pub(super) fn replace(self: &Arc<Self>, worker: usize, number: u64) {
+        let worker_state = &self.worker_states[worker];
         // Once, however many calls of a turn take long. Relaxed: nobody else sets it.
-        if !post.stalled.load(Ordering::Relaxed) {
+        if !worker_state.stalled.load(Ordering::Relaxed) {
             self.working.fetch_sub(1, Ordering::Relaxed);
             // Release, partner `was_replaced`: counted out before it counts itself in again.
-            post.stalled.store(true, Ordering::Release);
+            worker_state.stalled.store(true, Ordering::Release);
         }
-        let enough = self.working.load(Ordering::Relaxed) >= self.plan.threads;
+        let enough = self.working.load(Ordering::Relaxed) >= self.config.threads;
         let replaced = enough || self.spawn_spare();
-        // Others look at a tray only when there is nothing else to do.
-        self.queue.evict(desk);
-        self.signal.call();
-        (self.plan.stalled)(number);
+        // Others look at a slots only when there is nothing else to do.
+        self.queue.release_local(worker);
+        self.signal.wake_one();
+        (self.config.stalled)(number);
         tell(
-            self.plan.observer.as_deref(),
+            self.config.observer.as_deref(),
             Notice::Stalled {
                 subscription: number,
                 replaced,
@@ -395,8 +402,8 @@ impl<T: Send + Sync + 'static> Pool<T> {
     }
 
     /// When a spare was not to be had: is there one now?
-    pub(super) fn fill_up(self: &Arc<Self>) {
-        if self.working.load(Ordering::Relaxed) < self.plan.threads && self.queue.has_work() {
+    pub(super) fn spawn_missing(self: &Arc<Self>) {
+        if self.working.load(Ordering::Relaxed) < self.config.threads && self.queue.has_work() {
             self.spawn_spare();
         }
     }
@@ -410,40 +417,40 @@ impl<T: Send + Sync + 'static> Pool<T> {
 }
 
 /// What a subscription's record keeps of its handler, whatever its events are.
-pub(crate) trait Control: Send + Sync {
+pub(crate) trait HandlerControl: Send + Sync {
     /// No call begins any more. Before the feed is ended.
-    fn bar(&self) -> Barred;
-    fn cold(&self) -> &Cold;
+    fn disable(&self) -> DisabledWhile;
+    fn rare(&self) -> &RareState;
     /// Waits until `done`, which is looked at whenever a turn has ended.
     fn wait_for(&self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> bool;
     fn is_running(&self) -> bool;
 }
 
-/// What [`Control::bar`] found.
+/// What [`HandlerControl::disable`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Barred {
+pub(crate) enum DisabledWhile {
     /// No call is running.
-    Resting,
+    Idle,
     /// One may be.
     Running,
     /// The caller is inside of it.
     Inside,
 }
 
-impl<T: Send + Sync + 'static> Control for HandlerJob<T> {
-    fn bar(&self) -> Barred {
-        let running = self.bar();
+impl<T: Send + Sync + 'static> HandlerControl for HandlerJob<T> {
+    fn disable(&self) -> DisabledWhile {
+        let running = self.disable();
         if INSIDE.get() == std::ptr::from_ref(self).addr() {
-            Barred::Inside
+            DisabledWhile::Inside
         } else if running {
-            Barred::Running
+            DisabledWhile::Running
         } else {
-            Barred::Resting
+            DisabledWhile::Idle
         }
     }
 
-    fn cold(&self) -> &Cold {
-        &self.shared.cold
+    fn rare(&self) -> &RareState {
+        &self.shared.rare
     }
 
     fn wait_for(&self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> bool {
@@ -456,16 +463,16 @@ impl<T: Send + Sync + 'static> Control for HandlerJob<T> {
 }
 
 /// Waits for a call that was running when its handler was barred, but not for long.
-pub(crate) fn let_begin(handler: &dyn Control) {
+pub(crate) fn wait_for_running_call(handler: &dyn HandlerControl) {
     let began = Instant::now();
     while handler.is_running() && began.elapsed() < CANCEL_GRACE {
         thread::yield_now();
     }
 }
 
-impl<T: Send + Sync + 'static> Called for HandlerJob<T> {
-    fn call(self: Arc<Self>) {
-        if self.ask() {
+impl<T: Send + Sync + 'static> ReaderCallback for HandlerJob<T> {
+    fn schedule_read(self: Arc<Self>) {
+        if self.schedule() {
             // Of our own: with the job that is given away the pool may go.
             let pool = self.shared.pool.clone();
             pool.enqueue(self);
@@ -475,39 +482,30 @@ impl<T: Send + Sync + 'static> Called for HandlerJob<T> {
 
 fn run_dedicated<T: Send + Sync + 'static>(
     job: &Arc<HandlerJob<T>>,
-    awake: &dyn Fn(usize) -> Linger,
+    awake: &dyn Fn(usize) -> Backoff,
 ) {
     let pool = &job.shared.pool;
-    let post = Post::default();
-    let linger = || awake(pool.working.load(Ordering::Relaxed) + 2);
-    let mut idle = linger();
+    let worker_state = WorkerState::default();
+    let backoff = || awake(pool.working.load(Ordering::Relaxed) + 2);
+    let mut idle = backoff();
     loop {
         if let Some(turn) = try_begin(job) {
-            if pool.run(turn, &post) {
+            if pool.run(turn, &worker_state) {
                 return;
             }
-            idle = linger();
-        } else if !idle.turn() {
+            idle = backoff();
+        } else if !idle.snooze() {
             thread::park();
-            idle = linger();
+            idle = backoff();
         }
     }
 }
 
 /// From inside a handler, or the dispatch, nobody waits: a look is all.
 fn not_inside(deadline: Option<Instant>) -> Option<Instant> {
-    if NoWaiting::applies() {
+    if NonBlockingScope::is_active() {
         Some(Instant::now())
     } else {
         deadline
     }
-}
-
-/// Runs what may drop a stranger's value.
-fn contain<R>(f: impl FnOnce() -> R) -> Option<R> {
-    let result = catch_unwind(AssertUnwindSafe(f));
-    if result.is_err() {
-        tracing::error!("a handler's drop panicked; what it owned may be leaked");
-    }
-    result.ok()
 }

@@ -1,15 +1,14 @@
 //! A handler, its ring, and one turn at them.
 
-use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
 use super::notice::{Notice, Observer, tell};
+use crate::contain::{Panic, catch};
 use crate::dispatch::block::Event;
 use crate::dispatch::feed::{FeedConsumer, Found};
 use crate::dispatch::loss::Gap;
-use crate::ring::run_queue::Bar;
+use crate::ring::run_queue::DisabledFlag;
 use crate::sync::thread::Thread;
 use crate::sync::{AtomicBool, AtomicU64, Ordering};
 
@@ -58,18 +57,18 @@ impl<E: fmt::Display> HandlerResult for Result<(), E> {
     }
 }
 
-/// What few handlers have: made when there is something to be said, since every handler pays for its place.
+/// What few handlers have: made when there is something to be said, since every handler pays for its context.
 #[derive(Default)]
-pub(crate) struct Cold(OnceLock<Box<Rare>>);
+pub(crate) struct RareState(OnceLock<Box<RareFields>>);
 
 #[derive(Default)]
-struct Rare {
+struct RareFields {
     counters: Counters,
     /// The thread of a handler that has one to itself.
     own_thread: OnceLock<Thread>,
 }
 
-impl Cold {
+impl RareState {
     /// `None`: all are zero.
     pub(crate) fn counters(&self) -> Option<&Counters> {
         self.0.get().map(|rare| &rare.counters)
@@ -108,26 +107,26 @@ pub(crate) struct Task<T> {
 
 /// How a turn left it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Left {
+pub(crate) enum TurnEnd {
     /// There is more to do.
     More,
     /// Nothing is there, and whoever brings something asks.
-    Nothing,
+    Idle,
     /// Nothing will come any more.
-    Over,
+    Finished,
 }
 
 /// What a turn needs to know of where it runs.
-pub(crate) struct Place<'a> {
+pub(crate) struct TurnContext<'a> {
     pub(crate) subscription: u64,
-    pub(crate) cold: &'a Cold,
+    pub(crate) rare: &'a RareState,
     pub(crate) observer: Option<&'a Observer>,
     /// Is told of a handler that was disconnected, by the number of its subscription.
     pub(crate) disconnected: &'a (dyn Fn(u64) + Send + Sync),
     /// Changes with every call: who watches sees that a call has ended. Holds how many this job has handled.
-    pub(crate) pulse: &'a AtomicU64,
+    pub(crate) calls: &'a AtomicU64,
     /// This turn has had its time.
-    pub(crate) hurry: &'a AtomicBool,
+    pub(crate) yield_requested: &'a AtomicBool,
 }
 
 impl<T> Task<T> {
@@ -138,7 +137,7 @@ impl<T> Task<T> {
         R: HandlerResult,
     {
         // From the start it asks to be told of its first event.
-        feed.doze();
+        feed.request_wake();
         Self {
             feed,
             handler: Box::new(Closure(handler)),
@@ -146,46 +145,50 @@ impl<T> Task<T> {
     }
 
     /// Hands the handler what there is, up to a turn's share. No call begins once the job is barred.
-    pub(crate) fn turn(&mut self, bar: Bar<'_>, place: &Place<'_>) -> Left {
+    pub(crate) fn turn(
+        &mut self,
+        disabled: DisabledFlag<'_>,
+        context: &TurnContext<'_>,
+    ) -> TurnEnd {
         for _ in 0..TURN_SLOTS {
-            match self.feed.look() {
+            match self.feed.check() {
                 Found::Event => {
                     let mut calls = Calls {
                         feed: &mut self.feed,
-                        bar,
-                        place,
+                        disabled,
+                        context,
                     };
                     calls.all(&mut *self.handler);
-                    if bar.is_set() {
+                    if disabled.is_set() {
                         // Whoever barred it ends the feed next, and asks for the turn that finds out; but if something else has
                         // ended it before, nobody asks.
                         return if self.feed.has_ended() {
-                            Left::Over
+                            TurnEnd::Finished
                         } else {
-                            Left::Nothing
+                            TurnEnd::Idle
                         };
                     }
-                    if place.is_late() {
-                        return Left::More;
+                    if context.must_yield() {
+                        return TurnEnd::More;
                     }
                 }
                 Found::Gap(gap) => tell(
-                    place.observer,
+                    context.observer,
                     Notice::Lost {
-                        subscription: place.subscription,
+                        subscription: context.subscription,
                         gap,
                     },
                 ),
-                Found::Empty if self.feed.doze() => return Left::Nothing,
+                Found::Empty if self.feed.request_wake() => return TurnEnd::Idle,
                 Found::Empty => {}
                 Found::Disconnected(gap) => {
-                    place.disconnected(gap);
-                    return Left::Over;
+                    context.disconnected(gap);
+                    return TurnEnd::Finished;
                 }
-                Found::Closed | Found::Ended(_) => return Left::Over,
+                Found::Closed | Found::Ended(_) => return TurnEnd::Finished,
             }
         }
-        Left::More
+        TurnEnd::More
     }
 }
 
@@ -202,16 +205,20 @@ where
     R: HandlerResult,
 {
     fn handle(&mut self, calls: &mut Calls<'_, T>) {
-        let Calls { feed, bar, place } = calls;
+        let Calls {
+            feed,
+            disabled,
+            context,
+        } = calls;
         let mut events = feed.slot();
-        while !bar.is_set()
-            && !place.is_late()
+        while !disabled.is_set()
+            && !context.must_yield()
             && let Some(event) = events.next()
         {
             let result = self.0(event).into_result();
-            place.beat(events.count());
+            context.beat(events.count());
             if let Err(error) = result {
-                place.failed(event, &error);
+                context.failed(event, &error);
             }
         }
     }
@@ -220,8 +227,8 @@ where
 /// The calls for the events of a slot.
 struct Calls<'a, T> {
     feed: &'a mut FeedConsumer<T>,
-    bar: Bar<'a>,
-    place: &'a Place<'a>,
+    disabled: DisabledFlag<'a>,
+    context: &'a TurnContext<'a>,
 }
 
 impl<T> Calls<'_, T> {
@@ -230,37 +237,33 @@ impl<T> Calls<'_, T> {
         self.feed.hands_out();
         loop {
             let (before, received) = (self.feed.mask(), self.feed.received());
-            let Err(panic) = catch_unwind(AssertUnwindSafe(|| handler.handle(self))) else {
+            let Err(panic) = catch(|| handler.handle(self)) else {
                 return;
             };
             // Each call counts once, also if what panicked came after it: the error that it answered, say.
             let taken = before & !self.feed.mask();
             let received = received + u64::from(taken.count_ones());
             self.feed.set_received(received);
-            self.place.beat(received);
+            self.context.beat(received);
             if let Some(event) = self.feed.event(63 - taken.leading_zeros()) {
-                self.place.panicked(event, &*panic);
-            }
-            // The payload's own drop may panic, too.
-            if catch_unwind(AssertUnwindSafe(|| drop(panic))).is_err() {
-                tracing::error!("what a handler panicked with panicked when it was dropped");
+                self.context.panicked(event, &panic);
             }
         }
     }
 }
 
-impl Place<'_> {
+impl TurnContext<'_> {
     #[inline(always)]
-    fn is_late(&self) -> bool {
+    fn must_yield(&self) -> bool {
         // Relaxed: a hint.
-        self.hurry.load(Ordering::Relaxed)
+        self.yield_requested.load(Ordering::Relaxed)
     }
 
     /// A call has ended: the job has handled so many events.
     #[inline(always)]
     fn beat(&self, handled: u64) {
         // Relaxed: who watches compares it with itself.
-        self.pulse.store(handled, Ordering::Relaxed);
+        self.calls.store(handled, Ordering::Relaxed);
     }
 
     #[cold]
@@ -276,7 +279,7 @@ impl Place<'_> {
     #[cold]
     fn failed<T>(&self, event: &Event<T>, error: &dyn fmt::Display) {
         // Relaxed: statistics.
-        self.cold.count().errors.fetch_add(1, Ordering::Relaxed);
+        self.rare.count().errors.fetch_add(1, Ordering::Relaxed);
         let notice = Notice::Failed {
             subscription: self.subscription,
             id: event.id(),
@@ -287,14 +290,13 @@ impl Place<'_> {
     }
 
     #[cold]
-    fn panicked<T>(&self, event: &Event<T>, panic: &(dyn Any + Send)) {
-        let text = panic.downcast_ref::<&str>().copied();
-        self.cold.count().panics.fetch_add(1, Ordering::Relaxed);
+    fn panicked<T>(&self, event: &Event<T>, panic: &Panic) {
+        self.rare.count().panics.fetch_add(1, Ordering::Relaxed);
         let notice = Notice::Panicked {
             subscription: self.subscription,
             id: event.id(),
             topic: event.topic(),
-            message: text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)),
+            message: panic.message(),
         };
         tell(self.observer, notice);
     }

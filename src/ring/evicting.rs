@@ -262,11 +262,11 @@ impl<P: Pointer> Producer<P> {
         self.staged += 1;
     }
 
-    /// Publishes what is staged. `Ok(true)`: the consumer is asleep, wake it.
+    /// Publishes what is staged. `Ok(true)`: the consumer has requested a wake-up.
     pub(crate) fn commit(&mut self) -> Result<bool, Closed> {
-        let asleep = self.shared.tail.commit(self.committed, self.staged)?;
+        let wake_requested = self.shared.tail.commit(self.committed, self.staged)?;
         self.committed = self.staged;
-        Ok(asleep)
+        Ok(wake_requested)
     }
 
     /// What waits, staged items included: exact at the moment of the call.
@@ -359,7 +359,7 @@ impl<P: Pointer> Producer<P> {
         self.staged != self.committed
     }
 
-    /// Nothing more will be published. `true`: the consumer is asleep, wake it.
+    /// Nothing more will be published. `true`: the consumer has requested a wake-up.
     pub(crate) fn close(&self) -> bool {
         self.shared.tail.close()
     }
@@ -530,8 +530,8 @@ impl<P: Pointer> Consumer<P> {
     }
 
     /// Asks to be told by the next `commit` or `close`, and looks once more. `true`: nothing is there.
-    pub(crate) fn doze(&mut self) -> bool {
-        let tail = self.shared.tail.doze();
+    pub(crate) fn request_wake(&mut self) -> bool {
+        let tail = self.shared.tail.request_wake();
         self.saw(tail);
         self.is_empty() && !tail.is_closed()
     }

@@ -66,9 +66,9 @@ impl Pushing {
     /// As a feed does.
     fn offer(&mut self, len: u32, bound: u64) -> bool {
         self.push(len);
-        let asleep = self.commit();
+        let wake_requested = self.commit();
         self.evict(at_most(bound));
-        asleep
+        wake_requested
     }
 }
 
@@ -267,15 +267,15 @@ fn sleeps(name: &str, capacity: usize, lens: &'static [u32], rounds: usize) {
         let pushing = {
             let waker = waker.clone();
             thread::spawn(move || {
-                let mut asleep = false;
+                let mut wake_requested = false;
                 for (number, &len) in lens.iter().enumerate() {
-                    asleep |= pushing.offer(len, capacity as u64);
-                    if number % rounds == rounds - 1 && std::mem::take(&mut asleep) {
+                    wake_requested |= pushing.offer(len, capacity as u64);
+                    if number % rounds == rounds - 1 && std::mem::take(&mut wake_requested) {
                         wake_registered(&waker);
                     }
                 }
-                asleep |= pushing.ring.close();
-                if asleep {
+                wake_requested |= pushing.ring.close();
+                if wake_requested {
                     wake_registered(&waker);
                 }
                 pushing
@@ -289,7 +289,7 @@ fn sleeps(name: &str, capacity: usize, lens: &'static [u32], rounds: usize) {
                 break;
             }
             register_thread(&waker);
-            if claiming.ring.doze() {
+            if claiming.ring.request_wake() {
                 park(None);
             }
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::evicting::{self, Amount, Parts};
 use super::gap::{GapCell, Run};
 use super::mpsc::{self, PushError};
-use super::spsc::{self, Closed, Doze};
+use super::spsc::{self, Closed, Readiness};
 
 /// The rings and the gap cell do what a `VecDeque` and an `Option` do, under any sequence of operations.
 ///
@@ -126,22 +126,26 @@ fn check_spsc(first_slots: usize, capacity: usize, ops: &[u8]) {
             }
             11 => {
                 let ready = !judge.published.is_empty() || judge.closed;
-                let expected = if ready { Doze::Ready } else { Doze::Asleep };
-                assert_eq!(consumer.doze(), expected);
+                let expected = if ready {
+                    Readiness::Ready
+                } else {
+                    Readiness::Empty
+                };
+                assert_eq!(consumer.request_wake(), expected);
                 judge.consumer_asleep = true;
             }
             12 => {
-                producer.doze();
+                producer.request_wake();
                 judge.producer_asleep = true;
             }
             13 => {
-                let asleep = std::mem::take(&mut judge.producer_asleep);
+                let wake_requested = std::mem::take(&mut judge.producer_asleep);
                 let flag = if op & 16 == 0 {
-                    consumer.rouse()
+                    consumer.take_wake_request()
                 } else {
-                    producer.rouse()
+                    producer.take_wake_request()
                 };
-                assert_eq!(flag, asleep);
+                assert_eq!(flag, wake_requested);
             }
             14 => {
                 assert_eq!(producer.room(), capacity - used);
@@ -188,7 +192,7 @@ fn check_mpsc(capacity: usize, ops: &[u8]) {
     let mut popped = 0;
     let mut closed = false;
     // The consumer asked to be told of the item at its place.
-    let mut asleep = false;
+    let mut wake_requested = false;
     for &op in ops {
         match op % 8 {
             0..=2 => {
@@ -197,8 +201,8 @@ fn check_mpsc(capacity: usize, ops: &[u8]) {
                 match producers.try_push(item) {
                     Ok(told) => {
                         assert!(!closed && judge.len() < len);
-                        assert_eq!(told, asleep && judge.is_empty());
-                        asleep &= !told;
+                        assert_eq!(told, wake_requested && judge.is_empty());
+                        wake_requested &= !told;
                         judge.push_back(number);
                     }
                     Err(PushError::Full(back)) => {
@@ -214,10 +218,14 @@ fn check_mpsc(capacity: usize, ops: &[u8]) {
             }
             6 => {
                 let ready = !judge.is_empty() || closed;
-                let expected = if ready { Doze::Ready } else { Doze::Asleep };
-                assert_eq!(consumer.doze(), expected);
+                let expected = if ready {
+                    Readiness::Ready
+                } else {
+                    Readiness::Empty
+                };
+                assert_eq!(consumer.request_wake(), expected);
                 // With an item there, the wish goes with that item.
-                asleep = judge.is_empty();
+                wake_requested = judge.is_empty();
             }
             _ if op & 0xf0 == 0xf0 => {
                 consumer.close();
@@ -250,7 +258,7 @@ struct Evicting {
     /// Evicted since the last claim.
     lost: Option<Run>,
     closed: bool,
-    asleep: bool,
+    wake_requested: bool,
 }
 
 struct Waiting {
@@ -360,8 +368,8 @@ fn check_evicting(first_cells: usize, capacity: usize, ops: &[u8]) {
                 judge.staged += 1;
             }
             3 if !judge.closed => {
-                assert_eq!(producer.commit(), Ok(judge.asleep));
-                (judge.staged, judge.asleep) = (0, false);
+                assert_eq!(producer.commit(), Ok(judge.wake_requested));
+                (judge.staged, judge.wake_requested) = (0, false);
             }
             4 if judge.staged == 0 => {
                 let bound = Amount {
@@ -393,13 +401,13 @@ fn check_evicting(first_cells: usize, capacity: usize, ops: &[u8]) {
                 }
             }
             7 if op & 0xf8 == 0xf8 => {
-                assert_eq!(producer.close(), judge.asleep);
+                assert_eq!(producer.close(), judge.wake_requested);
                 judge.closed = true;
             }
             7 if op & 8 == 0 => {
                 let is_empty = judge.items.len() == judge.staged;
-                assert_eq!(consumer.doze(), is_empty && !judge.closed);
-                judge.asleep = true;
+                assert_eq!(consumer.request_wake(), is_empty && !judge.closed);
+                judge.wake_requested = true;
             }
             7 => {
                 let is_empty = judge.items.len() == judge.staged;

@@ -1,29 +1,29 @@
-//! Boxes that hold one letter each: what is put into a box replaces what is in it, and keeps its place.
+//! Boxes that hold one item each: what is put into a box replaces what is in it, and keeps its place.
 //!
 //! ```text
 //! order:  box 3, box 0, box 7        an evicting ring of the boxes that are full, in the order in which they were filled
-//! box 0:  letter                     replaced in place, by one compare-and-swap
+//! box 0:  item                     replaced in place, by one compare-and-swap
 //! ```
 //!
 //! | who | step | means |
 //! | --- | --- | --- |
-//! | sender | `put` on a full box: CAS its letter | replaced; the box keeps its place |
+//! | sender | `put` on a full box: CAS its item | replaced; the box keeps its place |
 //! | sender | `put` on an empty box: fills it, pushes it behind the others | the receiver finds it with the next `commit` |
-//! | receiver | `take`: claims the first box, then swaps its letter for none | what was put last |
-//! | sender | `evict`: takes the first box out of the order, then its letter | lost |
+//! | receiver | `take`: claims the first box, then swaps its item for none | what was put last |
+//! | sender | `evict`: takes the first box out of the order, then its item | lost |
 //!
 //! A box stands in the order once, from when it is filled until it is claimed or evicted. In between, and until the
-//! receiver has swapped, it is full: so that swap always finds a letter. Whoever takes it out of the order empties it, also
+//! receiver has swapped, it is full: so that swap always finds a item. Whoever takes it out of the order empties it, also
 //! when all that is done with it is to drop it. If `put` comes between the claim and the swap, the
-//! letter is replaced in the last moment; if it comes after the swap, its CAS fails, and the box is filled anew. Only the
+//! item is replaced in the last moment; if it comes after the swap, its CAS fails, and the box is filled anew. Only the
 //! sender fills, and only what was claimed or evicted is emptied, by exactly one side.
 //!
-//! What a letter has to say about what it replaced, it must say before it can be taken: so `put` asks its caller to mark it
+//! What a item has to say about what it replaced, it must say before it can be taken: so `put` asks its caller to mark it
 //! for either case in turn.
 
 #![allow(
     unsafe_code,
-    reason = "letters change hands as raw pointers; one of the rooms that ARCHITECTURE.md names"
+    reason = "items change hands as raw pointers; one of the rooms that ARCHITECTURE.md names"
 )]
 
 use std::marker::PhantomData;
@@ -36,31 +36,31 @@ use super::tail::Closed;
 use crate::sync::{Arc, AtomicPtr, Ordering};
 
 /// A mailbox with up to `boxes` full boxes.
-pub(crate) fn mailbox<P: Pointer>(boxes: usize) -> (Sender<P>, Receiver<P>) {
+pub(crate) fn mailbox<P: Pointer>(boxes: usize) -> (Producer<P>, Consumer<P>) {
     let (producer, consumer) = evicting::ring(boxes);
-    (Sender { order: producer }, Receiver { order: consumer })
+    (Producer { order: producer }, Consumer { order: consumer })
 }
 
 /// A box, as the sender has it.
-pub(crate) struct Box<P: Pointer> {
-    place: Arc<Letterbox<P>>,
+pub(crate) struct Slot<P: Pointer> {
+    place: Arc<SlotShared<P>>,
     /// What the sender calls it.
     number: u32,
 }
 
 /// A box in the order. Dropped, it is emptied.
-struct Full<P: Pointer>(Arc<Letterbox<P>>);
+struct Full<P: Pointer>(Arc<SlotShared<P>>);
 
-struct Letterbox<P: Pointer> {
+struct SlotShared<P: Pointer> {
     /// Null: empty.
-    letter: AtomicPtr<()>,
+    item: AtomicPtr<()>,
     owns: PhantomData<P>,
 }
 
-// SAFETY: a letter is reached by its pointer, which changes hands by Release and Acquire: sharing a box moves `P`s.
-unsafe impl<P: Pointer + Send> Sync for Letterbox<P> {}
+// SAFETY: a item is reached by its pointer, which changes hands by Release and Acquire: sharing a box moves `P`s.
+unsafe impl<P: Pointer + Send> Sync for SlotShared<P> {}
 // SAFETY: as above.
-unsafe impl<P: Pointer + Send> Send for Letterbox<P> {}
+unsafe impl<P: Pointer + Send> Send for SlotShared<P> {}
 
 // SAFETY: a counted pointer, turned into a raw one and back by `Arc` itself.
 unsafe impl<P: Pointer> Pointer for Full<P> {
@@ -75,13 +75,13 @@ unsafe impl<P: Pointer> Pointer for Full<P> {
     }
 }
 
-/// The side that puts letters into boxes.
-pub(crate) struct Sender<P: Pointer> {
+/// The side that puts items into boxes.
+pub(crate) struct Producer<P: Pointer> {
     order: evicting::Producer<Full<P>>,
 }
 
 /// The side that takes them.
-pub(crate) struct Receiver<P: Pointer> {
+pub(crate) struct Consumer<P: Pointer> {
     order: evicting::Consumer<Full<P>>,
 }
 
@@ -90,30 +90,30 @@ pub(crate) struct Claimed<P: Pointer>(evicting::Claimed<Full<P>>);
 
 /// What the receiver has taken.
 pub(crate) struct Taken<P> {
-    pub(crate) letter: P,
+    pub(crate) item: P,
     /// What was evicted in front of it, since the last one.
     pub(crate) lost: Option<Run>,
 }
 
-impl<P: Pointer> Sender<P> {
-    /// Puts a letter into a box of this mailbox. `mark` is told whether it replaces one, before the receiver can see it; if it was told so
+impl<P: Pointer> Producer<P> {
+    /// Puts a item into a box of this mailbox. `mark` is told whether it replaces one, before the receiver can see it; if it was told so
     /// and the receiver was quicker, it is told once more. Returns what was replaced; `None`: the box was empty, and
     /// stands in the order from the next `commit` on.
     pub(crate) fn put(
         &mut self,
-        into: &Box<P>,
-        mut letter: P,
+        into: &Slot<P>,
+        mut item: P,
         mut mark: impl FnMut(&P, bool),
     ) -> Option<P> {
         let place = &into.place;
-        // Acquire, partner `Letterbox::empty`: an empty box has left the order, so there is room for it.
-        let old = place.letter.load(Ordering::Acquire);
+        // Acquire, partner `SlotShared::empty`: an empty box has left the order, so there is room for it.
+        let old = place.item.load(Ordering::Acquire);
         if !old.is_null() {
-            mark(&letter, true);
-            let new = letter.into_raw();
-            // Release the new letter to the receiver; what comes out we put there ourselves. If it fails, Acquire: as above.
-            // Partner: `Letterbox::empty`.
-            match place.letter.compare_exchange(
+            mark(&item, true);
+            let new = item.into_raw();
+            // Release the new item to the receiver; what comes out we put there ourselves. If it fails, Acquire: as above.
+            // Partner: `SlotShared::empty`.
+            match place.item.compare_exchange(
                 old,
                 new.as_ptr(),
                 Ordering::Release,
@@ -122,14 +122,14 @@ impl<P: Pointer> Sender<P> {
                 // SAFETY: put there by `into_raw`, and swapped out by us.
                 Ok(old) => return NonNull::new(old).map(|old| unsafe { P::from_raw(old) }),
                 // SAFETY: the same pointer, which nobody has seen.
-                Err(_) => letter = unsafe { P::from_raw(new) },
+                Err(_) => item = unsafe { P::from_raw(new) },
             }
         }
-        mark(&letter, false);
+        mark(&item, false);
         // A store: the box is empty, and only we fill it. Relaxed: nobody finds it before the commit, which publishes it.
         place
-            .letter
-            .store(letter.into_raw().as_ptr(), Ordering::Relaxed);
+            .item
+            .store(item.into_raw().as_ptr(), Ordering::Relaxed);
         let parts = Parts {
             mask: 1,
             base: u64::from(into.number),
@@ -148,7 +148,7 @@ impl<P: Pointer> Sender<P> {
         self.order.gone()
     }
 
-    /// Publishes the boxes that were filled. `Ok(true)`: the receiver is asleep, wake it.
+    /// Publishes the boxes that were filled. `Ok(true)`: the consumer has requested a wake-up.
     pub(crate) fn commit(&mut self) -> Result<bool, Closed> {
         self.order.commit()
     }
@@ -158,8 +158,8 @@ impl<P: Pointer> Sender<P> {
         self.order.has_staged()
     }
 
-    /// Takes the oldest boxes out of the order until at most `left` are in it, but not the last. `name`: what the letter that
-    /// was put last into the box with this number is called. `gone` gets the letters. Everything must be committed.
+    /// Takes the oldest boxes out of the order until at most `left` are in it, but not the last. `name`: what the item that
+    /// was put last into the box with this number is called. `gone` gets the items. Everything must be committed.
     pub(crate) fn evict(
         &mut self,
         left: u64,
@@ -179,14 +179,14 @@ impl<P: Pointer> Sender<P> {
         })
     }
 
-    /// Nothing more will come. `true`: the receiver is asleep, wake it.
+    /// Nothing more will come. `true`: the consumer has requested a wake-up.
     pub(crate) fn close(&self) -> bool {
         self.order.close()
     }
 }
 
-impl<P: Pointer> Receiver<P> {
-    /// Takes the letter out of the first box.
+impl<P: Pointer> Consumer<P> {
+    /// Takes the item out of the first box.
     pub(crate) fn take(&mut self) -> Option<Taken<P>> {
         self.claim().map(Self::open)
     }
@@ -196,18 +196,18 @@ impl<P: Pointer> Receiver<P> {
         self.order.claim().map(Claimed)
     }
 
-    /// The other half: its letter leaves the box, which may be a later one by then.
+    /// The other half: its item leaves the box, which may be a later one by then.
     pub(crate) fn open(claimed: Claimed<P>) -> Taken<P> {
         let evicting::Claimed { item, lost, .. } = claimed.0;
         Taken {
-            letter: item.open(),
+            item: item.open(),
             lost,
         }
     }
 
     /// Asks to be told by the next `commit` or `close`, and looks once more. `true`: nothing is there.
-    pub(crate) fn doze(&mut self) -> bool {
-        self.order.doze()
+    pub(crate) fn request_wake(&mut self) -> bool {
+        self.order.request_wake()
     }
 
     /// Whether the mailbox is closed and nothing is left in it.
@@ -216,11 +216,11 @@ impl<P: Pointer> Receiver<P> {
     }
 }
 
-impl<P: Pointer> Box<P> {
+impl<P: Pointer> Slot<P> {
     /// An empty box. It is to be used with one mailbox.
     pub(crate) fn new(number: u32) -> Self {
-        let place = Letterbox {
-            letter: AtomicPtr::new(ptr::null_mut()),
+        let place = SlotShared {
+            item: AtomicPtr::new(ptr::null_mut()),
             owns: PhantomData,
         };
         Self {
@@ -229,21 +229,21 @@ impl<P: Pointer> Box<P> {
         }
     }
 
-    /// Whether it has no letter; it stays so until the next [`put`](Sender::put).
+    /// Whether it has no item; it stays so until the next [`put`](Producer::put).
     pub(crate) fn is_empty(&self) -> bool {
-        // Acquire, partner `Letterbox::empty`: whoever emptied it is done with it.
-        self.place.letter.load(Ordering::Acquire).is_null()
+        // Acquire, partner `SlotShared::empty`: whoever emptied it is done with it.
+        self.place.item.load(Ordering::Acquire).is_null()
     }
 }
 
 impl<P: Pointer> Full<P> {
-    /// Takes the letter out. Nothing is left to be dropped, since the sender may have filled the box anew by then.
+    /// Takes the item out. Nothing is left to be dropped, since the sender may have filled the box anew by then.
     fn open(self) -> P {
-        let letter = self.into_place().empty();
-        letter.expect("a box in the order is full")
+        let item = self.into_place().empty();
+        item.expect("a box in the order is full")
     }
 
-    fn into_place(self) -> Arc<Letterbox<P>> {
+    fn into_place(self) -> Arc<SlotShared<P>> {
         let this = ManuallyDrop::new(self);
         // SAFETY: moved out of what is not dropped.
         unsafe { ptr::read(&this.0) }
@@ -256,12 +256,12 @@ impl<P: Pointer> Drop for Full<P> {
     }
 }
 
-impl<P: Pointer> Letterbox<P> {
+impl<P: Pointer> SlotShared<P> {
     /// For whoever has taken the box out of the order.
     fn empty(&self) -> Option<P> {
-        // AcqRel: Acquire the letter; Release the box to the sender, who fills it anew. Partner: `Sender::put`.
-        let letter = self.letter.swap(ptr::null_mut(), Ordering::AcqRel);
+        // AcqRel: Acquire the item; Release the box to the sender, who fills it anew. Partner: `Producer::put`.
+        let item = self.item.swap(ptr::null_mut(), Ordering::AcqRel);
         // SAFETY: put there by `into_raw`, and swapped out by us.
-        NonNull::new(letter).map(|letter| unsafe { P::from_raw(letter) })
+        NonNull::new(item).map(|item| unsafe { P::from_raw(item) })
     }
 }

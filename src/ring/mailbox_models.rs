@@ -2,14 +2,14 @@
 
 #![allow(
     unsafe_code,
-    reason = "letters for models, as raw pointers; one of the rooms that ARCHITECTURE.md names"
+    reason = "items for models, as raw pointers; one of the rooms that ARCHITECTURE.md names"
 )]
 
 use std::ptr::NonNull;
 
 use super::evicting::Pointer;
-use super::late::Late;
-use super::mailbox::{Box as Letterbox, Receiver, Sender, mailbox};
+use super::mailbox::{Consumer, Producer, Slot as ConflatingSlot, mailbox};
+use super::once_box::OnceBox;
 use crate::park::{park, register_thread, wake_registered};
 use crate::sync::explore::{Steps, explore};
 use crate::sync::unmodelled::AtomicU64 as Number;
@@ -20,7 +20,7 @@ struct Letter(Box<Text>);
 
 struct Text {
     place: usize,
-    /// Of all letters put into this box: from 1.
+    /// Of all items put into this box: from 1.
     number: AtomicU64,
     superseded: AtomicU64,
     drops: Arc<Number>,
@@ -68,9 +68,9 @@ const BOXES: usize = 2;
 
 /// The sending side, which keeps count as a shard does.
 struct Office {
-    sender: Sender<Letter>,
-    boxes: [Letterbox<Letter>; BOXES],
-    /// By box: letters put, and what the last one says that it replaced.
+    sender: Producer<Letter>,
+    boxes: [ConflatingSlot<Letter>; BOXES],
+    /// By box: items put, and what the last one says that it replaced.
     put: [(u64, u64); BOXES],
     replaced: u64,
     evicted: u64,
@@ -80,11 +80,11 @@ struct Office {
     steps: Steps,
 }
 
-fn office(capacity: usize) -> (Office, Receiver<Letter>) {
+fn office(capacity: usize) -> (Office, Consumer<Letter>) {
     let (sender, receiver) = mailbox(capacity);
     let office = Office {
         sender,
-        boxes: [Letterbox::new(0), Letterbox::new(1)],
+        boxes: [ConflatingSlot::new(0), ConflatingSlot::new(1)],
         put: [(0, 0); BOXES],
         replaced: 0,
         evicted: 0,
@@ -97,31 +97,29 @@ fn office(capacity: usize) -> (Office, Receiver<Letter>) {
 
 impl Office {
     fn put(&mut self, place: usize) {
-        let (letters, superseded) = &mut self.put[place];
-        *letters += 1;
-        let letter = Letter(Box::new(Text {
+        let (items, superseded) = &mut self.put[place];
+        *items += 1;
+        let item = Letter(Box::new(Text {
             place,
-            number: AtomicU64::new(*letters),
+            number: AtomicU64::new(*items),
             superseded: AtomicU64::new(u64::MAX),
             drops: self.drops.clone(),
         }));
         let before = *superseded;
         let steps = &self.steps;
-        let replaced = self
-            .sender
-            .put(&self.boxes[place], letter, |letter, replaces| {
-                *superseded = if replaces { before + 1 } else { 0 };
-                letter.0.superseded.store(*superseded, Ordering::Relaxed);
-                steps.step();
-            });
+        let replaced = self.sender.put(&self.boxes[place], item, |item, replaces| {
+            *superseded = if replaces { before + 1 } else { 0 };
+            item.0.superseded.store(*superseded, Ordering::Relaxed);
+            steps.step();
+        });
         if let Some(replaced) = replaced {
             // Reading what we took back must not race with anybody.
-            assert_eq!(replaced.says(), (place, *letters - 1, before));
+            assert_eq!(replaced.says(), (place, *items - 1, before));
             self.replaced += 1;
         }
     }
 
-    /// `true`: the receiver is asleep.
+    /// `true`: the consumer has requested a wake-up.
     fn commit(&mut self) -> bool {
         self.steps.step();
         self.sender.commit() == Ok(true)
@@ -130,8 +128,8 @@ impl Office {
     fn evict(&mut self, left: u64) {
         self.steps.step();
         let name = |number: u32| self.put[number as usize].0;
-        self.sender.evict(left, name, |number, letter| {
-            let (place, _, superseded) = letter.says();
+        self.sender.evict(left, name, |number, item| {
+            let (place, _, superseded) = item.says();
             assert_eq!(place, number as usize);
             self.evicted += 1;
             self.stood_for += superseded + 1;
@@ -139,7 +137,7 @@ impl Office {
     }
 
     fn put_in_all(&self) -> u64 {
-        self.put.iter().map(|(letters, _)| letters).sum()
+        self.put.iter().map(|(items, _)| items).sum()
     }
 }
 
@@ -150,16 +148,16 @@ struct Had {
     taken: u64,
     stood_for: u64,
     lost: u64,
-    /// Nothing is evicted: then each letter says exactly how many came before it.
+    /// Nothing is evicted: then each item says exactly how many came before it.
     exact: bool,
 }
 
 impl Had {
-    fn take(&mut self, receiver: &mut Receiver<Letter>) -> bool {
+    fn take(&mut self, receiver: &mut Consumer<Letter>) -> bool {
         let Some(taken) = receiver.take() else {
             return false;
         };
-        let (place, number, superseded) = taken.letter.says();
+        let (place, number, superseded) = taken.item.says();
         let before = std::mem::replace(&mut self.last[place], number);
         assert!(before + superseded < number, "{number} after {before}");
         assert!(!self.exact || before + superseded + 1 == number);
@@ -169,14 +167,14 @@ impl Had {
         true
     }
 
-    /// Everything was taken: every letter put went to exactly one side, and is told of exactly once.
+    /// Everything was taken: every item put went to exactly one side, and is told of exactly once.
     fn end(&self, office: &Office) {
         let put = office.put_in_all();
         assert_eq!(self.taken + office.replaced + office.evicted, put);
         assert_eq!(self.stood_for + office.stood_for, put);
         assert_eq!(self.lost, office.evicted);
         assert_eq!(office.drops.load(Ordering::Relaxed), put);
-        assert!(office.boxes.iter().all(Letterbox::is_empty));
+        assert!(office.boxes.iter().all(ConflatingSlot::is_empty));
     }
 }
 
@@ -213,7 +211,7 @@ fn sending(
     });
 }
 
-/// One box: its letter is replaced, in the last moment perhaps, or was taken, and the box is filled anew.
+/// One box: its item is replaced, in the last moment perhaps, or was taken, and the box is filled anew.
 #[test]
 fn loom_mailbox_replace_against_take() {
     sending(
@@ -280,7 +278,7 @@ fn loom_mailbox_replace_and_evict_against_take() {
     );
 }
 
-/// The receiver goes, with letters in its boxes: nobody keeps them, and the sender goes on as before.
+/// The receiver goes, with items in its boxes: nobody keeps them, and the sender goes on as before.
 #[test]
 fn loom_mailbox_receiver_drop() {
     explore("mailbox: the receiver is dropped", || {
@@ -309,7 +307,7 @@ fn loom_mailbox_receiver_drop() {
     });
 }
 
-/// The sender goes, with letters that are committed and others that are not.
+/// The sender goes, with items that are committed and others that are not.
 #[test]
 fn loom_mailbox_sender_drop() {
     explore("mailbox: the sender is dropped", || {
@@ -338,7 +336,7 @@ fn loom_mailbox_sender_drop() {
     });
 }
 
-/// The receiver sleeps when nothing is there, and is woken for boxes: not for letters, which are there already.
+/// The receiver sleeps when nothing is there, and is woken for boxes: not for items, which are there already.
 #[test]
 fn loom_mailbox_sleep() {
     explore("mailbox: a receiver that sleeps", || {
@@ -366,7 +364,7 @@ fn loom_mailbox_sleep() {
         while !receiver.is_finished() {
             if !had.take(&mut receiver) {
                 register_thread(&waker);
-                if receiver.doze() {
+                if receiver.request_wake() {
                     park(None);
                 }
             }
@@ -380,7 +378,7 @@ fn loom_mailbox_sleep() {
 #[test]
 fn loom_late() {
     explore("late: made twice against looked at", || {
-        let late = Arc::new(Late::new());
+        let late = Arc::new(OnceBox::new());
         let made = Arc::new(Number::new(0));
         let dropped = Arc::new(Number::new(0));
         let text = {
@@ -404,7 +402,7 @@ fn loom_late() {
         let making: Vec<_> = (1..=2)
             .map(|number| {
                 let (late, text) = (late.clone(), text.clone());
-                thread::spawn(move || read(late.get_or_make(|| text(number))))
+                thread::spawn(move || read(late.get_or_init(|| text(number))))
             })
             .collect();
         let seen = late.get().map(read);

@@ -1,6 +1,6 @@
 #![allow(
     unsafe_code,
-    reason = "letters for tests, as raw pointers; one of the rooms that ARCHITECTURE.md names"
+    reason = "items for tests, as raw pointers; one of the rooms that ARCHITECTURE.md names"
 )]
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use std::ptr::NonNull;
 use proptest::prelude::*;
 
 use super::evicting::Pointer;
-use super::mailbox::{Box as Letterbox, Receiver, Sender, mailbox};
+use super::mailbox::{Consumer, Producer, Slot as SlotShared, mailbox};
 use crate::park::{park, register_thread, wake_registered};
 use crate::sync::{Arc, AtomicU64, AtomicWaker, Ordering, thread};
 
@@ -18,7 +18,7 @@ struct Letter(Box<Text>);
 
 struct Text {
     place: usize,
-    /// Of all letters put into this box: from 1.
+    /// Of all items put into this box: from 1.
     number: u64,
     superseded: AtomicU64,
     drops: Arc<AtomicU64>,
@@ -51,19 +51,19 @@ impl Letter {
 
 /// A sender that keeps count as a shard does.
 struct Office {
-    sender: Sender<Letter>,
-    boxes: Vec<Letterbox<Letter>>,
-    /// By box: letters put, and what the last one says that it replaced.
+    sender: Producer<Letter>,
+    boxes: Vec<SlotShared<Letter>>,
+    /// By box: items put, and what the last one says that it replaced.
     put: Vec<(u64, u64)>,
     replaced: u64,
     drops: Arc<AtomicU64>,
 }
 
-fn office(boxes: usize, capacity: usize) -> (Office, Receiver<Letter>) {
+fn office(boxes: usize, capacity: usize) -> (Office, Consumer<Letter>) {
     let (sender, receiver) = mailbox(capacity);
     let office = Office {
         sender,
-        boxes: (0..boxes as u32).map(Letterbox::new).collect(),
+        boxes: (0..boxes as u32).map(SlotShared::new).collect(),
         put: vec![(0, 0); boxes],
         replaced: 0,
         drops: Arc::new(AtomicU64::new(0)),
@@ -72,22 +72,22 @@ fn office(boxes: usize, capacity: usize) -> (Office, Receiver<Letter>) {
 }
 
 impl Office {
-    /// Puts the next letter into a box. Returns what it replaced.
+    /// Puts the next item into a box. Returns what it replaced.
     fn put(&mut self, number: usize) -> Option<(u64, u64)> {
-        let (letters, superseded) = &mut self.put[number];
-        *letters += 1;
-        let letter = Letter(Box::new(Text {
+        let (items, superseded) = &mut self.put[number];
+        *items += 1;
+        let item = Letter(Box::new(Text {
             place: number,
-            number: *letters,
+            number: *items,
             superseded: AtomicU64::new(u64::MAX),
             drops: self.drops.clone(),
         }));
         let before = *superseded;
-        let mark = |letter: &Letter, replaces| {
+        let mark = |item: &Letter, replaces| {
             *superseded = if replaces { before + 1 } else { 0 };
-            letter.0.superseded.store(*superseded, Ordering::Relaxed);
+            item.0.superseded.store(*superseded, Ordering::Relaxed);
         };
-        let replaced = self.sender.put(&self.boxes[number], letter, mark)?;
+        let replaced = self.sender.put(&self.boxes[number], item, mark)?;
         self.replaced += 1;
         Some(replaced.says())
     }
@@ -96,8 +96,8 @@ impl Office {
     fn evict(&mut self, left: u64) -> Vec<(u32, (u64, u64))> {
         let mut gone = Vec::new();
         let name = |number: u32| self.put[number as usize].0;
-        let evicted = self.sender.evict(left, name, |number, letter| {
-            gone.push((number, letter.says()));
+        let evicted = self.sender.evict(left, name, |number, item| {
+            gone.push((number, item.says()));
         });
         assert_eq!(evicted, gone.len() as u64);
         gone
@@ -123,9 +123,9 @@ type Lost = (u64, u64, u64);
 impl Plain {
     fn put(&mut self, number: usize) -> Option<(u64, u64)> {
         self.put[number] += 1;
-        let letter = &mut self.boxes[number];
-        let replaced = *letter;
-        *letter = Some((
+        let item = &mut self.boxes[number];
+        let replaced = *item;
+        *item = Some((
             self.put[number],
             replaced.map_or(0, |(_, superseded)| superseded + 1),
         ));
@@ -149,11 +149,11 @@ impl Plain {
     fn evict(&mut self, left: u64) -> Vec<(u32, (u64, u64))> {
         let mut evicted = Vec::new();
         while self.order.len() as u64 > left.max(1) {
-            let (number, letter) = self.leave();
-            let id = letter.0;
+            let (number, item) = self.leave();
+            let id = item.0;
             let (from, to, count) = self.lost.unwrap_or((id, id, 0));
             self.lost = Some((from.min(id), to.max(id), count + 1));
-            evicted.push((number as u32, letter));
+            evicted.push((number as u32, item));
         }
         evicted
     }
@@ -197,7 +197,7 @@ fn check(steps: &[Step], sender_first: bool) {
             Step::Take => {
                 let taken = receiver.take().map(|taken| {
                     let lost = taken.lost.map(|run| (run.from, run.to, run.count));
-                    (taken.letter.says(), lost)
+                    (taken.item.says(), lost)
                 });
                 assert_eq!(taken, plain.take());
             }
@@ -211,8 +211,8 @@ fn check(steps: &[Step], sender_first: bool) {
         assert_eq!(office.sender.has_staged(), staged);
         assert_eq!(office.sender.waiting(), plain.order.len() as u64);
         assert_eq!(office.sender.gone(), plain.gone);
-        for (place, letter) in office.boxes.iter().zip(&plain.boxes) {
-            assert_eq!(place.is_empty(), letter.is_none());
+        for (place, item) in office.boxes.iter().zip(&plain.boxes) {
+            assert_eq!(place.is_empty(), item.is_none());
         }
         let (put, inside) = (plain.put.iter().sum::<u64>(), plain.order.len() as u64);
         assert_eq!(drops.load(Ordering::Relaxed), put - inside);
@@ -229,7 +229,7 @@ fn check(steps: &[Step], sender_first: bool) {
         );
         while let Some(expected) = plain.take() {
             assert_eq!(
-                receiver.take().map(|taken| taken.letter.says()),
+                receiver.take().map(|taken| taken.item.says()),
                 Some(expected.0)
             );
         }
@@ -259,7 +259,7 @@ proptest! {
     }
 }
 
-/// Two real threads: every letter goes to exactly one side, per box the numbers rise, and each says exactly how many came
+/// Two real threads: every item goes to exactly one side, per box the numbers rise, and each says exactly how many came
 /// before it since the last that was not replaced.
 #[test]
 fn stress_mailbox() {
@@ -279,26 +279,26 @@ fn stress_mailbox() {
                 for n in 0..LETTERS {
                     let number = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as usize % boxes;
                     office.put(number);
-                    let mut asleep = false;
+                    let mut wake_requested = false;
                     if office.sender.waiting() > capacity as u64 {
-                        asleep |= office.sender.commit() == Ok(true);
+                        wake_requested |= office.sender.commit() == Ok(true);
                         for (_, (_, superseded)) in office.evict(capacity as u64) {
                             evicted += 1;
                             stood_for += superseded + 1;
                         }
                     }
-                    if n % pace == 0 || asleep {
-                        asleep |= office.sender.commit() == Ok(true);
+                    if n % pace == 0 || wake_requested {
+                        wake_requested |= office.sender.commit() == Ok(true);
                     }
-                    if asleep {
+                    if wake_requested {
                         wake_registered(&waker);
                     }
                     if n % 64 == 0 {
                         thread::yield_now();
                     }
                 }
-                let asleep = office.sender.commit() == Ok(true);
-                if office.sender.close() || asleep {
+                let wake_requested = office.sender.commit() == Ok(true);
+                if office.sender.close() || wake_requested {
                     wake_registered(&waker);
                 }
                 (office.replaced, evicted, stood_for)
@@ -306,12 +306,12 @@ fn stress_mailbox() {
             let (mut taken, mut stood_for, mut lost) = (0, 0, 0);
             let mut last = vec![0; boxes];
             loop {
-                if let Some(letter) = receiver.take() {
-                    let (number, superseded) = letter.letter.says();
-                    lost += letter.lost.map_or(0, |run| run.count);
+                if let Some(item) = receiver.take() {
+                    let (number, superseded) = item.item.says();
+                    lost += item.lost.map_or(0, |run| run.count);
                     taken += 1;
                     stood_for += superseded + 1;
-                    let before = std::mem::replace(&mut last[letter.letter.0.place], number);
+                    let before = std::mem::replace(&mut last[item.item.0.place], number);
                     assert!(before + superseded < number);
                     assert!(evicts || before + superseded + 1 == number);
                     (0..taken % 50).for_each(|_| std::hint::spin_loop());
@@ -319,7 +319,7 @@ fn stress_mailbox() {
                     break;
                 } else {
                     register_thread(&waker);
-                    if receiver.doze() {
+                    if receiver.request_wake() {
                         park(None);
                     }
                 }
@@ -327,7 +327,7 @@ fn stress_mailbox() {
             let (replaced, evicted, evicted_for) = sending.join().unwrap();
             assert_eq!(lost, evicted, "all that was evicted is told");
             assert_eq!(taken + evicted + replaced, LETTERS);
-            assert_eq!(stood_for + evicted_for, LETTERS, "to the letter");
+            assert_eq!(stood_for + evicted_for, LETTERS, "to the item");
             assert!(evicts || evicted == 0);
         });
         drop(receiver);
@@ -338,27 +338,27 @@ fn stress_mailbox() {
 #[test]
 fn a_mailbox_can_be_sent() {
     fn sent<T: Send>() {}
-    sent::<Sender<Letter>>();
-    sent::<Receiver<Letter>>();
-    sent::<Letterbox<Letter>>();
+    sent::<Producer<Letter>>();
+    sent::<Consumer<Letter>>();
+    sent::<SlotShared<Letter>>();
 }
 
 #[test]
 fn who_sleeps_is_told_of_a_box_and_not_of_a_replaced_letter() {
     let (mut office, mut receiver) = office(2, 2);
-    assert!(receiver.doze(), "nothing is there");
+    assert!(receiver.request_wake(), "nothing is there");
     assert_eq!(office.put(0), None);
     assert_eq!(office.put(0), Some((1, 0)));
     assert_eq!(office.sender.commit(), Ok(true));
     assert_eq!(office.put(0), Some((2, 1)));
     assert!(!office.sender.has_staged(), "it keeps its place");
-    assert!(!receiver.doze());
-    assert_eq!(
-        receiver.take().map(|taken| taken.letter.says()),
-        Some((3, 2))
-    );
+    assert!(!receiver.request_wake());
+    assert_eq!(receiver.take().map(|taken| taken.item.says()), Some((3, 2)));
     assert_eq!(office.put(0), None);
     assert!(receiver.take().is_none(), "not committed");
-    assert!(office.sender.close(), "the wish of the doze still stood");
+    assert!(
+        office.sender.close(),
+        "the wish of the request_wake still stood"
+    );
     assert!(receiver.is_finished());
 }

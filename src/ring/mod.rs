@@ -8,18 +8,18 @@
 //! | [`mpsc`] | many | 1 | the shared lane behind `Bus::publish` |
 //! | [`run_queue`] | many | many | the handlers that have something to do |
 //! | [`segment`] | | | the memory of [`spsc`] |
-//! | [`tail`] | | | the word of the side that pushes: published, closed, asleep |
+//! | [`tail`] | | | the word of the side that pushes: published, closed, wake-up requested |
 //! | [`gap`] | 1 | 1 | the open run of losses at the end of a subscriber's ring |
-//! | [`late`] | | | a value that is made when it is first needed |
+//! | [`once_box`] | | | a value that is made when it is first needed |
 //!
 //! A ring knows nothing of events, wakers or threads. It tells its user, in the same atomic step
 //! that publishes an item, whether the other side asked to be woken; waking is the user's business.
 
 pub(crate) mod evicting;
 pub(crate) mod gap;
-pub(crate) mod late;
 pub(crate) mod mailbox;
 pub(crate) mod mpsc;
+pub(crate) mod once_box;
 pub(crate) mod run_queue;
 mod segment;
 pub(crate) mod spsc;
@@ -44,7 +44,7 @@ mod run_queue_models;
 mod tests;
 
 /// Set in a counter word by the side that is about to sleep; see [`spsc`].
-const ASLEEP: u64 = 0b01;
+const WAKE_REQUESTED: u64 = 0b01;
 /// Set in a counter word for ever: nothing more will be pushed (tail) or popped (head).
 const CLOSED: u64 = 0b10;
 /// The counter stands above the two flags.

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize as PlainUsize, Ordering as PlainOrdering};
 
 use super::gap::{GapCell, Run};
 use super::mpsc::{self, PushError};
-use super::spsc::{self, Closed, Doze};
+use super::spsc::{self, Closed, Readiness};
 use crate::park::{WaitSet, park, register_thread, wake_registered};
 use crate::sync::explore::{Steps, explore, explore_bounded};
 use crate::sync::{Arc, AtomicUsize, AtomicWaker, Ordering, thread};
@@ -252,8 +252,8 @@ fn loom_spsc_close_against_commit() {
             for value in 1..=2 {
                 assert_eq!(producer.push(value), Ok(()));
                 match producer.commit() {
-                    Ok(asleep) => {
-                        assert!(!asleep);
+                    Ok(wake_requested) => {
+                        assert!(!wake_requested);
                         published.push(value);
                     }
                     Err(Closed) => assert_eq!(producer.unstage(), Some(value)),
@@ -285,7 +285,7 @@ fn spsc_both_sleep(capacity: usize, items: u64) {
                     for value in 0..items {
                         while producer.room() == 0 {
                             register_thread(&for_room);
-                            producer.doze();
+                            producer.request_wake();
                             if producer.room() == 0 {
                                 park(None);
                             }
@@ -304,7 +304,7 @@ fn spsc_both_sleep(capacity: usize, items: u64) {
             loop {
                 if let Some(value) = consumer.pop() {
                     received.push(value);
-                    if consumer.release() && consumer.rouse() {
+                    if consumer.release() && consumer.take_wake_request() {
                         wake_registered(&for_room);
                     }
                     continue;
@@ -313,7 +313,7 @@ fn spsc_both_sleep(capacity: usize, items: u64) {
                     break;
                 }
                 register_thread(&for_item);
-                if consumer.doze() == Doze::Asleep {
+                if consumer.request_wake() == Readiness::Empty {
                     park(None);
                 }
             }
@@ -368,7 +368,7 @@ fn loom_mpsc_two_producers() {
                 .filter(|value| value / 10 == who as u64);
             assert_eq!(&of_this.collect::<Vec<_>>(), accepted);
         }
-        assert_eq!(received.len(), accepted.iter().map(Vec::len).sum());
+        assert_eq!(received.len(), accepted.iter().map(Vec::len).sum::<usize>());
         assert!(received.len() >= 2, "there was room for two");
         drop((producers, consumer));
         assert_eq!(drops.count(), 4);
@@ -410,8 +410,8 @@ fn loom_mpsc_close_against_claim() {
             .map(|value| {
                 let producers = producers.clone();
                 thread::spawn(move || match producers.try_push(value) {
-                    Ok(asleep) => {
-                        assert!(!asleep);
+                    Ok(wake_requested) => {
+                        assert!(!wake_requested);
                         true
                     }
                     Err(PushError::Closed(back)) => {
@@ -438,10 +438,10 @@ fn loom_mpsc_close_against_claim() {
     });
 }
 
-/// The consumer dozes against writes that happen out of order: no lost wake-up.
+/// The consumer requests a wake-up against writes that happen out of order: no lost wake-up.
 #[test]
 fn loom_mpsc_doze_against_write() {
-    explore("mpsc: doze against write", || {
+    explore("mpsc: request_wake against write", || {
         let waker = Arc::new(AtomicWaker::new());
         let (producers, mut consumer) = mpsc::ring(2);
         let producers = Arc::new(producers);
@@ -461,7 +461,7 @@ fn loom_mpsc_doze_against_write() {
                 Some(value) => sum += value,
                 None => {
                     register_thread(&waker);
-                    if consumer.doze() == Doze::Asleep {
+                    if consumer.request_wake() == Readiness::Empty {
                         park(None);
                     }
                 }

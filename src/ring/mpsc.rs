@@ -7,11 +7,11 @@
 //! | word | holds |
 //! | --- | --- |
 //! | tail | places claimed so far, `CLOSED` |
-//! | stamp of slot `i` | `n`: free for place `n`; `n + 1`: place `n` is written; each with `ASLEEP` |
+//! | stamp of slot `i` | `n`: free for place `n`; `n + 1`: place `n` is written; each with `WAKE_REQUESTED` |
 //!
-//! The sleeping protocol stands in the **stamp**: before it sleeps, the consumer sets `ASLEEP` in the stamp of
+//! The sleeping protocol stands in the **stamp**: before it sleeps, the consumer sets `WAKE_REQUESTED` in the stamp of
 //! the very slot that it waits for, and the producer that stamps this slot learns of it in the same swap. The
-//! flag cannot stand in the tail: a place is claimed before it is written, so a consumer could doze
+//! flag cannot stand in the tail: a place is claimed before it is written, so a consumer could request_wake
 //! between the two and nobody would look at the flag again.
 //!
 //! Closing is a flag in the tail: a claim comes before it or fails, and what was claimed will be written.
@@ -24,8 +24,8 @@
 use crossbeam::utils::CachePadded;
 use std::mem::MaybeUninit;
 
-use super::spsc::Doze;
-use super::{ASLEEP, CLOSED, count, word};
+use super::spsc::Readiness;
+use super::{CLOSED, WAKE_REQUESTED, count, word};
 use crate::sync::{Arc, AtomicU64, Ordering, UnsafeCell};
 
 /// A ring of `capacity` items, rounded up to a power of two from 2 to 2^31.
@@ -75,7 +75,7 @@ pub(crate) enum PushError<T> {
 }
 
 impl<T> Producers<T> {
-    /// Publishes an item. `Ok(true)`: the consumer is asleep, wake it.
+    /// Publishes an item. `Ok(true)`: the consumer has requested a wake-up.
     #[inline]
     pub(crate) fn try_push(&self, item: T) -> Result<bool, PushError<T>> {
         // Relaxed: the stamp, not the tail, hands the slot over; the CAS below checks the claim.
@@ -140,14 +140,14 @@ impl<T> Consumer<T> {
     }
 
     /// Asks to be told by the `try_push` that writes the next place, and looks once more.
-    pub(crate) fn doze(&mut self) -> Doze {
+    pub(crate) fn request_wake(&mut self) -> Readiness {
         let stamp = &self.shared.slot(self.popped).stamp;
         // AcqRel, partner `Shared::write`: an earlier write is seen here, a later one sees the flag.
-        let old = stamp.fetch_or(ASLEEP, Ordering::AcqRel);
+        let old = stamp.fetch_or(WAKE_REQUESTED, Ordering::AcqRel);
         if count(old) == self.popped + 1 || self.is_finished() {
-            Doze::Ready
+            Readiness::Ready
         } else {
-            Doze::Asleep
+            Readiness::Empty
         }
     }
 
@@ -203,8 +203,8 @@ impl<T> Shared<T> {
     fn write(&self, slot: &Slot<T>, place: u64, item: T) -> bool {
         // SAFETY: the stamp said that the slot is free for this place, and the CAS gave the place to us alone.
         slot.value.with_mut(|value| unsafe { (*value).write(item) });
-        // AcqRel: Release the item to `Consumer::pop`; Acquire what the sleeper did before `doze`.
-        slot.stamp.swap(word(place + 1), Ordering::AcqRel) & ASLEEP != 0
+        // AcqRel: Release the item to `Consumer::pop`; Acquire what the sleeper did before `request_wake`.
+        slot.stamp.swap(word(place + 1), Ordering::AcqRel) & WAKE_REQUESTED != 0
     }
 
     fn close(&self) {

@@ -1,11 +1,11 @@
 //! Jobs that wait for a thread, and the threads' turns at them.
 //!
 //! A [`Job`] is state that one thread at a time works on, and a word that says whether somebody does and whether somebody
-//! should. Whoever has something for it [asks](Job::ask); the first to ask a job that rests must [`push`](RunQueue::push)
-//! it. A worker [takes](RunQueue::take) a [`Turn`] at it, and at the end of the turn the job [rests](Turn::rest) or waits
+//! should. Whoever has something for it [asks](Job::schedule); the first to ask a job that rests must [`push`](RunQueue::push)
+//! it. A worker [takes](RunQueue::take) a [`Turn`] at it, and at the end of the turn the job [rests](Turn::finish) or waits
 //! again. So a job waits in the queue at most once, and never while it is worked on.
 //!
-//! | word | `ask` | `take` | `rest` |
+//! | word | `schedule` | `take` | `finish` |
 //! | --- | --- | --- | --- |
 //! | resting | QUEUED: the asker pushes it | - | - |
 //! | QUEUED | nothing: a turn is to come | RUNNING | - |
@@ -13,22 +13,22 @@
 //! | RUNNING and QUEUED | nothing | - | QUEUED: pushed once more |
 //!
 //! The race that the last row closes: the worker looks into the job's mailbox, finds nothing, and lets go; somebody fills
-//! the mailbox in between. His `ask` comes before the `rest` on the one word, so the `rest` sees it.
+//! the mailbox in between. His `schedule` comes before the `finish` on the one word, so the `finish` sees it.
 //!
-//! Two more bits: [`bar`](Job::bar) forbids and tells whether a turn is in progress, on the same word, so a turn that
-//! begins afterwards sees it; [`await_rest`](Job::await_rest) asks the end of the turn to say so.
+//! Two more bits: [`bar`](Job::disable) forbids and tells whether a turn is in progress, on the same word, so a turn that
+//! begins afterwards sees it; [`request_finish_notice`](Job::request_finish_notice) asks the end of the turn to say so.
 //!
 //! # The queue
 //!
 //! ```text
-//! push --> inbox --whole--> first 16 --> the taker's tray --one by one--> turns
-//!                           the rest --> the taker's shelf --16 at a time, by anybody-->
+//! push --> inbox --whole--> first 16 --> the taker's slots --one by one--> turns
+//!                           the rest --> the taker's overflow --16 at a time, by anybody-->
 //! ```
 //!
 //! The inbox is a stack (Treiber's) that is only ever taken whole, so it has no ABA problem; the jobs are its links, so
-//! it needs no memory. A worker keeps sixteen on its tray, and the rest of the chain on its shelf, where anybody finds it.
-//! Who finds inbox and shelves empty steals half a tray (as in [Blumofe and Leiserson][w]'s deques, but each place of a
-//! tray changes hands by a swap of its own). What was pushed later is looked at when the shelves are empty: no job starves.
+//! it needs no memory. A worker keeps sixteen on its slots, and the rest of the chain on its overflow, where anybody finds it.
+//! Who finds inbox and overflows empty steals half a slots (as in [Blumofe and Leiserson][w]'s deques, but each place of a
+//! slots changes workers by a swap of its own). What was pushed later is looked at when the overflows are empty: no job starves.
 //!
 //! Every job has one place at a time, and every place is emptied by a swap: exactly one taker gets it.
 //!
@@ -51,15 +51,15 @@ use crate::sync::{Arc, AtomicPtr, AtomicU32, Ordering, UnsafeCell};
 const QUEUED: u32 = 0b0001;
 /// Somebody is at it.
 const RUNNING: u32 = 0b0010;
-/// Never to be set back; see [`Job::bar`].
-const BARRED: u32 = 0b0100;
-/// The end of the turn has to say so; see [`Job::await_rest`].
-const AWAITED: u32 = 0b1000;
+/// Never to be set back; see [`Job::disable`].
+const DISABLED: u32 = 0b0100;
+/// The end of the turn has to say so; see [`Job::request_finish_notice`].
+const FINISH_AWAITED: u32 = 0b1000;
 
 /// State that is worked on in turns, and what everybody may see of it.
 pub(crate) struct Job<P, S> {
     word: AtomicU32,
-    /// The job behind this one, while it is in the inbox or on a shelf.
+    /// The job behind this one, while it is in the inbox or on a overflow.
     next: AtomicPtr<Job<P, S>>,
     pub(crate) shared: P,
     state: UnsafeCell<S>,
@@ -84,29 +84,29 @@ impl<P, S> Job<P, S> {
 
     /// Asks for a turn. `true`: the job was resting, and the caller has to see to it that somebody takes the turn.
     #[inline]
-    pub(crate) fn ask(&self) -> bool {
+    pub(crate) fn schedule(&self) -> bool {
         // AcqRel: Release what we did before to the turn that our bit brings about; Acquire, for who pushes.
-        // Partners: `begin` and `Turn::rest`.
+        // Partners: `begin` and `Turn::finish`.
         self.word.fetch_or(QUEUED, Ordering::AcqRel) & (QUEUED | RUNNING) == 0
     }
 
     /// Forbids, for ever: what a turn must not do any more is the user's to say. `true`: a turn is in progress, and may
     /// not have seen it yet.
-    pub(crate) fn bar(&self) -> bool {
+    pub(crate) fn disable(&self) -> bool {
         // AcqRel, partner `begin`: a turn that begins later sees the bit.
-        self.word.fetch_or(BARRED, Ordering::AcqRel) & RUNNING != 0
+        self.word.fetch_or(DISABLED, Ordering::AcqRel) & RUNNING != 0
     }
 
     /// Whether somebody is at it.
     pub(crate) fn is_running(&self) -> bool {
-        // Acquire, partner `Turn::rest`: what the turn did.
+        // Acquire, partner `Turn::finish`: what the turn did.
         self.word.load(Ordering::Acquire) & RUNNING != 0
     }
 
     /// Asks the end of the turn to say so. `false`: the job rests.
-    pub(crate) fn await_rest(&self) -> bool {
-        // AcqRel, partner `Turn::rest`: either it sees the bit, or we see all that the turn did.
-        self.word.fetch_or(AWAITED, Ordering::AcqRel) & (QUEUED | RUNNING) != 0
+    pub(crate) fn request_finish_notice(&self) -> bool {
+        // AcqRel, partner `Turn::finish`: either it sees the bit, or we see all that the turn did.
+        self.word.fetch_or(FINISH_AWAITED, Ordering::AcqRel) & (QUEUED | RUNNING) != 0
     }
 }
 
@@ -119,7 +119,7 @@ pub(crate) fn try_begin<P, S>(job: &Arc<Job<P, S>>) -> Option<Turn<P, S>> {
 
 /// The job has been asked, and the caller has it from where it waited.
 fn begin<P, S>(job: Arc<Job<P, S>>) -> Turn<P, S> {
-    // AcqRel, partners `ask`, `bar` and the last `Turn::rest`: everything that was asked for before, and the state as
+    // AcqRel, partners `schedule`, `bar` and the last `Turn::finish`: everything that was asked for before, and the state as
     // the last turn left it.
     let old = job.word.fetch_xor(QUEUED | RUNNING, Ordering::AcqRel);
     debug_assert_eq!(old & (QUEUED | RUNNING), QUEUED, "waits, and once");
@@ -137,7 +137,7 @@ pub(crate) struct Turn<P, S> {
 }
 
 /// How a turn ended.
-pub(crate) struct Rested<P, S> {
+pub(crate) struct Finished<P, S> {
     /// Somebody asked meanwhile: the caller has to see to it that somebody takes the next turn.
     pub(crate) again: Option<Arc<Job<P, S>>>,
     /// Somebody waits for the end of this turn.
@@ -149,46 +149,46 @@ impl<P, S> Turn<P, S> {
         &self.job
     }
 
-    /// The parts: what all may see, the bar, and the state.
-    pub(crate) fn parts(&mut self) -> (&P, Bar<'_>, &mut S) {
-        let bar = Bar {
+    /// The parts: what all may see, the disabled, and the state.
+    pub(crate) fn parts(&mut self) -> (&P, DisabledFlag<'_>, &mut S) {
+        let disabled = DisabledFlag {
             word: &self.job.word,
         };
         // SAFETY: as in `deref_mut`; the state is not reached through `shared` or the word.
         let state = self.job.state.with_mut(|state| unsafe { &mut *state });
-        (&self.job.shared, bar, state)
+        (&self.job.shared, disabled, state)
     }
 
     /// Ends the turn.
-    pub(crate) fn rest(self) -> Rested<P, S> {
+    pub(crate) fn finish(self) -> Finished<P, S> {
         // AcqRel: Release the state to the next turn, and what was done to who waits for it; Acquire what was asked for.
-        // Partners: `begin`, `ask`, `await_rest`.
+        // Partners: `begin`, `schedule`, `request_finish_notice`.
         let old = self
             .job
             .word
-            .fetch_and(!(RUNNING | AWAITED), Ordering::AcqRel);
+            .fetch_and(!(RUNNING | FINISH_AWAITED), Ordering::AcqRel);
         // SAFETY: read once, and `self` is forgotten.
         let job = unsafe { ptr::read(&self.job) };
         std::mem::forget(self);
-        Rested {
+        Finished {
             again: (old & QUEUED != 0).then_some(job),
-            awaited: old & AWAITED != 0,
+            awaited: old & FINISH_AWAITED != 0,
         }
     }
 }
 
 /// Whether a job was barred, for the one who is at it.
 #[derive(Clone, Copy)]
-pub(crate) struct Bar<'a> {
+pub(crate) struct DisabledFlag<'a> {
     word: &'a AtomicU32,
 }
 
-impl Bar<'_> {
-    /// Seen at once by a turn that begins after [`Job::bar`]; by one in progress, soon.
+impl DisabledFlag<'_> {
+    /// Seen at once by a turn that begins after [`Job::disable`]; by one in progress, soon.
     #[inline(always)]
     pub(crate) fn is_set(self) -> bool {
         // Relaxed: who needs to know that it was seen waits for the end of the turn.
-        self.word.load(Ordering::Relaxed) & BARRED != 0
+        self.word.load(Ordering::Relaxed) & DISABLED != 0
     }
 }
 
@@ -216,36 +216,36 @@ impl<P, S> Drop for Turn<P, S> {
     }
 }
 
-/// Places of a tray.
-const TRAY: usize = if cfg!(loom) { 2 } else { 16 };
+/// Places of a slots.
+const LOCAL_SLOTS: usize = if cfg!(loom) { 2 } else { 16 };
 
 /// Where jobs wait.
 pub(crate) struct RunQueue<P, S> {
     inbox: CachePadded<AtomicPtr<Job<P, S>>>,
-    desks: Box<[CachePadded<Desk<P, S>>]>,
+    queues: Box<[CachePadded<WorkerQueue<P, S>>]>,
     /// Owns jobs, and carries them from thread to thread: an `AtomicPtr` says neither.
     jobs: PhantomData<Arc<Job<P, S>>>,
 }
 
 /// A worker's own places. Filled by the worker alone, emptied by anybody.
-struct Desk<P, S> {
+struct WorkerQueue<P, S> {
     /// A chain.
-    shelf: AtomicPtr<Job<P, S>>,
+    overflow: AtomicPtr<Job<P, S>>,
     /// Single jobs.
-    tray: [AtomicPtr<Job<P, S>>; TRAY],
+    slots: [AtomicPtr<Job<P, S>>; LOCAL_SLOTS],
 }
 
-/// The right to fill a desk.
-pub(crate) struct Hand {
-    /// Index of the desk.
-    desk: usize,
-    /// The next place of the tray to empty: 0 to `TRAY`.
-    at: usize,
+/// The right to fill a queue.
+pub(crate) struct Worker {
+    /// Index of the queue.
+    index: usize,
+    /// The next place of the slots to empty: 0 to `LOCAL_SLOTS`.
+    next: usize,
 }
 
-impl Hand {
-    pub(crate) fn desk(&self) -> usize {
-        self.desk
+impl Worker {
+    pub(crate) fn index(&self) -> usize {
+        self.index
     }
 }
 
@@ -258,22 +258,27 @@ pub(crate) struct Taken<P, S> {
 
 impl<P, S> RunQueue<P, S> {
     /// A queue for up to `workers` workers, and a hand for each.
-    pub(crate) fn new(workers: usize) -> (Self, Vec<Hand>) {
+    pub(crate) fn new(workers: usize) -> (Self, Vec<Worker>) {
         let place = || AtomicPtr::new(ptr::null_mut());
-        let desk = || Desk {
-            shelf: place(),
-            tray: std::array::from_fn(|_| place()),
+        let queue = || WorkerQueue {
+            overflow: place(),
+            slots: std::array::from_fn(|_| place()),
         };
         let queue = Self {
             inbox: CachePadded::new(place()),
-            desks: (0..workers).map(|_| CachePadded::new(desk())).collect(),
+            queues: (0..workers).map(|_| CachePadded::new(queue())).collect(),
             jobs: PhantomData,
         };
-        let hands = (0..workers).map(|desk| Hand { desk, at: TRAY }).collect();
-        (queue, hands)
+        let workers = (0..workers)
+            .map(|index| Worker {
+                index,
+                next: LOCAL_SLOTS,
+            })
+            .collect();
+        (queue, workers)
     }
 
-    /// Puts a job into the inbox; [`Job::ask`] or [`Turn::rest`] told the caller to. `true`: the inbox was empty, so
+    /// Puts a job into the inbox; [`Job::schedule`] or [`Turn::finish`] told the caller to. `true`: the inbox was empty, so
     /// somebody has to be called. (Who pushes behind others need not: the first of them called.)
     #[inline]
     pub(crate) fn push(&self, job: Arc<Job<P, S>>) -> bool {
@@ -282,7 +287,7 @@ impl<P, S> RunQueue<P, S> {
         loop {
             // SAFETY: counted for us by `into_raw`, so alive. Relaxed: the link goes with the head.
             unsafe { (*job).next.store(head, Ordering::Relaxed) };
-            // Release, partner `grab`: the link, and the job.
+            // Release, partner `take_slot`: the link, and the job.
             match self
                 .inbox
                 .compare_exchange_weak(head, job, Ordering::Release, Ordering::Relaxed)
@@ -294,35 +299,35 @@ impl<P, S> RunQueue<P, S> {
     }
 
     /// Takes a job, from wherever there is one, and begins a turn at it.
-    pub(crate) fn take(&self, hand: &mut Hand) -> Option<Taken<P, S>> {
-        if let Some(job) = self.next_on_tray(hand) {
+    pub(crate) fn take(&self, worker: &mut Worker) -> Option<Taken<P, S>> {
+        if let Some(job) = self.next_local(worker) {
             return Some(Taken {
                 turn: begin(job),
                 more: false,
             });
         }
-        let chain = self.grab_chain(hand.desk);
+        let chain = self.take_chain(worker.index);
         if chain.is_null() {
-            return self.steal(hand);
+            return self.steal(worker);
         }
         // SAFETY: a chain that was taken is its taker's alone.
         let first = unsafe { Arc::from_raw(chain) };
         let mut rest = first.next.load(Ordering::Relaxed);
         let more = !rest.is_null();
-        let desk = &self.desks[hand.desk];
+        let queue = &self.queues[worker.index];
         let mut filled = 0;
-        while filled < TRAY && !rest.is_null() {
+        while filled < LOCAL_SLOTS && !rest.is_null() {
             // SAFETY: as above. Read before the job is given away.
             let next = unsafe { (*rest).next.load(Ordering::Relaxed) };
-            // Release, partner `grab`. The tray is empty: `next_on_tray` has been through it.
-            desk.tray[filled].store(rest, Ordering::Release);
+            // Release, partner `take_slot`. The slots is empty: `next_local` has been through it.
+            queue.slots[filled].store(rest, Ordering::Release);
             filled += 1;
             rest = next;
         }
-        hand.at = 0;
+        worker.next = 0;
         if !rest.is_null() {
-            // Release, partner `grab`. The shelf is empty: `grab_chain` looked there first, and only we fill it.
-            desk.shelf.store(rest, Ordering::Release);
+            // Release, partner `take_slot`. The overflow is empty: `take_chain` looked there first, and only we fill it.
+            queue.overflow.store(rest, Ordering::Release);
         }
         Some(Taken {
             turn: begin(first),
@@ -330,17 +335,17 @@ impl<P, S> RunQueue<P, S> {
         })
     }
 
-    /// A worker goes: what is on its tray goes back to the inbox. Its shelf is open to all.
-    pub(crate) fn clear(&self, hand: &mut Hand) {
-        while let Some(job) = self.next_on_tray(hand) {
+    /// A worker goes: what is on its slots goes back to the inbox. Its overflow is open to all.
+    pub(crate) fn clear(&self, worker: &mut Worker) {
+        while let Some(job) = self.next_local(worker) {
             self.push(job);
         }
     }
 
-    /// A worker is stuck: what is on its tray goes back to the inbox. By anybody.
-    pub(crate) fn evict(&self, desk: usize) {
-        for place in &self.desks[desk].tray {
-            let job = grab(place);
+    /// A worker is stuck: what is on its slots goes back to the inbox. By anybody.
+    pub(crate) fn release_local(&self, queue: usize) {
+        for place in &self.queues[queue].slots {
+            let job = take_slot(place);
             if !job.is_null() {
                 // SAFETY: the place counted it, and the swap gave it to us alone.
                 self.push(unsafe { Arc::from_raw(job) });
@@ -354,15 +359,15 @@ impl<P, S> RunQueue<P, S> {
         let full = |place: &AtomicPtr<Job<P, S>>| !place.load(Ordering::Acquire).is_null();
         full(&self.inbox)
             || self
-                .desks
+                .queues
                 .iter()
-                .any(|desk| full(&desk.shelf) || desk.tray.iter().any(full))
+                .any(|queue| full(&queue.overflow) || queue.slots.iter().any(full))
     }
 
-    fn next_on_tray(&self, hand: &mut Hand) -> Option<Arc<Job<P, S>>> {
-        while hand.at < TRAY {
-            let job = grab(&self.desks[hand.desk].tray[hand.at]);
-            hand.at += 1;
+    fn next_local(&self, worker: &mut Worker) -> Option<Arc<Job<P, S>>> {
+        while worker.next < LOCAL_SLOTS {
+            let job = take_slot(&self.queues[worker.index].slots[worker.next]);
+            worker.next += 1;
             if !job.is_null() {
                 // SAFETY: the place counted it, and the swap gave it to us alone.
                 return Some(unsafe { Arc::from_raw(job) });
@@ -371,32 +376,32 @@ impl<P, S> RunQueue<P, S> {
         None
     }
 
-    /// A chain: from the own shelf, from another one, or the inbox.
-    fn grab_chain(&self, own: usize) -> *mut Job<P, S> {
-        let (left, right) = self.desks.split_at(own);
-        for desk in right.iter().chain(left) {
-            let chain = grab(&desk.shelf);
+    /// A chain: from the own overflow, from another one, or the inbox.
+    fn take_chain(&self, own: usize) -> *mut Job<P, S> {
+        let (left, right) = self.queues.split_at(own);
+        for queue in right.iter().chain(left) {
+            let chain = take_slot(&queue.overflow);
             if !chain.is_null() {
                 return chain;
             }
         }
-        grab(&self.inbox)
+        take_slot(&self.inbox)
     }
 
-    /// Takes half of another's tray.
-    fn steal(&self, hand: &mut Hand) -> Option<Taken<P, S>> {
-        let own = &self.desks[hand.desk].tray;
-        let (left, right) = self.desks.split_at(hand.desk);
+    /// Takes half of another's slots.
+    fn steal(&self, worker: &mut Worker) -> Option<Taken<P, S>> {
+        let own = &self.queues[worker.index].slots;
+        let (left, right) = self.queues.split_at(worker.index);
         for victim in right.iter().skip(1).chain(left) {
             let full = |place: &&AtomicPtr<Job<P, S>>| !place.load(Ordering::Relaxed).is_null();
-            let wanted = victim.tray.iter().filter(full).count().div_ceil(2);
+            let wanted = victim.slots.iter().filter(full).count().div_ceil(2);
             let mut first = None;
             let mut filled = 0;
-            for place in victim.tray.iter().rev() {
+            for place in victim.slots.iter().rev() {
                 if first.is_some() as usize + filled == wanted {
                     break;
                 }
-                let job = grab(place);
+                let job = take_slot(place);
                 if job.is_null() {
                     continue;
                 }
@@ -404,13 +409,13 @@ impl<P, S> RunQueue<P, S> {
                     // SAFETY: the place counted it, and the swap gave it to us alone.
                     first = Some(unsafe { Arc::from_raw(job) });
                 } else {
-                    // Release, partner `grab`.
+                    // Release, partner `take_slot`.
                     own[filled].store(job, Ordering::Release);
                     filled += 1;
                 }
             }
             if let Some(first) = first {
-                hand.at = 0;
+                worker.next = 0;
                 return Some(Taken {
                     turn: begin(first),
                     more: filled > 0,
@@ -423,28 +428,28 @@ impl<P, S> RunQueue<P, S> {
 
 /// Empties a place.
 #[inline]
-fn grab<P, S>(place: &AtomicPtr<Job<P, S>>) -> *mut Job<P, S> {
+fn take_slot<P, S>(place: &AtomicPtr<Job<P, S>>) -> *mut Job<P, S> {
     // Looked at first: a swap takes the line away from whoever else looks.
     if place.load(Ordering::Relaxed).is_null() {
         return ptr::null_mut();
     }
-    // Acquire, partners `push` and the stores to trays and shelves: the links, and the jobs.
+    // Acquire, partners `push` and the stores to trays and overflows: the links, and the jobs.
     place.swap(ptr::null_mut(), Ordering::Acquire)
 }
 
 impl<P, S> Drop for RunQueue<P, S> {
     /// Lets go of what nobody took.
     fn drop(&mut self) {
-        for place in self.desks.iter().flat_map(|desk| &desk.tray) {
-            let job = grab(place);
+        for place in self.queues.iter().flat_map(|queue| &queue.slots) {
+            let job = take_slot(place);
             if !job.is_null() {
                 // SAFETY: the place counted it, and the swap gave it to us alone.
                 drop(unsafe { Arc::from_raw(job) });
             }
         }
-        let shelves = self.desks.iter().map(|desk| &desk.shelf);
-        for chain in shelves.chain([&*self.inbox]) {
-            let mut job = grab(chain);
+        let overflows = self.queues.iter().map(|queue| &queue.overflow);
+        for chain in overflows.chain([&*self.inbox]) {
+            let mut job = take_slot(chain);
             while !job.is_null() {
                 // SAFETY: the chain counted it, and is ours alone.
                 let counted = unsafe { Arc::from_raw(job) };

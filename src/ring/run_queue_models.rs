@@ -18,7 +18,7 @@ fn job() -> Arc<TestJob> {
 fn bring(queue: &TestQueue, job: &Arc<TestJob>, letter: usize) {
     // Relaxed: what is brought goes with the asking.
     job.shared[letter].store(1, Ordering::Relaxed);
-    if job.ask() {
+    if job.schedule() {
         queue.push(job.clone());
     }
 }
@@ -29,7 +29,7 @@ fn work(queue: &TestQueue, mut turn: Turn<[AtomicUsize; 2], [usize; 2]>) -> bool
     for (letter, read) in letters.iter().zip(read) {
         *read |= letter.load(Ordering::Relaxed);
     }
-    let rested = turn.rest();
+    let rested = turn.finish();
     if let Some(job) = rested.again {
         queue.push(job);
     }
@@ -39,7 +39,7 @@ fn work(queue: &TestQueue, mut turn: Turn<[AtomicUsize; 2], [usize; 2]>) -> bool
 /// How many letters were read.
 fn read(job: &Arc<TestJob>) -> usize {
     // The queue is empty, so a turn is ours for the asking.
-    assert!(job.ask(), "it rests");
+    assert!(job.schedule(), "it rests");
     let turn = try_begin(job).expect("asked");
     turn.iter().sum()
 }
@@ -48,7 +48,7 @@ fn read(job: &Arc<TestJob>) -> usize {
 #[test]
 fn loom_run_queue_asking_against_resting() {
     explore("run queue: asking against resting", || {
-        let (queue, mut hands) = RunQueue::new(2);
+        let (queue, mut workers) = RunQueue::new(2);
         let queue = Arc::new(queue);
         let job = job();
         let steps = Steps::new();
@@ -61,7 +61,7 @@ fn loom_run_queue_asking_against_resting() {
                 }
             })
         };
-        let mut mine = hands.pop().expect("two");
+        let mut mine = workers.pop().expect("two");
         let working = {
             let (queue, steps) = (queue.clone(), steps.clone());
             thread::spawn(move || {
@@ -72,31 +72,31 @@ fn loom_run_queue_asking_against_resting() {
                 }
             })
         };
-        let mut hand = hands.pop().expect("two");
+        let mut worker = workers.pop().expect("two");
         steps.step();
-        if let Some(taken) = queue.take(&mut hand) {
+        if let Some(taken) = queue.take(&mut worker) {
             work(&queue, taken.turn);
         }
         bringing.join().unwrap();
         working.join().unwrap();
-        while let Some(taken) = queue.take(&mut hand) {
+        while let Some(taken) = queue.take(&mut worker) {
             work(&queue, taken.turn);
         }
         assert_eq!(read(&job), 2);
     });
 }
 
-/// Two workers and more jobs than one tray holds: each job is done once, by whomever.
+/// Two workers and more jobs than one slots holds: each job is done once, by whomever.
 #[test]
 fn loom_run_queue_sharing_and_stealing() {
     explore("run queue: sharing and stealing", || {
-        let (queue, mut hands) = RunQueue::new(2);
+        let (queue, mut workers) = RunQueue::new(2);
         let queue = Arc::new(queue);
         let jobs: Vec<_> = (0..5).map(|_| job()).collect();
         let steps = Steps::new();
         // Four in the inbox, one on the way.
         jobs[1..].iter().for_each(|job| bring(&queue, job, 0));
-        let mut mine = hands.pop().expect("two");
+        let mut mine = workers.pop().expect("two");
         let helping = {
             let (queue, steps, late) = (queue.clone(), steps.clone(), jobs[0].clone());
             thread::spawn(move || {
@@ -111,15 +111,15 @@ fn loom_run_queue_sharing_and_stealing() {
                 queue.clear(&mut mine);
             })
         };
-        let mut hand = hands.pop().expect("two");
+        let mut worker = workers.pop().expect("two");
         for _ in 0..2 {
             steps.step();
-            if let Some(taken) = queue.take(&mut hand) {
+            if let Some(taken) = queue.take(&mut worker) {
                 work(&queue, taken.turn);
             }
         }
         helping.join().unwrap();
-        while let Some(taken) = queue.take(&mut hand) {
+        while let Some(taken) = queue.take(&mut worker) {
             work(&queue, taken.turn);
         }
         assert!(!queue.has_work());
@@ -133,15 +133,15 @@ fn loom_run_queue_sharing_and_stealing() {
 #[test]
 fn loom_run_queue_drop() {
     explore("run queue: dropped with jobs in every place", || {
-        let (queue, mut hands) = RunQueue::new(1);
+        let (queue, mut workers) = RunQueue::new(1);
         let jobs: Vec<_> = (0..5).map(|_| job()).collect();
         jobs[1..].iter().for_each(|job| bring(&queue, job, 0));
-        let mut hand = hands.pop().expect("one");
-        let taken = queue.take(&mut hand).expect("four");
+        let mut worker = workers.pop().expect("one");
+        let taken = queue.take(&mut worker).expect("four");
         assert!(taken.more);
         work(&queue, taken.turn);
         bring(&queue, &jobs[0], 0);
-        // Two on the tray, one on the shelf, one in the inbox. loom complains of what is leaked.
+        // Two on the slots, one on the overflow, one in the inbox. loom complains of what is leaked.
         drop(queue);
     });
 }
@@ -150,18 +150,18 @@ fn loom_run_queue_drop() {
 #[test]
 fn loom_job_barred_against_a_turn() {
     explore("job: barred against a turn", || {
-        let (queue, mut hands) = RunQueue::new(1);
+        let (queue, mut workers) = RunQueue::new(1);
         let queue = Arc::new(queue);
         let job = job();
         let barred = Arc::new(AtomicUsize::new(0));
         bring(&queue, &job, 0);
-        let mut hand = hands.pop().expect("one");
+        let mut worker = workers.pop().expect("one");
         let working = {
             let (queue, barred) = (queue.clone(), barred.clone());
             thread::spawn(move || {
-                let mut turn = queue.take(&mut hand).expect("brought").turn;
-                let (_, bar, read) = turn.parts();
-                if !bar.is_set() {
+                let mut turn = queue.take(&mut worker).expect("brought").turn;
+                let (_, disabled, read) = turn.parts();
+                if !disabled.is_set() {
                     assert_eq!(
                         barred.load(Ordering::Relaxed),
                         0,
@@ -169,10 +169,10 @@ fn loom_job_barred_against_a_turn() {
                     );
                     read[0] = 1;
                 }
-                turn.rest();
+                turn.finish();
             })
         };
-        if !job.bar() {
+        if !job.disable() {
             barred.store(1, Ordering::Relaxed);
         } else if !job.is_running() {
             // It has ended, so all that it did is seen.
@@ -186,21 +186,21 @@ fn loom_job_barred_against_a_turn() {
 #[test]
 fn loom_job_awaited_against_its_end() {
     explore("job: awaited against its end", || {
-        let (queue, mut hands) = RunQueue::new(1);
+        let (queue, mut workers) = RunQueue::new(1);
         let queue = Arc::new(queue);
         let job = job();
         let effect = Arc::new(AtomicUsize::new(0));
         bring(&queue, &job, 0);
-        let mut hand = hands.pop().expect("one");
+        let mut worker = workers.pop().expect("one");
         let working = {
             let (queue, effect) = (queue.clone(), effect.clone());
             thread::spawn(move || {
-                let turn = queue.take(&mut hand).expect("brought").turn;
+                let turn = queue.take(&mut worker).expect("brought").turn;
                 effect.store(1, Ordering::Relaxed);
                 work(&queue, turn)
             })
         };
-        let must_be_told = job.await_rest();
+        let must_be_told = job.request_finish_notice();
         if !must_be_told {
             assert_eq!(effect.load(Ordering::Relaxed), 1);
         }

@@ -2,11 +2,11 @@
 //! **each side's counter carries the other side's flags**.
 //!
 //! ```text
-//! tail word = items pushed so far   | CLOSED | ASLEEP     written by the producer, by one CAS
-//! head word = items released so far         | ASLEEP     written by the consumer, by one add
+//! tail word = items pushed so far   | CLOSED | WAKE_REQUESTED     written by the producer, by one CAS
+//! head word = items released so far         | WAKE_REQUESTED     written by the consumer, by one add
 //! ```
 //!
-//! Before it sleeps, the consumer sets `ASLEEP` in the *tail* word; the producer's next
+//! Before it sleeps, the consumer sets `WAKE_REQUESTED` in the *tail* word; the producer's next
 //! [`commit`](Producer::commit) publishes its items, clears the flag and learns that it was set, in one
 //! compare-and-swap. So a push can never fall between a sleeper's last look and its sleep: on one atomic,
 //! there is no "between". The same holds for room, with the *head* word. Closing is a flag of the same
@@ -15,9 +15,9 @@
 //! | who | step | race that it closes |
 //! | --- | --- | --- |
 //! | producer | `commit`: CAS tail `n, f` to `n + k, no flag` | fails if `CLOSED`: nothing was published |
-//! | consumer | `doze`: `fetch_or(ASLEEP)` on tail, look at the counter returned | a commit before it is seen, one after it sees the flag |
-//! | consumer | `release`: `fetch_add` on head, look at the flag returned | a producer that dozed before it is woken |
-//! | producer | `doze`: `fetch_or(ASLEEP)` on head, look at the counter returned | a release after it sees the flag |
+//! | consumer | `request_wake`: `fetch_or(WAKE_REQUESTED)` on tail, look at the counter returned | a commit before it is seen, one after it sees the flag |
+//! | consumer | `release`: `fetch_add` on head, look at the flag returned | a producer that requested a wake-up before it is woken |
+//! | producer | `request_wake`: `fetch_or(WAKE_REQUESTED)` on head, look at the counter returned | a release after it sees the flag |
 //! | anybody | `close`: `fetch_or(CLOSED)` on tail | see `commit` |
 //!
 //! The price is a locked instruction per commit: 5 ns on the 2-core machine of 2026-11-21, where a plain
@@ -46,8 +46,8 @@ use std::ptr;
 
 use super::segment::{Chain, NOWHERE, Segment, Slots};
 use super::tail::Tail;
-pub(crate) use super::tail::{Closed, Doze};
-use super::{ASLEEP, FLAG_BITS, count};
+pub(crate) use super::tail::{Closed, Readiness};
+use super::{FLAG_BITS, WAKE_REQUESTED, count};
 use crate::sync::{Arc, AtomicU32, AtomicU64, CACHE_LINE, Ordering};
 
 /// Slots of a ring's first segment.
@@ -179,12 +179,12 @@ impl<T> Producer<T> {
         })
     }
 
-    /// Publishes what is staged, possibly nothing. `Ok(true)`: the consumer is asleep, wake it.
+    /// Publishes what is staged, possibly nothing. `Ok(true)`: the consumer has requested a wake-up.
     #[inline]
     pub(crate) fn commit(&mut self) -> Result<bool, Closed> {
-        let asleep = self.shared.tail.commit(self.committed, self.staged)?;
+        let wake_requested = self.shared.tail.commit(self.committed, self.staged)?;
         self.committed = self.staged;
-        Ok(asleep)
+        Ok(wake_requested)
     }
 
     /// Items that can be pushed now, looked up afresh.
@@ -202,17 +202,17 @@ impl<T> Producer<T> {
 
     /// Asks to be told by `Consumer::release`. What the caller sees after this call, through any variable
     /// that the consumer wrote before its release, decides whether to sleep.
-    pub(crate) fn doze(&mut self) {
+    pub(crate) fn request_wake(&mut self) {
         // AcqRel, partner `Consumer::release`: an earlier release is seen here, a later one sees the flag.
-        self.released = count(self.shared.head.fetch_or(ASLEEP, Ordering::AcqRel));
+        self.released = count(self.shared.head.fetch_or(WAKE_REQUESTED, Ordering::AcqRel));
     }
 
-    /// Takes back the wish of `doze`. `true`: the flag was still there, so nobody will wake for it.
-    pub(crate) fn rouse(&mut self) -> bool {
-        self.shared.rouse_producer()
+    /// Takes back the wish of `request_wake`. `true`: the flag was still there, so nobody will wake for it.
+    pub(crate) fn take_wake_request(&mut self) -> bool {
+        self.shared.take_producer_wake_request()
     }
 
-    /// Nothing more will be published. `true`: the consumer is asleep, wake it.
+    /// Nothing more will be published. `true`: the consumer has requested a wake-up.
     pub(crate) fn close(&self) -> bool {
         self.shared.tail.close()
     }
@@ -325,23 +325,23 @@ impl<T> Consumer<T> {
     }
 
     /// Gives the slots of popped items back. `true`: the producer asked to be told; the wish stands until
-    /// [`rouse`](Consumer::rouse) takes it, so that the consumer may let more room gather first.
+    /// [`take_wake_request`](Consumer::take_wake_request) takes it, so that the consumer may let more room gather first.
     #[inline]
     pub(crate) fn release(&mut self) -> bool {
         let freed = self.popped - self.released;
         self.released = self.popped;
         // Release: we are done with the slots, and with whatever we wrote before; Acquire: what the
-        // producer wrote before it dozed. Partners: `Producer::room` and `Producer::doze`.
+        // producer wrote before it requested a wake-up. Partners: `Producer::room` and `Producer::request_wake`.
         let old = self
             .shared
             .head
             .fetch_add(freed << FLAG_BITS, Ordering::AcqRel);
-        old & ASLEEP != 0
+        old & WAKE_REQUESTED != 0
     }
 
     /// Takes the producer's wish to be woken. `true`: it is the caller's to wake it.
-    pub(crate) fn rouse(&mut self) -> bool {
-        self.shared.rouse_producer()
+    pub(crate) fn take_wake_request(&mut self) -> bool {
+        self.shared.take_producer_wake_request()
     }
 
     /// Items that can be popped, looked up afresh.
@@ -353,13 +353,13 @@ impl<T> Consumer<T> {
     }
 
     /// Asks to be told by the next `commit` or `close`, and looks once more.
-    pub(crate) fn doze(&mut self) -> Doze {
-        let tail = self.shared.tail.doze();
+    pub(crate) fn request_wake(&mut self) -> Readiness {
+        let tail = self.shared.tail.request_wake();
         self.saw(tail.count());
         if self.committed != self.popped || tail.is_closed() {
-            Doze::Ready
+            Readiness::Ready
         } else {
-            Doze::Asleep
+            Readiness::Empty
         }
     }
 
@@ -465,10 +465,10 @@ unsafe impl<T: Send> Sync for Shared<T> {}
 unsafe impl<T: Send> Send for Shared<T> {}
 
 impl<T> Shared<T> {
-    fn rouse_producer(&self) -> bool {
+    fn take_producer_wake_request(&self) -> bool {
         // AcqRel: exactly one side sees the flag go; it also sees what the other wrote before.
-        // Partner: the other side's `rouse`.
-        self.head.fetch_and(!ASLEEP, Ordering::AcqRel) & ASLEEP != 0
+        // Partner: the other side's `take_wake_request`.
+        self.head.fetch_and(!WAKE_REQUESTED, Ordering::AcqRel) & WAKE_REQUESTED != 0
     }
 }
 

@@ -7,7 +7,7 @@ use super::evicting_law::{Drops, Told, at_most, ids, parts};
 use super::fuzzing::check_ops;
 use super::gap::{GapCell, Run};
 use super::mpsc::{self, PushError};
-use super::spsc::{self, Closed, Doze};
+use super::spsc::{self, Closed, Readiness};
 use crate::park::{park, register_thread, wake_registered};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, AtomicWaker, Ordering, thread};
 
@@ -154,23 +154,27 @@ fn a_close_hands_back_what_comes_after_it() {
     assert!(!consumer.is_finished());
     assert_eq!(consumer.pop(), Some(1));
     assert!(consumer.is_finished());
-    assert_eq!(consumer.doze(), Doze::Ready, "nothing to sleep for");
+    assert_eq!(
+        consumer.request_wake(),
+        Readiness::Ready,
+        "nothing to sleep for"
+    );
 }
 
 #[test]
 fn the_one_who_publishes_learns_of_the_sleeper_once() {
     let (mut producer, mut consumer) = spsc::ring(4);
-    assert_eq!(consumer.doze(), Doze::Asleep);
+    assert_eq!(consumer.request_wake(), Readiness::Empty);
     assert_eq!((producer.push(1), producer.commit()), (Ok(()), Ok(true)));
     assert_eq!((producer.push(2), producer.commit()), (Ok(()), Ok(false)));
-    assert_eq!(consumer.doze(), Doze::Ready);
-    assert!(producer.close(), "the wish of the doze still stood");
+    assert_eq!(consumer.request_wake(), Readiness::Ready);
+    assert!(producer.close(), "the wish of the request_wake still stood");
 
     let (producers, mut consumer) = mpsc::ring(4);
-    assert_eq!(consumer.doze(), Doze::Asleep);
+    assert_eq!(consumer.request_wake(), Readiness::Empty);
     assert_eq!(producers.try_push(1), Ok(true));
     assert_eq!(producers.try_push(2), Ok(false));
-    assert_eq!(consumer.doze(), Doze::Ready);
+    assert_eq!(consumer.request_wake(), Readiness::Ready);
     assert_eq!((consumer.pop(), consumer.pop()), (Some(1), Some(2)));
     assert_eq!(
         producers.try_push(3),
@@ -183,13 +187,13 @@ fn the_one_who_publishes_learns_of_the_sleeper_once() {
 fn the_one_who_gives_back_learns_of_the_sleeper_until_it_takes_the_wish() {
     let (mut producer, mut consumer) = spsc::ring::<u8>(2);
     assert!(!consumer.release());
-    producer.doze();
+    producer.request_wake();
     assert!(consumer.release() && consumer.release());
-    assert!(consumer.rouse() && !consumer.rouse());
+    assert!(consumer.take_wake_request() && !consumer.take_wake_request());
     assert!(!consumer.release());
-    producer.doze();
-    assert!(producer.rouse(), "taken back");
-    assert!(!consumer.rouse());
+    producer.request_wake();
+    assert!(producer.take_wake_request(), "taken back");
+    assert!(!consumer.take_wake_request());
 }
 
 /// Counts its drops, and panics in the one it is told to.
@@ -448,7 +452,7 @@ fn stress_spsc() {
                 for value in 0..items {
                     while producer.room() == 0 {
                         register_thread(&for_room);
-                        producer.doze();
+                        producer.request_wake();
                         if producer.room() == 0 {
                             park(None);
                         }
@@ -470,14 +474,14 @@ fn stress_spsc() {
                 if let Some(value) = consumer.pop() {
                     assert_eq!(*value, next);
                     next += 1;
-                    if consumer.release() && consumer.rouse() {
+                    if consumer.release() && consumer.take_wake_request() {
                         wake_registered(&for_room);
                     }
                 } else if consumer.is_finished() {
                     break;
                 } else {
                     register_thread(&for_item);
-                    if consumer.doze() == Doze::Asleep {
+                    if consumer.request_wake() == Readiness::Empty {
                         park(None);
                     }
                 }
@@ -513,7 +517,7 @@ fn stress_evicting() {
         let (mut producer, mut consumer) = evicting::ring(capacity);
         thread::scope(|scope| {
             let pushing = scope.spawn(|| {
-                let (mut next_id, mut evicted, mut asleep) = (1, 0, false);
+                let (mut next_id, mut evicted, mut wake_requested) = (1, 0, false);
                 for number in 0..items {
                     let len = match number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60 {
                         0 => 64,
@@ -534,14 +538,14 @@ fn stress_evicting() {
                     };
                     let waiting = producer.waiting();
                     if waiting.parts > bound.parts || waiting.bytes > bound.bytes {
-                        asleep |= producer.commit() == Ok(true);
+                        wake_requested |= producer.commit() == Ok(true);
                         evicted += producer.evict(bound, ids, |item, parts| {
                             assert_eq!(item.id, parts.base);
                         });
                     }
                     if number % 3 == 0 || number + 1 == items {
-                        asleep |= producer.commit() == Ok(true);
-                        if std::mem::take(&mut asleep) {
+                        wake_requested |= producer.commit() == Ok(true);
+                        if std::mem::take(&mut wake_requested) {
                             wake_registered(&waker);
                         }
                     }
@@ -566,7 +570,7 @@ fn stress_evicting() {
                     break;
                 } else {
                     register_thread(&waker);
-                    if consumer.doze() {
+                    if consumer.request_wake() {
                         park(None);
                     }
                 }
@@ -611,7 +615,7 @@ fn stress_mpsc() {
                     next[who as usize] += 1;
                 } else {
                     register_thread(&waker);
-                    if consumer.doze() == Doze::Asleep {
+                    if consumer.request_wake() == Readiness::Empty {
                         park(None);
                     }
                 }

@@ -28,7 +28,6 @@ mod tests;
 
 use crossbeam::utils::CachePadded;
 use std::mem::{ManuallyDrop, MaybeUninit, size_of};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr::NonNull;
 
 pub(crate) use envelope::{EnvelopeRef, EnvelopeTable};
@@ -40,6 +39,7 @@ pub(crate) use shadow::{Leaving, Waiting, shadow};
 
 #[cfg(feature = "latency")]
 use super::latency::Stamps;
+use crate::contain::contain;
 use crate::pattern::Topic;
 use crate::ring::evicting::Pointer;
 use crate::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
@@ -149,13 +149,10 @@ impl<T> Body<T> {
             self.shadow.clear();
         } else if std::mem::needs_drop::<T>() {
             for event in &mut self.events[..len] {
-                let dropped = catch_unwind(AssertUnwindSafe(|| {
+                contain("a payload's drop", || {
                     // SAFETY: laid by `push`, with its payload, and never looked at again: `len` is 0 already.
                     unsafe { event.assume_init_mut().drop_data() };
-                }));
-                if dropped.is_err() {
-                    tracing::error!("a payload's drop panicked; what it owned may be leaked");
-                }
+                });
             }
         }
         for group in self.groups.drain(..) {

@@ -773,7 +773,7 @@ fn stress_shadows() {
             }
             freed
         });
-        let mut pass_on = |mut item| {
+        let mut send_block = |mut item| {
             while let Err(back) = ring.push(item) {
                 item = back;
                 thread::yield_now();
@@ -792,7 +792,7 @@ fn stress_shadows() {
                 match (n + at) % 6 {
                     0 => freed += event.let_go(),
                     3 | 4 => leaving.let_go(event),
-                    _ => pass_on(event),
+                    _ => send_block(event),
                 }
             }
         }

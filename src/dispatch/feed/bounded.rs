@@ -11,7 +11,7 @@ use crate::dispatch::block::{BlockRef, Shares};
 use crate::dispatch::gauges::Pushed;
 use crate::dispatch::loss::{Gap, GapReason, LongestWait, Overflow};
 use crate::ring::gap::Run;
-use crate::ring::spsc::{self, Doze};
+use crate::ring::spsc::{self, Readiness};
 use crate::sync::Ordering;
 
 pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
@@ -81,7 +81,7 @@ impl<T> WriteEnd<T> {
             if rest == 0 {
                 return 0;
             }
-            match shared.fate.overflow {
+            match shared.status.overflow {
                 Overflow::Block => {
                     if shared.end() != End::None {
                         return 0;
@@ -138,7 +138,7 @@ impl<T> WriteEnd<T> {
     pub(super) fn stop_waiting(&mut self, shared: &FeedShared) {
         // Relaxed: a claim that is not seen here is one that came after.
         let claimed = shared.reader.claimed_events.load(Ordering::Relaxed);
-        // Relaxed: the subscriber takes it for a wish for room only behind the flag of a later `doze`.
+        // Relaxed: the subscriber takes it for a wish for room only behind the flag of a later `request_wake`.
         shared.losses().wanted.store(claimed + 1, Ordering::Relaxed);
         self.gave_up = true;
     }
@@ -166,10 +166,10 @@ impl<T> WriteEnd<T> {
         self.ring.close()
     }
 
-    /// See [`FeedProducer::doze`](super::FeedProducer::doze).
-    pub(super) fn doze(&mut self, shared: &FeedShared, weight: usize, events: u32) -> bool {
+    /// See [`FeedProducer::request_wake`](super::FeedProducer::request_wake).
+    pub(super) fn request_wake(&mut self, shared: &FeedShared, weight: usize, events: u32) -> bool {
         let claimed_bytes = shared.reader.claimed_bytes.load(Ordering::Relaxed);
-        let capacity = shared.fate.capacity;
+        let capacity = shared.status.capacity;
         let depth = if is_too_heavy(shared, weight, claimed_bytes) {
             0
         } else {
@@ -178,17 +178,17 @@ impl<T> WriteEnd<T> {
         };
         let pushed = shared.writer.gauges.pushed_events();
         let wanted = pushed.saturating_sub(u64::from(depth));
-        // Relaxed: goes with the flag that `ring.doze` sets (Release), which the subscriber acquires.
+        // Relaxed: goes with the flag that `ring.request_wake` sets (Release), which the subscriber acquires.
         shared.losses().wanted.store(wanted, Ordering::Relaxed);
-        self.ring.doze();
-        // Relaxed: ordered by `ring.doze`, which acquires the subscriber's last release.
+        self.ring.request_wake();
+        // Relaxed: ordered by `ring.request_wake`, which acquires the subscriber's last release.
         let claimed = shared.reader.claimed_events.load(Ordering::Relaxed);
-        claimed >= wanted && self.ring.rouse()
+        claimed >= wanted && self.ring.take_wake_request()
     }
 
-    /// Takes back the wish of `doze`. `true`: nobody will arrive for it.
-    pub(super) fn rouse(&mut self) -> bool {
-        self.ring.rouse()
+    /// Takes back the wish of `request_wake`. `true`: nobody will arrive for it.
+    pub(super) fn take_wake_request(&mut self) -> bool {
+        self.ring.take_wake_request()
     }
 
     /// The ring is full, and that was it: what is in it stays to be read.
@@ -206,7 +206,7 @@ impl<T> WriteEnd<T> {
     /// How many of `events` events, in one slot of a block of this weight, may go in now.
     #[inline]
     fn room_for(&mut self, shared: &FeedShared, events: u32, weight: usize) -> u32 {
-        let capacity = u64::from(shared.fate.capacity);
+        let capacity = u64::from(shared.status.capacity);
         // The ring's own bound on slots is the looser one; its `room` acquires the subscriber's counters.
         let slots = self.ring.room();
         // Acquire, partner `FeedShared::count_claimed`: the count may be newer than that room, and makes `push` find the
@@ -268,7 +268,7 @@ fn is_too_heavy(shared: &FeedShared, weight: usize, claimed_bytes: u64) -> bool 
     // Wrapping, as both counters do: a weigher may say that each event weighs all there is.
     let pushed_bytes = shared.writer.gauges.pushed_bytes();
     let pinned = pushed_bytes.wrapping_sub(claimed_bytes);
-    pinned != 0 && pinned.saturating_add(weight as u64) > shared.fate.pin_bytes as u64
+    pinned != 0 && pinned.saturating_add(weight as u64) > shared.status.pin_bytes as u64
 }
 
 fn run_of<T>(block: &BlockRef<T>, mask: u64, reason: GapReason) -> Run {
@@ -302,7 +302,7 @@ impl<T> ReadEnd<T> {
             Some(Slot::Gap(first)) => return self.claim_behind_gap(shared, first),
             None => {}
         }
-        if shared.fate.overflow == Overflow::Disconnect {
+        if shared.status.overflow == Overflow::Disconnect {
             // Its one gap is its end, and told as that.
             return self.nothing();
         }
@@ -323,20 +323,20 @@ impl<T> ReadEnd<T> {
     }
 
     /// Asks to be woken, and looks once more. `false`: there is something.
-    pub(super) fn doze(&mut self, shared: &FeedShared) -> bool {
-        if self.ring.doze() != Doze::Asleep {
+    pub(super) fn request_wake(&mut self, shared: &FeedShared) -> bool {
+        if self.ring.request_wake() != Readiness::Empty {
             return false;
         }
         // The gap of a `Disconnect` feed is told as its end, which wakes by itself: to stay awake for the gap alone would be to
         // spin until the shard has said so.
         let here = self.ring.position();
         let losses = shared.losses.get();
-        shared.fate.overflow == Overflow::Disconnect
+        shared.status.overflow == Overflow::Disconnect
             || !losses.is_some_and(|losses| losses.gap.lies_at(here))
     }
 
     /// Drops what is left, lets a shard that waits for room go on, and says what had been lost right here.
-    pub(super) fn let_go(&mut self, shared: &FeedShared) -> Option<Gap> {
+    pub(super) fn release_all(&mut self, shared: &FeedShared) -> Option<Gap> {
         let mut gap = None;
         let (mut events, mut bytes) = (0, 0_u64);
         loop {
@@ -361,8 +361,8 @@ impl<T> ReadEnd<T> {
         } else if gap.is_none() {
             gap = self.open_gap(shared);
         }
-        if self.ring.rouse() {
-            shared.fate.latch.arrive_and_call();
+        if self.ring.take_wake_request() {
+            shared.status.latch.arrive_and_wake();
         }
         gap
     }
@@ -427,8 +427,8 @@ impl<T> ReadEnd<T> {
             .map_or(0, |losses| losses.wanted.load(Ordering::Relaxed));
         // Relaxed: our own.
         let claimed = shared.reader.claimed_events.load(Ordering::Relaxed);
-        if claimed >= wanted && self.ring.rouse() {
-            shared.fate.latch.arrive_and_call();
+        if claimed >= wanted && self.ring.take_wake_request() {
+            shared.status.latch.arrive_and_wake();
         }
     }
 }

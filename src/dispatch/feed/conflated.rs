@@ -27,13 +27,13 @@ use crate::dispatch::block::{BlockRef, BlockSource, Leaving, Shares, Waiting, sh
 use crate::dispatch::gauges::Pushed;
 use crate::dispatch::loss::{Gap, GapReason};
 use crate::pattern::Topic;
-use crate::ring::mailbox::{self, Receiver, Sender};
+use crate::ring::mailbox::{self, Consumer, Producer};
 
 pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
     let (sender, receiver) = mailbox::mailbox(capacity);
     let write = WriteEnd {
         mailbox: sender,
-        desk: None,
+        topic_slots: None,
     };
     (write, ReadEnd { mailbox: receiver })
 }
@@ -50,13 +50,13 @@ fn weight_max(capacity: usize) -> usize {
 
 /// The shard's end.
 pub(super) struct WriteEnd<T> {
-    mailbox: Sender<Waiting<T>>,
+    mailbox: Producer<Waiting<T>>,
     /// Made with the first event.
-    desk: Option<Box<Desk<T>>>,
+    topic_slots: Option<Box<TopicSlots<T>>>,
 }
 
 /// What the shard knows of its boxes.
-struct Desk<T> {
+struct TopicSlots<T> {
     shadows: BlockSource<T>,
     /// Boxes by topic.
     by_topic: HashTable<u32>,
@@ -67,13 +67,13 @@ struct Desk<T> {
     left: u64,
     /// Boxes that have left the order, and may be empty: each once.
     idle: VecDeque<u32>,
-    /// A commit in the middle of a round has found the subscriber asleep.
-    asleep: bool,
+    /// A commit in the middle of a round has found that the subscriber had requested a wake-up.
+    wake_requested: bool,
 }
 
 /// A box, as the shard remembers it.
 struct Known<T> {
-    place: mailbox::Box<Waiting<T>>,
+    place: mailbox::Slot<Waiting<T>>,
     topic: Topic,
     /// Of the event that was put in last.
     id: u64,
@@ -93,10 +93,10 @@ impl<T> WriteEnd<T> {
         shares: &mut Shares<'_, T>,
         mask: u64,
     ) {
-        let desk = self.desk.get_or_insert_with(Desk::new);
+        let topic_slots = self.topic_slots.get_or_insert_with(TopicSlots::new);
         // Also where no box is needed: what is known of the order must not grow with every event.
-        desk.settle(&mut self.mailbox);
-        let capacity = shared.fate.capacity as usize;
+        topic_slots.settle(&mut self.mailbox);
+        let capacity = shared.status.capacity as usize;
         let runs = || {
             let runs = block
                 .groups()
@@ -106,7 +106,7 @@ impl<T> WriteEnd<T> {
         };
         let latest = runs().fold(0, |latest, (_, run)| latest | highest(run));
         let events = shadow(
-            &mut desk.shadows,
+            &mut topic_slots.shadows,
             shares.take(),
             latest,
             weight_max(capacity),
@@ -126,8 +126,8 @@ impl<T> WriteEnd<T> {
         for ((group, run), event) in runs().zip(events) {
             let in_run = u64::from(run.count_ones()) - 1;
             superseded += in_run;
-            let number = desk.box_of(&mut self.mailbox, group.topic(), capacity);
-            match desk.put(&mut self.mailbox, number, event, in_run) {
+            let number = topic_slots.box_of(&mut self.mailbox, group.topic(), capacity);
+            match topic_slots.put(&mut self.mailbox, number, event, in_run) {
                 Some(replaced) => {
                     superseded += 1;
                     leaving.let_go(replaced);
@@ -137,7 +137,7 @@ impl<T> WriteEnd<T> {
                     waits += 1;
                     if waits > capacity as u64 {
                         // At once: a block may have more topics than there are boxes.
-                        desk.evict(&mut self.mailbox, shared, capacity as u64);
+                        topic_slots.evict(&mut self.mailbox, shared, capacity as u64);
                         waits = self.mailbox.waiting();
                     }
                 }
@@ -153,11 +153,11 @@ impl<T> WriteEnd<T> {
     /// Makes everything visible. `true`: the subscriber sleeps.
     #[inline]
     pub(super) fn commit(&mut self) -> bool {
-        let asleep = match &mut self.desk {
-            Some(desk) => std::mem::take(&mut desk.asleep),
+        let wake_requested = match &mut self.topic_slots {
+            Some(topic_slots) => std::mem::take(&mut topic_slots.wake_requested),
             None => false,
         };
-        asleep | (self.mailbox.has_staged() && self.mailbox.commit() == Ok(true))
+        wake_requested | (self.mailbox.has_staged() && self.mailbox.commit() == Ok(true))
     }
 
     /// Nothing more comes. `true`: the subscriber sleeps.
@@ -169,7 +169,7 @@ impl<T> WriteEnd<T> {
     /// more of it would free nothing. Its events have this id, or a later one.
     #[inline]
     fn lighten(&mut self, shared: &FeedShared, first_id: u64, last: u64) {
-        let bound = last.max(shared.fate.pin_bytes as u64);
+        let bound = last.max(shared.status.pin_bytes as u64);
         if shared.pinned_bytes() > bound {
             self.lose_the_oldest(shared, first_id, bound);
         }
@@ -177,10 +177,12 @@ impl<T> WriteEnd<T> {
 
     #[cold]
     fn lose_the_oldest(&mut self, shared: &FeedShared, first_id: u64, bound: u64) {
-        let Some(desk) = &mut self.desk else { return };
-        desk.settle(&mut self.mailbox);
+        let Some(topic_slots) = &mut self.topic_slots else {
+            return;
+        };
+        topic_slots.settle(&mut self.mailbox);
         // Not by the bytes alone: what the subscriber has taken a moment ago may still be counted among them.
-        let Some(end) = desk.end_of_those_before(first_id) else {
+        let Some(end) = topic_slots.end_of_those_before(first_id) else {
             return;
         };
         while shared.pinned_bytes() > bound {
@@ -188,12 +190,12 @@ impl<T> WriteEnd<T> {
             if waiting <= 1 || self.mailbox.gone() >= end {
                 break;
             }
-            desk.evict(&mut self.mailbox, shared, waiting - 1);
+            topic_slots.evict(&mut self.mailbox, shared, waiting - 1);
         }
     }
 }
 
-impl<T> Desk<T> {
+impl<T> TopicSlots<T> {
     fn new() -> Box<Self> {
         Box::new(Self {
             shadows: BlockSource::new(),
@@ -202,15 +204,15 @@ impl<T> Desk<T> {
             order: VecDeque::new(),
             left: 0,
             idle: VecDeque::new(),
-            asleep: false,
+            wake_requested: false,
         })
     }
 
     /// The oldest go until so many are left.
     #[cold]
-    fn evict(&mut self, mailbox: &mut Sender<Waiting<T>>, shared: &FeedShared, left: u64) {
+    fn evict(&mut self, mailbox: &mut Producer<Waiting<T>>, shared: &FeedShared, left: u64) {
         // The mailbox evicts what lies in front of something published.
-        self.asleep |= mailbox.commit() == Ok(true);
+        self.wake_requested |= mailbox.commit() == Ok(true);
         let mut freed = 0;
         let id = |number: u32| self.boxes[number as usize].id;
         let evicted = mailbox.evict(left, id, |_, event: Waiting<T>| {
@@ -222,7 +224,12 @@ impl<T> Desk<T> {
 
     /// The box of a topic; if it has none, one that is free.
     #[inline]
-    fn box_of(&mut self, mailbox: &mut Sender<Waiting<T>>, topic: &Topic, capacity: usize) -> u32 {
+    fn box_of(
+        &mut self,
+        mailbox: &mut Producer<Waiting<T>>,
+        topic: &Topic,
+        capacity: usize,
+    ) -> u32 {
         let boxes = &self.boxes;
         let is_it = |number: &u32| boxes[*number as usize].topic == *topic;
         match self.by_topic.find(topic.hash64(), is_it) {
@@ -234,7 +241,7 @@ impl<T> Desk<T> {
     #[cold]
     fn free_box(
         &mut self,
-        mailbox: &mut Sender<Waiting<T>>,
+        mailbox: &mut Producer<Waiting<T>>,
         topic: &Topic,
         capacity: usize,
     ) -> u32 {
@@ -253,7 +260,7 @@ impl<T> Desk<T> {
                 let number = self.boxes.len() as u32;
                 debug_assert!(self.boxes.len() < capacity + SPARE_BOXES, "one is free");
                 self.boxes.push(Known {
-                    place: mailbox::Box::new(number),
+                    place: mailbox::Slot::new(number),
                     topic: topic.clone(),
                     id: 0,
                     superseded: 0,
@@ -270,7 +277,7 @@ impl<T> Desk<T> {
     }
 
     /// Notes which boxes have left the order since the last time.
-    fn settle(&mut self, mailbox: &mut Sender<Waiting<T>>) {
+    fn settle(&mut self, mailbox: &mut Producer<Waiting<T>>) {
         let gone = mailbox.gone();
         while self.left < gone {
             self.left += 1;
@@ -315,7 +322,7 @@ impl<T> Desk<T> {
     #[inline]
     fn put(
         &mut self,
-        mailbox: &mut Sender<Waiting<T>>,
+        mailbox: &mut Producer<Waiting<T>>,
         number: u32,
         event: Waiting<T>,
         in_run: u64,
@@ -343,7 +350,7 @@ fn highest(mask: u64) -> u64 {
 
 /// The subscriber's end.
 pub(super) struct ReadEnd<T> {
-    mailbox: Receiver<Waiting<T>>,
+    mailbox: Consumer<Waiting<T>>,
 }
 
 impl<T> ReadEnd<T> {
@@ -352,7 +359,7 @@ impl<T> ReadEnd<T> {
     pub(super) fn claim(&mut self, shared: &FeedShared) -> Claim<T> {
         match self.mailbox.take() {
             Some(taken) => {
-                let event = taken.letter.take();
+                let event = taken.item.take();
                 shared.count_gone(1, event.freed as u64);
                 Claim::Events {
                     block: event.block,
@@ -366,12 +373,12 @@ impl<T> ReadEnd<T> {
     }
 
     /// Asks to be woken, and looks once more. `false`: there is something.
-    pub(super) fn doze(&mut self) -> bool {
-        self.mailbox.doze()
+    pub(super) fn request_wake(&mut self) -> bool {
+        self.mailbox.request_wake()
     }
 
     /// Drops what is left, and says what had been lost right here.
-    pub(super) fn let_go(&mut self, shared: &FeedShared) -> Option<Gap> {
+    pub(super) fn release_all(&mut self, shared: &FeedShared) -> Option<Gap> {
         drained(|| self.claim(shared))
     }
 }

@@ -1,6 +1,6 @@
 //! The subscriber's end of a feed.
 
-use super::{Claim, End, FeedShared, Reader, bounded, conflated, newest};
+use super::{Claim, End, FeedShared, Listener, bounded, conflated, newest};
 use crate::dispatch::block::{BlockRef, Event};
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Recorder;
@@ -32,7 +32,7 @@ pub(crate) struct FeedConsumer<T> {
     pub(super) block: Option<BlockRef<T>>,
     /// Events of the claimed slot that were not taken yet.
     pub(super) mask: u64,
-    pub(super) told: Told,
+    pub(super) reported: Reported,
     /// Where the latencies of sampled events go.
     #[cfg(feature = "latency")]
     pub(super) recorder: Option<Arc<Recorder>>,
@@ -43,7 +43,7 @@ pub(crate) struct FeedConsumer<T> {
 
 /// What the program knows of the end: it is not told anything else later.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum Reported {
     Going,
     Closed,
     /// Cancelled or disconnected.
@@ -69,7 +69,7 @@ impl<T> FeedConsumer<T> {
 
     /// Looks for the next thing to tell. Finishes whatever other threads do.
     #[inline]
-    pub(crate) fn look(&mut self) -> Found {
+    pub(crate) fn check(&mut self) -> Found {
         let end = self.shared.end();
         if end == End::Cancelled {
             return self.cancelled();
@@ -169,20 +169,20 @@ impl<T> FeedConsumer<T> {
         }
     }
 
-    /// The waker to register before `doze`.
+    /// The waker to register before `request_wake`.
     pub(crate) fn waker(&self) -> &AtomicWaker {
         match &self.shared.listener {
-            Reader::Waiting(waker) => waker,
-            Reader::Called(_) => unreachable!("who is called does not wait"),
+            Listener::Waker(waker) => waker,
+            Listener::Callback(_) => unreachable!("who is called does not wait"),
         }
     }
 
     /// Asks to be woken, and looks once more. `false`: there is something.
-    pub(crate) fn doze(&mut self) -> bool {
+    pub(crate) fn request_wake(&mut self) -> bool {
         let empty = match &mut self.queue {
-            ReadEnd::Bounded(queue) => queue.doze(&self.shared),
-            ReadEnd::Newest(queue) => queue.doze(),
-            ReadEnd::Conflated(queue) => queue.doze(),
+            ReadEnd::Bounded(queue) => queue.request_wake(&self.shared),
+            ReadEnd::Newest(queue) => queue.request_wake(),
+            ReadEnd::Conflated(queue) => queue.request_wake(),
         };
         empty && self.shared.end() == End::None
     }
@@ -208,9 +208,9 @@ impl<T> FeedConsumer<T> {
                 behind,
             } => {
                 self.claimed(block, mask);
-                behind.map_or(Found::Event, |gap| self.told(gap))
+                behind.map_or(Found::Event, |gap| self.report(gap))
             }
-            Claim::Gap(gap) => self.told(gap),
+            Claim::Gap(gap) => self.report(gap),
             Claim::Empty => Found::Empty,
             Claim::Finished => self.finished(),
         }
@@ -232,7 +232,7 @@ impl<T> FeedConsumer<T> {
         // for the end, or long ago. The end is visible now that the close is.
         match self.shared.end() {
             End::None => {
-                self.told = Told::Closed;
+                self.reported = Reported::Closed;
                 Found::Closed
             }
             End::Cancelled => self.cancelled(),
@@ -244,14 +244,14 @@ impl<T> FeedConsumer<T> {
     #[cold]
     fn cancelled(&mut self) -> Found {
         let between = self.mask != 0;
-        let gap = self.let_go();
-        if self.told == Told::Closed {
+        let gap = self.release_all();
+        if self.reported == Reported::Closed {
             return Found::Closed;
         }
         // What the shard has lost since may lie behind events that were let go here.
-        let first = std::mem::replace(&mut self.told, Told::Ended) == Told::Going;
+        let first = std::mem::replace(&mut self.reported, Reported::Ended) == Reported::Going;
         match gap {
-            Some(gap) if first && !between => self.told(gap),
+            Some(gap) if first && !between => self.report(gap),
             _ => Found::Ended(End::Cancelled),
         }
     }
@@ -268,26 +268,26 @@ impl<T> FeedConsumer<T> {
         let Some(gap) = gap else {
             return Found::Ended(end);
         };
-        if std::mem::replace(&mut self.told, Told::Ended) == Told::Going {
-            self.shared.reader.gauges.told_lost(gap.count());
+        if std::mem::replace(&mut self.reported, Reported::Ended) == Reported::Going {
+            self.shared.reader.gauges.report_lost(gap.count());
         }
         Found::Disconnected(gap)
     }
 
-    fn told(&self, gap: Gap) -> Found {
-        self.shared.reader.gauges.told_lost(gap.count());
+    fn report(&self, gap: Gap) -> Found {
+        self.shared.reader.gauges.report_lost(gap.count());
         Found::Gap(gap)
     }
 
     /// Drops what is left, lets a shard that waits for room go on, and says what had been lost right in front of it.
     #[cold]
-    fn let_go(&mut self) -> Option<Gap> {
+    fn release_all(&mut self) -> Option<Gap> {
         self.block = None;
         self.mask = 0;
         match &mut self.queue {
-            ReadEnd::Bounded(queue) => queue.let_go(&self.shared),
-            ReadEnd::Newest(queue) => queue.let_go(&self.shared),
-            ReadEnd::Conflated(queue) => queue.let_go(&self.shared),
+            ReadEnd::Bounded(queue) => queue.release_all(&self.shared),
+            ReadEnd::Newest(queue) => queue.release_all(&self.shared),
+            ReadEnd::Conflated(queue) => queue.release_all(&self.shared),
         }
     }
 }
@@ -335,7 +335,7 @@ impl<T> Drop for SlotEvents<'_, T> {
 impl<T> Drop for FeedConsumer<T> {
     fn drop(&mut self) {
         self.shared.finish(End::Cancelled);
-        self.let_go();
-        self.shared.fate.reader_gone.leave();
+        self.release_all();
+        self.shared.status.reader_gone.leave();
     }
 }

@@ -29,7 +29,7 @@ use std::mem::offset_of;
 use std::sync::Weak;
 
 pub(crate) use consumer::{FeedConsumer, Found};
-use consumer::{ReadEnd, Told};
+use consumer::{ReadEnd, Reported};
 pub(crate) use producer::FeedProducer;
 use producer::WriteEnd;
 
@@ -39,7 +39,7 @@ use super::loss::{Gap, GapReason, Overflow};
 use super::signal::Latch;
 use crate::park::wake_registered;
 use crate::ring::gap::GapCell;
-use crate::ring::late::Late;
+use crate::ring::once_box::OnceBox;
 use crate::sync::{Arc, AtomicU8, AtomicU64, AtomicWaker, CACHE_LINE, Ordering};
 
 /// Bounds of one subscriber's ring.
@@ -59,7 +59,7 @@ pub const CAPACITY_MAX: usize = 1 << 24;
 pub(crate) fn feed<T>(
     limits: Limits,
     latch: Arc<Latch>,
-    reader: Reader,
+    reader: Listener,
 ) -> (FeedProducer<T>, FeedConsumer<T>) {
     let (write, read) = match limits.overflow {
         Overflow::DropOldest => {
@@ -86,7 +86,7 @@ pub(crate) fn feed<T>(
         shared,
         block: None,
         mask: 0,
-        told: Told::Going,
+        reported: Reported::Going,
         #[cfg(feature = "latency")]
         recorder: None,
         #[cfg(feature = "latency")]
@@ -121,9 +121,9 @@ pub(crate) struct FeedShared {
     /// Written by the shard.
     writer: WriterCounters,
     /// Read by the subscriber once per event.
-    fate: Fate,
-    losses: Late<Losses>,
-    listener: Reader,
+    status: FeedStatus,
+    losses: OnceBox<Losses>,
+    listener: Listener,
     /// Written by the subscriber; and by the shard, when it evicts from the ring or replaces what is in it.
     reader: ReaderCounters,
 }
@@ -132,29 +132,29 @@ const _: () =
     assert!(offset_of!(FeedShared, reader) - offset_of!(FeedShared, writer) >= CACHE_LINE);
 
 /// Who is told that there is something to read.
-pub(crate) enum Reader {
+pub(crate) enum Listener {
     /// A thread or a task that waits.
-    Waiting(AtomicWaker),
+    Waker(AtomicWaker),
     /// Somebody who has it read. Weak: he owns the other end.
-    Called(Weak<dyn Called>),
+    Callback(Weak<dyn ReaderCallback>),
 }
 
 /// Has a ring read, soon and on another thread. Must neither wait nor panic.
-pub(crate) trait Called: Send + Sync {
-    fn call(self: std::sync::Arc<Self>);
+pub(crate) trait ReaderCallback: Send + Sync {
+    fn schedule_read(self: std::sync::Arc<Self>);
 }
 
-impl Reader {
-    pub(crate) fn waiting() -> Self {
-        Self::Waiting(AtomicWaker::new())
+impl Listener {
+    pub(crate) fn waker() -> Self {
+        Self::Waker(AtomicWaker::new())
     }
 
-    fn call(&self) {
+    fn wake(&self) {
         match self {
-            Self::Waiting(waker) => wake_registered(waker),
-            Self::Called(reader) => {
+            Self::Waker(waker) => wake_registered(waker),
+            Self::Callback(reader) => {
                 if let Some(reader) = reader.upgrade() {
-                    reader.call();
+                    reader.schedule_read();
                 }
             }
         }
@@ -162,7 +162,7 @@ impl Reader {
 }
 
 /// The bounds are here alone: the shard needs them once per slot, when it looks here anyway.
-struct Fate {
+struct FeedStatus {
     /// An [`End`].
     end: AtomicU8,
     /// The shard has let go.
@@ -252,7 +252,7 @@ pub(crate) struct FeedStats {
 }
 
 impl FeedShared {
-    fn new(limits: Limits, latch: Arc<Latch>, reader: Reader) -> Self {
+    fn new(limits: Limits, latch: Arc<Latch>, reader: Listener) -> Self {
         Self {
             writer: WriterCounters {
                 matched: AtomicU64::new(0),
@@ -260,7 +260,7 @@ impl FeedShared {
                 last_id: AtomicU64::new(0),
                 gauges: WriterGauges::new(),
             },
-            fate: Fate {
+            status: FeedStatus {
                 end: AtomicU8::new(End::None as u8),
                 writer_gone: Gone::new(),
                 reader_gone: Gone::new(),
@@ -269,7 +269,7 @@ impl FeedShared {
                 pin_bytes: limits.pin_bytes,
                 latch,
             },
-            losses: Late::new(),
+            losses: OnceBox::new(),
             listener: reader,
             reader: ReaderCounters {
                 received: AtomicU64::new(0),
@@ -284,7 +284,7 @@ impl FeedShared {
     pub(crate) fn finish(&self, end: End) -> bool {
         // AcqRel, partner `end`; the waker's own protocol orders it against a subscriber that goes to sleep.
         let first = self
-            .fate
+            .status
             .end
             .compare_exchange(
                 End::None as u8,
@@ -294,14 +294,14 @@ impl FeedShared {
             )
             .is_ok();
         if first {
-            self.listener.call();
+            self.listener.wake();
         }
         first
     }
 
     /// Wakes a subscriber that waits, though there is nothing to read.
     pub(crate) fn wake_reader(&self) {
-        if let Reader::Waiting(waker) = &self.listener {
+        if let Listener::Waker(waker) = &self.listener {
             wake_registered(waker);
         }
     }
@@ -309,7 +309,7 @@ impl FeedShared {
     #[inline]
     pub(crate) fn end(&self) -> End {
         // Acquire, partner `finish`.
-        match self.fate.end.load(Ordering::Acquire) {
+        match self.status.end.load(Ordering::Acquire) {
             0 => End::None,
             1 => End::Cancelled,
             2 => End::Broken,
@@ -319,15 +319,15 @@ impl FeedShared {
 
     pub(crate) fn limits(&self) -> Limits {
         Limits {
-            capacity: self.fate.capacity as usize,
-            pin_bytes: self.fate.pin_bytes,
-            overflow: self.fate.overflow,
+            capacity: self.status.capacity as usize,
+            pin_bytes: self.status.pin_bytes,
+            overflow: self.status.overflow,
         }
     }
 
     /// Whether both ends are gone, so that what `stats` says from now on is final.
     pub(crate) fn is_settled(&self) -> bool {
-        self.fate.writer_gone.has_left() && self.fate.reader_gone.has_left()
+        self.status.writer_gone.has_left() && self.status.reader_gone.has_left()
     }
 
     /// For the shard: weight of the blocks that wait.
@@ -348,7 +348,7 @@ impl FeedShared {
 
     /// For the shard, which has something to note there.
     fn losses(&self) -> &Losses {
-        self.losses.get_or_make(Losses::none)
+        self.losses.get_or_init(Losses::none)
     }
 
     fn count_superseded(&self, count: u64) {
@@ -414,7 +414,7 @@ impl FeedShared {
     pub(crate) fn has_passed(&self, pushed_events: u64) -> bool {
         match self.end() {
             End::None | End::Disconnected => {
-                self.passed_events() >= pushed_events || self.fate.reader_gone.has_left()
+                self.passed_events() >= pushed_events || self.status.reader_gone.has_left()
             }
             // It reads nothing more, or not all that was counted.
             End::Cancelled | End::Broken => true,
@@ -426,9 +426,9 @@ impl FeedShared {
     fn passed_events(&self) -> u64 {
         // Acquire, partner the Release store, as for what was told. Both only rise: the sum is never more than the truth.
         let received = self.reader.received.load(Ordering::Acquire);
-        match self.fate.overflow {
+        match self.status.overflow {
             Overflow::DropOldest | Overflow::Conflate => {
-                received + self.reader.gauges.told_lost_events()
+                received + self.reader.gauges.reported_lost_events()
             }
             // What these lose was never pushed.
             Overflow::DropNewest | Overflow::Block | Overflow::Disconnect => received,
@@ -448,7 +448,7 @@ impl FeedShared {
         let mut stats = self.read_stats(claimed);
         // What was claimed in between may still be among them. That the bound holds is known.
         let pinned_bytes = &mut stats.gauges.pinned_bytes;
-        *pinned_bytes = (*pinned_bytes).min(self.fate.pin_bytes as u64);
+        *pinned_bytes = (*pinned_bytes).min(self.status.pin_bytes as u64);
         stats
     }
 
@@ -471,11 +471,11 @@ impl FeedShared {
         let mut gauges = gauges::read(
             &self.writer.gauges,
             &self.reader.gauges,
-            &self.fate.reader_gone,
+            &self.status.reader_gone,
             claimed,
         );
         // A shard that makes room for what it pushes counts that first, and what it evicted for it a moment later.
-        gauges.depth = gauges.depth.min(self.fate.capacity.into());
+        gauges.depth = gauges.depth.min(self.status.capacity.into());
         let losses = self.losses.get();
         FeedStats {
             due,

@@ -15,7 +15,7 @@ pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
     let (producer, consumer) = evicting::ring(capacity);
     let write = WriteEnd {
         ring: producer,
-        asleep: false,
+        wake_requested: false,
     };
     (write, ReadEnd { ring: consumer })
 }
@@ -23,8 +23,8 @@ pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
 /// The shard's end.
 pub(super) struct WriteEnd<T> {
     ring: evicting::Producer<BlockRef<T>>,
-    /// A commit in the middle of a round has found the subscriber asleep.
-    asleep: bool,
+    /// A commit in the middle of a round has found that the subscriber had requested a wake-up.
+    wake_requested: bool,
 }
 
 impl<T> WriteEnd<T> {
@@ -43,8 +43,8 @@ impl<T> WriteEnd<T> {
         };
         self.ring.push(shares.take(), parts, block.weight() as u64);
         let bound = Amount {
-            parts: u64::from(shared.fate.capacity),
-            bytes: shared.fate.pin_bytes as u64,
+            parts: u64::from(shared.status.capacity),
+            bytes: shared.status.pin_bytes as u64,
         };
         let waiting = self.ring.waiting();
         let events = u64::from(mask.count_ones());
@@ -67,8 +67,8 @@ impl<T> WriteEnd<T> {
     /// Makes everything visible. `true`: the subscriber sleeps.
     #[inline]
     pub(super) fn commit(&mut self) -> bool {
-        let asleep = std::mem::take(&mut self.asleep);
-        asleep | (self.ring.has_staged() && self.ring.commit() == Ok(true))
+        let wake_requested = std::mem::take(&mut self.wake_requested);
+        wake_requested | (self.ring.has_staged() && self.ring.commit() == Ok(true))
     }
 
     /// Nothing more comes. `true`: the subscriber sleeps.
@@ -78,7 +78,7 @@ impl<T> WriteEnd<T> {
 
     fn evict(&mut self, shared: &FeedShared, bound: Amount) {
         // The ring evicts what lies in front of something published.
-        self.asleep |= self.ring.commit() == Ok(true);
+        self.wake_requested |= self.ring.commit() == Ok(true);
         let mut bytes = 0_u64;
         let evicted = self.ring.evict(bound, ids, |block, _| {
             bytes = bytes.wrapping_add(block.weight() as u64);
@@ -120,12 +120,12 @@ impl<T> ReadEnd<T> {
     }
 
     /// Asks to be woken, and looks once more. `false`: there is something.
-    pub(super) fn doze(&mut self) -> bool {
-        self.ring.doze()
+    pub(super) fn request_wake(&mut self) -> bool {
+        self.ring.request_wake()
     }
 
     /// Drops what is left, and says what had been lost right here.
-    pub(super) fn let_go(&mut self, shared: &FeedShared) -> Option<Gap> {
+    pub(super) fn release_all(&mut self, shared: &FeedShared) -> Option<Gap> {
         drained(|| self.claim(shared))
     }
 }

@@ -98,7 +98,7 @@ impl<T> FeedProducer<T> {
 
     /// Whether the subscriber may arrive without room for so many events of a block.
     pub(crate) fn may_arrive_early_for(&self, events: u32) -> bool {
-        let capacity = self.shared.fate.capacity;
+        let capacity = self.shared.status.capacity;
         events > capacity - capacity / 2
     }
 
@@ -106,13 +106,13 @@ impl<T> FeedProducer<T> {
     #[inline]
     pub(crate) fn commit(&mut self) {
         self.dirty = false;
-        let asleep = match &mut self.queue {
+        let wake_requested = match &mut self.queue {
             WriteEnd::Bounded(queue) => queue.commit(),
             WriteEnd::Newest(queue) => queue.commit(),
             WriteEnd::Conflated(queue) => queue.commit(),
         };
-        if asleep {
-            self.shared.listener.call();
+        if wake_requested {
+            self.shared.listener.wake();
         }
     }
 
@@ -124,15 +124,15 @@ impl<T> FeedProducer<T> {
     /// Asks the subscriber to arrive at the latch when its ring has room for so many events of a block, or is half empty,
     /// whichever is first; or, for a block of a weight that is too heavy, when it is empty. `true`: it is so already, and
     /// nobody will arrive for it.
-    pub(crate) fn doze(&mut self, weight: usize, events: u32) -> bool {
+    pub(crate) fn request_wake(&mut self, weight: usize, events: u32) -> bool {
         let queue = self.waiting_queue();
-        queue.0.doze(queue.1, weight, events)
+        queue.0.request_wake(queue.1, weight, events)
     }
 
-    /// Takes back the wish of `doze`. `true`: nobody will arrive for it.
-    pub(crate) fn rouse(&mut self) -> bool {
+    /// Takes back the wish of `request_wake`. `true`: nobody will arrive for it.
+    pub(crate) fn take_wake_request(&mut self) -> bool {
         match &mut self.queue {
-            WriteEnd::Bounded(queue) => queue.rouse(),
+            WriteEnd::Bounded(queue) => queue.take_wake_request(),
             WriteEnd::Newest(_) | WriteEnd::Conflated(_) => false,
         }
     }
@@ -141,13 +141,13 @@ impl<T> FeedProducer<T> {
     pub(crate) fn close(mut self, last_id: u64) {
         self.commit();
         self.shared.note_last_id(last_id);
-        let asleep = match &self.queue {
+        let wake_requested = match &self.queue {
             WriteEnd::Bounded(queue) => queue.close(),
             WriteEnd::Newest(queue) => queue.close(),
             WriteEnd::Conflated(queue) => queue.close(),
         };
-        if asleep {
-            self.shared.listener.call();
+        if wake_requested {
+            self.shared.listener.wake();
         }
     }
 
@@ -158,7 +158,7 @@ impl<T> FeedProducer<T> {
     }
 
     /// The bus broke.
-    pub(crate) fn break_off(&self) {
+    pub(crate) fn mark_broken(&self) {
         self.shared.finish(End::Broken);
     }
 
@@ -180,6 +180,6 @@ impl<T> FeedProducer<T> {
 
 impl<T> Drop for FeedProducer<T> {
     fn drop(&mut self) {
-        self.shared.fate.writer_gone.leave();
+        self.shared.status.writer_gone.leave();
     }
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::dispatch::block::EnvelopeTable;
-use crate::dispatch::feed::{Limits, Reader};
+use crate::dispatch::feed::{Limits, Listener};
 use crate::dispatch::loss::Overflow;
 use crate::dispatch::signal::{Latch, Signal};
 use crate::sync::Arc;
@@ -38,7 +38,7 @@ impl Feed {
         Self {
             write,
             read,
-            shared: FeedShared::new(limits, latch, Reader::waiting()),
+            shared: FeedShared::new(limits, latch, Listener::waker()),
             source: BlockSource::new(),
             table: EnvelopeTable::new(),
             capacity,
@@ -72,8 +72,8 @@ impl Feed {
         for topics in between {
             self.offer(topics);
         }
-        let taken = Receiver::open(claimed);
-        let event = taken.letter.take();
+        let taken = Consumer::open(claimed);
+        let event = taken.item.take();
         self.shared.count_gone(1, event.freed as u64);
         let event = &event.block.events()[event.mask.trailing_zeros() as usize];
         assert_eq!(event.topic().as_str(), format!("t.{}", event.data()));
@@ -84,21 +84,28 @@ impl Feed {
     }
 
     fn check(&self) {
-        let desk = self.write.desk.as_ref().expect("made with the first event");
-        let boxes = desk.boxes.len();
+        let topic_slots = self
+            .write
+            .topic_slots
+            .as_ref()
+            .expect("made with the first event");
+        let boxes = topic_slots.boxes.len();
         assert!(boxes <= self.capacity + SPARE_BOXES);
-        assert!(desk.order.len() <= 64 + self.capacity + 1);
-        assert_eq!(desk.by_topic.len(), boxes);
-        for (number, known) in desk.boxes.iter().enumerate() {
-            let is_it = |other: &u32| desk.boxes[*other as usize].topic == known.topic;
-            let found = desk.by_topic.find(known.topic.hash64(), is_it);
+        assert!(topic_slots.order.len() <= 64 + self.capacity + 1);
+        assert_eq!(topic_slots.by_topic.len(), boxes);
+        for (number, known) in topic_slots.boxes.iter().enumerate() {
+            let is_it = |other: &u32| topic_slots.boxes[*other as usize].topic == known.topic;
+            let found = topic_slots.by_topic.find(known.topic.hash64(), is_it);
             assert_eq!(found, Some(&(number as u32)), "its topic is its own");
             let times = |list: &VecDeque<u32>| {
                 let this = list.iter().filter(|other| **other == number as u32);
                 this.count()
             };
-            assert_eq!(times(&desk.idle), usize::from(known.is_idle));
-            assert!(known.is_idle || times(&desk.order) > 0, "lost: {number}");
+            assert_eq!(times(&topic_slots.idle), usize::from(known.is_idle));
+            assert!(
+                known.is_idle || times(&topic_slots.order) > 0,
+                "lost: {number}"
+            );
         }
         let stats = self.shared.stats();
         let lost: u64 = stats.lost.iter().sum();
@@ -179,7 +186,7 @@ fn a_block_alone_keeps_its_events_while_a_claim_is_counted() {
         let mut feed = Feed::bounded(8, 1);
         feed.offer(&[0]);
         let claimed = feed.read.mailbox.claim().expect("it waits");
-        let event = Receiver::open(claimed).letter.take();
+        let event = Consumer::open(claimed).item.take();
         feed.received += 1;
         // Blocks that really are too much: each loses the one before, and no more.
         for _ in 0..before {

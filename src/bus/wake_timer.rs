@@ -12,20 +12,20 @@ use crate::park::{park, wake_registered};
 use crate::sync::{Arc, AtomicWaker};
 
 /// A thread that sleeps until a task is to be woken. Dropped, it wakes nobody, and the thread ends.
-pub(super) struct Alarm {
+pub(super) struct WakeTimer {
     at: Instant,
     /// Whom it wakes. Gone while it is dropped.
     waker: Option<Arc<AtomicWaker>>,
     thread: std::thread::Thread,
 }
 
-impl Alarm {
+impl WakeTimer {
     pub(super) fn set(at: Instant, waker: &Waker) -> io::Result<Self> {
         let registered = Arc::new(AtomicWaker::new());
         registered.register(waker);
         let theirs = Arc::downgrade(&registered);
         let thread = std::thread::Builder::new()
-            .name("fanout-alarm".into())
+            .name("fanout-timer".into())
             .spawn(move || sleep(at, &theirs))?;
         Ok(Self {
             at,
@@ -34,12 +34,12 @@ impl Alarm {
         })
     }
 
-    /// Has this waker woken, and no longer the one before. `false`: it is an alarm for another time, or it has rung.
+    /// Has this waker woken, and no longer the one before. `false`: it is an timer for another time, or it has rung.
     pub(super) fn is_for(&self, at: Instant, waker: &Waker) -> bool {
         if let Some(registered) = &self.waker {
             registered.register(waker);
         }
-        // After it was registered: an alarm that rang before may not have seen it.
+        // After it was registered: an timer that rang before may not have seen it.
         self.at == at && Instant::now() < at
     }
 }
@@ -51,7 +51,7 @@ fn sleep(at: Instant, waker: &Weak<AtomicWaker>) {
     }
 }
 
-impl Drop for Alarm {
+impl Drop for WakeTimer {
     fn drop(&mut self) {
         self.waker = None;
         self.thread.unpark();

@@ -1,21 +1,20 @@
 //! Telling when a subscriber falls behind, and when it has caught up.
 //!
-//! A watcher looks at the numbers of all subscriptions now and then. It never runs on a publisher's or a dispatcher's
+//! A slow_waker looks at the numbers of all subscriptions now and then. It never runs on a publisher's or a dispatcher's
 //! thread, and the path does nothing for it: it is one more of those who wait for progress, like a flush.
 //!
-//! | state | the watcher | ends with |
+//! | state | the slow_waker | ends with |
 //! | --- | --- | --- |
 //! | events flow | looks every [`PAUSE_MIN`] | a look that found nothing new |
 //! | nothing is new, somebody is slow | looks ever more rarely, up to [`PAUSE_MAX`] apart: recovering is not announced | news, or a recovery |
 //! | nothing is new, nobody is slow | registers for progress, looks once more, and sleeps | progress |
 //! | the bus closes | goes on as above, and registers for progress in any case | the last role has finished; then a last look |
 //!
-//! Registering comes before the last look, so what that look does not see wakes the watcher. Between two looks it rests
+//! Registering comes before the last look, so what that look does not see wakes the slow_waker. Between two looks it rests
 //! for twenty times as long as the look took: with very many subscriptions it sees less often, and costs no
 //! more than a twentieth of a processor.
 
 use std::collections::BTreeSet;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use super::Core;
@@ -23,6 +22,7 @@ use super::error::BuildError;
 use super::registry::Record;
 use super::stats::SubscriptionStats;
 use super::subscription::SubscriptionHandle;
+use crate::contain::contain;
 use crate::park::{park, register_thread, thread_waker};
 use crate::sync::{Arc, Ordering};
 
@@ -32,7 +32,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Between two looks, while nothing happens and somebody is slow.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// How long the watcher rests after a look, as a multiple of what the look took.
+/// How long the slow_waker rests after a look, as a multiple of what the look took.
 const REST: u32 = 20;
 
 /// When a subscriber counts as slow: its [`lag`](SubscriptionStats::lag) reaches a number of events or a share of its
@@ -180,7 +180,7 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for SlowNotice<T> {
 pub(super) type OnSlow<T> = Box<dyn FnMut(&SlowNotice<T>) + Send>;
 
 /// Who looks.
-pub(super) struct Watch<T: Send + Sync + 'static> {
+pub(super) struct SlowMonitor<T: Send + Sync + 'static> {
     limit: SlowLimit,
     on_slow: OnSlow<T>,
     /// Numbers of the open subscriptions that are slow, as far as was told.
@@ -198,7 +198,7 @@ struct Crossing {
     pace: Pace,
 }
 
-impl<T: Send + Sync + 'static> Watch<T> {
+impl<T: Send + Sync + 'static> SlowMonitor<T> {
     pub(super) fn new(limit: SlowLimit, on_slow: OnSlow<T>) -> Self {
         Self {
             limit,
@@ -210,9 +210,9 @@ impl<T: Send + Sync + 'static> Watch<T> {
     }
 
     /// Looks at all open subscriptions, and tells. `true`: nothing was sequenced since the last look, and nobody is slow.
-    pub(super) fn look(&mut self, core: &Arc<Core<T>>) -> bool {
+    pub(super) fn check(&mut self, core: &Arc<Core<T>>) -> bool {
         // Acquire, partner the sequencer.
-        let sequenced = core.engine.wires.last_id.load(Ordering::Acquire);
+        let sequenced = core.engine.shared.last_id.load(Ordering::Acquire);
         let moved = std::mem::replace(&mut self.sequenced, sequenced) != sequenced;
         let started = Instant::now();
         let crossings = self.crossings(core);
@@ -232,7 +232,7 @@ impl<T: Send + Sync + 'static> Watch<T> {
         !moved && self.slow.is_empty()
     }
 
-    /// The life of the watcher's thread.
+    /// The life of the slow_waker's thread.
     pub(super) fn run(mut self, core: &Arc<Core<T>>) {
         let engine = &core.engine;
         let mut pause = PAUSE_MIN;
@@ -241,10 +241,10 @@ impl<T: Send + Sync + 'static> Watch<T> {
             if calm {
                 engine.await_progress(thread_waker());
             }
-            register_thread(&core.watcher);
+            register_thread(&core.slow_waker);
             let finished = engine.is_finished();
             let sequenced = self.sequenced;
-            let still_calm = self.look(core);
+            let still_calm = self.check(core);
             if finished {
                 return;
             }
@@ -294,12 +294,7 @@ impl<T: Send + Sync + 'static> Watch<T> {
     }
 
     fn tell(&mut self, notice: &SlowNotice<T>) {
-        if catch_unwind(AssertUnwindSafe(|| (self.on_slow)(notice))).is_err() {
-            tracing::error!(
-                subscription = notice.subscription.number(),
-                "the callback of on_slow panicked"
-            );
-        }
+        contain("the callback of on_slow", || (self.on_slow)(notice));
     }
 }
 
@@ -311,7 +306,7 @@ fn rest<T: Send + Sync + 'static>(core: &Core<T>, until: Instant) {
         if closing {
             engine.await_progress(thread_waker());
         }
-        register_thread(&core.watcher);
+        register_thread(&core.slow_waker);
         if engine.is_closing() != closing || engine.is_finished() || !park(Some(until)) {
             return;
         }

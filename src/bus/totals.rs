@@ -15,25 +15,25 @@ use crate::dispatch::loss::GapReason;
 use crate::sync::{Arc, Ordering};
 
 /// Ended subscriptions that may gather before the list is looked through.
-const LEAVING_MIN: usize = 32;
+const ENDING_MIN: usize = 32;
 
 /// Part of the registry, and behind its lock.
-pub(super) struct Ledger {
+pub(super) struct Totals {
     /// Ended, and not settled when last looked at.
-    leaving: Vec<Arc<Record>>,
+    ending: Vec<Arc<Record>>,
     /// How long the list may get before it is looked through: as long again as it was after the last time, so
     /// that each subscription is looked at a few times only.
-    leaving_max: usize,
+    ending_max: usize,
     /// Over all that were settled.
-    left: Sums,
+    ended_sums: Sums,
     /// The lanes of open publishers, by number.
     lanes: BTreeMap<u64, Arc<LaneShared>>,
     next_lane: u64,
     /// Events that the lanes of publishers that have gone accepted.
-    left_accepted: u64,
+    ended_accepted: u64,
     /// The latencies of all that were settled.
     #[cfg(feature = "latency")]
-    left_latency: Option<Box<Samples>>,
+    ended_latency: Option<Box<Samples>>,
 }
 
 /// Sums over subscriptions.
@@ -51,34 +51,34 @@ pub(super) struct Sums {
     pub(super) stalls: u64,
 }
 
-impl Ledger {
+impl Totals {
     pub(super) fn new() -> Self {
         Self {
-            leaving: Vec::new(),
-            leaving_max: LEAVING_MIN,
-            left: Sums::default(),
+            ending: Vec::new(),
+            ending_max: ENDING_MIN,
+            ended_sums: Sums::default(),
             lanes: BTreeMap::new(),
             next_lane: 0,
-            left_accepted: 0,
+            ended_accepted: 0,
             #[cfg(feature = "latency")]
-            left_latency: None,
+            ended_latency: None,
         }
     }
 
     /// A subscription was taken out of the registry.
-    pub(super) fn leave(&mut self, record: Arc<Record>) {
-        self.leaving.push(record);
-        if self.leaving.len() >= self.leaving_max {
+    pub(super) fn end(&mut self, record: Arc<Record>) {
+        self.ending.push(record);
+        if self.ending.len() >= self.ending_max {
             self.settle();
-            self.leaving_max = (2 * self.leaving.len()).max(LEAVING_MIN);
+            self.ending_max = (2 * self.ending.len()).max(ENDING_MIN);
         }
     }
 
     /// Sums over all that have ended.
     pub(super) fn ended(&mut self) -> Sums {
         self.settle();
-        let mut sums = self.left;
-        for record in &self.leaving {
+        let mut sums = self.ended_sums;
+        for record in &self.ending {
             sums.add(&record.feed.stats(), record);
         }
         sums
@@ -88,7 +88,7 @@ impl Ledger {
     #[cfg(feature = "latency")]
     pub(super) fn latency(&mut self) -> (Option<Box<Samples>>, &[Arc<Record>]) {
         self.settle();
-        (self.left_latency.clone(), &self.leaving)
+        (self.ended_latency.clone(), &self.ending)
     }
 
     /// Enters a new publisher's lane, and gives it a number.
@@ -102,14 +102,14 @@ impl Ledger {
     /// The publisher has gone.
     pub(super) fn close_lane(&mut self, number: u64) {
         if let Some(lane) = self.lanes.remove(&number) {
-            self.left_accepted += lane.accepted();
+            self.ended_accepted += lane.accepted();
         }
     }
 
     /// Events that all publishers' own lanes ever accepted.
     pub(super) fn accepted(&self) -> u64 {
         let open: u64 = self.lanes.values().map(|lane| lane.accepted()).sum();
-        self.left_accepted + open
+        self.ended_accepted + open
     }
 
     /// Open publishers.
@@ -119,14 +119,14 @@ impl Ledger {
 
     /// Adds up and forgets those whose numbers are final.
     fn settle(&mut self) {
-        self.leaving.retain(|record| {
+        self.ending.retain(|record| {
             // In this order: what is final when it is looked at is so before its numbers are read.
             let settled = record.feed.is_settled();
             if settled {
-                self.left.add(&record.feed.stats(), record);
+                self.ended_sums.add(&record.feed.stats(), record);
                 #[cfg(feature = "latency")]
-                if let Some(recorder) = &record.about.recorder {
-                    recorder.add_to(&mut self.left_latency);
+                if let Some(recorder) = &record.info.recorder {
+                    recorder.add_to(&mut self.ended_latency);
                 }
             }
             !settled

@@ -20,7 +20,7 @@ const TICKS_STALL: u32 = (HANDLER_STALL.as_millis() / TICK.as_millis()) as u32;
 const TICKS_IDLE: u32 = 20;
 
 /// The thread that watches a pool.
-pub(super) struct Watch {
+pub(super) struct StallMonitor {
     signal: Signal,
     started: AtomicBool,
 }
@@ -29,12 +29,12 @@ pub(super) struct Watch {
 #[derive(Clone, Default)]
 struct Seen {
     running: u64,
-    pulse: u64,
+    calls: u64,
     /// Looks at the same call.
     ticks: u32,
 }
 
-impl Watch {
+impl StallMonitor {
     pub(super) fn new() -> Self {
         Self {
             signal: Signal::new(1),
@@ -43,11 +43,11 @@ impl Watch {
     }
 
     /// Somebody begins to work, and has said so at its post; or the pool is over.
-    pub(super) fn call(&self) {
-        self.signal.call();
+    pub(super) fn wake(&self) {
+        self.signal.wake_one();
     }
 
-    /// Starts the thread, once. Called under the lock that opening a subscription takes.
+    /// Starts the thread, once. ReaderCallback under the lock that opening a subscription takes.
     pub(super) fn start<T: Send + Sync + 'static>(&self, pool: &Arc<Pool<T>>) -> io::Result<()> {
         if self.started.load(Ordering::Relaxed) {
             return Ok(());
@@ -62,11 +62,11 @@ impl Watch {
 }
 
 fn watch<T: Send + Sync + 'static>(pool: &Arc<Pool<T>>) {
-    let signal = &pool.watch.signal;
-    let mut seen = vec![Seen::default(); pool.posts.len()];
+    let signal = &pool.monitor.signal;
+    let mut seen = vec![Seen::default(); pool.worker_states.len()];
     let mut idle = 0;
     while !pool.is_over() {
-        if look(pool, &mut seen) {
+        if check(pool, &mut seen) {
             idle = 0;
         } else {
             idle += 1;
@@ -75,9 +75,9 @@ fn watch<T: Send + Sync + 'static>(pool: &Arc<Pool<T>>) {
             thread::sleep(TICK);
             continue;
         }
-        signal.lie_down(0);
-        if look(pool, &mut seen) || pool.is_over() {
-            signal.get_up(0);
+        signal.prepare_sleep(0);
+        if check(pool, &mut seen) || pool.is_over() {
+            signal.cancel_sleep(0);
             thread::sleep(TICK);
         } else {
             signal.sleep(0);
@@ -87,29 +87,29 @@ fn watch<T: Send + Sync + 'static>(pool: &Arc<Pool<T>>) {
 }
 
 /// Looks at every worker. `true`: somebody works, or did since the last look.
-fn look<T: Send + Sync + 'static>(pool: &Arc<Pool<T>>, seen: &mut [Seen]) -> bool {
+fn check<T: Send + Sync + 'static>(pool: &Arc<Pool<T>>, seen: &mut [Seen]) -> bool {
     let mut working = false;
-    for (desk, (post, seen)) in pool.posts.iter().zip(seen).enumerate() {
+    for (worker, (worker_state, seen)) in pool.worker_states.iter().zip(seen).enumerate() {
         // Relaxed: numbers that change, compared with what they were.
-        let running = post.running.load(Ordering::Relaxed);
-        let pulse = post.pulse.load(Ordering::Relaxed);
-        working |= post.awake.load(Ordering::Relaxed);
+        let running = worker_state.running.load(Ordering::Relaxed);
+        let calls = worker_state.calls.load(Ordering::Relaxed);
+        working |= worker_state.awake.load(Ordering::Relaxed);
         if running != 0 && running == seen.running {
-            post.hurry.store(true, Ordering::Relaxed);
+            worker_state.yield_requested.store(true, Ordering::Relaxed);
         }
-        if running == 0 || running != seen.running || pulse != seen.pulse {
+        if running == 0 || running != seen.running || calls != seen.calls {
             *seen = Seen {
                 running,
-                pulse,
+                calls,
                 ticks: 0,
             };
             continue;
         }
         seen.ticks = seen.ticks.saturating_add(1);
         if seen.ticks == TICKS_STALL {
-            pool.replace(desk, running);
+            pool.replace(worker, running);
         }
     }
-    pool.fill_up();
+    pool.spawn_missing();
     working
 }

@@ -9,9 +9,9 @@ use crate::pattern::{Pattern, Syntax};
 /// Each text with its length and the mark of its language in front of it, as in `5:t.7.x4:a.**3/a/#`: a pattern may
 /// hold any character.
 #[derive(Default)]
-pub(super) struct Texts(String);
+pub(super) struct PatternTexts(String);
 
-impl Texts {
+impl PatternTexts {
     pub(super) fn new(patterns: &[Pattern]) -> Self {
         let mut texts = Self::default();
         patterns.iter().for_each(|pattern| texts.push(pattern));
@@ -110,7 +110,7 @@ mod tests {
             Pattern::parse("5:x.{y,é:}").expect("valid"),
             Pattern::parse("*").expect("valid"),
         ];
-        let mut texts = Texts::new(&patterns);
+        let mut texts = PatternTexts::new(&patterns);
         let written = |patterns: &[Pattern]| -> Vec<String> {
             patterns.iter().map(|p| p.as_str().to_owned()).collect()
         };

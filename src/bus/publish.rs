@@ -7,18 +7,18 @@ use std::time::{Duration, Instant};
 
 use super::error::{PublishError, PublishSequencedError, PublishTimeoutError, TryPublishError};
 use super::message::Message;
-use crate::dispatch::Engine;
 use crate::dispatch::block::{EnvelopeRef, EnvelopeTable};
+use crate::dispatch::engine::Engine;
 use crate::dispatch::lane::{LaneShared, Pending, Receipt, receipt};
 use crate::dispatch::topic_arg::AsTopic;
-use crate::park::{NoWaiting, deadline_after, park, register_thread, thread_waker};
+use crate::park::{NonBlockingScope, deadline_after, park, register_thread, thread_waker};
 use crate::pattern::TopicError;
 use crate::ring::mpsc::PushError;
 use crate::ring::spsc;
 use crate::sync::Arc;
 
 /// A way into a lane.
-pub(super) trait Entrance<T> {
+pub(super) trait LaneSender<T> {
     fn engine(&self) -> &Engine<T>;
 
     /// The envelope for these, from the table in hand.
@@ -47,14 +47,14 @@ pub(super) enum Refusal<T> {
 }
 
 /// The own lane of a `Publisher`.
-pub(super) struct OwnEntrance<'a, T> {
+pub(super) struct OwnLaneSender<'a, T> {
     pub(super) engine: &'a Engine<T>,
     pub(super) lane: &'a mut spsc::Producer<Pending<T>>,
     pub(super) shared: &'a Arc<LaneShared>,
     pub(super) table: &'a mut EnvelopeTable,
 }
 
-impl<T> Entrance<T> for OwnEntrance<'_, T> {
+impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
     fn engine(&self) -> &Engine<T> {
         self.engine
     }
@@ -81,9 +81,9 @@ impl<T> Entrance<T> for OwnEntrance<'_, T> {
         }
         self.lane.push(pending).map_err(Refusal::Full)?;
         match self.lane.commit() {
-            Ok(asleep) => {
+            Ok(wake_requested) => {
                 self.shared.note_accepted(self.lane.staged_position());
-                self.engine.accepted(asleep);
+                self.engine.accepted(wake_requested);
                 Ok(())
             }
             Err(spsc::Closed) => Err(Refusal::Closed(
@@ -94,16 +94,16 @@ impl<T> Entrance<T> for OwnEntrance<'_, T> {
 
     fn ask_for_room(&mut self, waker: &Waker) {
         self.shared.room.register(waker);
-        self.lane.doze();
+        self.lane.request_wake();
     }
 }
 
 /// The shared lane of a `Bus`. The table belongs to the calling thread.
-pub(super) struct SharedEntrance<'a, T> {
+pub(super) struct SharedLaneSender<'a, T> {
     pub(super) engine: &'a Engine<T>,
 }
 
-impl<T> Entrance<T> for SharedEntrance<'_, T> {
+impl<T> LaneSender<T> for SharedLaneSender<'_, T> {
     fn engine(&self) -> &Engine<T> {
         self.engine
     }
@@ -132,8 +132,8 @@ impl<T> Entrance<T> for SharedEntrance<'_, T> {
             return Err(Refusal::Closed(pending));
         }
         match self.engine.shared_lane().try_push(pending) {
-            Ok(asleep) => {
-                self.engine.accepted(asleep);
+            Ok(wake_requested) => {
+                self.engine.accepted(wake_requested);
                 Ok(())
             }
             Err(PushError::Full(pending)) => Err(Refusal::Full(pending)),
@@ -142,77 +142,75 @@ impl<T> Entrance<T> for SharedEntrance<'_, T> {
     }
 
     fn ask_for_room(&mut self, waker: &Waker) {
-        self.engine.wires.room.register(waker.clone());
+        self.engine.shared.room.register(waker.clone());
     }
 }
 
 /// Accepts or waits for room.
 #[inline]
 pub(super) fn publish<T, K: AsTopic>(
-    mut entrance: impl Entrance<T>,
+    mut sender: impl LaneSender<T>,
     message: Message<'_, K, T>,
 ) -> Result<(), PublishError<T>> {
-    let pending = match seal(&mut entrance, message) {
+    let pending = match into_pending(&mut sender, message) {
         Ok(pending) => pending,
         Err((error, data)) => return Err(PublishError::Topic(error, data)),
     };
-    match entrance.try_accept(pending) {
+    match sender.try_accept(pending) {
         Ok(()) => Ok(()),
-        Err(refusal) => wait_and_accept(&mut entrance, refusal, None).map_err(PublishError::from),
+        Err(refusal) => wait_and_accept(&mut sender, refusal, None).map_err(PublishError::from),
     }
 }
 
 /// Accepts or says that there is no room.
 pub(super) fn try_publish<T, K: AsTopic>(
-    mut entrance: impl Entrance<T>,
+    mut sender: impl LaneSender<T>,
     message: Message<'_, K, T>,
 ) -> Result<(), TryPublishError<T>> {
-    let pending = match seal(&mut entrance, message) {
+    let pending = match into_pending(&mut sender, message) {
         Ok(pending) => pending,
         Err((error, data)) => return Err(TryPublishError::Topic(error, data)),
     };
-    entrance
-        .try_accept(pending)
-        .map_err(|refusal| match refusal {
-            Refusal::Full(pending) => TryPublishError::Full(pending.data),
-            Refusal::Closed(pending) if entrance.engine().is_broken() => {
-                TryPublishError::Broken(pending.data)
-            }
-            Refusal::Closed(pending) => TryPublishError::Closed(pending.data),
-        })
+    sender.try_accept(pending).map_err(|refusal| match refusal {
+        Refusal::Full(pending) => TryPublishError::Full(pending.data),
+        Refusal::Closed(pending) if sender.engine().is_broken() => {
+            TryPublishError::Broken(pending.data)
+        }
+        Refusal::Closed(pending) => TryPublishError::Closed(pending.data),
+    })
 }
 
 /// Accepts or waits for room, for so long.
 pub(super) fn publish_timeout<T, K: AsTopic>(
-    mut entrance: impl Entrance<T>,
+    mut sender: impl LaneSender<T>,
     message: Message<'_, K, T>,
     timeout: Duration,
 ) -> Result<(), PublishTimeoutError<T>> {
-    match seal(&mut entrance, message) {
-        Ok(pending) => accept_within(entrance, pending, Some(timeout)),
+    match into_pending(&mut sender, message) {
+        Ok(pending) => accept_within(sender, pending, Some(timeout)),
         Err((error, data)) => Err(PublishTimeoutError::Topic(error, data)),
     }
 }
 
 /// Accepts or waits for room, for so long, what names its topic itself.
 pub(super) fn publish_by<T>(
-    mut entrance: impl Entrance<T>,
+    mut sender: impl LaneSender<T>,
     data: T,
     topic: fn(&T) -> &str,
     timeout: Option<Duration>,
 ) -> Result<(), PublishTimeoutError<T>> {
-    match entrance.envelope(&topic(&data), None, None) {
-        Ok(envelope) => accept_within(entrance, unreceipted(envelope, data), timeout),
+    match sender.envelope(&topic(&data), None, None) {
+        Ok(envelope) => accept_within(sender, unreceipted(envelope, data), timeout),
         Err(error) => Err(PublishTimeoutError::Topic(error, data)),
     }
 }
 
 /// Accepts or waits for room, as a task.
 pub(super) async fn publish_async<T, K: AsTopic>(
-    mut entrance: impl Entrance<T>,
+    mut sender: impl LaneSender<T>,
     message: Message<'_, K, T>,
 ) -> Result<(), PublishError<T>> {
-    let mut waiting = match seal(&mut entrance, message) {
+    let mut waiting = match into_pending(&mut sender, message) {
         Ok(pending) => Some(pending),
         Err((error, data)) => return Err(PublishError::Topic(error, data)),
     };
@@ -220,10 +218,10 @@ pub(super) async fn publish_async<T, K: AsTopic>(
         let mut asked = false;
         loop {
             let pending = waiting.take().expect("not polled after it was ready");
-            match entrance.try_accept(pending) {
+            match sender.try_accept(pending) {
                 Ok(()) => return Poll::Ready(Ok(())),
                 Err(Refusal::Closed(pending)) => {
-                    let broken = entrance.engine().is_broken();
+                    let broken = sender.engine().is_broken();
                     let refuse = if broken {
                         PublishError::Broken
                     } else {
@@ -236,7 +234,7 @@ pub(super) async fn publish_async<T, K: AsTopic>(
             if asked {
                 return Poll::Pending;
             }
-            entrance.ask_for_room(context.waker());
+            sender.ask_for_room(context.waker());
             asked = true;
         }
     })
@@ -245,20 +243,20 @@ pub(super) async fn publish_async<T, K: AsTopic>(
 
 /// Accepts, and waits until the event has its id.
 pub(super) fn publish_sequenced<T, K: AsTopic>(
-    mut entrance: impl Entrance<T>,
+    mut sender: impl LaneSender<T>,
     message: Message<'_, K, T>,
 ) -> Result<Receipt, PublishSequencedError<T>> {
-    let mut pending = match seal(&mut entrance, message) {
+    let mut pending = match into_pending(&mut sender, message) {
         Ok(pending) => pending,
         Err((error, data)) => return Err(PublishError::Topic(error, data).into()),
     };
-    if NoWaiting::applies() {
+    if NonBlockingScope::is_active() {
         return Err(PublishError::WouldDeadlock(pending.data).into());
     }
-    let (sender, slot) = receipt();
-    pending.receipt = Some(sender);
-    if let Err(refusal) = entrance.try_accept(pending) {
-        wait_and_accept(&mut entrance, refusal, None).map_err(PublishError::from)?;
+    let (receipt_sender, slot) = receipt();
+    pending.receipt = Some(receipt_sender);
+    if let Err(refusal) = sender.try_accept(pending) {
+        wait_and_accept(&mut sender, refusal, None).map_err(PublishError::from)?;
     }
     loop {
         if let Some(answer) = slot.look() {
@@ -291,8 +289,8 @@ impl<T> From<Refused<T>> for PublishError<T> {
 }
 
 #[inline]
-fn seal<T, K: AsTopic>(
-    entrance: &mut impl Entrance<T>,
+fn into_pending<T, K: AsTopic>(
+    sender: &mut impl LaneSender<T>,
     message: Message<'_, K, T>,
 ) -> Result<Pending<T>, (TopicError, T)> {
     let Message {
@@ -302,11 +300,11 @@ fn seal<T, K: AsTopic>(
         source,
     } = message;
     #[cfg(feature = "latency")]
-    let stamp_ns = match &entrance.engine().sampling {
-        Some(sampling) => sampling.stamp(entrance.place()),
+    let stamp_ns = match &sender.engine().sampling {
+        Some(sampling) => sampling.stamp(sender.place()),
         None => 0,
     };
-    match entrance.envelope(&topic, name, source) {
+    match sender.envelope(&topic, name, source) {
         Ok(envelope) => {
             let pending = unreceipted(envelope, data);
             #[cfg(feature = "latency")]
@@ -331,16 +329,16 @@ fn unreceipted<T>(envelope: EnvelopeRef, data: T) -> Pending<T> {
 }
 
 fn accept_within<T>(
-    mut entrance: impl Entrance<T>,
+    mut sender: impl LaneSender<T>,
     pending: Pending<T>,
     timeout: Option<Duration>,
 ) -> Result<(), PublishTimeoutError<T>> {
-    let refusal = match entrance.try_accept(pending) {
+    let refusal = match sender.try_accept(pending) {
         Ok(()) => return Ok(()),
         Err(refusal) => refusal,
     };
     let deadline = timeout.and_then(deadline_after);
-    wait_and_accept(&mut entrance, refusal, deadline).map_err(|refused| match refused {
+    wait_and_accept(&mut sender, refusal, deadline).map_err(|refused| match refused {
         Refused::Closed(data) => PublishTimeoutError::Closed(data),
         Refused::Broken(data) => PublishTimeoutError::Broken(data),
         Refused::WouldDeadlock(data) => PublishTimeoutError::WouldDeadlock(data),
@@ -350,7 +348,7 @@ fn accept_within<T>(
 
 #[cold]
 fn wait_and_accept<T>(
-    entrance: &mut impl Entrance<T>,
+    sender: &mut impl LaneSender<T>,
     mut refusal: Refusal<T>,
     deadline: Option<Instant>,
 ) -> Result<(), Refused<T>> {
@@ -358,11 +356,11 @@ fn wait_and_accept<T>(
     let mut late = false;
     loop {
         let pending = match refusal {
-            Refusal::Closed(pending) if entrance.engine().is_broken() => {
+            Refusal::Closed(pending) if sender.engine().is_broken() => {
                 return Err(Refused::Broken(pending.data));
             }
             Refusal::Closed(pending) => return Err(Refused::Closed(pending.data)),
-            Refusal::Full(pending) if NoWaiting::applies() => {
+            Refusal::Full(pending) if NonBlockingScope::is_active() => {
                 return Err(Refused::WouldDeadlock(pending.data));
             }
             Refusal::Full(pending) if late => return Err(Refused::Timeout(pending.data)),
@@ -371,10 +369,10 @@ fn wait_and_accept<T>(
         if asked {
             late = !park(deadline);
         } else {
-            entrance.ask_for_room(&thread_waker());
+            sender.ask_for_room(&thread_waker());
         }
         asked = !asked;
-        match entrance.try_accept(pending) {
+        match sender.try_accept(pending) {
             Ok(()) => return Ok(()),
             Err(again) => refusal = again,
         }
