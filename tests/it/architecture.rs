@@ -25,13 +25,13 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
         "std::thread",
         &[
             ("park.rs", "asks for the number of processors"),
-            ("bus/alarm.rs", "starts its thread, with a name"),
+            ("bus/wake_timer.rs", "starts its thread, with a name"),
             (
                 "bus/builder.rs",
                 "asks for the number of processors; starts the pool's threads, with names",
             ),
             ("handlers/pool.rs", "starts the workers, with names"),
-            ("handlers/watch.rs", "starts its thread, with a name"),
+            ("handlers/stall_monitor.rs", "starts its thread, with a name"),
             ("cli/run.rs", "the command line is a program like any other"),
             CONFORMANCE,
         ],
@@ -55,7 +55,7 @@ const MODELS_DISPATCH: (&str, &str) = ("dispatch/models.rs", "models count their
 /// The rooms, from the bottom up. Each may use itself and those on lower floors.
 const FLOORS: [&[&str]; 9] = [
     &["guide"],
-    &["sync"],
+    &["sync", "contain"],
     &["park", "ring", "pattern"],
     &["index"],
     &["dispatch"],
