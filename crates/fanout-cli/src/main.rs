@@ -34,8 +34,7 @@ use std::process::ExitCode;
 
 use self::args::{Args, Command};
 
-/// Reads the arguments, does what they ask, and answers with the exit status.
-pub(crate) fn main() -> ExitCode {
+fn main() -> ExitCode {
     let status = match Args::parse().command {
         Command::Run(args) => run::run(args),
         Command::Match(args) => ask::ask(&args),

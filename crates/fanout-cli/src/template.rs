@@ -9,8 +9,9 @@
 //! - A template without any field is fine: every line goes to that one topic.
 
 use fanout::{Topic, TopicError};
+use std::error::Error;
+use std::fmt;
 use std::str::FromStr;
-use thiserror::Error;
 
 /// A checked topic template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,19 +30,37 @@ enum Part {
 }
 
 /// Why a template is refused. Offsets are bytes of the template, counted from 0.
-#[derive(Debug, Error)]
+#[derive(Debug)]
 pub(crate) enum TemplateError {
-    #[error("topic template is empty")]
     Empty,
-    #[error("topic template {text:?}: byte {offset}: {rule}")]
     Malformed {
         text: String,
         offset: usize,
         rule: &'static str,
     },
-    #[error("topic template {text:?}: the text around its fields makes no topic: {error}")]
-    NoTopic { text: String, error: TopicError },
+    NoTopic {
+        text: String,
+        error: TopicError,
+    },
 }
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TemplateError::Empty => f.write_str("topic template is empty"),
+            TemplateError::Malformed { text, offset, rule } => {
+                write!(f, "topic template {text:?}: byte {offset}: {rule}")
+            }
+            TemplateError::NoTopic { text, error } => write!(
+                f,
+                "topic template {text:?}: the text around its fields is not a topic: {error}"
+            ),
+        }
+    }
+}
+
+// The error of the topic is part of the text already, so there is no `source`.
+impl Error for TemplateError {}
 
 impl Template {
     /// The template as written.
