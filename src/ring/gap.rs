@@ -165,6 +165,12 @@ impl GapCell {
         self.lies_at(position).then(|| self.read())
     }
 
+    /// Any thread, once the producer has written its last: that run, taken or not. What tells the
+    /// caller that it was the last carries the fields.
+    pub(crate) fn last_run(&self) -> Run {
+        self.read()
+    }
+
     /// Consumer: whether `take` would find something.
     pub(crate) fn lies_at(&self, position: u64) -> bool {
         // Acquire: as in `take`.

@@ -230,11 +230,11 @@ impl<T> FeedConsumer<T> {
     fn finished(&mut self) -> Found {
         // The shard closes the ring of a subscription that has ended, too, and that may all have happened since `look` asked
         // for the end, or long ago. The end is visible now that the close is.
+        if self.shared.finish_closed() {
+            self.reported = Reported::Closed;
+            return Found::Closed;
+        }
         match self.shared.end() {
-            End::None => {
-                self.reported = Reported::Closed;
-                Found::Closed
-            }
             End::Cancelled => self.cancelled(),
             end => self.ended(end),
         }

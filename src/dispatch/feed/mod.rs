@@ -22,6 +22,9 @@
 mod bounded;
 mod conflated;
 mod consumer;
+mod end_waiters;
+#[cfg(all(test, loom))]
+mod end_waiters_models;
 mod newest;
 mod producer;
 
@@ -30,6 +33,7 @@ use std::sync::Weak;
 
 pub(crate) use consumer::{FeedConsumer, Found};
 use consumer::{ReadEnd, Reported};
+use end_waiters::EndWaiters;
 pub(crate) use producer::FeedProducer;
 use producer::WriteEnd;
 
@@ -124,6 +128,8 @@ pub(crate) struct FeedShared {
     status: FeedStatus,
     losses: OnceBox<Losses>,
     listener: Listener,
+    /// Those who wait for the end.
+    end_waiters: OnceBox<EndWaiters>,
     /// Written by the subscriber; and by the shard, when it evicts from the ring or replaces what is in it.
     reader: ReaderCounters,
 }
@@ -230,6 +236,21 @@ pub(crate) enum End {
     Broken = 2,
     /// The ring was full, under `Disconnect`.
     Disconnected = 3,
+    /// The bus was closed, and the subscriber was told so behind the last event.
+    Closed = 4,
+}
+
+impl End {
+    #[inline]
+    fn from_word(word: u8) -> Self {
+        match word {
+            0 => Self::None,
+            1 => Self::Cancelled,
+            2 => Self::Broken,
+            3 => Self::Disconnected,
+            _ => Self::Closed,
+        }
+    }
 }
 
 /// How often the counters of a feed are read before whoever asked gets numbers that are not of one moment. What moves is claims, one
@@ -271,6 +292,7 @@ impl FeedShared {
             },
             losses: OnceBox::new(),
             listener: reader,
+            end_waiters: OnceBox::new(),
             reader: ReaderCounters {
                 received: AtomicU64::new(0),
                 claimed_events: AtomicU64::new(0),
@@ -295,8 +317,22 @@ impl FeedShared {
             .is_ok();
         if first {
             self.listener.wake();
+            self.end_was_written();
         }
         first
+    }
+
+    /// The subscriber is told that the bus is closed, and is told nothing else later. `false`: the
+    /// feed has ended in another way. Nobody is woken: those who wait heard of the close before.
+    fn finish_closed(&self) -> bool {
+        // AcqRel, partner `finish`.
+        let before = self.status.end.compare_exchange(
+            End::None as u8,
+            End::Closed as u8,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        matches!(before.map_err(End::from_word), Ok(_) | Err(End::Closed))
     }
 
     /// Wakes a subscriber that waits, though there is nothing to read.
@@ -309,12 +345,7 @@ impl FeedShared {
     #[inline]
     pub(crate) fn end(&self) -> End {
         // Acquire, partner `finish`.
-        match self.status.end.load(Ordering::Acquire) {
-            0 => End::None,
-            1 => End::Cancelled,
-            2 => End::Broken,
-            _ => End::Disconnected,
-        }
+        End::from_word(self.status.end.load(Ordering::Acquire))
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -417,7 +448,7 @@ impl FeedShared {
                 self.passed_events() >= pushed_events || self.status.reader_gone.has_left()
             }
             // It reads nothing more, or not all that was counted.
-            End::Cancelled | End::Broken => true,
+            End::Cancelled | End::Broken | End::Closed => true,
         }
     }
 
