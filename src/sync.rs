@@ -87,6 +87,23 @@ mod normal {
     /// What [`Published::load`] lends.
     pub(crate) type Loaded<T> = arc_swap::Guard<Arc<T>>;
 
+    /// Like [`Published`], for a place that may be empty.
+    pub(crate) struct PublishedOption<T>(arc_swap::ArcSwapOption<T>);
+
+    impl<T> PublishedOption<T> {
+        pub(crate) fn new() -> Self {
+            Self(arc_swap::ArcSwapOption::empty())
+        }
+
+        pub(crate) fn load(&self) -> arc_swap::Guard<Option<Arc<T>>> {
+            self.0.load()
+        }
+
+        pub(crate) fn store(&self, value: Option<Arc<T>>) {
+            self.0.store(value);
+        }
+    }
+
     /// An unbounded queue for the cold paths (crossbeam's `SegQueue`): pushes never wait.
     pub(crate) struct Queue<T>(crossbeam::queue::SegQueue<T>);
 

@@ -1,6 +1,7 @@
 //! Building a bus.
 
 use std::any::Any;
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
 use super::error::{BuildError, LANE_CAPACITY_MAX};
@@ -399,8 +400,11 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
             Dispatch::Manual => (monitor, None),
             _ => (None, monitor),
         };
+        let registry = Registry::new(self.dispatchers);
         let core = Arc::new(Core {
-            registry: Mutex::new(Registry::new(self.dispatchers)),
+            open: OnceLock::new(),
+            disconnectable: registry.disconnectable(),
+            registry: Mutex::new(registry),
             engine,
             defaults: self.defaults,
             blocking: self.blocking,
@@ -411,6 +415,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         });
         // From here on, an error closes the bus, and with it the threads that were started.
         let open = Arc::new(Open { core });
+        open.core.open.get_or_init(|| Arc::downgrade(&open));
         if self.dispatch != Dispatch::Manual {
             for index in 0..self.dispatchers {
                 start(&open.core, format!("fanout-{index}"), move |core| {

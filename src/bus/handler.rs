@@ -4,14 +4,17 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::error::SubscribeError;
+use super::handle::SubscriptionHandle;
+use super::into_patterns::IntoPatterns;
+use super::registry::OpenedFeed;
 use super::stats::SubscriptionStats;
-use super::subscription::{SubscriptionBuilder, SubscriptionHandle};
-use super::{Bus, Core, IntoPatterns};
+use super::subscription::SubscriptionBuilder;
+use super::{Bus, Core};
 use crate::dispatch::Dispatch;
 use crate::dispatch::block::Event;
 use crate::dispatch::feed::Listener;
 use crate::handlers::notice::Observer;
-use crate::handlers::pool::{HandlerControl, HandlerJob, Pool, PoolConfig};
+use crate::handlers::pool::{HandlerJob, Pool, PoolConfig};
 use crate::handlers::task::{HandlerResult, Task};
 use crate::park::deadline_after;
 use crate::ring::run_queue::Job;
@@ -119,7 +122,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
+impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// Opens it with a closure that is called with every event, in order, one at a time, on the handler pool. What is
     /// published after this returned is handled.
     ///
@@ -170,13 +173,14 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
         F: FnMut(&Event<T>) -> R + Send + 'static,
         R: HandlerResult,
     {
-        let core = self.core();
+        let core = self.core().clone();
+        let core = &core;
         let (dedicated, wait) = self.dedication();
         // Both outlive the lock under which the subscription is opened: a closure's drop is foreign code.
         let mut make = Some(make);
         let mut made = None;
-        let subscription = self.open_with(|opening| {
-            let number = opening.number;
+        let subscription = self.open_with(|config| {
+            let number = config.number;
             let pool = core.handlers.make_pool(core);
             if !dedicated {
                 pool.start()
@@ -186,7 +190,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
             let mut feed_shared = None;
             let job: Arc<HandlerJob<T>> = Arc::new_cyclic(|job| {
                 let weak = job.clone() as std::sync::Weak<_>;
-                let (feed_producer, consumer) = opening.feed(Listener::Callback(weak));
+                let (feed_producer, consumer) = config.make(Listener::Callback(weak));
                 producer = Some(feed_producer);
                 feed_shared = Some(consumer.shared().clone());
                 let handler = make.take().expect("opened once")(number);
@@ -194,15 +198,15 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
             });
             made = Some(job.clone());
             if dedicated {
-                Pool::dedicate(&job, move |threads| wait.awake(threads))
+                Pool::dedicate(&job, move |threads| wait.backoff(threads))
                     .map_err(|error| SubscribeError::Thread(error.kind()))?;
             }
             pool.opened();
-            Ok((
-                producer.expect("made above"),
-                feed_shared.expect("made above"),
-                Some(job as Arc<dyn HandlerControl>),
-            ))
+            Ok(OpenedFeed {
+                producer: producer.expect("made above"),
+                shared: feed_shared.expect("made above"),
+                handler: Some(job),
+            })
         })?;
         Ok(HandlerHandle {
             subscription,

@@ -131,13 +131,21 @@ pub enum LabelRule {
 pub(super) type Labels = Option<Box<Box<[Label]>>>;
 
 /// Labels as they were given, and the first refusal, which ends the gathering: it is told when the subscription opens.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct LabelsBuilder {
     labels: Vec<Label>,
     refused: Option<LabelError>,
 }
 
 impl LabelsBuilder {
+    /// With labels that were accepted before.
+    pub(super) fn of(labels: &[Label]) -> Self {
+        Self {
+            labels: labels.to_vec(),
+            refused: None,
+        }
+    }
+
     pub(super) fn add(&mut self, key: &str, value: &str) {
         if self.refused.is_some() {
             return;

@@ -20,7 +20,10 @@ mod builder;
 mod colliding_tests;
 mod ending;
 mod error;
+mod handle;
 mod handler;
+mod interest;
+mod into_patterns;
 mod label;
 mod message;
 #[cfg(feature = "metrics")]
@@ -39,7 +42,7 @@ mod totals;
 mod wait;
 mod wake_timer;
 
-use std::sync::Weak;
+use std::sync::{OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 pub use batch::{Batch, BatchIntoIter, BatchIter};
@@ -50,7 +53,9 @@ pub use error::{
     PublishTimeoutError, RecvError, RecvTimeoutError, SubscribeError, TryPublishError,
     TryRecvError,
 };
+pub use handle::SubscriptionHandle;
 pub use handler::HandlerHandle;
+pub use into_patterns::IntoPatterns;
 pub use label::{
     LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Label, LabelError, LabelRule,
 };
@@ -60,7 +65,7 @@ pub use slow::{Pace, SlowLimit, SlowNotice};
 pub use stats::{BusStats, CloseReport, SubscriptionStats};
 pub use stream::{BatchStream, EventStream};
 pub use subscriber::{Iter, Subscriber};
-pub use subscription::{IntoPatterns, Start, SubscriptionBuilder, SubscriptionHandle};
+pub use subscription::{Start, SubscriptionBuilder};
 pub use wait::WaitStrategy;
 
 use crate::dispatch::Dispatch;
@@ -71,11 +76,12 @@ use crate::park::{deadline_after, wake_registered};
 use crate::pattern::{Topic, TopicError};
 use crate::sync::{Arc, AtomicWaker, Mutex, Ordering};
 use handler::Handlers;
+use interest::DisconnectableFeeds;
 use publish::SharedLaneSender;
 use record::Record;
 use registry::Registry;
 use slow::SlowMonitor;
-use stats::Unread;
+use stats::CloseSums;
 
 /// Fans events out from publishers to the subscribers whose patterns match.
 ///
@@ -106,6 +112,10 @@ struct Open<T: Send + Sync + 'static> {
 struct Core<T: Send + Sync + 'static> {
     engine: Engine<T>,
     registry: Mutex<Registry>,
+    /// Set when the bus is built. Gone when the bus is closed for want of a holder.
+    open: OnceLock<Weak<Open<T>>>,
+    /// By shard.
+    disconnectable: Arc<[DisconnectableFeeds]>,
     defaults: subscription::Options,
     blocking: bool,
     lane_capacity: usize,
@@ -296,8 +306,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn subscription(&self, patterns: impl IntoPatterns) -> SubscriptionBuilder<'_, T> {
-        SubscriptionBuilder::new(&self.open.core, patterns.into_patterns())
+    pub fn subscription(&self, patterns: impl IntoPatterns) -> SubscriptionBuilder<T> {
+        SubscriptionBuilder::new(&self.open.core, patterns)
     }
 
     /// The open subscriptions, oldest first.
@@ -410,20 +420,17 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// ```
     pub fn close_within(&self, limit: Duration) -> CloseReport {
         let core = &self.open.core;
-        let lost_before = core.registry.lock().unread().lost_at_close;
+        let lost_before = core.registry.lock().close_sums().lost;
         core.close();
         let deadline = deadline_after(limit);
         let in_rings = core.engine.finish_close(deadline);
         let in_time = core.wait_for_handlers(deadline) && in_rings;
-        let Unread {
-            unread,
-            lost_at_close,
-        } = core.registry.lock().unread();
+        let CloseSums { unread, lost } = core.registry.lock().close_sums();
         CloseReport {
             in_time,
             unread,
             // A subscription that was cancelled meanwhile took what it had lost along.
-            lost: lost_at_close.saturating_sub(lost_before),
+            lost: lost.saturating_sub(lost_before),
             // Relaxed: a statistic, final by now.
             unsequenced: core.engine.shared.unsequenced.load(Ordering::Relaxed),
         }
@@ -447,6 +454,21 @@ impl<T: Send + Sync + 'static> Bus<T> {
         WeakBus {
             open: Arc::downgrade(&self.open),
         }
+    }
+
+    /// Whether the other one is a handle to the same bus.
+    ///
+    /// ```
+    /// let (bus, other) = (fanout::Bus::<u32>::new(), fanout::Bus::<u32>::new());
+    /// assert!(bus.same_bus(&bus.clone()) && !bus.same_bus(&other));
+    /// ```
+    #[doc(alias = "same_channel")]
+    pub fn same_bus(&self, other: &Self) -> bool {
+        self.is_of(&other.open.core)
+    }
+
+    fn is_of(&self, core: &Arc<Core<T>>) -> bool {
+        Arc::ptr_eq(&self.open.core, core)
     }
 
     fn sender(&self) -> SharedLaneSender<'_, T> {
@@ -486,6 +508,12 @@ pub struct WeakBus<T: Send + Sync + 'static = bytes::Bytes> {
 }
 
 impl<T: Send + Sync + 'static> WeakBus<T> {
+    fn of(core: &Core<T>) -> Self {
+        Self {
+            open: core.open.get().cloned().unwrap_or_default(),
+        }
+    }
+
     /// The bus, if a clone or a publisher still keeps it open.
     pub fn upgrade(&self) -> Option<Bus<T>> {
         self.open.upgrade().map(|open| Bus { open })
@@ -537,8 +565,8 @@ impl<T: Send + Sync + 'static> Core<T> {
 
     /// A subscription has ended: the registry and the index forget it, if they have not yet.
     fn unregister(&self, record: &Record) {
-        let open = self.registry.lock().cancel(&self.engine, record);
-        if open {
+        let was_registered = self.registry.lock().unregister(&self.engine, record);
+        if was_registered {
             self.engine.apply_changes(record.shard());
         }
     }

@@ -1,33 +1,50 @@
-//! Who subscribes to what: who writes to the shards' indexes, behind a lock that no event ever takes.
+//! Which subscriptions there are. The registry alone writes to the shards' indexes, behind a lock
+//! that no event ever takes.
 
 use std::collections::BTreeMap;
 
 use super::error::{ChangeError, SubscribeError};
+use super::interest::DisconnectableFeeds;
 use super::pattern_texts::PatternTexts;
 use super::record::{Record, SubscriptionInfo};
-use super::stats::Unread;
-use super::subscription::Ends;
+use super::stats::CloseSums;
 use super::totals::Totals;
 use crate::dispatch::engine::Engine;
-use crate::dispatch::loss::GapReason;
+use crate::dispatch::feed::{FeedProducer, FeedShared};
+use crate::dispatch::loss::{GapReason, Overflow};
 use crate::dispatch::shard::{Change, ChangeKind};
+use crate::handlers::pool::HandlerControl;
 use crate::index::Batch;
 use crate::pattern::Pattern;
 use crate::sync::{Arc, Mutex};
 
+/// The subscriptions of a bus, and the accounts of those that have ended.
 pub(super) struct Registry {
     records: BTreeMap<u64, Arc<Record>>,
+    /// From 1.
     next_number: u64,
     shards: Vec<ShardSlots>,
+    /// By shard.
+    disconnectable: Arc<[DisconnectableFeeds]>,
     pub(super) totals: Totals,
     closed: bool,
 }
 
 /// The slots of a shard.
 struct ShardSlots {
+    /// The free ones below `slots`, each once.
     free_slots: Vec<u32>,
+    /// How many were ever used at once.
     slots: u32,
     subscriptions: usize,
+}
+
+/// What a subscription is opened with.
+pub(super) struct OpenedFeed<T> {
+    /// The shard's end of its ring.
+    pub(super) producer: FeedProducer<T>,
+    pub(super) shared: Arc<FeedShared>,
+    pub(super) handler: Option<Arc<dyn HandlerControl>>,
 }
 
 impl Registry {
@@ -41,18 +58,25 @@ impl Registry {
             records: BTreeMap::new(),
             next_number: 1,
             shards: (0..shards).map(|_| slots_of_shard()).collect(),
+            disconnectable: (0..shards).map(|_| DisconnectableFeeds::new()).collect(),
             totals: Totals::new(),
             closed: false,
         }
     }
 
-    /// Opens a subscription in the emptiest shard; what is dispatched from now on is matched.
+    /// By shard; to be read without the registry's lock.
+    pub(super) fn disconnectable(&self) -> Arc<[DisconnectableFeeds]> {
+        self.disconnectable.clone()
+    }
+
+    /// Opens a subscription in the shard that has the fewest. What is dispatched after this returned
+    /// is matched.
     pub(super) fn open<T>(
         &mut self,
         engine: &Engine<T>,
         patterns: &[Pattern],
         info: SubscriptionInfo,
-        make: impl FnOnce(usize, u64) -> Result<Ends<T>, SubscribeError>,
+        make: impl FnOnce(usize, u64) -> Result<OpenedFeed<T>, SubscribeError>,
     ) -> Result<Arc<Record>, SubscribeError> {
         if self.closed {
             return Err(SubscribeError::Closed);
@@ -61,10 +85,17 @@ impl Registry {
             .min_by_key(|&shard| self.shards[shard].subscriptions)
             .expect("a bus has at least one shard");
         let number = self.next_number;
-        let (producer, feed, handler) = make(shard, number)?;
+        let OpenedFeed {
+            producer,
+            shared,
+            handler,
+        } = make(shard, number)?;
         let slots_of_shard = &mut self.shards[shard];
         let slot = slots_of_shard.take_slot();
         slots_of_shard.subscriptions += 1;
+        if shared.limits().overflow == Overflow::Disconnect {
+            self.disconnectable[shard].set(slot, shared.clone());
+        }
         let kind = ChangeKind::Attach {
             slot,
             feed: Box::new(producer),
@@ -79,72 +110,88 @@ impl Registry {
             number,
             shard: shard as u32,
             slot,
-            feed,
+            feed: shared,
             handler,
             patterns: Mutex::new(PatternTexts::new(patterns)),
             info,
         });
-        self.records.insert(number, record.clone());
+        let before = self.records.insert(number, record.clone());
+        debug_assert!(before.is_none(), "a number is used once");
         Ok(record)
     }
 
-    /// Takes a subscription out; the caller has ended its feed. `true`: it was open, and the caller has the shard
-    /// attended to.
-    pub(super) fn cancel<T>(&mut self, engine: &Engine<T>, record: &Record) -> bool {
+    /// Removes a subscription whose feed the caller has ended. `true`: it was registered, and the
+    /// caller has the shard apply the change.
+    pub(super) fn unregister<T>(&mut self, engine: &Engine<T>, record: &Record) -> bool {
         let Some(ended) = self.records.remove(&record.number) else {
             return false;
         };
         self.totals.end(ended);
-        let slots_of_shard = &mut self.shards[record.shard()];
-        // They stay in the record: `resubscribe` wants them.
+        // They stay in the record: `resubscribe` needs them.
         let patterns = record.patterns.lock().parse();
-        let slot = record.slot;
-        slots_of_shard.subscriptions -= 1;
-        publish(
-            engine,
-            record.shard(),
-            ChangeKind::Detach { slot },
-            |batch| {
-                for pattern in patterns {
-                    batch.remove(&pattern, &slot);
-                }
-            },
-        );
-        // Only now: nobody else may have it before the shard has been told.
-        self.shards[record.shard()].free_slots.push(slot);
+        let (shard, slot) = (record.shard(), record.slot);
+        publish(engine, shard, ChangeKind::Detach { slot }, |batch| {
+            for pattern in patterns {
+                batch.remove(&pattern, &slot);
+            }
+        });
+        self.disconnectable[shard].clear(slot);
+        // Last: no other subscription may have the slot before the shard has been told.
+        self.shards[shard].give_back(slot);
         true
     }
 
-    /// Adds a pattern. `Ok(false)`: it was there already.
+    /// Adds patterns. `Ok(false)`: it had all of them already.
     pub(super) fn add<T>(
         &self,
         engine: &Engine<T>,
         record: &Record,
-        pattern: &Pattern,
+        patterns: &[Pattern],
     ) -> Result<bool, ChangeError> {
-        self.check_open(engine, record)?;
-        let routes = &engine.shard_shared(record.shard()).routes;
-        let is_new = routes.insert(pattern, record.slot);
-        if is_new {
-            record.patterns.lock().push(pattern);
-        }
-        Ok(is_new)
+        self.change(engine, record, |batch, texts| {
+            let mut changed = false;
+            for pattern in patterns {
+                if batch.insert(pattern, record.slot) {
+                    texts.push(pattern);
+                    changed = true;
+                }
+            }
+            changed
+        })
     }
 
-    /// Removes a pattern. `Ok(false)`: it was not there.
+    /// Removes patterns. `Ok(false)`: it had none of them.
     pub(super) fn remove<T>(
         &self,
         engine: &Engine<T>,
         record: &Record,
-        pattern: &Pattern,
+        patterns: &[Pattern],
     ) -> Result<bool, ChangeError> {
-        self.check_open(engine, record)?;
-        let routes = &engine.shard_shared(record.shard()).routes;
-        let was_there = routes.remove(pattern, &record.slot);
-        if was_there {
-            record.patterns.lock().remove(pattern);
+        self.change(engine, record, |batch, texts| {
+            let mut changed = false;
+            for pattern in patterns {
+                if batch.remove(pattern, &record.slot) {
+                    texts.remove(pattern);
+                    changed = true;
+                }
+            }
+            changed
+        })
+    }
+
+    fn change<T>(
+        &self,
+        engine: &Engine<T>,
+        record: &Record,
+        change: impl FnOnce(&mut Batch<'_, u32>, &mut PatternTexts) -> bool,
+    ) -> Result<bool, ChangeError> {
+        // A shard disconnects without a lock: the record may be registered and have ended.
+        if !record.is_open(engine) || !self.records.contains_key(&record.number) {
+            return Err(ChangeError::Ended);
         }
-        Ok(was_there)
+        let routes = &engine.shard_shared(record.shard()).routes;
+        let mut texts = record.patterns.lock();
+        Ok(routes.batch(|batch| change(batch, &mut texts)))
     }
 
     /// From now on nothing is opened.
@@ -160,28 +207,32 @@ impl Registry {
         self.records.get(&number).cloned()
     }
 
+    /// All that are registered, oldest first: the open ones, and those that have ended and were not
+    /// unregistered since.
     pub(super) fn records(&self) -> Vec<Arc<Record>> {
-        self.records.values().cloned().collect()
+        self.each().cloned().collect()
+    }
+
+    /// Like [`records`](Self::records), without a list of its own.
+    pub(super) fn each(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.records.values()
     }
 
     /// Those that have not ended, oldest first.
     pub(super) fn open_records<T>(&self, engine: &Engine<T>) -> Vec<Arc<Record>> {
-        let open = self.records.values().filter(|r| r.is_open(engine));
+        let open = self.each().filter(|record| record.is_open(engine));
         open.cloned().collect()
     }
 
-    /// Those whose end somebody may be waiting for. The caller has had the bus close.
+    /// Those whose end a thread or a task may be waiting for. The caller has begun to close the bus.
     pub(super) fn awaited(&self) -> Vec<Arc<Record>> {
-        let records = self.records.values();
-        records
-            .filter(|record| record.feed.has_end_waiters())
-            .cloned()
-            .collect()
+        let awaited = self.each().filter(|record| record.feed.has_end_waiters());
+        awaited.cloned().collect()
     }
 
-    /// Those with a handler.
+    /// The registered ones that have a handler.
     pub(super) fn handlers(&self) -> Vec<Arc<Record>> {
-        let handlers = self.records.values().filter(|r| r.handler.is_some());
+        let handlers = self.each().filter(|record| record.handler.is_some());
         handlers.cloned().collect()
     }
 
@@ -190,29 +241,15 @@ impl Registry {
         self.next_number - 1
     }
 
-    /// All that are registered, oldest first: the open ones, and some of those that have ended.
-    pub(super) fn each(&self) -> impl Iterator<Item = &Arc<Record>> {
-        self.records.values()
-    }
-
-    /// What the registered subscriptions have not read, and what they lost to a close.
-    pub(super) fn unread(&self) -> Unread {
-        let mut sum = Unread::default();
-        for record in self.records.values() {
+    /// Sums for the report of a close.
+    pub(super) fn close_sums(&self) -> CloseSums {
+        let mut sums = CloseSums::default();
+        for record in self.each() {
             let stats = record.feed.stats();
-            sum.unread += stats.unread();
-            sum.lost_at_close += stats.lost[GapReason::Closed as usize];
+            sums.unread += stats.unread();
+            sums.lost += stats.lost[GapReason::Closed as usize];
         }
-        sum
-    }
-
-    fn check_open<T>(&self, engine: &Engine<T>, record: &Record) -> Result<(), ChangeError> {
-        // The shard, which disconnects, takes no lock: the record may still be here.
-        if record.is_open(engine) && self.records.contains_key(&record.number) {
-            Ok(())
-        } else {
-            Err(ChangeError::Ended)
-        }
+        sums
     }
 }
 
@@ -223,9 +260,19 @@ impl ShardSlots {
             self.slots - 1
         })
     }
+
+    fn give_back(&mut self, slot: u32) {
+        debug_assert!(slot < self.slots && self.subscriptions > 0);
+        self.subscriptions -= 1;
+        self.free_slots.push(slot);
+        debug_assert_eq!(
+            self.free_slots.len() + self.subscriptions,
+            self.slots as usize
+        );
+    }
 }
 
-/// Changes a shard's index, and has it carry out the change that goes with it: see
+/// Changes a shard's index, and queues the change of its feeds that belongs to it: see
 /// [`shard`](crate::dispatch::shard).
 fn publish<T>(
     engine: &Engine<T>,

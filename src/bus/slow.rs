@@ -19,9 +19,9 @@ use std::time::{Duration, Instant};
 
 use super::Core;
 use super::error::BuildError;
+use super::handle::SubscriptionHandle;
 use super::record::Record;
 use super::stats::SubscriptionStats;
-use super::subscription::SubscriptionHandle;
 use crate::contain::contain;
 use crate::dispatch::feed::End;
 use crate::park::{park, register_thread, thread_waker};

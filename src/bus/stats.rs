@@ -222,11 +222,12 @@ pub struct CloseReport {
     pub unsequenced: u64,
 }
 
-/// Sums over subscriptions.
+/// Sums over subscriptions, for the report of a close.
 #[derive(Default)]
-pub(super) struct Unread {
+pub(super) struct CloseSums {
     pub(super) unread: u64,
-    pub(super) lost_at_close: u64,
+    /// Lost for the reason [`GapReason::Closed`].
+    pub(super) lost: u64,
 }
 
 impl<T: Send + Sync + 'static> Core<T> {

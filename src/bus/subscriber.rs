@@ -1,42 +1,49 @@
-//! Receiving: one by one or by the slot, on a thread that waits or as a task.
+//! Receiving: one by one or slot by slot, on a thread that waits or as a task.
 //!
-//! Whoever waits goes through one step, `check_or_register`: look; if there is nothing, register who is to be woken, ask
-//! for it, and look again. A thread then sleeps, a task goes; see [`park`](crate::park) for why no wake is missed.
+//! Both kinds of waiting share one step, `check_or_register`: check the ring; if it is empty,
+//! register the waker that is to be woken, request the wake-up, and check again. Then a thread
+//! sleeps, and a task returns `Pending`. [`park`](crate::park) explains why no wake-up is missed.
 //!
-//! # The bad days
+//! # Failure modes
 //!
-//! * **Events were lost**: told once for the run, in its place, and receiving goes on.
-//! * **The end** (closed, cancelled, broken): wakes whoever waits, and is told for ever.
+//! * **Events were lost**: the loss is reported once for the run, in its place, and receiving
+//!   continues with the event behind it.
+//! * **The subscription ends** (closed, cancelled, broken): whoever waits is woken, and every
+//!   receive from then on reports the end.
 //! * **A wait is given up** (a time limit, a dropped future): nothing was taken out of the ring.
 
-use std::task::{Context, Poll, Waker};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::ending::Ending;
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
+use super::handle::SubscriptionHandle;
 use super::stats::SubscriptionStats;
-use super::stream::{BatchStream, EventStream, RecvFuture};
-use super::subscription::SubscriptionHandle;
 use super::wait::WaitStrategy;
 use super::wake_timer::WakeTimer;
+use super::{Bus, WeakBus};
 use crate::dispatch::Dispatch;
 use crate::dispatch::block::{Event, SharedEvent};
 use crate::dispatch::engine::earliest;
-use crate::dispatch::feed::{End, FeedConsumer, Found};
-use crate::dispatch::loss::Gap;
+use crate::dispatch::feed::{End, FeedConsumer, Found, Limits};
+use crate::dispatch::loss::{Gap, LongestWait};
 use crate::park::{deadline_after, forget_registered, park, register_thread, thread_waker};
 use crate::sync::{AtomicWaker, Ordering};
 
-/// Receives of a task in a row without a wait, before it lets others have a turn; see [`stream`](super::stream).
+/// Receives of a task in a row without a wait, before it lets other tasks run; see
+/// [`stream`](super::stream).
 const BUDGET: u32 = 128;
 
-/// Receives the events of one subscription, in id order, from a ring of its own.
+/// Receives the events of one subscription, in the order of their ids, from a ring of its own.
 ///
-/// Events are lent from the ring: to receive one copies nothing, allocates nothing and counts nothing that is shared.
-/// The block of the last event is held until the next receive.
+/// Events are lent from the ring: receiving one copies nothing, allocates nothing, and changes no
+/// reference count. The block of the last event stays alive until the next receive.
+/// [`next`](Self::next), [`iter`](Self::iter) and [`into_stream`](Self::into_stream) give owned
+/// events instead.
 ///
-/// Dropping it ends the subscription.
+/// Dropping the subscriber ends the subscription.
 ///
 /// # Example: the loop to write
 ///
@@ -62,19 +69,25 @@ const BUDGET: u32 = 128;
 /// # }
 /// ```
 ///
-/// or [`for_each`](Self::for_each), which is this loop. A loop that ends at just any error ends silently
-/// at the first loss.
+/// [`for_each`](Self::for_each) is this loop. A loop that ends at any error at all ends silently at
+/// the first loss.
+#[doc(alias = "Receiver")]
 pub struct Subscriber<T: Send + Sync + 'static> {
     feed: FeedConsumer<T>,
     handle: SubscriptionHandle<T>,
     wait: WaitStrategy,
+    /// For `resubscribe`.
+    longest_wait: LongestWait,
     /// Receives as a task since it last had to wait: 0 to [`BUDGET`].
     used_budget: u32,
-    /// It was disconnected, has heard of it, and is no longer in the registry.
+    /// It was disconnected, has reported that, and is no longer in the registry.
     unregistered: bool,
-    /// On a manual bus that is closing: when it has to look again even if nobody wakes it. As of its last look.
+    /// `next` has returned the gap that is its end.
+    returned_last_gap: bool,
+    /// On a manual bus that is closing: when it has to check again even if nobody wakes it. As of
+    /// its last check.
     recheck_at: Option<Instant>,
-    /// What wakes its task then.
+    /// Wakes its task at that time.
     timer: Option<WakeTimer>,
 }
 
@@ -83,32 +96,49 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         feed: FeedConsumer<T>,
         handle: SubscriptionHandle<T>,
         wait: WaitStrategy,
+        longest_wait: LongestWait,
     ) -> Self {
         handle.core().engine.threads.fetch_add(1, Ordering::Relaxed);
         Self {
             feed,
             handle,
             wait,
+            longest_wait,
             used_budget: 0,
             unregistered: false,
+            returned_last_gap: false,
             recheck_at: None,
             timer: None,
         }
     }
 
-    /// Waits for the next event, as its [`WaitStrategy`] says: unless told otherwise it spins briefly, if every thread
-    /// has a core, and then sleeps.
+    /// Waits for the next event, in the way of its [`WaitStrategy`]: unless another was chosen, it
+    /// spins briefly if every thread has a core, and then sleeps.
     ///
     /// # Errors
     ///
-    /// [`RecvError`]: `Lost` once for a run of lost events, and receiving goes on; the others for ever.
+    /// [`RecvError`]: `Lost` once for a run of lost events, and receiving continues; each other
+    /// error is the end, and is returned from then on.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("a")?;
+    /// bus.publish("a", 7)?;
+    /// let event = sub.recv()?;
+    /// assert_eq!((event.id(), *event.data()), (1, 7));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "blocking_recv")]
+    #[doc(alias = "Lagged")]
     #[inline]
     pub fn recv(&mut self) -> Result<&Event<T>, RecvError> {
-        let found = self.next(None);
+        let found = self.wait_for_next(None);
         self.event(found)
     }
 
-    /// The next event, if there is one. Finishes whatever other threads do.
+    /// Returns the next event if there is one. Never waits: it completes whatever other threads do.
     ///
     /// # Errors
     ///
@@ -132,7 +162,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Like [`recv`](Self::recv), and waits for so long at most.
+    /// Like [`recv`](Self::recv), and waits no longer than `timeout`.
     ///
     /// # Errors
     ///
@@ -151,7 +181,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # }
     /// ```
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<&Event<T>, RecvTimeoutError> {
-        match self.next(deadline_after(timeout)) {
+        match self.wait_for_next(deadline_after(timeout)) {
             Found::Empty => Err(RecvTimeoutError::Timeout),
             found => Ok(self.event(found)?),
         }
@@ -159,9 +189,10 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
 
     /// Like [`recv`](Self::recv), and waits as a task, on any runtime.
     ///
-    /// Dropped before it is ready, it has received nothing and leaves nothing behind: the event that it would have given
-    /// is the next one. So it can stand in a `select!`, or under a time limit, in a loop. After 128 receives without a
-    /// wait it lets other tasks have a turn: `Pending` once, with its own task woken.
+    /// A future that is dropped before it is ready has received nothing and leaves nothing behind:
+    /// the event that it would have returned comes next. So it can stand in a `select!`, or under a
+    /// time limit, in a loop. After 128 receives without a wait it lets other tasks run: it returns
+    /// `Pending` once, and has woken its own task.
     ///
     /// # Errors
     ///
@@ -196,8 +227,64 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         RecvFuture::new(self, Self::event)
     }
 
-    /// Waits for the next event, and takes with it all that came in the same slot of the ring: up to 64 events for
-    /// one look. The fast way.
+    /// Waits for the next event and returns it as its owner: `None` once the subscription has ended
+    /// and everything was read, `Some(Err(gap))` once for a run of lost events.
+    ///
+    /// The item borrows nothing, so it can be kept, sent to another thread, or held while the
+    /// subscriber is used again. It costs a change of its block's reference count, which
+    /// [`recv`](Self::recv) and [`next_batch`](Self::next_batch) do not. If the subscription was
+    /// disconnected, the gap that ended it is the last item;
+    /// [`SubscriptionHandle::ending`] says how it ended.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("a")?;
+    /// bus.publish("a", 2)?;
+    /// bus.publish("a", 3)?;
+    /// drop(bus);
+    /// let mut kept = Vec::new();
+    /// while let Some(item) = sub.next() {
+    ///     match item {
+    ///         Ok(event) => kept.push(event),
+    ///         Err(gap) => eprintln!("{gap}"), // and go on
+    ///     }
+    /// }
+    /// assert_eq!(kept.iter().map(|event| *event.data()).sum::<u32>(), 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "`iter` is the iterator: a subscriber has a `for_each` of its own"
+    )]
+    #[doc(alias = "recv_owned")]
+    pub fn next(&mut self) -> Option<Result<SharedEvent<T>, Gap>> {
+        let found = self.wait_for_next(None);
+        self.item(found)
+    }
+
+    /// Like [`next`](Self::next), and waits as a task, on any runtime. It may be dropped like
+    /// [`recv_async`](Self::recv_async); it is the one to use in a `select!` over two subscribers.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let (mut first, mut second) = (bus.subscribe("a")?, bus.subscribe("b")?);
+    /// bus.publish("b", 7)?;
+    /// let item = smol::block_on(smol::future::or(first.next_async(), second.next_async()));
+    /// assert_eq!(*item.expect("open").expect("nothing is lost").data(), 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn next_async(
+        &mut self,
+    ) -> impl Future<Output = Option<Result<SharedEvent<T>, Gap>>> + Send + Unpin {
+        RecvFuture::new(self, Self::item)
+    }
+
+    /// Waits for the next event, and returns it with all that came in the same slot of the ring: up
+    /// to 64 events for one access to the ring. The fastest way to receive.
     ///
     /// # Errors
     ///
@@ -216,12 +303,14 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "recv_many")]
     pub fn next_batch(&mut self) -> Result<Batch<T>, RecvError> {
-        let found = self.next(None);
+        let found = self.wait_for_next(None);
         self.batch(found)
     }
 
-    /// Like [`next_batch`](Self::next_batch), if something is there. Finishes whatever other threads do.
+    /// Like [`next_batch`](Self::next_batch), if there is an event. Never waits: it completes
+    /// whatever other threads do.
     ///
     /// # Errors
     ///
@@ -244,7 +333,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Like [`next_batch`](Self::next_batch), and waits for so long at most.
+    /// Like [`next_batch`](Self::next_batch), and waits no longer than `timeout`.
     ///
     /// # Errors
     ///
@@ -263,14 +352,14 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # }
     /// ```
     pub fn next_batch_timeout(&mut self, timeout: Duration) -> Result<Batch<T>, RecvTimeoutError> {
-        match self.next(deadline_after(timeout)) {
+        match self.wait_for_next(deadline_after(timeout)) {
             Found::Empty => Err(RecvTimeoutError::Timeout),
             found => Ok(self.batch(found)?),
         }
     }
 
-    /// Like [`next_batch`](Self::next_batch), and waits as a task, on any runtime; may be dropped like
-    /// [`recv_async`](Self::recv_async). The fast way for tasks.
+    /// Like [`next_batch`](Self::next_batch), and waits as a task, on any runtime. It may be dropped
+    /// like [`recv_async`](Self::recv_async). The fastest way for tasks.
     ///
     /// # Errors
     ///
@@ -292,7 +381,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         RecvFuture::new(self, Self::batch)
     }
 
-    /// Receives until the subscription ends: every event to `on_event`, every loss, in its place, to `on_gap`.
+    /// Receives until the subscription ends: passes every event to `on_event`, and every loss, in
+    /// its place, to `on_gap`. Returns how it ended.
     ///
     /// ```
     /// use fanout::{Bus, Ending};
@@ -330,8 +420,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// A blocking iterator over owned events and gaps, which ends when the subscription does. Each event costs a change of
-    /// its block's reference count; [`for_each`](Self::for_each) and [`next_batch`](Self::next_batch) don't.
+    /// A blocking iterator over owned events and gaps, which ends when the subscription does: an
+    /// iterator over [`next`](Self::next), with the same cost.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -345,70 +435,162 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # }
     /// ```
     pub fn iter(&mut self) -> Iter<'_, T> {
-        Iter {
-            subscriber: self,
-            over: false,
-        }
+        Iter { subscriber: self }
     }
 
-    /// A stream of owned events and gaps, which ends when the subscription does. Each event costs a change of its block's
-    /// reference count; [`into_batch_stream`](Self::into_batch_stream) and [`recv_async`](Self::recv_async) don't.
+    /// A handle to this subscription: to see its numbers, change its patterns, cancel it, or wait
+    /// for its end, from any thread. See [`SubscriptionHandle`] for an example.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use fanout::{Bus, Ending};
-    /// use smol::stream::StreamExt;
-    ///
-    /// let bus = Bus::<u32>::new();
-    /// let mut stream = bus.subscribe("a")?.into_stream();
-    /// bus.publish("a", 7)?;
-    /// drop(bus);
-    /// smol::block_on(async {
-    ///     while let Some(item) = stream.next().await {
-    ///         match item {
-    ///             Ok(event) => assert_eq!(*event.data(), 7),
-    ///             Err(gap) => eprintln!("{gap}"), // and go on
-    ///         }
-    ///     }
-    /// });
-    /// assert_eq!(stream.ending(), Some(Ending::Closed));
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn into_stream(self) -> EventStream<T> {
-        EventStream::new(self)
-    }
-
-    /// A stream of [`Batch`]es and gaps, which ends when the subscription does: up to 64 events for one poll.
-    ///
-    /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use smol::stream::StreamExt;
-    ///
     /// let bus = fanout::Bus::<u32>::new();
-    /// let stream = bus.subscribe("a")?.into_batch_stream();
-    /// (1..=100).try_for_each(|n| bus.publish("a", n))?;
-    /// drop(bus);
-    /// let counts = stream.map(|item| item.map_or_else(|gap| gap.count(), |batch| batch.len() as u64));
-    /// assert_eq!(smol::block_on(counts.fold(0, |sum, count| sum + count)), 100);
+    /// let sub = bus.subscribe("a")?;
+    /// assert!(sub.handle().add("b")?);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn into_batch_stream(self) -> BatchStream<T> {
-        BatchStream::new(self)
-    }
-
-    /// A handle to this subscription: cancel it, look at it, change its patterns, from anywhere.
     pub fn handle(&self) -> SubscriptionHandle<T> {
         self.handle.clone()
     }
 
-    /// Its numbers.
+    /// Its numbers. See [`SubscriptionStats`] for an example.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// assert_eq!(bus.subscribe("a")?.stats().received, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stats(&self) -> SubscriptionStats {
         self.handle.stats()
     }
 
-    /// What a look has found, and cannot be nothing: the event, or why there is none.
+    /// How many events it can receive without a wait, 0 to the capacity and 63 more. Losses do not
+    /// count, nor, under [`Overflow::Block`](crate::Overflow::Block), events that wait in front of
+    /// the full ring. It may rise at any time, and falls by receiving, or, under the policies that
+    /// evict, by losing.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::builder().dispatch(fanout::Dispatch::Manual).build()?;
+    /// let mut sub = bus.subscribe("a")?;
+    /// (1..=3).try_for_each(|n| bus.publish("a", n))?;
+    /// bus.drive();
+    /// assert_eq!(sub.len(), 3);
+    /// sub.recv()?;
+    /// assert_eq!(sub.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "depth")]
+    #[doc(alias = "queued")]
+    pub fn len(&self) -> usize {
+        let shared = self.feed.shared();
+        if shared.end() == End::Cancelled {
+            return 0; // what waits is dropped
+        }
+        shared.stats().gauges.depth as usize + self.feed.mask().count_ones() as usize
+    }
+
+    /// Whether there is no event that it can receive without a wait. Even then it may have a loss,
+    /// or the end, to report.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// assert!(bus.subscribe("a")?.is_empty());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bound on events that wait in its ring: see
+    /// [`SubscriptionBuilder::capacity`](super::SubscriptionBuilder::capacity).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// assert_eq!(bus.subscription("a").capacity(7).open()?.capacity(), 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn capacity(&self) -> usize {
+        self.limits().capacity
+    }
+
+    /// The bus that it subscribes to. `None`: the last [`Bus`] and
+    /// [`Publisher`](super::Publisher) are gone, so the bus is closed; a subscriber does not keep
+    /// it open.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let mut questions = bus.subscribe("questions")?;
+    /// let mut answers = bus.subscribe("answers")?;
+    /// bus.publish("questions", 6)?;
+    /// let question = *questions.recv()?.data();
+    /// questions.bus().ok_or("closed")?.publish("answers", 7 * question)?;
+    /// assert_eq!(*answers.recv()?.data(), 42);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "sender")]
+    pub fn bus(&self) -> Option<Bus<T>> {
+        WeakBus::of(self.handle.core()).upgrade()
+    }
+
+    /// Whether it subscribes to that bus.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (bus, other) = (fanout::Bus::<u32>::new(), fanout::Bus::<u32>::new());
+    /// let sub = bus.subscribe("a")?;
+    /// assert!(sub.same_bus(&bus) && !sub.same_bus(&other));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "same_channel")]
+    pub fn same_bus(&self, bus: &Bus<T>) -> bool {
+        self.handle.same_bus(bus)
+    }
+
+    /// Its latencies; see [`SubscriptionHandle::latency`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::builder().sample_latency(1).build()?;
+    /// let mut sub = bus.subscribe("a")?;
+    /// bus.publish("a", 1)?;
+    /// sub.recv()?;
+    /// assert_eq!(sub.latency().count, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "latency")]
+    pub fn latency(&self) -> crate::dispatch::latency::LatencyStats {
+        self.handle.latency()
+    }
+
+    pub(super) fn handle_ref(&self) -> &SubscriptionHandle<T> {
+        &self.handle
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.feed.shared().limits()
+    }
+
+    pub(super) fn longest_wait(&self) -> LongestWait {
+        self.longest_wait
+    }
+
+    pub(super) fn wait_strategy(&self) -> WaitStrategy {
+        self.wait
+    }
+
+    /// Hands over what a check has found, which is not `Empty`: the event, or why there is none.
     #[inline]
     pub(super) fn event(&mut self, found: Found) -> Result<&Event<T>, RecvError> {
         match found {
@@ -417,7 +599,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// As [`event`](Self::event), for all that came in the same slot.
+    /// Like [`event`](Self::event), for all events of the slot.
     #[inline]
     pub(super) fn batch(&mut self, found: Found) -> Result<Batch<T>, RecvError> {
         match found {
@@ -429,7 +611,20 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Looks, as a task: if there is nothing, its waker is called when that changes.
+    /// Like [`event`](Self::event), owned; the gap of a disconnect is an item once.
+    fn item(&mut self, found: Found) -> Option<Result<SharedEvent<T>, Gap>> {
+        match self.event(found) {
+            Ok(event) => Some(Ok(event.share())),
+            Err(RecvError::Lost(gap)) => Some(Err(gap)),
+            Err(RecvError::Disconnected(gap)) => {
+                let returned = std::mem::replace(&mut self.returned_last_gap, true);
+                (!returned).then_some(Err(gap))
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Checks the ring as a task: if it is empty, the task's waker is woken when that changes.
     #[inline]
     pub(super) fn poll_found(&mut self, context: &mut Context<'_>) -> Poll<Found> {
         if self.used_budget == BUDGET {
@@ -448,6 +643,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             }
             found => {
                 self.used_budget += 1;
+                debug_assert!(self.used_budget <= BUDGET);
                 Poll::Ready(found)
             }
         }
@@ -456,47 +652,39 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// Has the task woken at that time.
     #[cold]
     fn set_timer(&mut self, at: Instant, waker: &Waker) {
-        if self
-            .timer
-            .as_ref()
-            .is_some_and(|timer| timer.is_for(at, waker))
-        {
+        let timer = self.timer.as_ref();
+        if timer.is_some_and(|timer| timer.is_for(at, waker)) {
             return;
         }
-        self.timer = WakeTimer::set(at, waker).ok();
+        self.timer = WakeTimer::start(at, waker).ok();
         if self.timer.is_none() {
-            waker.wake_by_ref(); // no thread to be had: it has to look until then
+            // The system gave no thread: the task has to check again and again until then.
+            waker.wake_by_ref();
         }
     }
 
-    /// The task that waited does so no more.
+    /// The task that waited no longer does.
     pub(super) fn forget_waker(&self) {
         forget_registered(self.feed.waker());
     }
 
-    /// Its latencies; see [`SubscriptionHandle::latency`].
-    #[cfg(feature = "latency")]
-    pub fn latency(&self) -> crate::dispatch::latency::LatencyStats {
-        self.handle.latency()
-    }
-
-    /// Looks until there is something, or the deadline has passed (`Empty`).
+    /// Checks until there is something, or the deadline has passed (`Empty`).
     #[inline]
-    fn next(&mut self, deadline: Option<Instant>) -> Found {
+    fn wait_for_next(&mut self, deadline: Option<Instant>) -> Found {
         match self.check() {
             Found::Empty => self.wait(deadline),
             found => found,
         }
     }
 
-    /// First awake, then asleep, each for as long as the strategy says.
+    /// Waits, first awake and then asleep, each for as long as the strategy says.
     #[cold]
     fn wait(&mut self, deadline: Option<Instant>) -> Found {
         let threads = self.handle.core().engine.threads.load(Ordering::Relaxed);
-        let mut awake = self.wait.awake(threads);
-        while awake.snooze() {
+        let mut backoff = self.wait.backoff(threads);
+        while backoff.snooze() {
             match self.check() {
-                Found::Empty if awake.is_past(deadline) => return Found::Empty,
+                Found::Empty if backoff.is_past(deadline) => return Found::Empty,
                 Found::Empty => {}
                 found => return found,
             }
@@ -513,7 +701,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Looks; if there is nothing, has `register` put down who is to be woken when that changes (`Empty`): `waker`.
+    /// Checks the ring; if it is empty, has `register` put the waker that is to be woken when that
+    /// changes into its place, and returns `Empty`. `waker` makes another one for the engine.
     #[inline]
     fn check_or_register(
         &mut self,
@@ -526,8 +715,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
                 found => return found,
             }
             register(self.feed.waker());
-            // Not before: whoever begins the close wakes who is registered.
-            if self.must_drive() {
+            // After that: the thread that begins the close wakes the waker that is registered.
+            if self.is_closing_manually() {
                 self.handle.core().engine.await_progress(waker());
                 match self.check() {
                     Found::Empty => {}
@@ -543,7 +732,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     #[inline]
     fn check(&mut self) -> Found {
         let found = match self.feed.check() {
-            Found::Empty => self.check_closing(),
+            Found::Empty => self.drive_if_closing(),
             found => found,
         };
         match found {
@@ -552,7 +741,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// The shard, which has ended it, takes no lock: the index forgets the subscription when its subscriber hears of it.
+    /// A shard disconnects without a lock, so the registry and the index hear of it here.
     #[cold]
     fn disconnected(&mut self, gap: Gap) -> Found {
         if !std::mem::replace(&mut self.unregistered, true) {
@@ -561,18 +750,19 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         Found::Disconnected(gap)
     }
 
+    /// The ring is empty. On a manual bus that is closing, the subscriber itself dispatches.
     #[cold]
-    fn check_closing(&mut self) -> Found {
-        if self.must_drive() {
+    fn drive_if_closing(&mut self) -> Found {
+        if self.is_closing_manually() {
             self.recheck_at = self.handle.core().engine.drive_until_deadline();
             return self.feed.check();
         }
         Found::Empty
     }
 
-    /// A manual bus that is closing has nobody left to drive it but its readers.
+    /// A manual bus that is closing may have no thread left that drives it, except its subscribers.
     #[inline]
-    fn must_drive(&self) -> bool {
+    fn is_closing_manually(&self) -> bool {
         let engine = &self.handle.core().engine;
         engine.dispatch() == Dispatch::Manual && engine.is_closing()
     }
@@ -581,8 +771,9 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
 impl<T: Send + Sync + 'static> Drop for Subscriber<T> {
     fn drop(&mut self) {
         let engine = &self.handle.core().engine;
-        engine.threads.fetch_sub(1, Ordering::Relaxed);
-        // Whoever waited with it is not to be woken by its end: it is the one who drops it.
+        let threads = engine.threads.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(threads > 0, "it was counted when it was made");
+        // The end must not wake the task that waited: it is the task that drops the subscriber.
         self.forget_waker();
         self.handle.cancel();
     }
@@ -608,7 +799,7 @@ fn recv_error(found: Found) -> RecvError {
     }
 }
 
-/// An error of receiving is the end, or else a loss, behind which it goes on.
+/// An error of receiving is either the end, or a loss after which receiving continues.
 pub(super) fn ending(error: RecvError) -> Result<Ending, Gap> {
     match error {
         RecvError::Lost(gap) => Err(gap),
@@ -619,26 +810,75 @@ pub(super) fn ending(error: RecvError) -> Result<Ending, Gap> {
     }
 }
 
+/// Waits until a check finds something, and then has `take` hand it over.
+struct RecvFuture<'a, T: Send + Sync + 'static, F> {
+    /// `None` once it was handed over.
+    subscriber: Option<&'a mut Subscriber<T>>,
+    take: F,
+}
+
+impl<'a, T: Send + Sync + 'static, F> RecvFuture<'a, T, F> {
+    fn new(subscriber: &'a mut Subscriber<T>, take: F) -> Self {
+        Self {
+            subscriber: Some(subscriber),
+            take,
+        }
+    }
+}
+
+impl<'a, T, R, F> Future for RecvFuture<'a, T, F>
+where
+    T: Send + Sync + 'static,
+    F: Fn(&'a mut Subscriber<T>, Found) -> R + Unpin,
+{
+    type Output = R;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<R> {
+        let this = self.get_mut();
+        let waiting = this
+            .subscriber
+            .as_mut()
+            .expect("not polled after it was ready");
+        let found = ready!(waiting.poll_found(context));
+        let subscriber = this.subscriber.take().expect("it was there");
+        Poll::Ready((this.take)(subscriber, found))
+    }
+}
+
+impl<T: Send + Sync + 'static, F> Drop for RecvFuture<'_, T, F> {
+    fn drop(&mut self) {
+        if let Some(waiting) = &self.subscriber {
+            waiting.forget_waker();
+        }
+    }
+}
+
 /// Iterates over what a [`Subscriber`] receives; see [`Subscriber::iter`].
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = fanout::Bus::<u32>::new();
+/// let mut sub = bus.subscribe("a")?;
+/// bus.publish("a", 7)?;
+/// bus.publish("a", 8)?;
+/// let mut first: fanout::Iter<'_, u32> = sub.iter();
+/// assert!(matches!(first.next(), Some(Ok(event)) if *event.data() == 7));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Iter<'a, T: Send + Sync + 'static> {
     subscriber: &'a mut Subscriber<T>,
-    /// It has told of the gap that is its end.
-    over: bool,
 }
 
 impl<T: Send + Sync + 'static> Iterator for Iter<'_, T> {
     type Item = Result<SharedEvent<T>, Gap>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.subscriber.recv() {
-            Ok(event) => Some(Ok(event.share())),
-            Err(RecvError::Lost(gap)) => Some(Err(gap)),
-            Err(RecvError::Disconnected(gap)) => {
-                let told = std::mem::replace(&mut self.over, true);
-                (!told).then_some(Err(gap))
-            }
-            Err(_) => None,
-        }
+        self.subscriber.next()
     }
 }
+
+/// Once it has returned `None`, it always does.
+impl<T: Send + Sync + 'static> std::iter::FusedIterator for Iter<'_, T> {}

@@ -1,129 +1,72 @@
-//! Opening a subscription, and the handle to an open one.
+//! Opening a subscription.
 
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::collections::HashSet;
+use std::time::Duration;
 
 use super::Core;
-use super::ending::Ending;
-use super::error::{ChangeError, SubscribeError};
-use super::label::{Label, LabelsBuilder};
-use super::record::{Record, SubscriptionInfo};
-use super::stats::SubscriptionStats;
+use super::error::SubscribeError;
+use super::handle::SubscriptionHandle;
+use super::into_patterns::{IntoPatterns, parse_patterns};
+use super::label::LabelsBuilder;
+use super::record::SubscriptionInfo;
+use super::registry::OpenedFeed;
 use super::subscriber::Subscriber;
 use super::wait::WaitStrategy;
-use crate::dispatch::feed::{
-    CAPACITY_MAX, End, FeedConsumer, FeedProducer, FeedShared, Limits, Listener, feed,
-};
+use crate::dispatch::feed::{CAPACITY_MAX, FeedConsumer, FeedProducer, Limits, Listener, feed};
 #[cfg(feature = "latency")]
-use crate::dispatch::latency::{LatencyStats, Recorder};
+use crate::dispatch::latency::Recorder;
 use crate::dispatch::loss::{LongestWait, Overflow};
 use crate::dispatch::signal::Latch;
-use crate::handlers::pool::{DisabledWhile, HandlerControl, wait_for_running_call};
-use crate::park::{NonBlockingScope, deadline_after, park, thread_waker};
 use crate::pattern::{Pattern, PatternError};
 use crate::sync::Arc;
 
 /// Where a subscription begins.
+///
+/// ```
+/// use fanout::{Bus, Start};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = Bus::<u32>::new();
+/// let mut sub = bus.subscription("a").start(Start::Now).open()?;
+/// bus.publish("a", 1)?;
+/// assert_eq!(*sub.recv()?.data(), 1);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Start {
-    /// With the first event published after the subscription was opened. The default.
+    /// With the first event that is *dispatched* after the subscription was opened. The default.
+    ///
+    /// That is every event that is published after `open` returned; and so are events that were
+    /// published before, if they were still waiting in a lane, or in front of a shard, when the
+    /// subscription was opened. An event that had been dispatched by then is not delivered.
+    /// [`first_id`](SubscriptionHandle::first_id) says where it began. A program that wants nothing
+    /// of before calls [`flush_within`](super::Bus::flush_within) first.
+    ///
+    /// ```
+    /// use fanout::{Bus, Dispatch};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<&str>::builder().dispatch(Dispatch::Manual).build()?;
+    /// bus.publish("a", "dispatched before")?;
+    /// bus.drive();
+    /// bus.publish("a", "published before, and not dispatched yet")?;
+    /// let mut sub = bus.subscribe("a")?;
+    /// bus.publish("a", "published after")?;
+    /// bus.drive();
+    /// assert_eq!(*sub.recv()?.data(), "published before, and not dispatched yet");
+    /// assert_eq!(*sub.recv()?.data(), "published after");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[default]
     Now,
 }
 
-/// One or several patterns, parsed or as text: `&str`, `String`, `Pattern`, references to them, and arrays, slices and
-/// vectors of any of these.
-///
-/// ```
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use fanout::{Bus, Pattern};
-///
-/// let bus = Bus::<u32>::new();
-/// bus.subscribe("a.*")?;
-/// bus.subscribe(Pattern::parse("a.*")?)?;
-/// bus.subscribe(["a.*", "b.**"])?;
-/// bus.subscribe(vec![String::from("c")])?;
-/// # Ok(())
-/// # }
-/// ```
-pub trait IntoPatterns {
-    /// The patterns, parsed.
-    ///
-    /// # Errors
-    ///
-    /// The first refusal.
-    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError>;
-}
-
-impl IntoPatterns for &str {
-    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError> {
-        Ok(vec![Pattern::parse(self)?])
-    }
-}
-
-impl IntoPatterns for String {
-    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError> {
-        self.as_str().into_patterns()
-    }
-}
-
-impl IntoPatterns for &String {
-    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError> {
-        self.as_str().into_patterns()
-    }
-}
-
-impl IntoPatterns for Pattern {
-    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError> {
-        Ok(vec![self])
-    }
-}
-
-impl IntoPatterns for &Pattern {
-    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError> {
-        Ok(vec![self.clone()])
-    }
-}
-
-impl<P: IntoPatterns, const N: usize> IntoPatterns for [P; N] {
-    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError> {
-        collect(self)
-    }
-}
-
-impl<P: IntoPatterns> IntoPatterns for Vec<P> {
-    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError> {
-        collect(self)
-    }
-}
-
-impl<P: IntoPatterns + Clone> IntoPatterns for &[P] {
-    fn into_patterns(self) -> Result<Vec<Pattern>, PatternError> {
-        collect(self.iter().cloned())
-    }
-}
-
-fn collect<P: IntoPatterns>(
-    items: impl IntoIterator<Item = P>,
-) -> Result<Vec<Pattern>, PatternError> {
-    let mut patterns = Vec::new();
-    for item in items {
-        patterns.append(&mut item.into_patterns()?);
-    }
-    Ok(patterns)
-}
-
-/// What a subscription is made of: the shard's end of its ring, what all share, and its handler, if it has one.
-pub(super) type Ends<T> = (
-    FeedProducer<T>,
-    Arc<FeedShared>,
-    Option<Arc<dyn HandlerControl>>,
-);
-
-/// What a subscription is opened with.
-pub(super) struct Opening {
+/// What the two ends of a new ring are made from.
+pub(super) struct FeedConfig {
+    /// Number of the subscription.
     pub(super) number: u64,
     limits: Limits,
     longest_wait: LongestWait,
@@ -133,9 +76,9 @@ pub(super) struct Opening {
     recorder: Option<Arc<Recorder>>,
 }
 
-impl Opening {
-    /// The two ends of its ring.
-    pub(super) fn feed<T>(self, reader: Listener) -> (FeedProducer<T>, FeedConsumer<T>) {
+impl FeedConfig {
+    /// The two ends.
+    pub(super) fn make<T>(self, reader: Listener) -> (FeedProducer<T>, FeedConsumer<T>) {
         let (producer, consumer) = feed(self.limits, self.latch, reader);
         let producer = producer.waiting_for(self.longest_wait);
         #[cfg(feature = "latency")]
@@ -147,7 +90,7 @@ impl Opening {
     }
 }
 
-/// What a subscription can be told.
+/// What can be set for a subscription, or for all of a bus as the default.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options {
     pub(super) capacity: usize,
@@ -158,63 +101,140 @@ pub(super) struct Options {
     pub(super) wait: WaitStrategy,
 }
 
-/// A subscription to be: configure it, and [`open`](Self::open) it. Made by [`Bus::subscription`](super::Bus::subscription).
+/// Configures a subscription and [opens](Self::open) it. Made by
+/// [`Bus::subscription`](super::Bus::subscription).
+///
+/// | | default |
+/// | --- | --- |
+/// | [`capacity`](Self::capacity) | the [bus's](super::BusBuilder::capacity), 1,024 events unless it was set there |
+/// | [`pin_bytes`](Self::pin_bytes) | the [bus's](super::BusBuilder::pin_bytes), 64 MiB unless it was set there |
+/// | [`overflow`](Self::overflow) | the [bus's](super::BusBuilder::overflow), [`Overflow::DropNewest`] unless it was set there |
+/// | [`block_timeout`](Self::block_timeout) | the [bus's](super::BusBuilder::block_timeout), none unless it was set there |
+/// | [`wait`](Self::wait) | the [bus's](super::BusBuilder::wait), [`WaitStrategy::Adaptive`] unless it was set there |
+/// | [`start`](Self::start) | [`Start::Now`] |
+/// | [`label`](Self::label) | none |
+/// | [`dedicated`](Self::dedicated) | a handler shares the threads of the pool |
+///
+/// The builder owns what it needs, so it can move into a thread or a task and be opened there, and
+/// a clone opens one more subscription that is configured alike. It does not keep the bus open.
+///
+/// ```
+/// use fanout::Bus;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = Bus::<u32>::new();
+/// let prices = bus.subscription("prices.*").capacity(64);
+/// let readers: Vec<_> = (0..2)
+///     .map(|_| {
+///         let prices = prices.clone();
+///         std::thread::spawn(move || prices.open().expect("in range").recv().is_ok())
+///     })
+///     .collect();
+/// while bus.stats().subscriptions < 2 {
+///     std::thread::yield_now();
+/// }
+/// bus.publish("prices.eur", 1)?;
+/// for reader in readers {
+///     assert!(reader.join().expect("it does not panic"));
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a subscription begins with `open`"]
-pub struct SubscriptionBuilder<'a, T: Send + Sync + 'static> {
-    core: &'a Arc<Core<T>>,
+pub struct SubscriptionBuilder<T: Send + Sync + 'static> {
+    core: Arc<Core<T>>,
     patterns: Result<Vec<Pattern>, PatternError>,
     options: Options,
     dedicated: bool,
     labels: LabelsBuilder,
 }
 
-impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
-    pub(super) fn new(
-        core: &'a Arc<Core<T>>,
-        patterns: Result<Vec<Pattern>, PatternError>,
-    ) -> Self {
+impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
+    pub(super) fn new(core: &Arc<Core<T>>, patterns: impl IntoPatterns) -> Self {
         Self {
-            core,
-            patterns,
+            core: core.clone(),
+            patterns: parse_patterns(patterns),
             options: core.defaults,
             dedicated: false,
             labels: LabelsBuilder::default(),
         }
     }
 
-    /// Events that may wait in its ring, 1 to [`CAPACITY_MAX`]. What the subscriber has claimed to read no longer counts:
-    /// up to 63 events more.
+    /// The bound on events that wait in its ring, 1 to [`CAPACITY_MAX`]. Default: the
+    /// [bus's](super::BusBuilder::capacity), which is 1,024 unless it was set.
+    ///
+    /// What the subscriber has claimed to read no longer counts: up to 63 events more.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// assert_eq!(bus.subscribe("a")?.stats().capacity, 1024);
+    /// assert_eq!(bus.subscription("a").capacity(7).open()?.stats().capacity, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn capacity(mut self, events: usize) -> Self {
         self.options.capacity = events;
         self
     }
 
-    /// Bytes that its waiting events may pin, at least 1: the weights of their blocks of up to 64 events, each with the
-    /// memory of its places and what its payloads [weigh](super::BusBuilder::weigh). A block that is heavier than
-    /// the bound goes alone into the empty ring.
+    /// The bound on the bytes that its waiting events pin, at least 1. Default: the
+    /// [bus's](super::BusBuilder::pin_bytes), which is 64 MiB unless it was set.
+    ///
+    /// What counts is the weight of the blocks, of up to 64 events each, that those events lie in:
+    /// the memory of a block itself, and what its payloads [weigh](super::BusBuilder::weigh). A
+    /// block that is heavier than the bound goes into the ring when that is empty, alone. See
+    /// [`guide::memory`](crate::guide::memory).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<Vec<u8>>::new();
+    /// assert_eq!(bus.subscribe("a")?.stats().pin_bytes, 64 << 20);
+    /// let sub = bus.subscription("a").pin_bytes(1 << 20).open()?;
+    /// assert_eq!(sub.stats().pin_bytes, 1 << 20);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pin_bytes(mut self, bytes: usize) -> Self {
         self.options.pin_bytes = bytes;
         self
     }
 
-    /// What happens to events that find no room.
+    /// What happens to events that find no room. Default: the
+    /// [bus's](super::BusBuilder::overflow), which is [`Overflow::DropNewest`] unless it was set.
+    /// See [`Overflow`] for an example.
+    ///
+    /// ```
+    /// use fanout::{Bus, Overflow};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let sub = bus.subscription("a").overflow(Overflow::DropOldest).open()?;
+    /// assert_eq!(sub.stats().overflow, Overflow::DropOldest);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.options.overflow = overflow;
         self
     }
 
-    /// The longest wait for it if its policy is [`Overflow::Block`], up to [`BLOCK_TIMEOUT_MAX`], rounded up to a whole
-    /// millisecond; `None`: it is waited for as long as it takes. Default: the bus's, and that is `None` unless told
-    /// otherwise. Of no meaning under the other policies, which never wait.
+    /// The longest time that the bus waits for this subscriber if its policy is
+    /// [`Overflow::Block`], up to [`BLOCK_TIMEOUT_MAX`], rounded up to a whole millisecond. `None`:
+    /// the bus waits as long as it takes. Default: the [bus's](super::BusBuilder::block_timeout),
+    /// which is `None` unless it was set. It has no effect under the other policies, under which
+    /// the bus never waits.
     ///
-    /// When a block of up to 64 events has waited that long, what the ring has no room for is lost to this subscriber, and so
-    /// is all that has no room after it, at once, until it claims something to read: see [`Overflow::Block`]. The time
-    /// counts for the whole block, so a subscriber with a small ring should be given the time that it needs for 64
-    /// events. With zero it is never waited for: that is [`Overflow::DropNewest`], but for the reason of the [`Gap`].
+    /// When a block of up to 64 events has waited that long, the events that the ring has no room
+    /// for are lost to this subscriber. From then on, so is every event that finds no room, at
+    /// once, until the subscriber claims something to read: see [`Overflow::Block`]. The time
+    /// counts for the whole block, so a subscriber with a small ring should get the time that it
+    /// needs for 64 events. With zero the bus never waits: then the policy does the same as
+    /// [`Overflow::DropNewest`], apart from the reason of the [`Gap`].
     ///
-    /// Everybody else gets that block before the wait begins, and what comes after it when the wait is over. Several
-    /// subscribers that have no room for the same block are waited for from the same moment on, each for its own longest
-    /// wait.
+    /// All other subscribers get that block before the wait begins, and what comes after it when
+    /// the wait is over. If several subscribers have no room for the same block, the bus waits for
+    /// all of them from the same moment on, for each up to its own longest wait.
     ///
     /// [`BLOCK_TIMEOUT_MAX`]: crate::BLOCK_TIMEOUT_MAX
     /// [`Gap`]: crate::Gap
@@ -234,7 +254,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
     /// std::thread::sleep(wait);
     /// bus.drive(); // and is over
     /// assert_eq!(*sub.try_recv()?.data(), 1);
-    /// let Err(TryRecvError::Lost(gap)) = sub.try_recv() else { panic!("it did not fit") };
+    /// let Err(TryRecvError::Lost(gap)) = sub.try_recv() else { panic!("it had no room") };
     /// assert_eq!((gap.from(), gap.to(), gap.reason()), (2, 2, GapReason::BlockTimeout));
     /// # Ok(())
     /// # }
@@ -244,83 +264,145 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         self
     }
 
-    /// How a thread that receives waits for events; of no meaning for a handler on the pool. Default: the bus's, and that is
-    /// [`Adaptive`](WaitStrategy::Adaptive) unless told otherwise. Nothing to tasks: see [`WaitStrategy`].
+    /// How a thread that receives waits for events. Default: the
+    /// [bus's](super::BusBuilder::wait), which is [`Adaptive`](WaitStrategy::Adaptive) unless it
+    /// was set. It has no effect for tasks, nor for a handler on the pool. See [`WaitStrategy`] for
+    /// an example.
+    ///
+    /// ```
+    /// use fanout::{Bus, WaitStrategy};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut sub = bus.subscription("a").wait(WaitStrategy::Park).open()?;
+    /// bus.publish("a", 1)?;
+    /// assert_eq!(*sub.recv()?.data(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait(mut self, strategy: WaitStrategy) -> Self {
         self.options.wait = strategy;
         self
     }
 
-    /// Writes a label on it, to know it again: shown by [`SubscriptionHandle::labels`] and in metrics. Up to
-    /// [`LABELS_MAX`](super::LABELS_MAX), each with a key of its own: 1 to
-    /// [`LABEL_KEY_BYTES_MAX`](super::LABEL_KEY_BYTES_MAX) ASCII letters, digits and underscores, the first no digit,
-    /// and none of `bus`, `quantile`, `reason` and `subscription`. The value is any text of up to
-    /// [`LABEL_VALUE_BYTES_MAX`](super::LABEL_VALUE_BYTES_MAX) bytes. A label that is refused is told by
-    /// [`open`](Self::open).
+    /// Labels the subscription, so that it can be recognised: in
+    /// [`SubscriptionHandle::labels`] and in metrics.
+    ///
+    /// A subscription has up to [`LABELS_MAX`](super::LABELS_MAX) labels, each with a key of its
+    /// own. A key is 1 to [`LABEL_KEY_BYTES_MAX`](super::LABEL_KEY_BYTES_MAX) ASCII letters,
+    /// digits and underscores; it does not begin with a digit, and is none of `bus`, `quantile`,
+    /// `reason` and `subscription`. A value is any text of up to
+    /// [`LABEL_VALUE_BYTES_MAX`](super::LABEL_VALUE_BYTES_MAX) bytes. [`open`](Self::open) reports
+    /// the first label that breaks a rule.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let bus = fanout::Bus::<u32>::new();
-    /// let sub = bus.subscription("orders.**").label("team", "billing").label("instance", "7").open()?;
+    /// let orders = bus.subscription("orders.**");
+    /// let sub = orders.label("team", "billing").label("instance", "7").open()?;
     /// assert_eq!(sub.handle().labels().len(), 2);
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "tag")]
     pub fn label(mut self, key: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         self.labels.add(key.as_ref(), value.as_ref());
         self
     }
 
-    /// Where it begins. There is only [`Start::Now`] so far.
+    /// Where it begins: [`Start::Now`], so far the only one. See there for an example.
+    ///
+    /// ```
+    /// use fanout::{Bus, Start};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let _sub = bus.subscription("a").start(Start::Now).open()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn start(self, start: Start) -> Self {
         match start {
             Start::Now => self,
         }
     }
 
-    /// Gives its [handler](Self::handler) a thread of its own: for calls that take long or block. Other handlers never wait
-    /// for it, and it does not count against [`max_handler_threads`](super::BusBuilder::max_handler_threads). Of no
-    /// meaning for a subscriber, nor under [`Dispatch::Manual`](crate::Dispatch::Manual).
+    /// Gives its [handler](Self::handler) a thread of its own, for calls that take long or block.
+    /// Other handlers never wait for it, and it does not count towards
+    /// [`max_handler_threads`](super::BusBuilder::max_handler_threads). It has no effect for a
+    /// subscriber, nor under [`Dispatch::Manual`](crate::Dispatch::Manual).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let slow = bus.subscription("a").dedicated();
+    /// let handler = slow.handler(|_| std::thread::sleep(Duration::from_millis(20)))?;
+    /// bus.publish("a", 1)?;
+    /// assert!(bus.flush_within(Duration::from_secs(5)));
+    /// assert_eq!(handler.stats().stalls, 0); // no other handler was held up
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn dedicated(mut self) -> Self {
         self.dedicated = true;
         self
     }
 
-    /// Opens it. What is published after this returned is delivered.
+    /// Opens the subscription. What is published after this returned is delivered; see
+    /// [`Start::Now`] for what was published before.
     ///
     /// # Errors
     ///
-    /// [`SubscribeError`]: a refused pattern or label, a number out of its range, `Block` where it is not allowed, a
-    /// closed bus.
+    /// [`SubscribeError`]: a pattern or a label was refused, a number is out of its range, the bus
+    /// does not allow [`Overflow::Block`], or it is closed.
+    ///
+    /// ```
+    /// use fanout::{Bus, SubscribeError};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let builder = bus.subscription("a");
+    /// let _sub = builder.clone().open()?;
+    /// drop(bus); // the builder does not keep it open
+    /// assert_eq!(builder.open().unwrap_err(), SubscribeError::Closed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "build")]
     pub fn open(self) -> Result<Subscriber<T>, SubscribeError> {
         let mut reader = None;
         let wait = self.options.wait;
-        let handle = self.open_with(|opening| {
-            let (producer, consumer) = opening.feed(Listener::waker());
+        let mut longest_wait = LongestWait::FOR_EVER;
+        let handle = self.open_with(|config| {
+            longest_wait = config.longest_wait;
+            let (producer, consumer) = config.make(Listener::waker());
             let shared = consumer.shared().clone();
             reader = Some(consumer);
-            Ok((producer, shared, None))
+            Ok(OpenedFeed {
+                producer,
+                shared,
+                handler: None,
+            })
         })?;
-        Ok(Subscriber::new(
-            reader.expect("made when it was opened"),
-            handle,
-            wait,
-        ))
+        let reader = reader.expect("made when it was opened");
+        Ok(Subscriber::new(reader, handle, wait, longest_wait))
     }
 
-    pub(super) fn core(&self) -> &'a Arc<Core<T>> {
-        self.core
+    pub(super) fn core(&self) -> &Arc<Core<T>> {
+        &self.core
     }
 
-    /// Whether its handler gets a thread, and how that waits.
+    /// Whether its handler gets a thread of its own, and how that waits.
     pub(super) fn dedication(&self) -> (bool, WaitStrategy) {
         (self.dedicated, self.options.wait)
     }
 
-    /// Opens it with what `make` makes.
+    /// Checks everything, and opens the subscription with the feed that `make` makes.
     pub(super) fn open_with(
         self,
-        make: impl FnOnce(Opening) -> Result<Ends<T>, SubscribeError>,
+        make: impl FnOnce(FeedConfig) -> Result<OpenedFeed<T>, SubscribeError>,
     ) -> Result<SubscriptionHandle<T>, SubscribeError> {
         let Options {
             capacity,
@@ -329,12 +411,10 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             block_timeout,
             wait: _,
         } = self.options;
-        let given = self.patterns?;
-        let mut patterns = Vec::with_capacity(given.len());
-        for pattern in given {
-            if !patterns.contains(&pattern) {
-                patterns.push(pattern);
-            }
+        let mut patterns = self.patterns?;
+        if patterns.len() > 1 {
+            let mut seen = HashSet::new();
+            patterns.retain(|pattern| seen.insert(pattern.clone()));
         }
         if patterns.is_empty() {
             return Err(SubscribeError::NoPattern);
@@ -369,7 +449,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         let recorder = info.recorder.clone();
         let mut registry = self.core.registry.lock();
         let record = registry.open(engine, &patterns, info, |shard, number| {
-            make(Opening {
+            make(FeedConfig {
                 number,
                 limits,
                 longest_wait,
@@ -380,355 +460,78 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         })?;
         drop(registry);
         engine.apply_changes(record.shard());
-        Ok(SubscriptionHandle::new(self.core.clone(), record))
+        Ok(SubscriptionHandle::new(self.core, record))
     }
 }
 
-/// A handle to a subscription: looks at it, changes its patterns, cancels it. Clones are the same subscription; dropping
-/// one does nothing.
-///
-/// ```
-/// use fanout::{Bus, RecvError};
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let bus = Bus::<u32>::new();
-/// let mut sub = bus.subscribe("a.*")?;
-/// let handle = sub.handle();
-/// assert!(handle.add("b.*")?);
-/// assert!(handle.remove("a.*")?);
-/// bus.publish("b.1", 1)?;
-/// assert_eq!(*sub.recv()?.data(), 1);
-/// assert!(handle.cancel());
-/// assert_eq!(sub.recv().unwrap_err(), RecvError::Cancelled);
-/// # Ok(())
-/// # }
-/// ```
-pub struct SubscriptionHandle<T: Send + Sync + 'static> {
-    core: Arc<Core<T>>,
-    record: Arc<Record>,
+impl<T: Send + Sync + 'static> Clone for SubscriptionBuilder<T> {
+    fn clone(&self) -> Self {
+        Self {
+            core: self.core.clone(),
+            patterns: self.patterns.clone(),
+            options: self.options,
+            dedicated: self.dedicated,
+            labels: self.labels.clone(),
+        }
+    }
 }
 
-impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
-    pub(super) fn new(core: Arc<Core<T>>, record: Arc<Record>) -> Self {
-        Self { core, record }
+impl<T: Send + Sync + 'static> std::fmt::Debug for SubscriptionBuilder<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SubscriptionBuilder")
+            .field("patterns", &self.patterns)
+            .field("options", &self.options)
+            .field("dedicated", &self.dedicated)
+            .field("labels", &self.labels)
+            .finish_non_exhaustive()
     }
+}
 
-    pub(super) fn core(&self) -> &Arc<Core<T>> {
-        &self.core
-    }
-
-    /// Its number, from 1, in the order of opening; never used again on this bus.
-    pub fn number(&self) -> u64 {
-        self.record.number
-    }
-
-    /// Its patterns, in the order in which they were added. None once it was cancelled or
-    /// disconnected, or the bus has broken; those of a closed bus are still there, since what was
-    /// accepted before the close is still delivered.
-    pub fn patterns(&self) -> Vec<Pattern> {
-        match self.record.feed.end() {
-            End::None | End::Closed => self.record.patterns.lock().parse(),
-            End::Cancelled | End::Broken | End::Disconnected => Vec::new(),
-        }
-    }
-
-    /// Its labels, in the order in which they were given; also after it has ended.
-    pub fn labels(&self) -> &[Label] {
-        match &self.record.info.labels {
-            Some(labels) => labels,
-            None => &[],
-        }
-    }
-
-    /// Adds a pattern. `Ok(false)`: it was there already. What is published on it after this returned is delivered.
+impl<T: Send + Sync + 'static> Subscriber<T> {
+    /// Opens one more subscription that is configured like this one: with the same patterns
+    /// (those that it has now, or had when it ended), capacity, bound on bytes, overflow policy,
+    /// longest wait, wait strategy and labels. It begins [now](Start::Now), whatever this one has
+    /// read: so a subscriber that was disconnected can begin anew.
     ///
     /// # Errors
     ///
-    /// [`ChangeError`]: the pattern is refused, or the subscription has ended.
-    pub fn add(
-        &self,
-        pattern: impl TryInto<Pattern, Error: Into<PatternError>>,
-    ) -> Result<bool, ChangeError> {
-        let pattern = pattern.try_into().map_err(Into::into)?;
-        let registry = self.core.registry.lock();
-        let added = registry.add(&self.core.engine, &self.record, &pattern);
-        drop(registry);
-        self.unregister_if_ended();
-        added
-    }
-
-    /// Removes a pattern, in whatever way it is written. `Ok(false)`: it was not there. What is published after this
-    /// returned is no longer delivered for its sake. The last pattern may go, too.
-    ///
-    /// # Errors
-    ///
-    /// [`ChangeError`]: the pattern is refused, or the subscription has ended.
-    pub fn remove(
-        &self,
-        pattern: impl TryInto<Pattern, Error: Into<PatternError>>,
-    ) -> Result<bool, ChangeError> {
-        let pattern = pattern.try_into().map_err(Into::into)?;
-        let registry = self.core.registry.lock();
-        let removed = registry.remove(&self.core.engine, &self.record, &pattern);
-        drop(registry);
-        self.unregister_if_ended();
-        removed
-    }
-
-    /// Cancels it; for one with a handler, see [`HandlerHandle::cancel`](super::HandlerHandle::cancel). The subscriber gets
-    /// `Cancelled` from now on. What it has not read is let go when it looks, or is dropped. `false`: it had ended already,
-    /// and keeps that ending: a subscriber that was disconnected still reads what was queued, and then hears of it.
-    pub fn cancel(&self) -> bool {
-        let (ended_it, disabled_while) = self.cancel_at_once();
-        if let Some(handler) = self.record.handler.as_deref()
-            && disabled_while == Some(DisabledWhile::Running)
-        {
-            wait_for_running_call(handler);
-        }
-        ended_it
-    }
-
-    /// [`cancel`](Self::cancel) without waiting for a turn in progress, which may be about to begin a call: whoever calls
-    /// this waits, for as long as it likes. Also answers what the handler, if there is one, was found at.
-    pub(crate) fn cancel_at_once(&self) -> (bool, Option<DisabledWhile>) {
-        let disabled_while = self.record.handler.as_deref().map(HandlerControl::disable);
-        // Not under the lock: it wakes the reader, and a waker is foreign code.
-        let ended_it = self.record.feed.finish(End::Cancelled);
-        // The reader that was woken may have dropped the subscriber, and taken it out, before we came to.
-        self.unregister();
-        (ended_it, disabled_while)
-    }
-
-    /// The shard disconnects without a lock, so the registry and the index do not know of it: now
-    /// they forget it.
-    fn unregister_if_ended(&self) {
-        if self.record.feed.end() == End::Disconnected {
-            self.unregister();
-        }
-    }
-
-    /// The registry and the index forget it, if they have not yet. Its feed has ended.
-    pub(super) fn unregister(&self) {
-        self.core.unregister(&self.record);
-    }
-
-    /// Waits until its handler, if it has one and not from inside it, is not running. `false`: not in time.
-    pub(crate) fn wait_for_handler(&self, deadline: Option<Instant>) -> bool {
-        let Some(handler) = self.record.handler.as_deref() else {
-            return true;
-        };
-        handler.wait_for(deadline, &mut || !handler.is_running())
-    }
-
-    /// Whether the subscription has ended: whether [`ending`](Self::ending) says how.
+    /// [`SubscribeError`]: `Closed`, or `NoPattern` if all patterns were
+    /// [removed](SubscriptionHandle::remove).
     ///
     /// ```
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let bus = fanout::Bus::<u32>::new();
-    /// let handle = bus.subscribe("a")?.handle(); // the subscriber is dropped here
-    /// assert!(handle.is_ended());
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[doc(alias = "is_closed")]
-    #[doc(alias = "is_cancelled")]
-    pub fn is_ended(&self) -> bool {
-        !self.record.is_open(&self.core.engine)
-    }
-
-    /// How the subscription ended; `None`: it is open.
-    ///
-    /// It is known from the moment when nothing that is published any more can reach the
-    /// subscription. Its subscriber may still have events to read, and learns of the end behind
-    /// the last of them; so a task that is busy with one event can learn here that it was
-    /// disconnected, long before it receives again. The same holds for a handler.
-    ///
-    /// | state | `ending` | what the subscriber gets |
-    /// | --- | --- | --- |
-    /// | open | `None` | events |
-    /// | its ring overflowed, under [`Overflow::Disconnect`] | `Disconnected` | what waits, then [`Disconnected`] |
-    /// | cancelled, or its subscriber was dropped | `Cancelled` | [`Cancelled`] |
-    /// | the bus was closed; not everything was read | `Closed`, for now | what waits, and what was accepted before the close; then [`Closed`] |
-    /// | the bus was closed, and the subscriber was told so | `Closed` | [`Closed`] |
-    /// | the bus broke | `Broken` | what waits, then [`Broken`] |
-    ///
-    /// An ending never changes, with one exception. `Closed` is known as soon as
-    /// [`Bus::close`](super::Bus::close) is called, or the last [`Bus`](super::Bus) and
-    /// [`Publisher`](super::Publisher) are dropped; and until the subscriber was told of it,
-    /// something else may come first: the subscription is cancelled, its ring overflows with what
-    /// was accepted before the close, or the bus breaks.
-    ///
-    /// Once the subscription has ended, [`add`](Self::add) and [`remove`](Self::remove) answer
-    /// [`ChangeError::Ended`], [`Bus::subscriptions`](super::Bus::subscriptions) no longer lists
-    /// it, and [`BusStats::subscriptions`](super::BusStats::subscriptions) no longer counts it.
-    ///
-    /// [`Disconnected`]: super::RecvError::Disconnected
-    /// [`Cancelled`]: super::RecvError::Cancelled
-    /// [`Closed`]: super::RecvError::Closed
-    /// [`Broken`]: super::RecvError::Broken
-    ///
-    /// ```
-    /// use fanout::{Bus, Dispatch, Ending, Overflow};
+    /// use fanout::{Bus, Dispatch, Overflow, RecvError};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let bus = Bus::<u32>::builder().dispatch(Dispatch::Manual).build()?;
     /// let mut sub = bus.subscription("a").capacity(1).overflow(Overflow::Disconnect).open()?;
-    /// let handle = sub.handle();
-    /// assert_eq!(handle.ending(), None);
     /// bus.publish("a", 1)?;
     /// bus.publish("a", 2)?;
-    /// bus.drive(); // the second event has no room
-    /// let Some(Ending::Disconnected(gap)) = handle.ending() else { panic!("it is full") };
-    /// assert_eq!(gap.count(), 1);
-    /// assert_eq!(*sub.recv()?.data(), 1); // what waits is still read
+    /// bus.drive();
+    /// assert_eq!(*sub.recv()?.data(), 1);
+    /// assert!(matches!(sub.recv(), Err(RecvError::Disconnected(_))));
+    /// sub = sub.resubscribe()?;
+    /// bus.publish("a", 3)?;
+    /// bus.drive();
+    /// assert_eq!(*sub.recv()?.data(), 3);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn ending(&self) -> Option<Ending> {
-        self.record.ending(&self.core.engine)
-    }
-
-    /// Waits, as a task, on any runtime, until the subscription has ended, and returns
-    /// [how](Self::ending).
-    ///
-    /// The future owns what it needs: it does not keep the bus open, nor the subscription. It may be
-    /// dropped at any time, and leaves no waker behind. Many tasks may wait for the same
-    /// subscription.
-    ///
-    /// ```
-    /// use fanout::{Bus, Ending};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let bus = Bus::<u32>::new();
-    /// let sub = bus.subscribe("a")?;
-    /// let ended = sub.handle().ended();
-    /// let waiting = std::thread::spawn(move || smol::block_on(ended));
-    /// bus.close();
-    /// assert_eq!(waiting.join().expect("it does not panic"), Ending::Closed);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[doc(alias = "closed")]
-    #[doc(alias = "cancelled")]
-    pub fn ended(&self) -> impl Future<Output = Ending> + Send + use<T> {
-        Ended {
-            handle: self.clone(),
-            place: None,
-        }
-    }
-
-    /// Waits until the subscription has ended, and returns [how](Self::ending). `None`: it has not
-    /// ended within that time. Inside a handler it does not wait.
-    ///
-    /// ```
-    /// use fanout::{Bus, Ending};
-    /// use std::time::Duration;
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let bus = Bus::<u32>::new();
-    /// let sub = bus.subscribe("a")?;
-    /// let handle = sub.handle();
-    /// assert_eq!(handle.wait_ended(Duration::from_millis(5)), None);
-    /// let working = std::thread::spawn(move || drop(sub));
-    /// assert_eq!(handle.wait_ended(Duration::from_secs(60)), Some(Ending::Cancelled));
-    /// # working.join().expect("it does not panic");
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn wait_ended(&self, limit: Duration) -> Option<Ending> {
-        if NonBlockingScope::is_active() {
-            return self.ending();
-        }
-        let deadline = deadline_after(limit);
-        let waker = thread_waker();
-        let mut ended = pin!(self.ended());
-        loop {
-            let ending = ended.as_mut().poll(&mut Context::from_waker(&waker));
-            if let Poll::Ready(ending) = ending {
-                return Some(ending);
-            }
-            if !park(deadline) {
-                return self.ending();
-            }
-        }
-    }
-
-    /// Its numbers.
-    pub fn stats(&self) -> SubscriptionStats {
-        self.record.stats()
-    }
-
-    /// How long its sampled events took from the call that published them to the call that received them. All zero on
-    /// a bus without [`sample_latency`](super::BusBuilder::sample_latency).
-    #[cfg(feature = "latency")]
-    pub fn latency(&self) -> LatencyStats {
-        let mut samples = None;
-        if let Some(recorder) = &self.record.info.recorder {
-            recorder.add_to(&mut samples);
-        }
-        LatencyStats::of(samples.as_deref())
-    }
-
-    /// Id of the first event that it could see: the first dispatched with its patterns known. `None`: the dispatcher has
-    /// not come by since it was opened.
-    pub fn first_id(&self) -> Option<u64> {
-        self.record.feed.stats().first_id
-    }
-
-    /// Id of the last event that it could see. `None`: it has not ended, or the dispatcher has not come by since.
-    pub fn last_id(&self) -> Option<u64> {
-        self.record.feed.stats().last_id
-    }
-}
-
-/// Waits for the end: see [`SubscriptionHandle::ended`].
-struct Ended<T: Send + Sync + 'static> {
-    handle: SubscriptionHandle<T>,
-    /// Where its waker is registered.
-    place: Option<usize>,
-}
-
-impl<T: Send + Sync + 'static> Future for Ended<T> {
-    type Output = Ending;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ending> {
-        let this = self.get_mut();
-        if let Some(ending) = this.handle.ending() {
-            return Poll::Ready(ending);
-        }
-        let feed = &this.handle.record.feed;
-        this.place = Some(feed.register_end_waiter(this.place, context.waker()));
-        // After it was registered: an end that came before has not woken this waker.
-        match this.handle.ending() {
-            Some(ending) => Poll::Ready(ending),
-            None => Poll::Pending,
-        }
-    }
-}
-
-impl<T: Send + Sync + 'static> Drop for Ended<T> {
-    fn drop(&mut self) {
-        if let Some(place) = self.place {
-            self.handle.record.feed.forget_end_waiter(place);
-        }
-    }
-}
-
-impl<T: Send + Sync + 'static> Clone for SubscriptionHandle<T> {
-    fn clone(&self) -> Self {
-        Self {
-            core: self.core.clone(),
-            record: self.record.clone(),
-        }
-    }
-}
-
-impl<T: Send + Sync + 'static> std::fmt::Debug for SubscriptionHandle<T> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SubscriptionHandle")
-            .field("number", &self.number())
-            .field("patterns", &self.patterns())
-            .field("labels", &self.labels())
-            .finish_non_exhaustive()
+    pub fn resubscribe(&self) -> Result<Self, SubscribeError> {
+        let handle = self.handle_ref();
+        let limits = self.limits();
+        let builder = SubscriptionBuilder {
+            core: handle.core().clone(),
+            patterns: Ok(handle.last_patterns()),
+            options: Options {
+                capacity: limits.capacity,
+                pin_bytes: limits.pin_bytes,
+                overflow: limits.overflow,
+                block_timeout: self.longest_wait().limit(),
+                wait: self.wait_strategy(),
+            },
+            dedicated: false,
+            labels: LabelsBuilder::of(handle.labels()),
+        };
+        builder.open()
     }
 }

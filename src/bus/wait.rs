@@ -54,7 +54,7 @@ pub enum WaitStrategy {
 
 impl WaitStrategy {
     /// The part of a wait that is spent awake. `threads`: how many take part, an estimate.
-    pub(super) fn awake(self, threads: usize) -> Backoff {
+    pub(super) fn backoff(self, threads: usize) -> Backoff {
         match self {
             Self::Adaptive => Backoff::adaptive(threads),
             Self::Spin => Backoff::spin(),

@@ -20,7 +20,7 @@ pub(super) struct WakeTimer {
 }
 
 impl WakeTimer {
-    pub(super) fn set(at: Instant, waker: &Waker) -> io::Result<Self> {
+    pub(super) fn start(at: Instant, waker: &Waker) -> io::Result<Self> {
         let registered = Arc::new(AtomicWaker::new());
         registered.register(waker);
         let theirs = Arc::downgrade(&registered);

@@ -6,13 +6,14 @@ use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
 use super::block::{BlockRef, BlockSource, EnvelopeTable, Leaving, Waiting, shadow};
+use super::engine::{Engine, EngineConfig};
 use super::feed::{End, FeedConsumer, FeedProducer, Found, Limits, Listener, ReaderCallback, feed};
 use super::lane::{Pending, Receipt, ReceiptSlot, receipt};
 use super::loss::{LongestWait, Overflow};
 use super::role::Role;
 use super::shard::{Change, ChangeKind, Shard, ShardShared};
 use super::signal::{Latch, Signal};
-use super::{Dispatch, Engine, EngineConfig, Weigh};
+use super::{Dispatch, Weigh};
 use crate::index::{Batch, SharedIndex};
 use crate::park::{forget_registered, park, register_thread, thread_waker};
 use crate::pattern::Pattern;

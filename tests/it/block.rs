@@ -168,7 +168,7 @@ fn a_timed_close_loses_nothing_that_has_room() {
 /// Long enough that a wait can be told from none, and short enough for a test.
 const WAIT: Duration = Duration::from_millis(20);
 
-fn block<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> SubscriptionBuilder<'_, T> {
+fn block<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> SubscriptionBuilder<T> {
     let subscription = bus.subscription("a").capacity(capacity);
     subscription.overflow(Overflow::Block)
 }

@@ -25,6 +25,7 @@ mod flush;
 mod handlers;
 #[cfg(target_os = "linux")]
 mod idle;
+mod interest;
 #[cfg(feature = "latency")]
 mod latency;
 mod law;
@@ -42,6 +43,7 @@ mod slow;
 mod stats;
 #[path = "../suite/mod.rs"]
 mod suite;
+mod subscriber;
 mod support;
 mod tasks;
 mod wait;

@@ -33,7 +33,7 @@ fn public_types_are_send_and_sync() {
     send::<Subscriber<Payload>>();
     sync::<Subscriber<Payload>>();
     send::<BusBuilder<Payload>>();
-    send::<SubscriptionBuilder<'static, Payload>>();
+    send::<SubscriptionBuilder<Payload>>();
     both::<Topic>();
     both::<fanout::Pattern>();
     both::<fanout::PatternIndex<u32>>();

@@ -237,7 +237,7 @@ fn bus(inline: bool) -> Bus<Tick> {
     builder.build().expect("a valid configuration")
 }
 
-fn subscription(bus: &Bus<Tick>) -> SubscriptionBuilder<'_, Tick> {
+fn subscription(bus: &Bus<Tick>) -> SubscriptionBuilder<Tick> {
     bus.subscription("bench.**")
         .capacity(CAPACITY)
         .overflow(Overflow::Block)

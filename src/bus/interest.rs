@@ -1,0 +1,177 @@
+//! Who is interested in a topic, asked without a lock.
+//!
+//! The answer comes from the shards' indexes, of which every thread can load a snapshot. Only one
+//! kind of subscription can have ended while the index still knows it: a shard disconnects without
+//! a lock, so it leaves the index as it is. Those subscriptions are found here by their slots, so
+//! that the answer does not count the ones that were disconnected.
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+
+use super::Bus;
+use crate::dispatch::feed::{End, FeedShared};
+use crate::dispatch::topic_arg::AsTopic;
+use crate::dispatch::topic_arg::sealed::Key;
+use crate::index::{PatternIndex, Scratch};
+use crate::pattern::Topic;
+use crate::sync::{Arc, PublishedOption};
+
+/// Slots of the first chunk: 32. Each chunk has twice as many as the one before.
+const FIRST_CHUNK_BITS: u32 = 5;
+
+/// Enough chunks for all slots that a `u32` can name.
+const CHUNKS: usize = (u32::BITS - FIRST_CHUNK_BITS + 1) as usize;
+
+/// The feeds that a shard may disconnect, by slot. Written under the registry's lock, read without
+/// one. A chunk is made for the first such subscription in it, so others cost nothing.
+pub(super) struct DisconnectableFeeds {
+    chunks: [OnceLock<Chunk>; CHUNKS],
+}
+
+type Chunk = Box<[PublishedOption<FeedShared>]>;
+
+impl DisconnectableFeeds {
+    pub(super) fn new() -> Self {
+        Self {
+            chunks: [const { OnceLock::new() }; CHUNKS],
+        }
+    }
+
+    /// A subscription that may be disconnected has this slot now.
+    pub(super) fn set(&self, slot: u32, feed: Arc<FeedShared>) {
+        let (chunk, index) = place(slot);
+        let slots = || (0..chunk_slots(chunk)).map(|_| PublishedOption::new());
+        let chunk = self.chunks[chunk].get_or_init(|| slots().collect());
+        chunk[index].store(Some(feed));
+    }
+
+    /// The subscription that had this slot was unregistered.
+    pub(super) fn clear(&self, slot: u32) {
+        let (chunk, index) = place(slot);
+        if let Some(chunk) = self.chunks[chunk].get() {
+            chunk[index].store(None);
+        }
+    }
+
+    /// Whether the subscription that has this slot was disconnected.
+    fn is_disconnected(&self, slot: u32) -> bool {
+        let (chunk, index) = place(slot);
+        let Some(chunk) = self.chunks[chunk].get() else {
+            return false;
+        };
+        let feed = chunk[index].load();
+        feed.as_ref().is_some_and(|feed| feed.end() != End::None)
+    }
+}
+
+/// The chunk of a slot, and its place in there.
+fn place(slot: u32) -> (usize, usize) {
+    // Shifted by the size of the first chunk, the highest bit of a slot is the number of its chunk.
+    let shifted = u64::from(slot) + (1 << FIRST_CHUNK_BITS);
+    let chunk = shifted.ilog2() - FIRST_CHUNK_BITS;
+    let index = (shifted - (1 << shifted.ilog2())) as usize;
+    debug_assert!(index < chunk_slots(chunk as usize));
+    (chunk as usize, index)
+}
+
+fn chunk_slots(chunk: usize) -> usize {
+    1 << (chunk + FIRST_CHUNK_BITS as usize)
+}
+
+impl<T: Send + Sync + 'static> Bus<T> {
+    /// Whether an event on this topic would reach a subscription now: to skip the work of making an
+    /// event that nobody wants.
+    ///
+    /// Takes no lock and never waits; costs one look-up in the index of each shard. The answer is as
+    /// of a moment during the call. A subscription whose opening, cancelling or change of patterns
+    /// has returned before the call is seen as it is; one that changes meanwhile may or may not be.
+    /// A disconnected subscription does not count, a handler does. `false` once the bus is closed,
+    /// and for a text that is no topic.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<String>::new();
+    /// assert!(!bus.has_subscribers("prices.eur"));
+    /// let _sub = bus.subscribe("prices.*")?;
+    /// if bus.has_subscribers("prices.eur") {
+    ///     bus.publish("prices.eur", "made at some cost".to_owned())?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn has_subscribers(&self, topic: impl AsTopic) -> bool {
+        self.count_subscribers(&topic, 1) != 0
+    }
+
+    /// How many subscriptions an event on this topic would reach now, handlers included. The same
+    /// cost and the same limits as [`has_subscribers`](Self::has_subscribers).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let _all = bus.subscribe("**")?;
+    /// let _some = bus.subscribe(["prices.*", "prices.eur"])?; // one subscription
+    /// assert_eq!(bus.subscriber_count("prices.eur"), 2);
+    /// assert_eq!(bus.subscriber_count("orders"), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "receiver_count")]
+    pub fn subscriber_count(&self, topic: impl AsTopic) -> usize {
+        self.count_subscribers(&topic, usize::MAX)
+    }
+
+    /// Counts up to `enough`.
+    fn count_subscribers(&self, topic: &impl Key, enough: usize) -> usize {
+        let core = &self.open.core;
+        if core.engine.is_closing() {
+            return 0;
+        }
+        let Ok(topic) = topic.to_topic() else {
+            return 0;
+        };
+        let mut count = 0;
+        for (shard, disconnectable) in core.disconnectable.iter().enumerate() {
+            let index = core.engine.shard_shared(shard).routes.load();
+            with_matches(&index, &topic, |slots| {
+                let open = |slot: &&u32| !disconnectable.is_disconnected(**slot);
+                count += slots.iter().filter(open).take(enough - count).count();
+            });
+            if count >= enough {
+                break;
+            }
+        }
+        debug_assert!(count <= enough);
+        count
+    }
+}
+
+/// The lists of a walk, and what it found.
+type Lists = (Scratch<u32>, Vec<u32>);
+
+fn with_matches(index: &PatternIndex<u32>, topic: &Topic, f: impl FnOnce(&[u32])) {
+    thread_local!(static LISTS: Cell<Lists> = Cell::default());
+    // Taken out while they are in use. A thread that ends has none left, and makes new ones.
+    let (mut scratch, mut found) = LISTS.try_with(Cell::take).unwrap_or_default();
+    found.clear();
+    index.matches_with(topic, &mut scratch, &mut found);
+    f(&found);
+    let _ = LISTS.try_with(|lists| lists.set((scratch, found)));
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_has_a_place_of_its_own() {
+        let mut expected = Vec::new();
+        for chunk in 0..6 {
+            expected.extend((0..chunk_slots(chunk)).map(|index| (chunk, index)));
+        }
+        let places: Vec<_> = (0..expected.len() as u32).map(place).collect();
+        assert_eq!(places, expected);
+        let (chunk, index) = place(u32::MAX);
+        assert!(chunk < CHUNKS && index < chunk_slots(chunk));
+    }
+}
