@@ -22,10 +22,12 @@ use std::sync::{Arc, Barrier, Mutex, OnceLock, Weak, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{
-    Broadcaster, BroadcasterExt, CancelToken, Event, Logger, PublishError, SubscribeError,
-    Subscription,
-};
+use super::broadcaster::{Broadcaster, BroadcasterExt};
+use super::cancel::CancelToken;
+use super::error::{PublishError, SubscribeError};
+use super::event::Event;
+use super::report::{Incident, Logger};
+use super::subscription::Subscription;
 
 /// What a case wants of its broadcaster.
 ///
@@ -754,9 +756,9 @@ struct Log {
 fn logs() -> (Logger, Log) {
     let log = Log::default();
     let logger = log.clone();
-    let logger = Box::new(move |incident: &super::Incident<'_>| {
+    let logger = Box::new(move |incident: &Incident<'_>| {
         let dropped = match incident {
-            super::Incident::Dropped { count, .. } => *count,
+            Incident::Dropped { count, .. } => *count,
             _ => 0,
         };
         let entry = (incident.channel().to_owned(), incident.to_string(), dropped);

@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::broadcaster::{Broadcaster, Handler};
 use super::cancel::{CancelToken, TOKEN_LOOK};
+use super::control::Control;
 use super::error::{ChannelError, CloseError, PublishError, SubscribeError};
 use super::event::Event;
 use super::report::{CloseReport, Incident, Logger};
-use super::subscription::{Control, Subscription};
-use super::{Broadcaster, Handler};
+use super::subscription::Subscription;
 use crate::bus::{
     BuildError, Bus, PublishTimeoutError, SubscribeError as BusError, SubscriptionHandle,
 };
