@@ -5,11 +5,11 @@ use std::time::Duration;
 use super::cancel::CancelToken;
 use super::error::{BoxError, CloseError, PublishError, SubscribeError};
 use super::event::Event;
+use super::guard::SubscriptionGuard;
 use super::report::CloseReport;
-use super::subscription::Subscription;
 
 /// How long [`Broadcaster::close`] waits: 10 seconds.
-pub const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is called with the events of a channel, one at a time. An error goes to the logger.
 pub type Handler = Box<dyn FnMut(&Event) -> Result<(), BoxError> + Send>;
@@ -45,7 +45,11 @@ pub trait Broadcaster: Send + Sync {
     /// # Errors
     ///
     /// [`SubscribeError`].
-    fn subscribe(&self, channel: &str, handler: Handler) -> Result<Subscription, SubscribeError>;
+    fn subscribe(
+        &self,
+        channel: &str,
+        handler: Handler,
+    ) -> Result<SubscriptionGuard, SubscribeError>;
 
     /// Accepts nothing more, and waits, for so long at most, until what was accepted is handled. From inside a handler it
     /// does not wait. Closing once more does the same; the report is about what is left then.
@@ -65,7 +69,7 @@ pub trait Broadcaster: Send + Sync {
     ///
     /// [`CloseError`].
     fn close(&self) -> Result<CloseReport, CloseError> {
-        self.close_within(CLOSE_LIMIT)
+        self.close_within(CLOSE_TIMEOUT)
     }
 
     /// Like [`publish`](Self::publish), unless the token is cancelled. A driver whose publishing may wait looks at the token
@@ -92,12 +96,12 @@ pub trait Broadcaster: Send + Sync {
         token: &CancelToken,
         channel: &str,
         handler: Handler,
-    ) -> Result<Subscription, SubscribeError> {
+    ) -> Result<SubscriptionGuard, SubscribeError> {
         if token.is_cancelled() {
             return Err(SubscribeError::Cancelled);
         }
         let subscription = self.subscribe(channel, handler)?;
-        if subscription.tie(token) {
+        if subscription.register(token) {
             Ok(subscription)
         } else {
             Err(SubscribeError::Cancelled)
@@ -123,7 +127,7 @@ pub trait BroadcasterExt: Broadcaster {
     /// # Errors
     ///
     /// [`SubscribeError`].
-    fn on<F, R>(&self, channel: &str, handler: F) -> Result<Subscription, SubscribeError>
+    fn on<F, R>(&self, channel: &str, handler: F) -> Result<SubscriptionGuard, SubscribeError>
     where
         F: FnMut(&Event) -> R + Send + 'static,
         R: Outcome,
@@ -141,7 +145,7 @@ pub trait BroadcasterExt: Broadcaster {
         token: &CancelToken,
         channel: &str,
         handler: F,
-    ) -> Result<Subscription, SubscribeError>
+    ) -> Result<SubscriptionGuard, SubscribeError>
     where
         F: FnMut(&Event) -> R + Send + 'static,
         R: Outcome,

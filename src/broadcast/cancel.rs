@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::control::Control;
+use super::control::SubscriptionControl;
 use crate::handlers::pool::CANCEL_GRACE;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 
@@ -36,14 +36,14 @@ pub struct CancelToken {
 #[derive(Default)]
 struct State {
     cancelled: AtomicBool,
-    tied: Mutex<Tied>,
+    registered: Mutex<Registered>,
 }
 
 /// What goes with the token. Entries leave when their subscription ends, so a token may live as long as the program.
 #[derive(Default)]
-struct Tied {
+struct Registered {
     next: u64,
-    controls: BTreeMap<u64, Arc<dyn Control>>,
+    controls: BTreeMap<u64, Arc<dyn SubscriptionControl>>,
 }
 
 impl CancelToken {
@@ -52,17 +52,17 @@ impl CancelToken {
         Self::default()
     }
 
-    /// Cancels everything that was tied to it: once this has returned, no call of those handlers begins any more, and
-    /// nothing can be tied to it. Calls that are running may finish; this waits for them as
-    /// [`Subscription::cancel`](super::Subscription::cancel) does, for all of them together. From anywhere, as often as one
+    /// Cancels everything that was registered to it: once this has returned, no call of those handlers begins any more, and
+    /// nothing can be registered to it. Calls that are running may finish; this waits for them as
+    /// [`SubscriptionGuard::cancel`](super::SubscriptionGuard::cancel) does, for all of them together. From anywhere, as often as one
     /// likes.
     pub fn cancel(&self) {
         let controls = {
-            let tied = self.state.tied.lock();
-            // Release, partner `is_cancelled`; under the lock, so that `tie` either sees it or is seen.
+            let registered = self.state.registered.lock();
+            // Release, partner `is_cancelled`; under the lock, so that `register` either sees it or is seen.
             self.state.cancelled.store(true, Ordering::Release);
             // Not taken: who else cancels at the same time must not return before all of them are cancelled, either.
-            tied.controls.clone()
+            registered.controls.clone()
         };
         controls.values().for_each(|control| control.cancel());
         let began = Instant::now();
@@ -70,7 +70,7 @@ impl CancelToken {
             control.wait(CANCEL_GRACE.saturating_sub(began.elapsed()));
         }
         for number in controls.keys() {
-            self.untie(*number);
+            self.unregister(*number);
         }
     }
 
@@ -81,22 +81,22 @@ impl CancelToken {
     }
 
     /// Has the control cancelled with the token. `None`: the token is cancelled already.
-    pub(super) fn tie(&self, control: Arc<dyn Control>) -> Option<Tie> {
-        let mut tied = self.state.tied.lock();
+    pub(super) fn register(&self, control: Arc<dyn SubscriptionControl>) -> Option<Registration> {
+        let mut registered = self.state.registered.lock();
         if self.is_cancelled() {
             return None;
         }
-        let number = tied.next;
-        tied.next += 1;
-        tied.controls.insert(number, control);
-        Some(Tie {
+        let number = registered.next;
+        registered.next += 1;
+        registered.controls.insert(number, control);
+        Some(Registration {
             token: self.clone(),
             number,
         })
     }
 
-    fn untie(&self, number: u64) {
-        let control = self.state.tied.lock().controls.remove(&number);
+    fn unregister(&self, number: u64) {
+        let control = self.state.registered.lock().controls.remove(&number);
         // Not under the lock: it may own a handler, and a handler's drop is foreign code.
         drop(control);
     }
@@ -111,16 +111,13 @@ impl fmt::Debug for CancelToken {
 }
 
 /// An entry in a token.
-pub(super) struct Tie {
+pub(super) struct Registration {
     token: CancelToken,
     number: u64,
 }
 
-impl Tie {
-    pub(super) fn untie(&self) {
-        self.token.untie(self.number);
+impl Registration {
+    pub(super) fn remove(&self) {
+        self.token.unregister(self.number);
     }
 }
-
-/// How long a publisher that waits for room goes without looking at its token.
-pub(super) const TOKEN_LOOK: Duration = Duration::from_millis(10);

@@ -26,8 +26,8 @@ use super::broadcaster::{Broadcaster, BroadcasterExt};
 use super::cancel::CancelToken;
 use super::error::{PublishError, SubscribeError};
 use super::event::Event;
+use super::guard::SubscriptionGuard;
 use super::report::{Incident, Logger};
-use super::subscription::Subscription;
 
 /// What a case wants of its broadcaster.
 ///
@@ -425,7 +425,7 @@ fn a_handler_cancels_itself(make: &Make) {
     let token = CancelToken::new();
     let calls = Arc::new(AtomicU64::new(0));
     // Once by its subscription, once by its token.
-    let own = Arc::new(OnceLock::<Subscription>::new());
+    let own = Arc::new(OnceLock::<SubscriptionGuard>::new());
     let by_subscription = broadcaster.on("a", {
         let (own, calls) = (Arc::downgrade(&own), calls.clone());
         move |_| {
@@ -659,7 +659,7 @@ fn a_handler_calls_everything(make: &Make) {
 struct Inside {
     broadcaster: Weak<dyn Broadcaster>,
     sender: mpsc::Sender<String>,
-    opened: Vec<Subscription>,
+    opened: Vec<SubscriptionGuard>,
 }
 
 impl Inside {
@@ -672,7 +672,7 @@ impl Inside {
                 self.opened.push(subscription.expect("open"));
             }
             "publish" => publish(&*broadcaster, Event::new("b", "n", "")),
-            "cancel" => self.opened.iter().for_each(Subscription::cancel),
+            "cancel" => self.opened.iter().for_each(SubscriptionGuard::cancel),
             _ => {
                 let report = broadcaster.close().expect("it closes");
                 assert!(!report.in_time, "this very call is not over");
@@ -718,7 +718,7 @@ struct Seen {
 fn collect(
     broadcaster: &dyn Broadcaster,
     channel: &str,
-) -> (Seen, Result<Subscription, SubscribeError>) {
+) -> (Seen, Result<SubscriptionGuard, SubscribeError>) {
     let (sender, events) = mpsc::channel();
     let subscription = broadcaster.on(channel, move |event| sender.send(event.clone()));
     assert!(subscription.is_ok(), "{channel}: {subscription:?}");

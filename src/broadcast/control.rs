@@ -8,11 +8,11 @@ use std::time::Duration;
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicBool, Ordering};
 /// use std::time::Duration;
-/// use fanout::broadcast::{Control, Subscription};
+/// use fanout::broadcast::{SubscriptionControl, SubscriptionGuard};
 ///
 /// struct Flag(Arc<AtomicBool>); // looked at by the driver before each call
 ///
-/// impl Control for Flag {
+/// impl SubscriptionControl for Flag {
 ///     fn cancel(&self) {
 ///         self.0.store(true, Ordering::SeqCst);
 ///     }
@@ -22,10 +22,10 @@ use std::time::Duration;
 /// }
 ///
 /// let cancelled = Arc::new(AtomicBool::new(false));
-/// drop(Subscription::new(Flag(cancelled.clone())));
+/// drop(SubscriptionGuard::new(Flag(cancelled.clone())));
 /// assert!(cancelled.load(Ordering::SeqCst));
 /// ```
-pub trait Control: Send + Sync {
+pub trait SubscriptionControl: Send + Sync {
     /// No call of the handler begins any more. Idempotent, from any thread, also from inside the handler; does not wait
     /// for a call that is running.
     fn cancel(&self);

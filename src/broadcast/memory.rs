@@ -1,34 +1,33 @@
 //! The driver for one process: a bus whose payloads are the events.
 //!
 //! The bus does the work: a channel is a topic, a subscription a handler on the pattern that matches this topic alone, and
-//! the event is the payload, so that handlers get the very one that was published. What is added here is the ledger, which
+//! the event is the payload, so that handlers get the very one that was published. What is added here is the list of subscriptions, which
 //! knows the channel of each subscription, and the drops of those that are gone.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use super::broadcaster::{Broadcaster, Handler};
-use super::cancel::{CancelToken, TOKEN_LOOK};
-use super::control::Control;
+use super::cancel::CancelToken;
 use super::error::{ChannelError, CloseError, PublishError, SubscribeError};
 use super::event::Event;
+use super::guard::SubscriptionGuard;
 use super::report::{CloseReport, Incident, Logger};
-use super::subscription::Subscription;
-use crate::bus::{
-    BuildError, Bus, PublishTimeoutError, SubscribeError as BusError, SubscriptionHandle,
-};
+use super::subscriptions::{MemorySubscription, Subscriptions};
+use crate::bus::{BuildError, Bus, PublishTimeoutError, SubscribeError as BusError};
 use crate::dispatch::loss::Overflow;
-use crate::handlers::notice::Notice;
-use crate::park::deadline_after;
 use crate::pattern::{Pattern, Topic};
-use crate::sync::{Arc, Mutex, thread};
+use crate::sync::{Arc, thread};
 
 /// Events that wait for one handler unless told otherwise.
 const BUFFER_DEFAULT: usize = 256;
 
-/// How often a publisher inside a handler lends a hand, without anything to do for it, before it gives up.
-const IDLE_LOOKS: u32 = 64;
+/// How often a publisher inside a handler tries to dispatch, in a row and without finding any work,
+/// before it gives up.
+const IDLE_ATTEMPTS_MAX: u32 = 64;
+
+/// How long a publisher that waits for room sleeps between two looks at its token.
+const TOKEN_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Broadcasts inside the process.
 ///
@@ -52,7 +51,7 @@ const IDLE_LOOKS: u32 = 64;
 /// ```
 pub struct Memory {
     bus: Bus<Event>,
-    ledger: Arc<Ledger>,
+    subscriptions: Arc<Subscriptions>,
     dedicated: bool,
 }
 
@@ -102,21 +101,21 @@ impl Memory {
 
     fn accept(&self, event: Event, token: Option<&CancelToken>) -> Result<(), PublishError> {
         let mut waiting = event;
-        let mut idle_looks = 0;
+        let mut idle_attempts = 0;
         loop {
             if token.is_some_and(CancelToken::is_cancelled) {
                 return Err(PublishError::Cancelled);
             }
-            let limit = token.map(|_| TOKEN_LOOK);
+            let limit = token.map(|_| TOKEN_POLL_INTERVAL);
             waiting = match self.bus.publish_by(waiting, Event::channel, limit) {
                 Ok(()) => return Ok(()),
                 Err(PublishTimeoutError::Timeout(event)) => event,
                 // Inside a handler nobody waits for the dispatcher, but everybody can be it.
                 Err(PublishTimeoutError::WouldDeadlock(event)) => {
                     if self.bus.drive() {
-                        idle_looks = 0;
-                    } else if idle_looks < IDLE_LOOKS {
-                        idle_looks += 1;
+                        idle_attempts = 0;
+                    } else if idle_attempts < IDLE_ATTEMPTS_MAX {
+                        idle_attempts += 1;
                         thread::yield_now(); // somebody else is at it
                     } else {
                         return Err(PublishError::WouldDeadlock);
@@ -148,7 +147,7 @@ impl Broadcaster for Memory {
         &self,
         channel: &str,
         mut handler: Handler,
-    ) -> Result<Subscription, SubscribeError> {
+    ) -> Result<SubscriptionGuard, SubscribeError> {
         let channel = Topic::new(channel).map_err(ChannelError::from)?;
         let mut subscription = self.bus.subscription(Pattern::exact(&channel));
         if self.dedicated {
@@ -157,23 +156,23 @@ impl Broadcaster for Memory {
         let mut opened = None;
         let handle = subscription.handler_with(|number| {
             // Before the first event, since a notice may come with it.
-            self.ledger.open(number, channel);
+            self.subscriptions.insert(number, channel);
             opened = Some(number);
             move |event: &crate::dispatch::block::Event<Event>| handler(event.data())
         });
         match handle {
             Ok(handle) => {
-                // It is `Subscription` that cancels when it is dropped.
-                let subscription = handle.detach();
-                self.ledger.opened(&subscription);
-                Ok(Subscription::new(Entry {
-                    subscription,
-                    ledger: self.ledger.clone(),
+                // It is `SubscriptionGuard` that cancels when it is dropped.
+                let handle = handle.detach();
+                self.subscriptions.opened(&handle);
+                Ok(SubscriptionGuard::new(MemorySubscription {
+                    handle,
+                    subscriptions: self.subscriptions.clone(),
                 }))
             }
             Err(error) => {
                 if let Some(number) = opened {
-                    self.ledger.forget(number);
+                    self.subscriptions.remove(number);
                 }
                 Err(match error {
                     BusError::Closed => SubscribeError::Closed,
@@ -193,7 +192,7 @@ impl Broadcaster for Memory {
     }
 
     fn dropped(&self) -> u64 {
-        self.ledger.dropped()
+        self.subscriptions.dropped()
     }
 }
 
@@ -298,7 +297,7 @@ impl MemoryBuilder {
     ///
     /// [`BuildError`]: a number out of its range, or no thread to be had.
     pub fn build(self) -> Result<Memory, BuildError> {
-        let ledger = Arc::new(Ledger::default());
+        let subscriptions = Arc::new(Subscriptions::default());
         let mut bus = Bus::builder()
             .capacity(self.buffer)
             .overflow(self.overflow)
@@ -308,12 +307,12 @@ impl MemoryBuilder {
             bus = bus.pin_bytes(bytes);
         }
         if let Some(logger) = self.logger {
-            let ledger = ledger.clone();
-            bus = bus.observer(move |notice| ledger.log(&logger, notice));
+            let subscriptions = subscriptions.clone();
+            bus = bus.observer(move |notice| subscriptions.report(&logger, notice));
         }
         Ok(Memory {
             bus: bus.build()?,
-            ledger,
+            subscriptions,
             dedicated: self.dedicated,
         })
     }
@@ -327,160 +326,5 @@ impl fmt::Debug for MemoryBuilder {
             .field("overflow", &self.overflow)
             .field("dedicated", &self.dedicated)
             .finish_non_exhaustive()
-    }
-}
-
-/// Behind a [`Subscription`].
-struct Entry {
-    subscription: SubscriptionHandle<Event>,
-    ledger: Arc<Ledger>,
-}
-
-impl Control for Entry {
-    fn cancel(&self) {
-        self.subscription.cancel_at_once();
-        self.ledger.ended(self.subscription.number());
-    }
-
-    fn wait(&self, limit: Duration) -> bool {
-        self.subscription.wait_for_handler(deadline_after(limit))
-    }
-}
-
-/// The subscriptions, by number, until the last of their events is accounted for.
-///
-/// Its lock is taken after the registry's, never the other way round, and not by events.
-#[derive(Default)]
-struct Ledger {
-    books: Mutex<Books>,
-}
-
-#[derive(Default)]
-struct Books {
-    pages: BTreeMap<u64, Page>,
-    /// Those that were cancelled, and whose shard has not come by since: it may still be losing events to them.
-    ended: Vec<u64>,
-    /// Events dropped for subscriptions that have no page any more.
-    dropped: u64,
-}
-
-struct Page {
-    channel: Topic,
-    /// `None` while it is being opened.
-    subscription: Option<SubscriptionHandle<Event>>,
-}
-
-impl Ledger {
-    fn open(&self, number: u64, channel: Topic) {
-        let page = Page {
-            channel,
-            subscription: None,
-        };
-        self.books.lock().pages.insert(number, page);
-    }
-
-    fn opened(&self, subscription: &SubscriptionHandle<Event>) {
-        let mut books = self.books.lock();
-        if let Some(page) = books.pages.get_mut(&subscription.number()) {
-            page.subscription = Some(subscription.clone());
-        }
-        let settled = books.settle();
-        drop(books);
-        drop(settled);
-    }
-
-    /// It was not opened after all.
-    fn forget(&self, number: u64) {
-        self.books.lock().pages.remove(&number);
-    }
-
-    fn ended(&self, number: u64) {
-        let mut books = self.books.lock();
-        if books.pages.contains_key(&number) && !books.ended.contains(&number) {
-            books.ended.push(number);
-        }
-        let settled = books.settle();
-        drop(books);
-        drop(settled);
-    }
-
-    fn dropped(&self) -> u64 {
-        let mut books = self.books.lock();
-        let settled = books.settle();
-        let open = books
-            .pages
-            .values()
-            .filter_map(|page| page.subscription.as_ref());
-        let dropped = books.dropped + open.map(|open| open.stats().lost).sum::<u64>();
-        drop(books);
-        drop(settled);
-        dropped
-    }
-
-    fn log(&self, logger: &Logger, notice: &Notice<'_>) {
-        match *notice {
-            Notice::Failed { topic, error, .. } => logger(&Incident::Failed {
-                channel: topic.as_str(),
-                error,
-            }),
-            Notice::Panicked { topic, message, .. } => logger(&Incident::Panicked {
-                channel: topic.as_str(),
-                message,
-            }),
-            Notice::Lost { subscription, gap } => logger(&Incident::Dropped {
-                channel: &self.channel(subscription),
-                count: gap.count(),
-            }),
-            Notice::Disconnected { subscription, gap } => logger(&Incident::Disconnected {
-                channel: &self.channel(subscription),
-                count: gap.count(),
-            }),
-            Notice::Stalled {
-                subscription,
-                replaced,
-            } => logger(&Incident::Stalled {
-                channel: &self.channel(subscription),
-                replaced,
-            }),
-        }
-    }
-
-    /// Empty if it was cancelled in this very moment.
-    fn channel(&self, number: u64) -> String {
-        let books = self.books.lock();
-        let page = books.pages.get(&number);
-        page.map_or_else(String::new, |page| page.channel.to_string())
-    }
-}
-
-impl Books {
-    /// Closes the pages of those that can lose nothing any more. They are dropped without the lock: a subscription may
-    /// be the last to own a handler.
-    #[must_use]
-    fn settle(&mut self) -> Vec<Page> {
-        let Self {
-            pages,
-            ended,
-            dropped,
-        } = self;
-        let mut settled = Vec::new();
-        ended.retain(|number| {
-            let open = pages
-                .get(number)
-                .and_then(|page| page.subscription.as_ref());
-            // Known once the shard has let go of it; `None` from one that is still being opened.
-            if open.is_some_and(|open| open.last_id().is_none()) {
-                return true;
-            }
-            if let Some(page) = pages.remove(number) {
-                *dropped += page
-                    .subscription
-                    .as_ref()
-                    .map_or(0, |open| open.stats().lost);
-                settled.push(page);
-            }
-            false
-        });
-        settled
     }
 }

@@ -40,7 +40,7 @@
 //!   or is dropped for that handler and counted. That nobody subscribes is not an error.
 //! * **Order**: a handler is called with one event at a time, and the events of one publishing thread come in order.
 //! * **Nothing is copied**: all handlers get a reference to the one event that was published.
-//! * **Nothing after cancel**: once [`cancel`](Subscription::cancel) returned, no call begins.
+//! * **Nothing after cancel**: once [`cancel`](SubscriptionGuard::cancel) returned, no call begins.
 //! * **Publishing waits for no handler.** It may wait for a moment while the dispatcher is behind.
 //! * **From inside a handler** everything may be called: publish, subscribe, cancel, close. Nothing there waits.
 //!
@@ -70,7 +70,7 @@
 //! | `Publish(ctx, event)` | [`publish`](Broadcaster::publish); with a context, [`publish_until`](Broadcaster::publish_until) |
 //! | `Subscribe(ctx, channel, handler)` | [`subscribe`](Broadcaster::subscribe); with a context, [`subscribe_until`](Broadcaster::subscribe_until) |
 //! | `ctx`, `cancel()` | [`CancelToken`]; a deadline is a thread that cancels it |
-//! | the function that cancels | [`Subscription::cancel`]; or drop it |
+//! | the function that cancels | [`SubscriptionGuard::cancel`]; or drop it |
 //! | `Close()` | [`close`](Broadcaster::close), [`close_within`](Broadcaster::close_within) |
 //! | `ErrClosed` | [`PublishError::Closed`], [`SubscribeError::Closed`] |
 //! | `NewMemory(..)`, its options | [`Memory::new`], [`Memory::builder`] |
@@ -89,7 +89,7 @@
 //!
 //! # Writing a driver
 //!
-//! Implement [`Broadcaster`]'s four required methods, and [`Control`] for what cancels. The local half of a remote driver (a
+//! Implement [`Broadcaster`]'s four required methods, and [`SubscriptionControl`] for what cancels. The local half of a remote driver (a
 //! bounded queue and a turn for each handler) is a [`Memory`], into which the connection publishes. With the feature
 //! `conformance` there is `broadcast::conformance`, the tests that every driver has to pass.
 
@@ -100,15 +100,16 @@ pub mod conformance;
 mod control;
 mod error;
 mod event;
+mod guard;
 mod memory;
 mod report;
-mod subscription;
+mod subscriptions;
 
-pub use broadcaster::{Broadcaster, BroadcasterExt, CLOSE_LIMIT, Handler, Outcome};
+pub use broadcaster::{Broadcaster, BroadcasterExt, CLOSE_TIMEOUT, Handler, Outcome};
 pub use cancel::CancelToken;
-pub use control::Control;
+pub use control::SubscriptionControl;
 pub use error::{BoxError, ChannelError, CloseError, PublishError, SubscribeError};
 pub use event::Event;
+pub use guard::SubscriptionGuard;
 pub use memory::{Memory, MemoryBuilder};
 pub use report::{CloseReport, Incident, Logger};
-pub use subscription::Subscription;

@@ -65,7 +65,7 @@ fn event(name: impl Into<String>) -> Event {
 }
 
 /// A handler that waits in its first call until the sender goes.
-fn blocked(memory: &Memory) -> (fanout::broadcast::Subscription, mpsc::Sender<()>) {
+fn blocked(memory: &Memory) -> (fanout::broadcast::SubscriptionGuard, mpsc::Sender<()>) {
     let (release, gate) = mpsc::channel::<()>();
     let (sender, began) = mpsc::channel();
     let subscription = memory.on("a", move |_| {

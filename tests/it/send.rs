@@ -47,7 +47,7 @@ fn public_types_are_send_and_sync() {
     )>();
     both::<(PublishError<Payload>, TryPublishError<Payload>)>();
     both::<(broadcast::Memory, Box<dyn broadcast::Broadcaster>)>();
-    both::<(broadcast::Subscription, broadcast::CancelToken)>();
+    both::<(broadcast::SubscriptionGuard, broadcast::CancelToken)>();
     both::<broadcast::Event>();
     both::<(broadcast::PublishError, broadcast::CloseError)>();
     // Errors and messages ask nothing of a payload themselves.

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::cancel::{CancelToken, Tie};
-use super::control::Control;
+use super::cancel::{CancelToken, Registration};
+use super::control::SubscriptionControl;
 use crate::handlers::pool::CANCEL_GRACE;
 use crate::sync::{Arc, Mutex};
 
@@ -22,18 +22,18 @@ use crate::sync::{Arc, Mutex};
 /// # }
 /// ```
 #[must_use = "dropping a subscription cancels it; `detach` lets it run"]
-pub struct Subscription {
-    control: Arc<dyn Control>,
-    ties: Mutex<Vec<Tie>>,
+pub struct SubscriptionGuard {
+    control: Arc<dyn SubscriptionControl>,
+    registrations: Mutex<Vec<Registration>>,
     detached: bool,
 }
 
-impl Subscription {
+impl SubscriptionGuard {
     /// For drivers.
-    pub fn new(control: impl Control + 'static) -> Self {
+    pub fn new(control: impl SubscriptionControl + 'static) -> Self {
         Self {
             control: Arc::new(control),
-            ties: Mutex::new(Vec::new()),
+            registrations: Mutex::new(Vec::new()),
             detached: false,
         }
     }
@@ -59,8 +59,8 @@ impl Subscription {
     /// ```
     pub fn cancel_and_wait(&self, limit: Duration) -> bool {
         self.control.cancel();
-        let ties = std::mem::take(&mut *self.ties.lock());
-        ties.iter().for_each(Tie::untie);
+        let registrations = std::mem::take(&mut *self.registrations.lock());
+        registrations.iter().for_each(Registration::remove);
         self.control.wait(limit)
     }
 
@@ -81,7 +81,7 @@ impl Subscription {
     /// # }
     /// ```
     pub fn cancel_with(&self, token: &CancelToken) {
-        self.tie(token);
+        self.register(token);
     }
 
     /// Lets the handler run until the broadcaster closes, or a token that the subscription was
@@ -101,10 +101,10 @@ impl Subscription {
     }
 
     /// `false`: the token is cancelled already, and now this is, too.
-    pub(super) fn tie(&self, token: &CancelToken) -> bool {
-        match token.tie(self.control.clone()) {
-            Some(tie) => {
-                self.ties.lock().push(tie);
+    pub(super) fn register(&self, token: &CancelToken) -> bool {
+        match token.register(self.control.clone()) {
+            Some(registration) => {
+                self.registrations.lock().push(registration);
                 true
             }
             None => {
@@ -115,7 +115,7 @@ impl Subscription {
     }
 }
 
-impl Drop for Subscription {
+impl Drop for SubscriptionGuard {
     fn drop(&mut self) {
         if !self.detached {
             self.cancel();
@@ -123,9 +123,9 @@ impl Drop for Subscription {
     }
 }
 
-impl fmt::Debug for Subscription {
+impl fmt::Debug for SubscriptionGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscription")
+        f.debug_struct("SubscriptionGuard")
             .field("detached", &self.detached)
             .finish_non_exhaustive()
     }
