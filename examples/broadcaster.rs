@@ -8,7 +8,9 @@ use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
-use fanout::broadcast::{Broadcaster, BroadcasterExt, CancelToken, Event, Memory, PublishError};
+use fanout::broadcast::{
+    BroadcastPublishError, Broadcaster, BroadcasterExt, CancelToken, Event, Memory,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (sender, log) = mpsc::channel();
@@ -41,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 event.payload().clone(),
             ))?;
         }
-        Ok::<(), PublishError>(())
+        Ok::<(), BroadcastPublishError>(())
     })?;
     let (sender, room) = mpsc::channel();
     let _room = broadcaster.on_until(&session, "chat:room 7", move |event| {
@@ -65,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{report:?}, {} dropped", broadcaster.dropped());
     assert!(report.in_time);
     let late = broadcaster.publish(Event::new("chat:room 7", "UserJoined", "Eve"));
-    assert!(matches!(late, Err(PublishError::Closed)));
+    assert!(matches!(late, Err(BroadcastPublishError::Closed)));
     assert_eq!(parsed.load(Ordering::Relaxed), 1250);
     assert!(
         room.try_iter().next().is_none(),

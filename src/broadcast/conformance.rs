@@ -24,10 +24,10 @@ use std::time::{Duration, Instant};
 
 use super::broadcaster::{Broadcaster, BroadcasterExt};
 use super::cancel::CancelToken;
-use super::error::{PublishError, SubscribeError};
+use super::error::{BroadcastPublishError, BroadcastSubscribeError};
 use super::event::Event;
 use super::guard::SubscriptionGuard;
-use super::report::{Incident, Logger};
+use super::incident::{Incident, Logger};
 
 /// What a case wants of its broadcaster.
 ///
@@ -217,12 +217,12 @@ fn what_is_no_channel_is_refused(make: &Make) {
     for channel in ["", "a..b", ".a", "a.", "a\nb", &long] {
         let published = broadcaster.publish(Event::new(channel.to_owned(), "n", ""));
         assert!(
-            matches!(published, Err(PublishError::Channel(_))),
+            matches!(published, Err(BroadcastPublishError::Channel(_))),
             "{channel:?}: {published:?}"
         );
         let subscribed = broadcaster.on(channel, |_| ());
         assert!(
-            matches!(subscribed, Err(SubscribeError::Channel(_))),
+            matches!(subscribed, Err(BroadcastSubscribeError::Channel(_))),
             "{channel:?}: {subscribed:?}"
         );
     }
@@ -332,9 +332,15 @@ fn a_cancelled_token_stops(make: &Make) {
     token.cancel();
     token.cancel();
     let late = subscribe("a");
-    assert!(matches!(late, Err(SubscribeError::Cancelled)), "{late:?}");
+    assert!(
+        matches!(late, Err(BroadcastSubscribeError::Cancelled)),
+        "{late:?}"
+    );
     let late = broadcaster.publish_until(&token, Event::new("a", "after", ""));
-    assert!(matches!(late, Err(PublishError::Cancelled)), "{late:?}");
+    assert!(
+        matches!(late, Err(BroadcastPublishError::Cancelled)),
+        "{late:?}"
+    );
     let (mut witness, _subscription) = collect(&*broadcaster, "a");
     publish(&*broadcaster, Event::new("a", "for others", ""));
     assert_eq!(witness.next().name(), "for others");
@@ -555,19 +561,19 @@ fn calls_after_close_answer_closed(make: &Make) {
     let event = || Event::new("a", "late", "");
     assert!(matches!(
         broadcaster.publish(event()),
-        Err(PublishError::Closed)
+        Err(BroadcastPublishError::Closed)
     ));
     assert!(matches!(
         broadcaster.publish_until(&token, event()),
-        Err(PublishError::Closed)
+        Err(BroadcastPublishError::Closed)
     ));
     assert!(matches!(
         broadcaster.on("a", |_| ()),
-        Err(SubscribeError::Closed)
+        Err(BroadcastSubscribeError::Closed)
     ));
     assert!(matches!(
         broadcaster.on_until(&token, "a", |_| ()),
-        Err(SubscribeError::Closed)
+        Err(BroadcastSubscribeError::Closed)
     ));
     let again = broadcaster.close().expect("it is closed");
     assert!(again.in_time, "{again:?}");
@@ -596,7 +602,7 @@ fn close_loses_nothing_uncounted(make: &Make) {
             for n in 0..1000 {
                 match broadcaster.publish(Event::new("a", "n", "")) {
                     Ok(()) => accepted.fetch_add(1, Ordering::SeqCst),
-                    Err(PublishError::Closed) => return,
+                    Err(BroadcastPublishError::Closed) => return,
                     Err(error) => panic!("event {n}: {error}"),
                 };
             }
@@ -649,7 +655,7 @@ fn a_handler_calls_everything(make: &Make) {
     }
     assert!(matches!(
         broadcaster.publish(Event::new("a", "late", "")),
-        Err(PublishError::Closed)
+        Err(BroadcastPublishError::Closed)
     ));
     let report = broadcaster.close_within(PATIENCE).expect("it closes");
     assert!(report.in_time, "{report:?}");
@@ -718,7 +724,7 @@ struct Seen {
 fn collect(
     broadcaster: &dyn Broadcaster,
     channel: &str,
-) -> (Seen, Result<SubscriptionGuard, SubscribeError>) {
+) -> (Seen, Result<SubscriptionGuard, BroadcastSubscribeError>) {
     let (sender, events) = mpsc::channel();
     let subscription = broadcaster.on(channel, move |event| sender.send(event.clone()));
     assert!(subscription.is_ok(), "{channel}: {subscription:?}");
@@ -761,7 +767,11 @@ fn logs() -> (Logger, Log) {
             Incident::Dropped { count, .. } => *count,
             _ => 0,
         };
-        let entry = (incident.channel().to_owned(), incident.to_string(), dropped);
+        let entry = (
+            incident.channel().unwrap_or_default().to_owned(),
+            incident.to_string(),
+            dropped,
+        );
         logger.entries.lock().expect("nobody panics").push(entry);
     });
     (logger, log)

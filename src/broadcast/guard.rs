@@ -1,4 +1,4 @@
-//! The handle to a subscription.
+//! The guard that keeps a handler subscribed.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,7 +8,8 @@ use super::control::SubscriptionControl;
 use crate::handlers::pool::CANCEL_GRACE;
 use crate::sync::{Arc, Mutex};
 
-/// Keeps a handler subscribed: dropping it cancels, unless it was [detached](Self::detach).
+/// Keeps a handler subscribed. Dropping the guard cancels the subscription, unless the guard was
+/// [detached](Self::detach).
 ///
 /// ```
 /// use fanout::broadcast::{BroadcasterExt, Memory};
@@ -16,20 +17,34 @@ use crate::sync::{Arc, Mutex};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let broadcaster = Memory::new();
 /// let subscription = broadcaster.on("orders.1", |event| println!("{}", event.name()))?;
-/// subscription.cancel();
-/// subscription.cancel(); // once more does nothing
+/// drop(subscription); // the handler is not called any more
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "dropping a subscription cancels it; `detach` lets it run"]
+#[doc(alias = "Subscription")]
+#[must_use = "dropping the guard cancels the subscription; `detach` keeps it"]
 pub struct SubscriptionGuard {
     control: Arc<dyn SubscriptionControl>,
+    /// Where the control is registered, to remove it from there when the subscription is cancelled.
     registrations: Mutex<Vec<Registration>>,
     detached: bool,
 }
 
 impl SubscriptionGuard {
-    /// For drivers.
+    /// Creates the guard of a new subscription, for drivers.
+    ///
+    /// See [`SubscriptionControl`] for an example.
+    ///
+    /// ```
+    /// use fanout::broadcast::{BroadcasterExt, Memory, SubscriptionGuard};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let local = Memory::new().on("orders.1", |_| ())?;
+    /// let subscription = SubscriptionGuard::new(local.into_control());
+    /// subscription.cancel();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(control: impl SubscriptionControl + 'static) -> Self {
         Self {
             control: Arc::new(control),
@@ -38,13 +53,28 @@ impl SubscriptionGuard {
         }
     }
 
-    /// Cancels it: once this has returned, no call of the handler begins any more. A call that is running may finish; this
-    /// waits 10 milliseconds for it at most, and not at all from inside a handler. Does nothing when it has ended already.
+    /// Cancels the subscription. Once this has returned, no call of the handler starts.
+    ///
+    /// A call that is running may finish. `cancel` waits up to 10 milliseconds for it, and does not
+    /// wait when it is called from inside a handler. Cancelling again has no effect.
+    ///
+    /// ```
+    /// use fanout::broadcast::{BroadcasterExt, Memory};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let broadcaster = Memory::new();
+    /// let subscription = broadcaster.on("orders.1", |event| println!("{}", event.name()))?;
+    /// subscription.cancel();
+    /// subscription.cancel(); // has no effect
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cancel(&self) {
         self.cancel_and_wait(CANCEL_GRACE);
     }
 
-    /// Cancels it, and waits for a call that is running. `true`: none is. From inside a handler it does not wait.
+    /// Cancels the subscription and waits for a call that is running. Returns `true` if no call is
+    /// running any more, `false` if one is at the timeout. From inside a handler it does not wait.
     ///
     /// ```
     /// use std::time::Duration;
@@ -57,15 +87,18 @@ impl SubscriptionGuard {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn cancel_and_wait(&self, limit: Duration) -> bool {
+    pub fn cancel_and_wait(&self, timeout: Duration) -> bool {
         self.control.cancel();
         let registrations = std::mem::take(&mut *self.registrations.lock());
         registrations.iter().for_each(Registration::remove);
-        self.control.wait(limit)
+        self.control.wait(timeout)
     }
 
-    /// Has it cancelled with the token, too; at once, if the token is cancelled already. See
-    /// [`subscribe_until`](super::Broadcaster::subscribe_until), which does not subscribe in that case.
+    /// Registers the subscription with a token: when the token is cancelled, so is the subscription.
+    ///
+    /// Returns `false` if the token is cancelled already; the subscription is cancelled then, too.
+    /// [`subscribe_until`](super::Broadcaster::subscribe_until) does not subscribe at all in that
+    /// case. A subscription may be registered with several tokens.
     ///
     /// ```
     /// use fanout::broadcast::{BroadcasterExt, CancelToken, Memory};
@@ -74,18 +107,27 @@ impl SubscriptionGuard {
     /// let broadcaster = Memory::new();
     /// let (session, server) = (CancelToken::new(), CancelToken::new());
     /// let subscription = broadcaster.on("orders.1", |event| println!("{}", event.name()))?;
-    /// subscription.cancel_with(&session);
-    /// subscription.cancel_with(&server); // whichever comes first
+    /// assert!(subscription.cancel_with(&session));
+    /// assert!(subscription.cancel_with(&server)); // whichever is cancelled first
     /// subscription.detach();
     /// # Ok(())
     /// # }
     /// ```
-    pub fn cancel_with(&self, token: &CancelToken) {
-        self.register(token);
+    pub fn cancel_with(&self, token: &CancelToken) -> bool {
+        match token.register(self.control.clone()) {
+            Some(registration) => {
+                self.registrations.lock().push(registration);
+                true
+            }
+            None => {
+                self.cancel();
+                false
+            }
+        }
     }
 
-    /// Lets the handler run until the broadcaster closes, or a token that the subscription was
-    /// [tied to](Self::cancel_with) is cancelled.
+    /// Keeps the handler subscribed until the broadcaster closes, or until a token that the
+    /// subscription is [registered with](Self::cancel_with) is cancelled.
     ///
     /// ```
     /// use fanout::broadcast::{BroadcasterExt, Memory};
@@ -100,18 +142,26 @@ impl SubscriptionGuard {
         self.detached = true;
     }
 
-    /// `false`: the token is cancelled already, and now this is, too.
-    pub(super) fn register(&self, token: &CancelToken) -> bool {
-        match token.register(self.control.clone()) {
-            Some(registration) => {
-                self.registrations.lock().push(registration);
-                true
-            }
-            None => {
-                self.cancel();
-                false
-            }
-        }
+    /// Takes the guard apart, for drivers that deliver through another broadcaster: the driver's
+    /// control cancels this one. Nothing cancels the subscription when the control is dropped.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use std::time::Duration;
+    /// use fanout::broadcast::{BroadcasterExt, Memory, SubscriptionControl};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let broadcaster = Memory::new();
+    /// let guard = broadcaster.on("orders.1", |event| println!("{}", event.name()))?;
+    /// let control: Arc<dyn SubscriptionControl> = guard.into_control();
+    /// control.cancel();
+    /// assert!(control.wait(Duration::from_secs(5)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn into_control(mut self) -> Arc<dyn SubscriptionControl> {
+        self.detached = true;
+        self.control.clone()
     }
 }
 
@@ -126,7 +176,7 @@ impl Drop for SubscriptionGuard {
 impl fmt::Debug for SubscriptionGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SubscriptionGuard")
-            .field("detached", &self.detached)
+            .field("tokens", &self.registrations.lock().len())
             .finish_non_exhaustive()
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::control::SubscriptionControl;
 use super::event::Event;
-use super::report::{Incident, Logger};
+use super::incident::{Incident, Logger};
 use crate::bus::SubscriptionHandle;
 use crate::handlers::notice::Notice;
 use crate::park::deadline_after;
@@ -117,29 +117,23 @@ impl Subscriptions {
     /// Reports a notice of the bus to the logger, by channel.
     pub(super) fn report(&self, logger: &Logger, notice: &Notice<'_>) {
         match *notice {
-            Notice::Failed { topic, error, .. } => logger(&Incident::Failed {
-                channel: topic.as_str(),
-                error,
-            }),
-            Notice::Panicked { topic, message, .. } => logger(&Incident::Panicked {
-                channel: topic.as_str(),
-                message,
-            }),
-            Notice::Lost { subscription, gap } => logger(&Incident::Dropped {
-                channel: &self.channel(subscription),
-                count: gap.count(),
-            }),
-            Notice::Disconnected { subscription, gap } => logger(&Incident::Disconnected {
-                channel: &self.channel(subscription),
-                count: gap.count(),
-            }),
+            Notice::Failed { topic, error, .. } => logger(&Incident::failed(topic.as_str(), error)),
+            Notice::Panicked { topic, message, .. } => {
+                logger(&Incident::panicked(topic.as_str(), message));
+            }
+            Notice::Lost { subscription, gap } => {
+                logger(&Incident::dropped(&self.channel(subscription), gap.count()));
+            }
+            Notice::Disconnected { subscription, gap } => {
+                logger(&Incident::disconnected(
+                    &self.channel(subscription),
+                    gap.count(),
+                ));
+            }
             Notice::Stalled {
                 subscription,
                 replaced,
-            } => logger(&Incident::Stalled {
-                channel: &self.channel(subscription),
-                replaced,
-            }),
+            } => logger(&Incident::stalled(&self.channel(subscription), replaced)),
         }
     }
 

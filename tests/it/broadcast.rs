@@ -1,7 +1,8 @@
 //! Broadcasting: the conformance suite on `Memory`, and what `Memory` promises beyond it.
 
 use fanout::broadcast::{
-    Broadcaster, BroadcasterExt, CancelToken, Event, Incident, Memory, MemoryBuilder, PublishError,
+    BroadcastPublishError, Broadcaster, BroadcasterExt, CancelToken, Event, Incident, Memory,
+    MemoryBuilder,
 };
 use fanout::{BuildError, Overflow};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -87,7 +88,7 @@ fn a_run_of_drops_is_told_once_and_not_by_the_publisher() {
             let memory = builder.buffer(4).logger({
                 let told = told.clone();
                 move |incident| {
-                    if let Incident::Dropped { channel, count } = *incident {
+                    if let Incident::Dropped { channel, count, .. } = *incident {
                         let entry = (channel.to_owned(), count, thread::current().id());
                         told.lock().expect("unpoisoned").push(entry);
                     }
@@ -244,7 +245,7 @@ fn a_close_that_runs_out_of_time_says_what_is_left_and_does_it_later() {
             assert!((10..=11).contains(&report.unhandled), "{report:?}");
             assert!(matches!(
                 memory.publish(event("late")),
-                Err(PublishError::Closed)
+                Err(BroadcastPublishError::Closed)
             ));
             drop(release);
             let report = memory.close_within(FOR_EVER).expect("closes");
@@ -337,7 +338,7 @@ fn a_token_releases_a_publisher_that_waits() {
             token.cancel();
             assert!(matches!(
                 publishing.join().expect("told"),
-                PublishError::Cancelled
+                BroadcastPublishError::Cancelled
             ));
         });
         drop(release);
