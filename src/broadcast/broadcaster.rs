@@ -8,6 +8,7 @@ use super::error::{BoxError, BroadcastCloseError, BroadcastPublishError, Broadca
 use super::event::Event;
 use super::guard::SubscriptionGuard;
 use super::report::BroadcastCloseReport;
+use crate::park::NoWaiting;
 
 /// The timeout of [`Broadcaster::close`]: 10 seconds.
 ///
@@ -146,7 +147,8 @@ pub trait Broadcaster: Send + Sync {
 
     /// Like [`publish`](Self::publish), unless the token is cancelled.
     ///
-    /// A driver whose `publish` may wait overrides this method and looks at the token while it waits.
+    /// A driver whose `publish` may wait overrides this method and looks at the token while it
+    /// waits.
     ///
     /// # Errors
     ///
@@ -175,8 +177,8 @@ pub trait Broadcaster: Send + Sync {
     /// Like [`subscribe`](Self::subscribe), and registers the subscription with the token: when the
     /// token is cancelled, so is the subscription.
     ///
-    /// A driver whose `subscribe` may wait overrides this method, looks at the token while it waits,
-    /// and ends with [`SubscriptionGuard::cancel_with`].
+    /// A driver whose `subscribe` may wait overrides this method, looks at the token while it
+    /// waits, and ends with [`SubscriptionGuard::cancel_with`].
     ///
     /// # Errors
     ///
@@ -208,6 +210,27 @@ pub trait Broadcaster: Send + Sync {
             Err(BroadcastSubscribeError::Cancelled)
         }
     }
+}
+
+/// Whether the calling thread is inside a handler, a logger, or other user code that the dispatcher
+/// runs. For drivers, whose calls must not wait there.
+///
+/// ```
+/// use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Memory, inside_handler};
+/// use std::sync::mpsc;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (sender, seen) = mpsc::channel();
+/// let broadcaster = Memory::new();
+/// let _subscription = broadcaster.on("orders.1", move |_| sender.send(inside_handler()))?;
+/// broadcaster.publish(Event::new("orders.1", "OrderShipped", ""))?;
+/// assert!(seen.recv()?);
+/// assert!(!inside_handler());
+/// # Ok(())
+/// # }
+/// ```
+pub fn inside_handler() -> bool {
+    NoWaiting::applies()
 }
 
 /// So that types that own a `dyn Broadcaster` can derive `Debug`.

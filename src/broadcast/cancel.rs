@@ -8,10 +8,12 @@ use super::control::SubscriptionControl;
 use crate::handlers::pool::CANCEL_GRACE;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 
-/// Cancels any number of subscriptions, and publishers that wait: what a cancelled context is in Go.
+/// Cancels any number of subscriptions, and publishers that wait: what a cancelled context is in
+/// Go.
 ///
-/// Clones are the same token. A token is cancelled once and stays cancelled. A token may live as long
-/// as the program: subscriptions that were cancelled in another way are no longer registered with it.
+/// Clones are the same token. A token is cancelled once and stays cancelled. A token may live as
+/// long as the program: subscriptions that were cancelled in another way are no longer registered
+/// with it.
 ///
 /// ```
 /// use fanout::broadcast::{
@@ -21,8 +23,8 @@ use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let broadcaster = Memory::new();
 /// let session = CancelToken::new();
-/// let _orders = broadcaster.on_until(&session, "orders.1", |event| println!("{}", event.name()))?;
-/// let _chat = broadcaster.on_until(&session, "chat:room 7", |event| println!("{}", event.name()))?;
+/// let _orders = broadcaster.on_until(&session, "orders.1", |event| println!("{event:?}"))?;
+/// let _chat = broadcaster.on_until(&session, "chat:room 7", |event| println!("{event:?}"))?;
 ///
 /// session.cancel(); // no call of either handler starts any more
 /// let late = broadcaster.on_until(&session, "orders.1", |_| ());
@@ -66,8 +68,8 @@ impl CancelToken {
     /// no call of their handlers starts, and nothing can be registered any more.
     ///
     /// Calls that are running may finish. `cancel` waits up to 10 milliseconds for all of them
-    /// together, and does not wait when it is called from inside a handler. It may be called from any
-    /// thread and more than once.
+    /// together, and does not wait when it is called from inside a handler. It may be called from
+    /// any thread and more than once.
     ///
     /// ```
     /// use fanout::broadcast::CancelToken;
@@ -112,7 +114,8 @@ impl CancelToken {
         self.state.cancelled.load(Ordering::Acquire)
     }
 
-    /// Registers a subscription. `None`: the token is cancelled already, and nothing was registered.
+    /// Registers a subscription. `None`: the token is cancelled already, and nothing was
+    /// registered.
     pub(super) fn register(&self, control: Arc<dyn SubscriptionControl>) -> Option<Registration> {
         let mut registered = self.state.registered.lock();
         if self.is_cancelled() {

@@ -1,7 +1,8 @@
 //! The tests that every [`Broadcaster`] must pass: call [`run`] in a test of the driver.
 //!
-//! Each case opens a broadcaster of its own and uses it through `dyn Broadcaster`. A case panics when
-//! the driver breaks a rule, and the message names the rule, what was expected, and what was seen:
+//! Each case opens a broadcaster of its own and uses it through `dyn Broadcaster`. A case panics
+//! when the driver breaks a rule, and the message names the rule, what was expected, and what was
+//! seen:
 //!
 //! ```text
 //! conformance case `channels_are_isolated` failed: rule broken: a handler gets the events of its
@@ -37,8 +38,9 @@
 //! # Failure modes
 //!
 //! * **The driver breaks a rule**: [`run`] panics, with the name of the case.
-//! * **The driver waits for ever**: a case waits up to 60 seconds for each thing that must happen, and
-//!   [`run`] waits up to 3 minutes for each case. The thread of a case that hangs is left behind.
+//! * **The driver waits for ever**: a case waits up to 60 seconds for each thing that must happen,
+//!   and [`run`] waits up to 3 minutes for each case. The thread of a case that hangs is left
+//!   behind.
 
 use std::any::Any;
 use std::fmt;
@@ -160,8 +162,8 @@ pub fn run(factory: impl Fn(Setup) -> Box<dyn Broadcaster> + Send + Sync + 'stat
 ///
 /// # Panics
 ///
-/// If a case fails, or has not ended after 3 minutes, and if there is no case of a name that is to be
-/// skipped. The message names the case.
+/// If a case fails, or has not ended after 3 minutes, and if there is no case of a name that is to
+/// be skipped. The message names the case.
 ///
 /// ```
 /// use fanout::Overflow;
@@ -223,8 +225,8 @@ fn message_of(panic: &(dyn Any + Send)) -> &str {
 /// The longest wait for one thing that must happen: longer than anything takes on a busy machine.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The longest time for a case. Longer than [`STEP_TIMEOUT`], so that a case that waits in vain says
-/// for what.
+/// The longest time for a case. Longer than [`STEP_TIMEOUT`], so that a case that waits in vain
+/// says for what.
 const CASE_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// The buffer of most cases, in events. Only the case about full buffers publishes more.

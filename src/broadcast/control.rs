@@ -32,12 +32,13 @@ pub trait SubscriptionControl: Send + Sync {
     /// Cancels the subscription. No call of the handler may start after [`wait`](Self::wait) has
     /// returned; a call that is starting at this moment may still run.
     ///
-    /// Called from any thread, also from inside the handler, and more than once. Does not wait for a
-    /// call that is running.
+    /// Called from any thread, also from inside the handler, and more than once. Does not wait for
+    /// a call that is running.
     fn cancel(&self);
 
     /// Waits, after [`cancel`](Self::cancel), until no call of the handler is running, and returns
-    /// `true` then. Returns `false` at the timeout. Called from inside any handler, it does not wait.
+    /// `true` then. Returns `false` at the timeout. Called from inside any handler, it does not
+    /// wait.
     fn wait(&self, timeout: Duration) -> bool;
 }
 

@@ -43,8 +43,8 @@ struct Refused {
 }
 
 impl ChannelError {
-    /// Creates the error, for drivers. The reason is a [`TopicError`](crate::TopicError), or an error
-    /// or a text of the driver that names the rule.
+    /// Creates the error, for drivers. The reason is a [`TopicError`](crate::TopicError), or an
+    /// error or a text of the driver that names the rule.
     ///
     /// ```
     /// use fanout::broadcast::ChannelError;
@@ -111,8 +111,8 @@ pub enum BroadcastPublishError {
     Closed,
     /// The [`CancelToken`](super::CancelToken) was cancelled before the event was accepted.
     Cancelled,
-    /// There is no room for the event, and the calling thread is inside a handler, where waiting for
-    /// room would deadlock. The dispatcher is behind; publish again later.
+    /// There is no room for the event, and the calling thread is inside a handler, where waiting
+    /// for room would deadlock. The dispatcher is behind; publish again later.
     WouldDeadlock,
     /// The driver failed. Its error is the [`source`](Error::source).
     Driver(BoxError),
@@ -235,7 +235,8 @@ impl Error for BroadcastCloseError {
 
 const CLOSED: &str = "the broadcaster is closed";
 
-/// Displays an error together with its causes: `the driver could not publish the event: broken pipe`.
+/// Displays an error together with its causes: `the driver could not publish the event: broken
+/// pipe`.
 ///
 /// A cause whose text already ends the text before it is left out: some errors repeat their causes.
 /// [`Memory`](super::Memory) reports the errors of handlers in this way.

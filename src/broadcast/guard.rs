@@ -94,7 +94,8 @@ impl SubscriptionGuard {
         self.control.wait(timeout)
     }
 
-    /// Registers the subscription with a token: when the token is cancelled, so is the subscription.
+    /// Registers the subscription with a token: when the token is cancelled, so is the
+    /// subscription.
     ///
     /// Returns `false` if the token is cancelled already; the subscription is cancelled then, too.
     /// [`subscribe_until`](super::Broadcaster::subscribe_until) does not subscribe at all in that

@@ -44,8 +44,8 @@ pub enum Incident<'a> {
         count: u64,
     },
     /// The buffer of a subscription was full under
-    /// [`Overflow::Disconnect`](crate::Overflow::Disconnect). The handler has handled what was in the
-    /// buffer and gets no more events.
+    /// [`Overflow::Disconnect`](crate::Overflow::Disconnect). The handler has handled what was in
+    /// the buffer and gets no more events.
     #[non_exhaustive]
     Disconnected {
         /// The channel of the subscription. Empty if the subscription has ended meanwhile.
@@ -62,8 +62,8 @@ pub enum Incident<'a> {
         /// handlers may have to wait.
         replaced: bool,
     },
-    /// The driver reports a failure that no call could return: it lost its connection and events may
-    /// be missing, for example.
+    /// The driver reports a failure that no call could return: it lost its connection and events
+    /// may be missing, for example.
     #[non_exhaustive]
     Driver {
         /// What happened, with its causes.
@@ -124,8 +124,8 @@ impl<'a> Incident<'a> {
         Self::Disconnected { channel, count }
     }
 
-    /// A handler has been handling one event for a long time; `replaced` says whether another thread
-    /// took over the work of its thread.
+    /// A handler has been handling one event for a long time; `replaced` says whether another
+    /// thread took over the work of its thread.
     ///
     /// ```
     /// use fanout::broadcast::Incident;
@@ -204,8 +204,8 @@ impl fmt::Debug for Incident<'_> {
     }
 }
 
-/// Is called with each incident, on a thread of the broadcaster, never on the thread of a publisher.
-/// The handler that the incident is about waits meanwhile.
+/// Is called with each incident, on a thread of the broadcaster, never on the thread of a
+/// publisher. The handler that the incident is about waits meanwhile.
 ///
 /// ```
 /// use fanout::broadcast::{Incident, Logger};

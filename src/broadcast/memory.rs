@@ -7,9 +7,9 @@
 //!
 //! # Failure modes
 //!
-//! * **The lane into the bus is full**: a publisher waits for the dispatcher, and looks at its token
-//!   every 10 ms. Inside a handler it does not wait; it dispatches events itself, and fails with
-//!   `WouldDeadlock` if another thread holds the dispatcher's role and makes no room.
+//! * **The lane into the bus is full**: a publisher waits for the dispatcher, and looks at its
+//!   token every 10 ms. Inside a handler it does not wait; it dispatches events itself, and fails
+//!   with `WouldDeadlock` if another thread holds the dispatcher's role and makes no room.
 //! * **The bus breaks** (one of its threads panicked): publishing fails with the bus's error as the
 //!   source.
 
@@ -105,8 +105,8 @@ impl Memory {
         }
     }
 
-    /// Waits until every event that was accepted so far is handled or dropped. Returns `false` at the
-    /// timeout.
+    /// Waits until every event that was accepted so far is handled or dropped. Returns `false` at
+    /// the timeout.
     ///
     /// ```
     /// use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Memory};
@@ -283,8 +283,8 @@ pub struct MemoryBuilder {
 }
 
 impl MemoryBuilder {
-    /// Events that may wait for one handler, 1 to [`CAPACITY_MAX`](crate::CAPACITY_MAX). Default: 256.
-    /// Events that the handler has taken, up to 64 at a time, do not count.
+    /// Events that may wait for one handler, 1 to [`CAPACITY_MAX`](crate::CAPACITY_MAX). Default:
+    /// 256. Events that the handler has taken, up to 64 at a time, do not count.
     ///
     /// ```
     /// use fanout::broadcast::Memory;
@@ -329,8 +329,8 @@ impl MemoryBuilder {
         self
     }
 
-    /// Whether every handler gets a thread of its own, for handlers that block. Default: `false`, and
-    /// all handlers share a few threads.
+    /// Whether every handler gets a thread of its own, for handlers that block. Default: `false`,
+    /// and all handlers share a few threads.
     ///
     /// ```
     /// # fn main() -> Result<(), fanout::BuildError> {
@@ -346,9 +346,9 @@ impl MemoryBuilder {
     /// Reports what no publisher is told: errors and panics of handlers, dropped events (once for a
     /// run of them), and handlers that take long. Default: no logger.
     ///
-    /// The logger is called on the thread of the handler, or on the thread that watches handlers, and
-    /// never on the thread of a publisher. The same incidents go to `tracing`, with or without a
-    /// logger. A panic of the logger is caught.
+    /// The logger is called on the thread of the handler, or on the thread that watches handlers,
+    /// and never on the thread of a publisher. The same incidents go to `tracing`, with or without
+    /// a logger. A panic of the logger is caught.
     ///
     /// ```
     /// use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Incident, Memory};

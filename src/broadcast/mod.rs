@@ -30,55 +30,58 @@
 //!
 //! # Channels
 //!
-//! A channel is a [`Topic`](crate::Topic), and no character of it is a wildcard: `private-orders.1`,
-//! `chat:room 7` and `orders.*` are three channels. A text is refused as a channel if it is empty or
-//! longer than 1,024 bytes, if it contains a control character, or if nothing stands before, between
-//! or after its dots (`a..b`). A broadcaster never maps a refused text to another one, since two
-//! channels could then become one, here or at a broker. A driver may refuse more texts.
+//! A channel is a [`Topic`](crate::Topic), and no character of it is a wildcard:
+//! `private-orders.1`, `chat:room 7` and `orders.*` are three channels. A text is refused as a
+//! channel if it is empty or longer than 1,024 bytes, if it contains a control character, or if
+//! nothing stands before, between or after its dots (`a..b`). A broadcaster never maps a refused
+//! text to another one, since two channels could then become one, here or at a broker. A driver may
+//! refuse more texts.
 //!
 //! Channels are not declared. A channel without subscribers costs nothing.
 //!
 //! # Guarantees
 //!
-//! * **Delivery**: an event that `publish` accepted goes once to every handler that was subscribed to
-//!   its channel before, or is dropped for that handler and counted. An event without subscribers is
-//!   not an error.
-//! * **Order**: a handler is called with one event at a time. Events that one thread publishes on one
-//!   channel arrive in order.
+//! * **Delivery**: an event that `publish` accepted goes once to every handler that was subscribed
+//!   to its channel before, or is dropped for that handler and counted. An event without
+//!   subscribers is not an error.
+//! * **Order**: a handler is called with one event at a time. Events that one thread publishes on
+//!   one channel arrive in order.
 //! * **No copies**: all handlers get a reference to the event that was published.
 //! * **Nothing after cancel**: after [`cancel`](SubscriptionGuard::cancel) has returned, no call of
 //!   the handler starts.
 //! * **Publishing waits for no handler**. It may wait for a moment while the dispatcher is behind.
-//! * **Handlers may call everything**: publish, subscribe, cancel, close. None of these waits there.
+//! * **Handlers may call everything**: publish, subscribe, cancel, close. None of these waits
+//!   there.
 //!
 //! # Failure modes
 //!
 //! * **A handler is slow**: its buffer fills up, and further events are dropped for this handler
-//!   alone. They are counted in [`dropped`](Broadcaster::dropped). When the handler reaches the place
-//!   where they would have been, the [`Logger`] gets one [`Incident`] for the whole run.
+//!   alone. They are counted in [`dropped`](Broadcaster::dropped). When the handler reaches the
+//!   place where they would have been, the [`Logger`] gets one [`Incident`] for the whole run.
 //! * **A handler blocks**: a spare thread replaces its thread. There are up to 64 threads; for more
 //!   handlers that block at the same time, see [`MemoryBuilder::dedicated`].
 //! * **A handler fails or panics**: the logger gets an [`Incident`], and the handler gets its next
 //!   event. Publishers and other handlers are not affected.
-//! * **A handler publishes faster than events are dispatched**: its thread dispatches events, too. If
-//!   there is still no room, publishing fails with
+//! * **A handler publishes faster than events are dispatched**: its thread dispatches events, too.
+//!   If there is still no room, publishing fails with
 //!   [`WouldDeadlock`](BroadcastPublishError::WouldDeadlock).
 //! * **The broadcaster closes**: publishing and subscribing fail with `Closed`, and accepted events
-//!   are handled. [`close`](Broadcaster::close) waits for that, up to a timeout, and reports what was
-//!   left.
+//!   are handled. [`close`](Broadcaster::close) waits for that, up to a timeout, and reports what
+//!   was left.
 //! * **A driver loses its connection**: it reports an [`Incident::Driver`], since events may be
 //!   missing.
 //! * **The process ends**: no event of [`Memory`] survives it.
 //!
-//! A handler that publishes should own a [`Weak`](std::sync::Weak) broadcaster. With a strong one, the
-//! broadcaster and the handler keep each other alive until the program calls `close`.
+//! A handler that publishes should own a [`Weak`](std::sync::Weak) broadcaster. With a strong one,
+//! the broadcaster and the handler keep each other alive until the program calls `close`.
 //!
 //! # Names
 //!
 //! [`broadcast::Event`](Event) is an event to publish; [`fanout::Event`](crate::Event) is an event
 //! that a subscriber of a bus receives. The errors and the report of a broadcaster start with
 //! `Broadcast`, because the bus has errors and a report of its own: a
-//! [`PublishError`](crate::PublishError) hands the value back, a [`BroadcastPublishError`] does not.
+//! [`PublishError`](crate::PublishError) hands the value back, a [`BroadcastPublishError`] does
+//! not.
 //!
 //! # Coming from Go
 //!
@@ -107,7 +110,7 @@
 //! | a handler is called after cancel has returned | no call starts |
 //! | closing loses queued events | they are handled, or are in the [`BroadcastCloseReport`] |
 //! | a panic of a handler ends the process | it is caught and reported to the logger |
-//! | each publish takes a lock and copies the list of subscribers | neither: see [the crate](crate) |
+//! | a publish takes a lock and copies the list of subscribers | neither: see [the crate](crate) |
 //! | channels that are not used stay in memory | nothing of them is kept |
 //! | each subscriber gets a copy of the event | each gets a reference to the same event |
 //!
@@ -116,21 +119,22 @@
 //! A driver is a type that implements [`Broadcaster`], usually in a crate of its own. It needs:
 //!
 //! 1. **A [`Memory`] as its local half.** The thread that reads from the connection publishes into
-//!    it. `Memory` then calls the handlers, bounds their buffers, counts drops, catches panics, keeps
-//!    guarantees about cancelling, and never makes the reading thread wait for a handler.
+//!    it. `Memory` then calls the handlers, bounds their buffers, counts drops, catches panics,
+//!    keeps guarantees about cancelling, and never makes the reading thread wait for a handler.
 //! 2. **The four required methods.** [`publish`] checks the channel with
-//!    [`Topic::new`](crate::Topic::new) and sends the event; [`subscribe`] tells the broker and
-//!    subscribes locally; [`close_within`](Broadcaster::close_within) waits until everything that was
-//!    sent has come back, then closes the local half; [`dropped`](Broadcaster::dropped) is that of the
-//!    local half. A `publish` that may wait should also override [`publish_until`].
-//! 3. **A [`SubscriptionControl`] per subscription**, if the broker must be told about its end. It
+//!    [`Topic::new`](crate::Topic::new) and sends the event. [`subscribe`] tells the broker and
+//!    subscribes locally. [`close_within`](Broadcaster::close_within) waits until everything that
+//!    was sent has come back, then closes the local half. [`dropped`](Broadcaster::dropped) is that
+//!    of the local half. A `publish` that may wait should also override [`publish_until`].
+//! 3. **No waiting inside handlers**: a call that may wait asks [`inside_handler`] first.
+//! 4. **A [`SubscriptionControl`] per subscription**, if the broker must be told about its end. It
 //!    owns the control of the local subscription: see [`SubscriptionGuard::into_control`].
-//! 4. **Errors**: [`ChannelError::new`] for a refused channel, and the `Driver` variants, which keep
-//!    the error of the connection as their source.
-//! 5. **Incidents**: [`Incident::driver`] to the logger for what no call can return, such as a
+//! 5. **Errors**: [`ChannelError::new`] for a refused channel, and the `Driver` variants, which
+//!    keep the error of the connection as their source.
+//! 6. **Incidents**: [`Incident::driver`] to the logger for what no call can return, such as a
 //!    connection that was lost and restored.
-//! 6. **A `Drop` that closes** and does not wait: here, the channel to the broker ends with its last
-//!    sender.
+//! 7. **A `Drop` that closes** and does not wait: here, the thread of the broker ends when the last
+//!    sender of commands is dropped.
 //!
 //! With the feature `conformance`, `broadcast::conformance::run` tests all of this. The following
 //! driver is complete. Its broker is a thread that sends back the events on channels that have a
@@ -139,14 +143,14 @@
 //! ```
 //! use std::collections::HashMap;
 //! use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-//! use std::sync::{Arc, Mutex, Weak, mpsc};
+//! use std::sync::{Arc, Condvar, Mutex, Weak, mpsc};
 //! use std::thread;
 //! use std::time::{Duration, Instant};
 //!
 //! use fanout::broadcast::{
 //!     BoxError, BroadcastCloseError, BroadcastCloseReport, BroadcastPublishError,
 //!     BroadcastSubscribeError, Broadcaster, ChannelError, ErrorChain, Event, Handler, Incident,
-//!     Logger, Memory, SubscriptionControl, SubscriptionGuard,
+//!     Logger, Memory, SubscriptionControl, SubscriptionGuard, inside_handler,
 //! };
 //! use fanout::Topic;
 //!
@@ -185,9 +189,12 @@
 //! struct Driver {
 //!     local: Arc<Memory>,
 //!     connection: Arc<Connection>,
-//!     /// Disconnected when everything that was sent has come back.
-//!     drained: Mutex<mpsc::Receiver<()>>,
+//!     drained: Arc<Drained>,
 //! }
+//!
+//! /// Whether everything that was sent before the close has come back.
+//! #[derive(Default)]
+//! struct Drained(Mutex<bool>, Condvar);
 //!
 //! impl Driver {
 //!     fn connect(buffer: usize, logger: Logger) -> Result<Self, BoxError> {
@@ -199,18 +206,21 @@
 //!             .build()?;
 //!         let local = Arc::new(local);
 //!         let (sender, commands) = mpsc::channel();
-//!         let (drain, drained) = mpsc::channel();
 //!         let connection = Arc::new(Connection {
 //!             commands: Mutex::new(Some(sender)),
 //!             in_flight: AtomicU64::new(0),
 //!         });
-//!         // It keeps neither the driver nor the connection open.
-//!         let (reader, sent) = (local.clone(), Arc::downgrade(&connection));
+//!         let drained = Arc::new(Drained::default());
+//!         let driver = Self { local, connection, drained };
+//!         // The thread must not keep the connection open.
+//!         let connection = Arc::downgrade(&driver.connection);
+//!         let (local, drained) = (driver.local.clone(), driver.drained.clone());
 //!         thread::Builder::new().name("broker".into()).spawn(move || {
-//!             let _drain = drain; // dropped when the thread ends
-//!             read(&commands, &reader, &sent, &logger);
+//!             read(&commands, &local, &connection, &logger);
+//!             *drained.0.lock().unwrap() = true;
+//!             drained.1.notify_all();
 //!         })?;
-//!         Ok(Self { local, connection, drained: Mutex::new(drained) })
+//!         Ok(driver)
 //!     }
 //! }
 //!
@@ -287,16 +297,19 @@
 //!         timeout: Duration,
 //!     ) -> Result<BroadcastCloseReport, BroadcastCloseError> {
 //!         let started = Instant::now();
+//!         let timeout = if inside_handler() { Duration::ZERO } else { timeout };
 //!         drop(self.connection.commands.lock().unwrap().take());
-//!         let drained = self.drained.lock().unwrap().recv_timeout(timeout);
-//!         let report = self.local.close_within(timeout.saturating_sub(started.elapsed()))?;
-//!         if drained == Err(mpsc::RecvTimeoutError::Disconnected) {
-//!             return Ok(report);
+//!         let Drained(drained, changed) = &*self.drained;
+//!         let drained = drained.lock().unwrap();
+//!         let (drained, _) = changed.wait_timeout_while(drained, timeout, |it| !*it).unwrap();
+//!         let is_drained = *drained;
+//!         drop(drained); // no lock is held while the local half waits for handlers
+//!         if !is_drained {
+//!             // The thread goes on and delivers what is still on its way.
+//!             let in_flight = self.connection.in_flight.load(Ordering::SeqCst);
+//!             return Ok(BroadcastCloseReport::new(false).with_unhandled(in_flight));
 //!         }
-//!         let given_up = report.given_up + self.connection.in_flight.load(Ordering::SeqCst);
-//!         Ok(BroadcastCloseReport::new(false)
-//!             .with_unhandled(report.unhandled)
-//!             .with_given_up(given_up))
+//!         self.local.close_within(timeout.saturating_sub(started.elapsed()))
 //!     }
 //!
 //!     fn dropped(&self) -> u64 {
@@ -360,7 +373,9 @@ mod memory;
 mod report;
 mod subscriptions;
 
-pub use broadcaster::{Broadcaster, BroadcasterExt, CLOSE_TIMEOUT, Handler, Outcome};
+pub use broadcaster::{
+    Broadcaster, BroadcasterExt, CLOSE_TIMEOUT, Handler, Outcome, inside_handler,
+};
 pub use cancel::CancelToken;
 pub use control::SubscriptionControl;
 pub use error::{

@@ -24,7 +24,8 @@ pub struct BroadcastCloseReport {
     /// Whether every accepted event was handled before the timeout, or was dropped and counted in
     /// [`dropped`](super::Broadcaster::dropped).
     pub in_time: bool,
-    /// Calls of handlers that had not ended at the timeout. They still happen while the process lives.
+    /// Calls of handlers that had not ended at the timeout. They still happen while the process
+    /// lives.
     pub unhandled: u64,
     /// Accepted events that were discarded at the timeout. They reach no handler.
     pub given_up: u64,

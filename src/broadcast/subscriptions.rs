@@ -6,9 +6,9 @@
 //!
 //! # Failure modes
 //!
-//! * **A subscription is cancelled while its shard delivers to it**: the shard may drop events for it
-//!   for a moment longer. The entry stays until that number is final, so that no drop is forgotten or
-//!   counted twice.
+//! * **A subscription is cancelled while its shard delivers to it**: the shard may drop events for
+//!   it for a moment longer. The entry stays until that number is final, so that no drop is
+//!   forgotten or counted twice.
 //! * **A handler owns guards or tokens of the same broadcaster**: dropping it cancels other
 //!   subscriptions. Entries are therefore dropped only after the lock is released.
 
@@ -54,8 +54,8 @@ impl Entry {
         self.handle.as_ref().map_or(0, |open| open.stats().lost)
     }
 
-    /// Whether [`dropped`](Self::dropped) changes no more. The shard fixes the last id when it stops
-    /// delivering to the subscription.
+    /// Whether [`dropped`](Self::dropped) changes no more. The shard fixes the last id when it
+    /// stops delivering to the subscription.
     fn is_final(&self) -> bool {
         self.handle
             .as_ref()
