@@ -7,7 +7,7 @@
 //! ```text
 //! conformance case `channels_are_isolated` failed: rule broken: a handler gets the events of its
 //! channel only; expected: no further event on channel "orders"; seen: event "last" on channel
-//! "Orders", 6 payload bytes
+//! "Orders", 0 payload bytes
 //! ```
 //!
 //! No case depends on speed. A case waits for what must happen, and looks for what must not happen
@@ -226,7 +226,7 @@ fn message_of(panic: &(dyn Any + Send)) -> &str {
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The longest time for a case. Longer than [`STEP_TIMEOUT`], so that a case that waits in vain
-/// says for what.
+/// fails first, with its rule.
 const CASE_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// The buffer of most cases, in events. Only the case about full buffers publishes more.

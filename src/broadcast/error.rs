@@ -1,7 +1,7 @@
 //! One error type per operation, each with room for the error of a driver.
 //!
-//! The `Display` of an error does not repeat its [`source`](Error::source): whoever prints an error
-//! alone, prints its causes, too, and [`ErrorChain`] does that.
+//! The `Display` of an error does not repeat its [`source`](Error::source). [`ErrorChain`] displays
+//! an error together with its causes.
 
 use std::error::Error;
 use std::fmt;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Something that went wrong and that no publisher is told by an error.
+/// Something that went wrong and that no call returned as an error.
 ///
 /// Drivers create incidents with the functions below; loggers match on the variants. Variants and
 /// fields may be added in later versions, so a match ends with `_`, and a variant's with `..`.

@@ -343,8 +343,8 @@ impl MemoryBuilder {
         self
     }
 
-    /// Reports what no publisher is told: errors and panics of handlers, dropped events (once for a
-    /// run of them), and handlers that take long. Default: no logger.
+    /// Sets the logger, for what no call returns as an error: errors and panics of handlers,
+    /// dropped events (once for a run of them), and handlers that take long. Default: no logger.
     ///
     /// The logger is called on the thread of the handler, or on the thread that watches handlers,
     /// and never on the thread of a publisher. The same incidents go to `tracing`, with or without
