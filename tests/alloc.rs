@@ -8,7 +8,9 @@
     reason = "a global allocator is an unsafe trait; this one counts and passes on"
 )]
 
-use fanout::broadcast::{self, Broadcaster, BroadcasterExt, CancelToken, Memory, Subscription};
+use fanout::broadcast::{
+    self, Broadcaster, BroadcasterExt, CancelToken, Memory, SubscriptionGuard,
+};
 use fanout::{Bus, Dispatch, Message, Overflow, RecvError, Subscriber};
 use futures_core::Stream;
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -457,7 +459,7 @@ fn channels_are_not_kept() {
     const CHANNELS: usize = 1_000_000;
     let memory = Memory::new();
     let token = CancelToken::new(); // of the whole program
-    let mut kept: Option<Subscription> = None;
+    let mut kept: Option<SubscriptionGuard> = None;
     let mut warm = 0;
     for n in 0..CHANNELS {
         let channel = format!("private-orders.{n}");
