@@ -8,7 +8,7 @@ use super::error::{BoxError, BroadcastCloseError, BroadcastPublishError, Broadca
 use super::event::Event;
 use super::guard::SubscriptionGuard;
 use super::report::BroadcastCloseReport;
-use crate::park::NoWaiting;
+use crate::park::NonBlockingScope;
 
 /// The timeout of [`Broadcaster::close`]: 10 seconds.
 ///
@@ -230,7 +230,7 @@ pub trait Broadcaster: Send + Sync {
 /// # }
 /// ```
 pub fn inside_handler() -> bool {
-    NoWaiting::applies()
+    NonBlockingScope::is_active()
 }
 
 /// So that types that own a `dyn Broadcaster` can derive `Debug`.

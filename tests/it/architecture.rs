@@ -33,7 +33,10 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
                 "asks for the number of processors; starts the pool's threads, with names",
             ),
             ("handlers/pool.rs", "starts the workers, with names"),
-            ("handlers/stall_monitor.rs", "starts its thread, with a name"),
+            (
+                "handlers/stall_monitor.rs",
+                "starts its thread, with a name",
+            ),
             CONFORMANCE,
         ],
     ),
