@@ -10,6 +10,7 @@
 //! ```
 
 use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
 use fanout::{Bus, Gap, PublishError, RecvError, SubscribeError, Subscriber, Topic, WeakBus};
@@ -46,6 +47,18 @@ enum RequestError {
     Ended(RecvError),
 }
 
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut => f.write_str("no answer came in time"),
+            Self::NotSubscribed(error) => write!(f, "the subscription was refused: {error}"),
+            Self::NotSent(error) => write!(f, "the request was not sent: {error}"),
+            Self::AnswerLost(gap) => write!(f, "the answer was lost: {gap}"),
+            Self::Ended(end) => write!(f, "no answer can come any more: {end}"),
+        }
+    }
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -69,7 +82,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
                 answered += 1;
             }
             Err(RequestError::TimedOut) => timed_out += 1,
-            Err(error) => return Err(format!("request {n}: {error:?}").into()),
+            Err(error) => return Err(format!("request {n}: {error}").into()),
         }
     }
     println!("{answered} answered, {timed_out} timed out");
