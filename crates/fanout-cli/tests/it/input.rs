@@ -74,35 +74,35 @@ fn bad_lines() -> Vec<(Vec<u8>, &'static str)> {
         (b"{\"a\":\"\",\"b\":1}".to_vec(), "field \"a\": empty"),
         (
             b"{\"a\":\"x.y\",\"b\":1}".to_vec(),
-            "field \"a\": \"x.y\" holds a dot at byte 1",
+            "field \"a\": \"x.y\" contains a dot at byte 1",
         ),
         (
             b"{\"a\":1.5,\"b\":1}".to_vec(),
-            "field \"a\": \"1.5\" holds a dot at byte 1",
+            "field \"a\": \"1.5\" contains a dot at byte 1",
         ),
         (
             b"{\"a\":\"x\\u0007\",\"b\":1}".to_vec(),
-            "field \"a\": \"x\\u{7}\" holds a control character",
+            "field \"a\": \"x\\u{7}\" contains a control character",
         ),
         (
             b"{\"a\":\"\\u0085\",\"b\":1}".to_vec(),
-            "field \"a\": \"\\u{85}\" holds a control character",
+            "field \"a\": \"\\u{85}\" contains a control character",
         ),
         (
             b"{\"a\":1,\"b\":null}".to_vec(),
-            "field \"b\": null, where a string or a number is needed",
+            "field \"b\": null, but a string or a number is needed",
         ),
         (
             b"{\"a\":1,\"b\":false}".to_vec(),
-            "field \"b\": true or false, where",
+            "field \"b\": true or false, but",
         ),
         (
             b"{\"a\":1,\"b\":[2]}".to_vec(),
-            "field \"b\": an array, where",
+            "field \"b\": an array, but",
         ),
         (
             b"{\"a\":1,\"b\":{\"c\":2}}".to_vec(),
-            "field \"b\": an object, where",
+            "field \"b\": an object, but",
         ),
         (
             b"{\"a\":\"\xc3\x28\",\"b\":1}".to_vec(),

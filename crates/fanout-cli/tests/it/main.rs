@@ -5,7 +5,10 @@
 
 mod arguments;
 mod explain;
+mod hint;
 mod input;
+#[cfg(unix)]
+mod live;
 mod matching;
 #[cfg(target_os = "linux")]
 mod memory;

@@ -161,7 +161,7 @@ fn match_speaks_every_language() {
             once.stderr
         );
         let question = format!("{pattern}\t{topic}");
-        let many = ran_with(&["match", "-s", syntax, "--stdin"], question.as_bytes());
+        let many = ran_with(&["match", "-x", syntax, "--stdin"], question.as_bytes());
         let verdict = ["1", "0", "E"][usize::try_from(code).expect("a code")];
         assert_eq!(many.out(), format!("{question}\t{verdict}\n"), "{syntax}");
         assert_eq!(many.code, 0);
@@ -202,4 +202,57 @@ fn match_stdin_answers_the_same_whether_it_remembers_a_pattern_or_not() {
     let ran = ran_with(&["match", "--stdin"], input.as_bytes());
     assert_eq!(ran.code, 0);
     assert!(ran.out() == expected, "an answer differs");
+}
+
+#[test]
+fn match_stdin_drops_a_byte_order_mark_as_run_does() {
+    let input = b"\xef\xbb\xbfa.*\ta.b\n\xef\xbb\xbfa\ta\n";
+    let ran = ran_with(&["match", "--stdin"], input);
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
+    // Only the first line has one; elsewhere it is a character like any other.
+    assert_eq!(ran.stdout, b"a.*\ta.b\t1\n\xef\xbb\xbfa\ta\t0\n");
+}
+
+/// `/dev/full` is a disk without room.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error() {
+    for (args, code) in [
+        (&["match", "a.*", "a.b"][..], 2),
+        (&["match", "a.*", "b"], 2),
+        (&["match", "--explain", "a.*"], 2),
+        (&["match", "--explain", "a.*", "a.b"], 2),
+        (&["match", "--stdin"], 1),
+        (&["--help"], 1),
+        (&["match", "--help"], 1),
+        (&["--version"], 1),
+    ] {
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full");
+        let mut child = fanout(args)
+            .stdin(Stdio::piped())
+            .stdout(full.expect("it is there"))
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        let _ = stdin.write_all(b"a\ta\n"); // most of them do not read it
+        drop(stdin);
+        let ran: Ran = child.wait_with_output().expect("it ends").into();
+        assert_eq!(ran.code, code, "{args:?}");
+        assert_eq!(
+            ran.stderr, "fanout: <stdout>: No space left on device (os error 28)\n",
+            "{args:?}"
+        );
+    }
+}
+
+#[test]
+fn a_language_is_named_in_upper_or_lower_case() {
+    for name in ["nats", "NATS", "Nats"] {
+        assert_eq!(
+            ran(&["match", "--syntax", name, "a.>", "a.b"]).code,
+            0,
+            "{name}"
+        );
+    }
 }
