@@ -15,7 +15,6 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
         "std::sync::atomic",
         &[
             ("park.rs", "a static that loom's atomics cannot be"),
-            MODELS_RING,
             MODELS_DISPATCH,
             CONFORMANCE,
         ],
@@ -31,7 +30,10 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
                 "asks for the number of processors; starts the pool's threads, with names",
             ),
             ("handlers/pool.rs", "starts the workers, with names"),
-            ("handlers/stall_monitor.rs", "starts its thread, with a name"),
+            (
+                "handlers/stall_monitor.rs",
+                "starts its thread, with a name",
+            ),
             ("cli/run.rs", "the command line is a program like any other"),
             CONFORMANCE,
         ],
@@ -45,7 +47,6 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
     ("atomic_waker", &[]),
 ];
 
-const MODELS_RING: (&str, &str) = ("ring/models.rs", "models count their own schedules");
 const CONFORMANCE: (&str, &str) = (
     "broadcast/conformance.rs",
     "tests are a program like any other",
