@@ -345,3 +345,39 @@ impl Drop for NonBlockingScope {
         DISPATCHING.with(|dispatching| dispatching.set(self.outer));
     }
 }
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::sync::explore::explore_bounded;
+    use crate::sync::{Arc, AtomicUsize, thread};
+
+    /// Waiters in company, two who notify for different reasons: nobody sleeps on.
+    #[test]
+    fn loom_wait_set() {
+        explore_bounded("wait set", 2, || {
+            let set = Arc::new(WaitSet::new());
+            let flags = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+            let wait_for = |flag: usize| {
+                let (set, flags) = (set.clone(), flags.clone());
+                move || {
+                    let is_set = || (flags[flag].load(Ordering::Relaxed) != 0).then_some(());
+                    assert_eq!(set.wait_until(None, is_set), Some(()));
+                }
+            };
+            let waiting = thread::spawn(wait_for(0));
+            let notifying: Vec<_> = (0..2)
+                .map(|flag| {
+                    let (set, flags) = (set.clone(), flags.clone());
+                    thread::spawn(move || {
+                        flags[flag].store(1, Ordering::Relaxed);
+                        set.notify();
+                    })
+                })
+                .collect();
+            wait_for(1)();
+            waiting.join().unwrap();
+            notifying.into_iter().for_each(|n| n.join().unwrap());
+        });
+    }
+}

@@ -197,3 +197,156 @@ impl GapCell {
         self.reason.store(u64::from(run.reason), Ordering::Relaxed);
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::ring::support::STRESS_ITEMS;
+    use crate::sync::thread;
+
+    const LOSS: Run = Run {
+        from: 5,
+        to: 6,
+        count: 2,
+        reason: 1,
+    };
+
+    #[test]
+    fn a_run_survives_its_journey_in_words() {
+        for run in [
+            LOSS,
+            Run {
+                from: 1,
+                to: u64::MAX,
+                count: (1 << 56) - 1,
+                reason: u8::MAX,
+            },
+        ] {
+            assert_eq!(Run::of_words(run.to_words()), run);
+        }
+    }
+
+    #[test]
+    fn a_run_grows_and_keeps_its_place_and_its_first_reason() {
+        let cell = GapCell::new();
+        assert_eq!(cell.take_back(), None);
+        assert_eq!(cell.take(0), None);
+        assert!(cell.extend(3, LOSS));
+        let later = Run {
+            from: 9,
+            to: 9,
+            count: 1,
+            reason: 0,
+        };
+        assert!(cell.extend(3, later));
+        assert!(!cell.lies_at(2) && cell.lies_at(3));
+        assert_eq!(cell.take(2), None);
+        let whole = Run {
+            to: 9,
+            count: 3,
+            ..LOSS
+        };
+        assert_eq!(cell.take(3), Some(whole));
+        assert_eq!(cell.take(3), None, "told once");
+        assert!(!cell.add(later), "it was taken");
+        assert!(cell.extend(4, later));
+        assert_eq!(cell.take_back(), Some(later));
+        assert!(!cell.lies_at(4));
+    }
+    /// Every loss is told once, in whole runs that follow each other.
+    #[test]
+    fn stress_gap() {
+        let cell = GapCell::new();
+        let taken_back = AtomicU64::new(0);
+        let ended = AtomicU64::new(0);
+        thread::scope(|scope| {
+            let losing = scope.spawn(|| {
+                for id in 1..=STRESS_ITEMS {
+                    let loss = Run {
+                        from: id,
+                        to: id,
+                        count: 1,
+                        reason: 0,
+                    };
+                    while !cell.extend(0, loss) {}
+                    if id % 7 == 0 {
+                        let run = cell.take_back();
+                        taken_back.fetch_add(run.map_or(0, |run| run.count), Ordering::Relaxed);
+                    }
+                }
+                ended.store(1, Ordering::Release);
+            });
+            let mut taken = 0;
+            let mut last = 0;
+            loop {
+                let ended = ended.load(Ordering::Acquire) != 0;
+                match cell.take(0) {
+                    Some(run) => {
+                        assert!(run.from > last, "{run:?} after {last}");
+                        assert_eq!(run.count, run.to - run.from + 1, "{run:?}");
+                        (last, taken) = (run.to, taken + run.count);
+                    }
+                    None if ended => break,
+                    None => {}
+                }
+            }
+            losing.join().unwrap();
+            assert_eq!(taken + taken_back.load(Ordering::Relaxed), STRESS_ITEMS);
+        });
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::sync::explore::{Steps, explore};
+    use crate::sync::{Arc, thread};
+
+    /// A run is whole, and is told once: by the consumer, or taken back by the producer, or left.
+    #[test]
+    fn loom_gap_extend_against_take() {
+        explore("gap: extend and take back against take", || {
+            const LOSSES: u64 = 3;
+            let steps = Steps::new();
+            let cell = Arc::new(GapCell::new());
+            let producing = {
+                let (cell, steps) = (cell.clone(), steps.clone());
+                thread::spawn(move || {
+                    let mut mine = Vec::new();
+                    for id in 1..=LOSSES {
+                        steps.step();
+                        let loss = Run {
+                            from: id,
+                            to: id,
+                            count: 1,
+                            reason: 0,
+                        };
+                        while !cell.extend(7, loss) {}
+                        if id == 2 {
+                            steps.step();
+                            mine.extend(cell.take_back());
+                        }
+                    }
+                    mine
+                })
+            };
+            let mut runs = Vec::new();
+            for _ in 0..2 {
+                steps.step();
+                runs.extend(cell.take(7));
+            }
+            runs.extend(producing.join().unwrap());
+            assert_eq!(cell.take(6), None, "it lies further on");
+            let left = cell.lies_at(7);
+            assert_eq!(cell.take(7).map(|run| runs.push(run)).is_some(), left);
+            runs.sort_by_key(|run| run.from);
+            let mut next = 1;
+            for run in runs {
+                assert_eq!(run.from, next, "in one piece");
+                assert_eq!(run.count, run.to - run.from + 1);
+                next = run.to + 1;
+            }
+            assert_eq!(next, LOSSES + 1, "every loss is told");
+        });
+    }
+}

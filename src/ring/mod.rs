@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | [`spsc`] | 1 | 1 | a publisher's lane, a shard's input, a subscriber's ring |
 //! | [`evicting`] | 1 | 1 | the ring of a subscriber that wants the newest |
-//! | [`mailbox`] | 1 | 1 | the queue of a subscriber that wants each topic's latest |
+//! | [`conflating`] | 1 | 1 | the queue of a subscriber that wants each topic's latest |
 //! | [`mpsc`] | many | 1 | the shared lane behind `Bus::publish` |
 //! | [`run_queue`] | many | many | the handlers that have something to do |
 //! | [`segment`] | | | the memory of [`spsc`] |
@@ -15,9 +15,9 @@
 //! A ring knows nothing of events, wakers or threads. It tells its user, in the same atomic step
 //! that publishes an item, whether the other side asked to be woken; waking is the user's business.
 
+pub(crate) mod conflating;
 pub(crate) mod evicting;
 pub(crate) mod gap;
-pub(crate) mod mailbox;
 pub(crate) mod mpsc;
 pub(crate) mod once_box;
 pub(crate) mod run_queue;
@@ -25,21 +25,11 @@ mod segment;
 pub(crate) mod spsc;
 mod tail;
 
-#[cfg(test)]
-mod evicting_law;
-#[cfg(all(test, loom))]
-mod evicting_models;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 #[doc(hidden)]
 pub mod fuzzing;
-#[cfg(all(test, loom))]
-mod mailbox_models;
-#[cfg(all(test, not(loom)))]
-mod mailbox_tests;
-#[cfg(all(test, loom))]
-mod models;
-#[cfg(all(test, loom))]
-mod run_queue_models;
+#[cfg(test)]
+mod support;
 #[cfg(all(test, not(loom)))]
 mod tests;
 

@@ -77,3 +77,68 @@ impl<T> Drop for OnceBox<T> {
         }
     }
 }
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::sync::explore::explore;
+    use crate::sync::unmodelled;
+    use crate::sync::{Arc, AtomicU64, thread};
+
+    /// What loom watches: its fields are written by the thread that makes it, and its drop fails if
+    /// another thread may still read them.
+    struct Value {
+        number: AtomicU64,
+        same_number: AtomicU64,
+        drops: Arc<unmodelled::AtomicU64>,
+    }
+
+    impl Drop for Value {
+        fn drop(&mut self) {
+            self.number.with_mut(|number| *number = 0);
+            self.same_number.with_mut(|number| *number = 0);
+            self.drops.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Two threads make the value while a third looks: all get the same value, complete, and the other
+    /// one is dropped.
+    #[test]
+    fn loom_once_box() {
+        explore("once box: made twice against looked at", || {
+            let shared = Arc::new(OnceBox::new());
+            let made = Arc::new(unmodelled::AtomicU64::new(0));
+            let dropped = Arc::new(unmodelled::AtomicU64::new(0));
+            let value = {
+                let (made, drops) = (made.clone(), dropped.clone());
+                move |number| {
+                    made.fetch_add(1, Ordering::Relaxed);
+                    Value {
+                        number: AtomicU64::new(number),
+                        same_number: AtomicU64::new(number),
+                        drops: drops.clone(),
+                    }
+                }
+            };
+            let read = |value: &Value| {
+                let number = value.number.load(Ordering::Relaxed);
+                assert_eq!(value.same_number.load(Ordering::Relaxed), number);
+                assert!((1..=2).contains(&number), "{number}");
+                number
+            };
+            let making: Vec<_> = (1..=2)
+                .map(|number| {
+                    let (shared, value) = (shared.clone(), value.clone());
+                    thread::spawn(move || read(shared.get_or_init(|| value(number))))
+                })
+                .collect();
+            let seen = shared.get().map(read);
+            let made_by: Vec<_> = making.into_iter().map(|m| m.join().unwrap()).collect();
+            assert_eq!(made_by[0], made_by[1]);
+            assert!(seen.is_none_or(|seen| seen == made_by[0]));
+            drop(shared);
+            let made = made.load(Ordering::Relaxed);
+            assert_eq!(made, dropped.load(Ordering::Relaxed));
+        });
+    }
+}

@@ -17,7 +17,6 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
         "std::sync::atomic",
         &[
             ("park.rs", "a static that loom's atomics cannot be"),
-            MODELS_RING,
             MODELS_DISPATCH,
             CONFORMANCE,
         ],
@@ -49,7 +48,6 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
     ("atomic_waker", &[]),
 ];
 
-const MODELS_RING: (&str, &str) = ("ring/models.rs", "models count their own schedules");
 const CONFORMANCE: (&str, &str) = (
     "broadcast/conformance.rs",
     "tests are a program like any other",

@@ -1,6 +1,6 @@
 //! The queue of a subscriber that wants each topic's latest event: `Conflate`.
 //!
-//! Every topic that waits has a box in a [`mailbox`], and the boxes are read in the order in which their topics came to
+//! Every topic that waits has a box in a [`conflating`] ring, and the boxes are read in the order in which their topics came to
 //! wait. A new event of a topic that waits takes the place of the old one, in its box, whatever the subscriber does
 //! meanwhile. So a subscriber that wakes up sees each topic once, in its latest state.
 //!
@@ -27,15 +27,15 @@ use crate::dispatch::block::{BlockRef, BlockSource, Leaving, Shares, Waiting, sh
 use crate::dispatch::gauges::Pushed;
 use crate::dispatch::loss::{Gap, GapReason};
 use crate::pattern::Topic;
-use crate::ring::mailbox::{self, Consumer, Producer};
+use crate::ring::conflating::{self, Consumer, Producer};
 
 pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
-    let (sender, receiver) = mailbox::mailbox(capacity);
+    let (producer, consumer) = conflating::ring(capacity);
     let write = WriteEnd {
-        mailbox: sender,
+        ring: producer,
         topic_slots: None,
     };
-    (write, ReadEnd { mailbox: receiver })
+    (write, ReadEnd { ring: consumer })
 }
 
 /// Boxes beside those of the topics that may wait.
@@ -50,7 +50,7 @@ fn weight_max(capacity: usize) -> usize {
 
 /// The shard's end.
 pub(super) struct WriteEnd<T> {
-    mailbox: Producer<Waiting<T>>,
+    ring: Producer<Waiting<T>>,
     /// Made with the first event.
     topic_slots: Option<Box<TopicSlots<T>>>,
 }
@@ -62,7 +62,7 @@ struct TopicSlots<T> {
     by_topic: HashTable<u32>,
     /// By number.
     boxes: Vec<Known<T>>,
-    /// The boxes in the order of the mailbox, from number `left` of those that were ever filled on.
+    /// The boxes in the order of the ring, from number `left` of those that were ever filled on.
     order: VecDeque<u32>,
     left: u64,
     /// Boxes that have left the order, and may be empty: each once.
@@ -73,7 +73,7 @@ struct TopicSlots<T> {
 
 /// A box, as the shard remembers it.
 struct Known<T> {
-    place: mailbox::Slot<Waiting<T>>,
+    place: conflating::Slot<Waiting<T>>,
     topic: Topic,
     /// Of the event that was put in last.
     id: u64,
@@ -95,7 +95,7 @@ impl<T> WriteEnd<T> {
     ) {
         let topic_slots = self.topic_slots.get_or_insert_with(TopicSlots::new);
         // Also where no box is needed: what is known of the order must not grow with every event.
-        topic_slots.settle(&mut self.mailbox);
+        topic_slots.settle(&mut self.ring);
         let capacity = shared.status.capacity as usize;
         let runs = || {
             let runs = block
@@ -113,7 +113,7 @@ impl<T> WriteEnd<T> {
         );
         let bytes = events.weight() as u64;
         // At most, and read again before it matters.
-        let mut waits = self.mailbox.waiting();
+        let mut waits = self.ring.waiting();
         let gauges = &shared.writer.gauges;
         // First the bytes: what replaces an event is seen, and may be taken, at once.
         gauges.pushed(&Pushed {
@@ -126,8 +126,8 @@ impl<T> WriteEnd<T> {
         for ((group, run), event) in runs().zip(events) {
             let in_run = u64::from(run.count_ones()) - 1;
             superseded += in_run;
-            let number = topic_slots.box_of(&mut self.mailbox, group.topic(), capacity);
-            match topic_slots.put(&mut self.mailbox, number, event, in_run) {
+            let number = topic_slots.box_of(&mut self.ring, group.topic(), capacity);
+            match topic_slots.put(&mut self.ring, number, event, in_run) {
                 Some(replaced) => {
                     superseded += 1;
                     leaving.let_go(replaced);
@@ -137,8 +137,8 @@ impl<T> WriteEnd<T> {
                     waits += 1;
                     if waits > capacity as u64 {
                         // At once: a block may have more topics than there are boxes.
-                        topic_slots.evict(&mut self.mailbox, shared, capacity as u64);
-                        waits = self.mailbox.waiting();
+                        topic_slots.evict(&mut self.ring, shared, capacity as u64);
+                        waits = self.ring.waiting();
                     }
                 }
             }
@@ -147,7 +147,7 @@ impl<T> WriteEnd<T> {
         shared.count_gone(0, leaving.finish());
         self.lighten(shared, block.first_id(), bytes);
         let gauges = &shared.writer.gauges;
-        gauges.waits(self.mailbox.waiting());
+        gauges.waits(self.ring.waiting());
     }
 
     /// Makes everything visible. `true`: the subscriber sleeps.
@@ -157,12 +157,12 @@ impl<T> WriteEnd<T> {
             Some(topic_slots) => std::mem::take(&mut topic_slots.wake_requested),
             None => false,
         };
-        wake_requested | (self.mailbox.has_staged() && self.mailbox.commit() == Ok(true))
+        wake_requested | (self.ring.has_staged() && self.ring.commit() == Ok(true))
     }
 
     /// Nothing more comes. `true`: the subscriber sleeps.
     pub(super) fn close(&self) -> bool {
-        self.mailbox.close()
+        self.ring.close()
     }
 
     /// Lets go of the oldest until the bound on bytes is kept, or the block that came last, of this weight, is alone: to lose
@@ -180,17 +180,17 @@ impl<T> WriteEnd<T> {
         let Some(topic_slots) = &mut self.topic_slots else {
             return;
         };
-        topic_slots.settle(&mut self.mailbox);
+        topic_slots.settle(&mut self.ring);
         // Not by the bytes alone: what the subscriber has taken a moment ago may still be counted among them.
         let Some(end) = topic_slots.end_of_those_before(first_id) else {
             return;
         };
         while shared.pinned_bytes() > bound {
-            let waiting = self.mailbox.waiting();
-            if waiting <= 1 || self.mailbox.gone() >= end {
+            let waiting = self.ring.waiting();
+            if waiting <= 1 || self.ring.gone() >= end {
                 break;
             }
-            topic_slots.evict(&mut self.mailbox, shared, waiting - 1);
+            topic_slots.evict(&mut self.ring, shared, waiting - 1);
         }
     }
 }
@@ -210,12 +210,12 @@ impl<T> TopicSlots<T> {
 
     /// The oldest go until so many are left.
     #[cold]
-    fn evict(&mut self, mailbox: &mut Producer<Waiting<T>>, shared: &FeedShared, left: u64) {
-        // The mailbox evicts what lies in front of something published.
-        self.wake_requested |= mailbox.commit() == Ok(true);
+    fn evict(&mut self, ring: &mut Producer<Waiting<T>>, shared: &FeedShared, left: u64) {
+        // The ring evicts what lies in front of something published.
+        self.wake_requested |= ring.commit() == Ok(true);
         let mut freed = 0;
         let id = |number: u32| self.boxes[number as usize].id;
-        let evicted = mailbox.evict(left, id, |_, event: Waiting<T>| {
+        let evicted = ring.evict(left, id, |_, event: Waiting<T>| {
             freed += event.let_go() as u64;
         });
         shared.count_lost(evicted, GapReason::Overflow);
@@ -224,28 +224,18 @@ impl<T> TopicSlots<T> {
 
     /// The box of a topic; if it has none, one that is free.
     #[inline]
-    fn box_of(
-        &mut self,
-        mailbox: &mut Producer<Waiting<T>>,
-        topic: &Topic,
-        capacity: usize,
-    ) -> u32 {
+    fn box_of(&mut self, ring: &mut Producer<Waiting<T>>, topic: &Topic, capacity: usize) -> u32 {
         let boxes = &self.boxes;
         let is_it = |number: &u32| boxes[*number as usize].topic == *topic;
         match self.by_topic.find(topic.hash64(), is_it) {
             Some(number) => *number,
-            None => self.free_box(mailbox, topic, capacity),
+            None => self.free_box(ring, topic, capacity),
         }
     }
 
     #[cold]
-    fn free_box(
-        &mut self,
-        mailbox: &mut Producer<Waiting<T>>,
-        topic: &Topic,
-        capacity: usize,
-    ) -> u32 {
-        self.settle(mailbox);
+    fn free_box(&mut self, ring: &mut Producer<Waiting<T>>, topic: &Topic, capacity: usize) -> u32 {
+        self.settle(ring);
         let number = match self.idle_box() {
             Some(number) => {
                 let boxes = &self.boxes;
@@ -260,7 +250,7 @@ impl<T> TopicSlots<T> {
                 let number = self.boxes.len() as u32;
                 debug_assert!(self.boxes.len() < capacity + SPARE_BOXES, "one is free");
                 self.boxes.push(Known {
-                    place: mailbox::Slot::new(number),
+                    place: conflating::Slot::new(number),
                     topic: topic.clone(),
                     id: 0,
                     superseded: 0,
@@ -277,8 +267,8 @@ impl<T> TopicSlots<T> {
     }
 
     /// Notes which boxes have left the order since the last time.
-    fn settle(&mut self, mailbox: &mut Producer<Waiting<T>>) {
-        let gone = mailbox.gone();
+    fn settle(&mut self, ring: &mut Producer<Waiting<T>>) {
+        let gone = ring.gone();
         while self.left < gone {
             self.left += 1;
             let number = self.order.pop_front().expect("it was filled");
@@ -322,7 +312,7 @@ impl<T> TopicSlots<T> {
     #[inline]
     fn put(
         &mut self,
-        mailbox: &mut Producer<Waiting<T>>,
+        ring: &mut Producer<Waiting<T>>,
         number: u32,
         event: Waiting<T>,
         in_run: u64,
@@ -331,7 +321,7 @@ impl<T> TopicSlots<T> {
         known.id = event.id();
         let before = known.superseded;
         let superseded = &mut known.superseded;
-        let replaced = mailbox.put(&known.place, event, |event, replaces| {
+        let replaced = ring.put(&known.place, event, |event, replaces| {
             *superseded = in_run + if replaces { before + 1 } else { 0 };
             event.set_superseded(*superseded);
         });
@@ -350,14 +340,14 @@ fn highest(mask: u64) -> u64 {
 
 /// The subscriber's end.
 pub(super) struct ReadEnd<T> {
-    mailbox: Consumer<Waiting<T>>,
+    ring: Consumer<Waiting<T>>,
 }
 
 impl<T> ReadEnd<T> {
     /// Takes out what comes next.
     #[inline]
     pub(super) fn claim(&mut self, shared: &FeedShared) -> Claim<T> {
-        match self.mailbox.take() {
+        match self.ring.take() {
             Some(taken) => {
                 let event = taken.item.take();
                 shared.count_gone(1, event.freed as u64);
@@ -367,14 +357,14 @@ impl<T> ReadEnd<T> {
                     behind: taken.lost.map(Gap::of_run),
                 }
             }
-            None if self.mailbox.is_finished() => Claim::Finished,
+            None if self.ring.is_finished() => Claim::Finished,
             None => Claim::Empty,
         }
     }
 
     /// Asks to be woken, and looks once more. `false`: there is something.
     pub(super) fn request_wake(&mut self) -> bool {
-        self.mailbox.request_wake()
+        self.ring.request_wake()
     }
 
     /// Drops what is left, and says what had been lost right here.

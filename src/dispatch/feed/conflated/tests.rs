@@ -66,7 +66,7 @@ impl Feed {
     /// Takes what is next; in the midst of it, when it has left the order and is still in its box, these are offered.
     fn take(&mut self, between: &[Vec<usize>]) -> bool {
         let Self { read, .. } = self;
-        let Some(claimed) = read.mailbox.claim() else {
+        let Some(claimed) = read.ring.claim() else {
             return false;
         };
         for topics in between {
@@ -185,7 +185,7 @@ fn a_block_alone_keeps_its_events_while_a_claim_is_counted() {
     for before in 0..3 {
         let mut feed = Feed::bounded(8, 1);
         feed.offer(&[0]);
-        let claimed = feed.read.mailbox.claim().expect("it waits");
+        let claimed = feed.read.ring.claim().expect("it waits");
         let event = Consumer::open(claimed).item.take();
         feed.received += 1;
         // Blocks that really are too much: each loses the one before, and no more.

@@ -1,8 +1,9 @@
 //! The ring that evicts under every schedule. How to run and read the models: [`crate::sync::explore`].
 
-use super::evicting::{self, Amount, Consumer, Producer};
-use super::evicting_law::{Drops, Told, at_most, ids, parts};
+use super::law::{Told, at_most, ids, parts};
+use super::{Amount, Consumer, Producer, ring_from};
 use crate::park::{park, register_thread, wake_registered};
+use crate::ring::support::Drops;
 use crate::sync::explore::{Steps, explore, explore_bounded};
 use crate::sync::{Arc, AtomicU64, AtomicWaker, Ordering, thread};
 
@@ -99,7 +100,7 @@ impl Claiming {
 }
 
 fn ring(first_cells: usize, capacity: usize) -> (Pushing, Claiming) {
-    let (producer, consumer) = evicting::ring_from(first_cells, capacity);
+    let (producer, consumer) = ring_from(first_cells, capacity);
     let steps = Steps::new();
     let pushing = Pushing {
         ring: producer,

@@ -39,12 +39,19 @@
     reason = "items change hands as raw pointers; one of the rooms that ARCHITECTURE.md names"
 )]
 
+#[cfg(test)]
+mod law;
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 
-use super::gap::Run;
-use super::tail::{Closed, Published, Tail};
+use crate::ring::gap::Run;
+use crate::ring::tail::{Closed, Published, Tail};
 use crate::sync::{Arc, AtomicPtr, AtomicU64, CACHE_LINE, Ordering};
 
 /// What an item owns, as one pointer.
@@ -83,7 +90,7 @@ pub(crate) fn ring<P: Pointer>(capacity: usize) -> (Producer<P>, Consumer<P>) {
 }
 
 /// A ring that begins with so many cells, a power of two.
-pub(super) fn ring_from<P: Pointer>(
+pub(in crate::ring) fn ring_from<P: Pointer>(
     first_cells: usize,
     capacity: usize,
 ) -> (Producer<P>, Consumer<P>) {

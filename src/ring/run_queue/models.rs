@@ -1,6 +1,6 @@
 //! Jobs and their queue under every schedule. How to run and read them: [`crate::sync::explore`].
 
-use super::run_queue::{Job, RunQueue, Turn, try_begin};
+use super::{Job, RunQueue, Turn, try_begin};
 use crate::sync::explore::{Steps, explore};
 use crate::sync::{Arc, AtomicUsize, Ordering, thread};
 

@@ -41,17 +41,22 @@
     reason = "slots move by hand; one of the rooms that ARCHITECTURE.md names"
 )]
 
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use std::mem::offset_of;
 use std::ptr;
 
-use super::segment::{Chain, NOWHERE, Segment, Slots};
-use super::tail::Tail;
-pub(crate) use super::tail::{Closed, Readiness};
-use super::{FLAG_BITS, WAKE_REQUESTED, count};
+use crate::ring::segment::{Chain, NOWHERE, Segment, Slots};
+use crate::ring::tail::Tail;
+pub(crate) use crate::ring::tail::{Closed, Readiness};
+use crate::ring::{FLAG_BITS, WAKE_REQUESTED, count};
 use crate::sync::{Arc, AtomicU32, AtomicU64, CACHE_LINE, Ordering};
 
 /// Slots of a ring's first segment.
-pub(super) const FIRST_SLOTS: usize = 16;
+const FIRST_SLOTS: usize = 16;
 
 /// A ring of `capacity` items, 1 to 2^31.
 pub(crate) fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
@@ -59,7 +64,10 @@ pub(crate) fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
 }
 
 /// A ring that begins with so many slots, a power of two.
-pub(super) fn ring_from<T>(first_slots: usize, capacity: usize) -> (Producer<T>, Consumer<T>) {
+pub(in crate::ring) fn ring_from<T>(
+    first_slots: usize,
+    capacity: usize,
+) -> (Producer<T>, Consumer<T>) {
     assert!(
         (1..=1 << 31).contains(&capacity),
         "capacity {capacity} is not in 1..=2^31"

@@ -26,17 +26,22 @@
     reason = "items change hands as raw pointers; one of the rooms that ARCHITECTURE.md names"
 )]
 
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
-use super::evicting::{self, Amount, Parts, Pointer};
-use super::gap::Run;
-use super::tail::Closed;
+use crate::ring::evicting::{self, Amount, Parts, Pointer};
+use crate::ring::gap::Run;
+use crate::ring::tail::Closed;
 use crate::sync::{Arc, AtomicPtr, Ordering};
 
 /// A mailbox with up to `boxes` full boxes.
-pub(crate) fn mailbox<P: Pointer>(boxes: usize) -> (Producer<P>, Consumer<P>) {
+pub(crate) fn ring<P: Pointer>(boxes: usize) -> (Producer<P>, Consumer<P>) {
     let (producer, consumer) = evicting::ring(boxes);
     (Producer { order: producer }, Consumer { order: consumer })
 }

@@ -39,6 +39,9 @@
     reason = "links jobs by pointer, and lends their state by turn; one of the rooms that ARCHITECTURE.md names"
 )]
 
+#[cfg(all(test, loom))]
+mod models;
+
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr;

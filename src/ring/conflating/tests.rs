@@ -8,9 +8,9 @@ use std::ptr::NonNull;
 
 use proptest::prelude::*;
 
-use super::evicting::Pointer;
-use super::mailbox::{Consumer, Producer, Slot as SlotShared, mailbox};
+use super::{Consumer, Producer, Slot, ring};
 use crate::park::{park, register_thread, wake_registered};
+use crate::ring::evicting::Pointer;
 use crate::sync::{Arc, AtomicU64, AtomicWaker, Ordering, thread};
 
 /// What the other side of a raw pointer can drop once and no more.
@@ -52,7 +52,7 @@ impl Letter {
 /// A sender that keeps count as a shard does.
 struct Office {
     sender: Producer<Letter>,
-    boxes: Vec<SlotShared<Letter>>,
+    boxes: Vec<Slot<Letter>>,
     /// By box: items put, and what the last one says that it replaced.
     put: Vec<(u64, u64)>,
     replaced: u64,
@@ -60,10 +60,10 @@ struct Office {
 }
 
 fn office(boxes: usize, capacity: usize) -> (Office, Consumer<Letter>) {
-    let (sender, receiver) = mailbox(capacity);
+    let (sender, receiver) = ring(capacity);
     let office = Office {
         sender,
-        boxes: (0..boxes as u32).map(SlotShared::new).collect(),
+        boxes: (0..boxes as u32).map(Slot::new).collect(),
         put: vec![(0, 0); boxes],
         replaced: 0,
         drops: Arc::new(AtomicU64::new(0)),
@@ -340,7 +340,7 @@ fn a_mailbox_can_be_sent() {
     fn sent<T: Send>() {}
     sent::<Producer<Letter>>();
     sent::<Consumer<Letter>>();
-    sent::<SlotShared<Letter>>();
+    sent::<Slot<Letter>>();
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The mailbox and what is made late, under every schedule. How to run and read them: [`crate::sync::explore`].
+//! The conflating ring under every schedule. How to run and read them: [`crate::sync::explore`].
 
 #![allow(
     unsafe_code,
@@ -7,10 +7,9 @@
 
 use std::ptr::NonNull;
 
-use super::evicting::Pointer;
-use super::mailbox::{Consumer, Producer, Slot as ConflatingSlot, mailbox};
-use super::once_box::OnceBox;
+use super::{Consumer, Producer, Slot, ring};
 use crate::park::{park, register_thread, wake_registered};
+use crate::ring::evicting::Pointer;
 use crate::sync::explore::{Steps, explore};
 use crate::sync::unmodelled::AtomicU64 as Number;
 use crate::sync::{Arc, AtomicU64, AtomicWaker, Ordering, thread};
@@ -69,7 +68,7 @@ const BOXES: usize = 2;
 /// The sending side, which keeps count as a shard does.
 struct Office {
     sender: Producer<Letter>,
-    boxes: [ConflatingSlot<Letter>; BOXES],
+    boxes: [Slot<Letter>; BOXES],
     /// By box: items put, and what the last one says that it replaced.
     put: [(u64, u64); BOXES],
     replaced: u64,
@@ -81,10 +80,10 @@ struct Office {
 }
 
 fn office(capacity: usize) -> (Office, Consumer<Letter>) {
-    let (sender, receiver) = mailbox(capacity);
+    let (sender, receiver) = ring(capacity);
     let office = Office {
         sender,
-        boxes: [ConflatingSlot::new(0), ConflatingSlot::new(1)],
+        boxes: [Slot::new(0), Slot::new(1)],
         put: [(0, 0); BOXES],
         replaced: 0,
         evicted: 0,
@@ -174,7 +173,7 @@ impl Had {
         assert_eq!(self.stood_for + office.stood_for, put);
         assert_eq!(self.lost, office.evicted);
         assert_eq!(office.drops.load(Ordering::Relaxed), put);
-        assert!(office.boxes.iter().all(ConflatingSlot::is_empty));
+        assert!(office.boxes.iter().all(Slot::is_empty));
     }
 }
 
@@ -371,48 +370,5 @@ fn loom_mailbox_sleep() {
         }
         let office = sending.join().unwrap();
         had.end(&office);
-    });
-}
-
-/// Two who make it and one who looks: everybody has the same, whole, and the other is dropped.
-#[test]
-fn loom_late() {
-    explore("late: made twice against looked at", || {
-        let late = Arc::new(OnceBox::new());
-        let made = Arc::new(Number::new(0));
-        let dropped = Arc::new(Number::new(0));
-        let text = {
-            let (made, dropped) = (made.clone(), dropped.clone());
-            move |number| {
-                made.fetch_add(1, Ordering::Relaxed);
-                Text {
-                    place: 0,
-                    number: AtomicU64::new(number),
-                    superseded: AtomicU64::new(number),
-                    drops: dropped.clone(),
-                }
-            }
-        };
-        let read = |text: &Text| {
-            let number = text.number.load(Ordering::Relaxed);
-            assert_eq!(text.superseded.load(Ordering::Relaxed), number);
-            assert!((1..=2).contains(&number), "{number}");
-            number
-        };
-        let making: Vec<_> = (1..=2)
-            .map(|number| {
-                let (late, text) = (late.clone(), text.clone());
-                thread::spawn(move || read(late.get_or_init(|| text(number))))
-            })
-            .collect();
-        let seen = late.get().map(read);
-        let made_by: Vec<_> = making.into_iter().map(|m| m.join().unwrap()).collect();
-        assert_eq!(made_by[0], made_by[1]);
-        assert!(seen.is_none_or(|seen| seen == made_by[0]));
-        drop(late);
-        assert_eq!(
-            made.load(Ordering::Relaxed),
-            dropped.load(Ordering::Relaxed)
-        );
     });
 }

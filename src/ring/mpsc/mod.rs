@@ -21,11 +21,17 @@
     reason = "slots move by hand; one of the rooms that ARCHITECTURE.md names"
 )]
 
-use crossbeam::utils::CachePadded;
+#[cfg(all(test, loom))]
+mod models;
+#[cfg(all(test, not(loom)))]
+mod tests;
+
 use std::mem::MaybeUninit;
 
-use super::spsc::Readiness;
-use super::{CLOSED, WAKE_REQUESTED, count, word};
+use crossbeam::utils::CachePadded;
+
+use crate::ring::spsc::Readiness;
+use crate::ring::{CLOSED, WAKE_REQUESTED, count, word};
 use crate::sync::{Arc, AtomicU64, Ordering, UnsafeCell};
 
 /// A ring of `capacity` items, rounded up to a power of two from 2 to 2^31.

@@ -1,10 +1,6 @@
-//! What must hold of an [`evicting`](super::evicting) ring whatever its two sides do: for its tests and its models.
+//! What must hold of an [`evicting`](super) ring whatever its two sides do: for its tests and its models.
 
-use std::sync::Arc as Plain;
-
-use super::evicting::{Amount, Claimed, Parts};
-use crate::sync::Ordering;
-use crate::sync::unmodelled::AtomicU64;
+use super::{Amount, Claimed, Parts};
 
 /// An item of so many parts. The ids of its parts follow each other, and those of the item pushed before.
 pub(super) fn parts(first_id: u64, len: u32) -> Parts {
@@ -24,20 +20,6 @@ pub(super) fn at_most(parts: u64) -> Amount {
     Amount {
         parts,
         bytes: u64::MAX,
-    }
-}
-
-/// Counts what is dropped, outside of a model.
-#[derive(Clone, Default)]
-pub(super) struct Drops(Plain<AtomicU64>);
-
-impl Drops {
-    pub(super) fn one(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn count(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
     }
 }
 
