@@ -31,7 +31,10 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
                 "asks for the number of processors; starts the pool's threads, with names",
             ),
             ("handlers/pool.rs", "starts the workers, with names"),
-            ("handlers/stall_monitor.rs", "starts its thread, with a name"),
+            (
+                "handlers/stall_monitor.rs",
+                "starts its thread, with a name",
+            ),
             ("cli/run.rs", "the command line is a program like any other"),
             CONFORMANCE,
         ],
