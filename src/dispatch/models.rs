@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize as PlainUsize, Ordering as PlainOrdering};
 use std::task::Waker;
 use std::time::{Duration, SystemTime};
 
-use super::block::{BlockRef, BlockSource, EnvelopeTable, Leaving, Waiting, shadow};
+use super::block::{BlockRef, BlockSource, EnvelopeTable, ReleaseBatch, ShadowEvent, shadow};
 use super::feed::{End, FeedConsumer, FeedProducer, Found, Limits, Listener, ReaderCallback, feed};
 use super::lane::{Pending, Receipt, ReceiptSlot, receipt};
 use super::loss::{LongestWait, Overflow};
@@ -128,7 +128,7 @@ impl Book {
         longest_wait: LongestWait,
     ) -> FeedConsumer<Payload> {
         let (producer, consumer) = feed(limits, self.shared.latch.clone(), Listener::waker());
-        let producer = producer.waiting_for(longest_wait);
+        let producer = producer.with_longest_wait(longest_wait);
         let kind = ChangeKind::Attach {
             slot,
             feed: Box::new(producer),
@@ -431,16 +431,16 @@ fn loom_last_block_reference() {
             let mut layer = Layer::new();
             let drops = layer.drops.clone();
             let block = layer.block(&["a", "b"]);
-            let mut shares = block.shares(3);
+            let mut refs = block.ref_batch(3);
             let reading: Vec<_> = (0..2)
                 .map(|_| {
-                    let share = shares.take();
+                    let share = refs.take();
                     thread::spawn(move || {
                         share.events().iter().for_each(|event| event.data().read())
                     })
                 })
                 .collect();
-            drop(shares); // one was not taken
+            drop(refs); // one was not taken
             drop(block);
             drop(layer);
             reading.into_iter().for_each(|r| r.join().unwrap());
@@ -511,7 +511,7 @@ fn last_of_a_shadow(name: &str, others: Others) {
         let [first, second] = [(); 2].map(|()| events.next().expect("two"));
         let third = events.next();
         drop(events);
-        let read = |event: Waiting<Payload>, superseded| {
+        let read = |event: ShadowEvent<Payload>, superseded| {
             event.set_superseded(superseded);
             let taken = event.take();
             let index = taken.mask.trailing_zeros() as usize;
@@ -530,11 +530,11 @@ fn last_of_a_shadow(name: &str, others: Others) {
         steps.step();
         let mut freed = match others {
             Others::Taken => read(second, 9),
-            Others::LetGo => second.let_go(),
+            Others::LetGo => second.release(),
             Others::LetGoTogether => {
-                let mut leaving = Leaving::none();
-                leaving.let_go(second);
-                leaving.let_go(third.expect("three"));
+                let mut leaving = ReleaseBatch::new();
+                leaving.add(second);
+                leaving.add(third.expect("three"));
                 leaving.finish() as usize
             }
         };
@@ -580,7 +580,7 @@ fn loom_shadow_recycled() {
                 event
             })
         };
-        fn read(event: Waiting<Payload>, number: u64) {
+        fn read(event: ShadowEvent<Payload>, number: u64) {
             let taken = event.take();
             let event = &taken.block.events()[taken.mask.trailing_zeros() as usize];
             event.data().read();
@@ -596,7 +596,7 @@ fn loom_shadow_recycled() {
                 read(first, 1);
             })
         };
-        second.let_go();
+        second.release();
         for number in 2..=3 {
             steps.step();
             lay(&["c", "d"], number).for_each(|event| read(event, number));
@@ -611,9 +611,9 @@ fn loom_shadow_recycled() {
 fn offer(producer: &mut FeedProducer<Payload>, block: &BlockRef<Payload>) {
     let mask = (1 << block.events().len()) - 1;
     if producer.matched(block, mask) {
-        let mut shares = block.shares(1);
+        let mut refs = block.ref_batch(1);
         assert_eq!(
-            producer.offer(block, &mut shares, mask),
+            producer.offer(block, &mut refs, mask),
             0,
             "nothing is held back"
         );
@@ -717,7 +717,7 @@ fn losses_against_sleep(overflow: Overflow, rounds: &'static [usize]) {
             for &blocks in rounds {
                 for block in laid.drain(..blocks) {
                     assert!(producer.matched(&block, 1));
-                    assert_eq!(producer.offer(&block, &mut block.shares(1), 1), 0);
+                    assert_eq!(producer.offer(&block, &mut block.ref_batch(1), 1), 0);
                 }
                 producer.commit();
             }
@@ -774,7 +774,7 @@ fn loom_feed_oldest_is_never_empty_for_nothing() {
                     for block in &laid {
                         steps.step();
                         assert!(producer.matched(block, 1));
-                        assert_eq!(producer.offer(block, &mut block.shares(1), 1), 0);
+                        assert_eq!(producer.offer(block, &mut block.ref_batch(1), 1), 0);
                     }
                     steps.step();
                     producer
@@ -1013,7 +1013,7 @@ fn conflate_against_sleep(
                 for block in round {
                     let mask = (1 << block.events().len()) - 1;
                     assert!(producer.matched(block, mask));
-                    assert_eq!(producer.offer(block, &mut block.shares(1), mask), 0);
+                    assert_eq!(producer.offer(block, &mut block.ref_batch(1), mask), 0);
                 }
                 producer.commit();
             }
@@ -1420,7 +1420,7 @@ fn loom_block_doze_against_claim() {
         let offering = thread::spawn(move || {
             for block in &blocks {
                 assert!(producer.matched(block, 1));
-                while producer.offer(block, &mut block.shares(1), 1) != 0 {
+                while producer.offer(block, &mut block.ref_batch(1), 1) != 0 {
                     // As `Shard::ask_for_room` does, and then the pool thread.
                     latch.arm(1);
                     if producer.request_wake(block.weight(), 1) {

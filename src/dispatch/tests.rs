@@ -127,8 +127,8 @@ fn offer(producer: &mut FeedProducer<()>, block: &BlockRef<()>) -> u64 {
 }
 
 fn offer_again(producer: &mut FeedProducer<()>, block: &BlockRef<()>, mask: u64) -> u64 {
-    let mut shares = block.shares(1);
-    producer.offer(block, &mut shares, mask)
+    let mut refs = block.ref_batch(1);
+    producer.offer(block, &mut refs, mask)
 }
 
 /// Reads until there is nothing: ids of events, and gaps as (from, to, count).
