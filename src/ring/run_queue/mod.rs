@@ -12,8 +12,8 @@
 //! | RUNNING | RUNNING and QUEUED | - | resting |
 //! | RUNNING and QUEUED | nothing | - | QUEUED: pushed once more |
 //!
-//! The race that the last row closes: the worker looks into the job's mailbox, finds nothing, and lets go; somebody fills
-//! the mailbox in between. His `schedule` comes before the `finish` on the one word, so the `finish` sees it.
+//! The race that the last row closes: the worker looks into the job's ring, finds nothing, and finishes; a producer fills
+//! the ring in between. Its `schedule` comes before the `finish` on the one word, so the `finish` sees it.
 //!
 //! Two more bits: [`bar`](Job::disable) forbids and tells whether a turn is in progress, on the same word, so a turn that
 //! begins afterwards sees it; [`request_finish_notice`](Job::request_finish_notice) asks the end of the turn to say so.
