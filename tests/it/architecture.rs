@@ -4,6 +4,8 @@
 //!
 //! Comments, documentation and strings may say anything; only code and manifests are checked.
 
+mod imports;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
@@ -113,6 +115,32 @@ const IN_THE_LIBRARY_ALL_THE_SAME: [(&str, &str, &str); 4] = [
         "postcard",
         "the tests of that, as bytes",
     ),
+];
+
+/// The directories whose files must not import one another in a cycle.
+const ACYCLIC: [&str; 11] = [
+    "crates/fanout-cli/src",
+    "src/broadcast",
+    "src/bus",
+    "src/dispatch",
+    "src/dispatch/block",
+    "src/dispatch/feed",
+    "src/handlers",
+    "src/index",
+    "src/pattern",
+    "src/pattern/dialect",
+    "src/ring",
+];
+
+/// Cycles that have yet to be removed: a directory, and the files that import one another.
+const CYCLES: [(&str, &[&str]); 4] = [
+    ("src/broadcast", &["cancel", "subscription"]),
+    (
+        "src/bus",
+        &["ledger", "registry", "stream", "subscriber", "subscription"],
+    ),
+    ("src/handlers", &["pool", "watch"]),
+    ("src/pattern", &["route", "shape"]),
 ];
 
 struct Source {
@@ -313,6 +341,37 @@ fn imports_point_downwards() {
 }
 
 #[test]
+fn files_do_not_import_one_another_in_a_cycle() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    for directory in ACYCLIC {
+        if directory.starts_with("crates/") && is_published() {
+            continue;
+        }
+        let (_, room) = directory.split_once("src").expect("sources");
+        let room: Vec<_> = room.split('/').filter(|part| !part.is_empty()).collect();
+        let imports = imports::imports_within(&root.join(directory), &room, code_of);
+        assert!(
+            imports.values().any(|others| !others.is_empty()),
+            "{directory}: no import was found, so nothing was checked"
+        );
+        for cycle in imports::cycles(&imports) {
+            found.push((directory, cycle));
+        }
+    }
+    let known = CYCLES.map(|(directory, files)| {
+        (
+            directory,
+            files.iter().map(|file| (*file).to_owned()).collect(),
+        )
+    });
+    assert_eq!(
+        found, known,
+        "left: the cycles in the code, right: those in CYCLES"
+    );
+}
+
+#[test]
 fn the_library_knows_no_runtime_no_server_and_no_wire_format() {
     for Source { path, code } in sources() {
         for name in NOT_FOR_THE_LIBRARY {
@@ -358,13 +417,19 @@ fn dependencies_of<'a>(manifest: &'a Table, tables: &[&str]) -> Vec<(&'a str, &'
     found
 }
 
-/// The manifests of the crates below `crates`, with their paths. None only in a published package
-/// of the library, which has the manifest as it was written under another name, too.
-fn crates() -> Vec<(String, Table)> {
+/// Whether this is the published package of the library, which has no other crates, and has the
+/// manifest as it was written under another name.
+fn is_published() -> bool {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    if root.join("Cargo.toml.orig").exists() {
+    root.join("Cargo.toml.orig").exists()
+}
+
+/// The manifests of the crates below `crates`, with their paths.
+fn crates() -> Vec<(String, Table)> {
+    if is_published() {
         return Vec::new();
     }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folders = fs::read_dir(root.join("crates")).expect("the workspace has crates");
     let mut crates = Vec::new();
     for folder in folders {

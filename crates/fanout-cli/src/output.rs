@@ -19,8 +19,9 @@ use crate::identity::{Identity, STANDARD_STREAM, STDOUT_NAME};
 use crate::payload::Payload;
 use crate::status::StartError;
 
-/// The buffer is written to the system when it holds this many bytes or more.
-const WRITE_BYTES: usize = 1 << 16;
+/// The buffer is written to the system when it holds this many bytes or more. With the line that
+/// fills it, it still fits into a pipe of Linux (64 KiB), unless that line is longer than 4 KiB.
+const WRITE_BYTES: usize = 60 << 10;
 
 /// The longest time that an event waits in the buffer of a file while the input pauses.
 const FILE_DELAY_MAX: Duration = Duration::from_millis(100);
