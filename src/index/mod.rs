@@ -56,12 +56,12 @@ mod cache;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod interner;
 mod journal;
 mod matchers;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod naive;
-mod names;
 mod shared;
 mod sorted;
 mod table;

@@ -63,12 +63,29 @@ impl Mixer {
     #[inline]
     pub(super) fn mix(self, high: u32, low: u32) -> u64 {
         let both = (u64::from(high) << 32) | u64::from(low);
-        let product = u128::from(both ^ self.key) * u128::from(self.factor);
-        let folded = (product >> 64) as u64 ^ product as u64;
+        let folded = fold(both ^ self.key, self.factor);
         // Once more: the factor may have long runs of equal bits.
-        let product = u128::from(folded ^ self.factor) * 0x9E37_79B9_7F4A_7C15;
-        (product >> 64) as u64 ^ product as u64
+        fold(folded ^ self.factor, 0x9E37_79B9_7F4A_7C15)
     }
+
+    /// A keyed hash of two small numbers and a text of 1 to 8 bytes, quicker than [`keyed_hash`].
+    #[inline]
+    pub(super) fn mix_gram(self, high: u32, kind: u8, gram: &[u8]) -> u64 {
+        debug_assert!((1..=8).contains(&gram.len()), "{gram:?}");
+        let word = gram
+            .iter()
+            .fold(0, |word, &byte| word << 8 | u64::from(byte));
+        let kind = u32::from(kind) << 8 | gram.len() as u32;
+        let keyed = fold(word ^ self.key, self.factor) ^ self.mix(high, kind);
+        fold(keyed, 0x9E37_79B9_7F4A_7C15)
+    }
+}
+
+/// The halves of the product, one over the other.
+#[inline]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    (product >> 64) as u64 ^ product as u64
 }
 
 #[derive(Clone)]

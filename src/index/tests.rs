@@ -262,7 +262,22 @@ fn patterns_of_all_languages_live_in_one_index() {
 fn a_hot_node_is_cheap_to_match_and_to_change() {
     const COUNT: u32 = 100_000;
     type Form = (fn(u32) -> String, Syntax, &'static str);
-    let forms: [Form; 4] = [
+    let forms: [Form; 7] = [
+        (
+            |n| format!("user.*-{n}-*.login"),
+            Syntax::Segments,
+            "user.web-7-eu.login",
+        ),
+        (
+            |n| format!("user.*-{n}-*.login"),
+            Syntax::Path,
+            "user.web-7-eu.login",
+        ),
+        (
+            |n| format!("*:user-{n}:[a-z]*"),
+            Syntax::Redis,
+            "x:user-7:login",
+        ),
         (
             |n| format!("orders.A{n:06}*"),
             Syntax::Segments,
@@ -316,6 +331,70 @@ fn many_similar_texts_are_told_apart() {
         assert_eq!(found(&index, &text(n)), [n]);
     }
     assert!(found(&index, &text(20_000)).is_empty());
+}
+
+/// Segments with a star or more, whose texts are so few and so alike that buckets are crowded.
+fn crowding_glob() -> impl Strategy<Value = String> {
+    let part = prop_oneof![
+        4 => Just("*".to_owned()),
+        4 => "[ab-]{1,3}",
+        1 => "(ab-){3,4}",
+        1 => Just("?".to_owned()),
+        1 => Just("[ab]".to_owned()),
+        1 => Just("é".to_owned()),
+    ];
+    prop::collection::vec(part, 1..5).prop_map(|parts| parts.concat())
+}
+
+/// Like [`crowding_glob`], of one segment or two.
+fn crowding_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        crowding_glob(),
+        crowding_glob().prop_map(|glob| format!("x.{glob}")),
+        (crowding_glob(), crowding_glob()).prop_map(|(one, two)| format!("{one}.{two}")),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+
+    /// Many globs and tails below a node or two: each stands in one bucket, whichever it is, and is
+    /// found once there, also after others have come and gone.
+    #[test]
+    fn crowded_nodes_agree_with_the_naive_index(
+        texts in prop::collection::vec(crowding_text(), 1..120),
+        topics in prop::collection::vec("(x\\.)?[ab-]{1,12}(\\.[ab-]{1,4})?|(x\\.)?(é?ab-){1,9}", 8),
+        removed in prop::collection::vec(any::<bool>(), 120),
+    ) {
+        let topics: Vec<Topic> = topics.iter().filter_map(|text| Topic::new(text).ok()).collect();
+        let patterns: Vec<Pattern> = texts
+            .iter()
+            .flat_map(|text| {
+                let syntaxes = [Syntax::Segments, Syntax::Path, Syntax::Redis];
+                syntaxes.into_iter().filter_map(|syntax| Pattern::parse_as(text, syntax).ok())
+            })
+            .collect();
+        let (mut index, mut list) = (PatternIndex::new(), naive::List::default());
+        let check = |index: &PatternIndex<u32>, list: &naive::List<u32>| {
+            for topic in &topics {
+                assert_eq!(found(index, topic.as_str()), list.matches(topic), "{topic}");
+            }
+        };
+        for (pattern, value) in patterns.iter().zip(0..) {
+            assert_eq!(index.insert(pattern, value), list.insert(pattern, value));
+        }
+        check(&index, &list);
+        for ((pattern, value), removed) in patterns.iter().zip(0..).zip(removed.iter().cycle()) {
+            if *removed {
+                assert_eq!(index.remove(pattern, &value), list.remove(pattern, value));
+            }
+        }
+        check(&index, &list);
+        for (pattern, value) in list.pairs() {
+            assert!(index.remove(pattern, value));
+        }
+        assert!(index.is_bare());
+    }
 }
 
 /// Mostly the native one.

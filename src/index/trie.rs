@@ -9,8 +9,8 @@
 
 use std::num::NonZeroU32;
 
+use super::interner::{Matcher, NUMBERS_MAX, Name, Names, Numbers, Symbol};
 use super::matchers::Matchers;
-use super::names::{Matcher, NUMBERS_MAX, Name, Names, Numbers, Symbol};
 use super::sorted::Sorted;
 use super::table::{Entry, Mixer, Table};
 use crate::pattern::{Guard, Route, Segment, Syntax};

@@ -12,7 +12,7 @@
 
 use std::fmt;
 
-use super::names::Symbol;
+use super::interner::Symbol;
 use super::trie::{ANY, MANY, NO_NODE, Node, Trie, root};
 use crate::pattern::{Guard, Topic};
 
@@ -145,6 +145,7 @@ impl<V: Copy + Ord> Scratch<V> {
                 self.reach(trie, *child);
             }
         }
+        debug_assert!(all_differ(&self.step), "a node is reached in one way");
         self.unite_many();
         !self.step.is_empty() || !self.many.is_empty()
     }
@@ -187,6 +188,12 @@ impl<V: Copy + Ord> Scratch<V> {
             sort_and_dedup(out, start);
         }
     }
+}
+
+fn all_differ<V>(nodes: &[Node<V>]) -> bool {
+    let mut numbers: Vec<u32> = nodes.iter().map(Node::number).collect();
+    numbers.sort_unstable();
+    numbers.windows(2).all(|pair| pair[0] != pair[1])
 }
 
 /// Sorts what `out` has from `start` on and keeps one of each.

@@ -71,6 +71,15 @@ impl Glob {
             _ => "",
         }
     }
+
+    /// The literal texts that every segment which matches contains.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
+        let pieces = std::iter::once(&self.head).chain(&self.rest);
+        pieces.flatten().filter_map(|atom| match atom {
+            Atom::Text(text) => Some(&**text),
+            Atom::One | Atom::Class(_) => None,
+        })
+    }
 }
 
 /// What follows `piece` at the beginning of `text`.

@@ -139,6 +139,24 @@ impl Tail {
     pub(crate) fn head(&self) -> &[u8] {
         &self.head
     }
+
+    /// Literal text that every rest which matches ends with; may be empty.
+    pub(crate) fn end(&self) -> &str {
+        let last = self.starred.last().unwrap_or(&self.first);
+        match last.atoms.last() {
+            Some(Atom::Text(text)) => text,
+            _ => "",
+        }
+    }
+
+    /// The literal texts that every rest which matches contains.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        let atoms = self.chunks().flatten().filter_map(|atom| match atom {
+            Atom::Text(text) => Some(text.as_bytes()),
+            _ => None,
+        });
+        std::iter::once(self.head()).chain(atoms)
+    }
 }
 
 impl Star {
