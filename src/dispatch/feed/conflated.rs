@@ -28,6 +28,7 @@ use crate::dispatch::gauges::Pushed;
 use crate::dispatch::loss::{Gap, GapReason};
 use crate::pattern::Topic;
 use crate::ring::conflating::{self, Consumer, Producer};
+use crate::ring::spsc::Readiness;
 
 pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
     let (producer, consumer) = conflating::ring(capacity);
@@ -187,7 +188,7 @@ impl<T> WriteEnd<T> {
         };
         while shared.pinned_bytes() > bound {
             let waiting = self.ring.waiting();
-            if waiting <= 1 || self.ring.gone() >= end {
+            if waiting <= 1 || self.ring.removed() >= end {
                 break;
             }
             topic_slots.evict(&mut self.ring, shared, waiting - 1);
@@ -268,7 +269,7 @@ impl<T> TopicSlots<T> {
 
     /// Notes which boxes have left the order since the last time.
     fn settle(&mut self, ring: &mut Producer<Waiting<T>>) {
-        let gone = ring.gone();
+        let gone = ring.removed();
         while self.left < gone {
             self.left += 1;
             let number = self.order.pop_front().expect("it was filled");
@@ -347,14 +348,14 @@ impl<T> ReadEnd<T> {
     /// Takes out what comes next.
     #[inline]
     pub(super) fn claim(&mut self, shared: &FeedShared) -> Claim<T> {
-        match self.ring.take() {
-            Some(taken) => {
-                let event = taken.item.take();
+        match self.ring.pop() {
+            Some(popped) => {
+                let event = popped.item.take();
                 shared.count_gone(1, event.freed as u64);
                 Claim::Events {
                     block: event.block,
                     mask: event.mask,
-                    behind: taken.lost.map(Gap::of_run),
+                    behind: popped.lost.map(Gap::of_run),
                 }
             }
             None if self.ring.is_finished() => Claim::Finished,
@@ -364,7 +365,7 @@ impl<T> ReadEnd<T> {
 
     /// Asks to be woken, and looks once more. `false`: there is something.
     pub(super) fn request_wake(&mut self) -> bool {
-        self.ring.request_wake()
+        self.ring.request_wake() == Readiness::Empty
     }
 
     /// Drops what is left, and says what had been lost right here.
