@@ -16,7 +16,7 @@ use super::{Dispatch, Engine, EngineConfig, Weigh};
 use crate::index::{Batch, SharedIndex};
 use crate::park::{forget_registered, park, register_thread, thread_waker};
 use crate::pattern::Pattern;
-use crate::ring::run_queue::{Job, RunQueue, Turn};
+use crate::ring::run_queue::{Job, RunQueue, Turn, schedule};
 use crate::ring::{mpsc, spsc};
 use crate::sync::explore::{Steps, explore, explore_bounded};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, Ordering, Queue, thread};
@@ -1843,7 +1843,9 @@ struct Handled {
 
 impl ReaderCallback for Handled {
     fn schedule_read(self: Plain<Self>) {
-        if self.job.schedule() && self.queue.push(self.job.clone()) {
+        if let Some(job) = schedule(self.job.clone())
+            && self.queue.push(job)
+        {
             self.signal.wake_one();
         }
     }
