@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::ring::gap::Run;
+use crate::ring::gap::LossRun;
 
 /// What happens to an event for which a subscriber's ring has no room.
 ///
@@ -223,10 +223,10 @@ impl Gap {
         self.reason
     }
 
-    pub(crate) fn of_run(run: Run) -> Self {
-        let Run {
-            from,
-            to,
+    pub(crate) fn of_run(run: LossRun) -> Self {
+        let LossRun {
+            first_id: from,
+            last_id: to,
             count,
             reason,
         } = run;

@@ -21,7 +21,7 @@ use crate::dispatch::feed::ReaderCallback;
 use crate::dispatch::role::Role;
 use crate::dispatch::signal::Signal;
 use crate::park::{Backoff, NonBlockingScope, WaitSet};
-use crate::ring::run_queue::{Job, RunQueue, Turn, Worker, try_begin};
+use crate::ring::run_queue::{Job, RunQueue, Scheduled, Turn, Worker, schedule, try_begin};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, thread};
 
 /// Threads of a handler pool at most, spares included.
@@ -160,6 +160,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         if job.shared.pool.config.manual {
             return Ok(());
         }
+        job.dedicate();
         let own = job.clone();
         let name = format!("fanout-handler-{}", job.shared.number);
         let thread = std::thread::Builder::new()
@@ -225,8 +226,8 @@ impl<T: Send + Sync + 'static> Pool<T> {
     }
 
     /// Has somebody take the turn that the job was asked for.
-    fn enqueue(&self, job: Arc<HandlerJob<T>>) {
-        if let Some(thread) = job.shared.rare.own_thread() {
+    fn enqueue(&self, job: Scheduled<Shared<T>, Option<Task<T>>>) {
+        if let Some(thread) = job.job().shared.rare.own_thread() {
             thread.unpark();
         } else if self.queue.push(job) {
             self.signal.wake_one();
@@ -347,7 +348,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         drop(here);
         if left != TurnEnd::Idle {
             // Over: it stays asked for ever, so that nobody pushes it any more; the pool would not outlive it.
-            turn.job().schedule();
+            turn.schedule_again();
         }
         let turn_finished = turn.finish();
         if let Some(job) = turn_finished.again.filter(|_| left != TurnEnd::Finished) {
@@ -472,10 +473,10 @@ pub(crate) fn wait_for_running_call(handler: &dyn HandlerControl) {
 
 impl<T: Send + Sync + 'static> ReaderCallback for HandlerJob<T> {
     fn schedule_read(self: Arc<Self>) {
-        if self.schedule() {
+        if let Some(job) = schedule(self) {
             // Of our own: with the job that is given away the pool may go.
-            let pool = self.shared.pool.clone();
-            pool.enqueue(self);
+            let pool = job.job().shared.pool.clone();
+            pool.enqueue(job);
         }
     }
 }

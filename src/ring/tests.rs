@@ -2,6 +2,9 @@ use proptest::prelude::*;
 
 use super::fuzzing::check_ops;
 
+/// Random sequences of operations that are tried, for each property.
+const CASES: u32 = if cfg!(miri) { 20 } else { 3000 };
+
 #[test]
 fn the_corpus_passes() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/ring_ops");
@@ -17,7 +20,11 @@ fn the_corpus_passes() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: CASES,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
     fn random_operations_agree_with_the_judges(data in prop::collection::vec(any::<u8>(), 1..300)) {

@@ -15,14 +15,7 @@ const UNSAFE_ROOMS: [&str; 4] = ["ring/", "park.rs", "dispatch/role.rs", "dispat
 
 /// What only `sync.rs` names, and who may all the same, for that reason.
 const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
-    (
-        "std::sync::atomic",
-        &[
-            ("park.rs", "a static that loom's atomics cannot be"),
-            MODELS_DISPATCH,
-            CONFORMANCE,
-        ],
-    ),
+    ("std::sync::atomic", &[MODELS_DISPATCH, CONFORMANCE]),
     ("core::sync", &[]),
     (
         "std::thread",

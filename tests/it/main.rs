@@ -35,6 +35,7 @@ mod metrics;
 mod model;
 mod order;
 mod panic;
+mod parking;
 mod policies;
 mod send;
 mod slow;

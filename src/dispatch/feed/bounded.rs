@@ -19,7 +19,7 @@ use super::{End, FeedShared, first_and_last, lowest_bits};
 use crate::dispatch::block::{BlockRef, RefBatch};
 use crate::dispatch::gauges::Pushed;
 use crate::dispatch::loss::{Gap, GapReason, LongestWait, Overflow};
-use crate::ring::gap::Run;
+use crate::ring::gap::LossRun;
 use crate::ring::spsc::{self, Readiness};
 use crate::sync::Ordering;
 
@@ -52,8 +52,8 @@ enum Slot<T> {
     Gap(u64),
 }
 
-/// Words of a gap, as [`Run::to_words`] makes them.
-const GAP_SLOTS: usize = Run::WORDS;
+/// Words of a gap, as [`LossRun::to_words`] makes them.
+const GAP_SLOTS: usize = LossRun::WORDS;
 
 /// A shard writes slots for every subscriber, so they are small: the niche of the reference tells the
 /// two kinds apart.
@@ -136,9 +136,9 @@ impl<T> WriteEnd<T> {
         // If the gap is still open: since this end found no room, the subscriber may have read
         // everything and taken the gap.
         self.gap_open = if self.gap_open {
-            gap.add(run)
+            gap.extend_open(run)
         } else {
-            gap.extend(position, run)
+            gap.open_or_extend(position, run)
         };
         if !self.gap_open {
             return false;
@@ -304,11 +304,11 @@ fn is_too_heavy(shared: &FeedShared, weight: usize, claimed_bytes: u64) -> bool 
     pinned != 0 && pinned.saturating_add(weight as u64) > shared.status.pin_bytes as u64
 }
 
-fn run_of<T>(block: &BlockRef<T>, mask: u64, reason: GapReason) -> Run {
-    let (from, to) = first_and_last(block.first_id(), mask);
-    Run {
-        from,
-        to,
+fn run_of<T>(block: &BlockRef<T>, mask: u64, reason: GapReason) -> LossRun {
+    let (first_id, last_id) = first_and_last(block.first_id(), mask);
+    LossRun {
+        first_id,
+        last_id,
         count: u64::from(mask.count_ones()),
         reason: reason as u8,
     }
@@ -367,7 +367,7 @@ impl<T> ReadEnd<T> {
         let here = self.ring.position();
         let losses = shared.losses.get();
         shared.status.overflow == Overflow::Disconnect
-            || !losses.is_some_and(|losses| losses.gap.lies_at(here))
+            || !losses.is_some_and(|losses| losses.gap.is_open_at(here))
     }
 
     /// Drops what is left, opens the latch for a shard that waits for room, and returns what had been
@@ -442,7 +442,7 @@ impl<T> ReadEnd<T> {
         }
     }
 
-    fn rest_of_gap(&mut self, first: u64) -> Run {
+    fn rest_of_gap(&mut self, first: u64) -> LossRun {
         let mut words = [first; GAP_SLOTS];
         for word in &mut words[1..] {
             match self.ring.pop() {
@@ -450,7 +450,7 @@ impl<T> ReadEnd<T> {
                 _ => unreachable!("the words of a gap are pushed in a row"),
             }
         }
-        Run::of_words(words)
+        LossRun::from_words(words)
     }
 
     /// The shard waits for room: arrives at its latch if there is enough by now.

@@ -13,8 +13,9 @@ use super::{FeedShared, first_and_last, lowest_bits};
 use crate::dispatch::block::{BlockRef, RefBatch};
 use crate::dispatch::gauges::Pushed;
 use crate::dispatch::loss::{Gap, GapReason};
-use crate::ring::evicting::{self, Amount, Claimed, Parts};
-use crate::ring::gap::Run;
+use crate::ring::evicting::{self, Claimed, PartSet, Size};
+use crate::ring::gap::LossRun;
+use crate::ring::spsc::Readiness;
 
 pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
     let (producer, consumer) = evicting::ring(capacity);
@@ -42,12 +43,12 @@ impl<T> WriteEnd<T> {
         refs: &mut RefBatch<'_, T>,
         mask: u64,
     ) {
-        let parts = Parts {
+        let parts = PartSet {
             mask,
             base: block.first_id(),
         };
         self.ring.push(refs.take(), parts, block.weight() as u64);
-        let bound = Amount {
+        let bound = Size {
             parts: u64::from(shared.status.capacity),
             bytes: shared.status.pin_bytes as u64,
         };
@@ -82,7 +83,7 @@ impl<T> WriteEnd<T> {
         self.ring.close()
     }
 
-    fn evict(&mut self, shared: &FeedShared, bound: Amount) {
+    fn evict(&mut self, shared: &FeedShared, bound: Size) {
         // The ring evicts only in front of a slot that is published.
         self.wake_requested |= self.ring.commit() == Ok(true);
         let mut bytes = 0_u64;
@@ -95,7 +96,7 @@ impl<T> WriteEnd<T> {
 }
 
 /// Ids of the first and the last event of a slot.
-fn ids(parts: Parts) -> (u64, u64) {
+fn ids(parts: PartSet) -> (u64, u64) {
     first_and_last(parts.base, parts.mask)
 }
 
@@ -128,7 +129,7 @@ impl<T> ReadEnd<T> {
 
     /// Asks for a wake-up, and checks once more. `false`: there is something to read already.
     pub(super) fn request_wake(&mut self) -> bool {
-        self.ring.request_wake()
+        self.ring.request_wake() == Readiness::Empty
     }
 
     /// Drops what is left, and returns what had been lost right in front of it.
@@ -139,18 +140,18 @@ impl<T> ReadEnd<T> {
 
 /// What was evicted in front of the first event of a slot that is left: whole slots, and the oldest
 /// events of this slot.
-fn lost_before<T>(claimed: &Claimed<BlockRef<T>>) -> Option<Run> {
+fn lost_before<T>(claimed: &Claimed<BlockRef<T>>) -> Option<LossRun> {
     if claimed.cut == 0 {
         return claimed.lost;
     }
-    let (from, to) = ids(Parts {
+    let (from, to) = ids(PartSet {
         mask: lowest_bits(claimed.parts.mask, claimed.cut),
         ..claimed.parts
     });
     let cut = u64::from(claimed.cut);
-    Some(Run {
-        from: claimed.lost.map_or(from, |lost| lost.from),
-        to,
+    Some(LossRun {
+        first_id: claimed.lost.map_or(from, |lost| lost.first_id),
+        last_id: to,
         count: claimed.lost.map_or(0, |lost| lost.count) + cut,
         reason: GapReason::Overflow as u8,
     })

@@ -6,7 +6,7 @@ use super::super::feed::{FeedConsumer, Found, Listener, ReaderCallback, feed};
 use super::super::loss::Overflow;
 use super::super::signal::{Latch, Signal};
 use super::{Layer, Payload, Told, limits, offer};
-use crate::ring::run_queue::{Job, RunQueue, Turn};
+use crate::ring::run_queue::{Job, RunQueue, Turn, schedule};
 use crate::sync::explore::{Steps, explore_bounded};
 use crate::sync::{Arc, thread};
 
@@ -19,7 +19,9 @@ struct Handled {
 
 impl ReaderCallback for Handled {
     fn schedule_read(self: Plain<Self>) {
-        if self.job.schedule() && self.queue.push(self.job.clone()) {
+        if let Some(job) = schedule(self.job.clone())
+            && self.queue.push(job)
+        {
             self.signal.wake_one();
         }
     }

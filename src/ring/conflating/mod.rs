@@ -1,29 +1,31 @@
-//! Boxes that hold one item each: what is put into a box replaces what is in it, and keeps its place.
+//! A ring of slots, each of which is replaced in place: a new item for a slot that waits replaces
+//! the item in it, and the slot keeps its place in the order.
 //!
 //! ```text
-//! order:  box 3, box 0, box 7        an evicting ring of the boxes that are full, in the order in which they were filled
-//! box 0:  item                     replaced in place, by one compare-and-swap
+//! order:   slot 3, slot 0, slot 7   an evicting ring of the filled slots, in the order of filling
+//! slot 0:  item                     replaced in place, by one compare-and-swap
 //! ```
 //!
-//! | who | step | means |
+//! | side | step | means |
 //! | --- | --- | --- |
-//! | sender | `put` on a full box: CAS its item | replaced; the box keeps its place |
-//! | sender | `put` on an empty box: fills it, pushes it behind the others | the receiver finds it with the next `commit` |
-//! | receiver | `take`: claims the first box, then swaps its item for none | what was put last |
-//! | sender | `evict`: takes the first box out of the order, then its item | lost |
+//! | producer | `put` into a filled slot: CAS its item | the item is replaced; the slot keeps its place |
+//! | producer | `put` into an empty slot: fills it, pushes it to the end of the order | the consumer sees it with the next `commit` |
+//! | consumer | `pop`: claims the first slot of the order, then swaps its item for null | it gets the item that was put last |
+//! | producer | `evict`: takes the first slot out of the order, then its item | that item is lost |
 //!
-//! A box stands in the order once, from when it is filled until it is claimed or evicted. In between, and until the
-//! receiver has swapped, it is full: so that swap always finds a item. Whoever takes it out of the order empties it, also
-//! when all that is done with it is to drop it. If `put` comes between the claim and the swap, the
-//! item is replaced in the last moment; if it comes after the swap, its CAS fails, and the box is filled anew. Only the
-//! sender fills, and only what was claimed or evicted is emptied, by exactly one side.
+//! A slot is in the order once, from when it is filled until it is claimed or evicted. The side
+//! that takes it out of the order empties it, even if it only drops the item. The slot stays filled
+//! until then, so that side always finds an item in it. If a `put` comes between the claim and the
+//! swap, it replaces the item just in time. If it comes after the swap, its CAS fails, and it fills
+//! the slot as an empty one. So only the producer fills slots, and exactly one side empties each
+//! filling of a slot.
 //!
-//! What a item has to say about what it replaced, it must say before it can be taken: so `put` asks its caller to mark it
-//! for either case in turn.
+//! An item has to be marked with whether it replaces another one, and the consumer may take it as
+//! soon as it is in the slot. So `put` asks its caller to mark the item before each attempt.
 
 #![allow(
     unsafe_code,
-    reason = "items change hands as raw pointers; one of the rooms that ARCHITECTURE.md names"
+    reason = "items change owners as raw pointers; ARCHITECTURE.md lists this module"
 )]
 
 #[cfg(all(test, loom))]
@@ -35,42 +37,46 @@ use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 
-use crate::ring::evicting::{self, Amount, Parts, Pointer};
-use crate::ring::gap::Run;
-use crate::ring::tail::Closed;
+use crate::ring::evicting::{self, PartSet, Pointer, Size};
+use crate::ring::gap::LossRun;
+use crate::ring::tail::{Closed, Readiness};
 use crate::sync::{Arc, AtomicPtr, Ordering};
 
-/// A mailbox with up to `boxes` full boxes.
-pub(crate) fn ring<P: Pointer>(boxes: usize) -> (Producer<P>, Consumer<P>) {
-    let (producer, consumer) = evicting::ring(boxes);
+/// A ring with up to `capacity` filled slots, 1 to 2^31. One more may be filled until the producer
+/// has evicted.
+pub(crate) fn ring<P: Pointer>(capacity: usize) -> (Producer<P>, Consumer<P>) {
+    let (producer, consumer) = evicting::ring(capacity);
     (Producer { order: producer }, Consumer { order: consumer })
 }
 
-/// A box, as the sender has it.
+/// A slot, as the producer refers to it.
 pub(crate) struct Slot<P: Pointer> {
-    place: Arc<SlotShared<P>>,
-    /// What the sender calls it.
+    shared: Arc<SlotShared<P>>,
+    /// The user's number for it. The ring passes it to the closures of [`Producer::evict`].
     number: u32,
 }
 
-/// A box in the order. Dropped, it is emptied.
-struct Full<P: Pointer>(Arc<SlotShared<P>>);
+/// A slot in the order, which holds an item. If it is dropped, the item is dropped, too.
+struct FilledSlot<P: Pointer>(Arc<SlotShared<P>>);
 
 struct SlotShared<P: Pointer> {
-    /// Null: empty.
+    /// Null: the slot is empty.
     item: AtomicPtr<()>,
-    owns: PhantomData<P>,
+    /// It owns an item, which an `AtomicPtr` does not say.
+    _marker: PhantomData<P>,
 }
 
-// SAFETY: a item is reached by its pointer, which changes hands by Release and Acquire: sharing a box moves `P`s.
+// SAFETY: the side that swaps an item out owns it; items are stored by Release, or before the
+// commit of their slot, and read by Acquire. So sharing a slot only moves `P`s between threads.
 unsafe impl<P: Pointer + Send> Sync for SlotShared<P> {}
 // SAFETY: as above.
 unsafe impl<P: Pointer + Send> Send for SlotShared<P> {}
 
-// SAFETY: a counted pointer, turned into a raw one and back by `Arc` itself.
-unsafe impl<P: Pointer> Pointer for Full<P> {
+// SAFETY: `Arc::into_raw` and `Arc::from_raw` are inverse to each other. An `Arc` may be turned
+// back on another thread if `FilledSlot` is `Send`.
+unsafe impl<P: Pointer> Pointer for FilledSlot<P> {
     fn into_raw(self) -> NonNull<()> {
-        let raw = Arc::into_raw(self.into_place()).cast_mut();
+        let raw = Arc::into_raw(self.into_shared()).cast_mut();
         NonNull::new(raw.cast()).expect("an `Arc` is not null")
     }
 
@@ -80,193 +86,214 @@ unsafe impl<P: Pointer> Pointer for Full<P> {
     }
 }
 
-/// The side that puts items into boxes.
+/// The side that puts items into slots.
 pub(crate) struct Producer<P: Pointer> {
-    order: evicting::Producer<Full<P>>,
+    order: evicting::Producer<FilledSlot<P>>,
 }
 
-/// The side that takes them.
+/// The side that takes items out of slots.
 pub(crate) struct Consumer<P: Pointer> {
-    order: evicting::Consumer<Full<P>>,
+    order: evicting::Consumer<FilledSlot<P>>,
 }
 
-/// A box that has left the order.
-pub(crate) struct Claimed<P: Pointer>(evicting::Claimed<Full<P>>);
+/// A slot that the consumer has taken out of the order, and not emptied yet.
+pub(crate) struct Claimed<P: Pointer>(evicting::Claimed<FilledSlot<P>>);
 
-/// What the receiver has taken.
-pub(crate) struct Taken<P> {
+/// What the consumer has popped.
+pub(crate) struct Popped<P> {
     pub(crate) item: P,
-    /// What was evicted in front of it, since the last one.
-    pub(crate) lost: Option<Run>,
+    /// The items that were evicted in front of it since the last one was claimed.
+    pub(crate) lost: Option<LossRun>,
 }
 
 impl<P: Pointer> Producer<P> {
-    /// Puts a item into a box of this mailbox. `mark` is told whether it replaces one, before the receiver can see it; if it was told so
-    /// and the receiver was quicker, it is told once more. Returns what was replaced; `None`: the box was empty, and
-    /// stands in the order from the next `commit` on.
+    /// Puts an item into a slot of this ring.
+    ///
+    /// Returns the item that it replaced. `None`: the slot was empty, and is in the order from now
+    /// on; the next `commit` publishes it. There must be room: before the call, at most `capacity`
+    /// slots are in the order.
+    ///
+    /// `mark` is called before the consumer can take the item, with whether it will replace another
+    /// one. If it is called with `true`, and the consumer then empties the slot first, it is called
+    /// once more, with `false`.
     pub(crate) fn put(
         &mut self,
-        into: &Slot<P>,
+        slot: &Slot<P>,
         mut item: P,
         mut mark: impl FnMut(&P, bool),
     ) -> Option<P> {
-        let place = &into.place;
-        // Acquire, partner `SlotShared::empty`: an empty box has left the order, so there is room for it.
-        let old = place.item.load(Ordering::Acquire);
+        let shared = &slot.shared;
+        // Acquire, partner `SlotShared::take_item`: an empty slot was taken out of the order
+        // before, so there is room for it.
+        let old = shared.item.load(Ordering::Acquire);
         if !old.is_null() {
             mark(&item, true);
             let new = item.into_raw();
-            // Release the new item to the receiver; what comes out we put there ourselves. If it fails, Acquire: as above.
-            // Partner: `SlotShared::empty`.
-            match place.item.compare_exchange(
+            // Release the new item to the consumer. On success, the old item is one that this side
+            // has put there. On failure, Acquire, as above. Partner: `SlotShared::take_item`.
+            match shared.item.compare_exchange(
                 old,
                 new.as_ptr(),
                 Ordering::Release,
                 Ordering::Acquire,
             ) {
-                // SAFETY: put there by `into_raw`, and swapped out by us.
+                // SAFETY: `into_raw` made this pointer, and this side swapped it out.
                 Ok(old) => return NonNull::new(old).map(|old| unsafe { P::from_raw(old) }),
-                // SAFETY: the same pointer, which nobody has seen.
+                // SAFETY: `into_raw` made this pointer, and no other thread has seen it.
                 Err(_) => item = unsafe { P::from_raw(new) },
             }
         }
         mark(&item, false);
-        // A store: the box is empty, and only we fill it. Relaxed: nobody finds it before the commit, which publishes it.
-        place
+        // A store, since the slot is empty, and only this side fills it. Relaxed: the consumer does
+        // not know the slot before the commit, which publishes the item.
+        shared
             .item
             .store(item.into_raw().as_ptr(), Ordering::Relaxed);
-        let parts = Parts {
+        let parts = PartSet {
             mask: 1,
-            base: u64::from(into.number),
+            base: u64::from(slot.number),
         };
-        self.order.push(Full(place.clone()), parts, 0);
+        self.order.push(FilledSlot(shared.clone()), parts, 0);
         None
     }
 
-    /// Full boxes in the order, those included that are not committed.
+    /// How many slots are in the order, including those that are not committed.
     pub(crate) fn waiting(&mut self) -> u64 {
         self.order.waiting().parts
     }
 
-    /// Boxes that ever left the order, claimed or evicted: the first so many that were filled.
-    pub(crate) fn gone(&mut self) -> u64 {
-        self.order.gone()
+    /// How many slots were taken out of the order so far, by a claim or an eviction.
+    pub(crate) fn removed(&mut self) -> u64 {
+        self.order.removed()
     }
 
-    /// Publishes the boxes that were filled. `Ok(true)`: the consumer has requested a wake-up.
+    /// Publishes the slots that were filled, and clears `WAKE_REQUESTED` in the tail word of the
+    /// order. `Ok(true)`: that flag was set, so the caller has to wake the consumer.
     pub(crate) fn commit(&mut self) -> Result<bool, Closed> {
         self.order.commit()
     }
 
-    /// Whether `commit` has something to do.
+    /// Whether there are slots that `commit` would publish.
     pub(crate) fn has_staged(&self) -> bool {
         self.order.has_staged()
     }
 
-    /// Takes the oldest boxes out of the order until at most `left` are in it, but not the last. `name`: what the item that
-    /// was put last into the box with this number is called. `gone` gets the items. Everything must be committed.
+    /// Takes the oldest slots out of the order until at most `left` are in it; the last one stays.
+    /// Everything must be committed.
+    ///
+    /// `id`: the id of the item that was last put into the slot with this number. `on_evicted` gets
+    /// the items. Returns how many slots were evicted.
     pub(crate) fn evict(
         &mut self,
         left: u64,
-        mut name: impl FnMut(u32) -> u64,
-        mut gone: impl FnMut(u32, P),
+        mut id: impl FnMut(u32) -> u64,
+        mut on_evicted: impl FnMut(u32, P),
     ) -> u64 {
-        let bound = Amount {
+        let bound = Size {
             parts: left,
             bytes: u64::MAX,
         };
-        let name = |parts: Parts| {
-            let name = name(parts.base as u32);
-            (name, name)
+        let ids = |parts: PartSet| {
+            let id = id(parts.base as u32);
+            (id, id)
         };
-        self.order.evict(bound, name, |full, parts| {
-            gone(parts.base as u32, full.open());
+        self.order.evict(bound, ids, |filled, parts| {
+            on_evicted(parts.base as u32, filled.take_item());
         })
     }
 
-    /// Nothing more will come. `true`: the consumer has requested a wake-up.
+    /// Sets `CLOSED`, after which nothing more is published. `true`: the consumer has requested a
+    /// wake-up, so the caller has to wake it.
     pub(crate) fn close(&self) -> bool {
         self.order.close()
     }
 }
 
 impl<P: Pointer> Consumer<P> {
-    /// Takes the item out of the first box.
-    pub(crate) fn take(&mut self) -> Option<Taken<P>> {
-        self.claim().map(Self::open)
+    /// Takes the item out of the first slot.
+    pub(crate) fn pop(&mut self) -> Option<Popped<P>> {
+        self.claim().map(Claimed::take_item)
     }
 
-    /// The first half of `take`: the first box leaves the order.
+    /// The first half of `pop`: takes the first slot out of the order.
     pub(crate) fn claim(&mut self) -> Option<Claimed<P>> {
         self.order.claim().map(Claimed)
     }
 
-    /// The other half: its item leaves the box, which may be a later one by then.
-    pub(crate) fn open(claimed: Claimed<P>) -> Taken<P> {
-        let evicting::Claimed { item, lost, .. } = claimed.0;
-        Taken {
-            item: item.open(),
-            lost,
-        }
-    }
-
-    /// Asks to be told by the next `commit` or `close`, and looks once more. `true`: nothing is there.
-    pub(crate) fn request_wake(&mut self) -> bool {
+    /// Sets `WAKE_REQUESTED` in the tail word of the order, which the next `commit` or `close`
+    /// reports, and looks once more whether there is a slot. Replacing an item in a slot reports
+    /// nothing.
+    pub(crate) fn request_wake(&mut self) -> Readiness {
         self.order.request_wake()
     }
 
-    /// Whether the mailbox is closed and nothing is left in it.
+    /// Whether the ring is closed and no published slot is left in it.
     pub(crate) fn is_finished(&mut self) -> bool {
         self.order.is_finished()
     }
 }
 
+impl<P: Pointer> Claimed<P> {
+    /// The second half of `pop`: takes the item out of the slot, which the producer may have
+    /// replaced since the claim.
+    pub(crate) fn take_item(self) -> Popped<P> {
+        let evicting::Claimed { item, lost, .. } = self.0;
+        Popped {
+            item: item.take_item(),
+            lost,
+        }
+    }
+}
+
 impl<P: Pointer> Slot<P> {
-    /// An empty box. It is to be used with one mailbox.
+    /// An empty slot, to be used with one ring.
     pub(crate) fn new(number: u32) -> Self {
-        let place = SlotShared {
+        let shared = SlotShared {
             item: AtomicPtr::new(ptr::null_mut()),
-            owns: PhantomData,
+            _marker: PhantomData,
         };
         Self {
-            place: Arc::new(place),
+            shared: Arc::new(shared),
             number,
         }
     }
 
-    /// Whether it has no item; it stays so until the next [`put`](Producer::put).
+    /// Whether the slot is empty. If so, it stays empty until the next [`put`](Producer::put).
     pub(crate) fn is_empty(&self) -> bool {
-        // Acquire, partner `SlotShared::empty`: whoever emptied it is done with it.
-        self.place.item.load(Ordering::Acquire).is_null()
+        // Acquire, partner `SlotShared::take_item`: the side that has emptied the slot is done with
+        // it.
+        self.shared.item.load(Ordering::Acquire).is_null()
     }
 }
 
-impl<P: Pointer> Full<P> {
-    /// Takes the item out. Nothing is left to be dropped, since the sender may have filled the box anew by then.
-    fn open(self) -> P {
-        let item = self.into_place().empty();
-        item.expect("a box in the order is full")
+impl<P: Pointer> FilledSlot<P> {
+    /// Takes the item out.
+    fn take_item(self) -> P {
+        // Not `drop`, which empties the slot: the producer may have filled it again by then.
+        let item = self.into_shared().take_item();
+        item.expect("a slot in the order holds an item")
     }
 
-    fn into_place(self) -> Arc<SlotShared<P>> {
+    fn into_shared(self) -> Arc<SlotShared<P>> {
         let this = ManuallyDrop::new(self);
-        // SAFETY: moved out of what is not dropped.
+        // SAFETY: `this` is not dropped, and not used any more.
         unsafe { ptr::read(&this.0) }
     }
 }
 
-impl<P: Pointer> Drop for Full<P> {
+impl<P: Pointer> Drop for FilledSlot<P> {
     fn drop(&mut self) {
-        drop(self.0.empty());
+        drop(self.0.take_item());
     }
 }
 
 impl<P: Pointer> SlotShared<P> {
-    /// For whoever has taken the box out of the order.
-    fn empty(&self) -> Option<P> {
-        // AcqRel: Acquire the item; Release the box to the sender, who fills it anew. Partner: `Producer::put`.
+    /// For the side that has taken the slot out of the order: takes the item out.
+    fn take_item(&self) -> Option<P> {
+        // AcqRel: Acquire the item; Release the slot to the producer, which fills it again.
+        // Partner: `Producer::put`.
         let item = self.item.swap(ptr::null_mut(), Ordering::AcqRel);
-        // SAFETY: put there by `into_raw`, and swapped out by us.
+        // SAFETY: `into_raw` made this pointer, and this side swapped it out.
         NonNull::new(item).map(|item| unsafe { P::from_raw(item) })
     }
 }

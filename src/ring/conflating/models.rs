@@ -1,119 +1,91 @@
-//! The conflating ring under every schedule. How to run and read them: [`crate::sync::explore`].
+//! Models of the conflating ring. How to run and read them: [`crate::sync::explore`].
 
-#![allow(
-    unsafe_code,
-    reason = "items for models, as raw pointers; one of the rooms that ARCHITECTURE.md names"
-)]
-
-use std::ptr::NonNull;
-
-use super::{Consumer, Producer, Slot, ring};
+use super::*;
 use crate::park::{park, register_thread, wake_registered};
-use crate::ring::evicting::Pointer;
+use crate::ring::support::Drops;
 use crate::sync::explore::{Steps, explore};
-use crate::sync::unmodelled::AtomicU64 as Number;
-use crate::sync::{Arc, AtomicU64, AtomicWaker, Ordering, thread};
+use crate::sync::{AtomicU64, AtomicWaker, thread};
 
-/// What loom watches: its number and what it replaced are written by the sender, read by whoever has it, and gone with it.
-struct Letter(Box<Text>);
-
-struct Text {
-    place: usize,
-    /// Of all items put into this box: from 1.
+/// An item whose accesses loom checks: the producer writes it, the side that gets it reads it, and
+/// its drop fails if an access of another thread does not happen before.
+struct Item {
+    slot: usize,
+    /// The number of the item among those put into this slot, from 1.
     number: AtomicU64,
     superseded: AtomicU64,
-    drops: Arc<Number>,
+    drops: Drops,
 }
 
-// SAFETY: as the documentation of `Box` says.
-unsafe impl Pointer for Letter {
-    fn into_raw(self) -> NonNull<()> {
-        NonNull::from(Box::leak(self.0)).cast()
-    }
-
-    unsafe fn from_raw(raw: NonNull<()>) -> Self {
-        // SAFETY: from `into_raw`, and once, as the caller promises.
-        Self(unsafe { Box::from_raw(raw.cast().as_ptr()) })
-    }
-}
-
-impl Drop for Text {
+impl Drop for Item {
     fn drop(&mut self) {
-        // Fails if what another thread did with it does not come before.
         self.number.with_mut(|number| *number = 0);
         self.superseded.with_mut(|superseded| *superseded = 0);
-        self.drops.fetch_add(1, Ordering::Relaxed);
+        self.drops.add_one();
     }
 }
 
-impl Letter {
-    /// Its box, its number there, and how many it says that it replaced.
-    fn says(&self) -> (usize, u64, u64) {
-        let Text {
-            place,
-            number,
-            superseded,
-            ..
-        } = &*self.0;
+impl Item {
+    /// Slot, number, and how many items it replaced.
+    fn contents(&self) -> (usize, u64, u64) {
         (
-            *place,
-            number.load(Ordering::Relaxed),
-            superseded.load(Ordering::Relaxed),
+            self.slot,
+            self.number.load(Ordering::Relaxed),
+            self.superseded.load(Ordering::Relaxed),
         )
     }
 }
 
-const BOXES: usize = 2;
+const SLOTS: usize = 2;
 
-/// The sending side, which keeps count as a shard does.
-struct Office {
-    sender: Producer<Letter>,
-    boxes: [Slot<Letter>; BOXES],
-    /// By box: items put, and what the last one says that it replaced.
-    put: [(u64, u64); BOXES],
+/// A producer with its slots and its counts, as a shard keeps them.
+struct Putting {
+    ring: Producer<Box<Item>>,
+    slots: [Slot<Box<Item>>; SLOTS],
+    /// By slot: items put, and how many the last one replaced.
+    put: [(u64, u64); SLOTS],
     replaced: u64,
     evicted: u64,
-    /// Of those that were evicted: themselves, and what they had replaced.
-    stood_for: u64,
-    drops: Arc<Number>,
+    /// The evicted items, and those that they had replaced.
+    represented: u64,
+    drops: Drops,
     steps: Steps,
 }
 
-fn office(capacity: usize) -> (Office, Consumer<Letter>) {
-    let (sender, receiver) = ring(capacity);
-    let office = Office {
-        sender,
-        boxes: [Slot::new(0), Slot::new(1)],
-        put: [(0, 0); BOXES],
+fn ring_with_slots(capacity: usize) -> (Putting, Consumer<Box<Item>>) {
+    let (producer, consumer) = ring(capacity);
+    let putting = Putting {
+        ring: producer,
+        slots: [Slot::new(0), Slot::new(1)],
+        put: [(0, 0); SLOTS],
         replaced: 0,
         evicted: 0,
-        stood_for: 0,
-        drops: Arc::new(Number::new(0)),
+        represented: 0,
+        drops: Drops::default(),
         steps: Steps::new(),
     };
-    (office, receiver)
+    (putting, consumer)
 }
 
-impl Office {
-    fn put(&mut self, place: usize) {
-        let (items, superseded) = &mut self.put[place];
+impl Putting {
+    fn put(&mut self, slot: usize) {
+        let (items, superseded) = &mut self.put[slot];
         *items += 1;
-        let item = Letter(Box::new(Text {
-            place,
+        let item = Box::new(Item {
+            slot,
             number: AtomicU64::new(*items),
             superseded: AtomicU64::new(u64::MAX),
             drops: self.drops.clone(),
-        }));
+        });
         let before = *superseded;
         let steps = &self.steps;
-        let replaced = self.sender.put(&self.boxes[place], item, |item, replaces| {
+        let replaced = self.ring.put(&self.slots[slot], item, |item, replaces| {
             *superseded = if replaces { before + 1 } else { 0 };
-            item.0.superseded.store(*superseded, Ordering::Relaxed);
+            item.superseded.store(*superseded, Ordering::Relaxed);
             steps.step();
         });
         if let Some(replaced) = replaced {
-            // Reading what we took back must not race with anybody.
-            assert_eq!(replaced.says(), (place, *items - 1, before));
+            // Reading the item must not race with another thread.
+            assert_eq!(replaced.contents(), (slot, *items - 1, before));
             self.replaced += 1;
         }
     }
@@ -121,254 +93,269 @@ impl Office {
     /// `true`: the consumer has requested a wake-up.
     fn commit(&mut self) -> bool {
         self.steps.step();
-        self.sender.commit() == Ok(true)
+        self.ring.commit() == Ok(true)
     }
 
     fn evict(&mut self, left: u64) {
         self.steps.step();
-        let name = |number: u32| self.put[number as usize].0;
-        self.sender.evict(left, name, |number, item| {
-            let (place, _, superseded) = item.says();
-            assert_eq!(place, number as usize);
+        let id = |slot: u32| self.put[slot as usize].0;
+        self.ring.evict(left, id, |slot, item| {
+            let (slot_of_item, _, superseded) = item.contents();
+            assert_eq!(slot_of_item, slot as usize);
             self.evicted += 1;
-            self.stood_for += superseded + 1;
+            self.represented += superseded + 1;
         });
     }
 
-    fn put_in_all(&self) -> u64 {
+    fn items_put(&self) -> u64 {
         self.put.iter().map(|(items, _)| items).sum()
     }
 }
 
-/// What the receiver had.
+/// What the consumer has popped.
 #[derive(Default)]
-struct Had {
-    last: [u64; BOXES],
-    taken: u64,
-    stood_for: u64,
+struct Received {
+    /// By slot: the number of the last item.
+    last: [u64; SLOTS],
+    items: u64,
+    /// The items, and those that they had replaced.
+    represented: u64,
     lost: u64,
-    /// Nothing is evicted: then each item says exactly how many came before it.
+    /// Nothing is evicted, so each item has replaced all since the previous one of its slot.
     exact: bool,
 }
 
-impl Had {
-    fn take(&mut self, receiver: &mut Consumer<Letter>) -> bool {
-        let Some(taken) = receiver.take() else {
+impl Received {
+    fn pop(&mut self, consumer: &mut Consumer<Box<Item>>) -> bool {
+        let Some(popped) = consumer.pop() else {
             return false;
         };
-        let (place, number, superseded) = taken.item.says();
-        let before = std::mem::replace(&mut self.last[place], number);
+        let (slot, number, superseded) = popped.item.contents();
+        let before = std::mem::replace(&mut self.last[slot], number);
         assert!(before + superseded < number, "{number} after {before}");
         assert!(!self.exact || before + superseded + 1 == number);
-        self.taken += 1;
-        self.stood_for += superseded + 1;
-        self.lost += taken.lost.map_or(0, |run| run.count);
+        self.items += 1;
+        self.represented += superseded + 1;
+        self.lost += popped.lost.map_or(0, |run| run.count);
         true
     }
 
-    /// Everything was taken: every item put went to exactly one side, and is told of exactly once.
-    fn end(&self, office: &Office) {
-        let put = office.put_in_all();
-        assert_eq!(self.taken + office.replaced + office.evicted, put);
-        assert_eq!(self.stood_for + office.stood_for, put);
-        assert_eq!(self.lost, office.evicted);
-        assert_eq!(office.drops.load(Ordering::Relaxed), put);
-        assert!(office.boxes.iter().all(Slot::is_empty));
+    /// Everything was popped: every item went to exactly one side, and is accounted for exactly
+    /// once.
+    fn end(&self, putting: &Putting) {
+        let put = putting.items_put();
+        assert_eq!(self.items + putting.replaced + putting.evicted, put);
+        assert_eq!(self.represented + putting.represented, put);
+        assert_eq!(self.lost, putting.evicted);
+        assert_eq!(putting.drops.count(), put);
+        assert!(putting.slots.iter().all(Slot::is_empty));
     }
 }
 
-/// What the sender does while the receiver takes `times`, after what is there before.
-fn sending(
+/// Items are put into the slots `before`. Then the producer does `produce`, while the consumer pops
+/// so many `times`.
+fn against_pops(
     name: &str,
     capacity: usize,
     before: &'static [usize],
     times: usize,
     exact: bool,
-    send: fn(&mut Office),
+    produce: fn(&mut Putting),
 ) {
     explore(name, move || {
-        let (mut office, mut receiver) = office(capacity);
-        let steps = office.steps.clone();
-        before.iter().for_each(|&place| office.put(place));
-        assert!(!office.commit());
-        let sending = thread::spawn(move || {
-            send(&mut office);
-            office.commit();
-            office
+        let (mut putting, mut consumer) = ring_with_slots(capacity);
+        let steps = putting.steps.clone();
+        before.iter().for_each(|&slot| putting.put(slot));
+        assert!(!putting.commit());
+        let producing = thread::spawn(move || {
+            produce(&mut putting);
+            putting.commit();
+            putting
         });
-        let mut had = Had {
+        let mut received = Received {
             exact,
-            ..Had::default()
+            ..Received::default()
         };
         for _ in 0..times {
             steps.step();
-            had.take(&mut receiver);
+            received.pop(&mut consumer);
         }
-        let office = sending.join().unwrap();
-        while had.take(&mut receiver) {}
-        had.end(&office);
+        let putting = producing.join().unwrap();
+        while received.pop(&mut consumer) {}
+        received.end(&putting);
     });
 }
 
-/// One box: its item is replaced, in the last moment perhaps, or was taken, and the box is filled anew.
+/// One slot: its item is replaced, perhaps between the two halves of a pop; or it was popped, and
+/// the slot is filled again.
 #[test]
-fn loom_mailbox_replace_against_take() {
-    sending(
-        "mailbox: replace against take",
+fn loom_conflating_replace_against_pop() {
+    against_pops(
+        "conflating ring: replace against pop",
         1,
         &[0],
         2,
         true,
-        |office| {
-            office.put(0);
-            office.commit();
-            office.put(0);
+        |putting| {
+            putting.put(0);
+            putting.commit();
+            putting.put(0);
         },
     );
 }
 
-/// Two boxes: what is claimed and not yet emptied is replaced while another is filled behind it.
+/// Two slots: the item of a slot that is claimed and not emptied yet is replaced, while the other
+/// slot is filled behind it.
 #[test]
-fn loom_mailbox_two_boxes() {
-    sending("mailbox: two boxes", 2, &[0, 1], 2, true, |office| {
-        office.put(0);
-        office.put(1);
-        office.commit();
-        office.put(0);
-    });
+fn loom_conflating_two_slots() {
+    against_pops(
+        "conflating ring: two slots",
+        2,
+        &[0, 1],
+        2,
+        true,
+        |putting| {
+            putting.put(0);
+            putting.put(1);
+            putting.commit();
+            putting.put(0);
+        },
+    );
 }
 
-/// The sender takes the first box out of the order, or the receiver does; and the box is filled again at once.
+/// Either side takes the first slot out of the order, and the slot is filled again at once.
 #[test]
-fn loom_mailbox_evict_against_take() {
-    sending(
-        "mailbox: evict against take",
+fn loom_conflating_evict_against_pop() {
+    against_pops(
+        "conflating ring: evict against pop",
         2,
         &[0, 1],
         2,
         false,
-        |office| {
-            office.evict(1);
-            office.put(0);
-            office.commit();
-            office.evict(1);
+        |putting| {
+            putting.evict(1);
+            putting.put(0);
+            putting.commit();
+            putting.evict(1);
         },
     );
 }
 
-/// What was replaced is evicted, and what was evicted is put again: three at once in a mailbox for one.
+/// A replacement is evicted, and an evicted slot is filled again, in a ring of capacity 1.
 #[test]
-fn loom_mailbox_replace_and_evict_against_take() {
-    sending(
-        "mailbox: replace and evict against take",
+fn loom_conflating_replace_and_evict_against_pop() {
+    against_pops(
+        "conflating ring: replace and evict against pop",
         1,
         &[0],
         2,
         false,
-        |office| {
-            office.put(0);
-            office.put(1);
-            office.commit();
-            office.evict(1);
-            office.put(0);
-            office.commit();
-            office.evict(1);
+        |putting| {
+            putting.put(0);
+            putting.put(1);
+            putting.commit();
+            putting.evict(1);
+            putting.put(0);
+            putting.commit();
+            putting.evict(1);
         },
     );
 }
 
-/// The receiver goes, with items in its boxes: nobody keeps them, and the sender goes on as before.
+/// The consumer is dropped, with items in the slots: the committed ones are dropped, and the
+/// producer continues.
 #[test]
-fn loom_mailbox_receiver_drop() {
-    explore("mailbox: the receiver is dropped", || {
-        let (mut office, mut receiver) = office(2);
-        let steps = office.steps.clone();
-        office.put(0);
-        office.put(1);
-        assert!(!office.commit());
-        let sending = thread::spawn(move || {
-            office.put(1);
-            office.put(0);
-            office
+fn loom_conflating_consumer_drop() {
+    explore("conflating ring: the consumer is dropped", || {
+        let (mut putting, mut consumer) = ring_with_slots(2);
+        let steps = putting.steps.clone();
+        putting.put(0);
+        putting.put(1);
+        assert!(!putting.commit());
+        let producing = thread::spawn(move || {
+            putting.put(1);
+            putting.put(0);
+            putting
         });
         steps.step();
-        drop(receiver.take());
+        drop(consumer.pop());
         steps.step();
-        drop(receiver);
-        let mut office = sending.join().unwrap();
-        let left = office.sender.waiting();
-        let drops = office.drops.clone();
-        assert_eq!(drops.load(Ordering::Relaxed), 4 - left);
-        let full = office.boxes.iter().filter(|place| !place.is_empty());
-        assert_eq!(full.count() as u64, left, "those that are staged");
-        drop(office);
-        assert_eq!(drops.load(Ordering::Relaxed), 4);
+        drop(consumer);
+        let mut putting = producing.join().unwrap();
+        let left = putting.ring.waiting();
+        let drops = putting.drops.clone();
+        assert_eq!(drops.count(), 4 - left);
+        let filled = putting.slots.iter().filter(|slot| !slot.is_empty());
+        assert_eq!(filled.count() as u64, left, "the staged ones");
+        drop(putting);
+        assert_eq!(drops.count(), 4);
     });
 }
 
-/// The sender goes, with items that are committed and others that are not.
+/// The producer is dropped, with items that are committed and others that are not.
 #[test]
-fn loom_mailbox_sender_drop() {
-    explore("mailbox: the sender is dropped", || {
-        let (mut office, mut receiver) = office(2);
-        let (drops, steps) = (office.drops.clone(), office.steps.clone());
-        let sending = thread::spawn(move || {
-            office.put(0);
-            office.commit();
-            office.put(0);
-            office.put(1);
-            office.steps.step();
+fn loom_conflating_producer_drop() {
+    explore("conflating ring: the producer is dropped", || {
+        let (mut putting, mut consumer) = ring_with_slots(2);
+        let (drops, steps) = (putting.drops.clone(), putting.steps.clone());
+        let producing = thread::spawn(move || {
+            putting.put(0);
+            putting.commit();
+            putting.put(0);
+            putting.put(1);
+            putting.steps.step();
         });
-        let mut had = Had::default();
-        while !receiver.is_finished() {
+        let mut received = Received::default();
+        while !consumer.is_finished() {
             steps.step();
-            if !had.take(&mut receiver) {
+            if !received.pop(&mut consumer) {
                 thread::yield_now();
             }
         }
-        sending.join().unwrap();
-        // The second took the place of the first, or came after it and was never published.
-        assert_eq!(had.taken, 1);
-        assert!((1..=2).contains(&had.stood_for));
-        drop(receiver);
-        assert_eq!(drops.load(Ordering::Relaxed), 3);
+        producing.join().unwrap();
+        // The second item replaced the first, or came after it and was never published.
+        assert_eq!(received.items, 1);
+        assert!((1..=2).contains(&received.represented));
+        drop(consumer);
+        assert_eq!(drops.count(), 3);
     });
 }
 
-/// The receiver sleeps when nothing is there, and is woken for boxes: not for items, which are there already.
+/// The consumer sleeps when the ring is empty. It is woken when a slot is filled, not when an item
+/// is replaced.
 #[test]
-fn loom_mailbox_sleep() {
-    explore("mailbox: a receiver that sleeps", || {
-        let (mut office, mut receiver) = office(1);
+fn loom_conflating_request_wake_against_put() {
+    explore("conflating ring: a consumer that sleeps", || {
+        let (mut putting, mut consumer) = ring_with_slots(1);
         let waker = Arc::new(AtomicWaker::new());
-        let sending = {
+        let producing = {
             let waker = waker.clone();
             thread::spawn(move || {
                 for _ in 0..2 {
-                    office.put(0);
-                    if office.sender.has_staged() && office.commit() {
+                    putting.put(0);
+                    if putting.ring.has_staged() && putting.commit() {
                         wake_registered(&waker);
                     }
                 }
-                if office.sender.close() {
+                if putting.ring.close() {
                     wake_registered(&waker);
                 }
-                office
+                putting
             })
         };
-        let mut had = Had {
+        let mut received = Received {
             exact: true,
-            ..Had::default()
+            ..Received::default()
         };
-        while !receiver.is_finished() {
-            if !had.take(&mut receiver) {
+        while !consumer.is_finished() {
+            if !received.pop(&mut consumer) {
                 register_thread(&waker);
-                if receiver.request_wake() {
+                if consumer.request_wake() == Readiness::Empty {
                     park(None);
                 }
             }
         }
-        let office = sending.join().unwrap();
-        had.end(&office);
+        let putting = producing.join().unwrap();
+        received.end(&putting);
     });
 }

@@ -1,159 +1,145 @@
-#![allow(
-    unsafe_code,
-    reason = "items for tests, as raw pointers; one of the rooms that ARCHITECTURE.md names"
-)]
-
 use std::collections::VecDeque;
-use std::ptr::NonNull;
 
 use proptest::prelude::*;
 
-use super::{Consumer, Producer, Slot, ring};
+use super::*;
 use crate::park::{park, register_thread, wake_registered};
-use crate::ring::evicting::Pointer;
-use crate::sync::{Arc, AtomicU64, AtomicWaker, Ordering, thread};
+use crate::ring::support::{Drops, STRESS_ITEMS};
+use crate::sync::{AtomicU64, AtomicWaker, thread};
 
-/// What the other side of a raw pointer can drop once and no more.
-struct Letter(Box<Text>);
+/// Random sequences of operations that are tried.
+const CASES: u32 = if cfg!(miri) { 10 } else { 1000 };
 
-struct Text {
-    place: usize,
-    /// Of all items put into this box: from 1.
+/// An item that says what it replaced, as an event of a shadow does, and counts its drop.
+struct Item {
+    slot: usize,
+    /// The number of the item among those put into this slot, from 1.
     number: u64,
     superseded: AtomicU64,
-    drops: Arc<AtomicU64>,
+    drops: Drops,
 }
 
-// SAFETY: as the documentation of `Box` says.
-unsafe impl Pointer for Letter {
-    fn into_raw(self) -> NonNull<()> {
-        NonNull::from(Box::leak(self.0)).cast()
-    }
-
-    unsafe fn from_raw(raw: NonNull<()>) -> Self {
-        // SAFETY: from `into_raw`, and once, as the caller promises.
-        Self(unsafe { Box::from_raw(raw.cast().as_ptr()) })
-    }
-}
-
-impl Drop for Text {
+impl Drop for Item {
     fn drop(&mut self) {
-        self.drops.fetch_add(1, Ordering::Relaxed);
+        self.drops.add_one();
     }
 }
 
-impl Letter {
-    /// Its number, and how many it says that it replaced.
-    fn says(&self) -> (u64, u64) {
-        (self.0.number, self.0.superseded.load(Ordering::Relaxed))
+/// Number, and how many items it replaced.
+type Contents = (u64, u64);
+
+impl Item {
+    fn contents(&self) -> Contents {
+        (self.number, self.superseded.load(Ordering::Relaxed))
     }
 }
 
-/// A sender that keeps count as a shard does.
-struct Office {
-    sender: Producer<Letter>,
-    boxes: Vec<Slot<Letter>>,
-    /// By box: items put, and what the last one says that it replaced.
+/// A producer with its slots and its counts, as a shard keeps them.
+struct Putting {
+    ring: Producer<Box<Item>>,
+    slots: Vec<Slot<Box<Item>>>,
+    /// By slot: items put, and how many the last one replaced.
     put: Vec<(u64, u64)>,
     replaced: u64,
-    drops: Arc<AtomicU64>,
+    drops: Drops,
 }
 
-fn office(boxes: usize, capacity: usize) -> (Office, Consumer<Letter>) {
-    let (sender, receiver) = ring(capacity);
-    let office = Office {
-        sender,
-        boxes: (0..boxes as u32).map(Slot::new).collect(),
-        put: vec![(0, 0); boxes],
+fn ring_with_slots(slots: usize, capacity: usize) -> (Putting, Consumer<Box<Item>>) {
+    let (producer, consumer) = ring(capacity);
+    let putting = Putting {
+        ring: producer,
+        slots: (0..slots as u32).map(Slot::new).collect(),
+        put: vec![(0, 0); slots],
         replaced: 0,
-        drops: Arc::new(AtomicU64::new(0)),
+        drops: Drops::default(),
     };
-    (office, receiver)
+    (putting, consumer)
 }
 
-impl Office {
-    /// Puts the next item into a box. Returns what it replaced.
-    fn put(&mut self, number: usize) -> Option<(u64, u64)> {
-        let (items, superseded) = &mut self.put[number];
+impl Putting {
+    /// Puts the next item into a slot. Returns what it replaced.
+    fn put(&mut self, slot: usize) -> Option<Contents> {
+        let (items, superseded) = &mut self.put[slot];
         *items += 1;
-        let item = Letter(Box::new(Text {
-            place: number,
+        let item = Box::new(Item {
+            slot,
             number: *items,
             superseded: AtomicU64::new(u64::MAX),
             drops: self.drops.clone(),
-        }));
+        });
         let before = *superseded;
-        let mark = |item: &Letter, replaces| {
+        let mark = |item: &Box<Item>, replaces| {
             *superseded = if replaces { before + 1 } else { 0 };
-            item.0.superseded.store(*superseded, Ordering::Relaxed);
+            item.superseded.store(*superseded, Ordering::Relaxed);
         };
-        let replaced = self.sender.put(&self.boxes[number], item, mark)?;
+        let replaced = self.ring.put(&self.slots[slot], item, mark)?;
         self.replaced += 1;
-        Some(replaced.says())
+        Some(replaced.contents())
     }
 
-    /// Returns which boxes were evicted, with what was in them.
-    fn evict(&mut self, left: u64) -> Vec<(u32, (u64, u64))> {
-        let mut gone = Vec::new();
-        let name = |number: u32| self.put[number as usize].0;
-        let evicted = self.sender.evict(left, name, |number, item| {
-            gone.push((number, item.says()));
+    /// Returns which slots were evicted, and what was in them.
+    fn evict(&mut self, left: u64) -> Vec<(u32, Contents)> {
+        let mut evicted = Vec::new();
+        let id = |slot: u32| self.put[slot as usize].0;
+        let count = self.ring.evict(left, id, |slot, item| {
+            evicted.push((slot, item.contents()));
         });
-        assert_eq!(evicted, gone.len() as u64);
-        gone
+        assert_eq!(count, evicted.len() as u64);
+        evicted
     }
 }
 
-/// The same, as a list of boxes and what is in them.
+/// The naive model of a ring: a list of slots, with what is in them.
 #[derive(Default)]
-struct Plain {
-    boxes: Vec<Option<(u64, u64)>>,
+struct Naive {
+    slots: Vec<Option<Contents>>,
+    /// By slot: items put.
     put: Vec<u64>,
-    /// The boxes that are full, of which so many are committed.
+    /// The filled slots, of which the first `committed` are committed.
     order: VecDeque<usize>,
     committed: usize,
-    /// What was evicted and not told yet.
+    /// What was evicted and not reported yet.
     lost: Option<Lost>,
-    gone: u64,
+    removed: u64,
 }
 
-/// Lowest and highest, and how many.
+/// Lowest id, highest id, and count.
 type Lost = (u64, u64, u64);
 
-impl Plain {
-    fn put(&mut self, number: usize) -> Option<(u64, u64)> {
-        self.put[number] += 1;
-        let item = &mut self.boxes[number];
+impl Naive {
+    fn put(&mut self, slot: usize) -> Option<Contents> {
+        self.put[slot] += 1;
+        let item = &mut self.slots[slot];
         let replaced = *item;
         *item = Some((
-            self.put[number],
+            self.put[slot],
             replaced.map_or(0, |(_, superseded)| superseded + 1),
         ));
         if replaced.is_none() {
-            self.order.push_back(number);
+            self.order.push_back(slot);
         }
         replaced
     }
 
-    fn leave(&mut self) -> (usize, (u64, u64)) {
-        let number = self.order.pop_front().expect("something waits");
+    fn remove_first(&mut self) -> (usize, Contents) {
+        let slot = self.order.pop_front().expect("the order is not empty");
         self.committed -= 1;
-        self.gone += 1;
-        (number, self.boxes[number].take().expect("full"))
+        self.removed += 1;
+        (slot, self.slots[slot].take().expect("it is filled"))
     }
 
-    fn take(&mut self) -> Option<((u64, u64), Option<Lost>)> {
-        (self.committed > 0).then(|| (self.leave().1, self.lost.take()))
+    fn pop(&mut self) -> Option<(Contents, Option<Lost>)> {
+        (self.committed > 0).then(|| (self.remove_first().1, self.lost.take()))
     }
 
-    fn evict(&mut self, left: u64) -> Vec<(u32, (u64, u64))> {
+    fn evict(&mut self, left: u64) -> Vec<(u32, Contents)> {
         let mut evicted = Vec::new();
         while self.order.len() as u64 > left.max(1) {
-            let (number, item) = self.leave();
-            let id = item.0;
-            let (from, to, count) = self.lost.unwrap_or((id, id, 0));
-            self.lost = Some((from.min(id), to.max(id), count + 1));
-            evicted.push((number as u32, item));
+            let (slot, contents) = self.remove_first();
+            let id = contents.0;
+            let (first_id, last_id, count) = self.lost.unwrap_or((id, id, 0));
+            self.lost = Some((first_id.min(id), last_id.max(id), count + 1));
+            evicted.push((slot as u32, contents));
         }
         evicted
     }
@@ -163,132 +149,131 @@ impl Plain {
 enum Step {
     Put(usize),
     Commit,
-    Take,
+    Pop,
     Evict(u64),
 }
 
-const BOXES: usize = 5;
+const SLOTS: usize = 5;
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        5 => (0..BOXES).prop_map(Step::Put),
+        5 => (0..SLOTS).prop_map(Step::Put),
         2 => Just(Step::Commit),
-        3 => Just(Step::Take),
-        1 => (0..=BOXES as u64).prop_map(Step::Evict),
+        3 => Just(Step::Pop),
+        1 => (0..=SLOTS as u64).prop_map(Step::Evict),
     ];
     prop::collection::vec(step, 1..200)
 }
 
-fn check(steps: &[Step], sender_first: bool) {
-    let (mut office, mut receiver) = office(BOXES, BOXES);
-    let drops = office.drops.clone();
-    let mut plain = Plain {
-        boxes: vec![None; BOXES],
-        put: vec![0; BOXES],
-        ..Plain::default()
+fn check(steps: &[Step], producer_first: bool) {
+    let (mut putting, mut consumer) = ring_with_slots(SLOTS, SLOTS);
+    let drops = putting.drops.clone();
+    let mut naive = Naive {
+        slots: vec![None; SLOTS],
+        put: vec![0; SLOTS],
+        ..Naive::default()
     };
     for step in steps {
         match *step {
-            Step::Put(number) => assert_eq!(office.put(number), plain.put(number)),
+            Step::Put(slot) => assert_eq!(putting.put(slot), naive.put(slot)),
             Step::Commit => {
-                assert_eq!(office.sender.commit(), Ok(false));
-                plain.committed = plain.order.len();
+                assert_eq!(putting.ring.commit(), Ok(false));
+                naive.committed = naive.order.len();
             }
-            Step::Take => {
-                let taken = receiver.take().map(|taken| {
-                    let lost = taken.lost.map(|run| (run.from, run.to, run.count));
-                    (taken.item.says(), lost)
+            Step::Pop => {
+                let popped = consumer.pop().map(|popped| {
+                    let lost = popped
+                        .lost
+                        .map(|run| (run.first_id, run.last_id, run.count));
+                    (popped.item.contents(), lost)
                 });
-                assert_eq!(taken, plain.take());
+                assert_eq!(popped, naive.pop());
             }
             Step::Evict(left) => {
-                assert_eq!(office.sender.commit(), Ok(false));
-                plain.committed = plain.order.len();
-                assert_eq!(office.evict(left), plain.evict(left));
+                assert_eq!(putting.ring.commit(), Ok(false));
+                naive.committed = naive.order.len();
+                assert_eq!(putting.evict(left), naive.evict(left));
             }
         }
-        let staged = plain.order.len() != plain.committed;
-        assert_eq!(office.sender.has_staged(), staged);
-        assert_eq!(office.sender.waiting(), plain.order.len() as u64);
-        assert_eq!(office.sender.gone(), plain.gone);
-        for (place, item) in office.boxes.iter().zip(&plain.boxes) {
-            assert_eq!(place.is_empty(), item.is_none());
+        let staged = naive.order.len() != naive.committed;
+        assert_eq!(putting.ring.has_staged(), staged);
+        assert_eq!(putting.ring.waiting(), naive.order.len() as u64);
+        assert_eq!(putting.ring.removed(), naive.removed);
+        for (slot, item) in putting.slots.iter().zip(&naive.slots) {
+            assert_eq!(slot.is_empty(), item.is_none());
         }
-        let (put, inside) = (plain.put.iter().sum::<u64>(), plain.order.len() as u64);
-        assert_eq!(drops.load(Ordering::Relaxed), put - inside);
+        let (put, inside) = (naive.put.iter().sum::<u64>(), naive.order.len() as u64);
+        assert_eq!(drops.count(), put - inside);
     }
-    let put: u64 = plain.put.iter().sum();
-    let inside = plain.order.len() as u64;
-    if sender_first {
-        drop(office);
-        let committed = plain.committed as u64;
+    let put: u64 = naive.put.iter().sum();
+    let inside = naive.order.len() as u64;
+    if producer_first {
+        drop(putting);
+        let committed = naive.committed as u64;
         assert_eq!(
-            drops.load(Ordering::Relaxed),
+            drops.count(),
             put - committed,
-            "what was committed is left to be read"
+            "what was committed can still be popped"
         );
-        while let Some(expected) = plain.take() {
-            assert_eq!(
-                receiver.take().map(|taken| taken.item.says()),
-                Some(expected.0)
-            );
+        while let Some((expected, _)) = naive.pop() {
+            let popped = consumer.pop().map(|popped| popped.item.contents());
+            assert_eq!(popped, Some(expected));
         }
-        assert!(receiver.take().is_none() && receiver.is_finished());
-        drop(receiver);
+        assert!(consumer.pop().is_none() && consumer.is_finished());
+        drop(consumer);
     } else {
-        drop(receiver);
-        let left = inside - plain.committed as u64;
+        drop(consumer);
+        let left = inside - naive.committed as u64;
         assert_eq!(
-            drops.load(Ordering::Relaxed),
+            drops.count(),
             put - left,
-            "whoever goes empties the boxes"
+            "the drop of the consumer empties the committed slots"
         );
-        let full = office.boxes.iter().filter(|place| !place.is_empty());
-        assert_eq!(full.count() as u64, left);
-        drop(office);
+        let filled = putting.slots.iter().filter(|slot| !slot.is_empty());
+        assert_eq!(filled.count() as u64, left);
+        drop(putting);
     }
-    assert_eq!(drops.load(Ordering::Relaxed), put, "each once");
+    assert_eq!(drops.count(), put, "each once");
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: CASES,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
-    fn a_mailbox_agrees_with_a_list(steps in steps(), sender_first: bool) {
-        check(&steps, sender_first);
+    fn a_ring_agrees_with_a_list(steps in steps(), producer_first: bool) {
+        check(&steps, producer_first);
     }
 }
 
-/// Two real threads: every item goes to exactly one side, per box the numbers rise, and each says exactly how many came
-/// before it since the last that was not replaced.
+/// Two threads: every item goes to exactly one side, the numbers of each slot rise, and each item
+/// says exactly how many it replaced.
 #[test]
-fn stress_mailbox() {
-    const LETTERS: u64 = if cfg!(debug_assertions) {
-        100_000
-    } else {
-        1_000_000
-    };
-    for (boxes, capacity, pace) in [(1, 1, 1), (2, 2, 3), (3, 2, 1), (8, 8, 40), (20, 5, 7)] {
-        let evicts = boxes > capacity;
+fn stress_conflating() {
+    for (slots, capacity, pace) in [(1, 1, 1), (2, 2, 3), (3, 2, 1), (8, 8, 40), (20, 5, 7)] {
+        let evicts = slots > capacity;
         let waker = AtomicWaker::new();
-        let (mut office, mut receiver) = office(boxes, capacity);
-        let drops = office.drops.clone();
+        let (mut putting, mut consumer) = ring_with_slots(slots, capacity);
+        let drops = putting.drops.clone();
         thread::scope(|scope| {
-            let sending = scope.spawn(|| {
-                let (mut evicted, mut stood_for) = (0, 0);
-                for n in 0..LETTERS {
-                    let number = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as usize % boxes;
-                    office.put(number);
+            let pushing = scope.spawn(|| {
+                let (mut evicted, mut represented) = (0, 0);
+                for n in 0..STRESS_ITEMS {
+                    let slot = (n.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 33) as usize % slots;
+                    putting.put(slot);
                     let mut wake_requested = false;
-                    if office.sender.waiting() > capacity as u64 {
-                        wake_requested |= office.sender.commit() == Ok(true);
-                        for (_, (_, superseded)) in office.evict(capacity as u64) {
+                    if putting.ring.waiting() > capacity as u64 {
+                        wake_requested |= putting.ring.commit() == Ok(true);
+                        for (_, (_, superseded)) in putting.evict(capacity as u64) {
                             evicted += 1;
-                            stood_for += superseded + 1;
+                            represented += superseded + 1;
                         }
                     }
                     if n % pace == 0 || wake_requested {
-                        wake_requested |= office.sender.commit() == Ok(true);
+                        wake_requested |= putting.ring.commit() == Ok(true);
                     }
                     if wake_requested {
                         wake_registered(&waker);
@@ -297,68 +282,66 @@ fn stress_mailbox() {
                         thread::yield_now();
                     }
                 }
-                let wake_requested = office.sender.commit() == Ok(true);
-                if office.sender.close() || wake_requested {
+                let wake_requested = putting.ring.commit() == Ok(true);
+                if putting.ring.close() || wake_requested {
                     wake_registered(&waker);
                 }
-                (office.replaced, evicted, stood_for)
+                (putting.replaced, evicted, represented)
             });
-            let (mut taken, mut stood_for, mut lost) = (0, 0, 0);
-            let mut last = vec![0; boxes];
+            let (mut popped, mut represented, mut lost) = (0, 0, 0);
+            let mut last = vec![0; slots];
             loop {
-                if let Some(item) = receiver.take() {
-                    let (number, superseded) = item.item.says();
-                    lost += item.lost.map_or(0, |run| run.count);
-                    taken += 1;
-                    stood_for += superseded + 1;
-                    let before = std::mem::replace(&mut last[item.item.0.place], number);
+                if let Some(Popped { item, lost: run }) = consumer.pop() {
+                    let (number, superseded) = item.contents();
+                    lost += run.map_or(0, |run| run.count);
+                    popped += 1;
+                    represented += superseded + 1;
+                    let before = std::mem::replace(&mut last[item.slot], number);
                     assert!(before + superseded < number);
                     assert!(evicts || before + superseded + 1 == number);
-                    (0..taken % 50).for_each(|_| std::hint::spin_loop());
-                } else if receiver.is_finished() {
+                    (0..popped % 50).for_each(|_| std::hint::spin_loop());
+                } else if consumer.is_finished() {
                     break;
                 } else {
                     register_thread(&waker);
-                    if receiver.request_wake() {
+                    if consumer.request_wake() == Readiness::Empty {
                         park(None);
                     }
                 }
             }
-            let (replaced, evicted, evicted_for) = sending.join().unwrap();
-            assert_eq!(lost, evicted, "all that was evicted is told");
-            assert_eq!(taken + evicted + replaced, LETTERS);
-            assert_eq!(stood_for + evicted_for, LETTERS, "to the item");
+            let (replaced, evicted, represented_by_evicted) = pushing.join().unwrap();
+            assert_eq!(lost, evicted, "every eviction is reported");
+            assert_eq!(popped + evicted + replaced, STRESS_ITEMS);
+            assert_eq!(represented + represented_by_evicted, STRESS_ITEMS);
             assert!(evicts || evicted == 0);
         });
-        drop(receiver);
-        assert_eq!(drops.load(Ordering::Relaxed), LETTERS);
+        drop(consumer);
+        assert_eq!(drops.count(), STRESS_ITEMS);
     }
 }
 
 #[test]
-fn a_mailbox_can_be_sent() {
+fn both_sides_can_be_sent() {
     fn sent<T: Send>() {}
-    sent::<Producer<Letter>>();
-    sent::<Consumer<Letter>>();
-    sent::<Slot<Letter>>();
+    sent::<Producer<Box<Item>>>();
+    sent::<Consumer<Box<Item>>>();
+    sent::<Slot<Box<Item>>>();
 }
 
 #[test]
-fn who_sleeps_is_told_of_a_box_and_not_of_a_replaced_letter() {
-    let (mut office, mut receiver) = office(2, 2);
-    assert!(receiver.request_wake(), "nothing is there");
-    assert_eq!(office.put(0), None);
-    assert_eq!(office.put(0), Some((1, 0)));
-    assert_eq!(office.sender.commit(), Ok(true));
-    assert_eq!(office.put(0), Some((2, 1)));
-    assert!(!office.sender.has_staged(), "it keeps its place");
-    assert!(!receiver.request_wake());
-    assert_eq!(receiver.take().map(|taken| taken.item.says()), Some((3, 2)));
-    assert_eq!(office.put(0), None);
-    assert!(receiver.take().is_none(), "not committed");
-    assert!(
-        office.sender.close(),
-        "the wish of the request_wake still stood"
-    );
-    assert!(receiver.is_finished());
+fn a_wake_request_is_reported_for_a_filled_slot_and_not_for_a_replaced_item() {
+    let (mut putting, mut consumer) = ring_with_slots(2, 2);
+    assert_eq!(consumer.request_wake(), Readiness::Empty);
+    assert_eq!(putting.put(0), None);
+    assert_eq!(putting.put(0), Some((1, 0)));
+    assert_eq!(putting.ring.commit(), Ok(true));
+    assert_eq!(putting.put(0), Some((2, 1)));
+    assert!(!putting.ring.has_staged(), "the slot keeps its place");
+    assert_eq!(consumer.request_wake(), Readiness::Ready);
+    let popped = consumer.pop().map(|popped| popped.item.contents());
+    assert_eq!(popped, Some((3, 2)));
+    assert_eq!(putting.put(0), None);
+    assert!(consumer.pop().is_none(), "not committed");
+    assert!(putting.ring.close(), "the request was not cleared");
+    assert!(consumer.is_finished());
 }

@@ -1,13 +1,15 @@
-//! The ring that evicts under every schedule. How to run and read the models: [`crate::sync::explore`].
+//! Models of the evicting ring. How to run and read them: [`crate::sync::explore`].
 
-use super::law::{Told, at_most, ids, parts};
-use super::{Amount, Consumer, Producer, ring_from};
+use super::law::{Reported, at_most, ids, parts};
+use super::{Consumer, Producer, Size, ring_with_first_slots};
 use crate::park::{park, register_thread, wake_registered};
 use crate::ring::support::Drops;
+use crate::ring::tail::Readiness;
 use crate::sync::explore::{Steps, explore, explore_bounded};
 use crate::sync::{Arc, AtomicU64, AtomicWaker, Ordering, thread};
 
-/// An item that loom watches: whoever gets it must see it written, and be done with it before it is dropped.
+/// An item whose accesses loom checks: the side that gets it must see what was written, and must be
+/// done with it before it is dropped.
 struct Item {
     first_id: AtomicU64,
     drops: Drops,
@@ -19,7 +21,7 @@ impl Item {
             first_id: AtomicU64::new(0),
             drops: drops.clone(),
         };
-        // Not by `new`: loom does not ask whether that came before.
+        // Not by `new`: loom does not check whether that happens before a read.
         item.first_id.with_mut(|id| *id = first_id);
         Box::new(item)
     }
@@ -28,7 +30,7 @@ impl Item {
 impl Drop for Item {
     fn drop(&mut self) {
         self.first_id.with_mut(|id| *id = 0);
-        self.drops.one();
+        self.drops.add_one();
     }
 }
 
@@ -56,15 +58,15 @@ impl Pushing {
         self.ring.commit().expect("nobody else closes it")
     }
 
-    /// Evicts down to so much, if it is more.
-    fn evict(&mut self, bound: Amount) {
+    /// Evicts until the ring is within the bound.
+    fn evict(&mut self, bound: Size) {
         self.steps.step();
         self.evicted += self.ring.evict(bound, ids, |item, parts| {
             assert_eq!(item.first_id.load(Ordering::Relaxed), parts.base);
         });
     }
 
-    /// As a feed does.
+    /// Pushes, commits and evicts, as a feed does.
     fn offer(&mut self, len: u32, bound: u64) -> bool {
         self.push(len);
         let wake_requested = self.commit();
@@ -76,31 +78,28 @@ impl Pushing {
 /// The side that claims.
 struct Claiming {
     ring: Consumer<Box<Item>>,
-    told: Told,
+    reported: Reported,
     steps: Steps,
     claims: u64,
 }
 
 impl Claiming {
-    /// Takes what is at the front, and checks that it comes in its place.
+    /// Takes the front item, and checks that nothing is missing in front of it.
     fn claim(&mut self) -> bool {
         self.steps.step();
         let Some(claimed) = self.ring.claim() else {
             return false;
         };
         let first_id = claimed.item.first_id.load(Ordering::Relaxed);
-        assert_eq!(
-            first_id, claimed.parts.base,
-            "the item that its parts are of"
-        );
-        self.told.claim(&claimed);
+        assert_eq!(first_id, claimed.parts.base, "the parts belong to the item");
+        self.reported.claim(&claimed);
         self.claims += 1;
         true
     }
 }
 
-fn ring(first_cells: usize, capacity: usize) -> (Pushing, Claiming) {
-    let (producer, consumer) = ring_from(first_cells, capacity);
+fn ring(first_slots: usize, capacity: usize) -> (Pushing, Claiming) {
+    let (producer, consumer) = ring_with_first_slots(first_slots, capacity);
     let steps = Steps::new();
     let pushing = Pushing {
         ring: producer,
@@ -112,23 +111,23 @@ fn ring(first_cells: usize, capacity: usize) -> (Pushing, Claiming) {
     };
     let claiming = Claiming {
         ring: consumer,
-        told: Told::default(),
+        reported: Reported::default(),
         steps,
         claims: 0,
     };
     (pushing, claiming)
 }
 
-/// `push` against some claims: each item goes to one side, is dropped there, and what was lost is told in its place. Then the
-/// consumer reads what is left.
+/// `push` against some claims: each item goes to one side, which drops it, and every loss is
+/// reported in order. Then the consumer reads what is left.
 fn against_claims(
     name: &str,
-    (first_cells, capacity): (usize, usize),
+    (first_slots, capacity): (usize, usize),
     claims: usize,
     push: impl Fn(&mut Pushing) + Copy + Send + Sync + 'static,
 ) {
     explore(name, move || {
-        let (mut pushing, mut claiming) = ring(first_cells, capacity);
+        let (mut pushing, mut claiming) = ring(first_slots, capacity);
         let drops = pushing.drops.clone();
         let pushing = thread::spawn(move || {
             push(&mut pushing);
@@ -140,12 +139,13 @@ fn against_claims(
         let pushing = pushing.join().unwrap();
         while claiming.claim() {}
         assert!(!claiming.ring.is_finished());
-        claiming.told.end(pushing.next_id - 1, pushing.evicted);
+        claiming.reported.end(pushing.next_id - 1, pushing.evicted);
         assert_eq!(drops.count(), pushing.pushed);
     });
 }
 
-/// One item waits at most: each push evicts the one in front, unless it is claimed. The cells come round.
+/// At most one item waits: each push evicts the item in front, unless it is claimed. Slots are used
+/// again.
 #[test]
 fn loom_evicting_evict_against_claim() {
     against_claims("evicting ring of 1", (2, 1), 2, |pushing| {
@@ -155,7 +155,7 @@ fn loom_evicting_evict_against_claim() {
     });
 }
 
-/// Up to two wait: the run of the evicted is one, whether it is two items at once or one after the other.
+/// Up to three items wait. Items that are evicted, two at once or one after the other, are one run.
 #[test]
 fn loom_evicting_runs_against_claim() {
     against_claims("evicting ring of 3, runs", (4, 3), 2, |pushing| {
@@ -168,7 +168,7 @@ fn loom_evicting_runs_against_claim() {
     });
 }
 
-/// The parts of an item go one by one while the consumer claims that item.
+/// Parts of an item are cut off while the consumer claims that item.
 #[test]
 fn loom_evicting_cut_against_claim() {
     against_claims("evicting ring of 4, parts", (4, 4), 2, |pushing| {
@@ -178,7 +178,7 @@ fn loom_evicting_cut_against_claim() {
     });
 }
 
-/// An item is cut, and then goes whole, and the next is cut.
+/// Parts of an item are cut off, then the item is evicted, and parts of the next item are cut off.
 #[test]
 fn loom_evicting_cut_and_whole_against_claim() {
     against_claims(
@@ -193,11 +193,12 @@ fn loom_evicting_cut_and_whole_against_claim() {
     );
 }
 
-/// By bytes items go whole, whatever their parts; the last one stays, although it is too heavy.
+/// The bound on bytes evicts whole items, whatever their parts. The last one stays, although it is
+/// too heavy.
 #[test]
 fn loom_evicting_bytes_against_claim() {
     against_claims("evicting ring of 8, bytes", (4, 8), 2, |pushing| {
-        let bound = Amount { parts: 8, bytes: 1 };
+        let bound = Size { parts: 8, bytes: 1 };
         for _ in 0..3 {
             pushing.push(2);
             pushing.commit();
@@ -206,7 +207,7 @@ fn loom_evicting_bytes_against_claim() {
     });
 }
 
-/// The ring is copied to one twice as long while the consumer reads the old one.
+/// The ring is copied to a buffer of twice the length while the consumer reads the old one.
 #[test]
 fn loom_evicting_growth_against_claim() {
     against_claims("evicting ring of 1 to 4 cells", (1, 3), 2, |pushing| {
@@ -217,7 +218,8 @@ fn loom_evicting_growth_against_claim() {
     });
 }
 
-/// The same, and what is copied is evicted, or cut, in between: what was lost is told from the new cells.
+/// The same, and copied items are evicted, or parts of them are cut off, in between: the consumer
+/// reads the losses from the new slots.
 #[test]
 fn loom_evicting_growth_and_evict_against_claim() {
     against_claims(
@@ -232,7 +234,7 @@ fn loom_evicting_growth_and_evict_against_claim() {
     );
 }
 
-/// The front has a run in front of it when it is copied.
+/// There is a run in front of the front item when that is copied.
 #[test]
 fn loom_evicting_growth_behind_a_run() {
     against_claims(
@@ -248,7 +250,7 @@ fn loom_evicting_growth_behind_a_run() {
     );
 }
 
-/// The cell that the consumer reads is written anew, twice, before its CAS.
+/// The slot that the consumer reads is written again, twice, before its CAS.
 #[test]
 fn loom_evicting_laps_against_claim() {
     against_claims("evicting ring of 1, two laps", (2, 1), 1, |pushing| {
@@ -258,8 +260,9 @@ fn loom_evicting_laps_against_claim() {
     });
 }
 
-/// The consumer sleeps when there is nothing, and reads to the end: no wake-up is lost, also of a commit in the midst of a
-/// round, whose answer is kept until the end of the round.
+/// The consumer sleeps when there is nothing, and reads to the end. No wake-up is lost, also if a
+/// commit in the middle of a round reports the request, and the producer wakes at the end of the
+/// round.
 fn sleeps(name: &str, capacity: usize, lens: &'static [u32], rounds: usize) {
     explore_bounded(name, 2, move || {
         let waker = Arc::new(AtomicWaker::new());
@@ -290,28 +293,28 @@ fn sleeps(name: &str, capacity: usize, lens: &'static [u32], rounds: usize) {
                 break;
             }
             register_thread(&waker);
-            if claiming.ring.request_wake() {
+            if claiming.ring.request_wake() == Readiness::Empty {
                 park(None);
             }
         }
-        assert!(!claiming.claim(), "finished is finished");
+        assert!(!claiming.claim(), "nothing comes after the end");
         let pushing = pushing.join().unwrap();
-        claiming.told.end(pushing.next_id - 1, pushing.evicted);
+        claiming.reported.end(pushing.next_id - 1, pushing.evicted);
         assert_eq!(drops.count(), pushing.pushed);
     });
 }
 
 #[test]
-fn loom_evicting_doze_against_commit() {
+fn loom_evicting_request_wake_against_commit() {
     sleeps("evicting ring of 1, a consumer that sleeps", 1, &[1, 1], 1);
 }
 
 #[test]
-fn loom_evicting_doze_against_rounds() {
+fn loom_evicting_request_wake_against_rounds() {
     sleeps("evicting ring of 2, woken once a round", 2, &[1, 2, 1], 2);
 }
 
-/// Whoever looks for the end finds it behind the last item, and not before.
+/// The consumer sees the end of the ring behind the last item, and not earlier.
 #[test]
 fn loom_evicting_close_against_claim() {
     explore("evicting ring: close against claim", || {
@@ -330,14 +333,15 @@ fn loom_evicting_close_against_claim() {
                 thread::yield_now();
             }
         }
-        assert!(!claiming.claim(), "finished is finished");
-        claiming.told.end(2, pushing.join().unwrap());
+        assert!(!claiming.claim(), "nothing comes after the end");
+        claiming.reported.end(2, pushing.join().unwrap());
         drop(claiming);
         assert_eq!(drops.count(), 3);
     });
 }
 
-/// The consumer goes while the producer pushes and evicts; what is then left goes with the ring.
+/// The consumer is dropped while the producer pushes and evicts. What is left then is dropped with
+/// the ring.
 #[test]
 fn loom_evicting_consumer_drop() {
     explore("evicting ring: the consumer is dropped", || {
@@ -356,7 +360,7 @@ fn loom_evicting_consumer_drop() {
     });
 }
 
-/// The producer goes with items published and staged, and the consumer some time after.
+/// The producer is dropped with items published and staged, and the consumer before or after it.
 #[test]
 fn loom_evicting_both_drop() {
     explore("evicting ring: both are dropped", || {
@@ -371,7 +375,7 @@ fn loom_evicting_both_drop() {
         });
         claiming.claim();
         claiming.steps.step();
-        // Whoever is last drops the rest.
+        // The last side to be dropped drops the rest.
         drop(claiming);
         pushing.join().unwrap();
         assert_eq!(drops.count(), 3);

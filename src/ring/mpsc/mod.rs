@@ -1,24 +1,28 @@
 //! A bounded ring with many producers and one consumer: the shared lane behind `Bus::publish`.
 //!
-//! After Vyukov's bounded queue: a producer claims a place by a CAS on the tail, writes, and stamps the slot.
-//! There is one consumer, so a slot that is not free at the claimed place means *full*, not "wait for
-//! another popper": `try_push` finishes whatever other threads do.
+//! After [Vyukov's bounded queue][v]: a producer claims a position by a CAS on the tail, writes the
+//! item, and stamps the slot. Since there is one consumer, a slot that is not free at the claimed
+//! position means that the ring is *full*, and never that another consumer has to finish first. So
+//! `try_push` does not wait for other threads.
 //!
 //! | word | holds |
 //! | --- | --- |
-//! | tail | places claimed so far, `CLOSED` |
-//! | stamp of slot `i` | `n`: free for place `n`; `n + 1`: place `n` is written; each with `WAKE_REQUESTED` |
+//! | tail | positions claimed so far, `CLOSED` |
+//! | stamp of a slot | `n`: free for position `n`; `n + 1`: position `n` is written; either with `WAKE_REQUESTED` |
 //!
-//! The sleeping protocol stands in the **stamp**: before it sleeps, the consumer sets `WAKE_REQUESTED` in the stamp of
-//! the very slot that it waits for, and the producer that stamps this slot learns of it in the same swap. The
-//! flag cannot stand in the tail: a place is claimed before it is written, so a consumer could request_wake
-//! between the two and nobody would look at the flag again.
+//! Before it sleeps, the consumer sets `WAKE_REQUESTED` in the **stamp** of the very slot that it
+//! waits for. The producer that stamps this slot reads and clears the flag in the same swap. The
+//! flag cannot stand in the tail: a position is claimed before it is written, so the consumer could
+//! request a wake-up between the two, and no later step would read the flag.
 //!
-//! Closing is a flag in the tail: a claim comes before it or fails, and what was claimed will be written.
+//! Closing sets a flag in the tail: a claim comes before it or fails, and a claimed position is
+//! always written.
+//!
+//! [v]: https://www.1024cores.net/home/lock-free-algorithms/queues/bounded-mpmc-queue
 
 #![allow(
     unsafe_code,
-    reason = "slots move by hand; one of the rooms that ARCHITECTURE.md names"
+    reason = "slots are moved by hand; ARCHITECTURE.md lists this module"
 )]
 
 #[cfg(all(test, loom))]
@@ -34,32 +38,31 @@ use crate::ring::spsc::Readiness;
 use crate::ring::{CLOSED, WAKE_REQUESTED, count, word};
 use crate::sync::{Arc, AtomicU64, Ordering, UnsafeCell};
 
-/// A ring of `capacity` items, rounded up to a power of two from 2 to 2^31.
+/// A ring for `capacity` items, 1 to 2^31, rounded up to a power of two that is at least 2.
 ///
-/// At least 2: with a single slot, "written for place n" and "free for place n + 1" would be one stamp.
+/// With a single slot, "position n is written" and "free for position n + 1" would be the same
+/// stamp.
 pub(crate) fn ring<T>(capacity: usize) -> (Producers<T>, Consumer<T>) {
     assert!(
         (1..=1 << 31).contains(&capacity),
         "capacity {capacity} is not in 1..=2^31"
     );
     let len = capacity.next_power_of_two().max(2);
-    let slots = (0..len as u64).map(|place| Slot {
-        stamp: AtomicU64::new(word(place)),
+    let slots = (0..len as u64).map(|position| Slot {
+        stamp: AtomicU64::new(word(position)),
         value: UnsafeCell::new(MaybeUninit::uninit()),
     });
     let shared = Arc::new(Shared {
         tail: CachePadded::new(AtomicU64::new(0)),
         slots: slots.collect(),
     });
-    (
-        Producers {
-            shared: shared.clone(),
-        },
-        Consumer { shared, popped: 0 },
-    )
+    let producers = Producers {
+        shared: shared.clone(),
+    };
+    (producers, Consumer { shared, popped: 0 })
 }
 
-/// The sides that push: shared by reference.
+/// The side that pushes: threads share it by reference.
 pub(crate) struct Producers<T> {
     shared: Arc<Shared<T>>,
 }
@@ -67,11 +70,12 @@ pub(crate) struct Producers<T> {
 /// The side that pops.
 pub(crate) struct Consumer<T> {
     shared: Arc<Shared<T>>,
-    /// Items taken out; each slot is free for its next place as soon as its item is out.
+    /// Items moved out: 0 to the positions claimed. A slot is free for its next position as soon as
+    /// its item is moved out.
     popped: u64,
 }
 
-/// Why `try_push` gave the item back.
+/// Why `try_push` handed the item back.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PushError<T> {
     /// No slot is free.
@@ -81,21 +85,22 @@ pub(crate) enum PushError<T> {
 }
 
 impl<T> Producers<T> {
-    /// Publishes an item. `Ok(true)`: the consumer has requested a wake-up.
+    /// Publishes an item. `Ok(true)`: `WAKE_REQUESTED` was set in the slot's stamp, and is cleared,
+    /// so the caller has to wake the consumer.
     #[inline]
     pub(crate) fn try_push(&self, item: T) -> Result<bool, PushError<T>> {
-        // Relaxed: the stamp, not the tail, hands the slot over; the CAS below checks the claim.
+        // Relaxed: the stamp, not the tail, hands the slot over, and the CAS checks the claim.
         let mut tail = self.shared.tail.load(Ordering::Relaxed);
         loop {
             if tail & CLOSED != 0 {
                 return Err(PushError::Closed(item));
             }
-            let place = count(tail);
-            let slot = self.shared.slot(place);
-            // Acquire, partner `Consumer::pop`: the last item is out of the slot.
-            let free = count(slot.stamp.load(Ordering::Acquire)) == place;
+            let position = count(tail);
+            let slot = self.shared.slot(position);
+            // Acquire, partner `Consumer::pop`: the previous item is moved out of the slot.
+            let free = count(slot.stamp.load(Ordering::Acquire)) == position;
             if !free {
-                // Relaxed: only asks whether our view of the tail is old.
+                // Relaxed: this only asks whether our copy of the tail is outdated.
                 let newer = self.shared.tail.load(Ordering::Relaxed);
                 if newer == tail {
                     return Err(PushError::Full(item));
@@ -103,24 +108,24 @@ impl<T> Producers<T> {
                 tail = newer;
                 continue;
             }
-            // AcqRel, partner `Consumer::sealed`: a claim comes before the close or fails.
+            // AcqRel, partners `Consumer::close` and `Consumer::is_finished`: a claim comes before
+            // the close or fails.
             match self.shared.tail.compare_exchange_weak(
                 tail,
-                word(place + 1),
+                word(position + 1),
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Ok(self.shared.write(slot, place, item)),
+                Ok(_) => return Ok(self.shared.write(slot, position, item)),
                 Err(newer) => tail = newer,
             }
         }
     }
-}
 
-impl<T> Producers<T> {
-    /// Places claimed so far. A statistic: some may still be being written.
+    /// Positions claimed so far. Some of them may not be written yet.
     pub(crate) fn claimed(&self) -> u64 {
-        // Acquire, partner the claim: whoever claimed before something that we know of is counted.
+        // Acquire, partner the claim in `try_push`: a claim that happened before something that the
+        // caller has seen is counted.
         count(self.shared.tail.load(Ordering::Acquire))
     }
 }
@@ -131,24 +136,30 @@ impl<T> Consumer<T> {
     pub(crate) fn pop(&mut self) -> Option<T> {
         let slot = self.shared.slot(self.popped);
         // Acquire, partner `Shared::write`: the item is in the slot.
-        if count(slot.stamp.load(Ordering::Acquire)) != self.popped + 1 {
+        let stamp = count(slot.stamp.load(Ordering::Acquire));
+        debug_assert!(stamp == self.popped || stamp == self.popped + 1, "{stamp}");
+        if stamp != self.popped + 1 {
             return None;
         }
-        // SAFETY: the stamp says that place `popped` is written, and only we pop.
+        // SAFETY: the stamp says that position `popped` is written, and only this side pops.
         let item = slot
             .value
             .with_mut(|value| unsafe { (*value).assume_init_read() });
         let next = self.popped + self.shared.slots.len() as u64;
-        // Release, partner `try_push`: we are done with the slot.
+        // Release, partner `try_push`: this side is done with the slot.
         slot.stamp.store(word(next), Ordering::Release);
         self.popped += 1;
         Some(item)
     }
 
-    /// Asks to be told by the `try_push` that writes the next place, and looks once more.
+    /// Sets `WAKE_REQUESTED` in the stamp of the next slot, which the `try_push` that writes this
+    /// slot reports, and looks once more whether there is an item.
+    ///
+    /// [`close`](Self::close), which only this side calls, neither reads nor clears the flag.
     pub(crate) fn request_wake(&mut self) -> Readiness {
         let stamp = &self.shared.slot(self.popped).stamp;
-        // AcqRel, partner `Shared::write`: an earlier write is seen here, a later one sees the flag.
+        // AcqRel, partner `Shared::write`: an earlier write is seen here, a later one sees the
+        // flag.
         let old = stamp.fetch_or(WAKE_REQUESTED, Ordering::AcqRel);
         if count(old) == self.popped + 1 || self.is_finished() {
             Readiness::Ready
@@ -157,9 +168,10 @@ impl<T> Consumer<T> {
         }
     }
 
-    /// Nothing more can be claimed. Whatever was claimed is still to be popped.
+    /// Sets `CLOSED`, after which no position is claimed. What was claimed can still be popped.
     pub(crate) fn close(&self) {
-        self.shared.close();
+        // AcqRel, partner the claim in `try_push`.
+        self.shared.tail.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
     /// Whether the ring is closed and everything that was claimed is popped.
@@ -169,65 +181,72 @@ impl<T> Consumer<T> {
         tail & CLOSED != 0 && count(tail) == self.popped
     }
 
-    /// Places claimed and not popped; some may still be being written.
+    /// Positions claimed and not popped. Some of them may not be written yet.
     pub(crate) fn ready(&self) -> usize {
-        // Acquire, partner the claim: whoever claimed before something that we know of is counted.
-        (count(self.shared.tail.load(Ordering::Acquire)) - self.popped) as usize
+        // Acquire, partner the claim in `try_push`: as in `Producers::claimed`.
+        let claimed = count(self.shared.tail.load(Ordering::Acquire));
+        debug_assert!(self.popped <= claimed);
+        let ready = (claimed - self.popped) as usize;
+        debug_assert!(ready <= self.shared.slots.len());
+        ready
     }
 
-    /// Items popped so far.
+    /// The position of the next item to pop: how many were popped so far.
     pub(crate) fn position(&self) -> u64 {
         self.popped
     }
 }
 
 struct Slot<T> {
+    /// Bits 2 to 63: see the table above; bit 0: `WAKE_REQUESTED`.
     stamp: AtomicU64,
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
 struct Shared<T> {
+    /// Bits 2 to 63: positions claimed; bit 1: `CLOSED`.
     tail: CachePadded<AtomicU64>,
+    /// A power of two of them, 2 to 2^31.
     slots: Box<[Slot<T>]>,
 }
 
-// SAFETY: a slot's value is touched by the producer that claimed its place, between the claim and the stamp, and
-// by the one consumer, between that stamp and its own; stamps change hands by Release and Acquire. So
-// sharing the ring only moves `T`s between threads.
+// SAFETY: a value is used by the producer that has claimed its position, between the claim and the
+// stamp, and by the one consumer, between that stamp and its own. Stamps are written by Release and
+// read by Acquire. So sharing the ring only moves `T`s between threads.
 unsafe impl<T: Send> Sync for Shared<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Send for Shared<T> {}
 
 impl<T> Shared<T> {
     #[inline(always)]
-    fn slot(&self, place: u64) -> &Slot<T> {
-        &self.slots[place as usize & (self.slots.len() - 1)]
+    fn slot(&self, position: u64) -> &Slot<T> {
+        &self.slots[position as usize & (self.slots.len() - 1)]
     }
 
-    /// Writes the item of a place that the caller has claimed.
+    /// Writes the item of a position that the caller has claimed. `true`: `WAKE_REQUESTED` was set.
     #[inline]
-    fn write(&self, slot: &Slot<T>, place: u64, item: T) -> bool {
-        // SAFETY: the stamp said that the slot is free for this place, and the CAS gave the place to us alone.
+    fn write(&self, slot: &Slot<T>, position: u64, item: T) -> bool {
+        // SAFETY: the stamp said that the slot is free for this position, and the CAS gave the
+        // position to this caller alone.
         slot.value.with_mut(|value| unsafe { (*value).write(item) });
-        // AcqRel: Release the item to `Consumer::pop`; Acquire what the sleeper did before `request_wake`.
-        slot.stamp.swap(word(place + 1), Ordering::AcqRel) & WAKE_REQUESTED != 0
-    }
-
-    fn close(&self) {
-        // AcqRel, partner the claim in `try_push`.
-        self.tail.fetch_or(CLOSED, Ordering::AcqRel);
+        // AcqRel: Release the item to `Consumer::pop`; Acquire what the consumer did before
+        // `request_wake`.
+        let old = slot.stamp.swap(word(position + 1), Ordering::AcqRel);
+        debug_assert_eq!(count(old), position, "the slot was free for this position");
+        old & WAKE_REQUESTED != 0
     }
 }
 
 impl<T> Drop for Shared<T> {
-    /// Drops what was never popped.
+    /// Drops the items that were never popped.
     fn drop(&mut self) {
         let len = self.slots.len() as u64;
         for (index, slot) in self.slots.iter().enumerate() {
-            // Relaxed: the last owner is alone, the reference count saw to that. A free slot's stamp is its index
-            // modulo the length, a written one's is one more.
+            // Relaxed: the exclusive borrow says that every other access has happened before.
+            // Modulo the length, the stamp of a free slot is its index, that of a written slot one
+            // more.
             if count(slot.stamp.load(Ordering::Relaxed)) % len != index as u64 {
-                // SAFETY: written and never popped, as said; the exclusive borrow says that nobody else is left.
+                // SAFETY: the slot was written and not popped; the borrow is exclusive.
                 slot.value
                     .with_mut(|value| unsafe { (*value).assume_init_drop() });
             }

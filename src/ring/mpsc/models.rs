@@ -1,4 +1,4 @@
-//! The ring with many producers under every schedule. How to run and read the models: [`crate::sync::explore`].
+//! Models of the ring with many producers. How to run and read them: [`crate::sync::explore`].
 
 use super::*;
 use crate::park::{park, register_thread, wake_registered};
@@ -6,7 +6,8 @@ use crate::ring::support::Drops;
 use crate::sync::explore::{Steps, explore};
 use crate::sync::{AtomicWaker, thread};
 
-/// Two producers: nothing is lost or comes twice, and each one's items keep their order.
+/// Two producers: no item is lost or arrives twice, and the items of each producer keep their
+/// order.
 #[test]
 fn loom_mpsc_two_producers() {
     explore("mpsc: two producers", || {
@@ -15,10 +16,10 @@ fn loom_mpsc_two_producers() {
         let (producers, mut consumer) = ring(2);
         let producers = Arc::new(producers);
         let pushing: Vec<_> = (0..2)
-            .map(|who| {
+            .map(|producer| {
                 let (producers, drops, steps) = (producers.clone(), drops.clone(), steps.clone());
                 thread::spawn(move || {
-                    let values = [who * 10, who * 10 + 1];
+                    let values = [producer * 10, producer * 10 + 1];
                     let accepted = |&value: &u64| {
                         steps.step();
                         producers.try_push(drops.item(value)).is_ok()
@@ -30,15 +31,15 @@ fn loom_mpsc_two_producers() {
         let mut received = Vec::new();
         for _ in 0..2 {
             steps.step();
-            received.extend(consumer.pop().map(|item| item.0));
+            received.extend(consumer.pop().map(|item| item.value));
         }
         let accepted: Vec<Vec<u64>> = pushing.into_iter().map(|p| p.join().unwrap()).collect();
-        received.extend(std::iter::from_fn(|| consumer.pop().map(|item| item.0)));
-        for (who, accepted) in accepted.iter().enumerate() {
+        received.extend(std::iter::from_fn(|| consumer.pop().map(|item| item.value)));
+        for (producer, accepted) in accepted.iter().enumerate() {
             let of_this = received
                 .iter()
                 .copied()
-                .filter(|value| value / 10 == who as u64);
+                .filter(|value| value / 10 == producer as u64);
             assert_eq!(&of_this.collect::<Vec<_>>(), accepted);
         }
         assert_eq!(received.len(), accepted.iter().map(Vec::len).sum::<usize>());
@@ -48,7 +49,7 @@ fn loom_mpsc_two_producers() {
     });
 }
 
-/// What is left in the ring is dropped with it, once, also in the second lap.
+/// The items left in the ring are dropped with it, once, also when slots were used before.
 #[test]
 fn loom_mpsc_drop() {
     explore("mpsc: dropped with items in it", || {
@@ -73,7 +74,8 @@ fn loom_mpsc_drop() {
     });
 }
 
-/// A claim comes before the close, and its item is popped, or fails, and its item is handed back.
+/// A claim comes before the close, and its item is popped; or it fails, and its item is handed
+/// back.
 #[test]
 fn loom_mpsc_close_against_claim() {
     explore("mpsc: close against claim", || {
@@ -100,20 +102,21 @@ fn loom_mpsc_close_against_claim() {
         while !consumer.is_finished() {
             match consumer.pop() {
                 Some(value) => received.push(value),
-                None => thread::yield_now(), // claimed, and still being written
+                None => thread::yield_now(), // claimed, and not written yet
             }
         }
         let accepted: Vec<bool> = pushing.into_iter().map(|p| p.join().unwrap()).collect();
-        assert_eq!(consumer.pop(), None, "finished is finished");
+        assert_eq!(consumer.pop(), None, "nothing comes after the end");
         for (value, accepted) in (1..=2).zip(accepted) {
             assert_eq!(received.contains(&value), accepted);
         }
     });
 }
 
-/// The consumer requests a wake-up against writes that happen out of order: no lost wake-up.
+/// The consumer requests a wake-up while two producers write their positions in any order: no
+/// wake-up is lost.
 #[test]
-fn loom_mpsc_doze_against_write() {
+fn loom_mpsc_request_wake_against_write() {
     explore("mpsc: request_wake against write", || {
         let waker = Arc::new(AtomicWaker::new());
         let (producers, mut consumer) = ring(2);

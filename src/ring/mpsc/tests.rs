@@ -27,7 +27,7 @@ fn capacities_out_of_range_are_refused() {
 }
 
 #[test]
-fn a_close_hands_back_what_comes_after_it() {
+fn a_closed_ring_hands_items_back() {
     let (producers, mut consumer) = ring(4);
     assert_eq!(producers.try_push(1), Ok(false));
     consumer.close();
@@ -38,12 +38,12 @@ fn a_close_hands_back_what_comes_after_it() {
     assert_eq!(
         consumer.request_wake(),
         Readiness::Ready,
-        "nothing to sleep for"
+        "nothing will come, so the consumer must not sleep"
     );
 }
 
 #[test]
-fn the_one_who_publishes_learns_of_the_sleeper_once() {
+fn a_wake_request_is_reported_by_one_push() {
     let (producers, mut consumer) = ring(4);
     assert_eq!(consumer.request_wake(), Readiness::Empty);
     assert_eq!(producers.try_push(1), Ok(true));
@@ -53,11 +53,11 @@ fn the_one_who_publishes_learns_of_the_sleeper_once() {
     assert_eq!(
         producers.try_push(3),
         Ok(false),
-        "the wish went with item 1"
+        "the flag was in the stamp of item 1"
     );
 }
 
-/// Every item of every producer comes once, each producer's in order.
+/// Every item of every producer arrives once, those of one producer in order.
 #[test]
 fn stress_mpsc() {
     let items = STRESS_ITEMS / 8;
@@ -65,17 +65,17 @@ fn stress_mpsc() {
         let waker = AtomicWaker::new();
         let (producers, mut consumer) = ring(capacity);
         thread::scope(|scope| {
-            let pushing = [0, 1, 2, 3].map(|who| {
+            let pushing = [0, 1, 2, 3].map(|producer| {
                 let (producers, waker) = (&producers, &waker);
                 scope.spawn(move || {
                     for value in 0..items {
-                        let mut item = Box::new((who, value));
+                        let mut item = Box::new((producer, value));
                         loop {
                             match producers.try_push(item) {
                                 Ok(true) => break wake_registered(waker),
                                 Ok(false) => break,
                                 Err(PushError::Full(back)) => item = back,
-                                Err(PushError::Closed(_)) => panic!("nobody closed"),
+                                Err(PushError::Closed(_)) => panic!("nobody closes the ring"),
                             }
                             thread::yield_now();
                         }
@@ -85,9 +85,9 @@ fn stress_mpsc() {
             let mut next = [0; 4];
             while next.iter().any(|next| *next < items) {
                 if let Some(item) = consumer.pop() {
-                    let (who, value) = *item;
-                    assert_eq!(next[who as usize], value);
-                    next[who as usize] += 1;
+                    let (producer, value) = *item;
+                    assert_eq!(next[producer], value);
+                    next[producer] += 1;
                 } else {
                     register_thread(&waker);
                     if consumer.request_wake() == Readiness::Empty {

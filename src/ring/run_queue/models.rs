@@ -1,67 +1,69 @@
-//! Jobs and their queue under every schedule. How to run and read them: [`crate::sync::explore`].
+//! Models of jobs and their queue. How to run and read them: [`crate::sync::explore`].
 
-use super::{Job, RunQueue, Turn, try_begin};
+use super::{Job, RunQueue, Turn, schedule};
 use crate::sync::explore::{Steps, explore};
 use crate::sync::{Arc, AtomicUsize, Ordering, thread};
 
-/// Letters, and those that were read. Read and written by plain stores and loads, so that only the job's own word
-/// orders them; and loom sees to it that one thread at a time has the state.
+/// Shared data: what there is to do. State: what was done. What there is to do is written and read
+/// by relaxed accesses, so that only the job's word orders them. loom checks that one thread at a
+/// time has the state.
 type TestJob = Job<[AtomicUsize; 2], [usize; 2]>;
 type TestQueue = RunQueue<[AtomicUsize; 2], [usize; 2]>;
 
 fn job() -> Arc<TestJob> {
-    let letters = [AtomicUsize::new(0), AtomicUsize::new(0)];
-    Arc::new(Job::new(letters, [0; 2]))
+    let to_do = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    Arc::new(Job::new(to_do, [0; 2]))
 }
 
-/// Brings a letter, and pushes the job if that is up to us.
-fn bring(queue: &TestQueue, job: &Arc<TestJob>, letter: usize) {
-    // Relaxed: what is brought goes with the asking.
-    job.shared[letter].store(1, Ordering::Relaxed);
-    if job.schedule() {
-        queue.push(job.clone());
+/// Adds something to do, and pushes the job if it was idle.
+fn add(queue: &TestQueue, job: &Arc<TestJob>, index: usize) {
+    // Relaxed: `schedule` publishes it.
+    job.shared[index].store(1, Ordering::Relaxed);
+    if let Some(scheduled) = schedule(job.clone()) {
+        queue.push(scheduled);
     }
 }
 
-/// Reads what there is, and lets go.
+/// Does what there is to do, and finishes the turn.
 fn work(queue: &TestQueue, mut turn: Turn<[AtomicUsize; 2], [usize; 2]>) -> bool {
-    let (letters, _, read) = turn.parts();
-    for (letter, read) in letters.iter().zip(read) {
-        *read |= letter.load(Ordering::Relaxed);
+    let (to_do, _, done) = turn.parts();
+    for (to_do, done) in to_do.iter().zip(done) {
+        *done |= to_do.load(Ordering::Relaxed);
     }
-    let rested = turn.finish();
-    if let Some(job) = rested.again {
+    let finished = turn.finish();
+    if let Some(job) = finished.again {
         queue.push(job);
     }
-    rested.awaited
+    finished.awaited
 }
 
-/// How many letters were read.
-fn read(job: &Arc<TestJob>) -> usize {
-    // The queue is empty, so a turn is ours for the asking.
-    assert!(job.schedule(), "it rests");
-    let turn = try_begin(job).expect("asked");
-    turn.iter().sum()
+/// How much was done by a job that is idle.
+fn done(job: &Arc<TestJob>) -> usize {
+    let (queue, mut workers) = RunQueue::new(1);
+    queue.push(schedule(job.clone()).expect("the job is idle"));
+    let taken = queue.take(&mut workers[0]).expect("it was pushed");
+    taken.turn.iter().sum()
 }
 
-/// Two bring something while two work: nothing is done twice at once, and nothing is forgotten.
+/// One thread schedules a job twice, while two workers take turns: there is one turn at a time, and
+/// nothing is forgotten.
 #[test]
-fn loom_run_queue_asking_against_resting() {
-    explore("run queue: asking against resting", || {
+fn loom_run_queue_schedule_against_finish() {
+    explore("run queue: schedule against finish", || {
         let (queue, mut workers) = RunQueue::new(2);
         let queue = Arc::new(queue);
         let job = job();
         let steps = Steps::new();
-        let bringing = {
+        let adding = {
             let (queue, job, steps) = (queue.clone(), job.clone(), steps.clone());
             thread::spawn(move || {
-                for letter in 0..2 {
+                for index in 0..2 {
                     steps.step();
-                    bring(&queue, &job, letter);
+                    add(&queue, &job, index);
                 }
             })
         };
-        let mut mine = workers.pop().expect("two");
+        let mut mine = workers.pop().expect("a queue for two");
         let working = {
             let (queue, steps) = (queue.clone(), steps.clone());
             thread::spawn(move || {
@@ -72,21 +74,22 @@ fn loom_run_queue_asking_against_resting() {
                 }
             })
         };
-        let mut worker = workers.pop().expect("two");
+        let mut worker = workers.pop().expect("a queue for two");
         steps.step();
         if let Some(taken) = queue.take(&mut worker) {
             work(&queue, taken.turn);
         }
-        bringing.join().unwrap();
+        adding.join().unwrap();
         working.join().unwrap();
         while let Some(taken) = queue.take(&mut worker) {
             work(&queue, taken.turn);
         }
-        assert_eq!(read(&job), 2);
+        assert_eq!(done(&job), 2);
     });
 }
 
-/// Two workers and more jobs than one slots holds: each job is done once, by whomever.
+/// Two workers, and more jobs than the slots of one of them hold: each job is done, by one of the
+/// two.
 #[test]
 fn loom_run_queue_sharing_and_stealing() {
     explore("run queue: sharing and stealing", || {
@@ -94,14 +97,14 @@ fn loom_run_queue_sharing_and_stealing() {
         let queue = Arc::new(queue);
         let jobs: Vec<_> = (0..5).map(|_| job()).collect();
         let steps = Steps::new();
-        // Four in the inbox, one on the way.
-        jobs[1..].iter().for_each(|job| bring(&queue, job, 0));
-        let mut mine = workers.pop().expect("two");
+        // Four are in the inbox, one will be pushed.
+        jobs[1..].iter().for_each(|job| add(&queue, job, 0));
+        let mut mine = workers.pop().expect("a queue for two");
         let helping = {
             let (queue, steps, late) = (queue.clone(), steps.clone(), jobs[0].clone());
             thread::spawn(move || {
                 steps.step();
-                bring(&queue, &late, 0);
+                add(&queue, &late, 0);
                 for _ in 0..2 {
                     steps.step();
                     if let Some(taken) = queue.take(&mut mine) {
@@ -111,7 +114,7 @@ fn loom_run_queue_sharing_and_stealing() {
                 queue.clear(&mut mine);
             })
         };
-        let mut worker = workers.pop().expect("two");
+        let mut worker = workers.pop().expect("a queue for two");
         for _ in 0..2 {
             steps.step();
             if let Some(taken) = queue.take(&mut worker) {
@@ -124,48 +127,50 @@ fn loom_run_queue_sharing_and_stealing() {
         }
         assert!(!queue.has_work());
         for job in &jobs {
-            assert_eq!(read(job), 1);
+            assert_eq!(done(job), 1);
         }
     });
 }
 
-/// Jobs that nobody took go with the queue.
+/// Jobs that no worker has taken are dropped with the queue.
 #[test]
 fn loom_run_queue_drop() {
     explore("run queue: dropped with jobs in every place", || {
         let (queue, mut workers) = RunQueue::new(1);
         let jobs: Vec<_> = (0..5).map(|_| job()).collect();
-        jobs[1..].iter().for_each(|job| bring(&queue, job, 0));
-        let mut worker = workers.pop().expect("one");
-        let taken = queue.take(&mut worker).expect("four");
+        jobs[1..].iter().for_each(|job| add(&queue, job, 0));
+        let mut worker = workers.pop().expect("a queue for one");
+        let taken = queue.take(&mut worker).expect("four are in the inbox");
         assert!(taken.more);
         work(&queue, taken.turn);
-        bring(&queue, &jobs[0], 0);
-        // Two on the slots, one on the overflow, one in the inbox. loom complains of what is leaked.
+        add(&queue, &jobs[0], 0);
+        // Two are in the slots, one in the overflow list, one in the inbox. loom reports what is
+        // leaked.
         drop(queue);
     });
 }
 
-/// When barring found nobody at it, no turn that begins later does anything; else the end of the turn is seen.
+/// If `disable` finds no turn in progress, every later turn sees the flag. Otherwise the caller
+/// sees the end of the turn.
 #[test]
-fn loom_job_barred_against_a_turn() {
-    explore("job: barred against a turn", || {
+fn loom_job_disable_against_a_turn() {
+    explore("job: disable against a turn", || {
         let (queue, mut workers) = RunQueue::new(1);
         let queue = Arc::new(queue);
         let job = job();
-        let barred = Arc::new(AtomicUsize::new(0));
-        bring(&queue, &job, 0);
-        let mut worker = workers.pop().expect("one");
+        let disabled_before = Arc::new(AtomicUsize::new(0));
+        add(&queue, &job, 0);
+        let mut worker = workers.pop().expect("a queue for one");
         let working = {
-            let (queue, barred) = (queue.clone(), barred.clone());
+            let (queue, disabled_before) = (queue.clone(), disabled_before.clone());
             thread::spawn(move || {
-                let mut turn = queue.take(&mut worker).expect("brought").turn;
+                let mut turn = queue.take(&mut worker).expect("it was pushed").turn;
                 let (_, disabled, read) = turn.parts();
                 if !disabled.is_set() {
                     assert_eq!(
-                        barred.load(Ordering::Relaxed),
+                        disabled_before.load(Ordering::Relaxed),
                         0,
-                        "began after it was barred"
+                        "a turn that began later does not see the flag"
                     );
                     read[0] = 1;
                 }
@@ -173,37 +178,38 @@ fn loom_job_barred_against_a_turn() {
             })
         };
         if !job.disable() {
-            barred.store(1, Ordering::Relaxed);
+            disabled_before.store(1, Ordering::Relaxed);
         } else if !job.is_running() {
-            // It has ended, so all that it did is seen.
-            barred.store(1, Ordering::Relaxed);
+            // The turn has ended, so all that it did is visible.
+            disabled_before.store(1, Ordering::Relaxed);
         }
         working.join().unwrap();
     });
 }
 
-/// Who asks for the end of a turn is told, or finds that it has ended and what it did.
+/// A thread that requests a notice gets it from the end of the turn, or finds that the turn has
+/// ended, and sees what it did.
 #[test]
-fn loom_job_awaited_against_its_end() {
-    explore("job: awaited against its end", || {
+fn loom_job_request_finish_notice_against_finish() {
+    explore("job: request_finish_notice against finish", || {
         let (queue, mut workers) = RunQueue::new(1);
         let queue = Arc::new(queue);
         let job = job();
         let effect = Arc::new(AtomicUsize::new(0));
-        bring(&queue, &job, 0);
-        let mut worker = workers.pop().expect("one");
+        add(&queue, &job, 0);
+        let mut worker = workers.pop().expect("a queue for one");
         let working = {
             let (queue, effect) = (queue.clone(), effect.clone());
             thread::spawn(move || {
-                let turn = queue.take(&mut worker).expect("brought").turn;
+                let turn = queue.take(&mut worker).expect("it was pushed").turn;
                 effect.store(1, Ordering::Relaxed);
                 work(&queue, turn)
             })
         };
-        let must_be_told = job.request_finish_notice();
-        if !must_be_told {
+        let is_notified = job.request_finish_notice();
+        if !is_notified {
             assert_eq!(effect.load(Ordering::Relaxed), 1);
         }
-        assert_eq!(working.join().unwrap(), must_be_told);
+        assert_eq!(working.join().unwrap(), is_notified);
     });
 }

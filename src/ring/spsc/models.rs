@@ -1,4 +1,5 @@
-//! The ring with one producer under every schedule. How to run and read the models: [`crate::sync::explore`].
+//! Models of the ring with one producer and one consumer. How to run and read them:
+//! [`crate::sync::explore`].
 
 use super::*;
 use crate::park::{park, register_thread, wake_registered};
@@ -6,8 +7,8 @@ use crate::ring::support::Drops;
 use crate::sync::explore::{Steps, explore};
 use crate::sync::{AtomicWaker, thread};
 
-/// Push and commit against pop and release: what was accepted comes, in order, and every item is dropped once. A
-/// ring that begins with fewer slots than its capacity grows meanwhile.
+/// Push and commit against pop and release: what was accepted arrives, in order, and every item is
+/// dropped once. A ring that begins with fewer slots than its capacity grows meanwhile.
 fn spsc_in_order(first_slots: usize, capacity: usize) {
     const ITEMS: u64 = 4;
     explore(
@@ -15,7 +16,7 @@ fn spsc_in_order(first_slots: usize, capacity: usize) {
         move || {
             let drops = Drops::default();
             let steps = Steps::new();
-            let (mut producer, mut consumer) = ring_from(first_slots, capacity);
+            let (mut producer, mut consumer) = ring_with_first_slots(first_slots, capacity);
             let pushing = {
                 let (drops, steps) = (drops.clone(), steps.clone());
                 thread::spawn(move || {
@@ -25,7 +26,7 @@ fn spsc_in_order(first_slots: usize, capacity: usize) {
                         if producer.push(drops.item(value)).is_ok() {
                             accepted.push(value);
                         }
-                        // Two items are published in one step, sometimes.
+                        // Items 1 and 2 are published by one commit.
                         if value != 1 {
                             assert_eq!(producer.commit(), Ok(false));
                         }
@@ -36,16 +37,16 @@ fn spsc_in_order(first_slots: usize, capacity: usize) {
             let mut received = Vec::new();
             for _ in 0..2 {
                 steps.step();
-                received.extend(consumer.pop().map(|item| item.0));
+                received.extend(consumer.pop().map(|item| item.value));
                 steps.step();
                 consumer.release();
             }
             let accepted = pushing.join().unwrap();
-            received.extend(std::iter::from_fn(|| consumer.pop().map(|item| item.0)));
+            received.extend(std::iter::from_fn(|| consumer.pop().map(|item| item.value)));
             assert_eq!(received, accepted);
             assert!(consumer.is_finished());
             drop(consumer);
-            assert_eq!(drops.count() as u64, ITEMS);
+            assert_eq!(drops.count(), ITEMS);
         },
     );
 }
@@ -80,13 +81,14 @@ fn loom_spsc_growing_capacity_4() {
     spsc_in_order(2, 4);
 }
 
-/// What is taken back from a new segment, and from the one before, against a consumer that follows.
+/// The producer takes items back from a new segment and from the previous one, while the consumer
+/// follows.
 #[test]
 fn loom_spsc_unstage_across_growth() {
-    explore("spsc: unstaged across two segments", || {
+    explore("spsc: unstage across two segments", || {
         let drops = Drops::default();
         let steps = Steps::new();
-        let (mut producer, mut consumer) = ring_from(1, 4);
+        let (mut producer, mut consumer) = ring_with_first_slots(1, 4);
         let pushing = {
             let (drops, steps) = (drops.clone(), steps.clone());
             thread::spawn(move || {
@@ -94,7 +96,7 @@ fn loom_spsc_unstage_across_growth() {
                 assert!(producer.push(drops.item(0)).is_ok());
                 steps.step();
                 assert_eq!(producer.commit(), Ok(false));
-                // Up to two segments further, and back to where we were.
+                // Up to two segments further, and back.
                 let staged = (1..=3)
                     .take_while(|value| {
                         steps.step();
@@ -104,9 +106,9 @@ fn loom_spsc_unstage_across_growth() {
                 assert_eq!(staged, 3, "there is room for four");
                 for value in (1..=3).rev() {
                     let item = producer.unstage().expect("staged above");
-                    assert_eq!(item.0, 10 * value);
+                    assert_eq!(item.value, 10 * value);
                 }
-                assert!(producer.unstage().is_none(), "the first is out");
+                assert!(producer.unstage().is_none(), "the first is published");
                 for value in 1..=3 {
                     steps.step();
                     if producer.push(drops.item(value)).is_ok() {
@@ -122,12 +124,12 @@ fn loom_spsc_unstage_across_growth() {
         let mut received = Vec::new();
         for _ in 0..2 {
             steps.step();
-            received.extend(consumer.pop().map(|item| item.0));
+            received.extend(consumer.pop().map(|item| item.value));
             steps.step();
             consumer.release();
         }
         let accepted = pushing.join().unwrap();
-        received.extend(std::iter::from_fn(|| consumer.pop().map(|item| item.0)));
+        received.extend(std::iter::from_fn(|| consumer.pop().map(|item| item.value)));
         assert_eq!(received, accepted);
         drop(consumer);
         assert_eq!(drops.count(), 7);
@@ -139,7 +141,7 @@ fn loom_spsc_producer_drop() {
     producer_drop(2);
 }
 
-/// What is staged and never published lies in a segment that the consumer never comes to.
+/// An item that is staged and never published lies in a segment that the consumer never enters.
 #[test]
 fn loom_spsc_producer_drop_in_growth() {
     producer_drop(1);
@@ -151,7 +153,7 @@ fn producer_drop(first_slots: usize) {
         move || {
             let drops = Drops::default();
             let steps = Steps::new();
-            let (mut producer, mut consumer) = ring_from(first_slots, 2);
+            let (mut producer, mut consumer) = ring_with_first_slots(first_slots, 2);
             let pushing = {
                 let (drops, steps) = (drops.clone(), steps.clone());
                 thread::spawn(move || {
@@ -167,7 +169,7 @@ fn producer_drop(first_slots: usize) {
             while !consumer.is_finished() {
                 steps.step();
                 match consumer.pop() {
-                    Some(item) => received.push(item.0),
+                    Some(item) => received.push(item.value),
                     None => thread::yield_now(),
                 }
             }
@@ -184,7 +186,7 @@ fn loom_spsc_consumer_drop() {
     consumer_drop(2);
 }
 
-/// What the ring drops in the end lies in several segments.
+/// The items that are dropped with the ring lie in several segments.
 #[test]
 fn loom_spsc_consumer_drop_in_growth() {
     consumer_drop(1);
@@ -196,7 +198,7 @@ fn consumer_drop(first_slots: usize) {
         move || {
             let drops = Drops::default();
             let steps = Steps::new();
-            let (mut producer, mut consumer) = ring_from(first_slots, 2);
+            let (mut producer, mut consumer) = ring_with_first_slots(first_slots, 2);
             let pushing = {
                 let (drops, steps) = (drops.clone(), steps.clone());
                 thread::spawn(move || {
@@ -245,7 +247,8 @@ fn loom_spsc_close_against_commit() {
     });
 }
 
-/// No lost wake-up, in either direction: the consumer sleeps for items, the producer for room. loom finds the deadlock.
+/// No wake-up is lost, in either direction: the consumer waits for items, the producer for room. If
+/// one were lost, loom would report a deadlock.
 fn spsc_both_sleep(capacity: usize, items: u64) {
     explore(
         &format!("spsc ring of {capacity}, both sides sleep"),

@@ -39,6 +39,7 @@ use crate::dispatch::gauges::Pushed;
 use crate::dispatch::loss::{Gap, GapReason};
 use crate::pattern::Topic;
 use crate::ring::conflating::{self, Consumer, Producer};
+use crate::ring::spsc::Readiness;
 
 pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
     let (producer, consumer) = conflating::ring(capacity);
@@ -203,7 +204,7 @@ impl<T> WriteEnd<T> {
         };
         while shared.pinned_bytes() > bound {
             let waiting = self.queue.waiting();
-            if waiting <= 1 || self.queue.gone() >= end {
+            if waiting <= 1 || self.queue.removed() >= end {
                 break;
             }
             topic_slots.evict(&mut self.queue, shared, waiting - 1);
@@ -304,7 +305,7 @@ impl<T> TopicSlots<T> {
 
     /// Removes from `order` the slots that left the queue since the last call, and makes them idle.
     fn update_order(&mut self, queue: &mut Producer<ShadowEvent<T>>) {
-        let departed = queue.gone();
+        let departed = queue.removed();
         debug_assert!(departed - self.departed <= self.order.len() as u64);
         while self.departed < departed {
             self.departed += 1;
@@ -385,14 +386,14 @@ impl<T> ReadEnd<T> {
     /// Claims the next event.
     #[inline]
     pub(super) fn claim(&mut self, shared: &FeedShared) -> Claim<T> {
-        match self.queue.take() {
-            Some(taken) => {
-                let event = taken.item.take();
+        match self.queue.pop() {
+            Some(popped) => {
+                let event = popped.item.take();
                 shared.count_removed(1, event.freed as u64);
                 Claim::Events {
                     block: event.block,
                     mask: event.mask,
-                    gap_before: taken.lost.map(Gap::of_run),
+                    gap_before: popped.lost.map(Gap::of_run),
                 }
             }
             None if self.queue.is_finished() => Claim::Finished,
@@ -402,7 +403,7 @@ impl<T> ReadEnd<T> {
 
     /// Asks for a wake-up, and checks once more. `false`: there is something to read already.
     pub(super) fn request_wake(&mut self) -> bool {
-        self.queue.request_wake()
+        self.queue.request_wake() == Readiness::Empty
     }
 
     /// Drops what is left, and returns what had been lost right in front of it.

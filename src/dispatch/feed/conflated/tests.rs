@@ -81,8 +81,7 @@ impl Feed {
         for topics in between {
             self.offer(topics);
         }
-        let taken = Consumer::open(claimed);
-        let event = taken.item.take();
+        let event = claimed.take_item().item.take();
         self.shared.count_removed(1, event.freed as u64);
         let event = &event.block.events()[event.mask.trailing_zeros() as usize];
         assert_eq!(event.topic().as_str(), format!("t.{}", event.data()));
@@ -197,7 +196,7 @@ fn a_block_alone_keeps_its_events_while_a_claim_is_counted() {
         let mut feed = Feed::bounded(8, 1);
         feed.offer(&[0]);
         let claimed = feed.read.queue.claim().expect("one event is queued");
-        let event = Consumer::open(claimed).item.take();
+        let event = claimed.take_item().item.take();
         feed.received += 1;
         // Blocks that are beyond the bound: each evicts the one before it, and no more.
         for _ in 0..before {
