@@ -87,7 +87,7 @@ pub(crate) fn open_all(
             }
             if file.is_some() && stderr.as_ref() == Some(&identity) {
                 return refused(format!(
-                    "{name} is standard error, where messages are written, so it cannot be an output"
+                    "{name} is standard error, where messages go, so it cannot be an output"
                 ));
             }
             if let Some(other) = seen.insert(identity, name) {
