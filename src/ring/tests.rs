@@ -674,20 +674,6 @@ fn rings_can_be_sent_and_producers_shared() {
     sent::<mpsc::Consumer<std::cell::Cell<u8>>>();
 }
 
-#[test]
-fn the_corpus_passes() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/ring_ops");
-    let files: Vec<_> = std::fs::read_dir(path).expect(path).collect();
-    assert!(
-        !files.is_empty() && files.len() < 100,
-        "{} files",
-        files.len()
-    );
-    for file in files {
-        check_ops(&std::fs::read(file.unwrap().path()).unwrap());
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..Default::default() })]
 
