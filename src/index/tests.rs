@@ -193,20 +193,6 @@ fn everything_can_be_shared_or_sent() {
     sent::<Scratch<u32>>();
 }
 
-#[test]
-fn the_corpus_passes() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/index_ops");
-    let files: Vec<_> = std::fs::read_dir(path).expect(path).collect();
-    assert!(
-        !files.is_empty() && files.len() < 100,
-        "{} files",
-        files.len()
-    );
-    for file in files {
-        check_ops(&std::fs::read(file.unwrap().path()).unwrap());
-    }
-}
-
 /// Each language's wildcards, guards and tails, all in one index, with and without cache.
 #[test]
 fn patterns_of_all_languages_live_in_one_index() {

@@ -67,16 +67,9 @@ pub fn check_parse_as(text: &str, syntax: Syntax) {
     assert_eq!(again.routes(), pattern.routes(), "{text} {canonical}");
 }
 
-/// Parser and matcher, in every way of matching, agree with the judge on a pattern, a line feed, and topics, one to a line.
-///
-/// # Panics
-///
-/// If they do not.
-pub fn check_match(data: &[u8]) {
-    check_match_as(data, Syntax::Segments);
-}
-
-/// The same in that language. Says how many topics were compared.
+/// Parser and matcher, in every way of matching, agree with the naive implementation of that
+/// language, on a pattern, a line feed, and topics, one to a line. Returns how many topics were
+/// compared.
 ///
 /// Besides each topic, what is left of it when one character after the other is taken away in
 /// front, and topics spelled with the pattern's own characters, as far as those are topics.
