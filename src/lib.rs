@@ -121,8 +121,6 @@
 //!
 //! The library alone, with no feature, depends on no async runtime, no server and no serde.
 //!
-//! * **`cli`** (off by default): the command line, binary `fanout`: publish NDJSON and fan it out to files, and ask
-//!   the matcher. Brings clap, serde_json, indicatif, jiff, hdrhistogram and unicode-width; changes nothing in the library.
 //! * **`conformance`** (off by default): `broadcast::conformance`, the tests that every broadcaster has to pass, for whoever
 //!   writes a driver. Brings no dependency; changes nothing else in the library.
 //! * **`latency`** (off by default): `BusBuilder::sample_latency`, and percentiles of the time from publishing to receiving,

@@ -133,10 +133,10 @@ impl Opening {
     /// The two ends of its ring.
     pub(super) fn feed<T>(self, reader: Listener) -> (FeedProducer<T>, FeedConsumer<T>) {
         let (producer, consumer) = feed(self.limits, self.latch, reader);
-        let producer = producer.waiting_for(self.longest_wait);
+        let producer = producer.with_longest_wait(self.longest_wait);
         #[cfg(feature = "latency")]
         let consumer = match self.recorder {
-            Some(recorder) => consumer.recording_into(recorder),
+            Some(recorder) => consumer.with_recorder(recorder),
             None => consumer,
         };
         (producer, consumer)

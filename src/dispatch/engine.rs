@@ -46,7 +46,7 @@ pub(crate) struct Engine<T> {
     closing: AtomicBool,
     broken: AtomicBool,
     /// Those who wait for something to get done: flush and close.
-    progress: WaitSet,
+    pub(super) progress: WaitSet,
     /// Threads that take part: the pool's, and one per publisher and subscriber. An estimate, for spinning.
     pub(crate) threads: AtomicUsize,
     /// Set before anybody else knows the engine.

@@ -350,9 +350,9 @@ impl<T> Sequencer<T> {
     fn send_block(&mut self, writer: BlockWriter<T>) {
         let block = writer.finish();
         self.blocks += 1;
-        let mut shares = block.shares(self.outputs.len());
+        let mut refs = block.ref_batch(self.outputs.len());
         for output in &mut self.outputs {
-            if output.push(shares.take()).is_err() {
+            if output.push(refs.take()).is_err() {
                 unreachable!("the round checked that every shard has room");
             }
             // Whether the shard sleeps does not matter: whoever sequences also sees to the shards.

@@ -285,7 +285,7 @@ impl<T> Shard<T> {
     fn push_block(&mut self, block: BlockRef<T>) {
         let mut missing = std::mem::take(&mut self.spare_missing);
         debug_assert!(missing.is_empty());
-        let mut shares = block.shares(self.touched.len());
+        let mut refs = block.ref_batch(self.touched.len());
         for &slot in &self.touched {
             let mask = std::mem::take(&mut self.masks[slot as usize]);
             let Some(feed) = &mut self.feeds[slot as usize] else {
@@ -294,7 +294,7 @@ impl<T> Shard<T> {
             if !feed.matched(&block, mask) {
                 continue;
             }
-            let rest = feed.offer(&block, &mut shares, mask);
+            let rest = feed.offer(&block, &mut refs, mask);
             if rest != 0 {
                 missing.push(Missing {
                     slot,
@@ -307,7 +307,7 @@ impl<T> Shard<T> {
             }
         }
         self.touched.clear();
-        drop(shares);
+        drop(refs);
         if missing.is_empty() {
             self.spare_missing = missing;
         } else {
@@ -389,7 +389,7 @@ impl<T> Shard<T> {
         let Some(mut stall) = self.stall.take() else {
             return;
         };
-        let mut shares = stall.block.shares(stall.missing.len());
+        let mut refs = stall.block.ref_batch(stall.missing.len());
         stall.missing.retain_mut(|missing| {
             let Some(feed) = &mut self.feeds[missing.slot as usize] else {
                 return false;
@@ -400,18 +400,18 @@ impl<T> Shard<T> {
                 .is_some_and(|(deadline, now)| deadline <= now);
             // Offering again settles an earlier request for room.
             feed.take_wake_request();
-            missing.rest = feed.offer(&stall.block, &mut shares, missing.rest);
+            missing.rest = feed.offer(&stall.block, &mut refs, missing.rest);
             // Again only if the subscriber claims something at this very moment: as often as it does.
             while late && missing.rest != 0 {
                 feed.stop_waiting();
-                missing.rest = feed.offer(&stall.block, &mut shares, missing.rest);
+                missing.rest = feed.offer(&stall.block, &mut refs, missing.rest);
             }
             if feed.mark_dirty() {
                 self.dirty.push(missing.slot);
             }
             missing.rest != 0
         });
-        drop(shares);
+        drop(refs);
         self.keep_unless_finished(stall);
     }
 

@@ -1,10 +1,12 @@
-//! What the code map promises, kept: unsafe code only in its rooms, atomics and threads only through one file, imports
-//! downwards only, and an engine that knows no runtime, no server and no database.
+//! What ARCHITECTURE.md promises, checked: unsafe code only where it is allowed, atomics and threads
+//! only through one file, imports downwards only, a library that knows no runtime, no server and
+//! no wire format, and crates that depend only on crates below them.
 //!
-//! Comments, documentation and strings are free to say anything; only code is looked at.
+//! Comments, documentation and strings may say anything; only code and manifests are checked.
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use toml::{Table, Value};
 
 /// Where `unsafe` may stand.
 const UNSAFE_ROOMS: [&str; 4] = ["ring/", "park.rs", "dispatch/role.rs", "dispatch/block/"];
@@ -27,7 +29,6 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
                 "handlers/stall_monitor.rs",
                 "starts its thread, with a name",
             ),
-            ("cli/run.rs", "the command line is a program like any other"),
             CONFORMANCE,
         ],
     ),
@@ -44,10 +45,11 @@ const CONFORMANCE: (&str, &str) = (
     "broadcast/conformance.rs",
     "tests are a program like any other",
 );
-const MODELS_DISPATCH: (&str, &str) = ("dispatch/models.rs", "models count their own schedules");
+const MODELS_DISPATCH: (&str, &str) =
+    ("dispatch/models/mod.rs", "models count their own schedules");
 
 /// The rooms, from the bottom up. Each may use itself and those on lower floors.
-const FLOORS: [&[&str]; 9] = [
+const FLOORS: [&[&str]; 8] = [
     &["guide"],
     &["sync", "contain"],
     &["park", "ring", "pattern"],
@@ -56,11 +58,34 @@ const FLOORS: [&[&str]; 9] = [
     &["handlers"],
     &["bus"],
     &["broadcast"],
-    &["cli"],
 ];
 
-/// Who else may name some of it, and why.
-const NOT_THE_CLI_ALONE: [(&str, &str, &str); 3] = [
+/// The crates of the workspace, from the bottom up. Each may depend on those on lower floors.
+/// The last floor is the command line alone: nothing depends on it.
+const CRATES: [&[&str]; 2] = [&["fanout"], &["fanout-cli"]];
+
+/// Runtimes, servers, wire formats, databases and the tools of programs: not for the library.
+const NOT_FOR_THE_LIBRARY: [&str; 16] = [
+    "async_std",
+    "axum",
+    "clap",
+    "futures",
+    "hdrhistogram",
+    "hyper",
+    "indicatif",
+    "jiff",
+    "postcard",
+    "prost",
+    "redb",
+    "serde",
+    "serde_json",
+    "smol",
+    "tokio",
+    "tungstenite",
+];
+
+/// The files that name one of them all the same, and why.
+const IN_THE_LIBRARY_ALL_THE_SAME: [(&str, &str, &str); 4] = [
     (
         "dispatch/latency.rs",
         "hdrhistogram",
@@ -74,25 +99,13 @@ const NOT_THE_CLI_ALONE: [(&str, &str, &str); 3] = [
     (
         "pattern/serialize.rs",
         "serde_json",
-        "the tests of that: no other format is as common",
+        "the tests of that, as text",
     ),
-];
-
-/// What only the command line may use.
-const CLI_ALONE: [&str; 13] = [
-    "clap",
-    "hdrhistogram",
-    "indicatif",
-    "jiff",
-    "serde",
-    "serde_json",
-    "tokio",
-    "axum",
-    "hyper",
-    "redb",
-    "futures",
-    "async_std",
-    "smol",
+    (
+        "pattern/serialize.rs",
+        "postcard",
+        "the tests of that, as bytes",
+    ),
 ];
 
 struct Source {
@@ -217,11 +230,10 @@ fn unsafe_code_stays_in_its_rooms() {
             "{path} allows unsafe code"
         );
     }
-    let manifest = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"));
-    assert!(
-        manifest
-            .expect("it is there")
-            .contains("unsafe_code = \"deny\"")
+    let manifest = manifest("Cargo.toml");
+    assert_eq!(
+        manifest["lints"]["rust"]["unsafe_code"].as_str(),
+        Some("deny")
     );
 }
 
@@ -267,13 +279,11 @@ fn imports_point_downwards() {
             .next()
             .expect("a path has a first part");
         let Some(floor) = floor_of(room) else {
-            assert!(
-                ["lib", "main"].contains(&room),
-                "{path} has no place in the code map"
-            );
+            assert_eq!(room, "lib", "{path} has no place in the code map");
             continue;
         };
-        if path.ends_with("models.rs") || path.ends_with("tests.rs") {
+        let is_test = |part: &str| ["models", "tests"].contains(&part.trim_end_matches(".rs"));
+        if path.split(['/', '_']).any(is_test) {
             continue; // they put a room together with whoever uses it
         }
         for (at, _) in code.match_indices("crate::") {
@@ -296,17 +306,112 @@ fn imports_point_downwards() {
 }
 
 #[test]
-fn the_engine_knows_no_runtime_no_server_and_no_database() {
+fn the_library_knows_no_runtime_no_server_and_no_wire_format() {
     for Source { path, code } in sources() {
-        if path.starts_with("cli/") {
-            continue;
-        }
-        for name in CLI_ALONE {
-            let mut exceptions = NOT_THE_CLI_ALONE.iter();
+        for name in NOT_FOR_THE_LIBRARY {
+            let mut exceptions = IN_THE_LIBRARY_ALL_THE_SAME.iter();
             let excepted =
                 exceptions.any(|&(file, excepted, _)| (file, excepted) == (&*path, name));
             assert_eq!(excepted, names(&code, name), "{path} names {name}");
         }
+    }
+    // Of these, a program that asks for no feature gets none.
+    let manifest = manifest("Cargo.toml");
+    for (name, dependency) in dependencies_of(&manifest, &["dependencies"]) {
+        let is_optional = dependency.get("optional").and_then(Value::as_bool) == Some(true);
+        let is_foreign = NOT_FOR_THE_LIBRARY.contains(&&*name.replace('-', "_"));
+        assert!(is_optional || !is_foreign, "the library depends on {name}");
+    }
+}
+
+/// The manifest at this path below the root of the repository.
+fn manifest(path: &str) -> Table {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path:?}: {error}"));
+    text.parse()
+        .unwrap_or_else(|error| panic!("{path:?}: {error}"))
+}
+
+/// What a manifest depends on, by these tables of its own and of its targets.
+fn dependencies_of<'a>(manifest: &'a Table, tables: &[&str]) -> Vec<(&'a str, &'a Value)> {
+    let targets = manifest.get("target").and_then(Value::as_table);
+    let targets = targets.into_iter().flat_map(Table::values);
+    let owners = std::iter::once(manifest).chain(targets.filter_map(Value::as_table));
+    let mut found = Vec::new();
+    for owner in owners {
+        for table in tables {
+            let table = owner.get(*table).and_then(Value::as_table);
+            for (key, value) in table.into_iter().flatten() {
+                // `key` is a name of the manifest's own where `package` has the real one.
+                let name = value.get("package").and_then(Value::as_str);
+                found.push((name.unwrap_or(key), value));
+            }
+        }
+    }
+    found
+}
+
+/// The manifests of the crates below `crates`, with their paths. None only in a published package
+/// of the library, which has the manifest as it was written under another name, too.
+fn crates() -> Vec<(String, Table)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if root.join("Cargo.toml.orig").exists() {
+        return Vec::new();
+    }
+    let folders = fs::read_dir(root.join("crates")).expect("the workspace has crates");
+    let mut crates = Vec::new();
+    for folder in folders {
+        let folder = folder.expect("the folder can be read").file_name();
+        let path = format!("crates/{}/Cargo.toml", folder.display());
+        let manifest = manifest(&path);
+        crates.push((path, manifest));
+    }
+    assert!(!crates.is_empty(), "no crates are checked");
+    crates
+}
+
+#[test]
+fn crates_depend_only_on_crates_below_them() {
+    let floor_of = |name: &str| CRATES.iter().position(|floor| floor.contains(&name));
+    let crates = crates();
+    let library = [("Cargo.toml".to_owned(), manifest("Cargo.toml"))];
+    for (path, manifest) in crates.iter().chain(&library) {
+        let name = manifest["package"]["name"].as_str().expect("a name");
+        let floor = floor_of(name).unwrap_or_else(|| panic!("{path}: {name} has no floor"));
+        let tables = ["dependencies", "dev-dependencies", "build-dependencies"];
+        for (dependency, _) in dependencies_of(manifest, &tables) {
+            let is_ours = dependency.starts_with("fanout");
+            let below = floor_of(dependency).is_some_and(|other| other < floor);
+            assert!(
+                !is_ours || below,
+                "{path}: {dependency} is not below {name}"
+            );
+            assert_ne!(dependency, "fanout-cli", "{path}: nothing depends on it");
+        }
+    }
+    assert_eq!(CRATES.last(), Some(&&["fanout-cli"][..]));
+}
+
+#[test]
+fn no_crate_but_the_library_may_have_unsafe_code() {
+    let crates = crates();
+    let root = manifest("Cargo.toml");
+    for (path, manifest) in &crates {
+        let lints = &manifest["lints"];
+        let inherits = lints.get("workspace").and_then(Value::as_bool) == Some(true);
+        let lints = if inherits {
+            &root["workspace"]["lints"]
+        } else {
+            lints
+        };
+        let level = lints["rust"]["unsafe_code"].as_str();
+        assert_eq!(level, Some("forbid"), "{path}: unsafe_code");
+    }
+    // The library states its lints itself, because it cannot inherit all but one.
+    if !crates.is_empty() {
+        let mut lints = root["lints"].clone();
+        lints["rust"]["unsafe_code"] = "forbid".into();
+        assert_eq!(lints, root["workspace"]["lints"], "the library's lints");
     }
 }
 

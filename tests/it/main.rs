@@ -45,6 +45,3 @@ mod suite;
 mod support;
 mod tasks;
 mod wait;
-
-#[cfg(feature = "cli")]
-mod cli;

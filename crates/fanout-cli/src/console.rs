@@ -1,0 +1,93 @@
+//! What is printed: messages and progress on standard error, answers on standard output.
+//!
+//! Printing on standard error cannot fail: if it is closed or full, there is nowhere to report
+//! that, and it is no reason to end a run.
+
+use indicatif::{HumanCount, ProgressBar, ProgressStyle};
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// How often progress is drawn at most. Drawing takes a system call, which would be too much for
+/// each line.
+const PROGRESS_EVERY: Duration = Duration::from_millis(100);
+
+/// Prints a message of the program.
+pub(crate) fn complain(message: fmt::Arguments<'_>) {
+    print_line(format_args!("fanout: {message}"));
+}
+
+/// Prints a line.
+pub(crate) fn print_line(line: fmt::Arguments<'_>) {
+    // A single write, so that the lines of several threads do not mix.
+    let _ = io::stderr()
+        .lock()
+        .write_all(format!("{line}\n").as_bytes());
+}
+
+/// Prints an answer on standard output.
+pub(crate) fn print(answer: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(answer.as_bytes())?;
+    stdout.flush()
+}
+
+/// How far a run has come. All clones share one bar. A hidden bar does nothing.
+#[derive(Clone)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    /// When it was drawn last; `None` if it is hidden and never drawn.
+    drawn_at: Option<Instant>,
+}
+
+impl Progress {
+    /// Progress through an input, with its size if that is known. Shown on a terminal only.
+    pub(crate) fn new(size_bytes: Option<u64>, wanted: bool) -> Self {
+        if !wanted || !io::stderr().is_terminal() {
+            return Progress {
+                bar: ProgressBar::hidden(),
+                drawn_at: None,
+            };
+        }
+        let (bar, style) = match size_bytes {
+            Some(size) => (
+                ProgressBar::new(size),
+                "{wide_bar} {percent}% of {total_bytes}, {msg}, {eta} to go",
+            ),
+            None => (
+                ProgressBar::new_spinner(),
+                "{spinner} {bytes}, {msg}, {elapsed}",
+            ),
+        };
+        let style =
+            ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
+        Progress {
+            bar: bar.with_style(style),
+            drawn_at: Some(Instant::now()),
+        }
+    }
+
+    /// Shows how far the run is now, if it is time to draw again.
+    pub(crate) fn advance(&mut self, now: Instant, position_bytes: u64, events: u64) {
+        let Some(drawn_at) = self.drawn_at else {
+            return;
+        };
+        if now.saturating_duration_since(drawn_at) < PROGRESS_EVERY {
+            return;
+        }
+        self.drawn_at = Some(now);
+        self.bar
+            .set_message(format!("{} events", HumanCount(events)));
+        self.bar.set_position(position_bytes);
+    }
+
+    /// Calls `print` while the bar is removed from the terminal.
+    pub(crate) fn interrupt<R>(&self, print: impl FnOnce() -> R) -> R {
+        self.bar.suspend(print)
+    }
+
+    /// Removes the bar.
+    pub(crate) fn finish(self) {
+        self.bar.finish_and_clear();
+    }
+}

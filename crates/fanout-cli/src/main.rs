@@ -1,0 +1,82 @@
+//! The binary `fanout`: lines of JSON in, events delivered to files, and a report.
+//!
+//! Each file has one subject. They are listed in the order in which a run uses them:
+//!
+//! | file | subject |
+//! | --- | --- |
+//! | `args`, `help` | what can be asked for, and the text that explains it |
+//! | `duration` | durations as arguments |
+//! | `template` | the topic template, checked at the start |
+//! | `subscription` | one `--subscribe`: a pattern and a file |
+//! | `identity` | which file something is, whatever its name is |
+//! | `interrupt` | what ends a run before its input ends: signals |
+//! | `input` | a file or standard input, read until its end or an interrupt |
+//! | `lines` | a stream of bytes becomes lines of bounded length |
+//! | `line` | one line becomes a topic and a payload, or a bad line |
+//! | `bad_lines` | what is wrong with a line, and how many bad lines are printed |
+//! | `payload` | what an event carries |
+//! | `output` | where events are written, and why no file is overwritten by accident |
+//! | `receive` | one thread per subscription: receives, writes and counts |
+//! | `run` | the whole run: open everything, publish, wait for the receivers, report |
+//! | `console` | messages and progress on standard error |
+//! | `report` | the result of a run, for people and for programs |
+//! | `hint` | patterns in the style of another language |
+//! | `ask` | the other command: does this pattern match this topic? |
+//! | `judge` | verdicts for many questions, with a bounded memory for patterns |
+//! | `explain` | how a pattern is read, or the place where it is refused, and the rule |
+//! | `status` | how a command ends |
+//!
+//! The command line uses only the public interface of the library. Imports between these files
+//! have no cycle; `tests/it/architecture.rs` of the library checks that.
+
+mod args;
+mod ask;
+mod bad_lines;
+mod console;
+mod duration;
+mod explain;
+mod help;
+mod hint;
+mod identity;
+mod input;
+mod interrupt;
+mod judge;
+mod line;
+mod lines;
+mod output;
+mod payload;
+mod receive;
+mod report;
+mod run;
+mod status;
+mod subscription;
+mod template;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+use self::args::{Args, Command};
+use self::status::Status;
+
+fn main() -> ExitCode {
+    let status = match Args::try_parse() {
+        Ok(Args { command }) => match command {
+            Command::Run(args) => run::run(&args),
+            Command::Match(args) => ask::ask(&args),
+        },
+        Err(error) => print_usage(&error),
+    };
+    status.into()
+}
+
+/// Prints a refusal, or what `--help` or `--version` asks for.
+fn print_usage(error: &clap::Error) -> Status {
+    match error.print() {
+        Err(failure) if !error.use_stderr() => {
+            console::complain(format_args!("{}: {failure}", identity::STDOUT_NAME));
+            Status::Failed
+        }
+        _ if error.use_stderr() => Status::Refused,
+        _ => Status::Good,
+    }
+}
