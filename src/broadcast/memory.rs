@@ -237,7 +237,7 @@ pub struct MemoryBuilder {
 }
 
 impl MemoryBuilder {
-    /// Events that may wait for one handler, 1 to [`CAPACITY_MAX`](crate::CAPACITY_MAX). Default: 256. Those that the handler
+    /// Events that may wait for one handler, 1 to [`CAPACITY_MAX`](crate::limits::CAPACITY_MAX). Default: 256. Those that the handler
     /// has taken, up to 64 at a time, no longer count.
     pub fn buffer(mut self, events: usize) -> Self {
         self.buffer = events;

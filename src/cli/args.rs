@@ -5,7 +5,8 @@
 
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
-use fanout::{BLOCK_TIMEOUT_MAX, Overflow, Pattern, PatternError, Syntax};
+use fanout::limits::BLOCK_TIMEOUT_MAX;
+use fanout::{Overflow, Pattern, PatternError, Syntax};
 use std::path::PathBuf;
 use std::str::FromStr;
 

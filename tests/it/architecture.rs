@@ -61,7 +61,7 @@ const FLOORS: [&[&str]; 9] = [
     &["guide"],
     &["sync", "contain"],
     &["park", "ring", "pattern"],
-    &["index"],
+    &["index", "limits"],
     &["dispatch"],
     &["handlers"],
     &["bus"],

@@ -9,7 +9,7 @@
 use super::{Claim, End, FeedShared, first_and_last, lowest};
 use crate::dispatch::block::{BlockRef, Shares};
 use crate::dispatch::gauges::Pushed;
-use crate::dispatch::loss::{Gap, GapReason, LongestWait, Overflow};
+use crate::dispatch::loss::{BlockTimeout, Gap, GapReason, Overflow};
 use crate::ring::gap::Run;
 use crate::ring::spsc::{self, Readiness};
 use crate::sync::Ordering;
@@ -20,7 +20,7 @@ pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
         ring: producer,
         gap_open: false,
         gave_up: false,
-        longest_wait: LongestWait::FOR_EVER,
+        longest_wait: BlockTimeout::NONE,
     };
     (write, ReadEnd { ring: consumer })
 }
@@ -57,7 +57,7 @@ pub(super) struct WriteEnd<T> {
     /// The longest wait was in vain, and the subscriber had not claimed as many as `wanted` when we last looked.
     gave_up: bool,
     /// Here, where there is room for it, and not in `FeedShared`: the shard alone wants to know.
-    pub(super) longest_wait: LongestWait,
+    pub(super) longest_wait: BlockTimeout,
 }
 
 impl<T> WriteEnd<T> {

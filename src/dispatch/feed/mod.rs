@@ -45,15 +45,12 @@ use crate::sync::{Arc, AtomicU8, AtomicU64, AtomicWaker, CACHE_LINE, Ordering};
 /// Bounds of one subscriber's ring.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Events that wait, 1 to [`CAPACITY_MAX`].
+    /// Events that wait, 1 to [`CAPACITY_MAX`](crate::limits::CAPACITY_MAX).
     pub(crate) capacity: usize,
     /// Bytes that waiting blocks pin; one block of any weight always fits into an empty ring.
     pub(crate) pin_bytes: usize,
     pub(crate) overflow: Overflow,
 }
-
-/// Events that a ring can be made to hold at most: 2^24.
-pub const CAPACITY_MAX: usize = 1 << 24;
 
 /// Makes the two ends.
 pub(crate) fn feed<T>(

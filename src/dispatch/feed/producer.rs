@@ -2,7 +2,7 @@
 
 use super::{End, FeedShared, bounded, conflated, newest};
 use crate::dispatch::block::{BlockRef, Shares};
-use crate::dispatch::loss::{GapReason, LongestWait};
+use crate::dispatch::loss::{BlockTimeout, GapReason};
 use crate::sync::{Arc, Ordering};
 
 /// The shard's end.
@@ -22,17 +22,17 @@ pub(super) enum WriteEnd<T> {
 
 impl<T> FeedProducer<T> {
     /// Blocks wait for a `Block` subscriber for so long at most.
-    pub(crate) fn waiting_for(mut self, longest_wait: LongestWait) -> Self {
+    pub(crate) fn waiting_for(mut self, longest_wait: BlockTimeout) -> Self {
         if let WriteEnd::Bounded(queue) = &mut self.queue {
             queue.longest_wait = longest_wait;
         }
         self
     }
 
-    pub(crate) fn longest_wait(&self) -> LongestWait {
+    pub(crate) fn longest_wait(&self) -> BlockTimeout {
         match &self.queue {
             WriteEnd::Bounded(queue) => queue.longest_wait,
-            WriteEnd::Newest(_) | WriteEnd::Conflated(_) => LongestWait::FOR_EVER,
+            WriteEnd::Newest(_) | WriteEnd::Conflated(_) => BlockTimeout::NONE,
         }
     }
 
