@@ -4,14 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use super::label::LabelError;
-use crate::dispatch::feed::CAPACITY_MAX;
-use crate::dispatch::loss::{BLOCK_TIMEOUT_MAX, Gap};
-use crate::dispatch::signal::DISPATCHERS_MAX;
-use crate::handlers::pool::HANDLER_THREADS_MAX;
+use crate::dispatch::loss::Gap;
+use crate::limits::{
+    BLOCK_TIMEOUT_MAX, CAPACITY_MAX, DISPATCHERS_MAX, HANDLER_THREADS_MAX, LANE_CAPACITY_MAX,
+};
 use crate::pattern::{PatternError, TopicError};
-
-/// Events that a lane can be made to hold at most: 2^24.
-pub const LANE_CAPACITY_MAX: usize = 1 << 24;
 
 /// A publishing error: an enum whose every variant hands the value back.
 macro_rules! publish_error {

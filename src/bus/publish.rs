@@ -259,11 +259,11 @@ pub(super) fn publish_sequenced<T, K: AsTopic>(
         wait_and_accept(&mut sender, refusal, None).map_err(PublishError::from)?;
     }
     loop {
-        if let Some(answer) = slot.look() {
+        if let Some(answer) = slot.try_get() {
             return answer.ok_or(PublishSequencedError::Unsequenced);
         }
         register_thread(&slot.waker);
-        if slot.look().is_none() {
+        if slot.try_get().is_none() {
             park(None);
         }
     }

@@ -20,16 +20,10 @@ use crate::contain::contain;
 use crate::dispatch::feed::ReaderCallback;
 use crate::dispatch::role::Role;
 use crate::dispatch::signal::Signal;
+use crate::limits::HANDLER_STALL;
 use crate::park::{Backoff, NonBlockingScope, WaitSet};
 use crate::ring::run_queue::{Job, RunQueue, Scheduled, Turn, Worker, schedule, try_begin};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, thread};
-
-/// Threads of a handler pool at most, spares included.
-pub const HANDLER_THREADS_MAX: usize = 64;
-
-/// A call that takes longer than this (10 ms) has its thread replaced by a spare; see
-/// [`BusBuilder::max_handler_threads`](crate::BusBuilder::max_handler_threads).
-pub const HANDLER_STALL: Duration = Duration::from_millis(10);
 
 /// How long a cancel waits for a turn that is in progress. A worker looks at the bar and then calls, and may lose the
 /// processor in between; to let it go on is the only way to know that no call begins any more. Whoever is still at it
@@ -40,7 +34,7 @@ pub(crate) const CANCEL_GRACE: Duration = HANDLER_STALL;
 pub(crate) struct PoolConfig {
     /// Workers, without spares: 1 to `threads_max`.
     pub(crate) threads: usize,
-    /// Workers and spares: 1 to [`HANDLER_THREADS_MAX`].
+    /// Workers and spares: 1 to [`HANDLER_THREADS_MAX`](crate::limits::HANDLER_THREADS_MAX).
     pub(crate) threads_max: usize,
     /// Nobody works but who drives.
     pub(crate) manual: bool,
@@ -187,7 +181,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         }
         let mut done = false;
         loop {
-            let Some(mut worker) = self.driver.try_hold() else {
+            let Some(mut worker) = self.driver.try_acquire() else {
                 return done;
             };
             while let Some(taken) = self.queue.take(&mut worker) {

@@ -55,7 +55,7 @@ const FLOORS: [&[&str]; 8] = [
     &["guide"],
     &["sync", "contain"],
     &["park", "ring", "pattern"],
-    &["index"],
+    &["index", "limits"],
     &["dispatch"],
     &["handlers"],
     &["bus"],

@@ -27,6 +27,7 @@ mod idle;
 #[cfg(feature = "latency")]
 mod latency;
 mod law;
+mod limits;
 mod manual;
 mod match_cache;
 mod memory;

@@ -18,7 +18,7 @@ use super::consumer::Claim;
 use super::{End, FeedShared, first_and_last, lowest_bits};
 use crate::dispatch::block::{BlockRef, RefBatch};
 use crate::dispatch::gauges::Pushed;
-use crate::dispatch::loss::{Gap, GapReason, LongestWait, Overflow};
+use crate::dispatch::loss::{BlockTimeout, Gap, GapReason, Overflow};
 use crate::ring::gap::LossRun;
 use crate::ring::spsc::{self, Readiness};
 use crate::sync::Ordering;
@@ -29,7 +29,7 @@ pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
         ring: producer,
         gap_open: false,
         gave_up: false,
-        longest_wait: LongestWait::FOR_EVER,
+        longest_wait: BlockTimeout::NONE,
     };
     (write, ReadEnd { ring: consumer })
 }
@@ -69,7 +69,7 @@ pub(super) struct WriteEnd<T> {
     /// this end last checked.
     gave_up: bool,
     /// Here, where there is room for it, and not in `FeedShared`: only the shard needs it.
-    pub(super) longest_wait: LongestWait,
+    pub(super) longest_wait: BlockTimeout,
 }
 
 impl<T> WriteEnd<T> {

@@ -48,6 +48,7 @@ mod tests;
 
 use super::loss::Overflow;
 use super::signal::Latch;
+use crate::limits::CAPACITY_MAX;
 use crate::sync::Arc;
 
 pub(crate) use consumer::{FeedConsumer, Found};
@@ -61,25 +62,12 @@ use producer::WriteEnd;
 /// Bounds of one subscriber's ring.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Events in the ring, 1 to [`CAPACITY_MAX`].
+    /// Events in the ring, 1 to [`CAPACITY_MAX`](crate::limits::CAPACITY_MAX).
     pub(crate) capacity: usize,
     /// Bytes that the blocks in the ring pin. An empty ring has room for one block of any weight.
     pub(crate) pin_bytes: usize,
     pub(crate) overflow: Overflow,
 }
-
-/// The largest capacity that a subscription can be given: 2^24 events.
-///
-/// See [`SubscriptionBuilder::capacity`](crate::SubscriptionBuilder::capacity).
-///
-/// ```
-/// use fanout::{Bus, CAPACITY_MAX};
-///
-/// let bus = Bus::<u32>::new();
-/// assert!(bus.subscription("a").capacity(CAPACITY_MAX).open().is_ok());
-/// assert!(bus.subscription("a").capacity(CAPACITY_MAX + 1).open().is_err());
-/// ```
-pub const CAPACITY_MAX: usize = 1 << 24;
 
 /// Makes a feed, and returns its two ends. `latch`: where the subscriber arrives when a shard waits for
 /// room in the ring.

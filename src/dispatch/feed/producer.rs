@@ -2,7 +2,7 @@
 
 use super::{End, FeedShared, bounded, conflated, newest};
 use crate::dispatch::block::{BlockRef, RefBatch};
-use crate::dispatch::loss::{GapReason, LongestWait};
+use crate::dispatch::loss::{BlockTimeout, GapReason};
 use crate::sync::{Arc, Ordering};
 
 /// The shard's end of a feed.
@@ -30,17 +30,17 @@ impl<T> FeedProducer<T> {
     }
 
     /// Sets how long blocks wait for a `Block` subscriber at most. Has no effect under other policies.
-    pub(crate) fn with_longest_wait(mut self, longest_wait: LongestWait) -> Self {
+    pub(crate) fn with_longest_wait(mut self, longest_wait: BlockTimeout) -> Self {
         if let WriteEnd::Bounded(queue) = &mut self.queue {
             queue.longest_wait = longest_wait;
         }
         self
     }
 
-    pub(crate) fn longest_wait(&self) -> LongestWait {
+    pub(crate) fn longest_wait(&self) -> BlockTimeout {
         match &self.queue {
             WriteEnd::Bounded(queue) => queue.longest_wait,
-            WriteEnd::Newest(_) | WriteEnd::Conflated(_) => LongestWait::FOR_EVER,
+            WriteEnd::Newest(_) | WriteEnd::Conflated(_) => BlockTimeout::NONE,
         }
     }
 

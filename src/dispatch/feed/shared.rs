@@ -343,7 +343,7 @@ impl FeedShared {
         );
         let lost: u64 = stats.lost.iter().sum();
         assert_eq!(
-            stats.gauges.report_lost, lost,
+            stats.gauges.reported_lost, lost,
             "each loss is reported exactly once: {stats:?}"
         );
     }

@@ -135,7 +135,7 @@ fn stress_all_policies_keep_the_accounting_law() {
             assert!(shared.is_settled());
             assert_eq!(stats.received, seen.received, "{overflow:?} {capacity}");
             assert_eq!(stats.lost.iter().sum::<u64>(), seen.lost);
-            assert_eq!(stats.gauges.report_lost, seen.lost, "each loss once");
+            assert_eq!(stats.gauges.reported_lost, seen.lost, "each loss once");
             assert_eq!(
                 seen.received + seen.lost + stats.superseded,
                 stats.matched,
