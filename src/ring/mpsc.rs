@@ -66,6 +66,7 @@ pub(crate) struct Consumer<T> {
 }
 
 /// Why `try_push` gave the item back.
+#[cfg(any(test, fuzzing))]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PushError<T> {
     /// No slot is free.
@@ -76,39 +77,83 @@ pub(crate) enum PushError<T> {
 
 impl<T> Producers<T> {
     /// Publishes an item. `Ok(true)`: the consumer has requested a wake-up.
-    #[inline]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn try_push(&self, item: T) -> Result<bool, PushError<T>> {
+        match self.try_claim() {
+            Ok(claim) => Ok(claim.write(item)),
+            Err(NoPlace::Full) => Err(PushError::Full(item)),
+            Err(NoPlace::Closed) => Err(PushError::Closed(item)),
+        }
+    }
+
+    /// Claims the next place. The caller writes to it at once: the consumer waits for that.
+    #[inline]
+    pub(crate) fn try_claim(&self) -> Result<Claim<'_, T>, NoPlace> {
+        let shared = &*self.shared;
         // Relaxed: the stamp, not the tail, hands the slot over; the CAS below checks the claim.
-        let mut tail = self.shared.tail.load(Ordering::Relaxed);
+        let mut tail = shared.tail.load(Ordering::Relaxed);
         loop {
             if tail & CLOSED != 0 {
-                return Err(PushError::Closed(item));
+                return Err(NoPlace::Closed);
             }
             let place = count(tail);
-            let slot = self.shared.slot(place);
+            let slot = shared.slot(place);
             // Acquire, partner `Consumer::pop`: the last item is out of the slot.
             let free = count(slot.stamp.load(Ordering::Acquire)) == place;
             if !free {
                 // Relaxed: only asks whether our view of the tail is old.
-                let newer = self.shared.tail.load(Ordering::Relaxed);
+                let newer = shared.tail.load(Ordering::Relaxed);
                 if newer == tail {
-                    return Err(PushError::Full(item));
+                    return Err(NoPlace::Full);
                 }
                 tail = newer;
                 continue;
             }
-            // AcqRel, partner `Consumer::sealed`: a claim comes before the close or fails.
-            match self.shared.tail.compare_exchange_weak(
+            // AcqRel, partner `Consumer::is_finished`: a claim comes before the close or fails.
+            match shared.tail.compare_exchange_weak(
                 tail,
                 word(place + 1),
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Ok(self.shared.write(slot, place, item)),
+                Ok(_) => return Ok(Claim { slot, place }),
                 Err(newer) => tail = newer,
             }
         }
     }
+}
+
+/// A place that was claimed and is not written yet.
+#[must_use = "the consumer waits for every place that was claimed"]
+pub(crate) struct Claim<'a, T> {
+    /// That of `place`.
+    slot: &'a Slot<T>,
+    place: u64,
+}
+
+impl<T> Claim<'_, T> {
+    /// Publishes the item. `true`: the consumer has requested a wake-up. Nothing in here can panic
+    /// before the item is in its slot, so a large item is moved straight into it.
+    #[inline]
+    pub(crate) fn write(self, item: T) -> bool {
+        let Self { slot, place } = self;
+        // SAFETY: the stamp said that the slot is free for this place, and the CAS gave the place
+        // to us alone. `MaybeUninit<T>` has the layout of `T`. (`MaybeUninit::write` would hold
+        // another copy of a large item on the stack.)
+        slot.value
+            .with_mut(|value| unsafe { value.cast::<T>().write(item) });
+        // AcqRel: Release the item to `Consumer::pop`; Acquire what the sleeper did before `request_wake`.
+        slot.stamp.swap(word(place + 1), Ordering::AcqRel) & WAKE_REQUESTED != 0
+    }
+}
+
+/// Why there is no place to claim.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// No slot is free.
+    Full,
+    /// The ring is closed.
+    Closed,
 }
 
 impl<T> Producers<T> {
@@ -124,7 +169,7 @@ impl<T> Consumer<T> {
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
         let slot = self.shared.slot(self.popped);
-        // Acquire, partner `Shared::write`: the item is in the slot.
+        // Acquire, partner `Claim::write`: the item is in the slot.
         if count(slot.stamp.load(Ordering::Acquire)) != self.popped + 1 {
             return None;
         }
@@ -133,7 +178,7 @@ impl<T> Consumer<T> {
             .value
             .with_mut(|value| unsafe { (*value).assume_init_read() });
         let next = self.popped + self.shared.slots.len() as u64;
-        // Release, partner `try_push`: we are done with the slot.
+        // Release, partner `try_claim`: we are done with the slot.
         slot.stamp.store(word(next), Ordering::Release);
         self.popped += 1;
         Some(item)
@@ -142,7 +187,7 @@ impl<T> Consumer<T> {
     /// Asks to be told by the `try_push` that writes the next place, and looks once more.
     pub(crate) fn request_wake(&mut self) -> Readiness {
         let stamp = &self.shared.slot(self.popped).stamp;
-        // AcqRel, partner `Shared::write`: an earlier write is seen here, a later one sees the flag.
+        // AcqRel, partner `Claim::write`: an earlier write is seen here, a later one sees the flag.
         let old = stamp.fetch_or(WAKE_REQUESTED, Ordering::AcqRel);
         if count(old) == self.popped + 1 || self.is_finished() {
             Readiness::Ready
@@ -158,7 +203,7 @@ impl<T> Consumer<T> {
 
     /// Whether the ring is closed and everything that was claimed is popped.
     pub(crate) fn is_finished(&self) -> bool {
-        // Acquire, partner the claim in `try_push`: the count is final once `CLOSED` is seen.
+        // Acquire, partner the claim in `try_claim`: the count is final once `CLOSED` is seen.
         let tail = self.shared.tail.load(Ordering::Acquire);
         tail & CLOSED != 0 && count(tail) == self.popped
     }
@@ -198,17 +243,8 @@ impl<T> Shared<T> {
         &self.slots[place as usize & (self.slots.len() - 1)]
     }
 
-    /// Writes the item of a place that the caller has claimed.
-    #[inline]
-    fn write(&self, slot: &Slot<T>, place: u64, item: T) -> bool {
-        // SAFETY: the stamp said that the slot is free for this place, and the CAS gave the place to us alone.
-        slot.value.with_mut(|value| unsafe { (*value).write(item) });
-        // AcqRel: Release the item to `Consumer::pop`; Acquire what the sleeper did before `request_wake`.
-        slot.stamp.swap(word(place + 1), Ordering::AcqRel) & WAKE_REQUESTED != 0
-    }
-
     fn close(&self) {
-        // AcqRel, partner the claim in `try_push`.
+        // AcqRel, partner the claim in `try_claim`.
         self.tail.fetch_or(CLOSED, Ordering::AcqRel);
     }
 }

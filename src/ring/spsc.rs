@@ -142,18 +142,25 @@ impl<T> Producer<T> {
     /// Stages an item: it is in its slot, and not yet visible. Full: the item comes back.
     #[inline]
     pub(crate) fn push(&mut self, item: T) -> Result<(), T> {
-        if self.staged == self.limit && !self.make_room() {
-            return Err(item);
+        match self.vacant() {
+            Some(vacant) => {
+                vacant.stage(item);
+                Ok(())
+            }
+            None => Err(item),
         }
-        // SAFETY: `staged < limit`, so the slot is not committed and its last item was popped and released: it is this
-        // producer's alone, and empty. The consumer has not passed this segment, whose last item is yet to come.
-        unsafe {
-            self.slots
-                .at(self.staged)
-                .with_mut(|slot| (*slot).write(item))
-        };
-        self.staged += 1;
-        Ok(())
+    }
+
+    /// Whether there is room for an item. `true` holds until something is staged.
+    #[inline]
+    pub(crate) fn has_room(&mut self) -> bool {
+        self.staged != self.limit || self.make_room()
+    }
+
+    /// The slot for the next item. `None`: the ring is full.
+    #[inline]
+    pub(crate) fn vacant(&mut self) -> Option<Vacant<'_, T>> {
+        self.has_room().then_some(Vacant(self))
     }
 
     /// Takes back the item staged last, if it is not published.
@@ -215,6 +222,15 @@ impl<T> Producer<T> {
     /// Nothing more will be published. `true`: the consumer has requested a wake-up.
     pub(crate) fn close(&self) -> bool {
         self.shared.tail.close()
+    }
+
+    /// Apart from `drop`, which would hold a large item on the stack even where there is none.
+    #[cold]
+    #[inline(never)]
+    fn drop_staged(&mut self) {
+        while let Some(item) = self.unstage() {
+            drop(item);
+        }
     }
 
     /// Raises `limit` above `staged`, by another segment if need be. `false`: the ring is full.
@@ -292,13 +308,36 @@ impl<T> Producer<T> {
     }
 }
 
+/// An empty slot of a [`Producer`]: `staged` is below `limit`.
+pub(crate) struct Vacant<'a, T>(&'a mut Producer<T>);
+
+impl<T> Vacant<'_, T> {
+    /// Stages an item, as [`push`](Producer::push) does. Nothing in here can panic, so a large item
+    /// is moved straight into its slot.
+    #[inline]
+    pub(crate) fn stage(self, item: T) {
+        let producer = self.0;
+        // SAFETY: `staged < limit`, so the slot is not committed and its last item was popped and
+        // released: it is this producer's alone, and empty. The consumer has not passed this
+        // segment, whose last item is yet to come. `MaybeUninit<T>` has the layout of `T`.
+        // (`MaybeUninit::write` would hold another copy of a large item on the stack.)
+        unsafe {
+            producer
+                .slots
+                .at(producer.staged)
+                .with_mut(|slot| slot.cast::<T>().write(item))
+        };
+        producer.staged += 1;
+    }
+}
+
 impl<T> Drop for Producer<T> {
     /// Drops what was staged and not published, and closes the ring.
     fn drop(&mut self) {
         // First, since the drop of an item may panic.
         self.close();
-        while let Some(item) = self.unstage() {
-            drop(item);
+        if self.staged != self.committed {
+            self.drop_staged();
         }
     }
 }
