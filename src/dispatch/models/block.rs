@@ -16,7 +16,7 @@ fn loom_last_block_reference() {
             let mut maker = BlockMaker::new();
             let drops = maker.drops.clone();
             let block = maker.block(&["a", "b"]);
-            let mut shares = block.ref_batch(3);
+            let mut refs = block.ref_batch(3);
             let reading: Vec<_> = (0..2)
                 .map(|_| {
                     let share = refs.take();
