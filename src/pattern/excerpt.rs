@@ -5,7 +5,7 @@ const CHARS_AROUND: usize = 30;
 
 /// The part of `text` around the byte `offset`, control characters escaped, `…` for what is cut.
 pub(super) fn excerpt(text: &str, offset: usize) -> Box<str> {
-    let middle = text.floor_char_boundary(offset.min(text.len()));
+    let middle = char_boundary_at_most(text, offset);
     let before = text[..middle]
         .char_indices()
         .rev()
@@ -30,6 +30,16 @@ pub(super) fn excerpt(text: &str, offset: usize) -> Box<str> {
         shown.push('…');
     }
     shown.into()
+}
+
+/// The last boundary between two characters at or before the byte `index`: what
+/// `str::floor_char_boundary` returns in newer versions of Rust.
+pub(super) fn char_boundary_at_most(text: &str, index: usize) -> usize {
+    let index = index.min(text.len());
+    (0..=index)
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]

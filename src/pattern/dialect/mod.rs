@@ -19,6 +19,7 @@ mod tests;
 mod whole;
 
 use super::error::{PatternError, PatternRule};
+use super::excerpt::char_boundary_at_most;
 use super::route::Route;
 use super::{PATTERN_BYTES_MAX, Syntax, parse, print};
 
@@ -36,7 +37,7 @@ pub(super) fn compile(
     any_length: bool,
 ) -> Result<Compiled, PatternError> {
     if !any_length && text.len() > PATTERN_BYTES_MAX {
-        let offset = text.floor_char_boundary(PATTERN_BYTES_MAX);
+        let offset = char_boundary_at_most(text, PATTERN_BYTES_MAX);
         return Err(PatternError::new(
             PatternRule::TooLong,
             offset,
