@@ -1,7 +1,9 @@
-//! Numbers for the parts of patterns, so that a step in the trie is found by two numbers and compares no text.
+//! Numbers for the parts of patterns, so that a step in the trie is found by two numbers and
+//! compares no text.
 //!
-//! Each different plain text, glob and tail that is in use has a [`Symbol`]. So a walk looks each segment of its topic up
-//! once, however many nodes it follows it from, and a text that no pattern has is known to lead nowhere.
+//! Each different plain text, glob and tail that is in use has a [`Symbol`]. So a walk looks each
+//! segment of its topic up once, however many nodes it follows it from, and a text that no pattern
+//! has is known to lead nowhere.
 
 use std::sync::Arc;
 

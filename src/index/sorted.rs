@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-/// Items in a chunk at most; one that outgrows it is divided in two. A list of no more has no chunks.
+/// Items in a chunk at most; one that outgrows it is divided in two. A list of no more has no
+/// chunks.
 const CHUNK_ITEMS_MAX: usize = 256;
 
 /// A sorted list of items, no two equal.
@@ -159,8 +160,8 @@ fn chunk_of<T: Ord>(chunks: &[Arc<Vec<T>>], item: &T) -> usize {
     behind.saturating_sub(1)
 }
 
-/// Unites a chunk that has become small with the next, or with the one before, if they fill one half, or if one of them is
-/// empty.
+/// Unites a chunk that has become small with the next, or with the one before, if they fill one
+/// half, or if one of them is empty.
 fn unite<T: Clone>(chunks: &mut Vec<Arc<Vec<T>>>, index: usize) {
     let first = if index + 1 < chunks.len() {
         index

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::fuzzing::check_ops;
 use super::*;
 use crate::pattern::Syntax;
-use crate::pattern::tests::{pattern_text, small_patterns, small_topics, suite, topic_text};
+use crate::pattern::tests::{cases, pattern_text, small_patterns, small_topics, suite, topic_text};
 
 fn pattern(text: &str) -> Pattern {
     Pattern::parse(text).unwrap()
@@ -243,7 +243,8 @@ fn patterns_of_all_languages_live_in_one_index() {
     assert!(index.is_bare());
 }
 
-/// A node with 100,000 globs, or tails, or values: a match looks at those that it finds, a change moves a few.
+/// A node with 100,000 globs, or tails, or values: a match looks at those that it finds, a change
+/// moves a few.
 #[test]
 fn a_hot_node_is_cheap_to_match_and_to_change() {
     const COUNT: u32 = 100_000;
@@ -342,7 +343,7 @@ fn crowding_text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(cases(200))]
 
     /// Many globs and tails below a node or two: each stands in one bucket, whichever it is, and is
     /// found once there, also after others have come and gone.
@@ -407,7 +408,7 @@ fn operations() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(cases(1500))]
 
     #[test]
     fn random_operations_agree_with_the_list(lines in operations()) {

@@ -2,13 +2,13 @@
 //!
 //! The frontier is the set of nodes that the segments read so far lead to. A node is reached by one
 //! way only, except through `**`: the node behind a `**` stays in the frontier once it is in, since
-//! `**` takes segment after segment, and its parent can lead to it again. So the frontier is kept in
-//! two lists: nodes of this step, in which none can be twice, and nodes behind a `**`, a set that
-//! only grows. The work for a segment is thus bounded by the nodes of the index, however the
+//! `**` takes segment after segment, and its parent can lead to it again. So the frontier is kept
+//! in two lists: nodes of this step, in which none can be twice, and nodes behind a `**`, a set
+//! that only grows. The work for a segment is thus bounded by the nodes of the index, however the
 //! pattern is made: `**.a.**.a.**.a` has four nodes behind a `**` and never more.
 //!
-//! For each segment, all look-ups are noted first, then begun, then finished: where the index is larger than the caches,
-//! the memory for one is waited for together with that for the others.
+//! For each segment, all look-ups are noted first, then begun, then finished: where the index is
+//! larger than the caches, the memory for one is waited for together with that for the others.
 
 use std::fmt;
 

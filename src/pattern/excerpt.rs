@@ -1,9 +1,10 @@
 //! How errors show the text that they refuse.
 
-/// Characters shown on either side of the place.
+/// How many characters are shown on either side of the byte.
 const CHARS_AROUND: usize = 30;
 
-/// The part of `text` around the byte `offset`, control characters escaped, `…` for what is cut.
+/// The part of `text` around the byte `offset`. Control characters are escaped, and `…` stands for
+/// each part that is cut off.
 pub(super) fn excerpt(text: &str, offset: usize) -> Box<str> {
     let middle = char_boundary_at_most(text, offset);
     let before = text[..middle]
