@@ -11,7 +11,7 @@
 //!
 //! # Failure modes
 //!
-//! * A `Block` subscriber does not make room for longer than its longest wait: what has no room is lost,
+//! * A `Block` subscriber does not make room for longer than its block timeout: what has no room is lost,
 //!   without a further wait, until the subscriber claims something.
 
 use super::consumer::Claim;
@@ -29,7 +29,7 @@ pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
         ring: producer,
         gap_open: false,
         gave_up: false,
-        longest_wait: BlockTimeout::NONE,
+        block_timeout: BlockTimeout::NONE,
     };
     (write, ReadEnd { ring: consumer })
 }
@@ -65,11 +65,11 @@ pub(super) struct WriteEnd<T> {
     ring: spsc::Producer<Slot<T>>,
     /// Whether this end has opened the gap cell since it last took a run back.
     gap_open: bool,
-    /// The longest wait was in vain, and the subscriber had not claimed as many events as `wanted` when
+    /// A block timeout is over, and the subscriber had not claimed as many events as `wanted` when
     /// this end last checked.
     gave_up: bool,
     /// Here, where there is room for it, and not in `FeedShared`: only the shard needs it.
-    pub(super) longest_wait: BlockTimeout,
+    pub(super) block_timeout: BlockTimeout,
 }
 
 impl<T> WriteEnd<T> {
@@ -167,7 +167,7 @@ impl<T> WriteEnd<T> {
             let wanted = shared.losses().wanted.load(Ordering::Relaxed);
             self.gave_up = claimed < wanted;
         }
-        !self.gave_up && !self.longest_wait.is_zero()
+        !self.gave_up && !self.block_timeout.is_zero()
     }
 
     /// Publishes what was pushed. `true`: the subscriber has requested a wake-up.

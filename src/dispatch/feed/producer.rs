@@ -30,16 +30,16 @@ impl<T> FeedProducer<T> {
     }
 
     /// Sets how long blocks wait for a `Block` subscriber at most. Has no effect under other policies.
-    pub(crate) fn with_longest_wait(mut self, longest_wait: BlockTimeout) -> Self {
+    pub(crate) fn with_block_timeout(mut self, timeout: BlockTimeout) -> Self {
         if let WriteEnd::Bounded(queue) = &mut self.queue {
-            queue.longest_wait = longest_wait;
+            queue.block_timeout = timeout;
         }
         self
     }
 
-    pub(crate) fn longest_wait(&self) -> BlockTimeout {
+    pub(crate) fn block_timeout(&self) -> BlockTimeout {
         match &self.queue {
-            WriteEnd::Bounded(queue) => queue.longest_wait,
+            WriteEnd::Bounded(queue) => queue.block_timeout,
             WriteEnd::Newest(_) | WriteEnd::Conflated(_) => BlockTimeout::NONE,
         }
     }
