@@ -565,7 +565,7 @@ impl<T: Send + Sync + 'static> Core<T> {
     fn wait_for_handlers(&self, deadline: Option<Instant>) -> bool {
         self.drive_handlers();
         let pool = self.handlers.pool();
-        pool.is_none_or(|pool| pool.wait_over(deadline))
+        pool.is_none_or(|pool| pool.wait_finished(deadline))
     }
 
     /// Under manual dispatch, looks for slow subscribers.

@@ -283,7 +283,11 @@ fn matching_is_left_to_right_once_per_piece() {
 /// failed.
 pub(crate) fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
-        cases: if cfg!(miri) { cases.div_ceil(1000) } else { cases },
+        cases: if cfg!(miri) {
+            cases.div_ceil(1000)
+        } else {
+            cases
+        },
         failure_persistence: None,
         ..Default::default()
     }
