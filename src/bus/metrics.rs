@@ -3,7 +3,7 @@
 use ::metrics::{Label as MetricLabel, Unit, counter, describe_counter, describe_gauge, gauge};
 
 use super::label::Label;
-use super::registry::Record;
+use super::record::Record;
 use super::stats::{BusStats, SubscriptionStats};
 use super::{Bus, Core};
 use crate::dispatch::loss::GapReason;

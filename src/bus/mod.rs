@@ -18,6 +18,7 @@ mod batch;
 mod builder;
 #[cfg(all(test, not(loom)))]
 mod colliding_tests;
+mod ending;
 mod error;
 mod handler;
 mod label;
@@ -27,6 +28,7 @@ mod metrics;
 mod pattern_texts;
 mod publish;
 mod publisher;
+mod record;
 mod registry;
 mod slow;
 mod stats;
@@ -42,6 +44,7 @@ use std::time::{Duration, Instant};
 
 pub use batch::{Batch, BatchIntoIter, BatchIter};
 pub use builder::BusBuilder;
+pub use ending::Ending;
 pub use error::{
     BuildError, ChangeError, PublishError, PublishSequencedError, PublishTimeoutError, RecvError,
     RecvTimeoutError, SubscribeError, TryPublishError, TryRecvError,
@@ -53,7 +56,7 @@ pub use publisher::Publisher;
 pub use slow::{Pace, SlowLimit, SlowNotice};
 pub use stats::{BusStats, CloseReport, SubscriptionStats};
 pub use stream::{BatchStream, EventStream};
-pub use subscriber::{Ending, Iter, Subscriber};
+pub use subscriber::{Iter, Subscriber};
 pub use subscription::{IntoPatterns, Start, SubscriptionBuilder, SubscriptionHandle};
 pub use wait::WaitStrategy;
 
@@ -66,7 +69,8 @@ use crate::pattern::{Topic, TopicError};
 use crate::sync::{Arc, AtomicWaker, Mutex, Ordering};
 use handler::Handlers;
 use publish::SharedLaneSender;
-use registry::{Record, Registry};
+use record::Record;
+use registry::Registry;
 use slow::SlowMonitor;
 use stats::Unread;
 
@@ -305,7 +309,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// ```
     pub fn subscriptions(&self) -> Vec<SubscriptionHandle<T>> {
         let core = &self.open.core;
-        let records = core.registry.lock().records();
+        let records = core.registry.lock().open_records(&core.engine);
         records
             .into_iter()
             .map(|record| SubscriptionHandle::new(core.clone(), record))
@@ -510,6 +514,9 @@ impl<T: Send + Sync + 'static> Core<T> {
         // Under the lock, so that no subscription opens behind the close.
         self.registry.lock().close();
         self.engine.begin_close();
+        // Wakers are user code: they are called without the lock.
+        let awaited = self.registry.lock().awaited();
+        awaited.iter().for_each(|r| r.feed.wake_end_waiters());
         if self.engine.dispatch() == Dispatch::Manual && !self.engine.is_finished() {
             // From now on it is they who drive, and those who sleep do not know.
             let records = self.registry.lock().records();

@@ -19,10 +19,11 @@ use std::time::{Duration, Instant};
 
 use super::Core;
 use super::error::BuildError;
-use super::registry::Record;
+use super::record::Record;
 use super::stats::SubscriptionStats;
 use super::subscription::SubscriptionHandle;
 use crate::contain::contain;
+use crate::dispatch::feed::End;
 use crate::park::{park, register_thread, thread_waker};
 use crate::sync::{Arc, Ordering};
 
@@ -269,7 +270,8 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
         let registry = core.registry.lock();
         let mut crossings = Vec::new();
         let mut still_slow = BTreeSet::new();
-        for record in registry.each() {
+        // A bus that closes is looked at to the end: its subscribers may still catch up.
+        for record in registry.each().filter(|r| r.feed.end() == End::None) {
             let stats = record.stats();
             let was_slow = self.slow.contains(&record.number);
             let is_slow = if was_slow {

@@ -242,12 +242,15 @@ impl<T: Send + Sync + 'static> Core<T> {
         // A publisher counts its event a moment after the lane has it.
         let published = accepted.max(sequenced + unsequenced);
         let mut sums = registry.totals.ended();
-        let mut lag_max = 0;
+        let (mut subscriptions, mut lag_max) = (0, 0);
         let mut lag_time_max = Duration::ZERO;
         for record in registry.each() {
             let each = record.feed.stats();
-            lag_max = lag_max.max(each.lag());
-            lag_time_max = lag_time_max.max(each.lag_time());
+            if record.is_open(&self.engine) {
+                subscriptions += 1;
+                lag_max = lag_max.max(each.lag());
+                lag_time_max = lag_time_max.max(each.lag_time());
+            }
             sums.add(&each, record);
         }
         BusStats {
@@ -266,7 +269,7 @@ impl<T: Send + Sync + 'static> Core<T> {
             lag_max,
             lag_time_max,
             publishers: registry.totals.lanes(),
-            subscriptions: registry.len(),
+            subscriptions,
             subscriptions_opened: registry.opened(),
             errors: sums.errors,
             panics: sums.panics,

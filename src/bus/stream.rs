@@ -25,8 +25,9 @@ use std::task::{Context, Poll, ready};
 use futures_core::stream::{FusedStream, Stream};
 
 use super::batch::Batch;
+use super::ending::Ending;
 use super::error::RecvError;
-use super::subscriber::{Ending, Subscriber, ending};
+use super::subscriber::{Subscriber, ending};
 use super::subscription::SubscriptionHandle;
 use crate::dispatch::block::{Event, SharedEvent};
 use crate::dispatch::feed::Found;

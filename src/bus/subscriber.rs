@@ -13,6 +13,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
+use super::ending::Ending;
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::stats::SubscriptionStats;
 use super::stream::{BatchStream, EventStream, RecvFuture};
@@ -616,21 +617,6 @@ pub(super) fn ending(error: RecvError) -> Result<Ending, Gap> {
         RecvError::Cancelled => Ok(Ending::Cancelled),
         RecvError::Broken => Ok(Ending::Broken),
     }
-}
-
-/// How a subscription ended, as [`Subscriber::for_each`] and the streams tell it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Ending {
-    /// The bus was closed, and everything was read.
-    Closed,
-    /// The subscription was cancelled.
-    Cancelled,
-    /// Its ring was full under [`Overflow::Disconnect`](crate::Overflow::Disconnect), and what waited in it was read. These events
-    /// are lost.
-    Disconnected(Gap),
-    /// A thread of the bus panicked; see [`RecvError::Broken`].
-    Broken,
 }
 
 /// Iterates over what a [`Subscriber`] receives; see [`Subscriber::iter`].

@@ -1,11 +1,14 @@
 //! Opening a subscription, and the handle to an open one.
 
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use super::Core;
+use super::ending::Ending;
 use super::error::{ChangeError, SubscribeError};
 use super::label::{Label, LabelsBuilder};
-use super::registry::{Record, SubscriptionInfo};
+use super::record::{Record, SubscriptionInfo};
 use super::stats::SubscriptionStats;
 use super::subscriber::Subscriber;
 use super::wait::WaitStrategy;
@@ -16,6 +19,7 @@ use crate::dispatch::loss::{BlockTimeout, Overflow};
 use crate::dispatch::signal::Latch;
 use crate::handlers::pool::{DisabledWhile, HandlerControl, wait_for_running_call};
 use crate::limits::CAPACITY_MAX;
+use crate::park::{NonBlockingScope, deadline_after, park, thread_waker};
 use crate::pattern::{Pattern, PatternError};
 use crate::sync::Arc;
 
@@ -417,9 +421,14 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         self.record.number
     }
 
-    /// Its patterns, in the order in which they were added; none after it was cancelled.
+    /// Its patterns, in the order in which they were added. None once it was cancelled or
+    /// disconnected, or the bus has broken; those of a closed bus are still there, since what was
+    /// accepted before the close is still delivered.
     pub fn patterns(&self) -> Vec<Pattern> {
-        self.record.patterns.lock().parse()
+        match self.record.feed.end() {
+            End::None | End::Closed => self.record.patterns.lock().parse(),
+            End::Cancelled | End::Broken | End::Disconnected => Vec::new(),
+        }
     }
 
     /// Its labels, in the order in which they were given; also after it has ended.
@@ -440,10 +449,11 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         pattern: impl TryInto<Pattern, Error: Into<PatternError>>,
     ) -> Result<bool, ChangeError> {
         let pattern = pattern.try_into().map_err(Into::into)?;
-        self.core
-            .registry
-            .lock()
-            .add(&self.core.engine, &self.record, &pattern)
+        let registry = self.core.registry.lock();
+        let added = registry.add(&self.core.engine, &self.record, &pattern);
+        drop(registry);
+        self.unregister_if_ended();
+        added
     }
 
     /// Removes a pattern, in whatever way it is written. `Ok(false)`: it was not there. What is published after this
@@ -457,10 +467,11 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         pattern: impl TryInto<Pattern, Error: Into<PatternError>>,
     ) -> Result<bool, ChangeError> {
         let pattern = pattern.try_into().map_err(Into::into)?;
-        self.core
-            .registry
-            .lock()
-            .remove(&self.core.engine, &self.record, &pattern)
+        let registry = self.core.registry.lock();
+        let removed = registry.remove(&self.core.engine, &self.record, &pattern);
+        drop(registry);
+        self.unregister_if_ended();
+        removed
     }
 
     /// Cancels it; for one with a handler, see [`HandlerHandle::cancel`](super::HandlerHandle::cancel). The subscriber gets
@@ -487,6 +498,14 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         (ended_it, disabled_while)
     }
 
+    /// The shard disconnects without a lock, so the registry and the index do not know of it: now
+    /// they forget it.
+    fn unregister_if_ended(&self) {
+        if self.record.feed.end() == End::Disconnected {
+            self.unregister();
+        }
+    }
+
     /// The registry and the index forget it, if they have not yet. Its feed has ended.
     pub(super) fn unregister(&self) {
         self.core.unregister(&self.record);
@@ -498,6 +517,139 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
             return true;
         };
         handler.wait_for(deadline, &mut || !handler.is_running())
+    }
+
+    /// Whether the subscription has ended: whether [`ending`](Self::ending) says how.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let handle = bus.subscribe("a")?.handle(); // the subscriber is dropped here
+    /// assert!(handle.is_ended());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "is_closed")]
+    #[doc(alias = "is_cancelled")]
+    pub fn is_ended(&self) -> bool {
+        !self.record.is_open(&self.core.engine)
+    }
+
+    /// How the subscription ended; `None`: it is open.
+    ///
+    /// It is known from the moment when nothing that is published any more can reach the
+    /// subscription. Its subscriber may still have events to read, and learns of the end behind
+    /// the last of them; so a task that is busy with one event can learn here that it was
+    /// disconnected, long before it receives again. The same holds for a handler.
+    ///
+    /// | state | `ending` | what the subscriber gets |
+    /// | --- | --- | --- |
+    /// | open | `None` | events |
+    /// | its ring overflowed, under [`Overflow::Disconnect`] | `Disconnected` | what waits, then [`Disconnected`] |
+    /// | cancelled, or its subscriber was dropped | `Cancelled` | [`Cancelled`] |
+    /// | the bus was closed; not everything was read | `Closed`, for now | what waits, and what was accepted before the close; then [`Closed`] |
+    /// | the bus was closed, and the subscriber was told so | `Closed` | [`Closed`] |
+    /// | the bus broke | `Broken` | what waits, then [`Broken`] |
+    ///
+    /// An ending never changes, with one exception. `Closed` is known as soon as
+    /// [`Bus::close`](super::Bus::close) is called, or the last [`Bus`](super::Bus) and
+    /// [`Publisher`](super::Publisher) are dropped; and until the subscriber was told of it,
+    /// something else may come first: the subscription is cancelled, its ring overflows with what
+    /// was accepted before the close, or the bus breaks.
+    ///
+    /// Once the subscription has ended, [`add`](Self::add) and [`remove`](Self::remove) answer
+    /// [`ChangeError::Ended`], [`Bus::subscriptions`](super::Bus::subscriptions) no longer lists
+    /// it, and [`BusStats::subscriptions`](super::BusStats::subscriptions) no longer counts it.
+    ///
+    /// [`Disconnected`]: super::RecvError::Disconnected
+    /// [`Cancelled`]: super::RecvError::Cancelled
+    /// [`Closed`]: super::RecvError::Closed
+    /// [`Broken`]: super::RecvError::Broken
+    ///
+    /// ```
+    /// use fanout::{Bus, Dispatch, Ending, Overflow};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::builder().dispatch(Dispatch::Manual).build()?;
+    /// let mut sub = bus.subscription("a").capacity(1).overflow(Overflow::Disconnect).open()?;
+    /// let handle = sub.handle();
+    /// assert_eq!(handle.ending(), None);
+    /// bus.publish("a", 1)?;
+    /// bus.publish("a", 2)?;
+    /// bus.drive(); // the second event has no room
+    /// let Some(Ending::Disconnected(gap)) = handle.ending() else { panic!("it is full") };
+    /// assert_eq!(gap.count(), 1);
+    /// assert_eq!(*sub.recv()?.data(), 1); // what waits is still read
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn ending(&self) -> Option<Ending> {
+        self.record.ending(&self.core.engine)
+    }
+
+    /// Waits, as a task, on any runtime, until the subscription has ended, and returns
+    /// [how](Self::ending).
+    ///
+    /// The future owns what it needs: it does not keep the bus open, nor the subscription. It may be
+    /// dropped at any time, and leaves no waker behind. Many tasks may wait for the same
+    /// subscription.
+    ///
+    /// ```
+    /// use fanout::{Bus, Ending};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let sub = bus.subscribe("a")?;
+    /// let ended = sub.handle().ended();
+    /// let waiting = std::thread::spawn(move || smol::block_on(ended));
+    /// bus.close();
+    /// assert_eq!(waiting.join().expect("it does not panic"), Ending::Closed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "closed")]
+    #[doc(alias = "cancelled")]
+    pub fn ended(&self) -> impl Future<Output = Ending> + Send + use<T> {
+        Ended {
+            handle: self.clone(),
+            place: None,
+        }
+    }
+
+    /// Waits until the subscription has ended, and returns [how](Self::ending). `None`: it has not
+    /// ended within that time. Inside a handler it does not wait.
+    ///
+    /// ```
+    /// use fanout::{Bus, Ending};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let sub = bus.subscribe("a")?;
+    /// let handle = sub.handle();
+    /// assert_eq!(handle.wait_ended(Duration::from_millis(5)), None);
+    /// let working = std::thread::spawn(move || drop(sub));
+    /// assert_eq!(handle.wait_ended(Duration::from_secs(60)), Some(Ending::Cancelled));
+    /// # working.join().expect("it does not panic");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn wait_ended(&self, limit: Duration) -> Option<Ending> {
+        if NonBlockingScope::is_active() {
+            return self.ending();
+        }
+        let deadline = deadline_after(limit);
+        let waker = thread_waker();
+        let mut ended = pin!(self.ended());
+        loop {
+            let ending = ended.as_mut().poll(&mut Context::from_waker(&waker));
+            if let Poll::Ready(ending) = ending {
+                return Some(ending);
+            }
+            if !park(deadline) {
+                return self.ending();
+            }
+        }
     }
 
     /// Its numbers.
@@ -525,6 +677,39 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// Id of the last event that it could see. `None`: it has not ended, or the dispatcher has not come by since.
     pub fn last_id(&self) -> Option<u64> {
         self.record.feed.stats().last_id
+    }
+}
+
+/// Waits for the end: see [`SubscriptionHandle::ended`].
+struct Ended<T: Send + Sync + 'static> {
+    handle: SubscriptionHandle<T>,
+    /// Where its waker is registered.
+    place: Option<usize>,
+}
+
+impl<T: Send + Sync + 'static> Future for Ended<T> {
+    type Output = Ending;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ending> {
+        let this = self.get_mut();
+        if let Some(ending) = this.handle.ending() {
+            return Poll::Ready(ending);
+        }
+        let feed = &this.handle.record.feed;
+        this.place = Some(feed.register_end_waiter(this.place, context.waker()));
+        // After it was registered: an end that came before has not woken this waker.
+        match this.handle.ending() {
+            Some(ending) => Poll::Ready(ending),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for Ended<T> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.handle.record.feed.forget_end_waiter(place);
+        }
     }
 }
 

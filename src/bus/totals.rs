@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::registry::Record;
+use super::record::Record;
 use crate::dispatch::feed::FeedStats;
 use crate::dispatch::lane::LaneShared;
 #[cfg(feature = "latency")]

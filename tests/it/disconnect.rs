@@ -144,7 +144,7 @@ fn a_block_that_is_too_heavy_is_the_end() {
     assert_eq!(numbers(gap), (131, 131, 1));
 }
 
-/// Nobody looks for it until its subscriber has heard: then it is gone, as if it had been cancelled.
+/// It has ended as soon as the shard says so; once its subscriber has heard, it is gone, as if it had been cancelled.
 #[test]
 fn who_has_heard_is_no_longer_subscribed() {
     let bus = manual();
@@ -152,7 +152,16 @@ fn who_has_heard_is_no_longer_subscribed() {
     let handle = sub.handle();
     one_by_one(&bus, 2);
     assert_eq!(sub.try_recv().map(Event::id), Ok(1));
-    assert_eq!(bus.subscriptions().len(), 1, "it has not heard");
+    let ending = handle.ending();
+    assert!(
+        matches!(ending, Some(Ending::Disconnected(_))),
+        "{ending:?}"
+    );
+    assert_eq!(
+        (bus.subscriptions().len(), bus.stats().subscriptions),
+        (0, 0),
+        "though it has not heard"
+    );
     assert!(matches!(sub.try_recv(), Err(TryRecvError::Disconnected(_))));
     assert_eq!(
         (bus.subscriptions().len(), bus.stats().subscriptions),

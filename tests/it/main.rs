@@ -19,6 +19,7 @@ mod cut;
 mod dialects;
 mod disconnect;
 mod drop_oldest;
+mod ending;
 mod errors;
 mod flush;
 mod handlers;

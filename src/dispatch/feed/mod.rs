@@ -43,6 +43,9 @@
 mod bounded;
 mod conflated;
 mod consumer;
+mod end_waiters;
+#[cfg(all(test, loom))]
+mod end_waiters_models;
 mod listener;
 mod newest;
 mod producer;
