@@ -61,6 +61,13 @@ struct ShardHandle<T> {
     done: AtomicBool,
 }
 
+/// A flush that was asked for.
+pub(crate) struct FlushTicket {
+    ticket: u64,
+    /// Id up to which everything has to be in rings, once that is known.
+    target: Option<u64>,
+}
+
 /// What became of a outcome at a role.
 #[derive(Clone, Copy, Default)]
 struct Outcome {
@@ -161,7 +168,7 @@ impl<T> Engine<T> {
     pub(crate) fn accepted(&self, wake_requested: bool) {
         match self.dispatch {
             Dispatch::Pool if wake_requested => self.signal.wake_one(),
-            Dispatch::Inline => self.dispatch_inline(),
+            Dispatch::Inline => self.lend_a_hand(),
             Dispatch::Pool | Dispatch::Manual => {}
         }
     }
@@ -303,31 +310,43 @@ impl<T> Engine<T> {
 
     /// Waits until all that was accepted so far is in rings. `false`: the time is up, or the bus broke.
     pub(crate) fn flush(&self, deadline: Option<Instant>) -> bool {
-        // AcqRel, partner `Sequencer::begin_flush`.
-        let ticket = self.shared.flush_asked.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut ticket = self.begin_flush();
         self.drive();
-        let mut target = None;
-        let flushed = || {
-            if self.is_broken() {
-                return Some(false);
-            }
-            // Acquire, partner `Sequencer::finish_flush`, and below `Shard::commit`.
-            if target.is_none() && self.shared.flush_done.load(Ordering::Acquire) >= ticket {
-                // Noted once: what comes later is none of this flush's business, and a stream of it has no end.
-                target = Some(self.shared.last_id.load(Ordering::Acquire));
-            }
-            let delivered =
-                |shard: &ShardHandle<T>| shard.shared.delivered_id.load(Ordering::Acquire);
-            let done = |target| self.shards.iter().all(|shard| delivered(shard) >= target);
-            (self.is_finished() || target.is_some_and(done)).then_some(true)
-        };
-        // From inside the dispatch it only looks: whoever waits there waits for itself.
+        // Inside the dispatch this only looks: a wait there would wait for its own thread.
         let deadline = if NonBlockingScope::is_active() {
             Some(Instant::now())
         } else {
             deadline
         };
-        self.wait_for(deadline, flushed).unwrap_or(false)
+        self.wait_for(deadline, || self.check_flush(&mut ticket))
+            .unwrap_or(false)
+    }
+
+    /// Asks for a flush. The caller sees to it that the sequencer runs, and then looks with
+    /// [`check_flush`](Self::check_flush).
+    pub(crate) fn begin_flush(&self) -> FlushTicket {
+        FlushTicket {
+            // AcqRel, partner `Sequencer::begin_flush`.
+            ticket: self.shared.flush_asked.fetch_add(1, Ordering::AcqRel) + 1,
+            target: None,
+        }
+    }
+
+    /// Whether all that was accepted before the flush was asked for is in rings. `None`: not yet.
+    /// `Some(false)`: the bus broke.
+    pub(crate) fn check_flush(&self, flush: &mut FlushTicket) -> Option<bool> {
+        if self.is_broken() {
+            return Some(false);
+        }
+        // Acquire, partner `Sequencer::finish_flush`, and below `Shard::commit`.
+        if flush.target.is_none() && self.shared.flush_done.load(Ordering::Acquire) >= flush.ticket
+        {
+            // Noted once: what is sequenced later does not count, and a stream of it has no end.
+            flush.target = Some(self.shared.last_id.load(Ordering::Acquire));
+        }
+        let delivered = |shard: &ShardHandle<T>| shard.shared.delivered_id.load(Ordering::Acquire);
+        let done = |target| self.shards.iter().all(|shard| delivered(shard) >= target);
+        (self.is_finished() || flush.target.is_some_and(done)).then_some(true)
     }
 
     /// Has `waker` woken by the next round that gets something done, and by the end. Look once more afterwards.
@@ -398,8 +417,9 @@ impl<T> Engine<T> {
         self.break_feeds_if_broken();
     }
 
-    /// What the publishing thread does under inline dispatch.
-    fn dispatch_inline(&self) {
+    /// What the publishing thread does under inline dispatch, and a task that flushes: one pass, and
+    /// what is left is the pool's.
+    pub(crate) fn lend_a_hand(&self) {
         let outcome = self.pass(false);
         if outcome.again || outcome.new_deadline {
             self.signal.wake_one();

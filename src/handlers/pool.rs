@@ -9,6 +9,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
@@ -208,6 +209,15 @@ impl<T: Send + Sync + 'static> Pool<T> {
             .is_some()
     }
 
+    /// Whether every handler of a closed pool has ended. If not, has `waker` woken when a turn has
+    /// ended.
+    pub(crate) fn poll_over(&self, waker: &Waker) -> bool {
+        self.is_over() || {
+            self.turn_finished.register(waker.clone());
+            self.is_over()
+        }
+    }
+
     /// Waits until `done`, which is looked at whenever a turn at this job has ended.
     pub(crate) fn wait_for(
         job: &HandlerJob<T>,
@@ -222,6 +232,22 @@ impl<T: Send + Sync + 'static> Pool<T> {
         turn_finished
             .wait_until(not_inside(deadline), &mut look)
             .is_some()
+    }
+
+    /// As [`wait_for`](Self::wait_for), for a task. `false`: `waker` is woken when a turn has ended.
+    pub(crate) fn poll_for(
+        job: &HandlerJob<T>,
+        waker: &Waker,
+        done: &mut dyn FnMut() -> bool,
+    ) -> bool {
+        let mut look = || {
+            job.request_finish_notice();
+            done()
+        };
+        look() || {
+            job.shared.pool.turn_finished.register(waker.clone());
+            look()
+        }
     }
 
     /// Has somebody take the turn that the job was asked for.
@@ -423,6 +449,8 @@ pub(crate) trait HandlerControl: Send + Sync {
     fn rare(&self) -> &RareState;
     /// Waits until `done`, which is looked at whenever a turn has ended.
     fn wait_for(&self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> bool;
+    /// Whether it is `done`. If not, has `waker` woken when a turn has ended.
+    fn poll_for(&self, waker: &Waker, done: &mut dyn FnMut() -> bool) -> bool;
     fn is_running(&self) -> bool;
 }
 
@@ -455,6 +483,10 @@ impl<T: Send + Sync + 'static> HandlerControl for HandlerJob<T> {
 
     fn wait_for(&self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> bool {
         Pool::wait_for(self, deadline, done)
+    }
+
+    fn poll_for(&self, waker: &Waker, done: &mut dyn FnMut() -> bool) -> bool {
+        Pool::poll_for(self, waker, done)
     }
 
     fn is_running(&self) -> bool {

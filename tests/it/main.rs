@@ -5,6 +5,7 @@
 
 mod accounts;
 mod architecture;
+mod async_close;
 mod async_law;
 mod async_publish;
 mod async_recv;
@@ -30,6 +31,7 @@ mod law;
 mod manual;
 mod match_cache;
 mod memory;
+mod messages;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod model;
