@@ -69,6 +69,7 @@
 //! | full rings | [`Overflow`], [`Gap`], [`GapReason`] |
 //! | the pattern language | [`pattern`], [`Pattern`] |
 //! | the index, to use by itself | [`index`], [`PatternIndex`] |
+//! | the bounds of what can be asked for | [`limits`] |
 //! | numbers | [`BusStats`], [`SubscriptionStats`], [`Label`], [`CloseReport`] |
 //! | being told of slow subscribers | [`BusBuilder::on_slow`], [`SlowLimit`], [`SlowNotice`] |
 //!
@@ -82,7 +83,7 @@
 //! 4. **Nobody slows another**, unless the bus was built with [`blocking(true)`](BusBuilder::blocking) and has a
 //!    subscriber with [`Overflow::Block`]. Such a one holds the bus up for its
 //!    [longest wait](SubscriptionBuilder::block_timeout) at most, if it has one, and then not again before it has made
-//!    room. A handler's call that takes longer than [`HANDLER_STALL`] has its thread
+//!    room. A handler's call that takes longer than [`HANDLER_STALL`](limits::HANDLER_STALL) has its thread
 //!    replaced by a spare one, up to [`max_handler_threads`](BusBuilder::max_handler_threads); past that, handlers wait
 //!    for one another, and the [`observer`](BusBuilder::observer) is told.
 //! 5. **Bounded memory.** A ring is bounded by events ([`capacity`](SubscriptionBuilder::capacity)) and by the bytes
@@ -133,6 +134,7 @@
 #[cfg(not(loom))]
 pub mod guide;
 pub mod index;
+pub mod limits;
 pub mod pattern;
 
 mod contain;
@@ -152,17 +154,13 @@ mod handlers;
 pub use bus::*;
 pub use dispatch::Dispatch;
 pub use dispatch::block::{Event, SharedEvent};
-pub use dispatch::feed::CAPACITY_MAX;
 pub use dispatch::lane::Receipt;
 #[cfg(feature = "latency")]
 pub use dispatch::latency::LatencyStats;
-pub use dispatch::loss::{BLOCK_TIMEOUT_MAX, Gap, GapReason, Overflow};
-pub use dispatch::signal::DISPATCHERS_MAX;
+pub use dispatch::loss::{Gap, GapReason, Overflow};
 pub use dispatch::topic_arg::AsTopic;
 #[cfg(not(loom))]
 pub use handlers::notice::Notice;
-#[cfg(not(loom))]
-pub use handlers::pool::{HANDLER_STALL, HANDLER_THREADS_MAX};
 #[cfg(not(loom))]
 pub use handlers::task::HandlerResult;
 pub use index::PatternIndex;

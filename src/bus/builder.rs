@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::time::{Duration, SystemTime};
 
-use super::error::{BuildError, LANE_CAPACITY_MAX};
+use super::error::BuildError;
 use super::handler::Handlers;
 use super::registry::Registry;
 use super::slow::{OnSlow, SlowLimit, SlowMonitor, SlowNotice};
@@ -11,15 +11,13 @@ use super::subscription::Options;
 use super::wait::WaitStrategy;
 use super::{Bus, Core, Open};
 use crate::dispatch::engine::{Engine, EngineConfig};
-use crate::dispatch::feed::CAPACITY_MAX;
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Sampling;
-use crate::dispatch::loss::{LongestWait, Overflow};
+use crate::dispatch::loss::{BlockTimeout, Overflow};
 use crate::dispatch::sequencer::Clock;
-use crate::dispatch::signal::DISPATCHERS_MAX;
 use crate::dispatch::{Dispatch, Weigh};
 use crate::handlers::notice::{Notice, Observer};
-use crate::handlers::pool::HANDLER_THREADS_MAX;
+use crate::limits::{CAPACITY_MAX, DISPATCHERS_MAX, HANDLER_THREADS_MAX, LANE_CAPACITY_MAX};
 use crate::sync::{Arc, AtomicWaker, Mutex};
 
 /// Events that a subscriber's ring holds unless told otherwise.
@@ -148,7 +146,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// The longest wait for [`Overflow::Block`] subscriptions that don't say, up to [`BLOCK_TIMEOUT_MAX`]. Default: they are
     /// waited for as long as it takes. See [`SubscriptionBuilder::block_timeout`](super::SubscriptionBuilder::block_timeout).
     ///
-    /// [`BLOCK_TIMEOUT_MAX`]: crate::BLOCK_TIMEOUT_MAX
+    /// [`BLOCK_TIMEOUT_MAX`]: crate::limits::BLOCK_TIMEOUT_MAX
     ///
     /// ```
     /// use fanout::{Bus, Overflow};
@@ -229,7 +227,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     }
 
     /// Threads that run handlers, spares included, 1 to [`HANDLER_THREADS_MAX`]. A spare takes the place of a thread whose
-    /// handler has been at one event for longer than [`HANDLER_STALL`](crate::HANDLER_STALL); when there is none left,
+    /// handler has been at one event for longer than [`HANDLER_STALL`](crate::limits::HANDLER_STALL); when there is none left,
     /// handlers wait for one another, and the observer is told. Default: 64.
     #[must_use]
     pub fn max_handler_threads(mut self, threads: usize) -> Self {
@@ -359,7 +357,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
             return Err(BuildError::PinBytes);
         }
         if let Some(wait) = self.defaults.block_timeout
-            && LongestWait::new(wait).is_none()
+            && BlockTimeout::new(wait).is_none()
         {
             return Err(BuildError::BlockTimeout(wait));
         }

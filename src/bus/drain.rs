@@ -132,9 +132,9 @@ impl DispatchWait {
             return Poll::Ready(value);
         }
         // Before the last look: whatever that one does not see wakes the task.
-        engine.await_progress(waker.clone());
+        engine.register_for_progress(waker.clone());
         let recheck_at = if manual {
-            engine.drive_until_deadline()
+            engine.drive_and_next_deadline()
         } else {
             None
         };
@@ -192,8 +192,8 @@ impl<T: Send + Sync + 'static> Future for FlushFuture<T> {
         loop {
             match &mut this.step {
                 FlushStep::Start => {
-                    this.step = FlushStep::Dispatch(core.engine.begin_flush());
-                    core.engine.lend_a_hand();
+                    this.step = FlushStep::Dispatch(core.engine.request_flush());
+                    core.engine.run_one_pass();
                 }
                 FlushStep::Dispatch(ticket) => {
                     let look = |engine: &Engine<T>| engine.check_flush(ticket);

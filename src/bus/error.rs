@@ -15,15 +15,12 @@ use std::io;
 use std::time::Duration;
 
 use super::label::LabelError;
-use crate::dispatch::feed::CAPACITY_MAX;
-use crate::dispatch::loss::{BLOCK_TIMEOUT_MAX, Gap};
-use crate::dispatch::signal::DISPATCHERS_MAX;
-use crate::handlers::pool::HANDLER_THREADS_MAX;
+use crate::dispatch::loss::Gap;
+use crate::limits::{
+    BLOCK_TIMEOUT_MAX, CAPACITY_MAX, DISPATCHERS_MAX, HANDLER_THREADS_MAX, LANE_CAPACITY_MAX,
+};
 use crate::pattern::{PatternError, TopicError};
 use crate::sync::Arc;
-
-/// Events that a lane can be made to hold at most: 2^24.
-pub const LANE_CAPACITY_MAX: usize = 1 << 24;
 
 /// Why an event was not accepted, before the payload is put beside it.
 pub(super) enum Refused {

@@ -129,7 +129,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
     ///
     /// Inside the closure nothing waits: publishing answers [`WouldDeadlock`](super::PublishError::WouldDeadlock) where it
     /// would have to. A closure that publishes takes a [`WeakBus`](super::WeakBus) along, or the bus keeps itself open.
-    /// A call that takes long holds up the other handlers for up to [`HANDLER_STALL`](crate::HANDLER_STALL), after which its
+    /// A call that takes long holds up the other handlers for up to [`HANDLER_STALL`](crate::limits::HANDLER_STALL), after which its
     /// thread is replaced; for closures that always do, there is [`dedicated`](Self::dedicated).
     ///
     /// # Errors

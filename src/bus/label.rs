@@ -2,14 +2,7 @@
 
 use std::fmt;
 
-/// Labels of one subscription, at most.
-pub const LABELS_MAX: usize = 16;
-
-/// Bytes of a label's key, at most.
-pub const LABEL_KEY_BYTES_MAX: usize = 64;
-
-/// Bytes of a label's value, at most.
-pub const LABEL_VALUE_BYTES_MAX: usize = 256;
+use crate::limits::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX};
 
 /// The keys that metrics have of their own.
 const RESERVED: [&str; 4] = ["bus", "quantile", "reason", "subscription"];

@@ -48,14 +48,11 @@ use std::time::Duration;
 pub use batch::{Batch, BatchIntoIter, BatchIter};
 pub use builder::BusBuilder;
 pub use error::{
-    BuildError, ChangeError, LANE_CAPACITY_MAX, PublishError, PublishSequencedError,
-    PublishTimeoutError, RecvError, RecvTimeoutError, SubscribeError, ThreadError, TryPublishError,
-    TryRecvError,
+    BuildError, ChangeError, PublishError, PublishSequencedError, PublishTimeoutError, RecvError,
+    RecvTimeoutError, SubscribeError, ThreadError, TryPublishError, TryRecvError,
 };
 pub use handler::HandlerHandle;
-pub use label::{
-    LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, Label, LabelError, LabelRule,
-};
+pub use label::{Label, LabelError, LabelRule};
 pub use message::Message;
 pub use publisher::Publisher;
 pub use slow::{Pace, SlowLimit, SlowNotice};
@@ -593,7 +590,7 @@ impl<T: Send + Sync + 'static> Core<T> {
     fn unregister(&self, record: &Record) {
         let open = self.registry.lock().cancel(&self.engine, record);
         if open {
-            self.engine.apply_changes(record.shard());
+            self.engine.apply_shard_changes(record.shard());
         }
     }
 

@@ -182,9 +182,9 @@ impl<'a, T> LaneSender<T> for SharedLaneSender<'a, T> {
         self.engine
             .shared_lane()
             .try_claim()
-            .map_err(|no_place| match no_place {
-                mpsc::NoPlace::Full => NoRoom::Full,
-                mpsc::NoPlace::Closed => NoRoom::Closed,
+            .map_err(|error| match error {
+                mpsc::ClaimError::Full => NoRoom::Full,
+                mpsc::ClaimError::Closed => NoRoom::Closed,
             })
     }
 
@@ -260,11 +260,11 @@ where
     }
     .map_err(PublishSequencedError::Refused)?;
     loop {
-        if let Some(answer) = slot.look() {
+        if let Some(answer) = slot.try_get() {
             return answer.ok_or(PublishSequencedError::Unsequenced);
         }
         register_thread(&slot.waker);
-        if slot.look().is_none() {
+        if slot.try_get().is_none() {
             park(None);
         }
     }
@@ -524,7 +524,7 @@ impl<S: LaneSender<T>, T> Future for PublishSequencedFuture<S, T> {
         }
         let mut registered = false;
         loop {
-            if let Some(answer) = this.slot.look() {
+            if let Some(answer) = this.slot.try_get() {
                 return Poll::Ready(answer.ok_or(PublishSequencedError::Unsequenced));
             }
             if registered {

@@ -239,7 +239,7 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
         let mut calm = false;
         loop {
             if calm {
-                engine.await_progress(thread_waker());
+                engine.register_for_progress(thread_waker());
             }
             register_thread(&core.slow_waker);
             let finished = engine.is_finished();
@@ -304,7 +304,7 @@ fn rest<T: Send + Sync + 'static>(core: &Core<T>, until: Instant) {
     let closing = engine.is_closing();
     loop {
         if closing {
-            engine.await_progress(thread_waker());
+            engine.register_for_progress(thread_waker());
         }
         register_thread(&core.slow_waker);
         if engine.is_closing() != closing || engine.is_finished() || !park(Some(until)) {

@@ -173,7 +173,7 @@ pub struct SubscriptionStats {
     pub errors: u64,
     /// Calls of its handler that panicked.
     pub panics: u64,
-    /// Calls of its handler that took longer than [`HANDLER_STALL`](crate::HANDLER_STALL) and had their thread replaced.
+    /// Calls of its handler that took longer than [`HANDLER_STALL`](crate::limits::HANDLER_STALL) and had their thread replaced.
     pub stalls: u64,
     lost_by: [u64; GapReason::COUNT],
 }
@@ -301,7 +301,7 @@ impl FeedStats {
     /// Of what was due before the rest was counted: who keeps up is never told to be behind by what came meanwhile.
     pub(super) fn lag(&self) -> u64 {
         self.due
-            .saturating_sub(self.received + self.gauges.report_lost + self.superseded)
+            .saturating_sub(self.received + self.gauges.reported_lost + self.superseded)
     }
 
     pub(super) fn lag_time(&self) -> Duration {

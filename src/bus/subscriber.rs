@@ -527,7 +527,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             register(self.feed.waker());
             // Not before: whoever begins the close wakes who is registered.
             if self.must_drive() {
-                self.handle.core().engine.await_progress(waker());
+                self.handle.core().engine.register_for_progress(waker());
                 match self.check() {
                     Found::Empty => {}
                     found => return found,
@@ -563,7 +563,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     #[cold]
     fn check_closing(&mut self) -> Found {
         if self.must_drive() {
-            self.recheck_at = self.handle.core().engine.drive_until_deadline();
+            self.recheck_at = self.handle.core().engine.drive_and_next_deadline();
             return self.feed.check();
         }
         Found::Empty

@@ -9,14 +9,13 @@ use super::registry::{Record, SubscriptionInfo};
 use super::stats::SubscriptionStats;
 use super::subscriber::Subscriber;
 use super::wait::WaitStrategy;
-use crate::dispatch::feed::{
-    CAPACITY_MAX, End, FeedConsumer, FeedProducer, FeedShared, Limits, Listener, feed,
-};
+use crate::dispatch::feed::{End, FeedConsumer, FeedProducer, FeedShared, Limits, Listener, feed};
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::{LatencyStats, Recorder};
-use crate::dispatch::loss::{LongestWait, Overflow};
+use crate::dispatch::loss::{BlockTimeout, Overflow};
 use crate::dispatch::signal::Latch;
 use crate::handlers::pool::{DisabledWhile, HandlerControl, wait_for_running_call};
+use crate::limits::CAPACITY_MAX;
 use crate::pattern::{Pattern, PatternError};
 use crate::sync::Arc;
 
@@ -122,7 +121,7 @@ pub(super) type Ends<T> = (
 pub(super) struct Opening {
     pub(super) number: u64,
     limits: Limits,
-    longest_wait: LongestWait,
+    longest_wait: BlockTimeout,
     /// Of its shard.
     latch: Arc<Latch>,
     #[cfg(feature = "latency")]
@@ -133,10 +132,10 @@ impl Opening {
     /// The two ends of its ring.
     pub(super) fn feed<T>(self, reader: Listener) -> (FeedProducer<T>, FeedConsumer<T>) {
         let (producer, consumer) = feed(self.limits, self.latch, reader);
-        let producer = producer.waiting_for(self.longest_wait);
+        let producer = producer.with_longest_wait(self.longest_wait);
         #[cfg(feature = "latency")]
         let consumer = match self.recorder {
-            Some(recorder) => consumer.recording_into(recorder),
+            Some(recorder) => consumer.with_recorder(recorder),
             None => consumer,
         };
         (producer, consumer)
@@ -212,7 +211,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
     /// subscribers that have no room for the same block are waited for from the same moment on, each for its own longest
     /// wait.
     ///
-    /// [`BLOCK_TIMEOUT_MAX`]: crate::BLOCK_TIMEOUT_MAX
+    /// [`BLOCK_TIMEOUT_MAX`]: crate::limits::BLOCK_TIMEOUT_MAX
     /// [`Gap`]: crate::Gap
     ///
     /// ```
@@ -231,7 +230,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
     /// bus.drive(); // and is over
     /// assert_eq!(*sub.try_recv()?.data(), 1);
     /// let Err(TryRecvError::Lost(gap)) = sub.try_recv() else { panic!("it did not fit") };
-    /// assert_eq!((gap.from(), gap.to(), gap.reason()), (2, 2, GapReason::BlockTimeout));
+    /// assert_eq!((gap.first_id(), gap.last_id(), gap.reason()), (2, 2, GapReason::BlockTimeout));
     /// # Ok(())
     /// # }
     /// ```
@@ -248,10 +247,10 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
     }
 
     /// Writes a label on it, to know it again: shown by [`SubscriptionHandle::labels`] and in metrics. Up to
-    /// [`LABELS_MAX`](super::LABELS_MAX), each with a key of its own: 1 to
-    /// [`LABEL_KEY_BYTES_MAX`](super::LABEL_KEY_BYTES_MAX) ASCII letters, digits and underscores, the first no digit,
+    /// [`LABELS_MAX`](crate::limits::LABELS_MAX), each with a key of its own: 1 to
+    /// [`LABEL_KEY_BYTES_MAX`](crate::limits::LABEL_KEY_BYTES_MAX) ASCII letters, digits and underscores, the first no digit,
     /// and none of `bus`, `quantile`, `reason` and `subscription`. The value is any text of up to
-    /// [`LABEL_VALUE_BYTES_MAX`](super::LABEL_VALUE_BYTES_MAX) bytes. A label that is refused is told by
+    /// [`LABEL_VALUE_BYTES_MAX`](crate::limits::LABEL_VALUE_BYTES_MAX) bytes. A label that is refused is told by
     /// [`open`](Self::open).
     ///
     /// ```
@@ -345,8 +344,8 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             return Err(SubscribeError::BlockingNotAllowed);
         }
         let longest_wait = match block_timeout {
-            Some(wait) => LongestWait::new(wait).ok_or(SubscribeError::BlockTimeout(wait))?,
-            None => LongestWait::FOR_EVER,
+            Some(wait) => BlockTimeout::new(wait).ok_or(SubscribeError::BlockTimeout(wait))?,
+            None => BlockTimeout::NONE,
         };
         let limits = Limits {
             capacity,
@@ -375,7 +374,7 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
             })
         })?;
         drop(registry);
-        engine.apply_changes(record.shard());
+        engine.apply_shard_changes(record.shard());
         Ok(SubscriptionHandle::new(self.core.clone(), record))
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Weak;
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::park::{park, wake_registered};
+use crate::park::wake_registered;
 use crate::sync::{Arc, AtomicWaker};
 
 /// A thread that sleeps until a task is to be woken. Dropped, it wakes nobody, and the thread ends.
@@ -45,7 +45,13 @@ impl WakeTimer {
 }
 
 fn sleep(at: Instant, waker: &Weak<AtomicWaker>) {
-    while waker.strong_count() > 0 && park(Some(at)) {}
+    while waker.strong_count() > 0 {
+        let left = at.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        std::thread::park_timeout(left);
+    }
     if let Some(waker) = waker.upgrade() {
         wake_registered(&waker);
     }

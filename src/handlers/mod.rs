@@ -15,7 +15,7 @@
 //!
 //! **The bad days.** *A handler fails or panics*: it is counted and told to the observer; the next event is handled as
 //! usual. *It falls behind*: its ring's policy applies, as for everybody, and the gap is told to the observer. *It takes
-//! long*: past [`HANDLER_STALL`](pool::HANDLER_STALL) a spare thread takes its worker's place, up to a limit. *It is
+//! long*: past [`HANDLER_STALL`](crate::limits::HANDLER_STALL) a spare thread takes its worker's place, up to a limit. *It is
 //! cancelled*: see [`cancel`](crate::HandlerHandle::cancel). *The bus closes*: what was accepted is handled, then the
 //! closure is dropped. *The bus breaks*: the same, for what had reached the ring.
 

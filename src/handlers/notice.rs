@@ -55,7 +55,7 @@ pub enum Notice<'a> {
         /// The run.
         gap: Gap,
     },
-    /// A handler has been at one event for longer than [`HANDLER_STALL`](crate::HANDLER_STALL); its thread is replaced.
+    /// A handler has been at one event for longer than [`HANDLER_STALL`](crate::limits::HANDLER_STALL); its thread is replaced.
     #[non_exhaustive]
     Stalled {
         /// Number of the subscription.

@@ -21,16 +21,10 @@ use crate::contain::contain;
 use crate::dispatch::feed::ReaderCallback;
 use crate::dispatch::role::Role;
 use crate::dispatch::signal::Signal;
+use crate::limits::HANDLER_STALL;
 use crate::park::{Backoff, NonBlockingScope, WaitSet};
-use crate::ring::run_queue::{Job, RunQueue, Turn, Worker, try_begin};
+use crate::ring::run_queue::{Job, RunQueue, Scheduled, Turn, Worker, schedule, try_begin};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, thread};
-
-/// Threads of a handler pool at most, spares included.
-pub const HANDLER_THREADS_MAX: usize = 64;
-
-/// A call that takes longer than this (10 ms) has its thread replaced by a spare; see
-/// [`BusBuilder::max_handler_threads`](crate::BusBuilder::max_handler_threads).
-pub const HANDLER_STALL: Duration = Duration::from_millis(10);
 
 /// How long a cancel waits for a turn that is in progress. A worker looks at the bar and then calls, and may lose the
 /// processor in between; to let it go on is the only way to know that no call begins any more. Whoever is still at it
@@ -41,7 +35,7 @@ pub(crate) const CANCEL_GRACE: Duration = HANDLER_STALL;
 pub(crate) struct PoolConfig {
     /// Workers, without spares: 1 to `threads_max`.
     pub(crate) threads: usize,
-    /// Workers and spares: 1 to [`HANDLER_THREADS_MAX`].
+    /// Workers and spares: 1 to [`HANDLER_THREADS_MAX`](crate::limits::HANDLER_THREADS_MAX).
     pub(crate) threads_max: usize,
     /// Nobody works but who drives.
     pub(crate) manual: bool,
@@ -161,6 +155,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         if job.shared.pool.config.manual {
             return Ok(());
         }
+        job.dedicate();
         let own = job.clone();
         let name = format!("fanout-handler-{}", job.shared.number);
         let thread = std::thread::Builder::new()
@@ -187,7 +182,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         }
         let mut done = false;
         loop {
-            let Some(mut worker) = self.driver.try_hold() else {
+            let Some(mut worker) = self.driver.try_acquire() else {
                 return done;
             };
             while let Some(taken) = self.queue.take(&mut worker) {
@@ -251,8 +246,8 @@ impl<T: Send + Sync + 'static> Pool<T> {
     }
 
     /// Has somebody take the turn that the job was asked for.
-    fn enqueue(&self, job: Arc<HandlerJob<T>>) {
-        if let Some(thread) = job.shared.rare.own_thread() {
+    fn enqueue(&self, job: Scheduled<Shared<T>, Option<Task<T>>>) {
+        if let Some(thread) = job.job().shared.rare.own_thread() {
             thread.unpark();
         } else if self.queue.push(job) {
             self.signal.wake_one();
@@ -373,7 +368,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         drop(here);
         if left != TurnEnd::Idle {
             // Over: it stays asked for ever, so that nobody pushes it any more; the pool would not outlive it.
-            turn.job().schedule();
+            turn.schedule_again();
         }
         let turn_finished = turn.finish();
         if let Some(job) = turn_finished.again.filter(|_| left != TurnEnd::Finished) {
@@ -504,10 +499,10 @@ pub(crate) fn wait_for_running_call(handler: &dyn HandlerControl) {
 
 impl<T: Send + Sync + 'static> ReaderCallback for HandlerJob<T> {
     fn schedule_read(self: Arc<Self>) {
-        if self.schedule() {
+        if let Some(job) = schedule(self) {
             // Of our own: with the job that is given away the pool may go.
-            let pool = self.shared.pool.clone();
-            pool.enqueue(self);
+            let pool = job.job().shared.pool.clone();
+            pool.enqueue(job);
         }
     }
 }

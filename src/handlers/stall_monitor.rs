@@ -6,8 +6,9 @@
 use std::io;
 use std::time::Duration;
 
-use super::pool::{HANDLER_STALL, Pool};
+use super::pool::Pool;
 use crate::dispatch::signal::Signal;
+use crate::limits::HANDLER_STALL;
 use crate::sync::{Arc, AtomicBool, Ordering, thread};
 
 /// How often it looks: a stall is seen after [`HANDLER_STALL`] and up to this much more.

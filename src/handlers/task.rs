@@ -234,7 +234,7 @@ struct Calls<'a, T> {
 impl<T> Calls<'_, T> {
     /// All of them. A panic ends a call, not the others.
     fn all(&mut self, handler: &mut dyn Handle<T>) {
-        self.feed.hands_out();
+        self.feed.record_latencies();
         loop {
             let (before, received) = (self.feed.mask(), self.feed.received());
             let Err(panic) = catch(|| handler.handle(self)) else {

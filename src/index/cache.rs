@@ -1,13 +1,14 @@
 //! What the last topics matched, in front of an index.
 //!
-//! An entry remembers for which state of which index it holds (see [`journal`](super::journal)). When the index has
-//! changed since, the patterns that came or went are compared with the topic; if none of them matches it, the
-//! entry holds in the new state too. So a change costs the topics that it does not concern one glance each, a wildcard
-//! in it or not, and only those that it concerns are computed again.
+//! An entry remembers for which state of which index it holds (see [`journal`](super::journal)).
+//! When the index has changed since, the patterns that came or went are compared with the topic; if
+//! none of them matches it, the entry holds in the new state too. So a change costs the topics that
+//! it does not concern one glance each, a wildcard in it or not, and only those that it concerns
+//! are computed again.
 //!
-//! The cache is bounded in topics and in values, and topics without a match take half of the places at most. A place is taken
-//! from entries that were not used again since they came, before those that were: a flood of topics that come once each
-//! does not wash out the others.
+//! The cache is bounded in topics and in values, and topics without a match take half of the places
+//! at most. A place is taken from entries that were not used again since they came, before those
+//! that were: a flood of topics that come once each does not wash out the others.
 
 use std::fmt;
 
@@ -53,8 +54,9 @@ const UNMATCHED_WAYS_MAX: usize = WAYS / 2;
 
 /// A bounded cache in front of a [`PatternIndex`], for one reader.
 ///
-/// It may be asked about one index after another, and about one of long ago again: its answers are always those of the
-/// index that it is given. It pays where one index is asked about the same topics again and again, as it changes.
+/// It may be asked about one index after another, and about one of long ago again: its answers are
+/// always those of the index that it is given. It pays where one index is asked about the same
+/// topics again and again, as it changes.
 ///
 /// ```
 /// use fanout::{Pattern, Topic, index::{MatchCache, SharedIndex}};
@@ -156,7 +158,8 @@ impl<V: Copy + Ord> MatchCache<V> {
         topic.hash64() as usize & (self.sets.len() - 1)
     }
 
-    /// Asks the index and keeps the answer, if it is not too long. `way`: where an answer is that holds no more.
+    /// Asks the index and keeps the answer, if it is not too long. `way`: where an answer is that
+    /// holds no more.
     #[cold]
     fn compute(
         &mut self,
@@ -254,8 +257,8 @@ impl<V> Set<V> {
             .find(|&way| self.tags[way] == tag && self.entries[way].topic.as_ref() == Some(topic))
     }
 
-    /// A place for an answer: the one that it had, an empty one, or the next that was not used again; among those of topics
-    /// without a match if it is one more of them than there may be.
+    /// A place for an answer: the one that it had, an empty one, or the next that was not used
+    /// again; among those of topics without a match if it is one more of them than there may be.
     fn choose_place(&mut self, before: Option<usize>, is_unmatched: bool) -> usize {
         let mut places = u8::MAX;
         if is_unmatched {

@@ -9,11 +9,14 @@ const LINES_MAX: usize = 96;
 /// States that are kept and asked again later.
 const KEPT_MAX: usize = 4;
 
-/// Index, shared index, caches, clones and snapshots agree with the list under any sequence of operations.
+/// Index, shared index, caches, clones and snapshots agree with the list under any sequence of
+/// operations.
 ///
-/// One operation to a line: `+` or `-`, a value and a pattern inserts or removes; between `(` and `)` this makes one
-/// batch; a language's letter before the pattern (`N`, `A`, `M`, `P` or `R`) and a `:` make it one of that language; `=` keeps the state that is reached, as a clone and as a snapshot, and `/` lets go of the oldest that is kept;
-/// `!` goes on with a clone of the index, the original being dropped; anything else is a topic to match.
+/// One operation to a line: `+` or `-`, a value and a pattern inserts or removes; between `(` and
+/// `)` this makes one batch; a language's letter before the pattern (`N`, `A`, `M`, `P` or `R`) and
+/// a `:` make it one of that language; `=` keeps the state that is reached, as a clone and as a
+/// snapshot, and `/` lets go of the oldest that is kept; `!` goes on with a clone of the index, the
+/// original being dropped; anything else is a topic to match.
 ///
 /// # Panics
 ///

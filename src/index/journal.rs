@@ -1,8 +1,9 @@
 //! What changed of late: how whoever kept an answer finds out whether it still holds.
 //!
-//! An index has a lineage and a sequence number. Two indexes with both in common hold the same pairs; of the same lineage,
-//! the one with the higher number came from the other by as many changes. The last [`CHANGES_KEPT`] of these are kept, so an
-//! answer that is not older than that holds if none of the patterns that came or went since matches its topic.
+//! An index has a lineage and a sequence number. Two indexes with both in common hold the same
+//! pairs; of the same lineage, the one with the higher number came from the other by as many
+//! changes. The last [`CHANGES_KEPT`] of these are kept, so an answer that is not older than that
+//! holds if none of the patterns that came or went since matches its topic.
 
 use crate::pattern::{Pattern, Route, Segment, Topic, hash_text};
 use crate::sync::{Ordering, unmodelled::AtomicU64};
@@ -68,8 +69,8 @@ impl Journal {
         self.sequence += 1;
     }
 
-    /// Whether what was found for the topic in this lineage at that sequence number is so still. False if that is not
-    /// known, also of a later number.
+    /// Whether what was found for the topic in this lineage at that sequence number is so still.
+    /// False if that is not known, also of a later number.
     #[inline]
     pub(super) fn is_as_at(&self, sequence: u64, topic: &Topic, print: Print) -> bool {
         let Some(changes) = self.sequence.checked_sub(sequence) else {
@@ -90,7 +91,8 @@ const PRINT_SEGMENTS: usize = 4;
 /// Bits for each.
 const PRINT_BITS: usize = 16;
 
-/// A glance at a topic: for each of its first segments some bits of its hash, never all 0; 0 where there is none.
+/// A glance at a topic: for each of its first segments some bits of its hash, never all 0; 0 where
+/// there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Print(u64);
 

@@ -22,46 +22,54 @@
 //! | a change of a [`SharedIndex`] | that of the [`PatternIndex`], twice; one more for each thread that ever loaded it |
 //! | [`MatchCache::lookup`] | one; one more for each change since the topic was asked for last, up to [`CHANGES_KEPT`] |
 //!
-//! A node takes 24 bytes (values of four bytes, room in the table excluded), a different text up to 40 and what it is longer
-//! than 22 bytes; a [`SharedIndex`] takes twice as much, and three times while a reader is in the way of changes. What was
-//! removed leaves nothing behind but the numbers that it had, four bytes each, until all is removed, and the patterns of the
-//! last changes, [`CHANGES_KEPT`] of them, and in a [`SharedIndex`] those that a side still lacks.
+//! A node takes 24 bytes (values of four bytes, room in the table excluded), a different text up to
+//! 40 and what it is longer than 22 bytes; a [`SharedIndex`] takes twice as much, and three times
+//! while a reader is in the way of changes. What was removed leaves nothing behind but the numbers
+//! that it had, four bytes each, until all is removed, and the patterns of the last changes,
+//! [`CHANGES_KEPT`] of them, and in a [`SharedIndex`] those that a side still lacks.
 //!
 //! # The bad days
 //!
-//! * **A reader holds a snapshot for ever.** Nobody waits for it. The next change but one begins a third side, which costs
-//!   what the first change of a clone does; the snapshot keeps alive what the index was.
-//! * **A writer panics**, in a batch or in the order of the values: readers see nothing of the batch; the next change begins another
-//!   standby. A [`PatternIndex`] that was being changed itself may hold half of a pattern's expansions afterwards.
+//! * **A reader holds a snapshot for ever.** Nobody waits for it. The next change but one begins a
+//!   third side, which costs what the first change of a clone does; the snapshot keeps alive what
+//!   the index was.
+//! * **A writer panics**, in a batch or in the order of the values: readers see nothing of the
+//!   batch; the next change begins another standby. A [`PatternIndex`] that was being changed
+//!   itself may hold half of a pattern's expansions afterwards.
 //! * **Out of memory**: the process ends, as Rust's collections have it end.
-//! * **A flood of topics**: a walk leaves nothing behind; a cache is bounded, and keeps what is asked for repeatedly.
-//! * **Texts chosen to collide**: all hashes are keyed, so nobody who cannot see the key can choose them; if they collided all
-//!   the same, a look-up would compare those that do, one by one, and its answer be right.
+//! * **A flood of topics**: a walk leaves nothing behind; a cache is bounded, and keeps what is
+//!   asked for repeatedly.
+//! * **Texts chosen to collide**: all hashes are keyed, so nobody who cannot see the key can choose
+//!   them; if they collided all the same, a look-up would compare those that do, one by one, and
+//!   its answer be right.
 //! * **More than 536,870,911 nodes**, or different texts: the change that needs one more panics.
 //!
 //! # Sources of the ideas
 //!
-//! Tries over the words of a topic are how brokers with AMQP topic exchanges match bindings; the subscription list of NATS
-//! adds a cache in front, which a wildcard subscription empties: that the changes themselves are compared with the topic
-//! is ours. Two sides that change places are from Ramalhete and Correia, "Left-Right: A Concurrency Control Technique with
-//! Wait-Free Population Oblivious Reads" (2015), which has the writer wait for readers, where ours leaves them the side that they
-//! hold; dividing one part of a table at a time is from Litwin, "Linear Hashing: A New Tool for File and Table Addressing"
-//! (1980); entries in the order of their hash are from Amble and Knuth, "Ordered Hash Tables" (1974).
+//! Tries over the words of a topic are how brokers with AMQP topic exchanges match bindings; the
+//! subscription list of NATS adds a cache in front, which a wildcard subscription empties: that the
+//! changes themselves are compared with the topic is ours. Two sides that change places are from
+//! Ramalhete and Correia, "Left-Right: A Concurrency Control Technique with Wait-Free Population
+//! Oblivious Reads" (2015), which has the writer wait for readers, where ours leaves them the side
+//! that they hold; dividing one part of a table at a time is from Litwin, "Linear Hashing: A New
+//! Tool for File and Table Addressing" (1980); entries in the order of their hash are from Amble
+//! and Knuth, "Ordered Hash Tables" (1974).
 //!
-//! Measured on one million subscriptions of four tokens, half of them with a wildcard (`cargo bench --bench million`), against
-//! a persistent trie that was published as a whole and copied the path to each change, which this one took the place of: a
-//! change visible to readers in half the time, a walk in half the time, in half the memory (2026-11-22).
+//! Measured on one million subscriptions of four tokens, half of them with a wildcard (`cargo bench
+//! --bench million`), against a persistent trie that was published as a whole and copied the path
+//! to each change, which this one took the place of: a change visible to readers in half the time,
+//! a walk in half the time, in half the memory (2026-11-22).
 
 mod cache;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod interner;
 mod journal;
 mod matchers;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod naive;
-mod names;
 mod shared;
 mod sorted;
 mod table;
@@ -103,8 +111,8 @@ use crate::pattern::{Pattern, Syntax, Topic};
 /// ```
 pub struct PatternIndex<V> {
     core: Arc<Core<V>>,
-    /// Whether the journal's lineage goes on here. It does not in a clone, which begins one of its own with its first
-    /// change: so no two indexes ever change differently in one lineage.
+    /// Whether the journal's lineage goes on here. It does not in a clone, which begins one of its
+    /// own with its first change: so no two indexes ever change differently in one lineage.
     has_lineage: bool,
 }
 
@@ -297,7 +305,8 @@ impl<V: Copy + Ord> PatternIndex<V> {
 /// How the pattern is told from others that share its nodes.
 fn tag(pattern: &Pattern) -> Tag {
     match pattern.routes() {
-        // A class of Redis may have several canonical texts, and so several patterns may have that route.
+        // A class of Redis may have several canonical texts, and so several patterns may have that
+        // route.
         [_] if pattern.syntax() != Syntax::Redis || !pattern.canonical().contains('[') => {
             Tag::of_route(pattern.syntax())
         }

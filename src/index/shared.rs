@@ -1,17 +1,20 @@
 //! An index that one thread changes while others read it.
 //!
-//! There are two complete indexes, or sides. One is published, and readers load it without waiting. A change is made in place
-//! in the other, the standby, which then changes places with the first; the operations are kept, and made in the new
-//! standby before its next change. So nothing is copied for a change, and what readers hold does not change.
+//! There are two complete indexes, or sides. One is published, and readers load it without waiting.
+//! A change is made in place in the other, the standby, which then changes places with the first;
+//! the operations are kept, and made in the new standby before its next change. So nothing is
+//! copied for a change, and what readers hold does not change.
 //!
-//! A reader that still holds the standby when the next change comes is not waited for. There is a third side then, from that
-//! time on: as long as one reader holds one side, the other two change places. (With two sides and a copy for each
-//! change that met a reader, one who read all the time lost nine tenths of its speed to 10,000 changes per second; with
-//! three, little: `cargo bench --bench million`, 2026-11-22.) If readers hold all sides for longer than an instant, the one that is
-//! furthest behind is left to them. Whatever begins anew begins as a copy of the published index that shares
-//! its memory with it, chunk by chunk, until it changes.
+//! A reader that still holds the standby when the next change comes is not waited for. There is a
+//! third side then, from that time on: as long as one reader holds one side, the other two change
+//! places. (With two sides and a copy for each change that met a reader, one who read all the time
+//! lost nine tenths of its speed to 10,000 changes per second; with three, little: `cargo bench
+//! --bench million`, 2026-11-22.) If readers hold all sides for longer than an instant, the one
+//! that is furthest behind is left to them. Whatever begins anew begins as a copy of the published
+//! index that shares its memory with it, chunk by chunk, until it changes.
 //!
-//! What is left to readers is freed by the writer, at some later change: no reader ever pays for that.
+//! What is left to readers is freed by the writer, at some later change: no reader ever pays for
+//! that.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,18 +27,19 @@ use crate::sync::{Arc, Loaded, Mutex, Published, spin_loop};
 /// Sides that are not published, at most.
 const STANDBYS_MAX: usize = 2;
 
-/// How often a writer looks whether one of them has become free, before it gives one up: a few microseconds, which is what
-/// readers take for a walk or two.
+/// How often a writer looks whether one of them has become free, before it gives one up: a few
+/// microseconds, which is what readers take for a walk or two.
 const PATIENCE_LOOKS: usize = if cfg!(loom) { 0 } else { 64 };
 
-/// Operations of one batch that are made again in the standby; with more, and with more than a quarter of the index, the standby
-/// becomes a copy of what was published. Also how far a third side may fall behind.
+/// Operations of one batch that are made again in the standby; with more, and with more than a
+/// quarter of the index, the standby becomes a copy of what was published. Also how far a third
+/// side may fall behind.
 const REPLAYED_MIN: usize = 1024;
 
 /// A [`PatternIndex`] for many threads: readers load snapshots and never wait, writers take turns.
 ///
-/// A change is visible to every [`load`](Self::load) that begins after it returned. It takes twice the memory of a
-/// [`PatternIndex`]; that is the price for changes that copy nothing.
+/// A change is visible to every [`load`](Self::load) that begins after it returned. It takes twice
+/// the memory of a [`PatternIndex`]; that is the price for changes that copy nothing.
 ///
 /// ```
 /// use fanout::{Pattern, Topic, index::SharedIndex};
@@ -67,7 +71,8 @@ struct Side<V> {
 }
 
 struct Writer<V> {
-    /// What was published before, oldest first: [`STANDBYS_MAX`] at most; none if they were never needed, or lost by a panic.
+    /// What was published before, oldest first: [`STANDBYS_MAX`] at most; none if they were never
+    /// needed, or lost by a panic.
     standbys: VecDeque<Standby<V>>,
     /// The last operations, those that some standby lacks.
     log: VecDeque<Operation<V>>,
@@ -104,8 +109,9 @@ impl<V: Copy + Ord> SharedIndex<V> {
 
     /// The index as it is now, and as it stays for whoever holds it. Never waits.
     ///
-    /// Meant to be held for a look-up or a few: while one is held for longer, changes go on, but the memory that they
-    /// change has to be copied, once for each snapshot. To keep an index, clone it out of the snapshot.
+    /// Meant to be held for a look-up or a few: while one is held for longer, changes go on, but
+    /// the memory that they change has to be copied, once for each snapshot. To keep an index,
+    /// clone it out of the snapshot.
     ///
     /// ```
     /// use fanout::{Pattern, PatternIndex, index::SharedIndex};
@@ -168,9 +174,11 @@ impl<V: Copy + Ord> SharedIndex<V> {
         });
     }
 
-    /// Makes several changes; readers see none of them or all. If `changes` panics, nothing is changed.
+    /// Makes several changes; readers see none of them or all. If `changes` panics, nothing is
+    /// changed.
     ///
-    /// Other writers wait meanwhile; `changes` must not change this index in any other way, which would wait for ever.
+    /// Other writers wait meanwhile; `changes` must not change this index in any other way, which
+    /// would wait for ever.
     ///
     /// ```
     /// use fanout::{Pattern, index::SharedIndex};
@@ -187,7 +195,8 @@ impl<V: Copy + Ord> SharedIndex<V> {
     /// ```
     pub fn batch<R>(&self, changes: impl FnOnce(&mut Batch<'_, V>) -> R) -> R {
         let writer = &mut *self.writer.lock();
-        // Out of the writer's hands: if something panics, it is gone, and nobody ever sees half a batch.
+        // Out of the writer's hands: if something panics, it is gone, and nobody ever sees half a
+        // batch.
         let mut standby = writer.take_standby(&self.published);
         let mut batch = Batch {
             side: Arc::get_mut(&mut standby).expect("nobody else has the standby"),
@@ -230,7 +239,8 @@ impl<V: Copy + Ord> Writer<V> {
         }
     }
 
-    /// An index that holds what the published one does, and that nobody else has; with the version that comes next.
+    /// An index that holds what the published one does, and that nobody else has; with the version
+    /// that comes next.
     fn take_standby(&mut self, published: &Published<Side<V>>) -> Arc<Side<V>> {
         self.give_up_the_late();
         self.free_the_left();
@@ -254,7 +264,8 @@ impl<V: Copy + Ord> Writer<V> {
         side
     }
 
-    /// A standby that no reader holds, the one that lacks least if there are several. `None`: one is to be made.
+    /// A standby that no reader holds, the one that lacks least if there are several. `None`: one
+    /// is to be made.
     fn free_standby(&mut self) -> Option<Standby<V>> {
         for look in 0..=PATIENCE_LOOKS {
             let free = |standby: &mut Standby<V>| Arc::get_mut(&mut standby.side).is_some();
@@ -276,7 +287,8 @@ impl<V: Copy + Ord> Writer<V> {
         None
     }
 
-    /// Gives up a third side that has not been needed for long: the operations that it lacks need not be kept then.
+    /// Gives up a third side that has not been needed for long: the operations that it lacks need
+    /// not be kept then.
     fn give_up_the_late(&mut self) {
         while self.standbys.len() > 1 && self.made - self.standbys[0].made > REPLAYED_MIN as u64 {
             let late = self.standbys.pop_front();
@@ -289,7 +301,8 @@ impl<V: Copy + Ord> Writer<V> {
         self.left.retain_mut(|side| Arc::get_mut(side).is_none());
     }
 
-    /// After so much that it is not made again: all but what is published is given up, and a copy is made at once.
+    /// After so much that it is not made again: all but what is published is given up, and a copy
+    /// is made at once.
     fn begin_anew(&mut self, published: &Published<Side<V>>) {
         self.left
             .extend(self.standbys.drain(..).map(|standby| standby.side));

@@ -1,13 +1,18 @@
 //! Sorted lists in chunks: a change of a list of 100,000 items moves a few hundred of them.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
-/// Items in a chunk at most; one that outgrows it is divided in two. A list of no more has no chunks.
+/// Items in a chunk at most; one that outgrows it is divided in two. A list of no more has no
+/// chunks.
 const CHUNK_ITEMS_MAX: usize = 256;
 
 /// A sorted list of items, no two equal.
 #[derive(Clone, Debug)]
 pub(super) enum Sorted<T> {
+    /// One item, without memory elsewhere: so are most lists of an index.
+    One(T),
+    /// No item, or several.
     Short(Vec<T>),
     /// Two chunks at least, none of them empty; the items of each stand before those of the next.
     Long(Vec<Arc<Vec<T>>>),
@@ -24,17 +29,27 @@ impl<T> Sorted<T> {
         matches!(self, Sorted::Short(items) if items.is_empty())
     }
 
+    /// How many items there are, exactly if they are few, else within a factor of four.
+    pub(super) fn len_estimate(&self) -> usize {
+        match self {
+            Sorted::One(_) => 1,
+            Sorted::Short(items) => items.len(),
+            Sorted::Long(chunks) => chunks.len() * (CHUNK_ITEMS_MAX / 2),
+        }
+    }
+
     /// The item, if there is one alone.
     pub(super) fn only(&self) -> Option<&T> {
         match self {
-            Sorted::Short(items) if items.len() == 1 => items.first(),
-            _ => None,
+            Sorted::One(item) => Some(item),
+            Sorted::Short(_) | Sorted::Long(_) => None,
         }
     }
 
     /// The items in ascending order, slice by slice.
     pub(super) fn slices(&self) -> impl Iterator<Item = &[T]> {
         let (short, long) = match self {
+            Sorted::One(item) => (Some(std::slice::from_ref(item)), &[][..]),
             Sorted::Short(items) => (Some(&**items), &[][..]),
             Sorted::Long(chunks) => (None, &**chunks),
         };
@@ -43,9 +58,29 @@ impl<T> Sorted<T> {
 }
 
 impl<T: Clone + Ord> Sorted<T> {
+    pub(super) fn contains(&self, item: &T) -> bool {
+        match self {
+            Sorted::One(only) => only == item,
+            Sorted::Short(items) => items.binary_search(item).is_ok(),
+            Sorted::Long(chunks) => {
+                let chunk = &chunks[chunk_of(chunks, item)];
+                chunk.binary_search(item).is_ok()
+            }
+        }
+    }
+
     /// False, and nothing changes, if an equal item is there.
     pub(super) fn insert(&mut self, item: T) -> bool {
         match self {
+            Sorted::One(only) => {
+                let pair = match item.cmp(only) {
+                    Ordering::Equal => return false,
+                    Ordering::Less => vec![item, only.clone()],
+                    Ordering::Greater => vec![only.clone(), item],
+                };
+                *self = Sorted::Short(pair);
+            }
+            Sorted::Short(items) if items.is_empty() => *self = Sorted::One(item),
             Sorted::Short(items) => {
                 let Err(at) = items.binary_search(&item) else {
                     return false;
@@ -79,12 +114,22 @@ impl<T: Clone + Ord> Sorted<T> {
     /// False, and nothing changes, if no equal item is there.
     pub(super) fn remove(&mut self, item: &T) -> bool {
         match self {
+            Sorted::One(only) => {
+                if only != item {
+                    return false;
+                }
+                *self = Sorted::default();
+            }
             Sorted::Short(items) => {
                 let Ok(at) = items.binary_search(item) else {
                     return false;
                 };
                 items.remove(at);
-                if items.len() * 2 < items.capacity() {
+                if items.len() == 1
+                    && let Some(only) = items.pop()
+                {
+                    *self = Sorted::One(only);
+                } else if items.len() * 2 < items.capacity() {
                     items.shrink_to(items.len() + items.len() / 4);
                 }
             }
@@ -96,7 +141,12 @@ impl<T: Clone + Ord> Sorted<T> {
                 Arc::make_mut(&mut chunks[index]).remove(at);
                 unite(chunks, index);
                 if let [last] = &mut chunks[..] {
-                    *self = Sorted::Short(std::mem::take(Arc::make_mut(last)));
+                    let items = std::mem::take(Arc::make_mut(last));
+                    debug_assert!(
+                        items.len() > 1,
+                        "chunks are united before they are so small"
+                    );
+                    *self = Sorted::Short(items);
                 }
             }
         }
@@ -110,8 +160,8 @@ fn chunk_of<T: Ord>(chunks: &[Arc<Vec<T>>], item: &T) -> usize {
     behind.saturating_sub(1)
 }
 
-/// Unites a chunk that has become small with the next, or with the one before, if they fill one half, or if one of them is
-/// empty.
+/// Unites a chunk that has become small with the next, or with the one before, if they fill one
+/// half, or if one of them is empty.
 fn unite<T: Clone>(chunks: &mut Vec<Arc<Vec<T>>>, index: usize) {
     let first = if index + 1 < chunks.len() {
         index

@@ -1,25 +1,32 @@
-//! A hash table in chunks: grows and shrinks without a long stop, and two copies share the chunks that neither changed.
+//! A hash table in chunks: grows and shrinks without a long stop, and two copies share the chunks
+//! that neither changed.
 //!
-//! The table is a list of chunks; the low half of an entry's hash chooses the chunk, the high half the place in it.
+//! The table is a list of chunks; the low half of an entry's hash chooses the chunk, the high half
+//! the place in it.
 //!
-//! * **Among chunks**, linear hashing: when there are more than [`CHUNK_ENTRIES`] entries to a chunk, one chunk (the
-//!   next in turn, not the fullest) is divided in two; so an insertion never moves more than two chunks' entries.
-//! * **Within a chunk**, linear probing in the order of the hash: an entry stands at the place that its hash says, or
-//!   behind, and no entry stands before one of a lower hash. So a search for what is not there ends as soon as one for
-//!   what is there, at the first entry of a higher hash, and a chunk is made larger by one pass over it.
-//! * The slots of a chunk are counted ([`Arc`]): a clone of the table copies the list, and a change makes the slots that it
-//!   changes its own. The list itself has all else that a search needs to know of a chunk, so of the memory
-//!   that is too large for a cache a search reads one place.
+//! * **Among chunks**, linear hashing: when there are more than [`CHUNK_ENTRIES`] entries to a
+//!   chunk, one chunk (the next in turn, not the fullest) is divided in two; so an insertion never
+//!   moves more than two chunks' entries.
+//! * **Within a chunk**, linear probing in the order of the hash: an entry stands at the place that
+//!   its hash says, or behind, and no entry stands before one of a lower hash. So a search for what
+//!   is not there ends as soon as one for what is there, at the first entry of a higher hash, and a
+//!   chunk is made larger by one pass over it.
+//! * The slots of a chunk are counted ([`Arc`]): a clone of the table copies the list, and a change
+//!   makes the slots that it changes its own. The list itself has all else that a search needs to
+//!   know of a chunk, so of the memory that is too large for a cache a search reads one place.
 //!
-//! The hash is keyed (whoever chooses the texts cannot see it), so chunks fill evenly. Where it is not so, with thousands
-//! of entries of one hash, they stand in one row in one chunk and a search looks at all of them: slower, and still right.
+//! The hash is keyed (whoever chooses the texts cannot see it), so chunks fill evenly. Where it is
+//! not so, with thousands of entries of one hash, they stand in one row in one chunk and a search
+//! looks at all of them: slower, and still right.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Arc, LazyLock};
 
-/// Entries to a chunk, on average over the table at most; a single chunk has up to twice as many, and a few more by chance.
+/// Entries to a chunk, on average over the table at most; a single chunk has up to twice as many,
+/// and a few more by chance.
 ///
-/// Of 64, 128, 256 and 512, this had the shortest walks by a little; and what a copied chunk costs, rises with it.
+/// Of 64, 128, 256 and 512, this had the shortest walks by a little; and what a copied chunk costs,
+/// rises with it.
 pub(super) const CHUNK_ENTRIES: usize = 256;
 
 /// Slots that a chunk gets behind its homes when the last of them are taken.
@@ -30,7 +37,8 @@ const CHUNK_ENTRIES_MIN: usize = CHUNK_ENTRIES / 4;
 
 /// What a table holds.
 pub(super) trait Entry: Clone {
-    /// How many eighths of the homes of a chunk may be taken, 6 or 7: with fewer, a search passes fewer entries.
+    /// How many eighths of the homes of a chunk may be taken, 6 or 7: with fewer, a search passes
+    /// fewer entries.
     const FULL: u32 = 7;
 
     /// The same for as long as it is in the table, and for whatever is equal to it.
@@ -63,12 +71,29 @@ impl Mixer {
     #[inline]
     pub(super) fn mix(self, high: u32, low: u32) -> u64 {
         let both = (u64::from(high) << 32) | u64::from(low);
-        let product = u128::from(both ^ self.key) * u128::from(self.factor);
-        let folded = (product >> 64) as u64 ^ product as u64;
+        let folded = fold(both ^ self.key, self.factor);
         // Once more: the factor may have long runs of equal bits.
-        let product = u128::from(folded ^ self.factor) * 0x9E37_79B9_7F4A_7C15;
-        (product >> 64) as u64 ^ product as u64
+        fold(folded ^ self.factor, 0x9E37_79B9_7F4A_7C15)
     }
+
+    /// A keyed hash of two small numbers and a text of 1 to 8 bytes, quicker than [`keyed_hash`].
+    #[inline]
+    pub(super) fn mix_gram(self, high: u32, kind: u8, gram: &[u8]) -> u64 {
+        debug_assert!((1..=8).contains(&gram.len()), "{gram:?}");
+        let word = gram
+            .iter()
+            .fold(0, |word, &byte| word << 8 | u64::from(byte));
+        let kind = u32::from(kind) << 8 | gram.len() as u32;
+        let keyed = fold(word ^ self.key, self.factor) ^ self.mix(high, kind);
+        fold(keyed, 0x9E37_79B9_7F4A_7C15)
+    }
+}
+
+/// The halves of the product, one over the other.
+#[inline]
+fn fold(a: u64, b: u64) -> u64 {
+    let product = u128::from(a) * u128::from(b);
+    (product >> 64) as u64 ^ product as u64
 }
 
 #[derive(Clone)]
@@ -120,7 +145,8 @@ impl<T: Entry> Table<T> {
         chunk.slots[at].as_ref()
     }
 
-    /// Reads the place where a search for this hash begins, so that the memory is on its way when the search comes.
+    /// Reads the place where a search for this hash begins, so that the memory is on its way when
+    /// the search comes.
     #[inline]
     pub(super) fn touch(&self, hash: u64) -> bool {
         let chunk = self.chunks.get(self.chunk_of(hash));
@@ -196,8 +222,9 @@ impl<T: Entry> Table<T> {
 
 /// A part of a table. A clone shares the slots.
 struct Chunk<T> {
-    /// The entries in ascending order of their [`order`], with gaps. At least one more than there are homes, unless there
-    /// are none; entries that find no place among the homes stand behind them.
+    /// The entries in ascending order of their [`order`], with gaps. At least one more than there
+    /// are homes, unless there are none; entries that find no place among the homes stand behind
+    /// them.
     slots: Arc<[Option<T>]>,
     /// Places that a hash can name: the first so many slots.
     homes: u32,

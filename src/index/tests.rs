@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::fuzzing::check_ops;
 use super::*;
 use crate::pattern::Syntax;
-use crate::pattern::tests::{pattern_text, small_patterns, small_topics, suite, topic_text};
+use crate::pattern::tests::{cases, pattern_text, small_patterns, small_topics, suite, topic_text};
 
 fn pattern(text: &str) -> Pattern {
     Pattern::parse(text).unwrap()
@@ -193,20 +193,6 @@ fn everything_can_be_shared_or_sent() {
     sent::<Scratch<u32>>();
 }
 
-#[test]
-fn the_corpus_passes() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/index_ops");
-    let files: Vec<_> = std::fs::read_dir(path).expect(path).collect();
-    assert!(
-        !files.is_empty() && files.len() < 100,
-        "{} files",
-        files.len()
-    );
-    for file in files {
-        check_ops(&std::fs::read(file.unwrap().path()).unwrap());
-    }
-}
-
 /// Each language's wildcards, guards and tails, all in one index, with and without cache.
 #[test]
 fn patterns_of_all_languages_live_in_one_index() {
@@ -257,12 +243,28 @@ fn patterns_of_all_languages_live_in_one_index() {
     assert!(index.is_bare());
 }
 
-/// A node with 100,000 globs, or tails, or values: a match looks at those that it finds, a change moves a few.
+/// A node with 100,000 globs, or tails, or values: a match looks at those that it finds, a change
+/// moves a few.
 #[test]
 fn a_hot_node_is_cheap_to_match_and_to_change() {
     const COUNT: u32 = 100_000;
     type Form = (fn(u32) -> String, Syntax, &'static str);
-    let forms: [Form; 4] = [
+    let forms: [Form; 7] = [
+        (
+            |n| format!("user.*-{n}-*.login"),
+            Syntax::Segments,
+            "user.web-7-eu.login",
+        ),
+        (
+            |n| format!("user.*-{n}-*.login"),
+            Syntax::Path,
+            "user.web-7-eu.login",
+        ),
+        (
+            |n| format!("*:user-{n}:[a-z]*"),
+            Syntax::Redis,
+            "x:user-7:login",
+        ),
         (
             |n| format!("orders.A{n:06}*"),
             Syntax::Segments,
@@ -318,6 +320,70 @@ fn many_similar_texts_are_told_apart() {
     assert!(found(&index, &text(20_000)).is_empty());
 }
 
+/// Segments with a star or more, whose texts are so few and so alike that buckets are crowded.
+fn crowding_glob() -> impl Strategy<Value = String> {
+    let part = prop_oneof![
+        4 => Just("*".to_owned()),
+        4 => "[ab-]{1,3}",
+        1 => "(ab-){3,4}",
+        1 => Just("?".to_owned()),
+        1 => Just("[ab]".to_owned()),
+        1 => Just("é".to_owned()),
+    ];
+    prop::collection::vec(part, 1..5).prop_map(|parts| parts.concat())
+}
+
+/// Like [`crowding_glob`], of one segment or two.
+fn crowding_text() -> impl Strategy<Value = String> {
+    prop_oneof![
+        crowding_glob(),
+        crowding_glob().prop_map(|glob| format!("x.{glob}")),
+        (crowding_glob(), crowding_glob()).prop_map(|(one, two)| format!("{one}.{two}")),
+    ]
+}
+
+proptest! {
+    #![proptest_config(cases(200))]
+
+    /// Many globs and tails below a node or two: each stands in one bucket, whichever it is, and is
+    /// found once there, also after others have come and gone.
+    #[test]
+    fn crowded_nodes_agree_with_the_naive_index(
+        texts in prop::collection::vec(crowding_text(), 1..120),
+        topics in prop::collection::vec("(x\\.)?[ab-]{1,12}(\\.[ab-]{1,4})?|(x\\.)?(é?ab-){1,9}", 8),
+        removed in prop::collection::vec(any::<bool>(), 120),
+    ) {
+        let topics: Vec<Topic> = topics.iter().filter_map(|text| Topic::new(text).ok()).collect();
+        let patterns: Vec<Pattern> = texts
+            .iter()
+            .flat_map(|text| {
+                let syntaxes = [Syntax::Segments, Syntax::Path, Syntax::Redis];
+                syntaxes.into_iter().filter_map(|syntax| Pattern::parse_as(text, syntax).ok())
+            })
+            .collect();
+        let (mut index, mut list) = (PatternIndex::new(), naive::List::default());
+        let check = |index: &PatternIndex<u32>, list: &naive::List<u32>| {
+            for topic in &topics {
+                assert_eq!(found(index, topic.as_str()), list.matches(topic), "{topic}");
+            }
+        };
+        for (pattern, value) in patterns.iter().zip(0..) {
+            assert_eq!(index.insert(pattern, value), list.insert(pattern, value));
+        }
+        check(&index, &list);
+        for ((pattern, value), removed) in patterns.iter().zip(0..).zip(removed.iter().cycle()) {
+            if *removed {
+                assert_eq!(index.remove(pattern, &value), list.remove(pattern, value));
+            }
+        }
+        check(&index, &list);
+        for (pattern, value) in list.pairs() {
+            assert!(index.remove(pattern, value));
+        }
+        assert!(index.is_bare());
+    }
+}
+
 /// Mostly the native one.
 fn language() -> impl Strategy<Value = &'static str> {
     prop_oneof![2 => Just(""), 1 => prop::sample::select(vec!["N:", "A:", "M:", "P:", "R:"])]
@@ -342,7 +408,7 @@ fn operations() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(cases(1500))]
 
     #[test]
     fn random_operations_agree_with_the_list(lines in operations()) {

@@ -1,8 +1,10 @@
-//! Texts that an index keeps: most are short, take no memory elsewhere, and are compared without going there.
+//! Texts that an index keeps: most are short, take no memory elsewhere, and are compared without
+//! going there.
 
 use std::sync::Arc;
 
-/// The longest text that is kept in place, in bytes: as many as fit into three words, with the length and the kind.
+/// The longest text that is kept in place, in bytes: as many as fit into three words, with the
+/// length and the kind.
 const SHORT_MAX: usize = 22;
 
 /// A run of bytes, of a segment or of a glob.

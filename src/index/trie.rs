@@ -1,24 +1,27 @@
 //! The trie: a node for each beginning of a route, with the values of the routes that end there.
 //!
-//! All nodes stand in one table, each found by the number of its parent and the symbol of the part that leads to it.
-//! So a step takes one look-up, and a node takes 24 bytes (with values of four bytes), wherever it is. What few nodes
-//! have stands in tables of its own: more values than one, and [matchers](super::matchers).
+//! All nodes stand in one table, each found by the number of its parent and the symbol of the part
+//! that leads to it. So a step takes one look-up, and a node takes 24 bytes (with values of four
+//! bytes), wherever it is. What few nodes have stands in tables of its own: more values than one,
+//! and [matchers](super::matchers).
 //!
-//! There is one root for the routes that are open to all topics, and one for those that are [guarded](Guard). A node is there
-//! as long as a route ends in it or below it; its number is used again then.
+//! There is one root for the routes that are open to all topics, and one for those that are
+//! [guarded](Guard). A node is there as long as a route ends in it or below it; its number is used
+//! again then.
 
 use std::num::NonZeroU32;
 
+use super::interner::{Matcher, NUMBERS_MAX, Name, Names, Numbers, Symbol};
 use super::matchers::Matchers;
-use super::names::{Matcher, NUMBERS_MAX, Name, Names, Numbers, Symbol};
 use super::sorted::Sorted;
 use super::table::{Entry, Mixer, Table};
 use crate::pattern::{Guard, Route, Segment, Syntax};
 
 /// Which pattern brought a value to a node.
 ///
-/// A pattern of one route is told by the place of the node and by its language (a pattern of another language that means
-/// the same is another pattern). One of several routes shares nodes with others and is told by its keyed hash.
+/// A pattern of one route is told by the place of the node and by its language (a pattern of
+/// another language that means the same is another pattern). One of several routes shares nodes
+/// with others and is told by its keyed hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tag(u64);
 
@@ -62,7 +65,8 @@ pub(super) struct Trie<V> {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node<V> {
-    /// Which node this one is below, and what leads from there to here. No two nodes have both in common.
+    /// Which node this one is below, and what leads from there to here. No two nodes have both in
+    /// common.
     parent: u32,
     symbol: Symbol,
     number: NonZeroU32,
@@ -110,8 +114,8 @@ struct Key {
 }
 
 impl<V: Copy> Entry for Node<V> {
-    /// At 7, walks took 1.03 times as long (November 2026, medians of eight runs in turn, a million subscriptions). At 5, an idle
-    /// subscription of two nodes takes more than a kibibyte.
+    /// At 7, walks took 1.03 times as long (November 2026, medians of eight runs in turn, a million
+    /// subscriptions). At 5, an idle subscription of two nodes takes more than a kibibyte.
     const FULL: u32 = 6;
 
     #[inline]
@@ -162,7 +166,8 @@ impl<V: Copy + Ord> Trie<V> {
         self.child_of_hash(parent, symbol, self.hash_of_child(parent, symbol))
     }
 
-    /// For those that look it up in two steps: [`touch`](Self::touch), then [`child_of_hash`](Self::child_of_hash).
+    /// For those that look it up in two steps: [`touch`](Self::touch), then
+    /// [`child_of_hash`](Self::child_of_hash).
     #[inline]
     pub(super) fn hash_of_child(&self, parent: u32, symbol: Symbol) -> u64 {
         self.nodes.mixer().mix(parent, symbol)
@@ -180,8 +185,8 @@ impl<V: Copy + Ord> Trie<V> {
             .find(hash, |node| node.parent == parent && node.symbol == symbol)
     }
 
-    /// Appends the values of the routes that end in this node. Returns whether they may be out of order or
-    /// hold one twice.
+    /// Appends the values of the routes that end in this node. Returns whether they may be out of
+    /// order or hold one twice.
     pub(super) fn append_values(&self, node: &Node<V>, out: &mut Vec<V>) -> bool {
         match node.values {
             Values::None => false,
@@ -201,7 +206,8 @@ impl<V: Copy + Ord> Trie<V> {
         }
     }
 
-    /// Adds a value at the end of the route. False, and nothing changes, if it is there under that tag.
+    /// Adds a value at the end of the route. False, and nothing changes, if it is there under that
+    /// tag.
     pub(super) fn insert(&mut self, route: &Route, value: V, tag: Tag) -> bool {
         let mut key = Key {
             parent: NO_NODE,
@@ -217,7 +223,8 @@ impl<V: Copy + Ord> Trie<V> {
             (key, number) = match self.step(number, &step) {
                 Some(next) => next,
                 None => {
-                    // A new last node comes with its value: to add it later would be to look for the node again.
+                    // A new last node comes with its value: to add it later would be to look for
+                    // the node again.
                     if is_last && let Some(values) = Values::one(value, tag) {
                         self.add_step(key, number, &step, values);
                         return true;
@@ -229,7 +236,8 @@ impl<V: Copy + Ord> Trie<V> {
         self.add_value(key, number, value, tag)
     }
 
-    /// Takes a value from the end of the route. False, and nothing changes, if it is not there under that tag.
+    /// Takes a value from the end of the route. False, and nothing changes, if it is not there
+    /// under that tag.
     pub(super) fn remove(&mut self, route: &Route, value: V, tag: Tag) -> bool {
         let mut key = Key {
             parent: NO_NODE,

@@ -2,17 +2,17 @@
 //!
 //! The frontier is the set of nodes that the segments read so far lead to. A node is reached by one
 //! way only, except through `**`: the node behind a `**` stays in the frontier once it is in, since
-//! `**` takes segment after segment, and its parent can lead to it again. So the frontier is kept in
-//! two lists: nodes of this step, in which none can be twice, and nodes behind a `**`, a set that
-//! only grows. The work for a segment is thus bounded by the nodes of the index, however the
+//! `**` takes segment after segment, and its parent can lead to it again. So the frontier is kept
+//! in two lists: nodes of this step, in which none can be twice, and nodes behind a `**`, a set
+//! that only grows. The work for a segment is thus bounded by the nodes of the index, however the
 //! pattern is made: `**.a.**.a.**.a` has four nodes behind a `**` and never more.
 //!
-//! For each segment, all look-ups are noted first, then begun, then finished: where the index is larger than the caches,
-//! the memory for one is waited for together with that for the others.
+//! For each segment, all look-ups are noted first, then begun, then finished: where the index is
+//! larger than the caches, the memory for one is waited for together with that for the others.
 
 use std::fmt;
 
-use super::names::Symbol;
+use super::interner::Symbol;
 use super::trie::{ANY, MANY, NO_NODE, Node, Trie, root};
 use crate::pattern::{Guard, Topic};
 
@@ -145,6 +145,7 @@ impl<V: Copy + Ord> Scratch<V> {
                 self.reach(trie, *child);
             }
         }
+        debug_assert!(all_differ(&self.step), "a node is reached in one way");
         self.unite_many();
         !self.step.is_empty() || !self.many.is_empty()
     }
@@ -187,6 +188,12 @@ impl<V: Copy + Ord> Scratch<V> {
             sort_and_dedup(out, start);
         }
     }
+}
+
+fn all_differ<V>(nodes: &[Node<V>]) -> bool {
+    let mut numbers: Vec<u32> = nodes.iter().map(Node::number).collect();
+    numbers.sort_unstable();
+    numbers.windows(2).all(|pair| pair[0] != pair[1])
 }
 
 /// Sorts what `out` has from `start` on and keeps one of each.

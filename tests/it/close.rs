@@ -210,7 +210,7 @@ fn report_past_time(mode: Dispatch, dispatchers: usize) {
         panic!("one gap at the end: {told:?}")
     };
     assert_eq!(
-        (gap.from(), gap.to(), gap.count()),
+        (gap.first_id(), gap.last_id(), gap.count()),
         (4, sequenced, sequenced - 3)
     );
     assert_eq!(gap.reason(), GapReason::Closed);

@@ -1,10 +1,10 @@
 //! Bad input: every bound at the bound and one past it, and errors that name input, place and rule.
 
+use fanout::limits::{CAPACITY_MAX, DISPATCHERS_MAX, LANE_CAPACITY_MAX};
 use fanout::{
-    BuildError, Bus, BusBuilder, CAPACITY_MAX, ChangeError, DISPATCHERS_MAX, Dispatch,
-    LANE_CAPACITY_MAX, Message, Overflow, Pattern, PublishError, PublishSequencedError,
-    PublishTimeoutError, RecvError, RecvTimeoutError, Start, SubscribeError, ThreadError, Topic,
-    TopicError, TryPublishError, TryRecvError,
+    BuildError, Bus, BusBuilder, ChangeError, Dispatch, Message, Overflow, Pattern, PublishError,
+    PublishSequencedError, PublishTimeoutError, RecvError, RecvTimeoutError, Start, SubscribeError,
+    ThreadError, Topic, TopicError, TryPublishError, TryRecvError,
 };
 use std::error::Error;
 use std::io;

@@ -1,8 +1,8 @@
 //! Handlers: order, isolation, cancel, and what happens when a closure misbehaves.
 
+use fanout::limits::HANDLER_THREADS_MAX;
 use fanout::{
-    Bus, Dispatch, Event, HANDLER_THREADS_MAX, HandlerHandle, Notice, Overflow, PublishError,
-    SubscribeError, WeakBus,
+    Bus, Dispatch, Event, HandlerHandle, Notice, Overflow, PublishError, SubscribeError, WeakBus,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};

@@ -28,6 +28,7 @@ mod idle;
 #[cfg(feature = "latency")]
 mod latency;
 mod law;
+mod limits;
 mod manual;
 mod match_cache;
 mod memory;
@@ -37,6 +38,7 @@ mod metrics;
 mod model;
 mod order;
 mod panic;
+mod parking;
 mod policies;
 mod send;
 mod slow;

@@ -809,8 +809,8 @@ fn answer_of(event: &fanout::Event<usize>) -> ModelEvent {
 
 fn gap_of(gap: fanout::Gap) -> ModelGap {
     ModelGap {
-        from: gap.from(),
-        to: gap.to(),
+        from: gap.first_id(),
+        to: gap.last_id(),
         count: gap.count(),
         reason: gap.reason(),
     }

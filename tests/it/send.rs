@@ -49,9 +49,12 @@ fn public_types_are_send_and_sync() {
     )>();
     both::<(PublishError<Payload>, TryPublishError<Payload>)>();
     both::<(broadcast::Memory, Box<dyn broadcast::Broadcaster>)>();
-    both::<(broadcast::Subscription, broadcast::CancelToken)>();
+    both::<(broadcast::SubscriptionGuard, broadcast::CancelToken)>();
     both::<broadcast::Event>();
-    both::<(broadcast::PublishError, broadcast::CloseError)>();
+    both::<(
+        broadcast::BroadcastPublishError,
+        broadcast::BroadcastCloseError,
+    )>();
     // Errors and messages ask nothing of a payload themselves.
     send::<PublishError<Cell<u32>>>();
     send::<Message<'static, &str, Cell<u32>>>();
