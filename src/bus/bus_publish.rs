@@ -30,8 +30,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// pattern that matches the topic. It is not an error if there is none.
     ///
     /// **Blocks the thread** while the lane is full. In async code use
-    /// [`publish_async`](Self::publish_async): where the runtime has one thread, the task that would
-    /// make room may need the very thread that waits here, and then nothing makes progress.
+    /// [`publish_async`](Self::publish_async): where the runtime has one thread, the task that
+    /// would make room may need the very thread that waits here, and then nothing makes progress.
     ///
     /// # Errors
     ///

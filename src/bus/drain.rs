@@ -7,11 +7,11 @@
 //! | flush | everything that was accepted before is in rings | they have handled what was in their rings then |
 //! | close | every role has finished | every handler has ended |
 //!
-//! A thread waits with a deadline. A task has none: it drops the future instead, and can do so at any
-//! time, because the futures hold nothing but the step that they have reached. A future without a
-//! deadline needs no timer and so no thread of its own. There is one exception: under manual dispatch
-//! nobody else may be left to look when the longest wait for a `Block` subscriber is over, and a
-//! [`WakeTimer`] wakes the task then.
+//! A thread waits with a deadline. A task has none: it drops the future instead, and can do so at
+//! any time, because the futures hold nothing but the step that they have reached. A future without
+//! a deadline needs no timer and so no thread of its own. There is one exception: under manual
+//! dispatch nobody else may be left to look when the longest wait for a `Block` subscriber is over,
+//! and a [`WakeTimer`] wakes the task then.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -72,7 +72,8 @@ impl<T: Send + Sync + 'static> Core<T> {
         CloseReport {
             in_time,
             unread,
-            // The losses of a subscription that was cancelled meanwhile are not in the sum any more.
+            // The losses of a subscription that was cancelled meanwhile are not in the sum any
+            // more.
             lost: lost_at_close.saturating_sub(lost_before),
             // Relaxed: a statistic, final by now.
             unsequenced: self.engine.shared.unsequenced.load(Ordering::Relaxed),

@@ -41,7 +41,7 @@ impl Refused {
             Self::Closed => CLOSED,
             Self::Broken => BROKEN,
             Self::WouldDeadlock => {
-                "waiting for the bus inside a handler, or another call that it makes, would deadlock"
+                "waiting for the bus inside a handler or another of its callbacks would deadlock"
             }
         }
     }
@@ -55,8 +55,8 @@ pub(super) trait RefusedError<T> {
     fn new(refused: Refused, value: T) -> Self;
 }
 
-/// The errors of publishing: enums whose variants all hand the payload back. They differ in what can
-/// happen while there is no room.
+/// The errors of publishing: enums whose variants all hand the payload back. They differ in what
+/// can happen while there is no room.
 macro_rules! publish_errors {
     ($(
         $(#[$doc:meta])*
@@ -311,7 +311,9 @@ macro_rules! recv_errors {
                 match self {
                     $( Self::$variant => f.write_str($text), )?
                     Self::Lost(gap) => gap.fmt(f),
-                    Self::Disconnected(gap) => write!(f, "the subscription was disconnected: {gap}"),
+                    Self::Disconnected(gap) => {
+                        write!(f, "disconnected: {gap}")
+                    }
                     Self::Closed => f.write_str("the bus is closed and everything was read"),
                     Self::Cancelled => f.write_str("the subscription was cancelled"),
                     Self::Broken => f.write_str(BROKEN),
@@ -322,7 +324,7 @@ macro_rules! recv_errors {
         impl std::error::Error for $name {}
 
         $( impl From<RecvError> for $name {
-            #[doc = concat!("Never [`", stringify!($variant), "`](Self::", stringify!($variant), ").")]
+            #[doc = concat!("Never `", stringify!($variant), "`.")]
             fn from(error: RecvError) -> Self {
                 match error {
                     RecvError::Lost(gap) => Self::Lost(gap),
@@ -445,8 +447,8 @@ impl std::error::Error for ThreadError {
     }
 }
 
-/// `Display`, `Error` and `From` of an error of configuration. A variant either holds another error,
-/// and then speaks as that one does, or has a text of its own.
+/// `Display`, `Error` and `From` of an error of configuration. A variant either holds another
+/// error, and then speaks as that one does, or has a text of its own.
 macro_rules! configuration_error {
     (
         $name:ident;
@@ -605,13 +607,15 @@ configuration_error! {
     says {
         Dispatchers(threads) => "{threads} dispatchers is not in 1..={DISPATCHERS_MAX}",
         Capacity(events) => "a capacity of {events} events is not in 1..={CAPACITY_MAX}",
-        LaneCapacity(events) => "a lane capacity of {events} events is not in 1..={LANE_CAPACITY_MAX}",
+        LaneCapacity(events) =>
+            "a lane capacity of {events} events is not in 1..={LANE_CAPACITY_MAX}",
         PinBytes => "pin_bytes must be at least 1",
         BlockTimeout(wait) => "a block timeout of {wait:?} is more than {BLOCK_TIMEOUT_MAX:?}",
         HandlerThreads { threads, max } =>
             "{threads} handler threads with a maximum of {max}: \
              the number must be in 1..={max}, and the maximum in 1..={HANDLER_THREADS_MAX}",
-        SlowPercent(percent) => "a slow limit of {percent} percent of the capacity is not in 1..=100",
+        SlowPercent(percent) =>
+            "a slow limit of {percent} percent of the capacity is not in 1..=100",
         SlowEvents => "a slow limit must be at least 1 event",
         SlowTime => "a slow limit must be longer than zero",
         #[cfg(feature = "latency")]

@@ -1,15 +1,15 @@
 //! The bus, its publishers and its subscribers: what a program uses.
 //!
-//! A [`Bus`] is a handle; its clones are handles to the same bus. Clones and [`Publisher`]s keep the
-//! bus open: when the last of them is dropped, or when [`close`](Bus::close) is called, the bus
+//! A [`Bus`] is a handle; its clones are handles to the same bus. Clones and [`Publisher`]s keep
+//! the bus open: when the last of them is dropped, or when [`close`](Bus::close) is called, the bus
 //! accepts nothing more, delivers what it has accepted, and each subscriber reads what is left and
 //! then gets `Closed`.
 //!
 //! # Failure modes
 //!
-//! * **A subscriber falls behind**: its ring is bounded, and its [`Overflow`](crate::Overflow) policy
-//!   says what happens when the ring is full. A run of lost events is reported in-band, once, as a
-//!   [`Gap`](crate::Gap), and counted.
+//! * **A subscriber falls behind**: its ring is bounded, and its [`Overflow`](crate::Overflow)
+//!   policy says what happens when the ring is full. A run of lost events is reported in-band,
+//!   once, as a [`Gap`](crate::Gap), and counted.
 //! * **The bus closes**: see above. [`close_within`](Bus::close_within) waits up to a limit and
 //!   reports what was left. Dropping never waits.
 //! * **User code panics**: a payload's `drop` or a waker may panic without harm. A panic in a
@@ -96,11 +96,11 @@ use slow::SlowMonitor;
 ///
 /// A payload lies in its lane and then in its block itself, and is moved from the one to the other.
 /// So **box payloads of more than 4 KiB** (`Bus<Box<Frame>>`, or `Bytes`, `Vec`, `Arc`). Otherwise
-/// the shared lane has room for 1,024 of them ([`lane_capacity`](BusBuilder::lane_capacity)) from the
-/// start and a block for up to 64, each move copies the payload, and a function that holds one by
-/// value needs room for it on its stack: the caller of `publish` for 3 payloads, two of which are the
-/// argument and the answer, or for 14 in a build without optimisation. 512 KiB by value therefore fit
-/// on a usual stack of 2 MiB, and 128 KiB without optimisation.
+/// the shared lane has room for 1,024 of them ([`lane_capacity`](BusBuilder::lane_capacity)) from
+/// the start and a block for up to 64, each move copies the payload, and a function that holds one
+/// by value needs room for it on its stack: the caller of `publish` for 3 payloads, two of which
+/// are the argument and the answer, or for 14 in a build without optimisation. 512 KiB by value
+/// therefore fit on a usual stack of 2 MiB, and 128 KiB without optimisation.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -160,7 +160,11 @@ impl<T: Send + Sync + 'static> Bus<T> {
     ///
     /// ```
     /// # fn main() -> Result<(), fanout::BuildError> {
-    /// let bus = fanout::Bus::<u64>::builder().dispatchers(1).capacity(4096).blocking(true).build()?;
+    /// let bus = fanout::Bus::<u64>::builder()
+    ///     .dispatchers(1)
+    ///     .capacity(4096)
+    ///     .blocking(true)
+    ///     .build()?;
     /// # Ok(())
     /// # }
     /// ```
@@ -309,8 +313,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
 
     /// Dispatches on the calling thread until nothing is left to do. `true`: something was done.
     ///
-    /// Under [`Dispatch::Manual`](crate::Dispatch::Manual) nothing happens except in this call, and in
-    /// those that flush or close. Under the other modes this thread helps the pool.
+    /// Under [`Dispatch::Manual`](crate::Dispatch::Manual) nothing happens except in this call, and
+    /// in those that flush or close. Under the other modes this thread helps the pool.
     ///
     /// ```
     /// use fanout::{Bus, Dispatch};
@@ -332,11 +336,12 @@ impl<T: Send + Sync + 'static> Bus<T> {
         done
     }
 
-    /// Waits until everything that was accepted before this call is in the rings of its subscribers,
-    /// and handled by its handlers.
+    /// Waits until everything that was accepted before this call is in the rings of its
+    /// subscribers, and handled by its handlers.
     ///
-    /// **Blocks the thread** for up to `limit`; in async code use [`flush_async`](Self::flush_async).
-    /// It does not wait for subscribers to read. Called from inside a handler, it only looks.
+    /// **Blocks the thread** for up to `limit`; in async code use
+    /// [`flush_async`](Self::flush_async). It does not wait for subscribers to read. Called from
+    /// inside a handler, it only looks.
     ///
     /// `false`: the time is over, because a `Block` subscriber has no room or a handler is busy; or
     /// the bus is broken.
@@ -357,17 +362,17 @@ impl<T: Send + Sync + 'static> Bus<T> {
         self.open.core.flush(deadline_after(limit))
     }
 
-    /// Waits, as a task and on any runtime, until everything that was accepted before is in the rings
-    /// of its subscribers, and handled by its handlers. "Before" is before the first poll.
+    /// Waits, as a task and on any runtime, until everything that was accepted before is in the
+    /// rings of its subscribers, and handled by its handlers. "Before" is before the first poll.
     ///
     /// `false`: the bus is broken.
     ///
-    /// It has no time limit of its own: put it under that of the runtime, since a `Block` subscriber
-    /// that does not read, or a handler that does not return, delays it for ever. The future may be
-    /// dropped at any time, and that changes nothing. It uses no thread of its own. (One exception:
-    /// under [`Dispatch::Manual`](crate::Dispatch::Manual), while a `Block` subscriber with a
-    /// [longest wait](SubscriptionBuilder::block_timeout) is full, a thread wakes the task when that
-    /// wait is over.)
+    /// It has no time limit of its own: put it under that of the runtime, since a `Block`
+    /// subscriber that does not read, or a handler that does not return, delays it for ever. The
+    /// future may be dropped at any time, and that changes nothing. It uses no thread of its own.
+    /// (One exception: under [`Dispatch::Manual`](crate::Dispatch::Manual), while a `Block`
+    /// subscriber with a [longest wait](SubscriptionBuilder::block_timeout) is full, a thread wakes
+    /// the task when that wait is over.)
     ///
     /// Do not block a handler's thread on this future: it waits for that handler.
     ///
@@ -411,11 +416,12 @@ impl<T: Send + Sync + 'static> Bus<T> {
 
     /// Closes the bus, and waits until everything that was accepted is in rings and handled.
     ///
-    /// **Blocks the thread** for up to `limit`; in async code use [`close_async`](Self::close_async).
-    /// When the time is over, what a ring has no room for is lost to its subscriber (reason
-    /// [`Closed`](crate::GapReason::Closed)), and what is not sequenced yet is dropped. The report
-    /// says how much that was. Handlers that are not done by then go on. The call does not wait for
-    /// subscribers to read. Called from inside a handler, it starts the close and returns.
+    /// **Blocks the thread** for up to `limit`; in async code use
+    /// [`close_async`](Self::close_async). When the time is over, what a ring has no room for is
+    /// lost to its subscriber (reason [`Closed`](crate::GapReason::Closed)), and what is not
+    /// sequenced yet is dropped. The report says how much that was. Handlers that are not done by
+    /// then go on. The call does not wait for subscribers to read. Called from inside a handler, it
+    /// starts the close and returns.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -438,9 +444,9 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// that was accepted is in rings and handled.
     ///
     /// It has no time limit of its own, and so gives nothing up: put it under the time limit of the
-    /// runtime. If that is over, or the future is dropped for another reason, the bus stays closed and
-    /// goes on delivering. To give up what is left, call [`close_within`](Self::close_within) with a
-    /// limit of zero, which does not wait. For threads, and for the handlers, what
+    /// runtime. If that is over, or the future is dropped for another reason, the bus stays closed
+    /// and goes on delivering. To give up what is left, call [`close_within`](Self::close_within)
+    /// with a limit of zero, which does not wait. For threads, and for the handlers, what
     /// [`flush_async`](Self::flush_async) says holds here, too.
     ///
     /// ```

@@ -6,8 +6,8 @@
 //!
 //! All of them reserve room first and then move the payload from the caller's arguments straight
 //! into the lane. Everything that can go wrong is known before that move, so a payload is never
-//! carried through a `Result` on the way in; only an error carries it, on the way back. This matters
-//! for large payloads: each step that holds a payload by value holds a copy on the stack.
+//! carried through a `Result` on the way in; only an error carries it, on the way back. This
+//! matters for large payloads: each step that holds a payload by value holds a copy on the stack.
 //!
 //! | step | what it needs | what it answers |
 //! | --- | --- | --- |
@@ -272,8 +272,8 @@ where
 
 /// All that has to be known before the payload is moved: its place, and the rest of the event.
 ///
-/// (The payload is no argument of this. A compiler moves no copy over an atomic operation, so a large
-/// payload that is moved in here would be copied here, and once more into its place.)
+/// (The payload is no argument of this. A compiler moves no copy over an atomic operation, so a
+/// large payload that is moved in here would be copied here, and once more into its place.)
 #[inline(always)]
 fn prepare<T, K, S>(
     sender: &mut S,
@@ -359,8 +359,9 @@ where
     }
 }
 
-/// The errors are built in functions of their own, and never inlined: each of them holds the payload
-/// once more, and the way of an event that is accepted should not have to make room for that.
+/// The errors are built in functions of their own, and never inlined: each of them holds the
+/// payload once more, and the way of an event that is accepted should not have to make room for
+/// that.
 #[cold]
 #[inline(never)]
 fn refuse<T, R, E: RefusedError<T>>(refused: Refused, data: T) -> Result<R, E> {

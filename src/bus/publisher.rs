@@ -20,8 +20,8 @@ use crate::sync::{Arc, Ordering};
 /// allocation; the same holds for names and sources. Like a [`Bus`], it keeps the bus open while it
 /// lives.
 ///
-/// The methods are those of [`Bus`]: `publish` and its neighbours take a topic and a payload, `send`
-/// and its neighbours a [`Message`].
+/// The methods are those of [`Bus`]: `publish` and its neighbours take a topic and a payload,
+/// `send` and its neighbours a [`Message`].
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

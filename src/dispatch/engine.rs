@@ -39,6 +39,7 @@ use super::shard::{INPUT_BLOCKS, Shard, ShardShared};
 use super::signal::{Latch, Signal};
 use crate::contain::catch;
 use crate::index::SharedIndex;
+use crate::log;
 use crate::park::{Backoff, NonBlockingScope, WaitSet};
 use crate::ring::{mpsc, spsc};
 use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
@@ -643,7 +644,9 @@ impl<T> Engine<T> {
 
     #[cold]
     fn mark_broken(&self) {
-        tracing::error!("dispatching panicked: the bus is broken and accepts no more events");
+        log::error(format_args!(
+            "dispatching panicked: the bus is broken and accepts no more events"
+        ));
         // Release, partner the load in `is_broken`.
         self.broken.store(true, Ordering::Release);
         // After that, and Release, partner the load in `is_closing`: whoever sees that the bus accepts

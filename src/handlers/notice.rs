@@ -4,12 +4,13 @@ use std::fmt;
 
 use crate::contain::contain;
 use crate::dispatch::loss::Gap;
+use crate::log;
 use crate::park::NonBlockingScope;
 use crate::pattern::Topic;
 
 /// Something that a handler did, or that was done to it, and that its publisher never hears of.
 ///
-/// Every notice is also a `tracing` event, and is counted in the subscription's statistics. See
+/// Every notice is also an event of the feature `tracing`, and is counted in the subscription's statistics. See
 /// [`BusBuilder::observer`](crate::BusBuilder::observer).
 #[derive(Clone, Copy)]
 #[non_exhaustive]
@@ -122,7 +123,7 @@ pub(crate) type Observer = Box<dyn Fn(&Notice<'_>) + Send + Sync>;
 pub(crate) fn tell(observer: Option<&Observer>, notice: Notice<'_>) {
     // Not to be kept waiting: the handler's thread, or the one that watches all of them.
     let _here = NonBlockingScope::enter();
-    tracing::warn!("{notice}");
+    log::warn(format_args!("{notice}"));
     if let Some(observer) = observer {
         contain("the observer", || observer(&notice));
     }

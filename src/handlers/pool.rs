@@ -22,6 +22,7 @@ use crate::dispatch::feed::ReaderCallback;
 use crate::dispatch::role::Role;
 use crate::dispatch::signal::Signal;
 use crate::limits::HANDLER_STALL;
+use crate::log;
 use crate::park::{Backoff, NonBlockingScope, WaitSet};
 use crate::ring::run_queue::{Job, RunQueue, Scheduled, Turn, Worker, schedule, try_begin};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, thread};
@@ -431,7 +432,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
 
     fn spawn_spare(self: &Arc<Self>) -> bool {
         self.spawn_worker().unwrap_or_else(|error| {
-            tracing::error!("no thread for a handler: {error}");
+            log::error(format_args!("no thread for a handler: {error}"));
             false
         })
     }

@@ -39,6 +39,7 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
     ("std::sync::RwLock", &[]),
     ("loom::", &[]),
     ("parking_lot", &[]),
+    ("tracing::", &[("log.rs", "passes on what the library reports")]),
     ("arc_swap", &[]),
     ("atomic_waker", &[]),
 ];
@@ -53,7 +54,7 @@ const MODELS_DISPATCH: (&str, &str) =
 /// The rooms, from the bottom up. Each may use itself and those on lower floors.
 const FLOORS: [&[&str]; 8] = [
     &["guide"],
-    &["sync", "contain"],
+    &["sync", "contain", "log"],
     &["park", "ring", "pattern"],
     &["index", "limits"],
     &["dispatch"],
