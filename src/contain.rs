@@ -12,6 +12,8 @@ use std::any::Any;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::log;
+
 /// Runs user code. `None`: it panicked, and the log says that `what` did.
 #[inline]
 pub(crate) fn contain<R>(what: &'static str, user_code: impl FnOnce() -> R) -> Option<R> {
@@ -46,7 +48,9 @@ impl Drop for Panic {
         let empty: Box<dyn Any + Send> = Box::new(());
         let value = std::mem::replace(&mut *self.0, empty);
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-            tracing::error!("the value of a panic panicked when it was dropped");
+            log::error(format_args!(
+                "the value of a panic panicked when it was dropped"
+            ));
             // The value of the second panic may do the same, and so on: it is leaked.
             std::mem::forget(second);
         }
@@ -56,7 +60,7 @@ impl Drop for Panic {
 #[cold]
 fn report(what: &'static str, panic: &Panic) {
     let message = panic.message().unwrap_or("(not text)");
-    tracing::error!("{what} panicked: {message}");
+    log::error(format_args!("{what} panicked: {message}"));
 }
 
 #[cfg(all(test, not(loom)))]

@@ -180,7 +180,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
             let pool = core.handlers.make_pool(core);
             if !dedicated {
                 pool.start()
-                    .map_err(|error| SubscribeError::Thread(error.kind()))?;
+                    .map_err(|error| SubscribeError::Thread(error.into()))?;
             }
             let mut producer = None;
             let mut feed_shared = None;
@@ -195,7 +195,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
             made = Some(job.clone());
             if dedicated {
                 Pool::dedicate(&job, move |threads| wait.awake(threads))
-                    .map_err(|error| SubscribeError::Thread(error.kind()))?;
+                    .map_err(|error| SubscribeError::Thread(error.into()))?;
             }
             pool.add_handler();
             Ok((

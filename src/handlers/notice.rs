@@ -4,13 +4,14 @@ use std::fmt;
 
 use crate::contain::contain;
 use crate::dispatch::loss::Gap;
+use crate::log;
 use crate::park::NonBlockingScope;
 use crate::pattern::Topic;
 
 /// Something that happened to a handler and that no publisher learns of.
 ///
-/// Every notice is also a `tracing` event of level `WARN`, with the text of its `Display`, and is
-/// counted in the statistics of its subscription. `subscription` is always the number that
+/// With the feature `tracing`, every notice is also an event of level `WARN`, with the text of its
+/// `Display`. Every notice is counted in the statistics of its subscription. `subscription` is always the number that
 /// [`SubscriptionHandle::number`](crate::SubscriptionHandle::number) returns, from 1.
 ///
 /// ```
@@ -162,7 +163,7 @@ pub(crate) fn report(observer: Option<&Observer>, notice: Notice<'_>) {
     // An observer must not wait: it runs on the handler's thread, or on the one that monitors them
     // all.
     let _scope = NonBlockingScope::enter();
-    tracing::warn!("{notice}");
+    log::warn(format_args!("{notice}"));
     if let Some(observer) = observer {
         contain("the observer", || observer(&notice));
     }

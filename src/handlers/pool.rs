@@ -18,6 +18,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
@@ -31,6 +32,7 @@ use crate::dispatch::feed::ReaderCallback;
 use crate::dispatch::role::Role;
 use crate::dispatch::signal::Signal;
 use crate::limits::{HANDLER_STALL, HANDLER_THREADS_MAX};
+use crate::log;
 use crate::park::{Backoff, NonBlockingScope, WaitSet};
 use crate::ring::run_queue::{Job, RunQueue, Scheduled, Turn, Worker, schedule, try_begin};
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, thread};
@@ -205,6 +207,15 @@ impl<T: Send + Sync + 'static> Pool<T> {
             .is_some()
     }
 
+    /// Whether every handler of a closed pool has ended. If not, `waker` is woken when a turn has
+    /// ended.
+    pub(crate) fn poll_finished(&self, waker: &Waker) -> bool {
+        self.has_finished() || {
+            self.turn_ends.register(waker.clone());
+            self.has_finished()
+        }
+    }
+
     /// Waits until `done`, which is called again whenever a turn of this job has ended.
     pub(crate) fn wait_for(
         job: &HandlerJob<T>,
@@ -219,6 +230,22 @@ impl<T: Send + Sync + 'static> Pool<T> {
         turn_ends
             .wait_until(deadline_unless_inside(deadline), &mut check)
             .is_some()
+    }
+
+    /// As [`wait_for`](Self::wait_for), for a task. `false`: `waker` is woken when a turn has ended.
+    pub(crate) fn poll_for(
+        job: &HandlerJob<T>,
+        waker: &Waker,
+        done: &mut dyn FnMut() -> bool,
+    ) -> bool {
+        let mut check = || {
+            job.request_finish_notice();
+            done()
+        };
+        check() || {
+            job.shared.pool.turn_ends.register(waker.clone());
+            check()
+        }
     }
 
     /// Passes a scheduled job to a thread that runs its turn.
@@ -394,7 +421,9 @@ impl<T: Send + Sync + 'static> Pool<T> {
 
     fn spawn_spare(self: &Arc<Self>) -> bool {
         self.spawn_worker().unwrap_or_else(|error| {
-            tracing::error!("could not start a spare thread for handlers: {error}");
+            log::error(format_args!(
+                "could not start a spare thread for handlers: {error}"
+            ));
             false
         })
     }
@@ -453,6 +482,8 @@ pub(crate) trait HandlerControl: Send + Sync {
     /// Waits until `done`, which is called again whenever a turn has ended. `false`: the deadline
     /// passed.
     fn wait_for(&self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> bool;
+    /// Whether it is `done`. If not, has `waker` woken when a turn has ended.
+    fn poll_for(&self, waker: &Waker, done: &mut dyn FnMut() -> bool) -> bool;
     fn is_running(&self) -> bool;
 }
 
@@ -485,6 +516,10 @@ impl<T: Send + Sync + 'static> HandlerControl for HandlerJob<T> {
 
     fn wait_for(&self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> bool {
         Pool::wait_for(self, deadline, done)
+    }
+
+    fn poll_for(&self, waker: &Waker, done: &mut dyn FnMut() -> bool) -> bool {
+        Pool::poll_for(self, waker, done)
     }
 
     fn is_running(&self) -> bool {

@@ -14,7 +14,7 @@ use toml::{Table, Value};
 const UNSAFE_ROOMS: [&str; 4] = ["ring/", "park.rs", "dispatch/role.rs", "dispatch/block/"];
 
 /// What only `sync.rs` may name, with the files that may name it too and their reasons.
-const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
+const SYNC_ALONE: [(&str, &[(&str, &str)]); 11] = [
     ("std::sync::atomic", &[MODELS_DISPATCH, CONFORMANCE]),
     ("core::sync", &[]),
     (
@@ -39,6 +39,10 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
     ("std::sync::RwLock", &[]),
     ("loom::", &[]),
     ("parking_lot", &[]),
+    (
+        "tracing::",
+        &[("log.rs", "passes on what the library reports")],
+    ),
     ("arc_swap", &[]),
     ("atomic_waker", &[]),
 ];
@@ -53,7 +57,7 @@ const MODELS_DISPATCH: (&str, &str) =
 /// The rooms, from the bottom up. Each may use itself and those on lower floors.
 const FLOORS: [&[&str]; 8] = [
     &["guide"],
-    &["sync", "contain"],
+    &["sync", "contain", "log"],
     &["park", "ring", "pattern"],
     &["index", "limits"],
     &["dispatch"],

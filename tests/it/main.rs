@@ -5,6 +5,7 @@
 
 mod accounts;
 mod architecture;
+mod async_close;
 mod async_law;
 mod async_publish;
 mod async_recv;
@@ -32,6 +33,7 @@ mod limits;
 mod manual;
 mod match_cache;
 mod memory;
+mod messages;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod model;

@@ -76,6 +76,7 @@ pub(crate) struct Consumer<T> {
 }
 
 /// Why `try_push` handed the item back.
+#[cfg(any(test, fuzzing))]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PushError<T> {
     /// No slot is free.
@@ -86,6 +87,7 @@ pub(crate) enum PushError<T> {
 
 impl<T> Producers<T> {
     /// Publishes an item: `try_claim` and `Claim::write` in one step.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn try_push(&self, item: T) -> Result<bool, PushError<T>> {
         match self.try_claim() {
             Ok(claim) => Ok(claim.write(item)),
