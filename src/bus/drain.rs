@@ -56,7 +56,7 @@ impl<T: Send + Sync + 'static> Core<T> {
         let in_rings = self.engine.finish_close(deadline);
         self.drive_handlers();
         let pool = self.handlers.pool();
-        let handled = pool.is_none_or(|pool| pool.wait_over(deadline));
+        let handled = pool.is_none_or(|pool| pool.wait_finished(deadline));
         self.close_report(in_rings && handled, lost_before)
     }
 
@@ -253,7 +253,7 @@ impl<T: Send + Sync + 'static> Future for CloseFuture<T> {
         ready!(this.wait.poll(core, waker, look));
         core.drive_handlers();
         let pool = core.handlers.pool();
-        if pool.is_some_and(|pool| !pool.poll_over(waker)) {
+        if pool.is_some_and(|pool| !pool.poll_finished(waker)) {
             return Poll::Pending;
         }
         Poll::Ready(core.close_report(true, lost_before))

@@ -50,7 +50,7 @@ impl<T: Send + Sync + 'static> Handlers<T> {
                 threads_max: self.threads_max,
                 manual,
                 observer: self.observer.clone(),
-                stalled: Box::new(move |number| {
+                on_stall: Box::new(move |number| {
                     let Some(core) = for_stalls.upgrade() else {
                         return;
                     };
@@ -60,13 +60,13 @@ impl<T: Send + Sync + 'static> Handlers<T> {
                     {
                         // Relaxed: a statistic.
                         handler
-                            .rare()
-                            .count()
+                            .extras()
+                            .init_counters()
                             .stalls
                             .fetch_add(1, Ordering::Relaxed);
                     }
                 }),
-                disconnected: Box::new(move |number| {
+                on_disconnect: Box::new(move |number| {
                     let Some(core) = core.upgrade() else { return };
                     let record = core.registry.lock().record(number);
                     if let Some(record) = record {
@@ -197,7 +197,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
                 Pool::dedicate(&job, move |threads| wait.awake(threads))
                     .map_err(|error| SubscribeError::Thread(error.into()))?;
             }
-            pool.opened();
+            pool.add_handler();
             Ok((
                 producer.expect("made above"),
                 feed_shared.expect("made above"),

@@ -254,7 +254,7 @@ impl Record {
 
     /// Those of its handler, if it has one that ever failed.
     pub(super) fn counters(&self) -> Option<&Counters> {
-        self.handler.as_ref()?.rare().counters()
+        self.handler.as_ref()?.extras().counters()
     }
 }
 

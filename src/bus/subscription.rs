@@ -132,7 +132,7 @@ impl Opening {
     /// The two ends of its ring.
     pub(super) fn feed<T>(self, reader: Listener) -> (FeedProducer<T>, FeedConsumer<T>) {
         let (producer, consumer) = feed(self.limits, self.latch, reader);
-        let producer = producer.with_longest_wait(self.longest_wait);
+        let producer = producer.with_block_timeout(self.longest_wait);
         #[cfg(feature = "latency")]
         let consumer = match self.recorder {
             Some(recorder) => consumer.with_recorder(recorder),

@@ -649,8 +649,8 @@ impl<T> Engine<T> {
         ));
         // Release, partner the load in `is_broken`.
         self.broken.store(true, Ordering::Release);
-        // After that, and Release, partner the load in `is_closing`: whoever sees that the bus accepts
-        // nothing more can see that it is broken.
+        // After that, and Release, partner the load in `is_closing`: whoever sees that the bus
+        // accepts nothing more can see that it is broken.
         self.closing.store(true, Ordering::Release);
         self.signal.wake_all();
         self.progress.notify();

@@ -370,7 +370,7 @@ impl<T> Shard<T> {
         let mut began_at = None;
         for blocked in &mut blocked {
             let feed = self.feeds[blocked.slot as usize].as_ref();
-            let timeout = feed.and_then(|feed| feed.longest_wait().duration());
+            let timeout = feed.and_then(|feed| feed.block_timeout().duration());
             blocked.deadline =
                 timeout.and_then(|timeout| began_at.get_or_insert_with(now).checked_add(timeout));
         }

@@ -279,10 +279,15 @@ fn matching_is_left_to_right_once_per_piece() {
     }
 }
 
-/// So many cases for a property test, and no files for those that failed.
+/// So many cases for a property test (few under Miri, which is slow), and no files for those that
+/// failed.
 pub(crate) fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
-        cases,
+        cases: if cfg!(miri) {
+            cases.div_ceil(1000)
+        } else {
+            cases
+        },
         failure_persistence: None,
         ..Default::default()
     }

@@ -39,7 +39,10 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
     ("std::sync::RwLock", &[]),
     ("loom::", &[]),
     ("parking_lot", &[]),
-    ("tracing::", &[("log.rs", "passes on what the library reports")]),
+    (
+        "tracing::",
+        &[("log.rs", "passes on what the library reports")],
+    ),
     ("arc_swap", &[]),
     ("atomic_waker", &[]),
 ];

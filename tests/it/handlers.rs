@@ -368,7 +368,7 @@ fn errors_and_panics_are_counted_and_told_and_hurt_nobody() {
             let lines = log.lines();
             let number = failing.subscription().number();
             let first = format!(
-                "subscription {number}: the handler failed on event 1 on a: odd, and that is wrong"
+                "subscription {number}: the handler failed for event 1 on topic a: odd, and that is wrong"
             );
             assert!(lines.contains(&first), "{lines:?}");
             let panics = lines.iter().filter(|line| line.contains("panicked"));

@@ -115,8 +115,8 @@ fn a_block_of_large_payloads_is_allocated_in_place() {
     allocating.unwrap().join().unwrap();
 }
 
-/// The payload is moved from the caller into the block. The stack has room for it, for the copies that
-/// a build without optimisation makes of it, and for no more.
+/// The payload is moved from the caller into the block. The stack has room for it, for the copies
+/// that a build without optimisation makes of it, and for no more.
 #[test]
 fn a_large_payload_is_pushed_in_place() {
     const LEN: usize = if cfg!(miri) { 1 << 10 } else { 1 << 18 };
@@ -449,8 +449,8 @@ fn a_shadow_shows_the_events_that_it_borrows() {
     assert_eq!(drops.load(Ordering::Relaxed), 64);
 }
 
-/// In every order, taken, released or dropped: the last event returns what was freed, and the shadow is
-/// gone.
+/// In every order, taken, released or dropped: the last event returns what was freed, and the
+/// shadow is gone.
 #[test]
 fn the_last_event_of_a_shadow_releases_it() {
     const ORDERS: [[usize; 3]; 6] = [
@@ -501,8 +501,8 @@ fn the_last_event_of_a_shadow_releases_it() {
     }
 }
 
-/// Of two shadows, in every order: a shadow is gone when all its events were added and one of the other
-/// shadow follows, not before; or when the batch is finished or dropped.
+/// Of two shadows, in every order: a shadow is gone when all its events were added and one of the
+/// other shadow follows, not before; or when the batch is finished or dropped.
 #[test]
 fn neighbours_are_released_together() {
     for order in 0..1_u32 << 4 {
@@ -570,7 +570,8 @@ fn the_weight_of_a_shadow_is_bounded() {
     }
 }
 
-/// Memory that was a shadow of more or of fewer events than are in it next, and memory that was none.
+/// Memory that was a shadow of more or of fewer events than are in it next, and memory that was
+/// none.
 #[test]
 fn memory_of_shadows_is_reused_and_keeps_nothing_of_before() {
     let drops = AtomicUsize::new(0);
@@ -729,7 +730,8 @@ fn payloads_may_be_large_aligned_or_empty() {
     }
 }
 
-/// One thread takes events and another releases some: the last of them frees the shadow, and says so.
+/// One thread takes events and another releases some: the last of them frees the shadow, and says
+/// so.
 #[test]
 fn stress_shadows() {
     let drops = AtomicUsize::new(0);

@@ -8,19 +8,20 @@
 //! matched = received + lost + superseded + unread
 //! ```
 //!
-//! Unread events wait in the ring, in the claimed slot, or, for a `Block` subscriber without room, in
-//! front of the ring. An event is counted as matched before it is counted anywhere else, and in only one
-//! of the other counters. So `received + lost + superseded <= matched` at any time, and both sides are
-//! equal once the subscriber has read everything. Debug builds assert both: see [`FeedShared::stats`] and
-//! [`FeedShared::debug_check_all_read`].
+//! Unread events wait in the ring, in the claimed slot, or, for a `Block` subscriber without room,
+//! in front of the ring. An event is counted as matched before it is counted anywhere else, and in
+//! only one of the other counters. So `received + lost + superseded <= matched` at any time, and
+//! both sides are equal once the subscriber has read everything. Debug builds assert both: see
+//! [`FeedShared::stats`] and [`FeedShared::debug_check_all_read`].
 //!
-//! Each counter is written by one end, except for the events that left a ring from which both ends take.
+//! Each counter is written by one end, except for the events that left a ring from which both ends
+//! take.
 //!
 //! # Failure modes
 //!
-//! * The counters are read one after the other, while events flow: [`FeedShared::stats`] reads them again
-//!   if they moved, a bounded number of times. A snapshot that is still not consistent keeps to the
-//!   bounds, and to the law.
+//! * The counters are read one after the other, while events flow: [`FeedShared::stats`] reads them
+//!   again if they moved, a bounded number of times. A snapshot that is still not consistent keeps
+//!   to the bounds, and to the law.
 
 use std::mem::offset_of;
 
@@ -34,9 +35,9 @@ use crate::sync::{Arc, AtomicU8, AtomicU64, CACHE_LINE, Ordering};
 
 /// What the two ends, and the subscription's handle, share.
 ///
-/// The counters that one end writes all the time lie a cache line apart from those of the other end.
-/// Fields that hardly change lie in between. There is no other padding, since every subscription pays
-/// for it: see [`spsc`](crate::ring::spsc).
+/// The counters that one end writes all the time lie a cache line apart from those of the other
+/// end. Fields that hardly change lie in between. There is no other padding, since every
+/// subscription pays for it: see [`spsc`](crate::ring::spsc).
 #[repr(C)]
 pub(crate) struct FeedShared {
     /// Written by the shard.
@@ -96,8 +97,8 @@ pub(super) struct Losses {
     lost: [AtomicU64; GapReason::COUNT],
     /// Events that later events of their topics replaced.
     superseded: AtomicU64,
-    /// The shard waits until this many events are claimed; or, after it gave up, does not wait until
-    /// then.
+    /// The shard waits until this many events are claimed; or, after it gave up, does not wait
+    /// until then.
     pub(super) wanted: AtomicU64,
 }
 
@@ -127,8 +128,8 @@ pub(crate) enum End {
 }
 
 /// How often the counters of a feed are read before the caller gets a snapshot that may not be
-/// consistent. Only a claim makes another try necessary, one per slot, so a caller that meets one at
-/// each try is very slow.
+/// consistent. Only a claim makes another try necessary, one per slot, so a caller that meets one
+/// at each try is very slow.
 const STATS_TRIES: u32 = 8;
 
 /// The counters of a feed. They are read one after the other, so they are exact once nothing moves.
@@ -187,8 +188,8 @@ impl FeedShared {
     /// Ends the feed, unless it has ended, and notifies the subscriber. `true`: this call ended it.
     pub(crate) fn finish(&self, end: End) -> bool {
         debug_assert!(end != End::None);
-        // AcqRel, partner `end`. The waker's own protocol orders it with a subscriber that is about to
-        // sleep.
+        // AcqRel, partner `end`. The waker's own protocol orders it with a subscriber that is about
+        // to sleep.
         let first = self
             .status
             .end
@@ -250,8 +251,8 @@ impl FeedShared {
         self.writer.gauges.pushed_bytes().wrapping_sub(removed)
     }
 
-    /// Notes the last id that the subscription covers. Later calls have no effect: the shard did not
-    /// offer any block that came after the end.
+    /// Notes the last id that the subscription covers. Later calls have no effect: the shard did
+    /// not offer any block that came after the end.
     pub(super) fn note_last_id(&self, last_id: u64) {
         let noted = &self.writer.last_id;
         // Relaxed load: only the shard writes it.
@@ -297,9 +298,9 @@ impl FeedShared {
             claimed_bytes,
             ..
         } = &self.reader;
-        // Relaxed loads: only the subscriber writes them. Release, partner `claimed`. The shard reads
-        // the bytes after it acquired the release of the slots, which follows. Wrapping, as the shard's
-        // counter is.
+        // Relaxed loads: only the subscriber writes them. Release, partner `claimed`. The shard
+        // reads the bytes after it acquired the release of the slots, which follows. Wrapping, as
+        // the shard's counter is.
         let bytes_before = claimed_bytes.load(Ordering::Relaxed);
         claimed_bytes.store(bytes_before.wrapping_add(bytes), Ordering::Release);
         let events_now = claimed_events.load(Ordering::Relaxed) + events;
@@ -311,8 +312,8 @@ impl FeedShared {
         claimed_events.store(events_now, Ordering::Release);
     }
 
-    /// Events were claimed, evicted or replaced, in a ring from which both ends take. For statistics and
-    /// the bound on bytes: the ring itself knows what waits.
+    /// Events were claimed, evicted or replaced, in a ring from which both ends take. For
+    /// statistics and the bound on bytes: the ring itself knows what waits.
     #[inline]
     pub(super) fn count_removed(&self, events: u64, bytes: u64) {
         let ReaderCounters {
@@ -320,8 +321,8 @@ impl FeedShared {
             claimed_bytes,
             ..
         } = &self.reader;
-        // Release, partners `claimed` and `pinned_bytes`. Often one of them does not change; and the
-        // cache line may be the other end's.
+        // Release, partners `claimed` and `pinned_bytes`. Often one of them does not change; and
+        // the cache line may be the other end's.
         for (counter, removed) in [(claimed_bytes, bytes), (claimed_events, events)] {
             if removed != 0 {
                 counter.fetch_add(removed, Ordering::Release);
@@ -329,8 +330,8 @@ impl FeedShared {
         }
     }
 
-    /// In debug builds, asserts the accounting law where it holds exactly: the ring was closed, and the
-    /// subscriber has read all of it and was told of every loss.
+    /// In debug builds, asserts the accounting law where it holds exactly: the ring was closed, and
+    /// the subscriber has read all of it and was told of every loss.
     pub(super) fn debug_check_all_read(&self) {
         if !cfg!(debug_assertions) {
             return;
@@ -350,14 +351,14 @@ impl FeedShared {
 
     // ---- for the subscription's handle ----------------------------------------------------------
 
-    /// Events pushed into the ring so far. A caller that has seen the shard's `delivered_id` finds all
-    /// events up to that id counted.
+    /// Events pushed into the ring so far. A caller that has seen the shard's `delivered_id` finds
+    /// all events up to that id counted.
     pub(crate) fn pushed_events(&self) -> u64 {
         self.writer.gauges.pushed_events()
     }
 
-    /// Whether the events that were in the ring when `pushed_events` had been pushed have been handed
-    /// to the program, or never will be.
+    /// Whether the events that were in the ring when `pushed_events` had been pushed have been
+    /// handed to the program, or never will be.
     pub(crate) fn has_passed(&self, pushed_events: u64) -> bool {
         match self.end() {
             End::None | End::Disconnected => {
@@ -368,11 +369,12 @@ impl FeedShared {
         }
     }
 
-    /// How far the subscriber has read: how many of the events pushed, from the front, it has received
-    /// or was told that they were evicted. Evicted events that were not reported yet do not count: they
-    /// may lie behind events that the subscriber has claimed and not received.
+    /// How far the subscriber has read: how many of the events pushed, from the front, it has
+    /// received or was told that they were evicted. Evicted events that were not reported yet do
+    /// not count: they may lie behind events that the subscriber has claimed and not received.
     fn passed_events(&self) -> u64 {
-        // Acquire, partner the Release stores. Both only rise, so the sum is never more than the truth.
+        // Acquire, partner the Release stores. Both only rise, so the sum is never more than the
+        // truth.
         let received = self.reader.received.load(Ordering::Acquire);
         match self.status.overflow {
             Overflow::DropOldest | Overflow::Conflate => {
@@ -423,8 +425,8 @@ impl FeedShared {
             &self.status.reader_gone,
             claimed,
         );
-        // A shard that makes room for what it pushes counts the push first, and what it evicted for it
-        // a moment later.
+        // A shard that makes room for what it pushes counts the push first, and what it evicted for
+        // it a moment later.
         gauges.depth = gauges.depth.min(self.status.capacity.into());
         let losses = self.losses.get();
         let stats = FeedStats {
@@ -437,7 +439,8 @@ impl FeedShared {
             superseded: losses.map_or(0, |losses| losses.superseded.load(Ordering::Acquire)),
             matched: self.writer.matched.load(Ordering::Acquire),
             first_id: known(&self.writer.first_id),
-            // Stored plus 1, so that 0 can stand for a subscription that ended before its first event.
+            // Stored plus 1, so that 0 can stand for a subscription that ended before its first
+            // event.
             last_id: known(&self.writer.last_id).map(|id| id - 1),
         };
         debug_assert!(

@@ -16,16 +16,19 @@ fn loom_last_block_reference() {
             let mut maker = BlockMaker::new();
             let drops = maker.drops.clone();
             let block = maker.block(&["a", "b"]);
-            let mut refs = block.ref_batch(3);
+            let mut references = block.ref_batch(3);
             let reading: Vec<_> = (0..2)
                 .map(|_| {
-                    let share = refs.take();
+                    let reference = references.take();
                     thread::spawn(move || {
-                        share.events().iter().for_each(|event| event.data().read())
+                        reference
+                            .events()
+                            .iter()
+                            .for_each(|event| event.data().read())
                     })
                 })
                 .collect();
-            drop(refs); // one was not taken
+            drop(references); // one was not taken
             drop(block);
             drop(maker);
             reading.into_iter().for_each(|r| r.join().unwrap());

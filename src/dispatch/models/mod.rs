@@ -143,7 +143,7 @@ impl TestRegistry {
         timeout: BlockTimeout,
     ) -> FeedConsumer<Payload> {
         let (producer, consumer) = feed(limits, self.shared.latch.clone(), Listener::waker());
-        let producer = producer.with_longest_wait(timeout);
+        let producer = producer.with_block_timeout(timeout);
         let kind = ChangeKind::Attach {
             slot,
             feed: Box::new(producer),
@@ -235,9 +235,9 @@ fn sleep(consumer: &mut FeedConsumer<Payload>) {
 fn offer(producer: &mut FeedProducer<Payload>, block: &BlockRef<Payload>) {
     let mask = (1 << block.events().len()) - 1;
     if producer.matched(block, mask) {
-        let mut refs = block.ref_batch(1);
+        let mut references = block.ref_batch(1);
         assert_eq!(
-            producer.offer(block, &mut refs, mask),
+            producer.offer(block, &mut references, mask),
             0,
             "the feed never makes the shard wait"
         );

@@ -71,8 +71,8 @@ fn offer(producer: &mut FeedProducer<()>, block: &BlockRef<()>) -> u64 {
 }
 
 fn offer_again(producer: &mut FeedProducer<()>, block: &BlockRef<()>, mask: u64) -> u64 {
-    let mut refs = block.ref_batch(1);
-    producer.offer(block, &mut refs, mask)
+    let mut references = block.ref_batch(1);
+    producer.offer(block, &mut references, mask)
 }
 
 /// Reads until there is nothing: the ids of events, gaps as (first id, last id, count), and why it
