@@ -126,9 +126,12 @@ fn lookups(c: &mut Criterion) {
     group.finish();
 }
 
+/// A name, a language, the text of the pattern with this number, and the topic that is looked up.
+type Crowd = (&'static str, Syntax, fn(usize) -> String, &'static str);
+
 /// Globs below one node, each with a number in the middle, where neither beginning nor end tells
 /// them apart; and a topic that one of them matches.
-const CROWDS: [(&str, Syntax, fn(usize) -> String, &str); 6] = [
+const CROWDS: [Crowd; 6] = [
     (
         "segments",
         Syntax::Segments,
