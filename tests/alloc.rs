@@ -3,45 +3,20 @@
 //! A binary of its own, since a global allocator counts for all its process; and one test, since others would be counted
 //! with it.
 
-#![allow(
-    unsafe_code,
-    reason = "a global allocator is an unsafe trait; this one counts and passes on"
-)]
+mod counting_allocator;
 
-use fanout::broadcast::{self, Broadcaster, BroadcasterExt, CancelToken, Memory, Subscription};
+use counting_allocator::{allocations, live_bytes};
+use fanout::broadcast::{
+    self, Broadcaster, BroadcasterExt, CancelToken, Memory, SubscriptionGuard,
+};
 use fanout::{Bus, Dispatch, Message, Overflow, RecvError, Subscriber};
 use futures_core::Stream;
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::pin::pin;
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
-
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-static LIVE_BYTES: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        LIVE_BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const FOR_EVER: Duration = Duration::from_secs(3600);
 const MODES: [Dispatch; 3] = [Dispatch::Pool, Dispatch::Inline, Dispatch::Manual];
@@ -208,9 +183,9 @@ fn until_steady(what: &str, mut window: impl FnMut()) {
     let mut steady = 0;
     let mut last = 0;
     for _ in 0..WINDOWS_MAX {
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = allocations();
         window();
-        last = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        last = allocations() - before;
         steady = if last == 0 { steady + 1 } else { 0 };
         if steady == STEADY {
             return;
@@ -408,10 +383,10 @@ fn topics_are_not_kept() {
             subs.iter_mut().for_each(|sub| drain(sub, 1));
         }
         if n == TOPICS / 5 {
-            warm = LIVE_BYTES.load(Ordering::Relaxed);
+            warm = live_bytes();
         }
     }
-    let grown = LIVE_BYTES.load(Ordering::Relaxed) - warm;
+    let grown = live_bytes() - warm;
     assert!(
         grown < SLACK,
         "{grown} bytes more after {TOPICS} different topics"
@@ -442,10 +417,10 @@ fn what_is_conflated_is_not_kept() {
             assert!(each.try_recv().is_ok());
         }
         if n == EVENTS / 5 {
-            warm = LIVE_BYTES.load(Ordering::Relaxed);
+            warm = live_bytes();
         }
     }
-    let grown = LIVE_BYTES.load(Ordering::Relaxed) - warm;
+    let grown = live_bytes() - warm;
     assert!(
         grown < SLACK,
         "{grown} bytes more after {EVENTS} events, conflated"
@@ -457,7 +432,7 @@ fn channels_are_not_kept() {
     const CHANNELS: usize = 1_000_000;
     let memory = Memory::new();
     let token = CancelToken::new(); // of the whole program
-    let mut kept: Option<Subscription> = None;
+    let mut kept: Option<SubscriptionGuard> = None;
     let mut warm = 0;
     for n in 0..CHANNELS {
         let channel = format!("private-orders.{n}");
@@ -470,11 +445,11 @@ fn channels_are_not_kept() {
             assert!(memory.flush_within(FOR_EVER));
         }
         if n == CHANNELS / 5 {
-            warm = LIVE_BYTES.load(Ordering::Relaxed);
+            warm = live_bytes();
         }
     }
     drop(kept);
-    let grown = LIVE_BYTES.load(Ordering::Relaxed) - warm;
+    let grown = live_bytes() - warm;
     assert!(
         grown < SLACK,
         "{grown} bytes more after {CHANNELS} different channels"
@@ -501,10 +476,10 @@ fn subscriptions_and_publishers_are_not_kept() {
                 assert!(bus.flush_within(FOR_EVER));
             }
             if n == ROUNDS / 5 {
-                warm = LIVE_BYTES.load(Ordering::Relaxed);
+                warm = live_bytes();
             }
         }
-        let grown = LIVE_BYTES.load(Ordering::Relaxed) - warm;
+        let grown = live_bytes() - warm;
         assert!(
             grown < SLACK,
             "{mode:?}: {grown} bytes more after {ROUNDS} subscriptions"
@@ -522,10 +497,10 @@ fn idle_subscriptions_are_cheap() {
     fn cost_of<S>(what: &str, open: impl Fn(&Bus<u64>, String) -> S) {
         let bus = Bus::<u64>::builder().dispatch(Dispatch::Manual).build();
         let bus = bus.expect("in range");
-        let before = LIVE_BYTES.load(Ordering::Relaxed);
+        let before = live_bytes();
         let mut subs = Vec::with_capacity(SUBSCRIPTIONS);
         subs.extend((0..SUBSCRIPTIONS).map(|n| open(&bus, format!("t.{n}.x"))));
-        let each = (LIVE_BYTES.load(Ordering::Relaxed) - before) / SUBSCRIPTIONS as isize;
+        let each = (live_bytes() - before) / SUBSCRIPTIONS as isize;
         println!("{each} bytes per idle {what}");
         assert!(each <= SUBSCRIPTION_MAX, "{each} bytes per idle {what}");
     }

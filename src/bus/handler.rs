@@ -9,9 +9,9 @@ use super::subscription::{SubscriptionBuilder, SubscriptionHandle};
 use super::{Bus, Core, IntoPatterns};
 use crate::dispatch::Dispatch;
 use crate::dispatch::block::Event;
-use crate::dispatch::feed::Reader;
+use crate::dispatch::feed::Listener;
 use crate::handlers::notice::Observer;
-use crate::handlers::pool::{Control, HandlerJob, Pool, PoolPlan};
+use crate::handlers::pool::{HandlerControl, HandlerJob, Pool, PoolConfig};
 use crate::handlers::task::{HandlerResult, Task};
 use crate::park::deadline_after;
 use crate::ring::run_queue::Job;
@@ -45,12 +45,12 @@ impl<T: Send + Sync + 'static> Handlers<T> {
             let manual = core.engine.dispatch() == Dispatch::Manual;
             let core = Arc::downgrade(core);
             let for_stalls = core.clone();
-            Pool::new(PoolPlan {
+            Pool::new(PoolConfig {
                 threads: self.threads,
                 threads_max: self.threads_max,
                 manual,
                 observer: self.observer.clone(),
-                stalled: Box::new(move |number| {
+                on_stall: Box::new(move |number| {
                     let Some(core) = for_stalls.upgrade() else {
                         return;
                     };
@@ -60,17 +60,17 @@ impl<T: Send + Sync + 'static> Handlers<T> {
                     {
                         // Relaxed: a statistic.
                         handler
-                            .cold()
-                            .count()
+                            .extras()
+                            .init_counters()
                             .stalls
                             .fetch_add(1, Ordering::Relaxed);
                     }
                 }),
-                disconnected: Box::new(move |number| {
+                on_disconnect: Box::new(move |number| {
                     let Some(core) = core.upgrade() else { return };
                     let record = core.registry.lock().record(number);
                     if let Some(record) = record {
-                        core.take_out(&record);
+                        core.unregister(&record);
                     }
                 }),
             })
@@ -129,7 +129,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
     ///
     /// Inside the closure nothing waits: publishing answers [`WouldDeadlock`](super::PublishError::WouldDeadlock) where it
     /// would have to. A closure that publishes takes a [`WeakBus`](super::WeakBus) along, or the bus keeps itself open.
-    /// A call that takes long holds up the other handlers for up to [`HANDLER_STALL`](crate::HANDLER_STALL), after which its
+    /// A call that takes long holds up the other handlers for up to [`HANDLER_STALL`](crate::limits::HANDLER_STALL), after which its
     /// thread is replaced; for closures that always do, there is [`dedicated`](Self::dedicated).
     ///
     /// # Errors
@@ -180,13 +180,13 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
             let pool = core.handlers.make_pool(core);
             if !dedicated {
                 pool.start()
-                    .map_err(|error| SubscribeError::Thread(error.kind()))?;
+                    .map_err(|error| SubscribeError::Thread(error.into()))?;
             }
             let mut producer = None;
             let mut feed_shared = None;
             let job: Arc<HandlerJob<T>> = Arc::new_cyclic(|job| {
                 let weak = job.clone() as std::sync::Weak<_>;
-                let (feed_producer, consumer) = opening.feed(Reader::Called(weak));
+                let (feed_producer, consumer) = opening.feed(Listener::Callback(weak));
                 producer = Some(feed_producer);
                 feed_shared = Some(consumer.shared().clone());
                 let handler = make.take().expect("opened once")(number);
@@ -195,13 +195,13 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
             made = Some(job.clone());
             if dedicated {
                 Pool::dedicate(&job, move |threads| wait.awake(threads))
-                    .map_err(|error| SubscribeError::Thread(error.kind()))?;
+                    .map_err(|error| SubscribeError::Thread(error.into()))?;
             }
-            pool.opened();
+            pool.add_handler();
             Ok((
                 producer.expect("made above"),
                 feed_shared.expect("made above"),
-                Some(job as Arc<dyn Control>),
+                Some(job as Arc<dyn HandlerControl>),
             ))
         })?;
         Ok(HandlerHandle {

@@ -3,7 +3,7 @@
 use ::metrics::{Label as MetricLabel, Unit, counter, describe_counter, describe_gauge, gauge};
 
 use super::label::Label;
-use super::registry::Record;
+use super::record::Record;
 use super::stats::{BusStats, SubscriptionStats};
 use super::{Bus, Core};
 use crate::dispatch::loss::GapReason;
@@ -321,7 +321,7 @@ fn record<T: Send + Sync + 'static>(core: &Core<T>, labels: &[MetricLabel]) {
     for record in records {
         let mut labels = labels.to_vec();
         labels.push(MetricLabel::new("subscription", record.number.to_string()));
-        let own = record.about.labels.iter().flat_map(|labels| labels.iter());
+        let own = record.info.labels.iter().flat_map(|labels| labels.iter());
         labels.extend(own.map(|label: &Label| {
             MetricLabel::new(label.key().to_owned(), label.value().to_owned())
         }));

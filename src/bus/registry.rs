@@ -1,70 +1,30 @@
 //! Who subscribes to what: who writes to the shards' indexes, behind a lock that no event ever takes.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use super::error::{ChangeError, SubscribeError};
-use super::label::Labels;
-use super::ledger::Ledger;
-use super::stats::{SubscriptionStats, Unread};
+use super::pattern_texts::PatternTexts;
+use super::record::{Record, SubscriptionInfo};
+use super::stats::Unread;
 use super::subscription::Ends;
-use super::texts::Texts;
-use crate::dispatch::Engine;
-use crate::dispatch::feed::FeedShared;
-#[cfg(feature = "latency")]
-use crate::dispatch::latency::Recorder;
+use super::totals::Totals;
+use crate::dispatch::engine::Engine;
 use crate::dispatch::loss::GapReason;
 use crate::dispatch::shard::{Change, ChangeKind};
-use crate::handlers::pool::Control;
-use crate::handlers::task::Counters;
 use crate::index::Batch;
 use crate::pattern::Pattern;
 use crate::sync::{Arc, Mutex};
 
-/// What is known of a subscription, also after it ended.
-pub(super) struct Record {
-    /// From 1, in the order of opening.
-    pub(super) number: u64,
-    shard: u32,
-    slot: u32,
-    pub(super) feed: Arc<FeedShared>,
-    pub(super) handler: Option<Arc<dyn Control>>,
-    /// Changed under the registry's lock alone; a lock of its own, so that reading needs no registry.
-    pub(super) patterns: Mutex<Texts>,
-    pub(super) about: About,
-}
-
-/// What was said of a subscription when it was opened.
-pub(super) struct About {
-    pub(super) labels: Labels,
-    #[cfg(feature = "latency")]
-    pub(super) recorder: Option<Arc<Recorder>>,
-}
-
-impl Record {
-    /// Waits until its handler has come so far in its queue, or to its end. `false`: not in time.
-    pub(super) fn wait_until_handled(&self, pushed: u64, deadline: Option<Instant>) -> bool {
-        let Some(handler) = &self.handler else {
-            return true;
-        };
-        handler.wait_for(deadline, &mut || self.feed.has_passed(pushed))
-    }
-
-    pub(super) fn shard(&self) -> usize {
-        self.shard as usize
-    }
-}
-
 pub(super) struct Registry {
     records: BTreeMap<u64, Arc<Record>>,
     next_number: u64,
-    books: Vec<Book>,
-    pub(super) ledger: Ledger,
+    shards: Vec<ShardSlots>,
+    pub(super) totals: Totals,
     closed: bool,
 }
 
 /// The slots of a shard.
-struct Book {
+struct ShardSlots {
     free_slots: Vec<u32>,
     slots: u32,
     subscriptions: usize,
@@ -72,7 +32,7 @@ struct Book {
 
 impl Registry {
     pub(super) fn new(shards: usize) -> Self {
-        let book = || Book {
+        let slots_of_shard = || ShardSlots {
             free_slots: Vec::new(),
             slots: 0,
             subscriptions: 0,
@@ -80,8 +40,8 @@ impl Registry {
         Self {
             records: BTreeMap::new(),
             next_number: 1,
-            books: (0..shards).map(|_| book()).collect(),
-            ledger: Ledger::new(),
+            shards: (0..shards).map(|_| slots_of_shard()).collect(),
+            totals: Totals::new(),
             closed: false,
         }
     }
@@ -91,20 +51,20 @@ impl Registry {
         &mut self,
         engine: &Engine<T>,
         patterns: &[Pattern],
-        about: About,
+        info: SubscriptionInfo,
         make: impl FnOnce(usize, u64) -> Result<Ends<T>, SubscribeError>,
     ) -> Result<Arc<Record>, SubscribeError> {
         if self.closed {
             return Err(SubscribeError::Closed);
         }
-        let shard = (0..self.books.len())
-            .min_by_key(|&shard| self.books[shard].subscriptions)
+        let shard = (0..self.shards.len())
+            .min_by_key(|&shard| self.shards[shard].subscriptions)
             .expect("a bus has at least one shard");
         let number = self.next_number;
         let (producer, feed, handler) = make(shard, number)?;
-        let book = &mut self.books[shard];
-        let slot = book.take_slot();
-        book.subscriptions += 1;
+        let slots_of_shard = &mut self.shards[shard];
+        let slot = slots_of_shard.take_slot();
+        slots_of_shard.subscriptions += 1;
         let kind = ChangeKind::Attach {
             slot,
             feed: Box::new(producer),
@@ -121,8 +81,8 @@ impl Registry {
             slot,
             feed,
             handler,
-            patterns: Mutex::new(Texts::new(patterns)),
-            about,
+            patterns: Mutex::new(PatternTexts::new(patterns)),
+            info,
         });
         self.records.insert(number, record.clone());
         Ok(record)
@@ -134,23 +94,24 @@ impl Registry {
         let Some(ended) = self.records.remove(&record.number) else {
             return false;
         };
-        self.ledger.leave(ended);
-        let book = &mut self.books[record.shard()];
-        let patterns = std::mem::take(&mut *record.patterns.lock());
+        self.totals.end(ended);
+        let slots_of_shard = &mut self.shards[record.shard()];
+        // They stay in the record: `resubscribe` wants them.
+        let patterns = record.patterns.lock().parse();
         let slot = record.slot;
-        book.subscriptions -= 1;
+        slots_of_shard.subscriptions -= 1;
         publish(
             engine,
             record.shard(),
             ChangeKind::Detach { slot },
             |batch| {
-                for pattern in patterns.parse() {
+                for pattern in patterns {
                     batch.remove(&pattern, &slot);
                 }
             },
         );
         // Only now: nobody else may have it before the shard has been told.
-        self.books[record.shard()].free_slots.push(slot);
+        self.shards[record.shard()].free_slots.push(slot);
         true
     }
 
@@ -161,8 +122,8 @@ impl Registry {
         record: &Record,
         pattern: &Pattern,
     ) -> Result<bool, ChangeError> {
-        self.check_open(record)?;
-        let routes = &engine.shard_wires(record.shard()).routes;
+        self.check_open(engine, record)?;
+        let routes = &engine.shard_shared(record.shard()).routes;
         let is_new = routes.insert(pattern, record.slot);
         if is_new {
             record.patterns.lock().push(pattern);
@@ -177,8 +138,8 @@ impl Registry {
         record: &Record,
         pattern: &Pattern,
     ) -> Result<bool, ChangeError> {
-        self.check_open(record)?;
-        let routes = &engine.shard_wires(record.shard()).routes;
+        self.check_open(engine, record)?;
+        let routes = &engine.shard_shared(record.shard()).routes;
         let was_there = routes.remove(pattern, &record.slot);
         if was_there {
             record.patterns.lock().remove(pattern);
@@ -203,14 +164,25 @@ impl Registry {
         self.records.values().cloned().collect()
     }
 
+    /// Those that have not ended, oldest first.
+    pub(super) fn open_records<T>(&self, engine: &Engine<T>) -> Vec<Arc<Record>> {
+        let open = self.records.values().filter(|r| r.is_open(engine));
+        open.cloned().collect()
+    }
+
+    /// Those whose end somebody may be waiting for. The caller has had the bus close.
+    pub(super) fn awaited(&self) -> Vec<Arc<Record>> {
+        let records = self.records.values();
+        records
+            .filter(|record| record.feed.has_end_waiters())
+            .cloned()
+            .collect()
+    }
+
     /// Those with a handler.
     pub(super) fn handlers(&self) -> Vec<Arc<Record>> {
         let handlers = self.records.values().filter(|r| r.handler.is_some());
         handlers.cloned().collect()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.records.len()
     }
 
     /// Subscriptions ever opened.
@@ -218,12 +190,12 @@ impl Registry {
         self.next_number - 1
     }
 
-    /// The open subscriptions, oldest first.
+    /// All that are registered, oldest first: the open ones, and some of those that have ended.
     pub(super) fn each(&self) -> impl Iterator<Item = &Arc<Record>> {
         self.records.values()
     }
 
-    /// What the open subscriptions have not read, and what they lost to a close.
+    /// What the registered subscriptions have not read, and what they lost to a close.
     pub(super) fn unread(&self) -> Unread {
         let mut sum = Unread::default();
         for record in self.records.values() {
@@ -234,8 +206,9 @@ impl Registry {
         sum
     }
 
-    fn check_open(&self, record: &Record) -> Result<(), ChangeError> {
-        if self.records.contains_key(&record.number) {
+    fn check_open<T>(&self, engine: &Engine<T>, record: &Record) -> Result<(), ChangeError> {
+        // The shard, which disconnects, takes no lock: the record may still be here.
+        if record.is_open(engine) && self.records.contains_key(&record.number) {
             Ok(())
         } else {
             Err(ChangeError::Ended)
@@ -243,22 +216,7 @@ impl Registry {
     }
 }
 
-impl Record {
-    pub(super) fn stats(&self) -> SubscriptionStats {
-        let mut stats = self.feed.stats().public(&self.feed.limits());
-        if let Some(counters) = self.counters() {
-            stats.add_handler(counters);
-        }
-        stats
-    }
-
-    /// Those of its handler, if it has one that ever failed.
-    pub(super) fn counters(&self) -> Option<&Counters> {
-        self.handler.as_ref()?.cold().counters()
-    }
-}
-
-impl Book {
+impl ShardSlots {
     fn take_slot(&mut self) -> u32 {
         self.free_slots.pop().unwrap_or_else(|| {
             self.slots += 1;
@@ -275,10 +233,10 @@ fn publish<T>(
     kind: ChangeKind<T>,
     change: impl FnOnce(&mut Batch<'_, u32>),
 ) {
-    let wires = engine.shard_wires(shard);
-    wires.routes.batch(|batch| {
+    let shared = engine.shard_shared(shard);
+    shared.routes.batch(|batch| {
         change(batch);
         let version = batch.version();
-        wires.changes.push(Change { version, kind });
+        shared.changes.push(Change { version, kind });
     });
 }

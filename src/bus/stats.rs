@@ -173,7 +173,7 @@ pub struct SubscriptionStats {
     pub errors: u64,
     /// Calls of its handler that panicked.
     pub panics: u64,
-    /// Calls of its handler that took longer than [`HANDLER_STALL`](crate::HANDLER_STALL) and had their thread replaced.
+    /// Calls of its handler that took longer than [`HANDLER_STALL`](crate::limits::HANDLER_STALL) and had their thread replaced.
     pub stalls: u64,
     lost_by: [u64; GapReason::COUNT],
 }
@@ -231,23 +231,26 @@ pub(super) struct Unread {
 
 impl<T: Send + Sync + 'static> Core<T> {
     pub(super) fn stats(&self) -> BusStats {
-        let wires = &self.engine.wires;
+        let shared = &self.engine.shared;
         // What became of events before how many there were, so that the numbers stay plausible while events flow.
         // Acquire, partner the sequencer; the others are statistics.
-        let sequenced = wires.last_id.load(Ordering::Acquire);
-        let unsequenced = wires.unsequenced.load(Ordering::Relaxed);
-        let blocks = wires.blocks.load(Ordering::Relaxed);
+        let sequenced = shared.last_id.load(Ordering::Acquire);
+        let unsequenced = shared.unsequenced.load(Ordering::Relaxed);
+        let blocks = shared.blocks.load(Ordering::Relaxed);
         let mut registry = self.registry.lock();
-        let accepted = registry.ledger.accepted() + self.engine.shared_lane().claimed();
+        let accepted = registry.totals.accepted() + self.engine.shared_lane().claimed();
         // A publisher counts its event a moment after the lane has it.
         let published = accepted.max(sequenced + unsequenced);
-        let mut sums = registry.ledger.ended();
-        let mut lag_max = 0;
+        let mut sums = registry.totals.ended();
+        let (mut subscriptions, mut lag_max) = (0, 0);
         let mut lag_time_max = Duration::ZERO;
         for record in registry.each() {
             let each = record.feed.stats();
-            lag_max = lag_max.max(each.lag());
-            lag_time_max = lag_time_max.max(each.lag_time());
+            if record.is_open(&self.engine) {
+                subscriptions += 1;
+                lag_max = lag_max.max(each.lag());
+                lag_time_max = lag_time_max.max(each.lag_time());
+            }
             sums.add(&each, record);
         }
         BusStats {
@@ -265,8 +268,8 @@ impl<T: Send + Sync + 'static> Core<T> {
             pinned_bytes: sums.pinned_bytes,
             lag_max,
             lag_time_max,
-            publishers: registry.ledger.lanes(),
-            subscriptions: registry.len(),
+            publishers: registry.totals.lanes(),
+            subscriptions,
             subscriptions_opened: registry.opened(),
             errors: sums.errors,
             panics: sums.panics,
@@ -278,13 +281,13 @@ impl<T: Send + Sync + 'static> Core<T> {
     #[cfg(feature = "latency")]
     pub(super) fn latency(&self) -> LatencyStats {
         let mut registry = self.registry.lock();
-        let (mut sum, leaving) = registry.ledger.latency();
+        let (mut sum, leaving) = registry.totals.latency();
         let mut records = leaving.to_vec();
         records.extend(registry.each().cloned());
         drop(registry);
         for recorder in records
             .iter()
-            .filter_map(|record| record.about.recorder.as_ref())
+            .filter_map(|record| record.info.recorder.as_ref())
         {
             recorder.add_to(&mut sum);
         }
@@ -301,7 +304,7 @@ impl FeedStats {
     /// Of what was due before the rest was counted: who keeps up is never told to be behind by what came meanwhile.
     pub(super) fn lag(&self) -> u64 {
         self.due
-            .saturating_sub(self.received + self.gauges.told_lost + self.superseded)
+            .saturating_sub(self.received + self.gauges.reported_lost + self.superseded)
     }
 
     pub(super) fn lag_time(&self) -> Duration {

@@ -1,6 +1,6 @@
 //! Receiving as a task: futures and streams, on any runtime or none.
 //!
-//! A task waits as a thread does, by the same step (`Subscriber::look_or_register`); only, what is registered to be woken is its
+//! A task waits as a thread does, by the same step (`Subscriber::check_or_register`); only, what is registered to be woken is its
 //! waker. There is one place for a waker per subscriber, so that whoever dispatches wakes a subscriber once per round, however many
 //! events the round had for it. The last one registered counts: a subscriber may be polled by one task, moved to
 //! another, and then be used by a thread that blocks.
@@ -25,21 +25,22 @@ use std::task::{Context, Poll, ready};
 use futures_core::stream::{FusedStream, Stream};
 
 use super::batch::Batch;
+use super::ending::Ending;
 use super::error::RecvError;
-use super::subscriber::{Ending, Subscriber, ending};
+use super::subscriber::{Subscriber, ending};
 use super::subscription::SubscriptionHandle;
 use crate::dispatch::block::{Event, SharedEvent};
 use crate::dispatch::feed::Found;
 use crate::dispatch::loss::Gap;
 
 /// Waits for the next thing to tell, and then has `take` hand it over.
-pub(super) struct Arrival<'a, T: Send + Sync + 'static, F> {
+pub(super) struct RecvFuture<'a, T: Send + Sync + 'static, F> {
     /// Gone when it was handed over.
     subscriber: Option<&'a mut Subscriber<T>>,
     take: F,
 }
 
-impl<'a, T: Send + Sync + 'static, F> Arrival<'a, T, F> {
+impl<'a, T: Send + Sync + 'static, F> RecvFuture<'a, T, F> {
     pub(super) fn new(subscriber: &'a mut Subscriber<T>, take: F) -> Self {
         Self {
             subscriber: Some(subscriber),
@@ -48,7 +49,7 @@ impl<'a, T: Send + Sync + 'static, F> Arrival<'a, T, F> {
     }
 }
 
-impl<'a, T, R, F> Future for Arrival<'a, T, F>
+impl<'a, T, R, F> Future for RecvFuture<'a, T, F>
 where
     T: Send + Sync + 'static,
     F: Fn(&'a mut Subscriber<T>, Found) -> R + Unpin,
@@ -68,7 +69,7 @@ where
     }
 }
 
-impl<T: Send + Sync + 'static, F> Drop for Arrival<'_, T, F> {
+impl<T: Send + Sync + 'static, F> Drop for RecvFuture<'_, T, F> {
     fn drop(&mut self) {
         if let Some(waiting) = &self.subscriber {
             waiting.forget_waker();

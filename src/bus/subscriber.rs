@@ -1,6 +1,6 @@
 //! Receiving: one by one or by the slot, on a thread that waits or as a task.
 //!
-//! Whoever waits goes through one step, `look_or_register`: look; if there is nothing, register who is to be woken, ask
+//! Whoever waits goes through one step, `check_or_register`: look; if there is nothing, register who is to be woken, ask
 //! for it, and look again. A thread then sleeps, a task goes; see [`park`](crate::park) for why no wake is missed.
 //!
 //! # The bad days
@@ -12,22 +12,24 @@
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::alarm::Alarm;
 use super::batch::Batch;
+use super::ending::Ending;
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::stats::SubscriptionStats;
-use super::stream::{Arrival, BatchStream, EventStream};
+use super::stream::{BatchStream, EventStream, RecvFuture};
 use super::subscription::SubscriptionHandle;
 use super::wait::WaitStrategy;
+use super::wake_timer::WakeTimer;
+use crate::dispatch::Dispatch;
 use crate::dispatch::block::{Event, SharedEvent};
+use crate::dispatch::engine::earliest;
 use crate::dispatch::feed::{End, FeedConsumer, Found};
 use crate::dispatch::loss::Gap;
-use crate::dispatch::{Dispatch, earliest};
 use crate::park::{deadline_after, forget_registered, park, register_thread, thread_waker};
 use crate::sync::{AtomicWaker, Ordering};
 
 /// Receives of a task in a row without a wait, before it lets others have a turn; see [`stream`](super::stream).
-const TURNS_MAX: u32 = 128;
+const BUDGET: u32 = 128;
 
 /// Receives the events of one subscription, in id order, from a ring of its own.
 ///
@@ -66,14 +68,14 @@ pub struct Subscriber<T: Send + Sync + 'static> {
     feed: FeedConsumer<T>,
     handle: SubscriptionHandle<T>,
     wait: WaitStrategy,
-    /// Receives as a task since it last had to wait: 0 to [`TURNS_MAX`].
-    turns: u32,
+    /// Receives as a task since it last had to wait: 0 to [`BUDGET`].
+    used_budget: u32,
     /// It was disconnected, has heard of it, and is no longer in the registry.
-    taken_out: bool,
+    unregistered: bool,
     /// On a manual bus that is closing: when it has to look again even if nobody wakes it. As of its last look.
-    come_by: Option<Instant>,
+    recheck_at: Option<Instant>,
     /// What wakes its task then.
-    alarm: Option<Alarm>,
+    timer: Option<WakeTimer>,
 }
 
 impl<T: Send + Sync + 'static> Subscriber<T> {
@@ -87,10 +89,10 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             feed,
             handle,
             wait,
-            turns: 0,
-            taken_out: false,
-            come_by: None,
-            alarm: None,
+            used_budget: 0,
+            unregistered: false,
+            recheck_at: None,
+            timer: None,
         }
     }
 
@@ -124,7 +126,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// ```
     #[inline]
     pub fn try_recv(&mut self) -> Result<&Event<T>, TryRecvError> {
-        match self.look() {
+        match self.check() {
             Found::Empty => Err(TryRecvError::Empty),
             found => Ok(self.event(found)?),
         }
@@ -191,7 +193,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     pub fn recv_async(
         &mut self,
     ) -> impl Future<Output = Result<&Event<T>, RecvError>> + Send + Unpin {
-        Arrival::new(self, Self::event)
+        RecvFuture::new(self, Self::event)
     }
 
     /// Waits for the next event, and takes with it all that came in the same slot of the ring: up to 64 events for
@@ -236,7 +238,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # }
     /// ```
     pub fn try_next_batch(&mut self) -> Result<Batch<T>, TryRecvError> {
-        match self.look() {
+        match self.check() {
             Found::Empty => Err(TryRecvError::Empty),
             found => Ok(self.batch(found)?),
         }
@@ -287,7 +289,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     pub fn next_batch_async(
         &mut self,
     ) -> impl Future<Output = Result<Batch<T>, RecvError>> + Send + Unpin {
-        Arrival::new(self, Self::batch)
+        RecvFuture::new(self, Self::batch)
     }
 
     /// Receives until the subscription ends: every event to `on_event`, every loss, in its place, to `on_gap`.
@@ -430,22 +432,22 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// Looks, as a task: if there is nothing, its waker is called when that changes.
     #[inline]
     pub(super) fn poll_found(&mut self, context: &mut Context<'_>) -> Poll<Found> {
-        if self.turns == TURNS_MAX {
-            self.turns = 0;
+        if self.used_budget == BUDGET {
+            self.used_budget = 0;
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
         let waker = context.waker();
-        match self.look_or_register(|place| place.register(waker), || waker.clone()) {
+        match self.check_or_register(|place| place.register(waker), || waker.clone()) {
             Found::Empty => {
-                self.turns = 0;
-                if let Some(at) = self.come_by {
-                    self.set_alarm(at, waker);
+                self.used_budget = 0;
+                if let Some(at) = self.recheck_at {
+                    self.set_timer(at, waker);
                 }
                 Poll::Pending
             }
             found => {
-                self.turns += 1;
+                self.used_budget += 1;
                 Poll::Ready(found)
             }
         }
@@ -453,16 +455,16 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
 
     /// Has the task woken at that time.
     #[cold]
-    fn set_alarm(&mut self, at: Instant, waker: &Waker) {
+    fn set_timer(&mut self, at: Instant, waker: &Waker) {
         if self
-            .alarm
+            .timer
             .as_ref()
-            .is_some_and(|alarm| alarm.is_for(at, waker))
+            .is_some_and(|timer| timer.is_for(at, waker))
         {
             return;
         }
-        self.alarm = Alarm::set(at, waker).ok();
-        if self.alarm.is_none() {
+        self.timer = WakeTimer::set(at, waker).ok();
+        if self.timer.is_none() {
             waker.wake_by_ref(); // no thread to be had: it has to look until then
         }
     }
@@ -481,7 +483,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// Looks until there is something, or the deadline has passed (`Empty`).
     #[inline]
     fn next(&mut self, deadline: Option<Instant>) -> Found {
-        match self.look() {
+        match self.check() {
             Found::Empty => self.wait(deadline),
             found => found,
         }
@@ -492,56 +494,56 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     fn wait(&mut self, deadline: Option<Instant>) -> Found {
         let threads = self.handle.core().engine.threads.load(Ordering::Relaxed);
         let mut awake = self.wait.awake(threads);
-        while awake.turn() {
-            match self.look() {
-                Found::Empty if awake.is_late(deadline) => return Found::Empty,
+        while awake.snooze() {
+            match self.check() {
+                Found::Empty if awake.is_past(deadline) => return Found::Empty,
                 Found::Empty => {}
                 found => return found,
             }
         }
         loop {
-            match self.look_or_register(register_thread, thread_waker) {
+            match self.check_or_register(register_thread, thread_waker) {
                 Found::Empty => {}
                 found => return found,
             }
-            let until = earliest(deadline, self.come_by);
+            let until = earliest(deadline, self.recheck_at);
             if !park(until) && until == deadline {
-                return self.look();
+                return self.check();
             }
         }
     }
 
     /// Looks; if there is nothing, has `register` put down who is to be woken when that changes (`Empty`): `waker`.
     #[inline]
-    fn look_or_register(
+    fn check_or_register(
         &mut self,
         register: impl Fn(&AtomicWaker),
         waker: impl Fn() -> Waker,
     ) -> Found {
         loop {
-            match self.look() {
+            match self.check() {
                 Found::Empty => {}
                 found => return found,
             }
             register(self.feed.waker());
             // Not before: whoever begins the close wakes who is registered.
-            if self.is_left_alone() {
-                self.handle.core().engine.await_progress(waker());
-                match self.look() {
+            if self.must_drive() {
+                self.handle.core().engine.register_for_progress(waker());
+                match self.check() {
                     Found::Empty => {}
                     found => return found,
                 }
             }
-            if self.feed.doze() {
+            if self.feed.request_wake() {
                 return Found::Empty;
             }
         }
     }
 
     #[inline]
-    fn look(&mut self) -> Found {
-        let found = match self.feed.look() {
-            Found::Empty => self.look_closing(),
+    fn check(&mut self) -> Found {
+        let found = match self.feed.check() {
+            Found::Empty => self.check_closing(),
             found => found,
         };
         match found {
@@ -553,24 +555,24 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// The shard, which has ended it, takes no lock: the index forgets the subscription when its subscriber hears of it.
     #[cold]
     fn disconnected(&mut self, gap: Gap) -> Found {
-        if !std::mem::replace(&mut self.taken_out, true) {
-            self.handle.take_out();
+        if !std::mem::replace(&mut self.unregistered, true) {
+            self.handle.unregister();
         }
         Found::Disconnected(gap)
     }
 
     #[cold]
-    fn look_closing(&mut self) -> Found {
-        if self.is_left_alone() {
-            self.come_by = self.handle.core().engine.come_by();
-            return self.feed.look();
+    fn check_closing(&mut self) -> Found {
+        if self.must_drive() {
+            self.recheck_at = self.handle.core().engine.drive_and_next_deadline();
+            return self.feed.check();
         }
         Found::Empty
     }
 
     /// A manual bus that is closing has nobody left to drive it but its readers.
     #[inline]
-    fn is_left_alone(&self) -> bool {
+    fn must_drive(&self) -> bool {
         let engine = &self.handle.core().engine;
         engine.dispatch() == Dispatch::Manual && engine.is_closing()
     }
@@ -615,21 +617,6 @@ pub(super) fn ending(error: RecvError) -> Result<Ending, Gap> {
         RecvError::Cancelled => Ok(Ending::Cancelled),
         RecvError::Broken => Ok(Ending::Broken),
     }
-}
-
-/// How a subscription ended, as [`Subscriber::for_each`] and the streams tell it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Ending {
-    /// The bus was closed, and everything was read.
-    Closed,
-    /// The subscription was cancelled.
-    Cancelled,
-    /// Its ring was full under [`Overflow::Disconnect`](crate::Overflow::Disconnect), and what waited in it was read. These events
-    /// are lost.
-    Disconnected(Gap),
-    /// A thread of the bus panicked; see [`RecvError::Broken`].
-    Broken,
 }
 
 /// Iterates over what a [`Subscriber`] receives; see [`Subscriber::iter`].

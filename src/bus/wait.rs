@@ -1,6 +1,6 @@
 //! How a receiver waits on its own thread: what that costs, and whom.
 
-use crate::park::Linger;
+use crate::park::Backoff;
 
 /// How a thread that receives waits while nothing is there: a trade of processor time against latency.
 ///
@@ -54,12 +54,12 @@ pub enum WaitStrategy {
 
 impl WaitStrategy {
     /// The part of a wait that is spent awake. `threads`: how many take part, an estimate.
-    pub(super) fn awake(self, threads: usize) -> Linger {
+    pub(super) fn awake(self, threads: usize) -> Backoff {
         match self {
-            Self::Adaptive => Linger::adaptive(threads),
-            Self::Spin => Linger::spin(),
-            Self::Yield => Linger::yielding(),
-            Self::Park => Linger::none(),
+            Self::Adaptive => Backoff::adaptive(threads),
+            Self::Spin => Backoff::spin(),
+            Self::Yield => Backoff::yielding(),
+            Self::Park => Backoff::none(),
         }
     }
 }

@@ -1,28 +1,39 @@
-//! A handler, its ring, and one turn at them.
+//! A handler, its ring, and one turn.
 
-use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
-use super::notice::{Notice, Observer, tell};
+use super::notice::{Notice, Observer, report};
+use super::worker::WorkerState;
+use crate::contain::{Panic, catch};
 use crate::dispatch::block::Event;
 use crate::dispatch::feed::{FeedConsumer, Found};
 use crate::dispatch::loss::Gap;
-use crate::ring::run_queue::Bar;
+use crate::ring::run_queue::DisabledFlag;
 use crate::sync::thread::Thread;
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
-/// Slots of the ring, of up to 64 events each, that a turn takes at most before others get theirs.
+/// Slots of the ring, of up to 64 events each, that a turn takes at most before other jobs get
+/// their turns.
 const TURN_SLOTS: usize = 16;
 
-/// What a handler may answer: nothing, or a `Result` whose error is told to the [observer](crate::BusBuilder::observer).
+/// What the closure of a handler may return: nothing, or a `Result` whose error is reported to the
+/// [observer](crate::BusBuilder::observer).
+///
+/// Implemented for `()` and for `Result<(), E>` where `E: Display`. It cannot be implemented for
+/// other types.
 ///
 /// ```
+/// use std::time::Duration;
+///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let bus = fanout::Bus::<String>::new();
-/// let quiet = bus.on("a", |event| println!("{}", event.data()))?;
-/// let failing = bus.on("a", |event| event.data().parse::<u32>().map(drop))?;
+/// let printing = bus.on("readings", |event| println!("{}", event.data()))?;
+/// let parsing = bus.on("readings", |event| event.data().parse::<f64>().map(drop))?;
+/// bus.publish("readings", "21.5".to_owned())?;
+/// bus.publish("readings", "cold".to_owned())?;
+/// assert!(bus.flush_within(Duration::from_secs(5)));
+/// assert_eq!((printing.stats().errors, parsing.stats().errors), (0, 1));
 /// # Ok(())
 /// # }
 /// ```
@@ -58,33 +69,33 @@ impl<E: fmt::Display> HandlerResult for Result<(), E> {
     }
 }
 
-/// What few handlers have: made when there is something to be said, since every handler pays for its place.
+/// What few handlers need. Allocated on first use, since every handler pays for its place.
 #[derive(Default)]
-pub(crate) struct Cold(OnceLock<Box<Rare>>);
+pub(crate) struct HandlerExtras(OnceLock<Box<ExtraFields>>);
 
 #[derive(Default)]
-struct Rare {
+struct ExtraFields {
     counters: Counters,
     /// The thread of a handler that has one to itself.
     own_thread: OnceLock<Thread>,
 }
 
-impl Cold {
-    /// `None`: all are zero.
+impl HandlerExtras {
+    /// `None`: all counters are zero.
     pub(crate) fn counters(&self) -> Option<&Counters> {
-        self.0.get().map(|rare| &rare.counters)
+        self.0.get().map(|extras| &extras.counters)
     }
 
-    /// To count something.
+    /// The counters, to count something.
     #[cold]
-    pub(crate) fn count(&self) -> &Counters {
+    pub(crate) fn init_counters(&self) -> &Counters {
         &self.0.get_or_init(Box::default).counters
     }
 
-    /// It has this thread. `false`: it had one.
+    /// Gives the handler a thread of its own. `false`: it has one already.
     pub(crate) fn dedicate(&self, thread: Thread) -> bool {
-        let rare = self.0.get_or_init(Box::default);
-        rare.own_thread.set(thread).is_ok()
+        let extras = self.0.get_or_init(Box::default);
+        extras.own_thread.set(thread).is_ok()
     }
 
     pub(crate) fn own_thread(&self) -> Option<&Thread> {
@@ -100,98 +111,104 @@ pub(crate) struct Counters {
     pub(crate) stalls: AtomicU64,
 }
 
-/// What a turn works on.
+/// The state that a turn works on.
 pub(crate) struct Task<T> {
     feed: FeedConsumer<T>,
     handler: Box<dyn Handle<T>>,
 }
 
-/// How a turn left it.
+/// Why a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Left {
+pub(crate) enum TurnEnd {
     /// There is more to do.
     More,
-    /// Nothing is there, and whoever brings something asks.
-    Nothing,
+    /// There is nothing to do, and the shard schedules the job when it pushes something.
+    Idle,
     /// Nothing will come any more.
-    Over,
+    Finished,
 }
 
-/// What a turn needs to know of where it runs.
-pub(crate) struct Place<'a> {
-    pub(crate) subscription: u64,
-    pub(crate) cold: &'a Cold,
-    pub(crate) observer: Option<&'a Observer>,
-    /// Is told of a handler that was disconnected, by the number of its subscription.
-    pub(crate) disconnected: &'a (dyn Fn(u64) + Send + Sync),
-    /// Changes with every call: who watches sees that a call has ended. Holds how many this job has handled.
-    pub(crate) pulse: &'a AtomicU64,
-    /// This turn has had its time.
-    pub(crate) hurry: &'a AtomicBool,
+/// What a turn needs to know of its worker and its pool.
+pub(super) struct TurnContext<'a> {
+    /// Number of the subscription.
+    pub(super) subscription: u64,
+    pub(super) extras: &'a HandlerExtras,
+    pub(super) observer: Option<&'a Observer>,
+    /// Called with the number of a subscription that was disconnected.
+    pub(super) on_disconnect: &'a (dyn Fn(u64) + Send + Sync),
+    pub(super) worker: &'a WorkerState,
 }
 
 impl<T> Task<T> {
-    /// For a feed into which nothing was put yet.
+    /// For a feed into which nothing was pushed yet.
     pub(crate) fn new<F, R>(mut feed: FeedConsumer<T>, handler: F) -> Self
     where
         F: FnMut(&Event<T>) -> R + Send + 'static,
         R: HandlerResult,
     {
-        // From the start it asks to be told of its first event.
-        feed.doze();
+        // So that its first event schedules it.
+        let empty = feed.request_wake();
+        debug_assert!(empty, "a new feed is empty");
         Self {
             feed,
             handler: Box::new(Closure(handler)),
         }
     }
 
-    /// Hands the handler what there is, up to a turn's share. No call begins once the job is barred.
-    pub(crate) fn turn(&mut self, bar: Bar<'_>, place: &Place<'_>) -> Left {
+    /// Calls the handler with the events in the ring, up to the limit of a turn. No call begins
+    /// once the job is disabled.
+    pub(super) fn turn(
+        &mut self,
+        disabled: DisabledFlag<'_>,
+        context: &TurnContext<'_>,
+    ) -> TurnEnd {
         for _ in 0..TURN_SLOTS {
-            match self.feed.look() {
+            match self.feed.check() {
                 Found::Event => {
-                    let mut calls = Calls {
+                    let mut delivery = SlotDelivery {
                         feed: &mut self.feed,
-                        bar,
-                        place,
+                        disabled,
+                        context,
                     };
-                    calls.all(&mut *self.handler);
-                    if bar.is_set() {
-                        // Whoever barred it ends the feed next, and asks for the turn that finds out; but if something else has
-                        // ended it before, nobody asks.
+                    delivery.run(&mut *self.handler);
+                    if disabled.is_set() {
+                        // The thread that disabled the job ends the feed next, and schedules the
+                        // turn that notices. But if the feed had ended before, nobody schedules
+                        // another turn.
                         return if self.feed.has_ended() {
-                            Left::Over
+                            TurnEnd::Finished
                         } else {
-                            Left::Nothing
+                            TurnEnd::Idle
                         };
                     }
-                    if place.is_late() {
-                        return Left::More;
+                    if context.must_yield() {
+                        return TurnEnd::More;
                     }
                 }
-                Found::Gap(gap) => tell(
-                    place.observer,
+                Found::Gap(gap) => report(
+                    context.observer,
                     Notice::Lost {
-                        subscription: place.subscription,
+                        subscription: context.subscription,
                         gap,
                     },
                 ),
-                Found::Empty if self.feed.doze() => return Left::Nothing,
+                Found::Empty if self.feed.request_wake() => return TurnEnd::Idle,
                 Found::Empty => {}
                 Found::Disconnected(gap) => {
-                    place.disconnected(gap);
-                    return Left::Over;
+                    context.disconnected(gap);
+                    return TurnEnd::Finished;
                 }
-                Found::Closed | Found::Ended(_) => return Left::Over,
+                Found::Closed | Found::Ended(_) => return TurnEnd::Finished,
             }
         }
-        Left::More
+        TurnEnd::More
     }
 }
 
-/// A handler without its type: one call for a whole slot, so the loop inside knows the closure.
+/// A handler without its type. One dynamic call for a whole slot, so that the loop inside is
+/// compiled for the closure.
 trait Handle<T>: Send {
-    fn handle(&mut self, calls: &mut Calls<'_, T>);
+    fn handle(&mut self, delivery: &mut SlotDelivery<'_, T>);
 }
 
 struct Closure<F>(F);
@@ -201,101 +218,105 @@ where
     F: FnMut(&Event<T>) -> R + Send,
     R: HandlerResult,
 {
-    fn handle(&mut self, calls: &mut Calls<'_, T>) {
-        let Calls { feed, bar, place } = calls;
+    fn handle(&mut self, delivery: &mut SlotDelivery<'_, T>) {
+        let SlotDelivery {
+            feed,
+            disabled,
+            context,
+        } = delivery;
         let mut events = feed.slot();
-        while !bar.is_set()
-            && !place.is_late()
+        while !disabled.is_set()
+            && !context.must_yield()
             && let Some(event) = events.next()
         {
             let result = self.0(event).into_result();
-            place.beat(events.count());
+            context.note_handled(events.count());
             if let Err(error) = result {
-                place.failed(event, &error);
+                context.failed(event, &error);
             }
         }
     }
 }
 
-/// The calls for the events of a slot.
-struct Calls<'a, T> {
+/// The events of one slot, on their way to the closure.
+struct SlotDelivery<'a, T> {
     feed: &'a mut FeedConsumer<T>,
-    bar: Bar<'a>,
-    place: &'a Place<'a>,
+    disabled: DisabledFlag<'a>,
+    context: &'a TurnContext<'a>,
 }
 
-impl<T> Calls<'_, T> {
-    /// All of them. A panic ends a call, not the others.
-    fn all(&mut self, handler: &mut dyn Handle<T>) {
-        self.feed.hands_out();
+impl<T> SlotDelivery<'_, T> {
+    /// Delivers all of them. A panic ends one call, not the others.
+    fn run(&mut self, handler: &mut dyn Handle<T>) {
+        self.feed.record_latencies();
         loop {
             let (before, received) = (self.feed.mask(), self.feed.received());
-            let Err(panic) = catch_unwind(AssertUnwindSafe(|| handler.handle(self))) else {
+            let Err(panic) = catch(|| handler.handle(self)) else {
                 return;
             };
-            // Each call counts once, also if what panicked came after it: the error that it answered, say.
+            // Each call counts once, also if the panic came after the call: from the error that it
+            // returned, for example.
             let taken = before & !self.feed.mask();
+            debug_assert!(taken != 0, "a call panicked, so its event was taken");
             let received = received + u64::from(taken.count_ones());
             self.feed.set_received(received);
-            self.place.beat(received);
+            self.context.note_handled(received);
             if let Some(event) = self.feed.event(63 - taken.leading_zeros()) {
-                self.place.panicked(event, &*panic);
-            }
-            // The payload's own drop may panic, too.
-            if catch_unwind(AssertUnwindSafe(|| drop(panic))).is_err() {
-                tracing::error!("what a handler panicked with panicked when it was dropped");
+                self.context.panicked(event, &panic);
             }
         }
     }
 }
 
-impl Place<'_> {
+impl TurnContext<'_> {
     #[inline(always)]
-    fn is_late(&self) -> bool {
+    fn must_yield(&self) -> bool {
         // Relaxed: a hint.
-        self.hurry.load(Ordering::Relaxed)
+        self.worker.yield_requested.load(Ordering::Relaxed)
     }
 
-    /// A call has ended: the job has handled so many events.
+    /// A call has returned: the handler has handled this many events.
     #[inline(always)]
-    fn beat(&self, handled: u64) {
-        // Relaxed: who watches compares it with itself.
-        self.pulse.store(handled, Ordering::Relaxed);
+    fn note_handled(&self, handled: u64) {
+        // Relaxed: see `WorkerState`.
+        self.worker.handled.store(handled, Ordering::Relaxed);
     }
 
     #[cold]
     fn disconnected(&self, gap: Gap) {
-        (self.disconnected)(self.subscription);
+        (self.on_disconnect)(self.subscription);
         let notice = Notice::Disconnected {
             subscription: self.subscription,
             gap,
         };
-        tell(self.observer, notice);
+        report(self.observer, notice);
     }
 
     #[cold]
     fn failed<T>(&self, event: &Event<T>, error: &dyn fmt::Display) {
-        // Relaxed: statistics.
-        self.cold.count().errors.fetch_add(1, Ordering::Relaxed);
+        // Relaxed: a statistic.
+        let errors = &self.extras.init_counters().errors;
+        errors.fetch_add(1, Ordering::Relaxed);
         let notice = Notice::Failed {
             subscription: self.subscription,
             id: event.id(),
             topic: event.topic(),
             error,
         };
-        tell(self.observer, notice);
+        report(self.observer, notice);
     }
 
     #[cold]
-    fn panicked<T>(&self, event: &Event<T>, panic: &(dyn Any + Send)) {
-        let text = panic.downcast_ref::<&str>().copied();
-        self.cold.count().panics.fetch_add(1, Ordering::Relaxed);
+    fn panicked<T>(&self, event: &Event<T>, panic: &Panic) {
+        // Relaxed: a statistic.
+        let panics = &self.extras.init_counters().panics;
+        panics.fetch_add(1, Ordering::Relaxed);
         let notice = Notice::Panicked {
             subscription: self.subscription,
             id: event.id(),
             topic: event.topic(),
-            message: text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)),
+            message: panic.message(),
         };
-        tell(self.observer, notice);
+        report(self.observer, notice);
     }
 }

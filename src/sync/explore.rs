@@ -4,18 +4,18 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release --lib loom_ -- --nocapture --test-threads=2
 //! ```
 //!
-//! Schedules have at most [`PREEMPTIONS_MAX`] preemptions, or as many as `LOOM_MAX_PREEMPTIONS` says: nearly all
-//! bugs of this kind need two. A model prints how many schedules there were.
+//! Schedules have at most [`PREEMPTIONS_MAX`] preemptions, or as many as `LOOM_MAX_PREEMPTIONS`
+//! says: nearly all bugs of this kind need two. A model prints how many schedules there were.
 //!
-//! **When a model fails**, it says in which schedule, and the same test runs once more in a process of its own (loom may
-//! abort) and prints what loom did in that schedule, step by step. By hand: `LOOM_TRACE=<schedule>`. With
-//! `LOOM_LOCATION=1` and debug information loom says from which line its complaints come, at some cost;
-//! `LOOM_MAX_BRANCHES` is for a schedule that is too long.
+//! **When a model fails**, it says in which schedule, and the same test runs once more in a process
+//! of its own (loom may abort) and prints what loom did in that schedule, step by step. By hand:
+//! `LOOM_TRACE=<schedule>`. With `LOOM_LOCATION=1` and debug information loom says from which line
+//! its complaints come, at some cost; `LOOM_MAX_BRANCHES` is for a schedule that is too long.
 //!
-//! **What a model does not see.** The doubles of [`sync`](crate::sync) hand over by locks, which order more than the
-//! real ones do. `compare_exchange_weak` never fails for nothing. Reading and using what an event lends is
-//! one step to loom, so payloads here are loom's cells: a payload that is read after its block was given back
-//! is found.
+//! **What a model does not see.** The doubles of [`sync`](crate::sync) hand over by locks, which
+//! order more than the real ones do. `compare_exchange_weak` never fails for nothing. Reading and
+//! using what an event lends is one step to loom, so payloads here are loom's cells: a payload that
+//! is read after its block was given back is found.
 
 use std::cell::RefCell;
 use std::process::Command;
@@ -77,10 +77,12 @@ thread_local! {
     static MODEL: RefCell<Option<(String, Arc<AtomicUsize>)>> = const { RefCell::new(None) };
 }
 
-/// Has a panic of this thread print the schedule in which it happened. Not after the fact: loom may abort.
+/// Has a panic of this thread print the schedule in which it happened. Not after the fact: loom may
+/// abort.
 ///
-/// The hook is set once, before loom first runs: loom's coroutines are torn down by panics that they hide with a hook of
-/// their own, and a hook that was set over theirs would take each of them for a failure.
+/// The hook is set once, before loom first runs: loom's coroutines are torn down by panics that
+/// they hide with a hook of their own, and a hook that was set over theirs would take each of them
+/// for a failure.
 fn trace_on_panic(name: &str, schedule: Arc<AtomicUsize>) {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -112,10 +114,10 @@ fn run_again(name: &str, test: &str, number: usize) {
 
 /// A place for loom to change threads.
 ///
-/// Of the accesses to an atomic, loom remembers the last: a thread that loads a word just before it writes to it hides
-/// from loom that another had loaded it earlier, and the schedules with the other order are never tried. So the
-/// threads of a model take a step before each operation whose order is to be explored: a relaxed
-/// read-modify-write, which orders nothing and hides nothing.
+/// Of the accesses to an atomic, loom remembers the last: a thread that loads a word just before it
+/// writes to it hides from loom that another had loaded it earlier, and the schedules with the
+/// other order are never tried. So the threads of a model take a step before each operation whose
+/// order is to be explored: a relaxed read-modify-write, which orders nothing and hides nothing.
 #[derive(Clone)]
 pub(crate) struct Steps(crate::sync::Arc<crate::sync::AtomicUsize>);
 

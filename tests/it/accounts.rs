@@ -132,14 +132,14 @@ impl Account<'_> {
     fn check_gap(&self, gap: &Gap, matched: &mut impl Iterator<Item = u64>) -> u64 {
         assert_eq!(
             matched.next(),
-            Some(gap.from()),
+            Some(gap.first_id()),
             "a gap begins where it is told"
         );
-        let mut last = gap.from();
+        let mut last = gap.first_id();
         for _ in 1..gap.count() {
             last = matched.next().expect("a gap counts what matched");
         }
-        assert_eq!(gap.to(), last);
+        assert_eq!(gap.last_id(), last);
         assert_eq!(gap.reason(), self.reason());
         gap.count()
     }
@@ -182,7 +182,7 @@ impl Account<'_> {
                 }
                 Told::Lost(gap) => {
                     assert!(
-                        began < gap.from(),
+                        began < gap.first_id(),
                         "what is lost waited behind what was read"
                     );
                     assert_eq!(gap.reason(), GapReason::Overflow);
@@ -198,7 +198,7 @@ impl Account<'_> {
         missing.sort_unstable();
         for gap in gaps {
             let place = |id| missing.binary_search(&id).expect("what is lost is missing");
-            let room = place(gap.to()) + 1 - place(gap.from());
+            let room = place(gap.last_id()) + 1 - place(gap.first_id());
             assert!((1..=room as u64).contains(&gap.count()), "{gap}");
         }
         // Each run of a topic that is missing in front of one that was received ends with one that is lost.

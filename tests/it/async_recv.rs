@@ -180,7 +180,7 @@ fn a_future_that_is_dropped_has_taken_nothing() {
     drop(sub.recv_async()); // in front of the gap, which is there
     let told = now_or_never(sub.recv_async()).expect("there").unwrap_err();
     assert!(
-        matches!(told, RecvError::Lost(gap) if (gap.from(), gap.to(), gap.count()) == (3, 5, 3))
+        matches!(told, RecvError::Lost(gap) if (gap.first_id(), gap.last_id(), gap.count()) == (3, 5, 3))
     );
 
     // Woken by a gap alone; then dropped with something there.
@@ -574,7 +574,7 @@ fn gaps_are_told_in_their_places() {
             }
         }
     }
-    let lost = |gap: Gap| (gap.from(), gap.to(), gap.count());
+    let lost = |gap: Gap| (gap.first_id(), gap.last_id(), gap.count());
     assert!(
         matches!(
             told[0][..],

@@ -1,9 +1,10 @@
 //! `Overflow::Block`: nothing is lost, and the bus goes on as soon as there is room, without anybody's further doing. With a
 //! longest wait, the bus goes on when that is over, and what it gives up is told.
 
+use fanout::limits::BLOCK_TIMEOUT_MAX;
 use fanout::{
-    BLOCK_TIMEOUT_MAX, BuildError, Bus, Dispatch, Event, GapReason, Notice, Overflow, RecvError,
-    RecvTimeoutError, SubscribeError, Subscriber, SubscriptionBuilder, TryRecvError,
+    BuildError, Bus, Dispatch, Event, GapReason, Notice, Overflow, RecvError, RecvTimeoutError,
+    SubscribeError, Subscriber, SubscriptionBuilder, TryRecvError,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, mpsc};
@@ -195,7 +196,7 @@ fn gap_of(told: Told) -> (u64, u64, u64) {
         panic!("{told:?} is no gap")
     };
     assert_eq!(gap.reason(), GapReason::BlockTimeout);
-    (gap.from(), gap.to(), gap.count())
+    (gap.first_id(), gap.last_id(), gap.count())
 }
 
 fn timed_out<T: Send + Sync + 'static>(sub: &Subscriber<T>) -> u64 {
@@ -454,7 +455,7 @@ fn who_makes_room_is_waited_for_again() {
             let Told::Lost(gap) = one(&mut sub) else {
                 panic!("2 to 4 are lost")
             };
-            assert_eq!((gap.from(), gap.to(), gap.count()), (2, 4, 3));
+            assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (2, 4, 3));
             assert_eq!(one(&mut sub), Told::Id(5));
             assert!(publish_and_flush(2) >= WAIT, "8 has room, waited for 9");
             let (told, _) = read_out(&mut sub);
@@ -674,7 +675,7 @@ fn a_handler_that_hangs_is_given_up() {
                     (3, 197)
                 );
                 let gap = told_lost.recv().expect("it was told");
-                assert_eq!((gap.from(), gap.to(), gap.count()), (4, 200, 197));
+                assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (4, 200, 197));
                 assert_eq!(gap.reason(), GapReason::BlockTimeout);
             });
         }
@@ -723,7 +724,7 @@ fn a_close_with_a_limit_does_not_wait_for_the_longest_wait() {
                 panic!("{told:?}")
             };
             assert_eq!(gap.reason(), GapReason::Closed);
-            assert_eq!((gap.from(), gap.count()), (4, report.lost));
+            assert_eq!((gap.first_id(), gap.count()), (4, report.lost));
             assert_eq!((timed_out(&hangs), hangs.stats().lost), (0, report.lost));
         });
     }
@@ -833,10 +834,13 @@ fn give_up_at_random(mode: Dispatch, dispatchers: usize, seed: u64) {
                             told_a_gap = false;
                         }
                         Err(RecvError::Lost(gap)) => {
-                            assert_eq!((gap.from(), gap.reason()), (next, GapReason::BlockTimeout));
-                            assert_eq!(gap.count(), gap.to() - gap.from() + 1);
+                            assert_eq!(
+                                (gap.first_id(), gap.reason()),
+                                (next, GapReason::BlockTimeout)
+                            );
+                            assert_eq!(gap.count(), gap.last_id() - gap.first_id() + 1);
                             // Told while it still grew, a run ends there: the reader has made room since.
-                            next = gap.to() + 1;
+                            next = gap.last_id() + 1;
                             assert!(!told_a_gap, "seed {seed}: two gaps in a row");
                             told_a_gap = true;
                         }

@@ -90,7 +90,7 @@ fn beyond_its_topics_the_oldest_is_lost_with_a_gap() {
         let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
             panic!("two topics did not fit");
         };
-        assert_eq!((gap.from(), gap.to(), gap.count()), (2, 3, 2));
+        assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (2, 3, 2));
         assert_eq!(next(&mut sub), ("c".into(), 4, 4, 0));
         assert_eq!(next(&mut sub), ("d".into(), 5, 5, 0));
         let stats = sub.stats();
@@ -123,7 +123,7 @@ fn a_block_may_have_more_topics_than_the_capacity() {
             };
             let (lost, first) = (64 - capacity as u64, 64 * round + 1);
             assert_eq!(
-                (gap.from(), gap.to(), gap.count()),
+                (gap.first_id(), gap.last_id(), gap.count()),
                 (first, first + lost - 1, lost)
             );
             for (topic, n) in &block[lost as usize..] {
@@ -170,13 +170,13 @@ fn what_is_claimed_is_neither_replaced_nor_evicted() {
     let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
         panic!("a did not fit");
     };
-    assert_eq!((gap.from(), gap.to(), gap.count()), (1, 1, 1));
+    assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (1, 1, 1));
     one_by_one(&bus, &[("b", 4), ("b", 5), ("d", 6)]);
     assert_eq!(next(&mut sub), ("b".into(), 2, 2, 0));
     let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
         panic!("c did not fit");
     };
-    assert_eq!((gap.from(), gap.to(), gap.count()), (3, 3, 1));
+    assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (3, 3, 1));
     assert_eq!(next(&mut sub), ("b".into(), 5, 5, 1));
     assert_eq!(next(&mut sub), ("d".into(), 6, 6, 0));
 }
@@ -191,7 +191,7 @@ fn a_gap_names_the_lowest_and_the_highest() {
     let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
         panic!("a and b did not fit");
     };
-    assert_eq!((gap.from(), gap.to(), gap.count()), (2, 4, 2));
+    assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (2, 4, 2));
     assert_eq!(next(&mut sub), ("c".into(), 3, 3, 0));
     assert_eq!(sub.stats().superseded, 1, "what the lost one replaced");
 }
@@ -210,7 +210,7 @@ fn a_gap_is_told_after_a_close_and_where_it_is_cancelled() {
         let Err(RecvError::Lost(gap)) = sub.recv() else {
             panic!("a did not fit");
         };
-        assert_eq!((gap.from(), gap.to(), gap.count()), (1, 1, 1));
+        assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (1, 1, 1));
         if !cancel {
             assert_eq!(next(&mut sub), ("b".into(), 2, 2, 0));
         }
@@ -543,7 +543,7 @@ fn a_payload_whose_drop_panics_hurts_nobody() {
     let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
         panic!("two topics did not fit");
     };
-    assert_eq!((gap.from(), gap.to(), gap.count()), (2, 4, 3));
+    assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (2, 4, 3));
     for id in [5, 7] {
         assert_eq!(sub.try_recv().expect("it waits").id(), id);
     }
@@ -586,7 +586,7 @@ fn a_block_that_weighs_more_than_all_may_is_admitted_alone() {
         let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
             panic!("both blocks do not fit");
         };
-        assert_eq!((gap.from(), gap.to(), gap.count()), (6, 7, 2));
+        assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (6, 7, 2));
         assert_eq!((next(&mut sub).1, next(&mut sub).1), (8, 9));
         let stats = sub.stats();
         assert_eq!((stats.lost, stats.superseded, stats.unread), (2, 2, 0));
@@ -614,7 +614,7 @@ fn beyond_its_bytes_the_oldest_are_lost() {
     let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
         panic!("five do not fit");
     };
-    assert_eq!((gap.from(), gap.to(), gap.count()), (1, 2, 2));
+    assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (1, 2, 2));
     let told: Vec<_> = (0..3)
         .map(|_| next(&mut sub))
         .map(|told| (told.1, told.3))
@@ -732,7 +732,7 @@ fn a_cancel_tells_of_the_gap_and_drops_what_waits() {
     let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
         panic!("two topics did not fit");
     };
-    assert_eq!((gap.from(), gap.to(), gap.count()), (2, 3, 2));
+    assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (2, 3, 2));
     for _ in 0..3 {
         assert!(matches!(sub.try_recv(), Err(TryRecvError::Cancelled)));
     }

@@ -26,7 +26,7 @@ fn assert_lost(told: Told, from: u64, to: u64) {
     let Told::Lost(gap) = told else {
         panic!("{told:?}")
     };
-    let is = (gap.from(), gap.to(), gap.count(), gap.reason());
+    let is = (gap.first_id(), gap.last_id(), gap.count(), gap.reason());
     assert_eq!(is, (from, to, to - from + 1, GapReason::Overflow));
 }
 
@@ -142,7 +142,7 @@ fn a_gap_counts_what_matched() {
     let Told::Lost(gap) = told[0] else {
         panic!("{told:?}")
     };
-    assert_eq!((gap.from(), gap.to(), gap.count()), (1, 19, 7));
+    assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (1, 19, 7));
     assert_eq!(told[1..], all([22, 25, 28]));
 }
 

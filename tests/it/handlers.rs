@@ -1,8 +1,8 @@
 //! Handlers: order, isolation, cancel, and what happens when a closure misbehaves.
 
+use fanout::limits::HANDLER_THREADS_MAX;
 use fanout::{
-    Bus, Dispatch, Event, HANDLER_THREADS_MAX, HandlerHandle, Notice, Overflow, PublishError,
-    SubscribeError, WeakBus,
+    Bus, Dispatch, Event, HandlerHandle, Notice, Overflow, PublishError, SubscribeError, WeakBus,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
@@ -368,7 +368,7 @@ fn errors_and_panics_are_counted_and_told_and_hurt_nobody() {
             let lines = log.lines();
             let number = failing.subscription().number();
             let first = format!(
-                "subscription {number}: the handler failed on event 1 on a: odd, and that is wrong"
+                "subscription {number}: the handler failed for event 1 on topic a: odd, and that is wrong"
             );
             assert!(lines.contains(&first), "{lines:?}");
             let panics = lines.iter().filter(|line| line.contains("panicked"));

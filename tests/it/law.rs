@@ -474,7 +474,7 @@ fn handler(
             (0..20).for_each(|_| thread::yield_now());
         }
         if slow && random.one_in(20_000) {
-            thread::sleep(2 * fanout::HANDLER_STALL);
+            thread::sleep(2 * fanout::limits::HANDLER_STALL);
         }
     }
 }

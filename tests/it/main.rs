@@ -5,6 +5,7 @@
 
 mod accounts;
 mod architecture;
+mod async_close;
 mod async_law;
 mod async_publish;
 mod async_recv;
@@ -19,6 +20,7 @@ mod cut;
 mod dialects;
 mod disconnect;
 mod drop_oldest;
+mod ending;
 mod errors;
 mod flush;
 mod handlers;
@@ -27,14 +29,17 @@ mod idle;
 #[cfg(feature = "latency")]
 mod latency;
 mod law;
+mod limits;
 mod manual;
 mod match_cache;
 mod memory;
+mod messages;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod model;
 mod order;
 mod panic;
+mod parking;
 mod policies;
 mod send;
 mod slow;

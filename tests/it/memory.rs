@@ -182,7 +182,7 @@ fn a_ring_pins_no_more_bytes_than_it_may() {
             panic!("{told:?}")
         };
         assert_eq!(
-            (gap.from(), gap.to(), gap.reason()),
+            (gap.first_id(), gap.last_id(), gap.reason()),
             (fit as u64 + 1, 20, GapReason::Overflow)
         );
         publish_singly(&bus, 1);
@@ -197,7 +197,7 @@ fn a_block_heavier_than_the_bound_goes_alone() {
         publish_singly(&bus, 5);
         let (told, _) = read_out(&mut sub);
         assert!(
-            matches!(told[..], [Told::Id(1), Told::Lost(gap)] if (gap.from(), gap.to()) == (2, 5)),
+            matches!(told[..], [Told::Id(1), Told::Lost(gap)] if (gap.first_id(), gap.last_id()) == (2, 5)),
             "{told:?}"
         );
         publish_singly(&bus, 1);

@@ -7,7 +7,7 @@
 //! read (claimed) do not wait. Nothing here takes time, so a longest wait is over at once or never.
 
 use fanout::{
-    Bus, Dispatch, GapReason, Overflow, Subscriber, SubscriptionHandle, SubscriptionStats,
+    Bus, Dispatch, Ending, GapReason, Overflow, Subscriber, SubscriptionHandle, SubscriptionStats,
     TryRecvError,
 };
 use proptest::collection::vec;
@@ -209,6 +209,14 @@ enum Answer {
     Cancelled,
 }
 
+/// What a handle says of the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ModelEnding {
+    Closed,
+    Cancelled,
+    Disconnected(ModelGap),
+}
+
 /// Events of one block. Under `Conflate`, one event: the latest of its topic.
 struct ModelSlot {
     /// Lost in front of it.
@@ -246,7 +254,7 @@ struct ModelSub {
     last_id: Option<u64>,
     cancelled: bool,
     disconnected: Option<ModelGap>,
-    /// No longer among the bus's subscriptions.
+    /// The bus has forgotten it.
     taken_out: bool,
     /// Was told of its end.
     told_end: bool,
@@ -434,9 +442,6 @@ impl ModelSub {
                 Some(slot) => slot.gap,
                 None => self.open_gap.take(),
             };
-            if self.told_closed {
-                return Some(Answer::Closed);
-            }
             let gap = here.filter(|_| !between && !self.told_end);
             self.told_end = true;
             return Some(gap.map_or(Answer::Cancelled, Answer::Lost));
@@ -635,7 +640,7 @@ impl Model {
     /// `false`: it had ended already.
     fn cancel(&mut self, number: usize) -> bool {
         let sub = &mut self.subs[number];
-        let ends_it = !sub.has_ended();
+        let ends_it = !sub.has_ended() && !sub.told_closed;
         sub.cancelled |= ends_it;
         self.take_out(number);
         ends_it
@@ -644,6 +649,24 @@ impl Model {
     fn drop(&mut self, number: usize) {
         self.cancel(number);
         self.subs[number].gone = true;
+    }
+
+    /// How a subscription ended. A close counts at once, and gives way to what comes before it was told.
+    fn ending(&self, sub: &ModelSub) -> Option<ModelEnding> {
+        match sub.disconnected {
+            Some(gap) => Some(ModelEnding::Disconnected(gap)),
+            None if sub.cancelled => Some(ModelEnding::Cancelled),
+            None => self.closing.then_some(ModelEnding::Closed),
+        }
+    }
+
+    /// A change of its patterns is refused; the bus then forgets one that was disconnected.
+    fn refuses_change(&mut self, number: usize) -> bool {
+        let refuses = self.ending(&self.subs[number]).is_some();
+        if self.subs[number].disconnected.is_some() {
+            self.take_out(number);
+        }
+        refuses
     }
 
     fn take_out(&mut self, number: usize) {
@@ -809,10 +832,19 @@ fn answer_of(event: &fanout::Event<usize>) -> ModelEvent {
 
 fn gap_of(gap: fanout::Gap) -> ModelGap {
     ModelGap {
-        from: gap.from(),
-        to: gap.to(),
+        from: gap.first_id(),
+        to: gap.last_id(),
         count: gap.count(),
         reason: gap.reason(),
+    }
+}
+
+fn ending_of(ending: Ending) -> ModelEnding {
+    match ending {
+        Ending::Closed => ModelEnding::Closed,
+        Ending::Cancelled => ModelEnding::Cancelled,
+        Ending::Disconnected(gap) => ModelEnding::Disconnected(gap_of(gap)),
+        other => panic!("{other}"),
     }
 }
 
@@ -966,8 +998,9 @@ impl Both {
             Step::Batch { sub } => self.ask(sub, RealSub::batch, Model::batch),
             Step::Add { sub, pattern } => {
                 let Some(number) = self.pick(sub) else { return };
+                let refused = self.model.refuses_change(number);
                 let sub = &mut self.model.subs[number];
-                let expected = (!sub.taken_out).then(|| !sub.patterns.contains(&pattern));
+                let expected = (!refused).then(|| !sub.patterns.contains(&pattern));
                 assert_eq!(self.handles[number].add(PATTERNS[pattern].0).ok(), expected);
                 if expected == Some(true) {
                     sub.patterns.push(pattern);
@@ -975,11 +1008,14 @@ impl Both {
             }
             Step::Remove { sub, pattern } => {
                 let Some(number) = self.pick(sub) else { return };
+                let refused = self.model.refuses_change(number);
                 let sub = &mut self.model.subs[number];
-                let expected = (!sub.taken_out).then(|| sub.patterns.contains(&pattern));
+                let expected = (!refused).then(|| sub.patterns.contains(&pattern));
                 let removed = self.handles[number].remove(PATTERNS[pattern].0).ok();
                 assert_eq!(removed, expected);
-                sub.patterns.retain(|&known| known != pattern);
+                if expected == Some(true) {
+                    sub.patterns.retain(|&known| known != pattern);
+                }
             }
             Step::Cancel { sub } => {
                 let Some(number) = self.pick(sub) else { return };
@@ -1060,11 +1096,15 @@ impl Both {
             sums.2 += expected.lost;
             sums.3 += expected.superseded;
             sums.4 += expected.unread;
-            if !sub.taken_out {
+            let ending = self.model.ending(sub);
+            assert_eq!(handle.ending().map(ending_of), ending, "{}", sub.number);
+            assert_eq!(handle.is_ended(), ending.is_some());
+            if ending.is_none() {
                 open.push(sub.number);
             }
         }
         let stats = self.bus.stats();
+        assert_eq!(stats.subscriptions, open.len());
         let are = (
             stats.matched,
             stats.received,

@@ -245,7 +245,7 @@ fn the_watcher_tells_from_its_own_thread_after_idleness_too() {
             let bus = bus::<u64>(|b| {
                 b.dispatch(mode)
                     .on_slow(SlowLimit::percent(50), move |notice| {
-                        assert_eq!(thread::current().name(), Some("fanout-watch"));
+                        assert_eq!(thread::current().name(), Some("fanout-slow"));
                         tell(notice);
                     })
             });
@@ -360,7 +360,7 @@ fn under_manual_dispatch_there_is_no_thread() {
         b.dispatch(Dispatch::Manual)
             .on_slow(SlowLimit::events(1), move |_| {
                 let _held = &held;
-                assert_ne!(thread::current().name(), Some("fanout-watch"));
+                assert_ne!(thread::current().name(), Some("fanout-slow"));
             })
     });
     let sub = bus.subscribe("a").expect("open");

@@ -1,9 +1,9 @@
 //! Numbers are exact once nothing moves, of each subscription and of the bus, over everything that ever was open.
 
+use fanout::limits::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX};
 use fanout::{
-    Bus, BusStats, Dispatch, GapReason, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX,
-    LabelRule, Overflow, RecvError, RecvTimeoutError, SubscribeError, Subscriber,
-    SubscriptionStats, TryRecvError,
+    Bus, BusStats, Dispatch, GapReason, LabelRule, Overflow, RecvError, RecvTimeoutError,
+    SubscribeError, Subscriber, SubscriptionStats, TryRecvError,
 };
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};

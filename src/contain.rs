@@ -1,0 +1,96 @@
+//! Runs user code, and keeps its panics where they happened.
+//!
+//! The engine calls code that it does not know: wakers, clocks, observers, handlers, and the `drop` of
+//! payloads and of whatever closures own. [`contain`] runs such code and reports a panic to the log;
+//! [`catch`] hands the panic to a caller that has something to do about it.
+//!
+//! `std::panic::catch_unwind` alone is not enough: it returns the value that the code panicked with,
+//! and the `drop` of that value is user code again, which may panic outside of the `catch_unwind`.
+//! [`Panic`] contains that, too. No other file of the engine calls `catch_unwind`.
+
+use std::any::Any;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::log;
+
+/// Runs user code. `None`: it panicked, and the log says that `what` did.
+#[inline]
+pub(crate) fn contain<R>(what: &'static str, user_code: impl FnOnce() -> R) -> Option<R> {
+    match catch(user_code) {
+        Ok(value) => Some(value),
+        Err(panic) => {
+            report(what, &panic);
+            None
+        }
+    }
+}
+
+/// Runs user code, or code of the engine whose panic the caller has an answer to.
+#[inline]
+pub(crate) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, Panic> {
+    catch_unwind(AssertUnwindSafe(code)).map_err(|value| Panic(ManuallyDrop::new(value)))
+}
+
+/// A panic that was caught. Its value is dropped without letting a further panic out.
+pub(crate) struct Panic(ManuallyDrop<Box<dyn Any + Send>>);
+
+impl Panic {
+    /// What the code panicked with, if that is text.
+    pub(crate) fn message(&self) -> Option<&str> {
+        let text = self.0.downcast_ref::<&str>().copied();
+        text.or_else(|| self.0.downcast_ref::<String>().map(String::as_str))
+    }
+}
+
+impl Drop for Panic {
+    fn drop(&mut self) {
+        let empty: Box<dyn Any + Send> = Box::new(());
+        let value = std::mem::replace(&mut *self.0, empty);
+        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+            log::error(format_args!(
+                "the value of a panic panicked when it was dropped"
+            ));
+            // The value of the second panic may do the same, and so on: it is leaked.
+            std::mem::forget(second);
+        }
+    }
+}
+
+#[cold]
+fn report(what: &'static str, panic: &Panic) {
+    let message = panic.message().unwrap_or("(not text)");
+    log::error(format_args!("{what} panicked: {message}"));
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::panic::panic_any;
+
+    use super::*;
+
+    /// Panics whenever it is dropped, with a value that does the same.
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic_any(Bomb);
+        }
+    }
+
+    #[test]
+    fn a_panic_whose_value_panics_when_dropped_is_contained() {
+        assert_eq!(contain("a test", || 1), Some(1));
+        assert_eq!(contain("a test", || panic_any(Bomb)), None::<()>);
+        let outcome = catch(|| -> () { panic_any(Bomb) });
+        assert!(outcome.is_err());
+    }
+
+    #[test]
+    fn a_message_is_text_of_either_kind() {
+        let message = |code: fn()| catch(code).unwrap_err().message().map(str::to_owned);
+        assert_eq!(message(|| panic!("plain")).as_deref(), Some("plain"));
+        assert_eq!(message(|| panic!("{}", 1)).as_deref(), Some("1"));
+        assert_eq!(message(|| panic_any(1)), None);
+    }
+}

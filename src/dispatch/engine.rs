@@ -1,0 +1,707 @@
+//! The engine: which thread runs the sequencer and the shards, and when.
+//!
+//! * **In**: calls of the bus: a lane has accepted an event ([`Engine::accepted`]), subscriptions
+//!   have changed ([`Engine::apply_shard_changes`]), `drive`, flush, close.
+//! * **Out**: rounds of the sequencer and of the shards; wake-ups of pool threads, and of threads
+//!   that wait for progress.
+//! * **Called by**: `bus/publish.rs` after it has pushed to a lane, the rest of `bus/`, and the
+//!   pool's threads, which run [`Engine::run_pool_thread`].
+//! * **Next file**: `sequencer.rs`, whose round comes first in every pass; then `shard.rs`.
+//!
+//! The sequencer and each shard are [`role`](super::role)s. The engine has no thread of its own: in
+//! a *pass*, the calling thread runs one round of every role that it can acquire. Who makes passes
+//! depends on the [`Dispatch`]:
+//!
+//! | | passes are made by |
+//! | --- | --- |
+//! | `Pool` | the pool's threads, until nothing is left to do; then they sleep |
+//! | `Inline` | the publishing thread, one per event; what is left, the pool |
+//! | `Manual` | the callers of `drive`, flush and close |
+//! | all | threads that flush or close, before they wait; for one shard, those that change it |
+//!
+//! # Failure modes
+//!
+//! * **A round panics**: the thread survives, and the bus is *broken*. Nothing is accepted any
+//!   more, accepted events are discarded, and subscribers read what is in their rings and then get
+//!   `Broken`. Threads that wait for a flush or a close are woken.
+//! * **The time to close is over**: the closing thread acquires each role in turn, discards what
+//!   was not sequenced, and gives up what has no room in the rings.
+//! * **User code inside a pass publishes, flushes or closes**: it must not wait for the thread that
+//!   it runs on. Every pass is a [`NonBlockingScope`], in which nothing of this waits.
+
+use std::task::Waker;
+use std::time::Instant;
+
+use super::lane::{LaneShared, OwnLane, Pending};
+use super::role::Role;
+use super::sequencer::{Clock, RoundResult, Sequencer, SequencerShared};
+use super::shard::{INPUT_BLOCKS, Shard, ShardShared};
+use super::signal::{Latch, Signal};
+use crate::contain::catch;
+use crate::index::SharedIndex;
+use crate::log;
+use crate::park::{Backoff, NonBlockingScope, WaitSet};
+use crate::ring::{mpsc, spsc};
+use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Queue, thread};
+
+#[cfg(feature = "latency")]
+use super::latency;
+use super::{Dispatch, Weigh, block};
+
+/// What an engine is made from.
+pub(crate) struct EngineConfig<T> {
+    pub(crate) dispatch: Dispatch,
+    /// Shards, and threads of the pool, 1 to
+    /// [`DISPATCHERS_MAX`](crate::limits::DISPATCHERS_MAX). `Manual` has no threads.
+    pub(crate) dispatchers: usize,
+    /// Events that the shared lane can hold, 1 to
+    /// [`LANE_CAPACITY_MAX`](crate::limits::LANE_CAPACITY_MAX).
+    pub(crate) lane_capacity: usize,
+    pub(crate) clock: Clock,
+    pub(crate) weigh: Weigh<T>,
+    /// Whether each shard has a cache in front of its index.
+    pub(crate) match_cache: bool,
+}
+
+/// The sequencer, the shards, and the means to run them on any thread.
+pub(crate) struct Engine<T> {
+    dispatch: Dispatch,
+    sequencer: Role<Sequencer<T>>,
+    pub(crate) shared: Arc<SequencerShared<T>>,
+    shared_lane: mpsc::Producers<Pending<T>>,
+    shards: Box<[ShardHandle<T>]>,
+    signal: Arc<Signal>,
+    sequencer_done: AtomicBool,
+    /// Roles that have not finished, 0 to the number of shards and 1.
+    unfinished: AtomicUsize,
+    closing: AtomicBool,
+    broken: AtomicBool,
+    /// Threads that wait until something is done: for a flush or a close, and under `Manual` for
+    /// events.
+    pub(super) progress: WaitSet,
+    /// Threads that take part: the pool's, and one per publisher and subscriber. An estimate, which
+    /// decides how to back off.
+    pub(crate) threads: AtomicUsize,
+    /// Set before the engine is shared.
+    #[cfg(feature = "latency")]
+    pub(crate) sampling: Option<latency::Sampling>,
+}
+
+/// A shard's role, and what surrounds it.
+struct ShardHandle<T> {
+    role: Role<Shard<T>>,
+    shared: Arc<ShardShared<T>>,
+    done: AtomicBool,
+}
+
+/// A flush that was requested.
+pub(crate) struct FlushTicket {
+    number: u64,
+    /// Id up to which everything has to be in rings, once that is known.
+    target: Option<u64>,
+}
+
+/// What the rounds of a pass did.
+#[derive(Clone, Copy, Default)]
+struct PassResult {
+    progress: bool,
+    /// There is more to do, and perhaps no other thread that does it.
+    run_again: bool,
+    /// When there is something to do even if no thread is woken: the end of the earliest block
+    /// timeout of a stalled shard.
+    deadline: Option<Instant>,
+    /// A shard has got such a deadline in this pass. If the caller does not look again before it
+    /// sleeps, another thread has to learn of the deadline.
+    new_deadline: bool,
+}
+
+impl<T> Engine<T> {
+    pub(crate) fn new(config: EngineConfig<T>) -> Self {
+        let EngineConfig {
+            dispatch,
+            dispatchers,
+            lane_capacity,
+            clock,
+            weigh,
+            match_cache,
+        } = config;
+        let threads = if dispatch == Dispatch::Manual {
+            0
+        } else {
+            dispatchers
+        };
+        let signal = Arc::new(Signal::new(threads));
+        let (shared_lane, shared_consumer) = mpsc::ring(lane_capacity);
+        let shared = Arc::new(SequencerShared {
+            new_lanes: Queue::new(),
+            room: WaitSet::new(),
+            last_id: AtomicU64::new(0),
+            unsequenced: AtomicU64::new(0),
+            blocks: AtomicStatistic::new(0),
+            flushes_requested: AtomicU64::new(0),
+            flushes_completed: AtomicU64::new(0),
+        });
+        let mut outputs = Vec::with_capacity(dispatchers);
+        let mut shards = Vec::with_capacity(dispatchers);
+        for _ in 0..dispatchers {
+            let (output, input) = spsc::ring(INPUT_BLOCKS);
+            outputs.push(output);
+            shards.push(ShardHandle::new(input, signal.clone(), match_cache));
+        }
+        let sequencer = Sequencer::new(shared_consumer, shared.clone(), outputs, clock, weigh);
+        Self {
+            dispatch,
+            sequencer: Role::new(sequencer),
+            shared,
+            shared_lane,
+            shards: shards.into_boxed_slice(),
+            signal,
+            sequencer_done: AtomicBool::new(false),
+            unfinished: AtomicUsize::new(dispatchers + 1),
+            closing: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            progress: WaitSet::new(),
+            threads: AtomicUsize::new(threads),
+            #[cfg(feature = "latency")]
+            sampling: None,
+        }
+    }
+
+    /// A lane for a new publisher. Its other end goes to the sequencer.
+    pub(crate) fn own_lane(
+        &self,
+        capacity: usize,
+    ) -> (spsc::Producer<Pending<T>>, Arc<LaneShared>) {
+        let (producer, ring) = spsc::ring(capacity);
+        let shared = Arc::new(LaneShared::new());
+        let mut lane = OwnLane {
+            ring,
+            shared: shared.clone(),
+            capacity,
+            flush_target: 0,
+        };
+        // The first event has to wake a thread, since perhaps all of them sleep and none has looked
+        // at this lane.
+        lane.ring.request_wake();
+        self.shared.new_lanes.push(lane);
+        (producer, shared)
+    }
+
+    /// A publisher was dropped, and has closed its lane. `wake_requested`: the sequencer had
+    /// requested a wake-up from that lane.
+    pub(crate) fn lane_closed(&self, wake_requested: bool) {
+        if wake_requested {
+            self.signal.wake_one();
+        }
+    }
+
+    /// The lane that any thread may push to.
+    pub(crate) fn shared_lane(&self) -> &mpsc::Producers<Pending<T>> {
+        &self.shared_lane
+    }
+
+    /// A lane has accepted an event. `wake_requested`: the sequencer had requested a wake-up from
+    /// that lane.
+    #[inline]
+    pub(crate) fn accepted(&self, wake_requested: bool) {
+        match self.dispatch {
+            Dispatch::Pool if wake_requested => self.signal.wake_one(),
+            Dispatch::Inline => self.run_one_pass(),
+            Dispatch::Pool | Dispatch::Manual => {}
+        }
+    }
+
+    /// Makes passes until there is nothing left to do. `true`: something was done.
+    pub(crate) fn drive(&self) -> bool {
+        self.drive_until_idle().progress
+    }
+
+    /// As `drive`, and also returns when there will be more to do.
+    fn drive_until_idle(&self) -> PassResult {
+        let mut total = PassResult::default();
+        loop {
+            let pass = self.pass(false);
+            total = PassResult {
+                deadline: pass.deadline,
+                ..total.merge(pass)
+            };
+            if pass.is_idle() {
+                break;
+            }
+        }
+        if total.run_again || total.new_deadline {
+            // A pool thread may have found the sequencer held by this thread, and gone to sleep
+            // without having requested wake-ups from the lanes; or without knowing of a deadline.
+            // A pool thread has to look once more.
+            self.signal.wake_one();
+        }
+        total
+    }
+
+    /// Waits until `done` returns a value. `None`: it did not before the deadline.
+    fn wait_for<R>(
+        &self,
+        deadline: Option<Instant>,
+        mut done: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
+        if self.dispatch != Dispatch::Manual {
+            return self.progress.wait_until(deadline, done);
+        }
+        let mut until = deadline;
+        loop {
+            let look = || {
+                if let Some(value) = done() {
+                    return Some(Ok(value));
+                }
+                // No pool thread looks at the shards when a block timeout is over, and another
+                // thread may have stalled a shard since this one looked last.
+                let next = earliest(deadline, self.drive_and_next_deadline());
+                if let Some(value) = done() {
+                    return Some(Ok(value));
+                }
+                (next != until).then_some(Err(next))
+            };
+            match self.progress.wait_until(until, look) {
+                Some(Ok(value)) => return Some(value),
+                Some(Err(next)) => until = next,
+                None if until == deadline => return None,
+                None => {}
+            }
+        }
+    }
+
+    /// Drives a manual bus for a thread that waits for the result, and returns when that thread has
+    /// to drive again even if it is not woken. It has to register with `progress` before: if
+    /// another thread holds a shard, that thread looks once more and then notifies.
+    pub(crate) fn drive_and_next_deadline(&self) -> Option<Instant> {
+        self.drive_until_idle().deadline
+    }
+
+    /// One round of every role that is free. `before_sleep`: the calling thread is about to sleep,
+    /// so the sequencer requests wake-ups from the lanes.
+    fn pass(&self, before_sleep: bool) -> PassResult {
+        let _scope = NonBlockingScope::enter();
+        let mut pass = self.run_sequencer(before_sleep);
+        if pass.progress && self.shards.len() > 1 && self.dispatch == Dispatch::Pool {
+            self.signal.wake_one(); // it runs some of the shards
+        }
+        for shard in &self.shards {
+            pass = pass.merge(self.run_shard(shard));
+        }
+        pass
+    }
+
+    /// A change was queued for a shard. It is applied by this call, or by the thread that holds the
+    /// shard.
+    pub(crate) fn apply_shard_changes(&self, shard: usize) {
+        // A stalled shard may drop the last reference to its block, and so run a payload's drop.
+        let _scope = NonBlockingScope::enter();
+        let shard = &self.shards[shard];
+        let (mut marked, mut was_stalled) = (false, false);
+        loop {
+            let Some(mut held) = shard.role.try_acquire() else {
+                return;
+            };
+            let applied = self.run_or_break(|| held.apply_pending_changes());
+            was_stalled |= applied.unwrap_or(true);
+            if !held.release() || applied.is_none() {
+                break;
+            }
+            marked = true;
+        }
+        if marked && self.dispatch == Dispatch::Manual {
+            self.drive(); // instead of the thread that found the shard held by this one
+            self.progress.notify(); // that thread may wait, without knowing of a deadline
+        }
+        // Not after each change: many of them would keep a pool thread from sleeping.
+        if marked || was_stalled {
+            self.signal.wake_one();
+        }
+        self.break_feeds_if_broken();
+    }
+
+    /// The publishers are gone, or the program has closed the bus: accepts no more events, and
+    /// dispatches those that were accepted.
+    pub(crate) fn begin_close(&self) {
+        // Release, partner the load in `is_closing`.
+        self.closing.store(true, Ordering::Release);
+        match self.dispatch {
+            Dispatch::Pool => self.signal.wake_one(),
+            Dispatch::Inline | Dispatch::Manual => {
+                self.drive();
+                self.signal.wake_one();
+            }
+        }
+    }
+
+    /// Waits until everything is dispatched. At the deadline, gives up what is left. `true`:
+    /// nothing was given up.
+    ///
+    /// From inside a pass it neither waits nor acquires roles by force, since both would deadlock:
+    /// the calling thread may hold those roles.
+    pub(crate) fn finish_close(&self, deadline: Option<Instant>) -> bool {
+        self.drive();
+        if NonBlockingScope::is_active() {
+            return self.is_finished();
+        }
+        let done = || self.is_finished().then_some(());
+        if self.wait_for(deadline, done).is_some() {
+            return true;
+        }
+        self.force_close();
+        false
+    }
+
+    /// Waits until everything that was accepted so far is in the rings. `false`: it is not at the
+    /// deadline, or the bus broke.
+    ///
+    /// From inside a pass it does not wait, since that would deadlock.
+    pub(crate) fn flush(&self, deadline: Option<Instant>) -> bool {
+        let mut ticket = self.request_flush();
+        self.drive();
+        let deadline = if NonBlockingScope::is_active() {
+            Some(Instant::now())
+        } else {
+            deadline
+        };
+        self.wait_for(deadline, || self.check_flush(&mut ticket))
+            .unwrap_or(false)
+    }
+
+    /// Requests a flush. The caller runs the sequencer, or wakes a thread that does, and then looks
+    /// with [`check_flush`](Self::check_flush).
+    pub(crate) fn request_flush(&self) -> FlushTicket {
+        FlushTicket {
+            // AcqRel, partner the load in `Sequencer::round`: Release carries what this thread knows
+            // to be accepted; Acquire, what the threads know that requested a flush before.
+            number: self.shared.flushes_requested.fetch_add(1, Ordering::AcqRel) + 1,
+            target: None,
+        }
+    }
+
+    /// `Some(true)`: everything that was accepted before the request is in the rings. `Some(false)`:
+    /// the bus broke. `None`: not yet.
+    pub(crate) fn check_flush(&self, ticket: &mut FlushTicket) -> Option<bool> {
+        if self.is_broken() {
+            return Some(false);
+        }
+        // Acquire, partner the store in `Sequencer::finish_flush`.
+        let completed = self.shared.flushes_completed.load(Ordering::Acquire);
+        if ticket.target.is_none() && completed >= ticket.number {
+            // Loaded once: a flush does not wait for what is sequenced later, which may never end.
+            // Acquire, partner the store in `Sequencer::sequence`.
+            ticket.target = Some(self.shared.last_id.load(Ordering::Acquire));
+        }
+        // Acquire, partner the store in `Shard::commit`: the rings have the events.
+        let delivered = |shard: &ShardHandle<T>| shard.shared.delivered_id.load(Ordering::Acquire);
+        let done = |target| self.shards.iter().all(|shard| delivered(shard) >= target);
+        (self.is_finished() || ticket.target.is_some_and(done)).then_some(true)
+    }
+
+    /// Registers a waker that the next round with progress wakes, and the end of the engine, too.
+    /// The caller has to look once more after this.
+    pub(crate) fn register_for_progress(&self, waker: Waker) {
+        self.progress.register(waker);
+    }
+
+    pub(crate) fn shard_shared(&self, shard: usize) -> &Arc<ShardShared<T>> {
+        &self.shards[shard].shared
+    }
+
+    pub(crate) fn dispatch(&self) -> Dispatch {
+        self.dispatch
+    }
+
+    #[inline]
+    pub(crate) fn is_closing(&self) -> bool {
+        // Acquire, partner the stores in `begin_close` and `mark_broken`.
+        self.closing.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        // Acquire, partner the store in `mark_broken`.
+        self.broken.load(Ordering::Acquire)
+    }
+
+    /// Whether every role has finished, so that everything that was accepted is in the rings, and
+    /// all rings are closed; or the bus is broken.
+    pub(crate) fn is_finished(&self) -> bool {
+        // Acquire, partner the `fetch_sub` in `finish_role`.
+        self.unfinished.load(Ordering::Acquire) == 0 || self.is_broken()
+    }
+
+    /// What pool thread `index` does until the engine has finished.
+    ///
+    /// Before it sleeps, it yields the processor a few times and looks again. So a steady stream
+    /// finds it awake, and a few events have gathered meanwhile. A thread that requests wake-ups
+    /// from the lanes as soon as they are empty chases a fast publisher event by event, and each
+    /// event crosses between cores: with one publisher on two busy cores, 3 million deliveries per
+    /// second to one subscriber became 20 to 40, and 80 became 209 to 16 subscribers (2026-11-21).
+    /// Yielding after every pass, too, was worse at 1 and 4 subscribers.
+    ///
+    /// **Deadlines.** While a shard is stalled and has a deadline, some pool thread is awake, or
+    /// sleeps until the deadline at most:
+    ///
+    /// | the shard was stalled by | who learns of the deadline |
+    /// | --- | --- |
+    /// | a pool thread | that thread: it looks at every shard once more before it sleeps |
+    /// | another thread | the pool thread that it wakes, in the same way |
+    ///
+    /// A last look that finds the shard held leaves a mark, and the holder looks once more, or
+    /// wakes a pool thread. So the last thread that looks learns of the deadline. Several threads
+    /// may have learnt of it, and all of them wake up at that time: at most one per dispatcher,
+    /// once for each block timeout that is over. A thread that is woken earlier looks again before
+    /// it sleeps again.
+    pub(crate) fn run_pool_thread(&self, index: usize) {
+        // Relaxed: an estimate.
+        let backoff = || Backoff::adaptive(self.threads.load(Ordering::Relaxed));
+        let mut idle = backoff();
+        while !self.is_finished() {
+            if !self.pass(false).is_idle() {
+                idle = backoff();
+            } else if !idle.snooze() {
+                self.signal.prepare_sleep(index);
+                let pass = self.pass(true);
+                if pass.is_idle() && !self.is_finished() {
+                    self.signal.sleep_until(index, pass.deadline);
+                } else {
+                    self.signal.cancel_sleep(index);
+                }
+                idle = backoff();
+            }
+        }
+        self.break_feeds_if_broken();
+    }
+
+    /// One pass, and a pool thread is woken for what is left: what the publishing thread does under
+    /// inline dispatch, and a task that flushes.
+    pub(crate) fn run_one_pass(&self) {
+        let pass = self.pass(false);
+        if pass.run_again || pass.new_deadline {
+            self.signal.wake_one();
+            self.break_feeds_if_broken();
+        }
+    }
+
+    /// Ends the feeds of a broken bus. The thread that breaks the bus does so for all shards but
+    /// those that other threads hold at that moment; their holders do it with this call, since the
+    /// pool's threads may have ended.
+    fn break_feeds_if_broken(&self) {
+        if self.is_broken() {
+            self.drive();
+        }
+    }
+
+    fn run_sequencer(&self, before_sleep: bool) -> PassResult {
+        let Some(mut held) = self.sequencer.try_acquire() else {
+            return PassResult::default();
+        };
+        if self.is_broken() {
+            held.discard();
+            let marked = held.release();
+            return PassResult {
+                run_again: marked,
+                ..PassResult::default()
+            };
+        }
+        let closing = self.is_closing();
+        let round = self.run_or_break(|| held.round(closing, before_sleep));
+        let marked = held.release();
+        self.after_round(round, marked, &self.sequencer_done)
+    }
+
+    fn run_shard(&self, shard: &ShardHandle<T>) -> PassResult {
+        let Some(mut held) = shard.role.try_acquire() else {
+            return PassResult::default();
+        };
+        if self.is_broken() {
+            held.break_feeds();
+            let marked = held.release();
+            return PassResult {
+                run_again: marked,
+                ..PassResult::default()
+            };
+        }
+        let ignore_latch = self.dispatch == Dispatch::Manual;
+        let round = self.run_or_break(|| held.round(ignore_latch));
+        let marked = held.release();
+        self.after_round(round, marked, &shard.done)
+    }
+
+    /// The role was released. `round`: `None` if it panicked. `marked`: another thread tried to
+    /// acquire the role. `done`: the role's flag.
+    fn after_round(
+        &self,
+        round: Option<RoundResult>,
+        marked: bool,
+        done: &AtomicBool,
+    ) -> PassResult {
+        let Some(RoundResult {
+            progress,
+            more,
+            finished,
+            deadline,
+        }) = round
+        else {
+            return PassResult {
+                run_again: true, // the next pass discards events and ends feeds
+                ..PassResult::default()
+            };
+        };
+        // On a manual bus, the thread that left the mark may be about to wait without knowing of a
+        // deadline.
+        let missed = marked && self.dispatch == Dispatch::Manual;
+        if finished {
+            self.finish_role(done);
+        } else if progress || missed {
+            self.progress.notify();
+        }
+        PassResult {
+            progress,
+            run_again: marked || more,
+            deadline,
+            // A stall begins with a block that was taken, and that is progress.
+            new_deadline: progress && deadline.is_some(),
+        }
+    }
+
+    fn finish_role(&self, done: &AtomicBool) {
+        // AcqRel, partner itself in other threads: only one of them counts the role.
+        if !done.swap(true, Ordering::AcqRel) {
+            // AcqRel, partner itself and the load in `is_finished`: whoever sees 0 sees what all
+            // roles did.
+            let before = self.unfinished.fetch_sub(1, Ordering::AcqRel);
+            debug_assert!(before > 0, "more roles have finished than there are");
+            if before == 1 {
+                debug_assert!(
+                    self.is_broken() || self.is_delivered(),
+                    "every role has finished, but not every event is delivered"
+                );
+                self.signal.wake_all();
+            }
+        }
+        self.progress.notify();
+    }
+
+    /// Whether every shard has delivered every sequenced event. Exact once the sequencer has
+    /// finished.
+    fn is_delivered(&self) -> bool {
+        // Acquire, partners the stores in `Sequencer::sequence` and `Shard::commit`.
+        let last_id = self.shared.last_id.load(Ordering::Acquire);
+        self.shards
+            .iter()
+            .all(|shard| shard.shared.delivered_id.load(Ordering::Acquire) == last_id)
+    }
+
+    /// The time to close is over: discards what is not sequenced, and gives up what has no room.
+    /// Other threads hold a role for a round at most, so this call acquires each of them soon.
+    fn force_close(&self) {
+        let _scope = NonBlockingScope::enter();
+        self.acquire_until_done(&self.sequencer, |sequencer| {
+            sequencer.discard();
+            // Perhaps not at the first attempt: a publisher that claimed its place in the shared
+            // lane before that was closed may still be writing its event.
+            sequencer.round(true, false).finished
+        });
+        self.finish_role(&self.sequencer_done);
+        for shard in &self.shards {
+            self.acquire_until_done(&shard.role, |shard| {
+                shard.force_close();
+                true
+            });
+            self.finish_role(&shard.done);
+        }
+        self.break_feeds_if_broken();
+    }
+
+    /// Acquires a role again and again, until `f` returns `true` or the bus is broken.
+    fn acquire_until_done<S>(&self, role: &Role<S>, mut f: impl FnMut(&mut S) -> bool) {
+        while !self.is_broken() {
+            if let Some(mut held) = role.try_acquire() {
+                let done = self.run_or_break(|| f(&mut held));
+                if held.release() {
+                    self.signal.wake_one();
+                }
+                if done == Some(true) {
+                    return;
+                }
+            }
+            thread::yield_now();
+        }
+    }
+
+    /// Runs a part of a role. A panic in it breaks the bus, and gives `None`.
+    fn run_or_break<R>(&self, f: impl FnOnce() -> R) -> Option<R> {
+        match catch(f) {
+            Ok(value) => Some(value),
+            Err(_) => {
+                self.mark_broken();
+                None
+            }
+        }
+    }
+
+    #[cold]
+    fn mark_broken(&self) {
+        log::error(format_args!(
+            "dispatching panicked: the bus is broken and accepts no more events"
+        ));
+        // Release, partner the load in `is_broken`.
+        self.broken.store(true, Ordering::Release);
+        // After that, and Release, partner the load in `is_closing`: whoever sees that the bus
+        // accepts nothing more can see that it is broken.
+        self.closing.store(true, Ordering::Release);
+        self.signal.wake_all();
+        self.progress.notify();
+    }
+}
+
+impl<T> ShardHandle<T> {
+    fn new(
+        input: spsc::Consumer<block::BlockRef<T>>,
+        signal: Arc<Signal>,
+        match_cache: bool,
+    ) -> Self {
+        let shared = Arc::new(ShardShared {
+            routes: SharedIndex::new(),
+            changes: Queue::new(),
+            delivered_id: AtomicU64::new(0),
+            latch: Arc::new(Latch::new(signal)),
+        });
+        let shard = Shard::new(input, shared.clone());
+        let role = Role::new(if match_cache {
+            shard
+        } else {
+            shard.without_cache()
+        });
+        Self {
+            role,
+            shared,
+            done: AtomicBool::new(false),
+        }
+    }
+}
+
+impl PassResult {
+    fn is_idle(self) -> bool {
+        !self.progress && !self.run_again
+    }
+
+    fn merge(self, other: Self) -> Self {
+        Self {
+            progress: self.progress | other.progress,
+            run_again: self.run_again | other.run_again,
+            deadline: earliest(self.deadline, other.deadline),
+            new_deadline: self.new_deadline | other.new_deadline,
+        }
+    }
+}
+
+/// The earlier of two deadlines. `None` is later than all.
+pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
