@@ -1,8 +1,9 @@
 //! The index at 1,000, 10,000 and 100,000 patterns: what a change costs, and what a look-up costs.
 //!
-//! The patterns are a mix, as in `pattern_of`. A bus publishes a snapshot with each change, so `insert`
-//! and `remove` are measured with one taken after each: a change then copies the path that it changes.
-//! The times are those of the bare index, without the cache that a bus puts in front of it.
+//! The patterns are a mix, as in `pattern_of`. A bus publishes a snapshot with each change, so
+//! `insert` and `remove` are measured with one taken after each: a change then copies the path that
+//! it changes. The times are those of the bare index, without the cache that a bus puts in front of
+//! it.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

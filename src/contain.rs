@@ -1,12 +1,13 @@
 //! Runs user code, and contains its panics.
 //!
 //! The engine calls code that it does not know: wakers, clocks, observers, handlers, and the `drop`
-//! of payloads and of what closures own. [`contain`] runs such code, and reports a panic to the log.
-//! [`catch`] returns the panic to a caller that can act on it.
+//! of payloads and of what closures own. [`contain`] runs such code, and reports a panic to the
+//! log. [`catch`] returns the panic to a caller that can act on it.
 //!
-//! `std::panic::catch_unwind` alone is not enough. It returns the value that the code panicked with,
-//! and the `drop` of that value is user code again, which may panic outside of the `catch_unwind`.
-//! [`Panic`] contains that panic, too. No other file of the engine calls `catch_unwind`.
+//! `std::panic::catch_unwind` alone is not enough. It returns the value that the code panicked
+//! with, and the `drop` of that value is user code again, which may panic outside of the
+//! `catch_unwind`. [`Panic`] contains that panic, too. No other file of the engine calls
+//! `catch_unwind`.
 
 use std::any::Any;
 use std::mem::ManuallyDrop;

@@ -1,4 +1,5 @@
-//! Who subscribes to what: who writes to the shards' indexes, behind a lock that no event ever takes.
+//! Who subscribes to what: who writes to the shards' indexes, behind a lock that no event ever
+//! takes.
 
 use std::collections::BTreeMap;
 
@@ -88,8 +89,8 @@ impl Registry {
         Ok(record)
     }
 
-    /// Takes a subscription out; the caller has ended its feed. `true`: it was open, and the caller has the shard
-    /// attended to.
+    /// Takes a subscription out; the caller has ended its feed. `true`: it was open, and the caller
+    /// has the shard attended to.
     pub(super) fn cancel<T>(&mut self, engine: &Engine<T>, record: &Record) -> bool {
         let Some(ended) = self.records.remove(&record.number) else {
             return false;

@@ -32,8 +32,8 @@ pub enum Start {
     Now,
 }
 
-/// One or several patterns, parsed or as text: `&str`, `String`, `Pattern`, references to them, and arrays, slices and
-/// vectors of any of these.
+/// One or several patterns, parsed or as text: `&str`, `String`, `Pattern`, references to them, and
+/// arrays, slices and vectors of any of these.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -114,7 +114,8 @@ fn collect<P: IntoPatterns>(
     Ok(patterns)
 }
 
-/// What a subscription is made of: the shard's end of its ring, what all share, and its handler, if it has one.
+/// What a subscription is made of: the shard's end of its ring, what all share, and its handler, if
+/// it has one.
 pub(super) type Ends<T> = (
     FeedProducer<T>,
     Arc<FeedShared>,
@@ -157,7 +158,8 @@ pub(super) struct Options {
     pub(super) wait: WaitStrategy,
 }
 
-/// A subscription to be: configure it, and [`open`](Self::open) it. Made by [`Bus::subscription`](super::Bus::subscription).
+/// A subscription to be: configure it, and [`open`](Self::open) it. Made by
+/// [`Bus::subscription`](super::Bus::subscription).
 #[must_use = "a subscription begins with `open`"]
 pub struct SubscriptionBuilder<'a, T: Send + Sync + 'static> {
     core: &'a Arc<Core<T>>,
@@ -181,16 +183,17 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         }
     }
 
-    /// Events that may wait in its ring, 1 to [`CAPACITY_MAX`]. What the subscriber has claimed to read no longer counts:
-    /// up to 63 events more.
+    /// Events that may wait in its ring, 1 to [`CAPACITY_MAX`]. What the subscriber has claimed to
+    /// read no longer counts: up to 63 events more.
     pub fn capacity(mut self, events: usize) -> Self {
         self.options.capacity = events;
         self
     }
 
-    /// Bytes that its waiting events may pin, at least 1: the weights of their blocks of up to 64 events, each with the
-    /// memory of its places and what its payloads [weigh](super::BusBuilder::weigh). A block that is heavier than
-    /// the bound goes alone into the empty ring.
+    /// Bytes that its waiting events may pin, at least 1: the weights of their blocks of up to 64
+    /// events, each with the memory of its places and what its payloads
+    /// [weigh](super::BusBuilder::weigh). A block that is heavier than the bound goes alone into
+    /// the empty ring.
     pub fn pin_bytes(mut self, bytes: usize) -> Self {
         self.options.pin_bytes = bytes;
         self
@@ -202,18 +205,20 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         self
     }
 
-    /// The longest wait for it if its policy is [`Overflow::Block`], up to [`BLOCK_TIMEOUT_MAX`], rounded up to a whole
-    /// millisecond; `None`: it is waited for as long as it takes. Default: the bus's, and that is `None` unless told
-    /// otherwise. Of no meaning under the other policies, which never wait.
+    /// The longest wait for it if its policy is [`Overflow::Block`], up to [`BLOCK_TIMEOUT_MAX`],
+    /// rounded up to a whole millisecond; `None`: it is waited for as long as it takes. Default:
+    /// the bus's, and that is `None` unless told otherwise. Of no meaning under the other policies,
+    /// which never wait.
     ///
-    /// When a block of up to 64 events has waited that long, what the ring has no room for is lost to this subscriber, and so
-    /// is all that has no room after it, at once, until it claims something to read: see [`Overflow::Block`]. The time
-    /// counts for the whole block, so a subscriber with a small ring should be given the time that it needs for 64
-    /// events. With zero it is never waited for: that is [`Overflow::DropNewest`], but for the reason of the [`Gap`].
+    /// When a block of up to 64 events has waited that long, what the ring has no room for is lost
+    /// to this subscriber, and so is all that has no room after it, at once, until it claims
+    /// something to read: see [`Overflow::Block`]. The time counts for the whole block, so a
+    /// subscriber with a small ring should be given the time that it needs for 64 events. With zero
+    /// it is never waited for: that is [`Overflow::DropNewest`], but for the reason of the [`Gap`].
     ///
-    /// Everybody else gets that block before the wait begins, and what comes after it when the wait is over. Several
-    /// subscribers that have no room for the same block are waited for from the same moment on, each for its own longest
-    /// wait.
+    /// Everybody else gets that block before the wait begins, and what comes after it when the wait
+    /// is over. Several subscribers that have no room for the same block are waited for from the
+    /// same moment on, each for its own longest wait.
     ///
     /// [`BLOCK_TIMEOUT_MAX`]: crate::limits::BLOCK_TIMEOUT_MAX
     /// [`Gap`]: crate::Gap
@@ -243,19 +248,21 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         self
     }
 
-    /// How a thread that receives waits for events; of no meaning for a handler on the pool. Default: the bus's, and that is
-    /// [`Adaptive`](WaitStrategy::Adaptive) unless told otherwise. Nothing to tasks: see [`WaitStrategy`].
+    /// How a thread that receives waits for events; of no meaning for a handler on the pool.
+    /// Default: the bus's, and that is [`Adaptive`](WaitStrategy::Adaptive) unless told otherwise.
+    /// Nothing to tasks: see [`WaitStrategy`].
     pub fn wait(mut self, strategy: WaitStrategy) -> Self {
         self.options.wait = strategy;
         self
     }
 
-    /// Writes a label on it, to know it again: shown by [`SubscriptionHandle::labels`] and in metrics. Up to
-    /// [`LABELS_MAX`](crate::limits::LABELS_MAX), each with a key of its own: 1 to
-    /// [`LABEL_KEY_BYTES_MAX`](crate::limits::LABEL_KEY_BYTES_MAX) ASCII letters, digits and underscores, the first no digit,
-    /// and none of `bus`, `quantile`, `reason` and `subscription`. The value is any text of up to
-    /// [`LABEL_VALUE_BYTES_MAX`](crate::limits::LABEL_VALUE_BYTES_MAX) bytes. A label that is refused is told by
-    /// [`open`](Self::open).
+    /// Writes a label on it, to know it again: shown by [`SubscriptionHandle::labels`] and in
+    /// metrics. Up to [`LABELS_MAX`](crate::limits::LABELS_MAX), each with a key of its own: 1 to
+    /// [`LABEL_KEY_BYTES_MAX`](crate::limits::LABEL_KEY_BYTES_MAX) ASCII letters, digits and
+    /// underscores, the first no digit, and none of `bus`, `quantile`, `reason` and `subscription`.
+    /// The value is any text of up to
+    /// [`LABEL_VALUE_BYTES_MAX`](crate::limits::LABEL_VALUE_BYTES_MAX) bytes. A label that is
+    /// refused is told by [`open`](Self::open).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -277,9 +284,10 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
         }
     }
 
-    /// Gives its [handler](Self::handler) a thread of its own: for calls that take long or block. Other handlers never wait
-    /// for it, and it does not count against [`max_handler_threads`](super::BusBuilder::max_handler_threads). Of no
-    /// meaning for a subscriber, nor under [`Dispatch::Manual`](crate::Dispatch::Manual).
+    /// Gives its [handler](Self::handler) a thread of its own: for calls that take long or block.
+    /// Other handlers never wait for it, and it does not count against
+    /// [`max_handler_threads`](super::BusBuilder::max_handler_threads). Of no meaning for a
+    /// subscriber, nor under [`Dispatch::Manual`](crate::Dispatch::Manual).
     pub fn dedicated(mut self) -> Self {
         self.dedicated = true;
         self
@@ -383,8 +391,8 @@ impl<'a, T: Send + Sync + 'static> SubscriptionBuilder<'a, T> {
     }
 }
 
-/// A handle to a subscription: looks at it, changes its patterns, cancels it. Clones are the same subscription; dropping
-/// one does nothing.
+/// A handle to a subscription: looks at it, changes its patterns, cancels it. Clones are the same
+/// subscription; dropping one does nothing.
 ///
 /// ```
 /// use fanout::{Bus, RecvError};
@@ -439,7 +447,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         }
     }
 
-    /// Adds a pattern. `Ok(false)`: it was there already. What is published on it after this returned is delivered.
+    /// Adds a pattern. `Ok(false)`: it was there already. What is published on it after this
+    /// returned is delivered.
     ///
     /// # Errors
     ///
@@ -456,8 +465,9 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         added
     }
 
-    /// Removes a pattern, in whatever way it is written. `Ok(false)`: it was not there. What is published after this
-    /// returned is no longer delivered for its sake. The last pattern may go, too.
+    /// Removes a pattern, in whatever way it is written. `Ok(false)`: it was not there. What is
+    /// published after this returned is no longer delivered for its sake. The last pattern may go,
+    /// too.
     ///
     /// # Errors
     ///
@@ -474,9 +484,11 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         removed
     }
 
-    /// Cancels it; for one with a handler, see [`HandlerHandle::cancel`](super::HandlerHandle::cancel). The subscriber gets
-    /// `Cancelled` from now on. What it has not read is let go when it looks, or is dropped. `false`: it had ended already,
-    /// and keeps that ending: a subscriber that was disconnected still reads what was queued, and then hears of it.
+    /// Cancels it; for one with a handler, see
+    /// [`HandlerHandle::cancel`](super::HandlerHandle::cancel). The subscriber gets `Cancelled`
+    /// from now on. What it has not read is let go when it looks, or is dropped. `false`: it had
+    /// ended already, and keeps that ending: a subscriber that was disconnected still reads what
+    /// was queued, and then hears of it.
     pub fn cancel(&self) -> bool {
         let (ended_it, disabled_while) = self.cancel_at_once();
         if let Some(handler) = self.record.handler.as_deref()
@@ -487,13 +499,15 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         ended_it
     }
 
-    /// [`cancel`](Self::cancel) without waiting for a turn in progress, which may be about to begin a call: whoever calls
-    /// this waits, for as long as it likes. Also answers what the handler, if there is one, was found at.
+    /// [`cancel`](Self::cancel) without waiting for a turn in progress, which may be about to begin
+    /// a call: whoever calls this waits, for as long as it likes. Also answers what the handler, if
+    /// there is one, was found at.
     pub(crate) fn cancel_at_once(&self) -> (bool, Option<DisabledWhile>) {
         let disabled_while = self.record.handler.as_deref().map(HandlerControl::disable);
         // Not under the lock: it wakes the reader, and a waker is foreign code.
         let ended_it = self.record.feed.finish(End::Cancelled);
-        // The reader that was woken may have dropped the subscriber, and taken it out, before we came to.
+        // The reader that was woken may have dropped the subscriber, and taken it out, before we
+        // came to.
         self.unregister();
         (ended_it, disabled_while)
     }
@@ -511,7 +525,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         self.core.unregister(&self.record);
     }
 
-    /// Waits until its handler, if it has one and not from inside it, is not running. `false`: not in time.
+    /// Waits until its handler, if it has one and not from inside it, is not running. `false`: not
+    /// in time.
     pub(crate) fn wait_for_handler(&self, deadline: Option<Instant>) -> bool {
         let Some(handler) = self.record.handler.as_deref() else {
             return true;
@@ -590,8 +605,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// Waits, as a task, on any runtime, until the subscription has ended, and returns
     /// [how](Self::ending).
     ///
-    /// The future owns what it needs: it does not keep the bus open, nor the subscription. It may be
-    /// dropped at any time, and leaves no waker behind. Many tasks may wait for the same
+    /// The future owns what it needs: it does not keep the bus open, nor the subscription. It may
+    /// be dropped at any time, and leaves no waker behind. Many tasks may wait for the same
     /// subscription.
     ///
     /// ```
@@ -657,8 +672,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         self.record.stats()
     }
 
-    /// How long its sampled events took from the call that published them to the call that received them. All zero on
-    /// a bus without [`sample_latency`](super::BusBuilder::sample_latency).
+    /// How long its sampled events took from the call that published them to the call that received
+    /// them. All zero on a bus without [`sample_latency`](super::BusBuilder::sample_latency).
     #[cfg(feature = "latency")]
     pub fn latency(&self) -> LatencyStats {
         let mut samples = None;
@@ -668,13 +683,14 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         LatencyStats::of(samples.as_deref())
     }
 
-    /// Id of the first event that it could see: the first dispatched with its patterns known. `None`: the dispatcher has
-    /// not come by since it was opened.
+    /// Id of the first event that it could see: the first dispatched with its patterns known.
+    /// `None`: the dispatcher has not come by since it was opened.
     pub fn first_id(&self) -> Option<u64> {
         self.record.feed.stats().first_id
     }
 
-    /// Id of the last event that it could see. `None`: it has not ended, or the dispatcher has not come by since.
+    /// Id of the last event that it could see. `None`: it has not ended, or the dispatcher has not
+    /// come by since.
     pub fn last_id(&self) -> Option<u64> {
         self.record.feed.stats().last_id
     }

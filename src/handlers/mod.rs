@@ -24,8 +24,8 @@
 //!   event is handled as usual.
 //! * **It falls behind**: the overflow policy of its ring applies, as for every subscription. The
 //!   gap is reported to the observer.
-//! * **A call takes long**: beyond [`HANDLER_STALL`](crate::limits::HANDLER_STALL) a spare thread replaces
-//!   the worker, up to a limit.
+//! * **A call takes long**: beyond [`HANDLER_STALL`](crate::limits::HANDLER_STALL) a spare thread
+//!   replaces the worker, up to a limit.
 //! * **It is cancelled**: no call begins after the cancel has returned. A call that is running may
 //!   finish.
 //! * **The bus closes**: what was accepted is handled, then the closure is dropped.

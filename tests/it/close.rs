@@ -1,4 +1,5 @@
-//! Close drains: what was accepted is delivered or accounted for, what was refused is not delivered.
+//! Close drains: what was accepted is delivered or accounted for, what was refused is not
+//! delivered.
 
 use fanout::{
     Bus, Dispatch, Ending, GapReason, Overflow, PublishError, PublishSequencedError,
@@ -301,7 +302,8 @@ fn race(mode: Dispatch, dispatchers: usize, round: u64) {
     }
 }
 
-/// Publishes until the bus is closed; under manual dispatch, no more than the lanes hold. Returns what was accepted.
+/// Publishes until the bus is closed; under manual dispatch, no more than the lanes hold. Returns
+/// what was accepted.
 fn accept(n: u64, mut publish: impl FnMut(u64) -> Result<(), PublishError<u64>>) -> Vec<u64> {
     let mut accepted = Vec::new();
     for sequence in 0..500 {

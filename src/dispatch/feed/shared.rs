@@ -227,8 +227,8 @@ impl FeedShared {
     }
 
     /// Ends the feed because the bus is closed and everything was read: the subscriber is told so,
-    /// and nothing else later. `false`: the feed has ended in another way. No thread is woken: those
-    /// that wait for the end learned of the close before.
+    /// and nothing else later. `false`: the feed has ended in another way. No thread is woken:
+    /// those that wait for the end learned of the close before.
     pub(super) fn finish_closed(&self) -> bool {
         // AcqRel, partner `finish`.
         let before = self.status.end.compare_exchange(
