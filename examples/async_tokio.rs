@@ -1,4 +1,5 @@
-//! Subscribers as tasks of tokio, and a graceful end: the bus is closed, and every task reads what is left.
+//! Subscribers as tokio tasks, and a graceful end: the bus is closed, and every task reads what is
+//! left.
 //!
 //! ```sh
 //! cargo run --release --example async_tokio
@@ -24,10 +25,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 async fn run() -> Result<(), Box<dyn Error>> {
     let bus = Bus::<u32>::builder().blocking(true).build()?;
 
-    // A sum with a reading missing would be wrong, so this subscriber may hold up the publishers.
+    // A sum with a missing reading would be wrong, so the publishers wait for this subscriber.
     let all = bus.subscription("readings.*").overflow(Overflow::Block);
     let summing = tokio::spawn(sum_up(all.open()?));
-    // This one may miss some: it is told how many.
+    // This subscriber may miss some readings, and learns how many.
     let one = bus.subscription("readings.device-1").capacity(256).open()?;
     let watching = tokio::spawn(watch(one));
 
@@ -38,7 +39,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
         device.await??;
     }
 
-    // From here on nothing is accepted. What was accepted goes into the rings, within this time or never.
+    // From now on nothing is accepted. Accepted events go into the rings within this time, or are
+    // lost.
     let report = tokio::task::spawn_blocking(move || bus.close_within(Duration::from_secs(10)));
     let report = report.await?;
     println!("{report:?}");
@@ -52,7 +54,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Waits as a task while the lane is full, which happens when a `Block` subscriber is behind.
+/// Waits, without blocking its thread, while the lane is full: a `Block` subscriber may be behind.
 async fn publish_readings(bus: Bus<u32>, device: u32) -> Result<(), String> {
     let topic = format!("readings.device-{device}");
     let mut publisher = bus.publisher(); // a lane of its own
@@ -64,7 +66,7 @@ async fn publish_readings(bus: Bus<u32>, device: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// The loop to write with `recv_async`: a loss is no end.
+/// The loop to write with `recv_async`: a loss is not the end.
 async fn watch(mut sub: Subscriber<u32>) -> (u64, u64, u64) {
     let (mut seen, mut missed, mut alarms) = (0, 0, 0);
     loop {
@@ -79,9 +81,9 @@ async fn watch(mut sub: Subscriber<u32>) -> (u64, u64, u64) {
     }
 }
 
-/// Up to 64 events per wait. A stream ends with its subscription, and says how.
+/// Gets up to 64 events per wait. A stream ends with its subscription, and knows why it ended.
 async fn sum_up(sub: Subscriber<u32>) -> (u64, u64) {
-    use smol::stream::StreamExt; // or that of any other crate: the trait `Stream` is common to all
+    use smol::stream::StreamExt; // or from any other crate: all of them use the same trait `Stream`
 
     let mut batches = sub.into_batch_stream();
     let (mut count, mut sum) = (0, 0);

@@ -1,4 +1,4 @@
-//! Broadcasting: named events on channels, and a handler for each part of the program that wants them.
+//! Broadcasting: named events on channels, and handlers for them.
 //!
 //! ```sh
 //! cargo run --release --example broadcaster
@@ -8,7 +8,9 @@ use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
-use fanout::broadcast::{Broadcaster, BroadcasterExt, CancelToken, Event, Memory, PublishError};
+use fanout::broadcast::{
+    BroadcastPublishError, Broadcaster, BroadcasterExt, CancelToken, Event, Memory,
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let (sender, log) = mpsc::channel();
@@ -16,10 +18,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         .buffer(256)
         .logger(move |incident| drop(sender.send(incident.to_string())))
         .build()?;
-    // What the rest of the program sees; a remote driver would do as well.
+    // The rest of the program knows the trait only, so a driver for a broker can replace `Memory`.
     let broadcaster: Arc<dyn Broadcaster> = Arc::new(memory);
 
-    // A handler answers nothing, or a `Result`: its error goes to the logger, and the publisher does not notice.
+    // A handler returns nothing, or a `Result`. Its error goes to the logger, not to the publisher.
     let parsed = Arc::new(AtomicU64::new(0));
     let sum = parsed.clone();
     let _totals = broadcaster.on("private-orders.1", move |event| {
@@ -28,7 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         Ok::<(), Box<dyn Error + Send + Sync>>(())
     })?;
 
-    // A session: everything that goes when the user does. A handler that publishes holds a weak handle.
+    // A session: its token cancels all handlers of one user. A handler that publishes owns a weak
+    // broadcaster.
     let session = CancelToken::new();
     let weak = Arc::downgrade(&broadcaster);
     let _greeter = broadcaster.on_until(&session, "chat:room 7", move |event| {
@@ -41,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 event.payload().clone(),
             ))?;
         }
-        Ok::<(), PublishError>(())
+        Ok::<(), BroadcastPublishError>(())
     })?;
     let (sender, room) = mpsc::channel();
     let _room = broadcaster.on_until(&session, "chat:room 7", move |event| {
@@ -53,19 +56,19 @@ fn main() -> Result<(), Box<dyn Error>> {
     broadcaster.publish(Event::new("private-orders.2", "OrderPaid", "99"))?; // nobody subscribes
     broadcaster.publish(Event::new("chat:room 7", "UserJoined", "Ada"))?;
     for expected in ["UserJoined b\"Ada\"", "Greeting b\"Ada\""] {
-        let heard = room.recv()?;
-        println!("room 7: {heard}");
-        assert_eq!(heard, expected);
+        let received = room.recv()?;
+        println!("room 7: {received}");
+        assert_eq!(received, expected);
     }
 
-    session.cancel(); // from here on no handler of the session is called
+    session.cancel(); // no handler of the session is called any more
     broadcaster.publish(Event::new("chat:room 7", "UserJoined", "Bob"))?;
 
     let report = broadcaster.close()?; // waits for the handlers
     println!("{report:?}, {} dropped", broadcaster.dropped());
     assert!(report.in_time);
     let late = broadcaster.publish(Event::new("chat:room 7", "UserJoined", "Eve"));
-    assert!(matches!(late, Err(PublishError::Closed)));
+    assert!(matches!(late, Err(BroadcastPublishError::Closed)));
     assert_eq!(parsed.load(Ordering::Relaxed), 1250);
     assert!(
         room.try_iter().next().is_none(),

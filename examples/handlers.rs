@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use fanout::{Bus, Event, Overflow};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let bus = Bus::<String>::builder().blocking(true).build()?;
 
-    // State belongs to the closure: it is called by one thread at a time.
+    // The closure owns its state: one thread at a time calls it.
     let (sender, longest) = mpsc::channel();
     let mut seen = 0;
     let lengths = bus.on("lines.*", move |event: &Event<String>| {
@@ -26,10 +26,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     })?;
 
-    // An error is counted and told to the bus's observer (see the example `observer`); the next event comes as usual.
+    // An error is counted and reported to the bus's observer (see the example `observer`). The next
+    // event is handled as usual.
     let numbers = bus.on("lines.*", |event| event.data().parse::<f64>().map(drop))?;
 
-    // One that blocks gets a thread of its own, and one that must miss nothing makes the bus wait.
+    // A handler that blocks gets a thread of its own. A handler that must not miss an event makes
+    // the bus wait.
     let writer = bus
         .subscription("lines.**")
         .capacity(8)
@@ -37,7 +39,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .dedicated()
         .handler(|_| thread::sleep(Duration::from_millis(1)))?;
 
-    // A handler that publishes holds a weak handle: with a strong one, the bus would keep itself open.
+    // A handler that publishes owns a weak handle. With a `Bus`, the bus would keep itself open.
     let weak = bus.downgrade();
     let _echo = bus.on("lines.in", move |event| match weak.upgrade() {
         Some(bus) => bus.publish("echo", event.data().clone()),
@@ -48,7 +50,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for line in ["1", "2.5", "twenty", "4"] {
         bus.publish("lines.in", line.to_owned())?;
     }
-    assert!(bus.flush_within(PATIENCE), "handled, not just delivered");
+    assert!(bus.flush_within(TIME_LIMIT), "handled, not just delivered");
     assert_eq!(longest.try_iter().collect::<Vec<_>>(), [1, 3, 6]);
     println!("numbers: {:?}", numbers.stats());
     assert_eq!((numbers.stats().received, numbers.stats().errors), (4, 1));
@@ -57,20 +59,24 @@ fn main() -> Result<(), Box<dyn Error>> {
         assert_eq!(echo.recv()?.data(), line);
     }
 
-    // Nothing after cancel: no call begins once it has returned. Dropping a handle does the same; detaching does not.
+    // After `cancel` has returned, no call begins. Dropping the guard does the same; detaching does
+    // not.
     lengths.cancel();
-    assert!(numbers.cancel_and_wait(PATIENCE), "nor is one running");
+    assert!(
+        numbers.cancel_and_wait(TIME_LIMIT),
+        "and no call is running"
+    );
     let writer = writer.detach();
     bus.publish(
         "lines.out",
         "a line that is longer than the others".to_owned(),
     )?;
-    assert!(bus.flush_within(PATIENCE));
+    assert!(bus.flush_within(TIME_LIMIT));
     assert!(longest.try_recv().is_err());
     assert_eq!((numbers.stats().received, writer.stats().received), (4, 5));
 
-    // What was accepted is handled before the bus is through.
-    let report = bus.close_within(PATIENCE);
+    // Accepted events are handled before `close_within` returns.
+    let report = bus.close_within(TIME_LIMIT);
     println!("{report:?}");
     assert!(report.in_time);
     Ok(())

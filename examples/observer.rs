@@ -1,4 +1,5 @@
-//! An observer: counts what handlers do that no publisher hears of, by kind, and logs it.
+//! An observer: counts and logs the errors, panics, losses and stalls of handlers, which no
+//! publisher learns of.
 //!
 //! ```sh
 //! cargo run --release --example observer
@@ -11,9 +12,9 @@ use std::time::Duration;
 
 use fanout::{Bus, Notice};
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
-/// What a program would export as metrics.
+/// A program would export these as metrics.
 #[derive(Default)]
 struct Counters {
     failed: AtomicU64,
@@ -23,13 +24,15 @@ struct Counters {
 }
 
 impl Counters {
-    /// Called on a handler's thread, or the one that watches: the shorter the better.
+    /// Runs on the thread of a handler, or on the thread that detects stalls, so it should be
+    /// short.
     fn observe(&self, notice: &Notice<'_>) {
         eprintln!("{notice}");
         match notice {
             Notice::Failed { .. } => self.failed.fetch_add(1, Ordering::Relaxed),
             Notice::Panicked { .. } => self.panicked.fetch_add(1, Ordering::Relaxed),
-            // Told once for a run of lost events, when the handler comes to that place.
+            // Reported once for a run of lost events, when the handler reaches that place in its
+            // ring.
             Notice::Lost { gap, .. } => self.lost.fetch_add(gap.count(), Ordering::Relaxed),
             Notice::Stalled { .. } => self.stalled.fetch_add(1, Ordering::Relaxed),
             _ => 0, // more kinds may come
@@ -51,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     })?;
     let (release, gate) = mpsc::channel::<()>();
     let slow = bus.subscription("n").capacity(4).handler(move |_| {
-        let _ = gate.recv(); // held up at its first event, until the sender goes
+        let _ = gate.recv(); // blocks in its first call, until the sender is dropped
     })?;
 
     for n in [3, 0, -1, -1, 7] {
@@ -64,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         std::thread::sleep(Duration::from_millis(1));
     }
     drop(release);
-    assert!(bus.close_within(PATIENCE).in_time);
+    assert!(bus.close_within(TIME_LIMIT).in_time);
 
     // The same numbers, per subscription, are in the statistics.
     println!("failing: {:?}\nslow: {:?}", failing.stats(), slow.stats());

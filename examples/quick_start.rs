@@ -12,7 +12,7 @@ use fanout::{Bus, Message};
 fn main() -> Result<(), Box<dyn Error>> {
     let bus: Bus = Bus::new(); // payloads are `bytes::Bytes` unless told otherwise
 
-    // Subscribe first: what is published afterwards is delivered.
+    // Subscribe first: events that are published afterwards are delivered.
     let mut created = bus.subscribe("orders.*.created")?;
     let mut europe = bus.subscribe(["orders.eu.**", "invoices.eu.**"])?;
 
@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     bus.publish("invoices.eu.sent", "no. 1".into())?;
 
-    // The last handle goes: the bus closes, readers get what is left, and then their end.
+    // After the last handle is dropped, the readers get what is left, and then their loops end.
     println!(
         "sequenced: {}",
         bus.publish_sequenced("orders.us.paid", "2 pears".into())?

@@ -1,36 +1,62 @@
-//! A task per request: each asks on a common topic, and waits for its answer on a topic of its own, for so long.
+//! A task per request: each sends its request on a common topic, and waits with a time limit for
+//! the answer on a topic of its own.
 //!
-//! The bus knows nothing of requests. A request carries the topic for its answer; who asks subscribes to that before it
-//! asks, so the answer cannot come too early; and dropping the subscriber ends it, whatever comes later.
+//! The bus knows nothing of requests. A request carries the topic for its answer. The client
+//! subscribes to that topic before it sends the request, so the answer cannot come too early.
+//! Dropping the subscriber ends the subscription, even if the answer comes later.
 //!
 //! ```sh
 //! cargo run --release --example request_per_task
 //! ```
 
 use std::error::Error;
+use std::fmt;
 use std::time::Duration;
 
-use fanout::{Bus, RecvError, Subscriber, Topic, WeakBus};
+use fanout::{Bus, Gap, PublishError, RecvError, SubscribeError, Subscriber, Topic, WeakBus};
 use tokio::time::timeout;
 
 const REQUESTS: u64 = 200;
-/// Every so manieth request is one that the service cannot answer.
+/// The service cannot answer one in this many requests.
 const UNANSWERABLE: u64 = 50;
-/// How long a task waits for its answer.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a client waits for its answer.
+const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
-/// What travels on the bus.
+/// The payload of the bus.
+#[derive(Debug)]
 enum Message {
-    /// Square this, and publish the answer there.
+    /// A request: square `n`, and publish the answer on `answer_to`.
     Square { n: u64, answer_to: Topic },
-    /// The square.
+    /// An answer.
     Squared(u64),
 }
 
+/// Why a request has no answer. Each case asks for something else from the caller: to try again, to
+/// correct the program, or to stop.
 #[derive(Debug)]
-enum Failed {
+enum RequestError {
+    /// No answer came in time. The request may have been handled all the same.
     TimedOut,
-    Closed,
+    /// The subscription to the answer was refused; the request was not sent.
+    NotSubscribed(SubscribeError),
+    /// The request was not accepted; the error has it.
+    NotSent(PublishError<Message>),
+    /// The answer was lost, because the ring of this client was full.
+    AnswerLost(Gap),
+    /// The subscription ended before the answer came: the bus was closed or broke.
+    Ended(RecvError),
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut => f.write_str("no answer came in time"),
+            Self::NotSubscribed(error) => write!(f, "the subscription was refused: {error}"),
+            Self::NotSent(error) => write!(f, "the request was not sent: {error}"),
+            Self::AnswerLost(gap) => write!(f, "the answer was lost: {gap}"),
+            Self::Ended(end) => write!(f, "no answer can come any more: {end}"),
+        }
+    }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -52,11 +78,11 @@ async fn run() -> Result<(), Box<dyn Error>> {
     for (n, task) in (1..).zip(asking) {
         match task.await? {
             Ok(square) => {
-                assert_eq!(square, n * n, "each gets its own answer");
+                assert_eq!(square, n * n, "every client gets its own answer");
                 answered += 1;
             }
-            Err(Failed::TimedOut) => timed_out += 1,
-            Err(failed) => return Err(format!("request {n}: {failed:?}").into()),
+            Err(RequestError::TimedOut) => timed_out += 1,
+            Err(error) => return Err(format!("request {n}: {error}").into()),
         }
     }
     println!("{answered} answered, {timed_out} timed out");
@@ -70,26 +96,27 @@ async fn run() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// One request, from the question to the answer.
-async fn ask(bus: Bus<Message>, n: u64) -> Result<u64, Failed> {
-    let answer_to = Topic::new(format!("answers.{n}")).expect("a topic");
+/// One request, and its answer.
+async fn ask(bus: Bus<Message>, n: u64) -> Result<u64, RequestError> {
+    let answer_to = Topic::new(format!("answers.{n}")).expect("the text is a topic");
     let mut answers = bus
         .subscription(answer_to.as_str())
         .capacity(1)
         .open()
-        .map_err(|_| Failed::Closed)?;
-    let question = Message::Square { n, answer_to };
-    bus.publish_async("requests.square", question)
+        .map_err(RequestError::NotSubscribed)?;
+    let request = Message::Square { n, answer_to };
+    bus.publish_async("requests.square", request)
         .await
-        .map_err(|_| Failed::Closed)?;
-    // Out of time, the future is dropped, and with it, at the end of this function, the subscription.
-    match timeout(PATIENCE, answers.recv_async()).await {
+        .map_err(RequestError::NotSent)?;
+    // When the time is up, the future is dropped, and at the end of this function the subscription.
+    match timeout(ANSWER_WITHIN, answers.recv_async()).await {
         Ok(Ok(event)) => match event.data() {
             Message::Squared(square) => Ok(*square),
-            Message::Square { .. } => unreachable!("nobody asks on a topic for answers"),
+            Message::Square { .. } => unreachable!("no request is sent on a topic for answers"),
         },
-        Ok(Err(_)) => Err(Failed::Closed),
-        Err(_) => Err(Failed::TimedOut),
+        Ok(Err(RecvError::Lost(gap))) => Err(RequestError::AnswerLost(gap)),
+        Ok(Err(end)) => Err(RequestError::Ended(end)),
+        Err(_) => Err(RequestError::TimedOut),
     }
 }
 
@@ -103,9 +130,9 @@ async fn serve(mut requests: Subscriber<Message>, bus: WeakBus<Message>) -> u64 
                     continue;
                 };
                 if n % UNANSWERABLE == 0 {
-                    continue; // the one who asks will find out
+                    continue; // the client will time out
                 }
-                // Who publishes in answer must not keep the bus open by itself.
+                // A task that publishes answers must not keep the bus open by itself.
                 if let Some(bus) = bus.upgrade() {
                     let answer = Message::Squared(n * n);
                     if bus.publish_async(answer_to, answer).await.is_ok() {
@@ -113,7 +140,7 @@ async fn serve(mut requests: Subscriber<Message>, bus: WeakBus<Message>) -> u64 
                     }
                 }
             }
-            // Requests were lost: those who asked will time out.
+            // Requests were lost: their clients will time out.
             Err(RecvError::Lost(gap)) => eprintln!("{gap}"),
             Err(_) => return served,
         }

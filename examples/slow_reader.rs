@@ -1,4 +1,4 @@
-//! A reader that cannot keep up: nobody waits for it, and it is told exactly what it missed.
+//! A reader that cannot keep up: no publisher waits for it, and it learns exactly what it missed.
 //!
 //! ```sh
 //! cargo run --release --example slow_reader
@@ -17,7 +17,7 @@ const READINGS: u64 = BURSTS * READINGS_PER_BURST;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let bus = Bus::<u64>::new();
-    // 64 readings may wait. What comes on top is lost to this subscriber, and to no one else.
+    // 64 readings may wait. Further readings are lost to this subscriber only.
     let slow = bus
         .subscription("sensors.*")
         .capacity(64)
@@ -47,12 +47,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     assert_eq!(
         (seen.received, seen.lost),
         (stats.received, stats.lost),
-        "the gaps told it all"
+        "the gaps reported every loss"
     );
     Ok(())
 }
 
-/// What the reader saw with its own eyes.
+/// What the reader counted itself.
 #[derive(Default)]
 struct Seen {
     received: u64,
@@ -73,14 +73,14 @@ fn read_slowly(mut sub: Subscriber<u64>) -> Seen {
                     thread::sleep(Duration::from_micros(200)); // slow
                 }
             }
-            // Here a program would reload, ask somebody, or mark its result as incomplete.
+            // Here a program would reload the data, or mark its result as incomplete.
             Err(RecvError::Lost(gap)) => {
                 println!("{gap}");
                 expected += gap.count();
                 seen.lost += gap.count();
             }
             Err(ending) => {
-                println!("the end: {ending}");
+                println!("end: {ending}");
                 return seen;
             }
         }

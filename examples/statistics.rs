@@ -1,4 +1,5 @@
-//! Watching a bus: numbers by subscription, labels to tell them apart, and a call when somebody falls behind.
+//! Statistics: counters per subscription, labels to tell subscriptions apart, and a callback when a
+//! subscriber falls behind.
 //!
 //! ```sh
 //! cargo run --release --example statistics
@@ -10,8 +11,8 @@ use std::time::Duration;
 
 use fanout::{Bus, Pace, SlowLimit, Subscriber};
 
-/// Longer than anything here takes; only what hangs takes longer.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Much longer than any step of this program takes.
+const TIME_LIMIT: Duration = Duration::from_secs(60);
 
 const READINGS: u64 = 800;
 
@@ -19,7 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (sender, crossings) = mpsc::channel();
     let bus = Bus::<u64>::builder()
         .capacity(1000)
-        // Called on a thread of the bus's own. It must not keep the bus open; sending on a channel is fine.
+        // The bus calls it on a thread of its own. It must not own a `Bus`; sending on a channel is
+        // fine.
         .on_slow(
             SlowLimit::percent(75).or_time(Duration::from_secs(5)),
             move |notice| {
@@ -35,7 +37,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                     who.join(" "),
                     notice.stats().lag
                 );
-                let _ = sender.send(notice.pace()); // nobody may be listening any more
+                let _ = sender.send(notice.pace()); // the receiver may be gone
             },
         )
         .build()?;
@@ -52,12 +54,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     for reading in 0..READINGS {
         publisher.publish("sensors.boiler", reading)?;
     }
-    assert!(bus.flush_within(PATIENCE));
-    // Nobody has read yet: both are at 80 % of their capacity.
-    assert_eq!(crossings.recv_timeout(PATIENCE)?, Pace::Slow);
-    assert_eq!(crossings.recv_timeout(PATIENCE)?, Pace::Slow);
+    assert!(bus.flush_within(TIME_LIMIT));
+    // Both subscribers have 800 unread events: 80 % of their capacity.
+    assert_eq!(crossings.recv_timeout(TIME_LIMIT)?, Pace::Slow);
+    assert_eq!(crossings.recv_timeout(TIME_LIMIT)?, Pace::Slow);
     read(&mut quick, READINGS)?;
-    assert_eq!(crossings.recv_timeout(PATIENCE)?, Pace::Recovered);
+    assert_eq!(crossings.recv_timeout(TIME_LIMIT)?, Pace::Recovered);
     read(&mut slow, 100)?;
 
     println!(
@@ -78,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         assert_eq!(stats.high_water, READINGS);
     }
 
-    // The sums include those who have left.
+    // The sums include the subscriptions that have ended.
     drop((quick, slow));
     let stats = bus.stats();
     println!("\n{stats:#?}");

@@ -1,4 +1,5 @@
-//! Market data: a payload type of one's own, a publisher per venue, a candle from whole batches.
+//! A typed bus: a payload type of the program's own, a publisher per venue, and candles that are
+//! built from whole batches.
 //!
 //! ```sh
 //! cargo run --release --example typed_ticks
@@ -15,14 +16,14 @@ const TICKS_PER_VENUE: u32 = 250_000;
 const VENUES: [&str; 2] = ["lse", "xetra"];
 const PAIRS: [&str; 4] = ["eurusd", "gbpusd", "usdjpy", "audusd"];
 
-/// A price. No encoding: subscribers read the value in place, and it is never copied.
+/// A price. It is never encoded and never copied: subscribers read the value in place.
 struct Tick {
     /// In hundred-thousandths.
     price: u32,
     volume: u32,
 }
 
-/// What became of a pair's price.
+/// The prices of a currency pair over the time of the run.
 struct Candle {
     open: u32,
     high: u32,
@@ -68,7 +69,7 @@ impl fmt::Display for Candle {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    // A candle with a tick missing would be wrong, so these subscribers may hold up the publishers.
+    // A candle with a missing tick would be wrong, so the publishers wait for these subscribers.
     let bus = Bus::<Tick>::builder()
         .blocking(true)
         .overflow(Overflow::Block)
@@ -123,7 +124,7 @@ fn publish_ticks(bus: &Bus<Tick>, venue: &str) -> Result<(), fanout::TopicError>
     Ok(())
 }
 
-/// Up to 64 events for one look at the ring.
+/// Takes up to 64 events from the ring at once.
 fn build_candles(mut sub: Subscriber<Tick>) -> BTreeMap<String, Candle> {
     let mut candles = BTreeMap::<String, Candle>::new();
     loop {

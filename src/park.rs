@@ -1,44 +1,52 @@
 //! Sleeping and waking.
 //!
-//! Everybody who waits is a [`Waker`]: a task brings its own, a thread uses [`thread_waker`]. Who waits alone
-//! (a subscriber for events, a publisher for room in its lane, a pool thread for work) registers it in an
-//! `AtomicWaker`; who waits in company uses a [`WaitSet`]. The order is always the same:
+//! Everything that waits has a [`Waker`]: a task has its own, a thread uses [`thread_waker`]. A
+//! thread or task that waits alone (a subscriber for events, a publisher for room in its lane, a
+//! pool thread for work) registers its waker in an `AtomicWaker`. Several that wait for the same
+//! change use a [`WaitSet`]. The order of steps is always the same:
 //!
 //! | sleeper | waker |
 //! | --- | --- |
-//! | 1. registers its waker | 1. changes what is waited for |
-//! | 2. sets the flag, by a read-modify-write | 2. takes the flag, by a read-modify-write on the same word |
-//! | 3. looks once more; ready: go on | 3. was it set: takes the waker and wakes |
-//! | 4. sleeps, and on waking begins anew | |
+//! | 1. registers its waker | 1. changes what the sleeper waits for |
+//! | 2. sets the flag, by a read-modify-write | 2. clears the flag, by a read-modify-write on the same word |
+//! | 3. looks once more; if it finds the change, it does not sleep | 3. was it set: takes the waker and wakes |
+//! | 4. sleeps, and when it wakes up, begins again | |
 //!
-//! Both second steps touch one atomic, so one comes first: if the waker's, the sleeper's look in 3 sees the change;
-//! if the sleeper's, the waker sees the flag and finds the waker of 1. A wake that comes too late or for
-//! nothing costs a look.
+//! Both second steps are on one atomic, so one of them comes first. If it is the waker's, the
+//! sleeper sees the change in step 3. If it is the sleeper's, the waker sees the flag, and finds
+//! the waker that was registered in step 1. A wake-up that comes late, or without need, costs one
+//! look.
 //!
-//! A waker is foreign code and may panic: [`wake`] contains that.
+//! A thread sleeps on a token of our own, see [`parker`](crate::sync::parker), and neither takes
+//! nor leaves the token of `std::thread::park`, which belongs to the program.
+//!
+//! A waker is user code and may panic: [`wake`] contains the panic.
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize as PlainUsize, Ordering as PlainOrdering};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
 use crate::contain::contain;
+#[cfg(not(loom))]
+use crate::sync::parker::Parker;
+use crate::sync::unmodelled::AtomicUsize as UnmodelledUsize;
 use crate::sync::{AtomicU64, AtomicWaker, Mutex, Ordering, spin_loop, thread};
 
-/// Wakes, and survives a waker that panics.
+/// Wakes. If the waker panics, the panic is contained.
 pub(crate) fn wake(waker: Waker) {
-    // What it was to wake may sleep on: there is nothing that the engine could do about that.
+    // What the waker was to wake may sleep on. The engine cannot do anything about that.
     contain("a waker", || waker.wake());
 }
 
-/// Wakes whoever is registered, and survives a waker that panics.
+/// Wakes what is registered, if anything is. If the waker panics, the panic is contained.
 pub(crate) fn wake_registered(waker: &AtomicWaker) {
     if let Some(waker) = take_registered(waker) {
         wake(waker);
     }
 }
 
-/// Forgets whoever is registered: nobody waits any more. Survives a waker that panics when it is dropped.
+/// Removes the registered waker, since nothing waits any more. If its drop panics, the panic is
+/// contained.
 pub(crate) fn forget_registered(waker: &AtomicWaker) {
     let waker = take_registered(waker);
     contain("a waker's drop", || drop(waker));
@@ -59,24 +67,55 @@ pub(crate) fn register_thread(waker: &AtomicWaker) {
     waker.register(thread_waker());
 }
 
-/// A waker that unparks the calling thread. Made once per thread.
+/// A waker that ends a [`park`] of the calling thread.
 pub(crate) fn thread_waker() -> Waker {
     #[cfg(not(loom))]
     return with_thread_waker(Waker::clone);
     #[cfg(loom)]
-    return new_thread_waker();
+    return std_thread_waker();
+}
+
+/// What a thread sleeps on. Made once for each thread that waits.
+#[cfg(not(loom))]
+struct ThreadParker {
+    parker: std::sync::Arc<Parker>,
+    waker: Waker,
+}
+
+#[cfg(not(loom))]
+thread_local!(static THREAD_PARKER: ThreadParker = ThreadParker::new());
+
+#[cfg(not(loom))]
+impl ThreadParker {
+    fn new() -> Self {
+        let parker = std::sync::Arc::new(Parker::new());
+        let waker = Waker::from(parker.clone());
+        Self { parker, waker }
+    }
+}
+
+#[cfg(not(loom))]
+impl Wake for Parker {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.unpark();
+    }
+
+    fn wake_by_ref(self: &std::sync::Arc<Self>) {
+        self.unpark();
+    }
 }
 
 #[cfg(not(loom))]
 fn with_thread_waker<R>(f: impl FnOnce(&Waker) -> R) -> R {
-    thread_local!(static WAKER: Waker = new_thread_waker());
     let mut f = Some(f);
-    let done = WAKER.try_with(|waker| (f.take().expect("called once"))(waker));
-    // The thread is on its way out and its locals are gone: a waker for this one time.
-    done.unwrap_or_else(|_| (f.take().expect("not called yet"))(&new_thread_waker()))
+    let done = THREAD_PARKER.try_with(|thread| (f.take().expect("called once"))(&thread.waker));
+    // The thread is about to end, and its thread-locals are destroyed: `park` then uses std's
+    // token.
+    done.unwrap_or_else(|_| (f.take().expect("not called yet"))(&std_thread_waker()))
 }
 
-fn new_thread_waker() -> Waker {
+/// A waker that unparks the calling thread: loom's in a model, else std's.
+fn std_thread_waker() -> Waker {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {
         fn wake(self: std::sync::Arc<Self>) {
@@ -89,18 +128,30 @@ fn new_thread_waker() -> Waker {
     Waker::from(std::sync::Arc::new(Unpark(thread::current())))
 }
 
-/// Sleeps until woken, until the deadline, or for no reason. `false`: the deadline has passed.
+/// Sleeps until [`thread_waker`] is woken, until the deadline, or for no reason. `false`: the
+/// deadline has passed.
+#[cfg(not(loom))]
 pub(crate) fn park(deadline: Option<Instant>) -> bool {
-    #[cfg(not(loom))]
-    if let Some(deadline) = deadline {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return false;
-        }
-        thread::park_timeout(left);
-        return true;
+    let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    if timeout.is_some_and(|timeout| timeout.is_zero()) {
+        return false;
     }
-    #[cfg(loom)]
+    if THREAD_PARKER
+        .try_with(|thread| thread.parker.park(timeout))
+        .is_err()
+    {
+        // As in `with_thread_waker`.
+        match timeout {
+            Some(timeout) => thread::park_timeout(timeout),
+            None => thread::park(),
+        }
+    }
+    true
+}
+
+/// As above, for a model. Its time passes only here.
+#[cfg(loom)]
+pub(crate) fn park(deadline: Option<Instant>) -> bool {
     if let Some(deadline) = deadline {
         crate::sync::clock::sleep_until(deadline);
         return false;
@@ -109,16 +160,19 @@ pub(crate) fn park(deadline: Option<Instant>) -> bool {
     true
 }
 
-/// `now + wait`, or no deadline where the sum is beyond what the clock can say.
+/// `now + wait`. `None`, which means no deadline, if that is beyond what the clock can represent.
 pub(crate) fn deadline_after(wait: Duration) -> Option<Instant> {
     Instant::now().checked_add(wait)
 }
 
-/// Waiters in company: publishers for room in the shared lane, callers of flush and close.
+/// Several waiters for one change: publishers for room in the shared lane, callers of flush and
+/// close.
 ///
-/// Not for a path that must not lock: waiting takes a short lock, and so does waking, when somebody waits.
+/// Not for paths that must not lock: a wait takes a short lock, and so does a wake-up if something
+/// waits.
 pub(crate) struct WaitSet {
-    /// How many wakers stand in the list; also the word on which sleeper and waker meet.
+    /// How many wakers were registered since the last `wake_all`: the word on which both sides
+    /// meet.
     waiting: AtomicU64,
     wakers: Mutex<Wakers>,
 }
@@ -126,16 +180,16 @@ pub(crate) struct WaitSet {
 #[derive(Default)]
 struct Wakers {
     registered: Vec<Waker>,
-    /// Empty, with the room of earlier lists, one for each who ever woke at the same time as others: once warm, neither
-    /// waiting nor waking allocates.
+    /// Empty lists, at most [`SPARES_KEPT`], which keep their memory: one for each thread that has
+    /// ever woken while others did. So in a steady state neither side allocates.
     spares: Vec<Vec<Waker>>,
 }
 
-/// Lists whose room a [`WaitSet`] keeps.
+/// Empty lists that a [`WaitSet`] keeps.
 const SPARES_KEPT: usize = 16;
 
-/// Wakers for which a [`WaitSet`] keeps room between two crowds.
-const ROOM_KEPT: usize = 1024;
+/// The greatest capacity of a list that a [`WaitSet`] keeps.
+const CAPACITY_KEPT: usize = 1024;
 
 impl WaitSet {
     pub(crate) fn new() -> Self {
@@ -145,10 +199,11 @@ impl WaitSet {
         }
     }
 
-    /// Registers a waker for the next `notify`. Look once more afterwards.
+    /// Registers a waker for the next `notify`. The caller looks once more afterwards.
     pub(crate) fn register(&self, waker: Waker) {
-        // Who waits with a time limit, over and over while nobody notifies, stands in the list once. Only the end of
-        // the list is searched: many thousands of tasks may wait.
+        // A waiter with a time limit, which registers again and again while nothing notifies, is in
+        // the list once. Only the end of the list is searched, since many thousands of tasks may
+        // wait.
         const SEARCHED: usize = 64;
         let mut wakers = self.wakers.lock();
         let registered = &mut wakers.registered;
@@ -161,14 +216,15 @@ impl WaitSet {
             registered.push(waker);
         }
         drop(wakers);
-        // AcqRel, partner `notify`: a change made before an earlier notify is seen by our next look.
+        // AcqRel, partner `notify`: a change before an earlier notify is visible to the caller's
+        // next look.
         self.waiting.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Wakes everybody who registered before. Call it after the change.
+    /// Wakes everything that was registered before. The caller makes the change before this call.
     #[inline]
     pub(crate) fn notify(&self) {
-        // A read-modify-write, so that it and `register` have an order; AcqRel, partner `register`.
+        // A read-modify-write, so that it is ordered with `register`. AcqRel, partner `register`.
         if self.waiting.fetch_add(0, Ordering::AcqRel) != 0 {
             self.wake_all();
         }
@@ -176,26 +232,30 @@ impl WaitSet {
 
     #[cold]
     fn wake_all(&self) {
-        let mut called = {
+        let mut woken = {
             let mut wakers = self.wakers.lock();
-            // Under the lock the two agree, but for a waker that is pushed and not yet counted: it may be
-            // woken without having been counted, and its count then costs one look at an empty list.
-            // A read-modify-write, not a store: whoever registers next must see what *every* earlier notify came
-            // after, also the one that found nobody between our look and this line; a store would cut them off.
+            // With the lock held, the count and the list agree, except for a waker that is pushed
+            // and not counted yet. It may be woken now, and its count then costs one look at an
+            // empty list.
+            //
+            // AcqRel, and a read-modify-write instead of a store: the next `register` must see what
+            // comes before *every* earlier notify, also before one that found the count at zero
+            // between our look and this line. A store would end the release sequence of that
+            // notify.
             self.waiting.swap(0, Ordering::AcqRel);
             let spare = wakers.spares.pop().unwrap_or_default();
             std::mem::replace(&mut wakers.registered, spare)
         };
-        called.drain(..).for_each(wake);
-        if called.capacity() <= ROOM_KEPT {
+        woken.drain(..).for_each(wake);
+        if woken.capacity() <= CAPACITY_KEPT {
             let spares = &mut self.wakers.lock().spares;
             if spares.len() < SPARES_KEPT {
-                spares.push(called);
+                spares.push(woken);
             }
         }
     }
 
-    /// Blocks until `ready` gives a value, or the deadline passes (`None`).
+    /// Blocks until `ready` returns a value, or until the deadline (`None`).
     pub(crate) fn wait_until<R>(
         &self,
         deadline: Option<Instant>,
@@ -216,37 +276,43 @@ impl WaitSet {
     }
 }
 
-/// The part of a wait that a thread spends awake: a moment before it sleeps, or all of it.
+/// How a thread waits before it sleeps, or instead: by spinning and by yielding the processor.
 pub(crate) enum Backoff {
-    /// So many turns of each are left.
-    Briefly { spins: u32, yields: u32 },
-    /// For ever; how many turns it has had, wrapping.
+    /// A short wait, of which so many turns of each kind are left.
+    Briefly {
+        /// 0 to [`SPIN_TURNS`].
+        spins: u32,
+        /// 0 to [`YIELD_TURNS`].
+        yields: u32,
+    },
+    /// Spins for ever. `turns`: how many there were; wraps around.
     Spin { turns: u32 },
-    /// For ever.
+    /// Yields for ever.
     Yield,
 }
 
-/// Turns of a short spin, each twice as long as the one before: about 5 microseconds in all.
+/// Turns of a short spin, each twice as long as the one before: about 5 microseconds in total.
 const SPIN_TURNS: u32 = 7;
 
-/// How often the processor is given away before sleeping.
+/// How often a short wait yields the processor.
 const YIELD_TURNS: u32 = 2;
 
-/// Turns of a long spin from one look at the clock to the next: reading it takes longer than a turn.
+/// Turns of an endless spin between two reads of the clock: a read takes longer than a turn.
 const TURNS_PER_CLOCK: u32 = 64;
 
 impl Backoff {
-    /// A short spin where every thread that takes part has a core of its own; where threads outnumber cores, never a spin,
-    /// which would keep the one we wait for from running, but the processor given to whoever else is ready.
+    /// A short spin, if every thread that takes part has a core of its own. If there are more
+    /// threads than cores, a spin would keep the very thread from running that it waits for: then
+    /// only yields.
     ///
-    /// `threads`: how many threads take part, the caller's estimate.
+    /// `threads`: the caller's estimate of how many threads take part.
     pub(crate) fn adaptive(threads: usize) -> Self {
         let spins = if threads <= cores() { SPIN_TURNS } else { 0 };
         let yields = if cfg!(loom) { 0 } else { YIELD_TURNS };
         Self::Briefly { spins, yields }
     }
 
-    /// None of it.
+    /// No wait: the thread sleeps at once.
     pub(crate) fn none() -> Self {
         Self::Briefly {
             spins: 0,
@@ -254,20 +320,21 @@ impl Backoff {
         }
     }
 
-    /// All of it, keeping the processor.
+    /// An endless spin: the thread never sleeps.
     pub(crate) fn spin() -> Self {
         Self::Spin { turns: 0 }
     }
 
-    /// All of it, giving the processor away at every turn.
+    /// The thread never sleeps, and yields the processor at every turn.
     pub(crate) fn yielding() -> Self {
         Self::Yield
     }
 
-    /// Waits a little; `false`: enough, sleep.
+    /// Waits for one turn. `false`: the wait is over, and the thread should sleep.
     pub(crate) fn snooze(&mut self) -> bool {
         match self {
             Self::Briefly { spins, .. } if *spins > 0 => {
+                debug_assert!(*spins <= SPIN_TURNS);
                 for _ in 0..(1u32 << (SPIN_TURNS - *spins)) * 4 {
                     spin_loop();
                 }
@@ -292,11 +359,11 @@ impl Backoff {
         }
     }
 
-    /// Whether the deadline has passed, for who does not come to sleep. A clock is not read at every turn of a spin;
-    /// giving the processor away costs more than to read it, and may take long.
+    /// Whether the deadline has passed, for a thread that does not sleep. A spin does not read the
+    /// clock at every turn. A yield does, since it costs more than a read, and may take long.
     pub(crate) fn is_past(&self, deadline: Option<Instant>) -> bool {
         let look = match self {
-            Self::Briefly { .. } => false, // soon over, and `park` looks
+            Self::Briefly { .. } => false, // it is over soon, and `park` looks
             Self::Spin { turns } => turns.is_multiple_of(TURNS_PER_CLOCK),
             Self::Yield => true,
         };
@@ -304,26 +371,28 @@ impl Backoff {
     }
 }
 
-/// Processors this process may use, asked once.
+/// How many processors this process may use. Asks the system once.
 fn cores() -> usize {
     if cfg!(loom) {
-        return 0; // a model has no use for spinning
+        return 0; // spinning is of no use in a model
     }
-    static CORES: PlainUsize = PlainUsize::new(0);
-    let known = CORES.load(PlainOrdering::Relaxed);
+    /// 0: not known yet.
+    static CORES: UnmodelledUsize = UnmodelledUsize::new(0);
+    let known = CORES.load(Ordering::Relaxed);
     if known != 0 {
         return known;
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    CORES.store(cores, PlainOrdering::Relaxed);
+    CORES.store(cores, Ordering::Relaxed);
     cores
 }
 
 crate::sync::thread_local!(static DISPATCHING: Cell<bool> = const { Cell::new(false) });
 
-/// Marks the calling thread as dispatching while it lives: what runs inside (a payload's `drop`, a waker, a
-/// clock) may publish, but must not wait for this very thread.
+/// Marks the calling thread as dispatching while the value is alive. User code that runs inside
+/// (the drop of a payload, a waker, a clock) may publish, but must not wait for this very thread.
 pub(crate) struct NonBlockingScope {
+    /// Whether the thread was dispatching before.
     outer: bool,
 }
 
@@ -334,7 +403,7 @@ impl NonBlockingScope {
         }
     }
 
-    /// Whether waiting on the calling thread would be waiting for itself.
+    /// Whether the calling thread is inside such a scope, so that a wait could be a deadlock.
     pub(crate) fn is_active() -> bool {
         DISPATCHING.try_with(Cell::get).unwrap_or(false)
     }
@@ -343,5 +412,88 @@ impl NonBlockingScope {
 impl Drop for NonBlockingScope {
     fn drop(&mut self) {
         DISPATCHING.with(|dispatching| dispatching.set(self.outer));
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::sync::AtomicBool;
+
+    /// Waits in the destructor of a thread-local, which runs before or after that of
+    /// `THREAD_PARKER`.
+    struct WaitsInDrop(Option<std::sync::Arc<(AtomicWaker, AtomicBool)>>);
+
+    impl Drop for WaitsInDrop {
+        fn drop(&mut self) {
+            let Some(shared) = self.0.take() else { return };
+            let (waker, ready) = &*shared;
+            loop {
+                register_thread(waker);
+                if ready.load(Ordering::Acquire) {
+                    break;
+                }
+                park(None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_thread_that_waits_while_it_ends_is_woken() {
+        std::thread_local! {
+            static LAST_WAIT: Cell<WaitsInDrop> = const { Cell::new(WaitsInDrop(None)) };
+        }
+        for parker_first in [true, false] {
+            let shared = std::sync::Arc::new((AtomicWaker::new(), AtomicBool::new(false)));
+            let theirs = shared.clone();
+            let ending = thread::spawn(move || {
+                if parker_first {
+                    drop(thread_waker());
+                }
+                drop(LAST_WAIT.replace(WaitsInDrop(Some(theirs))));
+                drop(thread_waker());
+            });
+            thread::sleep(Duration::from_millis(20));
+            shared.1.store(true, Ordering::Release);
+            wake_registered(&shared.0);
+            ending.join().unwrap();
+        }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::sync::explore::explore_bounded;
+    use crate::sync::{Arc, AtomicUsize, thread};
+
+    /// Two threads wait for different changes, and two others make the changes and notify: nobody
+    /// sleeps for ever.
+    #[test]
+    fn loom_wait_set() {
+        explore_bounded("wait set", 2, || {
+            let set = Arc::new(WaitSet::new());
+            let flags = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
+            let wait_for = |flag: usize| {
+                let (set, flags) = (set.clone(), flags.clone());
+                move || {
+                    let is_set = || (flags[flag].load(Ordering::Relaxed) != 0).then_some(());
+                    assert_eq!(set.wait_until(None, is_set), Some(()));
+                }
+            };
+            let waiting = thread::spawn(wait_for(0));
+            let notifying: Vec<_> = (0..2)
+                .map(|flag| {
+                    let (set, flags) = (set.clone(), flags.clone());
+                    thread::spawn(move || {
+                        flags[flag].store(1, Ordering::Relaxed);
+                        set.notify();
+                    })
+                })
+                .collect();
+            wait_for(1)();
+            waiting.join().unwrap();
+            notifying.into_iter().for_each(|n| n.join().unwrap());
+        });
     }
 }

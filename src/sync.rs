@@ -1,19 +1,20 @@
-//! The only file that names atomics, cells, threads and the libraries that stand for them; and the clock of
-//! deadlines that a model has to see pass.
+//! Atomics, cells, locks, threads, and the clock for deadlines. The rest of the crate uses them
+//! through this module, so that a model checker sees all of them.
 //!
-//! Normal builds get `std` (and `parking_lot`, `arc-swap`, `atomic-waker`, `crossbeam`); under
-//! `--cfg loom` the same names are [loom](https://docs.rs/loom)'s, or doubles built on loom's for what
-//! loom cannot see into: [`Published`] stands for arc-swap, [`Queue`] for crossbeam's `SegQueue`.
-//! A double has the same contract and no cleverness, so a model checks the protocol around it; the
-//! real ones are exercised by the ordinary tests and under ThreadSanitizer.
+//! In a normal build they are those of `std`, `parking_lot`, `arc-swap`, `atomic-waker` and
+//! `crossbeam`. Under `--cfg loom` the same names are those of [loom](https://docs.rs/loom), or
+//! doubles built from loom's types for what loom cannot look into: [`Published`] stands for
+//! arc-swap, [`Queue`] for crossbeam's `SegQueue`. A double has the same contract and a simple
+//! implementation, so a model checks the protocol around it. The real ones are checked by the
+//! ordinary tests and by ThreadSanitizer.
 
 #[cfg(not(loom))]
 pub(crate) use normal::*;
 
-/// For numbers that nothing on the path reads and no protocol rests on: always `std`'s, so that a model does not
-/// explore their schedules.
+/// For numbers that no protocol relies on, such as statistics: always `std`'s, so that a model does
+/// not explore their schedules.
 pub(crate) mod unmodelled {
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 }
 
 #[cfg(loom)]
@@ -21,8 +22,10 @@ pub(crate) use model::*;
 
 #[cfg(all(test, loom))]
 pub(crate) mod explore;
+#[cfg(any(not(loom), test))]
+pub(crate) mod parker;
 
-/// Bytes that go from one core's cache to another's as a whole.
+/// Bytes of a cache line: the unit that moves between the caches of two cores.
 pub(crate) const CACHE_LINE: usize = 64;
 
 #[cfg(not(loom))]
@@ -39,7 +42,7 @@ mod normal {
     pub(crate) use atomic_waker::AtomicWaker;
     pub(crate) use parking_lot::Mutex;
 
-    /// `std::cell::UnsafeCell` behind loom's two accessors.
+    /// `std::cell::UnsafeCell` with loom's interface.
     #[derive(Debug)]
     pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
@@ -59,12 +62,12 @@ mod normal {
         }
     }
 
-    /// The time, for deadlines that somebody sleeps until.
+    /// The time, for deadlines that a thread sleeps until.
     pub(crate) fn now() -> Instant {
         Instant::now()
     }
 
-    /// A value that writers replace as a whole and readers load without waiting (arc-swap).
+    /// A value that writers replace as a whole, and that readers load without waiting (arc-swap).
     pub(crate) struct Published<T>(arc_swap::ArcSwap<T>);
 
     impl<T> Published<T> {
@@ -72,19 +75,19 @@ mod normal {
             Self(arc_swap::ArcSwap::new(value))
         }
 
-        /// Everything that happened before the `swap` of the value that this returns is visible.
+        /// The value. What happened before the `swap` that published it is visible.
         #[inline]
         pub(crate) fn load(&self) -> Loaded<T> {
             self.0.load()
         }
 
-        /// What was published before: others may still have it loaded.
+        /// Publishes a value, and returns the one before, which readers may still have loaded.
         pub(crate) fn swap(&self, value: Arc<T>) -> Arc<T> {
             self.0.swap(value)
         }
     }
 
-    /// What [`Published::load`] lends.
+    /// A guard that dereferences to the value that [`Published::load`] has found.
     pub(crate) type Loaded<T> = arc_swap::Guard<Arc<T>>;
 
     /// Like [`Published`], for a place that may be empty.
@@ -104,7 +107,7 @@ mod normal {
         }
     }
 
-    /// An unbounded queue for the cold paths (crossbeam's `SegQueue`): pushes never wait.
+    /// An unbounded queue for the cold paths (crossbeam's `SegQueue`). A push never waits.
     pub(crate) struct Queue<T>(crossbeam::queue::SegQueue<T>);
 
     impl<T> Queue<T> {
@@ -132,7 +135,7 @@ mod model {
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
     };
-    /// loom's, which does not know the form for constants.
+    /// loom's macro, which has no form for `const` initialisers.
     macro_rules! thread_local_in_model {
         (static $name:ident: $type:ty = const { $value:expr }) => {
             loom::thread_local!(static $name: $type = $value);
@@ -143,12 +146,14 @@ mod model {
     pub(crate) use clock::now;
 
     pub(crate) mod clock {
-        //! loom knows no time. In a model, time stands still until somebody sleeps until a deadline: then that has come.
+        //! loom has no time. In a model, time stands still until a thread sleeps until a deadline:
+        //! then it is the time of that deadline.
 
         use std::cell::Cell;
         use std::time::Instant;
 
-        // Of the thread that runs the model, so of all of the model's threads. Not loom's: it is no way to talk.
+        // Belongs to the thread that runs the model, so all threads of the model share it. Not a
+        // thread-local of loom's: the model's threads do not communicate through it.
         std::thread_local!(static NOW: Cell<Instant> = Cell::new(Instant::now()));
 
         pub(crate) fn now() -> Instant {
@@ -162,8 +167,9 @@ mod model {
     }
 
     pub(crate) mod thread {
-        //! loom's threads, with a token of our own to park on: loom's is lost when its thread meets a lock on its way
-        //! to `park`. It also wakes without reason, once per thread and schedule.
+        //! loom's threads, with a token of our own to park on: loom's token is lost if the thread
+        //! acquires a lock before it parks. This one also wakes for no reason, once for each thread
+        //! and schedule.
 
         use std::sync::Arc;
 
@@ -193,7 +199,7 @@ mod model {
         }
     }
 
-    /// loom's mutex behind `parking_lot`'s signature.
+    /// loom's mutex with the interface of `parking_lot`.
     #[derive(Debug)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 
@@ -211,7 +217,7 @@ mod model {
         }
     }
 
-    /// Stands for arc-swap: the same hand-over, by a lock.
+    /// Stands for arc-swap: the same contract, by a lock.
     pub(crate) struct Published<T>(Mutex<Arc<T>>);
 
     impl<T> Published<T> {

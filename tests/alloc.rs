@@ -1,47 +1,23 @@
-//! Allocations, counted: none per event once a bus is warm, no topic is kept for ever, and an idle subscription is cheap.
+//! Allocations, counted: none per event once a bus is warm, no topic is kept for ever, and an idle
+//! subscription is cheap.
 //!
-//! A binary of its own, since a global allocator counts for all its process; and one test, since others would be counted
-//! with it.
+//! A binary of its own, since a global allocator counts for all its process; and one test, since
+//! others would be counted with it.
 
-#![allow(
-    unsafe_code,
-    reason = "a global allocator is an unsafe trait; this one counts and passes on"
-)]
+mod counting_allocator;
 
-use fanout::broadcast::{self, Broadcaster, BroadcasterExt, CancelToken, Memory, Subscription};
+use counting_allocator::{allocations, live_bytes};
+use fanout::broadcast::{
+    self, Broadcaster, BroadcasterExt, CancelToken, Memory, SubscriptionGuard,
+};
 use fanout::{Bus, Dispatch, Message, Overflow, RecvError, Subscriber};
 use futures_core::Stream;
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::pin::pin;
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::Duration;
-
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-static LIVE_BYTES: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        LIVE_BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 const FOR_EVER: Duration = Duration::from_secs(3600);
 const MODES: [Dispatch; 3] = [Dispatch::Pool, Dispatch::Inline, Dispatch::Manual];
@@ -52,7 +28,8 @@ const BURST: usize = 100;
 
 /// Windows without an allocation, one after the other, that make a steady state.
 const STEADY: usize = 5;
-/// Windows in which it has to come: how many blocks are on their way at once is up to the scheduler.
+/// Windows in which it has to come: how many blocks are on their way at once is up to the
+/// scheduler.
 const WINDOWS_MAX: usize = 200;
 
 #[test]
@@ -74,7 +51,7 @@ fn memory() {
     idle_subscriptions_are_cheap();
 }
 
-// ---- no allocation per event ------------------------------------------------------------------------
+// ---- no allocation per event --------------------------------------------------------------------
 
 /// The ways to publish one event.
 type Way = (&'static str, fn(&mut Publishing, usize));
@@ -149,7 +126,8 @@ fn steady_state(mode: Dispatch) {
             .chain(reading_along)
             .map(|opened| opened.expect("open"))
             .collect();
-        // Some that never read, and lose nearly all: gaps cost nothing either, nor does what is evicted or replaced.
+        // Some that never read, and lose nearly all: gaps cost nothing either, nor does what is
+        // evicted or replaced.
         let _full = [
             (Overflow::DropNewest, 64),
             (Overflow::DropOldest, 64),
@@ -208,9 +186,9 @@ fn until_steady(what: &str, mut window: impl FnMut()) {
     let mut steady = 0;
     let mut last = 0;
     for _ in 0..WINDOWS_MAX {
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = allocations();
         window();
-        last = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        last = allocations() - before;
         steady = if last == 0 { steady + 1 } else { 0 };
         if steady == STEADY {
             return;
@@ -234,7 +212,8 @@ fn lone_events_of_a_slow_reader_allocate_nothing() {
     });
 }
 
-/// Publishing to a subscriber that sleeps in `recv`, event by event: waking allocates nothing, nor does falling asleep.
+/// Publishing to a subscriber that sleeps in `recv`, event by event: waking allocates nothing, nor
+/// does falling asleep.
 fn receiving_asleep_allocates_nothing() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         let bus = Bus::builder().dispatch(mode).build().expect("in range");
@@ -283,7 +262,8 @@ fn receiving_as_a_task_allocates_nothing() {
     });
 }
 
-/// Names that are static and a payload that is shared: from there to the handlers nothing is copied.
+/// Names that are static and a payload that is shared: from there to the handlers nothing is
+/// copied.
 fn broadcasting_allocates_nothing() {
     let memory = Memory::new();
     let calls = Arc::new(AtomicUsize::new(0));
@@ -319,7 +299,8 @@ impl Wake for Unheard {
     fn wake(self: Arc<Self>) {}
 }
 
-/// Waking handlers and running them, with workers that sleep in between, and with one that always falls behind.
+/// Waking handlers and running them, with workers that sleep in between, and with one that always
+/// falls behind.
 fn handlers_allocate_nothing() {
     for mode in MODES {
         const HANDLERS: usize = 100;
@@ -380,7 +361,7 @@ fn sampling_allocates_nothing() {
     }
 }
 
-// ---- nothing is kept ----------------------------------------------------------------------------------
+// ---- nothing is kept ----------------------------------------------------------------------------
 
 /// Bytes that may come and go: tables that fill up, and blocks that rest in their pool.
 const SLACK: isize = 1 << 20;
@@ -408,18 +389,18 @@ fn topics_are_not_kept() {
             subs.iter_mut().for_each(|sub| drain(sub, 1));
         }
         if n == TOPICS / 5 {
-            warm = LIVE_BYTES.load(Ordering::Relaxed);
+            warm = live_bytes();
         }
     }
-    let grown = LIVE_BYTES.load(Ordering::Relaxed) - warm;
+    let grown = live_bytes() - warm;
     assert!(
         grown < SLACK,
         "{grown} bytes more after {TOPICS} different topics"
     );
 }
 
-/// A topic that comes over and over, and topics that come once, read at once and never: what is remembered of the topics that
-/// waited does not grow.
+/// A topic that comes over and over, and topics that come once, read at once and never: what is
+/// remembered of the topics that waited does not grow.
 fn what_is_conflated_is_not_kept() {
     const EVENTS: usize = 1_000_000;
     let bus = Bus::<u64>::builder().dispatch(Dispatch::Manual).build();
@@ -442,10 +423,10 @@ fn what_is_conflated_is_not_kept() {
             assert!(each.try_recv().is_ok());
         }
         if n == EVENTS / 5 {
-            warm = LIVE_BYTES.load(Ordering::Relaxed);
+            warm = live_bytes();
         }
     }
-    let grown = LIVE_BYTES.load(Ordering::Relaxed) - warm;
+    let grown = live_bytes() - warm;
     assert!(
         grown < SLACK,
         "{grown} bytes more after {EVENTS} events, conflated"
@@ -457,7 +438,7 @@ fn channels_are_not_kept() {
     const CHANNELS: usize = 1_000_000;
     let memory = Memory::new();
     let token = CancelToken::new(); // of the whole program
-    let mut kept: Option<Subscription> = None;
+    let mut kept: Option<SubscriptionGuard> = None;
     let mut warm = 0;
     for n in 0..CHANNELS {
         let channel = format!("private-orders.{n}");
@@ -470,11 +451,11 @@ fn channels_are_not_kept() {
             assert!(memory.flush_within(FOR_EVER));
         }
         if n == CHANNELS / 5 {
-            warm = LIVE_BYTES.load(Ordering::Relaxed);
+            warm = live_bytes();
         }
     }
     drop(kept);
-    let grown = LIVE_BYTES.load(Ordering::Relaxed) - warm;
+    let grown = live_bytes() - warm;
     assert!(
         grown < SLACK,
         "{grown} bytes more after {CHANNELS} different channels"
@@ -501,10 +482,10 @@ fn subscriptions_and_publishers_are_not_kept() {
                 assert!(bus.flush_within(FOR_EVER));
             }
             if n == ROUNDS / 5 {
-                warm = LIVE_BYTES.load(Ordering::Relaxed);
+                warm = live_bytes();
             }
         }
-        let grown = LIVE_BYTES.load(Ordering::Relaxed) - warm;
+        let grown = live_bytes() - warm;
         assert!(
             grown < SLACK,
             "{mode:?}: {grown} bytes more after {ROUNDS} subscriptions"
@@ -512,9 +493,10 @@ fn subscriptions_and_publishers_are_not_kept() {
     }
 }
 
-// ---- what it takes to be there ------------------------------------------------------------------------
+// ---- what it takes to be there ------------------------------------------------------------------
 
-/// What an idle subscription may cost: its two ends, its record, its pattern, its place in the index, all included.
+/// What an idle subscription may cost: its two ends, its record, its pattern, its place in the
+/// index, all included.
 const SUBSCRIPTION_MAX: isize = 1024;
 
 fn idle_subscriptions_are_cheap() {
@@ -522,10 +504,10 @@ fn idle_subscriptions_are_cheap() {
     fn cost_of<S>(what: &str, open: impl Fn(&Bus<u64>, String) -> S) {
         let bus = Bus::<u64>::builder().dispatch(Dispatch::Manual).build();
         let bus = bus.expect("in range");
-        let before = LIVE_BYTES.load(Ordering::Relaxed);
+        let before = live_bytes();
         let mut subs = Vec::with_capacity(SUBSCRIPTIONS);
         subs.extend((0..SUBSCRIPTIONS).map(|n| open(&bus, format!("t.{n}.x"))));
-        let each = (LIVE_BYTES.load(Ordering::Relaxed) - before) / SUBSCRIPTIONS as isize;
+        let each = (live_bytes() - before) / SUBSCRIPTIONS as isize;
         println!("{each} bytes per idle {what}");
         assert!(each <= SUBSCRIPTION_MAX, "{each} bytes per idle {what}");
     }

@@ -1,54 +1,19 @@
-//! What subscribers that have stopped reading keep alive, measured: the formula of `fanout::guide::memory`, kept.
+//! What subscribers that have stopped reading keep alive, measured: the formula of
+//! `fanout::guide::memory`, kept.
 //!
 //! A binary of its own, since a global allocator counts for all its process; its tests take turns.
 
-#![allow(
-    unsafe_code,
-    reason = "a global allocator is an unsafe trait; this one counts and passes on"
-)]
+mod counting_allocator;
 
+use counting_allocator::live_bytes;
 use fanout::{Bus, Dispatch, Overflow, Subscriber};
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-struct Counting;
-
-static LIVE_BYTES: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: every call goes to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE_BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        LIVE_BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.alloc_zeroed(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// Each test has the counter to itself.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn turn() -> MutexGuard<'static, ()> {
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn live() -> isize {
-    LIVE_BYTES.load(Ordering::Relaxed)
 }
 
 const PAYLOAD: usize = 64 << 10;
@@ -117,7 +82,7 @@ fn a_thousand_stalled_subscribers_stay_within_the_bound() {
                     bus.drive();
                 }
             }
-            let before = live();
+            let before = live_bytes();
             let mut published = 0;
             for m in 0..6 {
                 for n in 0..SUBSCRIBERS {
@@ -131,8 +96,9 @@ fn a_thousand_stalled_subscribers_stay_within_the_bound() {
                 }
             }
             bus.drive();
-            let grown = (live() - before) as usize;
-            // What shares a block pins it together: that is little in all, and only each alone can be checked, below.
+            let grown = (live_bytes() - before) as usize;
+            // What shares a block pins it together: that is little in all, and only each alone can
+            // be checked, below.
             if at_once == 1 {
                 let each = bound(overflow, CAPACITY, PIN_BYTES, heaviest);
                 assert!(
@@ -155,16 +121,18 @@ fn a_thousand_stalled_subscribers_stay_within_the_bound() {
             }
             drop(subs);
             bus.drive();
-            let left = live() - before;
+            let left = live_bytes() - before;
             assert!(left < (16 << 20), "{overflow:?}: {left} bytes are left");
         }
     }
 }
 
-/// Under `Block` it is the bus that waits: beside the ring, the block in hand, those behind it, and the publisher's lane.
+/// Under `Block` it is the bus that waits: beside the ring, the block in hand, those behind it, and
+/// the publisher's lane.
 #[test]
 fn who_blocks_pins_no_more_than_its_ring_and_the_bus_behind_it() {
-    /// Blocks that a dispatcher has behind the one that it waits with, and what a lane holds, in events.
+    /// Blocks that a dispatcher has behind the one that it waits with, and what a lane holds, in
+    /// events.
     const BEHIND: usize = 64;
     const LANE: usize = 16;
     let _turn = turn();
@@ -174,14 +142,14 @@ fn who_blocks_pins_no_more_than_its_ring_and_the_bus_behind_it() {
         let bus = builder.weigh(Vec::capacity).build().expect("in range");
         let subs = stalled(&bus, Overflow::Block, 1, capacity, pin_bytes);
         let mut publisher = bus.publisher();
-        let before = live();
+        let before = live_bytes();
         let mut accepted = 0;
         // Each alone in its block.
         while publisher.try_publish("t.0.x", vec![0; PAYLOAD]).is_ok() {
             accepted += 1;
             bus.drive();
         }
-        let grown = (live() - before) as usize;
+        let grown = (live_bytes() - before) as usize;
         let weight = PAYLOAD + BLOCK_MAX;
         let waiting = bound(
             Overflow::Block,
@@ -226,11 +194,11 @@ fn a_ring_grows_no_further_than_its_bound() {
             let warm = bus.subscription("all.*").capacity(capacity);
             let warm = warm.overflow(overflow).open().expect("open");
             (0..events).for_each(publish);
-            let before = live();
+            let before = live_bytes();
             drop(subs);
             bus.drive();
             drop(warm);
-            let freed = (before - live()) as usize;
+            let freed = (before - live_bytes()) as usize;
             // Shadows are not shared. Otherwise they count among the bytes pinned.
             let shadows = match overflow {
                 Overflow::Conflate => capacity * LONE_BLOCK,
@@ -256,9 +224,9 @@ fn a_million_subscriptions_take_a_gigabyte_and_a_half_at_most() {
     let _turn = turn();
     for overflow in POLICIES {
         let bus = bus();
-        let before = live();
+        let before = live_bytes();
         let subs = stalled(&bus, overflow, SUBSCRIPTIONS, 1024, 64 << 20);
-        let all = live() - before;
+        let all = live_bytes() - before;
         println!(
             "{overflow:?}: {all} bytes for {} idle subscriptions",
             subs.len()

@@ -1,33 +1,40 @@
-//! One switch for many subscriptions.
+//! A token that cancels many subscriptions at once.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::subscription::Control;
+use super::control::SubscriptionControl;
 use crate::handlers::pool::CANCEL_GRACE;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 
-/// Cancels any number of subscriptions, and publishing that waits: what a cancelled context is in other languages.
+/// Cancels any number of subscriptions, and publishers that wait: what a cancelled context is in
+/// Go.
 ///
-/// Clones are the same token. It is cancelled once and for ever.
+/// Clones are the same token. A token is cancelled once and stays cancelled. A token may live as
+/// long as the program: subscriptions that were cancelled in another way are no longer registered
+/// with it.
 ///
 /// ```
-/// use fanout::broadcast::{Broadcaster, BroadcasterExt, CancelToken, Event, Memory, SubscribeError};
+/// use fanout::broadcast::{
+///     BroadcastSubscribeError, Broadcaster, BroadcasterExt, CancelToken, Event, Memory,
+/// };
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let broadcaster = Memory::new();
 /// let session = CancelToken::new();
-/// let _orders = broadcaster.on_until(&session, "orders.1", |event| println!("{}", event.name()))?;
-/// let _chat = broadcaster.on_until(&session, "chat:room 7", |event| println!("{}", event.name()))?;
+/// let _orders = broadcaster.on_until(&session, "orders.1", |event| println!("{event:?}"))?;
+/// let _chat = broadcaster.on_until(&session, "chat:room 7", |event| println!("{event:?}"))?;
 ///
-/// session.cancel(); // no call of either begins any more
+/// session.cancel(); // no call of either handler starts any more
 /// let late = broadcaster.on_until(&session, "orders.1", |_| ());
-/// assert!(matches!(late, Err(SubscribeError::Cancelled)));
-/// assert!(broadcaster.publish_until(&session, Event::new("orders.1", "OrderShipped", "")).is_err());
+/// assert!(matches!(late, Err(BroadcastSubscribeError::Cancelled)));
+/// let event = Event::new("orders.1", "OrderShipped", "");
+/// assert!(broadcaster.publish_until(&session, event).is_err());
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "context")]
 #[derive(Clone, Default)]
 pub struct CancelToken {
     state: Arc<State>,
@@ -36,68 +43,98 @@ pub struct CancelToken {
 #[derive(Default)]
 struct State {
     cancelled: AtomicBool,
-    tied: Mutex<Tied>,
+    registered: Mutex<Registered>,
 }
 
-/// What goes with the token. Entries leave when their subscription ends, so a token may live as long as the program.
+/// The subscriptions that are cancelled with the token.
 #[derive(Default)]
-struct Tied {
+struct Registered {
+    /// Number of the next registration: larger than all numbers in `controls`.
     next: u64,
-    controls: BTreeMap<u64, Arc<dyn Control>>,
+    controls: BTreeMap<u64, Arc<dyn SubscriptionControl>>,
 }
 
 impl CancelToken {
-    /// A token that is not cancelled.
+    /// Creates a token that is not cancelled.
+    ///
+    /// ```
+    /// assert!(!fanout::broadcast::CancelToken::new().is_cancelled());
+    /// ```
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Cancels everything that was tied to it: once this has returned, no call of those handlers begins any more, and
-    /// nothing can be tied to it. Calls that are running may finish; this waits for them as
-    /// [`Subscription::cancel`](super::Subscription::cancel) does, for all of them together. From anywhere, as often as one
-    /// likes.
+    /// Cancels the token and every subscription that is registered with it. Once this has returned,
+    /// no call of their handlers starts, and nothing can be registered any more.
+    ///
+    /// Calls that are running may finish. `cancel` waits up to 10 milliseconds for all of them
+    /// together, and does not wait when it is called from inside a handler. It may be called from
+    /// any thread and more than once.
+    ///
+    /// ```
+    /// use fanout::broadcast::CancelToken;
+    ///
+    /// let token = CancelToken::new();
+    /// let clone = token.clone();
+    /// clone.cancel();
+    /// assert!(token.is_cancelled());
+    /// ```
     pub fn cancel(&self) {
         let controls = {
-            let tied = self.state.tied.lock();
-            // Release, partner `is_cancelled`; under the lock, so that `tie` either sees it or is seen.
+            let registered = self.state.registered.lock();
+            // Release, partner `is_cancelled`. Under the lock, so that each `register` either comes
+            // before it and is in the copy, or comes after it and sees the flag.
             self.state.cancelled.store(true, Ordering::Release);
-            // Not taken: who else cancels at the same time must not return before all of them are cancelled, either.
-            tied.controls.clone()
+            // A copy: another thread that cancels the token meanwhile must find the same controls,
+            // since it, too, must not return before all of them are cancelled.
+            registered.controls.clone()
         };
         controls.values().for_each(|control| control.cancel());
-        let began = Instant::now();
+        let started = Instant::now();
         for control in controls.values() {
-            control.wait(CANCEL_GRACE.saturating_sub(began.elapsed()));
+            control.wait(CANCEL_GRACE.saturating_sub(started.elapsed()));
         }
         for number in controls.keys() {
-            self.untie(*number);
+            self.unregister(*number);
         }
     }
 
-    /// Whether it was cancelled.
+    /// Whether the token was cancelled. A driver whose calls wait looks at this while it waits.
+    ///
+    /// ```
+    /// use fanout::broadcast::CancelToken;
+    ///
+    /// let token = CancelToken::new();
+    /// assert!(!token.is_cancelled());
+    /// token.cancel();
+    /// assert!(token.is_cancelled());
+    /// ```
     pub fn is_cancelled(&self) -> bool {
-        // Acquire, partner `cancel`.
+        // Acquire, partner the store in `cancel`.
         self.state.cancelled.load(Ordering::Acquire)
     }
 
-    /// Has the control cancelled with the token. `None`: the token is cancelled already.
-    pub(super) fn tie(&self, control: Arc<dyn Control>) -> Option<Tie> {
-        let mut tied = self.state.tied.lock();
+    /// Registers a subscription. `None`: the token is cancelled already, and nothing was
+    /// registered.
+    pub(super) fn register(&self, control: Arc<dyn SubscriptionControl>) -> Option<Registration> {
+        let mut registered = self.state.registered.lock();
         if self.is_cancelled() {
             return None;
         }
-        let number = tied.next;
-        tied.next += 1;
-        tied.controls.insert(number, control);
-        Some(Tie {
+        let number = registered.next;
+        registered.next += 1;
+        let previous = registered.controls.insert(number, control);
+        debug_assert!(previous.is_none(), "numbers are used once");
+        Some(Registration {
             token: self.clone(),
             number,
         })
     }
 
-    fn untie(&self, number: u64) {
-        let control = self.state.tied.lock().controls.remove(&number);
-        // Not under the lock: it may own a handler, and a handler's drop is foreign code.
+    fn unregister(&self, number: u64) {
+        let control = self.state.registered.lock().controls.remove(&number);
+        // Only after the lock is released: the control may own a handler, and dropping a handler
+        // runs user code.
         drop(control);
     }
 }
@@ -106,21 +143,19 @@ impl fmt::Debug for CancelToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CancelToken")
             .field("cancelled", &self.is_cancelled())
-            .finish_non_exhaustive()
+            .field("registered", &self.state.registered.lock().controls.len())
+            .finish()
     }
 }
 
-/// An entry in a token.
-pub(super) struct Tie {
+/// The place of a subscription in a token.
+pub(super) struct Registration {
     token: CancelToken,
     number: u64,
 }
 
-impl Tie {
-    pub(super) fn untie(&self) {
-        self.token.untie(self.number);
+impl Registration {
+    pub(super) fn remove(&self) {
+        self.token.unregister(self.number);
     }
 }
-
-/// How long a publisher that waits for room goes without looking at its token.
-pub(super) const TOKEN_LOOK: Duration = Duration::from_millis(10);

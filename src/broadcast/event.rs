@@ -1,13 +1,16 @@
-//! What is broadcast.
+//! The event that is broadcast.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 
-/// An event: a payload, what happened, and the channel that it goes to.
+/// A named event with a payload, and the channel that it is published on.
 ///
-/// A handler gets a reference to the event that was published, and all handlers to the same one. A clone shares the
-/// payload; names that are `&'static str` cost nothing to make or to clone.
+/// This is what a program *publishes*. [`fanout::Event`](crate::Event) is another type: what a
+/// subscriber of a [`Bus`](crate::Bus) *receives*, with an id, a time and a payload of any type.
+///
+/// Every handler of a channel gets a reference to the same event. A clone shares the payload. A
+/// channel or a name that is `&'static str` is neither allocated nor copied.
 ///
 /// ```
 /// use fanout::broadcast::Event;
@@ -16,8 +19,8 @@ use bytes::Bytes;
 /// assert_eq!((event.channel(), event.name()), ("orders.1", "OrderShipped"));
 /// assert_eq!(event.payload().len(), 17);
 ///
-/// let made = Event::new(format!("orders.{}", 1), "OrderShipped", event.payload().clone());
-/// assert_eq!(made, event);
+/// let same = Event::new(format!("orders.{}", 1), "OrderShipped", event.payload().clone());
+/// assert_eq!(same, event);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Event {
@@ -27,7 +30,15 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event. Any text makes a channel here; whether it is one is said when it is published.
+    /// Creates an event. The channel is checked when the event is published, not here.
+    ///
+    /// ```
+    /// use fanout::broadcast::Event;
+    ///
+    /// let text = Event::new("orders.1", "OrderShipped", "by air");
+    /// let binary = Event::new(String::from("orders.1"), "LabelPrinted", vec![0x25, 0x50]);
+    /// # assert_eq!(text.channel(), binary.channel());
+    /// ```
     pub fn new(
         channel: impl Into<Cow<'static, str>>,
         name: impl Into<Cow<'static, str>>,
@@ -40,27 +51,42 @@ impl Event {
         }
     }
 
-    /// Where it goes.
+    /// The channel.
+    ///
+    /// ```
+    /// # use fanout::broadcast::Event;
+    /// assert_eq!(Event::new("orders.1", "OrderShipped", "").channel(), "orders.1");
+    /// ```
     pub fn channel(&self) -> &str {
         &self.channel
     }
 
-    /// What happened, such as `OrderShipped`. Any text, also none.
+    /// What happened, such as `OrderShipped`. Any text, also the empty one.
+    ///
+    /// ```
+    /// # use fanout::broadcast::Event;
+    /// assert_eq!(Event::new("orders.1", "OrderShipped", "").name(), "OrderShipped");
+    /// ```
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The bytes. A clone of them is one reference count.
+    /// The payload. A clone of it shares the bytes.
+    ///
+    /// ```
+    /// # use fanout::broadcast::Event;
+    /// assert_eq!(Event::new("orders.1", "OrderShipped", "by air").payload(), "by air");
+    /// ```
     pub fn payload(&self) -> &Bytes {
         &self.payload
     }
 
-    /// Bytes outside of itself.
+    /// Bytes that the event keeps alive outside of itself.
     pub(super) fn weight(&self) -> usize {
-        let text = |text: &Cow<'static, str>| match text {
+        let allocated = |text: &Cow<'static, str>| match text {
             Cow::Borrowed(_) => 0,
             Cow::Owned(text) => text.capacity(),
         };
-        self.payload.len() + text(&self.channel) + text(&self.name)
+        self.payload.len() + allocated(&self.channel) + allocated(&self.name)
     }
 }

@@ -1,37 +1,50 @@
-//! The driver for one process: a bus whose payloads are the events.
+//! The broadcaster for one process: a bus whose payloads are the events.
 //!
-//! The bus does the work: a channel is a topic, a subscription a handler on the pattern that matches this topic alone, and
-//! the event is the payload, so that handlers get the very one that was published. What is added here is the ledger, which
-//! knows the channel of each subscription, and the drops of those that are gone.
+//! The bus does the work. A channel is a topic, a subscription is a handler on the pattern that
+//! matches this topic alone, and the event is the payload, so all handlers get a reference to the
+//! event that was published. [`Subscriptions`] adds what the bus does not keep: the channel of each
+//! subscription, and the drops of subscriptions that have ended.
+//!
+//! # Failure modes
+//!
+//! * **The lane into the bus is full**: a publisher waits for the dispatcher, and looks at its
+//!   token every 10 ms. Inside a handler it does not wait; it dispatches events itself, and fails
+//!   with `WouldDeadlock` if another thread holds the dispatcher's role and makes no room.
+//! * **The bus breaks** (one of its threads panicked): publishing fails with the bus's error as the
+//!   source.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::cancel::{CancelToken, TOKEN_LOOK};
-use super::error::{ChannelError, CloseError, PublishError, SubscribeError};
-use super::event::Event;
-use super::report::{CloseReport, Incident, Logger};
-use super::subscription::{Control, Subscription};
-use super::{Broadcaster, Handler};
-use crate::bus::{
-    BuildError, Bus, PublishTimeoutError, SubscribeError as BusError, SubscriptionHandle,
+use super::broadcaster::{Broadcaster, Handler};
+use super::cancel::CancelToken;
+use super::error::{
+    BoxError, BroadcastCloseError, BroadcastPublishError, BroadcastSubscribeError, ChannelError,
+    ErrorChain,
 };
+use super::event::Event;
+use super::guard::SubscriptionGuard;
+use super::incident::{Incident, Logger};
+use super::report::BroadcastCloseReport;
+use super::subscriptions::{MemorySubscription, Subscriptions};
+use crate::bus::{BuildError, Bus, PublishTimeoutError, SubscribeError};
 use crate::dispatch::loss::Overflow;
-use crate::handlers::notice::Notice;
-use crate::park::deadline_after;
 use crate::pattern::{Pattern, Topic};
-use crate::sync::{Arc, Mutex, thread};
+use crate::sync::{Arc, thread};
 
-/// Events that wait for one handler unless told otherwise.
+/// The default of [`MemoryBuilder::buffer`], in events.
 const BUFFER_DEFAULT: usize = 256;
 
-/// How often a publisher inside a handler lends a hand, without anything to do for it, before it gives up.
-const IDLE_LOOKS: u32 = 64;
+/// How often a publisher inside a handler tries to dispatch, in a row and without finding any work,
+/// before it gives up.
+const IDLE_ATTEMPTS_MAX: u32 = 64;
 
-/// Broadcasts inside the process.
+/// How long a publisher that waits for room sleeps between two looks at its token.
+const TOKEN_POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// Broadcasts inside one process.
 ///
-/// Dropping it closes it, without waiting. See [the module](super) for what is promised.
+/// Dropping it closes it, without waiting. [The module](super) says what it promises.
 ///
 /// ```
 /// use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Memory};
@@ -51,23 +64,37 @@ const IDLE_LOOKS: u32 = 64;
 /// ```
 pub struct Memory {
     bus: Bus<Event>,
-    ledger: Arc<Ledger>,
+    subscriptions: Arc<Subscriptions>,
     dedicated: bool,
 }
 
 impl Memory {
-    /// One with the defaults of [`MemoryBuilder`].
+    /// Creates a broadcaster with the defaults of [`MemoryBuilder`].
     ///
     /// # Panics
     ///
-    /// If the system gives no thread; [`builder`](Self::builder) answers an error instead.
+    /// If the system cannot start a thread. [`builder`](Self::builder) returns an error instead.
+    ///
+    /// ```
+    /// use fanout::broadcast::{Broadcaster, Event, Memory};
+    ///
+    /// let broadcaster = Memory::new();
+    /// assert!(broadcaster.publish(Event::new("orders.1", "OrderShipped", "")).is_ok());
+    /// ```
     pub fn new() -> Self {
         Self::builder()
             .build()
-            .expect("the defaults are in range, and the system gives a thread")
+            .expect("the system can start a thread; the default settings are in range")
     }
 
-    /// One built to measure.
+    /// Creates a broadcaster with other settings.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let broadcaster = fanout::broadcast::Memory::builder().buffer(1024).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn builder() -> MemoryBuilder {
         MemoryBuilder {
             buffer: BUFFER_DEFAULT,
@@ -78,7 +105,8 @@ impl Memory {
         }
     }
 
-    /// Waits until all that was accepted so far is handled or dropped. `false`: not within that time.
+    /// Waits until every event that was accepted so far is handled or dropped. Returns `false` at
+    /// the timeout.
     ///
     /// ```
     /// use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Memory};
@@ -95,39 +123,44 @@ impl Memory {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn flush_within(&self, limit: Duration) -> bool {
-        self.bus.flush_within(limit)
+    pub fn flush_within(&self, timeout: Duration) -> bool {
+        self.bus.flush_within(timeout)
     }
 
-    fn accept(&self, event: Event, token: Option<&CancelToken>) -> Result<(), PublishError> {
+    fn accept(
+        &self,
+        event: Event,
+        token: Option<&CancelToken>,
+    ) -> Result<(), BroadcastPublishError> {
         let mut waiting = event;
-        let mut idle_looks = 0;
+        let mut idle_attempts = 0;
         loop {
             if token.is_some_and(CancelToken::is_cancelled) {
-                return Err(PublishError::Cancelled);
+                return Err(BroadcastPublishError::Cancelled);
             }
-            let limit = token.map(|_| TOKEN_LOOK);
-            waiting = match self.bus.publish_by(waiting, Event::channel, limit) {
+            let timeout = token.map(|_| TOKEN_POLL_INTERVAL);
+            waiting = match self.bus.publish_by(waiting, Event::channel, timeout) {
                 Ok(()) => return Ok(()),
                 Err(PublishTimeoutError::Timeout(event)) => event,
-                // Inside a handler nobody waits for the dispatcher, but everybody can be it.
+                // Inside a handler, no thread waits for the dispatcher, but any thread can take its
+                // role.
                 Err(PublishTimeoutError::WouldDeadlock(event)) => {
                     if self.bus.drive() {
-                        idle_looks = 0;
-                    } else if idle_looks < IDLE_LOOKS {
-                        idle_looks += 1;
-                        thread::yield_now(); // somebody else is at it
+                        idle_attempts = 0;
+                    } else if idle_attempts < IDLE_ATTEMPTS_MAX {
+                        idle_attempts += 1;
+                        thread::yield_now(); // another thread holds the role
                     } else {
-                        return Err(PublishError::WouldDeadlock);
+                        return Err(BroadcastPublishError::WouldDeadlock);
                     }
                     event
                 }
-                Err(PublishTimeoutError::Topic(error, _)) => {
-                    return Err(ChannelError::from(error).into());
+                Err(PublishTimeoutError::Topic(reason, event)) => {
+                    return Err(ChannelError::new(event.channel(), reason).into());
                 }
-                Err(PublishTimeoutError::Closed(_)) => return Err(PublishError::Closed),
+                Err(PublishTimeoutError::Closed(_)) => return Err(BroadcastPublishError::Closed),
                 Err(error @ PublishTimeoutError::Broken(_)) => {
-                    return Err(PublishError::Driver(error.to_string().into()));
+                    return Err(BroadcastPublishError::Driver(error.into()));
                 }
             };
         }
@@ -135,11 +168,15 @@ impl Memory {
 }
 
 impl Broadcaster for Memory {
-    fn publish(&self, event: Event) -> Result<(), PublishError> {
+    fn publish(&self, event: Event) -> Result<(), BroadcastPublishError> {
         self.accept(event, None)
     }
 
-    fn publish_until(&self, token: &CancelToken, event: Event) -> Result<(), PublishError> {
+    fn publish_until(
+        &self,
+        token: &CancelToken,
+        event: Event,
+    ) -> Result<(), BroadcastPublishError> {
         self.accept(event, Some(token))
     }
 
@@ -147,52 +184,61 @@ impl Broadcaster for Memory {
         &self,
         channel: &str,
         mut handler: Handler,
-    ) -> Result<Subscription, SubscribeError> {
-        let channel = Topic::new(channel).map_err(ChannelError::from)?;
+    ) -> Result<SubscriptionGuard, BroadcastSubscribeError> {
+        let channel = Topic::new(channel).map_err(|reason| ChannelError::new(channel, reason))?;
         let mut subscription = self.bus.subscription(Pattern::exact(&channel));
         if self.dedicated {
             subscription = subscription.dedicated();
         }
-        let mut opened = None;
-        let handle = subscription.handler_with(|number| {
-            // Before the first event, since a notice may come with it.
-            self.ledger.open(number, channel);
-            opened = Some(number);
-            move |event: &crate::dispatch::block::Event<Event>| handler(event.data())
+        let mut inserted = None;
+        let opened = subscription.handler_with(|number| {
+            // Before the first event, because a notice about the subscription may come with it.
+            self.subscriptions.insert(number, channel);
+            inserted = Some(number);
+            move |event: &crate::dispatch::block::Event<Event>| {
+                handler(event.data()).map_err(HandlerError)
+            }
         });
-        match handle {
-            Ok(handle) => {
-                // It is `Subscription` that cancels when it is dropped.
-                let subscription = handle.detach();
-                self.ledger.opened(&subscription);
-                Ok(Subscription::new(Entry {
-                    subscription,
-                    ledger: self.ledger.clone(),
+        match opened {
+            Ok(guard) => {
+                // The broadcaster's own guard cancels the subscription.
+                let handle = guard.detach();
+                self.subscriptions.opened(&handle);
+                Ok(SubscriptionGuard::new(MemorySubscription {
+                    handle,
+                    subscriptions: self.subscriptions.clone(),
                 }))
             }
             Err(error) => {
-                if let Some(number) = opened {
-                    self.ledger.forget(number);
+                if let Some(number) = inserted {
+                    self.subscriptions.remove(number);
                 }
                 Err(match error {
-                    BusError::Closed => SubscribeError::Closed,
-                    error => SubscribeError::Driver(error.into()),
+                    SubscribeError::Closed => BroadcastSubscribeError::Closed,
+                    error => BroadcastSubscribeError::Driver(error.into()),
                 })
             }
         }
     }
 
-    fn close_within(&self, limit: Duration) -> Result<CloseReport, CloseError> {
-        let report = self.bus.close_within(limit);
-        Ok(CloseReport {
-            in_time: report.in_time,
-            unhandled: report.unread,
-            given_up: report.lost + report.unsequenced,
-        })
+    fn close_within(&self, timeout: Duration) -> Result<BroadcastCloseReport, BroadcastCloseError> {
+        let report = self.bus.close_within(timeout);
+        Ok(BroadcastCloseReport::new(report.in_time)
+            .with_unhandled(report.unread)
+            .with_given_up(report.lost + report.unsequenced))
     }
 
     fn dropped(&self) -> u64 {
-        self.ledger.dropped()
+        self.subscriptions.dropped()
+    }
+}
+
+/// The error of a handler, as the bus and the logger display it: with its causes.
+struct HandlerError(BoxError);
+
+impl fmt::Display for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        ErrorChain::new(&*self.0).fmt(f)
     }
 }
 
@@ -211,7 +257,7 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// Configures a [`Memory`].
+/// The settings of a [`Memory`].
 ///
 /// ```
 /// use fanout::broadcast::Memory;
@@ -227,7 +273,7 @@ impl fmt::Debug for Memory {
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "`build` makes the broadcaster"]
+#[must_use = "`build` creates the broadcaster"]
 pub struct MemoryBuilder {
     buffer: usize,
     pin_bytes: Option<usize>,
@@ -237,36 +283,73 @@ pub struct MemoryBuilder {
 }
 
 impl MemoryBuilder {
-    /// Events that may wait for one handler, 1 to [`CAPACITY_MAX`](crate::CAPACITY_MAX). Default: 256. Those that the handler
-    /// has taken, up to 64 at a time, no longer count.
+    /// Events that may wait for one handler, 1 to [`CAPACITY_MAX`](crate::limits::CAPACITY_MAX).
+    /// Default:
+    /// 256. Events that the handler has taken, up to 64 at a time, do not count.
+    ///
+    /// ```
+    /// use fanout::broadcast::Memory;
+    ///
+    /// assert!(Memory::builder().buffer(1024).build().is_ok());
+    /// assert!(Memory::builder().buffer(0).build().is_err());
+    /// ```
     pub fn buffer(mut self, events: usize) -> Self {
         self.buffer = events;
         self
     }
 
-    /// Bytes that the events that wait for one handler may keep alive, at least 1; beyond, the buffer counts as full.
-    /// Default: 64 MiB. See [`SubscriptionBuilder::pin_bytes`](crate::SubscriptionBuilder::pin_bytes).
+    /// Bytes that the events that wait for one handler may keep alive, at least 1. Above that, the
+    /// buffer is full. Default: 64 MiB. See
+    /// [`SubscriptionBuilder::pin_bytes`](crate::SubscriptionBuilder::pin_bytes).
+    ///
+    /// ```
+    /// use fanout::broadcast::Memory;
+    ///
+    /// assert!(Memory::builder().pin_bytes(1 << 20).build().is_ok());
+    /// assert!(Memory::builder().pin_bytes(0).build().is_err());
+    /// ```
     pub fn pin_bytes(mut self, bytes: usize) -> Self {
         self.pin_bytes = Some(bytes);
         self
     }
 
-    /// What happens to an event whose handler's buffer is full. Default: [`Overflow::DropNewest`], and publishing waits for
-    /// no handler. Under [`Overflow::Block`] nothing is dropped: a slow handler holds up everybody.
+    /// What happens to an event when the buffer of a handler is full. Default:
+    /// [`Overflow::DropNewest`]; publishing then waits for no handler. Under [`Overflow::Block`] no
+    /// event is dropped, and a slow handler delays all publishers and all other handlers.
+    ///
+    /// ```
+    /// use fanout::{Overflow, broadcast::Memory};
+    ///
+    /// # fn main() -> Result<(), fanout::BuildError> {
+    /// let lossless = Memory::builder().overflow(Overflow::Block).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
         self
     }
 
-    /// Gives every handler a thread of its own: for handlers that block. Default: no, they share a few threads.
+    /// Whether every handler gets a thread of its own, for handlers that block. Default: `false`,
+    /// and all handlers share a few threads.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), fanout::BuildError> {
+    /// let blocking = fanout::broadcast::Memory::builder().dedicated(true).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn dedicated(mut self, dedicated: bool) -> Self {
         self.dedicated = dedicated;
         self
     }
 
-    /// Is told what publishers never hear of: errors and panics of handlers, drops (once for a run of dropped events),
-    /// handlers that take long. On a handler's thread, or one that watches, never on a publisher's. The same goes to
-    /// `tracing`; without a logger, to `tracing` alone. A logger that panics hurts nobody.
+    /// Sets the logger, for what no call returns as an error: errors and panics of handlers,
+    /// dropped events (once for a run of them), and handlers that take long. Default: no logger.
+    ///
+    /// The logger is called on the thread of the handler, or on the thread that watches handlers,
+    /// and never on the thread of a publisher. The same incidents go to `tracing`, with or without
+    /// a logger. A panic of the logger is caught.
     ///
     /// ```
     /// use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Incident, Memory};
@@ -277,12 +360,9 @@ impl MemoryBuilder {
     /// let broadcaster = Memory::builder()
     ///     .logger(move |incident| drop(sender.send(incident.to_string())))
     ///     .build()?;
-    /// let _failing = broadcaster.on("orders.1", |event| Err(format!("{}? not here", event.name())))?;
+    /// let _failing = broadcaster.on("orders.1", |_| Err("no carrier"))?;
     /// broadcaster.publish(Event::new("orders.1", "OrderShipped", ""))?;
-    /// assert_eq!(
-    ///     incidents.recv()?,
-    ///     "channel orders.1: the handler failed: OrderShipped? not here",
-    /// );
+    /// assert_eq!(incidents.recv()?, "channel orders.1: the handler failed: no carrier");
     /// # Ok(())
     /// # }
     /// ```
@@ -291,13 +371,20 @@ impl MemoryBuilder {
         self
     }
 
-    /// Builds it.
+    /// Creates the broadcaster.
     ///
     /// # Errors
     ///
-    /// [`BuildError`]: a number out of its range, or no thread to be had.
+    /// [`BuildError`]: a number is out of its range, or a thread could not be started.
+    ///
+    /// ```
+    /// use fanout::{BuildError, broadcast::Memory};
+    ///
+    /// let refused = Memory::builder().buffer(0).build().unwrap_err();
+    /// assert!(matches!(refused, BuildError::Capacity(0)));
+    /// ```
     pub fn build(self) -> Result<Memory, BuildError> {
-        let ledger = Arc::new(Ledger::default());
+        let subscriptions = Arc::new(Subscriptions::default());
         let mut bus = Bus::builder()
             .capacity(self.buffer)
             .overflow(self.overflow)
@@ -307,12 +394,12 @@ impl MemoryBuilder {
             bus = bus.pin_bytes(bytes);
         }
         if let Some(logger) = self.logger {
-            let ledger = ledger.clone();
-            bus = bus.observer(move |notice| ledger.log(&logger, notice));
+            let subscriptions = subscriptions.clone();
+            bus = bus.observer(move |notice| subscriptions.report(&logger, notice));
         }
         Ok(Memory {
             bus: bus.build()?,
-            ledger,
+            subscriptions,
             dedicated: self.dedicated,
         })
     }
@@ -326,160 +413,5 @@ impl fmt::Debug for MemoryBuilder {
             .field("overflow", &self.overflow)
             .field("dedicated", &self.dedicated)
             .finish_non_exhaustive()
-    }
-}
-
-/// Behind a [`Subscription`].
-struct Entry {
-    subscription: SubscriptionHandle<Event>,
-    ledger: Arc<Ledger>,
-}
-
-impl Control for Entry {
-    fn cancel(&self) {
-        self.subscription.cancel_at_once();
-        self.ledger.ended(self.subscription.number());
-    }
-
-    fn wait(&self, limit: Duration) -> bool {
-        self.subscription.wait_for_handler(deadline_after(limit))
-    }
-}
-
-/// The subscriptions, by number, until the last of their events is accounted for.
-///
-/// Its lock is taken after the registry's, never the other way round, and not by events.
-#[derive(Default)]
-struct Ledger {
-    books: Mutex<Books>,
-}
-
-#[derive(Default)]
-struct Books {
-    pages: BTreeMap<u64, Page>,
-    /// Those that were cancelled, and whose shard has not come by since: it may still be losing events to them.
-    ended: Vec<u64>,
-    /// Events dropped for subscriptions that have no page any more.
-    dropped: u64,
-}
-
-struct Page {
-    channel: Topic,
-    /// `None` while it is being opened.
-    subscription: Option<SubscriptionHandle<Event>>,
-}
-
-impl Ledger {
-    fn open(&self, number: u64, channel: Topic) {
-        let page = Page {
-            channel,
-            subscription: None,
-        };
-        self.books.lock().pages.insert(number, page);
-    }
-
-    fn opened(&self, subscription: &SubscriptionHandle<Event>) {
-        let mut books = self.books.lock();
-        if let Some(page) = books.pages.get_mut(&subscription.number()) {
-            page.subscription = Some(subscription.clone());
-        }
-        let settled = books.settle();
-        drop(books);
-        drop(settled);
-    }
-
-    /// It was not opened after all.
-    fn forget(&self, number: u64) {
-        self.books.lock().pages.remove(&number);
-    }
-
-    fn ended(&self, number: u64) {
-        let mut books = self.books.lock();
-        if books.pages.contains_key(&number) && !books.ended.contains(&number) {
-            books.ended.push(number);
-        }
-        let settled = books.settle();
-        drop(books);
-        drop(settled);
-    }
-
-    fn dropped(&self) -> u64 {
-        let mut books = self.books.lock();
-        let settled = books.settle();
-        let open = books
-            .pages
-            .values()
-            .filter_map(|page| page.subscription.as_ref());
-        let dropped = books.dropped + open.map(|open| open.stats().lost).sum::<u64>();
-        drop(books);
-        drop(settled);
-        dropped
-    }
-
-    fn log(&self, logger: &Logger, notice: &Notice<'_>) {
-        match *notice {
-            Notice::Failed { topic, error, .. } => logger(&Incident::Failed {
-                channel: topic.as_str(),
-                error,
-            }),
-            Notice::Panicked { topic, message, .. } => logger(&Incident::Panicked {
-                channel: topic.as_str(),
-                message,
-            }),
-            Notice::Lost { subscription, gap } => logger(&Incident::Dropped {
-                channel: &self.channel(subscription),
-                count: gap.count(),
-            }),
-            Notice::Disconnected { subscription, gap } => logger(&Incident::Disconnected {
-                channel: &self.channel(subscription),
-                count: gap.count(),
-            }),
-            Notice::Stalled {
-                subscription,
-                replaced,
-            } => logger(&Incident::Stalled {
-                channel: &self.channel(subscription),
-                replaced,
-            }),
-        }
-    }
-
-    /// Empty if it was cancelled in this very moment.
-    fn channel(&self, number: u64) -> String {
-        let books = self.books.lock();
-        let page = books.pages.get(&number);
-        page.map_or_else(String::new, |page| page.channel.to_string())
-    }
-}
-
-impl Books {
-    /// Closes the pages of those that can lose nothing any more. They are dropped without the lock: a subscription may
-    /// be the last to own a handler.
-    #[must_use]
-    fn settle(&mut self) -> Vec<Page> {
-        let Self {
-            pages,
-            ended,
-            dropped,
-        } = self;
-        let mut settled = Vec::new();
-        ended.retain(|number| {
-            let open = pages
-                .get(number)
-                .and_then(|page| page.subscription.as_ref());
-            // Known once the shard has let go of it; `None` from one that is still being opened.
-            if open.is_some_and(|open| open.last_id().is_none()) {
-                return true;
-            }
-            if let Some(page) = pages.remove(number) {
-                *dropped += page
-                    .subscription
-                    .as_ref()
-                    .map_or(0, |open| open.stats().lost);
-                settled.push(page);
-            }
-            false
-        });
-        settled
     }
 }

@@ -1,9 +1,12 @@
-//! Broadcasting: named events on channels, and handlers for them, behind an interface that drivers implement.
+//! Named events on channels, handlers for them, and a trait that drivers implement.
 //!
-//! A [`Broadcaster`] publishes [`Event`]s on channels, and calls handlers with the events of the one channel that each of
-//! them asked for. [`Memory`] does so inside the process, on a [`Bus`](crate::Bus). Whoever knows Laravel's broadcasting, or
-//! a package modelled on it, knows this surface; who wants patterns, other policies for full buffers, or to receive without
-//! a handler, uses the bus.
+//! A [`Broadcaster`] publishes [`Event`]s on channels. A handler subscribes to one channel and is
+//! called with the events of that channel. [`Memory`] does this inside one process, on a
+//! [`Bus`](crate::Bus); drivers for message brokers implement the same trait.
+//!
+//! The module follows Laravel's broadcasting and Go packages modelled on it. A program that needs
+//! patterns, an overflow policy per subscription, or events without a handler uses the
+//! [`Bus`](crate::Bus).
 //!
 //! ```
 //! use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Memory};
@@ -19,7 +22,7 @@
 //! broadcaster.publish(Event::new("private-orders.1", "OrderShipped", "by air"))?;
 //! assert_eq!(shipped.recv()?, "by air");
 //!
-//! subscription.cancel(); // so does dropping it
+//! subscription.cancel(); // dropping it does the same
 //! assert!(broadcaster.close()?.in_time);
 //! # Ok(())
 //! # }
@@ -27,262 +30,360 @@
 //!
 //! # Channels
 //!
-//! A channel is a [`Topic`](crate::Topic), taken as it is written: `private-orders.1` and `chat:room 7` are channels, and so
-//! is `orders.*`, whose star is plain text. Refused, with the place and the rule, are the empty text, more than 1,024 bytes,
-//! control characters, and dots with nothing before, between or after them (`a..b`). To map the latter to something else
-//! would make two channels one, here or on a broker that has the same rule. A driver may refuse more.
+//! A channel is a [`Topic`](crate::Topic), and no character of it is a wildcard:
+//! `private-orders.1`, `chat:room 7` and `orders.*` are three channels. A text is refused as a
+//! channel if it is empty or longer than 1,024 bytes, if it contains a control character, or if
+//! nothing stands before, between or after its dots (`a..b`). A broadcaster never maps a refused
+//! text to another one, since two channels could then become one, here or at a broker. A driver may
+//! refuse more texts.
 //!
-//! Channels need no declaration and leave nothing behind: one that nobody subscribes to costs nothing.
+//! Channels are not declared. A channel without subscribers costs nothing.
 //!
-//! # What is promised
+//! # Guarantees
 //!
-//! * **An event accepted** (`publish` answered `Ok`) goes to every handler that was subscribed to its channel before, once,
-//!   or is dropped for that handler and counted. That nobody subscribes is not an error.
-//! * **Order**: a handler is called with one event at a time, and the events of one publishing thread come in order.
-//! * **Nothing is copied**: all handlers get a reference to the one event that was published.
-//! * **Nothing after cancel**: once [`cancel`](Subscription::cancel) returned, no call begins.
-//! * **Publishing waits for no handler.** It may wait for a moment while the dispatcher is behind.
-//! * **From inside a handler** everything may be called: publish, subscribe, cancel, close. Nothing there waits.
+//! * **Delivery**: an event that `publish` accepted goes once to every handler that was subscribed
+//!   to its channel before, or is dropped for that handler and counted. An event without
+//!   subscribers is not an error.
+//! * **Order**: a handler is called with one event at a time. Events that one thread publishes on
+//!   one channel arrive in order.
+//! * **No copies**: all handlers get a reference to the event that was published.
+//! * **Nothing after cancel**: after [`cancel`](SubscriptionGuard::cancel) has returned, no call of
+//!   the handler starts.
+//! * **Publishing waits for no handler**. It may wait for a moment while the dispatcher is behind.
+//! * **Handlers may call everything**: publish, subscribe, cancel, close. None of these waits
+//!   there.
 //!
-//! # The bad days
+//! # Failure modes
 //!
-//! * **A handler is slow**: its buffer fills up, and what comes on top is dropped for it alone, counted in
-//!   [`dropped`](Broadcaster::dropped), and told to the [`Logger`] once for the run, when the handler comes to that place.
-//! * **A handler blocks**: its thread is replaced by a spare one. There are 64; with more handlers than that which block at
-//!   the same time, see [`MemoryBuilder::dedicated`].
-//! * **A handler fails or panics**: the logger is told; the publisher and the other handlers do not notice, and the handler
-//!   gets the next event.
-//! * **A handler publishes faster than events are dispatched**: it lends a hand; if there is still no room,
-//!   [`WouldDeadlock`](PublishError::WouldDeadlock).
-//! * **Closing**: publishing and subscribing answer `Closed`; what was accepted is handled.
-//!   [`close`](Broadcaster::close) waits for that, up to a limit, and reports what was left.
-//! * **The process dies**: nothing survives it.
+//! * **A handler is slow**: its buffer fills up, and further events are dropped for this handler
+//!   alone. They are counted in [`dropped`](Broadcaster::dropped). When the handler reaches the
+//!   place where they would have been, the [`Logger`] gets one [`Incident`] for the whole run.
+//! * **A handler blocks**: a spare thread replaces its thread. There are up to 64 threads; for more
+//!   handlers that block at the same time, see [`MemoryBuilder::dedicated`].
+//! * **A handler fails or panics**: the logger gets an [`Incident`], and the handler gets its next
+//!   event. Publishers and other handlers are not affected.
+//! * **A handler publishes faster than events are dispatched**: its thread dispatches events, too.
+//!   If there is still no room, publishing fails with
+//!   [`WouldDeadlock`](BroadcastPublishError::WouldDeadlock).
+//! * **The broadcaster closes**: publishing and subscribing fail with `Closed`, and accepted events
+//!   are handled. [`close`](Broadcaster::close) waits for that, up to a timeout, and reports what
+//!   was left.
+//! * **A driver loses its connection**: it reports an [`Incident::Driver`], since events may be
+//!   missing.
+//! * **The process ends**: no event of [`Memory`] survives it.
 //!
-//! A handler that publishes should hold a [`Weak`](std::sync::Weak) broadcaster, or the two keep each other alive until
-//! somebody says close.
+//! A handler that publishes should own a [`Weak`](std::sync::Weak) broadcaster. With a strong one,
+//! the broadcaster and the handler keep each other alive until the program calls `close`.
 //!
-//! # Coming from such a package in Go
+//! # Names
 //!
-//! | there | here |
+//! [`broadcast::Event`](Event) is an event to publish; [`fanout::Event`](crate::Event) is an event
+//! that a subscriber of a bus receives. The errors and the report of a broadcaster start with
+//! `Broadcast`, because the bus has errors and a report of its own: a
+//! [`PublishError`](crate::PublishError) hands the value back, a [`BroadcastPublishError`] does
+//! not.
+//!
+//! # Coming from Go
+//!
+//! | a `broadcasting` package in Go | here |
 //! | --- | --- |
 //! | `Broadcaster` | [`Broadcaster`]; with closures, [`BroadcasterExt::on`] |
 //! | `Event{Channel, Name, Payload}` | [`Event::new`]`(channel, name, payload)` |
-//! | `Publish(ctx, event)` | [`publish`](Broadcaster::publish); with a context, [`publish_until`](Broadcaster::publish_until) |
-//! | `Subscribe(ctx, channel, handler)` | [`subscribe`](Broadcaster::subscribe); with a context, [`subscribe_until`](Broadcaster::subscribe_until) |
-//! | `ctx`, `cancel()` | [`CancelToken`]; a deadline is a thread that cancels it |
-//! | the function that cancels | [`Subscription::cancel`]; or drop it |
+//! | `Publish(ctx, event)` | [`publish`], [`publish_until`] |
+//! | `Subscribe(ctx, channel, handler)` | [`subscribe`], [`subscribe_until`] |
+//! | `ctx`, `cancel()` | [`CancelToken`]; for a deadline, a thread that cancels it |
+//! | the function that cancels | [`SubscriptionGuard::cancel`], or drop the guard |
 //! | `Close()` | [`close`](Broadcaster::close), [`close_within`](Broadcaster::close_within) |
-//! | `ErrClosed` | [`PublishError::Closed`], [`SubscribeError::Closed`] |
+//! | `ErrClosed` | the `Closed` variants of the errors |
 //! | `NewMemory(..)`, its options | [`Memory::new`], [`Memory::builder`] |
 //! | `Dropped()` | [`dropped`](Broadcaster::dropped) |
 //! | the logger | [`MemoryBuilder::logger`] |
 //!
-//! | what went wrong there | here |
+//! [`publish`]: Broadcaster::publish
+//! [`publish_until`]: Broadcaster::publish_until
+//! [`subscribe`]: Broadcaster::subscribe
+//! [`subscribe_until`]: Broadcaster::subscribe_until
+//!
+//! | a fault there | here |
 //! | --- | --- |
-//! | a full buffer drops, and only a global number says so | the same by default, and the logger is told channel and count; with [`MemoryBuilder::overflow`], nothing is dropped |
-//! | a handler is called after cancel returned | no call begins |
-//! | closing loses what is queued | it is handled; what does not get done in time is in the [`CloseReport`] |
-//! | a handler's panic ends the process | it is told to the logger |
-//! | a lock, and a copy of all subscribers, for each publish | neither: see [the crate](crate) |
-//! | channels that nobody uses are kept for ever | nothing is kept |
-//! | an event is copied for each subscriber | it is lent to each |
+//! | a full buffer drops events, and one global number counts them | [`MemoryBuilder::overflow`] |
+//! | a handler is called after cancel has returned | no call starts |
+//! | closing loses queued events | they are handled, or are in the [`BroadcastCloseReport`] |
+//! | a panic of a handler ends the process | it is caught and reported to the logger |
+//! | a publish takes a lock and copies the list of subscribers | neither: see [the crate](crate) |
+//! | channels that are not used stay in memory | nothing of them is kept |
+//! | each subscriber gets a copy of the event | each gets a reference to the same event |
 //!
 //! # Writing a driver
 //!
-//! Implement [`Broadcaster`]'s four required methods, and [`Control`] for what cancels. The local half of a remote driver (a
-//! bounded queue and a turn for each handler) is a [`Memory`], into which the connection publishes. With the feature
-//! `conformance` there is `broadcast::conformance`, the tests that every driver has to pass.
+//! A driver is a type that implements [`Broadcaster`], usually in a crate of its own. It needs:
+//!
+//! 1. **A [`Memory`] as its local half.** The thread that reads from the connection publishes into
+//!    it. `Memory` then calls the handlers, bounds their buffers, counts drops, catches panics,
+//!    keeps guarantees about cancelling, and never makes the reading thread wait for a handler.
+//! 2. **The four required methods.** [`publish`] checks the channel with
+//!    [`Topic::new`](crate::Topic::new) and sends the event. [`subscribe`] tells the broker and
+//!    subscribes locally. [`close_within`](Broadcaster::close_within) waits until everything that
+//!    was sent has come back, then closes the local half. [`dropped`](Broadcaster::dropped) is that
+//!    of the local half. A `publish` that may wait should also override [`publish_until`].
+//! 3. **No waiting inside handlers**: a call that may wait asks [`inside_handler`] first.
+//! 4. **A [`SubscriptionControl`] per subscription**, if the broker must be told about its end. It
+//!    owns the control of the local subscription: see [`SubscriptionGuard::into_control`].
+//! 5. **Errors**: [`ChannelError::new`] for a refused channel, and the `Driver` variants, which
+//!    keep the error of the connection as their source.
+//! 6. **Incidents**: [`Incident::driver`] to the logger for what no call can return, such as a
+//!    connection that was lost and restored.
+//! 7. **A `Drop` that closes** and does not wait: here, the thread of the broker ends when the last
+//!    sender of commands is dropped.
+//!
+//! With the feature `conformance`, `broadcast::conformance::run` tests all of this. The following
+//! driver is complete. Its broker is a thread that sends back the events on channels that have a
+//! subscriber.
+//!
+//! ```
+//! use std::collections::HashMap;
+//! use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+//! use std::sync::{Arc, Condvar, Mutex, Weak, mpsc};
+//! use std::thread;
+//! use std::time::{Duration, Instant};
+//!
+//! use fanout::broadcast::{
+//!     BoxError, BroadcastCloseError, BroadcastCloseReport, BroadcastPublishError,
+//!     BroadcastSubscribeError, Broadcaster, ChannelError, ErrorChain, Event, Handler, Incident,
+//!     Logger, Memory, SubscriptionControl, SubscriptionGuard, inside_handler,
+//! };
+//! use fanout::Topic;
+//!
+//! /// What travels to the broker, in order.
+//! enum Command {
+//!     Subscribe(String),
+//!     Unsubscribe(String),
+//!     Publish(Event),
+//! }
+//!
+//! struct Connection {
+//!     /// `None` after the close.
+//!     commands: Mutex<Option<mpsc::Sender<Command>>>,
+//!     /// Events that were sent and have not reached the local half.
+//!     in_flight: AtomicU64,
+//! }
+//!
+//! enum SendError {
+//!     Closed,
+//!     Broken(BoxError),
+//! }
+//!
+//! impl Connection {
+//!     fn send(&self, command: Command) -> Result<(), SendError> {
+//!         let commands = self.commands.lock().unwrap();
+//!         let commands = commands.as_ref().ok_or(SendError::Closed)?;
+//!         let events = u64::from(matches!(command, Command::Publish(_)));
+//!         self.in_flight.fetch_add(events, Ordering::SeqCst);
+//!         commands.send(command).map_err(|_| {
+//!             self.in_flight.fetch_sub(events, Ordering::SeqCst);
+//!             SendError::Broken("the broker is gone".into())
+//!         })
+//!     }
+//! }
+//!
+//! struct Driver {
+//!     local: Arc<Memory>,
+//!     connection: Arc<Connection>,
+//!     drained: Arc<Drained>,
+//! }
+//!
+//! /// Whether everything that was sent before the close has come back.
+//! #[derive(Default)]
+//! struct Drained(Mutex<bool>, Condvar);
+//!
+//! impl Driver {
+//!     fn connect(buffer: usize, logger: Logger) -> Result<Self, BoxError> {
+//!         let logger = Arc::new(logger);
+//!         let local_logger = logger.clone();
+//!         let local = Memory::builder()
+//!             .buffer(buffer)
+//!             .logger(move |incident| local_logger(incident))
+//!             .build()?;
+//!         let local = Arc::new(local);
+//!         let (sender, commands) = mpsc::channel();
+//!         let connection = Arc::new(Connection {
+//!             commands: Mutex::new(Some(sender)),
+//!             in_flight: AtomicU64::new(0),
+//!         });
+//!         let drained = Arc::new(Drained::default());
+//!         let driver = Self { local, connection, drained };
+//!         // The thread must not keep the connection open.
+//!         let connection = Arc::downgrade(&driver.connection);
+//!         let (local, drained) = (driver.local.clone(), driver.drained.clone());
+//!         thread::Builder::new().name("broker".into()).spawn(move || {
+//!             read(&commands, &local, &connection, &logger);
+//!             *drained.0.lock().unwrap() = true;
+//!             drained.1.notify_all();
+//!         })?;
+//!         Ok(driver)
+//!     }
+//! }
+//!
+//! /// The broker, and the thread that reads what it sends back.
+//! fn read(
+//!     commands: &mpsc::Receiver<Command>,
+//!     local: &Memory,
+//!     connection: &Weak<Connection>,
+//!     logger: &Logger,
+//! ) {
+//!     let mut subscribers: HashMap<String, usize> = HashMap::new();
+//!     for command in commands {
+//!         match command {
+//!             Command::Subscribe(channel) => *subscribers.entry(channel).or_default() += 1,
+//!             Command::Unsubscribe(channel) => {
+//!                 let count = subscribers.get_mut(&channel).expect("it was subscribed");
+//!                 *count -= 1;
+//!                 if *count == 0 {
+//!                     subscribers.remove(&channel);
+//!                 }
+//!             }
+//!             Command::Publish(event) => {
+//!                 if subscribers.contains_key(event.channel())
+//!                     && let Err(error) = local.publish(event)
+//!                 {
+//!                     logger(&Incident::driver(&ErrorChain::new(&error)));
+//!                 }
+//!                 if let Some(connection) = connection.upgrade() {
+//!                     connection.in_flight.fetch_sub(1, Ordering::SeqCst);
+//!                 }
+//!             }
+//!         }
+//!     }
+//! }
+//!
+//! impl Broadcaster for Driver {
+//!     fn publish(&self, event: Event) -> Result<(), BroadcastPublishError> {
+//!         if let Err(reason) = Topic::new(event.channel()) {
+//!             return Err(ChannelError::new(event.channel(), reason).into());
+//!         }
+//!         self.connection.send(Command::Publish(event)).map_err(|error| match error {
+//!             SendError::Closed => BroadcastPublishError::Closed,
+//!             SendError::Broken(error) => BroadcastPublishError::Driver(error),
+//!         })
+//!     }
+//!
+//!     fn subscribe(
+//!         &self,
+//!         channel: &str,
+//!         handler: Handler,
+//!     ) -> Result<SubscriptionGuard, BroadcastSubscribeError> {
+//!         let channel = channel.to_owned();
+//!         // The broker first: then a refusal by the broker leaves no handler behind.
+//!         self.connection.send(Command::Subscribe(channel.clone())).map_err(|error| match error {
+//!             SendError::Closed => BroadcastSubscribeError::Closed,
+//!             SendError::Broken(error) => BroadcastSubscribeError::Driver(error),
+//!         })?;
+//!         let connection = Arc::downgrade(&self.connection);
+//!         let remote = Remote { channel, connection, ended: AtomicBool::new(false) };
+//!         match self.local.subscribe(&remote.channel, handler) {
+//!             Ok(guard) => {
+//!                 let local = guard.into_control();
+//!                 Ok(SubscriptionGuard::new(Subscription { local, remote }))
+//!             }
+//!             Err(error) => {
+//!                 remote.end();
+//!                 Err(error)
+//!             }
+//!         }
+//!     }
+//!
+//!     fn close_within(
+//!         &self,
+//!         timeout: Duration,
+//!     ) -> Result<BroadcastCloseReport, BroadcastCloseError> {
+//!         let started = Instant::now();
+//!         let timeout = if inside_handler() { Duration::ZERO } else { timeout };
+//!         drop(self.connection.commands.lock().unwrap().take());
+//!         let Drained(drained, changed) = &*self.drained;
+//!         let drained = drained.lock().unwrap();
+//!         let (drained, _) = changed.wait_timeout_while(drained, timeout, |it| !*it).unwrap();
+//!         let is_drained = *drained;
+//!         drop(drained); // no lock is held while the local half waits for handlers
+//!         if !is_drained {
+//!             // The thread goes on and delivers what is still on its way.
+//!             let in_flight = self.connection.in_flight.load(Ordering::SeqCst);
+//!             return Ok(BroadcastCloseReport::new(false).with_unhandled(in_flight));
+//!         }
+//!         self.local.close_within(timeout.saturating_sub(started.elapsed()))
+//!     }
+//!
+//!     fn dropped(&self) -> u64 {
+//!         self.local.dropped()
+//!     }
+//! }
+//!
+//! /// The broker's half of a subscription.
+//! struct Remote {
+//!     channel: String,
+//!     connection: Weak<Connection>,
+//!     ended: AtomicBool,
+//! }
+//!
+//! impl Remote {
+//!     fn end(&self) {
+//!         if !self.ended.swap(true, Ordering::SeqCst)
+//!             && let Some(connection) = self.connection.upgrade()
+//!         {
+//!             // After the close there is nothing to unsubscribe from.
+//!             let _ = connection.send(Command::Unsubscribe(self.channel.clone()));
+//!         }
+//!     }
+//! }
+//!
+//! struct Subscription {
+//!     local: Arc<dyn SubscriptionControl>,
+//!     remote: Remote,
+//! }
+//!
+//! impl SubscriptionControl for Subscription {
+//!     fn cancel(&self) {
+//!         self.local.cancel(); // first: no call starts any more
+//!         self.remote.end();
+//!     }
+//!
+//!     fn wait(&self, timeout: Duration) -> bool {
+//!         self.local.wait(timeout)
+//!     }
+//! }
+//!
+//! # #[cfg(feature = "conformance")]
+//! fanout::broadcast::conformance::run(|setup| {
+//!     Box::new(Driver::connect(setup.buffer, setup.logger).expect("a thread can be started"))
+//! });
+//! # let logger: Logger = Box::new(|_| ());
+//! # let driver = Driver::connect(1, logger).unwrap();
+//! # assert!(driver.close().unwrap().in_time);
+//! ```
 
+mod broadcaster;
 mod cancel;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod control;
 mod error;
 mod event;
+mod guard;
+mod incident;
 mod memory;
 mod report;
-mod subscription;
+mod subscriptions;
 
-use std::time::Duration;
-
+pub use broadcaster::{
+    Broadcaster, BroadcasterExt, CLOSE_TIMEOUT, Handler, Outcome, inside_handler,
+};
 pub use cancel::CancelToken;
-pub use error::{BoxError, ChannelError, CloseError, PublishError, SubscribeError};
+pub use control::SubscriptionControl;
+pub use error::{
+    BoxError, BroadcastCloseError, BroadcastPublishError, BroadcastSubscribeError, ChannelError,
+    ErrorChain,
+};
 pub use event::Event;
+pub use guard::SubscriptionGuard;
+pub use incident::{Incident, Logger};
 pub use memory::{Memory, MemoryBuilder};
-pub use report::{CloseReport, Incident, Logger};
-pub use subscription::{Control, Subscription};
-
-/// How long [`Broadcaster::close`] waits: 10 seconds.
-pub const CLOSE_LIMIT: Duration = Duration::from_secs(10);
-
-/// What is called with the events of a channel, one at a time. An error goes to the logger.
-pub type Handler = Box<dyn FnMut(&Event) -> Result<(), BoxError> + Send>;
-
-/// Publishes events on channels and calls handlers with them. See [the module](self) for what is promised.
-///
-/// ```
-/// use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Memory};
-///
-/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// fn ship(broadcaster: &dyn Broadcaster, order: u32) -> Result<(), fanout::broadcast::PublishError> {
-///     broadcaster.publish(Event::new(format!("orders.{order}"), "OrderShipped", ""))
-/// }
-///
-/// let broadcaster = Memory::new();
-/// let _shipped = broadcaster.on("orders.7", |event| println!("{}", event.name()))?;
-/// ship(&broadcaster, 7)?;
-/// broadcaster.close()?;
-/// # Ok(())
-/// # }
-/// ```
-pub trait Broadcaster: Send + Sync {
-    /// Accepts the event for every handler that is subscribed to its channel.
-    ///
-    /// # Errors
-    ///
-    /// [`PublishError`]. The event is gone then; a clone made before shares its payload.
-    fn publish(&self, event: Event) -> Result<(), PublishError>;
-
-    /// Calls the handler with every event of the channel that is published after this returned.
-    /// [`on`](BroadcasterExt::on) takes any closure.
-    ///
-    /// # Errors
-    ///
-    /// [`SubscribeError`].
-    fn subscribe(&self, channel: &str, handler: Handler) -> Result<Subscription, SubscribeError>;
-
-    /// Accepts nothing more, and waits, for so long at most, until what was accepted is handled. From inside a handler it
-    /// does not wait. Closing once more does the same; the report is about what is left then.
-    ///
-    /// # Errors
-    ///
-    /// [`CloseError`].
-    fn close_within(&self, limit: Duration) -> Result<CloseReport, CloseError>;
-
-    /// How many events were dropped since the beginning because a subscription's buffer was full: one for each
-    /// subscription that did not get one.
-    fn dropped(&self) -> u64;
-
-    /// [`close_within`](Self::close_within), and 10 seconds.
-    ///
-    /// # Errors
-    ///
-    /// [`CloseError`].
-    fn close(&self) -> Result<CloseReport, CloseError> {
-        self.close_within(CLOSE_LIMIT)
-    }
-
-    /// Like [`publish`](Self::publish), unless the token is cancelled. A driver whose publishing may wait looks at the token
-    /// while it does.
-    ///
-    /// # Errors
-    ///
-    /// [`PublishError`].
-    fn publish_until(&self, token: &CancelToken, event: Event) -> Result<(), PublishError> {
-        if token.is_cancelled() {
-            return Err(PublishError::Cancelled);
-        }
-        self.publish(event)
-    }
-
-    /// Like [`subscribe`](Self::subscribe), unless the token is cancelled; when it is cancelled later, so is the
-    /// subscription.
-    ///
-    /// # Errors
-    ///
-    /// [`SubscribeError`].
-    fn subscribe_until(
-        &self,
-        token: &CancelToken,
-        channel: &str,
-        handler: Handler,
-    ) -> Result<Subscription, SubscribeError> {
-        if token.is_cancelled() {
-            return Err(SubscribeError::Cancelled);
-        }
-        let subscription = self.subscribe(channel, handler)?;
-        if subscription.tie(token) {
-            Ok(subscription)
-        } else {
-            Err(SubscribeError::Cancelled)
-        }
-    }
-}
-
-/// Subscribing with any closure, on any [`Broadcaster`], `dyn` or not.
-pub trait BroadcasterExt: Broadcaster {
-    /// [`subscribe`](Broadcaster::subscribe) for a closure that answers nothing, or a `Result` with any error.
-    ///
-    /// ```
-    /// use fanout::broadcast::{Broadcaster, BroadcasterExt, Memory};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let broadcaster = Memory::new();
-    /// let _quiet = broadcaster.on("orders.1", |event| println!("{}", event.name()))?;
-    /// let _failing = broadcaster.on("orders.1", |event| std::str::from_utf8(event.payload()).map(drop))?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`SubscribeError`].
-    fn on<F, R>(&self, channel: &str, handler: F) -> Result<Subscription, SubscribeError>
-    where
-        F: FnMut(&Event) -> R + Send + 'static,
-        R: Outcome,
-    {
-        self.subscribe(channel, boxed(handler))
-    }
-
-    /// [`subscribe_until`](Broadcaster::subscribe_until) for such a closure. See [`CancelToken`] for an example.
-    ///
-    /// # Errors
-    ///
-    /// [`SubscribeError`].
-    fn on_until<F, R>(
-        &self,
-        token: &CancelToken,
-        channel: &str,
-        handler: F,
-    ) -> Result<Subscription, SubscribeError>
-    where
-        F: FnMut(&Event) -> R + Send + 'static,
-        R: Outcome,
-    {
-        self.subscribe_until(token, channel, boxed(handler))
-    }
-}
-
-impl<B: Broadcaster + ?Sized> BroadcasterExt for B {}
-
-/// What a closure for [`on`](BroadcasterExt::on) answers: nothing, or a `Result` whose error becomes a [`BoxError`].
-pub trait Outcome: sealed::Sealed {
-    #[doc(hidden)]
-    fn into_result(self) -> Result<(), BoxError>;
-}
-
-mod sealed {
-    pub trait Sealed {}
-    impl Sealed for () {}
-    impl<E> Sealed for Result<(), E> {}
-}
-
-impl Outcome for () {
-    fn into_result(self) -> Result<(), BoxError> {
-        Ok(())
-    }
-}
-
-impl<E: Into<BoxError>> Outcome for Result<(), E> {
-    fn into_result(self) -> Result<(), BoxError> {
-        self.map_err(Into::into)
-    }
-}
-
-fn boxed<F, R>(mut handler: F) -> Handler
-where
-    F: FnMut(&Event) -> R + Send + 'static,
-    R: Outcome,
-{
-    Box::new(move |event| handler(event).into_result())
-}
+pub use report::BroadcastCloseReport;

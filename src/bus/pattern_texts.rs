@@ -1,10 +1,10 @@
 //! The patterns of a subscription, kept as their texts.
 //!
-//! A subscription needs its patterns again when they change, when the program asks for them, and when
-//! it ends. There are as many of these lists as there are subscriptions, so they are small: parsed,
-//! `t.7.x` takes 173 bytes in five or more pieces; here it takes 7 bytes in the one piece that holds
-//! all patterns (2026-11-22). A text that was parsed before is parsed again in about a microsecond,
-//! and is never refused.
+//! A subscription needs its patterns again when they change, when the program asks for them, and
+//! when it ends. There are as many of these lists as there are subscriptions, so they are small:
+//! parsed, `t.7.x` takes 173 bytes in five or more pieces; here it takes 7 bytes in the one piece
+//! that holds all patterns (2026-11-22). A text that was parsed before is parsed again in about a
+//! microsecond, and is never refused.
 
 use crate::pattern::{Pattern, Syntax};
 

@@ -23,8 +23,8 @@ pub(super) struct Record {
     pub(super) slot: u32,
     pub(super) feed: Arc<FeedShared>,
     pub(super) handler: Option<Arc<dyn HandlerControl>>,
-    /// Its patterns, also after it has ended. Changed only under the registry's lock. The list has a
-    /// lock of its own, so that reading it needs no registry.
+    /// Its patterns, also after it has ended. Changed only under the registry's lock. The list has
+    /// a lock of its own, so that reading it needs no registry.
     pub(super) patterns: Mutex<PatternTexts>,
     pub(super) info: SubscriptionInfo,
 }
@@ -84,6 +84,6 @@ impl Record {
 
     /// The counters of its handler, if it has one that has failed at least once.
     pub(super) fn counters(&self) -> Option<&Counters> {
-        self.handler.as_ref()?.rare().counters()
+        self.handler.as_ref()?.extras().counters()
     }
 }

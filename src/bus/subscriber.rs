@@ -28,7 +28,7 @@ use crate::dispatch::Dispatch;
 use crate::dispatch::block::{Event, SharedEvent};
 use crate::dispatch::engine::earliest;
 use crate::dispatch::feed::{End, FeedConsumer, Found, Limits};
-use crate::dispatch::loss::{Gap, LongestWait};
+use crate::dispatch::loss::{BlockTimeout, Gap};
 use crate::park::{deadline_after, forget_registered, park, register_thread, thread_waker};
 use crate::sync::{AtomicWaker, Ordering};
 
@@ -77,7 +77,7 @@ pub struct Subscriber<T: Send + Sync + 'static> {
     handle: SubscriptionHandle<T>,
     wait: WaitStrategy,
     /// For `resubscribe`.
-    longest_wait: LongestWait,
+    block_timeout: BlockTimeout,
     /// Receives as a task since it last had to wait: 0 to [`BUDGET`].
     used_budget: u32,
     /// It was disconnected, has reported that, and is no longer in the registry.
@@ -96,14 +96,14 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         feed: FeedConsumer<T>,
         handle: SubscriptionHandle<T>,
         wait: WaitStrategy,
-        longest_wait: LongestWait,
+        block_timeout: BlockTimeout,
     ) -> Self {
         handle.core().engine.threads.fetch_add(1, Ordering::Relaxed);
         Self {
             feed,
             handle,
             wait,
-            longest_wait,
+            block_timeout,
             used_budget: 0,
             unregistered: false,
             returned_last_gap: false,
@@ -582,8 +582,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         self.feed.shared().limits()
     }
 
-    pub(super) fn longest_wait(&self) -> LongestWait {
-        self.longest_wait
+    pub(super) fn block_timeout(&self) -> BlockTimeout {
+        self.block_timeout
     }
 
     pub(super) fn wait_strategy(&self) -> WaitStrategy {
@@ -717,7 +717,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             register(self.feed.waker());
             // After that: the thread that begins the close wakes the waker that is registered.
             if self.is_closing_manually() {
-                self.handle.core().engine.await_progress(waker());
+                self.handle.core().engine.register_for_progress(waker());
                 match self.check() {
                     Found::Empty => {}
                     found => return found,
@@ -754,7 +754,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     #[cold]
     fn drive_if_closing(&mut self) -> Found {
         if self.is_closing_manually() {
-            self.recheck_at = self.handle.core().engine.drive_until_deadline();
+            self.recheck_at = self.handle.core().engine.drive_and_next_deadline();
             return self.feed.check();
         }
         Found::Empty

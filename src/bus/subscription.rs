@@ -12,11 +12,12 @@ use super::record::SubscriptionInfo;
 use super::registry::OpenedFeed;
 use super::subscriber::Subscriber;
 use super::wait::WaitStrategy;
-use crate::dispatch::feed::{CAPACITY_MAX, FeedConsumer, FeedProducer, Limits, Listener, feed};
+use crate::dispatch::feed::{FeedConsumer, FeedProducer, Limits, Listener, feed};
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Recorder;
-use crate::dispatch::loss::{LongestWait, Overflow};
+use crate::dispatch::loss::{BlockTimeout, Overflow};
 use crate::dispatch::signal::Latch;
+use crate::limits::CAPACITY_MAX;
 use crate::pattern::{Pattern, PatternError};
 use crate::sync::Arc;
 
@@ -69,7 +70,7 @@ pub(super) struct FeedConfig {
     /// Number of the subscription.
     pub(super) number: u64,
     limits: Limits,
-    longest_wait: LongestWait,
+    block_timeout: BlockTimeout,
     /// Of its shard.
     latch: Arc<Latch>,
     #[cfg(feature = "latency")]
@@ -80,10 +81,10 @@ impl FeedConfig {
     /// The two ends.
     pub(super) fn make<T>(self, reader: Listener) -> (FeedProducer<T>, FeedConsumer<T>) {
         let (producer, consumer) = feed(self.limits, self.latch, reader);
-        let producer = producer.waiting_for(self.longest_wait);
+        let producer = producer.with_block_timeout(self.block_timeout);
         #[cfg(feature = "latency")]
         let consumer = match self.recorder {
-            Some(recorder) => consumer.recording_into(recorder),
+            Some(recorder) => consumer.with_recorder(recorder),
             None => consumer,
         };
         (producer, consumer)
@@ -236,7 +237,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// the wait is over. If several subscribers have no room for the same block, the bus waits for
     /// all of them from the same moment on, for each up to its own longest wait.
     ///
-    /// [`BLOCK_TIMEOUT_MAX`]: crate::BLOCK_TIMEOUT_MAX
+    /// [`BLOCK_TIMEOUT_MAX`]: crate::limits::BLOCK_TIMEOUT_MAX
     /// [`Gap`]: crate::Gap
     ///
     /// ```
@@ -255,7 +256,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// bus.drive(); // and is over
     /// assert_eq!(*sub.try_recv()?.data(), 1);
     /// let Err(TryRecvError::Lost(gap)) = sub.try_recv() else { panic!("it had no room") };
-    /// assert_eq!((gap.from(), gap.to(), gap.reason()), (2, 2, GapReason::BlockTimeout));
+    /// assert_eq!((gap.first_id(), gap.last_id(), gap.reason()), (2, 2, GapReason::BlockTimeout));
     /// # Ok(())
     /// # }
     /// ```
@@ -288,11 +289,11 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// Labels the subscription, so that it can be recognised: in
     /// [`SubscriptionHandle::labels`] and in metrics.
     ///
-    /// A subscription has up to [`LABELS_MAX`](super::LABELS_MAX) labels, each with a key of its
-    /// own. A key is 1 to [`LABEL_KEY_BYTES_MAX`](super::LABEL_KEY_BYTES_MAX) ASCII letters,
+    /// A subscription has up to [`LABELS_MAX`](crate::limits::LABELS_MAX) labels, each with a key of its
+    /// own. A key is 1 to [`LABEL_KEY_BYTES_MAX`](crate::limits::LABEL_KEY_BYTES_MAX) ASCII letters,
     /// digits and underscores; it does not begin with a digit, and is none of `bus`, `quantile`,
     /// `reason` and `subscription`. A value is any text of up to
-    /// [`LABEL_VALUE_BYTES_MAX`](super::LABEL_VALUE_BYTES_MAX) bytes. [`open`](Self::open) reports
+    /// [`LABEL_VALUE_BYTES_MAX`](crate::limits::LABEL_VALUE_BYTES_MAX) bytes. [`open`](Self::open) reports
     /// the first label that breaks a rule.
     ///
     /// ```
@@ -374,9 +375,9 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     pub fn open(self) -> Result<Subscriber<T>, SubscribeError> {
         let mut reader = None;
         let wait = self.options.wait;
-        let mut longest_wait = LongestWait::FOR_EVER;
+        let mut block_timeout = BlockTimeout::NONE;
         let handle = self.open_with(|config| {
-            longest_wait = config.longest_wait;
+            block_timeout = config.block_timeout;
             let (producer, consumer) = config.make(Listener::waker());
             let shared = consumer.shared().clone();
             reader = Some(consumer);
@@ -387,7 +388,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
             })
         })?;
         let reader = reader.expect("made when it was opened");
-        Ok(Subscriber::new(reader, handle, wait, longest_wait))
+        Ok(Subscriber::new(reader, handle, wait, block_timeout))
     }
 
     pub(super) fn core(&self) -> &Arc<Core<T>> {
@@ -428,9 +429,9 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         if overflow == Overflow::Block && !self.core.blocking {
             return Err(SubscribeError::BlockingNotAllowed);
         }
-        let longest_wait = match block_timeout {
-            Some(wait) => LongestWait::new(wait).ok_or(SubscribeError::BlockTimeout(wait))?,
-            None => LongestWait::FOR_EVER,
+        let block_timeout = match block_timeout {
+            Some(wait) => BlockTimeout::new(wait).ok_or(SubscribeError::BlockTimeout(wait))?,
+            None => BlockTimeout::NONE,
         };
         let limits = Limits {
             capacity,
@@ -452,14 +453,14 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
             make(FeedConfig {
                 number,
                 limits,
-                longest_wait,
+                block_timeout,
                 latch: engine.shard_shared(shard).latch.clone(),
                 #[cfg(feature = "latency")]
                 recorder,
             })
         })?;
         drop(registry);
-        engine.apply_changes(record.shard());
+        engine.apply_shard_changes(record.shard());
         Ok(SubscriptionHandle::new(self.core, record))
     }
 }
@@ -526,7 +527,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
                 capacity: limits.capacity,
                 pin_bytes: limits.pin_bytes,
                 overflow: limits.overflow,
-                block_timeout: self.longest_wait().limit(),
+                block_timeout: self.block_timeout().limit(),
                 wait: self.wait_strategy(),
             },
             dedicated: false,

@@ -1,14 +1,14 @@
 //! Wakes a task when its time comes: a task cannot sleep until then, so a thread does.
 //!
-//! For the one who reads from a manual bus that is closing, as a task, and waits for the end of a longest wait: nobody else
-//! may be left to come by.
+//! For the one who reads from a manual bus that is closing, as a task, and waits for the end of a
+//! longest wait: nobody else may be left to come by.
 
 use std::io;
 use std::sync::Weak;
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::park::{park, wake_registered};
+use crate::park::wake_registered;
 use crate::sync::{Arc, AtomicWaker};
 
 /// A thread that sleeps until a task is to be woken. Dropped, it wakes nobody, and the thread ends.
@@ -34,7 +34,8 @@ impl WakeTimer {
         })
     }
 
-    /// Has this waker woken, and no longer the one before. `false`: it is an timer for another time, or it has rung.
+    /// Has this waker woken, and no longer the one before. `false`: it is an timer for another
+    /// time, or it has rung.
     pub(super) fn is_for(&self, at: Instant, waker: &Waker) -> bool {
         if let Some(registered) = &self.waker {
             registered.register(waker);
@@ -45,7 +46,13 @@ impl WakeTimer {
 }
 
 fn sleep(at: Instant, waker: &Weak<AtomicWaker>) {
-    while waker.strong_count() > 0 && park(Some(at)) {}
+    while waker.strong_count() > 0 {
+        let left = at.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        std::thread::park_timeout(left);
+    }
     if let Some(waker) = waker.upgrade() {
         wake_registered(&waker);
     }

@@ -3,15 +3,16 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::evicting::{self, Amount, Parts};
-use super::gap::{GapCell, Run};
+use super::evicting::{self, PartSet, Size};
+use super::gap::{GapCell, LossRun};
 use super::mpsc::{self, PushError};
 use super::spsc::{self, Closed, Readiness};
 
-/// The rings and the gap cell do what a `VecDeque` and an `Option` do, under any sequence of operations.
+/// The rings and the gap cell do what a `VecDeque` and an `Option` do, under any sequence of
+/// operations.
 ///
-/// The first byte chooses the structure and, for a ring, its capacity and whether it has to grow; each further byte
-/// is an operation, for the evicting ring together with the one behind it.
+/// The first byte chooses the structure and, for a ring, its capacity and whether it has to grow;
+/// each further byte is an operation, for the evicting ring together with the one behind it.
 ///
 /// # Panics
 ///
@@ -83,7 +84,7 @@ struct Spsc {
 
 fn check_spsc(first_slots: usize, capacity: usize, ops: &[u8]) {
     let mut items = Items::new();
-    let (mut producer, mut consumer) = spsc::ring_from(first_slots, capacity);
+    let (mut producer, mut consumer) = spsc::ring_with_first_slots(first_slots, capacity);
     let mut judge = Spsc::default();
     for &op in ops {
         let used = judge.published.len() + judge.staged.len() + judge.held;
@@ -256,14 +257,14 @@ struct Evicting {
     items: VecDeque<Waiting>,
     staged: usize,
     /// Evicted since the last claim.
-    lost: Option<Run>,
+    lost: Option<LossRun>,
     closed: bool,
     wake_requested: bool,
 }
 
 struct Waiting {
     number: u64,
-    parts: Parts,
+    parts: PartSet,
     /// Ids of the parts that were not cut.
     ids: VecDeque<u64>,
     /// Of those that were, lowest first.
@@ -272,15 +273,16 @@ struct Waiting {
 }
 
 impl Evicting {
-    fn waiting(&self) -> Amount {
-        Amount {
+    fn waiting(&self) -> Size {
+        Size {
             parts: self.items.iter().map(|item| item.ids.len() as u64).sum(),
             bytes: self.items.iter().map(|item| item.bytes).sum(),
         }
     }
 
-    /// Evicts part by part, or whole items where bytes are too many. Returns how many parts, and the items that went.
-    fn evict(&mut self, bound: Amount) -> (u64, Vec<Waiting>) {
+    /// Evicts part by part, or whole items where bytes are too many. Returns how many parts, and
+    /// the items that went.
+    fn evict(&mut self, bound: Size) -> (u64, Vec<Waiting>) {
         let before = self.waiting().parts;
         let mut gone = Vec::new();
         loop {
@@ -309,14 +311,14 @@ impl Evicting {
     }
 }
 
-fn extend(lost: &mut Option<Run>, id: u64) {
-    let run = lost.get_or_insert(Run {
-        from: id,
-        to: id,
+fn extend(lost: &mut Option<LossRun>, id: u64) {
+    let run = lost.get_or_insert(LossRun {
+        first_id: id,
+        last_id: id,
         count: 0,
         reason: 0,
     });
-    (run.to, run.count) = (id, run.count + 1);
+    (run.last_id, run.count) = (id, run.count + 1);
 }
 
 /// 1 to 64 parts: few, many, in a row or not.
@@ -331,14 +333,15 @@ fn mask_of(byte: u8, number: u64) -> u64 {
     }
 }
 
-fn ids_of(parts: Parts) -> impl DoubleEndedIterator<Item = u64> {
+fn ids_of(parts: PartSet) -> impl DoubleEndedIterator<Item = u64> {
     let bits = (0..64).filter(move |bit| parts.mask & (1 << bit) != 0);
     bits.map(move |bit| parts.base + bit)
 }
 
 fn check_evicting(first_cells: usize, capacity: usize, ops: &[u8]) {
     let mut items = Items::new();
-    let (mut producer, mut consumer) = evicting::ring_from::<Box<Item>>(first_cells, capacity);
+    let (mut producer, mut consumer) =
+        evicting::ring_with_first_slots::<Box<Item>>(first_cells, capacity);
     let mut judge = Evicting::default();
     let name = |parts| {
         let mut ids = ids_of(parts);
@@ -352,7 +355,7 @@ fn check_evicting(first_cells: usize, capacity: usize, ops: &[u8]) {
             0..=2 if judge.items.len() <= capacity => {
                 let item = items.item();
                 let number = item.0;
-                let parts = Parts {
+                let parts = PartSet {
                     mask: mask_of(operand, number),
                     base: number * 64,
                 };
@@ -372,7 +375,7 @@ fn check_evicting(first_cells: usize, capacity: usize, ops: &[u8]) {
                 (judge.staged, judge.wake_requested) = (0, false);
             }
             4 if judge.staged == 0 => {
-                let bound = Amount {
+                let bound = Size {
                     parts: u64::from(operand) % (2 * capacity as u64) + 1,
                     bytes: [u64::MAX, 200, 7, 0][usize::from(op / 8 % 4)],
                 };
@@ -406,7 +409,12 @@ fn check_evicting(first_cells: usize, capacity: usize, ops: &[u8]) {
             }
             7 if op & 8 == 0 => {
                 let is_empty = judge.items.len() == judge.staged;
-                assert_eq!(consumer.request_wake(), is_empty && !judge.closed);
+                let expected = if is_empty && !judge.closed {
+                    Readiness::Empty
+                } else {
+                    Readiness::Ready
+                };
+                assert_eq!(consumer.request_wake(), expected);
                 judge.wake_requested = true;
             }
             7 => {
@@ -434,7 +442,7 @@ fn check_evicting(first_cells: usize, capacity: usize, ops: &[u8]) {
 
 fn check_gap(ops: &[u8]) {
     let cell = GapCell::new();
-    let mut judge: Option<(u64, Run)> = None;
+    let mut judge: Option<(u64, LossRun)> = None;
     let mut id = 0;
     for &op in ops {
         let position = u64::from(op / 16 % 4);
@@ -442,23 +450,26 @@ fn check_gap(ops: &[u8]) {
         match op % 4 {
             0 => {
                 id += 1;
-                let loss = Run {
-                    from: id,
-                    to: id + position,
+                let loss = LossRun {
+                    first_id: id,
+                    last_id: id + position,
                     count: 1 + position,
                     reason: op / 4 % 2,
                 };
-                id = loss.to;
-                assert!(cell.extend(position, loss), "nobody took it meanwhile");
-                let (_, run) = judge.get_or_insert((position, Run { count: 0, ..loss }));
-                (run.to, run.count) = (loss.to, run.count + loss.count);
+                id = loss.last_id;
+                assert!(
+                    cell.open_or_extend(position, loss),
+                    "nobody took it meanwhile"
+                );
+                let (_, run) = judge.get_or_insert((position, LossRun { count: 0, ..loss }));
+                (run.last_id, run.count) = (loss.last_id, run.count + loss.count);
             }
             1 => assert_eq!(cell.take_back(), judge.take().map(|(_, run)| run)),
             2 => {
                 assert_eq!(cell.take(position), lies_here);
                 judge = judge.filter(|(at, _)| *at != position);
             }
-            _ => assert_eq!(cell.lies_at(position), lies_here.is_some()),
+            _ => assert_eq!(cell.is_open_at(position), lies_here.is_some()),
         }
     }
 }

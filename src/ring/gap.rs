@@ -1,23 +1,29 @@
 //! The open run of losses at the end of a subscriber's ring.
 //!
-//! Losses happen when the ring is full, so they cannot be pushed into it. They gather here, in one cell, until
-//! either the producer has room again and takes the run back, to push it in front of the next item, or
-//! the consumer has read everything in front of the run and takes it. Exactly one of them gets it.
+//! Losses happen while the ring is full, so they cannot be pushed into it. They accumulate in one
+//! cell. When the producer has room again, it takes the run back, and pushes it in front of the
+//! next item. When the consumer has read everything in front of the run before that, it takes the
+//! run itself. Exactly one of them gets it.
 //!
 //! ```text
 //! state word = version | EMPTY, OPEN or BUSY
 //!
-//! EMPTY --producer writes the fields, stores OPEN (v+1)--> OPEN
-//! OPEN  --producer CAS BUSY, extends the fields, stores OPEN (v+1)--> OPEN
-//! OPEN  --producer CAS EMPTY (v+1): takes the run back--> EMPTY
-//! OPEN  --consumer reads the fields, CAS EMPTY (v+1): takes the run--> EMPTY
+//! EMPTY --producer: writes the fields, stores OPEN (version + 1)-------> OPEN
+//! OPEN  --producer: CAS to BUSY, extends the fields, stores OPEN (+ 1)--> OPEN
+//! OPEN  --producer: reads the fields, CAS to EMPTY (+ 1): took it back--> EMPTY
+//! OPEN  --consumer: reads the fields, CAS to EMPTY (+ 1): took it-------> EMPTY
 //! ```
 //!
-//! The fields are atomics, so a consumer that reads while the producer extends reads nonsense, not undefined
-//! behaviour, and its CAS then fails: every change of the fields changes the version first. A consumer that
-//! finds BUSY treats the cell as not yet there; the producer notifies it afterwards. Nobody waits for
-//! anybody, and a run is reported once: when the consumer took it, the ring was empty, so a producer that finds it taken
-//! has room for what it was about to lose.
+//! The fields are atomics. A consumer that reads them while the producer extends the run reads a
+//! mixture, which is not undefined behaviour, and its CAS then fails, since the producer changes
+//! the state before it changes the fields (as in a [sequence lock][seqlock]). A consumer that finds
+//! `BUSY` treats the cell as if the run were not there yet; the producer notifies it afterwards.
+//! Neither side waits for the other.
+//!
+//! A run is reported once. When the consumer took it, the ring was empty. So a producer that finds
+//! the run taken has room for the item that it was about to lose.
+//!
+//! [seqlock]: https://doi.org/10.1145/2247684.2247688 "H.-J. Boehm, Can Seqlocks Get Along with Programming Language Memory Models?, MSPC 2012"
 
 use super::{count, word};
 use crate::sync::{AtomicU64, Ordering};
@@ -29,47 +35,51 @@ const TAG: u64 = 0b11;
 
 /// A run of losses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct LossRun {
     /// Id of the first lost event.
-    pub(crate) from: u64,
-    /// Id of the last lost event, at least `from`.
-    pub(crate) to: u64,
-    /// How many were lost, at least 1.
+    pub(crate) first_id: u64,
+    /// Id of the last lost event, at least `first_id`.
+    pub(crate) last_id: u64,
+    /// How many events were lost: 1 to 2^56 - 1.
     pub(crate) count: u64,
-    /// Why; the meaning is the user's.
+    /// A code for the reason, whose meaning the user of the ring defines.
     pub(crate) reason: u8,
 }
 
-impl Run {
+impl LossRun {
+    /// Slots that a run takes in a ring.
     pub(crate) const WORDS: usize = 3;
 
-    /// To travel in a ring.
+    const REASON_BITS: u32 = u8::BITS;
+
+    /// The run as words, to be pushed into a ring.
     pub(crate) fn to_words(self) -> [u64; Self::WORDS] {
         debug_assert!(self.count < 1 << (64 - Self::REASON_BITS));
         let count_and_reason = self.count << Self::REASON_BITS | u64::from(self.reason);
-        [self.from, self.to, count_and_reason]
+        [self.first_id, self.last_id, count_and_reason]
     }
 
-    /// What `to_words` made.
-    pub(crate) fn of_words([from, to, count_and_reason]: [u64; Self::WORDS]) -> Self {
+    /// The run of which `to_words` made these words.
+    pub(crate) fn from_words([first_id, last_id, count_and_reason]: [u64; Self::WORDS]) -> Self {
         Self {
-            from,
-            to,
+            first_id,
+            last_id,
             count: count_and_reason >> Self::REASON_BITS,
             reason: (count_and_reason & u64::from(u8::MAX)) as u8,
         }
     }
-
-    const REASON_BITS: u32 = u8::BITS;
 }
 
-/// The cell. One thread at a time may call the producer's methods, one the consumer's.
+/// The cell. One thread at a time may call the producer's methods, and one the consumer's.
 pub(crate) struct GapCell {
+    /// Bits 2 to 63: the version, which rises with every change; bits 0 and 1: `EMPTY`, `OPEN` or
+    /// `BUSY`.
     state: AtomicU64,
-    /// The ring's position behind which the run lies.
+    /// The position of the ring at which the run stands: behind the last item that was pushed.
     position: AtomicU64,
-    from: AtomicU64,
-    to: AtomicU64,
+    /// The fields of the [`LossRun`].
+    first_id: AtomicU64,
+    last_id: AtomicU64,
     count: AtomicU64,
     reason: AtomicU64,
 }
@@ -79,24 +89,25 @@ impl GapCell {
         Self {
             state: AtomicU64::new(EMPTY),
             position: AtomicU64::new(0),
-            from: AtomicU64::new(0),
-            to: AtomicU64::new(0),
+            first_id: AtomicU64::new(0),
+            last_id: AtomicU64::new(0),
             count: AtomicU64::new(0),
             reason: AtomicU64::new(0),
         }
     }
 
-    /// Producer: adds a loss to the open run if there is one, else opens one behind `position`. The run keeps
-    /// its first loss's reason.
+    /// Producer: adds a loss to the open run or, if there is none, opens one at `position`. A run
+    /// keeps the reason of its first loss.
     ///
-    /// `false`: nothing was written, because the consumer has just taken the open run; so the ring is
-    /// empty, and there is room for what was about to be lost.
-    pub(crate) fn extend(&self, position: u64, loss: Run) -> bool {
-        // Acquire, partner the consumer's `transfer`: its reads of the fields come before our writes.
+    /// `false`: nothing was written, because the consumer took the open run just now. So the ring
+    /// is empty, and has room for what was about to be lost.
+    pub(crate) fn open_or_extend(&self, position: u64, loss: LossRun) -> bool {
+        // Acquire, partner the consumer's `transfer`: its reads of the fields come before our
+        // writes.
         let state = self.state.load(Ordering::Acquire);
         let version = count(state);
         if state & TAG != EMPTY {
-            return self.add_to(state, loss);
+            return self.extend(state, loss);
         }
         self.write(position, loss);
         // Release, partner `take`: the fields belong to this version.
@@ -105,27 +116,30 @@ impl GapCell {
         true
     }
 
-    /// Producer, who has opened a run and not taken it back: adds a loss to it.
+    /// Producer, which has opened a run and has not taken it back: adds a loss to this run.
     ///
-    /// `false`: nothing was written, because the consumer has taken the run; as with `extend`, there is room. A producer
-    /// that called `extend` here would open a run behind an empty ring, and what was one run would be told as two.
-    pub(crate) fn add(&self, loss: Run) -> bool {
-        // Acquire: as in `extend`; and what the consumer had read when it took the run.
+    /// `false`: nothing was written, because the consumer has taken the run. As with
+    /// [`open_or_extend`](Self::open_or_extend), the ring has room, so a producer that opened a new
+    /// run here would open it behind an empty ring, and would report one run as two.
+    pub(crate) fn extend_open(&self, loss: LossRun) -> bool {
+        // Acquire: as in `open_or_extend`; and what the consumer had read when it took the run.
         let state = self.state.load(Ordering::Acquire);
-        state & TAG != EMPTY && self.add_to(state, loss)
+        state & TAG != EMPTY && self.extend(state, loss)
     }
 
-    fn add_to(&self, state: u64, loss: Run) -> bool {
+    /// Adds a loss to the run that was open in this state. `false`: the consumer has taken the run.
+    fn extend(&self, state: u64, loss: LossRun) -> bool {
         let version = count(state);
         if !self.transfer(state, word(version) | BUSY) {
             return false;
         }
         let run = self.read();
+        debug_assert!(run.last_id < loss.first_id, "{loss:?} behind {run:?}");
         let position = self.position.load(Ordering::Relaxed);
         self.write(
             position,
-            Run {
-                to: loss.to,
+            LossRun {
+                last_id: loss.last_id,
                 count: run.count + loss.count,
                 ..run
             },
@@ -136,10 +150,11 @@ impl GapCell {
         true
     }
 
-    /// Producer: takes the open run back, unless there is none or the consumer took it.
-    pub(crate) fn take_back(&self) -> Option<Run> {
-        // Acquire: as in `extend`.
+    /// Producer: takes the open run back. `None`: there is none, or the consumer has taken it.
+    pub(crate) fn take_back(&self) -> Option<LossRun> {
+        // Acquire: as in `open_or_extend`.
         let state = self.state.load(Ordering::Acquire);
+        debug_assert!(state & TAG != BUSY, "only this side writes BUSY");
         if state & TAG == EMPTY {
             return None;
         }
@@ -148,8 +163,8 @@ impl GapCell {
             .then_some(run)
     }
 
-    /// Consumer, with its ring read up to `position`: takes the run that lies there, if there is one.
-    pub(crate) fn take(&self, position: u64) -> Option<Run> {
+    /// Consumer, which has read its ring up to `position`: takes the run that stands there, if any.
+    pub(crate) fn take(&self, position: u64) -> Option<LossRun> {
         // Acquire, partner the stores of OPEN: the fields of this version.
         let state = self.state.load(Ordering::Acquire);
         if state & TAG != OPEN || self.position.load(Ordering::Relaxed) != position {
@@ -160,46 +175,208 @@ impl GapCell {
             .then_some(run)
     }
 
-    /// Consumer, where the producer has left a run for good: reads it as often as it likes.
-    pub(crate) fn peek(&self, position: u64) -> Option<Run> {
-        self.lies_at(position).then(|| self.read())
+    /// Consumer, once the producer will not change the cell any more: the run at this position,
+    /// which stays in the cell.
+    pub(crate) fn peek(&self, position: u64) -> Option<LossRun> {
+        self.is_open_at(position).then(|| self.read())
     }
 
-    /// Any thread, once the producer has written its last: that run, taken or not. What tells the
-    /// caller that it was the last carries the fields.
-    pub(crate) fn last_run(&self) -> Run {
+    /// Any thread, once the producer has written its last run: that run, taken or not. Whatever
+    /// tells the caller that it was the last also makes the fields visible.
+    pub(crate) fn last_run(&self) -> LossRun {
         self.read()
     }
 
-    /// Consumer: whether `take` would find something.
-    pub(crate) fn lies_at(&self, position: u64) -> bool {
+    /// Consumer: whether `take` would find a run at this position.
+    pub(crate) fn is_open_at(&self, position: u64) -> bool {
         // Acquire: as in `take`.
         let state = self.state.load(Ordering::Acquire);
         state & TAG == OPEN && self.position.load(Ordering::Relaxed) == position
     }
 
-    /// AcqRel: the winner's reads stay before it, and the loser's next writes after it; so a run that was read
-    /// under this version was whole. Partner: itself, on the other side.
+    /// Changes the state, unless the other side has changed it.
     fn transfer(&self, from: u64, to: u64) -> bool {
+        // AcqRel: the winner's reads of the fields stay before this, and the loser's next writes
+        // come after it, so a run that was read under this version was whole. Partner: the other
+        // side's `transfer`.
         self.state
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
     }
 
-    fn read(&self) -> Run {
-        Run {
-            from: self.from.load(Ordering::Relaxed),
-            to: self.to.load(Ordering::Relaxed),
+    fn read(&self) -> LossRun {
+        LossRun {
+            first_id: self.first_id.load(Ordering::Relaxed),
+            last_id: self.last_id.load(Ordering::Relaxed),
             count: self.count.load(Ordering::Relaxed),
             reason: self.reason.load(Ordering::Relaxed) as u8,
         }
     }
 
-    fn write(&self, position: u64, run: Run) {
+    fn write(&self, position: u64, run: LossRun) {
+        debug_assert!(
+            run.first_id <= run.last_id && run.count >= 1,
+            "a run has events: {run:?}"
+        );
         self.position.store(position, Ordering::Relaxed);
-        self.from.store(run.from, Ordering::Relaxed);
-        self.to.store(run.to, Ordering::Relaxed);
+        self.first_id.store(run.first_id, Ordering::Relaxed);
+        self.last_id.store(run.last_id, Ordering::Relaxed);
         self.count.store(run.count, Ordering::Relaxed);
         self.reason.store(u64::from(run.reason), Ordering::Relaxed);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::ring::support::STRESS_ITEMS;
+    use crate::sync::thread;
+
+    const LOSS: LossRun = LossRun {
+        first_id: 5,
+        last_id: 6,
+        count: 2,
+        reason: 1,
+    };
+
+    #[test]
+    fn a_run_is_the_same_after_a_round_trip_through_words() {
+        for run in [
+            LOSS,
+            LossRun {
+                first_id: 1,
+                last_id: u64::MAX,
+                count: (1 << 56) - 1,
+                reason: u8::MAX,
+            },
+        ] {
+            assert_eq!(LossRun::from_words(run.to_words()), run);
+        }
+    }
+
+    #[test]
+    fn a_run_that_is_extended_keeps_its_position_and_its_first_reason() {
+        let cell = GapCell::new();
+        assert_eq!(cell.take_back(), None);
+        assert_eq!(cell.take(0), None);
+        assert!(cell.open_or_extend(3, LOSS));
+        let later = LossRun {
+            first_id: 9,
+            last_id: 9,
+            count: 1,
+            reason: 0,
+        };
+        assert!(cell.open_or_extend(3, later));
+        assert!(!cell.is_open_at(2) && cell.is_open_at(3));
+        assert_eq!(cell.take(2), None);
+        let whole = LossRun {
+            last_id: 9,
+            count: 3,
+            ..LOSS
+        };
+        assert_eq!(cell.take(3), Some(whole));
+        assert_eq!(cell.take(3), None, "reported once");
+        assert!(!cell.extend_open(later), "it was taken");
+        assert!(cell.open_or_extend(4, later));
+        assert_eq!(cell.take_back(), Some(later));
+        assert!(!cell.is_open_at(4));
+    }
+
+    /// Every loss is reported once, in whole runs that follow each other.
+    #[test]
+    fn stress_gap() {
+        let cell = GapCell::new();
+        let taken_back = AtomicU64::new(0);
+        let ended = AtomicU64::new(0);
+        thread::scope(|scope| {
+            let losing = scope.spawn(|| {
+                for id in 1..=STRESS_ITEMS {
+                    let loss = LossRun {
+                        first_id: id,
+                        last_id: id,
+                        count: 1,
+                        reason: 0,
+                    };
+                    while !cell.open_or_extend(0, loss) {}
+                    if id % 7 == 0 {
+                        let run = cell.take_back();
+                        taken_back.fetch_add(run.map_or(0, |run| run.count), Ordering::Relaxed);
+                    }
+                }
+                ended.store(1, Ordering::Release);
+            });
+            let mut taken = 0;
+            let mut last_id = 0;
+            loop {
+                let ended = ended.load(Ordering::Acquire) != 0;
+                match cell.take(0) {
+                    Some(run) => {
+                        assert!(run.first_id > last_id, "{run:?} after {last_id}");
+                        assert_eq!(run.count, run.last_id - run.first_id + 1, "{run:?}");
+                        (last_id, taken) = (run.last_id, taken + run.count);
+                    }
+                    None if ended => break,
+                    None => {}
+                }
+            }
+            losing.join().unwrap();
+            assert_eq!(taken + taken_back.load(Ordering::Relaxed), STRESS_ITEMS);
+        });
+    }
+}
+
+#[cfg(all(test, loom))]
+mod models {
+    use super::*;
+    use crate::sync::explore::{Steps, explore};
+    use crate::sync::{Arc, thread};
+
+    /// A run is whole, and is reported once: the consumer takes it, or the producer takes it back,
+    /// or it is left in the cell.
+    #[test]
+    fn loom_gap_extend_against_take() {
+        explore("gap: extend and take back against take", || {
+            const LOSSES: u64 = 3;
+            let steps = Steps::new();
+            let cell = Arc::new(GapCell::new());
+            let losing = {
+                let (cell, steps) = (cell.clone(), steps.clone());
+                thread::spawn(move || {
+                    let mut taken_back = Vec::new();
+                    for id in 1..=LOSSES {
+                        steps.step();
+                        let loss = LossRun {
+                            first_id: id,
+                            last_id: id,
+                            count: 1,
+                            reason: 0,
+                        };
+                        while !cell.open_or_extend(7, loss) {}
+                        if id == 2 {
+                            steps.step();
+                            taken_back.extend(cell.take_back());
+                        }
+                    }
+                    taken_back
+                })
+            };
+            let mut runs = Vec::new();
+            for _ in 0..2 {
+                steps.step();
+                runs.extend(cell.take(7));
+            }
+            runs.extend(losing.join().unwrap());
+            assert_eq!(cell.take(6), None, "it stands further on");
+            let left = cell.is_open_at(7);
+            assert_eq!(cell.take(7).map(|run| runs.push(run)).is_some(), left);
+            runs.sort_by_key(|run| run.first_id);
+            let mut next_id = 1;
+            for run in runs {
+                assert_eq!(run.first_id, next_id, "no id is missing");
+                assert_eq!(run.count, run.last_id - run.first_id + 1);
+                next_id = run.last_id + 1;
+            }
+            assert_eq!(next_id, LOSSES + 1, "every loss is reported");
+        });
     }
 }

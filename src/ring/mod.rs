@@ -1,23 +1,23 @@
-//! Bounded rings and the cell that says what did not fit.
+//! Bounded rings, and the cell that records what did not fit into a ring.
 //!
-//! | file | producers | consumers | used for |
+//! | module | producers | consumers | used for |
 //! | --- | --- | --- | --- |
-//! | [`spsc`] | 1 | 1 | a publisher's lane, a shard's input, a subscriber's ring |
-//! | [`evicting`] | 1 | 1 | the ring of a subscriber that wants the newest |
-//! | [`mailbox`] | 1 | 1 | the queue of a subscriber that wants each topic's latest |
+//! | [`spsc`] | 1 | 1 | publishers' lanes, the shards' inputs, the rings of most subscribers |
+//! | [`evicting`] | 1 | 1 | the ring of a `DropOldest` subscriber |
+//! | [`conflating`] | 1 | 1 | the ring of a `Conflate` subscriber |
 //! | [`mpsc`] | many | 1 | the shared lane behind `Bus::publish` |
 //! | [`run_queue`] | many | many | the handlers that have something to do |
 //! | [`segment`] | | | the memory of [`spsc`] |
-//! | [`tail`] | | | the word of the side that pushes: published, closed, wake-up requested |
+//! | [`tail`] | | | the producer's word: items published, closed, wake-up requested |
 //! | [`gap`] | 1 | 1 | the open run of losses at the end of a subscriber's ring |
-//! | [`once_box`] | | | a value that is made when it is first needed |
+//! | [`once_box`] | | | a value that is created when it is first needed |
 //!
-//! A ring knows nothing of events, wakers or threads. It tells its user, in the same atomic step
-//! that publishes an item, whether the other side asked to be woken; waking is the user's business.
+//! A ring knows nothing of events, wakers or threads. The atomic step that publishes an item also
+//! returns whether the other side has requested a wake-up. To wake it is up to the caller.
 
+pub(crate) mod conflating;
 pub(crate) mod evicting;
 pub(crate) mod gap;
-pub(crate) mod mailbox;
 pub(crate) mod mpsc;
 pub(crate) mod once_box;
 pub(crate) mod run_queue;
@@ -25,29 +25,21 @@ mod segment;
 pub(crate) mod spsc;
 mod tail;
 
-#[cfg(test)]
-mod evicting_law;
-#[cfg(all(test, loom))]
-mod evicting_models;
 #[cfg(all(any(test, fuzzing), not(loom)))]
 #[doc(hidden)]
 pub mod fuzzing;
-#[cfg(all(test, loom))]
-mod mailbox_models;
-#[cfg(all(test, not(loom)))]
-mod mailbox_tests;
-#[cfg(all(test, loom))]
-mod models;
-#[cfg(all(test, loom))]
-mod run_queue_models;
+#[cfg(test)]
+mod support;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-/// Set in a counter word by the side that is about to sleep; see [`spsc`].
+/// The side that is about to sleep sets this flag in a counter word of the other side; see
+/// [`spsc`].
 const WAKE_REQUESTED: u64 = 0b01;
-/// Set in a counter word for ever: nothing more will be pushed (tail) or popped (head).
+/// Nothing more will be pushed. Set in a tail word, and never cleared.
 const CLOSED: u64 = 0b10;
-/// The counter stands above the two flags.
+/// The counter stands above the two flags: 0 to 2^62 - 1. At 10^9 items per second it overflows
+/// after 146 years.
 const FLAG_BITS: u32 = 2;
 
 /// The counter of a word, without its flags.
@@ -59,5 +51,6 @@ const fn count(word: u64) -> u64 {
 /// A word with this counter and no flag.
 #[inline(always)]
 const fn word(count: u64) -> u64 {
+    debug_assert!(count <= u64::MAX >> FLAG_BITS, "the counter overflows");
     count << FLAG_BITS
 }

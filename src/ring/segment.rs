@@ -1,25 +1,27 @@
-//! The memory of a ring that grows: segments, each twice as long as the one before it.
+//! The memory of a ring that grows: a list of segments, each twice as long as the one before it.
 //!
 //! ```text
-//! Chain --first--> Segment of 16 --at 16--> Segment of 32 --at 97--> Segment of 64
-//!                  items 0 to 15            items 16 to 96           items from 97 on
+//! SegmentList --first--> Segment of 16 --16--> Segment of 32 --97--> Segment of 64
+//!                        items 0 to 15         items 16 to 96        items from 97 on
 //! ```
 //!
-//! An item lies in the segment that its position, counted from the ring's birth, falls into, at the position modulo
-//! the segment's length. The producer writes a link once, before it publishes the first item behind it. The consumer,
-//! when it comes to that item, moves over, and frees what it left: nobody else looks back by then.
+//! The position of an item is counted from the creation of the ring. It decides in which segment
+//! the item lies; within the segment, the slot is the position modulo the segment's length. The
+//! producer writes each link once, before it publishes the first item behind the link. When the
+//! consumer comes to that item, it enters the next segment and frees the one that it has left,
+//! which no thread uses any more.
 //!
-//! | who | touches | when |
+//! | side | step | when |
 //! | --- | --- | --- |
 //! | producer | [`Link::set`], once per link | before it commits the item at that position |
 //! | consumer | [`Link::next`] | after it has seen that item committed |
-//! | consumer | frees a segment, and enters the next as the chain's first | when it moves over |
-//! | producer | [`Segment::before`] | to unstage the first item of a segment: it is not committed, so the consumer is still in front of it |
-//! | whoever is left | frees the chain | when both sides are gone |
+//! | consumer | frees a segment, and makes the next one the first of the list | when it enters the next one |
+//! | producer | [`Segment::previous`] | to unstage the first item of a segment: the item is not committed, so the consumer is still in an earlier segment |
+//! | the last side | frees the list | when both sides are dropped |
 
 #![allow(
     unsafe_code,
-    reason = "slots move by hand; one of the rooms that ARCHITECTURE.md names"
+    reason = "slots are moved by hand; ARCHITECTURE.md lists this module"
 )]
 
 use std::mem::MaybeUninit;
@@ -29,29 +31,33 @@ use crate::sync::{AtomicU64, Ordering, UnsafeCell};
 
 pub(super) type Slot<T> = UnsafeCell<MaybeUninit<T>>;
 
-/// Slots for the items from one position to another.
+/// A segment has at most 2^31 slots, and the first at least one, so a ring has at most 32 of them.
+pub(super) const SEGMENTS_MAX: u32 = 32;
+
+/// Slots for the items from one position up to another.
 pub(super) struct Segment<T> {
-    /// From 1.
+    /// 1 to [`SEGMENTS_MAX`].
     number: u32,
-    /// A power of two, up to 2^31.
+    /// A power of two of them, 1 to 2^31.
     slots: Box<[Slot<T>]>,
-    /// Position of its first item.
+    /// Position of the first item.
     pub(super) start: u64,
-    /// To the segment behind it.
+    /// To the next segment.
     pub(super) link: Link<T>,
-    /// The segment in front of it, null for the first; it dangles once the consumer is here.
-    pub(super) before: *mut Segment<T>,
+    /// The previous segment, null for the first. It dangles once the consumer is in this one.
+    pub(super) previous: *mut Segment<T>,
 }
 
 impl<T> Segment<T> {
-    /// A segment on the heap, for `len` items from `start` on.
+    /// A segment on the heap, with `len` slots, for the items from `start` on.
     pub(super) fn allocate(
         number: u32,
         len: usize,
         start: u64,
-        before: *mut Segment<T>,
+        previous: *mut Segment<T>,
     ) -> *mut Segment<T> {
-        debug_assert!(len.is_power_of_two());
+        debug_assert!((1..=SEGMENTS_MAX).contains(&number), "segment {number}");
+        debug_assert!(len.is_power_of_two() && len <= 1 << 31, "{len} slots");
         let slots = (0..len)
             .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
             .collect();
@@ -60,15 +66,15 @@ impl<T> Segment<T> {
             slots,
             start,
             link: Link::new(),
-            before,
+            previous,
         }))
     }
 
-    /// Frees it; items in it are not dropped.
+    /// Frees a segment. Items in it are not dropped.
     ///
     /// # Safety
     ///
-    /// It comes from `allocate`, and nobody uses it any more.
+    /// The segment comes from `allocate`, and no thread uses it any more.
     pub(super) unsafe fn free(segment: *mut Segment<T>) {
         // SAFETY: as the caller promises.
         drop(unsafe { Box::from_raw(segment) });
@@ -87,12 +93,14 @@ impl<T> Segment<T> {
     }
 }
 
-/// Where a segment's slots are: kept by each side, so that a push and a pop touch the slot alone.
+/// Where the slots of a segment are. Each side keeps a copy, so that a push and a pop touch nothing
+/// but the slot.
 pub(super) struct Slots<T> {
-    /// Null: none yet.
+    /// Null before the first segment.
     first: *const Slot<T>,
+    /// The number of slots minus one: 0 to 2^31 - 1.
     mask: u32,
-    /// The segment's; 0: none yet.
+    /// The segment's number, 1 to [`SEGMENTS_MAX`]; 0 before the first segment.
     pub(super) number: u32,
 }
 
@@ -105,83 +113,92 @@ impl<T> Slots<T> {
         }
     }
 
+    /// The slot of an item.
+    ///
     /// # Safety
     ///
-    /// They are those of a segment that is not freed while the slot is used.
+    /// The slots are those of a segment, not [`none`](Self::none), and the segment is not freed
+    /// while the slot is in use.
     #[inline(always)]
-    pub(super) unsafe fn at(&self, position: u64) -> &Slot<T> {
-        // SAFETY: the mask keeps it within the segment, which is there.
+    pub(super) unsafe fn slot(&self, position: u64) -> &Slot<T> {
+        debug_assert!(!self.first.is_null(), "there is a segment");
+        // SAFETY: the mask keeps the index below the number of slots, and the segment is alive.
         unsafe { &*self.first.add((position as u32 & self.mask) as usize) }
     }
 }
 
-/// Where the next segment is, and from which position on its items are.
+/// Where the next segment is, and at which position it starts.
 pub(super) struct Link<T> {
-    /// [`NOWHERE`] until it is set; then for good.
-    at: AtomicU64,
+    /// Position of the first item of the next segment. [`NO_POSITION`] until the link is set, which
+    /// happens once.
+    next_start: AtomicU64,
     next: UnsafeCell<*mut Segment<T>>,
 }
 
 /// A position that no item has.
-pub(super) const NOWHERE: u64 = u64::MAX;
+pub(super) const NO_POSITION: u64 = u64::MAX;
 
 impl<T> Link<T> {
     fn new() -> Self {
         Self {
-            at: AtomicU64::new(NOWHERE),
+            next_start: AtomicU64::new(NO_POSITION),
             next: UnsafeCell::new(ptr::null_mut()),
         }
     }
 
-    /// Position of the first item behind it, or [`NOWHERE`].
-    pub(super) fn at(&self) -> u64 {
-        // Relaxed: whoever is to go through it has seen an item behind it committed, by Acquire, and so sees this.
-        // Seen earlier, it is only a number.
-        self.at.load(Ordering::Relaxed)
+    /// Position of the first item behind the link, or [`NO_POSITION`].
+    pub(super) fn next_start(&self) -> u64 {
+        // Relaxed: a side that goes through the link has seen an item behind it committed, by
+        // Acquire, and therefore sees this store. A side that sees it earlier has a number, no
+        // more.
+        self.next_start.load(Ordering::Relaxed)
     }
 
-    /// Producer: the items from `next`'s start on are there.
+    /// Producer: links the segment `next`, whose items start at `next_start`.
     ///
     /// # Safety
     ///
-    /// No item at or behind that start has been committed; the caller is the producer.
-    pub(super) unsafe fn set(&self, next: *mut Segment<T>, at: u64) {
-        // SAFETY: the consumer reads this after it has seen an item behind it committed, which comes after this.
+    /// The caller is the producer, and no item at or behind `next_start` has been committed.
+    pub(super) unsafe fn set(&self, next: *mut Segment<T>, next_start: u64) {
+        debug_assert_eq!(self.next_start(), NO_POSITION, "a link is set once");
+        // SAFETY: the consumer reads this after it has seen an item behind the link committed, and
+        // that commit comes after this write.
         self.next.with_mut(|link| unsafe { *link = next });
-        // Relaxed: goes with the commit.
-        self.at.store(at, Ordering::Relaxed);
+        // Relaxed: the commit publishes it.
+        self.next_start.store(next_start, Ordering::Relaxed);
     }
 
-    /// The segment behind it.
+    /// The segment behind the link.
     ///
     /// # Safety
     ///
-    /// The caller set it, or has seen an item behind it committed, or is alone with it.
+    /// The caller has set the link, or has seen an item behind it committed, or has exclusive
+    /// access.
     pub(super) unsafe fn next(&self) -> *mut Segment<T> {
-        // SAFETY: written once, before whatever the caller has seen.
+        // SAFETY: the one write happens before what the caller has seen, done or borrowed.
         self.next.with(|next| unsafe { *next })
     }
 }
 
-/// Owns all segments that are left.
-pub(super) struct Chain<T> {
-    /// To the segment that the consumer is in; before its first item, to the first one.
+/// Owns all segments that are not freed yet.
+pub(super) struct SegmentList<T> {
+    /// To the segment that the consumer is in; before it has popped anything, to the first one.
     pub(super) first: Link<T>,
 }
 
-impl<T> Chain<T> {
+impl<T> SegmentList<T> {
     pub(super) fn new() -> Self {
         Self { first: Link::new() }
     }
 
-    /// Consumer: has moved over to `segment`.
+    /// Consumer: it has entered `segment`.
     ///
     /// # Safety
     ///
-    /// It has seen an item in it committed, and is the only consumer.
-    pub(super) unsafe fn moved_to(&self, segment: *mut Segment<T>) {
-        // SAFETY: the producer's one write, for the first segment, came before an item that was committed; from then
-        // on it is the consumer's.
+    /// The caller is the only consumer, and has seen an item of the segment committed.
+    pub(super) unsafe fn set_first(&self, segment: *mut Segment<T>) {
+        // SAFETY: the producer writes this pointer once, for the first segment, before it commits
+        // an item of that segment. After that commit, only the consumer uses it.
         self.first
             .next
             .with_mut(|first| unsafe { *first = segment });
@@ -191,32 +208,33 @@ impl<T> Chain<T> {
     ///
     /// # Safety
     ///
-    /// Both sides are gone, the first position lies in the first segment, or at its end, and all were pushed.
+    /// Both sides are dropped. The first position lies in the first segment of the list, or
+    /// directly behind it, and an item was pushed at each position.
     pub(super) unsafe fn for_each(
-        &self,
+        &mut self,
         positions: std::ops::Range<u64>,
         mut f: impl FnMut(&Slot<T>),
     ) {
-        // SAFETY: nobody else is there.
+        // SAFETY: the borrow is exclusive.
         let mut segment = unsafe { self.first.next() };
         for position in positions {
-            // SAFETY: a pushed item has a segment, which is in the chain; and nobody else is there.
+            // SAFETY: the borrow is exclusive. A pushed item has a segment, which is in the list.
             unsafe {
-                while (*segment).link.at() == position {
+                while (*segment).link.next_start() == position {
                     segment = (*segment).link.next();
                 }
-                f((*segment).slots().at(position));
+                f((*segment).slots().slot(position));
             }
         }
     }
 }
 
-impl<T> Drop for Chain<T> {
+impl<T> Drop for SegmentList<T> {
     fn drop(&mut self) {
-        // SAFETY: the exclusive borrow says that nobody else is there; each segment is in one link of the chain.
+        // SAFETY: the borrow is exclusive.
         let mut segment = unsafe { self.first.next() };
         while !segment.is_null() {
-            // SAFETY: as above.
+            // SAFETY: the borrow is exclusive, and each segment is in one link of the list.
             segment = unsafe {
                 let next = (*segment).link.next();
                 Segment::free(segment);

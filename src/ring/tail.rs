@@ -1,22 +1,26 @@
-//! The word of the side that pushes: how many items it has published, whether it has closed the ring, and whether the
-//! other side sleeps. All three in one atomic, which is why no wake-up is missed: see [`spsc`](super::spsc).
+//! The producer's word of a ring: how many items are published, whether the ring is closed, and
+//! whether the consumer has requested a wake-up.
+//!
+//! All three stand in one atomic, so that no wake-up is lost: see [`spsc`](super::spsc).
 
 use super::{CLOSED, WAKE_REQUESTED, count, word};
 use crate::sync::{AtomicU64, Ordering};
 
-/// `commit` found the ring closed: what was staged since the last commit stays staged.
+/// `commit` found the ring closed. What was staged since the last commit stays staged.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Closed;
 
-/// What a consumer that is about to sleep has seen, in the step that said so.
+/// What a consumer saw in the step in which it requested a wake-up.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// There is something to do: don't sleep. The other side may still wake, once, for nothing.
+    /// There is an item, or the ring is closed: the consumer must not sleep. The producer may still
+    /// wake it once, without need.
     Ready,
-    /// Nothing; whoever changes that will be told to wake.
+    /// There is nothing. The producer that changes this learns that it has to wake the consumer.
     Empty,
 }
 
+/// Bits 2 to 63: items published; bit 1: `CLOSED`; bit 0: `WAKE_REQUESTED`.
 pub(super) struct Tail(AtomicU64);
 
 impl Tail {
@@ -24,13 +28,15 @@ impl Tail {
         Self(AtomicU64::new(0))
     }
 
-    /// Producer: `committed` items were published before, `staged` are now. `Ok(true)`: the consumer has requested a wake-up.
+    /// Producer: raises the counter from `committed` to `staged`, and clears `WAKE_REQUESTED`.
+    /// `Ok(true)`: that flag was set, so the caller has to wake the consumer.
     #[inline]
     pub(super) fn commit(&self, committed: u64, staged: u64) -> Result<bool, Closed> {
+        debug_assert!(committed <= staged, "items that are published stay so");
         let mut current = word(committed);
         loop {
-            // Release: the items go with the counter; Acquire: what the sleeper did before it requested a wake-up.
-            // Partners: `look` and `request_wake`.
+            // Release: publishes the items; Acquire: what the consumer did before it requested a
+            // wake-up is visible. Partners: `load` and `request_wake`.
             match self.0.compare_exchange(
                 current,
                 word(staged),
@@ -38,43 +44,51 @@ impl Tail {
                 Ordering::Acquire,
             ) {
                 Ok(old) => return Ok(old & WAKE_REQUESTED != 0),
-                Err(actual) if actual & CLOSED != 0 => return Err(Closed),
-                Err(actual) => current = actual,
+                Err(actual) => {
+                    debug_assert_eq!(count(actual), committed, "only the producer counts");
+                    if actual & CLOSED != 0 {
+                        return Err(Closed);
+                    }
+                    current = actual;
+                }
             }
         }
     }
 
-    /// Consumer: how many items are published, and whether nothing more will be.
+    /// Consumer: how many items are published, and whether the ring is closed.
     #[inline]
-    pub(super) fn look(&self) -> Published {
+    pub(super) fn load(&self) -> TailState {
         // Acquire: the items are in their slots. Partners: `commit` and `close`.
-        Published(self.0.load(Ordering::Acquire))
+        TailState(self.0.load(Ordering::Acquire))
     }
 
-    /// Consumer: asks to be told by the next `commit` or `close`, and looks once more.
-    pub(super) fn request_wake(&self) -> Published {
+    /// Consumer: sets `WAKE_REQUESTED`, which the next `commit` or `close` reports, and returns
+    /// what the word held before.
+    pub(super) fn request_wake(&self) -> TailState {
         // AcqRel, partner `commit`: an earlier commit is seen here, a later one sees the flag.
-        Published(self.0.fetch_or(WAKE_REQUESTED, Ordering::AcqRel))
+        TailState(self.0.fetch_or(WAKE_REQUESTED, Ordering::AcqRel))
     }
 
-    /// Nothing more will be published. `true`: the consumer has requested a wake-up.
+    /// Either side: sets `CLOSED`, after which nothing more is published. `true`: `WAKE_REQUESTED`
+    /// was set (and stays set), so the caller has to wake the consumer.
     pub(super) fn close(&self) -> bool {
-        // AcqRel: partners `look` and `request_wake`.
+        // AcqRel: partners `load` and `request_wake`.
         self.0.fetch_or(CLOSED, Ordering::AcqRel) & WAKE_REQUESTED != 0
     }
 
-    /// For the last owner, who is alone.
-    pub(super) fn count_alone(&self) -> u64 {
-        // Relaxed: the reference count saw to it that everything is visible.
+    /// How many items are published, for the last owner.
+    pub(super) fn count_exclusive(&mut self) -> u64 {
+        // Relaxed: the exclusive borrow says that every other access has happened before.
         count(self.0.load(Ordering::Relaxed))
     }
 }
 
 /// What a consumer has seen of a [`Tail`].
 #[derive(Clone, Copy)]
-pub(super) struct Published(u64);
+pub(super) struct TailState(u64);
 
-impl Published {
+impl TailState {
+    /// Items published.
     #[inline(always)]
     pub(super) fn count(self) -> u64 {
         count(self.0)

@@ -43,7 +43,8 @@ fn nothing_after_cancel() {
     }
 }
 
-/// While events pour in: once `cancel` has returned on any thread, the subscriber gets nothing more.
+/// While events pour in: once `cancel` has returned on any thread, the subscriber gets nothing
+/// more.
 #[test]
 fn nothing_after_cancel_under_load() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {

@@ -1,4 +1,5 @@
-//! Close drains: what was accepted is delivered or accounted for, what was refused is not delivered.
+//! Close drains: what was accepted is delivered or accounted for, what was refused is not
+//! delivered.
 
 use fanout::{
     Bus, Dispatch, Ending, GapReason, Overflow, PublishError, PublishSequencedError,
@@ -210,7 +211,7 @@ fn report_past_time(mode: Dispatch, dispatchers: usize) {
         panic!("one gap at the end: {told:?}")
     };
     assert_eq!(
-        (gap.from(), gap.to(), gap.count()),
+        (gap.first_id(), gap.last_id(), gap.count()),
         (4, sequenced, sequenced - 3)
     );
     assert_eq!(gap.reason(), GapReason::Closed);
@@ -301,7 +302,8 @@ fn race(mode: Dispatch, dispatchers: usize, round: u64) {
     }
 }
 
-/// Publishes until the bus is closed; under manual dispatch, no more than the lanes hold. Returns what was accepted.
+/// Publishes until the bus is closed; under manual dispatch, no more than the lanes hold. Returns
+/// what was accepted.
 fn accept(n: u64, mut publish: impl FnMut(u64) -> Result<(), PublishError<u64>>) -> Vec<u64> {
     let mut accepted = Vec::new();
     for sequence in 0..500 {

@@ -60,7 +60,8 @@ fn weigher(data: &u64) -> usize {
     0
 }
 
-/// The owner of a subscription that has taken its first event and reads nothing more until it is let go.
+/// The owner of a subscription that has taken its first event and reads nothing more until it is
+/// let go.
 enum Owner {
     Subscriber(Subscriber<u64>),
     /// A future that received one event, and waits for the gate.
@@ -246,7 +247,7 @@ fn every_end(mode: Dispatch, reader: Reader, cause: Cause) {
                 panic!("{ending}")
             };
             assert_eq!(gap.count(), handle.stats().lost);
-            assert_eq!(gap.count(), gap.to() - gap.from() + 1);
+            assert_eq!(gap.count(), gap.last_id() - gap.first_id() + 1);
             (ending, RecvError::Disconnected(gap))
         }
     };
@@ -277,7 +278,8 @@ fn every_end(mode: Dispatch, reader: Reader, cause: Cause) {
     assert_eq!(handle.ending(), Some(expected), "for ever");
 }
 
-/// A task that is busy, as inside a slow write to a socket, hears of the disconnect while it is busy.
+/// A task that is busy, as inside a slow write to a socket, hears of the disconnect while it is
+/// busy.
 #[test]
 fn a_busy_task_hears_that_it_was_disconnected() {
     ends("a busy task", || {
@@ -321,7 +323,8 @@ fn many_tasks_wait_for_one_end_on_every_runtime() {
     }
 }
 
-/// A future that is dropped, or polled by another task, leaves no waker behind; and it takes away no other's.
+/// A future that is dropped, or polled by another task, leaves no waker behind; and it takes away
+/// no other's.
 #[test]
 fn a_dropped_future_leaves_no_waker() {
     let bus = bus::<u64>(|b| b);
@@ -463,9 +466,9 @@ fn the_gap_of_a_disconnect_stays_known() {
         let Some(Ending::Disconnected(gap)) = ending else {
             panic!("{ending:?}")
         };
-        assert_eq!((gap.from(), gap.to(), gap.count()), (2, 5, 4));
+        assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (2, 5, 4));
         for _ in 0..reads {
-            let _ = sub.try_recv();
+            let _event = sub.try_recv();
         }
         assert_eq!(handle.ending(), ending);
         drop(sub);
@@ -493,7 +496,8 @@ fn a_handler_does_not_wait_for_its_own_end() {
     });
 }
 
-/// Waiters come and go while the subscription ends, by every cause at once: everyone hears of an end.
+/// Waiters come and go while the subscription ends, by every cause at once: everyone hears of an
+/// end.
 #[test]
 fn waiters_against_the_end() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
@@ -589,7 +593,8 @@ fn endings_read_as_sentences() {
     assert!(Ending::Broken.to_string().starts_with("the bus is broken"));
 }
 
-/// A disconnected subscription of which nobody has heard yet costs the index nothing once somebody has changed it.
+/// A disconnected subscription of which nobody has heard yet costs the index nothing once somebody
+/// has changed it.
 #[test]
 fn a_refused_change_unregisters_what_was_disconnected() {
     let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));

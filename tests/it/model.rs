@@ -1,10 +1,11 @@
-//! A plain model of a bus under manual dispatch, and the steps that a bus and the model are taken through side by side:
-//! event by event, gap by gap, number by number.
+//! A plain model of a bus under manual dispatch, and the steps that a bus and the model are taken
+//! through side by side: event by event, gap by gap, number by number.
 //!
-//! The model knows the documented rules and no more: events are sequenced in rounds of up to 1,024, laid into blocks of
-//! up to 64, at most 64 blocks wait for a shard, which takes 16 of them per round. A ring has room for `capacity`
-//! events that wait, whose blocks weigh up to `pin_bytes`, or for one block alone; those of a slot that a reader has begun to
-//! read (claimed) do not wait. Nothing here takes time, so a longest wait is over at once or never.
+//! The model knows the documented rules and no more: events are sequenced in rounds of up to 1,024,
+//! laid into blocks of up to 64, at most 64 blocks wait for a shard, which takes 16 of them per
+//! round. A ring has room for `capacity` events that wait, whose blocks weigh up to `pin_bytes`, or
+//! for one block alone; those of a slot that a reader has begun to read (claimed) do not wait.
+//! Nothing here takes time, so a longest wait is over at once or never.
 
 use fanout::{
     Bus, Dispatch, Ending, GapReason, Overflow, Subscriber, SubscriptionHandle, SubscriptionStats,
@@ -48,7 +49,8 @@ fn weigh(topic: usize) -> usize {
     [0, 1, 100, 1000, 50_000][topic]
 }
 
-/// What a block of each size weighs with payloads that weigh nothing: its own memory, which nobody promises. Measured.
+/// What a block of each size weighs with payloads that weigh nothing: its own memory, which nobody
+/// promises. Measured.
 fn empty_weights() -> [u64; 3] {
     static WEIGHTS: OnceLock<[u64; 3]> = OnceLock::new();
     *WEIGHTS.get_or_init(|| {
@@ -72,7 +74,8 @@ fn empty_weight(events: usize) -> u64 {
     }
 }
 
-/// Bounds in bytes, by number: none that is ever reached, less than any block, and some around a few blocks.
+/// Bounds in bytes, by number: none that is ever reached, less than any block, and some around a
+/// few blocks.
 pub(crate) const PINS: usize = 8;
 
 fn pin_bytes(number: usize) -> usize {
@@ -364,7 +367,8 @@ impl ModelSub {
 
     /// A topic that waits keeps its place, and its event is replaced.
     fn conflate(&mut self, events: &Events, weight: u64, block: u64) {
-        // Events borrow from a block that this subscriber shares with nobody, one for each run of a topic.
+        // Events borrow from a block that this subscriber shares with nobody, one for each run of a
+        // topic.
         let pairs = events.iter().zip(events.iter().skip(1));
         let breaks = pairs.filter(|(a, b)| (a.id + 1, a.topic) != (b.id, b.topic));
         let weight = weight + empty_weight(1 + breaks.count());
@@ -403,7 +407,8 @@ impl ModelSub {
         }
     }
 
-    /// So many of the oldest slot. What was lost in front of them and they are one run, in front of what is left.
+    /// So many of the oldest slot. What was lost in front of them and they are one run, in front of
+    /// what is left.
     fn evict(&mut self, count: usize) {
         let slot = &mut self.ring[0];
         for event in slot.events.drain(..count) {
@@ -651,7 +656,8 @@ impl Model {
         self.subs[number].gone = true;
     }
 
-    /// How a subscription ended. A close counts at once, and gives way to what comes before it was told.
+    /// How a subscription ended. A close counts at once, and gives way to what comes before it was
+    /// told.
     fn ending(&self, sub: &ModelSub) -> Option<ModelEnding> {
         match sub.disconnected {
             Some(gap) => Some(ModelEnding::Disconnected(gap)),
@@ -811,7 +817,7 @@ impl Model {
     }
 }
 
-// ---- the real one, in the same words --------------------------------------------------------------
+// ---- the real one, in the same words ------------------------------------------------------------
 
 fn topic_number(text: &str) -> usize {
     TOPICS
@@ -832,8 +838,8 @@ fn answer_of(event: &fanout::Event<usize>) -> ModelEvent {
 
 fn gap_of(gap: fanout::Gap) -> ModelGap {
     ModelGap {
-        from: gap.from(),
-        to: gap.to(),
+        from: gap.first_id(),
+        to: gap.last_id(),
         count: gap.count(),
         reason: gap.reason(),
     }
@@ -859,8 +865,9 @@ fn error_of(error: TryRecvError) -> Answer {
     }
 }
 
-/// A subscriber, and the last id that it was told of, by topic: the model may be wrong, but ids rise, and no gap is told in
-/// front of an event that was published before it. Under `Conflate` that holds within a topic alone, and not for gaps.
+/// A subscriber, and the last id that it was told of, by topic: the model may be wrong, but ids
+/// rise, and no gap is told in front of an event that was published before it. Under `Conflate`
+/// that holds within a topic alone, and not for gaps.
 struct RealSub {
     sub: Subscriber<usize>,
     last: [u64; TOPICS.len()],
@@ -928,7 +935,8 @@ struct Both {
     handles: Vec<SubscriptionHandle<usize>>,
 }
 
-/// Takes a bus with so many shards and the model through the steps, then through a close, and reads everything.
+/// Takes a bus with so many shards and the model through the steps, then through a close, and reads
+/// everything.
 pub(crate) fn check(shards: usize, steps: &[Step]) {
     let mut both = Both {
         bus: bus(|b| {
@@ -1055,7 +1063,8 @@ impl Both {
         }
     }
 
-    /// After a close the readers drive, each when it finds nothing. Those that went must not be waited for.
+    /// After a close the readers drive, each when it finds nothing. Those that went must not be
+    /// waited for.
     fn read_out(&mut self) {
         let mut open: Vec<_> = (0..self.subs.len())
             .filter(|&number| self.subs[number].is_some())

@@ -1,61 +1,47 @@
-//! What is said on standard error: messages, bad lines, and progress on a terminal.
+//! What is printed: messages and progress on standard error, answers on standard output.
 //!
-//! Nothing here can fail: who has closed standard error does not want to hear, and a run must not
-//! die of it.
+//! Printing on standard error cannot fail: if it is closed or full, there is nowhere to report
+//! that, and it is no reason to end a run.
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
-use std::fmt::{self, Write as _};
-use std::io::{self, IsTerminal, Write as _};
+use std::fmt;
+use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use super::line::BadLine;
-
-/// Bad lines that are printed; further ones are only counted.
-const BAD_LINES_SHOWN_MAX: u64 = 20;
-
-/// How often progress is drawn at most. A draw costs a system call, a line must not.
+/// How often progress is drawn at most. Drawing takes a system call, which would be too much for
+/// each line.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
-/// Prints a message of the program's own.
+/// Prints a message of the program.
 pub(crate) fn complain(message: fmt::Arguments<'_>) {
-    // One write, so that messages of several threads do not mix; a failure has no one to tell.
+    print_line(format_args!("fanout: {message}"));
+}
+
+/// Prints a line.
+pub(crate) fn print_line(line: fmt::Arguments<'_>) {
+    // A single write, so that the lines of several threads do not mix.
     let _ = io::stderr()
         .lock()
-        .write_all(format!("fanout: {message}\n").as_bytes());
+        .write_all(format!("{line}\n").as_bytes());
 }
 
-/// Counts bad lines and prints the first of them.
-#[derive(Debug, Default)]
-pub(crate) struct BadLines {
-    pub(crate) count: u64,
+/// Prints an answer on standard output.
+pub(crate) fn print(answer: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(answer.as_bytes())?;
+    stdout.flush()
 }
 
-impl BadLines {
-    pub(crate) fn add(&mut self, input: &str, number: u64, bad: &BadLine) {
-        self.count += 1;
-        let mut text = String::new();
-        if self.count <= BAD_LINES_SHOWN_MAX {
-            let _ = writeln!(text, "{input}:{number}: {bad}");
-        } else if self.count == BAD_LINES_SHOWN_MAX + 1 {
-            let _ = writeln!(
-                text,
-                "{input}:{number}: bad, too; from here on they are only counted"
-            );
-        }
-        let _ = io::stderr().lock().write_all(text.as_bytes());
-    }
-}
-
-/// How far a run has come. Hidden, it does nothing; its handles share one bar.
+/// How far a run has come. All clones share one bar. A hidden bar does nothing.
 #[derive(Clone)]
 pub(crate) struct Progress {
     bar: ProgressBar,
-    /// When it was drawn last; hidden progress has no such moment and never draws.
+    /// When it was drawn last; `None` if it is hidden and never drawn.
     drawn_at: Option<Instant>,
 }
 
 impl Progress {
-    /// Progress through an input of this size, if it has one. Shown on a terminal only.
+    /// Progress through an input, with its size if that is known. Shown on a terminal only.
     pub(crate) fn new(size_bytes: Option<u64>, wanted: bool) -> Self {
         if !wanted || !io::stderr().is_terminal() {
             return Progress {
@@ -81,7 +67,7 @@ impl Progress {
         }
     }
 
-    /// Says how far the run is now, if it is time to draw again.
+    /// Shows how far the run is now, if it is time to draw again.
     pub(crate) fn advance(&mut self, now: Instant, position_bytes: u64, events: u64) {
         let Some(drawn_at) = self.drawn_at else {
             return;
@@ -95,12 +81,12 @@ impl Progress {
         self.bar.set_position(position_bytes);
     }
 
-    /// Prints something else on the terminal, out of the bar's way.
+    /// Calls `print` while the bar is removed from the terminal.
     pub(crate) fn interrupt<R>(&self, print: impl FnOnce() -> R) -> R {
         self.bar.suspend(print)
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn finish(self) {
         self.bar.finish_and_clear();
     }

@@ -1,31 +1,33 @@
-//! `fanout match --explain`: how a pattern was read; for what is refused, the place and what would be right.
+//! `fanout match --explain`: how a pattern is read; or, if it is refused, where, and what would be
+//! right.
 //!
-//! What was read goes to standard output, what is refused to standard error. The place is marked by a caret
-//! below the text, in columns of a terminal: wide characters take two, combining ones none, and controls are
-//! shown escaped.
+//! The explanation is printed on standard output, a refusal on standard error. A caret below the
+//! text marks the place, in columns of a terminal: wide characters take two columns, combining
+//! characters none, and control characters are printed as escapes.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 
 use fanout::pattern::{PATTERN_BYTES_MAX, TOPIC_BYTES_MAX};
 use fanout::{Pattern, PatternError, PatternRule, Syntax, Topic};
 use unicode_width::UnicodeWidthStr;
 
-use super::Status;
-use super::console::complain;
+use crate::console::{self, complain};
+use crate::hint;
+use crate::identity::STDOUT_NAME;
+use crate::status::Status;
 
-/// Columns of a text that are shown before the place, and from it on; what is longer is cut.
+/// The most columns of a text that are printed before the place, and from the place on.
 const COLUMNS_AROUND_MAX: usize = 36;
 
-/// Explains the pattern, and tells whether the topic matches, if there is one.
+/// Explains the pattern, and prints whether it matches the topic if there is one.
 pub(crate) fn explain(pattern_text: &str, topic_text: Option<&str>, syntax: Syntax) -> Status {
     let pattern = Pattern::parse_as(pattern_text, syntax);
     let topic = topic_text.map(|text| (text, Topic::new(text)));
     if let Err(error) = &pattern {
         let pointed = pointed(pattern_text, error.offset());
         let mut message = format!("{error}\n\n{pointed}");
-        if let Some(hint) = hint(error) {
-            let _ = write!(message, "\n\n  {hint}");
+        if let Some(advice) = advice(error) {
+            let _ = write!(message, "\n\n  {advice}");
         }
         complain(format_args!("{message}"));
     }
@@ -36,6 +38,7 @@ pub(crate) fn explain(pattern_text: &str, topic_text: Option<&str>, syntax: Synt
         return Status::Refused;
     };
     let mut answer = pattern.explain().to_string();
+    let mut unmatched = None;
     let status = match topic {
         None => Status::Good,
         Some((_, Err(_))) => Status::Refused,
@@ -46,43 +49,46 @@ pub(crate) fn explain(pattern_text: &str, topic_text: Option<&str>, syntax: Synt
                 ("no match", Status::NoMatch)
             };
             let _ = write!(answer, "\ntopic      {topic}\nverdict    {verdict}\n");
+            unmatched = (status == Status::NoMatch).then_some(topic);
             status
         }
     };
-    // The exit status answers as well: who closed standard output still gets it.
-    let _ = io::stdout().lock().write_all(answer.as_bytes());
+    if let Err(error) = console::print(&answer) {
+        complain(format_args!("{STDOUT_NAME}: {error}"));
+        return Status::NoAnswer;
+    }
+    if let Some(topic) = unmatched {
+        hint::print_if_it_matches(pattern_text, syntax, &topic);
+    }
     status
 }
 
-/// The text around the byte `offset`, and a caret below the character there, or behind the end.
+/// The text around the byte `offset`, and a caret below the character there, or after the end.
 fn pointed(text: &str, offset: usize) -> String {
-    let place = text.floor_char_boundary(offset.min(text.len()));
-    let (before, behind) = text.split_at(place);
-    let shown = |text: &str| text.chars().map(shown).collect::<Vec<_>>();
-    let mut before = shown(before);
-    let mut behind = shown(behind);
-
+    let mut offsets = (0..=offset.min(text.len())).rev();
+    let place = offsets.find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    let (before, after) = text.split_at(place);
+    let mut before: Vec<_> = before.chars().rev().map(shown).collect();
+    let mut after: Vec<_> = after.chars().map(shown).collect();
+    cut(&mut before);
+    cut(&mut after);
     before.reverse();
-    let kept = fitting(&before);
-    let is_cut = kept < before.len();
-    before.truncate(kept);
-    if is_cut {
-        before.push("…".to_owned());
-    }
-    before.reverse();
-    let kept = fitting(&behind);
-    let is_cut = kept < behind.len();
-    behind.truncate(kept);
-    if is_cut {
-        behind.push("…".to_owned());
-    }
 
     let before = before.concat();
     let caret = " ".repeat(before.width());
-    format!("  {before}{}\n  {caret}^", behind.concat())
+    format!("  {before}{}\n  {caret}^", after.concat())
 }
 
-/// How many of these texts, from the first on, the columns suffice for; at least one, if there is one.
+/// Keeps the first texts, as many as have room, and marks the cut.
+fn cut(texts: &mut Vec<String>) {
+    let kept = fitting(texts);
+    if kept < texts.len() {
+        texts.truncate(kept);
+        texts.push("…".to_owned());
+    }
+}
+
+/// How many of these texts, from the first one on, have room; at least one.
 fn fitting(texts: &[String]) -> usize {
     let mut columns = 0;
     let fits = texts.iter().take_while(|text| {
@@ -92,7 +98,7 @@ fn fitting(texts: &[String]) -> usize {
     fits.count().max(1)
 }
 
-/// As terminals show it; controls escaped.
+/// The character as it is printed; control characters as escapes.
 fn shown(c: char) -> String {
     match c.is_control() {
         true => c.escape_default().collect(),
@@ -100,65 +106,70 @@ fn shown(c: char) -> String {
     }
 }
 
-/// What would be right instead, where it is known.
-fn hint(error: &PatternError) -> Option<String> {
-    let hint = match (error.rule(), error.syntax()) {
-        (PatternRule::Empty, Syntax::Segments) => "everything is `**`, or `*` alone",
-        (PatternRule::Empty, Syntax::Nats) => "everything is `>`",
-        (PatternRule::Empty, Syntax::Mqtt) => "everything is `#` (but topics that begin with `$`)",
+/// What would be right instead, if that is known.
+fn advice(error: &PatternError) -> Option<String> {
+    let advice = match (error.rule(), error.syntax()) {
+        (PatternRule::Empty, Syntax::Segments) => "write `**` or `*` to match every topic",
+        (PatternRule::Empty, Syntax::Nats) => "write `>` to match every topic",
+        (PatternRule::Empty, Syntax::Mqtt) => {
+            "write `#` to match every topic (except those that begin with `$`)"
+        }
         (PatternRule::TooLong, _) => {
             return Some(format!(
-                "topics have {TOPIC_BYTES_MAX} bytes at most, patterns {PATTERN_BYTES_MAX}: use wildcards, or several patterns"
+                "a topic has at most {TOPIC_BYTES_MAX} bytes, a pattern at most \
+                 {PATTERN_BYTES_MAX}: use wildcards, or several patterns"
             ));
         }
-        (PatternRule::EmptySegment, _) => "take out the dot, or write what stands beside it",
+        (PatternRule::EmptySegment, _) => "remove the dot, or write the missing segment",
         (PatternRule::GluedDoubleStar, _) => {
-            "write `*` for any characters of this segment, or `.**` for any segments behind it"
+            "write `*` for any characters of this segment, or `.**` for any further segments"
         }
-        (PatternRule::JoinedDoubleStar, _) => "one `*` will do: take out the one or the other",
-        (PatternRule::EmptyClass, _) => "any one character is `?`; a bracket is written `\\[`",
-        (PatternRule::UnclosedClass, _) => {
-            "close it with `]`; a bracket that opens none is written `\\[`"
+        (PatternRule::JoinedDoubleStar, _) => {
+            "remove one of the two stars: a single `*` means the same"
         }
-        (PatternRule::ReversedRange, _) => "turn it round",
+        (PatternRule::EmptyClass, _) => "write `?` for any character, or `\\[` for a bracket",
+        (PatternRule::UnclosedClass, _) => "close it with `]`, or write `\\[` for a bracket",
+        (PatternRule::ReversedRange, _) => "write the smaller character first",
         (PatternRule::BareDash, _) => "write `\\-` for the character, or both ends of the range",
         (PatternRule::LeadingBracket, _) => "write `\\]` for the character",
         (PatternRule::ChainedRange, _) => {
-            "write both ranges with both ends, or `\\-` for the character"
+            "write both ends of both ranges, or `\\-` for the character"
         }
         (PatternRule::PosixClass, _) => {
-            "write the characters, as in `[a-zA-Z]`; or a `\\` before the second one"
+            "write the characters, as in `[a-zA-Z]`, or a `\\` before the second one"
         }
         (PatternRule::DotInClass, _) => {
-            "dots stand between segments: write several patterns, or braces, as in `{a.b,axb}`"
+            "a dot always separates segments: write several patterns, or braces, as in `{a.b,axb}`"
         }
-        (PatternRule::EscapedDot, _) => "no segment has a dot: leave the `\\` out",
+        (PatternRule::EscapedDot, _) => "no segment contains a dot: remove the `\\`",
         (PatternRule::EmptyBraces | PatternRule::SingleAlternative, _) => {
-            "write two alternatives or more, as in `{a,b}`; a brace as a character is written `\\{`"
+            "write two or more alternatives, as in `{a,b}`, or `\\{` for a brace"
         }
-        (PatternRule::NestedBraces, _) => "multiply them out: `{a,b{c,d}}` is `{a,bc,bd}`",
-        (PatternRule::UnclosedBraces, _) => {
-            "close them with `}`; a brace as a character is written `\\{`"
+        (PatternRule::NestedBraces, _) => {
+            "write all combinations: `{a,bc,bd}` instead of `{a,b{c,d}}`"
         }
-        (PatternRule::UnopenedBraces, _) => "a brace as a character is written `\\}`",
+        (PatternRule::UnclosedBraces, _) => "close them with `}`, or write `\\{` for a brace",
+        (PatternRule::UnopenedBraces, _) => "write `\\}` for a brace",
         (PatternRule::TooManyExpansions, _) => {
             "use several patterns, or a class for single characters, as in `[ab]`"
         }
-        (PatternRule::TrailingBackslash, _) => "a backslash as a character is written `\\\\`",
-        (PatternRule::Control, _) => "no topic has any: take it out",
-        (PatternRule::WhiteSpace, _) => "take it out; `*` is any one token",
+        (PatternRule::TrailingBackslash, _) => "write `\\\\` for a backslash",
+        (PatternRule::Control, _) => "remove it: no topic contains one",
+        (PatternRule::WhiteSpace, _) => "remove it; `*` stands for any token",
         (PatternRule::RestNotLast, Syntax::Mqtt) => {
             "write `+` for one level, or end the filter here"
         }
         (PatternRule::RestNotLast, _) => "write `*` for one token, or end the subject here",
         (PatternRule::GluedWildcard, _) => {
-            "write `+` for the whole level; parts of a level cannot be matched in this language"
+            "write `+` for the whole level: this language cannot match parts of a level"
         }
-        (PatternRule::TooManyLevels, _) => "end it with `#`, which is all the levels that follow",
-        (PatternRule::SharedSubscription, _) => "write the filter behind the group's name",
+        (PatternRule::TooManyLevels, _) => "end it with `#`, which matches all further levels",
+        (PatternRule::SharedSubscription, _) => {
+            "write only the filter that follows the name of the group"
+        }
         _ => return None,
     };
-    Some(hint.to_owned())
+    Some(advice.to_owned())
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! One line becomes an event's topic, name and payload, or a bad line that says where and why.
+//! One line becomes the topic, the name and the payload of an event, or a bad line with the place
+//! and the reason.
 //!
-//! The line is walked once: its syntax is checked as a whole, and of its fields only those are
-//! looked at that the topic and the name are made of. They are taken as they stand in the text, so
-//! that a number keeps the digits that it was written with. Where a field is given twice, the last
-//! one counts, as with most readers of JSON.
+//! The line is parsed once. Its syntax is checked as a whole, but only the fields that the topic
+//! and the name need are extracted. They are used as they are written, so a number keeps its
+//! digits. If a field is given twice, the last one counts, as in most parsers of JSON.
 
 use fanout::Topic;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
@@ -11,20 +11,19 @@ use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
-use super::input::{LINE_BYTES_MAX, Line};
-use super::template::Template;
-
-/// The most characters that are printed of what is wrong with a line: its beginning and its end.
-const BAD_LINE_CHARS_MAX: usize = 400;
+use crate::bad_lines::BadLine;
+use crate::lines::Line;
+use crate::template::Template;
 
 /// How the lines of a run become events.
 pub(crate) struct Recipe {
     template: Template,
-    /// The fields to look for: the template's, in its order, then the name's if it is another.
+    /// The fields to extract: those of the template in its order, then the field of the name
+    /// unless the template has it already.
     wanted: Vec<String>,
-    /// Which of them holds the name, if any does.
+    /// The index in `wanted` of the field that holds the name, if there is one.
     name: Option<usize>,
-    /// The text of the current line's topic; kept so that it is allocated once.
+    /// The topic of the current line. It is kept so that its memory is allocated once.
     topic: String,
 }
 
@@ -33,39 +32,8 @@ pub(crate) struct Recipe {
 pub(crate) struct Draft<'a> {
     pub(crate) topic: Topic,
     pub(crate) name: Option<Cow<'a, str>>,
-    /// The line as it is, without its end.
+    /// The line as it was read, without its end.
     pub(crate) json: &'a str,
-}
-
-/// Why a line publishes nothing. Columns are bytes, counted from 1.
-#[derive(Debug)]
-pub(crate) struct BadLine {
-    place: String,
-    rule: String,
-}
-
-impl BadLine {
-    pub(crate) fn new(place: impl Into<String>, rule: impl Into<String>) -> Self {
-        BadLine {
-            place: place.into(),
-            rule: rule.into(),
-        }
-    }
-}
-
-impl fmt::Display for BadLine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = format!("{}: {}", self.place, self.rule);
-        let chars = text.chars().count();
-        if chars <= BAD_LINE_CHARS_MAX {
-            return f.write_str(&text);
-        }
-        // The place stands at the beginning and the rule often at the end: leave out the middle.
-        let half = BAD_LINE_CHARS_MAX / 2;
-        let head: String = text.chars().take(half).collect();
-        let tail: String = text.chars().skip(chars - half).collect();
-        write!(f, "{head} .. {tail}")
-    }
 }
 
 impl Recipe {
@@ -88,20 +56,13 @@ impl Recipe {
         }
     }
 
-    /// Makes an event of a line, or of a blank one nothing. `number` is the line's, from 1.
-    pub(crate) fn draft<'a>(
-        &mut self,
-        line: Line<'a>,
-        number: u64,
-    ) -> Result<Option<Draft<'a>>, BadLine> {
+    /// What the line publishes; a blank line publishes nothing.
+    pub(crate) fn draft<'a>(&mut self, line: Line<'a>) -> Result<Option<Draft<'a>>, BadLine> {
         let bytes = match line {
             Line::Text(bytes) => bytes,
-            Line::TooLong => {
-                let rule = format!("longer than {LINE_BYTES_MAX} bytes");
-                return Err(BadLine::new(format!("column {}", LINE_BYTES_MAX + 1), rule));
-            }
+            Line::TooLong => return Err(BadLine::too_long()),
         };
-        let json = text(bytes, number)?;
+        let json = text(bytes)?;
         if json
             .bytes()
             .all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
@@ -128,21 +89,15 @@ impl Recipe {
     }
 }
 
-/// The line's text, without what is left of a line end of two characters, and without the byte
-/// order mark that some programs begin a file with.
-fn text(bytes: &[u8], number: u64) -> Result<&str, BadLine> {
+/// The text of the line, without the carriage return of a line end of two characters.
+fn text(bytes: &[u8]) -> Result<&str, BadLine> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         BadLine::new(format!("column {}", error.valid_up_to() + 1), "not UTF-8")
     })?;
-    let text = text.strip_suffix('\r').unwrap_or(text);
-    Ok(if number == 1 {
-        text.strip_prefix('\u{feff}').unwrap_or(text)
-    } else {
-        text
-    })
+    Ok(text.strip_suffix('\r').unwrap_or(text))
 }
 
-/// A field's value as a part of a topic.
+/// The value of a field as a part of a topic.
 fn topic_value<'a>(field: &str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, BadLine> {
     let bad = |rule: String| Err(BadLine::new(format!("field {field:?}"), rule));
     let Some(raw) = raw else {
@@ -152,24 +107,27 @@ fn topic_value<'a>(field: &str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str
         return bad(not_usable("null"));
     };
     if value.is_empty() {
-        return bad("empty, and a topic has no empty segment".into());
+        return bad("empty, but a topic has no empty segment".into());
     }
     if let Some(at) = value.find('.') {
-        return bad(format!("{value:?} holds a dot at byte {at}"));
+        return bad(format!("{value:?} contains a dot at byte {at}"));
     }
     if let Some(at) = value.find(char::is_control) {
-        return bad(format!("{value:?} holds a control character at byte {at}"));
+        return bad(format!(
+            "{value:?} contains a control character at byte {at}"
+        ));
     }
     Ok(value)
 }
 
-/// A string's content, a number as written, or nothing for null. All else is refused.
+/// The content of a string, a number as it is written, or nothing for null. Other values are
+/// refused.
 fn string_or_number<'a>(field: &str, raw: &'a RawValue) -> Result<Option<Cow<'a, str>>, BadLine> {
     let raw = raw.get();
     let bad = |rule: String| BadLine::new(format!("field {field:?}"), rule);
     match raw.as_bytes().first() {
-        // A string without escapes is its own content; the other case is rare, and may fail still:
-        // half a surrogate pair is good syntax and no text.
+        // A string without escapes is its own content. The other case is rare and may still fail:
+        // half of a surrogate pair is valid syntax, but not a character.
         Some(b'"') if !raw.contains('\\') => Ok(Some(Cow::Borrowed(&raw[1..raw.len() - 1]))),
         Some(b'"') => match serde_json::from_str(raw) {
             Ok(content) => Ok(Some(Cow::Owned(content))),
@@ -184,10 +142,11 @@ fn string_or_number<'a>(field: &str, raw: &'a RawValue) -> Result<Option<Cow<'a,
 }
 
 fn not_usable(kind: &str) -> String {
-    format!("{kind}, where a string or a number is needed")
+    format!("{kind}, but a string or a number is needed")
 }
 
-/// The wanted fields of a JSON object, as they stand in its text. The whole line is checked.
+/// The wanted fields of a JSON object, as they are written. The syntax of the whole line is
+/// checked.
 fn pick<'a>(json: &'a str, wanted: &[String]) -> Result<Vec<Option<&'a RawValue>>, BadLine> {
     let mut picked = vec![None; wanted.len()];
     let mut deserializer = serde_json::Deserializer::from_str(json);
@@ -203,7 +162,7 @@ fn pick<'a>(json: &'a str, wanted: &[String]) -> Result<Vec<Option<&'a RawValue>
     Ok(picked)
 }
 
-/// What a JSON error says, without the place that it appends: a line is always its line 1.
+/// The text of a JSON error without the place that it ends with, where the line is always 1.
 fn rule_of(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
@@ -235,7 +194,7 @@ impl<'a> Visitor<'a> for Pick<'_, '_, 'a> {
     }
 }
 
-/// Reads a key without keeping it: answers with its place among the wanted fields.
+/// Reads a key without keeping it, and returns its index in the wanted fields.
 struct Key<'w>(&'w [String]);
 
 impl<'a> DeserializeSeed<'a> for Key<'_> {
@@ -250,7 +209,7 @@ impl Visitor<'_> for Key<'_> {
     type Value = Option<usize>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a field's name")
+        f.write_str("the name of a field")
     }
 
     fn visit_str<E>(self, key: &str) -> Result<Option<usize>, E> {
@@ -268,7 +227,7 @@ mod tests {
     }
 
     fn topic(json: &str) -> Result<String, String> {
-        match recipe().draft(Line::Text(json.as_bytes()), 1) {
+        match recipe().draft(Line::Text(json.as_bytes())) {
             Ok(draft) => Ok(draft.expect("not blank").topic.as_str().to_owned()),
             Err(bad) => Err(bad.to_string()),
         }
@@ -286,7 +245,7 @@ mod tests {
             ),
             (r#"{"a":"first","b":"y","a":"last"}"#, "t.last.y"),
             (r#"{"a":"first.","b":"y","a":"last"}"#, "t.last.y"),
-            ("\u{feff}{\"a\":\"x\",\"b\":\"y\"}\r", "t.x.y"),
+            ("{\"a\":\"x\",\"b\":\"y\"}\r", "t.x.y"),
         ] {
             assert_eq!(topic(json).as_deref(), Ok(expected), "{json}");
         }
@@ -307,37 +266,37 @@ mod tests {
             (r#"{"b":1}"#, r#"field "a": missing"#),
             (
                 r#"{"a":"","b":1}"#,
-                r#"field "a": empty, and a topic has no empty segment"#,
+                r#"field "a": empty, but a topic has no empty segment"#,
             ),
             (
                 r#"{"a":1.5,"b":1}"#,
-                r#"field "a": "1.5" holds a dot at byte 1"#,
+                r#"field "a": "1.5" contains a dot at byte 1"#,
             ),
             (
                 r#"{"a":"x.y","b":1}"#,
-                r#"field "a": "x.y" holds a dot at byte 1"#,
+                r#"field "a": "x.y" contains a dot at byte 1"#,
             ),
             (
                 r#"{"a":"x\ty","b":1}"#,
-                r#"field "a": "x\ty" holds a control character at byte 1"#,
+                r#"field "a": "x\ty" contains a control character at byte 1"#,
             ),
             (
                 r#"{"a":null,"b":1}"#,
-                r#"field "a": null, where a string or a number is needed"#,
+                r#"field "a": null, but a string or a number is needed"#,
             ),
             (
                 r#"{"a":true,"b":1}"#,
-                r#"field "a": true or false, where a string or a number is needed"#,
+                r#"field "a": true or false, but a string or a number is needed"#,
             ),
             (
                 r#"{"a":[1],"b":1}"#,
-                r#"field "a": an array, where a string or a number is needed"#,
+                r#"field "a": an array, but a string or a number is needed"#,
             ),
             (
                 r#"{"a":{},"b":1}"#,
-                r#"field "a": an object, where a string or a number is needed"#,
+                r#"field "a": an object, but a string or a number is needed"#,
             ),
-            (r#"{"a":1,"b":2,"n":{}}"#, "field \"n\": an object, where"),
+            (r#"{"a":1,"b":2,"n":{}}"#, "field \"n\": an object, but"),
         ] {
             let bad = topic(json).expect_err(json);
             assert!(bad.starts_with(expected), "{json}: {bad}");
@@ -345,26 +304,18 @@ mod tests {
         let bad = topic(r#"{"a":"\ud800","b":1}"#).expect_err("half a pair");
         assert!(bad.starts_with("field \"a\": "), "{bad}");
         let bad = recipe()
-            .draft(Line::Text(b"{\"a\":\"\xff\"}"), 1)
-            .expect_err("not UTF-8");
+            .draft(Line::Text(b"{\"a\":\"\xff\"}"))
+            .expect_err("the line is not UTF-8");
         assert_eq!(bad.to_string(), "column 7: not UTF-8");
-        let bad = recipe().draft(Line::TooLong, 1).expect_err("too long");
+        let bad = recipe().draft(Line::TooLong).expect_err("too long");
         assert_eq!(bad.to_string(), "column 1048577: longer than 1048576 bytes");
-    }
-
-    #[test]
-    fn what_is_printed_of_a_bad_line_is_bounded() {
-        let json = format!(r#"{{"a":"{}","b":1}}"#, "é".repeat(5000));
-        let bad = topic(&json).expect_err("the topic is too long");
-        assert!(bad.starts_with("topic: "), "{bad}");
-        assert!(bad.chars().count() < BAD_LINE_CHARS_MAX + 10, "{bad}");
     }
 
     #[test]
     fn a_blank_line_is_nothing_and_an_empty_object_is_bad() {
         for blank in ["", " ", "\r", " \t \r"] {
             assert!(matches!(
-                recipe().draft(Line::Text(blank.as_bytes()), 1),
+                recipe().draft(Line::Text(blank.as_bytes())),
                 Ok(None)
             ));
         }
@@ -380,7 +331,7 @@ mod tests {
             (r#"{"a":1,"b":2}"#, None),
         ] {
             let mut recipe = recipe();
-            let draft = recipe.draft(Line::Text(json.as_bytes()), 1).expect("good");
+            let draft = recipe.draft(Line::Text(json.as_bytes())).expect("good");
             assert_eq!(
                 draft.expect("not blank").name.as_deref(),
                 expected,
@@ -389,9 +340,7 @@ mod tests {
         }
         let template = "{a}".parse().expect("a good template");
         let mut same_field = Recipe::new(template, Some("a".to_owned()));
-        let draft = same_field
-            .draft(Line::Text(br#"{"a":"x"}"#), 1)
-            .expect("good");
+        let draft = same_field.draft(Line::Text(br#"{"a":"x"}"#)).expect("good");
         assert_eq!(draft.expect("not blank").name.as_deref(), Some("x"));
     }
 }

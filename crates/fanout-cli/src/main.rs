@@ -1,70 +1,82 @@
-//! The command line: newline-delimited JSON in, events fanned out to files, and a report.
+//! The binary `fanout`: lines of JSON in, events delivered to files, and a report.
 //!
-//! One story per file, in the order in which a run meets them:
+//! Each file has one subject. They are listed in the order in which a run uses them:
 //!
-//! | file | story |
+//! | file | subject |
 //! | --- | --- |
-//! | `args` | what can be asked for, and the help that teaches it |
-//! | `input` | a stream of bytes becomes lines of bounded length |
+//! | `args`, `help` | what can be asked for, and the text that explains it |
+//! | `duration` | durations as arguments |
 //! | `template` | the topic template, checked at the start |
-//! | `line` | one line becomes a topic and a payload, or a bad line that names place and rule |
-//! | `output` | where events are written, and why two writers never share a file |
-//! | `run` | the whole: open everything, publish, receive on one thread per subscription, join |
-//! | `console` | what is said on standard error: messages, bad lines, progress |
-//! | `report` | what a run says at its end, for people and for machines |
-//! | `ask` | the other subcommand: does this pattern match this topic? |
-//! | `explain` | how a pattern was read, or the place and the rule where it is refused |
+//! | `subscription` | one `--subscribe`: a pattern and a file |
+//! | `identity` | which file something is, whatever its name is |
+//! | `interrupt` | what ends a run before its input ends: signals |
+//! | `input` | a file or standard input, read until its end or an interrupt |
+//! | `lines` | a stream of bytes becomes lines of bounded length |
+//! | `line` | one line becomes a topic and a payload, or a bad line |
+//! | `bad_lines` | what is wrong with a line, and how many bad lines are printed |
+//! | `payload` | what an event carries |
+//! | `output` | where events are written, and why no file is overwritten by accident |
+//! | `receive` | one thread per subscription: receives, writes and counts |
+//! | `run` | the whole run: open everything, publish, wait for the receivers, report |
+//! | `console` | messages and progress on standard error |
+//! | `report` | the result of a run, for people and for programs |
+//! | `hint` | patterns in the style of another language |
+//! | `ask` | the other command: does this pattern match this topic? |
+//! | `judge` | verdicts for many questions, with a bounded memory for patterns |
+//! | `explain` | how a pattern is read, or the place where it is refused, and the rule |
+//! | `status` | how a command ends |
 //!
-//! The command line uses the library's public surface alone, knows none of its insides, and adds
-//! nothing to it.
+//! The command line uses only the public interface of the library. Imports between these files
+//! have no cycle; `tests/it/architecture.rs` of the library checks that.
 
 mod args;
 mod ask;
+mod bad_lines;
 mod console;
+mod duration;
 mod explain;
+mod help;
+mod hint;
+mod identity;
 mod input;
+mod interrupt;
+mod judge;
 mod line;
+mod lines;
 mod output;
+mod payload;
+mod receive;
 mod report;
 mod run;
+mod status;
+mod subscription;
 mod template;
 
 use clap::Parser;
 use std::process::ExitCode;
 
 use self::args::{Args, Command};
+use self::status::Status;
 
 fn main() -> ExitCode {
-    let status = match Args::parse().command {
-        Command::Run(args) => run::run(args),
-        Command::Match(args) => ask::ask(&args),
+    let status = match Args::try_parse() {
+        Ok(Args { command }) => match command {
+            Command::Run(args) => run::run(&args),
+            Command::Match(args) => ask::ask(&args),
+        },
+        Err(error) => print_usage(&error),
     };
-    ExitCode::from(status.code())
+    status.into()
 }
 
-/// How a command ended. The codes are part of the command line's contract and stand in `--help`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Status {
-    /// All went well; for `match`, the pattern matches.
-    Good,
-    /// `match PATTERN TOPIC`: both are fine, and the pattern does not match.
-    NoMatch,
-    /// Something outside failed: reading, writing, a thread.
-    Failed,
-    /// What was asked for is refused: an argument, a pattern, a topic. Nothing was done.
-    Refused,
-    /// The work is done, but some lines of the input were bad.
-    BadLines,
-}
-
-impl Status {
-    /// The exit status of the process. `clap` answers 2 for what it refuses itself, too.
-    fn code(self) -> u8 {
-        match self {
-            Status::Good => 0,
-            Status::NoMatch | Status::Failed => 1,
-            Status::Refused => 2,
-            Status::BadLines => 3,
+/// Prints a refusal, or what `--help` or `--version` asks for.
+fn print_usage(error: &clap::Error) -> Status {
+    match error.print() {
+        Err(failure) if !error.use_stderr() => {
+            console::complain(format_args!("{}: {failure}", identity::STDOUT_NAME));
+            Status::Failed
         }
+        _ if error.use_stderr() => Status::Refused,
+        _ => Status::Good,
     }
 }

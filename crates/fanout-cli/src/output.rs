@@ -1,91 +1,62 @@
-//! Where events are written: one JSON line for each, through a buffer.
+//! Where events are written: one line of JSON for each event, through a buffer.
 //!
-//! Files are opened before anything is published, first all of them without changing them, then,
-//! once it is known that no two are the same file and none is the input, they are emptied. So a
-//! refused command line destroys nothing, under whatever names and links the files go.
+//! All files are opened before anything is published. First they are opened without any change.
+//! Then, when it is known that no two of them are the same file, that none is the input, and that
+//! none is standard error, they are emptied. So a refused command line destroys nothing, whatever
+//! names and links lead to the files.
+//!
+//! The buffer holds whole lines only, so that a reader of the file sees whole lines only. It is
+//! written when it is full, when the input pauses, and at the end.
 
 use fanout::Event;
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
-use super::args::STANDARD_STREAM;
-use super::run::{Payload, Stop};
+use crate::identity::{Identity, STANDARD_STREAM, STDOUT_NAME};
+use crate::payload::Payload;
+use crate::status::StartError;
 
-/// How much is written to the system at once, in bytes.
-const WRITE_BYTES: usize = 1 << 16;
+/// The buffer is written to the system when it holds this many bytes or more. With the line that
+/// fills it, it still fits into a pipe of Linux (64 KiB), unless that line is longer than 4 KiB.
+const WRITE_BYTES: usize = 60 << 10;
 
-/// What standard output is called in messages.
-pub(crate) const STDOUT_NAME: &str = "<stdout>";
+/// The longest time that an event waits in the buffer of a file while the input pauses.
+const FILE_DELAY_MAX: Duration = Duration::from_millis(100);
 
-/// Which file something is, whatever it is called.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Identity(
-    #[cfg(unix)] (u64, u64), // device and inode
-    #[cfg(not(unix))] std::path::PathBuf,
-);
-
-#[cfg(unix)]
-impl Identity {
-    /// None where sharing is harmless: terminals, `/dev/null` and the like.
-    pub(crate) fn of(file: &File, _path: &Path) -> Option<Identity> {
-        use std::os::unix::fs::{FileTypeExt, MetadataExt};
-        let metadata = file.metadata().ok()?;
-        let shared = metadata.file_type().is_char_device();
-        (!shared).then(|| Identity((metadata.dev(), metadata.ino())))
-    }
-
-    pub(crate) fn of_stdin() -> Option<Identity> {
-        use std::os::fd::AsFd;
-        let stdin = io::stdin().as_fd().try_clone_to_owned().ok()?;
-        Identity::of(&File::from(stdin), Path::new(STANDARD_STREAM))
-    }
-
-    fn of_stdout() -> Option<Identity> {
-        use std::os::fd::AsFd;
-        let stdout = io::stdout().as_fd().try_clone_to_owned().ok()?;
-        Identity::of(&File::from(stdout), Path::new(STANDARD_STREAM))
-    }
-}
-
-/// Elsewhere a path stands for its file, which misses hard links and redirections.
-#[cfg(not(unix))]
-impl Identity {
-    pub(crate) fn of(_file: &File, path: &Path) -> Option<Identity> {
-        path.canonicalize().ok().map(Identity)
-    }
-
-    pub(crate) fn of_stdin() -> Option<Identity> {
-        None
-    }
-
-    fn of_stdout() -> Option<Identity> {
-        None
-    }
-}
-
-/// The writer of one subscription's events.
+/// The writer of the events of one subscription.
 pub(crate) struct Output {
-    /// How messages call it.
+    /// What messages call it.
     pub(crate) name: String,
-    writer: BufWriter<Box<dyn Write + Send>>,
-    /// Somebody may be waiting at the other end (a pipe, a terminal): see [`Output::rest`].
-    is_live: bool,
-    /// The time of the last event and its text: the engine reads the clock once per round, so
-    /// neighbours often share it.
+    pub(crate) is_stdout: bool,
+    pub(crate) is_terminal: bool,
+    buffer: Buffer<Box<dyn Write + Send>>,
+    /// The time of the last event, and its text: the engine reads the clock once for each block of
+    /// events, so consecutive events often have the same time.
     time: Option<(SystemTime, String)>,
 }
 
-/// Opens the outputs, in the order of the names; a name that is missing has none. `input` is the
+/// Opens the outputs in the order of the names. A name that is `None` has no output. `input` is the
 /// file that is read.
 pub(crate) fn open_all(
     names: &[Option<&str>],
     input: Option<&Identity>,
-) -> Result<Vec<Option<Output>>, Stop> {
+) -> Result<Vec<Option<Output>>, StartError> {
+    let refused = |message: String| Err(StartError::Refused(message));
+    let stdout = Identity::of_stdout();
+    let stderr = Identity::of_stderr();
+    for (stream, identity) in [("output", &stdout), ("error", &stderr)] {
+        if input.is_some() && identity.as_ref() == input {
+            return refused(format!(
+                "standard {stream} is the input file: the run would write into its own input"
+            ));
+        }
+    }
+
+    let mut stdout_name: Option<&str> = None;
     let mut seen: HashMap<Identity, &str> = HashMap::new();
-    let mut stdout_taken = false;
     let mut opened = Vec::new();
     for name in names {
         let Some(name) = *name else {
@@ -93,28 +64,36 @@ pub(crate) fn open_all(
             continue;
         };
         let (file, identity) = if name == STANDARD_STREAM {
-            if std::mem::replace(&mut stdout_taken, true) {
-                return Err(Stop::Refused(
-                    "two subscriptions cannot both write to `-`".into(),
-                ));
-            }
-            (None, Identity::of_stdout())
+            (None, stdout.clone())
         } else {
-            let file = open(name).map_err(|error| Stop::Failed(format!("{name}: {error}")))?;
+            let failed = |error| StartError::Failed(format!("{name}: {error}"));
+            let file = open(name).map_err(failed)?;
             let identity = Identity::of(&file, Path::new(name));
-            (Some(file), identity)
+            // The same file opened a second time has a position of its own, so the report, or what
+            // the other process writes there, would overwrite events.
+            let is_stdout = identity.is_some() && identity == stdout;
+            ((!is_stdout).then_some(file), identity)
         };
+        if file.is_none()
+            && let Some(other) = stdout_name.replace(name)
+        {
+            return refused(format!(
+                "two subscriptions cannot both write to standard output (`{other}` and `{name}`)"
+            ));
+        }
         if let Some(identity) = identity {
             if input == Some(&identity) {
-                return Err(Stop::Refused(format!(
-                    "{name} is the input, and cannot be written to"
-                )));
+                return refused(format!("{name} is the input, so it cannot be an output"));
+            }
+            if file.is_some() && stderr.as_ref() == Some(&identity) {
+                return refused(format!(
+                    "{name} is standard error, where messages go, so it cannot be an output"
+                ));
             }
             if let Some(other) = seen.insert(identity, name) {
-                let both = format!("{other} and {name} are the same file");
-                return Err(Stop::Refused(format!(
-                    "two subscriptions cannot share one: {both}"
-                )));
+                return refused(format!(
+                    "two subscriptions cannot write to the same file ({other} and {name})"
+                ));
             }
         }
         opened.push(Some((name, file)));
@@ -133,68 +112,194 @@ fn open(name: &str) -> io::Result<File> {
         .open(name)
 }
 
-/// Empties the file, if it is one, and makes a writer of it.
-fn begin(name: &str, file: Option<File>) -> Result<Output, Stop> {
-    let (name, writer, is_live): (_, Box<dyn Write + Send>, _) = match file {
-        None => (STDOUT_NAME, Box::new(io::stdout()), true),
+/// Empties the file, if it is a regular file, and makes a writer of it. Without a file, the output
+/// is standard output.
+fn begin(name: &str, file: Option<File>) -> Result<Output, StartError> {
+    let is_stdout = file.is_none();
+    let (name, writer, is_terminal, delay_max): (_, Box<dyn Write + Send>, _, _) = match file {
+        None => {
+            let stdout = io::stdout();
+            let is_terminal = stdout.is_terminal();
+            (STDOUT_NAME, Box::new(stdout), is_terminal, Duration::ZERO)
+        }
         Some(file) => {
-            let failed = |error: io::Error| Stop::Failed(format!("{name}: {error}"));
-            let is_file = file.metadata().map_err(failed)?.is_file();
-            if is_file {
+            let failed = |error: io::Error| StartError::Failed(format!("{name}: {error}"));
+            let is_terminal = file.is_terminal();
+            // Somebody may be waiting at the other end of a pipe or at a terminal.
+            let mut delay_max = Duration::ZERO;
+            if file.metadata().map_err(failed)?.is_file() {
                 file.set_len(0).map_err(failed)?;
+                delay_max = FILE_DELAY_MAX;
             }
-            (name, Box::new(file), !is_file)
+            (name, Box::new(file), is_terminal, delay_max)
         }
     };
-    let writer = BufWriter::with_capacity(WRITE_BYTES, writer);
     Ok(Output {
         name: name.to_owned(),
-        writer,
-        is_live,
+        is_stdout,
+        is_terminal,
+        buffer: Buffer::new(writer, delay_max),
         time: None,
     })
 }
 
 impl Output {
-    /// Writes an event as one line. The payload is a JSON text already and stands there as it is.
-    pub(crate) fn write(&mut self, event: &Event<Payload>) -> io::Result<()> {
-        write!(self.writer, "{{\"id\":{},\"topic\":", event.id())?;
-        serde_json::to_writer(&mut self.writer, event.topic().as_str())?;
-        self.writer.write_all(b",\"name\":")?;
-        serde_json::to_writer(&mut self.writer, &event.name())?;
-        self.writer.write_all(b",\"source\":")?;
-        serde_json::to_writer(&mut self.writer, &event.source())?;
-        self.writer.write_all(b",\"data\":")?;
-        self.writer.write_all(event.data().json.as_bytes())?;
-        self.writer.write_all(b",\"created_at\":\"")?;
-        self.write_time(event.created_at())?;
-        self.writer.write_all(b"\"}\n")
-    }
-
-    /// RFC 3339, in UTC, to the nanosecond.
-    fn write_time(&mut self, time: SystemTime) -> io::Result<()> {
+    /// Writes an event as one line. The payload is JSON already and is written as it is. `now` is
+    /// the current time.
+    pub(crate) fn write(&mut self, event: &Event<Payload>, now: Instant) -> io::Result<()> {
+        let line = self.buffer.line();
+        write!(line, "{{\"id\":{},\"topic\":", event.id())?;
+        serde_json::to_writer(&mut *line, event.topic().as_str())?;
+        line.extend_from_slice(b",\"name\":");
+        serde_json::to_writer(&mut *line, &event.name())?;
+        line.extend_from_slice(b",\"source\":");
+        serde_json::to_writer(&mut *line, &event.source())?;
+        line.extend_from_slice(b",\"data\":");
+        line.extend_from_slice(event.data().json.as_bytes());
+        line.extend_from_slice(b",\"created_at\":\"");
+        let time = event.created_at();
         let text = match &mut self.time {
             Some((last, text)) if *last == time => text,
+            // RFC 3339, in UTC, with nanoseconds.
             other => {
                 let stamp = jiff::Timestamp::try_from(time).map_err(io::Error::other)?;
                 &mut other.insert((time, format!("{stamp:.9}"))).1
             }
         };
-        self.writer.write_all(text.as_bytes())
+        line.extend_from_slice(text.as_bytes());
+        line.extend_from_slice(b"\"}\n");
+        self.buffer.line_done(now)
     }
 
-    /// Nothing more is there to write at this moment. A pipe or a terminal gets what is buffered,
-    /// since somebody may be waiting for it; a file gets it when the buffer is full or at the end.
-    pub(crate) fn rest(&mut self) -> io::Result<()> {
-        if self.is_live {
-            self.writer.flush()
-        } else {
+    /// How long the events in the buffer may still wait while no further event comes. `None` if
+    /// there are none.
+    pub(crate) fn may_wait(&self, now: Instant) -> Option<Duration> {
+        self.buffer.may_wait(now)
+    }
+
+    /// Writes the buffer to the system.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        self.buffer.flush()
+    }
+}
+
+/// Collects lines and writes them in large pieces.
+struct Buffer<W> {
+    writer: W,
+    /// Whole lines, except while one is being added. Fewer than `WRITE_BYTES` bytes after that.
+    lines: Vec<u8>,
+    /// When the first of these lines was added.
+    since: Option<Instant>,
+    /// The longest time that a line waits here while no further line comes.
+    delay_max: Duration,
+}
+
+impl<W: Write> Buffer<W> {
+    fn new(writer: W, delay_max: Duration) -> Self {
+        Buffer {
+            writer,
+            lines: Vec::with_capacity(2 * WRITE_BYTES),
+            since: None,
+            delay_max,
+        }
+    }
+
+    /// Where the next line is added. [`line_done`](Self::line_done) follows when it is complete.
+    fn line(&mut self) -> &mut Vec<u8> {
+        &mut self.lines
+    }
+
+    fn line_done(&mut self, now: Instant) -> io::Result<()> {
+        debug_assert_eq!(self.lines.last(), Some(&b'\n'));
+        if self.lines.len() >= WRITE_BYTES {
+            return self.flush();
+        }
+        self.since.get_or_insert(now);
+        Ok(())
+    }
+
+    fn may_wait(&self, now: Instant) -> Option<Duration> {
+        debug_assert_eq!(self.since.is_none(), self.lines.is_empty());
+        let waited = now.saturating_duration_since(self.since?);
+        Some(self.delay_max.saturating_sub(waited))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.write_all(&self.lines)?;
+        self.writer.flush()?;
+        self.lines.clear();
+        // A very long line does not keep its memory.
+        self.lines.shrink_to(2 * WRITE_BYTES);
+        self.since = None;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keeps what is written, each call by itself.
+    #[derive(Default)]
+    struct Calls(Vec<Vec<u8>>);
+
+    impl Write for Calls {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.push(bytes.to_vec());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
     }
 
-    /// Writes out what is buffered.
-    pub(crate) fn finish(&mut self) -> io::Result<()> {
-        self.writer.flush()
+    fn add(buffer: &mut Buffer<Calls>, line: &[u8], now: Instant) {
+        buffer.line().extend_from_slice(line);
+        buffer.line_done(now).expect("memory can be written");
+    }
+
+    #[test]
+    fn lines_are_written_whole_and_in_large_pieces() {
+        let mut buffer = Buffer::new(Calls::default(), FILE_DELAY_MAX);
+        let now = Instant::now();
+        let line = [&[b'x'; 999][..], b"\n"].concat();
+        for _ in 0..1000 {
+            add(&mut buffer, &line, now);
+        }
+        add(&mut buffer, &[&[b'x'; 3 << 20][..], b"\n"].concat(), now);
+        let calls = &buffer.writer.0;
+        assert!(
+            calls.len() <= 1 + (1000 * 1000) / WRITE_BYTES,
+            "{}",
+            calls.len()
+        );
+        assert!(calls.iter().all(|call| call.last() == Some(&b'\n')));
+        assert!(buffer.lines.is_empty() && buffer.lines.capacity() <= 3 * WRITE_BYTES);
+        assert_eq!(buffer.may_wait(now), None);
+    }
+
+    #[test]
+    fn the_delay_counts_from_the_first_line_in_the_buffer() {
+        let mut buffer = Buffer::new(Calls::default(), FILE_DELAY_MAX);
+        let start = Instant::now();
+        let after = |ms| start + Duration::from_millis(ms);
+        assert_eq!(buffer.may_wait(start), None);
+        add(&mut buffer, b"a\n", start);
+        add(&mut buffer, b"b\n", after(60));
+        assert_eq!(buffer.may_wait(after(60)), Some(Duration::from_millis(40)));
+        assert_eq!(buffer.may_wait(after(100)), Some(Duration::ZERO));
+        assert_eq!(buffer.may_wait(after(500)), Some(Duration::ZERO));
+        buffer.flush().expect("memory can be written");
+        assert_eq!(buffer.may_wait(after(500)), None);
+        assert_eq!(buffer.writer.0, [b"a\nb\n"]);
+    }
+
+    #[test]
+    fn nothing_waits_in_front_of_a_pipe() {
+        let mut buffer = Buffer::new(Calls::default(), Duration::ZERO);
+        let now = Instant::now();
+        add(&mut buffer, b"a\n", now);
+        assert_eq!(buffer.may_wait(now), Some(Duration::ZERO));
     }
 }

@@ -1,25 +1,29 @@
-//! What a run says at its end: a table for people, or one JSON object for machines.
+//! The result of a run: a table for people, or one JSON object for programs.
 //!
-//! The keys of the JSON object are a contract; `fanout run --help` lists them:
+//! The keys of the JSON object do not change; `fanout run --help` lists them:
 //!
 //! | key | meaning |
 //! | --- | --- |
-//! | `input`, `topic`, `overflow` | what was asked for; the input `<stdin>` is standard input |
-//! | `block_timeout_ms` | the longest wait that was asked for, or null |
-//! | `lines` | lines read; always `events + bad_lines + blank_lines`, unless publishing failed |
-//! | `blank_lines`, `bad_lines` | lines that published nothing |
-//! | `events` | events published |
+//! | `input`, `topic`, `syntax`, `overflow` | the arguments; standard input is `<stdin>` |
+//! | `block_timeout_ms` | the longest wait, or null |
+//! | `lines` | lines read: `events + bad_lines + blank_lines`, unless publishing failed |
+//! | `blank_lines`, `bad_lines` | lines that were not published |
+//! | `events` | events that were published |
 //! | `matched`, `received`, `lost`, `superseded`, `unread` | sums over the subscriptions |
-//! | `elapsed_s` | from before the first line to after the last event is received and written |
-//! | `events_per_s`, `deliveries_per_s` | `events` and `received` by `elapsed_s` |
-//! | `latency_ns` | null without deliveries, else `p50`, `p90`, `p99`, `p99_9`, `max`: from the call that publishes, waiting for room included, to the receipt |
+//! | `elapsed_s` | from before the first line until the last event is received and written |
+//! | `events_per_s`, `deliveries_per_s` | `events` and `received` per second of `elapsed_s` |
+//! | `latency_ns` | null without deliveries, else `p50`, `p90`, `p99`, `p99_9`, `max` |
+//! | `signal` | null, or the name of the signal that ended the run |
 //! | `error` | null, or why reading or publishing ended early |
 //! | `subscriptions` | in the order of the arguments, see below |
 //!
-//! Each of the subscriptions: `pattern`; `output` (null, a file, or `-`); `matched`, `received`,
-//! `lost`, `superseded`, `unread`, where matched is always the sum of the others; `high_water`, how many events waited
-//! in its ring at most; `written`, the events given to
-//! the output; `latency_ns`; `error`, null or why it stopped early.
+//! A latency is the time from the call that publishes an event, including the wait for room, until
+//! the event is received.
+//!
+//! Each subscription has the keys `pattern`; `output` (null, a file, or `-`); `matched`, which is
+//! the sum of `received`, `lost`, `superseded` and `unread`; `written`, the number of events given
+//! to the output; `high_water`, the most events that waited in its ring; `latency_ns`; and `error`,
+//! which is null or the reason why it ended early.
 
 use hdrhistogram::Histogram;
 use indicatif::HumanCount;
@@ -27,14 +31,15 @@ use serde::Serialize;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
-/// Decimal digits that a latency is kept to.
-pub(crate) const LATENCY_DIGITS: u8 = 3;
+/// The number of decimal digits to which a latency is exact.
+const LATENCY_DIGITS: u8 = 3;
 
-/// A run's report.
+/// The report of a run.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
     pub(crate) input: String,
     pub(crate) topic: String,
+    pub(crate) syntax: &'static str,
     pub(crate) overflow: &'static str,
     pub(crate) block_timeout_ms: Option<u64>,
     pub(crate) lines: u64,
@@ -50,11 +55,12 @@ pub(crate) struct Report {
     pub(crate) events_per_s: f64,
     pub(crate) deliveries_per_s: f64,
     pub(crate) latency_ns: Option<Latency>,
+    pub(crate) signal: Option<&'static str>,
     pub(crate) error: Option<String>,
     pub(crate) subscriptions: Vec<SubscriptionReport>,
 }
 
-/// What became of one subscription.
+/// The result of one subscription.
 #[derive(Debug, Serialize)]
 pub(crate) struct SubscriptionReport {
     pub(crate) pattern: String,
@@ -70,6 +76,11 @@ pub(crate) struct SubscriptionReport {
     pub(crate) error: Option<String>,
 }
 
+/// An empty histogram of latencies, in nanoseconds.
+pub(crate) fn histogram() -> Histogram<u64> {
+    Histogram::new(LATENCY_DIGITS).expect("the number of digits is in 0..=5")
+}
+
 /// Percentiles, in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(crate) struct Latency {
@@ -81,7 +92,7 @@ pub(crate) struct Latency {
 }
 
 impl Latency {
-    /// The percentiles of what was recorded, if anything was.
+    /// The percentiles of the histogram, unless it is empty.
     pub(crate) fn of(histogram: &Histogram<u64>) -> Option<Latency> {
         let at = |percentile| histogram.value_at_percentile(percentile);
         (!histogram.is_empty()).then(|| Latency {
@@ -105,7 +116,7 @@ impl fmt::Display for Latency {
     }
 }
 
-/// How many in a second.
+/// The count per second.
 pub(crate) fn rate(count: u64, elapsed: Duration) -> f64 {
     let seconds = elapsed.as_secs_f64();
     if seconds > 0.0 {
@@ -118,12 +129,12 @@ pub(crate) fn rate(count: u64, elapsed: Duration) -> f64 {
 impl Report {
     /// One JSON object on one line.
     pub(crate) fn json(&self) -> String {
-        // Strings, numbers and lists of them: serialising cannot fail, and says so if it does.
+        // Serialising strings, numbers and lists cannot fail. If it did, that would be reported.
         serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
             + "\n"
     }
 
-    /// The same for people, subscriptions as a table.
+    /// Several lines for people, with a table of the subscriptions.
     pub(crate) fn table(&self) -> String {
         let count = |n: u64| HumanCount(n).to_string();
         let per_second = |rate: f64| HumanCount(rate as u64).to_string();
@@ -137,6 +148,9 @@ impl Report {
             count(self.bad_lines),
             count(self.blank_lines),
         );
+        if let Some(signal) = self.signal {
+            let _ = writeln!(text, "ended    by {signal}");
+        }
         let _ = writeln!(text, "events   {} on {}", count(self.events), self.topic);
         let _ = writeln!(
             text,

@@ -1,84 +1,78 @@
 //! `fanout run`: everything is opened, lines are published, events are received and counted.
 //!
 //! ```text
-//!  input --lines--> this thread --publish--> bus --+--> receiver thread --> output
-//!                                                  +--> receiver thread --> output
+//!  input --lines--> this thread --publish--> bus --+--> receiving thread --> output
+//!                                                  +--> receiving thread --> output
 //! ```
 //!
 //! # What is lost, and when
 //!
-//! Nothing, by default: the bus blocks, so the slowest output sets the pace of reading. With
-//! `--overflow drop-newest`, `drop-oldest` or `conflate`, and past a `--block-timeout`, losses are counted per subscription
-//! and reported. Should a blocking subscription have lost something all the same, the run has failed and says so; likewise
-//! if one ended under `disconnect`.
+//! By default nothing is lost: the bus waits, so the slowest output determines the speed of
+//! reading. With `--overflow drop-newest`, `drop-oldest` or `conflate`, and after a
+//! `--block-timeout`, losses are counted for each subscription and reported. If a blocking
+//! subscription lost something in spite of that, the run has failed and reports it. A run has also
+//! failed if a subscription ended because of `--overflow disconnect`.
 //!
-//! # When something fails
+//! # Failure modes
 //!
-//! - An output cannot be written: that receiver ends, and with it its subscription, so that nobody
-//!   waits for it; the others go on. When no receiver is left, reading stops: nobody would hear.
-//! - The input cannot be read any more: what was read is delivered, then the run has failed.
-//! - A line is bad: it is named, counted and skipped; with `--strict` reading stops there.
+//! - An output cannot be written: its receiving thread ends, and with it the subscription, so that
+//!   nothing waits for it. The others continue. When no subscription is left, reading stops.
+//! - The input cannot be read any more: what was read is delivered, and the run has failed.
+//! - A line is bad: it is printed, counted and skipped. With `--strict`, reading stops there.
+//! - A signal comes: reading stops, and what was read is delivered.
 
-use fanout::{Bus, Message, Publisher, RecvError, Subscriber, SubscriptionStats};
-use hdrhistogram::Histogram;
+use fanout::{Bus, Message, Overflow, Publisher, Subscriber};
 use std::io::{self, Write};
-use std::thread::{self, ScopedJoinHandle};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Status;
-use super::args::{RunArgs, STANDARD_STREAM, Subscription};
-use super::console::{BadLines, Progress, complain};
-use super::input::Input;
-use super::line::{Draft, Recipe};
-use super::output::{self, Output};
-use super::report::{LATENCY_DIGITS, Latency, Report, SubscriptionReport, rate};
+use crate::args::RunArgs;
+use crate::bad_lines::BadLines;
+use crate::console::{self, Progress, complain};
+use crate::hint;
+use crate::input::{Input, is_stop};
+use crate::interrupt::{Interrupt, Signal};
+use crate::line::{Draft, Recipe};
+use crate::output::{self, Output};
+use crate::payload::Payload;
+use crate::receive::{Received, join, receive, total_latency};
+use crate::report::{Report, SubscriptionReport, rate};
+use crate::status::{StartError, Status};
+use crate::subscription::Subscription;
 
-/// What an event of a run carries.
-pub(crate) struct Payload {
-    /// The line as it was read: a JSON object.
-    pub(crate) json: Box<str>,
-    /// When it was about to be published.
-    published_at: Instant,
-}
-
-/// Why a run ends before anything is published.
-#[derive(Debug)]
-pub(crate) enum Stop {
-    /// It makes no sense as asked for.
-    Refused(String),
-    /// Something outside failed.
-    Failed(String),
-}
-
-/// Does what the arguments ask for, and says how it went.
-pub(crate) fn run(args: RunArgs) -> Status {
-    let wants_json = args.json;
-    let stdout_taken = args
-        .subscribe
-        .iter()
-        .any(|asked| asked.output.as_deref() == Some(STANDARD_STREAM));
-    let report = match fan_out(args) {
-        Ok(report) => report,
-        Err(Stop::Refused(message)) => {
+/// Does what the arguments ask for.
+pub(crate) fn run(args: &RunArgs) -> Status {
+    let done = match fan_out(args) {
+        Ok(done) => done,
+        Err(StartError::Refused(message)) => {
             complain(format_args!("{message}"));
             return Status::Refused;
         }
-        Err(Stop::Failed(message)) => {
+        Err(StartError::Failed(message)) => {
             complain(format_args!("{message}"));
             return Status::Failed;
         }
     };
-    let text = if wants_json {
+    let report = &done.report;
+    print_hints(args, report);
+    let text = if args.json {
         report.json()
     } else {
         report.table()
     };
-    let printed = print(&text, stdout_taken);
+    let printed = if done.is_stdout_taken {
+        io::stderr().lock().write_all(text.as_bytes())
+    } else {
+        console::print(&text)
+    };
     if let Err(error) = &printed {
         complain(format_args!("the report cannot be printed: {error}"));
     }
-    if printed.is_err() || has_failed(&report) {
+    if has_failed(report) || printed.is_err() {
         Status::Failed
+    } else if let Some(signal) = done.signal {
+        Status::Ended(signal)
     } else if report.bad_lines > 0 {
         Status::BadLines
     } else {
@@ -86,32 +80,57 @@ pub(crate) fn run(args: RunArgs) -> Status {
     }
 }
 
+/// A run that is over.
+struct Done {
+    report: Report,
+    /// Whether events were written to standard output.
+    is_stdout_taken: bool,
+    signal: Option<Signal>,
+}
+
 /// Opens everything, runs, and reports.
-fn fan_out(args: RunArgs) -> Result<Report, Stop> {
+fn fan_out(args: &RunArgs) -> Result<Done, StartError> {
+    let subscriptions = read_subscriptions(args)?;
     let input = Input::open(&args.input)
-        .map_err(|error| Stop::Failed(format!("{}: {error}", args.input.display())))?;
-    let (bus, subscribers) = open_bus(&args)?;
-    let names: Vec<_> = args
-        .subscribe
+        .map_err(|error| StartError::Failed(format!("{}: {error}", args.input.display())))?;
+    let (bus, subscribers) = open_bus(args, &subscriptions)?;
+    let names: Vec<_> = subscriptions
         .iter()
         .map(|asked| asked.output.as_deref())
         .collect();
     let outputs = output::open_all(&names, input.identity.as_ref())?;
+    let is_any = |has: fn(&Output) -> bool| outputs.iter().flatten().any(has);
+    let is_stdout_taken = is_any(|output| output.is_stdout);
+    let shows_progress = !args.quiet && !is_any(|output| output.is_terminal);
 
-    let shows_progress = !args.quiet && !draws_on_terminal(&args.subscribe);
     let progress = Progress::new(input.size_bytes, shows_progress);
     let input_name = input.name.clone();
     let recipe = Recipe::new(args.topic.clone(), args.name_field.clone());
+    // Only now: a signal while a file is being opened, which may take for ever with a named pipe,
+    // ends the process.
+    let interrupt = Interrupt::install()
+        .map_err(|error| StartError::Failed(format!("signals cannot be caught: {error}")))?;
 
     let started_at = Instant::now();
+    let left = AtomicUsize::new(subscribers.len());
     let (published, received) = thread::scope(|scope| {
         let mut receivers = Vec::new();
-        for (index, (subscriber, output)) in subscribers.into_iter().zip(outputs).enumerate() {
+        let each = subscribers.into_iter().zip(&subscriptions).zip(outputs);
+        for (index, ((subscriber, asked), output)) in each.enumerate() {
             let progress = progress.clone();
+            let one_left = OneLeft {
+                left: &left,
+                interrupt: &interrupt,
+            };
             let receiver = thread::Builder::new()
                 .name(format!("fanout-out-{index}"))
-                .spawn_scoped(scope, move || receive(subscriber, output, &progress))
-                .map_err(|error| Stop::Failed(format!("a thread cannot be started: {error}")))?;
+                .spawn_scoped(scope, move || {
+                    let _one_left = one_left;
+                    receive(subscriber, asked, output, &progress)
+                })
+                .map_err(|error| {
+                    StartError::Failed(format!("a thread cannot be started: {error}"))
+                })?;
             receivers.push(receiver);
         }
         let publishing = Publishing {
@@ -121,8 +140,9 @@ fn fan_out(args: RunArgs) -> Result<Report, Stop> {
             strict: args.strict,
             progress: progress.clone(),
         };
-        let published = publishing.publish_all(input, &receivers);
-        // The publisher is gone already; with the bus goes the last reason to wait for more.
+        let published = publishing.publish_all(input, &interrupt);
+        // The publisher is dropped already. When the bus is dropped, too, the receivers end as soon
+        // as they have read everything.
         drop(bus);
         let received: Vec<_> = receivers.into_iter().map(join).collect();
         Ok((published, received))
@@ -130,48 +150,83 @@ fn fan_out(args: RunArgs) -> Result<Report, Stop> {
     let elapsed = started_at.elapsed();
     progress.finish();
 
-    Ok(report(&args, input_name, published, received, elapsed))
+    let outcome = Outcome {
+        input_name,
+        published,
+        received,
+        elapsed,
+        signal: interrupt.signal(),
+    };
+    Ok(Done {
+        signal: outcome.signal,
+        report: report(args, &subscriptions, outcome),
+        is_stdout_taken,
+    })
 }
 
-/// A bus, and a subscriber for each of the subscriptions asked for.
-fn open_bus(args: &RunArgs) -> Result<(Bus<Payload>, Vec<Subscriber<Payload>>), Stop> {
+fn read_subscriptions(args: &RunArgs) -> Result<Vec<Subscription>, StartError> {
+    let read = |argument: &String| {
+        Subscription::parse(argument, args.syntax)
+            .map_err(|error| StartError::Refused(format!("--subscribe {argument:?}: {error}")))
+    };
+    args.subscribe.iter().map(read).collect()
+}
+
+/// A bus, and a subscriber for each subscription.
+fn open_bus(
+    args: &RunArgs,
+    subscriptions: &[Subscription],
+) -> Result<(Bus<Payload>, Vec<Subscriber<Payload>>), StartError> {
     let overflow = args.overflow.policy();
-    let blocking = overflow == fanout::Overflow::Block;
-    if args.block_timeout.is_some() && !blocking {
-        return Err(Stop::Refused(
-            "--block-timeout is for --overflow block alone: the others never wait".into(),
+    let is_blocking = overflow == Overflow::Block;
+    if args.block_timeout.is_some() && !is_blocking {
+        return Err(StartError::Refused(
+            "--block-timeout has no effect without --overflow block: the other policies never wait"
+                .into(),
         ));
     }
-    let mut builder = Bus::<Payload>::builder().blocking(blocking);
-    if let Some(ms) = args.block_timeout {
-        builder = builder.block_timeout(Duration::from_millis(ms));
+    let mut builder = Bus::<Payload>::builder().blocking(is_blocking);
+    if let Some(longest_wait) = args.block_timeout {
+        builder = builder.block_timeout(longest_wait);
     }
     if let Some(threads) = args.dispatchers {
         builder = builder.dispatchers(threads);
     }
     let bus = builder
         .build()
-        .map_err(|error| Stop::Refused(format!("the bus: {error}")))?;
+        .map_err(|error| StartError::Failed(format!("the bus cannot be started: {error}")))?;
     let mut subscribers = Vec::new();
-    for asked in &args.subscribe {
+    for asked in subscriptions {
         let mut subscription = bus.subscription(asked.pattern.clone()).overflow(overflow);
         if let Some(events) = args.capacity {
             subscription = subscription.capacity(events);
         }
-        let refused = |error| Stop::Refused(format!("subscription {:?}: {error}", asked.text));
+        let refused = |error| StartError::Refused(format!("--subscribe {:?}: {error}", asked.text));
         subscribers.push(subscription.open().map_err(refused)?);
     }
     Ok((bus, subscribers))
 }
 
-/// Whether events are printed where the progress would be.
-fn draws_on_terminal(subscriptions: &[Subscription]) -> bool {
-    use std::io::IsTerminal;
-    let to_stdout = |asked: &Subscription| asked.output.as_deref() == Some(STANDARD_STREAM);
-    io::stdout().is_terminal() && subscriptions.iter().any(to_stdout)
+/// Dropped when a receiving thread ends. When the last one ends, reading has to stop: nobody would
+/// receive what is read.
+struct OneLeft<'a> {
+    /// The number of receiving threads that have not ended.
+    left: &'a AtomicUsize,
+    interrupt: &'a Interrupt,
 }
 
-/// What the publishing side needs; it is used up by publishing, so that the publisher goes with it.
+impl Drop for OneLeft<'_> {
+    fn drop(&mut self) {
+        // Relaxed: the number guards no other memory.
+        let before = self.left.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before >= 1);
+        if before == 1 {
+            self.interrupt.stop();
+        }
+    }
+}
+
+/// What the publishing side needs. Publishing consumes it, so that the publisher is dropped then.
 struct Publishing<'a> {
     publisher: Publisher<Payload>,
     recipe: Recipe,
@@ -180,39 +235,37 @@ struct Publishing<'a> {
     progress: Progress,
 }
 
-/// What came of publishing.
+/// What was published, and how publishing ended.
 #[derive(Default)]
 struct Published {
     lines: u64,
     blank_lines: u64,
     bad_lines: BadLines,
     events: u64,
-    /// Why it ended before the end of the input, other than by a bad line.
+    /// Why it ended before the end of the input, unless a bad line or a signal ended it.
     error: Option<String>,
 }
 
 impl Publishing<'_> {
-    /// Publishes line after line, up to the end of the input or to what makes it pointless.
-    fn publish_all(
-        mut self,
-        mut input: Input,
-        receivers: &[ScopedJoinHandle<'_, Received>],
-    ) -> Published {
+    /// Publishes line after line, until the input ends or there is a reason to stop.
+    fn publish_all(mut self, input: Input, interrupt: &Interrupt) -> Published {
         let mut done = Published::default();
+        let name = input.name.clone();
+        let mut lines = input.lines(interrupt);
         loop {
-            if receivers.iter().all(ScopedJoinHandle::is_finished) {
-                done.fail(
-                    "no subscription is left to publish to".into(),
-                    &self.progress,
-                );
-                break;
-            }
-            let number = input.lines.number() + 1;
-            let drafted = match input.lines.next() {
-                Ok(Some(line)) => self.recipe.draft(line, number),
+            let number = lines.number() + 1;
+            let drafted = match lines.next() {
+                Ok(Some(line)) => self.recipe.draft(line),
                 Ok(None) => break,
+                Err(error) if is_stop(&error) => {
+                    if interrupt.signal().is_none() {
+                        // Each subscription has printed its own reason.
+                        done.error = Some("every subscription has ended".into());
+                    }
+                    break;
+                }
                 Err(error) => {
-                    done.fail(format!("{}:{number}: {error}", input.name), &self.progress);
+                    done.fail(format!("{name}:{number}: {error}"), &self.progress);
                     break;
                 }
             };
@@ -221,17 +274,17 @@ impl Publishing<'_> {
                 Ok(Some(draft)) => {
                     let now = Instant::now();
                     if let Err(error) = self.publish(&draft, now) {
-                        done.fail(format!("{}:{number}: {error}", input.name), &self.progress);
+                        done.fail(format!("{name}:{number}: {error}"), &self.progress);
                         break;
                     }
                     done.events += 1;
                     self.progress
-                        .advance(now, input.lines.position_bytes(), done.events);
+                        .advance(now, lines.position_bytes(), done.events);
                 }
                 Ok(None) => done.blank_lines += 1,
                 Err(bad) => {
                     self.progress
-                        .interrupt(|| done.bad_lines.add(&input.name, number, &bad));
+                        .interrupt(|| done.bad_lines.add(&name, number, &bad));
                     if self.strict {
                         break;
                     }
@@ -241,7 +294,7 @@ impl Publishing<'_> {
         done
     }
 
-    /// Publishes one event; waits where the lane is full.
+    /// Publishes one event. Waits if the lane is full.
     fn publish(&mut self, draft: &Draft<'_>, published_at: Instant) -> Result<(), String> {
         let payload = Payload {
             json: draft.json.into(),
@@ -267,137 +320,34 @@ impl Published {
     }
 }
 
-/// What came of receiving.
-struct Received {
-    stats: SubscriptionStats,
-    latency: Histogram<u64>,
-    written: u64,
-    error: Option<String>,
-}
-
-/// Receives until the bus is closed and all is read, or until the output fails. The subscriber is
-/// dropped with the end of this function, which frees whoever waits for room in its ring.
-fn receive(
-    mut subscriber: Subscriber<Payload>,
-    mut output: Option<Output>,
-    progress: &Progress,
-) -> Received {
-    let mut latency = histogram();
-    let mut written = 0;
-    let ended = drain(&mut subscriber, output.as_mut(), &mut latency, &mut written);
-    let error = match (ended, &output) {
-        (Ok(()), _) => None,
-        (Err(error), Some(output)) => Some(format!("{}: {error}", output.name)),
-        (Err(error), None) => Some(error.to_string()),
-    };
-    if let Some(error) = &error {
-        progress.interrupt(|| complain(format_args!("{error}")));
-    }
-    Received {
-        stats: subscriber.stats(),
-        latency,
-        written,
-        error,
-    }
-}
-
-fn drain(
-    subscriber: &mut Subscriber<Payload>,
-    mut output: Option<&mut Output>,
-    latency: &mut Histogram<u64>,
-    written: &mut u64,
-) -> io::Result<()> {
-    loop {
-        // Before waiting, a pipe gets what is buffered for it. Whatever else there is to say than
-        // an event, `recv` says it again or has nothing to add: losses are in the statistics.
-        let received = match subscriber.try_recv() {
-            Ok(event) => Ok(event),
-            Err(_) => {
-                output.as_mut().map_or(Ok(()), |output| output.rest())?;
-                subscriber.recv()
-            }
-        };
-        match received {
-            Ok(event) => {
-                let waited = event.data().published_at.elapsed();
-                // The histogram grows with its values: only one past all clocks would not fit.
-                let _ = latency.record(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
-                if let Some(output) = output.as_mut() {
-                    output.write(event)?;
-                    *written += 1;
-                }
-            }
-            Err(RecvError::Lost(_)) => {}
-            Err(RecvError::Closed) => break,
-            Err(error) => return Err(io::Error::other(error.to_string())),
-        }
-    }
-    output.map_or(Ok(()), Output::finish)
-}
-
-/// Waits for a receiver. One that panicked has told nothing but that.
-fn join(receiver: ScopedJoinHandle<'_, Received>) -> Received {
-    receiver.join().unwrap_or_else(|_| Received {
-        stats: SubscriptionStats::default(),
-        latency: histogram(),
-        written: 0,
-        error: Some("the receiving thread panicked".into()),
-    })
-}
-
-fn histogram() -> Histogram<u64> {
-    Histogram::new(LATENCY_DIGITS).expect("the number of digits is one of 0 to 5")
-}
-
-/// The latencies of all subscriptions together.
-fn merged(received: &[Received]) -> Option<Histogram<u64>> {
-    let mut all = histogram();
-    for each in received {
-        all.add(&each.latency).ok()?;
-    }
-    Some(all)
-}
-
-impl Received {
-    fn report(self, asked: &Subscription) -> SubscriptionReport {
-        SubscriptionReport {
-            pattern: asked.text.clone(),
-            output: asked.output.clone(),
-            matched: self.stats.matched,
-            received: self.stats.received,
-            written: self.written,
-            lost: self.stats.lost,
-            superseded: self.stats.superseded,
-            unread: self.stats.unread,
-            high_water: self.stats.high_water,
-            latency_ns: Latency::of(&self.latency),
-            error: self.error,
-        }
-    }
-}
-
-/// Puts together what the run has to say.
-fn report(
-    args: &RunArgs,
-    input: String,
+/// What became of a run.
+struct Outcome {
+    input_name: String,
     published: Published,
+    /// In the order of the subscriptions.
     received: Vec<Received>,
     elapsed: Duration,
-) -> Report {
-    let latency = merged(&received);
-    let subscriptions: Vec<_> = args
-        .subscribe
+    signal: Option<Signal>,
+}
+
+fn report(args: &RunArgs, subscriptions: &[Subscription], outcome: Outcome) -> Report {
+    let Outcome {
+        published, elapsed, ..
+    } = outcome;
+    let latency_ns = total_latency(&outcome.received);
+    let subscriptions: Vec<_> = subscriptions
         .iter()
-        .zip(received)
-        .map(|(asked, done)| done.report(asked))
+        .zip(outcome.received)
+        .map(|(asked, received)| received.report(asked))
         .collect();
     let sum = |of: fn(&SubscriptionReport) -> u64| subscriptions.iter().map(of).sum();
     let received = sum(|each| each.received);
     Report {
-        input,
+        input: outcome.input_name,
         topic: args.topic.as_str().to_owned(),
+        syntax: args.syntax.name(),
         overflow: args.overflow.name(),
-        block_timeout_ms: args.block_timeout,
+        block_timeout_ms: args.block_timeout.map(whole_ms),
         lines: published.lines,
         blank_lines: published.blank_lines,
         bad_lines: published.bad_lines.count,
@@ -410,13 +360,32 @@ fn report(
         elapsed_s: elapsed.as_secs_f64(),
         events_per_s: rate(published.events, elapsed),
         deliveries_per_s: rate(received, elapsed),
-        latency_ns: latency.as_ref().and_then(Latency::of),
+        latency_ns,
+        signal: outcome.signal.map(Signal::name),
         error: published.error,
         subscriptions,
     }
 }
 
-/// Whether something went wrong that is not the fault of the lines. A policy that loses may lose.
+/// Arguments have no smaller unit, and a bound.
+fn whole_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Prints a hint for each pattern that matched nothing and looks like one of another language.
+fn print_hints(args: &RunArgs, report: &Report) {
+    if report.events == 0 {
+        return; // no pattern could match
+    }
+    let unmatched = report.subscriptions.iter().filter(|each| each.matched == 0);
+    for SubscriptionReport { pattern, .. } in unmatched {
+        if let Some(hint) = hint::for_pattern(pattern, args.syntax) {
+            complain(format_args!("{pattern:?} matched no event; {hint}"));
+        }
+    }
+}
+
+/// Whether something failed, apart from bad lines. Losses are no failure if the policy allows them.
 fn has_failed(report: &Report) -> bool {
     let may_lose = report.overflow != "block" || report.block_timeout_ms.is_some();
     let lost_while_blocking = report.lost > 0 && !may_lose;
@@ -426,20 +395,6 @@ fn has_failed(report: &Report) -> bool {
             report.lost
         ));
     }
-    lost_while_blocking
-        || report.error.is_some()
-        || report
-            .subscriptions
-            .iter()
-            .any(|subscription| subscription.error.is_some())
-}
-
-/// Prints the report, beside standard output if events went there.
-fn print(text: &str, stdout_taken: bool) -> io::Result<()> {
-    if stdout_taken {
-        return io::stderr().lock().write_all(text.as_bytes());
-    }
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
+    let has_error = |subscription: &SubscriptionReport| subscription.error.is_some();
+    lost_while_blocking || report.error.is_some() || report.subscriptions.iter().any(has_error)
 }

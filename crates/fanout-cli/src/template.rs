@@ -1,12 +1,13 @@
 //! The topic template: text with `{field}` where a field's value goes.
 //!
-//! A template is checked as a whole when the program starts: whatever the fields hold, as long as
-//! each is a good part of a topic, no segment is empty and no control character comes from the
-//! text. What is left for a line to do wrong is its fields, and the length of the whole.
+//! A template is checked when the program starts: if every value is a valid part of a topic, the
+//! result has no empty segment and no control character. So a line can only be wrong in its fields
+//! and in the length of the topic.
 //!
-//! - `{field}` names a top-level field of the line, as it is: no path, no trimming, no braces.
+//! - `{field}` names a top-level field of the line, literally: it is not a path, spaces count, and
+//!   it cannot contain braces.
 //! - `{{` and `}}` stand for `{` and `}`.
-//! - A template without any field is fine: every line goes to that one topic.
+//! - A template may have no field. Every line is then published on the same topic.
 
 use fanout::{Topic, TopicError};
 use std::error::Error;
@@ -18,7 +19,7 @@ use std::str::FromStr;
 pub(crate) struct Template {
     text: String,
     parts: Vec<Part>,
-    /// The fields that it names, each once, in the order of their first use.
+    /// The fields in it, each once, in the order of their first use.
     fields: Vec<String>,
 }
 
@@ -47,13 +48,13 @@ pub(crate) enum TemplateError {
 impl fmt::Display for TemplateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            TemplateError::Empty => f.write_str("topic template is empty"),
+            TemplateError::Empty => f.write_str("the topic template is empty"),
             TemplateError::Malformed { text, offset, rule } => {
                 write!(f, "topic template {text:?}: byte {offset}: {rule}")
             }
             TemplateError::NoTopic { text, error } => write!(
                 f,
-                "topic template {text:?}: the text around its fields is not a topic: {error}"
+                "topic template {text:?}: no value of its fields makes a valid topic: {error}"
             ),
         }
     }
@@ -68,13 +69,13 @@ impl Template {
         &self.text
     }
 
-    /// The fields that it names, each once.
+    /// The fields in it, each once.
     pub(crate) fn fields(&self) -> &[String] {
         &self.fields
     }
 
-    /// Writes the topic's text for these values, which stand in the order of
-    /// [`fields`](Self::fields), into `topic`.
+    /// Writes the topic for these values into `topic`. They are in the order of
+    /// [`fields`](Self::fields).
     pub(crate) fn render<V: AsRef<str>>(&self, values: &[V], topic: &mut String) {
         debug_assert_eq!(values.len(), self.fields.len());
         topic.clear();
@@ -113,7 +114,7 @@ impl FromStr for Template {
             fields: parser.fields,
         };
 
-        // The engine has the last word, with the shortest values that there can be.
+        // The library checks the rest, with the shortest possible values.
         let mut shortest = String::new();
         template.render(&vec!["x"; template.fields.len()], &mut shortest);
         match Topic::new(&shortest) {
@@ -135,7 +136,7 @@ struct Parser<'a> {
     text: &'a str,
     parts: Vec<Part>,
     fields: Vec<String>,
-    /// Nothing has been seen of the current segment yet.
+    /// Whether the current segment has no character yet.
     segment_empty: bool,
 }
 
@@ -154,10 +155,10 @@ impl Parser<'_> {
                 };
                 let field = &rest[1..close];
                 if field.is_empty() {
-                    return fault("`{}` names no field");
+                    return fault("`{}` has no field name");
                 }
                 if field.contains('{') {
-                    return fault("a field's name cannot hold a brace");
+                    return fault("a field name cannot contain a brace");
                 }
                 self.field(field);
                 close + 1
@@ -230,8 +231,8 @@ mod tests {
         for (template, message) in [
             ("a.{x", "byte 2: `{` without `}`"),
             ("a.x}", "byte 3: `}` without `{`"),
-            ("é{}", "byte 2: `{}` names no field"),
-            ("{a{b}", "byte 0: a field's name cannot hold a brace"),
+            ("é{}", "byte 2: `{}` has no field name"),
+            ("{a{b}", "byte 0: a field name cannot contain a brace"),
             (".a", "byte 0: empty segment"),
             ("{x}..b", "byte 4: empty segment"),
             ("{x}.", "byte 4: empty segment"),

@@ -1,15 +1,22 @@
-//! Envelopes: what is written on the outside of an event, shared by all events that have it in common.
+//! Envelopes: the topic, name and source of events, shared by all events that have the same ones.
 //!
-//! A topic's text must not be copied per event, and a reference count per event, on a line that publisher and
-//! subscribers share, would cost more than the rest of the path together. So references are taken
-//! in bulk ([weighted reference counting][w]): a publisher keeps a [stash](EnvelopeTable) of references
-//! and hands them out without touching the count; a block gives a whole run back in one subtraction.
+//! The text of a topic must not be copied for each event. A change of a reference count for each
+//! event, on a cache line that publisher and subscribers share, would cost more than the rest of
+//! the path together. So references are taken in bulk ([weighted reference counting][w]): a
+//! publisher keeps a [stock](EnvelopeTable) of references and hands them out without a change of
+//! the count, and a block releases those of a whole run of events in one subtraction.
 //!
-//! [w]: https://dl.acm.org/doi/10.5555/646880.710450 "D. I. Bevan, Distributed Garbage Collection Using Reference Counting, PARLE 1987"
+//! # Failure modes
+//!
+//! * A publisher uses more topics than its table has room for: the table replaces its oldest
+//!   entries. Each replacement costs an allocation. Nothing is lost.
+//!
+//! [w]: https://dl.acm.org/doi/10.5555/646880.710450
+//!     "D. I. Bevan, Distributed Garbage Collection Using Reference Counting, PARLE 1987"
 
 #![allow(
     unsafe_code,
-    reason = "counts by hand; one of the rooms that ARCHITECTURE.md names"
+    reason = "counts references by hand; ARCHITECTURE.md lists this module"
 )]
 
 use std::mem::ManuallyDrop;
@@ -22,6 +29,7 @@ use crate::sync::{AtomicUsize, Ordering};
 
 /// Topic, name and source.
 pub(crate) struct Envelope {
+    /// Of all tables, publishers and blocks; at least 1 while the envelope exists.
     references: AtomicUsize,
     topic: Topic,
     name: Option<Box<str>>,
@@ -45,7 +53,8 @@ impl Envelope {
 /// One counted reference.
 pub(crate) struct EnvelopeRef(NonNull<Envelope>);
 
-// SAFETY: a counted pointer to an immutable `Envelope`, which is Send and Sync.
+// SAFETY: a counted reference to an `Envelope`, which is Send and Sync, and immutable but for its
+// count.
 unsafe impl Send for EnvelopeRef {}
 // SAFETY: as above.
 unsafe impl Sync for EnvelopeRef {}
@@ -61,22 +70,25 @@ impl EnvelopeRef {
         Self(NonNull::from(Box::leak(Box::new(envelope))))
     }
 
-    /// How many references there are, those in stock included.
+    /// How many references exist, those that tables have in stock included.
     #[cfg(all(test, not(loom)))]
     pub(super) fn references(&self) -> usize {
         self.references.load(Ordering::Relaxed)
     }
 
-    /// An uncounted copy, for an event whose block counts it.
-    pub(super) fn lend(&self) -> Lent {
-        Lent(ManuallyDrop::new(Self(self.0)))
+    /// A copy that is not counted, for an event whose block owns a counted reference.
+    pub(super) fn uncounted(&self) -> UncountedEnvelope {
+        UncountedEnvelope(ManuallyDrop::new(Self(self.0)))
     }
 
-    /// Gives back this reference as the last of `n` that the caller owns.
+    /// Releases this reference and `n - 1` others that the caller owns and never uses again.
     pub(super) fn release(self, n: usize) {
         let counted = ManuallyDrop::new(self);
-        // AcqRel, partner itself: everybody's use comes before the last one's free.
-        if counted.references.fetch_sub(n, Ordering::AcqRel) == n {
+        // AcqRel, partner itself: the uses through all other references come before the last
+        // release frees the envelope.
+        let before = counted.references.fetch_sub(n, Ordering::AcqRel);
+        debug_assert!(n >= 1 && before >= n, "{n} of {before} references released");
+        if before == n {
             // SAFETY: allocated by `Box` in `new`, and no reference is left.
             drop(unsafe { Box::from_raw(counted.0.as_ptr()) });
         }
@@ -88,13 +100,13 @@ impl Deref for EnvelopeRef {
 
     #[inline]
     fn deref(&self) -> &Envelope {
-        // SAFETY: counted, so alive.
+        // SAFETY: a counted envelope lives as long as its references.
         unsafe { self.0.as_ref() }
     }
 }
 
 impl PartialEq for EnvelopeRef {
-    /// Whether both are the very same envelope.
+    /// Whether both refer to the same envelope in memory.
     fn eq(&self, other: &Self) -> bool {
         self.0 == other.0
     }
@@ -106,17 +118,17 @@ impl Drop for EnvelopeRef {
     }
 }
 
-/// A reference that somebody else counts: an event's, counted by its block.
-pub(super) struct Lent(ManuallyDrop<EnvelopeRef>);
+/// A reference that is not counted: an event's, whose block owns a counted one.
+pub(super) struct UncountedEnvelope(ManuallyDrop<EnvelopeRef>);
 
-impl Lent {
-    /// The same, for another event whose block keeps this one's alive.
-    pub(super) fn again(&self) -> Self {
+impl UncountedEnvelope {
+    /// A copy, for an event in a shadow: the shadow keeps the block alive that counts the envelope.
+    pub(super) fn copy(&self) -> Self {
         Self(ManuallyDrop::new(EnvelopeRef(self.0.0)))
     }
 }
 
-impl Deref for Lent {
+impl Deref for UncountedEnvelope {
     type Target = Envelope;
 
     #[inline]
@@ -125,40 +137,46 @@ impl Deref for Lent {
     }
 }
 
-/// References that a table takes for an envelope at once, from the second time on.
-const STASH: usize = 1024;
+/// References that a table takes for one envelope at once, at most.
+const REFILL_MAX: usize = 1024;
 
-/// Sets of a table, a power of two.
-const TABLE_SETS: usize = 256;
+/// Sets of a table, a power of two. Few under Miri, which would need minutes to fill them.
+const TABLE_SETS: usize = if cfg!(miri) { 4 } else { 256 };
 
-/// Envelopes of a set. With one per place, and 64 places, two of 6 topics push each other out for ever in one of 5
-/// programs; with eight, 40 topics do in one of 100.
+/// Entries of a set. With sets of one entry, and 64 of them, two of 6 topics replace each other
+/// again and again in one of 5 programs. With sets of eight, that happens to 40 topics in one of
+/// 100 programs.
 const SET_WAYS: usize = 8;
 
-/// The envelopes that one publisher used last, by topic, name and source, with references in stock: a table of sets,
-/// chosen by the topic's keyed hash. What finds its set full pushes out the one that came first, which costs an
-/// allocation and is never wrong.
+/// The envelopes that one publisher used last, by topic, name and source, with references in stock.
 ///
-/// A set's memory comes with its first topic, so that few topics cost little, and 1,000 have their places: with 16 sets,
-/// publishing and dispatching events on 1,000 topics in turns ran at 8 million per second, with 256 at 25 (2026-11-22).
+/// The table is set-associative: the keyed hash of the topic selects a set. In a full set, a new
+/// entry replaces the one that was made first. That costs an allocation, and is never incorrect.
+///
+/// The memory of a set is allocated with its first topic, so that few topics cost little, and 1,000
+/// topics have room: with 16 sets, publishing and dispatching events on 1,000 topics in turns ran
+/// at 8 million events per second, with 256 sets at 25 million (2026-11-22).
 pub(crate) struct EnvelopeTable {
     sets: Box<[Option<Box<Set>>]>,
 }
 
 #[derive(Default)]
 struct Set {
-    /// Of the topic of each stash, to look at one stash alone; any for an empty place.
+    /// Topic hashes of the entries, so that a look-up compares one entry at most as a rule. Any
+    /// value for an empty entry.
     hashes: [u64; SET_WAYS],
-    stashes: [Option<Stash>; SET_WAYS],
-    /// The place to fill next: 0 to SET_WAYS - 1.
-    hand: usize,
+    entries: [Option<Entry>; SET_WAYS],
+    /// Index of the entry to replace next: 0 to `SET_WAYS - 1`.
+    next: usize,
 }
 
-struct Stash {
+/// An envelope with references in stock.
+struct Entry {
     envelope: ManuallyDrop<EnvelopeRef>,
-    /// References that this stash owns, at least 1: the last keeps the envelope alive.
+    /// References that this entry owns, 1 to [`REFILL_MAX`] + 1. The last one keeps the envelope
+    /// alive.
     left: usize,
-    /// References to take when only one is left, 1 to [`STASH`].
+    /// References that were taken last, 1 to [`REFILL_MAX`]; the next time it is twice as many.
     refill: usize,
 }
 
@@ -169,7 +187,7 @@ impl EnvelopeTable {
         }
     }
 
-    /// A reference to the envelope with this on it.
+    /// A reference to the envelope with this topic, name and source.
     #[inline]
     pub(crate) fn envelope<K: AsTopic + ?Sized>(
         &mut self,
@@ -179,48 +197,49 @@ impl EnvelopeTable {
     ) -> Result<EnvelopeRef, TopicError> {
         let hash = topic.hash64();
         let set = self.sets[hash as usize % TABLE_SETS].get_or_insert_default();
-        for (known, stash) in set.hashes.iter().zip(&mut set.stashes) {
+        for (known, entry) in set.hashes.iter().zip(&mut set.entries) {
             if *known == hash
-                && let Some(stash) = stash
-                && topic.is(stash.envelope.topic())
-                && stash.envelope.name() == name
-                && stash.envelope.source() == source
+                && let Some(entry) = entry
+                && topic.is(entry.envelope.topic())
+                && entry.envelope.name() == name
+                && entry.envelope.source() == source
             {
-                return Ok(stash.take());
+                return Ok(entry.take());
             }
         }
-        Ok(set.admit(hash, topic.to_topic()?, name, source))
+        Ok(set.insert(hash, topic.to_topic()?, name, source))
     }
 }
 
 impl Set {
     #[cold]
-    fn admit(
+    fn insert(
         &mut self,
         hash: u64,
         topic: Topic,
         name: Option<&str>,
         source: Option<&str>,
     ) -> EnvelopeRef {
-        // The first use takes just two references: a topic that is published once is no stranger.
+        // The first use takes two references only: many topics are published once.
         let envelope = EnvelopeRef::new(topic, name, source, 2);
-        self.hashes[self.hand] = hash;
-        let stash = self.stashes[self.hand].insert(Stash {
+        self.hashes[self.next] = hash;
+        let entry = self.entries[self.next].insert(Entry {
             envelope: ManuallyDrop::new(envelope),
             left: 2,
             refill: 1,
         });
-        self.hand = (self.hand + 1) % SET_WAYS;
-        stash.take()
+        self.next = (self.next + 1) % SET_WAYS;
+        entry.take()
     }
 }
 
-impl Stash {
+impl Entry {
     #[inline]
     fn take(&mut self) -> EnvelopeRef {
+        debug_assert!((1..=REFILL_MAX + 1).contains(&self.left));
         if self.left == 1 {
-            self.refill = (self.refill * 2).min(STASH);
-            // Relaxed: we own a reference, so the count cannot reach zero meanwhile.
+            self.refill = (self.refill * 2).min(REFILL_MAX);
+            // Relaxed: the reference that this entry owns keeps the count above zero meanwhile.
             self.envelope
                 .references
                 .fetch_add(self.refill, Ordering::Relaxed);
@@ -231,7 +250,7 @@ impl Stash {
     }
 }
 
-impl Drop for Stash {
+impl Drop for Entry {
     fn drop(&mut self) {
         EnvelopeRef(self.envelope.0).release(self.left);
     }

@@ -1,25 +1,25 @@
-//! An event, and an owner of one.
+//! An event, and an owned handle to one.
 
 #![allow(
     unsafe_code,
-    reason = "finds its block by pointer; one of the rooms that ARCHITECTURE.md names"
+    reason = "finds the block of an event by pointer; ARCHITECTURE.md lists this module"
 )]
 
 use std::fmt;
-use std::mem::MaybeUninit;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::time::{Duration, SystemTime};
 
-use super::envelope::Lent;
-use super::{Block, BlockRef};
+use super::envelope::UncountedEnvelope;
+use super::{Block, BlockRef, Body};
 use crate::pattern::Topic;
 use crate::sync::Ordering;
 
-/// An event as a subscriber receives it: lent from the block that it was sequenced into.
+/// An event as a subscriber receives it: borrowed from the block that it was sequenced into.
 ///
-/// Nothing is copied and nothing is counted to receive one. To keep an event for longer than the borrow, take a
-/// [`SharedEvent`] with [`share`](Event::share).
+/// To receive an event costs no copy of its payload and no reference count. To keep an event for
+/// longer than the borrow, call [`share`](Event::share), which returns a [`SharedEvent`].
 ///
 /// ```
 /// use fanout::{Bus, Message};
@@ -41,77 +41,140 @@ use crate::sync::Ordering;
 /// ```
 pub struct Event<T> {
     pub(super) id: u64,
-    /// The block that this event lies in; its address makes `share` possible. [`SHADOW`] is set if the payload is not here.
+    /// The block that this event lies in: [`share`](Self::share) needs its address. With [`SHADOW`]
+    /// set if the payload lies in another block.
     block: NonNull<Block<T>>,
-    envelope: Lent,
+    envelope: UncountedEnvelope,
+    /// Initialised, unless the event lies in a shadow.
     data: MaybeUninit<T>,
 }
 
-/// Set in the address of an event's block, which is a multiple of 64, if the block is a [shadow](mod@super::shadow).
+/// Set in the address of an event's block if the block is a [shadow](mod@super::shadow). The
+/// address is a multiple of 64, so the bit is free.
 const SHADOW: usize = 1;
 
-// SAFETY: an event lies in a block, and `block` points to that very one, which is Send and Sync under the same
-// bounds and lives at least as long as any borrow of the event.
+// SAFETY: an event lies in a block, and `block` points to that same block, which is Send and Sync
+// under the same bounds and lives at least as long as any borrow of the event.
 unsafe impl<T: Send + Sync> Send for Event<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync> Sync for Event<T> {}
 
 impl<T> Event<T> {
-    /// An event in this block, with its payload.
-    #[inline]
-    pub(super) fn new(id: u64, block: NonNull<Block<T>>, envelope: Lent, data: T) -> Self {
-        Self {
-            id,
-            block,
-            envelope,
-            data: MaybeUninit::new(data),
+    /// Writes an event of this block, with its payload, into its slot. Field by field, so that a
+    /// large payload is moved once and never lies in a temporary `Event`.
+    #[inline(always)]
+    pub(super) fn write(
+        slot: &mut MaybeUninit<Self>,
+        id: u64,
+        block: NonNull<Block<T>>,
+        envelope: UncountedEnvelope,
+        data: T,
+    ) {
+        Self::write_without_data(slot, id, block, envelope);
+        let event = slot.as_mut_ptr();
+        // SAFETY: a field of the slot, which is borrowed exclusively; `MaybeUninit<T>` has the
+        // layout of `T`.
+        unsafe { (&raw mut (*event).data).cast::<T>().write(data) };
+    }
+
+    /// Writes this event into a slot of a shadow of its block. The payload stays where it is.
+    pub(super) fn write_shadow(&self, slot: &mut MaybeUninit<Self>, shadow: NonNull<Block<T>>) {
+        debug_assert!(
+            !self.is_shadow(),
+            "a shadow borrows from the block that has the payloads"
+        );
+        let block = shadow.map_addr(|address| address | SHADOW);
+        Self::write_without_data(slot, self.id, block, self.envelope.copy());
+    }
+
+    #[inline(always)]
+    fn write_without_data(
+        slot: &mut MaybeUninit<Self>,
+        id: u64,
+        block: NonNull<Block<T>>,
+        envelope: UncountedEnvelope,
+    ) {
+        let event = slot.as_mut_ptr();
+        // SAFETY: fields of the slot, which is borrowed exclusively. What is in it is not dropped:
+        // an event has no drop code of its own.
+        unsafe {
+            (&raw mut (*event).id).write(id);
+            (&raw mut (*event).block).write(block);
+            (&raw mut (*event).envelope).write(envelope);
         }
     }
 
-    /// This event once more, in a shadow of its block.
-    pub(super) fn borrowed_in(&self, shadow: NonNull<Block<T>>) -> Self {
-        Self {
-            id: self.id,
-            block: shadow.map_addr(|address| address | SHADOW),
-            envelope: self.envelope.again(),
-            data: MaybeUninit::uninit(),
-        }
-    }
-
+    /// Drops the payload in place.
+    ///
     /// # Safety
     ///
-    /// It was made by `new`, and its payload is not looked at again.
-    pub(super) unsafe fn drop_data(&mut self) {
+    /// The event was written by [`write`](Self::write), and its payload is not accessed again.
+    pub(super) unsafe fn drop_payload(&mut self) {
+        debug_assert!(!self.is_shadow());
         // SAFETY: as the caller promises.
         unsafe { self.data.assume_init_drop() };
     }
 
-    /// The event's place in the bus's total order: from 1, rising by one with each event published, whoever
-    /// subscribes to it.
+    /// The position of the event in the total order of its bus. The first event published has id 1,
+    /// and the id rises by 1 with each event, whether or not anybody subscribes to it.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<&str>::new();
+    /// let mut orders = bus.subscribe("orders.*")?;
+    /// bus.publish("orders.eu", "first")?;
+    /// bus.publish("quotes.acme", "second")?;
+    /// bus.publish("orders.us", "third")?;
+    /// assert_eq!(orders.recv()?.id(), 1);
+    /// assert_eq!(orders.recv()?.id(), 3);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// The topic that it was published on.
+    /// The topic that the event was published on.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("orders.**")?;
+    /// bus.publish("orders.eu.created", 1)?;
+    /// assert_eq!(sub.recv()?.topic().as_str(), "orders.eu.created");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn topic(&self) -> &Topic {
         self.envelope.topic()
     }
 
     /// The payload.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<String>::new();
+    /// let mut sub = bus.subscribe("notes")?;
+    /// bus.publish("notes", "hello".to_owned())?;
+    /// assert_eq!(sub.recv()?.data(), "hello");
+    /// # Ok(())
+    /// # }
+    /// ```
     #[inline]
     pub fn data(&self) -> &T {
         if self.is_shadow() {
             return self.origin().data();
         }
-        // SAFETY: made by `new`, since it is not a shadow's.
+        // SAFETY: the event is not in a shadow, so `write` wrote it, with its payload.
         unsafe { self.data.assume_init_ref() }
     }
 
-    /// How many events of its topic this one came in place of, for a subscriber under
-    /// [`Overflow::Conflate`](crate::Overflow::Conflate): those between the last event of the topic that it received, or lost,
-    /// and this one. 0 for everybody else.
+    /// How many events of the same topic this event replaced, for a subscriber under
+    /// [`Overflow::Conflate`](crate::Overflow::Conflate): those after the last event of the topic
+    /// that the subscriber received or lost, and before this one. Always 0 under every other
+    /// policy.
     ///
     /// ```
     /// use fanout::{Bus, Dispatch, Overflow};
@@ -132,28 +195,72 @@ impl<T> Event<T> {
         if !self.is_shadow() {
             return 0;
         }
-        // Relaxed: written before the event was shown, and not since.
+        // Relaxed: written before the event became visible, and not since.
         self.block_body().shadow.superseded[self.index()].load(Ordering::Relaxed)
     }
 
-    /// The event's name, if its publisher gave one, such as `OrderCreated`.
+    /// The name of the event, such as `OrderCreated`, if its publisher set one with
+    /// [`Message::name`](crate::Message::name).
+    ///
+    /// ```
+    /// use fanout::{Bus, Message};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("orders")?;
+    /// bus.send(Message::new("orders", 1).name("OrderCreated"))?;
+    /// bus.publish("orders", 2)?;
+    /// assert_eq!(sub.recv()?.name(), Some("OrderCreated"));
+    /// assert_eq!(sub.recv()?.name(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn name(&self) -> Option<&str> {
         self.envelope.name()
     }
 
-    /// Where it came from, if its publisher said so, such as `billing`.
+    /// The source of the event, such as `billing`, if its publisher set one with
+    /// [`Message::source`](crate::Message::source).
+    ///
+    /// ```
+    /// use fanout::{Bus, Message};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("orders")?;
+    /// bus.send(Message::new("orders", 1).source("billing"))?;
+    /// assert_eq!(sub.recv()?.source(), Some("billing"));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn source(&self) -> Option<&str> {
         self.envelope.source()
     }
 
-    /// When it was sequenced, by the system's clock, held so that it never runs backwards along rising ids.
-    /// Events of one round share one reading.
+    /// The time at which the event was sequenced, in nanoseconds of the system clock. It never
+    /// decreases as ids rise, even if the system clock is set back. Events that were sequenced in
+    /// the same round have the same time.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("ticks")?;
+    /// bus.publish("ticks", 1)?;
+    /// bus.publish("ticks", 2)?;
+    /// let first = sub.recv()?.created_at();
+    /// let second = sub.recv()?.created_at();
+    /// assert!(first <= second);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn created_at(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_nanos(self.block_body().created_at_ns)
     }
 
-    /// An owner of this event. It keeps the whole block of up to 64 events alive, and costs one change of the
-    /// block's reference count, here and when it is dropped.
+    /// Returns an owned handle to this event.
+    ///
+    /// The handle keeps the whole block alive, up to 64 events with their payloads. To make and to
+    /// drop it changes the reference count of the block once each; the payload is not copied.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -168,8 +275,9 @@ impl<T> Event<T> {
     /// ```
     pub fn share(&self) -> SharedEvent<T> {
         let index = self.index();
-        // Not counted, so not dropped; the block is alive as long as the event is borrowed.
-        let uncounted = std::mem::ManuallyDrop::new(BlockRef {
+        // Owns no reference, so it must not be dropped. The borrow of the event keeps the block
+        // alive.
+        let uncounted = ManuallyDrop::new(BlockRef {
             block: self.block(),
         });
         SharedEvent {
@@ -183,29 +291,34 @@ impl<T> Event<T> {
         self.block.addr().get() & SHADOW != 0
     }
 
-    /// The event whose payload this one borrows.
+    /// The event whose payload this event of a shadow borrows.
     #[cold]
     fn origin(&self) -> &Self {
         let origin = self.block_body().shadow.origin.as_ref();
-        let origin = origin.expect("a shadow has one until it is cleared");
-        &origin.events()[(self.id - origin.first_id()) as usize]
+        let origin = origin.expect("a shadow has an origin until it is cleared");
+        let event = &origin.events()[(self.id - origin.first_id()) as usize];
+        debug_assert!(event.id == self.id && !event.is_shadow());
+        event
     }
 
-    /// Where it lies among the events of its block.
+    /// The index of the event in its block, 0 to 63.
     fn index(&self) -> usize {
-        let first = self.block_body().events().as_ptr().addr();
-        (std::ptr::from_ref(self).addr() - first) / size_of::<Self>()
+        let events = self.block_body().events();
+        let offset = std::ptr::from_ref(self).addr() - events.as_ptr().addr();
+        let index = offset / size_of::<Self>();
+        debug_assert!(index < events.len(), "an event lies in its block");
+        index
     }
 
     fn block(&self) -> NonNull<Block<T>> {
         let block = self.block.as_ptr().map_addr(|address| address & !SHADOW);
-        // SAFETY: it was a block's address before the bit was set.
+        // SAFETY: it is the address of a block, which `write_shadow` may have set the bit in.
         unsafe { NonNull::new_unchecked(block) }
     }
 
-    fn block_body(&self) -> &super::Body<T> {
-        // SAFETY: an event is only ever lent out of its own sequenced block, so that block is alive and no longer
-        // written to.
+    fn block_body(&self) -> &Body<T> {
+        // SAFETY: events are only borrowed from their own sequenced block. So that block is alive,
+        // and no thread writes to its body.
         unsafe { self.block().as_ref().body.with(|body| &*body) }
     }
 }
@@ -222,13 +335,27 @@ impl<T: fmt::Debug> fmt::Debug for Event<T> {
     }
 }
 
-/// An event that its holder keeps: dereferences to [`Event`].
+/// An owned handle to an event. Dereferences to [`Event`].
 ///
-/// It pins the block that the event came in, up to 64 events with their payloads. To keep a few events out of many
-/// for long, copy the payload.
+/// [`Event::share`] returns it. It keeps the whole block of the event alive, up to 64 events with
+/// their payloads. To keep a few of many events for a long time, copy the payloads instead.
+///
+/// ```
+/// use fanout::{Bus, SharedEvent};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = Bus::<String>::new();
+/// let mut sub = bus.subscribe("notes")?;
+/// bus.publish("notes", "hello".to_owned())?;
+/// let kept: SharedEvent<String> = sub.recv()?.share();
+/// let reader = std::thread::spawn(move || kept.data().len());
+/// assert_eq!(reader.join().unwrap(), 5);
+/// # Ok(())
+/// # }
+/// ```
 pub struct SharedEvent<T> {
     block: BlockRef<T>,
-    /// 0 to 63, less than the block's length.
+    /// 0 to 63, less than the number of events in the block.
     index: usize,
 }
 
@@ -241,6 +368,7 @@ impl<T> Deref for SharedEvent<T> {
 }
 
 impl<T> Clone for SharedEvent<T> {
+    /// Changes the reference count of the block once. The payload is not copied.
     fn clone(&self) -> Self {
         Self {
             block: self.block.clone(),

@@ -1,22 +1,39 @@
 //! Blocks: up to 64 events, immutable once sequenced, reference-counted as a whole.
 //!
-//! A reference to a block and a 64-bit mask name up to 64 deliveries. So one reference count, one slot of a ring
-//! and one wake-up carry them all, and a payload is never copied or counted.
+//! A reference to a block and a 64-bit mask name up to 64 deliveries. So one change of a reference
+//! count, one ring slot and one wake-up serve all of them, and a payload is neither copied nor
+//! counted.
 //!
-//! | state | who may touch it |
+//! | state | accessed by |
 //! | --- | --- |
-//! | being laid: [`BlockWriter`] | the sequencer, or who lays a [shadow](mod@shadow), alone |
-//! | sequenced: [`BlockRef`]s | everybody, for reading |
-//! | last reference gone | its dropper, alone: drops the events, then gives the memory to the [`pool`] |
+//! | being filled, through a [`BlockWriter`] | one thread: the sequencer's, or that of a feed |
+//! | sequenced, through [`BlockRef`]s | any thread, for reading |
+//! | last reference dropped | the thread that dropped it, until the [`pool`] has the memory |
 //!
-//! A lone event must not hold 64 places, so blocks come in [three sizes](CLASSES). Payloads are dropped with
-//! the last reference, never kept until the memory is used again.
+//! The sequencer fills blocks with the events of publishers. A `Conflate` feed fills
+//! [shadows](mod@shadow) of them. The thread that drops the last reference drops the events, then
+//! gives the memory to the pool.
 //!
-//! Topics, names and sources are in [`envelope`]s, which are counted per block and not per event.
+//! A lone event must not occupy the memory of 64, so blocks come in [three sizes](CLASSES).
+//! Payloads are dropped with the last reference. They are not kept until the memory is reused.
+//!
+//! Topics, names and sources are in [`envelope`]s, which are counted per block, not per event.
+//!
+//! **Large payloads.** A payload lies inside its block, so a block is as large as its payloads. The
+//! memory of a block is allocated in place, and [`BlockWriter::push`] moves a payload straight into
+//! it: no event ever lies on the stack as a whole.
+//!
+//! # Failure modes
+//!
+//! * The `drop` of a payload panics: the panic is contained and logged, and the other payloads of
+//!   the block are dropped as usual.
+//! * A program leaks events that it shares until the reference count nears its limit: the process
+//!   aborts, as it does with `Arc`.
+//! * A program keeps one event of a block for long: it keeps the whole block alive.
 
 #![allow(
     unsafe_code,
-    reason = "lends events by hand; one of the rooms that ARCHITECTURE.md names"
+    reason = "writes and lends events through raw pointers; ARCHITECTURE.md lists this module"
 )]
 
 mod envelope;
@@ -35,7 +52,7 @@ pub use event::{Event, SharedEvent};
 pub(crate) use pool::BlockSource;
 use pool::Pool;
 use shadow::Shadow;
-pub(crate) use shadow::{Leaving, Waiting, shadow};
+pub(crate) use shadow::{ReleaseBatch, ShadowEvent, shadow};
 
 #[cfg(feature = "latency")]
 use super::latency::Stamps;
@@ -47,13 +64,13 @@ use crate::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
 /// Events per block, at most: as many as a mask has bits.
 pub(crate) const BLOCK_EVENTS_MAX: usize = 64;
 
-/// The sizes of blocks, in events.
+/// The size classes of blocks: how many events a block of each class has room for.
 pub(crate) const CLASSES: [usize; 3] = [1, 8, BLOCK_EVENTS_MAX];
 
-/// Events of one topic (and name, and source) in a block.
+/// A run of events of one block that have the same topic, name and source.
 pub(crate) struct Group {
     envelope: EnvelopeRef,
-    /// Which events, at least one. The block owns one reference to the envelope for each.
+    /// The events of the run, at least one. The block owns one reference to the envelope for each.
     pub(crate) mask: u64,
 }
 
@@ -63,13 +80,13 @@ impl Group {
     }
 }
 
-/// The memory of a block. Reached through [`BlockWriter`] and [`BlockRef`] alone.
+/// The memory of a block. Accessed only through [`BlockWriter`] and [`BlockRef`].
 ///
-/// Aligned so that six low bits of its address are free: see [`mod@shadow`].
+/// Aligned so that the six low bits of its address are 0: [shadows](mod@shadow) use them.
 #[repr(align(64))]
 pub(crate) struct Block<T> {
-    /// References handed out, 0 in the pool.
-    /// On a line of its own: it is written by every subscriber, and the body is read by every subscriber.
+    /// References handed out, 0 to `isize::MAX`; 0 in the pool and while the block is being filled.
+    /// On a cache line of its own: every subscriber writes it, and every subscriber reads the body.
     references: CachePadded<AtomicUsize>,
     body: UnsafeCell<Body<T>>,
     /// Index into [`CLASSES`].
@@ -83,37 +100,40 @@ struct Body<T> {
     first_id: u64,
     /// Nanoseconds since the Unix epoch.
     created_at_ns: u64,
-    /// Bytes that the block pins: its own memory and what its payloads were weighed at.
+    /// Bytes that the block pins: its own memory, and what its payloads were weighed at.
     weight: usize,
-    /// How many of `events` are initialised, 1 to the class's size once sequenced.
+    /// How many of `events` are initialised: 0 to the room of the class, at least 1 once sequenced.
     len: usize,
+    /// As long as the class says.
     events: Box<[MaybeUninit<Event<T>>]>,
-    /// Runs of events with one envelope, in order; the same topic may come again.
+    /// Runs of events with the same envelope, in order. An envelope may occur in several runs.
+    /// Empty in a shadow.
     groups: Vec<Group>,
-    /// When the sampled ones were published.
+    /// When the sampled events were published.
     #[cfg(feature = "latency")]
     stamps: Stamps,
-    /// Whose events these are, if they are borrowed.
+    /// The block that the events are borrowed from, if this block is a shadow.
     shadow: Shadow<T>,
 }
 
-// SAFETY: while there are references the body is only read, by `&Event<T>` (hence `T: Sync`); the last
-// reference may go, and drop the payloads, on any thread (hence `T: Send`). The writer and the pool have
-// the block to themselves, and hand it over by Release and Acquire.
+// SAFETY: while there are references the body is only read, by `&Event<T>` (hence `T: Sync`). Any
+// thread may drop the last reference and with it the payloads (hence `T: Send`). The writer and the
+// pool access a block exclusively, and hand it over by Release and Acquire.
 unsafe impl<T: Send + Sync> Send for Block<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync> Sync for Block<T> {}
 
 impl<T> Block<T> {
     fn allocate(class: u8, pool: Arc<Pool<T>>) -> NonNull<Self> {
-        let events = CLASSES[class as usize];
+        let room = CLASSES[class as usize];
         let body = Body {
             first_id: 0,
             created_at_ns: 0,
             weight: 0,
             len: 0,
-            events: (0..events).map(|_| MaybeUninit::uninit()).collect(),
-            groups: Vec::with_capacity(events),
+            // In place: an array of these may be larger than the stack of the thread.
+            events: Box::new_uninit_slice(room),
+            groups: Vec::with_capacity(room),
             #[cfg(feature = "latency")]
             stamps: Stamps::default(),
             shadow: Shadow::none(),
@@ -127,31 +147,45 @@ impl<T> Block<T> {
         })))
     }
 
-    /// Bytes of memory of a block of this class, without what its payloads own.
+    /// Bytes of memory of a block of this class, without what its payloads own elsewhere.
     const fn bytes(class: usize) -> usize {
         size_of::<Self>() + CLASSES[class] * (size_of::<Event<T>>() + size_of::<Group>())
     }
 }
 
+/// The mask of the first `len` events of a block, 1 to [`BLOCK_EVENTS_MAX`] of them.
+fn mask_of_first(len: usize) -> u64 {
+    debug_assert!((1..=BLOCK_EVENTS_MAX).contains(&len));
+    u64::MAX >> (BLOCK_EVENTS_MAX - len)
+}
+
 impl<T> Body<T> {
     #[inline]
     fn events(&self) -> &[Event<T>] {
-        // SAFETY: the first `len` events are initialised.
-        unsafe { self.events[..self.len].assume_init_ref() }
+        let initialised = &self.events[..self.len];
+        // SAFETY: the first `len` events are initialised, and `MaybeUninit<E>` has the layout of
+        // `E`.
+        unsafe { std::slice::from_raw_parts(initialised.as_ptr().cast(), self.len) }
     }
 
-    /// Drops the events and lets their envelopes go. A payload whose drop panics takes nobody along.
+    fn is_shadow(&self) -> bool {
+        self.shadow.origin.is_some()
+    }
+
+    /// Drops the events and releases their envelopes. Contains a panic in the `drop` of a payload.
     fn clear(&mut self) {
         #[cfg(feature = "latency")]
         self.stamps.clear();
         let len = std::mem::take(&mut self.len);
-        if self.shadow.origin.is_some() {
+        if self.is_shadow() {
+            debug_assert!(self.groups.is_empty(), "the origin counts the envelopes");
             self.shadow.clear();
         } else if std::mem::needs_drop::<T>() {
             for event in &mut self.events[..len] {
                 contain("a payload's drop", || {
-                    // SAFETY: laid by `push`, with its payload, and never looked at again: `len` is 0 already.
-                    unsafe { event.assume_init_mut().drop_data() };
+                    // SAFETY: `push` wrote the event with its payload, and `len` is 0 already, so
+                    // nobody accesses the event again.
+                    unsafe { event.assume_init_mut().drop_payload() };
                 });
             }
         }
@@ -159,76 +193,113 @@ impl<T> Body<T> {
             group.envelope.release(group.mask.count_ones() as usize);
         }
     }
+
+    /// Asserts, in debug builds, what a block that is about to be sequenced must satisfy.
+    fn debug_check(&self) {
+        debug_assert!(
+            self.len >= 1 && self.len <= self.events.len(),
+            "a sequenced block of {} events with room for {}",
+            self.len,
+            self.events.len()
+        );
+        if cfg!(debug_assertions) && !self.is_shadow() {
+            let mut covered = 0;
+            for group in &self.groups {
+                assert!(group.mask != 0, "a group is never empty");
+                assert_eq!(covered & group.mask, 0, "an event is in one group");
+                covered |= group.mask;
+            }
+            assert_eq!(
+                covered,
+                mask_of_first(self.len),
+                "every event is in a group"
+            );
+        }
+    }
 }
 
-/// A block that is being laid.
+/// A block that is being filled.
 pub(crate) struct BlockWriter<T> {
     block: NonNull<Block<T>>,
 }
 
 impl<T> BlockWriter<T> {
-    /// Lays the next event. There must be a place.
+    /// Appends an event. The payload is moved once, into the block.
+    ///
+    /// # Panics
+    ///
+    /// If the block [is full](Self::is_full).
     #[inline]
     pub(crate) fn push(&mut self, envelope: EnvelopeRef, data: T, weight: usize) {
         let block = self.block;
-        self.with_body(|body| {
-            let index = body.len;
-            let id = body.first_id + index as u64;
-            body.events[index].write(Event::new(id, block, envelope.lend(), data));
-            body.len += 1;
-            body.weight = body.weight.saturating_add(weight);
-            match body.groups.last_mut() {
-                Some(group) if group.envelope == envelope => {
-                    group.mask |= 1 << index;
-                    // The group's reference stands for as many as its mask has bits; this one is counted there.
-                    std::mem::forget(envelope);
-                }
-                _ => body.groups.push(Group {
-                    envelope,
-                    mask: 1 << index,
-                }),
+        let body = self.body_mut();
+        let index = body.len;
+        let id = body.first_id + index as u64;
+        Event::write(
+            &mut body.events[index],
+            id,
+            block,
+            envelope.uncounted(),
+            data,
+        );
+        body.len += 1;
+        body.weight = body.weight.saturating_add(weight);
+        match body.groups.last_mut() {
+            Some(group) if group.envelope == envelope => {
+                group.mask |= 1 << index;
+                // The group owns as many references as its mask has bits: this one is counted
+                // there.
+                std::mem::forget(envelope);
             }
-        });
+            _ => body.groups.push(Group {
+                envelope,
+                mask: 1 << index,
+            }),
+        }
     }
 
-    /// Notes when the event laid last was published.
+    /// Records when the event that was appended last was published.
     #[cfg(feature = "latency")]
     pub(crate) fn stamp(&mut self, stamp_ns: u64) {
-        self.with_body(|body| body.stamps.push(body.len - 1, stamp_ns));
+        let body = self.body_mut();
+        debug_assert!(body.len > 0, "there is no event to stamp");
+        body.stamps.push(body.len - 1, stamp_ns);
     }
 
-    /// Whether there is no place left.
+    /// Whether there is no room for another event.
     pub(crate) fn is_full(&self) -> bool {
         let body = self.body();
         body.len == body.events.len()
     }
 
-    /// The block, sequenced, with one reference to it.
+    /// Returns the sequenced block, with one reference to it. It must have at least one event.
     pub(crate) fn finish(self) -> BlockRef<T> {
+        self.body().debug_check();
         let block = self.block;
         std::mem::forget(self);
         let reference = BlockRef { block };
-        // Relaxed: nobody else knows the block; whatever carries the reference away publishes it.
+        // Relaxed: no other thread knows the block. Whatever passes the reference on publishes it.
         reference.block().references.store(1, Ordering::Relaxed);
         reference
     }
 
     fn body(&self) -> &Body<T> {
-        // SAFETY: the block is ours alone until `finish`.
+        // SAFETY: until `finish` the writer alone accesses the block.
         unsafe { self.block.as_ref().body.with(|body| &*body) }
     }
 
     #[inline(always)]
-    fn with_body(&mut self, f: impl FnOnce(&mut Body<T>)) {
-        // SAFETY: the block is ours alone until `finish`, and `self` is borrowed exclusively.
-        unsafe { self.block.as_ref().body.with_mut(|body| f(&mut *body)) }
+    fn body_mut(&mut self) -> &mut Body<T> {
+        // SAFETY: until `finish` the writer alone accesses the block, and the writer is borrowed
+        // exclusively for as long as the result.
+        unsafe { self.block.as_ref().body.with_mut(|body| &mut *body) }
     }
 }
 
 impl<T> Drop for BlockWriter<T> {
-    /// Only a panic gets here: the events laid so far are dropped.
+    /// Reached only when a panic unwinds: drops the events that were appended.
     fn drop(&mut self) {
-        // SAFETY: the block is ours alone.
+        // SAFETY: allocated by `Block::allocate`, and until `finish` the writer alone accesses it.
         unsafe { Pool::recycle(self.block) };
     }
 }
@@ -238,7 +309,7 @@ pub(crate) struct BlockRef<T> {
     block: NonNull<Block<T>>,
 }
 
-// SAFETY: a reference-counted `Block<T>`, which is Send and Sync under the same bounds.
+// SAFETY: a counted reference to a `Block<T>`, which is Send and Sync under the same bounds.
 unsafe impl<T: Send + Sync> Send for BlockRef<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync> Sync for BlockRef<T> {}
@@ -249,14 +320,15 @@ impl<T> BlockRef<T> {
         self.body().events()
     }
 
-    /// Id of event 0; the others follow without a hole.
+    /// Id of the first event. The ids of the others follow without holes, except in a shadow.
     pub(crate) fn first_id(&self) -> u64 {
         self.body().first_id
     }
 
-    /// Id of the last event.
+    /// Id of the last event; not for shadows.
     pub(crate) fn last_id(&self) -> u64 {
         let body = self.body();
+        debug_assert!(!body.is_shadow(), "the ids of a shadow have holes");
         body.first_id + body.len as u64 - 1
     }
 
@@ -270,22 +342,23 @@ impl<T> BlockRef<T> {
         self.body().weight
     }
 
-    /// When the sampled ones of its events were published.
+    /// When the sampled events of the block were published.
     #[cfg(feature = "latency")]
     pub(crate) fn stamps(&self) -> &Stamps {
         &self.body().stamps
     }
 
-    /// The block's events by topic.
+    /// The block's events by topic, name and source.
     pub(crate) fn groups(&self) -> &[Group] {
         &self.body().groups
     }
 
-    /// Takes `n` references at once; those not taken out are given back.
-    pub(crate) fn shares(&self, n: usize) -> Shares<'_, T> {
-        // Relaxed: we have a reference, so the count cannot reach zero meanwhile.
-        self.block().references.fetch_add(n, Ordering::Relaxed);
-        Shares {
+    /// Takes `n` references in one step. Those that are not used are released in one step, too.
+    pub(crate) fn ref_batch(&self, n: usize) -> RefBatch<'_, T> {
+        // Relaxed: this reference keeps the count above zero meanwhile.
+        let before = self.block().references.fetch_add(n, Ordering::Relaxed);
+        debug_assert!(before >= 1 && before <= isize::MAX as usize);
+        RefBatch {
             block: self,
             left: n,
         }
@@ -299,20 +372,23 @@ impl<T> BlockRef<T> {
 
     #[inline(always)]
     fn body(&self) -> &Body<T> {
-        // SAFETY: nobody writes to the body of a block with references.
+        // SAFETY: no thread writes to the body of a block that has references.
         self.block().body.with(|body| unsafe { &*body })
     }
 
     /// # Safety
     ///
-    /// The caller owns `n` references and never uses them again.
+    /// The caller owns `n` references, at least 1, and never uses them again.
     unsafe fn release(block: NonNull<Block<T>>, n: usize) {
-        // SAFETY: the caller's references keep it alive up to this line.
-        let counted = unsafe { &block.as_ref().references };
-        // AcqRel: Release our reads of the events; Acquire, for the last, everybody's. Partner: itself. (Not a
-        // fence for the last one alone: ThreadSanitizer does not see fences.)
-        if counted.fetch_sub(n, Ordering::AcqRel) == n {
-            // SAFETY: the last reference is gone, so the block is ours alone.
+        // SAFETY: the caller's references keep the block alive until they are subtracted.
+        let references = unsafe { &block.as_ref().references };
+        // AcqRel: Release our reads of the events; Acquire, for the last reference, the reads of
+        // all others. Partner: itself. (ThreadSanitizer does not see fences, so there is none for
+        // the last reference alone.)
+        let before = references.fetch_sub(n, Ordering::AcqRel);
+        debug_assert!(n >= 1 && before >= n, "{n} of {before} references released");
+        if before == n {
+            // SAFETY: the last reference is gone, so no other thread accesses the block.
             unsafe { Pool::recycle(block) };
         }
     }
@@ -320,9 +396,11 @@ impl<T> BlockRef<T> {
 
 impl<T> Clone for BlockRef<T> {
     fn clone(&self) -> Self {
-        // Relaxed: as in `shares`.
+        // Relaxed: as in `ref_batch`.
         let before = self.block().references.fetch_add(1, Ordering::Relaxed);
-        // A program may forget the events that it shares; as with `Arc`, the count must not come round to zero.
+        debug_assert!(before >= 1, "a block without references was shared");
+        // A program may leak the events that it shares. The count must not overflow to zero, so the
+        // limit is that of `Arc`.
         if before > isize::MAX as usize {
             std::process::abort();
         }
@@ -333,12 +411,13 @@ impl<T> Clone for BlockRef<T> {
 impl<T> Drop for BlockRef<T> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: one reference is ours, and this is its end.
+        // SAFETY: this value owns one reference, and is not used again.
         unsafe { Self::release(self.block, 1) };
     }
 }
 
-// SAFETY: a reference is a pointer to its block, which is all there is to it, and it is `Send` as said above.
+// SAFETY: a reference consists of the pointer to its block and nothing else, so `from_raw` restores
+// it. It may be sent under the bounds of its `Send`.
 unsafe impl<T> Pointer for BlockRef<T> {
     fn into_raw(self) -> NonNull<()> {
         ManuallyDrop::new(self).block.cast()
@@ -349,14 +428,16 @@ unsafe impl<T> Pointer for BlockRef<T> {
     }
 }
 
-/// References taken in bulk: one atomic addition for a whole fan-out.
-pub(crate) struct Shares<'a, T> {
+/// References to a block that were taken by one atomic addition, for a whole fan-out.
+pub(crate) struct RefBatch<'a, T> {
     block: &'a BlockRef<T>,
+    /// References that are counted and not handed out.
     left: usize,
 }
 
-impl<T> Shares<'_, T> {
-    /// One of the references; past the number that was taken, one more.
+impl<T> RefBatch<'_, T> {
+    /// Hands out one reference. Beyond the number that was taken, each costs an addition of its
+    /// own.
     pub(crate) fn take(&mut self) -> BlockRef<T> {
         match self.left.checked_sub(1) {
             Some(left) => {
@@ -370,10 +451,10 @@ impl<T> Shares<'_, T> {
     }
 }
 
-impl<T> Drop for Shares<'_, T> {
+impl<T> Drop for RefBatch<'_, T> {
     fn drop(&mut self) {
         if self.left > 0 {
-            // SAFETY: `left` references were counted for us and never handed out.
+            // SAFETY: `left` references were counted for this batch and not handed out.
             unsafe { BlockRef::release(self.block.block, self.left) };
         }
     }

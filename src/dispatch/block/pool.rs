@@ -1,12 +1,18 @@
-//! Where the memory of blocks rests between two uses.
+//! The pool that keeps the memory of blocks between two uses.
 //!
-//! Any thread may let the last reference to a block go and push its memory onto a list (Treiber's stack); the
-//! source's owner alone takes, and takes the whole list at once, so the stack has no ABA problem. Once warm, a
-//! bus allocates no blocks.
+//! Any thread may drop the last reference to a block and push its memory onto a list (Treiber's
+//! stack). Only the owner of the [`BlockSource`] pops, and it always takes the whole list at once,
+//! so the stack has no ABA problem. Once the pool is warm, a bus allocates no blocks.
+//!
+//! # Failure modes
+//!
+//! * A list is full: the memory of the block is freed, and the source allocates again later.
+//! * The source is gone while blocks are still referenced: each block frees itself with its last
+//!   reference, and the last block frees the pool.
 
 #![allow(
     unsafe_code,
-    reason = "recycles by pointer; one of the rooms that ARCHITECTURE.md names"
+    reason = "recycles blocks by pointer; ARCHITECTURE.md lists this module"
 )]
 
 use std::ptr::{self, NonNull};
@@ -14,62 +20,66 @@ use std::ptr::{self, NonNull};
 use super::{Block, BlockWriter, CLASSES};
 use crate::sync::{Arc, AtomicPtr, AtomicUsize, Ordering};
 
-/// Free blocks of each class that a pool keeps at most, on each side of the hand-over. As many lone events as the
-/// rings of a few slow subscribers hold, or else their blocks would be allocated and freed over and over; of the
-/// bigger ones fewer, so that each class rests on about as much memory.
+/// Free blocks of each class that a pool keeps at most, on each side of the hand-over. As many
+/// blocks of one event as the rings of a few slow subscribers hold, or else these would be
+/// allocated and freed over and over. Fewer of the larger classes, so that the free blocks of each
+/// class take about as much memory.
 const FREE_BLOCKS_MAX: [usize; CLASSES.len()] = [4096, 1024, 256];
 
-/// The lists that every dropper pushes to.
+/// The lists that every thread pushes to.
 pub(crate) struct Pool<T> {
     free: [FreeList<T>; CLASSES.len()],
 }
 
 struct FreeList<T> {
-    /// The top of the stack, or [`closed`] when nobody takes any more.
+    /// The top of the stack, or [`closed`] once nobody takes from it any more.
     head: AtomicPtr<Block<T>>,
-    /// Blocks pushed since the list was last taken, about.
+    /// About how many blocks were pushed since the list was last taken: pushes that failed count,
+    /// too.
     len: AtomicUsize,
 }
 
-/// Stands at the head of a list from which nobody takes any more. Compared, never followed.
+/// The head of a list from which nobody takes any more. Compared, never dereferenced.
 fn closed<T>() -> *mut Block<T> {
     ptr::without_provenance_mut(1)
 }
 
 impl<T> Pool<T> {
-    /// Drops what is in the block and keeps or frees its memory.
+    /// Drops what is in the block, and keeps or frees its memory.
     ///
     /// # Safety
     ///
-    /// The block came from [`Block::allocate`], and the caller has it to itself.
+    /// The block came from [`Block::allocate`], and no other thread accesses it.
     pub(super) unsafe fn recycle(block: NonNull<Block<T>>) {
-        // SAFETY: the caller has the block to itself, up to the push.
+        // SAFETY: the caller accesses the block exclusively until it is pushed, and the pool lives
+        // as long as the block.
         let list = unsafe {
             block.as_ref().body.with_mut(|body| (*body).clear());
             &block.as_ref().pool.free[block.as_ref().class as usize]
         };
         if !list.push(block) {
-            // SAFETY: not pushed, so still the caller's alone; allocated by `Box`.
+            // SAFETY: not pushed, so still exclusively the caller's; allocated by `Box`.
             drop(unsafe { Box::from_raw(block.as_ptr()) });
         }
     }
 }
 
 impl<T> FreeList<T> {
-    /// Pushes a block that the caller has to itself; `false`: the list is full or closed. After `true` the block,
-    /// and with it this list, may be gone.
+    /// Pushes a block that the caller accesses exclusively. `false`: the list is full or closed,
+    /// and the block is still the caller's. After `true` another thread may have freed the block,
+    /// and with it this list.
     fn push(&self, block: NonNull<Block<T>>) -> bool {
         // SAFETY: the block is the caller's, so it is alive.
         let class = unsafe { block.as_ref().class };
-        // Relaxed: the number is a bound on idle memory, and need not be exact.
+        // Relaxed: the number bounds the idle memory, and need not be exact.
         if self.len.fetch_add(1, Ordering::Relaxed) >= FREE_BLOCKS_MAX[class as usize] {
             return false;
         }
         let mut head = self.head.load(Ordering::Relaxed);
         while head != closed() {
-            // SAFETY: the block is ours until the CAS succeeds.
+            // SAFETY: the block is exclusively the caller's until the exchange succeeds.
             unsafe { block.as_ref().next.with_mut(|next| *next = head) };
-            // Release, partner `take`: the link, and that the payloads are gone.
+            // Release, partner `take`: the link, and that the payloads were dropped.
             match self.head.compare_exchange_weak(
                 head,
                 block.as_ptr(),
@@ -83,30 +93,32 @@ impl<T> FreeList<T> {
         false
     }
 
-    /// Takes the whole chain, and leaves `instead`.
-    fn take(&self, instead: *mut Block<T>) -> *mut Block<T> {
+    /// Takes the whole chain, and leaves `replacement`.
+    fn take(&self, replacement: *mut Block<T>) -> *mut Block<T> {
+        // Relaxed: as in `push`.
         self.len.store(0, Ordering::Relaxed);
         // Acquire, partner `push`.
-        self.head.swap(instead, Ordering::Acquire)
+        self.head.swap(replacement, Ordering::Acquire)
     }
 }
 
-/// Takes the first block off a chain that is the caller's alone.
-fn next_of<T>(chain: &mut *mut Block<T>) -> Option<NonNull<Block<T>>> {
+/// Pops the first block of a chain that belongs to the caller alone.
+fn pop<T>(chain: &mut *mut Block<T>) -> Option<NonNull<Block<T>>> {
     let block = NonNull::new(*chain)?;
-    // SAFETY: a chain that was taken is its taker's alone.
+    debug_assert!(block.as_ptr() != closed(), "the end of a closed list");
+    // SAFETY: the chain belongs to the thread that took it.
     *chain = unsafe { block.as_ref().next.with(|next| *next) };
     Some(block)
 }
 
-/// The end of whoever lays blocks, the sequencer or a `Conflate` feed: hands out blocks to lay events in.
+/// Hands out blocks to be filled. Owned by whoever fills them: the sequencer, or a `Conflate` feed.
 pub(crate) struct BlockSource<T> {
     pool: Arc<Pool<T>>,
-    /// A chain per class, taken from the pool's lists.
+    /// For each class, a chain that was taken from the pool.
     taken: [*mut Block<T>; CLASSES.len()],
 }
 
-// SAFETY: the chains are this source's alone; `Block<T>` may be sent under the same bounds.
+// SAFETY: the chains belong to this source alone, and `Block<T>` may be sent under the same bounds.
 unsafe impl<T: Send + Sync> Send for BlockSource<T> {}
 
 impl<T> BlockSource<T> {
@@ -124,7 +136,8 @@ impl<T> BlockSource<T> {
         }
     }
 
-    /// An empty block with room for `events` events, or for as many as a block can hold.
+    /// An empty block of the smallest class with room for `events` events, or of the largest class
+    /// if they are more than that.
     pub(crate) fn block(
         &mut self,
         events: usize,
@@ -133,15 +146,17 @@ impl<T> BlockSource<T> {
     ) -> BlockWriter<T> {
         let class = CLASSES
             .iter()
-            .position(|&places| events <= places)
+            .position(|&room| events <= room)
             .unwrap_or(CLASSES.len() - 1);
-        let block = self.take(class);
-        let mut writer = BlockWriter { block };
-        writer.with_body(|body| {
-            body.first_id = first_id;
-            body.created_at_ns = created_at_ns;
-            body.weight = Block::<T>::bytes(class);
-        });
+        let mut writer = BlockWriter {
+            block: self.take(class),
+        };
+        let body = writer.body_mut();
+        debug_assert_eq!(body.len, 0, "a block in the pool is empty");
+        debug_assert_eq!(body.events.len(), CLASSES[class]);
+        body.first_id = first_id;
+        body.created_at_ns = created_at_ns;
+        body.weight = Block::<T>::bytes(class);
         writer
     }
 
@@ -150,17 +165,17 @@ impl<T> BlockSource<T> {
         if chain.is_null() {
             *chain = self.pool.free[class].take(ptr::null_mut());
         }
-        next_of(chain).unwrap_or_else(|| Block::allocate(class as u8, self.pool.clone()))
+        pop(chain).unwrap_or_else(|| Block::allocate(class as u8, self.pool.clone()))
     }
 }
 
 impl<T> Drop for BlockSource<T> {
-    /// Frees what is free; what is still referred to frees itself.
+    /// Frees the free blocks. Blocks that are still referenced free themselves.
     fn drop(&mut self) {
-        let given_back = self.pool.free.each_ref().map(|list| list.take(closed()));
-        for mut chain in self.taken.into_iter().chain(given_back) {
-            while let Some(block) = next_of(&mut chain) {
-                // SAFETY: on a chain that was taken, so ours alone; allocated by `Box`.
+        let pushed = self.pool.free.each_ref().map(|list| list.take(closed()));
+        for mut chain in self.taken.into_iter().chain(pushed) {
+            while let Some(block) = pop(&mut chain) {
+                // SAFETY: popped, so exclusively ours; allocated by `Box`.
                 drop(unsafe { Box::from_raw(block.as_ptr()) });
             }
         }

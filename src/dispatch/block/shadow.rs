@@ -1,25 +1,28 @@
-//! Shadows: events of another block, each with a number of its own, how many events it replaced.
+//! Shadows: blocks whose events borrow the payloads of another block, each with a counter of its
+//! own.
 //!
-//! A subscriber under `Conflate` sees its own story of the events: which one came in place of how many others. The events
-//! are shared with everybody, so the number cannot be theirs. A shadow is a block whose events borrow their payloads
-//! from the block that they were sequenced in, which it keeps alive; to its readers it is a block like any other.
+//! Each subscriber under `Conflate` needs to know how many events an event replaced for it. All
+//! subscribers share the events, so the number cannot be part of them. A shadow is a block whose
+//! events borrow their payloads from the block that they were sequenced in, the origin. The shadow
+//! keeps its origin alive. To its readers it is a block like any other.
 //!
-//! Its events wait one by one, each in a place of its own, as [`Waiting`]. Together they hold one reference to the shadow, so
-//! that an event that is replaced costs one subtraction at most, and the last that goes knows that it is the last: from
-//! then on the subscriber's queue pins neither block.
+//! The events of a shadow are queued one by one, each in the slot of its topic, as
+//! [`ShadowEvent`]s. Together they own one reference to the shadow: an event that is replaced costs
+//! one subtraction at most. The release of the last one says so, and from then on the queue pins
+//! neither block.
 //!
-//! | event | who | counts |
+//! | step | by | change of the counters |
 //! | --- | --- | --- |
-//! | laid | the shard, before anybody knows of it | `waiting` = events, `references` = 1 |
-//! | its number written | the shard, before it shows the event | |
-//! | taken | the subscriber | `references` + 1, then `waiting` - 1 |
-//! | replaced | the shard | `waiting` - 1, or for several at once |
-//! | evicted | the shard | `waiting` - 1 |
-//! | the last of either kind | | `references` - 1 |
+//! | the shadow is made | the shard | `queued` = events, `references` = 1 |
+//! | the number of an event is written, before the event is published | the shard | |
+//! | an event is taken | the subscriber | `references` + 1, then `queued` - 1 |
+//! | an event is replaced | the shard | `queued` - 1, or for several events at once |
+//! | an event is evicted | the shard | `queued` - 1 |
+//! | the last event was taken, replaced or evicted | its thread | `references` - 1 |
 
 #![allow(
     unsafe_code,
-    reason = "counts by hand; one of the rooms that ARCHITECTURE.md names"
+    reason = "counts references by hand; ARCHITECTURE.md lists this module"
 )]
 
 use std::mem::ManuallyDrop;
@@ -29,15 +32,15 @@ use super::{Block, BlockRef, BlockSource, Body};
 use crate::ring::evicting::Pointer;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
-/// What a block knows of being a shadow. Empty for others.
+/// The part of a block that makes it a shadow. Empty in other blocks.
 pub(super) struct Shadow<T> {
-    /// Where the payloads are.
+    /// The block that has the payloads. Never a shadow itself.
     pub(super) origin: Option<BlockRef<T>>,
-    /// How many events each of this block's replaced; as many as there are events, while it is a shadow. Keeps its memory
-    /// in the pool.
+    /// How many events each event of this block replaced. As long as the block while it is a
+    /// shadow. Keeps its memory in the pool.
     pub(super) superseded: Vec<AtomicU64>,
-    /// Events that wait.
-    waiting: AtomicU32,
+    /// Events in the queue of the subscriber, 0 to 64.
+    queued: AtomicU32,
 }
 
 impl<T> Shadow<T> {
@@ -45,7 +48,7 @@ impl<T> Shadow<T> {
         Self {
             origin: None,
             superseded: Vec::new(),
-            waiting: AtomicU32::new(0),
+            queued: AtomicU32::new(0),
         }
     }
 
@@ -54,69 +57,71 @@ impl<T> Shadow<T> {
     }
 }
 
-/// Lays a shadow of the events in `mask`, in their order. They wait from now on; what is not taken out is let go.
-/// `weight_max`: it says no more than that, whatever its events were weighed at.
+/// Makes a shadow of the events in `mask`, in their order. The mask is not empty.
+///
+/// Its weight is at most `weight_max`, whatever its events were weighed at.
 pub(crate) fn shadow<T>(
     source: &mut BlockSource<T>,
     origin: BlockRef<T>,
     mask: u64,
     weight_max: usize,
-) -> WaitingEvents<T> {
-    let events = mask.count_ones();
-    let created_at_ns = origin.created_at_ns();
-    let mut writer = source.block(events as usize, origin.first_id(), created_at_ns);
+) -> ShadowEvents<T> {
+    debug_assert!(mask != 0, "a shadow of no events");
+    debug_assert!(!origin.body().is_shadow(), "a shadow of a shadow");
+    let count = mask.count_ones();
+    let mut writer = source.block(count as usize, origin.first_id(), origin.created_at_ns());
     let block = writer.block;
-    let mut weight = 0;
-    writer.with_body(|body| {
-        body.shadow.superseded.clear();
-        // For as many as the block can hold, and so once.
-        body.shadow.superseded.reserve_exact(body.events.len());
-        let (mut len, mut rest) = (0, mask);
-        while rest != 0 {
-            let index = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
-            #[cfg(feature = "latency")]
-            if let Some(stamp) = origin.stamps().at(index as u32) {
-                body.stamps.push(len, stamp);
-            }
-            body.events[len].write(origin.events()[index].borrowed_in(block));
-            body.shadow.superseded.push(AtomicU64::new(0));
-            len += 1;
+    let body = writer.body_mut();
+    body.shadow.superseded.clear();
+    // Room for as many as the block can hold, so that it is allocated once.
+    body.shadow.superseded.reserve_exact(body.events.len());
+    let (mut len, mut rest) = (0, mask);
+    while rest != 0 {
+        let index = rest.trailing_zeros() as usize;
+        rest &= rest - 1;
+        #[cfg(feature = "latency")]
+        if let Some(stamp) = origin.stamps().at(index as u32) {
+            body.stamps.push(len, stamp);
         }
-        body.weight = body.weight.saturating_add(origin.weight()).min(weight_max);
-        weight = body.weight;
-        body.shadow.origin = Some(origin);
-        body.shadow.waiting = AtomicU32::new(events);
-        // Last: what has events and no origin is taken for a block with payloads of its own.
-        body.len = len;
-    });
-    WaitingEvents {
+        origin.events()[index].write_shadow(&mut body.events[len], block);
+        body.shadow.superseded.push(AtomicU64::new(0));
+        len += 1;
+    }
+    debug_assert_eq!(len, count as usize);
+    let weight = body.weight.saturating_add(origin.weight()).min(weight_max);
+    body.weight = weight;
+    body.shadow.origin = Some(origin);
+    body.shadow.queued = AtomicU32::new(count);
+    // Last: a block with events and without an origin would count as one that has payloads.
+    body.len = len;
+    ShadowEvents {
         block: ManuallyDrop::new(writer.finish()),
         next: 0,
-        end: events,
+        end: count,
         weight,
     }
 }
 
-/// The events of a shadow, to be put into their places.
-pub(crate) struct WaitingEvents<T> {
-    /// Counted for all that wait; so gone, perhaps, with the last that was taken out.
+/// The events of a new shadow, to be queued one by one. Those that are left are released on drop.
+pub(crate) struct ShadowEvents<T> {
+    /// The reference that all queued events own together; dangling, perhaps, once all were handed
+    /// out.
     block: ManuallyDrop<BlockRef<T>>,
-    /// 0 to `end`.
+    /// Index of the next event to hand out: 0 to `end`.
     next: u32,
     /// 1 to 64.
     end: u32,
     weight: usize,
 }
 
-impl<T> Iterator for WaitingEvents<T> {
-    type Item = Waiting<T>;
+impl<T> Iterator for ShadowEvents<T> {
+    type Item = ShadowEvent<T>;
 
-    fn next(&mut self) -> Option<Waiting<T>> {
+    fn next(&mut self) -> Option<ShadowEvent<T>> {
         let index = self.next;
         (index < self.end).then(|| {
             self.next += 1;
-            Waiting {
+            ShadowEvent {
                 block: self.block.block,
                 index,
             }
@@ -124,94 +129,99 @@ impl<T> Iterator for WaitingEvents<T> {
     }
 }
 
-impl<T> Drop for WaitingEvents<T> {
+impl<T> Drop for ShadowEvents<T> {
     fn drop(&mut self) {
         self.for_each(drop);
     }
 }
 
-impl<T> WaitingEvents<T> {
-    /// Bytes that they pin together, until the last has gone.
+impl<T> ShadowEvents<T> {
+    /// Bytes that the events pin together, until the last one is released.
     pub(crate) fn weight(&self) -> usize {
         self.weight
     }
 }
 
-/// One event of a shadow, where it waits.
-pub(crate) struct Waiting<T> {
+/// One event of a shadow, in the queue of its subscriber. Released on drop.
+pub(crate) struct ShadowEvent<T> {
     block: NonNull<Block<T>>,
-    /// 0 to 63, less than the block's length.
+    /// 0 to 63, less than the number of events in the block.
     index: u32,
 }
 
-// SAFETY: the right to one event of a reference-counted `Block<T>`, which is Send and Sync under these bounds.
-unsafe impl<T: Send + Sync> Send for Waiting<T> {}
+// SAFETY: the right to one event of a reference-counted `Block<T>`, which is Send and Sync under
+// these bounds.
+unsafe impl<T: Send + Sync> Send for ShadowEvent<T> {}
 // SAFETY: as above.
-unsafe impl<T: Send + Sync> Sync for Waiting<T> {}
+unsafe impl<T: Send + Sync> Sync for ShadowEvent<T> {}
 
-/// What was taken out of its place.
+/// An event that was taken out of the queue.
 pub(crate) struct Taken<T> {
     pub(crate) block: BlockRef<T>,
-    /// The bit of the one event.
+    /// One bit: the event.
     pub(crate) mask: u64,
-    /// Bytes that the place no longer pins: those of the whole shadow with its last event, or 0.
+    /// Bytes that the queue no longer pins: the weight of the shadow with its last event, otherwise
+    /// 0.
     pub(crate) freed: usize,
 }
 
-impl<T> Waiting<T> {
+impl<T> ShadowEvent<T> {
     pub(crate) fn id(&self) -> u64 {
         self.body().events()[self.index as usize].id
     }
 
-    /// It came in place of so many. Before it is shown to anybody.
+    /// Sets how many events this one replaced. Only before the event is published.
     pub(crate) fn set_superseded(&self, count: u64) {
-        // Relaxed: goes with whatever shows the event.
+        // Relaxed: published together with the event.
         self.body().shadow.superseded[self.index as usize].store(count, Ordering::Relaxed);
     }
 
-    /// Takes the event out, to be read.
+    /// Takes the event out of the queue, to be read.
     pub(crate) fn take(self) -> Taken<T> {
-        // Not counted, so not dropped: the block is alive, this event waits.
-        let block = BlockRef::clone(&ManuallyDrop::new(BlockRef { block: self.block }));
+        // Owns no reference, so it must not be dropped. This event is queued, so the block is
+        // alive.
+        let uncounted = ManuallyDrop::new(BlockRef { block: self.block });
+        let block = BlockRef::clone(&uncounted);
         let mask = 1 << self.index;
-        let freed = self.let_go();
+        let freed = self.release();
         Taken { block, mask, freed }
     }
 
-    /// Lets the event go, and says how many bytes its place no longer pins.
-    pub(crate) fn let_go(self) -> usize {
-        leave(ManuallyDrop::new(self), 1)
+    /// Drops the event, and returns how many bytes the queue no longer pins.
+    pub(crate) fn release(self) -> usize {
+        release_events(ManuallyDrop::new(self), 1)
     }
 
     fn body(&self) -> &Body<T> {
-        // SAFETY: this event waits, so its block is counted and alive; nobody writes to the body of a block with
-        // references.
+        // SAFETY: this event is queued, so its block is counted and alive, and no thread writes to
+        // the body of a block that has references.
         unsafe { self.block.as_ref().body.with(|body| &*body) }
     }
 }
 
-impl<T> Drop for Waiting<T> {
+impl<T> Drop for ShadowEvent<T> {
     fn drop(&mut self) {
         let Self { block, index } = *self;
-        leave(ManuallyDrop::new(Self { block, index }), 1);
+        release_events(ManuallyDrop::new(Self { block, index }), 1);
     }
 }
 
-/// Lets go of one event after the other; neighbours of one shadow go together, with one subtraction.
+/// Releases events one after the other. Neighbours of one shadow are released by one subtraction.
 ///
-/// Topics that take turns replace each other's events in the order in which these came, so neighbours are the rule: with
-/// 1,000 topics and a subscriber that has stopped reading, all of it takes 0.93 of the time that one subtraction for each event
-/// took (2026-11-22).
-pub(crate) struct Leaving<T> {
-    /// One of those that have not gone yet, for all of them.
-    last: Option<ManuallyDrop<Waiting<T>>>,
-    /// How many these are.
+/// Topics that are published in turns are replaced in the same order, so neighbours are the rule.
+/// With 1,000 topics and a subscriber that has stopped reading, the whole path takes 0.93 of the
+/// time that one subtraction for each event took (2026-11-22).
+pub(crate) struct ReleaseBatch<T> {
+    /// One of the `count` events of one shadow that are not released yet, for all of them. `None`
+    /// if `count` is 0.
+    last: Option<ManuallyDrop<ShadowEvent<T>>>,
+    /// 0 to 64.
     count: u32,
     freed: u64,
 }
 
-impl<T> Leaving<T> {
-    pub(crate) fn none() -> Self {
+impl<T> ReleaseBatch<T> {
+    pub(crate) fn new() -> Self {
         Self {
             last: None,
             count: 0,
@@ -220,72 +230,85 @@ impl<T> Leaving<T> {
     }
 
     #[inline]
-    pub(crate) fn let_go(&mut self, event: Waiting<T>) {
+    pub(crate) fn add(&mut self, event: ShadowEvent<T>) {
         let event = ManuallyDrop::new(event);
         if self
             .last
             .as_ref()
             .is_none_or(|last| last.block != event.block)
         {
-            self.settle();
+            self.flush();
             self.last = Some(event);
         }
         self.count += 1;
     }
 
-    /// How many bytes their places no longer pin.
+    /// Releases the rest, and returns how many bytes the queue no longer pins.
     pub(crate) fn finish(mut self) -> u64 {
-        self.settle();
+        self.flush();
         self.freed
     }
 
-    fn settle(&mut self) {
-        // First forgotten, then let go: whatever panics below, they are not let go twice.
+    fn flush(&mut self) {
+        debug_assert_eq!(self.last.is_some(), self.count > 0);
+        // Both are reset before the release: even if that panics, no event is released twice.
         let count = std::mem::take(&mut self.count);
         if let Some(event) = self.last.take() {
-            self.freed += leave(event, count) as u64;
+            self.freed += release_events(event, count) as u64;
         }
     }
 }
 
-impl<T> Drop for Leaving<T> {
+impl<T> Drop for ReleaseBatch<T> {
     fn drop(&mut self) {
-        self.settle();
+        self.flush();
     }
 }
 
-/// So many events of one shadow go, for good, and this is one of them. Says how many bytes their places no longer pin.
-fn leave<T>(event: ManuallyDrop<Waiting<T>>, count: u32) -> usize {
+/// Releases `count` events of one shadow for good; `event` is one of them. Returns how many bytes
+/// the queue no longer pins.
+fn release_events<T>(event: ManuallyDrop<ShadowEvent<T>>, count: u32) -> usize {
     let body = event.body();
     let weight = body.weight;
-    // AcqRel: Release our reads; Acquire, for the last, everybody's. Partner: itself.
-    if body.shadow.waiting.fetch_sub(count, Ordering::AcqRel) != count {
+    // AcqRel: Release our reads; Acquire, for the last event, the reads of all others. Partner:
+    // itself.
+    let before = body.shadow.queued.fetch_sub(count, Ordering::AcqRel);
+    debug_assert!(
+        count >= 1 && before >= count,
+        "{count} of {before} events released"
+    );
+    if before != count {
         return 0;
     }
-    // The reference that all who waited held together.
+    // The reference that all queued events owned together.
     drop(BlockRef { block: event.block });
     weight
 }
 
 /// The low bits of a block's address, which are 0: room for the index of an event.
-const INDEX: usize = 63;
+const INDEX_BITS: usize = 63;
 
-const _: () = assert!(align_of::<Block<()>>() > INDEX);
+const _: () = assert!(align_of::<Block<()>>() > INDEX_BITS);
 
-// SAFETY: the block's address, which is a multiple of 64, and the index below it, which is less than 64, are all there is
-// to it; and it is `Send` as said above.
-unsafe impl<T> Pointer for Waiting<T> {
+// SAFETY: the event consists of the address of its block, which is a multiple of 64, and of an
+// index less than 64, which `into_raw` puts into the low bits of the address. So `from_raw`
+// restores both. It may be sent under the bounds of its `Send`.
+unsafe impl<T> Pointer for ShadowEvent<T> {
     fn into_raw(self) -> NonNull<()> {
         let this = ManuallyDrop::new(self);
         let index = this.index as usize;
+        debug_assert!(index <= INDEX_BITS && this.block.addr().get() & INDEX_BITS == 0);
         this.block.cast().map_addr(|address| address | index)
     }
 
     unsafe fn from_raw(raw: NonNull<()>) -> Self {
-        let index = raw.addr().get() & INDEX;
-        let block = raw.as_ptr().map_addr(|address| address & !INDEX).cast();
+        let index = raw.addr().get() & INDEX_BITS;
+        let block = raw
+            .as_ptr()
+            .map_addr(|address| address & !INDEX_BITS)
+            .cast();
         Self {
-            // SAFETY: it was a block's address before the index was put in.
+            // SAFETY: it was the address of a block before `into_raw` put the index into it.
             block: unsafe { NonNull::new_unchecked(block) },
             index: index as u32,
         }

@@ -1,33 +1,43 @@
-//! The queue of a subscriber that gets what was published first: `DropNewest`, `Block` and `Disconnect`.
+//! The queue of a subscriber that keeps what was published first: `DropNewest`, `Block` and
+//! `Disconnect`.
 //!
-//! A ring of slots, one reference count and one slot for up to 64 events. What does not fit is lost, waits in front of the
-//! ring, or ends the subscription.
+//! A ring of slots, with one reference count and one slot for up to 64 events. An event for which
+//! the ring has no room is lost (`DropNewest`), waits in front of the ring (`Block`), or ends the
+//! subscription (`Disconnect`).
 //!
-//! A gap in front of a slot travels in the ring, a word in each of [`GAP_SLOTS`] slots, so that a slot is no wider than a
-//! reference and a mask; the losses behind the last slot are in the [`GapCell`](crate::ring::gap::GapCell).
+//! A gap in front of a slot travels in the ring, one word in each of [`GAP_SLOTS`] slots, so that a
+//! slot is no wider than a reference and a mask. The losses behind the last slot are in the
+//! [`GapCell`](crate::ring::gap::GapCell).
+//!
+//! # Failure modes
+//!
+//! * A `Block` subscriber does not make room for longer than its block timeout: what has no room is
+//!   lost, without a further wait, until the subscriber claims something.
 
-use super::{Claim, End, FeedShared, first_and_last, lowest};
-use crate::dispatch::block::{BlockRef, Shares};
+use super::consumer::Claim;
+use super::{End, FeedShared, first_and_last, lowest_bits};
+use crate::dispatch::block::{BlockRef, RefBatch};
 use crate::dispatch::gauges::Pushed;
-use crate::dispatch::loss::{Gap, GapReason, LongestWait, Overflow};
-use crate::ring::gap::Run;
+use crate::dispatch::loss::{BlockTimeout, Gap, GapReason, Overflow};
+use crate::ring::gap::LossRun;
 use crate::ring::spsc::{self, Readiness};
 use crate::sync::Ordering;
 
 pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
-    let (producer, consumer) = spsc::ring(slots(capacity));
+    let (producer, consumer) = spsc::ring(slots_for(capacity));
     let write = WriteEnd {
         ring: producer,
         gap_open: false,
         gave_up: false,
-        longest_wait: LongestWait::FOR_EVER,
+        block_timeout: BlockTimeout::NONE,
     };
     (write, ReadEnd { ring: consumer })
 }
 
-/// Slots that so many events need at most: each may be alone in its slot, with a gap in front of it. And one such
-/// place more, for the one whose events are claimed: it is given back a moment later.
-fn slots(capacity: usize) -> usize {
+/// The number of slots that `capacity` events need at most: each event may be alone in its slot,
+/// with a gap in front of it. One event and gap more for the slot that is being claimed: its events
+/// are counted as claimed before its slots are released.
+fn slots_for(capacity: usize) -> usize {
     (capacity + 1) * (1 + GAP_SLOTS)
 }
 
@@ -38,26 +48,28 @@ enum Slot<T> {
         /// Which events of the block; at least one.
         mask: u64,
     },
-    /// One of the [`GAP_SLOTS`] words of a gap. They come in a row, and in front of events.
+    /// One of the [`GAP_SLOTS`] words of a gap, which are pushed in a row, in front of events.
     Gap(u64),
 }
 
-/// Words of a gap, as [`Run::to_words`] makes them.
-const GAP_SLOTS: usize = Run::WORDS;
+/// Words of a gap, as [`LossRun::to_words`] makes them.
+const GAP_SLOTS: usize = LossRun::WORDS;
 
-/// Slots are what a shard writes to for every subscriber: the reference's niche tells the two kinds apart.
+/// A shard writes slots for every subscriber, so they are small: the niche of the reference tells
+/// the two kinds apart.
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Slot<()>>() == 16);
 
 /// The shard's end.
 pub(super) struct WriteEnd<T> {
     ring: spsc::Producer<Slot<T>>,
-    /// Whether we opened the gap cell since we last took a run back.
+    /// Whether this end has opened the gap cell since it last took a run back.
     gap_open: bool,
-    /// The longest wait was in vain, and the subscriber had not claimed as many as `wanted` when we last looked.
+    /// A block timeout is over, and the subscriber had not claimed as many events as `wanted` when
+    /// this end last checked.
     gave_up: bool,
-    /// Here, where there is room for it, and not in `FeedShared`: the shard alone wants to know.
-    pub(super) longest_wait: LongestWait,
+    /// Here, where there is room for it, and not in `FeedShared`: only the shard needs it.
+    pub(super) block_timeout: BlockTimeout,
 }
 
 impl<T> WriteEnd<T> {
@@ -67,15 +79,15 @@ impl<T> WriteEnd<T> {
         &mut self,
         shared: &FeedShared,
         block: &BlockRef<T>,
-        shares: &mut Shares<'_, T>,
+        refs: &mut RefBatch<'_, T>,
         mask: u64,
     ) -> u64 {
         let mut rest = mask;
         loop {
-            let fits = self.room_for(shared, rest.count_ones(), block.weight());
-            let now = lowest(rest, fits);
+            let room = self.room_for(shared, rest.count_ones(), block.weight());
+            let now = lowest_bits(rest, room);
             if now != 0 {
-                self.push(shared, shares.take(), now, block.weight());
+                self.push(shared, refs.take(), now, block.weight());
                 rest &= !now;
             }
             if rest == 0 {
@@ -89,28 +101,30 @@ impl<T> WriteEnd<T> {
                     if self.is_worth_waiting_for(shared) {
                         return rest;
                     }
-                    if self.lose(shared, block, rest, GapReason::BlockTimeout) {
+                    if self.try_lose(shared, block, rest, GapReason::BlockTimeout) {
                         return 0;
                     }
-                    // As below.
+                    // There is room, for the reason given below.
                 }
                 Overflow::Disconnect => {
                     self.disconnect(shared, block, rest);
                     return 0;
                 }
                 _ => {
-                    if self.lose(shared, block, rest, GapReason::Overflow) {
+                    if self.try_lose(shared, block, rest, GapReason::Overflow) {
                         return 0;
                     }
-                    // The subscriber has read everything, and the open gap, meanwhile: there is room.
+                    // There is room: the subscriber has read everything, and the open gap,
+                    // meanwhile.
                 }
             }
         }
     }
 
-    /// `false`: there is room by now.
+    /// Counts the events of the mask as lost, and adds them to the gap behind the last slot.
+    /// `false`: nothing was lost, because there is room by now.
     #[cold]
-    pub(super) fn lose(
+    pub(super) fn try_lose(
         &mut self,
         shared: &FeedShared,
         block: &BlockRef<T>,
@@ -120,11 +134,12 @@ impl<T> WriteEnd<T> {
         let run = run_of(block, mask, reason);
         let gap = &shared.losses().gap;
         let position = self.ring.staged_position();
-        // If it is open still; the subscriber may have read everything, and taken it, since we found no room.
+        // If the gap is still open: since this end found no room, the subscriber may have read
+        // everything and taken the gap.
         self.gap_open = if self.gap_open {
-            gap.add(run)
+            gap.extend_open(run)
         } else {
-            gap.extend(position, run)
+            gap.open_or_extend(position, run)
         };
         if !self.gap_open {
             return false;
@@ -136,9 +151,10 @@ impl<T> WriteEnd<T> {
     /// See [`FeedProducer::stop_waiting`](super::FeedProducer::stop_waiting).
     #[cold]
     pub(super) fn stop_waiting(&mut self, shared: &FeedShared) {
-        // Relaxed: a claim that is not seen here is one that came after.
+        // Relaxed: a claim that is not seen here counts as one that came later.
         let claimed = shared.reader.claimed_events.load(Ordering::Relaxed);
-        // Relaxed: the subscriber takes it for a wish for room only behind the flag of a later `request_wake`.
+        // Relaxed: the subscriber reads it as a request for room only behind the flag of a later
+        // `request_wake`.
         shared.losses().wanted.store(claimed + 1, Ordering::Relaxed);
         self.gave_up = true;
     }
@@ -147,21 +163,21 @@ impl<T> WriteEnd<T> {
     #[cold]
     fn is_worth_waiting_for(&mut self, shared: &FeedShared) -> bool {
         if self.gave_up {
-            // Relaxed: as in `push`, and our own.
+            // Relaxed: as in `push`; `wanted` is our own.
             let claimed = shared.reader.claimed_events.load(Ordering::Relaxed);
             let wanted = shared.losses().wanted.load(Ordering::Relaxed);
             self.gave_up = claimed < wanted;
         }
-        !self.gave_up && !self.longest_wait.is_zero()
+        !self.gave_up && !self.block_timeout.is_zero()
     }
 
-    /// Makes everything visible. `true`: the subscriber sleeps.
+    /// Publishes what was pushed. `true`: the subscriber has requested a wake-up.
     #[inline]
     pub(super) fn commit(&mut self) -> bool {
         self.ring.commit() == Ok(true)
     }
 
-    /// Nothing more comes. `true`: the subscriber sleeps.
+    /// Nothing more comes. `true`: the subscriber has requested a wake-up.
     pub(super) fn close(&self) -> bool {
         self.ring.close()
     }
@@ -170,15 +186,18 @@ impl<T> WriteEnd<T> {
     pub(super) fn request_wake(&mut self, shared: &FeedShared, weight: usize, events: u32) -> bool {
         let claimed_bytes = shared.reader.claimed_bytes.load(Ordering::Relaxed);
         let capacity = shared.status.capacity;
+        // The number of events in the ring at which the subscriber arrives.
         let depth = if is_too_heavy(shared, weight, claimed_bytes) {
             0
         } else {
-            // More than half may never come at once, and less than is needed would not get the block out of the way.
+            // Room for more than half the capacity may never come at once, and room for less than
+            // the block needs would not finish it.
             (capacity / 2).max(capacity.saturating_sub(events))
         };
         let pushed = shared.writer.gauges.pushed_events();
         let wanted = pushed.saturating_sub(u64::from(depth));
-        // Relaxed: goes with the flag that `ring.request_wake` sets (Release), which the subscriber acquires.
+        // Relaxed: published by the flag that `ring.request_wake` sets (Release) and the subscriber
+        // acquires.
         shared.losses().wanted.store(wanted, Ordering::Relaxed);
         self.ring.request_wake();
         // Relaxed: ordered by `ring.request_wake`, which acquires the subscriber's last release.
@@ -186,34 +205,47 @@ impl<T> WriteEnd<T> {
         claimed >= wanted && self.ring.take_wake_request()
     }
 
-    /// Takes back the wish of `request_wake`. `true`: nobody will arrive for it.
+    /// Withdraws the request of `request_wake`. `true`: the subscriber will not arrive for it.
     pub(super) fn take_wake_request(&mut self) -> bool {
         self.ring.take_wake_request()
     }
 
-    /// The ring is full, and that was it: what is in it stays to be read.
+    /// The ring is full: ends the subscription. What is in the ring can still be read.
     #[cold]
     fn disconnect(&mut self, shared: &FeedShared, block: &BlockRef<T>, rest: u64) {
-        let opened = self.lose(shared, block, rest, GapReason::Overflow);
-        debug_assert!(opened, "nobody takes the gap of a `Disconnect` feed");
-        // All that was matched in this block is accounted for, and nothing behind it is looked at.
+        let lost = self.try_lose(shared, block, rest, GapReason::Overflow);
+        debug_assert!(
+            lost,
+            "the subscriber does not take the gap of a `Disconnect` feed"
+        );
+        // All events of this block that matched are accounted for, and no later block is offered.
         shared.note_last_id(block.last_id());
-        // First: who sees the end and finds the ring empty has read everything. Ending it wakes who sleeps.
+        // Before the end: a subscriber that sees the end and finds the ring empty has read
+        // everything. `finish` wakes a subscriber that sleeps.
         self.commit();
         shared.finish(End::Disconnected);
     }
 
-    /// How many of `events` events, in one slot of a block of this weight, may go in now.
+    /// How many of `events` events, in one slot of a block of this weight, there is room for.
     #[inline]
     fn room_for(&mut self, shared: &FeedShared, events: u32, weight: usize) -> u32 {
         let capacity = u64::from(shared.status.capacity);
-        // The ring's own bound on slots is the looser one; its `room` acquires the subscriber's counters.
+        // The ring's own bound on slots is looser. `room` acquires the subscriber's counters.
         let slots = self.ring.room();
-        // Acquire, partner `FeedShared::count_claimed`: the count may be newer than that room, and makes `push` find the
-        // slots of all claims but the last given back.
+        // Acquire, partner `FeedShared::count_claimed`: the count may be newer than that room. So
+        // `push` finds the slots of all claims but the last one released.
         let claimed_events = shared.reader.claimed_events.load(Ordering::Acquire);
         let claimed_bytes = shared.reader.claimed_bytes.load(Ordering::Relaxed);
-        let waiting = shared.writer.gauges.pushed_events() - claimed_events;
+        let pushed_events = shared.writer.gauges.pushed_events();
+        debug_assert!(
+            claimed_events <= pushed_events,
+            "claimed more than was pushed"
+        );
+        let waiting = pushed_events - claimed_events;
+        debug_assert!(
+            waiting <= capacity,
+            "{waiting} events in a ring of {capacity}"
+        );
         if slots == 0 || is_too_heavy(shared, weight, claimed_bytes) {
             return 0;
         }
@@ -225,12 +257,13 @@ impl<T> WriteEnd<T> {
         if self.gap_open {
             self.push_gap(shared);
         }
-        // Relaxed: as in `room_for`, which acquired what the ring says of it.
+        // Relaxed: as in `room_for`, which acquired what the ring publishes with it.
         let claimed = shared.reader.claimed_events.load(Ordering::Relaxed);
         let gauges = &shared.writer.gauges;
         let events = u64::from(mask.count_ones());
         // This push included.
         let waiting = gauges.pushed_events() + events - claimed;
+        debug_assert!(waiting <= u64::from(shared.status.capacity));
         gauges.pushed(&Pushed {
             events,
             bytes: weight as u64,
@@ -250,7 +283,7 @@ impl<T> WriteEnd<T> {
         }
     }
 
-    /// The open gap goes in front of what is pushed next, unless the subscriber has taken it.
+    /// Pushes the open gap in front of what is pushed next, unless the subscriber has taken it.
     #[cold]
     fn push_gap(&mut self, shared: &FeedShared) {
         self.gap_open = false;
@@ -262,20 +295,21 @@ impl<T> WriteEnd<T> {
     }
 }
 
-/// Whether a block of this weight would pass the bound on bytes; into an empty ring it goes whatever it weighs.
+/// Whether a block of this weight would exceed the bound on bytes. An empty ring has room for a
+/// block of any weight.
 #[inline]
 fn is_too_heavy(shared: &FeedShared, weight: usize, claimed_bytes: u64) -> bool {
-    // Wrapping, as both counters do: a weigher may say that each event weighs all there is.
+    // Wrapping, as both counters are: a weigher may return `usize::MAX` for each event.
     let pushed_bytes = shared.writer.gauges.pushed_bytes();
     let pinned = pushed_bytes.wrapping_sub(claimed_bytes);
     pinned != 0 && pinned.saturating_add(weight as u64) > shared.status.pin_bytes as u64
 }
 
-fn run_of<T>(block: &BlockRef<T>, mask: u64, reason: GapReason) -> Run {
-    let (from, to) = first_and_last(block.first_id(), mask);
-    Run {
-        from,
-        to,
+fn run_of<T>(block: &BlockRef<T>, mask: u64, reason: GapReason) -> LossRun {
+    let (first_id, last_id) = first_and_last(block.first_id(), mask);
+    LossRun {
+        first_id,
+        last_id,
         count: u64::from(mask.count_ones()),
         reason: reason as u8,
     }
@@ -287,7 +321,7 @@ pub(super) struct ReadEnd<T> {
 }
 
 impl<T> ReadEnd<T> {
-    /// Takes out what comes next.
+    /// Claims the next slot.
     #[inline]
     pub(super) fn claim(&mut self, shared: &FeedShared) -> Claim<T> {
         match self.ring.pop() {
@@ -296,47 +330,50 @@ impl<T> ReadEnd<T> {
                 return Claim::Events {
                     block,
                     mask,
-                    behind: None,
+                    gap_before: None,
                 };
             }
-            Some(Slot::Gap(first)) => return self.claim_behind_gap(shared, first),
+            Some(Slot::Gap(first)) => return self.claim_after_gap(shared, first),
             None => {}
         }
         if shared.status.overflow == Overflow::Disconnect {
-            // Its one gap is its end, and told as that.
-            return self.nothing();
+            // Its only gap is reported as its end.
+            return self.empty_or_finished();
         }
-        if let Some(gap) = self.open_gap(shared) {
+        if let Some(gap) = self.take_open_gap(shared) {
             return Claim::Gap(gap);
         }
-        match self.nothing() {
-            // So is a gap visible that was opened just before the ring was closed.
-            Claim::Finished => self.open_gap(shared).map_or(Claim::Finished, Claim::Gap),
-            nothing => nothing,
+        match self.empty_or_finished() {
+            // A gap that was opened just before the ring was closed is visible by now.
+            Claim::Finished => self
+                .take_open_gap(shared)
+                .map_or(Claim::Finished, Claim::Gap),
+            empty => empty,
         }
     }
 
-    /// What a disconnected subscriber is told, as often as it asks.
-    pub(super) fn disconnected_by(&self, shared: &FeedShared) -> Option<Gap> {
+    /// The loss that ended the subscription, under `Disconnect`. Leaves it where it is.
+    pub(super) fn disconnect_gap(&self, shared: &FeedShared) -> Option<Gap> {
         let run = shared.losses.get()?.gap.peek(self.ring.position());
         run.map(Gap::of_run)
     }
 
-    /// Asks to be woken, and looks once more. `false`: there is something.
+    /// Asks for a wake-up, and checks once more. `false`: there is something to read already.
     pub(super) fn request_wake(&mut self, shared: &FeedShared) -> bool {
         if self.ring.request_wake() != Readiness::Empty {
             return false;
         }
-        // The gap of a `Disconnect` feed is told as its end, which wakes by itself: to stay awake for the gap alone would be to
-        // spin until the shard has said so.
+        // The gap of a `Disconnect` feed is reported as its end, which wakes the subscriber by
+        // itself. To stay awake for the gap alone would be to spin until the shard has set the end.
         let here = self.ring.position();
         let losses = shared.losses.get();
         shared.status.overflow == Overflow::Disconnect
-            || !losses.is_some_and(|losses| losses.gap.lies_at(here))
+            || !losses.is_some_and(|losses| losses.gap.is_open_at(here))
     }
 
-    /// Drops what is left, lets a shard that waits for room go on, and says what had been lost right here.
-    pub(super) fn release_all(&mut self, shared: &FeedShared) -> Option<Gap> {
+    /// Drops what is left, opens the latch for a shard that waits for room, and returns what had
+    /// been lost right in front of it.
+    pub(super) fn drain(&mut self, shared: &FeedShared) -> Option<Gap> {
         let mut gap = None;
         let (mut events, mut bytes) = (0, 0_u64);
         loop {
@@ -355,11 +392,11 @@ impl<T> ReadEnd<T> {
             }
         }
         if events != 0 {
-            // Before the count: these are many claims at once.
+            // Before the count, because these are many claims at once.
             self.ring.release();
             shared.count_claimed(events, bytes);
         } else if gap.is_none() {
-            gap = self.open_gap(shared);
+            gap = self.take_open_gap(shared);
         }
         if self.ring.take_wake_request() {
             shared.status.latch.arrive_and_wake();
@@ -367,13 +404,13 @@ impl<T> ReadEnd<T> {
         gap
     }
 
-    /// Takes the gap that lies where everything was read.
-    fn open_gap(&self, shared: &FeedShared) -> Option<Gap> {
+    /// Takes the gap behind the last slot, if everything in front of it was read.
+    fn take_open_gap(&self, shared: &FeedShared) -> Option<Gap> {
         let run = shared.losses.get()?.gap.take(self.ring.position());
         run.map(Gap::of_run)
     }
 
-    fn nothing(&mut self) -> Claim<T> {
+    fn empty_or_finished(&mut self) -> Claim<T> {
         if self.ring.is_finished() {
             Claim::Finished
         } else {
@@ -391,7 +428,7 @@ impl<T> ReadEnd<T> {
 
     /// Claims the events behind a gap whose first word was popped.
     #[cold]
-    fn claim_behind_gap(&mut self, shared: &FeedShared, first: u64) -> Claim<T> {
+    fn claim_after_gap(&mut self, shared: &FeedShared, first: u64) -> Claim<T> {
         let gap = Gap::of_run(self.rest_of_gap(first));
         match self.ring.pop() {
             Some(Slot::Events { block, mask }) => {
@@ -399,33 +436,33 @@ impl<T> ReadEnd<T> {
                 Claim::Events {
                     block,
                     mask,
-                    behind: Some(gap),
+                    gap_before: Some(gap),
                 }
             }
             _ => unreachable!("a gap is published with the events behind it"),
         }
     }
 
-    fn rest_of_gap(&mut self, first: u64) -> Run {
+    fn rest_of_gap(&mut self, first: u64) -> LossRun {
         let mut words = [first; GAP_SLOTS];
         for word in &mut words[1..] {
             match self.ring.pop() {
                 Some(Slot::Gap(next)) => *word = next,
-                _ => unreachable!("the words of a gap come in a row"),
+                _ => unreachable!("the words of a gap are pushed in a row"),
             }
         }
-        Run::of_words(words)
+        LossRun::from_words(words)
     }
 
-    /// The shard waits for room: is it enough by now?
+    /// The shard waits for room: arrives at its latch if there is enough by now.
     #[cold]
     fn arrive_if_wanted(&mut self, shared: &FeedShared) {
-        // Relaxed: came with the flag that `ring.release` acquired.
+        // Relaxed: published by the flag that `ring.release` acquired.
         let wanted = shared
             .losses
             .get()
             .map_or(0, |losses| losses.wanted.load(Ordering::Relaxed));
-        // Relaxed: our own.
+        // Relaxed: only this end writes it.
         let claimed = shared.reader.claimed_events.load(Ordering::Relaxed);
         if claimed >= wanted && self.ring.take_wake_request() {
             shared.status.latch.arrive_and_wake();

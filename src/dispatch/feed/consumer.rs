@@ -1,6 +1,6 @@
 //! The subscriber's end of a feed.
 
-use super::{Claim, End, FeedShared, Listener, bounded, conflated, newest};
+use super::{End, FeedShared, Listener, bounded, conflated, newest};
 use crate::dispatch::block::{BlockRef, Event};
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Recorder;
@@ -10,47 +10,67 @@ use crate::sync::{Arc, AtomicU64, AtomicWaker, Ordering};
 /// What a subscriber finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// `take` will give an event.
+    /// `take` returns an event.
     Event,
-    /// This was lost here.
+    /// These events were lost here.
     Gap(Gap),
     /// Nothing yet.
     Empty,
     /// Everything was read, and nothing more will come.
     Closed,
-    /// It was cancelled, or the bus broke.
+    /// The subscription was cancelled, or the bus broke.
     Ended(End),
-    /// Its ring was full once too often, and everything in it was read.
+    /// The ring was full under `Disconnect`, and everything in it was read. The gap is the loss
+    /// that ended the subscription.
     Disconnected(Gap),
 }
 
-/// The subscriber's end.
-pub(crate) struct FeedConsumer<T> {
-    pub(super) queue: ReadEnd<T>,
-    pub(super) shared: Arc<FeedShared>,
-    /// The claimed slot; kept until the next look, since the program may still read its last event.
-    pub(super) block: Option<BlockRef<T>>,
-    /// Events of the claimed slot that were not taken yet.
-    pub(super) mask: u64,
-    pub(super) reported: Reported,
-    /// Where the latencies of sampled events go.
-    #[cfg(feature = "latency")]
-    pub(super) recorder: Option<Arc<Recorder>>,
-    /// The sampled events of the claimed slot; 0 without a recorder.
-    #[cfg(feature = "latency")]
-    pub(super) sampled: u64,
+/// What a policy finds when the next slot is claimed.
+pub(super) enum Claim<T> {
+    Events {
+        block: BlockRef<T>,
+        /// At least one event.
+        mask: u64,
+        /// What was lost in front of them.
+        gap_before: Option<Gap>,
+    },
+    /// These events were lost here, and nothing lies behind them yet.
+    Gap(Gap),
+    /// Nothing yet.
+    Empty,
+    /// Nothing, and nothing will come.
+    Finished,
 }
 
-/// What the program knows of the end: it is not told anything else later.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reported {
-    Going,
+/// The subscriber's end of a feed.
+pub(crate) struct FeedConsumer<T> {
+    queue: ReadEnd<T>,
+    shared: Arc<FeedShared>,
+    /// The block of the claimed slot. Kept until the next claim, since the program may still read
+    /// its last event.
+    block: Option<BlockRef<T>>,
+    /// Events of the claimed slot that were not taken yet.
+    mask: u64,
+    state: State,
+    /// Where the latencies of sampled events are recorded.
+    #[cfg(feature = "latency")]
+    recorder: Option<Arc<Recorder>>,
+    /// The sampled events of the claimed slot; 0 without a recorder.
+    #[cfg(feature = "latency")]
+    sampled: u64,
+}
+
+/// What the program was told about the end. It is never told anything else later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing yet.
+    Open,
     Closed,
     /// Cancelled or disconnected.
     Ended,
 }
 
-/// What the policy asks for.
+/// The subscriber's end of the queue that the policy asks for.
 pub(super) enum ReadEnd<T> {
     Bounded(bounded::ReadEnd<T>),
     Newest(newest::ReadEnd<T>),
@@ -58,16 +78,37 @@ pub(super) enum ReadEnd<T> {
 }
 
 impl<T> FeedConsumer<T> {
+    pub(super) fn new(queue: ReadEnd<T>, shared: Arc<FeedShared>) -> Self {
+        Self {
+            queue,
+            shared,
+            block: None,
+            mask: 0,
+            state: State::Open,
+            #[cfg(feature = "latency")]
+            recorder: None,
+            #[cfg(feature = "latency")]
+            sampled: 0,
+        }
+    }
+
+    /// Records the latencies of sampled events from now on.
+    #[cfg(feature = "latency")]
+    pub(crate) fn with_recorder(mut self, recorder: Arc<Recorder>) -> Self {
+        self.recorder = Some(recorder);
+        self
+    }
+
     pub(crate) fn shared(&self) -> &Arc<FeedShared> {
         &self.shared
     }
 
-    /// Whether something other than the closing of the ring has ended it.
+    /// Whether anything other than the closing of the ring has ended the feed.
     pub(crate) fn has_ended(&self) -> bool {
         self.shared.end() != End::None
     }
 
-    /// Looks for the next thing to tell. Finishes whatever other threads do.
+    /// Looks for what to report next. Finishes whatever other threads do.
     #[inline]
     pub(crate) fn check(&mut self) -> Found {
         let end = self.shared.end();
@@ -83,9 +124,10 @@ impl<T> FeedConsumer<T> {
         }
     }
 
-    /// The event that `look` found.
+    /// The event that `check` found.
     #[inline]
     pub(crate) fn take(&mut self) -> &Event<T> {
+        debug_assert!(self.mask != 0, "`check` found an event");
         let index = self.mask.trailing_zeros() as usize;
         self.mask &= self.mask - 1;
         #[cfg(feature = "latency")]
@@ -95,8 +137,9 @@ impl<T> FeedConsumer<T> {
         &block.events()[index]
     }
 
-    /// All the rest of the slot that `look` found an event in.
+    /// All events that are left in the slot in which `check` found an event.
     pub(crate) fn take_slot(&mut self) -> (BlockRef<T>, u64) {
+        debug_assert!(self.mask != 0, "`check` found an event");
         let mask = std::mem::take(&mut self.mask);
         #[cfg(feature = "latency")]
         self.record(mask);
@@ -104,12 +147,12 @@ impl<T> FeedConsumer<T> {
         (self.block.take().expect("a mask has a block"), mask)
     }
 
-    /// Which events of the slot that `look` found an event in were not taken yet.
+    /// Which events of the slot in which `check` found an event were not taken yet.
     pub(crate) fn mask(&self) -> u64 {
         self.mask
     }
 
-    /// Number `index` of that slot's block.
+    /// The event with this index in the block of that slot.
     pub(crate) fn event(&self, index: u32) -> Option<&Event<T>> {
         self.block.as_ref()?.events().get(index as usize)
     }
@@ -123,7 +166,7 @@ impl<T> FeedConsumer<T> {
             events: block.events(),
             left: self.mask,
             mask: &mut self.mask,
-            // Relaxed: only this side writes it.
+            // Relaxed: only this end writes it.
             count: received.load(Ordering::Relaxed),
             received,
         }
@@ -131,11 +174,15 @@ impl<T> FeedConsumer<T> {
 
     /// Events received.
     pub(crate) fn received(&self) -> u64 {
-        // Relaxed: only this side writes it.
+        // Relaxed: only this end writes it.
         self.shared.reader.received.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_received(&self, received: u64) {
+        debug_assert!(
+            received >= self.received(),
+            "what was received stays received"
+        );
         // Release, partner `FeedShared::stats`.
         self.shared
             .reader
@@ -143,21 +190,15 @@ impl<T> FeedConsumer<T> {
             .store(received, Ordering::Release);
     }
 
-    /// The events of that slot are handed out now, one by one.
+    /// Records the latencies of the events of that slot that were not taken yet: they are handed
+    /// out now. Has no effect without a recorder.
     #[inline]
-    pub(crate) fn hands_out(&self) {
+    pub(crate) fn record_latencies(&self) {
         #[cfg(feature = "latency")]
         self.record(self.mask);
     }
 
-    /// Latencies of sampled events go there from now on.
-    #[cfg(feature = "latency")]
-    pub(crate) fn recording_into(mut self, recorder: Arc<Recorder>) -> Self {
-        self.recorder = Some(recorder);
-        self
-    }
-
-    /// These events of the claimed slot are handed out now.
+    /// Records the latencies of these events of the claimed slot.
     #[cfg(feature = "latency")]
     #[inline(always)]
     fn record(&self, mask: u64) {
@@ -173,11 +214,12 @@ impl<T> FeedConsumer<T> {
     pub(crate) fn waker(&self) -> &AtomicWaker {
         match &self.shared.listener {
             Listener::Waker(waker) => waker,
-            Listener::Callback(_) => unreachable!("who is called does not wait"),
+            Listener::Callback(_) => unreachable!("a feed with a callback is not waited for"),
         }
     }
 
-    /// Asks to be woken, and looks once more. `false`: there is something.
+    /// Asks the shard for a wake-up, and checks once more. `false`: there is something to read
+    /// already.
     pub(crate) fn request_wake(&mut self) -> bool {
         let empty = match &mut self.queue {
             ReadEnd::Bounded(queue) => queue.request_wake(&self.shared),
@@ -190,11 +232,12 @@ impl<T> FeedConsumer<T> {
     #[inline]
     fn count_received(&mut self, n: u64) {
         let received = &self.shared.reader.received;
-        // Relaxed load: only we write it. Release, partner `FeedShared::stats`.
+        // Relaxed load: only this end writes it. Release, partner `FeedShared::stats`.
         received.store(received.load(Ordering::Relaxed) + n, Ordering::Release);
     }
 
     fn claim(&mut self) -> Found {
+        debug_assert_eq!(self.mask, 0, "a slot is read before the next is claimed");
         self.block = None;
         let claim = match &mut self.queue {
             ReadEnd::Bounded(queue) => queue.claim(&self.shared),
@@ -205,10 +248,10 @@ impl<T> FeedConsumer<T> {
             Claim::Events {
                 block,
                 mask,
-                behind,
+                gap_before,
             } => {
                 self.claimed(block, mask);
-                behind.map_or(Found::Event, |gap| self.report(gap))
+                gap_before.map_or(Found::Event, |gap| self.report(gap))
             }
             Claim::Gap(gap) => self.report(gap),
             Claim::Empty => Found::Empty,
@@ -217,6 +260,8 @@ impl<T> FeedConsumer<T> {
     }
 
     fn claimed(&mut self, block: BlockRef<T>, mask: u64) {
+        debug_assert!(mask != 0, "a slot has an event");
+        debug_assert!((63 - mask.leading_zeros() as usize) < block.events().len());
         self.shared.reader.gauges.claimed(block.created_at_ns());
         self.mask = mask;
         #[cfg(feature = "latency")]
@@ -228,10 +273,14 @@ impl<T> FeedConsumer<T> {
 
     #[cold]
     fn finished(&mut self) -> Found {
-        // The shard closes the ring of a subscription that has ended, too, and that may all have happened since `look` asked
-        // for the end, or long ago. The end is visible now that the close is.
+        // The shard also closes the ring of a subscription that has ended, and both may have
+        // happened since `check` looked for the end, or long ago. The end is visible now, because
+        // the close is.
         if self.shared.finish_closed() {
-            self.reported = Reported::Closed;
+            if self.state == State::Open {
+                self.shared.debug_check_all_read();
+            }
+            self.state = State::Closed;
             return Found::Closed;
         }
         match self.shared.end() {
@@ -240,19 +289,25 @@ impl<T> FeedConsumer<T> {
         }
     }
 
-    /// What had been lost right where it was cancelled is told first.
+    /// A gap right where the subscription was cancelled is reported first.
     #[cold]
     fn cancelled(&mut self) -> Found {
-        let between = self.mask != 0;
-        let gap = self.release_all();
-        if self.reported == Reported::Closed {
+        let inside_slot = self.mask != 0;
+        let gap = self.drain();
+        if self.state == State::Closed {
             return Found::Closed;
         }
-        // What the shard has lost since may lie behind events that were let go here.
-        let first = std::mem::replace(&mut self.reported, Reported::Ended) == Reported::Going;
+        // A gap that is found later may lie behind events that were dropped here.
         match gap {
-            Some(gap) if first && !between => self.report(gap),
-            _ => Found::Ended(End::Cancelled),
+            Some(gap) if self.state == State::Open && !inside_slot => {
+                let found = self.report(gap);
+                self.state = State::Ended;
+                found
+            }
+            _ => {
+                self.state = State::Ended;
+                Found::Ended(End::Cancelled)
+            }
         }
     }
 
@@ -261,45 +316,62 @@ impl<T> FeedConsumer<T> {
     fn ended(&mut self, end: End) -> Found {
         let gap = match &self.queue {
             ReadEnd::Bounded(queue) if end == End::Disconnected => {
-                queue.disconnected_by(&self.shared)
+                queue.disconnect_gap(&self.shared)
             }
             _ => None,
         };
         let Some(gap) = gap else {
             return Found::Ended(end);
         };
-        if std::mem::replace(&mut self.reported, Reported::Ended) == Reported::Going {
+        // Counted as reported once, however often the program asks.
+        if std::mem::replace(&mut self.state, State::Ended) == State::Open {
             self.shared.reader.gauges.report_lost(gap.count());
         }
         Found::Disconnected(gap)
     }
 
     fn report(&self, gap: Gap) -> Found {
+        debug_assert_eq!(self.state, State::Open, "no loss is reported after the end");
         self.shared.reader.gauges.report_lost(gap.count());
         Found::Gap(gap)
     }
 
-    /// Drops what is left, lets a shard that waits for room go on, and says what had been lost right in front of it.
+    /// Drops what is left, opens the latch for a shard that waits for room, and returns what had
+    /// been lost right in front of it.
     #[cold]
-    fn release_all(&mut self) -> Option<Gap> {
+    fn drain(&mut self) -> Option<Gap> {
         self.block = None;
         self.mask = 0;
         match &mut self.queue {
-            ReadEnd::Bounded(queue) => queue.release_all(&self.shared),
-            ReadEnd::Newest(queue) => queue.release_all(&self.shared),
-            ReadEnd::Conflated(queue) => queue.release_all(&self.shared),
+            ReadEnd::Bounded(queue) => queue.drain(&self.shared),
+            ReadEnd::Newest(queue) => queue.drain(&self.shared),
+            ReadEnd::Conflated(queue) => queue.drain(&self.shared),
         }
     }
 }
 
-/// A claimed slot, event by event; what is not taken stays. It keeps its counts in registers: a handler's loop is short.
+/// Drops everything that can be claimed, and returns what had been lost right in front of it.
+pub(super) fn drain_claims<T>(mut claim: impl FnMut() -> Claim<T>) -> Option<Gap> {
+    let mut gap = None;
+    let mut first = true;
+    while let Claim::Events { gap_before, .. } = claim() {
+        if std::mem::take(&mut first) {
+            gap = gap_before;
+        }
+    }
+    gap
+}
+
+/// The events of a claimed slot, taken one by one. Those that are not taken stay in the slot.
+///
+/// Keeps its counts in registers, because the loop of a handler is short.
 pub(crate) struct SlotEvents<'a, T> {
     events: &'a [Event<T>],
-    /// Not taken yet.
+    /// Events that were not taken yet.
     left: u64,
-    /// Where that is noted in the end.
+    /// Where `left` is stored on drop.
     mask: &'a mut u64,
-    /// Events received.
+    /// Events received by the feed.
     count: u64,
     received: &'a AtomicU64,
 }
@@ -310,11 +382,11 @@ impl<'a, T> SlotEvents<'a, T> {
     pub(crate) fn next(&mut self) -> Option<&'a Event<T>> {
         let index = self.left.trailing_zeros() as usize;
         self.left &= self.left.wrapping_sub(1);
-        // With nothing left, the index is past the end.
+        // With no event left the index is 64, which is out of range.
         self.events.get(index)
     }
 
-    /// Counts an event as received, and says how many there are now.
+    /// Counts one more event as received, and returns how many there are now.
     #[inline(always)]
     pub(crate) fn count(&mut self) -> u64 {
         self.count += 1;
@@ -325,7 +397,7 @@ impl<'a, T> SlotEvents<'a, T> {
 }
 
 impl<T> Drop for SlotEvents<'_, T> {
-    /// Also when a handler panics.
+    /// Runs also when a handler panics.
     #[inline(always)]
     fn drop(&mut self) {
         *self.mask = self.left;
@@ -335,7 +407,7 @@ impl<T> Drop for SlotEvents<'_, T> {
 impl<T> Drop for FeedConsumer<T> {
     fn drop(&mut self) {
         self.shared.finish(End::Cancelled);
-        self.release_all();
+        self.drain();
         self.shared.status.reader_gone.leave();
     }
 }

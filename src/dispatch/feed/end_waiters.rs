@@ -4,8 +4,8 @@
 //! waiter has a place in the list, which it gives back when it no longer waits: a future that is
 //! dropped leaves no waker behind.
 //!
-//! **No wake-up is missed.** The waiter and the thread that ends the feed meet at the word that says
-//! how the feed ended, and both access it by a read-modify-write:
+//! **No wake-up is missed.** The waiter and the thread that ends the feed meet at the word that
+//! says how the feed ended, and both access it by a read-modify-write:
 //!
 //! | waiter | thread that ends the feed |
 //! | --- | --- |
@@ -56,8 +56,8 @@ impl Places {
             self.wakers.push(None);
             self.wakers.len() - 1
         });
-        // The list was taken since the waiter got its place: the feed has ended, so the waiter looks
-        // again and finds that. It may go without a waker.
+        // The list was taken since the waiter got its place: the feed has ended, so the waiter
+        // looks again and finds that. It may go without a waker.
         let slot = self.wakers.get_mut(place);
         (place, slot.and_then(|slot| slot.replace(waker)))
     }
@@ -142,15 +142,16 @@ impl FeedShared {
         }
     }
 
-    /// Reads the end by a read-modify-write that changes nothing, so that this step and the one that
-    /// writes the end have an order.
+    /// Reads the end by a read-modify-write that changes nothing, so that this step and the one
+    /// that writes the end have an order.
     fn order_end(&self) -> End {
         // AcqRel, partner `finish`, and this line on other threads: what came before it there is
         // visible behind it here, or the other way round.
         End::from_word(self.status.end.fetch_or(0, Ordering::AcqRel))
     }
 
-    /// A place inside the lock where a model may change threads: loom changes them at atomics alone.
+    /// A place inside the lock where a model may change threads: loom changes them at atomics
+    /// alone.
     #[inline(always)]
     fn step_of_a_model(&self) {
         #[cfg(loom)]

@@ -1,15 +1,22 @@
-//! The queue of a subscriber that wants the newest: `DropOldest`.
+//! The queue of a subscriber that keeps what was published last: `DropOldest`.
 //!
-//! The shard makes room by evicting what has waited longest, event by event, whatever the subscriber does: see
-//! [`evicting`]. What was evicted in front of an event is told in front of it. So nothing is ever refused, and a mask
-//! with more events than the capacity keeps its newest.
+//! The shard makes room by evicting the events that have waited longest, one by one, whatever the
+//! subscriber does: see [`evicting`]. What was evicted in front of an event is reported in front of
+//! it. So no event is ever refused, and of a mask with more events than the capacity the newest are
+//! kept.
+//!
+//! # Failure modes
+//!
+//! * The subscriber does not read: the shard keeps evicting, and never waits.
 
-use super::{Claim, FeedShared, drained, first_and_last, lowest};
-use crate::dispatch::block::{BlockRef, Shares};
+use super::consumer::{Claim, drain_claims};
+use super::{FeedShared, first_and_last, lowest_bits};
+use crate::dispatch::block::{BlockRef, RefBatch};
 use crate::dispatch::gauges::Pushed;
 use crate::dispatch::loss::{Gap, GapReason};
-use crate::ring::evicting::{self, Amount, Claimed, Parts};
-use crate::ring::gap::Run;
+use crate::ring::evicting::{self, Claimed, PartSet, Size};
+use crate::ring::gap::LossRun;
+use crate::ring::spsc::Readiness;
 
 pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
     let (producer, consumer) = evicting::ring(capacity);
@@ -23,26 +30,27 @@ pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
 /// The shard's end.
 pub(super) struct WriteEnd<T> {
     ring: evicting::Producer<BlockRef<T>>,
-    /// A commit in the middle of a round has found that the subscriber had requested a wake-up.
+    /// A commit in the middle of a round found that the subscriber had requested a wake-up.
     wake_requested: bool,
 }
 
 impl<T> WriteEnd<T> {
-    /// Pushes the events of the mask, and evicts the oldest if that is too much.
+    /// Pushes the events of the mask, and evicts the oldest events if the ring is beyond its
+    /// bounds.
     #[inline]
     pub(super) fn offer(
         &mut self,
         shared: &FeedShared,
         block: &BlockRef<T>,
-        shares: &mut Shares<'_, T>,
+        refs: &mut RefBatch<'_, T>,
         mask: u64,
     ) {
-        let parts = Parts {
+        let parts = PartSet {
             mask,
             base: block.first_id(),
         };
-        self.ring.push(shares.take(), parts, block.weight() as u64);
-        let bound = Amount {
+        self.ring.push(refs.take(), parts, block.weight() as u64);
+        let bound = Size {
             parts: u64::from(shared.status.capacity),
             bytes: shared.status.pin_bytes as u64,
         };
@@ -61,35 +69,36 @@ impl<T> WriteEnd<T> {
             self.evict(shared, bound);
             self.ring.waiting()
         };
+        debug_assert!(waiting.parts <= bound.parts, "evicted to the event");
         shared.writer.gauges.waits(waiting.parts);
     }
 
-    /// Makes everything visible. `true`: the subscriber sleeps.
+    /// Publishes what was pushed. `true`: the subscriber has requested a wake-up.
     #[inline]
     pub(super) fn commit(&mut self) -> bool {
         let wake_requested = std::mem::take(&mut self.wake_requested);
         wake_requested | (self.ring.has_staged() && self.ring.commit() == Ok(true))
     }
 
-    /// Nothing more comes. `true`: the subscriber sleeps.
+    /// Nothing more comes. `true`: the subscriber has requested a wake-up.
     pub(super) fn close(&self) -> bool {
         self.ring.close()
     }
 
-    fn evict(&mut self, shared: &FeedShared, bound: Amount) {
-        // The ring evicts what lies in front of something published.
+    fn evict(&mut self, shared: &FeedShared, bound: Size) {
+        // The ring evicts only in front of a slot that is published.
         self.wake_requested |= self.ring.commit() == Ok(true);
         let mut bytes = 0_u64;
         let evicted = self.ring.evict(bound, ids, |block, _| {
             bytes = bytes.wrapping_add(block.weight() as u64);
         });
         shared.count_lost(evicted, GapReason::Overflow);
-        shared.count_gone(evicted, bytes);
+        shared.count_removed(evicted, bytes);
     }
 }
 
 /// Ids of the first and the last event of a slot.
-fn ids(parts: Parts) -> (u64, u64) {
+fn ids(parts: PartSet) -> (u64, u64) {
     first_and_last(parts.base, parts.mask)
 }
 
@@ -99,19 +108,20 @@ pub(super) struct ReadEnd<T> {
 }
 
 impl<T> ReadEnd<T> {
-    /// Takes out what comes next.
+    /// Claims the next slot.
     #[inline]
     pub(super) fn claim(&mut self, shared: &FeedShared) -> Claim<T> {
         match self.ring.claim() {
             Some(claimed) => {
-                let behind = lost_before(&claimed).map(Gap::of_run);
-                let mask = claimed.parts.mask & !lowest(claimed.parts.mask, claimed.cut);
+                let gap_before = lost_before(&claimed).map(Gap::of_run);
+                let mask = claimed.parts.mask & !lowest_bits(claimed.parts.mask, claimed.cut);
+                debug_assert!(mask != 0, "a slot that was evicted whole was claimed");
                 let block = claimed.item;
-                shared.count_gone(u64::from(mask.count_ones()), block.weight() as u64);
+                shared.count_removed(u64::from(mask.count_ones()), block.weight() as u64);
                 Claim::Events {
                     block,
                     mask,
-                    behind,
+                    gap_before,
                 }
             }
             None if self.ring.is_finished() => Claim::Finished,
@@ -119,30 +129,31 @@ impl<T> ReadEnd<T> {
         }
     }
 
-    /// Asks to be woken, and looks once more. `false`: there is something.
+    /// Asks for a wake-up, and checks once more. `false`: there is something to read already.
     pub(super) fn request_wake(&mut self) -> bool {
-        self.ring.request_wake()
+        self.ring.request_wake() == Readiness::Empty
     }
 
-    /// Drops what is left, and says what had been lost right here.
-    pub(super) fn release_all(&mut self, shared: &FeedShared) -> Option<Gap> {
-        drained(|| self.claim(shared))
+    /// Drops what is left, and returns what had been lost right in front of it.
+    pub(super) fn drain(&mut self, shared: &FeedShared) -> Option<Gap> {
+        drain_claims(|| self.claim(shared))
     }
 }
 
-/// What was evicted in front of the first event that is left: whole slots, and the lowest events of this one.
-fn lost_before<T>(claimed: &Claimed<BlockRef<T>>) -> Option<Run> {
+/// What was evicted in front of the first event of a slot that is left: whole slots, and the oldest
+/// events of this slot.
+fn lost_before<T>(claimed: &Claimed<BlockRef<T>>) -> Option<LossRun> {
     if claimed.cut == 0 {
         return claimed.lost;
     }
-    let (from, to) = ids(Parts {
-        mask: lowest(claimed.parts.mask, claimed.cut),
+    let (from, to) = ids(PartSet {
+        mask: lowest_bits(claimed.parts.mask, claimed.cut),
         ..claimed.parts
     });
     let cut = u64::from(claimed.cut);
-    Some(Run {
-        from: claimed.lost.map_or(from, |lost| lost.from),
-        to,
+    Some(LossRun {
+        first_id: claimed.lost.map_or(from, |lost| lost.first_id),
+        last_id: to,
         count: claimed.lost.map_or(0, |lost| lost.count) + cut,
         reason: GapReason::Overflow as u8,
     })

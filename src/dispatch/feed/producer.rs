@@ -1,19 +1,19 @@
 //! The shard's end of a feed.
 
 use super::{End, FeedShared, bounded, conflated, newest};
-use crate::dispatch::block::{BlockRef, Shares};
-use crate::dispatch::loss::{GapReason, LongestWait};
+use crate::dispatch::block::{BlockRef, RefBatch};
+use crate::dispatch::loss::{BlockTimeout, GapReason};
 use crate::sync::{Arc, Ordering};
 
-/// The shard's end.
+/// The shard's end of a feed.
 pub(crate) struct FeedProducer<T> {
-    pub(super) queue: WriteEnd<T>,
-    pub(super) shared: Arc<FeedShared>,
-    /// Pushed to or lost from since the last commit.
-    pub(super) dirty: bool,
+    queue: WriteEnd<T>,
+    shared: Arc<FeedShared>,
+    /// Set between a push or a loss and the commit that follows.
+    dirty: bool,
 }
 
-/// What the policy asks for.
+/// The shard's end of the queue that the policy asks for.
 pub(super) enum WriteEnd<T> {
     Bounded(bounded::WriteEnd<T>),
     Newest(newest::WriteEnd<T>),
@@ -21,88 +21,101 @@ pub(super) enum WriteEnd<T> {
 }
 
 impl<T> FeedProducer<T> {
-    /// Blocks wait for a `Block` subscriber for so long at most.
-    pub(crate) fn waiting_for(mut self, longest_wait: LongestWait) -> Self {
+    pub(super) fn new(queue: WriteEnd<T>, shared: Arc<FeedShared>) -> Self {
+        Self {
+            queue,
+            shared,
+            dirty: false,
+        }
+    }
+
+    /// Sets how long blocks wait for a `Block` subscriber at most. Has no effect under other
+    /// policies.
+    pub(crate) fn with_block_timeout(mut self, timeout: BlockTimeout) -> Self {
         if let WriteEnd::Bounded(queue) = &mut self.queue {
-            queue.longest_wait = longest_wait;
+            queue.block_timeout = timeout;
         }
         self
     }
 
-    pub(crate) fn longest_wait(&self) -> LongestWait {
+    pub(crate) fn block_timeout(&self) -> BlockTimeout {
         match &self.queue {
-            WriteEnd::Bounded(queue) => queue.longest_wait,
-            WriteEnd::Newest(_) | WriteEnd::Conflated(_) => LongestWait::FOR_EVER,
+            WriteEnd::Bounded(queue) => queue.block_timeout,
+            WriteEnd::Newest(_) | WriteEnd::Conflated(_) => BlockTimeout::NONE,
         }
     }
 
     /// The subscription begins with this id.
     pub(crate) fn begin(&self, first_id: u64) {
+        // Release, partner `FeedShared::stats`.
         self.shared
             .writer
             .first_id
             .store(first_id, Ordering::Release);
     }
 
-    /// Events of the block matched and are about to be offered. `false`: the subscription ended before this block,
-    /// offer nothing.
+    /// Counts the events of the mask, which matched and are offered next. `false`: the subscription
+    /// ended before this block, and the caller must offer nothing.
     pub(crate) fn matched(&mut self, block: &BlockRef<T>, mask: u64) -> bool {
+        debug_assert!(mask != 0, "no event matched");
         if self.shared.end() != End::None {
             self.shared.note_last_id(block.first_id() - 1);
             return false;
         }
         self.shared.writer.gauges.matched(block.created_at_ns());
-        let matched = &self.shared.writer.matched;
-        // Relaxed load: only we write it. Release: `stats`.
-        let before = matched.load(Ordering::Relaxed);
-        matched.store(before + u64::from(mask.count_ones()), Ordering::Release);
+        self.shared.count_matched(u64::from(mask.count_ones()));
         true
     }
 
-    /// Pushes the events of the mask, as far as there is room, and does with the rest as the policy says. What
-    /// is returned must be offered again when there is room. Nothing has to be visible before `commit`.
+    /// Pushes the events of the mask, as far as there is room, and does with the rest as the policy
+    /// says. The caller must offer what is returned again when there is room. Nothing has to be
+    /// visible before `commit`.
     #[inline]
     pub(crate) fn offer(
         &mut self,
         block: &BlockRef<T>,
-        shares: &mut Shares<'_, T>,
+        refs: &mut RefBatch<'_, T>,
         mask: u64,
     ) -> u64 {
-        match &mut self.queue {
-            WriteEnd::Bounded(queue) => queue.offer(&self.shared, block, shares, mask),
+        debug_assert!(mask != 0, "there is nothing to offer");
+        let rest = match &mut self.queue {
+            WriteEnd::Bounded(queue) => queue.offer(&self.shared, block, refs, mask),
             WriteEnd::Newest(queue) => {
-                queue.offer(&self.shared, block, shares, mask);
+                queue.offer(&self.shared, block, refs, mask);
                 0
             }
             WriteEnd::Conflated(queue) => {
-                queue.offer(&self.shared, block, shares, mask);
+                queue.offer(&self.shared, block, refs, mask);
                 0
             }
-        }
+        };
+        debug_assert_eq!(rest & !mask, 0, "only what was offered is returned");
+        rest
     }
 
-    /// Gives up what `offer` returned. `false`: there is room by now, offer it again.
+    /// Gives up what `offer` returned: it is lost. `false`: nothing was lost, because there is room
+    /// by now, and the caller must offer it again.
     #[must_use]
     pub(crate) fn give_up(&mut self, block: &BlockRef<T>, rest: u64, reason: GapReason) -> bool {
-        let queue = self.waiting_queue();
-        queue.0.lose(queue.1, block, rest, reason)
+        let (queue, shared) = self.bounded_queue();
+        queue.try_lose(shared, block, rest, reason)
     }
 
-    /// A block has waited for the subscriber for as long as it may: what is offered from now on and finds no room is lost,
-    /// until the subscriber claims something.
+    /// A block has waited for the subscriber for as long as it may. What is offered from now on and
+    /// finds no room is lost, until the subscriber claims something.
     #[cold]
     pub(crate) fn stop_waiting(&mut self) {
-        let queue = self.waiting_queue();
-        queue.0.stop_waiting(queue.1);
+        let (queue, shared) = self.bounded_queue();
+        queue.stop_waiting(shared);
     }
 
-    /// Whether the subscriber may arrive without room for so many events of a block.
+    /// Whether the subscriber may arrive at the latch without room for this many events of a block.
     pub(crate) fn may_arrive_early_for(&self, events: u32) -> bool {
         let capacity = self.shared.status.capacity;
         events > capacity - capacity / 2
     }
 
-    /// Makes everything visible. Wakes the subscriber if it sleeps.
+    /// Publishes what was pushed or lost. Wakes the subscriber if it has requested a wake-up.
     #[inline]
     pub(crate) fn commit(&mut self) {
         self.dirty = false;
@@ -112,24 +125,25 @@ impl<T> FeedProducer<T> {
             WriteEnd::Conflated(queue) => queue.commit(),
         };
         if wake_requested {
-            self.shared.listener.wake();
+            self.shared.listener.notify();
         }
     }
 
-    /// Whether `commit` has something to do; set by the caller that put it on its list.
+    /// Notes that `commit` has something to do. `true`: it was not noted yet, so the caller must
+    /// see to it that `commit` is called.
     pub(crate) fn mark_dirty(&mut self) -> bool {
         !std::mem::replace(&mut self.dirty, true)
     }
 
-    /// Asks the subscriber to arrive at the latch when its ring has room for so many events of a block, or is half empty,
-    /// whichever is first; or, for a block of a weight that is too heavy, when it is empty. `true`: it is so already, and
-    /// nobody will arrive for it.
+    /// Asks the subscriber to arrive at the latch when its ring has room for this many events of a
+    /// block or is half empty, whichever comes first; or, for a block that is too heavy, when the
+    /// ring is empty. `true`: that is so already, and the subscriber will not arrive for it.
     pub(crate) fn request_wake(&mut self, weight: usize, events: u32) -> bool {
-        let queue = self.waiting_queue();
-        queue.0.request_wake(queue.1, weight, events)
+        let (queue, shared) = self.bounded_queue();
+        queue.request_wake(shared, weight, events)
     }
 
-    /// Takes back the wish of `request_wake`. `true`: nobody will arrive for it.
+    /// Withdraws the request of `request_wake`. `true`: the subscriber will not arrive for it.
     pub(crate) fn take_wake_request(&mut self) -> bool {
         match &mut self.queue {
             WriteEnd::Bounded(queue) => queue.take_wake_request(),
@@ -137,7 +151,7 @@ impl<T> FeedProducer<T> {
         }
     }
 
-    /// Nothing more comes: the bus is closed, and `last_id` was the last event.
+    /// The bus is closed, and `last_id` was its last event: nothing more comes.
     pub(crate) fn close(mut self, last_id: u64) {
         self.commit();
         self.shared.note_last_id(last_id);
@@ -147,17 +161,17 @@ impl<T> FeedProducer<T> {
             WriteEnd::Conflated(queue) => queue.close(),
         };
         if wake_requested {
-            self.shared.listener.wake();
+            self.shared.listener.notify();
         }
     }
 
-    /// The subscription was cancelled; it covers the ids up to `last_id`.
+    /// The subscription was cancelled. It covers the ids up to `last_id`.
     pub(crate) fn detach(mut self, last_id: u64) {
         self.commit();
         self.shared.note_last_id(last_id);
     }
 
-    /// The bus broke.
+    /// A thread of the bus panicked.
     pub(crate) fn mark_broken(&self) {
         self.shared.finish(End::Broken);
     }
@@ -167,12 +181,12 @@ impl<T> FeedProducer<T> {
         self.shared.end() != End::None
     }
 
-    /// The queue of a subscriber that may have to be waited for.
-    fn waiting_queue(&mut self) -> (&mut bounded::WriteEnd<T>, &FeedShared) {
+    /// The queue of a policy that may return a rest from `offer`.
+    fn bounded_queue(&mut self) -> (&mut bounded::WriteEnd<T>, &FeedShared) {
         match &mut self.queue {
             WriteEnd::Bounded(queue) => (queue, &self.shared),
             WriteEnd::Newest(_) | WriteEnd::Conflated(_) => {
-                unreachable!("it never returned anything from `offer`")
+                unreachable!("`offer` never returns a rest under this policy")
             }
         }
     }

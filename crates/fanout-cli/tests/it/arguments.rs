@@ -53,6 +53,10 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
             &["--dispatchers", "0 is not in 1.."],
         ),
         (
+            vec!["--dispatchers".into(), "65".into()],
+            &["--dispatchers", "65 is not in 1..=64"],
+        ),
+        (
             vec!["--overflow".into(), "hope".into()],
             &[
                 "--overflow",
@@ -65,11 +69,19 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
         ),
         (
             vec!["--block-timeout".into(), "x".into()],
-            &["--block-timeout"],
+            &["--block-timeout", "as in 500ms, 5s or 2m"],
+        ),
+        (
+            vec!["--block-timeout".into(), "5sec".into()],
+            &["--block-timeout", "5sec", "as in 500ms, 5s or 2m"],
+        ),
+        (
+            vec!["--syntax".into(), "kafka".into()],
+            &["--syntax", "nats", "amqp", "mqtt"],
         ),
         (
             vec!["--block-timeout".into(), "2592000001".into()],
-            &["--block-timeout", "2592000001 is not in 0..=2592000000"],
+            &["--block-timeout", "longer than 30d"],
         ),
         (
             vec![
@@ -78,7 +90,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
                 "--overflow".into(),
                 "drop-newest".into(),
             ],
-            &["--block-timeout", "--overflow block"],
+            &["--block-timeout", "without --overflow block"],
         ),
         (
             vec!["-s".into(), to("*", &other), "-s".into(), to("a", &other)],
@@ -168,4 +180,47 @@ fn help_teaches() {
         }
     }
     assert_eq!(ran(&[]).code, 2);
+}
+
+#[test]
+fn durations_have_units() {
+    for (text, ms) in [
+        ("20", 20),
+        ("20ms", 20),
+        ("5s", 5_000),
+        ("2m", 120_000),
+        ("30d", 2_592_000_000_u64),
+    ] {
+        let args = [
+            "run",
+            "-i",
+            "-",
+            "-t",
+            "a",
+            "-s",
+            "a",
+            "--json",
+            "--block-timeout",
+            text,
+        ];
+        let ran = ran_with(&args, b"{}\n");
+        assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{text}");
+        assert_eq!(ran.report()["block_timeout_ms"], ms, "{text}");
+    }
+}
+
+/// No line of the help is wider than 100 columns when it is not wrapped for a terminal.
+#[test]
+fn help_is_narrow() {
+    for args in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["match", "--help"],
+        &["run", "-h"],
+    ] {
+        let ran = ran(args);
+        for line in ran.out().lines() {
+            assert!(line.chars().count() <= 100, "{args:?}: {line}");
+        }
+    }
 }

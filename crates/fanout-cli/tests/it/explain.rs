@@ -29,13 +29,13 @@ expansion 2 of 2
         ("mqtt", "#", "$a.b", 1, "no match"),
         ("redis", "a?c", "a.c", 0, "match"),
     ] {
-        let ran = ran(&["match", "--explain", "-s", syntax, pattern, topic]);
+        let ran = ran(&["match", "--explain", "-x", syntax, pattern, topic]);
         assert_eq!(ran.code, code);
         let end = format!("\ntopic      {topic}\nverdict    {verdict}\n");
         assert!(ran.out().ends_with(&end), "{}", ran.out());
         assert!(ran.out().contains(&format!("\nsyntax     {syntax}\n")));
     }
-    let guarded = ran(&["match", "--explain", "-s", "mqtt", "#"]);
+    let guarded = ran(&["match", "--explain", "-x", "mqtt", "#"]);
     assert!(
         guarded.out().contains("the topic must not begin with `$`"),
         "{}",
@@ -52,8 +52,8 @@ fn match_explains_a_refusal_with_a_caret_below_the_place() {
         (&["日本.**é"], "  日本.**é\n       ^\n"),
         (&["a\tb..c"], "  a\\tb..c\n"),
         (&["a."], "  a.\n    ^\n"),
-        (&["-s", "mqtt", "a/#/b"], "  a/#/b\n    ^\n"),
-        (&["-s", "path", "é[a-]"], "  é[a-]\n     ^\n"),
+        (&["-x", "mqtt", "a/#/b"], "  a/#/b\n    ^\n"),
+        (&["-x", "path", "é[a-]"], "  é[a-]\n     ^\n"),
         (&["a", "b..c"], "  b..c\n    ^\n"),
     ] {
         let args = [&["match", "--explain"], args].concat();

@@ -6,8 +6,12 @@ use serde_json::value::RawValue;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+#[cfg(unix)]
+use std::process::{Child, ChildStdin};
 use std::process::{Command, Output, Stdio};
 use std::thread;
+#[cfg(unix)]
+use std::time::{Duration, Instant};
 
 pub(crate) const FLIGHTS: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -16,7 +20,7 @@ pub(crate) const FLIGHTS: &str = concat!(
 
 pub(crate) const FLIGHTS_TOPIC: &str = "flights.{origin}.{destination}";
 
-/// A directory of one test, gone when the test has passed.
+/// The directory of one test. It is removed when the test has passed.
 pub(crate) struct Dir(pub(crate) PathBuf);
 
 impl Dir {
@@ -98,10 +102,73 @@ pub(crate) fn ran_with(args: &[&str], input: &[u8]) -> Ran {
     let mut stdin = child.stdin.take().expect("standard input is a pipe");
     thread::scope(|scope| {
         scope.spawn(move || {
-            let _ = stdin.write_all(input); // it may have ended before it read all
+            let _ = stdin.write_all(input); // the program may have ended before it read everything
         });
         child.wait_with_output().expect("it ends").into()
     })
+}
+
+/// A run whose input is a pipe that the test writes to and keeps open.
+#[cfg(unix)]
+pub(crate) struct Live {
+    pub(crate) child: Child,
+    pub(crate) stdin: ChildStdin,
+}
+
+#[cfg(unix)]
+impl Live {
+    pub(crate) fn start(mut command: Command) -> Live {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let stdin = child.stdin.take().expect("standard input is a pipe");
+        Live { child, stdin }
+    }
+
+    pub(crate) fn write(&mut self, text: &str) {
+        self.stdin.write_all(text.as_bytes()).expect("it reads");
+    }
+
+    /// Sends the signal of this name, without `SIG`.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", name])
+            .arg(self.child.id().to_string())
+            .status()
+            .expect("sh runs");
+        assert!(sent.success(), "{name} cannot be sent");
+    }
+
+    /// Waits until the run ends, and keeps the input open until then.
+    pub(crate) fn end(self) -> Ran {
+        let _open = self.stdin;
+        self.child.wait_with_output().expect("it ends").into()
+    }
+
+    /// Ends the input, and waits until the run ends.
+    pub(crate) fn end_input(self) -> Ran {
+        drop(self.stdin);
+        self.child.wait_with_output().expect("it ends").into()
+    }
+}
+
+/// The messages of the program on standard error.
+pub(crate) fn errors(stderr: &str) -> Vec<&str> {
+    let messages = stderr.lines().filter(|line| line.starts_with("fanout: "));
+    messages.collect()
+}
+
+/// Waits until the condition holds, and fails after ten seconds.
+#[cfg(unix)]
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < deadline, "in ten seconds: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// A line that a run wrote for an event.
@@ -145,7 +212,7 @@ pub(crate) fn flights(text: &str) -> Vec<Flight<'_>> {
     text.lines().map(flight).collect()
 }
 
-/// The subscriptions of the README, and the same said about the fields.
+/// The subscriptions of the README, and the same conditions on the fields.
 pub(crate) type Selection = (&'static str, fn(&Flight<'_>) -> bool);
 
 pub(crate) const SELECTIONS: [Selection; 5] = [

@@ -1,5 +1,5 @@
-//! What the shard knows of its boxes, checked after every step; and steps between the two halves of a claim, which no caller
-//! can take.
+//! What the shard knows of its topic slots, checked after every step; and steps between the two
+//! halves of a claim, where no caller can take any.
 
 use proptest::prelude::*;
 
@@ -10,6 +10,13 @@ use crate::dispatch::loss::Overflow;
 use crate::dispatch::signal::{Latch, Signal};
 use crate::sync::Arc;
 
+/// Random cases; Miri runs about a thousand times slower.
+const CASES: u32 = if cfg!(miri) { 2 } else { 1000 };
+
+/// Rounds of a test that repeats its steps.
+const ROUNDS: usize = if cfg!(miri) { 10 } else { 50 };
+
+/// A feed without a shard, and how many of its events were received.
 struct Feed {
     write: WriteEnd<u64>,
     read: ReadEnd<u64>,
@@ -55,26 +62,27 @@ impl Feed {
             writer.push(envelope.expect("a topic"), *topic as u64, 0);
         }
         self.matched += topics.len() as u64;
+        self.shared.count_matched(topics.len() as u64);
         let block = writer.finish();
         let mask = u64::MAX >> (64 - topics.len());
         self.write
-            .offer(&self.shared, &block, &mut block.shares(1), mask);
+            .offer(&self.shared, &block, &mut block.ref_batch(1), mask);
         self.write.commit();
         self.check();
     }
 
-    /// Takes what is next; in the midst of it, when it has left the order and is still in its box, these are offered.
+    /// Takes the next event. Offers `between` in the middle of the claim, when the event has left
+    /// the queue and is still in its slot. `false`: there is no event.
     fn take(&mut self, between: &[Vec<usize>]) -> bool {
         let Self { read, .. } = self;
-        let Some(claimed) = read.mailbox.claim() else {
+        let Some(claimed) = read.queue.claim() else {
             return false;
         };
         for topics in between {
             self.offer(topics);
         }
-        let taken = Consumer::open(claimed);
-        let event = taken.item.take();
-        self.shared.count_gone(1, event.freed as u64);
+        let event = claimed.take_item().item.take();
+        self.shared.count_removed(1, event.freed as u64);
         let event = &event.block.events()[event.mask.trailing_zeros() as usize];
         assert_eq!(event.topic().as_str(), format!("t.{}", event.data()));
         self.received += 1;
@@ -89,28 +97,28 @@ impl Feed {
             .topic_slots
             .as_ref()
             .expect("made with the first event");
-        let boxes = topic_slots.boxes.len();
-        assert!(boxes <= self.capacity + SPARE_BOXES);
+        let slots = topic_slots.slots.len();
+        assert!(slots <= self.capacity + SPARE_SLOTS);
         assert!(topic_slots.order.len() <= 64 + self.capacity + 1);
-        assert_eq!(topic_slots.by_topic.len(), boxes);
-        for (number, known) in topic_slots.boxes.iter().enumerate() {
-            let is_it = |other: &u32| topic_slots.boxes[*other as usize].topic == known.topic;
-            let found = topic_slots.by_topic.find(known.topic.hash64(), is_it);
-            assert_eq!(found, Some(&(number as u32)), "its topic is its own");
+        assert_eq!(topic_slots.by_topic.len(), slots);
+        for (number, slot) in topic_slots.slots.iter().enumerate() {
+            let has_topic = |other: &u32| topic_slots.slots[*other as usize].topic == slot.topic;
+            let found = topic_slots.by_topic.find(slot.topic.hash64(), has_topic);
+            assert_eq!(found, Some(&(number as u32)), "no other slot has its topic");
             let times = |list: &VecDeque<u32>| {
                 let this = list.iter().filter(|other| **other == number as u32);
                 this.count()
             };
-            assert_eq!(times(&topic_slots.idle), usize::from(known.is_idle));
+            assert_eq!(times(&topic_slots.idle), usize::from(slot.is_idle));
             assert!(
-                known.is_idle || times(&topic_slots.order) > 0,
-                "lost: {number}"
+                slot.is_idle || times(&topic_slots.order) > 0,
+                "slot {number} is neither queued nor idle"
             );
         }
         let stats = self.shared.stats();
         let lost: u64 = stats.lost.iter().sum();
-        let waits = self.matched - self.received - lost - stats.superseded;
-        assert!(waits <= self.capacity as u64 + 1, "{waits} wait");
+        let unread = self.matched - self.received - lost - stats.superseded;
+        assert!(unread <= self.capacity as u64 + 1, "{unread} are unread");
         assert!(stats.gauges.high_water <= self.capacity as u64);
     }
 
@@ -142,10 +150,14 @@ fn steps(topics: usize) -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: CASES,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
-    fn every_box_is_in_the_order_or_idle(
+    fn every_slot_is_queued_or_idle(
         capacity in 1..6_usize,
         steps in (1..12_usize).prop_flat_map(steps),
     ) {
@@ -161,39 +173,41 @@ proptest! {
     }
 }
 
-/// What is claimed and still in its box is replaced there; its box is nobody else's until it has been emptied.
+/// An event that was claimed and is still in its slot is replaced there. The slot is not given to
+/// another topic until it is empty.
 #[test]
-fn a_box_that_is_being_emptied_is_left_alone() {
+fn a_slot_that_is_being_emptied_is_not_reused() {
     let mut feed = Feed::new(1);
     feed.offer(&[0]);
-    // Its own topic, in the last moment: received, with what it replaced.
+    // The same topic, between claim and take: received, with the number of events that it replaced.
     assert!(feed.take(&[vec![0, 0], vec![0]]));
     assert_eq!((feed.received, feed.superseded), (1, 3));
     assert!(!feed.take(&[]));
-    for round in 1..50 {
+    for round in 1..ROUNDS {
         feed.offer(&[round]);
-        // Others, over and over: they have two boxes between them.
+        // Other topics, again and again: they share the two other slots.
         assert!(feed.take(&[vec![round + 1, round + 2], vec![round + 3], vec![round]]));
         assert!(feed.take(&[]));
     }
     feed.end();
 }
 
-/// What the subscriber has taken is counted as gone a moment later. What comes in between is not lost for it.
+/// The bytes of an event are counted as removed a moment after the subscriber took it. No event
+/// that is offered in between is lost because of that.
 #[test]
 fn a_block_alone_keeps_its_events_while_a_claim_is_counted() {
     for before in 0..3 {
         let mut feed = Feed::bounded(8, 1);
         feed.offer(&[0]);
-        let claimed = feed.read.mailbox.claim().expect("it waits");
-        let event = Consumer::open(claimed).item.take();
+        let claimed = feed.read.queue.claim().expect("one event is queued");
+        let event = claimed.take_item().item.take();
         feed.received += 1;
-        // Blocks that really are too much: each loses the one before, and no more.
+        // Blocks that are beyond the bound: each evicts the one before it, and no more.
         for _ in 0..before {
             feed.offer(&[1]);
         }
         feed.offer(&[2, 3, 4]);
-        feed.shared.count_gone(1, event.freed as u64);
+        feed.shared.count_removed(1, event.freed as u64);
         let lost: u64 = feed.shared.stats().lost.iter().sum();
         assert_eq!(lost, u64::from(before > 0));
         drop(event);
@@ -204,7 +218,7 @@ fn a_block_alone_keeps_its_events_while_a_claim_is_counted() {
     }
 }
 
-/// Whoever asks may find counters that are not of one moment; what is promised holds all the same.
+/// A snapshot of counters that move is not consistent, and keeps to the bounds all the same.
 #[test]
 fn statistics_keep_to_the_bounds() {
     let feed = Feed::new(3);
@@ -216,7 +230,7 @@ fn statistics_keep_to_the_bounds() {
         created_at_ns: 1,
     });
     assert_eq!(feed.shared.stats().gauges.depth, 3);
-    feed.shared.count_gone(67, 1000);
+    feed.shared.count_removed(67, 1000);
     let gauges = feed.shared.stats().gauges;
     assert_eq!((gauges.depth, gauges.pinned_bytes), (0, 0));
 }

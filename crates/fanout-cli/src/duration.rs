@@ -1,0 +1,84 @@
+//! Durations as arguments: a whole number and a unit, as in `500ms` or `5s`.
+
+use std::time::Duration;
+
+/// Each unit and its length in milliseconds. A number without a unit is in milliseconds.
+const UNITS: [(&str, u64); 6] = [
+    ("", 1),
+    ("ms", 1),
+    ("s", 1_000),
+    ("m", 60_000),
+    ("h", 3_600_000),
+    ("d", 86_400_000),
+];
+
+/// Reads a duration of at most `max`.
+pub(crate) fn parse(text: &str, max: Duration) -> Result<Duration, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let unit_ms = UNITS.iter().find(|(name, _)| *name == unit);
+    let (Some((_, unit_ms)), true) = (unit_ms, digits > 0) else {
+        return Err(
+            "write a whole number and a unit (ms, s, m, h or d), as in 500ms, 5s or 2m".to_owned(),
+        );
+    };
+    // A number that overflows is longer than any bound.
+    let duration = number
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(*unit_ms))
+        .map(Duration::from_millis);
+    match duration {
+        Some(duration) if duration <= max => Ok(duration),
+        _ => Err(format!("longer than {}", shown(max))),
+    }
+}
+
+/// In the largest unit that needs no fraction.
+fn shown(duration: Duration) -> String {
+    let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let fits = |(_, unit_ms): &&(&str, u64)| ms % unit_ms == 0;
+    let (unit, unit_ms) = UNITS.iter().rev().find(fits).unwrap_or(&UNITS[1]);
+    format!("{}{unit}", ms / unit_ms)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MAX: Duration = Duration::from_secs(30 * 86_400);
+
+    #[test]
+    fn a_number_and_a_unit_are_a_duration() {
+        for (text, ms) in [
+            ("0", 0),
+            ("250", 250),
+            ("250ms", 250),
+            ("5s", 5_000),
+            ("2m", 120_000),
+            ("1h", 3_600_000),
+            ("30d", 30 * 86_400_000),
+        ] {
+            assert_eq!(parse(text, MAX), Ok(Duration::from_millis(ms)), "{text}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_answered_with_the_right_form() {
+        for text in ["", "s", "5 s", "5sec", "1.5s", "-5s", "+5s", "5S", "½s"] {
+            let error = parse(text, MAX).expect_err(text);
+            assert!(error.contains("as in 500ms, 5s or 2m"), "{text}: {error}");
+        }
+        for text in ["31d", "2592000001", "99999999999999999999s"] {
+            assert_eq!(
+                parse(text, MAX),
+                Err("longer than 30d".to_owned()),
+                "{text}"
+            );
+        }
+        assert_eq!(
+            parse("2s", Duration::from_millis(1500)),
+            Err("longer than 1500ms".to_owned())
+        );
+    }
+}

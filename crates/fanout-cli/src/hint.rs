@@ -1,0 +1,189 @@
+//! Patterns that are written in the style of another language than the one they are read in.
+//!
+//! `orders.>` is a valid native pattern: it matches the topic with exactly this text. Somebody who
+//! knows NATS means something else. Nothing is wrong with the pattern, so it is not refused; but if
+//! it matches nothing, it gets a hint.
+
+use fanout::{Pattern, Syntax, Topic};
+use std::fmt;
+
+use crate::console::complain;
+
+/// A pattern that means more in another language.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Hint {
+    /// The language.
+    syntax: Syntax,
+    /// The pattern as it has to be written in that language.
+    text: String,
+    /// Whether this is not how it was written.
+    is_rewritten: bool,
+    /// What was probably meant.
+    meaning: &'static str,
+}
+
+impl Hint {
+    /// Whether the pattern matches the topic in the other language.
+    pub(crate) fn matches(&self, topic: &Topic) -> bool {
+        Pattern::parse_as(&self.text, self.syntax).is_ok_and(|pattern| pattern.matches(topic))
+    }
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.meaning)?;
+        let syntax = self.syntax;
+        if self.is_rewritten {
+            write!(f, ": write `{}` and use --syntax {syntax}", self.text)
+        } else {
+            write!(f, ": use --syntax {syntax}")
+        }
+    }
+}
+
+/// What the pattern, which is read in the language `syntax`, means in another language.
+pub(crate) fn for_pattern(text: &str, syntax: Syntax) -> Option<Hint> {
+    let candidates = [nats, amqp, mqtt, segments];
+    let mut hints = candidates.iter().filter_map(|hint| hint(text, syntax));
+    hints.find(|hint| {
+        let is_other = hint.syntax != syntax || hint.is_rewritten;
+        is_other && Pattern::parse_as(&hint.text, hint.syntax).is_ok()
+    })
+}
+
+/// Prints the hint for a pattern that does not match this topic, if it matches in the other
+/// language.
+pub(crate) fn print_if_it_matches(text: &str, syntax: Syntax, topic: &Topic) {
+    if let Some(hint) = for_pattern(text, syntax)
+        && hint.matches(topic)
+    {
+        complain(format_args!(
+            "{text:?} would match in another language; {hint}"
+        ));
+    }
+}
+
+fn as_written(text: &str, syntax: Syntax, meaning: &'static str) -> Option<Hint> {
+    Some(Hint {
+        syntax,
+        text: text.to_owned(),
+        is_rewritten: false,
+        meaning,
+    })
+}
+
+fn nats(text: &str, _: Syntax) -> Option<Hint> {
+    let is_last = text.split('.').next_back() == Some(">");
+    let meaning = "in NATS, `>` stands for one or more segments";
+    is_last.then(|| as_written(text, Syntax::Nats, meaning))?
+}
+
+fn amqp(text: &str, _: Syntax) -> Option<Hint> {
+    let has_any = text.split('.').any(|word| word == "#");
+    let meaning = "in AMQP, `#` stands for any number of segments";
+    has_any.then(|| as_written(text, Syntax::Amqp, meaning))?
+}
+
+fn mqtt(text: &str, syntax: Syntax) -> Option<Hint> {
+    let meaning = "in MQTT, `+` stands for one segment and `#` for any number of them";
+    if text.split('/').any(|level| level == "+" || level == "#") {
+        return as_written(text, Syntax::Mqtt, meaning);
+    }
+    let rewritten = |meaning| Hint {
+        syntax: Syntax::Mqtt,
+        text: text.replace('.', "/"),
+        is_rewritten: true,
+        meaning,
+    };
+    if syntax == Syntax::Mqtt && text.contains('.') {
+        return Some(rewritten(
+            "in MQTT filters, slashes stand for the dots of topics",
+        ));
+    }
+    let has_plus = text.split('.').any(|level| level == "+");
+    has_plus.then(|| rewritten(meaning))
+}
+
+/// The wildcards that only the native language has. In the languages that match whole topics, the
+/// same characters have a meaning, too.
+fn segments(text: &str, syntax: Syntax) -> Option<Hint> {
+    let (Syntax::Nats | Syntax::Amqp | Syntax::Mqtt) = syntax else {
+        return None;
+    };
+    let is_wild = |segment: &str| {
+        let has_star = segment.contains('*') && (segment != "*" || syntax == Syntax::Mqtt);
+        has_star || segment.contains(['?', '[', '{'])
+    };
+    let meaning = "in the native language, `*`, `?`, `[a-z]`, `{x,y}` and `**` are wildcards";
+    let is_native = text.split('.').any(is_wild);
+    is_native.then(|| as_written(text, Syntax::Segments, meaning))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_in_the_style_of_another_language_is_recognized() {
+        use Syntax::{Amqp, Mqtt, Nats, Path, Redis, Segments};
+        for (read_as, text, expected) in [
+            (
+                Segments,
+                "orders.>",
+                Some("`>` stands for one or more segments: use --syntax nats"),
+            ),
+            (Segments, ">", Some("use --syntax nats")),
+            (Segments, "a.#", Some("in AMQP, `#` stands for any number")),
+            (Segments, "#", Some("use --syntax amqp")),
+            (
+                Segments,
+                "a/+/b",
+                Some("in MQTT, `+` stands for one segment"),
+            ),
+            (Segments, "a/#", Some("use --syntax mqtt")),
+            (
+                Segments,
+                "a.+.b",
+                Some("write `a/+/b` and use --syntax mqtt"),
+            ),
+            (Path, "a.>", Some("use --syntax nats")),
+            (Redis, "a.#", Some("use --syntax amqp")),
+            (Amqp, "a.>", Some("use --syntax nats")),
+            (Amqp, "a.**", Some("use --syntax segments")),
+            (Nats, "a.#", Some("use --syntax amqp")),
+            (Nats, "{a,b}.c", Some("use --syntax segments")),
+            (Nats, "a.b*", Some("use --syntax segments")),
+            (
+                Mqtt,
+                "a.b",
+                Some("slashes stand for the dots of topics: write `a/b`"),
+            ),
+            (Mqtt, "*", Some("use --syntax segments")),
+            (Segments, "a.*.**", None),
+            (Segments, "a.b", None),
+            (Segments, "a/b", None),
+            (Segments, "a>.b", None),
+            (Segments, "a.>.b", None), // NATS refuses it
+            (Nats, "a.*.>", None),
+            (Amqp, "a.*.#", None),
+            (Mqtt, "a/+/#", None),
+            (Path, "a.*[b]", None),
+        ] {
+            let hint = for_pattern(text, read_as).map(|hint| hint.to_string());
+            match expected {
+                None => assert_eq!(hint, None, "{read_as} {text}"),
+                Some(words) => assert!(
+                    hint.as_ref().is_some_and(|hint| hint.contains(words)),
+                    "{read_as} {text}: {hint:?}"
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn a_hint_knows_what_the_pattern_would_match() {
+        let hint = for_pattern("a.+.c", Syntax::Segments).expect("the style of MQTT");
+        assert!(hint.matches(&Topic::new("a.b.c").expect("a topic")));
+        assert!(!hint.matches(&Topic::new("a.b.d").expect("a topic")));
+    }
+}

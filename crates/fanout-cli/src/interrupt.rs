@@ -1,0 +1,208 @@
+//! What ends a run before its input ends: a signal, or that no subscription is left.
+//!
+//! The thread that reads the input waits for the input and for an interrupt at the same time. So a
+//! run whose input pauses ends at once, and everything that it has received is written.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+#[cfg(not(unix))]
+pub(crate) use elsewhere::{Interrupt, Signal};
+#[cfg(unix)]
+pub(crate) use unix::{Interrupt, Signal};
+
+/// Whether the program itself has asked the reading thread to stop.
+#[derive(Debug, Default)]
+struct Asked(AtomicBool);
+
+impl Asked {
+    fn set(&self) {
+        // Relaxed: the flag guards no other memory.
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::io::Errno;
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+    use signal_hook::{flag, low_level};
+    use std::io::{self, Read, Write};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+    use super::Asked;
+
+    /// The signals that end a run in order.
+    const SIGNALS: [(i32, &str); 3] =
+        [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGHUP, "SIGHUP")];
+
+    /// A signal that ended the run.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Signal {
+        /// An index into `SIGNALS`.
+        index: usize,
+    }
+
+    impl Signal {
+        pub(crate) fn name(self) -> &'static str {
+            SIGNALS[self.index].1
+        }
+
+        /// As a shell reports a process that died of the signal: 128 and the signal's number.
+        pub(crate) fn exit_code(self) -> u8 {
+            128 + SIGNALS[self.index].0 as u8
+        }
+    }
+
+    /// What may interrupt the reading of the input.
+    #[derive(Debug)]
+    pub(crate) struct Interrupt {
+        asked: Asked,
+        /// The latest signal: its index in `SIGNALS`, counted from 1; 0 if there was none.
+        signal: Arc<AtomicUsize>,
+        /// Readable after an interrupt; does not block.
+        woken: UnixStream,
+        /// A byte that is written here makes `woken` readable.
+        waker: UnixStream,
+    }
+
+    impl Interrupt {
+        /// Catches the signals from now on. After the first one, each further one has its usual
+        /// effect: it ends the process at once.
+        ///
+        /// SIGHUP is not caught if it is ignored: `nohup` asks for that.
+        pub(crate) fn install() -> io::Result<Interrupt> {
+            let (woken, waker) = UnixStream::pair()?;
+            woken.set_nonblocking(true)?;
+            waker.set_nonblocking(true)?;
+            let latest = Arc::new(AtomicUsize::new(0));
+            let is_ending = Arc::new(AtomicBool::new(false));
+            for (index, (signal, _)) in SIGNALS.into_iter().enumerate() {
+                if signal == SIGHUP && is_ignored(signal) {
+                    continue;
+                }
+                // The actions of a signal run in this order. So the flag is not set yet when the
+                // first signal comes, and the number is set before the reading thread is woken.
+                flag::register_conditional_default(signal, Arc::clone(&is_ending))?;
+                flag::register(signal, Arc::clone(&is_ending))?;
+                flag::register_usize(signal, Arc::clone(&latest), index + 1)?;
+                low_level::pipe::register(signal, waker.try_clone()?)?;
+            }
+            Ok(Interrupt {
+                asked: Asked::default(),
+                signal: latest,
+                woken,
+                waker,
+            })
+        }
+
+        /// Asks the thread that reads to stop, and wakes it.
+        pub(crate) fn stop(&self) {
+            self.asked.set();
+            // A full socket buffer is a wake-up, too.
+            let _ = (&self.waker).write(&[0]);
+        }
+
+        /// The signal that came last, if any came.
+        pub(crate) fn signal(&self) -> Option<Signal> {
+            let latest = self.signal.load(Ordering::SeqCst);
+            latest.checked_sub(1).map(|index| Signal { index })
+        }
+
+        pub(crate) fn is_stopped(&self) -> bool {
+            self.asked.is_set() || self.signal().is_some()
+        }
+
+        /// Waits until the input can be read or there is an interrupt. Answers whether the input
+        /// can be read without waiting; its end and its failure can be read, too.
+        pub(crate) fn wait_readable(&self, input: &impl AsFd) -> io::Result<bool> {
+            loop {
+                // The handler sets the number before it writes to `waker`. So a signal is either
+                // seen here, or makes the call of `poll` return.
+                let is_stopped = self.is_stopped();
+                let mut files = [
+                    PollFd::new(input, PollFlags::IN),
+                    PollFd::new(&self.woken, PollFlags::IN),
+                ];
+                let at_once = Timespec::default();
+                match poll(&mut files, is_stopped.then_some(&at_once)) {
+                    Ok(_) => {}
+                    Err(Errno::INTR) => continue,
+                    Err(error) => return Err(error.into()),
+                }
+                let [input, woken] = files.map(|file| !file.revents().is_empty());
+                if input || is_stopped {
+                    return Ok(input);
+                }
+                if woken {
+                    let _ = (&self.woken).read(&mut [0; 64]);
+                }
+            }
+        }
+    }
+
+    /// Whether the process was started with this signal ignored. Only Linux has this file; on
+    /// other systems the answer is no.
+    fn is_ignored(signal: i32) -> bool {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        mask.is_some_and(|mask| mask & (1 << (signal - 1)) != 0)
+    }
+}
+
+#[cfg(not(unix))]
+mod elsewhere {
+    use std::convert::Infallible;
+    use std::io;
+
+    use super::Asked;
+
+    /// No signal is caught on this system.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) struct Signal(Infallible);
+
+    impl Signal {
+        pub(crate) fn name(self) -> &'static str {
+            match self.0 {}
+        }
+
+        pub(crate) fn exit_code(self) -> u8 {
+            match self.0 {}
+        }
+    }
+
+    /// What may interrupt the reading of the input.
+    #[derive(Debug)]
+    pub(crate) struct Interrupt {
+        asked: Asked,
+    }
+
+    impl Interrupt {
+        pub(crate) fn install() -> io::Result<Interrupt> {
+            Ok(Interrupt {
+                asked: Asked::default(),
+            })
+        }
+
+        /// Asks the thread that reads to stop after the current read.
+        pub(crate) fn stop(&self) {
+            self.asked.set();
+        }
+
+        pub(crate) fn signal(&self) -> Option<Signal> {
+            None
+        }
+
+        pub(crate) fn is_stopped(&self) -> bool {
+            self.asked.is_set()
+        }
+    }
+}

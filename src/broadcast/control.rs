@@ -1,0 +1,55 @@
+//! What a driver implements for each subscription.
+
+use std::time::Duration;
+
+use crate::sync::Arc;
+
+/// How one subscription of a driver is cancelled. Drivers implement this trait and hand an
+/// implementation to [`SubscriptionGuard::new`](super::SubscriptionGuard::new).
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicBool, Ordering};
+/// use std::time::Duration;
+/// use fanout::broadcast::{SubscriptionControl, SubscriptionGuard};
+///
+/// struct Flag(Arc<AtomicBool>); // the driver looks at it before each call
+///
+/// impl SubscriptionControl for Flag {
+///     fn cancel(&self) {
+///         self.0.store(true, Ordering::SeqCst);
+///     }
+///     fn wait(&self, _timeout: Duration) -> bool {
+///         true // this driver calls handlers on the thread that cancels
+///     }
+/// }
+///
+/// let cancelled = Arc::new(AtomicBool::new(false));
+/// drop(SubscriptionGuard::new(Flag(cancelled.clone())));
+/// assert!(cancelled.load(Ordering::SeqCst));
+/// ```
+pub trait SubscriptionControl: Send + Sync {
+    /// Cancels the subscription. No call of the handler may start after [`wait`](Self::wait) has
+    /// returned; a call that is starting at this moment may still run.
+    ///
+    /// Called from any thread, also from inside the handler, and more than once. Does not wait for
+    /// a call that is running.
+    fn cancel(&self);
+
+    /// Waits, after [`cancel`](Self::cancel), until no call of the handler is running, and returns
+    /// `true` then. Returns `false` at the timeout. Called from inside any handler, it does not
+    /// wait.
+    fn wait(&self, timeout: Duration) -> bool;
+}
+
+/// A shared control works like the control itself: see
+/// [`into_control`](super::SubscriptionGuard::into_control).
+impl<C: SubscriptionControl + ?Sized> SubscriptionControl for Arc<C> {
+    fn cancel(&self) {
+        (**self).cancel();
+    }
+
+    fn wait(&self, timeout: Duration) -> bool {
+        (**self).wait(timeout)
+    }
+}

@@ -1,0 +1,93 @@
+//! Shards that wait for room.
+
+use super::super::block::BlockRef;
+use super::super::feed::{FeedConsumer, Found, Limits, Listener, feed};
+use super::super::loss::Overflow;
+use super::super::shard::{Change, ChangeKind, Shard, ShardShared};
+use super::{BlockMaker, latch, read};
+use crate::index::SharedIndex;
+use crate::pattern::Pattern;
+use crate::ring::spsc;
+use crate::sync::{Arc, AtomicU64, Queue};
+
+fn shared() -> Arc<ShardShared<()>> {
+    let routes = SharedIndex::new();
+    routes.insert(&Pattern::parse("a").expect("a pattern"), 0);
+    Arc::new(ShardShared {
+        routes,
+        changes: Queue::new(),
+        delivered_id: AtomicU64::new(0),
+        latch: latch(),
+    })
+}
+
+/// A shard with one subscriber, whose input has these blocks and is closed behind them.
+fn shard_of_one(
+    limits: Limits,
+    blocks: impl IntoIterator<Item = BlockRef<()>>,
+) -> (Shard<()>, FeedConsumer<()>) {
+    let shared = shared();
+    let (producer, consumer) = feed(limits, shared.latch.clone(), Listener::waker());
+    let kind = ChangeKind::Attach {
+        slot: 0,
+        feed: Box::new(producer),
+    };
+    shared.changes.push(Change { version: 1, kind });
+    let (mut output, input) = spsc::ring(64);
+    for block in blocks {
+        assert!(output.push(block).is_ok());
+    }
+    output.commit().expect("open");
+    drop(output);
+    (Shard::new(input, shared), consumer)
+}
+
+/// A close by force: what has room by then is not lost, and what is lost is one gap.
+#[test]
+fn a_close_by_force_loses_only_what_has_no_room() {
+    for read_first in 0..=8 {
+        let mut maker = BlockMaker::new();
+        let limits = Limits {
+            capacity: 8,
+            pin_bytes: usize::MAX,
+            overflow: Overflow::Block,
+        };
+        let blocks = [1, 1, 1, 1, 1, 1, 1, 1, 6, 1].map(|events| maker.block(events, 0));
+        let (mut shard, mut consumer) = shard_of_one(limits, blocks);
+        shard.round(false);
+        for id in 1..=read_first {
+            assert_eq!(consumer.check(), Found::Event);
+            assert_eq!(consumer.take().id(), id);
+        }
+        shard.force_close();
+        let fit = 15.min(8 + read_first);
+        let gap = (fit < 15).then_some((fit + 1, 15, 15 - fit));
+        let (ids, gaps, end) = read(&mut consumer);
+        assert!(ids.into_iter().eq(read_first + 1..=fit), "{read_first}");
+        assert_eq!((gaps, end), (gap.into_iter().collect(), Found::Closed));
+    }
+}
+
+/// Two light blocks have room, the heavy one has not, and the ring is far from half full: the shard
+/// releases its role and waits, instead of trying again for ever.
+#[test]
+fn a_shard_waits_for_a_heavy_block_without_holding_its_role() {
+    let mut maker = BlockMaker::new();
+    let light = maker.block(1, 0);
+    let limits = Limits {
+        capacity: 64,
+        pin_bytes: 2 * light.weight() + 50,
+        overflow: Overflow::Block,
+    };
+    let blocks = [light, maker.block(1, 100), maker.block(1, 0)];
+    let (mut shard, mut consumer) = shard_of_one(limits, blocks);
+    for _ in 0..3 {
+        let round = shard.round(false);
+        assert!(!round.more && !round.finished);
+    }
+    assert_eq!(read(&mut consumer).0, [1]);
+    assert!(shard.round(false).progress);
+    assert_eq!(read(&mut consumer).0, [2]);
+    assert!(shard.round(false).finished);
+    assert_eq!(read(&mut consumer), (vec![3], vec![], Found::Closed));
+}

@@ -1,0 +1,163 @@
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::*;
+use crate::ring::support::STRESS_ITEMS;
+use crate::sync::{AtomicU64, thread};
+
+/// What there is to do, and what was done.
+type TestJob = Job<AtomicU64, u64>;
+type TestQueue = RunQueue<AtomicU64, u64>;
+
+fn job() -> Arc<TestJob> {
+    Arc::new(Job::new(AtomicU64::new(0), 0))
+}
+
+/// Adds something to do, and pushes the job if it was idle.
+fn add(queue: &TestQueue, job: &Arc<TestJob>) {
+    job.shared.fetch_add(1, Ordering::Relaxed);
+    if let Some(scheduled) = schedule(job.clone()) {
+        queue.push(scheduled);
+    }
+}
+
+/// Takes a turn, if there is one to take.
+fn work(queue: &TestQueue, worker: &mut Worker) -> bool {
+    let Some(mut taken) = queue.take(worker) else {
+        return false;
+    };
+    let (to_do, _, done) = taken.turn.parts();
+    *done = to_do.load(Ordering::Relaxed);
+    if let Some(job) = taken.turn.finish().again {
+        queue.push(job);
+    }
+    true
+}
+
+/// How much was done by an idle job.
+fn done(job: &Arc<TestJob>) -> u64 {
+    let (queue, mut workers) = RunQueue::new(1);
+    queue.push(schedule(job.clone()).expect("the job is idle"));
+    let taken = queue.take(&mut workers[0]).expect("it was pushed");
+    *taken.turn
+}
+
+/// A second turn would be a second `&mut` to the state.
+#[test]
+fn a_turn_does_not_begin_unless_the_job_waits_for_one() {
+    let job = job();
+    let refused = || catch_unwind(AssertUnwindSafe(|| drop(begin(job.clone())))).is_err();
+    assert!(refused(), "the job is idle");
+    let scheduled = schedule(job.clone()).expect("the job was idle");
+    assert!(schedule(job.clone()).is_none(), "there is one `Scheduled`");
+    let turn = begin(scheduled.0);
+    assert!(refused(), "a turn is in progress");
+    assert!(
+        schedule(job.clone()).is_none(),
+        "the end of the turn returns it"
+    );
+    assert!(refused(), "the turn is still in progress");
+    assert!(job.is_running() && *turn == 0);
+    let scheduled = turn.finish().again.expect("scheduled during the turn");
+    drop(begin(scheduled.0));
+    assert!(!job.is_running());
+}
+
+#[test]
+fn a_job_is_in_a_queue_or_dedicated() {
+    let (queue, _workers) = RunQueue::new(1);
+    let queued = job();
+    add(&queue, &queued);
+    let dedicated = job();
+    dedicated.dedicate();
+    assert!(try_begin(&dedicated).is_none(), "nothing to do");
+    let scheduled = schedule(dedicated.clone()).expect("the job was idle");
+    for refused in [
+        catch_unwind(AssertUnwindSafe(|| drop(try_begin(&queued)))).err(),
+        catch_unwind(AssertUnwindSafe(|| queued.dedicate())).err(),
+        catch_unwind(AssertUnwindSafe(|| queue.push(scheduled))).err(),
+    ] {
+        assert!(refused.is_some());
+    }
+    let turn = try_begin(&dedicated).expect("it was scheduled");
+    assert!(try_begin(&dedicated).is_none(), "a turn is in progress");
+    turn.schedule_again();
+    assert!(turn.finish().again.is_some());
+    assert!(try_begin(&dedicated).is_some());
+}
+
+#[test]
+fn a_disabled_job_gets_turns_that_see_it() {
+    let (queue, mut workers) = RunQueue::new(1);
+    let job = job();
+    add(&queue, &job);
+    assert!(!job.disable(), "no turn is in progress");
+    let mut turn = queue.take(&mut workers[0]).expect("pushed").turn;
+    let (_, disabled, _) = turn.parts();
+    assert!(disabled.is_set());
+    assert!(job.request_finish_notice());
+    assert!(turn.finish().awaited);
+}
+
+/// Jobs in the slots, in the overflow list and in the inbox are found, and those that nobody takes
+/// are dropped with the queue.
+#[test]
+fn jobs_are_found_in_every_place_or_dropped_with_the_queue() {
+    for taken_by_the_second in [0, 1, 100] {
+        let (queue, mut workers) = RunQueue::new(2);
+        let jobs: Vec<_> = (0..40).map(|_| job()).collect();
+        jobs.iter().for_each(|job| add(&queue, job));
+        assert!(work(&queue, &mut workers[0]) && queue.has_work());
+        // It was at the head of the list, so it is idle again.
+        add(&queue, &jobs[39]);
+        let mut turns = 1;
+        while turns <= taken_by_the_second && work(&queue, &mut workers[1]) {
+            turns += 1;
+        }
+        let all = taken_by_the_second > jobs.len();
+        assert_eq!(queue.has_work(), !all);
+        assert_eq!(jobs.iter().all(|job| schedule(job.clone()).is_some()), all);
+        drop(queue);
+        assert!(jobs.iter().all(|job| Arc::strong_count(job) == 1));
+    }
+}
+
+/// Every job does what it was scheduled for, whichever worker takes it, and nothing is forgotten.
+#[test]
+fn stress_run_queue() {
+    const WORKERS: usize = 3;
+    const JOBS: usize = 20;
+    let (queue, workers) = RunQueue::new(WORKERS);
+    let jobs: Vec<_> = (0..JOBS).map(|_| job()).collect();
+    let rounds = STRESS_ITEMS / JOBS as u64;
+    let ended = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for mut worker in workers {
+            let (queue, ended) = (&queue, &ended);
+            scope.spawn(move || {
+                let mut turns = 0_u64;
+                while ended.load(Ordering::Acquire) == 0 || queue.has_work() {
+                    if !work(queue, &mut worker) {
+                        thread::yield_now();
+                        continue;
+                    }
+                    turns += 1;
+                    if turns.is_multiple_of(50) {
+                        queue.clear(&mut worker);
+                    }
+                    if turns.is_multiple_of(77) {
+                        queue.release_local((worker.index() + 1) % WORKERS);
+                    }
+                }
+            });
+        }
+        for _ in 0..rounds {
+            jobs.iter().for_each(|job| add(&queue, job));
+            thread::yield_now();
+        }
+        ended.store(1, Ordering::Release);
+    });
+    assert!(!queue.has_work());
+    for job in &jobs {
+        assert_eq!(done(job), rounds);
+    }
+}
