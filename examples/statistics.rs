@@ -9,7 +9,7 @@ use std::error::Error;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use fanout::{Bus, Pace, SlowLimit, Subscriber};
+use fanout::{Bus, SlowStatus, SlowLimit, Subscriber};
 
 /// Much longer than any step of this program takes.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -33,11 +33,11 @@ fn main() -> Result<(), Box<dyn Error>> {
                     .collect();
                 println!(
                     "{:?}: {} is {} events behind",
-                    notice.pace(),
+                    notice.status(),
                     who.join(" "),
                     notice.stats().lag
                 );
-                let _ = sender.send(notice.pace()); // the receiver may be gone
+                let _ = sender.send(notice.status()); // the receiver may be gone
             },
         )
         .build()?;
@@ -56,10 +56,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     assert!(bus.flush_within(TIME_LIMIT));
     // Both subscribers have 800 unread events: 80 % of their capacity.
-    assert_eq!(crossings.recv_timeout(TIME_LIMIT)?, Pace::Slow);
-    assert_eq!(crossings.recv_timeout(TIME_LIMIT)?, Pace::Slow);
+    assert_eq!(crossings.recv_timeout(TIME_LIMIT)?, SlowStatus::Slow);
+    assert_eq!(crossings.recv_timeout(TIME_LIMIT)?, SlowStatus::Slow);
     read(&mut quick, READINGS)?;
-    assert_eq!(crossings.recv_timeout(TIME_LIMIT)?, Pace::Recovered);
+    assert_eq!(crossings.recv_timeout(TIME_LIMIT)?, SlowStatus::Recovered);
     read(&mut slow, 100)?;
 
     println!(

@@ -224,11 +224,11 @@ mod handlers;
 #[cfg(not(loom))]
 pub use bus::{
     Batch, BatchIntoIter, BatchIter, BatchStream, BuildError, Bus, BusBuilder, BusStats,
-    ChangeError, CloseReport, Ending, EventStream, HandlerHandle, IntoPatterns, Iter, Label,
-    LabelError, LabelRule, Message, Pace, PublishError, PublishSequencedError, PublishTimeoutError,
-    Publisher, RecvError, RecvTimeoutError, SlowLimit, SlowNotice, Start, SubscribeError,
-    Subscriber, SubscriptionBuilder, SubscriptionHandle, SubscriptionStats, ThreadError,
-    TryPublishError, TryRecvError, WaitStrategy, WeakBus,
+    ChangeError, CloseReport, Ending, EventStream, HandlerGuard, IntoPatterns, Iter, Label,
+    LabelError, LabelRule, Message, PublishError, PublishSequencedError, PublishTimeoutError,
+    Publisher, RecvError, RecvTimeoutError, SlowLimit, SlowNotice, SlowStatus, Start,
+    SubscribeError, Subscriber, SubscriptionBuilder, SubscriptionHandle, SubscriptionStats,
+    ThreadError, TryPublishError, TryRecvError, WaitStrategy, WeakBus,
 };
 pub use dispatch::Dispatch;
 pub use dispatch::block::{Event, SharedEvent};

@@ -1,16 +1,16 @@
-//! Receiving by the slot: what came in one place of the ring, taken as a whole.
+//! Receiving slot by slot: all events of one slot of the ring at once.
 //!
-//! A batch has the one reference to its block that the slot had: to take it counts nothing, and to
-//! drop it gives the block back once, however many events it carries. The slot itself is free as
-//! soon as the batch is taken, so a batch that is kept for long holds up nobody: it costs the
-//! memory of its block, which no longer counts for
-//! [`capacity`](super::SubscriptionBuilder::capacity) and
-//! [`pin_bytes`](super::SubscriptionBuilder::pin_bytes).
+//! A batch owns the one reference to its block that the slot had. So taking a batch changes no
+//! reference count, and dropping it releases the block once, however many events it has. The slot
+//! is free as soon as the batch is taken: a batch that is kept for long costs the memory of its
+//! block, which no longer counts for [`capacity`](super::SubscriptionBuilder::capacity) and
+//! [`pin_bytes`](super::SubscriptionBuilder::pin_bytes), and holds up no other thread.
 
 use crate::dispatch::block::{BlockRef, Event, SharedEvent};
 
-/// The events of one slot of the ring, 1 to 64, in id order. It keeps their block alive, and may
-/// travel between threads.
+/// The events of one slot of the ring, 1 to 64, in the order of their ids. It keeps their block
+/// alive, and may be sent to other threads. Made by
+/// [`Subscriber::next_batch`](super::Subscriber::next_batch).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -34,10 +34,22 @@ pub struct Batch<T> {
 
 impl<T> Batch<T> {
     pub(super) fn new(block: BlockRef<T>, mask: u64) -> Self {
+        debug_assert!(mask != 0 && 63 - mask.leading_zeros() < block.events().len() as u32);
         Self { block, mask }
     }
 
-    /// The events, in place.
+    /// Iterates over the events in place.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("a")?;
+    /// bus.publish("a", 7)?;
+    /// let batch = sub.next_batch()?;
+    /// assert_eq!(batch.iter().map(|event| event.id()).collect::<Vec<_>>(), [1]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn iter(&self) -> BatchIter<'_, T> {
         BatchIter {
             events: self.block.events(),
@@ -45,7 +57,17 @@ impl<T> Batch<T> {
         }
     }
 
-    /// How many events, 1 to 64.
+    /// How many events it has, 1 to 64.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("a")?;
+    /// bus.publish("a", 7)?;
+    /// assert_eq!(sub.next_batch()?.len(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[expect(clippy::len_without_is_empty, reason = "a batch is never empty")]
     pub fn len(&self) -> usize {
         self.mask.count_ones() as usize
@@ -61,8 +83,8 @@ impl<'a, T> IntoIterator for &'a Batch<T> {
     }
 }
 
-/// Events to keep. Each costs a change of the block's reference count, here and when it is dropped;
-/// [`iter`](Batch::iter) costs none.
+/// Gives owned events. Each costs a change of the block's reference count, and another one when it
+/// is dropped; [`iter`](Batch::iter) costs none.
 impl<T> IntoIterator for Batch<T> {
     type Item = SharedEvent<T>;
     type IntoIter = BatchIntoIter<T>;
@@ -80,7 +102,19 @@ impl<T> std::fmt::Debug for Batch<T> {
     }
 }
 
-/// Iterates over the events of a [`Batch`], in place.
+/// Iterates over the events of a [`Batch`] in place: see [`Batch::iter`].
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = fanout::Bus::<u32>::new();
+/// let mut sub = bus.subscribe("a")?;
+/// bus.publish("a", 7)?;
+/// for event in &sub.next_batch()? {
+///     assert_eq!(*event.data(), 7);
+/// }
+/// # Ok(())
+/// # }
+/// ```
 pub struct BatchIter<'a, T> {
     events: &'a [Event<T>],
     mask: u64,
@@ -112,9 +146,20 @@ impl<T> std::fmt::Debug for BatchIter<'_, T> {
     }
 }
 
-/// Iterates over the events of a [`Batch`], to be kept.
+/// Iterates over the events of a [`Batch`], and gives owned ones.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = fanout::Bus::<u32>::new();
+/// let mut sub = bus.subscribe("a")?;
+/// bus.publish("a", 7)?;
+/// let kept: Vec<fanout::SharedEvent<u32>> = sub.next_batch()?.into_iter().collect();
+/// assert_eq!(*kept[0].data(), 7);
+/// # Ok(())
+/// # }
+/// ```
 pub struct BatchIntoIter<T> {
-    /// What is left of it: here, no bit may be set.
+    /// The events that are left. Unlike that of a batch, the mask may be 0.
     batch: Batch<T>,
 }
 
@@ -143,7 +188,7 @@ impl<T> std::fmt::Debug for BatchIntoIter<T> {
     }
 }
 
-/// The index of the lowest bit that is set, which is cleared.
+/// Clears the lowest bit that is set, and returns its index.
 #[inline]
 fn take_lowest(mask: &mut u64) -> Option<usize> {
     if *mask == 0 {

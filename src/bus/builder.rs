@@ -407,7 +407,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// dispatched.
     ///
     /// ```
-    /// use fanout::{Bus, Dispatch, Pace, SlowLimit};
+    /// use fanout::{Bus, Dispatch, SlowStatus, SlowLimit};
     /// use std::sync::mpsc;
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -416,17 +416,17 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     ///     .dispatch(Dispatch::Manual)
     ///     .on_slow(SlowLimit::percent(50), move |notice| {
     ///         let number = notice.subscription().number();
-    ///         let _ = sender.send((number, notice.pace(), notice.stats().lag));
+    ///         let _ = sender.send((number, notice.status(), notice.stats().lag));
     ///     })
     ///     .build()?;
     /// let mut sub = bus.subscription("a").capacity(4).open()?;
     /// bus.publish("a", 1)?;
     /// bus.publish("a", 2)?;
     /// bus.drive();
-    /// assert_eq!(notices.try_recv()?, (1, Pace::Slow, 2));
+    /// assert_eq!(notices.try_recv()?, (1, SlowStatus::Slow, 2));
     /// sub.recv()?;
     /// bus.drive();
-    /// assert_eq!(notices.try_recv()?, (1, Pace::Recovered, 1));
+    /// assert_eq!(notices.try_recv()?, (1, SlowStatus::Recovered, 1));
     /// # Ok(())
     /// # }
     /// ```

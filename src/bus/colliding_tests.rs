@@ -1,11 +1,11 @@
-//! Topics chosen to collide, from `publish` to `recv`: whoever could choose them finds the bus
-//! slower, and right.
+//! Topics with equal hashes, from `publish` to `recv`: they make the bus slower, and every event
+//! still reaches the right subscribers.
 
 use super::{Bus, Subscriber};
 use crate::pattern::colliding::with_hash;
 use crate::{Dispatch, Overflow};
 
-/// Many more than a set of the cache holds.
+/// Many more than one set of the match cache holds.
 const TOPICS: usize = 300;
 
 /// Payload of the n-th topic in this round.

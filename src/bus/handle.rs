@@ -191,7 +191,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
 
     /// Cancels the subscription: once this has returned, its subscriber receives no event any more,
     /// only `Cancelled`. What it has not read is dropped when it looks again, or is dropped itself.
-    /// For a subscription with a handler, see [`HandlerHandle::cancel`](super::HandlerHandle::cancel).
+    /// For a subscription with a handler, see
+    /// [`HandlerGuard::cancel`](super::HandlerGuard::cancel).
     ///
     /// Returns whether this call ended it. `false`: it had ended before, and keeps that ending; a
     /// subscriber that was disconnected still reads what waits, and then learns of it. On a closed
@@ -244,8 +245,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         self.core.unregister(&self.record);
     }
 
-    /// Waits until no call of its handler is running, if it has one; inside that handler it does not
-    /// wait. `false`: not in time.
+    /// Waits until no call of its handler is running, if it has one; inside that handler it does
+    /// not wait. `false`: not in time.
     pub(crate) fn wait_for_handler(&self, deadline: Option<Instant>) -> bool {
         let Some(handler) = self.record.handler.as_deref() else {
             return true;
@@ -325,8 +326,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// Waits, as a task, on any runtime, until the subscription has ended, and returns
     /// [how](Self::ending).
     ///
-    /// The future owns what it needs: it does not keep the bus open, nor the subscription. It may be
-    /// dropped at any time, and leaves no waker behind. Many tasks may wait for the same
+    /// The future owns what it needs: it does not keep the bus open, nor the subscription. It may
+    /// be dropped at any time, and leaves no waker behind. Many tasks may wait for the same
     /// subscription.
     ///
     /// ```

@@ -1,13 +1,16 @@
 //! Handlers: subscriptions that call a closure.
+//!
+//! Opening one, and the guard that keeps it open. What runs the closure is in
+//! [`handlers`](crate::handlers), with its failure modes.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::error::SubscribeError;
-use super::stats::SubscriptionStats;
 use super::handle::SubscriptionHandle;
 use super::into_patterns::IntoPatterns;
 use super::registry::OpenedFeed;
+use super::stats::SubscriptionStats;
 use super::subscription::SubscriptionBuilder;
 use super::{Bus, Core};
 use crate::dispatch::Dispatch;
@@ -20,9 +23,11 @@ use crate::park::deadline_after;
 use crate::ring::run_queue::Job;
 use crate::sync::{Arc, Ordering};
 
-/// The pool of a bus, made when the first handler is opened.
+/// The handler pool of a bus. It is made when the first handler is opened.
 pub(super) struct Handlers<T: Send + Sync + 'static> {
+    /// 1 to `threads_max`.
     pub(super) threads: usize,
+    /// Spare threads included.
     pub(super) threads_max: usize,
     pub(super) observer: Option<Arc<Observer>>,
     pool: OnceLock<Arc<Pool<T>>>,
@@ -82,10 +87,9 @@ impl<T: Send + Sync + 'static> Handlers<T> {
 }
 
 impl<T: Send + Sync + 'static> Bus<T> {
-    /// Calls a closure with every event that matches, on the handler pool, with the bus's defaults.
-    /// Short for
-    /// [`subscription`](Self::subscription), followed by
-    /// [`handler`](SubscriptionBuilder::handler).
+    /// Calls a closure with every event that matches, on the handler pool, with the defaults of the
+    /// bus. Short for [`subscription`](Self::subscription) followed by
+    /// [`handler`](SubscriptionBuilder::handler), where the rules are.
     ///
     /// # Errors
     ///
@@ -99,7 +103,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// let bus = fanout::Bus::<u32>::new();
     /// let (sender, sums) = mpsc::channel();
     /// let mut sum = 0;
-    /// let handle = bus.on("n.*", move |event| {
+    /// let guard = bus.on("n.*", move |event| {
     ///     sum += event.data();
     ///     sender.send(sum)
     /// })?;
@@ -107,15 +111,16 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// bus.publish("n.b", 3)?;
     /// assert!(bus.flush_within(Duration::from_secs(5)));
     /// assert_eq!(sums.try_iter().collect::<Vec<_>>(), [2, 5]);
-    /// handle.cancel();
+    /// drop(guard); // cancels
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("subscribe", "listen", "add_listener", "callback"))]
     pub fn on<F, R>(
         &self,
         patterns: impl IntoPatterns,
         handler: F,
-    ) -> Result<HandlerHandle<T>, SubscribeError>
+    ) -> Result<HandlerGuard<T>, SubscribeError>
     where
         F: FnMut(&Event<T>) -> R + Send + 'static,
         R: HandlerResult,
@@ -125,42 +130,43 @@ impl<T: Send + Sync + 'static> Bus<T> {
 }
 
 impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
-    /// Opens it with a closure that is called with every event, in order, one at a time, on the
-    /// handler pool. What is published after this returned is handled.
+    /// Opens the subscription with a closure that is called with every event, in order and one at a
+    /// time, on the handler pool. Every event that is published after this has returned is handled.
     ///
-    /// What the closure answers is nothing, or a `Result`: an error is counted and told to the
-    /// bus's [observer](super::BusBuilder::observer), as is a panic, and the next event is handled
-    /// as usual. When the closure falls behind, the subscription's overflow policy applies, and the
-    /// gap goes to the observer.
+    /// The closure returns nothing, or a `Result`. An error is counted and reported to the bus's
+    /// [observer](super::BusBuilder::observer), and so is a panic; the next event is handled as
+    /// usual. When the closure falls behind, the overflow policy of the subscription applies, and
+    /// the gap is reported to the observer.
     ///
-    /// Inside the closure nothing waits: publishing answers
-    /// [`WouldDeadlock`](super::PublishError::WouldDeadlock) where it would have to. A closure that
-    /// publishes takes a [`WeakBus`](super::WeakBus) along, or the bus keeps itself open. A call
-    /// that takes long holds up the other handlers for up to
-    /// [`HANDLER_STALL`](crate::limits::HANDLER_STALL), after which its thread is replaced; for
-    /// closures that always do, there is [`dedicated`](Self::dedicated).
+    /// Inside the closure nothing waits: where publishing would have to, it returns
+    /// [`WouldDeadlock`](super::PublishError::WouldDeadlock). A closure that publishes owns a
+    /// [`WeakBus`](super::WeakBus); with a [`Bus`] of its own it would keep the bus, and so itself,
+    /// open. A call that takes long holds up other handlers for up to
+    /// [`HANDLER_STALL`](crate::limits::HANDLER_STALL), and then its thread is replaced. For
+    /// closures whose calls always take long there is [`dedicated`](Self::dedicated).
     ///
     /// # Errors
     ///
-    /// [`SubscribeError`]: as for [`open`](Self::open), and no thread to be had.
+    /// [`SubscribeError`]: as for [`open`](Self::open), and `Thread` if the system did not start a
+    /// thread.
     ///
     /// ```
     /// use fanout::{Bus, Overflow};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let bus = Bus::<String>::builder().blocking(true).build()?;
-    /// let handle = bus
+    /// let guard = bus
     ///     .subscription("readings.**")
     ///     .overflow(Overflow::Block)
     ///     .handler(|event| event.data().parse::<f64>().map(|reading| println!("{reading}")))?;
     /// bus.publish("readings.attic", "21.5".to_owned())?;
     /// bus.publish("readings.cellar", "cold".to_owned())?;
     /// assert!(bus.flush_within(std::time::Duration::from_secs(5)));
-    /// assert_eq!((handle.stats().received, handle.stats().errors), (2, 1));
+    /// assert_eq!((guard.stats().received, guard.stats().errors), (2, 1));
     /// # Ok(())
     /// # }
     /// ```
-    pub fn handler<F, R>(self, handler: F) -> Result<HandlerHandle<T>, SubscribeError>
+    pub fn handler<F, R>(self, handler: F) -> Result<HandlerGuard<T>, SubscribeError>
     where
         F: FnMut(&Event<T>) -> R + Send + 'static,
         R: HandlerResult,
@@ -173,16 +179,15 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     pub(crate) fn handler_with<F, R>(
         self,
         make: impl FnOnce(u64) -> F,
-    ) -> Result<HandlerHandle<T>, SubscribeError>
+    ) -> Result<HandlerGuard<T>, SubscribeError>
     where
         F: FnMut(&Event<T>) -> R + Send + 'static,
         R: HandlerResult,
     {
-        let core = self.core().clone();
-        let core = &core;
+        let core = &self.core().clone();
         let (dedicated, wait) = self.dedication();
-        // Both outlive the lock under which the subscription is opened: a closure's drop is foreign
-        // code.
+        // Both outlive the lock under which the subscription is opened: dropping a closure runs
+        // user code.
         let mut make = Some(make);
         let mut made = None;
         let subscription = self.open_with(|config| {
@@ -214,60 +219,76 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
                 handler: Some(job),
             })
         })?;
-        Ok(HandlerHandle {
+        Ok(HandlerGuard {
             subscription,
             detached: false,
         })
     }
 }
 
-/// Keeps a handler subscribed: dropping it cancels, unless it was [detached](Self::detach).
+/// Keeps a handler subscribed: dropping the guard cancels the handler, unless it was
+/// [detached](Self::detach).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let bus = fanout::Bus::<u32>::new();
-/// let handle = bus.on("a", |event| println!("{}", event.data()))?;
+/// let guard = bus.on("a", |event| println!("{}", event.data()))?;
 /// assert_eq!(bus.stats().subscriptions, 1);
-/// drop(handle);
+/// drop(guard);
 /// assert_eq!(bus.stats().subscriptions, 0);
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "dropping the handle cancels the handler; `detach` lets it run"]
-pub struct HandlerHandle<T: Send + Sync + 'static> {
+#[must_use = "dropping the guard cancels the handler; `detach` lets it run"]
+pub struct HandlerGuard<T: Send + Sync + 'static> {
     subscription: SubscriptionHandle<T>,
     detached: bool,
 }
 
-impl<T: Send + Sync + 'static> HandlerHandle<T> {
-    /// Cancels it: once this has returned, no call begins any more. A call that is running may
-    /// finish; this waits 10 ms for it at most, and not at all from inside that call. `false`: it
-    /// had ended already.
+impl<T: Send + Sync + 'static> HandlerGuard<T> {
+    /// Cancels the handler: once this has returned, no call begins any more.
+    ///
+    /// A call that is running may finish. This waits for it for 10 milliseconds at most, and not at
+    /// all inside that call. Returns whether this call ended the subscription; `false`: it had
+    /// ended before.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let guard = bus.on("a", |event| println!("{}", event.data()))?;
+    /// assert!(guard.cancel());
+    /// assert!(!guard.cancel());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("unsubscribe", "abort", "stop"))]
     pub fn cancel(&self) -> bool {
         self.subscription.cancel()
     }
 
-    /// Cancels it, and waits for a call that is running. `true`: none is. From inside a handler it
-    /// does not wait.
+    /// Cancels the handler, and waits until no call of it is running, but no longer than `limit`.
+    /// `true`: no call is running. Inside a handler it does not wait.
     ///
     /// ```
     /// use std::time::Duration;
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let bus = fanout::Bus::<u32>::new();
-    /// let handle = bus.on("a", |_| std::thread::sleep(Duration::from_millis(20)))?;
+    /// let guard = bus.on("a", |_| std::thread::sleep(Duration::from_millis(20)))?;
     /// bus.publish("a", 1)?;
-    /// assert!(handle.cancel_and_wait(Duration::from_secs(5)));
+    /// assert!(guard.cancel_and_wait(Duration::from_secs(5)));
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "join")]
     pub fn cancel_and_wait(&self, limit: Duration) -> bool {
         let deadline = deadline_after(limit);
         self.subscription.cancel_at_once();
         self.subscription.wait_for_handler(deadline)
     }
 
-    /// Lets the handler run until the bus closes. [`SubscriptionHandle::cancel`] still cancels it.
+    /// Lets the handler run until the bus closes, or until
+    /// [`SubscriptionHandle::cancel`] is called.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -278,23 +299,43 @@ impl<T: Send + Sync + 'static> HandlerHandle<T> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("forget", "leak"))]
     pub fn detach(mut self) -> SubscriptionHandle<T> {
         self.detached = true;
         self.subscription.clone()
     }
 
-    /// The subscription: its numbers and patterns.
+    /// A handle to the subscription: its numbers and patterns, and waiting for its end.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let guard = bus.on("a", |event| println!("{}", event.data()))?;
+    /// assert!(guard.subscription().add("b")?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "handle")]
     pub fn subscription(&self) -> &SubscriptionHandle<T> {
         &self.subscription
     }
 
-    /// Its numbers.
+    /// The numbers of the subscription. See [`SubscriptionStats`] for an example.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let guard = bus.on("a", |event| println!("{}", event.data()))?;
+    /// assert_eq!(guard.stats().panics, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn stats(&self) -> SubscriptionStats {
         self.subscription.stats()
     }
 }
 
-impl<T: Send + Sync + 'static> Drop for HandlerHandle<T> {
+impl<T: Send + Sync + 'static> Drop for HandlerGuard<T> {
     fn drop(&mut self) {
         if !self.detached {
             self.cancel();
@@ -302,9 +343,9 @@ impl<T: Send + Sync + 'static> Drop for HandlerHandle<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> std::fmt::Debug for HandlerHandle<T> {
+impl<T: Send + Sync + 'static> std::fmt::Debug for HandlerGuard<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("HandlerHandle")
+        f.debug_struct("HandlerGuard")
             .field("subscription", &self.subscription)
             .finish_non_exhaustive()
     }

@@ -82,11 +82,11 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// Whether an event on this topic would reach a subscription now: to skip the work of making an
     /// event that nobody wants.
     ///
-    /// Takes no lock and never waits; costs one look-up in the index of each shard. The answer is as
-    /// of a moment during the call. A subscription whose opening, cancelling or change of patterns
-    /// has returned before the call is seen as it is; one that changes meanwhile may or may not be.
-    /// A disconnected subscription does not count, a handler does. `false` once the bus is closed,
-    /// and for a text that is no topic.
+    /// Takes no lock and never waits; costs one look-up in the index of each shard. The answer is
+    /// as of a moment during the call. A subscription whose opening, cancelling or change of
+    /// patterns has returned before the call is seen as it is; one that changes meanwhile may or
+    /// may not be. A disconnected subscription does not count, a handler does. `false` once the bus
+    /// is closed, and for a text that is no topic.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

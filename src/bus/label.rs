@@ -1,16 +1,16 @@
-//! What a program writes on its subscriptions, to know them again in numbers and reports.
+//! Labels, by which a program recognises its subscriptions in statistics and reports.
 
 use std::fmt;
 
 use crate::limits::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX};
 
-/// The keys that metrics have of their own.
+/// The keys that the metrics use themselves.
 const RESERVED: [&str; 4] = ["bus", "quantile", "reason", "subscription"];
 
-/// Characters of a refused key that an error shows.
+/// The most characters of a refused key that an error shows.
 const SHOWN_CHARS: usize = LABEL_KEY_BYTES_MAX;
 
-/// A key and a value, given with [`SubscriptionBuilder::label`](crate::SubscriptionBuilder::label).
+/// A key and a value, set with [`SubscriptionBuilder::label`](crate::SubscriptionBuilder::label).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -29,13 +29,14 @@ pub struct Label {
 }
 
 impl Label {
-    /// 1 to [`LABEL_KEY_BYTES_MAX`] ASCII letters, digits and underscores; the first is no digit.
+    /// The key: 1 to [`LABEL_KEY_BYTES_MAX`] ASCII letters, digits and underscores, of which the
+    /// first is not a digit. See [`Label`] for an example.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// Any text of up to [`LABEL_VALUE_BYTES_MAX`] bytes.
+    /// The value: any text of up to [`LABEL_VALUE_BYTES_MAX`] bytes. See [`Label`] for an example.
     #[must_use]
     pub fn value(&self) -> &str {
         &self.value
@@ -51,14 +52,16 @@ impl fmt::Display for Label {
 /// Why a label was refused.
 ///
 /// ```
-/// use fanout::{Bus, SubscribeError};
+/// use fanout::{Bus, LabelRule, SubscribeError};
 ///
 /// let bus = Bus::<u32>::new();
-/// let refused = bus.subscription("a").label("team", "x").label("cost-center", "7").open().unwrap_err();
-/// assert!(matches!(refused, SubscribeError::Label(_)));
+/// let labelled = bus.subscription("a").label("team", "x").label("cost-center", "7");
+/// let Err(SubscribeError::Label(error)) = labelled.open() else { panic!("refused") };
+/// assert_eq!((error.number(), error.key()), (2, "cost-center"));
+/// assert_eq!(error.rule(), LabelRule::KeyByte(4));
 /// assert_eq!(
-///     refused.to_string(),
-///     "label 2, `cost-center`: byte 4 of its key is none of A-Z a-z 0-9 _, or a digit at its start",
+///     error.to_string(),
+///     "label 2, `cost-center`: byte 4 of its key is not in A-Z a-z 0-9 _, or is a leading digit",
 /// );
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,19 +72,21 @@ pub struct LabelError {
 }
 
 impl LabelError {
-    /// Which of the subscription's labels, from 1, in the order in which they were given.
+    /// The number of the label, from 1, in the order in which the labels were set. See
+    /// [`LabelError`] for an example.
     #[must_use]
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// Its key, with what cannot be shown escaped; of one that is too long, the beginning.
+    /// Its key, with unprintable characters escaped; if the key is too long, its beginning. See
+    /// [`LabelError`] for an example.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// The rule that it breaks.
+    /// The rule that it breaks. See [`LabelError`] for an example.
     #[must_use]
     pub fn rule(&self) -> LabelRule {
         self.rule
@@ -96,21 +101,27 @@ impl fmt::Display for LabelError {
 
 impl std::error::Error for LabelError {}
 
-/// The rules for labels. Keys are such that every system for metrics takes them as they are.
+/// The rules for labels. Every metrics system accepts keys that keep to them.
+///
+/// ```
+/// use fanout::LabelRule;
+///
+/// assert_eq!(LabelRule::KeyLength(65).to_string(), "a key of 65 bytes is not in 1..=64");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LabelRule {
-    /// There are more than [`LABELS_MAX`].
+    /// There are more than [`LABELS_MAX`] labels.
     TooMany,
-    /// The key has none, or more than [`LABEL_KEY_BYTES_MAX`] bytes; here is how many.
+    /// The key is empty, or longer than [`LABEL_KEY_BYTES_MAX`] bytes. With its length in bytes.
     KeyLength(usize),
-    /// The byte at this place of the key, from 0, is none that a key may have there.
+    /// A key may not have this byte in this position. With the position, from 0.
     KeyByte(usize),
     /// The key is `bus`, `quantile`, `reason` or `subscription`, which metrics use themselves.
     Reserved,
     /// An earlier label has the same key.
     Twice,
-    /// The value has more than [`LABEL_VALUE_BYTES_MAX`] bytes; here is how many.
+    /// The value is longer than [`LABEL_VALUE_BYTES_MAX`] bytes. With its length in bytes.
     ValueLength(usize),
 }
 
@@ -126,9 +137,9 @@ impl fmt::Display for LabelRule {
             }
             Self::KeyByte(at) => write!(
                 f,
-                "byte {at} of its key is none of A-Z a-z 0-9 _, or a digit at its start"
+                "byte {at} of its key is not in A-Z a-z 0-9 _, or is a leading digit"
             ),
-            Self::Reserved => f.write_str("metrics use this key themselves"),
+            Self::Reserved => f.write_str("the metrics use this key themselves"),
             Self::Twice => f.write_str("an earlier label has the same key"),
             Self::ValueLength(bytes) => {
                 write!(
@@ -142,13 +153,14 @@ impl fmt::Display for LabelRule {
 
 impl std::error::Error for LabelRule {}
 
-/// The labels of a subscription that has some. One pointer wide: most have none.
+/// The labels of a subscription. One pointer wide, since most subscriptions have none.
 pub(super) type Labels = Option<Box<Box<[Label]>>>;
 
-/// Labels as they were given, and the first refusal, which ends the gathering: it is told when the
-/// subscription opens.
+/// Labels as they were set, up to the first that is refused, which is reported when the
+/// subscription is opened.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LabelsBuilder {
+    /// At most [`LABELS_MAX`].
     labels: Vec<Label>,
     refused: Option<LabelError>,
 }
@@ -196,10 +208,10 @@ impl LabelsBuilder {
         if !(1..=LABEL_KEY_BYTES_MAX).contains(&key.len()) {
             return Err(LabelRule::KeyLength(key.len()));
         }
-        let is_fine = |(at, byte): (usize, u8)| {
+        let is_allowed = |(at, byte): (usize, u8)| {
             byte == b'_' || byte.is_ascii_alphabetic() || at > 0 && byte.is_ascii_digit()
         };
-        if let Some(at) = key.bytes().enumerate().position(|byte| !is_fine(byte)) {
+        if let Some(at) = key.bytes().enumerate().position(|byte| !is_allowed(byte)) {
             return Err(LabelRule::KeyByte(at));
         }
         if RESERVED.contains(&key) {

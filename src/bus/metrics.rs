@@ -1,4 +1,5 @@
-//! The bus's numbers through the `metrics` facade: to whatever recorder the program has installed.
+//! The statistics of a bus through the `metrics` facade, for the recorder that the program has
+//! installed.
 
 use ::metrics::{Label as MetricLabel, Unit, counter, describe_counter, describe_gauge, gauge};
 
@@ -9,7 +10,7 @@ use super::{Bus, Core};
 use crate::dispatch::loss::GapReason;
 use crate::sync::Arc;
 
-/// Name, kind, unit and meaning of everything that is recorded; the table in the documentation of
+/// Name, kind, unit and meaning of everything that is recorded: the table in the documentation of
 /// `record_metrics`.
 const DESCRIPTIONS: [(&str, Kind, Unit, &str); 37] = [
     (
@@ -40,7 +41,7 @@ const DESCRIPTIONS: [(&str, Kind, Unit, &str); 37] = [
         "fanout_blocks_total",
         Kind::Counter,
         Unit::Count,
-        "Blocks that events were laid into",
+        "Blocks that events were stored in",
     ),
     (
         "fanout_deliveries_matched_total",
@@ -70,7 +71,7 @@ const DESCRIPTIONS: [(&str, Kind, Unit, &str); 37] = [
         "fanout_deliveries_unread",
         Kind::Gauge,
         Unit::Count,
-        "Deliveries that wait, or waited when their subscriptions ended",
+        "Deliveries that wait, or waited when their subscribers were dropped or cancelled",
     ),
     (
         "fanout_depth",
@@ -118,7 +119,7 @@ const DESCRIPTIONS: [(&str, Kind, Unit, &str); 37] = [
         "fanout_handler_errors_total",
         Kind::Counter,
         Unit::Count,
-        "Calls of handlers that answered an error",
+        "Calls of handlers that returned an error",
     ),
     (
         "fanout_handler_panics_total",
@@ -154,7 +155,7 @@ const DESCRIPTIONS: [(&str, Kind, Unit, &str); 37] = [
         "fanout_subscription_errors_total",
         Kind::Counter,
         Unit::Count,
-        "Calls of its handler that answered an error",
+        "Calls of its handler that returned an error",
     ),
     (
         "fanout_subscription_panics_total",
@@ -202,7 +203,7 @@ const DESCRIPTIONS: [(&str, Kind, Unit, &str); 37] = [
         "fanout_subscription_lag_events",
         Kind::Gauge,
         Unit::Count,
-        "Events that it was not told of, received or lost",
+        "Events that were neither received nor reported as lost",
     ),
     (
         "fanout_subscription_lag_seconds",
@@ -232,7 +233,7 @@ const DESCRIPTIONS: [(&str, Kind, Unit, &str); 37] = [
         "fanout_latency_missed_total",
         Kind::Counter,
         Unit::Count,
-        "Samples dropped for a snapshot",
+        "Samples that were dropped while a snapshot was taken",
     ),
 ];
 
@@ -243,14 +244,16 @@ enum Kind {
 }
 
 impl<T: Send + Sync + 'static> Bus<T> {
-    /// Records the numbers of the bus and of its open subscriptions with the recorder that the
-    /// program has installed for the [`metrics`](https://docs.rs/metrics) facade. Call it from your
-    /// scrape or reporting loop: nothing is recorded elsewhere, so the path of events pays nothing.
+    /// Records the statistics of the bus and of its subscriptions with the recorder that the
+    /// program has installed for the [`metrics`](https://docs.rs/metrics) facade. Call it in your
+    /// scrape or reporting loop: nothing is recorded anywhere else, so the path of events pays
+    /// nothing.
     ///
-    /// Of several buses in one process, give each a name:
+    /// Subscriptions are recorded while they are open, and after that as long as their subscribers
+    /// have something to read. If a process has several buses, give each a name with
     /// [`record_metrics_as`](Self::record_metrics_as).
     ///
-    /// | name | kind | is |
+    /// | name | kind | value |
     /// | --- | --- | --- |
     /// | `fanout_events_published_total` | counter | [`BusStats::published`] |
     /// | `fanout_events_sequenced_total` | counter | [`BusStats::sequenced`] |
@@ -290,11 +293,11 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// | `fanout_latency_samples_total` | counter | its count |
     /// | `fanout_latency_missed_total` | counter | its missed samples |
     ///
-    /// Reasons are `overflow`, `closed` and `block_timeout`. Metrics of a subscription have the
-    /// label `subscription`, its [number](super::SubscriptionHandle::number), and [its own
-    /// labels](super::SubscriptionBuilder::label). The facade cannot take metrics back: those of a
-    /// subscription that has ended stay as they were, until the recorder lets go of what is idle.
-    /// So a program that subscribes for every request should have it do so.
+    /// The reasons are `overflow`, `closed` and `block_timeout`. The metrics of a subscription have
+    /// the label `subscription`, with its [number](super::SubscriptionHandle::number), and [its own
+    /// labels](super::SubscriptionBuilder::label). The facade cannot remove metrics: those of a
+    /// subscription that is gone keep their last values until the recorder drops idle metrics. A
+    /// program that subscribes for each request should configure its recorder to do so.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -308,7 +311,12 @@ impl<T: Send + Sync + 'static> Bus<T> {
         record(&self.open.core, &[]);
     }
 
-    /// Like [`record_metrics`](Self::record_metrics), with the label `bus` on everything.
+    /// Like [`record_metrics`](Self::record_metrics), with the label `bus` on every metric.
+    ///
+    /// ```
+    /// let bus = fanout::Bus::<u32>::new();
+    /// bus.record_metrics_as("orders"); // without a recorder, this does nothing
+    /// ```
     pub fn record_metrics_as(&self, name: &str) {
         record(&self.open.core, &[MetricLabel::new("bus", name.to_owned())]);
     }
@@ -319,7 +327,7 @@ fn record<T: Send + Sync + 'static>(core: &Core<T>, labels: &[MetricLabel]) {
     record_bus(&core.stats(), labels);
     #[cfg(feature = "latency")]
     record_latency(&core.latency(), labels);
-    // A recorder is foreign code: not under the lock.
+    // Not under the lock: a recorder is user code.
     let records: Vec<Arc<Record>> = core.registry.lock().records();
     for record in records {
         let mut labels = labels.to_vec();
@@ -332,7 +340,7 @@ fn record<T: Send + Sync + 'static>(core: &Core<T>, labels: &[MetricLabel]) {
     }
 }
 
-/// Each time: the recorder may have been installed since, and to say it again is harmless.
+/// Called each time, since the recorder may be a new one, and describing again is harmless.
 fn describe() {
     for (name, kind, unit, meaning) in DESCRIPTIONS {
         match kind {

@@ -58,12 +58,12 @@ pub use error::{
     RecvTimeoutError, SubscribeError, ThreadError, TryPublishError, TryRecvError,
 };
 pub use handle::SubscriptionHandle;
-pub use handler::HandlerHandle;
+pub use handler::HandlerGuard;
 pub use into_patterns::IntoPatterns;
 pub use label::{Label, LabelError, LabelRule};
 pub use message::Message;
 pub use publisher::Publisher;
-pub use slow::{Pace, SlowLimit, SlowNotice};
+pub use slow::{SlowStatus, SlowLimit, SlowNotice};
 pub use stats::{BusStats, CloseReport, SubscriptionStats};
 pub use stream::{BatchStream, EventStream};
 pub use subscriber::{Iter, Subscriber};

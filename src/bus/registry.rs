@@ -69,8 +69,8 @@ impl Registry {
         self.disconnectable.clone()
     }
 
-    /// Opens a subscription in the shard that has the fewest. What is dispatched after this returned
-    /// is matched.
+    /// Opens a subscription in the shard that has the fewest. What is dispatched after this
+    /// returned is matched.
     pub(super) fn open<T>(
         &mut self,
         engine: &Engine<T>,
@@ -126,7 +126,7 @@ impl Registry {
         let Some(ended) = self.records.remove(&record.number) else {
             return false;
         };
-        self.totals.end(ended);
+        self.totals.add_unregistered(ended);
         // They stay in the record: `resubscribe` needs them.
         let patterns = record.patterns.lock().parse();
         let (shard, slot) = (record.shard(), record.slot);
@@ -224,7 +224,8 @@ impl Registry {
         open.cloned().collect()
     }
 
-    /// Those whose end a thread or a task may be waiting for. The caller has begun to close the bus.
+    /// Those whose end a thread or a task may be waiting for. The caller has begun to close the
+    /// bus.
     pub(super) fn awaited(&self) -> Vec<Arc<Record>> {
         let awaited = self.each().filter(|record| record.feed.has_end_waiters());
         awaited.cloned().collect()

@@ -1,19 +1,19 @@
-//! Telling when a subscriber falls behind, and when it has caught up.
+//! Reports when a subscriber falls behind, and when it has caught up.
 //!
-//! A slow_waker looks at the numbers of all subscriptions now and then. It never runs on a
-//! publisher's or a dispatcher's thread, and the path does nothing for it: it is one more of those
-//! who wait for progress, like a flush.
+//! The monitor checks the numbers of all subscriptions from time to time. It never runs on the
+//! thread of a publisher or a dispatcher, and the path of events does nothing for it: like a flush,
+//! it waits for progress of the engine.
 //!
-//! | state | the slow_waker | ends with |
+//! | state | the monitor | until |
 //! | --- | --- | --- |
-//! | events flow | looks every [`PAUSE_MIN`] | a look that found nothing new |
-//! | nothing is new, somebody is slow | looks ever more rarely, up to [`PAUSE_MAX`] apart: recovering is not announced | news, or a recovery |
-//! | nothing is new, nobody is slow | registers for progress, looks once more, and sleeps | progress |
-//! | the bus closes | goes on as above, and registers for progress in any case | the last role has finished; then a last look |
+//! | events flow | checks every [`PAUSE_MIN`] | a check finds nothing new |
+//! | nothing is new, a subscriber is slow | checks less and less often, up to [`PAUSE_MAX`] apart, since a recovery wakes nobody | there are new events, or a recovery |
+//! | nothing is new, no subscriber is slow | registers for progress, checks once more, and sleeps | there is progress |
+//! | the bus closes | does the same, and registers for progress in any case | the last role has finished; then it checks for the last time |
 //!
-//! Registering comes before the last look, so what that look does not see wakes the slow_waker.
-//! Between two looks it rests for twenty times as long as the look took: with very many
-//! subscriptions it sees less often, and costs no more than a twentieth of a processor.
+//! It registers before its last check, so whatever that check does not see wakes it. Between two
+//! checks it pauses for at least twenty times as long as the check took: with very many
+//! subscriptions it sees less often, and never costs more than a twentieth of a processor.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -28,28 +28,35 @@ use crate::dispatch::feed::End;
 use crate::park::{park, register_thread, thread_waker};
 use crate::sync::{Arc, Ordering};
 
-/// Between two looks, while events flow.
+/// Between two checks while events flow.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 
-/// Between two looks, while nothing happens and somebody is slow.
+/// Between two checks while nothing happens and a subscriber is slow.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
-/// How long the slow_waker rests after a look, as a multiple of what the look took.
-const REST: u32 = 20;
+/// The shortest pause after a check, as a multiple of the time that the check took.
+const PAUSE_PER_CHECK: u32 = 20;
 
 /// When a subscriber counts as slow: its [`lag`](SubscriptionStats::lag) reaches a number of events
-/// or a share of its capacity, or its [`lag_time`](SubscriptionStats::lag_time) a duration. Of
-/// several limits, one is enough.
+/// or a share of its capacity, or its [`lag_time`](SubscriptionStats::lag_time) reaches a duration.
+/// Of several limits, reaching one is enough.
 ///
-/// It has recovered when it is at half of each limit, or below: so a subscriber that hovers at the
-/// limit is told of once. See [`BusBuilder::on_slow`](crate::BusBuilder::on_slow).
+/// It has recovered when it is at half of each limit or below, so a subscriber that stays around
+/// the limit is reported once. See [`BusBuilder::on_slow`](crate::BusBuilder::on_slow) for an
+/// example with a bus.
 ///
 /// ```
-/// use fanout::SlowLimit;
+/// use fanout::{BuildError, Bus, SlowLimit};
 /// use std::time::Duration;
 ///
+/// # fn main() -> Result<(), BuildError> {
 /// let limit = SlowLimit::percent(80).or_events(100_000).or_time(Duration::from_secs(5));
-/// # let _ = limit;
+/// let bus = Bus::<u32>::builder().on_slow(limit, |notice| println!("{notice:?}")).build()?;
+/// let never = SlowLimit::percent(101); // a number out of its range is reported by `build`
+/// let refused = Bus::<u32>::builder().on_slow(never, |_| {}).build();
+/// assert!(matches!(refused, Err(BuildError::SlowPercent(101))));
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlowLimit {
@@ -59,42 +66,99 @@ pub struct SlowLimit {
 }
 
 impl SlowLimit {
-    /// A lag of so many percent of the subscription's capacity, 1 to 100, and of at least one
+    /// A lag of `percent` percent of the subscription's capacity, 1 to 100, rounded up to a whole
     /// event.
+    ///
+    /// ```
+    /// use fanout::{Bus, Dispatch, SlowLimit, SlowStatus};
+    /// use std::sync::mpsc;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (sender, statuses) = mpsc::channel();
+    /// let bus = Bus::<u32>::builder()
+    ///     .dispatch(Dispatch::Manual)
+    ///     .on_slow(SlowLimit::percent(50), move |notice| drop(sender.send(notice.status())))
+    ///     .build()?;
+    /// let _sub = bus.subscription("a").capacity(3).open()?;
+    /// bus.publish("a", 1)?;
+    /// bus.drive();
+    /// assert!(statuses.try_recv().is_err()); // one of three
+    /// bus.publish("a", 2)?;
+    /// bus.drive();
+    /// assert_eq!(statuses.try_recv()?, SlowStatus::Slow);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[must_use]
     pub fn percent(percent: u32) -> Self {
         Self::default().or_percent(percent)
     }
 
-    /// A lag of so many events, at least 1. It may be more than the capacity: losses that the
-    /// subscriber has not been told of count.
+    /// A lag of so many events, at least 1. It may be more than the capacity, since losses that
+    /// were not reported to the subscriber yet count, too.
+    ///
+    /// ```
+    /// use fanout::SlowLimit;
+    ///
+    /// assert_eq!(SlowLimit::events(7), SlowLimit::default().or_events(7));
+    /// ```
     #[must_use]
     pub fn events(events: u64) -> Self {
         Self::default().or_events(events)
     }
 
-    /// A lag of so much time, more than zero; measured on the stream, see
+    /// A lag of so much time, more than zero. It is measured on the stream of events: see
     /// [`lag_time`](SubscriptionStats::lag_time).
+    ///
+    /// ```
+    /// use fanout::SlowLimit;
+    /// use std::time::Duration;
+    ///
+    /// let limit = SlowLimit::time(Duration::from_secs(1));
+    /// assert_eq!(limit, SlowLimit::default().or_time(Duration::from_secs(1)));
+    /// ```
     #[must_use]
     pub fn time(time: Duration) -> Self {
         Self::default().or_time(time)
     }
 
-    /// Also [`percent`](Self::percent).
+    /// This limit, or that of [`percent`](Self::percent).
+    ///
+    /// ```
+    /// use fanout::SlowLimit;
+    ///
+    /// let limit = SlowLimit::events(1000).or_percent(80);
+    /// assert_eq!(limit, SlowLimit::percent(80).or_events(1000));
+    /// ```
     #[must_use]
     pub fn or_percent(mut self, percent: u32) -> Self {
         self.percent = Some(percent);
         self
     }
 
-    /// Also [`events`](Self::events).
+    /// This limit, or that of [`events`](Self::events).
+    ///
+    /// ```
+    /// use fanout::SlowLimit;
+    ///
+    /// // The last of the same kind counts.
+    /// assert_eq!(SlowLimit::events(1).or_events(2), SlowLimit::events(2));
+    /// ```
     #[must_use]
     pub fn or_events(mut self, events: u64) -> Self {
         self.events = Some(events);
         self
     }
 
-    /// Also [`time`](Self::time).
+    /// This limit, or that of [`time`](Self::time).
+    ///
+    /// ```
+    /// use fanout::SlowLimit;
+    /// use std::time::Duration;
+    ///
+    /// let limit = SlowLimit::percent(80).or_time(Duration::from_secs(1));
+    /// assert_ne!(limit, SlowLimit::percent(80));
+    /// ```
     #[must_use]
     pub fn or_time(mut self, time: Duration) -> Self {
         self.time = Some(time);
@@ -133,39 +197,69 @@ impl SlowLimit {
     }
 }
 
-/// Which way a subscriber crossed its limit.
+/// Whether a subscriber became slow or has recovered. See
+/// [`BusBuilder::on_slow`](crate::BusBuilder::on_slow) for an example.
+///
+/// ```
+/// use fanout::SlowStatus;
+///
+/// assert_ne!(SlowStatus::Slow, SlowStatus::Recovered);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Pace {
-    /// It has reached the limit.
+pub enum SlowStatus {
+    /// It has reached a limit.
     Slow,
-    /// It was slow, and is at half of the limit or below.
+    /// It was slow, and is at half of each limit or below.
     Recovered,
 }
 
-/// What the callback of [`BusBuilder::on_slow`](crate::BusBuilder::on_slow) is told.
+/// What the callback of [`BusBuilder::on_slow`](crate::BusBuilder::on_slow) gets.
+///
+/// ```
+/// use fanout::{Bus, Dispatch, SlowLimit, SlowStatus};
+/// use std::sync::mpsc;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (sender, lines) = mpsc::channel();
+/// let bus = Bus::<u32>::builder()
+///     .dispatch(Dispatch::Manual)
+///     .on_slow(SlowLimit::events(1), move |notice| {
+///         if notice.status() == SlowStatus::Slow {
+///             let number = notice.subscription().number();
+///             let _ = sender.send(format!("{number} is {} behind", notice.stats().lag));
+///         }
+///     })
+///     .build()?;
+/// let _sub = bus.subscribe("a")?;
+/// bus.publish("a", 1)?;
+/// bus.drive();
+/// assert_eq!(lines.try_recv()?, "1 is 1 behind");
+/// # Ok(())
+/// # }
+/// ```
 pub struct SlowNotice<T: Send + Sync + 'static> {
     subscription: SubscriptionHandle<T>,
     stats: SubscriptionStats,
-    pace: Pace,
+    status: SlowStatus,
 }
 
 impl<T: Send + Sync + 'static> SlowNotice<T> {
-    /// Whether it became slow or has recovered.
+    /// Whether it became slow or has recovered. See [`SlowNotice`] for an example.
     #[must_use]
-    pub fn pace(&self) -> Pace {
-        self.pace
+    pub fn status(&self) -> SlowStatus {
+        self.status
     }
 
-    /// Which subscription: its number, patterns and labels; to cancel it, too. Keeping it does not
-    /// keep the bus open.
+    /// The subscription: its number, patterns and labels, and the way to cancel it. Keeping the
+    /// handle does not keep the bus open. See [`SlowNotice`] for an example.
     #[must_use]
     pub fn subscription(&self) -> &SubscriptionHandle<T> {
         &self.subscription
     }
 
-    /// Its numbers as they were when it crossed the limit; [`subscription`](Self::subscription) has
-    /// those of now.
+    /// Its numbers at the moment when it crossed the limit; those of now are at
+    /// [`subscription`](Self::subscription). See [`SlowNotice`] for an example.
     #[must_use]
     pub fn stats(&self) -> &SubscriptionStats {
         &self.stats
@@ -175,33 +269,33 @@ impl<T: Send + Sync + 'static> SlowNotice<T> {
 impl<T: Send + Sync + 'static> std::fmt::Debug for SlowNotice<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SlowNotice")
-            .field("pace", &self.pace)
+            .field("status", &self.status)
             .field("subscription", &self.subscription)
             .field("stats", &self.stats)
             .finish()
     }
 }
 
-/// What is called.
+/// The callback.
 pub(super) type OnSlow<T> = Box<dyn FnMut(&SlowNotice<T>) + Send>;
 
-/// Who looks.
+/// Checks all subscriptions, and calls the callback.
 pub(super) struct SlowMonitor<T: Send + Sync + 'static> {
     limit: SlowLimit,
     on_slow: OnSlow<T>,
-    /// Numbers of the open subscriptions that are slow, as far as was told.
+    /// Numbers of the subscriptions that were reported as slow and not as recovered since.
     slow: BTreeSet<u64>,
-    /// Id of the event sequenced last, as of the last look.
+    /// Id of the event that was sequenced last, as of the last check.
     sequenced: u64,
-    /// How long the last look took, without what the callback did.
+    /// How long the last check took, without the callback.
     took: Duration,
 }
 
-/// A crossing that a look found.
+/// A subscriber that has crossed a limit since the last check.
 struct Crossing {
     record: Arc<Record>,
     stats: SubscriptionStats,
-    pace: Pace,
+    status: SlowStatus,
 }
 
 impl<T: Send + Sync + 'static> SlowMonitor<T> {
@@ -215,8 +309,8 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
         }
     }
 
-    /// Looks at all open subscriptions, and tells. `true`: nothing was sequenced since the last
-    /// look, and nobody is slow.
+    /// Checks all subscriptions, and reports. `true`: nothing was sequenced since the last check,
+    /// and no subscriber is slow.
     pub(super) fn check(&mut self, core: &Arc<Core<T>>) -> bool {
         // Acquire, partner the sequencer.
         let sequenced = core.engine.shared.last_id.load(Ordering::Acquire);
@@ -227,19 +321,19 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
         for Crossing {
             record,
             stats,
-            pace,
+            status,
         } in crossings
         {
-            self.tell(&SlowNotice {
+            self.report(&SlowNotice {
                 subscription: SubscriptionHandle::new(core.clone(), record),
                 stats,
-                pace,
+                status,
             });
         }
         !moved && self.slow.is_empty()
     }
 
-    /// The life of the slow_waker's thread.
+    /// What the monitor's thread runs.
     pub(super) fn run(mut self, core: &Arc<Core<T>>) {
         let engine = &core.engine;
         let mut pause = PAUSE_MIN;
@@ -264,19 +358,19 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
                 } else {
                     (2 * pause).min(PAUSE_MAX)
                 };
-                pause = pause.max(REST * self.took);
-                rest(core, Instant::now() + pause);
+                pause = pause.max(PAUSE_PER_CHECK * self.took);
+                sleep(core, Instant::now() + pause);
             }
             calm = still_calm;
         }
     }
 
-    /// Under the registry's lock, where nothing foreign runs.
+    /// Under the registry's lock, where no user code runs.
     fn crossings(&mut self, core: &Arc<Core<T>>) -> Vec<Crossing> {
         let registry = core.registry.lock();
         let mut crossings = Vec::new();
         let mut still_slow = BTreeSet::new();
-        // A bus that closes is looked at to the end: its subscribers may still catch up.
+        // Also while the bus closes: its subscribers may still catch up.
         for record in registry.each().filter(|r| r.feed.end() == End::None) {
             let stats = record.stats();
             let was_slow = self.slow.contains(&record.number);
@@ -292,22 +386,26 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
                 crossings.push(Crossing {
                     record: record.clone(),
                     stats,
-                    pace: if is_slow { Pace::Slow } else { Pace::Recovered },
+                    status: if is_slow {
+                        SlowStatus::Slow
+                    } else {
+                        SlowStatus::Recovered
+                    },
                 });
             }
         }
-        // Who has ended is forgotten: it is neither slow nor recovered.
+        // A subscription that has ended is forgotten: it is neither slow nor recovered.
         self.slow = still_slow;
         crossings
     }
 
-    fn tell(&mut self, notice: &SlowNotice<T>) {
+    fn report(&mut self, notice: &SlowNotice<T>) {
         contain("the callback of on_slow", || (self.on_slow)(notice));
     }
 }
 
-/// Sleeps until then, or until the bus begins or ends its closing.
-fn rest<T: Send + Sync + 'static>(core: &Core<T>, until: Instant) {
+/// Sleeps until that time, or until the bus begins to close, or has finished closing.
+fn sleep<T: Send + Sync + 'static>(core: &Core<T>, until: Instant) {
     let engine = &core.engine;
     let closing = engine.is_closing();
     loop {

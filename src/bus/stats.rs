@@ -1,11 +1,13 @@
-//! Numbers.
+//! Statistics of the bus and of its subscriptions.
 //!
-//! They cost the path next to nothing: each is written by one thread (what has left a ring, under
-//! `DropOldest` and `Conflate`, by two), at most once per slot of a ring but for the count of
-//! received events, and added up by whoever asks. Asked for while events flow, they are plausible
-//! rather than of one moment: they keep to the bounds that are said of them, and nobody is told to
-//! be further behind than he was at some moment while they were added up. Once nothing moves, they
-//! are exact.
+//! They cost the path of events almost nothing. Each counter is written by one thread (under
+//! `DropOldest` and `Conflate`, the counter of what has left a ring by two), at most once per slot
+//! of a ring; only the count of received events is written once per event. The thread that asks for
+//! statistics adds the counters up.
+//!
+//! While events flow, the numbers are not a consistent snapshot, but they are plausible: they keep
+//! to their documented bounds, and no subscription appears further behind than it was at some
+//! moment while they were read. Once nothing moves, they are exact.
 
 use std::time::Duration;
 
@@ -17,11 +19,11 @@ use crate::dispatch::loss::{GapReason, Overflow};
 use crate::handlers::task::Counters;
 use crate::sync::Ordering;
 
-/// How much has passed through a bus, and what became of it: sums over all subscriptions, also
-/// those that have ended.
+/// How much has passed through a bus, and what became of it: sums over all subscriptions, the ended
+/// ones included. From [`Bus::stats`](crate::Bus::stats).
 ///
-/// Once nothing moves, `received + lost + superseded + unread = matched`, exactly, over the bus's
-/// life, and `published = sequenced + unsequenced + queued`.
+/// Once nothing moves, `received + lost + superseded + unread = matched` holds exactly over the
+/// life of the bus, and so does `published = sequenced + unsequenced + queued`.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -34,7 +36,7 @@ use crate::sync::Ordering;
 /// assert_eq!(bus.stats().queued, 5);
 /// bus.drive();
 /// all.recv()?;
-/// drop(some); // what it received, lost and left stays in the sums
+/// drop(some); // what it received, lost and did not read stays in the sums
 /// let stats = bus.stats();
 /// assert_eq!((stats.published, stats.sequenced, stats.blocks), (5, 5, 1));
 /// assert_eq!((stats.matched, stats.received, stats.lost, stats.unread), (10, 1, 3, 6));
@@ -47,30 +49,30 @@ use crate::sync::Ordering;
 pub struct BusStats {
     /// Events accepted so far, by all publishers and the bus itself.
     pub published: u64,
-    /// Events sequenced so far; also the id of the last.
+    /// Events sequenced so far; also the id of the last one.
     pub sequenced: u64,
-    /// Events that were accepted and dropped before they had an id, by a close that ran out of time
-    /// or by a break.
+    /// Events that were accepted and then dropped before they had an id, because the time of a
+    /// close was over or the bus broke.
     pub unsequenced: u64,
     /// Events that wait in lanes to be sequenced.
     pub queued: u64,
-    /// Blocks that the events were laid into: `sequenced / blocks` is how well they travel
-    /// together, 1 to 64.
+    /// Blocks that the events were stored in. `sequenced / blocks` is how many events share a block
+    /// on average, 1 to 64.
     pub blocks: u64,
     /// Deliveries due: each event counts once for each subscription that it matched.
     pub matched: u64,
     /// Deliveries received by the program.
     pub received: u64,
-    /// Deliveries lost; [`lost_by`](Self::lost_by) says why.
+    /// Deliveries lost, for all reasons; see [`lost_by`](Self::lost_by).
     pub lost: u64,
     /// Deliveries that a later event of the topic replaced, under [`Overflow::Conflate`].
     pub superseded: u64,
-    /// Deliveries that wait, or waited when their subscriptions ended.
+    /// Deliveries that wait, or waited when their subscribers were dropped or cancelled.
     pub unread: u64,
-    /// Deliveries that wait in the rings of open subscriptions. See [`SubscriptionStats::depth`].
+    /// Deliveries that wait in rings. See [`SubscriptionStats::depth`].
     pub depth: u64,
-    /// Bytes that the rings of open subscriptions pin. A block in several rings counts for each of
-    /// them, so this is the sum of what the bounds see, and an upper bound of the memory.
+    /// Bytes that rings pin. A block in several rings counts for each of them, so this is the sum
+    /// of what the bounds count, and an upper bound of the memory.
     pub pinned_bytes: u64,
     /// The largest lag of an open subscription, in events. See [`SubscriptionStats::lag`].
     pub lag_max: u64,
@@ -78,11 +80,12 @@ pub struct BusStats {
     pub lag_time_max: Duration,
     /// Open [`Publisher`](crate::Publisher)s.
     pub publishers: usize,
-    /// Open subscriptions.
+    /// Open subscriptions: those that have not [ended](crate::SubscriptionHandle::ending). 0 once
+    /// the bus is closed.
     pub subscriptions: usize,
     /// Subscriptions opened so far.
     pub subscriptions_opened: u64,
-    /// Calls of handlers that answered an error.
+    /// Calls of handlers that returned an error.
     pub errors: u64,
     /// Calls of handlers that panicked.
     pub panics: u64,
@@ -93,7 +96,7 @@ pub struct BusStats {
 }
 
 impl BusStats {
-    /// Deliveries lost for that reason. The sum over all reasons is `lost`.
+    /// Deliveries lost for this reason. The sum over all reasons is `lost`.
     ///
     /// ```
     /// use fanout::{Bus, Dispatch, GapReason};
@@ -115,9 +118,11 @@ impl BusStats {
     }
 }
 
-/// How much a subscription was given, what became of it, and how its ring stands.
+/// How many events a subscription matched, what became of them, and the state of its ring. From
+/// [`Subscriber::stats`](crate::Subscriber::stats) and
+/// [`SubscriptionHandle::stats`](crate::SubscriptionHandle::stats).
 ///
-/// Once nothing moves, `received + lost + superseded + unread = matched`, exactly, over the ids
+/// Once nothing moves, `received + lost + superseded + unread = matched` holds exactly over the ids
 /// `first_id ..= last_id`.
 ///
 /// ```
@@ -142,45 +147,47 @@ pub struct SubscriptionStats {
     pub matched: u64,
     /// Events that the program received.
     pub received: u64,
-    /// Events lost; [`lost_by`](Self::lost_by) says why.
+    /// Events lost, for all reasons; see [`lost_by`](Self::lost_by).
     pub lost: u64,
     /// Events that a later one of their topic replaced while they waited, under
     /// [`Overflow::Conflate`].
     pub superseded: u64,
-    /// Events that wait, or waited at its end: in the ring, in the slot of up to 64 events that the
-    /// subscriber has begun to read, or, under [`Overflow::Block`], in front of a full ring.
+    /// Events that wait, or waited when the subscriber was dropped or cancelled: in the ring, in
+    /// the slot of up to 64 events that the subscriber has begun to read, or, under
+    /// [`Overflow::Block`], in front of a full ring.
     pub unread: u64,
-    /// Events that wait in the ring, 0 to `capacity`; under [`Overflow::Conflate`], topics. Unlike
-    /// `unread`, without those of the slot that the subscriber has begun to read, and without those
-    /// in front of a full ring: what the bound sees. 0 once it was dropped.
+    /// Events that wait in the ring, 0 to `capacity`; under [`Overflow::Conflate`], topics. This is
+    /// what the bound counts: unlike `unread`, it leaves out the slot that the subscriber has begun
+    /// to read, and what waits in front of a full ring. 0 once the subscriber was dropped.
     pub depth: u64,
-    /// The largest `depth` so far, 0 to `capacity`; never reset.
+    /// The largest `depth` so far, 0 to `capacity`. It is never reset.
     pub high_water: u64,
-    /// Events that matched it and that the program has not been told of, neither as an event nor in
-    /// a [`Gap`](crate::Gap): how far it is behind the newest, in events. That is `unread` and the
-    /// losses that lie further on in its stream, so it goes on rising when the ring is full.
+    /// How far it is behind the newest event that matched it, in events: those that it has neither
+    /// received nor been told of in a [`Gap`](crate::Gap). That is `unread` and the losses that
+    /// were not reported yet, so it goes on rising when the ring is full.
     pub lag: u64,
-    /// How far it is behind the newest event that matched it, in time: from the creation of the
-    /// block that it read last, or that ended its last idleness, to the creation of the newest; 0
-    /// if `lag` is. Measured on the stream, not against a clock: it rises with events, not by
-    /// waiting. Exact to a block.
+    /// How far it is behind the newest event that matched it, in time; 0 if `lag` is 0. It counts
+    /// from the creation of the block that the subscriber read last (after it had read everything:
+    /// of the block that came next) to the creation of the newest block. It is measured on the
+    /// stream of events, not with a clock, so it rises with new events and not while time passes.
+    /// Exact to a block.
     pub lag_time: Duration,
     /// Bytes that its waiting events pin, as [`pin_bytes`](crate::SubscriptionBuilder::pin_bytes)
-    /// counts them. Asked for while older events are making room, with those of the block that they
-    /// make it for. 0 once it was dropped.
+    /// counts them. While older events are being evicted for a new block, that block counts, too. 0
+    /// once the subscriber was dropped.
     pub pinned_bytes: u64,
-    /// Events that may wait in its ring.
+    /// The bound on events that wait in its ring.
     pub capacity: usize,
-    /// Bytes that its waiting events may pin.
+    /// The bound on bytes that its waiting events pin.
     pub pin_bytes: usize,
     /// What happens to events that find no room.
     pub overflow: Overflow,
-    /// Id of the first event that it could see; `None`: the dispatcher has not come by since it was
-    /// opened.
+    /// Id of the first event that it could see. `None`: its shard has not run since it was opened.
     pub first_id: Option<u64>,
-    /// Id of the last event that it could see; `None`: it has not ended.
+    /// Id of the last event that it could see. `None`: it has not ended, or its shard has not run
+    /// since.
     pub last_id: Option<u64>,
-    /// Calls of its handler that answered an error. (Every event received is a call.)
+    /// Calls of its handler that returned an error. (Every event received is a call.)
     pub errors: u64,
     /// Calls of its handler that panicked.
     pub panics: u64,
@@ -198,7 +205,7 @@ impl SubscriptionStats {
         self.stalls = counters.stalls.load(Ordering::Relaxed);
     }
 
-    /// Events lost for that reason. The sum over all reasons is `lost`.
+    /// Events lost for this reason. The sum over all reasons is `lost`.
     ///
     /// ```
     /// use fanout::{Bus, Dispatch, GapReason};
@@ -219,20 +226,35 @@ impl SubscriptionStats {
     }
 }
 
-/// What [`Bus::close_within`](crate::Bus::close_within) left behind.
+/// What a close has left undone. From [`Bus::close_within`](crate::Bus::close_within) and
+/// [`Bus::close_async`](crate::Bus::close_async).
+///
+/// ```
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = fanout::Bus::<u32>::new();
+/// let _sub = bus.subscribe("a")?;
+/// bus.publish("a", 1)?;
+/// let report = bus.close_within(Duration::from_secs(5));
+/// assert!(report.in_time);
+/// assert_eq!((report.unread, report.lost, report.unsequenced), (1, 0, 0));
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CloseReport {
-    /// Whether everything that was accepted reached the rings in time, or was lost as the overflow
-    /// policies say.
+    /// Whether everything that was accepted reached the rings in time (or was lost there, as the
+    /// overflow policies say), and was handled by the handlers.
     pub in_time: bool,
     /// Events in rings that their subscribers have not read yet.
     pub unread: u64,
-    /// Events that were given up because their rings had no room when the time of the close was up.
-    /// What a [longest wait](crate::SubscriptionBuilder::block_timeout) gave up meanwhile is not
-    /// among them.
+    /// Events that were given up because their rings had no room when the time of the close was
+    /// over. What was given up meanwhile after a
+    /// [block timeout](crate::SubscriptionBuilder::block_timeout) is not among them.
     pub lost: u64,
-    /// Events that were accepted and dropped before they had an id.
+    /// Events that were accepted and then dropped before they had an id.
     pub unsequenced: u64,
 }
 
@@ -247,8 +269,8 @@ pub(super) struct CloseSums {
 impl<T: Send + Sync + 'static> Core<T> {
     pub(super) fn stats(&self) -> BusStats {
         let shared = &self.engine.shared;
-        // What became of events before how many there were, so that the numbers stay plausible
-        // while events flow. Acquire, partner the sequencer; the others are statistics.
+        // What became of the events is read before how many there were, so that the numbers stay
+        // plausible while events flow. Acquire, partner the sequencer; the others are statistics.
         let sequenced = shared.last_id.load(Ordering::Acquire);
         let unsequenced = shared.unsequenced.load(Ordering::Relaxed);
         let blocks = shared.blocks.load(Ordering::Relaxed);
@@ -256,7 +278,7 @@ impl<T: Send + Sync + 'static> Core<T> {
         let accepted = registry.totals.accepted() + self.engine.shared_lane().claimed();
         // A publisher counts its event a moment after the lane has it.
         let published = accepted.max(sequenced + unsequenced);
-        let mut sums = registry.totals.ended();
+        let mut sums = registry.totals.unregistered();
         let (mut subscriptions, mut lag_max) = (0, 0);
         let mut lag_time_max = Duration::ZERO;
         for record in registry.each() {
@@ -296,8 +318,8 @@ impl<T: Send + Sync + 'static> Core<T> {
     #[cfg(feature = "latency")]
     pub(super) fn latency(&self) -> LatencyStats {
         let mut registry = self.registry.lock();
-        let (mut sum, leaving) = registry.totals.latency();
-        let mut records = leaving.to_vec();
+        let (mut sum, unsettled) = registry.totals.latency();
+        let mut records = unsettled.to_vec();
         records.extend(registry.each().cloned());
         drop(registry);
         for recorder in records
@@ -316,8 +338,8 @@ impl FeedStats {
             .saturating_sub(self.received + self.lost.iter().sum::<u64>() + self.superseded)
     }
 
-    /// Of what was due before the rest was counted: who keeps up is never told to be behind by what
-    /// came meanwhile.
+    /// Counts what was due before the other counters were read, so that a subscriber that keeps up
+    /// is not reported as behind because of events that came meanwhile.
     pub(super) fn lag(&self) -> u64 {
         self.due
             .saturating_sub(self.received + self.gauges.reported_lost + self.superseded)

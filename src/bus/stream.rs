@@ -9,20 +9,20 @@
 //! # Failure modes
 //!
 //! * **A future is dropped before it is ready** (a time limit, a `select!`): nothing was received
-//!   and nothing is lost, and its waker is forgotten. An event leaves the ring at the moment when it
-//!   is handed over.
-//! * **There is always an event**: a task that never has to wait would keep its runtime's thread for
-//!   itself. After 128 receives in a row without a wait, one poll returns `Pending` and has woken its
-//!   own task: other tasks run, and nothing else changes. (Runtimes have such budgets for their own
-//!   channels, but no common interface to them.) A program that polls a future once and takes
-//!   `Pending` for "there is no event" may be wrong about that one poll.
-//! * **The waker panics, publishes, cancels, or drops the subscriber**: contained; wakers are called
-//!   outside of all locks. But a task whose waker panicked was not woken, and no thread wakes it
-//!   again before the next round that brings it something.
-//! * **No thread drives a bus under [`Dispatch::Manual`](crate::Dispatch::Manual)**: the task waits.
-//!   Once such a bus is closing, polling drives it, since no other thread may be left to do so; and
-//!   where another subscriber's longest wait has to pass first, a thread of its own wakes the task
-//!   when that is over.
+//!   and nothing is lost, and its waker is forgotten. An event leaves the ring at the moment when
+//!   it is handed over.
+//! * **There is always an event**: a task that never has to wait would keep its runtime's thread
+//!   for itself. After 128 receives in a row without a wait, one poll returns `Pending` and has
+//!   woken its own task: other tasks run, and nothing else changes. (Runtimes have such budgets for
+//!   their own channels, but no common interface to them.) A program that polls a future once and
+//!   takes `Pending` for "there is no event" may be wrong about that one poll.
+//! * **The waker panics, publishes, cancels, or drops the subscriber**: contained; wakers are
+//!   called outside of all locks. But a task whose waker panicked was not woken, and no thread
+//!   wakes it again before the next round that brings it something.
+//! * **No thread drives a bus under [`Dispatch::Manual`](crate::Dispatch::Manual)**: the task
+//!   waits. Once such a bus is closing, polling drives it, since no other thread may be left to do
+//!   so; and where another subscriber's longest wait has to pass first, a thread of its own wakes
+//!   the task when that is over.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -79,7 +79,11 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// let stream = bus.subscribe("a")?.into_batch_stream();
     /// (1..=100).try_for_each(|n| bus.publish("a", n))?;
     /// drop(bus);
-    /// let counts = stream.map(|item| item.map_or_else(|gap| gap.count(), |batch| batch.len() as u64));
+    /// let count = |item: Result<fanout::Batch<u32>, fanout::Gap>| match item {
+    ///     Ok(batch) => batch.len() as u64,
+    ///     Err(gap) => gap.count(),
+    /// };
+    /// let counts = stream.map(count);
     /// assert_eq!(smol::block_on(counts.fold(0, |sum, count| sum + count)), 100);
     /// # Ok(())
     /// # }

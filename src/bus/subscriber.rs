@@ -358,8 +358,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Like [`next_batch`](Self::next_batch), and waits as a task, on any runtime. It may be dropped
-    /// like [`recv_async`](Self::recv_async). The fastest way for tasks.
+    /// Like [`next_batch`](Self::next_batch), and waits as a task, on any runtime. It may be
+    /// dropped like [`recv_async`](Self::recv_async). The fastest way for tasks.
     ///
     /// # Errors
     ///

@@ -289,12 +289,12 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// Labels the subscription, so that it can be recognised: in
     /// [`SubscriptionHandle::labels`] and in metrics.
     ///
-    /// A subscription has up to [`LABELS_MAX`](crate::limits::LABELS_MAX) labels, each with a key of its
-    /// own. A key is 1 to [`LABEL_KEY_BYTES_MAX`](crate::limits::LABEL_KEY_BYTES_MAX) ASCII letters,
-    /// digits and underscores; it does not begin with a digit, and is none of `bus`, `quantile`,
-    /// `reason` and `subscription`. A value is any text of up to
-    /// [`LABEL_VALUE_BYTES_MAX`](crate::limits::LABEL_VALUE_BYTES_MAX) bytes. [`open`](Self::open) reports
-    /// the first label that breaks a rule.
+    /// A subscription has up to [`LABELS_MAX`](crate::limits::LABELS_MAX) labels, each with a key
+    /// of its own. A key is 1 to [`LABEL_KEY_BYTES_MAX`](crate::limits::LABEL_KEY_BYTES_MAX) ASCII
+    /// letters, digits and underscores; it does not begin with a digit, and is none of `bus`,
+    /// `quantile`, `reason` and `subscription`. A value is any text of up to
+    /// [`LABEL_VALUE_BYTES_MAX`](crate::limits::LABEL_VALUE_BYTES_MAX) bytes. [`open`](Self::open)
+    /// reports the first label that breaks a rule.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

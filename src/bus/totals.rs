@@ -1,10 +1,9 @@
-//! The bus's accounts: sums over all subscriptions and lanes there ever were, also those that have
-//! ended.
+//! The sums of a bus over subscriptions and publishers that are gone.
 //!
-//! The numbers of a subscription that was taken out may still move: its shard may be in the middle
-//! of a block, and its subscriber in the middle of a receive. So it stays on a list until both of
-//! its ends are gone, and only then are its numbers added to the totals, and the subscription
-//! forgotten.
+//! The numbers of a subscription may still change after it was unregistered: its shard may be in
+//! the middle of a block, and its subscriber in the middle of a receive. So it stays in a list
+//! until both ends of its ring are dropped. Then it is settled: its numbers are added to the sums,
+//! and its record is dropped.
 
 use std::collections::BTreeMap;
 
@@ -16,26 +15,26 @@ use crate::dispatch::latency::Samples;
 use crate::dispatch::loss::GapReason;
 use crate::sync::{Arc, Ordering};
 
-/// Ended subscriptions that may gather before the list is looked through.
-const ENDING_MIN: usize = 32;
+/// The least number of subscriptions in the list for which it is checked.
+const UNSETTLED_MIN: usize = 32;
 
-/// Part of the registry, and behind its lock.
+/// A part of the registry, and so behind its lock.
 pub(super) struct Totals {
-    /// Ended, and not settled when last looked at.
-    ending: Vec<Arc<Record>>,
-    /// How long the list may get before it is looked through: as long again as it was after the
-    /// last time, so that each subscription is looked at a few times only.
-    ending_max: usize,
-    /// Over all that were settled.
-    ended_sums: Sums,
+    /// Unregistered, and not settled at the last check.
+    unsettled: Vec<Arc<Record>>,
+    /// The length at which the list is checked: twice its length after the last check, so that each
+    /// subscription is checked a few times only.
+    check_at: usize,
+    /// Sums over the settled subscriptions.
+    settled_sums: Sums,
     /// The lanes of open publishers, by number.
     lanes: BTreeMap<u64, Arc<LaneShared>>,
     next_lane: u64,
-    /// Events that the lanes of publishers that have gone accepted.
-    ended_accepted: u64,
-    /// The latencies of all that were settled.
+    /// Events that publishers had accepted when they were dropped.
+    closed_accepted: u64,
+    /// The latencies of the settled subscriptions.
     #[cfg(feature = "latency")]
-    ended_latency: Option<Box<Samples>>,
+    settled_latency: Option<Box<Samples>>,
 }
 
 /// Sums over subscriptions.
@@ -56,62 +55,64 @@ pub(super) struct Sums {
 impl Totals {
     pub(super) fn new() -> Self {
         Self {
-            ending: Vec::new(),
-            ending_max: ENDING_MIN,
-            ended_sums: Sums::default(),
+            unsettled: Vec::new(),
+            check_at: UNSETTLED_MIN,
+            settled_sums: Sums::default(),
             lanes: BTreeMap::new(),
             next_lane: 0,
-            ended_accepted: 0,
+            closed_accepted: 0,
             #[cfg(feature = "latency")]
-            ended_latency: None,
+            settled_latency: None,
         }
     }
 
-    /// A subscription was taken out of the registry.
-    pub(super) fn end(&mut self, record: Arc<Record>) {
-        self.ending.push(record);
-        if self.ending.len() >= self.ending_max {
+    /// A subscription was unregistered.
+    pub(super) fn add_unregistered(&mut self, record: Arc<Record>) {
+        self.unsettled.push(record);
+        if self.unsettled.len() >= self.check_at {
             self.settle();
-            self.ending_max = (2 * self.ending.len()).max(ENDING_MIN);
+            self.check_at = (2 * self.unsettled.len()).max(UNSETTLED_MIN);
         }
     }
 
-    /// Sums over all that have ended.
-    pub(super) fn ended(&mut self) -> Sums {
+    /// Sums over all that were unregistered.
+    pub(super) fn unregistered(&mut self) -> Sums {
         self.settle();
-        let mut sums = self.ended_sums;
-        for record in &self.ending {
+        let mut sums = self.settled_sums;
+        for record in &self.unsettled {
             sums.add(&record.feed.stats(), record);
         }
         sums
     }
 
-    /// The latencies of all that were settled, and those that have ended and are not.
+    /// The latencies of the settled subscriptions, and the records of those that were unregistered
+    /// and are not settled.
     #[cfg(feature = "latency")]
     pub(super) fn latency(&mut self) -> (Option<Box<Samples>>, &[Arc<Record>]) {
         self.settle();
-        (self.ended_latency.clone(), &self.ending)
+        (self.settled_latency.clone(), &self.unsettled)
     }
 
-    /// Enters a new publisher's lane, and gives it a number.
+    /// Adds the lane of a new publisher, and returns its number.
     pub(super) fn open_lane(&mut self, lane: Arc<LaneShared>) -> u64 {
         let number = self.next_lane;
         self.next_lane += 1;
-        self.lanes.insert(number, lane);
+        let before = self.lanes.insert(number, lane);
+        debug_assert!(before.is_none(), "a number is used once");
         number
     }
 
-    /// The publisher has gone.
+    /// The publisher with this lane is being dropped.
     pub(super) fn close_lane(&mut self, number: u64) {
         if let Some(lane) = self.lanes.remove(&number) {
-            self.ended_accepted += lane.accepted();
+            self.closed_accepted += lane.accepted();
         }
     }
 
-    /// Events that all publishers' own lanes ever accepted.
+    /// Events that the lanes of all publishers have accepted, dropped publishers included.
     pub(super) fn accepted(&self) -> u64 {
         let open: u64 = self.lanes.values().map(|lane| lane.accepted()).sum();
-        self.ended_accepted + open
+        self.closed_accepted + open
     }
 
     /// Open publishers.
@@ -119,16 +120,16 @@ impl Totals {
         self.lanes.len()
     }
 
-    /// Adds up and forgets those whose numbers are final.
+    /// Adds the numbers of the subscriptions that are final to the sums, and drops their records.
     fn settle(&mut self) {
-        self.ending.retain(|record| {
-            // In this order: what is final when it is looked at is so before its numbers are read.
+        self.unsettled.retain(|record| {
+            // In this order: numbers that are read after this check are final.
             let settled = record.feed.is_settled();
             if settled {
-                self.ended_sums.add(&record.feed.stats(), record);
+                self.settled_sums.add(&record.feed.stats(), record);
                 #[cfg(feature = "latency")]
                 if let Some(recorder) = &record.info.recorder {
-                    recorder.add_to(&mut self.ended_latency);
+                    recorder.add_to(&mut self.settled_latency);
                 }
             }
             !settled
@@ -137,7 +138,7 @@ impl Totals {
 }
 
 impl Sums {
-    /// Adds those of a subscription, whose feed says that.
+    /// Adds the numbers of a subscription; `stats` are those of its feed.
     pub(super) fn add(&mut self, stats: &FeedStats, record: &Record) {
         self.matched += stats.matched;
         self.received += stats.received;
@@ -147,7 +148,7 @@ impl Sums {
         self.superseded += stats.superseded;
         self.unread += stats.unread();
         self.depth += stats.gauges.depth;
-        // Saturating: a weigher may say that each event weighs all there is.
+        // Saturating: a weigher may return any number.
         self.pinned_bytes = self.pinned_bytes.saturating_add(stats.gauges.pinned_bytes);
         if let Some(counters) = record.counters() {
             // Relaxed: statistics.

@@ -1,34 +1,35 @@
-//! How a receiver waits on its own thread: what that costs, and whom.
+//! How a receiver waits on its own thread: what that costs itself, and what it costs the
+//! dispatcher.
 
 use crate::park::Backoff;
 
-/// How a thread that receives waits while nothing is there: a trade of processor time against
-/// latency.
+/// How a thread waits for events: processor time against latency.
 ///
-/// It is chosen per subscriber ([`SubscriptionBuilder::wait`](super::SubscriptionBuilder::wait)),
-/// or for all that don't say ([`BusBuilder::wait`](super::BusBuilder::wait)). `recv`,
-/// `recv_timeout`, `next_batch`, `next_batch_timeout`, `for_each` and `iter` follow it. Tasks
-/// (`recv_async`, streams) never do: they give their thread back at once.
+/// It is set for a subscription
+/// ([`SubscriptionBuilder::wait`](super::SubscriptionBuilder::wait)), or for the bus as the default
+/// ([`BusBuilder::wait`](super::BusBuilder::wait)). All receives that block a thread follow it:
+/// `recv`, `recv_timeout`, `next`, `next_batch`, `next_batch_timeout`, `for_each` and `iter`. Tasks
+/// (`recv_async`, `next_async`, streams) don't: they always give their thread back at once.
 ///
-/// | strategy | while it waits | whoever dispatches pays | choose it when |
+/// | strategy | the waiting thread | the dispatcher pays | use it |
 /// | --- | --- | --- | --- |
-/// | `Adaptive` | spins for some 5 µs if every thread has a core, gives the processor away twice, sleeps | a wake-up (2 to 5 µs) per sleep | always, unless you have measured |
-/// | `Spin` | keeps its core busy, for ever | nothing | this thread has a core of its own, and microseconds count |
-/// | `Yield` | keeps a core busy, but lets whoever is ready go first | nothing | latency counts, and threads outnumber cores |
-/// | `Park` | sleeps at once | a wake-up per sleep | events are rare, and processor time or battery counts |
+/// | `Adaptive` | spins for about 5 µs if every thread has a core, yields twice, then sleeps | a wake-up (2 to 5 µs) for each sleep | unless you have measured |
+/// | `Spin` | keeps its core busy | nothing | when the thread has a core of its own, and microseconds count |
+/// | `Yield` | keeps a core busy, but lets other threads run first | nothing | when latency counts, and threads outnumber cores |
+/// | `Park` | sleeps at once | a wake-up for each sleep | when events are rare, and processor time or battery counts |
 ///
-/// Under all of them a receiver ends its wait promptly when the subscription is cancelled, or the
-/// bus is closed or breaks, and time limits hold: `Spin` looks at the clock every 64 looks at its
-/// ring, `Yield` at every one.
+/// Under each strategy, a wait ends promptly when the subscription is cancelled or the bus is
+/// closed or breaks, and time limits hold: `Spin` reads the clock at every 64th check of its ring,
+/// `Yield` at every check.
 ///
-/// # The bad days
+/// # Failure modes
 ///
-/// * **`Spin` without a core of its own** keeps the very thread from running that it waits for, for
-///   whole time slices at once. Everything still works, at a small fraction of the speed.
-/// * **`Yield` on a busy machine** waits for its turn like everybody: milliseconds. On an idle one
-///   it burns a core like `Spin`.
-/// * **Under [`Dispatch::Manual`](crate::Dispatch::Manual)** whoever waits on the thread that
-///   should [`drive`](super::Bus::drive) waits for ever, asleep or not.
+/// * **`Spin` without a core of its own** keeps the thread that it waits for from running, for
+///   whole time slices. Everything still works, at a small fraction of the speed.
+/// * **`Yield` on a busy machine** waits for its turn like every other thread, which takes
+///   milliseconds. On an idle machine it keeps a core busy like `Spin`.
+/// * **Under [`Dispatch::Manual`](crate::Dispatch::Manual)**, a thread that waits and is the only
+///   one that would [`drive`](super::Bus::drive) the bus waits for ever, under each strategy.
 ///
 /// ```
 /// use fanout::{Bus, WaitStrategy};
@@ -37,26 +38,26 @@ use crate::park::Backoff;
 /// let bus = Bus::<u32>::builder().wait(WaitStrategy::Park).build()?;
 /// let mut urgent = bus.subscription("alarms.**").wait(WaitStrategy::Yield).open()?;
 /// bus.publish("alarms.fire", 1)?;
-/// assert_eq!(*urgent.recv()?.data(), 1); // awake until it came
+/// assert_eq!(*urgent.recv()?.data(), 1); // it did not sleep until then
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WaitStrategy {
-    /// Awake for a moment, then asleep. The default.
+    /// Spins and yields for a moment, then sleeps. The default.
     #[default]
     Adaptive,
-    /// Never sleeps, and never gives the processor away.
+    /// Never sleeps and never yields.
     Spin,
-    /// Never sleeps; gives the processor away after every look.
+    /// Never sleeps, and yields after every check.
     Yield,
     /// Sleeps at once.
     Park,
 }
 
 impl WaitStrategy {
-    /// The part of a wait that is spent awake. `threads`: how many take part, an estimate.
+    /// The part of a wait before the thread sleeps. `threads`: how many take part, an estimate.
     pub(super) fn backoff(self, threads: usize) -> Backoff {
         match self {
             Self::Adaptive => Backoff::adaptive(threads),

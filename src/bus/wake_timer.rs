@@ -1,7 +1,9 @@
-//! Wakes a task when its time comes: a task cannot sleep until then, so a thread does.
+//! Wakes a task at a given time: a task cannot sleep until then without a runtime, so a thread
+//! does.
 //!
-//! For the one who reads from a manual bus that is closing, as a task, and waits for the end of a
-//! longest wait: nobody else may be left to come by.
+//! It is needed in one case: a task waits for a manual bus that is closing (or for a flush of a
+//! manual bus), which waits for the end of a block timeout. No other thread may be left that would
+//! run the shard then.
 
 use std::io;
 use std::sync::Weak;
@@ -11,10 +13,11 @@ use std::time::Instant;
 use crate::park::wake_registered;
 use crate::sync::{Arc, AtomicWaker};
 
-/// A thread that sleeps until a task is to be woken. Dropped, it wakes nobody, and the thread ends.
+/// A thread that sleeps until it wakes a task. When the timer is dropped, the thread ends and wakes
+/// nothing.
 pub(super) struct WakeTimer {
     at: Instant,
-    /// Whom it wakes. Gone while it is dropped.
+    /// The waker of the task. `None` while the timer is dropped.
     waker: Option<Arc<AtomicWaker>>,
     thread: std::thread::Thread,
 }
@@ -34,13 +37,13 @@ impl WakeTimer {
         })
     }
 
-    /// Has this waker woken, and no longer the one before. `false`: it is an timer for another
-    /// time, or it has rung.
+    /// Registers this waker in place of the one before. `false`: the timer is for another time, or
+    /// its time is over.
     pub(super) fn is_for(&self, at: Instant, waker: &Waker) -> bool {
         if let Some(registered) = &self.waker {
             registered.register(waker);
         }
-        // After it was registered: an timer that rang before may not have seen it.
+        // After the waker was registered: a thread that has woken before that has not seen it.
         self.at == at && Instant::now() < at
     }
 }

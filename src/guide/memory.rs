@@ -24,9 +24,12 @@
 //! own memory = places x (size of T + 40 bytes) + 400 bytes, about; places: 1, 8 or 64
 //! ```
 //!
-//! Without [`weigh`] payloads count with what lies in the block itself, `size_of::<T>()`, not with
-//! what they own on the heap: **whoever publishes `Vec`s, `String`s or `Bytes` should say how to
-//! weigh them**, or the bound on bytes sees little.
+//! What a payload owns on the heap is not in the block itself. Unless [`weigh`] is set, `Bytes`,
+//! `Vec<u8>` and `String` weigh their lengths, and payloads of every other type weigh 0, so that
+//! they count only with `size_of::<T>()`. **A program whose payloads own memory in another way (a
+//! struct with a `Vec`, a `Box`, an `Arc`, a `Vec` of something else) should set [`weigh`]**;
+//! otherwise the bound on bytes does not count that memory. Set it, too, if the capacities of
+//! `Vec`s are much larger than their lengths.
 //!
 //! A lone event has a block of its own. Under load up to 64 events share one, and a subscriber that
 //! wants one of them pins them all: the heaviest block, `W` below, is then 64 payloads.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{FOR_EVER, MODES, OnDrop, bus, ends};
+use crate::support::{FOR_EVER, OnDrop, bus, in_every_mode};
 use crate::tasks::now_or_never;
 
 fn ids<T>(batch: &Batch<T>) -> Vec<u64> {
@@ -51,27 +51,25 @@ fn a_batch_is_the_rest_of_a_slot() {
 /// more.
 #[test]
 fn a_batch_that_is_held_blocks_nobody() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode).lane_capacity(4).pin_bytes(1));
-            let sub = bus.subscription("a").capacity(2).overflow(Overflow::Block);
-            let mut sub = sub.open().expect("open");
-            let mut held = Vec::new();
-            for n in 0..500 {
-                bus.publish("a", n).expect("open");
-                assert!(
-                    bus.flush_within(FOR_EVER),
-                    "there is room while batches are held"
-                );
-                held.push(sub.next_batch().expect("open"));
-            }
-            let held = thread::spawn(move || held.iter().flat_map(ids).collect::<Vec<_>>());
-            assert_eq!(
-                held.join().expect("no panic"),
-                (1..=500).collect::<Vec<_>>()
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode).lane_capacity(4).pin_bytes(1));
+        let sub = bus.subscription("a").capacity(2).overflow(Overflow::Block);
+        let mut sub = sub.open().expect("open");
+        let mut held = Vec::new();
+        for n in 0..500 {
+            bus.publish("a", n).expect("open");
+            assert!(
+                bus.flush_within(FOR_EVER),
+                "there is room while batches are held"
             );
-        });
-    }
+            held.push(sub.next_batch().expect("open"));
+        }
+        let held = thread::spawn(move || held.iter().flat_map(ids).collect::<Vec<_>>());
+        assert_eq!(
+            held.join().expect("no panic"),
+            (1..=500).collect::<Vec<_>>()
+        );
+    });
 }
 
 /// Payloads go with the last owner of any event of the block, and not before.

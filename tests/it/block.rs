@@ -13,8 +13,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    FOR_EVER, MODES, Random, Told, bus, ends, eventually, fill, ids, linger, read_out, read_to_end,
-    rounds,
+    FOR_EVER, MODES, Random, Told, bus, ends, eventually, fill, ids, in_every_mode,
+    in_modes_with_threads, linger, read_out, read_to_end, rounds,
 };
 use crate::tasks::block_on;
 
@@ -123,24 +123,22 @@ fn one_by_one(bus: &Bus<u64>, events: u64) {
 /// goes on only when another has got the next event waits for ever.
 #[test]
 fn a_small_rest_asks_for_little_room() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let mut full = block(&bus, 100).open().expect("open");
-            one_by_one(&bus, 100);
-            let mut other = bus.subscribe("a").expect("open");
-            publish(&bus, 5);
-            assert!(!bus.flush_within(Duration::from_millis(5)), "it is full");
-            for id in 1..=10 {
-                assert_eq!(one(&mut full), Told::Id(id));
-            }
-            for id in 101..=105 {
-                assert_eq!(one(&mut other), Told::Id(id), "the bus went on by itself");
-            }
-            assert!(bus.flush_within(FOR_EVER));
-            assert_eq!(full.stats().depth, 95);
-        });
-    }
+    in_modes_with_threads(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut full = block(&bus, 100).open().expect("open");
+        one_by_one(&bus, 100);
+        let mut other = bus.subscribe("a").expect("open");
+        publish(&bus, 5);
+        assert!(!bus.flush_within(Duration::from_millis(5)), "it is full");
+        for id in 1..=10 {
+            assert_eq!(one(&mut full), Told::Id(id));
+        }
+        for id in 101..=105 {
+            assert_eq!(one(&mut other), Told::Id(id), "the bus went on by itself");
+        }
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(full.stats().depth, 95);
+    });
 }
 
 /// What has room when the time is up is delivered. Here the ring has room again for the one event
@@ -148,21 +146,19 @@ fn a_small_rest_asks_for_little_room() {
 #[test]
 fn a_timed_close_loses_nothing_that_has_room() {
     const WEIGHT: usize = 100_000;
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode).weigh(|_| WEIGHT));
-            let pin_bytes = 2 * WEIGHT + WEIGHT / 2;
-            let mut sub = block(&bus, 100).pin_bytes(pin_bytes).open().expect("open");
-            one_by_one(&bus, 2);
-            publish(&bus, 1);
-            assert!(!bus.flush_within(Duration::from_millis(5)), "too heavy");
-            assert_eq!(one(&mut sub), Told::Id(1));
-            let report = bus.close_within(Duration::from_millis(20));
-            assert_eq!((report.lost, report.unsequenced), (0, 0));
-            let told = read_to_end(&mut sub);
-            assert_eq!(told, ([2, 3].map(Told::Id).to_vec(), RecvError::Closed));
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode).weigh(|_| WEIGHT));
+        let pin_bytes = 2 * WEIGHT + WEIGHT / 2;
+        let mut sub = block(&bus, 100).pin_bytes(pin_bytes).open().expect("open");
+        one_by_one(&bus, 2);
+        publish(&bus, 1);
+        assert!(!bus.flush_within(Duration::from_millis(5)), "too heavy");
+        assert_eq!(one(&mut sub), Told::Id(1));
+        let report = bus.close_within(Duration::from_millis(20));
+        assert_eq!((report.lost, report.unsequenced), (0, 0));
+        let told = read_to_end(&mut sub);
+        assert_eq!(told, ([2, 3].map(Told::Id).to_vec(), RecvError::Closed));
+    });
 }
 
 // ---- the longest wait ---------------------------------------------------------------------------
@@ -405,22 +401,20 @@ fn a_wait_that_another_thread_began_is_heard_of() {
 /// patience.
 #[test]
 fn a_dead_subscriber_holds_the_bus_up_once() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let wait = Duration::from_millis(200);
-            let bus = bus(|b| b.dispatch(mode).dispatchers(2));
-            let mut hangs = waiting(&bus, 3, wait);
-            let mut reads = bus.subscribe("a").expect("open");
-            for n in 1..=500 {
-                bus.publish("a", n).expect("open");
-                assert!(bus.flush_within(FOR_EVER));
-                assert_eq!(reads.try_recv().expect("flushed").id(), n);
-            }
-            assert_eq!(timed_out(&hangs), 497);
-            let (told, _) = read_out(&mut hangs);
-            assert_eq!((told.len(), gap_of(told[3])), (4, (4, 500, 497)));
-        });
-    }
+    in_every_mode(|mode| {
+        let wait = Duration::from_millis(200);
+        let bus = bus(|b| b.dispatch(mode).dispatchers(2));
+        let mut hangs = waiting(&bus, 3, wait);
+        let mut reads = bus.subscribe("a").expect("open");
+        for n in 1..=500 {
+            bus.publish("a", n).expect("open");
+            assert!(bus.flush_within(FOR_EVER));
+            assert_eq!(reads.try_recv().expect("flushed").id(), n);
+        }
+        assert_eq!(timed_out(&hangs), 497);
+        let (told, _) = read_out(&mut hangs);
+        assert_eq!((told.len(), gap_of(told[3])), (4, (4, 500, 497)));
+    });
 }
 
 #[test]
@@ -440,37 +434,35 @@ fn lost_at_once_means_in_the_same_round() {
 
 #[test]
 fn who_makes_room_is_waited_for_again() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let mut sub = waiting(&bus, 1, WAIT);
-            let publish_and_flush = |events| {
-                let start = Instant::now();
-                publish(&bus, events);
-                assert!(bus.flush_within(FOR_EVER));
-                start.elapsed()
-            };
-            assert!(publish_and_flush(3) >= WAIT); // 2 and 3 are given up
-            publish_and_flush(1); // so is 4, at once
-            assert_eq!(sub.try_recv().expect("there").id(), 1);
-            publish_and_flush(1); // 5 has room
-            assert!(publish_and_flush(1) >= WAIT, "waited for 6");
-            publish_and_flush(1); // not for 7
-            // Claimed, and the room is taken again before anything is lost: it was made all the
-            // same.
-            let Told::Lost(gap) = one(&mut sub) else {
-                panic!("2 to 4 are lost")
-            };
-            assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (2, 4, 3));
-            assert_eq!(one(&mut sub), Told::Id(5));
-            assert!(publish_and_flush(2) >= WAIT, "8 has room, waited for 9");
-            let (told, _) = read_out(&mut sub);
-            assert_eq!(gap_of(told[0]), (6, 7, 2), "a run of its own");
-            assert_eq!(told[1], Told::Id(8));
-            assert_eq!((told.len(), gap_of(told[2])), (3, (9, 9, 1)));
-            assert_eq!(timed_out(&sub), 6);
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut sub = waiting(&bus, 1, WAIT);
+        let publish_and_flush = |events| {
+            let start = Instant::now();
+            publish(&bus, events);
+            assert!(bus.flush_within(FOR_EVER));
+            start.elapsed()
+        };
+        assert!(publish_and_flush(3) >= WAIT); // 2 and 3 are given up
+        publish_and_flush(1); // so is 4, at once
+        assert_eq!(sub.try_recv().expect("there").id(), 1);
+        publish_and_flush(1); // 5 has room
+        assert!(publish_and_flush(1) >= WAIT, "waited for 6");
+        publish_and_flush(1); // not for 7
+        // Claimed, and the room is taken again before anything is lost: it was made all the
+        // same.
+        let Told::Lost(gap) = one(&mut sub) else {
+            panic!("2 to 4 are lost")
+        };
+        assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (2, 4, 3));
+        assert_eq!(one(&mut sub), Told::Id(5));
+        assert!(publish_and_flush(2) >= WAIT, "8 has room, waited for 9");
+        let (told, _) = read_out(&mut sub);
+        assert_eq!(gap_of(told[0]), (6, 7, 2), "a run of its own");
+        assert_eq!(told[1], Told::Id(8));
+        assert_eq!((told.len(), gap_of(told[2])), (3, (9, 9, 1)));
+        assert_eq!(timed_out(&sub), 6);
+    });
 }
 
 fn one(sub: &mut Subscriber<u64>) -> Told {
@@ -554,25 +546,23 @@ fn who_reads_is_not_given_up_because_of_another() {
 
 #[test]
 fn zero_never_waits() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let mut sub = waiting(&bus, 2, Duration::ZERO);
-            publish(&bus, 5);
-            // Under manual dispatch a wait would need a second drive.
-            bus.drive();
-            assert!(mode != Dispatch::Manual || timed_out(&sub) == 3);
-            assert!(bus.flush_within(FOR_EVER));
-            let (told, _) = read_out(&mut sub);
-            assert_eq!(told[..2], [1, 2].map(Told::Id));
-            assert_eq!((told.len(), gap_of(told[2])), (3, (3, 5, 3)));
-            publish(&bus, 3);
-            assert!(bus.flush_within(FOR_EVER));
-            let (told, _) = read_out(&mut sub);
-            assert_eq!(told[..2], [6, 7].map(Told::Id));
-            assert_eq!((told.len(), gap_of(told[2])), (3, (8, 8, 1)));
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut sub = waiting(&bus, 2, Duration::ZERO);
+        publish(&bus, 5);
+        // Under manual dispatch a wait would need a second drive.
+        bus.drive();
+        assert!(mode != Dispatch::Manual || timed_out(&sub) == 3);
+        assert!(bus.flush_within(FOR_EVER));
+        let (told, _) = read_out(&mut sub);
+        assert_eq!(told[..2], [1, 2].map(Told::Id));
+        assert_eq!((told.len(), gap_of(told[2])), (3, (3, 5, 3)));
+        publish(&bus, 3);
+        assert!(bus.flush_within(FOR_EVER));
+        let (told, _) = read_out(&mut sub);
+        assert_eq!(told[..2], [6, 7].map(Told::Id));
+        assert_eq!((told.len(), gap_of(told[2])), (3, (8, 8, 1)));
+    });
 }
 
 #[test]
@@ -717,44 +707,40 @@ fn publishers_that_wait_for_room_go_on() {
 
 #[test]
 fn a_close_with_a_limit_does_not_wait_for_the_longest_wait() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode).lane_capacity(8));
-            let mut hangs = waiting(&bus, 3, FOR_EVER);
-            let accepted = fill(&bus, || bus.try_publish("a", 0).is_ok());
-            let report = bus.close_within(Duration::from_millis(1));
-            assert!(!report.in_time);
-            assert_eq!(report.lost + report.unsequenced, accepted - 3);
-            let (told, ending) = read_to_end(&mut hangs);
-            assert_eq!((told.len(), ending), (4, RecvError::Closed));
-            let Told::Lost(gap) = told[3] else {
-                panic!("{told:?}")
-            };
-            assert_eq!(gap.reason(), GapReason::Closed);
-            assert_eq!((gap.first_id(), gap.count()), (4, report.lost));
-            assert_eq!((timed_out(&hangs), hangs.stats().lost), (0, report.lost));
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode).lane_capacity(8));
+        let mut hangs = waiting(&bus, 3, FOR_EVER);
+        let accepted = fill(&bus, || bus.try_publish("a", 0).is_ok());
+        let report = bus.close_within(Duration::from_millis(1));
+        assert!(!report.in_time);
+        assert_eq!(report.lost + report.unsequenced, accepted - 3);
+        let (told, ending) = read_to_end(&mut hangs);
+        assert_eq!((told.len(), ending), (4, RecvError::Closed));
+        let Told::Lost(gap) = told[3] else {
+            panic!("{told:?}")
+        };
+        assert_eq!(gap.reason(), GapReason::Closed);
+        assert_eq!((gap.first_id(), gap.count()), (4, report.lost));
+        assert_eq!((timed_out(&hangs), hangs.stats().lost), (0, report.lost));
+    });
 }
 
 #[test]
 fn a_close_waits_for_the_longest_wait() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let mut hangs = waiting(&bus, 3, WAIT);
-            publish(&bus, 100);
-            let report = bus.close_within(FOR_EVER);
-            assert_eq!(
-                (report.in_time, report.lost, report.unread),
-                (true, 0, 3),
-                "what is given up by then is not lost to the close"
-            );
-            let (told, ending) = read_to_end(&mut hangs);
-            assert_eq!(ending, RecvError::Closed);
-            assert_eq!((told.len(), gap_of(told[3])), (4, (4, 100, 97)));
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut hangs = waiting(&bus, 3, WAIT);
+        publish(&bus, 100);
+        let report = bus.close_within(FOR_EVER);
+        assert_eq!(
+            (report.in_time, report.lost, report.unread),
+            (true, 0, 3),
+            "what is given up by then is not lost to the close"
+        );
+        let (told, ending) = read_to_end(&mut hangs);
+        assert_eq!(ending, RecvError::Closed);
+        assert_eq!((told.len(), gap_of(told[3])), (4, (4, 100, 97)));
+    });
 }
 
 /// The reason of a run is that of its first loss; the statistics have each.

@@ -7,104 +7,99 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, OnDrop, bus, ends, eventually, ids, linger, read_to_end, rounds,
+    FOR_EVER, MODES, OnDrop, bus, ends, eventually, ids, in_every_mode, in_modes_with_threads,
+    linger, read_to_end, rounds,
 };
 
 #[test]
 fn nothing_after_cancel() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let mut sub = bus.subscribe("a").expect("open");
-            let handle = sub.handle();
-            (0..10).for_each(|n| bus.publish("a", n).expect("open"));
-            assert!(bus.flush_within(FOR_EVER));
-            assert_eq!(sub.recv().map(|event| event.id()), Ok(1));
-            assert!(handle.cancel());
-            assert_eq!(
-                sub.try_recv().err(),
-                Some(TryRecvError::Cancelled),
-                "not the nine that it had"
-            );
-            assert_eq!(sub.recv().err(), Some(RecvError::Cancelled));
-            assert!(sub.next_batch().is_err());
-            assert!(sub.recv_timeout(FOR_EVER).is_err());
-            assert_eq!(sub.iter().count(), 0);
-            (0..10).for_each(|n| bus.publish("a", n).expect("open"));
-            assert!(bus.flush_within(FOR_EVER));
-            assert_eq!(sub.try_recv().err(), Some(TryRecvError::Cancelled));
-            let stats = sub.stats();
-            assert_eq!(
-                (stats.matched, stats.received, stats.lost, stats.unread),
-                (10, 1, 0, 9)
-            );
-            assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(10)));
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut sub = bus.subscribe("a").expect("open");
+        let handle = sub.handle();
+        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(sub.recv().map(|event| event.id()), Ok(1));
+        assert!(handle.cancel());
+        assert_eq!(
+            sub.try_recv().err(),
+            Some(TryRecvError::Cancelled),
+            "not the nine that it had"
+        );
+        assert_eq!(sub.recv().err(), Some(RecvError::Cancelled));
+        assert!(sub.next_batch().is_err());
+        assert!(sub.recv_timeout(FOR_EVER).is_err());
+        assert_eq!(sub.iter().count(), 0);
+        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(sub.try_recv().err(), Some(TryRecvError::Cancelled));
+        let stats = sub.stats();
+        assert_eq!(
+            (stats.matched, stats.received, stats.lost, stats.unread),
+            (10, 1, 0, 9)
+        );
+        assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(10)));
+    });
 }
 
 /// While events pour in: once `cancel` has returned on any thread, the subscriber gets nothing
 /// more.
 #[test]
 fn nothing_after_cancel_under_load() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode).dispatchers(2));
-            let stop = Arc::new(AtomicUsize::new(0));
-            let publishing = thread::spawn({
-                let (mut publisher, stop) = (bus.publisher(), stop.clone());
+    in_modes_with_threads(|mode| {
+        let bus = bus(|b| b.dispatch(mode).dispatchers(2));
+        let stop = Arc::new(AtomicUsize::new(0));
+        let publishing = thread::spawn({
+            let (mut publisher, stop) = (bus.publisher(), stop.clone());
+            move || {
+                while stop.load(Ordering::Relaxed) == 0 {
+                    publisher.publish("a", ()).expect("open");
+                }
+            }
+        });
+        for _ in rounds(500) {
+            let mut sub = bus.subscription("a").capacity(8).open().expect("open");
+            let handle = sub.handle();
+            let cancelled = Arc::new(AtomicU64::new(0));
+            let cancelling = thread::spawn({
+                let cancelled = cancelled.clone();
                 move || {
-                    while stop.load(Ordering::Relaxed) == 0 {
-                        publisher.publish("a", ()).expect("open");
-                    }
+                    handle.cancel();
+                    cancelled.store(1, Ordering::SeqCst);
                 }
             });
-            for _ in rounds(500) {
-                let mut sub = bus.subscription("a").capacity(8).open().expect("open");
-                let handle = sub.handle();
-                let cancelled = Arc::new(AtomicU64::new(0));
-                let cancelling = thread::spawn({
-                    let cancelled = cancelled.clone();
-                    move || {
-                        handle.cancel();
-                        cancelled.store(1, Ordering::SeqCst);
-                    }
-                });
-                loop {
-                    let was_cancelled = cancelled.load(Ordering::SeqCst) == 1;
-                    match sub.recv() {
-                        Ok(_) | Err(RecvError::Lost(_)) => assert!(!was_cancelled, "after cancel"),
-                        Err(ending) => {
-                            assert_eq!(ending, RecvError::Cancelled);
-                            break;
-                        }
+            loop {
+                let was_cancelled = cancelled.load(Ordering::SeqCst) == 1;
+                match sub.recv() {
+                    Ok(_) | Err(RecvError::Lost(_)) => assert!(!was_cancelled, "after cancel"),
+                    Err(ending) => {
+                        assert_eq!(ending, RecvError::Cancelled);
+                        break;
                     }
                 }
-                cancelling.join().expect("cancelled");
-                let stats = sub.stats();
-                assert_eq!(stats.received + stats.lost + stats.unread, stats.matched);
             }
-            stop.store(1, Ordering::Relaxed);
-            publishing.join().expect("published");
-        });
-    }
+            cancelling.join().expect("cancelled");
+            let stats = sub.stats();
+            assert_eq!(stats.received + stats.lost + stats.unread, stats.matched);
+        }
+        stop.store(1, Ordering::Relaxed);
+        publishing.join().expect("published");
+    });
 }
 
 #[test]
 fn cancel_wakes_a_blocked_receiver() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus::<u32>(|b| b.dispatch(mode));
-            for _ in rounds(100) {
-                let mut sub = bus.subscribe("a").expect("open");
-                let handle = sub.handle();
-                let receiving = thread::spawn(move || sub.recv().map(|event| event.id()));
-                linger();
-                assert!(handle.cancel());
-                assert_eq!(receiving.join().expect("woken"), Err(RecvError::Cancelled));
-            }
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus::<u32>(|b| b.dispatch(mode));
+        for _ in rounds(100) {
+            let mut sub = bus.subscribe("a").expect("open");
+            let handle = sub.handle();
+            let receiving = thread::spawn(move || sub.recv().map(|event| event.id()));
+            linger();
+            assert!(handle.cancel());
+            assert_eq!(receiving.join().expect("woken"), Err(RecvError::Cancelled));
+        }
+    });
 }
 
 #[test]
@@ -252,26 +247,24 @@ fn release(mode: Dispatch, dispatchers: usize, going: Going) {
 
 #[test]
 fn cancel_and_statistics_work_after_close() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let mut sub = bus.subscribe("a").expect("open");
-            (0..3).for_each(|n| bus.publish("a", n).expect("open"));
-            assert!(bus.close_within(FOR_EVER).in_time);
-            assert_eq!(sub.recv().map(|event| event.id()), Ok(1));
-            let handle = sub.handle();
-            assert_eq!(bus.stats().sequenced, 3);
-            assert_eq!(bus.stats().subscriptions, 0, "a closed bus has none");
-            assert_eq!(handle.last_id(), Some(3));
-            assert!(handle.cancel());
-            assert!(!handle.cancel());
-            assert_eq!(read_to_end(&mut sub), (vec![], RecvError::Cancelled));
-            let stats = handle.stats();
-            assert_eq!((stats.matched, stats.received, stats.unread), (3, 1, 2));
-            assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(3)));
-            assert_eq!(bus.stats().subscriptions, 0);
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut sub = bus.subscribe("a").expect("open");
+        (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+        assert!(bus.close_within(FOR_EVER).in_time);
+        assert_eq!(sub.recv().map(|event| event.id()), Ok(1));
+        let handle = sub.handle();
+        assert_eq!(bus.stats().sequenced, 3);
+        assert_eq!(bus.stats().subscriptions, 0, "a closed bus has none");
+        assert_eq!(handle.last_id(), Some(3));
+        assert!(handle.cancel());
+        assert!(!handle.cancel());
+        assert_eq!(read_to_end(&mut sub), (vec![], RecvError::Cancelled));
+        let stats = handle.stats();
+        assert_eq!((stats.matched, stats.received, stats.unread), (3, 1, 2));
+        assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(3)));
+        assert_eq!(bus.stats().subscriptions, 0);
+    });
 }
 
 #[test]
@@ -287,20 +280,18 @@ fn a_handle_does_not_keep_the_subscription() {
 /// What a subscriber had not read is dropped with it, not when somebody next comes by.
 #[test]
 fn what_was_not_read_is_dropped_with_the_subscriber() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let dropped = Arc::new(AtomicUsize::new(0));
-            let bus = bus(|b| b.dispatch(mode));
-            let sub = bus.subscribe("a").expect("open");
-            (0..100).for_each(|_| bus.publish("a", OnDrop::counts(&dropped)).expect("open"));
-            assert!(bus.flush_within(FOR_EVER));
-            assert_eq!(dropped.load(Ordering::SeqCst), 0);
-            drop(sub);
-            eventually("the payloads are dropped", || {
-                dropped.load(Ordering::SeqCst) == 100
-            });
+    in_every_mode(|mode| {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let bus = bus(|b| b.dispatch(mode));
+        let sub = bus.subscribe("a").expect("open");
+        (0..100).for_each(|_| bus.publish("a", OnDrop::counts(&dropped)).expect("open"));
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(dropped.load(Ordering::SeqCst), 0);
+        drop(sub);
+        eventually("the payloads are dropped", || {
+            dropped.load(Ordering::SeqCst) == 100
         });
-    }
+    });
 }
 
 /// Who was told that the bus is closed is not told later that the subscription was cancelled.
@@ -318,29 +309,27 @@ fn a_cancel_after_the_end_changes_nothing() {
 /// A receiver that was woken by cancel on one thread, while another publishes and a third closes.
 #[test]
 fn cancel_against_close() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            for _ in rounds(100) {
-                let bus = bus(|b| b.dispatch(mode));
-                let mut sub = bus.subscribe("a").expect("open");
-                let handle = sub.handle();
-                bus.publish("a", 1).expect("open");
-                let (sender, told) = mpsc::channel();
-                thread::scope(|scope| {
-                    scope.spawn(|| bus.close());
-                    scope.spawn(|| handle.cancel());
-                    scope.spawn(move || sender.send(read_to_end(&mut sub).1));
-                });
-                let ending = told.recv().expect("told");
-                assert!(
-                    matches!(ending, RecvError::Closed | RecvError::Cancelled),
-                    "{ending:?}"
-                );
-                assert!(!handle.cancel());
-                let stats = handle.stats();
-                assert_eq!(stats.received + stats.unread, stats.matched);
-                eventually("the shard comes by", || handle.last_id().is_some());
-            }
-        });
-    }
+    in_every_mode(|mode| {
+        for _ in rounds(100) {
+            let bus = bus(|b| b.dispatch(mode));
+            let mut sub = bus.subscribe("a").expect("open");
+            let handle = sub.handle();
+            bus.publish("a", 1).expect("open");
+            let (sender, told) = mpsc::channel();
+            thread::scope(|scope| {
+                scope.spawn(|| bus.close());
+                scope.spawn(|| handle.cancel());
+                scope.spawn(move || sender.send(read_to_end(&mut sub).1));
+            });
+            let ending = told.recv().expect("told");
+            assert!(
+                matches!(ending, RecvError::Closed | RecvError::Cancelled),
+                "{ending:?}"
+            );
+            assert!(!handle.cancel());
+            let stats = handle.stats();
+            assert_eq!(stats.received + stats.unread, stats.matched);
+            eventually("the shard comes by", || handle.last_id().is_some());
+        }
+    });
 }

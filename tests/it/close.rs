@@ -2,130 +2,119 @@
 //! delivered.
 
 use fanout::{
-    Bus, Dispatch, Ending, GapReason, Overflow, PublishError, PublishSequencedError,
-    PublishTimeoutError, RecvError, SubscribeError, TryPublishError,
+    Bus, Dispatch, Ending, GapReason, PublishError, PublishSequencedError, PublishTimeoutError,
+    RecvError, SubscribeError, TryPublishError,
 };
 use std::collections::HashSet;
-use std::pin::pin;
-use std::sync::{Arc, Barrier};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::sync::Barrier;
+use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, Told, bus, ends, eventually, fill, ids, linger, payloads, read_out,
-    read_to_end, rounds,
+    FOR_EVER, MODES, Told, blocking, bus, ends, eventually, fill, ids, in_every_mode,
+    in_modes_with_threads, linger, payloads, read_out, read_to_end, rounds,
 };
+use crate::tasks::{block_on, now_or_never};
 
 #[test]
 fn close_drains() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| {
-                b.dispatch(mode)
-                    .dispatchers(2)
-                    .capacity(4096)
-                    .lane_capacity(4096)
-            });
-            let mut subs: Vec<_> = (0..5).map(|_| bus.subscribe("a").expect("open")).collect();
-            let mut publisher = bus.publisher();
-            for n in 0..1000 {
-                publisher.publish("a", n).expect("open");
-                bus.publish("a", n).expect("open");
-            }
-            bus.close();
-            for sub in &mut subs {
-                let (told, ending) = read_to_end(sub);
-                assert_eq!(told, (1..=2000).map(Told::Id).collect::<Vec<_>>());
-                assert_eq!(ending, RecvError::Closed);
-                let stats = sub.stats();
-                assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(2000)));
-            }
+    in_every_mode(|mode| {
+        let bus = bus(|b| {
+            b.dispatch(mode)
+                .dispatchers(2)
+                .capacity(4096)
+                .lane_capacity(4096)
         });
-    }
+        let mut subs: Vec<_> = (0..5).map(|_| bus.subscribe("a").expect("open")).collect();
+        let mut publisher = bus.publisher();
+        for n in 0..1000 {
+            publisher.publish("a", n).expect("open");
+            bus.publish("a", n).expect("open");
+        }
+        bus.close();
+        for sub in &mut subs {
+            let (told, ending) = read_to_end(sub);
+            assert_eq!(told, (1..=2000).map(Told::Id).collect::<Vec<_>>());
+            assert_eq!(ending, RecvError::Closed);
+            let stats = sub.stats();
+            assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(2000)));
+        }
+    });
 }
 
 #[test]
 fn a_closed_bus_refuses_and_hands_back() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus::<String>(|b| b.dispatch(mode));
-            let mut publisher = bus.publisher();
-            assert!(!bus.is_closed());
-            bus.close();
-            bus.close();
-            assert!(bus.is_closed());
-            let value = || String::from("kept");
-            let mut late = bus.publisher();
-            for publisher in [&mut publisher, &mut late] {
-                let refused = publisher.publish("a", value()).unwrap_err();
-                assert!(matches!(&refused, PublishError::Closed(value) if value == "kept"));
-                assert_eq!(refused.to_string(), "the bus is closed");
-                let refused = publisher.try_publish("a", value()).unwrap_err();
-                assert!(matches!(refused, TryPublishError::Closed(value) if value == "kept"));
-                let refused = publisher
-                    .publish_timeout("a", value(), FOR_EVER)
-                    .unwrap_err();
-                assert!(matches!(refused, PublishTimeoutError::Closed(value) if value == "kept"));
-                let refused = publisher.publish_sequenced("a", value()).unwrap_err();
-                assert!(matches!(
-                    refused,
-                    PublishSequencedError::Refused(PublishError::Closed(value)) if value == "kept"
-                ));
-                assert!(matches!(
-                    poll_once(publisher.publish_async("a", value())),
-                    Poll::Ready(Err(PublishError::Closed(value))) if value == "kept"
-                ));
-            }
+    in_every_mode(|mode| {
+        let bus = bus::<String>(|b| b.dispatch(mode));
+        let mut publisher = bus.publisher();
+        assert!(!bus.is_closed());
+        bus.close();
+        bus.close();
+        assert!(bus.is_closed());
+        let value = || String::from("kept");
+        let mut late = bus.publisher();
+        for publisher in [&mut publisher, &mut late] {
+            let refused = publisher.publish("a", value()).unwrap_err();
+            assert!(matches!(&refused, PublishError::Closed(value) if value == "kept"));
+            assert_eq!(refused.to_string(), "the bus is closed");
+            let refused = publisher.try_publish("a", value()).unwrap_err();
+            assert!(matches!(refused, TryPublishError::Closed(value) if value == "kept"));
+            let refused = publisher
+                .publish_timeout("a", value(), FOR_EVER)
+                .unwrap_err();
+            assert!(matches!(refused, PublishTimeoutError::Closed(value) if value == "kept"));
+            let refused = publisher.publish_sequenced("a", value()).unwrap_err();
             assert!(matches!(
-                bus.publish("a", value()),
-                Err(PublishError::Closed(_))
+                refused,
+                PublishSequencedError::Refused(PublishError::Closed(value)) if value == "kept"
             ));
             assert!(matches!(
-                bus.try_publish("a", value()),
-                Err(TryPublishError::Closed(_))
+                now_or_never(publisher.publish_async("a", value())),
+                Some(Err(PublishError::Closed(value))) if value == "kept"
             ));
-            assert!(bus.publish_sequenced("a", value()).is_err());
-            assert!(poll_once(bus.publish_async("a", value())).is_ready());
-            assert_eq!(bus.subscribe("a").unwrap_err(), SubscribeError::Closed);
-        });
-    }
-}
-
-fn poll_once<F: Future>(future: F) -> Poll<F::Output> {
-    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+        }
+        assert!(matches!(
+            bus.publish("a", value()),
+            Err(PublishError::Closed(_))
+        ));
+        assert!(matches!(
+            bus.try_publish("a", value()),
+            Err(TryPublishError::Closed(_))
+        ));
+        assert!(bus.publish_sequenced("a", value()).is_err());
+        assert!(now_or_never(bus.publish_async("a", value())).is_some());
+        assert_eq!(bus.subscribe("a").unwrap_err(), SubscribeError::Closed);
+    });
 }
 
 #[test]
 fn the_last_handle_closes() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let mut sub = bus.subscribe("a").expect("open");
-            let clone = bus.clone();
-            let mut publisher = bus.publisher();
-            let weak = bus.downgrade();
-            drop(bus);
-            clone.publish("a", 1).expect("a clone keeps it open");
-            drop(clone);
-            publisher
-                .publish("a", 2)
-                .expect("a publisher keeps it open");
-            let again = weak.upgrade().expect("open");
-            drop(publisher);
-            again
-                .publish("a", 3)
-                .expect("so does what a weak handle became");
-            again.drive();
-            drop(again);
-            assert!(weak.upgrade().is_none());
-            assert!(weak.clone().upgrade().is_none());
-            assert_eq!(
-                read_to_end(&mut sub),
-                ([1, 2, 3].map(Told::Id).to_vec(), RecvError::Closed)
-            );
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut sub = bus.subscribe("a").expect("open");
+        let clone = bus.clone();
+        let mut publisher = bus.publisher();
+        let weak = bus.downgrade();
+        drop(bus);
+        clone.publish("a", 1).expect("a clone keeps it open");
+        drop(clone);
+        publisher
+            .publish("a", 2)
+            .expect("a publisher keeps it open");
+        let again = weak.upgrade().expect("open");
+        drop(publisher);
+        again
+            .publish("a", 3)
+            .expect("so does what a weak handle became");
+        again.drive();
+        drop(again);
+        assert!(weak.upgrade().is_none());
+        assert!(weak.clone().upgrade().is_none());
+        assert_eq!(
+            read_to_end(&mut sub),
+            ([1, 2, 3].map(Told::Id).to_vec(), RecvError::Closed)
+        );
+    });
 }
 
 #[test]
@@ -142,31 +131,24 @@ fn subscribers_and_handles_do_not_keep_it_open() {
 
 #[test]
 fn close_within_in_time() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let mut reads = bus
-                .subscription("a")
-                .capacity(2)
-                .overflow(Overflow::Block)
-                .open()
-                .expect("open");
-            let _idle = bus.subscription("a").capacity(8).open().expect("open");
-            let reading = thread::spawn(move || read_to_end(&mut reads));
-            (0..100).for_each(|n| bus.publish("a", n).expect("open"));
-            // Under manual dispatch a closing bus is driven by its readers.
-            let report = bus.close_within(FOR_EVER);
-            assert_eq!(
-                (report.in_time, report.lost, report.unsequenced),
-                (true, 0, 0),
-                "{report:?}"
-            );
-            // Of the one that reads, two events may wait and two be claimed.
-            assert!((8..=12).contains(&report.unread), "{report:?}");
-            let (told, ending) = reading.join().expect("read");
-            assert_eq!((told.len(), ending), (100, RecvError::Closed));
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut reads = blocking(&bus, 2);
+        let _idle = bus.subscription("a").capacity(8).open().expect("open");
+        let reading = thread::spawn(move || read_to_end(&mut reads));
+        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        // Under manual dispatch a closing bus is driven by its readers.
+        let report = bus.close_within(FOR_EVER);
+        assert_eq!(
+            (report.in_time, report.lost, report.unsequenced),
+            (true, 0, 0),
+            "{report:?}"
+        );
+        // Of the one that reads, two events may wait and two be claimed.
+        assert!((8..=12).contains(&report.unread), "{report:?}");
+        let (told, ending) = reading.join().expect("read");
+        assert_eq!((told.len(), ending), (100, RecvError::Closed));
+    });
 }
 
 #[test]
@@ -182,12 +164,7 @@ fn close_within_past_its_time_reports_exactly() {
 
 fn report_past_time(mode: Dispatch, dispatchers: usize) {
     let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).lane_capacity(8));
-    let mut full = bus
-        .subscription("a")
-        .capacity(3)
-        .overflow(Overflow::Block)
-        .open()
-        .expect("open");
+    let mut full = blocking(&bus, 3);
     let mut other = bus
         .subscription("*")
         .capacity(1 << 16)
@@ -319,59 +296,33 @@ fn accept(n: u64, mut publish: impl FnMut(u64) -> Result<(), PublishError<u64>>)
     accepted
 }
 
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return output;
-        }
-        thread::park();
-    }
-}
-
 #[test]
 fn publishers_that_wait_are_woken_by_the_close() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode).lane_capacity(4));
-            let mut full = bus
-                .subscription("a")
-                .capacity(1)
-                .overflow(Overflow::Block)
-                .open()
-                .expect("open");
-            let mut own: Vec<_> = (0..4).map(|_| bus.publisher()).collect();
-            let mut accepted = fill(&bus, || bus.try_publish("a", 0).is_ok());
-            for publisher in &mut own {
-                accepted += fill(&bus, || publisher.try_publish("a", 0).is_ok());
-            }
-            let waiting: Vec<_> = own
-                .into_iter()
-                .enumerate()
-                .map(|(n, mut publisher)| thread::spawn(move || waits(n, &mut publisher)))
-                .chain((0..4).map(|n| {
-                    let bus = bus.clone();
-                    thread::spawn(move || waits_shared(n, &bus))
-                }))
-                .collect();
-            linger();
-            bus.close();
-            for waiting in waiting {
-                assert!(waiting.join().expect("woken"), "closed, with the value");
-            }
-            let (told, ending) = read_to_end(&mut full);
-            assert_eq!((told.len() as u64, ending), (accepted, RecvError::Closed));
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode).lane_capacity(4));
+        let mut full = blocking(&bus, 1);
+        let mut own: Vec<_> = (0..4).map(|_| bus.publisher()).collect();
+        let mut accepted = fill(&bus, || bus.try_publish("a", 0).is_ok());
+        for publisher in &mut own {
+            accepted += fill(&bus, || publisher.try_publish("a", 0).is_ok());
+        }
+        let waiting: Vec<_> = own
+            .into_iter()
+            .enumerate()
+            .map(|(n, mut publisher)| thread::spawn(move || waits(n, &mut publisher)))
+            .chain((0..4).map(|n| {
+                let bus = bus.clone();
+                thread::spawn(move || waits_shared(n, &bus))
+            }))
+            .collect();
+        linger();
+        bus.close();
+        for waiting in waiting {
+            assert!(waiting.join().expect("woken"), "closed, with the value");
+        }
+        let (told, ending) = read_to_end(&mut full);
+        assert_eq!((told.len() as u64, ending), (accepted, RecvError::Closed));
+    });
 }
 
 fn waits(n: usize, publisher: &mut fanout::Publisher<u64>) -> bool {
@@ -412,93 +363,75 @@ fn waits_shared(n: usize, bus: &Bus<u64>) -> bool {
 
 #[test]
 fn who_waits_for_a_receipt_is_told_when_a_forced_close_drops_the_event() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode).lane_capacity(4));
-            let full = bus
-                .subscription("a")
-                .capacity(1)
-                .overflow(Overflow::Block)
-                .open()
-                .expect("open");
-            let mut publisher = bus.publisher();
-            // The other lane fills everything, so this one's event stays in its lane.
-            fill(&bus, || bus.try_publish("a", 0).is_ok());
-            let waiting = thread::spawn(move || publisher.publish_sequenced("a", 7));
-            linger();
-            bus.close_within(Duration::from_millis(5));
-            let answer = waiting.join().expect("told").expect_err("not sequenced");
-            assert!(
-                matches!(
-                    answer,
-                    PublishSequencedError::Unsequenced
-                        | PublishSequencedError::Refused(PublishError::Closed(7))
-                ),
-                "{answer:?}"
-            );
-            drop(full);
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode).lane_capacity(4));
+        let full = blocking(&bus, 1);
+        let mut publisher = bus.publisher();
+        // The other lane fills everything, so this one's event stays in its lane.
+        fill(&bus, || bus.try_publish("a", 0).is_ok());
+        let waiting = thread::spawn(move || publisher.publish_sequenced("a", 7));
+        linger();
+        bus.close_within(Duration::from_millis(5));
+        let answer = waiting.join().expect("told").expect_err("not sequenced");
+        assert!(
+            matches!(
+                answer,
+                PublishSequencedError::Unsequenced
+                    | PublishSequencedError::Refused(PublishError::Closed(7))
+            ),
+            "{answer:?}"
+        );
+        drop(full);
+    });
 }
 
 #[test]
 fn receipts_name_what_was_delivered() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let mut sub = bus.subscribe("a").expect("open");
-            let mut publisher = bus.publisher();
-            for n in 0..500 {
-                let receipt = if n % 2 == 0 {
-                    publisher.publish_sequenced("a", n).expect("open")
-                } else {
-                    bus.publish_sequenced("a", n).expect("open")
-                };
-                let event = sub.recv().expect("open");
-                assert_eq!((event.id(), *event.data()), (receipt.id(), n));
-                assert_eq!(event.created_at(), receipt.created_at());
-            }
-        });
-    }
+    in_modes_with_threads(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut sub = bus.subscribe("a").expect("open");
+        let mut publisher = bus.publisher();
+        for n in 0..500 {
+            let receipt = if n % 2 == 0 {
+                publisher.publish_sequenced("a", n).expect("open")
+            } else {
+                bus.publish_sequenced("a", n).expect("open")
+            };
+            let event = sub.recv().expect("open");
+            assert_eq!((event.id(), *event.data()), (receipt.id(), n));
+            assert_eq!(event.created_at(), receipt.created_at());
+        }
+    });
 }
 
 /// A subscriber that reads nothing holds up neither the one who drops nor, for ever, the threads.
 #[test]
 fn drop_never_waits() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let mut full = bus
-                .subscription("a")
-                .capacity(1)
-                .overflow(Overflow::Block)
-                .open()
-                .expect("open");
-            let mut publisher = bus.publisher();
-            (0..50).for_each(|n| publisher.publish("a", n).expect("open"));
-            drop(publisher);
-            drop(bus);
-            let (told, ending) = read_to_end(&mut full);
-            assert_eq!((told.len(), ending), (50, RecvError::Closed));
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut full = blocking(&bus, 1);
+        let mut publisher = bus.publisher();
+        (0..50).for_each(|n| publisher.publish("a", n).expect("open"));
+        drop(publisher);
+        drop(bus);
+        let (told, ending) = read_to_end(&mut full);
+        assert_eq!((told.len(), ending), (50, RecvError::Closed));
+    });
 }
 
 #[test]
 fn a_publisher_that_goes_leaves_what_was_accepted() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let mut sub = bus.subscribe("a").expect("open");
-            for n in 1..=500 {
-                let mut publisher = bus.publisher();
-                publisher.publish("a", n).expect("open");
-            }
-            assert!(bus.flush_within(FOR_EVER));
-            assert_eq!(ids(&mut sub), (1..=500).collect::<Vec<_>>());
-            assert!(matches!(read_out(&mut sub), (told, _) if told.is_empty()));
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut sub = bus.subscribe("a").expect("open");
+        for n in 1..=500 {
+            let mut publisher = bus.publisher();
+            publisher.publish("a", n).expect("open");
+        }
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(ids(&mut sub), (1..=500).collect::<Vec<_>>());
+        assert!(matches!(read_out(&mut sub), (told, _) if told.is_empty()));
+    });
 }
 
 /// Counts the threads of all buses, so it runs in a process of its own: see the test below.
@@ -533,12 +466,7 @@ fn threads_end_with_their_bus_alone() {
                     }
                 }
                 eventually("the threads have their names", || threads() == pool);
-                let full = bus
-                    .subscription("a")
-                    .capacity(1)
-                    .overflow(Overflow::Block)
-                    .open()
-                    .expect("open");
+                let full = blocking(&bus, 1);
                 (0..10).for_each(|n| bus.publish("a", n).expect("open"));
                 match close {
                     0 => drop((bus, full)),

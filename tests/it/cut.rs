@@ -1,11 +1,11 @@
 //! Subscribing is a cut: what is published after it returned is delivered, what was dispatched
 //! before is not.
 
-use fanout::{Dispatch, Overflow, RecvError};
+use fanout::{Dispatch, RecvError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::support::{FOR_EVER, MODES, bus, ends, ids, payloads, rounds};
+use crate::support::{FOR_EVER, MODES, blocking, bus, ends, ids, in_every_mode, payloads, rounds};
 
 /// Runs `round` a few thousand times while others publish and dispatch without a pause.
 fn under_load(
@@ -144,19 +144,17 @@ fn first_id_and_last_id_frame_what_it_could_see() {
 
 #[test]
 fn a_subscription_in_front_of_the_first_event_begins_with_it() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode).dispatchers(3));
-            let mut subs: Vec<_> = (0..7).map(|_| bus.subscribe("a").expect("open")).collect();
-            (0..100).for_each(|n| bus.publish("a", n).expect("open"));
-            assert!(bus.close_within(FOR_EVER).in_time);
-            for sub in &mut subs {
-                assert_eq!(payloads(sub), (0..100).collect::<Vec<_>>());
-                let stats = sub.stats();
-                assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(100)));
-            }
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode).dispatchers(3));
+        let mut subs: Vec<_> = (0..7).map(|_| bus.subscribe("a").expect("open")).collect();
+        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        assert!(bus.close_within(FOR_EVER).in_time);
+        for sub in &mut subs {
+            assert_eq!(payloads(sub), (0..100).collect::<Vec<_>>());
+            let stats = sub.stats();
+            assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(100)));
+        }
+    });
 }
 
 /// Behind a full `Block` subscriber the shard stands in the midst of a block; who comes then begins
@@ -164,12 +162,7 @@ fn a_subscription_in_front_of_the_first_event_begins_with_it() {
 #[test]
 fn subscribing_to_a_stalled_shard_begins_behind_the_block_in_hand() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
-    let mut full = bus
-        .subscription("a")
-        .capacity(2)
-        .overflow(Overflow::Block)
-        .open()
-        .expect("open");
+    let mut full = blocking(&bus, 2);
     (0..5).for_each(|n| bus.publish("a", n).expect("open"));
     bus.drive();
     let mut late = bus.subscribe("a").expect("open");

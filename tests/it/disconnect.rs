@@ -12,8 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, OnDrop, Told, at_once, bus, ends, eventually, ids, linger, manual, one_by_one,
-    read_out, read_to_end, rounds,
+    FOR_EVER, OnDrop, Told, at_once, bus, ends, eventually, ids, in_every_mode, linger, manual,
+    one_by_one, read_out, read_to_end, rounds,
 };
 use crate::tasks::block_on;
 
@@ -397,35 +397,33 @@ fn a_handler_that_falls_behind_is_dropped() {
 /// and nobody waits for it.
 #[test]
 fn a_handler_that_is_disconnected_can_be_cancelled() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus::<u64>(|b| b.dispatch(mode));
-            let (release, gate) = mpsc::channel::<()>();
-            let (sender, handled) = mpsc::channel();
-            let handle = bus
-                .subscription("a")
-                .capacity(4)
-                .overflow(Overflow::Disconnect)
-                .handler(move |event: &Event<u64>| {
-                    let _ = sender.send(event.id());
-                    let _ = gate.recv();
-                })
-                .expect("open");
-            let handling = mode != Dispatch::Manual;
-            if handling {
-                bus.publish("a", 0).expect("open");
-                assert_eq!(handled.recv_timeout(FOR_EVER), Ok(1));
-                (0..100).for_each(|n| bus.publish("a", n).expect("open"));
-                eventually("it is over", || handle.stats().last_id.is_some());
-            } else {
-                (0..5).for_each(|n| bus.publish("a", n).expect("open")); // nobody has driven
-            }
-            assert_eq!(handle.cancel(), !handling, "it had ended");
-            drop(release);
-            assert!(bus.flush_within(FOR_EVER));
-            assert!(bus.close_within(FOR_EVER).in_time);
-            assert!(handled.try_recv().is_err(), "no call begins");
-            assert!(bus.subscriptions().is_empty());
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus::<u64>(|b| b.dispatch(mode));
+        let (release, gate) = mpsc::channel::<()>();
+        let (sender, handled) = mpsc::channel();
+        let handle = bus
+            .subscription("a")
+            .capacity(4)
+            .overflow(Overflow::Disconnect)
+            .handler(move |event: &Event<u64>| {
+                let _ = sender.send(event.id());
+                let _ = gate.recv();
+            })
+            .expect("open");
+        let handling = mode != Dispatch::Manual;
+        if handling {
+            bus.publish("a", 0).expect("open");
+            assert_eq!(handled.recv_timeout(FOR_EVER), Ok(1));
+            (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+            eventually("it is over", || handle.stats().last_id.is_some());
+        } else {
+            (0..5).for_each(|n| bus.publish("a", n).expect("open")); // nobody has driven
+        }
+        assert_eq!(handle.cancel(), !handling, "it had ended");
+        drop(release);
+        assert!(bus.flush_within(FOR_EVER));
+        assert!(bus.close_within(FOR_EVER).in_time);
+        assert!(handled.try_recv().is_err(), "no call begins");
+        assert!(bus.subscriptions().is_empty());
+    });
 }

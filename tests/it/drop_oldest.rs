@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, OnDrop, Told, at_once, bus, ends, eventually, ids, manual, one_by_one,
-    read_out, read_to_end,
+    FOR_EVER, OnDrop, Told, at_once, bus, eventually, ids, in_every_mode, in_modes_with_threads,
+    manual, one_by_one, read_out, read_to_end,
 };
 use crate::tasks::block_on;
 
@@ -324,69 +324,65 @@ fn every_way_of_reading_tells_the_gap_in_its_place() {
 /// newest.
 #[test]
 fn a_handler_that_falls_behind_handles_the_newest() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
-        ends(&format!("{mode:?}"), move || {
-            let (notices, told) = mpsc::channel();
-            let bus = bus::<u64>(|b| {
-                b.dispatch(mode).observer(move |notice| {
-                    if let Notice::Lost {
-                        subscription, gap, ..
-                    } = *notice
-                    {
-                        let _ = notices.send((subscription, gap));
-                    }
-                })
-            });
-            let (release, gate) = mpsc::channel::<()>();
-            let (sender, handled) = mpsc::channel();
-            let handle = bus
-                .subscription("a")
-                .capacity(4)
-                .overflow(Overflow::DropOldest)
-                .handler(move |event: &Event<u64>| {
-                    let _ = sender.send(event.id());
-                    let _ = gate.recv();
-                })
-                .expect("open");
-            bus.publish("a", 0).expect("open");
-            assert_eq!(handled.recv_timeout(FOR_EVER), Ok(1));
-            (0..100).for_each(|n| bus.publish("a", n).expect("open"));
-            eventually("all but four are lost", || handle.stats().lost == 96);
-            assert!(told.try_recv().is_err(), "the handler is not there yet");
-            assert!(!bus.flush_within(Duration::ZERO), "four wait");
-            drop(release);
-            assert!(bus.flush_within(FOR_EVER), "evicted events hold nobody up");
-            assert_eq!(handled.try_iter().collect::<Vec<_>>(), [98, 99, 100, 101]);
-            let (subscription, gap) = told.try_recv().expect("told");
-            assert_eq!(subscription, handle.subscription().number());
-            assert_lost(Told::Lost(gap), 2, 97);
-            assert!(told.try_recv().is_err(), "once");
-            assert!(bus.close_within(FOR_EVER).in_time);
+    in_modes_with_threads(|mode| {
+        let (notices, told) = mpsc::channel();
+        let bus = bus::<u64>(|b| {
+            b.dispatch(mode).observer(move |notice| {
+                if let Notice::Lost {
+                    subscription, gap, ..
+                } = *notice
+                {
+                    let _ = notices.send((subscription, gap));
+                }
+            })
         });
-    }
+        let (release, gate) = mpsc::channel::<()>();
+        let (sender, handled) = mpsc::channel();
+        let handle = bus
+            .subscription("a")
+            .capacity(4)
+            .overflow(Overflow::DropOldest)
+            .handler(move |event: &Event<u64>| {
+                let _ = sender.send(event.id());
+                let _ = gate.recv();
+            })
+            .expect("open");
+        bus.publish("a", 0).expect("open");
+        assert_eq!(handled.recv_timeout(FOR_EVER), Ok(1));
+        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        eventually("all but four are lost", || handle.stats().lost == 96);
+        assert!(told.try_recv().is_err(), "the handler is not there yet");
+        assert!(!bus.flush_within(Duration::ZERO), "four wait");
+        drop(release);
+        assert!(bus.flush_within(FOR_EVER), "evicted events hold nobody up");
+        assert_eq!(handled.try_iter().collect::<Vec<_>>(), [98, 99, 100, 101]);
+        let (subscription, gap) = told.try_recv().expect("told");
+        assert_eq!(subscription, handle.subscription().number());
+        assert_lost(Told::Lost(gap), 2, 97);
+        assert!(told.try_recv().is_err(), "once");
+        assert!(bus.close_within(FOR_EVER).in_time);
+    });
 }
 
 /// A subscriber that does not read costs nobody anything but its share of the work.
 #[test]
 fn who_never_reads_holds_nobody_up() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let mut asleep = open(&bus, 10);
-            let mut awake = bus.subscription("a").overflow(Overflow::Block);
-            awake = awake.capacity(16);
-            let mut awake = awake.open().expect("open");
-            for round in 0..1000 {
-                (0..16).for_each(|n| bus.publish("a", n).expect("open"));
-                assert!(bus.flush_within(FOR_EVER));
-                assert_eq!(
-                    ids(&mut awake),
-                    (16 * round + 1..=16 * round + 16).collect::<Vec<_>>()
-                );
-            }
-            let (told, _) = read_out(&mut asleep);
-            assert_lost(told[0], 1, 15_990);
-            assert_eq!(told[1..], all(15_991..=16_000));
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut asleep = open(&bus, 10);
+        let mut awake = bus.subscription("a").overflow(Overflow::Block);
+        awake = awake.capacity(16);
+        let mut awake = awake.open().expect("open");
+        for round in 0..1000 {
+            (0..16).for_each(|n| bus.publish("a", n).expect("open"));
+            assert!(bus.flush_within(FOR_EVER));
+            assert_eq!(
+                ids(&mut awake),
+                (16 * round + 1..=16 * round + 16).collect::<Vec<_>>()
+            );
+        }
+        let (told, _) = read_out(&mut asleep);
+        assert_lost(told[0], 1, 15_990);
+        assert_eq!(told[1..], all(15_991..=16_000));
+    });
 }

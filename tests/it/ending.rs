@@ -13,7 +13,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, bus, ends, eventually, linger, panics_quietly, read_to_end, rounds,
+    FOR_EVER, MODES, blocking, bus, ends, eventually, in_modes_with_threads, linger,
+    panics_quietly, read_to_end, rounds,
 };
 use crate::tasks::{RUNTIMES, Task, Wakes, block_on, now_or_never, poll};
 
@@ -66,7 +67,7 @@ enum Owner {
     Subscriber(Subscriber<u64>),
     /// A future that received one event, and waits for the gate.
     Task(Pin<Box<dyn Future<Output = RecvError>>>),
-    Handler(fanout::HandlerHandle<u64>),
+    Handler(fanout::HandlerGuard<u64>),
 }
 
 struct Scene {
@@ -426,12 +427,7 @@ fn closed_may_still_become_something_else_until_it_was_told() {
 
     // What was accepted before the close does not fit, behind another that has no room.
     let bus = crate::support::bus::<u64>(|b| b.dispatch(Dispatch::Manual));
-    let mut full = bus
-        .subscription("a")
-        .capacity(1)
-        .overflow(Overflow::Block)
-        .open()
-        .expect("open");
+    let mut full = blocking(&bus, 1);
     let sub = bus.subscription("b").capacity(1);
     let mut sub = sub.overflow(Overflow::Disconnect).open().expect("open");
     let handle = sub.handle();
@@ -500,49 +496,47 @@ fn a_handler_does_not_wait_for_its_own_end() {
 /// end.
 #[test]
 fn waiters_against_the_end() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
-        ends(&format!("{mode:?}"), move || {
-            for _ in rounds(300) {
-                let bus = bus::<u64>(|b| b.dispatch(mode));
-                let sub = bus.subscription("a").capacity(1);
-                let sub = sub.overflow(Overflow::Disconnect).open().expect("open");
-                let handle = sub.handle();
-                let start = Barrier::new(7);
-                let heard = AtomicUsize::new(0);
-                thread::scope(|scope| {
-                    for n in 0..3 {
-                        let (handle, start, heard) = (&handle, &start, &heard);
-                        scope.spawn(move || {
-                            start.wait();
-                            for _ in 0..n {
-                                let (_, waker) = Wakes::new();
-                                let mut dropped = Box::pin(handle.ended());
-                                let _ = poll(&mut dropped, &waker);
-                            }
-                            block_on(handle.ended());
-                            heard.fetch_add(1, Ordering::SeqCst);
-                        });
-                    }
-                    scope.spawn(|| {
+    in_modes_with_threads(|mode| {
+        for _ in rounds(300) {
+            let bus = bus::<u64>(|b| b.dispatch(mode));
+            let sub = bus.subscription("a").capacity(1);
+            let sub = sub.overflow(Overflow::Disconnect).open().expect("open");
+            let handle = sub.handle();
+            let start = Barrier::new(7);
+            let heard = AtomicUsize::new(0);
+            thread::scope(|scope| {
+                for n in 0..3 {
+                    let (handle, start, heard) = (&handle, &start, &heard);
+                    scope.spawn(move || {
                         start.wait();
-                        handle.wait_ended(FOR_EVER).expect("it ends");
+                        for _ in 0..n {
+                            let (_, waker) = Wakes::new();
+                            let mut dropped = Box::pin(handle.ended());
+                            let _ = poll(&mut dropped, &waker);
+                        }
+                        block_on(handle.ended());
+                        heard.fetch_add(1, Ordering::SeqCst);
                     });
-                    scope.spawn(|| {
-                        start.wait();
-                        (0..3).for_each(|n| drop(bus.publish("a", n)));
-                    });
-                    scope.spawn(|| {
-                        start.wait();
-                        bus.close();
-                    });
+                }
+                scope.spawn(|| {
                     start.wait();
-                    handle.cancel();
+                    handle.wait_ended(FOR_EVER).expect("it ends");
                 });
-                assert_eq!(heard.load(Ordering::SeqCst), 3);
-                drop(sub);
-            }
-        });
-    }
+                scope.spawn(|| {
+                    start.wait();
+                    (0..3).for_each(|n| drop(bus.publish("a", n)));
+                });
+                scope.spawn(|| {
+                    start.wait();
+                    bus.close();
+                });
+                start.wait();
+                handle.cancel();
+            });
+            assert_eq!(heard.load(Ordering::SeqCst), 3);
+            drop(sub);
+        }
+    });
 }
 
 /// Which of several ends came first is the same for everybody who asks afterwards.

@@ -1,12 +1,12 @@
 //! `flush_within`: all that was accepted so far is in rings, or it says that it is not.
 
-use fanout::{Dispatch, Overflow};
+use fanout::Dispatch;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{FOR_EVER, MODES, OnDrop, bus, ends, ids, linger, rounds};
+use crate::support::{FOR_EVER, MODES, OnDrop, blocking, bus, ends, ids, linger, rounds};
 
 const EVENTS: u64 = 3000;
 
@@ -51,12 +51,7 @@ fn a_full_block_subscriber_is_not_flushed() {
     for mode in MODES {
         ends(&format!("flush of {mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode));
-            let mut sub = bus
-                .subscription("a")
-                .capacity(2)
-                .overflow(Overflow::Block)
-                .open()
-                .expect("open");
+            let mut sub = blocking(&bus, 2);
             (0..3).for_each(|n| bus.publish("a", n).expect("open"));
             assert!(!bus.flush_within(Duration::from_millis(20)));
             let mut read = ids(&mut sub);
@@ -124,12 +119,7 @@ fn a_flush_goes_on_when_the_subscriber_that_held_it_up_goes() {
             ends(&format!("flush of {mode:?}, cancel {cancel}"), move || {
                 for _ in rounds(50) {
                     let bus = bus(|b| b.dispatch(mode));
-                    let full = bus
-                        .subscription("a")
-                        .capacity(1)
-                        .overflow(Overflow::Block)
-                        .open()
-                        .expect("open");
+                    let full = blocking(&bus, 1);
                     let mut other = bus.subscribe("a").expect("open");
                     (0..2).for_each(|n| bus.publish("a", n).expect("open"));
                     assert!(!bus.flush_within(Duration::from_millis(1)));

@@ -2,7 +2,7 @@
 
 use fanout::limits::HANDLER_THREADS_MAX;
 use fanout::{
-    Bus, Dispatch, Event, HandlerHandle, Notice, Overflow, PublishError, SubscribeError, WeakBus,
+    Bus, Dispatch, Event, HandlerGuard, Notice, Overflow, PublishError, SubscribeError, WeakBus,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
@@ -10,7 +10,8 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, OnDrop, Random, bus, ends, eventually, linger, panics_quietly, rounds,
+    FOR_EVER, MODES, OnDrop, Random, bus, ends, eventually, in_every_mode, in_modes_with_threads,
+    linger, panics_quietly, rounds,
 };
 
 /// What a handler saw: ids, and whether it was ever entered twice at once.
@@ -215,167 +216,157 @@ fn no_call_begins_after_cancel() {
 
 #[test]
 fn cancel_waits_for_a_call_only_when_asked_to() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let gate = Gate::default();
-            let over = Arc::new(AtomicBool::new(false));
-            let handle = {
-                let (gate, over) = (gate.clone(), over.clone());
-                bus.on("a", move |_| {
-                    gate.wait();
-                    over.store(true, Ordering::SeqCst);
-                })
-                .expect("open")
-            };
-            bus.publish("a", 1).expect("open");
-            bus.publish("a", 2).expect("open");
-            eventually("it is at it", || gate.waiting() == 1);
-            assert!(handle.cancel());
-            assert!(!handle.cancel(), "idempotent");
-            assert!(!handle.cancel_and_wait(Duration::from_millis(20)));
-            assert!(!over.load(Ordering::SeqCst));
-            gate.open();
-            assert!(handle.cancel_and_wait(FOR_EVER));
-            assert!(over.load(Ordering::SeqCst), "the running call finished");
-            assert_eq!(handle.stats().received, 1, "and was the last");
-        });
-    }
+    in_modes_with_threads(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let gate = Gate::default();
+        let over = Arc::new(AtomicBool::new(false));
+        let handle = {
+            let (gate, over) = (gate.clone(), over.clone());
+            bus.on("a", move |_| {
+                gate.wait();
+                over.store(true, Ordering::SeqCst);
+            })
+            .expect("open")
+        };
+        bus.publish("a", 1).expect("open");
+        bus.publish("a", 2).expect("open");
+        eventually("it is at it", || gate.waiting() == 1);
+        assert!(handle.cancel());
+        assert!(!handle.cancel(), "idempotent");
+        assert!(!handle.cancel_and_wait(Duration::from_millis(20)));
+        assert!(!over.load(Ordering::SeqCst));
+        gate.open();
+        assert!(handle.cancel_and_wait(FOR_EVER));
+        assert!(over.load(Ordering::SeqCst), "the running call finished");
+        assert_eq!(handle.stats().received, 1, "and was the last");
+    });
 }
 
 /// From inside its own call, nothing waits for that call.
 #[test]
 fn a_handler_cancels_itself() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let own = Arc::new(OnceLock::<HandlerHandle<u64>>::new());
-            let answers = Arc::new(Mutex::new(Vec::new()));
-            let handle = {
-                let (own, answers) = (own.clone(), answers.clone());
-                bus.on("a", move |event| {
-                    let Some(own) = own.get() else {
-                        panic!("published too early")
-                    };
-                    let answer = (event.id(), own.cancel(), own.cancel_and_wait(FOR_EVER));
-                    answers.lock().expect("not poisoned").push(answer);
-                })
-                .expect("open")
-            };
-            own.set(handle).expect("once");
-            (0..10).for_each(|n| bus.publish("a", n).expect("open"));
-            assert!(bus.flush_within(FOR_EVER));
-            eventually("its only call ends", || {
-                !answers.lock().expect("not poisoned").is_empty()
-            });
-            let told = answers.lock().expect("not poisoned").clone();
-            assert_eq!(
-                told,
-                [(1, true, false)],
-                "it is running, and waits for nobody"
-            );
-            assert!(own.get().expect("set").cancel_and_wait(FOR_EVER));
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let own = Arc::new(OnceLock::<HandlerGuard<u64>>::new());
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let handle = {
+            let (own, answers) = (own.clone(), answers.clone());
+            bus.on("a", move |event| {
+                let Some(own) = own.get() else {
+                    panic!("published too early")
+                };
+                let answer = (event.id(), own.cancel(), own.cancel_and_wait(FOR_EVER));
+                answers.lock().expect("not poisoned").push(answer);
+            })
+            .expect("open")
+        };
+        own.set(handle).expect("once");
+        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        assert!(bus.flush_within(FOR_EVER));
+        eventually("its only call ends", || {
+            !answers.lock().expect("not poisoned").is_empty()
         });
-    }
+        let told = answers.lock().expect("not poisoned").clone();
+        assert_eq!(
+            told,
+            [(1, true, false)],
+            "it is running, and waits for nobody"
+        );
+        assert!(own.get().expect("set").cancel_and_wait(FOR_EVER));
+    });
 }
 
 #[test]
 fn a_dropped_handle_cancels_and_a_detached_one_does_not() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let (dropped, detached) = (Diary::default(), Diary::default());
-            drop(bus.on("a", dropped.handler()).expect("open"));
-            let subscription = bus.on("a", detached.handler()).expect("open").detach();
-            bus.publish("a", 1).expect("open");
-            assert!(bus.flush_within(FOR_EVER));
-            assert!(dropped.ids().is_empty());
-            assert_eq!(detached.ids(), [1]);
-            assert_eq!(bus.subscriptions().len(), 1);
-            assert!(subscription.cancel());
-            bus.publish("a", 2).expect("open");
-            assert!(bus.flush_within(FOR_EVER));
-            assert_eq!(detached.ids(), [1]);
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let (dropped, detached) = (Diary::default(), Diary::default());
+        drop(bus.on("a", dropped.handler()).expect("open"));
+        let subscription = bus.on("a", detached.handler()).expect("open").detach();
+        bus.publish("a", 1).expect("open");
+        assert!(bus.flush_within(FOR_EVER));
+        assert!(dropped.ids().is_empty());
+        assert_eq!(detached.ids(), [1]);
+        assert_eq!(bus.subscriptions().len(), 1);
+        assert!(subscription.cancel());
+        bus.publish("a", 2).expect("open");
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(detached.ids(), [1]);
+    });
 }
 
 /// What the closure owns goes when it will not be called any more, once, and outside of all locks.
 #[test]
 fn a_closure_is_dropped_when_it_is_over() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let dropped = Arc::new(AtomicUsize::new(0));
-            let bus = bus::<u64>(|b| b.dispatch(mode));
-            let own = |bus: &Bus<u64>, dropped: &Arc<AtomicUsize>| {
-                let (owned, other) = (OnDrop::counts(dropped), bus.clone());
-                let handle = bus.subscribe("b").ok();
-                move |_: &Event<u64>| {
-                    let _ = (&owned, &other, &handle);
-                }
-            };
-            let cancelled = bus.on("a", own(&bus, &dropped)).expect("open");
-            cancelled.cancel();
-            eventually("dropped after cancel", || {
-                bus.drive();
-                dropped.load(Ordering::SeqCst) == 1
-            });
-            bus.on("a", own(&bus, &dropped)).expect("open").detach();
-            assert!(bus.close_within(FOR_EVER).in_time);
-            assert_eq!(dropped.load(Ordering::SeqCst), 2, "dropped at the end");
-            let refused = bus.on("a", own(&bus, &dropped));
-            assert_eq!(refused.unwrap_err(), SubscribeError::Closed);
-            assert_eq!(dropped.load(Ordering::SeqCst), 3, "dropped when refused");
-            let never = bus.subscription("a..b").dedicated();
-            assert!(never.handler(own(&bus, &dropped)).is_err());
-            assert_eq!(dropped.load(Ordering::SeqCst), 4);
+    in_every_mode(|mode| {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let bus = bus::<u64>(|b| b.dispatch(mode));
+        let own = |bus: &Bus<u64>, dropped: &Arc<AtomicUsize>| {
+            let (owned, other) = (OnDrop::counts(dropped), bus.clone());
+            let handle = bus.subscribe("b").ok();
+            move |_: &Event<u64>| {
+                let _ = (&owned, &other, &handle);
+            }
+        };
+        let cancelled = bus.on("a", own(&bus, &dropped)).expect("open");
+        cancelled.cancel();
+        eventually("dropped after cancel", || {
+            bus.drive();
+            dropped.load(Ordering::SeqCst) == 1
         });
-    }
+        bus.on("a", own(&bus, &dropped)).expect("open").detach();
+        assert!(bus.close_within(FOR_EVER).in_time);
+        assert_eq!(dropped.load(Ordering::SeqCst), 2, "dropped at the end");
+        let refused = bus.on("a", own(&bus, &dropped));
+        assert_eq!(refused.unwrap_err(), SubscribeError::Closed);
+        assert_eq!(dropped.load(Ordering::SeqCst), 3, "dropped when refused");
+        let never = bus.subscription("a..b").dedicated();
+        assert!(never.handler(own(&bus, &dropped)).is_err());
+        assert_eq!(dropped.load(Ordering::SeqCst), 4);
+    });
 }
 
 #[test]
 fn errors_and_panics_are_counted_and_told_and_hurt_nobody() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let log = Log::default();
-            let bus = bus::<u64>(|b| b.dispatch(mode).observer(log.observer()));
-            let other = Diary::default();
-            let failing = bus.on("a", |event| {
-                (event.id() % 2 == 0)
-                    .then_some(())
-                    .ok_or("odd, and that is wrong")
-            });
-            let panicking = bus.on("a", |event| {
-                if event.id() % 5 == 0 {
-                    panics_quietly();
-                }
-                if event.id() == 7 {
-                    // What it panics with panics again when it is dropped.
-                    std::panic::resume_unwind(Box::new(OnDrop::panics()));
-                }
-            });
-            let (failing, panicking) = (failing.expect("open"), panicking.expect("open"));
-            let well = bus.on("a", other.handler()).expect("open");
-            (0..100).for_each(|n| bus.publish("a", n).expect("open"));
-            assert!(bus.flush_within(FOR_EVER));
-            assert!(other.ids().into_iter().eq(1..=100));
-            let stats = [&failing, &panicking, &well].map(HandlerHandle::stats);
-            assert_eq!(stats.map(|s| s.received), [100; 3], "each event was a call");
-            assert_eq!(stats.map(|s| s.errors), [50, 0, 0]);
-            assert_eq!(stats.map(|s| s.panics), [0, 21, 0]);
-            let sums = bus.stats();
-            assert_eq!((sums.errors, sums.panics, sums.received), (50, 21, 300));
-            let lines = log.lines();
-            let number = failing.subscription().number();
-            let first = format!(
-                "subscription {number}: the handler failed for event 1 on topic a: odd, and that is wrong"
-            );
-            assert!(lines.contains(&first), "{lines:?}");
-            let panics = lines.iter().filter(|line| line.contains("panicked"));
-            assert_eq!(panics.count(), 21);
-            assert_eq!(lines.len(), 71);
+    in_every_mode(|mode| {
+        let log = Log::default();
+        let bus = bus::<u64>(|b| b.dispatch(mode).observer(log.observer()));
+        let other = Diary::default();
+        let failing = bus.on("a", |event| {
+            (event.id() % 2 == 0)
+                .then_some(())
+                .ok_or("odd, and that is wrong")
         });
-    }
+        let panicking = bus.on("a", |event| {
+            if event.id() % 5 == 0 {
+                panics_quietly();
+            }
+            if event.id() == 7 {
+                // What it panics with panics again when it is dropped.
+                std::panic::resume_unwind(Box::new(OnDrop::panics()));
+            }
+        });
+        let (failing, panicking) = (failing.expect("open"), panicking.expect("open"));
+        let well = bus.on("a", other.handler()).expect("open");
+        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        assert!(bus.flush_within(FOR_EVER));
+        assert!(other.ids().into_iter().eq(1..=100));
+        let stats = [&failing, &panicking, &well].map(HandlerGuard::stats);
+        assert_eq!(stats.map(|s| s.received), [100; 3], "each event was a call");
+        assert_eq!(stats.map(|s| s.errors), [50, 0, 0]);
+        assert_eq!(stats.map(|s| s.panics), [0, 21, 0]);
+        let sums = bus.stats();
+        assert_eq!((sums.errors, sums.panics, sums.received), (50, 21, 300));
+        let lines = log.lines();
+        let number = failing.subscription().number();
+        let first = format!(
+            "subscription {number}: the handler failed for event 1 on topic a: odd, and that is wrong"
+        );
+        assert!(lines.contains(&first), "{lines:?}");
+        let panics = lines.iter().filter(|line| line.contains("panicked"));
+        assert_eq!(panics.count(), 21);
+        assert_eq!(lines.len(), 71);
+    });
 }
 
 #[test]
@@ -412,7 +403,7 @@ fn a_stalled_worker_is_replaced() {
         );
         bus.publish("well", 1).expect("open");
         eventually("handled meanwhile", || diary.ids() == [2]);
-        let stalls = |handle: &HandlerHandle<u64>| handle.stats().stalls;
+        let stalls = |handle: &HandlerGuard<u64>| handle.stats().stalls;
         eventually("each is counted", || stuck.iter().all(|h| stalls(h) == 1));
         assert_eq!(stalls(&well), 0);
         eventually("each is told", || log.lines().len() == 5);
@@ -505,56 +496,54 @@ fn a_dedicated_handler_is_alone_on_its_thread() {
 /// Guarantee 12: what a handler may do to the bus that calls it.
 #[test]
 fn handlers_publish_subscribe_cancel_and_close() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus::<u64>(|b| b.dispatch(mode).handler_threads(2).lane_capacity(1024));
-            let answers = Diary::default();
-            let inner = Arc::new(Mutex::new(Vec::new()));
-            let weak: WeakBus<u64> = bus.downgrade();
-            let _asks = {
-                let inner = inner.clone();
-                bus.on("ask", move |event| {
-                    let bus = weak.upgrade().expect("open");
-                    bus.publish("answer", *event.data()).expect("there is room");
-                    let opened = bus.on("inner", |_| {}).expect("open");
-                    inner.lock().expect("not poisoned").push(opened);
-                    if event.id() % 2 == 0 {
-                        let cancelled = inner.lock().expect("not poisoned").pop();
-                        drop(cancelled);
-                    }
-                    assert!(!bus.flush_within(FOR_EVER) || mode != Dispatch::Pool);
-                    bus.stats();
-                })
-                .expect("open")
-            };
-            let _answers = bus.on("answer", answers.handler()).expect("open");
-            (0..10).for_each(|n| bus.publish("ask", n).expect("open"));
-            eventually("all are answered", || {
-                bus.drive();
-                answers.ids().len() == 10
-            });
-            let weak = bus.downgrade();
-            let report = Arc::new(OnceLock::new());
-            let closing = {
-                let report = report.clone();
-                bus.on("close", move |_| {
-                    let bus = weak.upgrade().expect("open");
-                    // It starts the close, and returns: it would wait for itself.
-                    report.set(bus.close_within(FOR_EVER)).expect("once");
-                    assert!(matches!(bus.publish("a", 1), Err(PublishError::Closed(1))));
-                })
-                .expect("open")
-            };
-            bus.publish("close", 0).expect("open");
-            eventually("it is closed", || {
-                bus.drive();
-                bus.is_closed()
-            });
-            assert!(bus.close_within(FOR_EVER).in_time);
-            assert!(report.get().is_some());
-            assert_eq!(closing.stats().panics, 0);
+    in_every_mode(|mode| {
+        let bus = bus::<u64>(|b| b.dispatch(mode).handler_threads(2).lane_capacity(1024));
+        let answers = Diary::default();
+        let inner = Arc::new(Mutex::new(Vec::new()));
+        let weak: WeakBus<u64> = bus.downgrade();
+        let _asks = {
+            let inner = inner.clone();
+            bus.on("ask", move |event| {
+                let bus = weak.upgrade().expect("open");
+                bus.publish("answer", *event.data()).expect("there is room");
+                let opened = bus.on("inner", |_| {}).expect("open");
+                inner.lock().expect("not poisoned").push(opened);
+                if event.id() % 2 == 0 {
+                    let cancelled = inner.lock().expect("not poisoned").pop();
+                    drop(cancelled);
+                }
+                assert!(!bus.flush_within(FOR_EVER) || mode != Dispatch::Pool);
+                bus.stats();
+            })
+            .expect("open")
+        };
+        let _answers = bus.on("answer", answers.handler()).expect("open");
+        (0..10).for_each(|n| bus.publish("ask", n).expect("open"));
+        eventually("all are answered", || {
+            bus.drive();
+            answers.ids().len() == 10
         });
-    }
+        let weak = bus.downgrade();
+        let report = Arc::new(OnceLock::new());
+        let closing = {
+            let report = report.clone();
+            bus.on("close", move |_| {
+                let bus = weak.upgrade().expect("open");
+                // It starts the close, and returns: it would wait for itself.
+                report.set(bus.close_within(FOR_EVER)).expect("once");
+                assert!(matches!(bus.publish("a", 1), Err(PublishError::Closed(1))));
+            })
+            .expect("open")
+        };
+        bus.publish("close", 0).expect("open");
+        eventually("it is closed", || {
+            bus.drive();
+            bus.is_closed()
+        });
+        assert!(bus.close_within(FOR_EVER).in_time);
+        assert!(report.get().is_some());
+        assert_eq!(closing.stats().panics, 0);
+    });
 }
 
 /// A lane that only a handler could empty: nobody waits.
@@ -649,30 +638,28 @@ fn closing_gives_up_waiting_for_a_handler_and_says_so() {
 
 #[test]
 fn flush_waits_until_all_is_handled() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus::<u64>(|b| b.dispatch(mode).handler_threads(3));
-            let handled = Arc::new(AtomicU64::new(0));
-            let handles: Vec<_> = (0..30)
-                .map(|n| {
-                    let handled = handled.clone();
-                    bus.on("a", move |_| {
-                        if n % 10 == 0 {
-                            linger();
-                        }
-                        handled.fetch_add(1, Ordering::SeqCst);
-                    })
-                    .expect("open")
+    in_every_mode(|mode| {
+        let bus = bus::<u64>(|b| b.dispatch(mode).handler_threads(3));
+        let handled = Arc::new(AtomicU64::new(0));
+        let handles: Vec<_> = (0..30)
+            .map(|n| {
+                let handled = handled.clone();
+                bus.on("a", move |_| {
+                    if n % 10 == 0 {
+                        linger();
+                    }
+                    handled.fetch_add(1, Ordering::SeqCst);
                 })
-                .collect();
-            for round in 1..=20 {
-                (0..10).for_each(|n| bus.publish("a", n).expect("open"));
-                assert!(bus.flush_within(FOR_EVER));
-                assert_eq!(handled.load(Ordering::SeqCst), round * 300);
-            }
-            drop(handles);
-        });
-    }
+                .expect("open")
+            })
+            .collect();
+        for round in 1..=20 {
+            (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+            assert!(bus.flush_within(FOR_EVER));
+            assert_eq!(handled.load(Ordering::SeqCst), round * 300);
+        }
+        drop(handles);
+    });
 }
 
 /// Nothing happens but in `drive`, and what happens is the same each time.
@@ -767,7 +754,7 @@ fn the_delivery_law_holds_for_handlers_that_come_and_go() {
             })
             .collect();
         let mut random = Random::new(7);
-        let mut open: Vec<(HandlerHandle<u64>, Arc<AtomicU64>)> = Vec::new();
+        let mut open: Vec<(HandlerGuard<u64>, Arc<AtomicU64>)> = Vec::new();
         let mut ended = Vec::new();
         for n in rounds(3_000) {
             let calls = Arc::new(AtomicU64::new(0));
@@ -819,29 +806,27 @@ fn handlers_do_not_run_on_a_publishing_thread() {
 
 #[test]
 fn a_broken_bus_ends_its_handlers() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let dropped = Arc::new(AtomicUsize::new(0));
-            let bus = bus::<u64>(|b| {
-                b.dispatch(mode).weigh(|data| {
-                    if *data == 13 {
-                        panics_quietly();
-                    }
-                    0
-                })
-            });
-            let owned = OnDrop::counts(&dropped);
-            let _handle = bus.on("a", move |_| {
-                let _ = &owned;
-            });
-            (0..20).for_each(|n| drop(bus.publish("a", n)));
-            eventually("the closure goes", || {
-                bus.drive();
-                dropped.load(Ordering::SeqCst) == 1
-            });
-            assert!(!bus.flush_within(FOR_EVER));
+    in_every_mode(|mode| {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let bus = bus::<u64>(|b| {
+            b.dispatch(mode).weigh(|data| {
+                if *data == 13 {
+                    panics_quietly();
+                }
+                0
+            })
         });
-    }
+        let owned = OnDrop::counts(&dropped);
+        let _handle = bus.on("a", move |_| {
+            let _ = &owned;
+        });
+        (0..20).for_each(|n| drop(bus.publish("a", n)));
+        eventually("the closure goes", || {
+            bus.drive();
+            dropped.load(Ordering::SeqCst) == 1
+        });
+        assert!(!bus.flush_within(FOR_EVER));
+    });
 }
 
 #[test]
@@ -862,24 +847,22 @@ fn the_numbers_of_threads_have_bounds() {
 /// The pool goes with its bus, and the observer with it.
 #[test]
 fn nothing_of_a_pool_is_kept() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let dropped = Arc::new(AtomicUsize::new(0));
-            let owned = OnDrop::counts(&dropped);
-            let bus = bus::<u64>(|b| {
-                b.dispatch(mode).observer(move |_| {
-                    let _ = &owned;
-                })
-            });
-            let cancelled = bus.on("a", |_| {}).expect("open");
-            bus.on("a", |_| {}).expect("open").detach();
-            (0..100).for_each(|n| bus.publish("a", n).expect("open"));
-            cancelled.cancel();
-            assert!(bus.close_within(FOR_EVER).in_time);
-            drop((bus, cancelled));
-            eventually("the observer goes", || dropped.load(Ordering::SeqCst) == 1);
+    in_every_mode(|mode| {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let owned = OnDrop::counts(&dropped);
+        let bus = bus::<u64>(|b| {
+            b.dispatch(mode).observer(move |_| {
+                let _ = &owned;
+            })
         });
-    }
+        let cancelled = bus.on("a", |_| {}).expect("open");
+        bus.on("a", |_| {}).expect("open").detach();
+        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        cancelled.cancel();
+        assert!(bus.close_within(FOR_EVER).in_time);
+        drop((bus, cancelled));
+        eventually("the observer goes", || dropped.load(Ordering::SeqCst) == 1);
+    });
 }
 
 /// On a manual bus, a `Block` handler makes the room that the dispatch waits for: closing carries
@@ -1011,25 +994,23 @@ fn a_flush_is_exact_also_under_loss() {
 /// What was evicted was pushed, and is never handled.
 #[test]
 fn a_flush_does_not_wait_for_what_was_evicted() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus::<u64>(|b| b.dispatch(mode).handler_threads(2));
-            let handle = bus
-                .subscription("a")
-                .capacity(3)
-                .overflow(Overflow::DropOldest)
-                .handler(|_| linger())
-                .expect("open");
-            for round in 1..=20 {
-                (0..20).for_each(|n| bus.publish("a", n).expect("open"));
-                assert!(bus.flush_within(FOR_EVER));
-                let stats = handle.stats();
-                assert_eq!(stats.received + stats.lost, 20 * round, "{stats:?}");
-            }
-            assert!(mode != Dispatch::Manual || handle.stats().received == 3 * 20);
-            assert!(bus.close_within(FOR_EVER).in_time);
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus::<u64>(|b| b.dispatch(mode).handler_threads(2));
+        let handle = bus
+            .subscription("a")
+            .capacity(3)
+            .overflow(Overflow::DropOldest)
+            .handler(|_| linger())
+            .expect("open");
+        for round in 1..=20 {
+            (0..20).for_each(|n| bus.publish("a", n).expect("open"));
+            assert!(bus.flush_within(FOR_EVER));
+            let stats = handle.stats();
+            assert_eq!(stats.received + stats.lost, 20 * round, "{stats:?}");
+        }
+        assert!(mode != Dispatch::Manual || handle.stats().received == 3 * 20);
+        assert!(bus.close_within(FOR_EVER).in_time);
+    });
 }
 
 /// A handler that was disconnected handles what waits: a flush, and a close, are not done before.

@@ -307,3 +307,36 @@ fn payloads_of_any_size_travel() {
     travels(|| [3_u8; 10_000]);
     travels(|| String::from("x"));
 }
+
+/// What `guide::memory` says of payloads that are not weighed: their lengths for three types, and
+/// nothing for all others.
+#[test]
+fn payloads_weigh_their_lengths_unless_set_otherwise() {
+    /// The bytes that one event pins.
+    fn pinned<T: Send + Sync + 'static>(payload: T) -> u64 {
+        let bus = bus::<T>(|b| b.dispatch(Dispatch::Manual));
+        let sub = bus.subscribe("a").expect("open");
+        assert!(bus.publish("a", payload).is_ok());
+        bus.drive();
+        sub.stats().pinned_bytes
+    }
+    const LENGTH: usize = 100_000;
+    let grows = |empty: u64, full: u64| full - empty;
+    let vec = |length| vec![0_u8; length];
+    let text = |length| "x".repeat(length);
+    let length = LENGTH as u64;
+    assert_eq!(grows(pinned(vec(0)), pinned(vec(LENGTH))), length);
+    assert_eq!(grows(pinned(text(0)), pinned(text(LENGTH))), length);
+    let bytes = |length| bytes::Bytes::from(vec(length));
+    assert_eq!(grows(pinned(bytes(0)), pinned(bytes(LENGTH))), length);
+    // The length, not the capacity.
+    let mut roomy = Vec::with_capacity(LENGTH);
+    roomy.push(0_u8);
+    assert_eq!(grows(pinned(vec(0)), pinned(roomy)), 1);
+    // Everything else counts with its own size alone.
+    let boxed = |length| vec(length).into_boxed_slice();
+    assert_eq!(grows(pinned(boxed(0)), pinned(boxed(LENGTH))), 0);
+    assert_eq!(grows(pinned((0, vec(0))), pinned((0, vec(LENGTH)))), 0);
+    let words = |length| vec![0_u64; length];
+    assert_eq!(grows(pinned(words(0)), pinned(words(LENGTH))), 0);
+}

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::support::{FOR_EVER, MODES, bus, ends};
+use crate::support::{FOR_EVER, MODES, bus, ends, in_every_mode};
 
 const PUBLISHERS: u64 = 6;
 /// Of each. The readers with a ring of one are woken for each: 30,000 events took more than a
@@ -95,60 +95,56 @@ fn check(seen: &[(u64, Payload)]) {
 /// within each.
 #[test]
 fn two_lanes_of_one_thread_each_keep_their_order() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus::<Payload>(|b| b.dispatch(mode).lane_capacity(1 << 14).capacity(1 << 15));
-            let sub = bus.subscribe("**").expect("open");
-            let mut lane = bus.publisher();
-            for sequence in 0..EVENTS {
-                lane.publish("a", (0, sequence)).expect("open");
-                bus.publish("a", (1, sequence)).expect("open");
-            }
-            assert!(bus.flush_within(FOR_EVER));
-            bus.close();
-            let seen = sequence(sub);
-            for lane in 0..2 {
-                let sequences = seen
-                    .iter()
-                    .filter(|(_, payload)| payload.0 == lane)
-                    .map(|(_, payload)| payload.1);
-                assert!(sequences.eq(0..EVENTS), "lane {lane}");
-            }
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus::<Payload>(|b| b.dispatch(mode).lane_capacity(1 << 14).capacity(1 << 15));
+        let sub = bus.subscribe("**").expect("open");
+        let mut lane = bus.publisher();
+        for sequence in 0..EVENTS {
+            lane.publish("a", (0, sequence)).expect("open");
+            bus.publish("a", (1, sequence)).expect("open");
+        }
+        assert!(bus.flush_within(FOR_EVER));
+        bus.close();
+        let seen = sequence(sub);
+        for lane in 0..2 {
+            let sequences = seen
+                .iter()
+                .filter(|(_, payload)| payload.0 == lane)
+                .map(|(_, payload)| payload.1);
+            assert!(sequences.eq(0..EVENTS), "lane {lane}");
+        }
+    });
 }
 
 /// An event's time is its round's, and holds still while the clock runs backwards.
 #[test]
 fn time_never_runs_backwards() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let reads = Arc::new(AtomicU64::new(0));
-            // 1000 s, 999 s, 1002 s, 997 s, 1004 s, ..: half of the readings lie in the past, one
-            // before 1970.
-            let clock = {
-                let reads = reads.clone();
-                move || match reads.fetch_add(1, Ordering::SeqCst) {
-                    7 => SystemTime::UNIX_EPOCH - Duration::from_secs(5),
-                    9 => panic_of_a_clock(),
-                    n if n % 2 == 1 => SystemTime::UNIX_EPOCH + Duration::from_secs(1000 - n),
-                    n => SystemTime::UNIX_EPOCH + Duration::from_secs(1000 + n),
-                }
-            };
-            let bus = bus(|b| b.dispatch(mode).clock(clock));
-            let mut sub = bus.subscribe("a").expect("open");
-            let mut last = SystemTime::UNIX_EPOCH;
-            for n in 0..100 {
-                bus.publish("a", n).expect("open");
-                assert!(bus.flush_within(FOR_EVER));
-                let event = sub.recv().expect("open");
-                assert!(event.created_at() >= last, "event {n}");
-                last = event.created_at();
+    in_every_mode(|mode| {
+        let reads = Arc::new(AtomicU64::new(0));
+        // 1000 s, 999 s, 1002 s, 997 s, 1004 s, ..: half of the readings lie in the past, one
+        // before 1970.
+        let clock = {
+            let reads = reads.clone();
+            move || match reads.fetch_add(1, Ordering::SeqCst) {
+                7 => SystemTime::UNIX_EPOCH - Duration::from_secs(5),
+                9 => panic_of_a_clock(),
+                n if n % 2 == 1 => SystemTime::UNIX_EPOCH + Duration::from_secs(1000 - n),
+                n => SystemTime::UNIX_EPOCH + Duration::from_secs(1000 + n),
             }
-            assert!(last > SystemTime::UNIX_EPOCH + Duration::from_secs(1000));
-            assert!(reads.load(Ordering::SeqCst) >= 100, "one reading per round");
-        });
-    }
+        };
+        let bus = bus(|b| b.dispatch(mode).clock(clock));
+        let mut sub = bus.subscribe("a").expect("open");
+        let mut last = SystemTime::UNIX_EPOCH;
+        for n in 0..100 {
+            bus.publish("a", n).expect("open");
+            assert!(bus.flush_within(FOR_EVER));
+            let event = sub.recv().expect("open");
+            assert!(event.created_at() >= last, "event {n}");
+            last = event.created_at();
+        }
+        assert!(last > SystemTime::UNIX_EPOCH + Duration::from_secs(1000));
+        assert!(reads.load(Ordering::SeqCst) >= 100, "one reading per round");
+    });
 }
 
 fn panic_of_a_clock() -> SystemTime {

@@ -9,82 +9,76 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, OnDrop, Told, bus, ends, eventually, fill, linger, panics_quietly, read_out,
-    read_to_end,
+    FOR_EVER, MODES, OnDrop, Told, blocking, bus, ends, eventually, fill, in_every_mode,
+    in_modes_with_threads, linger, panics_quietly, read_out, read_to_end,
 };
 
 #[test]
 fn a_payload_that_panics_in_a_ring_is_contained() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let dropped = Arc::new(AtomicUsize::new(0));
-            let bus = bus(|b| b.dispatch(mode));
-            let mut reads = bus.subscribe("**").expect("open");
-            let leaves = bus.subscribe("**").expect("open");
-            for _ in 0..100 {
-                bus.publish("a", OnDrop::panics()).expect("open");
-                bus.publish("a", OnDrop::counts(&dropped)).expect("open");
-                bus.publish("nobody", OnDrop::panics()).expect("open");
-            }
-            assert!(bus.flush_within(FOR_EVER));
-            assert_eq!(read_out(&mut reads).0.len(), 300);
-            drop(leaves);
-            bus.publish("a", OnDrop::nothing()).expect("still open");
-            assert!(bus.flush_within(FOR_EVER));
-            assert_eq!(read_out(&mut reads).0, [Told::Id(301)]);
-            drop(reads);
-            eventually("all of each block was dropped", || {
-                bus.drive();
-                dropped.load(Ordering::SeqCst) == 100
-            });
+    in_every_mode(|mode| {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let bus = bus(|b| b.dispatch(mode));
+        let mut reads = bus.subscribe("**").expect("open");
+        let leaves = bus.subscribe("**").expect("open");
+        for _ in 0..100 {
+            bus.publish("a", OnDrop::panics()).expect("open");
+            bus.publish("a", OnDrop::counts(&dropped)).expect("open");
+            bus.publish("nobody", OnDrop::panics()).expect("open");
+        }
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(read_out(&mut reads).0.len(), 300);
+        drop(leaves);
+        bus.publish("a", OnDrop::nothing()).expect("still open");
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(read_out(&mut reads).0, [Told::Id(301)]);
+        drop(reads);
+        eventually("all of each block was dropped", || {
+            bus.drive();
+            dropped.load(Ordering::SeqCst) == 100
         });
-    }
+    });
 }
 
 #[test]
 fn a_payload_that_panics_where_it_does_not_fit_is_contained() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let mut sub = bus.subscription("a").capacity(1).open().expect("open");
-            (0..10).for_each(|_| bus.publish("a", OnDrop::panics()).expect("open"));
-            assert!(bus.flush_within(FOR_EVER));
-            bus.close();
-            let (told, ending) = read_to_end(&mut sub);
-            assert!(
-                matches!(told[..], [Told::Id(1), Told::Lost(gap)] if gap.count() == 9),
-                "{told:?}"
-            );
-            assert_eq!(ending, RecvError::Closed);
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut sub = bus.subscription("a").capacity(1).open().expect("open");
+        (0..10).for_each(|_| bus.publish("a", OnDrop::panics()).expect("open"));
+        assert!(bus.flush_within(FOR_EVER));
+        bus.close();
+        let (told, ending) = read_to_end(&mut sub);
+        assert!(
+            matches!(told[..], [Told::Id(1), Told::Lost(gap)] if gap.count() == 9),
+            "{told:?}"
+        );
+        assert_eq!(ending, RecvError::Closed);
+    });
 }
 
 /// Where the dispatcher drops it, whoever that is.
 #[test]
 fn a_payload_that_panics_when_it_is_evicted_is_contained() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let subscription = bus.subscription("a").capacity(1);
-            let mut sub = subscription
-                .overflow(Overflow::DropOldest)
-                .open()
-                .expect("open");
-            for _ in 0..10 {
-                bus.publish("a", OnDrop::panics()).expect("open");
-                assert!(bus.flush_within(FOR_EVER));
-            }
-            bus.close();
-            let (told, ending) = read_to_end(&mut sub);
-            assert!(
-                matches!(told[..], [Told::Lost(gap), Told::Id(10)] if gap.count() == 9),
-                "{told:?}"
-            );
-            assert_eq!(ending, RecvError::Closed);
-            assert_eq!(sub.stats().lost, 9);
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let subscription = bus.subscription("a").capacity(1);
+        let mut sub = subscription
+            .overflow(Overflow::DropOldest)
+            .open()
+            .expect("open");
+        for _ in 0..10 {
+            bus.publish("a", OnDrop::panics()).expect("open");
+            assert!(bus.flush_within(FOR_EVER));
+        }
+        bus.close();
+        let (told, ending) = read_to_end(&mut sub);
+        assert!(
+            matches!(told[..], [Told::Lost(gap), Told::Id(10)] if gap.count() == 9),
+            "{told:?}"
+        );
+        assert_eq!(ending, RecvError::Closed);
+        assert_eq!(sub.stats().lost, 9);
+    });
 }
 
 /// A value that is handed back is the test's own: its drop must not panic here.
@@ -94,62 +88,48 @@ fn was_accepted<T>(answer: Result<(), TryPublishError<T>>) -> bool {
 
 #[test]
 fn a_payload_that_panics_when_a_forced_close_drops_it_is_contained() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode).lane_capacity(16));
-            let sub = bus
-                .subscription("a")
-                .capacity(1)
-                .overflow(Overflow::Block)
-                .open()
-                .expect("open");
-            let mut publisher = bus.publisher();
-            let own = fill(&bus, || {
-                was_accepted(publisher.try_publish("a", OnDrop::panics()))
-            });
-            let shared = fill(&bus, || {
-                was_accepted(bus.try_publish("a", OnDrop::panics()))
-            });
-            assert!(own >= 16 && shared >= 16);
-            let report = bus.close_within(Duration::from_millis(1));
-            assert!(!report.in_time && report.unsequenced > 0, "{report:?}");
-            drop(sub);
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode).lane_capacity(16));
+        let sub = blocking(&bus, 1);
+        let mut publisher = bus.publisher();
+        let own = fill(&bus, || {
+            was_accepted(publisher.try_publish("a", OnDrop::panics()))
         });
-    }
+        let shared = fill(&bus, || {
+            was_accepted(bus.try_publish("a", OnDrop::panics()))
+        });
+        assert!(own >= 16 && shared >= 16);
+        let report = bus.close_within(Duration::from_millis(1));
+        assert!(!report.in_time && report.unsequenced > 0, "{report:?}");
+        drop(sub);
+    });
 }
 
 /// What a manual bus still has in its lanes when the last handle goes, nobody dispatches any more.
 #[test]
 fn a_payload_that_panics_when_the_bus_itself_goes_is_contained() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let dropped = Arc::new(AtomicUsize::new(0));
-            let bus = bus(|b| b.dispatch(mode).lane_capacity(64));
-            let sub = bus
-                .subscription("a")
-                .capacity(1)
-                .overflow(Overflow::Block)
-                .open()
-                .expect("open");
-            let mut publisher = bus.publisher();
-            for n in 0..200 {
-                let payload = || {
-                    if n % 2 == 0 {
-                        OnDrop::counts(&dropped)
-                    } else {
-                        OnDrop::panics()
-                    }
-                };
-                was_accepted(publisher.try_publish("a", payload()));
-                was_accepted(bus.try_publish("a", payload()));
-                if n < 100 {
-                    bus.drive();
+    in_every_mode(|mode| {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let bus = bus(|b| b.dispatch(mode).lane_capacity(64));
+        let sub = blocking(&bus, 1);
+        let mut publisher = bus.publisher();
+        for n in 0..200 {
+            let payload = || {
+                if n % 2 == 0 {
+                    OnDrop::counts(&dropped)
+                } else {
+                    OnDrop::panics()
                 }
+            };
+            was_accepted(publisher.try_publish("a", payload()));
+            was_accepted(bus.try_publish("a", payload()));
+            if n < 100 {
+                bus.drive();
             }
-            drop((publisher, bus));
-            drop(sub);
-        });
-    }
+        }
+        drop((publisher, bus));
+        drop(sub);
+    });
 }
 
 /// A waker that panics when it wakes.
@@ -163,32 +143,25 @@ impl Wake for BadWaker {
 
 #[test]
 fn a_waker_that_panics_is_contained() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode).lane_capacity(2));
-            let mut sub = bus
-                .subscription("a")
-                .capacity(1)
-                .overflow(Overflow::Block)
-                .open()
-                .expect("open");
-            let mut publisher = bus.publisher();
-            let accepted = fill(&bus, || publisher.try_publish("a", 0).is_ok())
-                + fill(&bus, || bus.try_publish("a", 0).is_ok());
-            let waker = Waker::from(Arc::new(BadWaker));
-            let mut context = Context::from_waker(&waker);
-            let mut own = pin!(publisher.publish_async("a", 1));
-            let mut shared = pin!(bus.publish_async("a", 1));
-            assert!(own.as_mut().poll(&mut context).is_pending());
-            assert!(shared.as_mut().poll(&mut context).is_pending());
-            bus.close();
-            let (told, ending) = read_to_end(&mut sub);
-            assert_eq!(ending, RecvError::Closed);
-            assert_eq!(told.len() as u64, accepted, "the wakers took nothing along");
-            assert!(own.as_mut().poll(&mut context).is_ready());
-            assert!(shared.as_mut().poll(&mut context).is_ready());
-        });
-    }
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode).lane_capacity(2));
+        let mut sub = blocking(&bus, 1);
+        let mut publisher = bus.publisher();
+        let accepted = fill(&bus, || publisher.try_publish("a", 0).is_ok())
+            + fill(&bus, || bus.try_publish("a", 0).is_ok());
+        let waker = Waker::from(Arc::new(BadWaker));
+        let mut context = Context::from_waker(&waker);
+        let mut own = pin!(publisher.publish_async("a", 1));
+        let mut shared = pin!(bus.publish_async("a", 1));
+        assert!(own.as_mut().poll(&mut context).is_pending());
+        assert!(shared.as_mut().poll(&mut context).is_pending());
+        bus.close();
+        let (told, ending) = read_to_end(&mut sub);
+        assert_eq!(ending, RecvError::Closed);
+        assert_eq!(told.len() as u64, accepted, "the wakers took nothing along");
+        assert!(own.as_mut().poll(&mut context).is_ready());
+        assert!(shared.as_mut().poll(&mut context).is_ready());
+    });
 }
 
 fn weigher(data: &i32) -> usize {
@@ -259,192 +232,163 @@ fn breaks(mode: Dispatch, dispatchers: usize) {
 
 #[test]
 fn publishers_that_wait_learn_that_the_bus_broke() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode).lane_capacity(2).weigh(weigher));
-            let mut sub = bus
-                .subscription("a")
-                .capacity(1)
-                .overflow(Overflow::Block)
-                .open()
-                .expect("open");
-            let mut publisher = bus.publisher();
-            // The lanes fill up behind a full ring, with what breaks the bus at their ends.
-            fill(&bus, || publisher.try_publish("a", 1).is_ok());
-            fill(&bus, || bus.try_publish("a", 1).is_ok());
-            let waiting = [
-                thread::spawn(move || {
-                    loop {
-                        match publisher.publish("a", 13) {
-                            Ok(()) => {}
-                            Err(error) => break matches!(error, PublishError::Broken(13)),
-                        }
+    in_modes_with_threads(|mode| {
+        let bus = bus(|b| b.dispatch(mode).lane_capacity(2).weigh(weigher));
+        let mut sub = blocking(&bus, 1);
+        let mut publisher = bus.publisher();
+        // The lanes fill up behind a full ring, with what breaks the bus at their ends.
+        fill(&bus, || publisher.try_publish("a", 1).is_ok());
+        fill(&bus, || bus.try_publish("a", 1).is_ok());
+        let waiting = [
+            thread::spawn(move || {
+                loop {
+                    match publisher.publish("a", 13) {
+                        Ok(()) => {}
+                        Err(error) => break matches!(error, PublishError::Broken(13)),
                     }
-                }),
-                thread::spawn({
-                    let bus = bus.clone();
-                    move || loop {
-                        match bus.publish("a", 13) {
-                            Ok(()) => {}
-                            Err(error) => break matches!(error, PublishError::Broken(13)),
-                        }
-                    }
-                }),
-            ];
-            linger();
-            let ending = loop {
-                if let Err(ending) = sub.recv() {
-                    break ending;
                 }
-            };
-            assert_eq!(ending, RecvError::Broken);
-            for waiting in waiting {
-                assert!(
-                    waiting.join().expect("no panic"),
-                    "told why, with the value"
-                );
+            }),
+            thread::spawn({
+                let bus = bus.clone();
+                move || loop {
+                    match bus.publish("a", 13) {
+                        Ok(()) => {}
+                        Err(error) => break matches!(error, PublishError::Broken(13)),
+                    }
+                }
+            }),
+        ];
+        linger();
+        let ending = loop {
+            if let Err(ending) = sub.recv() {
+                break ending;
             }
-            assert!(bus.publish_sequenced("a", 1).is_err());
-        });
-    }
+        };
+        assert_eq!(ending, RecvError::Broken);
+        for waiting in waiting {
+            assert!(
+                waiting.join().expect("no panic"),
+                "told why, with the value"
+            );
+        }
+        assert!(bus.publish_sequenced("a", 1).is_err());
+    });
 }
 
 #[test]
 fn who_waits_for_a_receipt_learns_that_the_bus_broke() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode).weigh(weigher));
-            let answer = bus.publish_sequenced("a", 13);
-            assert!(answer.is_err(), "{answer:?}");
-            assert!(bus.publisher().publish_sequenced("a", 1).is_err());
-        });
-    }
+    in_modes_with_threads(|mode| {
+        let bus = bus(|b| b.dispatch(mode).weigh(weigher));
+        let answer = bus.publish_sequenced("a", 13);
+        assert!(answer.is_err(), "{answer:?}");
+        assert!(bus.publisher().publish_sequenced("a", 1).is_err());
+    });
 }
 
 /// The thread that drops a payload inside the dispatch is the one that would have to make room.
 #[test]
 fn publishing_from_a_drop_inside_the_dispatch_never_waits() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode).lane_capacity(2));
-            let answers = Arc::new(Mutex::new(Vec::new()));
-            let greedy = OnDrop::new({
-                let (bus, answers) = (bus.clone(), answers.clone());
-                move || {
-                    let mut publisher = bus.publisher();
-                    let mut own = || {
-                        publisher
-                            .publish("a", OnDrop::nothing())
-                            .map_err(|e| e.to_string())
-                    };
-                    let own = (0..100).map(|_| own()).find_map(Result::err);
-                    let shared = || {
-                        bus.publish("a", OnDrop::nothing())
-                            .map_err(|e| e.to_string())
-                    };
-                    let shared = (0..100).map(|_| shared()).find_map(Result::err);
-                    let sequenced = bus
-                        .publish_sequenced("a", OnDrop::nothing())
-                        .map_err(|e| e.to_string());
-                    let mut answers = answers.lock().expect("no panic");
-                    answers.extend([own, shared, sequenced.err()]);
-                }
-            });
-            bus.publish("nobody.listens", greedy).expect("open");
-            assert!(bus.flush_within(FOR_EVER));
-            eventually("the payload was dropped", || {
-                answers.lock().expect("no panic").len() == 3
-            });
-            let would_deadlock = PublishError::WouldDeadlock(()).to_string();
-            let answers = answers.lock().expect("no panic").clone();
-            assert_eq!(answers[2], Some(would_deadlock.clone()));
-            for answer in answers.into_iter().flatten() {
-                assert_eq!(answer, would_deadlock);
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode).lane_capacity(2));
+        let answers = Arc::new(Mutex::new(Vec::new()));
+        let greedy = OnDrop::new({
+            let (bus, answers) = (bus.clone(), answers.clone());
+            move || {
+                let mut publisher = bus.publisher();
+                let mut own = || {
+                    publisher
+                        .publish("a", OnDrop::nothing())
+                        .map_err(|e| e.to_string())
+                };
+                let own = (0..100).map(|_| own()).find_map(Result::err);
+                let shared = || {
+                    bus.publish("a", OnDrop::nothing())
+                        .map_err(|e| e.to_string())
+                };
+                let shared = (0..100).map(|_| shared()).find_map(Result::err);
+                let sequenced = bus
+                    .publish_sequenced("a", OnDrop::nothing())
+                    .map_err(|e| e.to_string());
+                let mut answers = answers.lock().expect("no panic");
+                answers.extend([own, shared, sequenced.err()]);
             }
         });
-    }
+        bus.publish("nobody.listens", greedy).expect("open");
+        assert!(bus.flush_within(FOR_EVER));
+        eventually("the payload was dropped", || {
+            answers.lock().expect("no panic").len() == 3
+        });
+        let would_deadlock = PublishError::WouldDeadlock(()).to_string();
+        let answers = answers.lock().expect("no panic").clone();
+        assert_eq!(answers[2], Some(would_deadlock.clone()));
+        for answer in answers.into_iter().flatten() {
+            assert_eq!(answer, would_deadlock);
+        }
+    });
 }
 
 /// Cancelling carries out the change itself, and lets go of the block that the subscription held
 /// up; what that block's payload does in its drop runs inside of the dispatch.
 #[test]
 fn publishing_from_a_drop_inside_a_cancel_never_waits() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode).lane_capacity(2));
-            let full = bus
-                .subscription("a")
-                .capacity(1)
-                .overflow(Overflow::Block)
-                .open()
-                .expect("open");
-            let armed = Arc::new(AtomicBool::new(true));
-            let payload = || {
-                OnDrop::new({
-                    let (bus, armed) = (bus.clone(), armed.clone());
-                    move || {
-                        for _ in 0..100 {
-                            if !armed.load(Ordering::SeqCst) {
-                                return; // dropped by the test itself, outside of any dispatch
-                            }
-                            // Waiting here would be for ever.
-                            let _ = bus.publish("nobody", OnDrop::nothing());
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode).lane_capacity(2));
+        let full = blocking(&bus, 1);
+        let armed = Arc::new(AtomicBool::new(true));
+        let payload = || {
+            OnDrop::new({
+                let (bus, armed) = (bus.clone(), armed.clone());
+                move || {
+                    for _ in 0..100 {
+                        if !armed.load(Ordering::SeqCst) {
+                            return; // dropped by the test itself, outside of any dispatch
                         }
+                        // Waiting here would be for ever.
+                        let _ = bus.publish("nobody", OnDrop::nothing());
                     }
-                })
-            };
-            fill(&bus, || was_accepted(bus.try_publish("a", payload())));
-            assert!(full.handle().cancel());
-            assert!(bus.flush_within(FOR_EVER));
-            armed.store(false, Ordering::SeqCst);
-        });
-    }
+                }
+            })
+        };
+        fill(&bus, || was_accepted(bus.try_publish("a", payload())));
+        assert!(full.handle().cancel());
+        assert!(bus.flush_within(FOR_EVER));
+        armed.store(false, Ordering::SeqCst);
+    });
 }
 
 /// Closing from inside the dispatch starts the close and returns: the rest is up to whoever
 /// dispatches.
 #[test]
 fn closing_from_a_drop_inside_the_dispatch_does_not_wait() {
-    for mode in MODES {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let mut sub = bus.subscribe("a").expect("open");
-            let in_time = Arc::new(Mutex::new(None));
-            let close = OnDrop::new({
-                let (bus, in_time) = (bus.clone(), in_time.clone());
-                move || {
-                    *in_time.lock().expect("no panic") = Some(bus.close_within(FOR_EVER).in_time)
-                }
-            });
-            bus.publish("nobody.listens", close).expect("open");
-            bus.drive();
-            assert_eq!(sub.recv().err(), Some(RecvError::Closed));
-            assert_eq!(*in_time.lock().expect("no panic"), Some(false));
-            assert!(bus.close_within(FOR_EVER).in_time);
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut sub = bus.subscribe("a").expect("open");
+        let in_time = Arc::new(Mutex::new(None));
+        let close = OnDrop::new({
+            let (bus, in_time) = (bus.clone(), in_time.clone());
+            move || *in_time.lock().expect("no panic") = Some(bus.close_within(FOR_EVER).in_time)
         });
-    }
+        bus.publish("nobody.listens", close).expect("open");
+        bus.drive();
+        assert_eq!(sub.recv().err(), Some(RecvError::Closed));
+        assert_eq!(*in_time.lock().expect("no panic"), Some(false));
+        assert!(bus.close_within(FOR_EVER).in_time);
+    });
 }
 
 #[test]
 fn the_last_handle_may_go_inside_the_dispatch() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
-        ends(&format!("{mode:?}"), move || {
-            let bus = bus(|b| b.dispatch(mode));
-            let mut sub = bus
-                .subscription("a")
-                .capacity(1)
-                .overflow(Overflow::Block)
-                .open()
-                .expect("open");
-            (0..2).for_each(|_| bus.publish("a", OnDrop::nothing()).expect("open"));
-            assert!(!bus.flush_within(Duration::from_millis(1)));
-            // Behind a block that has no room, so that it is let go of after the test's own handle.
-            let last_handle = bus.clone();
-            bus.publish("nobody.listens", OnDrop::new(move || drop(last_handle)))
-                .expect("open");
-            drop(bus);
-            let (told, ending) = read_to_end(&mut sub);
-            assert_eq!((told.len(), ending), (2, RecvError::Closed));
-        });
-    }
+    in_modes_with_threads(|mode| {
+        let bus = bus(|b| b.dispatch(mode));
+        let mut sub = blocking(&bus, 1);
+        (0..2).for_each(|_| bus.publish("a", OnDrop::nothing()).expect("open"));
+        assert!(!bus.flush_within(Duration::from_millis(1)));
+        // Behind a block that has no room, so that it is let go of after the test's own handle.
+        let last_handle = bus.clone();
+        bus.publish("nobody.listens", OnDrop::new(move || drop(last_handle)))
+            .expect("open");
+        drop(bus);
+        let (told, ending) = read_to_end(&mut sub);
+        assert_eq!((told.len(), ending), (2, RecvError::Closed));
+    });
 }

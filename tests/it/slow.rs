@@ -1,7 +1,7 @@
 //! Slow subscribers are told of: once when they fall behind, once when they have recovered, on
 //! nobody's path.
 
-use fanout::{BuildError, Bus, Dispatch, Overflow, Pace, SlowLimit, SlowNotice};
+use fanout::{BuildError, Bus, Dispatch, Overflow, SlowStatus, SlowLimit, SlowNotice};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -10,13 +10,13 @@ use std::time::{Duration, SystemTime};
 use crate::support::{FOR_EVER, PATIENCE, bus, ends, eventually, panics_quietly, read_out};
 
 /// Number, pace and lag.
-type Told = (u64, Pace, u64);
+type Told = (u64, SlowStatus, u64);
 
 fn telling(sender: mpsc::Sender<Told>) -> impl FnMut(&SlowNotice<u64>) + Send + 'static {
     move |notice| {
         let told = (
             notice.subscription().number(),
-            notice.pace(),
+            notice.status(),
             notice.stats().lag,
         );
         let _ = sender.send(told); // the test may be over
@@ -59,7 +59,7 @@ fn once_per_crossing_at_the_limit_exactly() {
         publish(&bus, at - 1);
         assert_eq!(all(&told), [], "{limit:?}: one less is no crossing");
         publish(&bus, 1);
-        assert_eq!(all(&told), [(1, Pace::Slow, at)], "{limit:?}");
+        assert_eq!(all(&told), [(1, SlowStatus::Slow, at)], "{limit:?}");
         publish(&bus, 1);
         bus.drive();
         assert_eq!(all(&told), [], "{limit:?}: told already");
@@ -72,10 +72,10 @@ fn once_per_crossing_at_the_limit_exactly() {
         }
         read_out(&mut sub);
         bus.drive();
-        assert_eq!(all(&told), [(1, Pace::Recovered, 0)], "{limit:?}");
+        assert_eq!(all(&told), [(1, SlowStatus::Recovered, 0)], "{limit:?}");
         bus.drive();
         publish(&bus, at);
-        assert_eq!(all(&told), [(1, Pace::Slow, at)], "{limit:?}: again");
+        assert_eq!(all(&told), [(1, SlowStatus::Slow, at)], "{limit:?}: again");
     }
 }
 
@@ -86,10 +86,10 @@ fn losses_count_beyond_the_capacity() {
     publish(&bus, 99);
     assert_eq!(all(&told), []);
     publish(&bus, 1);
-    assert_eq!(all(&told), [(1, Pace::Slow, 100)]);
+    assert_eq!(all(&told), [(1, SlowStatus::Slow, 100)]);
     read_out(&mut sub);
     bus.drive();
-    assert_eq!(all(&told), [(1, Pace::Recovered, 0)]);
+    assert_eq!(all(&told), [(1, SlowStatus::Recovered, 0)]);
 }
 
 #[test]
@@ -111,13 +111,13 @@ fn a_limit_in_time() {
     assert_eq!(all(&told), []);
     seconds.store(1010, Ordering::SeqCst);
     publish(&bus, 1);
-    assert_eq!(all(&told), [(1, Pace::Slow, 3)]);
+    assert_eq!(all(&told), [(1, SlowStatus::Slow, 3)]);
     sub.try_recv().expect("of second 1000");
     bus.drive();
     assert_eq!(all(&told), []);
     sub.try_recv().expect("of second 1009");
     bus.drive();
-    assert_eq!(all(&told), [(1, Pace::Recovered, 1)]);
+    assert_eq!(all(&told), [(1, SlowStatus::Recovered, 1)]);
 }
 
 #[test]
@@ -126,13 +126,13 @@ fn each_subscription_has_its_own_crossings_and_who_ends_is_forgotten() {
     let first = bus.subscribe("a").expect("open");
     let mut second = bus.subscribe("a").expect("open");
     publish(&bus, 2);
-    assert_eq!(all(&told), [(1, Pace::Slow, 2), (2, Pace::Slow, 2)]);
+    assert_eq!(all(&told), [(1, SlowStatus::Slow, 2), (2, SlowStatus::Slow, 2)]);
     drop(first);
     read_out(&mut second);
     bus.drive();
     assert_eq!(
         all(&told),
-        [(2, Pace::Recovered, 0)],
+        [(2, SlowStatus::Recovered, 0)],
         "ending is no recovery"
     );
 }
@@ -188,10 +188,10 @@ fn the_callback_may_drive_the_bus_and_panic() {
     let mut sub = bus.subscribe("a").expect("open");
     for _ in 0..3 {
         publish(&bus, 1);
-        assert_eq!(all(&told), [(1, Pace::Slow, 1)]);
+        assert_eq!(all(&told), [(1, SlowStatus::Slow, 1)]);
         read_out(&mut sub);
         bus.drive();
-        assert_eq!(all(&told), [(1, Pace::Recovered, 0)]);
+        assert_eq!(all(&told), [(1, SlowStatus::Recovered, 0)]);
     }
 }
 
@@ -232,7 +232,7 @@ fn limits_at_their_bounds_and_one_past() {
 // ---- on a thread of its own ---------------------------------------------------------------------
 
 /// Waits for the next one.
-fn next(told: &mpsc::Receiver<Told>) -> (u64, Pace) {
+fn next(told: &mpsc::Receiver<Told>) -> (u64, SlowStatus) {
     let (number, pace, _) = told.recv_timeout(PATIENCE).expect("told in time");
     (number, pace)
 }
@@ -255,9 +255,9 @@ fn the_watcher_tells_from_its_own_thread_after_idleness_too() {
                 // Long enough for the watcher to fall asleep; nothing depends on it.
                 thread::sleep(Duration::from_millis(60));
                 (0..5).for_each(|n| bus.publish("a", n).expect("open"));
-                assert_eq!(next(&told), (1, Pace::Slow));
+                assert_eq!(next(&told), (1, SlowStatus::Slow));
                 read_out(&mut sub);
-                assert_eq!(next(&told), (1, Pace::Recovered));
+                assert_eq!(next(&told), (1, SlowStatus::Recovered));
             }
             assert!(told.try_recv().is_err(), "once per crossing");
         });
@@ -278,9 +278,9 @@ fn a_panic_ends_nothing() {
         let mut sub = bus.subscribe("a").expect("open");
         for _ in 0..2 {
             (0..3).for_each(|n| bus.publish("a", n).expect("open"));
-            assert_eq!(next(&told), (1, Pace::Slow));
+            assert_eq!(next(&told), (1, SlowStatus::Slow));
             read_out(&mut sub);
-            assert_eq!(next(&told), (1, Pace::Recovered));
+            assert_eq!(next(&told), (1, SlowStatus::Recovered));
         }
         assert!(bus.flush_within(FOR_EVER));
     });

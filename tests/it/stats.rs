@@ -11,7 +11,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::{FOR_EVER, MODES, Random, bus, ends, eventually, read_out};
+use crate::support::{FOR_EVER, MODES, Random, blocking, bus, ends, eventually, read_out};
 
 /// A bus that nothing happens on but in `drive`, and the seconds that its clock says.
 fn manual() -> (Bus<u64>, Arc<AtomicU64>) {
@@ -126,12 +126,7 @@ fn depth_and_high_water_at_the_capacity_exactly() {
 #[test]
 fn who_has_no_room_in_front_of_a_full_ring_is_unread_and_not_in_the_depth() {
     let (bus, _) = manual();
-    let sub = bus
-        .subscription("a")
-        .capacity(3)
-        .overflow(Overflow::Block)
-        .open()
-        .expect("open");
+    let sub = blocking(&bus, 3);
     publish(&bus, 10);
     let stats = sub.stats();
     assert_eq!(
@@ -244,12 +239,7 @@ fn pinned_bytes_are_those_of_what_waits() {
 fn losses_by_reason() {
     let (bus, _) = manual();
     let full = bus.subscription("a").capacity(2).open().expect("open");
-    let blocked = bus
-        .subscription("a")
-        .capacity(1)
-        .overflow(Overflow::Block)
-        .open()
-        .expect("open");
+    let blocked = blocking(&bus, 1);
     let given_up = bus
         .subscription("a")
         .capacity(3)
@@ -301,12 +291,7 @@ fn what_is_published_is_queued_until_it_is_sequenced() {
 #[test]
 fn what_was_never_sequenced_is_counted() {
     let (bus, _) = manual();
-    let _sub = bus
-        .subscription("a")
-        .capacity(1)
-        .overflow(Overflow::Block)
-        .open()
-        .expect("open");
+    let _sub = blocking(&bus, 1);
     let mut publisher = bus.publisher();
     let accepted = crate::support::fill(&bus, || publisher.try_publish("a", 1).is_ok());
     let report = bus.close_within(Duration::from_millis(1));

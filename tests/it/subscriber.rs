@@ -1,8 +1,8 @@
 //! What a subscriber offers beside receiving: owned items, what waits, its bus, one more like it.
 
 use fanout::{
-    Bus, Dispatch, Ending, GapReason, Overflow, Pattern, RecvError, SubscribeError, Subscriber,
-    Topic, WaitStrategy,
+    Bus, Dispatch, Ending, Gap, GapReason, Overflow, Pattern, RecvError, SharedEvent,
+    SubscribeError, Subscriber, Topic, WaitStrategy,
 };
 use std::collections::{BTreeSet, HashSet};
 use std::thread;
@@ -16,7 +16,7 @@ use crate::tasks::{Wakes, block_on, now_or_never, poll};
 /// A full ring, read item by item by `next`.
 fn items(
     sub: &mut Subscriber<u64>,
-    mut next: impl FnMut(&mut Subscriber<u64>) -> Option<Result<fanout::SharedEvent<u64>, fanout::Gap>>,
+    mut next: impl FnMut(&mut Subscriber<u64>) -> Option<Result<SharedEvent<u64>, Gap>>,
 ) -> Vec<Result<u64, u64>> {
     let mut items = Vec::new();
     while let Some(item) = next(sub) {
@@ -28,7 +28,7 @@ fn items(
 
 #[test]
 fn owned_items_until_the_end() {
-    type Next = fn(&mut Subscriber<u64>) -> Option<Result<fanout::SharedEvent<u64>, fanout::Gap>>;
+    type Next = fn(&mut Subscriber<u64>) -> Option<Result<SharedEvent<u64>, Gap>>;
     let ways: [Next; 3] = [
         |sub| sub.next(),
         |sub| block_on(sub.next_async()),
@@ -246,7 +246,8 @@ fn ids_and_end(sub: &mut Subscriber<u64>) -> usize {
 
 // ---- builders and patterns ----------------------------------------------------------------------
 
-/// A builder owns what it needs: it is opened in a task or on a thread, later, as often as it is cloned.
+/// A builder owns what it needs: it is opened in a task or on a thread, later, as often as it is
+/// cloned.
 #[test]
 fn a_builder_moves_into_a_task() {
     ends("a builder in a task", || {

@@ -1,6 +1,9 @@
-//! What the stories share: payloads that misbehave, and a guard against hanging.
+//! What the tests share: buses and subscribers, ways to read, payloads that misbehave, and a guard
+//! against hanging.
 
-use fanout::{Bus, BusBuilder, Dispatch, Event, Gap, RecvError, Subscriber, TryRecvError};
+use fanout::{
+    Bus, BusBuilder, Dispatch, Event, Gap, Overflow, RecvError, Subscriber, TryRecvError,
+};
 use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,8 +20,27 @@ pub(crate) const FOR_EVER: Duration = Duration::from_secs(3600);
 
 pub(crate) const MODES: [Dispatch; 3] = [Dispatch::Pool, Dispatch::Inline, Dispatch::Manual];
 
-/// Runs a story on a thread of its own and fails, instead of hanging, if it does not come to its
-/// end.
+/// The modes in which a bus has threads of its own.
+const MODES_WITH_THREADS: [Dispatch; 2] = [Dispatch::Pool, Dispatch::Inline];
+
+/// Runs a test in each mode of dispatch, on a thread of its own. It fails instead of hanging.
+pub(crate) fn in_every_mode(test: impl Fn(Dispatch) + Clone + Send + 'static) {
+    in_modes(&MODES, test);
+}
+
+/// Like [`in_every_mode`], without [`Dispatch::Manual`].
+pub(crate) fn in_modes_with_threads(test: impl Fn(Dispatch) + Clone + Send + 'static) {
+    in_modes(&MODES_WITH_THREADS, test);
+}
+
+fn in_modes(modes: &[Dispatch], test: impl Fn(Dispatch) + Clone + Send + 'static) {
+    for &mode in modes {
+        let test = test.clone();
+        ends(&format!("{mode:?}"), move || test(mode));
+    }
+}
+
+/// Runs a test on a thread of its own and fails, instead of hanging, if it does not end.
 pub(crate) fn ends<R: Send + 'static>(what: &str, story: impl FnOnce() -> R + Send + 'static) -> R {
     ends_within(PATIENCE, what, story)
 }
@@ -89,6 +111,12 @@ pub(crate) fn bus<T: Send + Sync + 'static>(
     build(Bus::builder().blocking(true).dispatchers(1))
         .build()
         .expect("in range")
+}
+
+/// A subscriber that the bus waits for when so many events wait in its ring.
+pub(crate) fn blocking<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> Subscriber<T> {
+    let builder = bus.subscription("a").capacity(capacity);
+    builder.overflow(Overflow::Block).open().expect("open")
 }
 
 /// What a subscriber was told.
