@@ -9,7 +9,7 @@ use std::error::Error;
 use std::sync::mpsc;
 use std::time::Duration;
 
-use fanout::{Bus, SlowStatus, SlowLimit, Subscriber};
+use fanout::{Bus, SlowLimit, SlowStatus, Subscriber};
 
 /// Much longer than any step of this program takes.
 const TIME_LIMIT: Duration = Duration::from_secs(60);

@@ -63,7 +63,7 @@ pub use into_patterns::IntoPatterns;
 pub use label::{Label, LabelError, LabelRule};
 pub use message::Message;
 pub use publisher::Publisher;
-pub use slow::{SlowStatus, SlowLimit, SlowNotice};
+pub use slow::{SlowLimit, SlowNotice, SlowStatus};
 pub use stats::{BusStats, CloseReport, SubscriptionStats};
 pub use stream::{BatchStream, EventStream};
 pub use subscriber::{Iter, Subscriber};

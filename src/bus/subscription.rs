@@ -527,7 +527,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
                 capacity: limits.capacity,
                 pin_bytes: limits.pin_bytes,
                 overflow: limits.overflow,
-                block_timeout: self.block_timeout().limit(),
+                block_timeout: self.block_timeout().duration(),
                 wait: self.wait_strategy(),
             },
             dedicated: false,

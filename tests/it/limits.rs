@@ -20,7 +20,7 @@ fn build(change: impl FnOnce(BusBuilder<()>) -> BusBuilder<()>) -> Result<(), Bu
 }
 
 fn open(
-    change: impl FnOnce(SubscriptionBuilder<'_, ()>) -> SubscriptionBuilder<'_, ()>,
+    change: impl FnOnce(SubscriptionBuilder<()>) -> SubscriptionBuilder<()>,
 ) -> Result<(), SubscribeError> {
     let bus = Bus::builder().dispatch(Dispatch::Manual).build();
     let bus = bus.expect("the bounds are in range");

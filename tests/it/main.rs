@@ -45,9 +45,9 @@ mod policies;
 mod send;
 mod slow;
 mod stats;
+mod subscriber;
 #[path = "../suite/mod.rs"]
 mod suite;
-mod subscriber;
 mod support;
 mod tasks;
 mod wait;

@@ -1,7 +1,7 @@
 //! Slow subscribers are told of: once when they fall behind, once when they have recovered, on
 //! nobody's path.
 
-use fanout::{BuildError, Bus, Dispatch, Overflow, SlowStatus, SlowLimit, SlowNotice};
+use fanout::{BuildError, Bus, Dispatch, Overflow, SlowLimit, SlowNotice, SlowStatus};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -126,7 +126,10 @@ fn each_subscription_has_its_own_crossings_and_who_ends_is_forgotten() {
     let first = bus.subscribe("a").expect("open");
     let mut second = bus.subscribe("a").expect("open");
     publish(&bus, 2);
-    assert_eq!(all(&told), [(1, SlowStatus::Slow, 2), (2, SlowStatus::Slow, 2)]);
+    assert_eq!(
+        all(&told),
+        [(1, SlowStatus::Slow, 2), (2, SlowStatus::Slow, 2)]
+    );
     drop(first);
     read_out(&mut second);
     bus.drive();
