@@ -287,7 +287,7 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// | the bus broke | `Broken` | what waits, then [`Broken`] |
     ///
     /// An ending never changes, with one exception. `Closed` is known as soon as
-    /// [`Bus::close`](super::Bus::close) is called, or the last [`Bus`](super::Bus) and
+    /// [`Bus::close`](super::Bus::close) is called, or the last [`Bus`] and
     /// [`Publisher`](super::Publisher) are dropped; and until the subscriber was told of it,
     /// something else may come first: the subscription is cancelled, its ring overflows with what
     /// was accepted before the close, or the bus breaks.

@@ -175,6 +175,10 @@ mod tests {
     }
 
     #[test]
+    #[expect(
+        clippy::needless_borrows_for_generic_args,
+        reason = "collections are taken owned and lent"
+    )]
     fn several_patterns_in_every_form() {
         let strs = ["a", "b.*"];
         let strings = strs.map(String::from);
