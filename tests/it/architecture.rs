@@ -56,8 +56,8 @@ const MODELS_DISPATCH: (&str, &str) =
 
 /// The rooms, from the bottom up. Each may use itself and those on lower floors.
 const FLOORS: [&[&str]; 8] = [
-    &["guide"],
-    &["sync", "contain", "log"],
+    &["guide", "log"],
+    &["sync", "contain"],
     &["park", "ring", "pattern"],
     &["index", "limits"],
     &["dispatch"],
