@@ -1,5 +1,5 @@
-//! The log: what the library reports and cannot return from a call. This is the only file that names
-//! `tracing`; without that feature nothing is logged.
+//! The log: what the library reports and cannot return from a call. This is the only file that
+//! names `tracing`; without that feature nothing is logged.
 
 use std::fmt;
 

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use super::Core;
-use super::registry::Record;
+use super::record::Record;
 use super::stats::{CloseReport, Unread};
 use super::wake_timer::WakeTimer;
 use crate::dispatch::Dispatch;
@@ -34,6 +34,11 @@ impl<T: Send + Sync + 'static> Core<T> {
         // Under the lock, so that no subscription opens after the close.
         self.registry.lock().close();
         self.engine.begin_close();
+        // Wakers are user code: they are called without the lock.
+        let awaited = self.registry.lock().awaited();
+        awaited
+            .iter()
+            .for_each(|record| record.feed.wake_end_waiters());
         if self.engine.dispatch() == Dispatch::Manual && !self.engine.is_finished() {
             // From now on the readers drive the bus, and those that sleep do not know that yet.
             let records = self.registry.lock().records();

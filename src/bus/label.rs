@@ -145,7 +145,8 @@ impl std::error::Error for LabelRule {}
 /// The labels of a subscription that has some. One pointer wide: most have none.
 pub(super) type Labels = Option<Box<Box<[Label]>>>;
 
-/// Labels as they were given, and the first refusal, which ends the gathering: it is told when the subscription opens.
+/// Labels as they were given, and the first refusal, which ends the gathering: it is told when the
+/// subscription opens.
 #[derive(Debug, Default)]
 pub(super) struct LabelsBuilder {
     labels: Vec<Label>,

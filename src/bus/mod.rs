@@ -23,6 +23,7 @@ mod bus_publish;
 #[cfg(all(test, not(loom)))]
 mod colliding_tests;
 mod drain;
+mod ending;
 mod error;
 mod handler;
 mod label;
@@ -32,6 +33,7 @@ mod metrics;
 mod pattern_texts;
 mod publish;
 mod publisher;
+mod record;
 mod registry;
 mod slow;
 mod stats;
@@ -47,6 +49,7 @@ use std::time::Duration;
 
 pub use batch::{Batch, BatchIntoIter, BatchIter};
 pub use builder::BusBuilder;
+pub use ending::Ending;
 pub use error::{
     BuildError, ChangeError, PublishError, PublishSequencedError, PublishTimeoutError, RecvError,
     RecvTimeoutError, SubscribeError, ThreadError, TryPublishError, TryRecvError,
@@ -58,7 +61,7 @@ pub use publisher::Publisher;
 pub use slow::{Pace, SlowLimit, SlowNotice};
 pub use stats::{BusStats, CloseReport, SubscriptionStats};
 pub use stream::{BatchStream, EventStream};
-pub use subscriber::{Ending, Iter, Subscriber};
+pub use subscriber::{Iter, Subscriber};
 pub use subscription::{IntoPatterns, Start, SubscriptionBuilder, SubscriptionHandle};
 pub use wait::WaitStrategy;
 
@@ -68,7 +71,8 @@ use crate::pattern::{Topic, TopicError};
 use crate::sync::{Arc, AtomicWaker, Mutex};
 use drain::{CloseFuture, FlushFuture};
 use handler::Handlers;
-use registry::{Record, Registry};
+use record::Record;
+use registry::Registry;
 use slow::SlowMonitor;
 
 /// Delivers each event to every subscriber that has a pattern for the event's topic.
@@ -266,7 +270,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     #[must_use]
     pub fn subscriptions(&self) -> Vec<SubscriptionHandle<T>> {
         let core = &self.open.core;
-        let records = core.registry.lock().records();
+        let records = core.registry.lock().open_records(&core.engine);
         records
             .into_iter()
             .map(|record| SubscriptionHandle::new(core.clone(), record))

@@ -373,15 +373,15 @@ impl<T> Engine<T> {
     /// with [`check_flush`](Self::check_flush).
     pub(crate) fn request_flush(&self) -> FlushTicket {
         FlushTicket {
-            // AcqRel, partner the load in `Sequencer::round`: Release carries what this thread knows
-            // to be accepted; Acquire, what the threads know that requested a flush before.
+            // AcqRel, partner the load in `Sequencer::round`: Release carries what this thread
+            // knows to be accepted; Acquire, what the threads know that requested a flush before.
             number: self.shared.flushes_requested.fetch_add(1, Ordering::AcqRel) + 1,
             target: None,
         }
     }
 
-    /// `Some(true)`: everything that was accepted before the request is in the rings. `Some(false)`:
-    /// the bus broke. `None`: not yet.
+    /// `Some(true)`: everything that was accepted before the request is in the rings.
+    /// `Some(false)`: the bus broke. `None`: not yet.
     pub(crate) fn check_flush(&self, ticket: &mut FlushTicket) -> Option<bool> {
         if self.is_broken() {
             return Some(false);

@@ -10,13 +10,13 @@
 //!
 //! | file | content |
 //! | --- | --- |
-//! | [`task`] | a closure, its ring, and one turn; errors and panics of the closure |
+//! | [`notice`] | what the program is notified of |
 //! | [`worker`] | what a worker thread is doing, for others to see |
+//! | [`task`] | a closure, its ring, and one turn; errors and panics of the closure |
 //! | [`stall_monitor`] | finds calls that take too long |
 //! | [`pool`] | the worker threads: which one runs the next turn, sleeps, ends or is replaced |
-//! | [`notice`] | what the program is notified of |
 //!
-//! Imports point upwards in this table only.
+//! Each file imports only from files above it in this table.
 //!
 //! # Failure modes
 //!
@@ -24,9 +24,10 @@
 //!   event is handled as usual.
 //! * **It falls behind**: the overflow policy of its ring applies, as for every subscription. The
 //!   gap is reported to the observer.
-//! * **A call takes long**: beyond [`HANDLER_STALL`](crate::limits::HANDLER_STALL) a spare thread replaces
-//!   the worker, up to a limit.
-//! * **It is cancelled**: see [`cancel`](crate::HandlerHandle::cancel).
+//! * **A call takes long**: beyond [`HANDLER_STALL`](crate::limits::HANDLER_STALL) a spare thread
+//!   replaces the worker, up to a limit.
+//! * **It is cancelled**: no call begins after the cancel has returned. A call that is running may
+//!   finish.
 //! * **The bus closes**: what was accepted is handled, then the closure is dropped.
 //! * **The bus breaks**: what had reached the ring is handled, then the closure is dropped.
 

@@ -10,9 +10,10 @@ use crate::pattern::Topic;
 
 /// Something that happened to a handler and that no publisher learns of.
 ///
-/// With the feature `tracing`, every notice is also a `tracing` event of level `WARN`, with the text
-/// of its `Display`. It is counted in the statistics of its subscription. `subscription` is always the number that
-/// [`SubscriptionHandle::number`](crate::SubscriptionHandle::number) returns, from 1.
+/// With the feature `tracing`, every notice is also an event of level `WARN`, with the text of its
+/// `Display`. Every notice is counted in the statistics of its subscription. `subscription` is
+/// always the number that [`SubscriptionHandle::number`](crate::SubscriptionHandle::number)
+/// returns, from 1.
 ///
 /// ```
 /// use fanout::{Bus, Notice};
@@ -85,8 +86,8 @@ pub enum Notice<'a> {
         /// The events that had no room in the ring, and are lost.
         gap: Gap,
     },
-    /// One call of a handler has taken longer than [`HANDLER_STALL`](crate::limits::HANDLER_STALL), so its
-    /// thread is to be replaced. The call itself is not interrupted.
+    /// One call of a handler has taken longer than [`HANDLER_STALL`](crate::limits::HANDLER_STALL),
+    /// so its thread is to be replaced. The call itself is not interrupted.
     #[non_exhaustive]
     Stalled {
         /// Number of the subscription.

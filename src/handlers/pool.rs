@@ -207,7 +207,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
             .is_some()
     }
 
-    /// Whether every handler of a closed pool has ended. If not, has `waker` woken when a turn has
+    /// Whether every handler of a closed pool has ended. If not, `waker` is woken when a turn has
     /// ended.
     pub(crate) fn poll_finished(&self, waker: &Waker) -> bool {
         self.has_finished() || {
@@ -232,7 +232,8 @@ impl<T: Send + Sync + 'static> Pool<T> {
             .is_some()
     }
 
-    /// As [`wait_for`](Self::wait_for), for a task. `false`: `waker` is woken when a turn has ended.
+    /// As [`wait_for`](Self::wait_for), for a task. `false`: `waker` is woken when a turn has
+    /// ended.
     pub(crate) fn poll_for(
         job: &HandlerJob<T>,
         waker: &Waker,

@@ -131,7 +131,8 @@ fn a_flush_of_a_broken_bus_says_so() {
     }
 }
 
-/// Under manual dispatch, nobody else looks when a longest wait is over: the task is woken by a timer.
+/// Under manual dispatch, nobody else looks when a longest wait is over: the task is woken by a
+/// timer.
 #[test]
 fn a_manual_bus_wakes_the_task_when_a_longest_wait_is_over() {
     for closes in [false, true] {
@@ -182,8 +183,8 @@ fn a_task_closes_on_any_runtime() {
     }
 }
 
-/// Unpolled, it closes nothing. Dropped while it waits, the bus stays closed, and what is left can be
-/// given up.
+/// Unpolled, it closes nothing. Dropped while it waits, the bus stays closed, and what is left can
+/// be given up.
 #[test]
 fn a_close_may_be_dropped() {
     for mode in MODES {

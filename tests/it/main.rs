@@ -1,7 +1,7 @@
 //! All integration tests, in one binary: a story per file, the guarantees by name.
 //!
-//! What only a whole process can show is elsewhere or asks to be run alone: allocations in `tests/alloc.rs`, an idle bus
-//! and the long run of the delivery law among the ignored tests here.
+//! What only a whole process can show is elsewhere or asks to be run alone: allocations in
+//! `tests/alloc.rs`, an idle bus and the long run of the delivery law among the ignored tests here.
 
 mod accounts;
 mod architecture;
@@ -20,6 +20,7 @@ mod cut;
 mod dialects;
 mod disconnect;
 mod drop_oldest;
+mod ending;
 mod errors;
 mod flush;
 mod handlers;

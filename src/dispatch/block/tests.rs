@@ -4,7 +4,7 @@ use super::*;
 use crate::sync::thread;
 
 /// How often the long tests repeat what they do; Miri runs about a thousand times slower.
-const REPEATS: usize = if cfg!(miri) { 60 } else { 20_000 };
+const REPEATS: usize = if cfg!(miri) { 30 } else { 20_000 };
 
 /// Counts its drops, and panics in its drop if it is armed.
 struct Payload<'a> {
@@ -290,7 +290,7 @@ fn topic_name_and_source_identify_an_envelope() {
 fn an_envelope_that_was_replaced_lives_as_long_as_its_references() {
     let mut table = EnvelopeTable::new();
     let held = envelope(&mut table, "held");
-    for n in 0..2 * REPEATS {
+    for n in 0..4 * REPEATS {
         drop(envelope(&mut table, &format!("other.{n}")));
     }
     assert_eq!(held.references(), 1, "the table has replaced it");
@@ -578,7 +578,7 @@ fn memory_of_shadows_is_reused_and_keeps_nothing_of_before() {
     let (mut source, mut both) = (BlockSource::new(), BlockSource::new());
     let mut seen = Vec::new();
     let mut pushed = 0;
-    for round in 0..40_u64 {
+    for round in 0..REPEATS.min(40) as u64 {
         let topics = &["a", "b", "c", "d", "e"][..2 + round as usize % 4];
         let mask = (1 << topics.len()) - 1;
         pushed += topics.len();

@@ -11,8 +11,8 @@
 //!
 //! # Failure modes
 //!
-//! * A `Block` subscriber does not make room for longer than its block timeout: what has no room is lost,
-//!   without a further wait, until the subscriber claims something.
+//! * A `Block` subscriber does not make room for longer than its block timeout: what has no room is
+//!   lost, without a further wait, until the subscriber claims something.
 
 use super::consumer::Claim;
 use super::{End, FeedShared, first_and_last, lowest_bits};

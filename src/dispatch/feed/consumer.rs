@@ -276,14 +276,14 @@ impl<T> FeedConsumer<T> {
         // The shard also closes the ring of a subscription that has ended, and both may have
         // happened since `check` looked for the end, or long ago. The end is visible now, because
         // the close is.
-        match self.shared.end() {
-            End::None => {
-                if self.state == State::Open {
-                    self.shared.debug_check_all_read();
-                }
-                self.state = State::Closed;
-                Found::Closed
+        if self.shared.finish_closed() {
+            if self.state == State::Open {
+                self.shared.debug_check_all_read();
             }
+            self.state = State::Closed;
+            return Found::Closed;
+        }
+        match self.shared.end() {
             End::Cancelled => self.cancelled(),
             end => self.ended(end),
         }

@@ -43,6 +43,9 @@
 mod bounded;
 mod conflated;
 mod consumer;
+mod end_waiters;
+#[cfg(all(test, loom))]
+mod end_waiters_models;
 mod listener;
 mod newest;
 mod producer;
@@ -73,8 +76,8 @@ pub(crate) struct Limits {
     pub(crate) overflow: Overflow,
 }
 
-/// Makes a feed, and returns its two ends. `latch`: where the subscriber arrives when a shard waits for
-/// room in the ring.
+/// Makes a feed, and returns its two ends. `latch`: where the subscriber arrives when a shard waits
+/// for room in the ring.
 pub(crate) fn feed<T>(
     limits: Limits,
     latch: Arc<Latch>,

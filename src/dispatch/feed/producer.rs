@@ -29,7 +29,8 @@ impl<T> FeedProducer<T> {
         }
     }
 
-    /// Sets how long blocks wait for a `Block` subscriber at most. Has no effect under other policies.
+    /// Sets how long blocks wait for a `Block` subscriber at most. Has no effect under other
+    /// policies.
     pub(crate) fn with_block_timeout(mut self, timeout: BlockTimeout) -> Self {
         if let WriteEnd::Bounded(queue) = &mut self.queue {
             queue.block_timeout = timeout;

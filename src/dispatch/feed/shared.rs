@@ -28,6 +28,7 @@ use std::mem::offset_of;
 use super::super::gauges::{self, Gauges, Gone, ReaderGauges, WriterGauges};
 use super::super::loss::{GapReason, Overflow};
 use super::super::signal::Latch;
+use super::end_waiters::EndWaiters;
 use super::{Limits, Listener};
 use crate::ring::gap::GapCell;
 use crate::ring::once_box::OnceBox;
@@ -46,6 +47,8 @@ pub(crate) struct FeedShared {
     pub(super) status: FeedStatus,
     pub(super) losses: OnceBox<Losses>,
     pub(super) listener: Listener,
+    /// The threads and tasks that wait for the end.
+    pub(super) end_waiters: OnceBox<EndWaiters>,
     /// Written by the subscriber; and by the shard, when it evicts or replaces events in the ring.
     pub(super) reader: ReaderCounters,
 }
@@ -56,7 +59,7 @@ const _: () =
 /// The bounds are stored here alone: the shard needs them once per slot, when it reads this anyway.
 pub(super) struct FeedStatus {
     /// An [`End`].
-    end: AtomicU8,
+    pub(super) end: AtomicU8,
     /// The shard has dropped its end.
     pub(super) writer_gone: Gone,
     /// The subscriber was dropped, so nothing waits any more.
@@ -125,6 +128,21 @@ pub(crate) enum End {
     Broken = 2,
     /// The ring was full, under `Disconnect`.
     Disconnected = 3,
+    /// The bus was closed, and the subscriber was told so behind the last event.
+    Closed = 4,
+}
+
+impl End {
+    #[inline]
+    pub(super) fn from_word(word: u8) -> Self {
+        match word {
+            0 => Self::None,
+            1 => Self::Cancelled,
+            2 => Self::Broken,
+            3 => Self::Disconnected,
+            _ => Self::Closed,
+        }
+    }
 }
 
 /// How often the counters of a feed are read before the caller gets a snapshot that may not be
@@ -174,6 +192,7 @@ impl FeedShared {
             },
             losses: OnceBox::new(),
             listener,
+            end_waiters: OnceBox::new(),
             reader: ReaderCounters {
                 received: AtomicU64::new(0),
                 claimed_events: AtomicU64::new(0),
@@ -202,8 +221,23 @@ impl FeedShared {
             .is_ok();
         if first {
             self.listener.notify();
+            self.end_was_written();
         }
         first
+    }
+
+    /// Ends the feed because the bus is closed and everything was read: the subscriber is told so,
+    /// and nothing else later. `false`: the feed has ended in another way. No thread is woken:
+    /// those that wait for the end learned of the close before.
+    pub(super) fn finish_closed(&self) -> bool {
+        // AcqRel, partner `finish`.
+        let before = self.status.end.compare_exchange(
+            End::None as u8,
+            End::Closed as u8,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        matches!(before.map_err(End::from_word), Ok(_) | Err(End::Closed))
     }
 
     /// Wakes a subscriber that waits, though there is nothing to read.
@@ -214,12 +248,7 @@ impl FeedShared {
     #[inline]
     pub(crate) fn end(&self) -> End {
         // Acquire, partner `finish`.
-        match self.status.end.load(Ordering::Acquire) {
-            0 => End::None,
-            1 => End::Cancelled,
-            2 => End::Broken,
-            _ => End::Disconnected,
-        }
+        End::from_word(self.status.end.load(Ordering::Acquire))
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -365,7 +394,7 @@ impl FeedShared {
                 self.passed_events() >= pushed_events || self.status.reader_gone.has_left()
             }
             // The subscriber reads nothing more, or not all that was counted.
-            End::Cancelled | End::Broken => true,
+            End::Cancelled | End::Broken | End::Closed => true,
         }
     }
 

@@ -136,8 +136,8 @@ impl<T> Producers<T> {
 
     /// Positions claimed so far. Some of them may not be written yet.
     pub(crate) fn claimed(&self) -> u64 {
-        // Acquire, partner the claim in `try_claim`: a claim that happened before something that the
-        // caller has seen is counted.
+        // Acquire, partner the claim in `try_claim`: a claim that happened before something that
+        // the caller has seen is counted.
         count(self.shared.tail.load(Ordering::Acquire))
     }
 }
@@ -152,8 +152,8 @@ pub(crate) struct Claim<'a, T> {
 
 impl<T> Claim<'_, T> {
     /// Publishes the item. `true`: `WAKE_REQUESTED` was set in the slot's stamp, and is cleared, so
-    /// the caller has to wake the consumer. This cannot panic before the item is in its slot, so the
-    /// compiler can move a large item straight into it.
+    /// the caller has to wake the consumer. This cannot panic before the item is in its slot, so
+    /// the compiler can move a large item straight into it.
     #[inline]
     pub(crate) fn write(self, item: T) -> bool {
         let Self { slot, position } = self;

@@ -254,8 +254,8 @@ impl<T> Producer<T> {
         self.shared.tail.close()
     }
 
-    /// Drops what is staged and not committed. Not a part of `drop`, which would reserve stack for a
-    /// large item even if nothing is staged.
+    /// Drops what is staged and not committed. Not a part of `drop`, which would reserve stack for
+    /// a large item even if nothing is staged.
     #[cold]
     #[inline(never)]
     fn drop_staged(&mut self) {
@@ -348,8 +348,8 @@ impl<T> Producer<T> {
 pub(crate) struct Vacant<'a, T>(&'a mut Producer<T>);
 
 impl<T> Vacant<'_, T> {
-    /// Stages an item, as [`push`](Producer::push) does. This cannot panic, so the compiler can move a
-    /// large item straight into its slot.
+    /// Stages an item, as [`push`](Producer::push) does. This cannot panic, so the compiler can
+    /// move a large item straight into its slot.
     #[inline]
     pub(crate) fn stage(self, item: T) {
         let producer = self.0;

@@ -1,9 +1,9 @@
 //! The queue of a subscriber that wants the latest event of each topic: `Conflate`.
 //!
-//! Every topic with a queued event has a *topic slot* in a [`conflating`] ring. The subscriber reads the slots in
-//! the order in which they were filled. A new event of a topic that is queued replaces the old one in its
-//! slot, whatever the subscriber does meanwhile. So a subscriber that wakes up receives each topic once,
-//! in its latest state.
+//! Every topic with a queued event has a *topic slot* in a [`conflating`] ring. The subscriber
+//! reads the slots in the order in which they were filled. A new event of a topic that is queued
+//! replaces the old one in its slot, whatever the subscriber does meanwhile. So a subscriber that
+//! wakes up receives each topic once, in its latest state.
 //!
 //! An event in a slot is an event of a [`shadow`] of its block: it knows how many events it
 //! replaced. Of a run of events of one topic in a block, only the last one gets that far.
