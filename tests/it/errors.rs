@@ -328,7 +328,8 @@ fn an_error_passes_on_what_another_one_says_and_says_it_once() {
     );
 }
 
-/// An error that hands a value back implements `Debug`, `Display` and `Error`, whatever the value is.
+/// An error that hands a value back implements `Debug`, `Display` and `Error`, whatever the value
+/// is.
 #[test]
 fn errors_say_themselves_without_their_value() {
     let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual).lane_capacity(2));
