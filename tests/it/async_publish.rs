@@ -6,8 +6,8 @@ use std::task::Poll;
 use crate::support::{MODES, bus, ends, eventually, payloads};
 use crate::tasks::{RUNTIMES, Task, Wakes, now_or_never, poll};
 
-/// A future that is dropped before its first poll, or while it waits, has published nothing, through
-/// a publisher's lane and through the shared lane.
+/// A future that is dropped before its first poll, or while it waits, has published nothing. Both
+/// through the lane of a publisher and through the shared lane.
 #[test]
 fn a_future_that_is_dropped_has_published_nothing() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual).lane_capacity(2));
