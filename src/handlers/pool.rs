@@ -47,7 +47,7 @@ pub(crate) const CANCEL_GRACE: Duration = HANDLER_STALL;
 pub(crate) struct PoolConfig {
     /// Workers without spares: 1 to `threads_max`.
     pub(crate) threads: usize,
-    /// Workers and spares: 1 to [`HANDLER_THREADS_MAX`](crate::limits::HANDLER_THREADS_MAX).
+    /// Workers and spares: 1 to [`HANDLER_THREADS_MAX`].
     pub(crate) threads_max: usize,
     /// There are no workers; turns run only in [`Pool::drive`].
     pub(crate) manual: bool,

@@ -18,7 +18,7 @@ use memchr::memchr;
 use super::excerpt::excerpt;
 use super::limits::TOPIC_BYTES_MAX;
 
-/// The address of an event: 1 to [`TOPIC_BYTES_MAX`](crate::pattern::TOPIC_BYTES_MAX) bytes of
+/// The address of an event: 1 to [`TOPIC_BYTES_MAX`] bytes of
 /// UTF-8, in segments that are separated by dots.
 ///
 /// No segment is empty, and no character is a control character (Unicode Cc). Every other character
@@ -198,7 +198,7 @@ impl FusedIterator for Segments<'_> {}
 pub enum TopicError {
     /// The text is empty.
     Empty,
-    /// The text has more than [`TOPIC_BYTES_MAX`](crate::pattern::TOPIC_BYTES_MAX) bytes.
+    /// The text has more than [`TOPIC_BYTES_MAX`] bytes.
     TooLong {
         /// The length of the text, in bytes.
         bytes: usize,

@@ -102,7 +102,7 @@ impl Pattern {
     /// # Errors
     ///
     /// [`TooComplex`] if the answer takes more than
-    /// [`SET_STEPS_MAX`](crate::pattern::SET_STEPS_MAX) steps, or if one of the patterns is in a
+    /// [`SET_STEPS_MAX`] steps, or if one of the patterns is in a
     /// language whose wildcards cross dots.
     ///
     /// ```
@@ -125,7 +125,7 @@ impl Pattern {
     /// # Errors
     ///
     /// [`TooComplex`] if the answer takes more than
-    /// [`SET_STEPS_MAX`](crate::pattern::SET_STEPS_MAX) steps, or if one of the patterns is in a
+    /// [`SET_STEPS_MAX`] steps, or if one of the patterns is in a
     /// language whose wildcards cross dots.
     ///
     /// ```
