@@ -55,7 +55,8 @@ pub(super) trait LaneSender<T> {
 
     /// Puts the event into its place, and sees to it that it is dispatched. An error: the lane was
     /// closed since the place was reserved, and [`take_back`](Self::take_back) returns the event.
-    fn accept(&mut self, place: Self::Place, event: EventHead, data: T) -> Result<(), spsc::Closed>;
+    fn accept(&mut self, place: Self::Place, event: EventHead, data: T)
+    -> Result<(), spsc::Closed>;
 
     /// The event that `accept` has just failed to publish.
     fn take_back(&mut self) -> Pending<T>;
@@ -189,7 +190,12 @@ impl<'a, T> LaneSender<T> for SharedLaneSender<'a, T> {
     }
 
     #[inline(always)]
-    fn accept(&mut self, place: Self::Place, event: EventHead, data: T) -> Result<(), spsc::Closed> {
+    fn accept(
+        &mut self,
+        place: Self::Place,
+        event: EventHead,
+        data: T,
+    ) -> Result<(), spsc::Closed> {
         let wake_requested = place.write(event.with(data));
         self.engine.accepted(wake_requested);
         Ok(())

@@ -11,8 +11,8 @@ use super::subscription::Ends;
 use super::totals::Totals;
 use crate::dispatch::engine::Engine;
 use crate::dispatch::loss::GapReason;
+use crate::dispatch::routes::RouteBatch;
 use crate::dispatch::shard::{Change, ChangeKind};
-use crate::index::Batch;
 use crate::pattern::Pattern;
 use crate::sync::{Arc, Mutex};
 
@@ -125,7 +125,7 @@ impl Registry {
     ) -> Result<bool, ChangeError> {
         self.check_open(engine, record)?;
         let routes = &engine.shard_shared(record.shard()).routes;
-        let is_new = routes.insert(pattern, record.slot);
+        let is_new = routes.batch(|batch| batch.insert(pattern, record.slot));
         if is_new {
             record.patterns.lock().push(pattern);
         }
@@ -141,7 +141,7 @@ impl Registry {
     ) -> Result<bool, ChangeError> {
         self.check_open(engine, record)?;
         let routes = &engine.shard_shared(record.shard()).routes;
-        let was_there = routes.remove(pattern, &record.slot);
+        let was_there = routes.batch(|batch| batch.remove(pattern, &record.slot));
         if was_there {
             record.patterns.lock().remove(pattern);
         }
@@ -232,7 +232,7 @@ fn publish<T>(
     engine: &Engine<T>,
     shard: usize,
     kind: ChangeKind<T>,
-    change: impl FnOnce(&mut Batch<'_, u32>),
+    change: impl FnOnce(&mut RouteBatch<'_, '_>),
 ) {
     let shared = engine.shard_shared(shard);
     shared.routes.batch(|batch| {
