@@ -5,15 +5,12 @@
 //! a lock, so it leaves the index as it is. Those subscriptions are found here by their slots, so
 //! that the answer does not count the ones that were disconnected.
 
-use std::cell::Cell;
 use std::sync::OnceLock;
 
 use super::Bus;
 use crate::dispatch::feed::{End, FeedShared};
 use crate::dispatch::topic_arg::AsTopic;
 use crate::dispatch::topic_arg::sealed::Key;
-use crate::index::{PatternIndex, Scratch};
-use crate::pattern::Topic;
 use crate::sync::{Arc, PublishedOption};
 
 /// Slots of the first chunk: 32. Each chunk has twice as many as the one before.
@@ -132,8 +129,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
         };
         let mut count = 0;
         for (shard, disconnectable) in core.disconnectable.iter().enumerate() {
-            let index = core.engine.shard_shared(shard).routes.load();
-            with_matches(&index, &topic, |slots| {
+            let routes = &core.engine.shard_shared(shard).routes;
+            routes.with_matches(&topic, &mut |slots| {
                 let open = |slot: &&u32| !disconnectable.is_disconnected(**slot);
                 count += slots.iter().filter(open).take(enough - count).count();
             });
@@ -144,19 +141,6 @@ impl<T: Send + Sync + 'static> Bus<T> {
         debug_assert!(count <= enough);
         count
     }
-}
-
-/// The lists of a walk, and what it found.
-type Lists = (Scratch<u32>, Vec<u32>);
-
-fn with_matches(index: &PatternIndex<u32>, topic: &Topic, f: impl FnOnce(&[u32])) {
-    thread_local!(static LISTS: Cell<Lists> = Cell::default());
-    // Taken out while they are in use. A thread that ends has none left, and makes new ones.
-    let (mut scratch, mut found) = LISTS.try_with(Cell::take).unwrap_or_default();
-    found.clear();
-    index.matches_with(topic, &mut scratch, &mut found);
-    f(&found);
-    let _ = LISTS.try_with(|lists| lists.set((scratch, found)));
 }
 
 #[cfg(all(test, not(loom)))]

@@ -9,11 +9,11 @@
 //! carried through a `Result` on the way in; only an error carries it, on the way back. This
 //! matters for large payloads: each step that holds a payload by value holds a copy on the stack.
 //!
-//! | step | what it needs | what it answers |
+//! | step | needs | returns |
 //! | --- | --- | --- |
-//! | `LaneSender::envelope` | topic, name, source | the envelope, or the topic's error |
+//! | `LaneSender::envelope` | topic, name and source | the envelope, or the error of the topic |
 //! | `LaneSender::try_reserve` | nothing | a place in the lane, or that it is full or closed |
-//! | `LaneSender::accept` | the place and the event | nothing; or the lane was closed meanwhile |
+//! | `LaneSender::accept` | the place, the payload and the rest of the event | nothing, or that the lane was closed meanwhile |
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -55,7 +55,8 @@ pub(super) trait LaneSender<T> {
 
     /// Puts the event into its place, and sees to it that it is dispatched. An error: the lane was
     /// closed since the place was reserved, and [`take_back`](Self::take_back) returns the event.
-    fn accept(&mut self, place: Self::Place, event: Outside, data: T) -> Result<(), spsc::Closed>;
+    fn accept(&mut self, place: Self::Place, event: EventHead, data: T)
+    -> Result<(), spsc::Closed>;
 
     /// The event that `accept` has just failed to publish.
     fn take_back(&mut self) -> Pending<T>;
@@ -123,7 +124,7 @@ impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
     }
 
     #[inline(always)]
-    fn accept(&mut self, (): (), event: Outside, data: T) -> Result<(), spsc::Closed> {
+    fn accept(&mut self, (): (), event: EventHead, data: T) -> Result<(), spsc::Closed> {
         let vacant = self.lane.vacant().expect("room was reserved");
         vacant.stage(event.with(data));
         let wake_requested = self.lane.commit()?;
@@ -189,7 +190,12 @@ impl<'a, T> LaneSender<T> for SharedLaneSender<'a, T> {
     }
 
     #[inline(always)]
-    fn accept(&mut self, place: Self::Place, event: Outside, data: T) -> Result<(), spsc::Closed> {
+    fn accept(
+        &mut self,
+        place: Self::Place,
+        event: EventHead,
+        data: T,
+    ) -> Result<(), spsc::Closed> {
         let wake_requested = place.write(event.with(data));
         self.engine.accepted(wake_requested);
         Ok(())
@@ -280,12 +286,12 @@ fn prepare<T, K, S>(
     heading: &Heading<'_, K>,
     receipt: Option<ReceiptSender>,
     patience: Patience,
-) -> Result<(S::Place, Outside), Refused>
+) -> Result<(S::Place, EventHead), Refused>
 where
     K: AsTopic,
     S: LaneSender<T>,
 {
-    let event = outside(sender, heading, receipt).map_err(Refused::Topic)?;
+    let event = event_head(sender, heading, receipt).map_err(Refused::Topic)?;
     let place = match sender.try_reserve() {
         Ok(place) => place,
         Err(no_room) => wait_for_room(sender, no_room, patience)?,
@@ -294,11 +300,11 @@ where
 }
 
 #[inline(always)]
-fn outside<T, K, S>(
+fn event_head<T, K, S>(
     sender: &mut S,
     heading: &Heading<'_, K>,
     receipt: Option<ReceiptSender>,
-) -> Result<Outside, TopicError>
+) -> Result<EventHead, TopicError>
 where
     K: AsTopic,
     S: LaneSender<T>,
@@ -308,7 +314,7 @@ where
     let stamp_ns = stamp(sender);
     let name = heading.name.as_deref();
     let envelope = sender.envelope(&heading.topic, name, heading.source.as_deref())?;
-    Ok(Outside {
+    Ok(EventHead {
         envelope,
         receipt,
         #[cfg(feature = "latency")]
@@ -326,14 +332,14 @@ fn stamp<T>(sender: &impl LaneSender<T>) -> u64 {
 }
 
 /// A pending event without its payload.
-pub(super) struct Outside {
+pub(super) struct EventHead {
     envelope: EnvelopeRef,
     receipt: Option<ReceiptSender>,
     #[cfg(feature = "latency")]
     stamp_ns: u64,
 }
 
-impl Outside {
+impl EventHead {
     #[inline(always)]
     fn with<T>(self, data: T) -> Pending<T> {
         Pending {
@@ -348,7 +354,7 @@ impl Outside {
 
 /// Moves the event into its place.
 #[inline(always)]
-fn put<T, S, E>(sender: &mut S, place: S::Place, event: Outside, data: T) -> Result<(), E>
+fn put<T, S, E>(sender: &mut S, place: S::Place, event: EventHead, data: T) -> Result<(), E>
 where
     S: LaneSender<T>,
     E: RefusedError<T>,
@@ -427,7 +433,7 @@ fn wait_for_room<T, S: LaneSender<T>>(
 pub(super) struct PublishFuture<S, T> {
     sender: S,
     /// `None` once the future has been ready.
-    state: Option<Result<(Outside, T), (TopicError, T)>>,
+    state: Option<Result<(EventHead, T), (TopicError, T)>>,
 }
 
 impl<S: LaneSender<T>, T> PublishFuture<S, T> {
@@ -441,7 +447,7 @@ impl<S: LaneSender<T>, T> PublishFuture<S, T> {
         data: T,
         receipt: Option<ReceiptSender>,
     ) -> Self {
-        let state = match outside(&mut sender, heading, receipt) {
+        let state = match event_head(&mut sender, heading, receipt) {
             Ok(event) => Ok((event, data)),
             Err(error) => Err((error, data)),
         };

@@ -12,9 +12,9 @@ use super::totals::Totals;
 use crate::dispatch::engine::Engine;
 use crate::dispatch::feed::{FeedProducer, FeedShared};
 use crate::dispatch::loss::{GapReason, Overflow};
+use crate::dispatch::routes::RouteBatch;
 use crate::dispatch::shard::{Change, ChangeKind};
 use crate::handlers::pool::HandlerControl;
-use crate::index::Batch;
 use crate::pattern::Pattern;
 use crate::sync::{Arc, Mutex};
 
@@ -183,7 +183,7 @@ impl Registry {
         &self,
         engine: &Engine<T>,
         record: &Record,
-        change: impl FnOnce(&mut Batch<'_, u32>, &mut PatternTexts) -> bool,
+        change: impl FnOnce(&mut RouteBatch<'_, '_>, &mut PatternTexts) -> bool,
     ) -> Result<bool, ChangeError> {
         // A shard disconnects without a lock: the record may be registered and have ended.
         if !record.is_open(engine) || !self.records.contains_key(&record.number) {
@@ -279,7 +279,7 @@ fn publish<T>(
     engine: &Engine<T>,
     shard: usize,
     kind: ChangeKind<T>,
-    change: impl FnOnce(&mut Batch<'_, u32>),
+    change: impl FnOnce(&mut RouteBatch<'_, '_>),
 ) {
     let shared = engine.shard_shared(shard);
     shared.routes.batch(|batch| {

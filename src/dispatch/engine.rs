@@ -34,11 +34,11 @@ use std::time::Instant;
 
 use super::lane::{LaneShared, OwnLane, Pending};
 use super::role::Role;
+use super::routes::Routes;
 use super::sequencer::{Clock, RoundResult, Sequencer, SequencerShared};
 use super::shard::{INPUT_BLOCKS, Shard, ShardShared};
 use super::signal::{Latch, Signal};
 use crate::contain::catch;
-use crate::index::SharedIndex;
 use crate::log;
 use crate::park::{Backoff, NonBlockingScope, WaitSet};
 use crate::ring::{mpsc, spsc};
@@ -664,7 +664,7 @@ impl<T> ShardHandle<T> {
         match_cache: bool,
     ) -> Self {
         let shared = Arc::new(ShardShared {
-            routes: SharedIndex::new(),
+            routes: Routes::new(),
             changes: Queue::new(),
             delivered_id: AtomicU64::new(0),
             latch: Arc::new(Latch::new(signal)),

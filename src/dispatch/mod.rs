@@ -35,6 +35,7 @@ pub(crate) mod loss;
 #[cfg(all(test, loom))]
 mod models;
 pub(crate) mod role;
+pub(crate) mod routes;
 pub(crate) mod sequencer;
 pub(crate) mod shard;
 pub(crate) mod signal;

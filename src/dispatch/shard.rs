@@ -49,11 +49,10 @@ use std::time::Instant;
 use super::block::BlockRef;
 use super::feed::FeedProducer;
 use super::loss::GapReason;
+use super::routes::{Matched, Matcher, Routes};
 use super::sequencer::RoundResult;
 use super::signal::Latch;
 use crate::contain::contain;
-use crate::index::{MatchCache, PatternIndex, Scratch, SharedIndex};
-use crate::pattern::Topic;
 use crate::ring::spsc;
 use crate::sync::{Arc, AtomicU64, Ordering, Queue, now};
 
@@ -82,8 +81,7 @@ pub(crate) enum ChangeKind<T> {
 
 /// What a shard shares with other threads.
 pub(crate) struct ShardShared<T> {
-    /// The patterns of its subscriptions. The values are the slots of their rings.
-    pub(crate) routes: SharedIndex<u32>,
+    pub(crate) routes: Routes,
     /// In the order of their versions.
     pub(crate) changes: Queue<Change<T>>,
     /// Id of the event up to which everything has been delivered to the rings, or given up.
@@ -101,10 +99,7 @@ pub(crate) struct Shard<T> {
     version: u64,
     /// By slot.
     feeds: Vec<Option<Box<FeedProducer<T>>>>,
-    /// By slot: the events of the current block that match. All 0 between blocks.
-    masks: Vec<u64>,
-    /// The slots whose masks are not 0. Empty between blocks.
-    matched_slots: Vec<u32>,
+    matched: Matched,
     /// The slots of feeds that have something to commit.
     dirty: Vec<u32>,
     matcher: Matcher,
@@ -114,28 +109,6 @@ pub(crate) struct Shard<T> {
     /// Id of the last event of the last block taken; 0: none yet.
     dispatched_id: u64,
     closed: bool,
-}
-
-/// Finds the slots of a topic, with or without a cache in front of the index.
-enum Matcher {
-    Cached(MatchCache<u32>),
-    Uncached {
-        scratch: Scratch<u32>,
-        found: Vec<u32>,
-    },
-}
-
-impl Matcher {
-    fn find(&mut self, index: &PatternIndex<u32>, topic: &Topic) -> &[u32] {
-        match self {
-            Self::Cached(cache) => cache.lookup(index, topic),
-            Self::Uncached { scratch, found } => {
-                found.clear();
-                index.matches_with(topic, scratch, found);
-                found
-            }
-        }
-    }
 }
 
 /// A block that some `Block` subscribers have no room for. All other subscribers have got it.
@@ -171,10 +144,9 @@ impl<T> Shard<T> {
             deferred_change: None,
             version: 0,
             feeds: Vec::new(),
-            masks: Vec::new(),
-            matched_slots: Vec::new(),
+            matched: Matched::default(),
             dirty: Vec::new(),
-            matcher: Matcher::Cached(MatchCache::new()),
+            matcher: Matcher::cached(),
             stall: None,
             spare_blocked: Vec::new(),
             dispatched_id: 0,
@@ -184,10 +156,7 @@ impl<T> Shard<T> {
 
     /// Without a cache in front of the index.
     pub(crate) fn without_cache(mut self) -> Self {
-        self.matcher = Matcher::Uncached {
-            scratch: Scratch::default(),
-            found: Vec::new(),
-        };
+        self.matcher = Matcher::uncached();
         self
     }
 
@@ -223,7 +192,7 @@ impl<T> Shard<T> {
     /// be able to go on.
     pub(crate) fn apply_pending_changes(&mut self) -> bool {
         let was_stalled = self.stall.is_some();
-        let version = self.shared.routes.load().version();
+        let version = self.shared.routes.version();
         if version != self.version {
             self.apply_changes_up_to(version);
         }
@@ -296,41 +265,24 @@ impl<T> Shard<T> {
             self.dispatched_id + 1,
             "every block arrives, in order"
         );
-        let routes = self.shared.routes.load();
-        if routes.version() != self.version {
-            self.apply_changes_up_to(routes.version());
+        while let Err(version) = self.matcher.match_block(
+            &self.shared.routes,
+            self.version,
+            block.groups(),
+            &mut self.matched,
+        ) {
+            self.apply_changes_up_to(version);
         }
-        self.match_block(&routes, &block);
-        // Dropped before a subscriber can stall the shard: while the snapshot lives, a thread that
-        // subscribes would have to copy what it changes.
-        drop(routes);
         self.dispatched_id = block.last_id();
         self.push_block(block);
-    }
-
-    /// Fills `masks` and `matched_slots`. The work is per distinct topic and subscriber, not per
-    /// event.
-    fn match_block(&mut self, index: &PatternIndex<u32>, block: &BlockRef<T>) {
-        debug_assert!(self.matched_slots.is_empty());
-        // Some of them, since there may be many subscribers.
-        debug_assert!(self.masks.iter().take(64).all(|&mask| mask == 0));
-        for group in block.groups() {
-            for &slot in self.matcher.find(index, group.topic()) {
-                let mask = &mut self.masks[slot as usize];
-                if *mask == 0 {
-                    self.matched_slots.push(slot);
-                }
-                *mask |= group.mask;
-            }
-        }
     }
 
     fn push_block(&mut self, block: BlockRef<T>) {
         let mut blocked = std::mem::take(&mut self.spare_blocked);
         debug_assert!(blocked.is_empty());
-        let mut references = block.ref_batch(self.matched_slots.len());
-        for &slot in &self.matched_slots {
-            let mask = std::mem::take(&mut self.masks[slot as usize]);
+        let mut references = block.ref_batch(self.matched.slots.len());
+        for &slot in &self.matched.slots {
+            let mask = std::mem::take(&mut self.matched.masks[slot as usize]);
             debug_assert!(
                 mask != 0 && u64::BITS - mask.leading_zeros() <= block.events().len() as u32,
                 "mask {mask:#b} of a block of {} events",
@@ -355,7 +307,7 @@ impl<T> Shard<T> {
                 self.dirty.push(slot);
             }
         }
-        self.matched_slots.clear();
+        self.matched.slots.clear();
         drop(references);
         if blocked.is_empty() {
             self.spare_blocked = blocked;
@@ -562,10 +514,10 @@ impl<T> Shard<T> {
         let index = slot as usize;
         if self.feeds.len() <= index {
             self.feeds.resize_with(index + 1, || None);
-            self.masks.resize(index + 1, 0);
+            self.matched.masks.resize(index + 1, 0);
         }
         debug_assert!(self.feeds[index].is_none(), "slot {slot} is in use");
-        debug_assert_eq!(self.masks[index], 0);
+        debug_assert_eq!(self.matched.masks[index], 0);
         if self.closed {
             feed.close(self.dispatched_id);
         } else {

@@ -1,4 +1,4 @@
-//! Publishing as a task: accepted when it is ready, and not before.
+//! Publishing as a task: the event is accepted when the future is ready, and not before.
 
 use fanout::{Dispatch, PublishError};
 use std::task::Poll;
@@ -6,8 +6,8 @@ use std::task::Poll;
 use crate::support::{MODES, bus, ends, eventually, payloads};
 use crate::tasks::{RUNTIMES, Task, Wakes, now_or_never, poll};
 
-/// Dropped unpolled or waiting, through the own lane and the shared one: no such event is ever
-/// delivered.
+/// A future that is dropped before its first poll, or while it waits, has published nothing. Both
+/// through the lane of a publisher and through the shared lane.
 #[test]
 fn a_future_that_is_dropped_has_published_nothing() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual).lane_capacity(2));
@@ -24,7 +24,7 @@ fn a_future_that_is_dropped_has_published_nothing() {
         let own = now_or_never(publisher.publish_async("a", 10 + n));
         own.expect("room").expect("open");
     }
-    // Full: asked for room, and dropped; asked, called, and dropped.
+    // The lane is full: the future waits for room and is dropped; waits, is woken and is dropped.
     for called in [false, true] {
         let mut shared = Box::pin(bus.publish_async("a", 92));
         let mut own = Box::pin(publisher.publish_async("a", 93));
@@ -43,7 +43,7 @@ fn a_future_that_is_dropped_has_published_nothing() {
     assert_eq!(received, [1, 2, 3, 11, 12]);
 }
 
-/// Woken for room, and for the end, which hands the value back.
+/// The task is woken when there is room, and when the bus closes, which hands the value back.
 #[test]
 fn a_task_that_waits_for_room_is_woken() {
     for mode in MODES {
@@ -59,7 +59,7 @@ fn a_task_that_waits_for_room_is_woken() {
             let mut shared = Box::pin(bus.publish_async("a", 2));
             assert!(poll(&mut own, &own_waker).is_pending());
             assert!(poll(&mut shared, &shared_waker).is_pending());
-            eventually("both are woken for room", || {
+            eventually("both tasks are woken when there is room", || {
                 while sub.try_recv().is_ok() {
                     accepted -= 1;
                 }
@@ -86,7 +86,7 @@ fn a_task_that_waits_for_room_is_woken() {
             assert!(poll(&mut waiting, &waker).is_pending());
             bus.close();
             drop(sub);
-            eventually("the close is told", || {
+            eventually("the task is woken by the close", || {
                 bus.drive();
                 wakes.count() > 0
             });
@@ -96,7 +96,7 @@ fn a_task_that_waits_for_room_is_woken() {
     }
 }
 
-/// Many tasks through a shared lane of two, on any runtime: each is accepted once.
+/// Many tasks publish through a shared lane of two, on any runtime: each event is accepted once.
 #[test]
 fn tasks_publish_on_any_runtime() {
     const TASKS: u64 = 8;

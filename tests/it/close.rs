@@ -1,5 +1,5 @@
-//! Close drains: what was accepted is delivered or accounted for, what was refused is not
-//! delivered.
+//! A close drains the bus: what was accepted is delivered or accounted for, and what was refused is
+//! not delivered.
 
 use fanout::{
     Bus, Dispatch, Ending, GapReason, PublishError, PublishSequencedError, PublishTimeoutError,
@@ -144,7 +144,7 @@ fn close_within_in_time() {
             (true, 0, 0),
             "{report:?}"
         );
-        // Of the one that reads, two events may wait and two be claimed.
+        // Of the subscriber that reads, two events may wait and two may be claimed.
         assert!((8..=12).contains(&report.unread), "{report:?}");
         let (told, ending) = reading.join().expect("read");
         assert_eq!((told.len(), ending), (100, RecvError::Closed));
@@ -199,7 +199,7 @@ fn report_past_time(mode: Dispatch, dispatchers: usize) {
     );
     assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(sequenced)));
 
-    // Nobody else pays for it.
+    // The other subscriber loses nothing.
     let (told, ending) = read_to_end(&mut other);
     assert_eq!((told.len() as u64, ending), (sequenced, RecvError::Closed));
     let again = bus.close_within(FOR_EVER);
@@ -210,7 +210,7 @@ fn report_past_time(mode: Dispatch, dispatchers: usize) {
     );
 }
 
-/// An `Ok` is a promise, an `Err` is one too.
+/// `Ok` promises that the event is delivered, and `Err` promises that it is not.
 #[test]
 fn close_against_publish_loses_and_invents_nothing() {
     for mode in MODES {
@@ -367,7 +367,7 @@ fn who_waits_for_a_receipt_is_told_when_a_forced_close_drops_the_event() {
         let bus = bus(|b| b.dispatch(mode).lane_capacity(4));
         let full = blocking(&bus, 1);
         let mut publisher = bus.publisher();
-        // The other lane fills everything, so this one's event stays in its lane.
+        // The other lane fills all room, so the event of this lane stays in it.
         fill(&bus, || bus.try_publish("a", 0).is_ok());
         let waiting = thread::spawn(move || publisher.publish_sequenced("a", 7));
         linger();
@@ -404,7 +404,8 @@ fn receipts_name_what_was_delivered() {
     });
 }
 
-/// A subscriber that reads nothing holds up neither the one who drops nor, for ever, the threads.
+/// A subscriber that reads nothing delays neither the thread that drops the bus nor, for ever, the
+/// threads of the bus.
 #[test]
 fn drop_never_waits() {
     in_every_mode(|mode| {
@@ -459,7 +460,7 @@ fn threads_end_with_their_bus_alone() {
                     let pooled = bus.on("a", |_| {}).expect("open").detach();
                     let own = bus.subscription("a").dedicated().handler(|_| {});
                     own.expect("open").detach();
-                    // Two workers, the one who watches them, and a thread of its own.
+                    // Two workers, the thread that monitors them, and a dedicated thread.
                     pool += if mode == Dispatch::Manual { 0 } else { 4 };
                     if round % 4 == 0 {
                         pooled.cancel();

@@ -1,4 +1,5 @@
-//! Bad input: every bound at the bound and one past it, and errors that name input, place and rule.
+//! Bad input: every setting at its bound and one past it, and errors that name the input, the place
+//! and the rule.
 
 use fanout::limits::{CAPACITY_MAX, DISPATCHERS_MAX, LANE_CAPACITY_MAX};
 use fanout::{
@@ -13,7 +14,7 @@ use std::time::Duration;
 use crate::support::bus;
 use crate::tasks::block_on;
 
-/// Neither `Debug` nor anything else.
+/// A payload that implements nothing, not even `Debug`.
 struct Bare(u32);
 
 fn build(change: impl FnOnce(BusBuilder<Bare>) -> BusBuilder<Bare>) -> Result<(), BuildError> {
@@ -207,7 +208,7 @@ fn texts_at_their_bounds_and_one_past() {
     ));
 }
 
-/// Texts that are no valid topics, each with the place and the rule that its error has to name.
+/// Texts that are not valid topics, each with the place and the rule that its error must name.
 const BAD_TOPICS: [(&str, &str, &str); 6] = [
     ("", "", "empty"),
     (".a", "byte 0", "empty"),
@@ -327,7 +328,8 @@ fn an_error_passes_on_what_another_one_says_and_says_it_once() {
     );
 }
 
-/// `Debug`, `Display` and `Error` of what hands a value back need nothing of the value.
+/// An error that hands a value back implements `Debug`, `Display` and `Error`, whatever the value
+/// is.
 #[test]
 fn errors_say_themselves_without_their_value() {
     let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual).lane_capacity(2));
@@ -360,7 +362,7 @@ fn errors_say_themselves_without_their_value() {
     assert!(unsequenced.value().is_none() && unsequenced.into_value().is_none());
     let topic = bus.publish("", Bare(6)).unwrap_err();
     assert!(format!("{topic:?}").starts_with("Topic("), "{topic:?}");
-    // Whatever the payload is, `?` and boxes of errors take it.
+    // Whatever the payload is, `?` converts the error into a box.
     let boxed: Box<dyn Error + Send + Sync> = Box::new(topic);
     assert_eq!(boxed.to_string(), TopicError::Empty.to_string());
     let texts = [RecvError::Closed, RecvError::Cancelled, RecvError::Broken].map(|e| {
@@ -372,7 +374,7 @@ fn errors_say_themselves_without_their_value() {
     assert!(texts.iter().all(|text| !text.is_empty()));
 }
 
-/// Handles and builders can be looked at, whatever the payload.
+/// Handles and builders implement `Debug`, whatever the payload is.
 #[test]
 fn everything_can_be_debugged() {
     let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
@@ -393,7 +395,7 @@ fn everything_can_be_debugged() {
     assert!(format!("{:?}", sub.handle()).contains("a.*"));
 }
 
-/// The values of a weigher are added up without overflowing.
+/// Weights are added up without an overflow.
 #[test]
 fn weights_beyond_all_bounds_are_borne() {
     for overflow in [Overflow::DropNewest, Overflow::Block] {

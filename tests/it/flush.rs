@@ -1,4 +1,5 @@
-//! `flush_within`: all that was accepted so far is in rings, or it says that it is not.
+//! `flush_within` returns when everything that was accepted so far is in rings, or reports that it
+//! is not.
 
 use fanout::Dispatch;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,8 +63,8 @@ fn a_full_block_subscriber_is_not_flushed() {
     }
 }
 
-/// Whoever waits must be told by the very step that completes what it waits for: there is no later
-/// one. Many idle lanes make a round long enough to ask in the midst of it.
+/// The step that completes a flush must wake the threads that wait for it, because no later step
+/// follows. Many idle lanes make a round long enough for a request to fall into the middle of it.
 #[test]
 fn several_flushes_at_once_are_all_told() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
@@ -86,7 +87,7 @@ fn several_flushes_at_once_are_all_told() {
     }
 }
 
-/// A flush lends the dispatcher a hand; the pool must still be called for what is published
+/// A flush dispatches on its own thread. The pool must still be woken for what is published
 /// afterwards.
 #[test]
 fn flushing_never_makes_the_pool_miss_an_event() {
@@ -151,7 +152,7 @@ fn a_closed_bus_is_flushed() {
     }
 }
 
-/// Whoever dispatches cannot wait for the dispatch.
+/// A thread that dispatches cannot wait for the dispatch.
 #[test]
 fn a_flush_from_inside_the_dispatch_does_not_wait() {
     for mode in MODES {

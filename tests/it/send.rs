@@ -1,4 +1,4 @@
-//! What may be sent to and shared between threads, said to the compiler.
+//! Which types may be sent to other threads and shared between them, checked by the compiler.
 
 use fanout::{
     Batch, BatchIntoIter, BatchIter, BatchStream, Bus, BusBuilder, ChangeError, CloseReport, Event,
@@ -15,7 +15,7 @@ fn both<T: Send + Sync>() {}
 fn of_value<T: Send>(_: T) {}
 fn of_static<T: Send + 'static>(_: T) {}
 
-/// A payload may be anything that is `Send + Sync + 'static`.
+/// A payload may be of any type that is `Send + Sync + 'static`.
 type Payload = Box<dyn Fn() + Send + Sync>;
 
 #[test]
@@ -55,7 +55,7 @@ fn public_types_are_send_and_sync() {
         broadcast::BroadcastPublishError,
         broadcast::BroadcastCloseError,
     )>();
-    // Errors and messages ask nothing of a payload themselves.
+    // Errors and messages have no bound on the payload.
     send::<PublishError<Cell<u32>>>();
     send::<Message<'static, &str, Cell<u32>>>();
 }
@@ -84,11 +84,11 @@ fn futures_are_send() {
     let mut sub = bus.subscribe("a").expect("open");
     of_value(sub.recv_async());
     of_value(sub.next_batch_async());
-    // A task that owns its subscriber and awaits in a loop, as programs have it.
+    // A task that owns its subscriber and receives in a loop, as in a program.
     of_value(async move { while sub.recv_async().await.is_ok() {} });
 }
 
-/// What a program does with it: publishers, subscribers and events travel between threads.
+/// Publishers, subscribers and events move between threads.
 #[test]
 fn handles_travel() {
     let bus: Bus<String> = Bus::new();

@@ -293,8 +293,7 @@ fn patterns_in_every_form() {
             bus.subscribe(text.clone()).expect("open"),
             bus.subscribe(&pattern).expect("open"),
             bus.subscribe(HashSet::from(["a.*", "b"])).expect("open"),
-            bus.subscribe(&set)
-                .expect("open"),
+            bus.subscribe(&set).expect("open"),
             bus.subscribe(&[pattern.clone()][..]).expect("open"),
         ];
         let exact = bus.subscribe(&topic).expect("open");

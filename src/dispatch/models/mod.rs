@@ -20,9 +20,9 @@ use super::block::{BlockRef, BlockSource, EnvelopeTable};
 use super::feed::{End, FeedConsumer, FeedProducer, Found, Limits, Listener, feed};
 use super::lane::{Receipt, ReceiptSlot};
 use super::loss::{BlockTimeout, Overflow};
+use super::routes::{RouteBatch, Routes};
 use super::shard::{Change, ChangeKind, ShardShared};
 use super::signal::{Latch, Signal};
-use crate::index::{Batch, SharedIndex};
 use crate::park::{park, register_thread};
 use crate::pattern::Pattern;
 use crate::sync::{Arc, AtomicU64, Ordering, Queue};
@@ -111,7 +111,7 @@ fn feed_of(capacity: usize, overflow: Overflow) -> (FeedProducer<Payload>, FeedC
 /// What a shard shares, for a pool with this signal.
 fn shared(signal: &Arc<Signal>) -> Arc<ShardShared<Payload>> {
     Arc::new(ShardShared {
-        routes: SharedIndex::new(),
+        routes: Routes::new(),
         changes: Queue::new(),
         delivered_id: AtomicU64::new(0),
         latch: Arc::new(Latch::new(signal.clone())),
@@ -161,7 +161,7 @@ impl TestRegistry {
         });
     }
 
-    fn publish(&mut self, kind: ChangeKind<Payload>, change: impl FnOnce(&mut Batch<'_, u32>)) {
+    fn publish(&mut self, kind: ChangeKind<Payload>, change: impl FnOnce(&mut RouteBatch<'_, '_>)) {
         self.shared.routes.batch(|batch| {
             change(batch);
             let version = batch.version();

@@ -3,16 +3,16 @@
 use super::super::block::BlockRef;
 use super::super::feed::{FeedConsumer, Found, Limits, Listener, feed};
 use super::super::loss::Overflow;
+use super::super::routes::Routes;
 use super::super::shard::{Change, ChangeKind, Shard, ShardShared};
 use super::{BlockMaker, latch, read};
-use crate::index::SharedIndex;
 use crate::pattern::Pattern;
 use crate::ring::spsc;
 use crate::sync::{Arc, AtomicU64, Queue};
 
 fn shared() -> Arc<ShardShared<()>> {
-    let routes = SharedIndex::new();
-    routes.insert(&Pattern::parse("a").expect("a pattern"), 0);
+    let routes = Routes::new();
+    routes.batch(|batch| batch.insert(&Pattern::parse("a").expect("a pattern"), 0));
     Arc::new(ShardShared {
         routes,
         changes: Queue::new(),

@@ -1,0 +1,177 @@
+//! The routes of a shard: which of its subscriptions want a topic.
+//!
+//! * **In**: patterns with the slots of subscriptions, from the threads that open, change and end
+//!   subscriptions; and topics, from the shard.
+//! * **Out**: for each block, the masks of the events that each slot gets.
+//!
+//! Nothing here depends on the type of the payload, and nothing here is generic, although the index
+//! is. A generic function is compiled again in every program that uses it with a type of its own, and
+//! so is everything that it calls and that is generic; the code that drops a value is generic, too.
+//! So the index and the cache are behind trait objects, whose functions are compiled once, with this
+//! crate. Otherwise they would be a third of what a program compiles. It costs one indirect call for
+//! each distinct topic of a block.
+
+use std::cell::Cell;
+
+use super::block::Group;
+use crate::index::{Batch, MatchCache, PatternIndex, Scratch, SharedIndex};
+use crate::pattern::{Pattern, Topic};
+
+/// The patterns of a shard's subscriptions, for all threads. The values are the slots of their rings.
+pub(crate) struct Routes(Box<dyn Erased>);
+
+/// Hides the type of the index, and so the code that drops it.
+trait Erased: Send + Sync {
+    fn index(&self) -> &SharedIndex<u32>;
+}
+
+impl Erased for SharedIndex<u32> {
+    fn index(&self) -> &SharedIndex<u32> {
+        self
+    }
+}
+
+impl Routes {
+    #[inline(never)]
+    pub(crate) fn new() -> Self {
+        Self(Box::new(SharedIndex::new()))
+    }
+
+    /// The version of the index that is published now: it rises with every change.
+    #[inline(never)]
+    pub(crate) fn version(&self) -> u64 {
+        self.0.index().load().version()
+    }
+
+    /// Calls `f` with the slots of a topic. Takes no lock, and uses no cache: any thread may ask.
+    #[inline(never)]
+    pub(crate) fn with_matches(&self, topic: &Topic, f: &mut dyn FnMut(&[u32])) {
+        thread_local!(static LISTS: Cell<Uncached> = Cell::default());
+        // Taken out while it is in use. A thread that ends has none left, and makes a new one.
+        let mut lists = LISTS.try_with(Cell::take).unwrap_or_default();
+        f(lists.find(&self.0.index().load(), topic));
+        let _ = LISTS.try_with(|place| place.set(lists));
+    }
+
+    /// Makes several changes that become visible together.
+    pub(crate) fn batch<R>(&self, change: impl FnOnce(&mut RouteBatch<'_, '_>) -> R) -> R {
+        let mut change = Some(change);
+        let mut result = None;
+        self.batch_dyn(&mut |batch| {
+            let change = change.take().expect("called once");
+            result = Some(change(batch));
+        });
+        result.expect("called once")
+    }
+
+    #[inline(never)]
+    fn batch_dyn(&self, change: &mut dyn FnMut(&mut RouteBatch<'_, '_>)) {
+        self.0.index().batch(|batch| change(&mut RouteBatch(batch)));
+    }
+}
+
+/// Changes of the routes that become visible together.
+pub(crate) struct RouteBatch<'a, 'b>(&'a mut Batch<'b, u32>);
+
+impl RouteBatch<'_, '_> {
+    /// `false`: the slot had the pattern.
+    #[inline(never)]
+    pub(crate) fn insert(&mut self, pattern: &Pattern, slot: u32) -> bool {
+        self.0.insert(pattern, slot)
+    }
+
+    /// `false`: the slot did not have the pattern.
+    #[inline(never)]
+    pub(crate) fn remove(&mut self, pattern: &Pattern, slot: &u32) -> bool {
+        self.0.remove(pattern, slot)
+    }
+
+    /// The version that the index will have.
+    #[inline(never)]
+    pub(crate) fn version(&mut self) -> u64 {
+        self.0.version()
+    }
+}
+
+/// What one block matches. Kept by the shard from block to block, for its memory.
+#[derive(Default)]
+pub(crate) struct Matched {
+    /// By slot: the events of the current block that match. All 0 between blocks.
+    pub(crate) masks: Vec<u64>,
+    /// The slots whose masks are not 0. Empty between blocks.
+    pub(crate) slots: Vec<u32>,
+}
+
+/// Finds the slots of topics, with or without a cache in front of the index.
+pub(crate) struct Matcher(Box<dyn Find>);
+
+/// Hides the type of what is behind it, and so the code that drops it.
+trait Find: Send {
+    fn find(&mut self, index: &PatternIndex<u32>, topic: &Topic) -> &[u32];
+}
+
+impl Find for MatchCache<u32> {
+    fn find(&mut self, index: &PatternIndex<u32>, topic: &Topic) -> &[u32] {
+        self.lookup(index, topic)
+    }
+}
+
+#[derive(Default)]
+struct Uncached {
+    scratch: Scratch<u32>,
+    found: Vec<u32>,
+}
+
+impl Find for Uncached {
+    fn find(&mut self, index: &PatternIndex<u32>, topic: &Topic) -> &[u32] {
+        self.found.clear();
+        index.matches_with(topic, &mut self.scratch, &mut self.found);
+        &self.found
+    }
+}
+
+impl Matcher {
+    #[inline(never)]
+    pub(crate) fn cached() -> Self {
+        Self(Box::new(MatchCache::new()))
+    }
+
+    #[inline(never)]
+    pub(crate) fn uncached() -> Self {
+        Self(Box::new(Uncached::default()))
+    }
+
+    /// Loads the index, and finds the slots for the topics of a block. The work is per distinct topic
+    /// and subscriber, not per event.
+    ///
+    /// An error: the index that is published now has another version than this, which the error
+    /// holds. The shard applies its changes up to that version, and calls this again.
+    #[inline(never)]
+    pub(crate) fn match_block(
+        &mut self,
+        routes: &Routes,
+        version: u64,
+        groups: &[Group],
+        matched: &mut Matched,
+    ) -> Result<(), u64> {
+        debug_assert!(matched.slots.is_empty());
+        // Some of them, since there may be many subscribers.
+        debug_assert!(matched.masks.iter().take(64).all(|&mask| mask == 0));
+        // Dropped when this returns, and so before a subscriber can stall the shard: while the
+        // snapshot lives, a thread that subscribes would have to copy what it changes.
+        let index = routes.0.index().load();
+        if index.version() != version {
+            return Err(index.version());
+        }
+        for group in groups {
+            for &slot in self.0.find(&index, group.topic()) {
+                let mask = &mut matched.masks[slot as usize];
+                if *mask == 0 {
+                    matched.slots.push(slot);
+                }
+                *mask |= group.mask;
+            }
+        }
+        Ok(())
+    }
+}
