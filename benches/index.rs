@@ -1,15 +1,16 @@
 //! The index at 1,000, 10,000 and 100,000 patterns: what a change costs, and what a look-up costs.
 //!
-//! The patterns are a mix, as in `pattern_of`. A bus publishes a snapshot with each change, so `insert`
-//! and `remove` are measured with one taken after each: a change then copies the path that it changes.
-//! The times are those of the bare index, without the cache that a bus puts in front of it.
+//! The patterns are a mix, as in `pattern_of`. A bus publishes a snapshot with each change, so
+//! `insert` and `remove` are measured with one taken after each: a change then copies the path that
+//! it changes. The times are those of the bare index, without the cache that a bus puts in front of
+//! it.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use fanout::index::Scratch;
-use fanout::{Pattern, PatternIndex, Topic};
+use fanout::index::{Scratch, SharedIndex};
+use fanout::{Pattern, PatternIndex, Syntax, Topic};
 
 const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
 
@@ -126,6 +127,93 @@ fn lookups(c: &mut Criterion) {
     group.finish();
 }
 
+/// A name, a language, the text of the pattern with this number, and the topic that is looked up.
+type Crowd = (&'static str, Syntax, fn(usize) -> String, &'static str);
+
+/// Globs below one node, each with a number in the middle, where neither beginning nor end tells
+/// them apart; and a topic that one of them matches.
+const CROWDS: [Crowd; 6] = [
+    (
+        "segments",
+        Syntax::Segments,
+        |n| format!("user.*-{n}-*.login"),
+        "user.web-4711-eu.login",
+    ),
+    (
+        "segments_with_head",
+        Syntax::Segments,
+        |n| format!("user.web-*-{n}-*.login"),
+        "user.web-eu-4711-x.login",
+    ),
+    (
+        "segments_few_letters",
+        Syntax::Segments,
+        |n| {
+            let [a, b, c] = [n % 47, n / 47 % 47, n / 47 / 47].map(letter);
+            format!("user.*{a}*{b}*{c}*.login")
+        },
+        "user.Ab-cd0-efghi-klm.login",
+    ),
+    (
+        "path",
+        Syntax::Path,
+        |n| format!("user.*-{n}-*.login"),
+        "user.web-4711-eu.login",
+    ),
+    (
+        "redis",
+        Syntax::Redis,
+        |n| format!("user.*-{n}-*.login"),
+        "user.web-4711-eu.login",
+    ),
+    (
+        "redis_whole",
+        Syntax::Redis,
+        |n| format!("*:{n}:[a-z]*"),
+        "user:4711:login",
+    ),
+];
+
+/// One of 47 letters and digits.
+fn letter(n: usize) -> char {
+    char::from(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJK"[n])
+}
+
+/// 100,000 globs below one node: a look-up, and an insertion and removal of a few more of them.
+fn crowds(c: &mut Criterion) {
+    let mut group = c.benchmark_group("index/crowd");
+    let size = 100_000;
+    for (name, syntax, text_of, topic) in CROWDS {
+        let pattern = |n| Pattern::parse_as(&text_of(n), syntax).expect("a pattern");
+        let index = SharedIndex::new();
+        index.extend((0..size).map(|n| (pattern(n), n as u32)));
+        let topic = Topic::new(topic).expect("a topic");
+        let (mut scratch, mut found) = (Scratch::default(), Vec::new());
+        group.throughput(Throughput::Elements(1));
+        group.bench_function(BenchmarkId::new("match", name), |b| {
+            b.iter(|| {
+                found.clear();
+                let index = index.load();
+                index.matches_with(black_box(&topic), &mut scratch, &mut found);
+                assert!(!found.is_empty());
+            });
+        });
+        let newcomers: Vec<Pattern> = (size..size + CHANGES).map(pattern).collect();
+        group.throughput(Throughput::Elements(2 * CHANGES as u64));
+        group.bench_function(BenchmarkId::new("insert_and_remove", name), |b| {
+            b.iter(|| {
+                for (pattern, value) in newcomers.iter().zip(size as u32..) {
+                    assert!(index.insert(pattern, value));
+                }
+                for (pattern, value) in newcomers.iter().zip(size as u32..) {
+                    assert!(index.remove(pattern, &value));
+                }
+            });
+        });
+    }
+    group.finish();
+}
+
 fn config() -> Criterion {
     Criterion::default()
         .sample_size(20)
@@ -133,5 +221,5 @@ fn config() -> Criterion {
         .measurement_time(Duration::from_secs(2))
 }
 
-criterion_group!(name = index; config = config(); targets = changes, lookups);
+criterion_group!(name = index; config = config(); targets = changes, lookups, crowds);
 criterion_main!(index);

@@ -1,18 +1,21 @@
 //! Runs user code, and contains its panics.
 //!
 //! The engine calls code that it does not know: wakers, clocks, observers, handlers, and the `drop`
-//! of payloads and of what closures own. [`contain`] runs such code, and reports a panic to the log.
-//! [`catch`] returns the panic to a caller that can act on it.
+//! of payloads and of what closures own. [`contain`] runs such code, and reports a panic to the
+//! log. [`catch`] returns the panic to a caller that can act on it.
 //!
-//! `std::panic::catch_unwind` alone is not enough. It returns the value that the code panicked with,
-//! and the `drop` of that value is user code again, which may panic outside of the `catch_unwind`.
-//! [`Panic`] contains that panic, too. No other file of the engine calls `catch_unwind`.
+//! `std::panic::catch_unwind` alone is not enough. It returns the value that the code panicked
+//! with, and the `drop` of that value is user code again, which may panic outside of the
+//! `catch_unwind`. [`Panic`] contains that panic, too. No other file of the engine calls
+//! `catch_unwind`.
 
 use std::any::Any;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs user code. `None`: it panicked, and the panic is logged with `what`.
+use crate::log;
+
+/// Runs user code. `None`: it panicked, and the log says that `what` did.
 #[inline]
 pub(crate) fn contain<R>(what: &'static str, user_code: impl FnOnce() -> R) -> Option<R> {
     match catch(user_code) {
@@ -46,8 +49,10 @@ impl Drop for Panic {
         let empty: Box<dyn Any + Send> = Box::new(());
         let value = std::mem::replace(&mut *self.0, empty);
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-            tracing::error!("the value of a panic panicked when it was dropped");
-            // The value of the second panic is leaked, since its drop may panic as well.
+            log::error(format_args!(
+                "the value of a panic panicked when it was dropped"
+            ));
+            // The value of the second panic may do the same, and so on: it is leaked.
             std::mem::forget(second);
         }
     }
@@ -56,7 +61,7 @@ impl Drop for Panic {
 #[cold]
 fn report(what: &'static str, panic: &Panic) {
     let message = panic.message().unwrap_or("(not text)");
-    tracing::error!("{what} panicked: {message}");
+    log::error(format_args!("{what} panicked: {message}"));
 }
 
 #[cfg(all(test, not(loom)))]

@@ -1,9 +1,4 @@
-//! Parser and matcher agree with the judge, in the language of that name.
+//! Parser and matcher agree with the naive implementation of the language of Redis.
 #![no_main]
 
-use fanout::Syntax;
-use fanout::pattern::fuzzing::check_match_as;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    check_match_as(data, Syntax::Redis);
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fanout_fuzz::run("match_redis", data));

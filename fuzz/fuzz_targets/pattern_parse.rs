@@ -1,4 +1,4 @@
-//! The parser never panics, and the canonical form is what it says.
+//! As `dialect_parse`, for the native language alone, and for exact patterns of topics.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fanout::pattern::fuzzing::check_parse(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fanout_fuzz::run("pattern_parse", data));

@@ -1,6 +1,4 @@
-//! Covering and intersecting agree with the matcher.
+//! `covers` and `intersects` agree with the matcher.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| {
-    fanout::pattern::fuzzing::check_sets(data);
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fanout_fuzz::run("pattern_sets", data));

@@ -1,15 +1,45 @@
-//! The engine: which thread holds which role, and when; flushing, closing, and what a panic does.
+//! The engine: which thread runs the sequencer and the shards, and when.
+//!
+//! * **In**: calls of the bus: a lane has accepted an event ([`Engine::accepted`]), subscriptions
+//!   have changed ([`Engine::apply_shard_changes`]), `drive`, flush, close.
+//! * **Out**: rounds of the sequencer and of the shards; wake-ups of pool threads, and of threads
+//!   that wait for progress.
+//! * **Called by**: `bus/publish.rs` after it has pushed to a lane, the rest of `bus/`, and the
+//!   pool's threads, which run [`Engine::run_pool_thread`].
+//! * **Next file**: `sequencer.rs`, whose round comes first in every pass; then `shard.rs`.
+//!
+//! The sequencer and each shard are [`role`](super::role)s. The engine has no thread of its own: in
+//! a *pass*, the calling thread runs one round of every role that it can acquire. Who makes passes
+//! depends on the [`Dispatch`]:
+//!
+//! | | passes are made by |
+//! | --- | --- |
+//! | `Pool` | the pool's threads, until nothing is left to do; then they sleep |
+//! | `Inline` | the publishing thread, one per event; what is left, the pool |
+//! | `Manual` | the callers of `drive`, flush and close |
+//! | all | threads that flush or close, before they wait; for one shard, those that change it |
+//!
+//! # Failure modes
+//!
+//! * **A round panics**: the thread survives, and the bus is *broken*. Nothing is accepted any
+//!   more, accepted events are discarded, and subscribers read what is in their rings and then get
+//!   `Broken`. Threads that wait for a flush or a close are woken.
+//! * **The time to close is over**: the closing thread acquires each role in turn, discards what
+//!   was not sequenced, and gives up what has no room in the rings.
+//! * **User code inside a pass publishes, flushes or closes**: it must not wait for the thread that
+//!   it runs on. Every pass is a [`NonBlockingScope`], in which nothing of this waits.
 
 use std::task::Waker;
 use std::time::Instant;
 
 use super::lane::{LaneShared, OwnLane, Pending};
 use super::role::Role;
-use super::sequencer::{Clock, Round, Sequencer, SequencerShared};
+use super::sequencer::{Clock, RoundResult, Sequencer, SequencerShared};
 use super::shard::{INPUT_BLOCKS, Shard, ShardShared};
 use super::signal::{Latch, Signal};
 use crate::contain::catch;
 use crate::index::SharedIndex;
+use crate::log;
 use crate::park::{Backoff, NonBlockingScope, WaitSet};
 use crate::ring::{mpsc, spsc};
 use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
@@ -22,17 +52,19 @@ use super::{Dispatch, Weigh, block};
 /// What an engine is made from.
 pub(crate) struct EngineConfig<T> {
     pub(crate) dispatch: Dispatch,
-    /// Threads of the pool, and shards: 1 to [`DISPATCHERS_MAX`](super::signal::DISPATCHERS_MAX).
+    /// Shards, and threads of the pool, 1 to
+    /// [`DISPATCHERS_MAX`](crate::limits::DISPATCHERS_MAX). `Manual` has no threads.
     pub(crate) dispatchers: usize,
-    /// Events that the shared lane can hold.
+    /// Events that the shared lane can hold, 1 to
+    /// [`LANE_CAPACITY_MAX`](crate::limits::LANE_CAPACITY_MAX).
     pub(crate) lane_capacity: usize,
     pub(crate) clock: Clock,
     pub(crate) weigh: Weigh<T>,
-    /// Whether there is a cache in front of each index.
+    /// Whether each shard has a cache in front of its index.
     pub(crate) match_cache: bool,
 }
 
-/// The sequencer, the shards, and those who hold them.
+/// The sequencer, the shards, and the means to run them on any thread.
 pub(crate) struct Engine<T> {
     dispatch: Dispatch,
     sequencer: Role<Sequencer<T>>,
@@ -41,35 +73,46 @@ pub(crate) struct Engine<T> {
     shards: Box<[ShardHandle<T>]>,
     signal: Arc<Signal>,
     sequencer_done: AtomicBool,
-    /// Roles that have not finished.
+    /// Roles that have not finished, 0 to the number of shards and 1.
     unfinished: AtomicUsize,
     closing: AtomicBool,
     broken: AtomicBool,
-    /// Those who wait for something to get done: flush and close.
+    /// Threads that wait until something is done: for a flush or a close, and under `Manual` for
+    /// events.
     pub(super) progress: WaitSet,
-    /// Threads that take part: the pool's, and one per publisher and subscriber. An estimate, for spinning.
+    /// Threads that take part: the pool's, and one per publisher and subscriber. An estimate, which
+    /// decides how to back off.
     pub(crate) threads: AtomicUsize,
-    /// Set before anybody else knows the engine.
+    /// Set before the engine is shared.
     #[cfg(feature = "latency")]
     pub(crate) sampling: Option<latency::Sampling>,
 }
 
-/// A shard's place.
+/// A shard's role, and what surrounds it.
 struct ShardHandle<T> {
     role: Role<Shard<T>>,
     shared: Arc<ShardShared<T>>,
     done: AtomicBool,
 }
 
-/// What became of a outcome at a role.
+/// A flush that was requested.
+pub(crate) struct FlushTicket {
+    number: u64,
+    /// Id up to which everything has to be in rings, once that is known.
+    target: Option<u64>,
+}
+
+/// What the rounds of a pass did.
 #[derive(Clone, Copy, Default)]
-struct Outcome {
+struct PassResult {
     progress: bool,
-    /// There is more to do, and nobody else at it.
-    again: bool,
-    /// When there is something to do even if nobody calls: the end of the longest wait of a stalled shard.
+    /// There is more to do, and perhaps no other thread that does it.
+    run_again: bool,
+    /// When there is something to do even if no thread is woken: the end of the earliest block
+    /// timeout of a stalled shard.
     deadline: Option<Instant>,
-    /// A shard has begun such a wait: if the caller does not look again before it sleeps, somebody else must.
+    /// A shard has got such a deadline in this pass. If the caller does not look again before it
+    /// sleeps, another thread has to learn of the deadline.
     new_deadline: bool,
 }
 
@@ -96,8 +139,8 @@ impl<T> Engine<T> {
             last_id: AtomicU64::new(0),
             unsequenced: AtomicU64::new(0),
             blocks: AtomicStatistic::new(0),
-            flush_asked: AtomicU64::new(0),
-            flush_done: AtomicU64::new(0),
+            flushes_requested: AtomicU64::new(0),
+            flushes_completed: AtomicU64::new(0),
         });
         let mut outputs = Vec::with_capacity(dispatchers);
         let mut shards = Vec::with_capacity(dispatchers);
@@ -125,7 +168,7 @@ impl<T> Engine<T> {
         }
     }
 
-    /// A new publisher's lane. The other end goes to the sequencer.
+    /// A lane for a new publisher. Its other end goes to the sequencer.
     pub(crate) fn own_lane(
         &self,
         capacity: usize,
@@ -138,13 +181,15 @@ impl<T> Engine<T> {
             capacity,
             flush_target: 0,
         };
-        // From the start the lane asks to be told of its first event: nobody may be looking at lanes just now.
+        // The first event has to wake a thread, since perhaps all of them sleep and none has looked
+        // at this lane.
         lane.ring.request_wake();
         self.shared.new_lanes.push(lane);
         (producer, shared)
     }
 
-    /// A publisher has gone, and closed its lane. `wake_requested`: the lane asked for a call.
+    /// A publisher was dropped, and has closed its lane. `wake_requested`: the sequencer had
+    /// requested a wake-up from that lane.
     pub(crate) fn lane_closed(&self, wake_requested: bool) {
         if wake_requested {
             self.signal.wake_one();
@@ -156,43 +201,45 @@ impl<T> Engine<T> {
         &self.shared_lane
     }
 
-    /// A lane has accepted an event. `wake_requested`: it asked for a call.
+    /// A lane has accepted an event. `wake_requested`: the sequencer had requested a wake-up from
+    /// that lane.
     #[inline]
     pub(crate) fn accepted(&self, wake_requested: bool) {
         match self.dispatch {
             Dispatch::Pool if wake_requested => self.signal.wake_one(),
-            Dispatch::Inline => self.dispatch_inline(),
+            Dispatch::Inline => self.run_one_pass(),
             Dispatch::Pool | Dispatch::Manual => {}
         }
     }
 
-    /// Holds whatever role is free until there is nothing left to do. `true`: something was done.
+    /// Makes passes until there is nothing left to do. `true`: something was done.
     pub(crate) fn drive(&self) -> bool {
         self.drive_until_idle().progress
     }
 
-    /// Also answers when there is more to do.
-    fn drive_until_idle(&self) -> Outcome {
-        let mut done = Outcome::default();
+    /// As `drive`, and also returns when there will be more to do.
+    fn drive_until_idle(&self) -> PassResult {
+        let mut total = PassResult::default();
         loop {
-            let outcome = self.pass(false);
-            done = Outcome {
-                deadline: outcome.deadline,
-                ..done.merge(outcome)
+            let pass = self.pass(false);
+            total = PassResult {
+                deadline: pass.deadline,
+                ..total.merge(pass)
             };
-            if outcome.is_idle() {
+            if pass.is_idle() {
                 break;
             }
         }
-        if done.again || done.new_deadline {
-            // A pool thread may have come by, found the sequencer held by us, and gone to sleep without asking the lanes
-            // to call, or without hearing of a deadline. It has to look once more.
+        if total.run_again || total.new_deadline {
+            // A pool thread may have found the sequencer held by this thread, and gone to sleep
+            // without having requested wake-ups from the lanes; or without knowing of a deadline.
+            // A pool thread has to look once more.
             self.signal.wake_one();
         }
-        done
+        total
     }
 
-    /// Waits for what `done` says. `None`: not until the deadline.
+    /// Waits until `done` returns a value. `None`: it did not before the deadline.
     fn wait_for<R>(
         &self,
         deadline: Option<Instant>,
@@ -207,9 +254,9 @@ impl<T> Engine<T> {
                 if let Some(value) = done() {
                     return Some(Ok(value));
                 }
-                // There is no pool thread that would come by when a longest wait is over, and it may be another thread
-                // that began it, since our last look.
-                let next = earliest(deadline, self.drive_until_deadline());
+                // No pool thread looks at the shards when a block timeout is over, and another
+                // thread may have stalled a shard since this one looked last.
+                let next = earliest(deadline, self.drive_and_next_deadline());
                 if let Some(value) = done() {
                     return Some(Ok(value));
                 }
@@ -224,34 +271,36 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Drives a manual bus, for somebody who waits for what comes of it, and says when he has to come by again even if
-    /// nobody calls. He registers with `progress` before: a shard that is held by another thread is looked at
-    /// once more by that one, and then he is called.
-    pub(crate) fn drive_until_deadline(&self) -> Option<Instant> {
+    /// Drives a manual bus for a thread that waits for the result, and returns when that thread has
+    /// to drive again even if it is not woken. It has to register with `progress` before: if
+    /// another thread holds a shard, that thread looks once more and then notifies.
+    pub(crate) fn drive_and_next_deadline(&self) -> Option<Instant> {
         self.drive_until_idle().deadline
     }
 
-    /// One outcome at every role that is free. `before_sleep`: the caller is going to sleep, so have it called.
-    fn pass(&self, before_sleep: bool) -> Outcome {
-        let _here = NonBlockingScope::enter();
-        let mut outcome = self.run_sequencer(before_sleep);
-        if outcome.progress && self.shards.len() > 1 && self.dispatch == Dispatch::Pool {
-            self.signal.wake_one(); // somebody to take the other shards
+    /// One round of every role that is free. `before_sleep`: the calling thread is about to sleep,
+    /// so the sequencer requests wake-ups from the lanes.
+    fn pass(&self, before_sleep: bool) -> PassResult {
+        let _scope = NonBlockingScope::enter();
+        let mut pass = self.run_sequencer(before_sleep);
+        if pass.progress && self.shards.len() > 1 && self.dispatch == Dispatch::Pool {
+            self.signal.wake_one(); // it runs some of the shards
         }
         for shard in &self.shards {
-            outcome = outcome.merge(self.run_shard(shard));
+            pass = pass.merge(self.run_shard(shard));
         }
-        outcome
+        pass
     }
 
-    /// A change waits for a shard: sees that it is carried out now, or by the holder.
-    pub(crate) fn apply_changes(&self, shard: usize) {
-        // The block that a stalled shard lets go of may run a payload's drop.
-        let _here = NonBlockingScope::enter();
+    /// A change was queued for a shard. It is applied by this call, or by the thread that holds the
+    /// shard.
+    pub(crate) fn apply_shard_changes(&self, shard: usize) {
+        // A stalled shard may drop the last reference to its block, and so run a payload's drop.
+        let _scope = NonBlockingScope::enter();
         let shard = &self.shards[shard];
-        let (mut owed, mut was_stalled) = (false, false);
+        let (mut marked, mut was_stalled) = (false, false);
         loop {
-            let Some(mut held) = shard.role.try_hold() else {
+            let Some(mut held) = shard.role.try_acquire() else {
                 return;
             };
             let applied = self.run_or_break(|| held.apply_pending_changes());
@@ -259,22 +308,23 @@ impl<T> Engine<T> {
             if !held.release() || applied.is_none() {
                 break;
             }
-            owed = true;
+            marked = true;
         }
-        if owed && self.dispatch == Dispatch::Manual {
-            self.drive(); // for the one who drove meanwhile, and found the shard held
-            self.progress.notify(); // who may wait, and know of no deadline
+        if marked && self.dispatch == Dispatch::Manual {
+            self.drive(); // instead of the thread that found the shard held by this one
+            self.progress.notify(); // that thread may wait, without knowing of a deadline
         }
-        // Not after each change: many of them would keep a pool thread coming and going.
-        if owed || was_stalled {
+        // Not after each change: many of them would keep a pool thread from sleeping.
+        if marked || was_stalled {
             self.signal.wake_one();
         }
         self.break_feeds_if_broken();
     }
 
-    /// Publishers have gone or somebody closed the bus: accepts nothing more, and finishes what was accepted.
+    /// The publishers are gone, or the program has closed the bus: accepts no more events, and
+    /// dispatches those that were accepted.
     pub(crate) fn begin_close(&self) {
-        // Release, partner `is_closing`.
+        // Release, partner the load in `is_closing`.
         self.closing.store(true, Ordering::Release);
         match self.dispatch {
             Dispatch::Pool => self.signal.wake_one(),
@@ -285,9 +335,11 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Waits until everything is dispatched; when the time is up, gives up what is left. `true`: nothing was.
+    /// Waits until everything is dispatched. At the deadline, gives up what is left. `true`:
+    /// nothing was given up.
     ///
-    /// From inside the dispatch it does neither: whoever waits there, or takes roles by force, waits for itself.
+    /// From inside a pass it neither waits nor acquires roles by force, since both would deadlock:
+    /// the calling thread may hold those roles.
     pub(crate) fn finish_close(&self, deadline: Option<Instant>) -> bool {
         self.drive();
         if NonBlockingScope::is_active() {
@@ -297,41 +349,59 @@ impl<T> Engine<T> {
         if self.wait_for(deadline, done).is_some() {
             return true;
         }
-        self.force();
+        self.force_close();
         false
     }
 
-    /// Waits until all that was accepted so far is in rings. `false`: the time is up, or the bus broke.
+    /// Waits until everything that was accepted so far is in the rings. `false`: it is not at the
+    /// deadline, or the bus broke.
+    ///
+    /// From inside a pass it does not wait, since that would deadlock.
     pub(crate) fn flush(&self, deadline: Option<Instant>) -> bool {
-        // AcqRel, partner `Sequencer::begin_flush`.
-        let ticket = self.shared.flush_asked.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut ticket = self.request_flush();
         self.drive();
-        let mut target = None;
-        let flushed = || {
-            if self.is_broken() {
-                return Some(false);
-            }
-            // Acquire, partner `Sequencer::finish_flush`, and below `Shard::commit`.
-            if target.is_none() && self.shared.flush_done.load(Ordering::Acquire) >= ticket {
-                // Noted once: what comes later is none of this flush's business, and a stream of it has no end.
-                target = Some(self.shared.last_id.load(Ordering::Acquire));
-            }
-            let delivered =
-                |shard: &ShardHandle<T>| shard.shared.delivered_id.load(Ordering::Acquire);
-            let done = |target| self.shards.iter().all(|shard| delivered(shard) >= target);
-            (self.is_finished() || target.is_some_and(done)).then_some(true)
-        };
-        // From inside the dispatch it only looks: whoever waits there waits for itself.
         let deadline = if NonBlockingScope::is_active() {
             Some(Instant::now())
         } else {
             deadline
         };
-        self.wait_for(deadline, flushed).unwrap_or(false)
+        self.wait_for(deadline, || self.check_flush(&mut ticket))
+            .unwrap_or(false)
     }
 
-    /// Has `waker` woken by the next round that gets something done, and by the end. Look once more afterwards.
-    pub(crate) fn await_progress(&self, waker: Waker) {
+    /// Requests a flush. The caller runs the sequencer, or wakes a thread that does, and then looks
+    /// with [`check_flush`](Self::check_flush).
+    pub(crate) fn request_flush(&self) -> FlushTicket {
+        FlushTicket {
+            // AcqRel, partner the load in `Sequencer::round`: Release carries what this thread
+            // knows to be accepted; Acquire, what the threads know that requested a flush before.
+            number: self.shared.flushes_requested.fetch_add(1, Ordering::AcqRel) + 1,
+            target: None,
+        }
+    }
+
+    /// `Some(true)`: everything that was accepted before the request is in the rings.
+    /// `Some(false)`: the bus broke. `None`: not yet.
+    pub(crate) fn check_flush(&self, ticket: &mut FlushTicket) -> Option<bool> {
+        if self.is_broken() {
+            return Some(false);
+        }
+        // Acquire, partner the store in `Sequencer::finish_flush`.
+        let completed = self.shared.flushes_completed.load(Ordering::Acquire);
+        if ticket.target.is_none() && completed >= ticket.number {
+            // Loaded once: a flush does not wait for what is sequenced later, which may never end.
+            // Acquire, partner the store in `Sequencer::sequence`.
+            ticket.target = Some(self.shared.last_id.load(Ordering::Acquire));
+        }
+        // Acquire, partner the store in `Shard::commit`: the rings have the events.
+        let delivered = |shard: &ShardHandle<T>| shard.shared.delivered_id.load(Ordering::Acquire);
+        let done = |target| self.shards.iter().all(|shard| delivered(shard) >= target);
+        (self.is_finished() || ticket.target.is_some_and(done)).then_some(true)
+    }
+
+    /// Registers a waker that the next round with progress wakes, and the end of the engine, too.
+    /// The caller has to look once more after this.
+    pub(crate) fn register_for_progress(&self, waker: Waker) {
         self.progress.register(waker);
     }
 
@@ -345,40 +415,46 @@ impl<T> Engine<T> {
 
     #[inline]
     pub(crate) fn is_closing(&self) -> bool {
-        // Acquire, partner `begin_close`.
+        // Acquire, partner the stores in `begin_close` and `mark_broken`.
         self.closing.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_broken(&self) -> bool {
-        // Acquire, partner `mark_broken`.
+        // Acquire, partner the store in `mark_broken`.
         self.broken.load(Ordering::Acquire)
     }
 
-    /// Whether every role has finished: all that was accepted is in rings, and all rings are closed.
+    /// Whether every role has finished, so that everything that was accepted is in the rings, and
+    /// all rings are closed; or the bus is broken.
     pub(crate) fn is_finished(&self) -> bool {
-        // Acquire, partner `finish`.
+        // Acquire, partner the `fetch_sub` in `finish_role`.
         self.unfinished.load(Ordering::Acquire) == 0 || self.is_broken()
     }
 
-    /// The life of a pool thread.
+    /// What pool thread `index` does until the engine has finished.
     ///
-    /// Before it sleeps it gives the processor away a few times and looks again: a steady stream then finds it awake, and
-    /// has gathered a little meanwhile. A thread that asks the lanes to call as soon as they are empty chases
-    /// a fast publisher event by event, each crossing between cores: with one publisher on two busy cores, 3
-    /// million deliveries per second to one subscriber became 20 to 40, and 80 became 209 to 16 (2026-11-21).
-    /// Giving the processor away after every pass, as well, was worse at 1 and 4 subscribers.
+    /// Before it sleeps, it yields the processor a few times and looks again. So a steady stream
+    /// finds it awake, and a few events have gathered meanwhile. A thread that requests wake-ups
+    /// from the lanes as soon as they are empty chases a fast publisher event by event, and each
+    /// event crosses between cores: with one publisher on two busy cores, 3 million deliveries per
+    /// second to one subscriber became 20 to 40, and 80 became 209 to 16 subscribers (2026-11-21).
+    /// Yielding after every pass, too, was worse at 1 and 4 subscribers.
     ///
-    /// **Deadlines.** While a shard is stalled and has one, some pool thread is awake, or sleeps until then at most:
+    /// **Deadlines.** While a shard is stalled and has a deadline, some pool thread is awake, or
+    /// sleeps until the deadline at most:
     ///
-    /// | the shard stalls under | who hears of the deadline |
+    /// | the shard was stalled by | who learns of the deadline |
     /// | --- | --- |
-    /// | a pool thread | it: it looks at every shard once more before it sleeps |
-    /// | anybody else | whom it calls, and who looks in the same way |
+    /// | a pool thread | that thread: it looks at every shard once more before it sleeps |
+    /// | another thread | the pool thread that it wakes, in the same way |
     ///
-    /// A last look that finds the shard held leaves a mark, and whoever holds it looks once more, or calls: so the last
-    /// to look hears of it. Several may have, and all get up when the time comes: as many as there are dispatchers,
-    /// once for each wait that is in vain. A thread that is called earlier looks again before it sleeps again.
+    /// A last look that finds the shard held leaves a mark, and the holder looks once more, or
+    /// wakes a pool thread. So the last thread that looks learns of the deadline. Several threads
+    /// may have learnt of it, and all of them wake up at that time: at most one per dispatcher,
+    /// once for each block timeout that is over. A thread that is woken earlier looks again before
+    /// it sleeps again.
     pub(crate) fn run_pool_thread(&self, index: usize) {
+        // Relaxed: an estimate.
         let backoff = || Backoff::adaptive(self.threads.load(Ordering::Relaxed));
         let mut idle = backoff();
         while !self.is_finished() {
@@ -386,9 +462,9 @@ impl<T> Engine<T> {
                 idle = backoff();
             } else if !idle.snooze() {
                 self.signal.prepare_sleep(index);
-                let outcome = self.pass(true);
-                if outcome.is_idle() && !self.is_finished() {
-                    self.signal.sleep_until(index, outcome.deadline);
+                let pass = self.pass(true);
+                if pass.is_idle() && !self.is_finished() {
+                    self.signal.sleep_until(index, pass.deadline);
                 } else {
                     self.signal.cancel_sleep(index);
                 }
@@ -398,120 +474,151 @@ impl<T> Engine<T> {
         self.break_feeds_if_broken();
     }
 
-    /// What the publishing thread does under inline dispatch.
-    fn dispatch_inline(&self) {
-        let outcome = self.pass(false);
-        if outcome.again || outcome.new_deadline {
+    /// One pass, and a pool thread is woken for what is left: what the publishing thread does under
+    /// inline dispatch, and a task that flushes.
+    pub(crate) fn run_one_pass(&self) {
+        let pass = self.pass(false);
+        if pass.run_again || pass.new_deadline {
             self.signal.wake_one();
             self.break_feeds_if_broken();
         }
     }
 
-    /// Whoever breaks the bus tells the subscribers, but for those of a role that another thread holds at that moment;
-    /// the holder does, by this, since the pool's threads may have gone.
+    /// Ends the feeds of a broken bus. The thread that breaks the bus does so for all shards but
+    /// those that other threads hold at that moment; their holders do it with this call, since the
+    /// pool's threads may have ended.
     fn break_feeds_if_broken(&self) {
         if self.is_broken() {
             self.drive();
         }
     }
 
-    fn run_sequencer(&self, before_sleep: bool) -> Outcome {
-        let Some(mut held) = self.sequencer.try_hold() else {
-            return Outcome::default();
+    fn run_sequencer(&self, before_sleep: bool) -> PassResult {
+        let Some(mut held) = self.sequencer.try_acquire() else {
+            return PassResult::default();
         };
         if self.is_broken() {
             held.discard();
             let marked = held.release();
-            return Outcome {
-                again: marked,
-                ..Outcome::default()
+            return PassResult {
+                run_again: marked,
+                ..PassResult::default()
             };
         }
         let closing = self.is_closing();
         let round = self.run_or_break(|| held.round(closing, before_sleep));
         let marked = held.release();
-        self.after(round, marked, &self.sequencer_done)
+        self.after_round(round, marked, &self.sequencer_done)
     }
 
-    fn run_shard(&self, shard: &ShardHandle<T>) -> Outcome {
-        let Some(mut held) = shard.role.try_hold() else {
-            return Outcome::default();
+    fn run_shard(&self, shard: &ShardHandle<T>) -> PassResult {
+        let Some(mut held) = shard.role.try_acquire() else {
+            return PassResult::default();
         };
         if self.is_broken() {
             held.break_feeds();
             let marked = held.release();
-            return Outcome {
-                again: marked,
-                ..Outcome::default()
+            return PassResult {
+                run_again: marked,
+                ..PassResult::default()
             };
         }
-        let insist = self.dispatch == Dispatch::Manual;
-        let round = self.run_or_break(|| held.round(insist));
+        let ignore_latch = self.dispatch == Dispatch::Manual;
+        let round = self.run_or_break(|| held.round(ignore_latch));
         let marked = held.release();
-        self.after(round, marked, &shard.done)
+        self.after_round(round, marked, &shard.done)
     }
 
-    fn after(&self, round: Option<Round>, marked: bool, done: &AtomicBool) -> Outcome {
-        let Some(Round {
+    /// The role was released. `round`: `None` if it panicked. `marked`: another thread tried to
+    /// acquire the role. `done`: the role's flag.
+    fn after_round(
+        &self,
+        round: Option<RoundResult>,
+        marked: bool,
+        done: &AtomicBool,
+    ) -> PassResult {
+        let Some(RoundResult {
             progress,
             more,
             finished,
             deadline,
         }) = round
         else {
-            return Outcome {
-                again: true, // broken: another outcome tidies up
-                ..Outcome::default()
+            return PassResult {
+                run_again: true, // the next pass discards events and ends feeds
+                ..PassResult::default()
             };
         };
-        // Who left the mark on a manual bus may be about to wait without having heard of a deadline.
+        // On a manual bus, the thread that left the mark may be about to wait without knowing of a
+        // deadline.
         let missed = marked && self.dispatch == Dispatch::Manual;
         if finished {
-            self.finish(done);
+            self.finish_role(done);
         } else if progress || missed {
             self.progress.notify();
         }
-        Outcome {
+        PassResult {
             progress,
-            again: marked || more,
+            run_again: marked || more,
             deadline,
-            // A wait begins with a block that was taken, and that is progress.
+            // A stall begins with a block that was taken, and that is progress.
             new_deadline: progress && deadline.is_some(),
         }
     }
 
-    fn finish(&self, done: &AtomicBool) {
-        // AcqRel: each role finishes once, and the last sees what all did. Partner: `is_finished`.
-        if !done.swap(true, Ordering::AcqRel) && self.unfinished.fetch_sub(1, Ordering::AcqRel) == 1
-        {
-            self.signal.wake_all();
+    fn finish_role(&self, done: &AtomicBool) {
+        // AcqRel, partner itself in other threads: only one of them counts the role.
+        if !done.swap(true, Ordering::AcqRel) {
+            // AcqRel, partner itself and the load in `is_finished`: whoever sees 0 sees what all
+            // roles did.
+            let before = self.unfinished.fetch_sub(1, Ordering::AcqRel);
+            debug_assert!(before > 0, "more roles have finished than there are");
+            if before == 1 {
+                debug_assert!(
+                    self.is_broken() || self.is_delivered(),
+                    "every role has finished, but not every event is delivered"
+                );
+                self.signal.wake_all();
+            }
         }
         self.progress.notify();
     }
 
-    /// The time to close is up. Roles are held for a round at most, so this gets them soon.
-    fn force(&self) {
-        let _here = NonBlockingScope::enter();
-        self.hold_until_done(&self.sequencer, |sequencer| {
+    /// Whether every shard has delivered every sequenced event. Exact once the sequencer has
+    /// finished.
+    fn is_delivered(&self) -> bool {
+        // Acquire, partners the stores in `Sequencer::sequence` and `Shard::commit`.
+        let last_id = self.shared.last_id.load(Ordering::Acquire);
+        self.shards
+            .iter()
+            .all(|shard| shard.shared.delivered_id.load(Ordering::Acquire) == last_id)
+    }
+
+    /// The time to close is over: discards what is not sequenced, and gives up what has no room.
+    /// Other threads hold a role for a round at most, so this call acquires each of them soon.
+    fn force_close(&self) {
+        let _scope = NonBlockingScope::enter();
+        self.acquire_until_done(&self.sequencer, |sequencer| {
             sequencer.discard();
-            // Every block has to go somewhere: the shards are emptied in outcome.
+            // Perhaps not at the first attempt: a publisher that claimed its place in the shared
+            // lane before that was closed may still be writing its event.
             sequencer.round(true, false).finished
         });
-        self.finish(&self.sequencer_done);
+        self.finish_role(&self.sequencer_done);
         for shard in &self.shards {
-            self.hold_until_done(&shard.role, |shard| {
-                shard.force();
+            self.acquire_until_done(&shard.role, |shard| {
+                shard.force_close();
                 true
             });
-            self.finish(&shard.done);
+            self.finish_role(&shard.done);
         }
         self.break_feeds_if_broken();
     }
 
-    /// Holds a role, whatever it takes, until `f` says that it is done or the bus is broken.
-    fn hold_until_done<S>(&self, role: &Role<S>, mut f: impl FnMut(&mut S) -> bool) {
+    /// Acquires a role again and again, until `f` returns `true` or the bus is broken.
+    fn acquire_until_done<S>(&self, role: &Role<S>, mut f: impl FnMut(&mut S) -> bool) {
         while !self.is_broken() {
-            if let Some(mut held) = role.try_hold() {
+            if let Some(mut held) = role.try_acquire() {
                 let done = self.run_or_break(|| f(&mut held));
                 if held.release() {
                     self.signal.wake_one();
@@ -524,7 +631,7 @@ impl<T> Engine<T> {
         }
     }
 
-    /// Runs a piece of a role. A panic in it breaks the bus.
+    /// Runs a part of a role. A panic in it breaks the bus, and gives `None`.
     fn run_or_break<R>(&self, f: impl FnOnce() -> R) -> Option<R> {
         match catch(f) {
             Ok(value) => Some(value),
@@ -537,9 +644,13 @@ impl<T> Engine<T> {
 
     #[cold]
     fn mark_broken(&self) {
-        tracing::error!("a thread of the bus panicked; the bus is broken and accepts nothing more");
-        // Release, partner `is_broken`, and `is_closing` for those who only ask whether to go on.
+        log::error(format_args!(
+            "dispatching panicked: the bus is broken and accepts no more events"
+        ));
+        // Release, partner the load in `is_broken`.
         self.broken.store(true, Ordering::Release);
+        // After that, and Release, partner the load in `is_closing`: whoever sees that the bus
+        // accepts nothing more can see that it is broken.
         self.closing.store(true, Ordering::Release);
         self.signal.wake_all();
         self.progress.notify();
@@ -559,7 +670,11 @@ impl<T> ShardHandle<T> {
             latch: Arc::new(Latch::new(signal)),
         });
         let shard = Shard::new(input, shared.clone());
-        let role = Role::new(if match_cache { shard } else { shard.walking() });
+        let role = Role::new(if match_cache {
+            shard
+        } else {
+            shard.without_cache()
+        });
         Self {
             role,
             shared,
@@ -568,22 +683,22 @@ impl<T> ShardHandle<T> {
     }
 }
 
-impl Outcome {
+impl PassResult {
     fn is_idle(self) -> bool {
-        !self.progress && !self.again
+        !self.progress && !self.run_again
     }
 
     fn merge(self, other: Self) -> Self {
         Self {
             progress: self.progress | other.progress,
-            again: self.again | other.again,
+            run_again: self.run_again | other.run_again,
             deadline: earliest(self.deadline, other.deadline),
             new_deadline: self.new_deadline | other.new_deadline,
         }
     }
 }
 
-/// The earlier of two deadlines; none is later than all.
+/// The earlier of two deadlines. `None` is later than all.
 pub(crate) fn earliest(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),

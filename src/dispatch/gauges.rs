@@ -1,12 +1,14 @@
-//! How full a feed is, how far its subscriber is behind, and how much it pins.
+//! Gauges of a feed: how full it is, how far its subscriber is behind, and how many bytes it pins.
 //!
-//! Each side writes its own half, at most once per slot (`Conflate`: per event), by plain stores to a line that it writes at
-//! that moment anyway.
-//! Nobody on the path reads them; whoever asks for statistics puts the two halves together.
+//! Each side writes its own half, at most once per slot (under `Conflate`, once per event), with
+//! plain stores to a cache line that it writes at that moment anyway. The path of an event does not
+//! read them, apart from what a side reads back of its own half; [`read`] puts the two halves
+//! together for whoever asks for statistics.
 //!
-//! **Lag in time** is the time between the newest event that matched and where the subscriber is. Where it is: at the block
-//! that it claimed last, or, if it had claimed everything, at the block that then ended its idleness. So a
-//! subscriber that was idle for an hour is not an hour behind with its next event. Exact to a block.
+//! **Lag in time** is the time from where the subscriber is to the newest event that matched. The
+//! subscriber is at the block that it claimed last; or, if it had claimed everything, at the first
+//! block that was pushed after that. So a subscriber that was idle for an hour is not an hour
+//! behind when its next event arrives. The lag is exact to a block.
 
 use crate::sync::Ordering;
 use crate::sync::unmodelled::{AtomicBool, AtomicU64};
@@ -15,50 +17,54 @@ use crate::sync::unmodelled::{AtomicBool, AtomicU64};
 pub(crate) struct WriterGauges {
     /// Events in all slots pushed.
     pushed_events: AtomicU64,
-    /// Weight of the blocks in all slots pushed, wrapping; a block that took two slots counts twice.
+    /// Weight of the blocks in all slots pushed, in bytes, wrapping. A block in two slots counts
+    /// twice.
     pushed_bytes: AtomicU64,
-    /// Events that waited at once at most, 0 to the capacity.
+    /// The most events that have waited at once, 0 to the capacity.
     high_water: AtomicU64,
     /// Time of the newest event that matched, in nanoseconds since the Unix epoch; 0: none has.
     newest_at_ns: AtomicU64,
-    /// Time of the last event that was pushed while nothing waited.
+    /// Time of the last event that was pushed into an empty ring; 0: none was.
     resumed_at_ns: AtomicU64,
 }
 
 /// The subscriber's half.
 pub(crate) struct ReaderGauges {
-    /// Lost events that the program was told of.
-    report_lost: AtomicU64,
-    /// Time of the block claimed last, in nanoseconds since the Unix epoch; 0: none was.
+    /// Lost events that were reported to the program.
+    reported_lost: AtomicU64,
+    /// Time of the block claimed last, in nanoseconds since the Unix epoch; 0: none was claimed.
     claimed_at_ns: AtomicU64,
 }
 
-/// Says that a side has gone. Both lie apart from the halves, where there is room for a byte.
+/// Says that one side of a feed has been dropped. Both flags are outside of the halves, where a
+/// byte is free.
 pub(crate) struct Gone(AtomicBool);
 
-/// What a push has to say.
+/// What the gauges need to know of a push.
 pub(crate) struct Pushed {
-    /// Events of the slot, up to 64.
+    /// Events of the slot, 0 to 64.
     pub(crate) events: u64,
-    /// Weight of its block.
+    /// Weight of its block, in bytes.
     pub(crate) bytes: u64,
-    /// Nothing else waits.
+    /// Whether nothing else waits in the ring.
     pub(crate) alone: bool,
-    /// Time of the block.
+    /// Time of the block, in nanoseconds since the Unix epoch.
     pub(crate) created_at_ns: u64,
 }
 
-/// Both halves, read.
+/// What both halves said.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Gauges {
     /// Events that wait in the ring, 0 to the capacity.
     pub(crate) depth: u64,
+    /// The most events that have waited at once, 0 to the capacity.
     pub(crate) high_water: u64,
-    /// Weight of the blocks that wait in the ring; a block in two slots counts twice.
+    /// Weight of the blocks that wait in the ring, in bytes. A block in two slots counts twice.
     pub(crate) pinned_bytes: u64,
-    /// Lost events that the program was told of.
-    pub(crate) report_lost: u64,
-    /// From where the subscriber is to the newest event that matched. Means nothing if it is not behind.
+    /// Lost events that were reported to the program.
+    pub(crate) reported_lost: u64,
+    /// Nanoseconds from where the subscriber is to the newest event that matched. Only meaningful
+    /// while the subscriber is behind.
     pub(crate) behind_ns: u64,
 }
 
@@ -73,25 +79,28 @@ impl WriterGauges {
         }
     }
 
+    /// An event of this time matched.
     #[inline]
     pub(crate) fn matched(&self, created_at_ns: u64) {
-        // Relaxed, as below: only the shard writes these; the commit of the ring publishes them.
+        // Relaxed, as all stores of this half: only the shard writes it, and the commit of the ring
+        // publishes it.
         self.newest_at_ns.store(created_at_ns, Ordering::Relaxed);
     }
 
-    /// For the shard: events in all slots pushed.
+    /// Events in all slots pushed. For the shard, which reads its own counter.
     #[inline]
     pub(crate) fn pushed_events(&self) -> u64 {
-        // Relaxed, as is the next: the shard reads what it wrote.
+        // Relaxed, as in the next function: only the caller writes it.
         self.pushed_events.load(Ordering::Relaxed)
     }
 
-    /// For the shard: weight of the blocks in all slots pushed.
+    /// Weight of the blocks in all slots pushed, wrapping. For the shard.
     #[inline]
     pub(crate) fn pushed_bytes(&self) -> u64 {
         self.pushed_bytes.load(Ordering::Relaxed)
     }
 
+    /// The shard has pushed a slot.
     #[inline]
     pub(crate) fn pushed(&self, pushed: &Pushed) {
         self.pushed_more(pushed.events);
@@ -103,14 +112,14 @@ impl WriterGauges {
         }
     }
 
-    /// So many events more, of a block whose bytes were counted.
+    /// The shard has pushed `events` events of a block whose bytes were counted before.
     #[inline]
     pub(crate) fn pushed_more(&self, events: u64) {
         let events = self.pushed_events() + events;
         self.pushed_events.store(events, Ordering::Relaxed);
     }
 
-    /// So many events wait now.
+    /// `events` events wait in the ring now.
     #[inline]
     pub(crate) fn waits(&self, events: u64) {
         if events > self.high_water.load(Ordering::Relaxed) {
@@ -122,28 +131,33 @@ impl WriterGauges {
 impl ReaderGauges {
     pub(crate) fn new() -> Self {
         Self {
-            report_lost: AtomicU64::new(0),
+            reported_lost: AtomicU64::new(0),
             claimed_at_ns: AtomicU64::new(0),
         }
     }
 
+    /// The subscriber has claimed a slot with a block of this time.
     #[inline]
     pub(crate) fn claimed(&self, created_at_ns: u64) {
-        // Relaxed: only the subscriber writes it; its next Release, of the claimed events, publishes it.
+        // Relaxed: only the subscriber writes it, and its next Release store, of the claimed
+        // events, publishes it.
         self.claimed_at_ns.store(created_at_ns, Ordering::Relaxed);
     }
 
-    /// Lost events that the program was told of.
+    /// Lost events that were reported to the program.
     pub(crate) fn reported_lost_events(&self) -> u64 {
-        // Acquire, partner `report_lost`.
-        self.report_lost.load(Ordering::Acquire)
+        // Acquire, partner the store in `report_lost`: the events were counted as lost before.
+        self.reported_lost.load(Ordering::Acquire)
     }
 
+    /// The subscriber has reported a loss of `count` events to the program.
     #[cold]
     pub(crate) fn report_lost(&self, count: u64) {
-        // Relaxed load: only the subscriber writes it. Release, partner `read`: these were lost before.
-        let told = self.report_lost.load(Ordering::Relaxed) + count;
-        self.report_lost.store(told, Ordering::Release);
+        debug_assert!(count > 0, "a loss of no events");
+        // Relaxed load: only the subscriber writes it.
+        let reported = self.reported_lost.load(Ordering::Relaxed) + count;
+        // Release, partner `reported_lost_events`.
+        self.reported_lost.store(reported, Ordering::Release);
     }
 }
 
@@ -152,7 +166,7 @@ impl Gone {
         Self(AtomicBool::new(false))
     }
 
-    /// The side goes, and its counters are final.
+    /// The side is dropped, and its counters are final.
     pub(crate) fn leave(&self) {
         // Release, partner `has_left`: the final counters go with it.
         self.0.store(true, Ordering::Release);
@@ -164,8 +178,9 @@ impl Gone {
     }
 }
 
-/// What a subscriber has claimed, by its counters. They are read (Acquire) before [`read`], and perhaps once more after it, to
-/// see whether they moved: the depth and the pinned bytes are of one moment if they did not.
+/// What a subscriber has claimed, by its counters. The caller loads them (Acquire) before [`read`],
+/// and may load them again afterwards: if they are still the same, the depth and the pinned bytes
+/// are of one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Claimed {
     pub(crate) events: u64,
@@ -173,17 +188,19 @@ pub(crate) struct Claimed {
     pub(crate) bytes: u64,
 }
 
-/// Puts the halves together.
+/// Puts the two halves together.
 pub(crate) fn read(
     writer: &WriterGauges,
     reader: &ReaderGauges,
     reader_gone: &Gone,
     claimed: Claimed,
 ) -> Gauges {
-    // The newest first: what is read late must not make the subscriber look further behind than it was.
-    // Acquire, as the next two, though nothing is published with them: what is read behind them is not read before.
+    // The newest time is loaded first: a position of the subscriber that is loaded later can only
+    // make it look closer than it was. Acquire, as the next two loads, without a partner that
+    // stores with Release: it keeps the loads that follow from being done earlier.
     let newest_at_ns = writer.newest_at_ns.load(Ordering::Acquire);
-    // What is claimed was pushed before, and the claim was acquired: so pushed is never the smaller.
+    // What is claimed was pushed before, and the caller has acquired the claim. So the number of
+    // events pushed is never the smaller one.
     let pushed_events = writer.pushed_events.load(Ordering::Acquire);
     let pushed_bytes = writer.pushed_bytes.load(Ordering::Acquire);
     let resumed_at_ns = writer.resumed_at_ns.load(Ordering::Relaxed);
@@ -191,7 +208,7 @@ pub(crate) fn read(
         .claimed_at_ns
         .load(Ordering::Relaxed)
         .max(resumed_at_ns);
-    // What the shard pushed too late for a dropped subscriber went with the ring.
+    // What the shard pushes after the subscriber was dropped is dropped with the ring.
     let waits = !reader_gone.has_left();
     Gauges {
         depth: if waits {
@@ -205,7 +222,7 @@ pub(crate) fn read(
         } else {
             0
         },
-        report_lost: reader.reported_lost_events(),
+        reported_lost: reader.reported_lost_events(),
         behind_ns: newest_at_ns.saturating_sub(here_ns),
     }
 }

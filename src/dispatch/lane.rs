@@ -1,9 +1,29 @@
-//! Lanes: how events get from publishers to the sequencer.
+//! Lanes: the rings that carry events from the publishers to the sequencer.
 //!
-//! A publisher has a lane of its own, a single-producer ring, so publishers do not contend. `Bus::publish`, which any
-//! thread may call, goes through one shared lane with many producers.
+//! * **In**: a [`Pending`] event (payload, envelope, perhaps a receipt), pushed by a publisher.
+//! * **Out**: the same event, popped by the sequencer.
+//! * **Called by**: `bus/publish.rs`, which pushes and then calls
+//!   [`Engine::accepted`](super::engine::Engine::accepted); and `sequencer.rs`, which pops.
+//! * **Next file**: `sequencer.rs`. (`engine.rs` says which thread runs the sequencer.)
 //!
-//! An event in a lane is **accepted**: it will be sequenced, unless the bus is closed by force or breaks.
+//! There are two kinds. A [`Publisher`](crate::Publisher) has a lane of its own, a ring with a
+//! single producer ([`spsc`]), so publishers do not contend with each other. `Bus::publish`, which
+//! any thread may call, pushes to one shared lane, a ring with many producers
+//! ([`mpsc`](crate::ring::mpsc)).
+//!
+//! An event in a lane is **accepted**: it will be sequenced, unless the bus is closed by force or
+//! breaks. A [`Receipt`] says what the sequencer gave to one event.
+//!
+//! # Failure modes
+//!
+//! * **The lane is full**: the publisher gets its value back, or waits: in its own lane with the
+//!   waker [`LaneShared::room`], in the shared lane in
+//!   [`SequencerShared::room`](super::sequencer::SequencerShared::room).
+//! * **The publisher is dropped**: the ring closes behind its last event, and the sequencer removes
+//!   the lane when it has popped that.
+//! * **The bus closes**: the sequencer closes the lane, and pops what was accepted before.
+//! * **The bus is closed by force, or breaks**: accepted events are discarded, and whoever waits
+//!   for their receipts is told that they will never be sequenced.
 
 use crossbeam::utils::CachePadded;
 use std::time::{Duration, SystemTime};
@@ -26,17 +46,18 @@ pub(crate) struct Pending<T> {
 }
 
 impl<T> Pending<T> {
-    /// Drops an event that will never be sequenced. A payload whose drop panics takes nobody along.
+    /// Drops an event that will never be sequenced. A payload whose drop panics harms nothing else.
     pub(crate) fn discard(self) {
         contain("a payload's drop", || drop(self));
     }
 }
 
-/// What the two ends of a publisher's own lane share beside the ring.
+/// What the two ends of a publisher's own lane share, apart from the ring.
 pub(crate) struct LaneShared {
-    /// The publisher that waits for room.
+    /// Wakes the publisher that waits for room.
     pub(crate) room: AtomicWaker,
-    /// Events that the lane has accepted: a statistic. Written by the publisher once per event, so on a line of its own.
+    /// Events that the lane has accepted: a statistic. The publisher writes it once per event, so
+    /// it has a cache line of its own.
     accepted: CachePadded<AtomicStatistic>,
 }
 
@@ -48,10 +69,10 @@ impl LaneShared {
         }
     }
 
-    /// The publisher's lane has accepted so many by now.
+    /// The lane has accepted `events` events since it was made.
     #[inline]
     pub(crate) fn note_accepted(&self, events: u64) {
-        // Relaxed: only the publisher writes it, and nothing is ordered by it.
+        // Relaxed: only the publisher writes it, and it orders nothing.
         self.accepted.store(events, Ordering::Relaxed);
     }
 
@@ -64,15 +85,16 @@ impl LaneShared {
 pub(crate) struct OwnLane<T> {
     pub(crate) ring: spsc::Consumer<Pending<T>>,
     pub(crate) shared: Arc<LaneShared>,
-    /// Items that the ring can hold.
+    /// Events that the ring can hold, 1 to [`LANE_CAPACITY_MAX`](crate::limits::LANE_CAPACITY_MAX).
     pub(crate) capacity: usize,
-    /// Position up to which the flush in progress waits for this lane.
+    /// Position in the ring up to which the flush in progress waits for this lane.
     pub(crate) flush_target: u64,
 }
 
 impl<T> OwnLane<T> {
-    /// Gives the drained places back. Wakes a waiting publisher as soon as half the lane is free: earlier, it
-    /// would be woken for every few events; later, the sequencer would run dry.
+    /// Makes the slots of the popped events free for the publisher. Wakes a publisher that waits
+    /// once half of the lane is free: earlier, it would be woken for every few events; later, the
+    /// sequencer would run out of events.
     pub(crate) fn release(&mut self) {
         if self.ring.release()
             && self.ring.refresh() <= self.capacity / 2
@@ -82,14 +104,15 @@ impl<T> OwnLane<T> {
         }
     }
 
-    /// No more events are accepted; a publisher that waits is told.
+    /// The lane accepts no more events. Wakes a publisher that waits, which then finds it closed.
     pub(crate) fn close(&mut self) {
         self.ring.close();
         wake_registered(&self.shared.room);
     }
 }
 
-/// What the sequencer gave an event: the answer of `publish_sequenced`.
+/// What the sequencer gave to an event: its id and its time. The result of
+/// [`Bus::publish_sequenced`](crate::Bus::publish_sequenced).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -107,12 +130,13 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// The event's id, from 1.
+    /// The event's id. The first event of a bus has the id 1, each later event the next id.
     pub fn id(&self) -> u64 {
         self.id
     }
 
-    /// When it was sequenced.
+    /// When the event was sequenced, by the [clock](crate::BusBuilder::clock) of the bus. Exact to
+    /// a round of the sequencer: events that were sequenced together have the same time.
     pub fn created_at(&self) -> SystemTime {
         SystemTime::UNIX_EPOCH + Duration::from_nanos(self.created_at_ns)
     }
@@ -120,19 +144,21 @@ impl Receipt {
 
 /// Where a publisher waits for its receipt.
 pub(crate) struct ReceiptSlot {
-    /// 0: not yet; [`NEVER`]; else the event's id.
+    /// 0: not sequenced yet; [`NEVER_SEQUENCED`]; else the event's id.
     id: AtomicU64,
     created_at_ns: AtomicU64,
     pub(crate) waker: AtomicWaker,
 }
 
-/// The event was dropped without having been sequenced.
-const NEVER: u64 = u64::MAX;
+/// The event was dropped before it was sequenced.
+const NEVER_SEQUENCED: u64 = u64::MAX;
 
-/// The sequencer's end of a receipt. Dropped unused, it says that the event will never be sequenced.
+/// The sequencer's end of a receipt. If it is dropped without having been filled, the event will
+/// never be sequenced, and the publisher learns that.
 pub(crate) struct ReceiptSender(Arc<ReceiptSlot>);
 
-/// A receipt that may be on its way, and the sender that fills it.
+/// The two ends of a receipt: the one that the sequencer fills, and the one where a publisher
+/// waits.
 pub(crate) fn receipt() -> (ReceiptSender, Arc<ReceiptSlot>) {
     let slot = Arc::new(ReceiptSlot {
         id: AtomicU64::new(0),
@@ -143,12 +169,12 @@ pub(crate) fn receipt() -> (ReceiptSender, Arc<ReceiptSlot>) {
 }
 
 impl ReceiptSlot {
-    /// `None`: not yet. `Some(None)`: never.
-    pub(crate) fn look(&self) -> Option<Option<Receipt>> {
-        // Acquire, partner `ReceiptSender::fill`.
+    /// `None`: not sequenced yet. `Some(None)`: it will never be sequenced.
+    pub(crate) fn try_get(&self) -> Option<Option<Receipt>> {
+        // Acquire, partner `ReceiptSender::finish`: the time was stored before the id.
         match self.id.load(Ordering::Acquire) {
             0 => None,
-            NEVER => Some(None),
+            NEVER_SEQUENCED => Some(None),
             id => {
                 let created_at_ns = self.created_at_ns.load(Ordering::Relaxed);
                 Some(Some(Receipt { id, created_at_ns }))
@@ -159,12 +185,13 @@ impl ReceiptSlot {
 
 impl ReceiptSender {
     pub(crate) fn fill(self, id: u64, created_at_ns: u64) {
+        debug_assert!((1..NEVER_SEQUENCED).contains(&id), "{id} is no event's id");
         self.0.created_at_ns.store(created_at_ns, Ordering::Relaxed);
         self.finish(id);
     }
 
     fn finish(&self, id: u64) {
-        // Release, partner `look`: the time goes with the id.
+        // Release, partner `ReceiptSlot::try_get`: whoever sees the id sees the time.
         self.0.id.store(id, Ordering::Release);
         wake_registered(&self.0.waker);
     }
@@ -172,9 +199,9 @@ impl ReceiptSender {
 
 impl Drop for ReceiptSender {
     fn drop(&mut self) {
-        // Relaxed: only we write it.
+        // Relaxed: only this end writes it.
         if self.0.id.load(Ordering::Relaxed) == 0 {
-            self.finish(NEVER);
+            self.finish(NEVER_SEQUENCED);
         }
     }
 }

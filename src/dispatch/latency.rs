@@ -1,13 +1,15 @@
-//! How long events take from the call that publishes them to the call that receives them: sampled, and off unless asked
-//! for.
+//! How long events take from the call that publishes them to the call that receives them. Events
+//! are sampled, and only on a bus that asks for it.
 //!
-//! One place in every so many of a lane is stamped when `publish` is called. The stamp travels beside the event, in
-//! the lane and then in its block, where only stamped events take room. The subscriber's end of the feed measures
-//! when it hands the event out, into a histogram of the subscription's own. Nobody waits for the histogram's
-//! lock: while somebody takes a snapshot, the sample is dropped, and counted as missed.
+//! One place in every `n` of a lane is stamped when `publish` is called. The stamp travels beside
+//! the event, in the lane and then in its block, where only stamped events take memory for it. When
+//! the subscriber's end of the feed hands the event out, it measures the time, and adds it to a
+//! histogram of the subscription. It does not wait for the histogram's lock: while another thread
+//! takes a snapshot, the sample is dropped, and counted as missed.
 //!
-//! What it costs is said where it is asked for, at `BusBuilder::sample_latency`.
+//! `BusBuilder::sample_latency` says what sampling costs.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -15,29 +17,34 @@ use hdrhistogram::Histogram;
 use crate::sync::unmodelled::AtomicU64;
 use crate::sync::{Mutex, Ordering};
 
-/// Longest latency that percentiles tell apart; `max` is exact beyond it.
+/// The longest latency that percentiles can tell from longer ones: an hour. `max` is exact beyond
+/// it.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 
-/// Decimal digits of percentiles: within 1 %, and 36 KiB per subscription that has received a sample.
+/// Decimal digits of percentiles: exact to 1 %, at the cost of 36 KiB per subscription that has
+/// received a sample.
 const DIGITS: u8 = 2;
 
-/// Which events are stamped, and by which clock. `every` is at least 1.
+/// Which events are stamped, and by which clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sampling {
+    /// One place in so many is stamped, at least 1.
     every: u64,
+    /// When the bus was built.
     base: Instant,
 }
 
 impl Sampling {
     pub(crate) fn new(every: u32) -> Self {
-        assert!(every > 0, "the builder checks it");
+        assert!(every > 0, "the builder refuses 0");
         Self {
             every: u64::from(every),
             base: Instant::now(),
         }
     }
 
-    /// The stamp for the event that is about to be published at this place of its lane; 0: none.
+    /// The stamp for the event that is about to be published at this place of its lane. 0: not
+    /// sampled.
     #[inline]
     pub(crate) fn stamp(&self, place: u64) -> u64 {
         if place.is_multiple_of(self.every) {
@@ -47,7 +54,7 @@ impl Sampling {
         }
     }
 
-    /// Nanoseconds since the bus was built, and one more, so that it is never 0.
+    /// Nanoseconds since the bus was built, plus 1, so that it is never 0.
     fn now_ns(&self) -> u64 {
         u64::try_from(self.base.elapsed().as_nanos()).map_or(u64::MAX, |ns| ns.saturating_add(1))
     }
@@ -56,18 +63,19 @@ impl Sampling {
 /// The stamps of a block.
 #[derive(Default)]
 pub(crate) struct Stamps {
-    /// Which events have one.
+    /// The events that have one.
     mask: u64,
-    /// Theirs, in order. Keeps its memory while the block rests in its pool.
+    /// One for each bit of the mask, in order. Keeps its memory while the block is in its pool.
     ns: Vec<u64>,
 }
 
 impl Stamps {
-    /// Stamps event `index`; indices rise.
+    /// Stamps event `index`, 0 to 63. Indices rise from call to call.
     pub(crate) fn push(&mut self, index: usize, stamp_ns: u64) {
         debug_assert!(self.mask >> index == 0 && stamp_ns != 0);
         self.mask |= 1 << index;
         self.ns.push(stamp_ns);
+        debug_assert_eq!(self.mask.count_ones() as usize, self.ns.len());
     }
 
     pub(crate) fn clear(&mut self) {
@@ -79,12 +87,12 @@ impl Stamps {
         self.mask
     }
 
-    /// That of event `index`.
+    /// The stamp of event `index`.
     pub(crate) fn at(&self, index: u32) -> Option<u64> {
         self.of(1 << index).next()
     }
 
-    /// Those of the events in `mask`.
+    /// The stamps of the events in `mask`, in order.
     fn of(&self, mask: u64) -> impl Iterator<Item = u64> {
         let mut rest = self.mask & mask;
         std::iter::from_fn(move || {
@@ -96,16 +104,16 @@ impl Stamps {
     }
 }
 
-/// A subscription's samples. Its subscriber records, anybody reads.
+/// A subscription's samples. The subscriber records them; any thread may read them.
 pub(crate) struct Recorder {
     sampling: Sampling,
-    /// Made with the first sample.
+    /// Allocated with the first sample.
     samples: Mutex<Option<Box<Samples>>>,
-    /// Samples dropped since the lock was held. Written by the subscriber.
+    /// Samples dropped because the lock was held. Only the subscriber writes it.
     missed: AtomicU64,
 }
 
-/// What was sampled.
+/// A histogram of samples.
 #[derive(Clone)]
 pub(crate) struct Samples {
     histogram: Histogram<u64>,
@@ -123,12 +131,12 @@ impl Recorder {
         }
     }
 
-    /// The events of `mask` are handed out now. For the subscriber alone.
+    /// The events in `mask` are handed out now. Only the subscriber may call this.
     #[inline(never)]
     pub(crate) fn record(&self, stamps: &Stamps, mask: u64) {
         let now_ns = self.sampling.now_ns();
         let Some(mut samples) = self.samples.try_lock() else {
-            // Relaxed: only the subscriber writes it, and nothing is ordered by it.
+            // Relaxed: only the subscriber writes it, and it orders nothing.
             let missed = self.missed.load(Ordering::Relaxed);
             let dropped = u64::from((stamps.mask() & mask).count_ones());
             self.missed.store(missed + dropped, Ordering::Relaxed);
@@ -142,6 +150,7 @@ impl Recorder {
 
     /// Adds what was recorded to `sum`.
     pub(crate) fn add_to(&self, sum: &mut Option<Box<Samples>>) {
+        // Relaxed: a statistic.
         let missed = self.missed.load(Ordering::Relaxed);
         let samples = self.samples.lock();
         if samples.is_none() && missed == 0 {
@@ -174,36 +183,75 @@ impl Samples {
 
     pub(crate) fn merge(&mut self, other: &Self) {
         let added = self.histogram.add(&other.histogram);
-        added.expect("all have the same bounds");
+        added.expect("all histograms have the same bounds");
         self.min_ns = self.min_ns.min(other.min_ns);
         self.max_ns = self.max_ns.max(other.max_ns);
         self.missed += other.missed;
     }
 }
 
-/// Latencies from the call that published an event to the call that received it, of sampled events. See
-/// [`BusBuilder::sample_latency`](crate::BusBuilder).
+/// How long sampled events took from the call that published them to the call that received them.
+/// See [`BusBuilder::sample_latency`](crate::BusBuilder::sample_latency).
 ///
-/// Percentiles are exact to 1 %, up to an hour; `min` and `max` to the clock. All are zero where `count` is.
+/// `min` and `max` are exact. The percentiles are exact to 1 %, and tell latencies of up to an hour
+/// apart. All times are zero if `count` is 0.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = fanout::Bus::<u32>::builder().sample_latency(1).build()?; // every event
+/// let mut sub = bus.subscribe("a")?;
+/// bus.publish("a", 7)?;
+/// sub.recv()?;
+/// let latency = sub.latency();
+/// assert_eq!((latency.count, latency.missed), (1, 0));
+/// assert!(latency.min <= latency.p50 && latency.p50 <= latency.max);
+/// println!("{latency}"); // "1 samples: min 9.1µs, p50 9.1µs, .."
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LatencyStats {
-    /// Samples.
+    /// The number of samples.
     pub count: u64,
-    /// Samples dropped because somebody was taking a snapshot at that moment.
+    /// Samples that were dropped because a snapshot was being taken at that moment.
     pub missed: u64,
-    /// The shortest.
+    /// The shortest latency.
     pub min: Duration,
-    /// Half of them took no longer.
+    /// 50 % of the samples took no longer.
     pub p50: Duration,
-    /// 90 % of them took no longer.
+    /// 90 % of the samples took no longer.
     pub p90: Duration,
-    /// 99 % of them took no longer.
+    /// 99 % of the samples took no longer.
     pub p99: Duration,
-    /// 99.9 % of them took no longer.
+    /// 99.9 % of the samples took no longer.
     pub p99_9: Duration,
-    /// The longest.
+    /// The longest latency.
     pub max: Duration,
+}
+
+impl fmt::Display for LatencyStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            count,
+            missed,
+            min,
+            p50,
+            p90,
+            p99,
+            p99_9,
+            max,
+        } = self;
+        write!(
+            f,
+            "{count} samples: min {min:?}, p50 {p50:?}, p90 {p90:?}, p99 {p99:?}, \
+             p99.9 {p99_9:?}, max {max:?}"
+        )?;
+        if *missed > 0 {
+            write!(f, "; {missed} missed")?;
+        }
+        Ok(())
+    }
 }
 
 impl LatencyStats {
@@ -218,7 +266,7 @@ impl LatencyStats {
                 ..Self::default()
             };
         }
-        // A histogram answers with the upper end of a bucket, which may lie beyond the longest.
+        // A histogram gives the upper end of a bucket, which may be longer than the longest sample.
         let at = |percentile| {
             let ns = samples.histogram.value_at_percentile(percentile);
             Duration::from_nanos(ns.clamp(samples.min_ns, samples.max_ns))
@@ -241,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_place_in_every_so_many_is_stamped() {
+    fn one_place_in_every_n_is_stamped() {
         let stamped = |every| {
             let sampling = Sampling::new(every);
             (0..100).filter(|&place| sampling.stamp(place) != 0).count()
@@ -263,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_says_what_was_recorded() {
+    fn a_snapshot_has_what_was_recorded() {
         let mut samples = Samples::new();
         assert_eq!(LatencyStats::of(Some(&samples)), LatencyStats::default());
         (1..=1000).for_each(|us| samples.add(us * 1000));
@@ -271,6 +319,9 @@ mod tests {
         let stats = LatencyStats::of(Some(&samples));
         assert_eq!((stats.count, stats.min), (1001, Duration::from_micros(1)));
         assert_eq!(stats.max, Duration::from_nanos(2 * LATENCY_NS_MAX));
+        let text = stats.to_string();
+        assert!(text.starts_with("1001 samples: min 1µs, p50 "), "{text}");
+        assert!(text.ends_with(", max 7200s"), "{text}");
         for (percentile, us) in [(stats.p50, 500.0), (stats.p90, 900.0), (stats.p99, 990.0)] {
             let error = percentile.as_secs_f64() * 1e6 / us;
             assert!((0.99..1.02).contains(&error), "{stats:?}");
@@ -278,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn who_finds_the_lock_held_drops_the_sample_and_counts_it() {
+    fn a_sample_is_dropped_and_counted_while_the_lock_is_held() {
         let recorder = Recorder::new(Sampling::new(1));
         let mut stamps = Stamps::default();
         stamps.push(0, 1);

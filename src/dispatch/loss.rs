@@ -1,11 +1,16 @@
-//! What happens when a ring is full, and how it is told.
+//! Overflow policies: what happens to an event that finds a subscriber's ring full, and how the
+//! loss is reported.
 
 use std::fmt;
 use std::time::Duration;
 
+use crate::limits::BLOCK_TIMEOUT_MAX;
 use crate::ring::gap::LossRun;
 
 /// What happens to an event for which a subscriber's ring has no room.
+///
+/// Whatever is lost is counted, and reported in-band to the subscriber that lost it, as a [`Gap`].
+/// Other subscribers and the publishers notice nothing, except under [`Block`](Self::Block).
 ///
 /// ```
 /// use fanout::{Bus, Overflow, RecvError};
@@ -19,58 +24,69 @@ use crate::ring::gap::LossRun;
 /// bus.drive();
 /// assert_eq!(*sub.recv()?.data(), 1);
 /// assert_eq!(*sub.recv()?.data(), 2);
-/// let Err(RecvError::Lost(gap)) = sub.recv() else { panic!("three did not fit") };
-/// assert_eq!((gap.from(), gap.to(), gap.count()), (3, 5, 3));
+/// let Err(RecvError::Lost(gap)) = sub.recv() else { panic!("three events had no room") };
+/// assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (3, 5, 3));
+/// assert_eq!(Overflow::default().to_string(), "drop-newest");
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Overflow {
-    /// The event that does not fit is lost to this subscriber, counted, and told in-band as part of a [`Gap`].
-    /// Nobody else notices. The default.
+    /// The new event is lost to this subscriber. The default.
     #[default]
     DropNewest,
-    /// The oldest events that wait make room for the new ones: they are lost to this subscriber, counted, and told in-band, as
-    /// part of a [`Gap`] in front of the oldest event that is left. Nobody else notices. For a subscriber that wants what is
-    /// newest when it comes to read.
+    /// The oldest events in the ring are lost to this subscriber, and make room for the new ones.
+    /// The [`Gap`] is in front of the oldest event that is left. For a subscriber that wants the
+    /// newest events when it comes to read.
     ///
-    /// Exact to the event: of one that waits, at most the 63 that came in the same slot with it are read beyond the
-    /// capacity. If more events match at once than the capacity, the newest are kept.
+    /// No more events are dropped than the new ones need. The events of a slot that the subscriber
+    /// has claimed (up to 64) are not dropped any more, so it may read up to 63 events beyond its
+    /// capacity. If more events match at once than the capacity, the newest of them are kept.
     DropOldest,
-    /// The subscription ends with the first event that has no room. What waits is read, and then
-    /// [`RecvError::Disconnected`](crate::RecvError::Disconnected) is told for ever, with the [`Gap`] that did it. Nobody else
-    /// notices. For a subscriber that is of no use with a hole in what it read, and would rather begin anew.
+    /// The subscription ends with the first event that has no room. The subscriber reads the events
+    /// in its ring, and then gets [`RecvError::Disconnected`](crate::RecvError::Disconnected) for
+    /// ever, with the [`Gap`] that caused it. For a subscriber that cannot use a stream with a hole
+    /// and would rather subscribe again.
     Disconnect,
-    /// A queue of topics in place of a queue of events: a new event takes the place of the one of its topic that still waits,
-    /// and [`superseded`](crate::Event::superseded) says how many it replaced. A subscriber that wakes up sees each topic once,
-    /// in its latest state: for quotes, positions, gauges.
+    /// The ring holds at most one event per topic: a new event replaces the unread one of the same
+    /// topic, and [`superseded`](crate::Event::superseded) says how many events it replaced. A
+    /// subscriber that wakes up sees each topic once, in its latest state: for quotes, positions,
+    /// gauges.
     ///
-    /// Topics come in the order in which they began to wait; ids rise per topic, not over all. The capacity counts topics
-    /// that wait: beyond it, the one that has waited longest loses its event, told in-band as part of a [`Gap`] in front of
-    /// the next event; the ids of such a gap are the lowest and the highest lost, and events between them may have
-    /// been received.
+    /// A replaced event is counted as superseded, not as lost. Topics are received in the order in
+    /// which they entered the ring; ids rise per topic, not over all topics. The capacity counts
+    /// topics: when a new topic has no room, the topic that has waited longest loses its event. The
+    /// [`Gap`] is in front of the next event; its ids are the lowest and the highest lost, and
+    /// events between them may have been received.
     Conflate,
-    /// The bus waits until the subscriber has room: nothing is lost, and a subscriber that does not read holds
-    /// up everybody behind it. Needs [`BusBuilder::blocking`](crate::BusBuilder::blocking).
+    /// The bus waits until the subscriber has room, so nothing is lost, and a subscriber that does
+    /// not read holds up every other subscriber and the publishers. Needs
+    /// [`BusBuilder::blocking`](crate::BusBuilder::blocking).
     ///
-    /// Room is room for all that the block in front of the ring still has for the subscriber, up to 64 events, or for half
-    /// the capacity if that is less; where bytes are the bound, it is an empty ring.
+    /// The bus goes on when the ring has room for all events of the waiting block that the
+    /// subscriber still has to get (up to 64), or for half the capacity if that is less. If the
+    /// block is too heavy for [`pin_bytes`](crate::SubscriptionBuilder::pin_bytes), the bus goes on
+    /// when the ring is empty.
     ///
-    /// It waits as long as it takes, unless there is a longest wait, for the subscription
-    /// ([`SubscriptionBuilder::block_timeout`](crate::SubscriptionBuilder::block_timeout)) or for all of the bus
+    /// The bus waits without a limit unless there is a block timeout, for the subscription
+    /// ([`SubscriptionBuilder::block_timeout`](crate::SubscriptionBuilder::block_timeout)) or for
+    /// all subscriptions of the bus
     /// ([`BusBuilder::block_timeout`](crate::BusBuilder::block_timeout)):
     ///
-    /// * Events come in blocks of up to 64. When a block has waited that long for a subscriber, what the ring has no
-    ///   room for is lost to it, with the reason [`GapReason::BlockTimeout`]. What did find room stays.
-    /// * From then on, what has no room is lost at once, as part of the same [`Gap`], until the subscriber has *made
-    ///   room*: until it has claimed something to read. So one that hangs holds the bus up once, not once per block.
-    /// * After that it is waited for again, and what is then lost is another [`Gap`] if something had room in between; where
-    ///   bytes are the bound, nothing may have, and the run goes on. So one that is alive, but slower than the publishers,
-    ///   holds them up again and again, each time for its longest wait at most.
+    /// * When a block of events (up to 64) has waited that long for a subscriber, the events of the
+    ///   block that have no room are lost to it, with the reason [`GapReason::BlockTimeout`]. The
+    ///   events that had room stay in the ring.
+    /// * From then on, an event that has no room is lost at once, as part of the same [`Gap`],
+    ///   until the subscriber claims something to read. So a subscriber that hangs holds the bus up
+    ///   once, and not once per block.
+    /// * After that the bus waits for the subscriber again. What is then lost is another [`Gap`] if
+    ///   an event entered the ring in between; if none did (the bytes were the bound), it belongs
+    ///   to the same gap. So a subscriber that reads, but more slowly than the publishers publish,
+    ///   holds the bus up again and again, each time for its block timeout at most.
     ///
-    /// To claim is to take a slot out of the ring, with the up to 64 events of one block: reading on in a slot that was
-    /// claimed before makes no room.
+    /// To claim is to take a slot out of the ring, with up to 64 events of one block. Reading the
+    /// other events of a slot that was claimed before makes no room.
     ///
     /// ```
     /// use fanout::{Bus, GapReason, Overflow, RecvError};
@@ -88,14 +104,14 @@ pub enum Overflow {
     /// for n in 1..=5 {
     ///     bus.publish("n", n)?;
     /// }
-    /// assert!(bus.flush_within(Duration::from_secs(60))); // ten milliseconds, and not for ever
+    /// assert!(bus.flush_within(Duration::from_secs(60))); // after ten milliseconds
     /// for n in 1..=5 {
     ///     assert_eq!(*reads.recv()?.data(), n);
     /// }
     /// assert_eq!(*hangs.recv()?.data(), 1);
     /// assert_eq!(*hangs.recv()?.data(), 2);
-    /// let Err(RecvError::Lost(gap)) = hangs.recv() else { panic!("three did not fit") };
-    /// assert_eq!((gap.from(), gap.to(), gap.count()), (3, 5, 3));
+    /// let Err(RecvError::Lost(gap)) = hangs.recv() else { panic!("three events had no room") };
+    /// assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (3, 5, 3));
     /// assert_eq!(gap.reason(), GapReason::BlockTimeout);
     /// # Ok(())
     /// # }
@@ -103,16 +119,34 @@ pub enum Overflow {
     Block,
 }
 
+impl fmt::Display for Overflow {
+    /// The name that the command line has for it: `drop-newest`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::DropNewest => "drop-newest",
+            Self::DropOldest => "drop-oldest",
+            Self::Disconnect => "disconnect",
+            Self::Conflate => "conflate",
+            Self::Block => "block",
+        })
+    }
+}
+
 /// Why events were lost.
+///
+/// ```
+/// let reason = fanout::GapReason::Overflow;
+/// assert_eq!(reason.to_string(), "the ring was full");
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 #[repr(u8)]
 pub enum GapReason {
     /// The ring was full, by events or by bytes.
     Overflow = 0,
-    /// The bus was closed with a time limit, and the ring had no room when the time was up.
+    /// The bus was closed with a time limit, and the ring was still full when the time was over.
     Closed = 1,
-    /// The ring of an [`Overflow::Block`] subscriber was full for longer than the bus waits for it.
+    /// The ring of an [`Overflow::Block`] subscriber was full for longer than its block timeout.
     BlockTimeout = 2,
 }
 
@@ -120,11 +154,11 @@ impl GapReason {
     /// How many reasons there are.
     pub(crate) const COUNT: usize = 3;
 
-    /// All of them, each at its code.
+    /// All of them, each at the index that is its code.
     #[cfg(feature = "metrics")]
     pub(crate) const ALL: [Self; Self::COUNT] = [Self::Overflow, Self::Closed, Self::BlockTimeout];
 
-    /// What metrics call it.
+    /// Its name in metrics.
     #[cfg(feature = "metrics")]
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -139,7 +173,7 @@ impl GapReason {
             0 => Self::Overflow,
             1 => Self::Closed,
             2 => Self::BlockTimeout,
-            other => unreachable!("reason {other} is not written by anybody"),
+            other => unreachable!("no loss is recorded with the reason code {other}"),
         }
     }
 }
@@ -149,90 +183,114 @@ impl fmt::Display for GapReason {
         f.write_str(match self {
             Self::Overflow => "the ring was full",
             Self::Closed => "the bus was closed before there was room",
-            Self::BlockTimeout => "the ring was full for longer than its longest wait",
+            Self::BlockTimeout => "the ring was full for longer than the block timeout",
         })
     }
 }
 
-/// The longest wait that a [`Overflow::Block`] subscriber can be given: 30 days. Without any, it is waited for as long as
-/// it takes.
-pub const BLOCK_TIMEOUT_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
-
-/// How long a block waits for a subscriber: whole milliseconds, in four bytes, since every subscription has one.
+/// How long a block waits for a subscriber: whole milliseconds, in four bytes, because every
+/// subscription has one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LongestWait {
-    /// 0 to those of [`BLOCK_TIMEOUT_MAX`], or [`FOR_EVER_MS`].
+pub(crate) struct BlockTimeout {
+    /// 0 to the milliseconds of [`BLOCK_TIMEOUT_MAX`], or [`NO_TIMEOUT_MS`].
     ms: u32,
 }
 
-/// Stands for as long as it takes.
-const FOR_EVER_MS: u32 = u32::MAX;
+/// Stands for a wait without a limit.
+const NO_TIMEOUT_MS: u32 = u32::MAX;
 
-const _: () = assert!(BLOCK_TIMEOUT_MAX.as_millis() < FOR_EVER_MS as u128);
+const _: () = assert!(BLOCK_TIMEOUT_MAX.as_millis() < NO_TIMEOUT_MS as u128);
 
-impl LongestWait {
-    pub(crate) const FOR_EVER: Self = Self { ms: FOR_EVER_MS };
+impl BlockTimeout {
+    /// The block waits without a limit.
+    pub(crate) const NONE: Self = Self { ms: NO_TIMEOUT_MS };
 
-    /// Rounds up, so that nobody is waited for shorter than was asked. `None`: out of range.
-    pub(crate) fn new(wait: Duration) -> Option<Self> {
-        let ms = wait.as_nanos().div_ceil(1_000_000);
-        (wait <= BLOCK_TIMEOUT_MAX).then_some(Self { ms: ms as u32 })
+    /// Rounds up, so that the block waits at least as long as was asked for. `None`: out of range.
+    pub(crate) fn new(timeout: Duration) -> Option<Self> {
+        let ms = timeout.as_nanos().div_ceil(1_000_000);
+        (timeout <= BLOCK_TIMEOUT_MAX).then_some(Self { ms: ms as u32 })
     }
 
     pub(crate) fn is_zero(self) -> bool {
         self.ms == 0
     }
 
-    /// `None`: as long as it takes.
-    pub(crate) fn limit(self) -> Option<Duration> {
-        (self.ms != FOR_EVER_MS).then(|| Duration::from_millis(self.ms.into()))
+    /// `None`: without a limit.
+    pub(crate) fn duration(self) -> Option<Duration> {
+        (self.ms != NO_TIMEOUT_MS).then(|| Duration::from_millis(self.ms.into()))
     }
 }
 
-/// A run of lost events, told once, in its place: after every event that came before it and before every event
+/// A run of lost events.
+///
+/// It is reported once, in its place: after every event that came before it, and before every event
 /// that came after it. ([`Overflow::Conflate`] keeps another order, and says what its gaps mean.)
 ///
-/// The events between `from` and `to` that the subscription's patterns matched are lost, `count` of them; others in
-/// that range of ids were never meant for it. See [`Overflow`] for an example.
+/// All events from `first_id` to `last_id` that match the subscription's patterns are lost, `count`
+/// of them. The other ids of that range belong to events that do not match.
+///
+/// ```
+/// use fanout::{Bus, GapReason, RecvError};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = Bus::<u32>::builder().dispatch(fanout::Dispatch::Manual).build()?;
+/// let mut sub = bus.subscription("a").capacity(1).open()?;
+/// for topic in ["a", "a", "b", "a"] {
+///     bus.publish(topic, 0)?;
+/// }
+/// bus.drive();
+/// assert_eq!(sub.recv()?.id(), 1);
+/// let Err(RecvError::Lost(gap)) = sub.recv() else { panic!("two events had no room") };
+/// assert_eq!((gap.first_id(), gap.last_id()), (2, 4));
+/// assert_eq!(gap.count(), 2, "event 3 does not match");
+/// assert_eq!(gap.reason(), GapReason::Overflow);
+/// assert_eq!(gap.to_string(), "lost 2 event(s), ids 2 to 4: the ring was full");
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Gap {
-    from: u64,
-    to: u64,
+    first_id: u64,
+    last_id: u64,
     count: u64,
     reason: GapReason,
 }
 
 impl Gap {
-    /// Id of the first lost event.
-    pub fn from(&self) -> u64 {
-        self.from
+    /// Id of the first lost event, at least 1.
+    pub fn first_id(&self) -> u64 {
+        self.first_id
     }
 
-    /// Id of the last lost event, at least `from`.
-    pub fn to(&self) -> u64 {
-        self.to
+    /// Id of the last lost event, at least `first_id`.
+    pub fn last_id(&self) -> u64 {
+        self.last_id
     }
 
-    /// How many events were lost, at least 1.
+    /// How many events were lost, 1 to `last_id - first_id + 1`.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// Why. A run with several reasons says the first.
+    /// Why the events were lost. If they were lost for several reasons, the first of them.
     pub fn reason(&self) -> GapReason {
         self.reason
     }
 
     pub(crate) fn of_run(run: LossRun) -> Self {
         let LossRun {
-            first_id: from,
-            last_id: to,
+            first_id,
+            last_id,
             count,
             reason,
         } = run;
+        debug_assert!(
+            first_id <= last_id && (1..=last_id - first_id + 1).contains(&count),
+            "{count} lost events with ids {first_id} to {last_id}"
+        );
         Self {
-            from,
-            to,
+            first_id,
+            last_id,
             count,
             reason: GapReason::from_code(reason),
         }
@@ -242,11 +300,14 @@ impl Gap {
 impl fmt::Display for Gap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            from,
-            to,
+            first_id,
+            last_id,
             count,
             reason,
         } = self;
-        write!(f, "lost {count} event(s), ids {from} to {to}: {reason}")
+        write!(
+            f,
+            "lost {count} event(s), ids {first_id} to {last_id}: {reason}"
+        )
     }
 }

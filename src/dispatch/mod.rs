@@ -1,4 +1,4 @@
-//! The path of an event, from a lane to the rings.
+//! Dispatch: the path of an event from a lane to the subscribers' rings.
 //!
 //! ```text
 //! publish            sequence                match               ring             receive
@@ -7,18 +7,22 @@
 //! Bus::publish -mpsc->
 //! ```
 //!
-//! In the order in which an event meets them: [`lane`], [`sequencer`], [`block`], [`shard`], [`feed`]. Sequencer and
-//! shards are [`role`]s: the [`Engine`] lets whichever thread comes along hold them, one at a time each.
+//! | file | what happens to the event | it is now |
+//! | --- | --- | --- |
+//! | [`lane`] | a publisher pushes it | accepted |
+//! | [`sequencer`] | it gets its id and its time, and is laid into a [`block`] | sequenced |
+//! | [`shard`] | the subscribers that it matches are found | |
+//! | [`feed`] | it is pushed to the ring of one subscriber, or lost | delivered |
 //!
-//! | [`Dispatch`] | who holds the roles |
-//! | --- | --- |
-//! | `Pool` | the pool's threads |
-//! | `Inline` | the publishing thread, for one round; what is left, the pool |
-//! | `Manual` | who calls `drive` |
+//! [`engine`] is the file that says which thread runs the sequencer and the shards: they are
+//! [`role`]s, and any thread that finds one free may run it. [`signal`] has the wake-ups for that.
 //!
-//! **The bad days.** A thread that panics in a role breaks the bus: nothing is accepted any more, subscribers read
-//! what is in their rings and then `Broken`; nobody hangs. What programs give the engine to run inside a role
-//! (a payload's `drop`, a waker, a clock) may panic without harm; a weigher must not.
+//! # Failure modes
+//!
+//! A thread that panics in a role breaks the bus: nothing is accepted any more, subscribers read
+//! what is in their rings and then get `Broken`, and no thread waits for ever. User code that runs
+//! inside a role (a payload's `drop`, a waker, a clock) may panic without harm, except for a
+//! weigher.
 
 pub(crate) mod block;
 pub(crate) mod engine;
@@ -38,42 +42,61 @@ pub(crate) mod signal;
 mod tests;
 pub(crate) mod topic_arg;
 
-/// Who carries events from the lanes to the rings.
+use std::fmt;
+
+/// Which threads carry events from the lanes to the rings.
 ///
 /// ```
 /// use fanout::{Bus, Dispatch};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// // For tests and simulations: nothing happens but in `drive`.
+/// // For tests and simulations: events move in `drive` alone.
 /// let bus = Bus::<u32>::builder().dispatch(Dispatch::Manual).build()?;
 /// let mut sub = bus.subscribe("n")?;
 /// bus.publish("n", 1)?;
 /// assert!(sub.try_recv().is_err());
 /// bus.drive();
 /// assert_eq!(*sub.try_recv()?.data(), 1);
+/// assert_eq!(Dispatch::Manual.to_string(), "manual");
 /// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dispatch {
-    /// The dispatcher pool. Publishing costs least, and batches form under load. The default.
+    /// The threads of the dispatcher pool. Publishing costs least, and batches form under load. The
+    /// default.
     #[default]
     Pool,
-    /// The thread that publishes, if nobody else is at it: one hop less for a lone event. It carries at most one
-    /// round, never waits for a full ring, and leaves the rest to the pool.
+    /// The publishing thread, if no other thread dispatches at that moment: a lone event does not
+    /// have to wake another thread. It dispatches one round at most, never waits for a full ring,
+    /// and leaves the rest to the pool.
     Inline,
-    /// Nobody but [`Bus::drive`](crate::Bus::drive), and flushing and closing, which drive: for deterministic tests.
-    /// A `publish` that finds its lane full waits for another thread to drive, and `publish_sequenced` always does; a
-    /// single-threaded program uses `try_publish`. `flush_within` drives, and then waits for others; so does `close_within`.
-    /// Both drive again when the [longest wait](crate::SubscriptionBuilder::block_timeout) for a subscriber is over. Once the
-    /// bus is closing, so does whoever waits for its events.
+    /// The threads that call [`Bus::drive`](crate::Bus::drive), and those that flush or close,
+    /// which drive too. There is no pool. For deterministic tests.
+    ///
+    /// A `publish` that finds its lane full waits until another thread drives, and
+    /// `publish_sequenced` always does; a single-threaded program uses `try_publish`.
+    ///
+    /// `flush_within` and `close_within` drive, and then wait for the other threads that drive.
+    /// They drive again when the [block timeout](crate::SubscriptionBuilder::block_timeout) of a
+    /// subscriber is over. Once the bus is closing, a thread that waits for events drives, too.
     Manual,
 }
 
-/// How payloads are weighed.
+impl fmt::Display for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pool => "pool",
+            Self::Inline => "inline",
+            Self::Manual => "manual",
+        })
+    }
+}
+
+/// How payloads are weighed, in bytes.
 pub(crate) enum Weigh<T> {
-    /// What they own is not counted.
+    /// What payloads own outside of themselves is not counted.
     Nothing,
     By(Box<dyn Fn(&T) -> usize + Send>),
 }

@@ -1,25 +1,34 @@
-//! A role: state that one thread at a time may use, and a token that nobody waits for.
+//! A role: state that one thread at a time may use, behind a token that no thread ever waits for.
 //!
-//! The sequencer and each shard are roles. Any thread may try to hold one. Who fails leaves a mark, and
-//! the holder learns of the mark when it lets go: then it looks again (or sees to it that
-//! somebody does). So work that was left in a queue before a failed try is never forgotten.
+//! The sequencer and each shard are roles. Any thread may try to acquire one. A thread that fails
+//! leaves a mark, and the holder learns of the mark when it releases the role: then it looks at the
+//! queues again, or makes another thread do so. So work that was queued before a failed attempt is
+//! never forgotten.
 //!
-//! | token | try_hold | release |
+//! | token | `try_acquire` | `release` |
 //! | --- | --- | --- |
-//! | FREE | CAS to HELD: you hold it | - |
-//! | HELD | CAS to MARKED: the holder will look again | swap to FREE: nobody came by |
-//! | MARKED | stays MARKED | swap to FREE: look again |
+//! | FREE | CAS to HELD: the caller holds the role | - |
+//! | HELD | CAS to MARKED: the holder will look again | swap to FREE: no thread has tried |
+//! | MARKED | CAS to MARKED: the holder will look again | swap to FREE: look again |
 //!
-//! The race that the mark closes: the holder finds the queue empty; another thread fills it, tries, fails,
-//! leaves; the holder lets go. With the mark, either the try comes after the release and succeeds, or
-//! before it, and the release sees the mark and everything that was queued before it.
+//! The race that the mark closes: the holder finds the queue empty; another thread pushes to it,
+//! tries to acquire the role, fails, and goes away; the holder releases the role. Either that
+//! attempt comes after the release, and succeeds; or it comes before, and the release sees the
+//! mark, and everything that was queued before it.
 //!
-//! The hand-over of the token is also what keeps every ring single-producer and single-consumer: the
-//! rings' ends live in the role's state.
+//! The token also keeps every ring single-producer and single-consumer, since the rings' ends are
+//! in the roles' states.
+//!
+//! # Failure modes
+//!
+//! * **The holder panics**: its guard frees the role. The engine then breaks the bus, so the mark
+//!   that is lost does not matter.
+//! * **The holder is not scheduled**: its work waits, since no other thread can acquire the role.
+//!   Publishers still publish until their lanes are full.
 
 #![allow(
     unsafe_code,
-    reason = "hands out its state by token; one of the rooms that ARCHITECTURE.md names"
+    reason = "lends its state to the holder of the token; ARCHITECTURE.md lists this file"
 )]
 
 use std::marker::PhantomData;
@@ -31,16 +40,18 @@ const FREE: u8 = 0;
 const HELD: u8 = 1;
 const MARKED: u8 = 2;
 
-/// State behind a try-only token.
+/// State behind a token that can be tried, but not waited for.
 pub(crate) struct Role<S> {
+    /// [`FREE`], [`HELD`] or [`MARKED`].
     token: AtomicU8,
     state: UnsafeCell<S>,
 }
 
-// SAFETY: the state is reached through `Held` alone, of which there is one at a time, and the token's
-// Release and Acquire carry it from thread to thread: so sharing a role only ever moves an `S`.
+// SAFETY: the state is reached through a `RoleGuard` alone. There is at most one guard at a time,
+// and the token's Release and Acquire carry the state from thread to thread. So sharing a role does
+// no more than to move an `S` from thread to thread.
 unsafe impl<S: Send> Sync for Role<S> {}
-// SAFETY: as above.
+// SAFETY: a role owns its state, so sending it sends an `S`.
 unsafe impl<S: Send> Send for Role<S> {}
 
 impl<S> Role<S> {
@@ -51,16 +62,17 @@ impl<S> Role<S> {
         }
     }
 
-    /// Takes the role if it is free; else leaves a mark for the holder.
+    /// Acquires the role if it is free; otherwise leaves a mark for the holder.
     #[inline]
-    pub(crate) fn try_hold(&self) -> Option<Held<'_, S>> {
+    pub(crate) fn try_acquire(&self) -> Option<RoleGuard<'_, S>> {
         let mut seen = FREE;
         loop {
             let (new, success) = match seen {
-                // Acquire, partner `release`: the last holder's changes of the state.
+                // Acquire, partner the swap in `free`: the last holder's changes of the state.
                 FREE => (HELD, Ordering::Acquire),
-                // Release, partner `release`: what we queued before is seen by the holder's next look. A marked
-                // token is marked again, since only a write of ours makes that promise.
+                // Release, partner the swap in `free`: what the caller queued before is seen when
+                // the holder looks again. A marked token is marked once more, since only a write of
+                // the caller's own can promise that.
                 _ => (MARKED, Ordering::Release),
             };
             match self
@@ -68,30 +80,44 @@ impl<S> Role<S> {
                 .compare_exchange(seen, new, success, Ordering::Relaxed)
             {
                 Ok(FREE) => {
-                    return Some(Held {
+                    return Some(RoleGuard {
                         role: self,
                         lends: PhantomData,
                     });
                 }
                 Ok(_) => return None,
-                Err(now) => seen = now,
+                Err(now) => {
+                    debug_assert!(now <= MARKED, "a token of {now}");
+                    seen = now;
+                }
             }
         }
     }
+
+    /// Frees the token. `true`: it was marked.
+    fn free(&self) -> bool {
+        // AcqRel, partner both compare-exchanges in `try_acquire`: Release hands the state to the
+        // next holder; Acquire makes visible what the threads that left a mark had queued.
+        let token = self.token.swap(FREE, Ordering::AcqRel);
+        debug_assert!(token != FREE, "the holder's token was free");
+        token == MARKED
+    }
 }
 
-/// The one who holds the role.
-pub(crate) struct Held<'a, S> {
+/// The right to use the state of a role.
+pub(crate) struct RoleGuard<'a, S> {
     role: &'a Role<S>,
-    /// Gives out `&S` and `&mut S`, so it may be shared and sent only where those may: a `Role<S>` may be shared
-    /// even if `S` may not.
+    /// A guard gives out `&S` and `&mut S`, so it may be sent or shared only where those may.
+    /// Without this field it could be shared wherever `&Role<S>` can, although `S` might not be
+    /// `Sync`.
     lends: PhantomData<&'a mut S>,
 }
 
-impl<S> Held<'_, S> {
-    /// Lets go. `true`: somebody came by meanwhile, and counts on the caller to look again.
+impl<S> RoleGuard<'_, S> {
+    /// Frees the role. `true`: another thread has tried to acquire it meanwhile, and relies on the
+    /// caller to look again.
     #[inline]
-    #[must_use = "a mark that is not followed up is lost work"]
+    #[must_use = "a mark that is ignored is lost work"]
     pub(crate) fn release(self) -> bool {
         let role = self.role;
         std::mem::forget(self);
@@ -99,35 +125,30 @@ impl<S> Held<'_, S> {
     }
 }
 
-impl<S> Role<S> {
-    /// AcqRel: Release the state to the next holder; Acquire what those who left a mark had queued.
-    /// Partner: `try_hold`.
-    fn free(&self) -> bool {
-        self.token.swap(FREE, Ordering::AcqRel) == MARKED
-    }
-}
-
-impl<S> Drop for Held<'_, S> {
-    /// Only a panic gets here: it breaks the bus, so a lost mark does not matter any more.
+impl<S> Drop for RoleGuard<'_, S> {
+    /// Only a panic drops a guard. In the engine it breaks the bus, so the lost mark does not
+    /// matter.
     fn drop(&mut self) {
         self.role.free();
     }
 }
 
-impl<S> Deref for Held<'_, S> {
+impl<S> Deref for RoleGuard<'_, S> {
     type Target = S;
 
     #[inline]
     fn deref(&self) -> &S {
-        // SAFETY: there is one `Held` at a time, so nobody else refers to the state; the borrow is ours.
+        // SAFETY: only the one guard reaches the state, and it is borrowed for as long as the
+        // result.
         self.role.state.with(|state| unsafe { &*state })
     }
 }
 
-impl<S> DerefMut for Held<'_, S> {
+impl<S> DerefMut for RoleGuard<'_, S> {
     #[inline]
     fn deref_mut(&mut self) -> &mut S {
-        // SAFETY: as above, and `self` is borrowed exclusively.
+        // SAFETY: only the one guard reaches the state, and it is borrowed exclusively for as long
+        // as the result.
         self.role.state.with_mut(|state| unsafe { &mut *state })
     }
 }

@@ -1,20 +1,35 @@
-//! The sequencer: merges the lanes into one order and lays the events into blocks.
+//! The sequencer: merges the lanes into one order, and lays the events into blocks.
 //!
-//! A round looks at every lane, takes at most a fair share from each, gives each event the next id and the round's
-//! time, and passes the blocks to every shard. Blocks are as full as what was ready: the sequencer never waits to
-//! fill one, so batches form by themselves under load, and a lone event goes alone.
+//! * **In**: accepted events, in the publishers' own lanes and in the shared lane.
+//! * **Out**: blocks of up to 64 events that have ids and a time, one reference to each block in
+//!   the input ring of every shard. The events are now **sequenced**.
+//! * **Called by**: [`Engine`](super::engine::Engine) in `engine.rs`, from whichever thread holds
+//!   the sequencer's role: [`Sequencer::round`].
+//! * **Next file**: `shard.rs`. (`block/mod.rs` is what a block is.)
 //!
-//! Before a thread of the pool sleeps, it has the sequencer look once more and ask every lane to call (see
-//! [`spsc`]), so whoever accepts the next event knows that somebody must be woken for it. Not
-//! at every look: the wish is written to the publisher's own cache line.
+//! A round looks at every lane, takes at most a quota from each, gives each event the next id and
+//! the round's time, and passes the blocks to every shard. A block holds what was ready: the
+//! sequencer never waits for more events. So batches form by themselves under load, and a lone
+//! event goes alone.
 //!
-//! **Closing**: the lanes are closed first, then drained, then the shards' inputs are closed. What a lane accepted
-//! before its close is sequenced.
+//! Before a pool thread sleeps, the sequencer looks once more and requests a wake-up from every
+//! lane (see [`spsc`]), so the publisher that pushes the next event knows that it has to wake a
+//! thread. Not in every round, since the request is written to the publisher's own cache line.
+//!
+//! # Failure modes
+//!
+//! * **A shard's input is full**: the sequencer takes no more events, and the lanes fill up.
+//! * **Closing**: the lanes are closed first, then drained, then the shards' inputs are closed.
+//!   What a lane accepted before it was closed is sequenced.
+//! * **Closing by force, or a broken bus**: [`Sequencer::discard`] drops what is in the lanes, and
+//!   counts it as unsequenced.
+//! * **The clock** panics, runs backwards or is before 1970: the time stands still.
+//! * **The weigher** panics: that breaks the bus, since the round cannot be finished.
 
 use std::time::{Instant, SystemTime};
 
 use super::Weigh;
-use super::block::{BLOCK_EVENTS_MAX, BlockSource, BlockWriter};
+use super::block::{BLOCK_EVENTS_MAX, BlockRef, BlockSource, BlockWriter};
 use super::lane::{OwnLane, Pending};
 use crate::contain::contain;
 use crate::park::WaitSet;
@@ -23,70 +38,78 @@ use crate::ring::{mpsc, spsc};
 use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
 use crate::sync::{Arc, AtomicU64, Ordering, Queue};
 
-/// Events that a round takes at most: a bound on how long the shards wait for it.
+/// The most events that a round takes: a bound on how long the shards wait for it.
 pub(crate) const ROUND_EVENTS: usize = 1024;
 
-/// Events that a round may take from a lane however many lanes there are.
+/// Events that a round may take from a lane, however many lanes there are.
 const QUOTA_MIN: usize = BLOCK_EVENTS_MAX;
 
-/// Where a sequencer's times come from.
+/// Where the times of events come from.
 pub(crate) type Clock = Box<dyn Fn() -> SystemTime + Send>;
 
 /// The state behind the sequencer's role.
 pub(crate) struct Sequencer<T> {
     lanes: Vec<OwnLane<T>>,
-    /// The lane at which the next round begins, 0 to the number of lanes.
+    /// The lane at which the last round began, 0 to the number of lanes, which stands for the
+    /// shared lane.
     first_lane: usize,
     shared_lane: mpsc::Consumer<Pending<T>>,
     shared: Arc<SequencerShared<T>>,
     source: BlockSource<T>,
-    outputs: Vec<spsc::Producer<super::block::BlockRef<T>>>,
+    /// The inputs of the shards.
+    outputs: Vec<spsc::Producer<BlockRef<T>>>,
+    /// Id of the next event, from 1.
     next_id: u64,
+    /// Blocks passed to the shards.
     blocks: u64,
-    /// Time of the last round, in nanoseconds since the Unix epoch; never goes back.
+    /// Time of the last round, in nanoseconds since the Unix epoch. It never goes back.
     now_ns: u64,
     clock: Clock,
     weigh: Weigh<T>,
-    closed_lanes: bool,
-    /// Whether the last look found more than it could take.
+    lanes_closed: bool,
+    /// Whether the last round left events that it could have taken with a larger bound.
     more: bool,
     flush: Option<Flush>,
 }
 
-/// A flush in progress: done when every lane has been drained up to where it stood.
+/// A flush in progress: it is complete when every lane has been drained up to its target.
 struct Flush {
+    /// The number of flushes requested when this one began, which are all completed by it.
     ticket: u64,
+    /// Position in the shared lane. The own lanes have theirs in `OwnLane::flush_target`.
     shared_target: u64,
 }
 
-/// What the sequencer shares with everybody else.
+/// What the sequencer shares with other threads.
 pub(crate) struct SequencerShared<T> {
     /// Lanes of new publishers.
     pub(crate) new_lanes: Queue<OwnLane<T>>,
-    /// The shared lane's waiting publishers.
+    /// Publishers that wait for room in the shared lane.
     pub(crate) room: WaitSet,
     /// Id of the event sequenced last; 0: none yet.
     pub(crate) last_id: AtomicU64,
-    /// Events discarded unsequenced by a forced close.
+    /// Events discarded before they were sequenced.
     pub(crate) unsequenced: AtomicU64,
-    /// Blocks that the events were laid into; written once per round.
+    /// Blocks passed to the shards; written once per round.
     pub(crate) blocks: AtomicStatistic,
-    /// Flushes asked for.
-    pub(crate) flush_asked: AtomicU64,
-    /// Flushes done: everything accepted before they were asked for is sequenced.
-    pub(crate) flush_done: AtomicU64,
+    /// Flushes requested.
+    pub(crate) flushes_requested: AtomicU64,
+    /// Flushes completed, 0 to those requested: everything accepted before they were requested is
+    /// sequenced.
+    pub(crate) flushes_completed: AtomicU64,
 }
 
-/// What a round did.
+/// What a round of the sequencer or of a shard did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Round {
-    /// Whether it moved anything, so that another round may find more, and whoever waits has to look.
+pub(crate) struct RoundResult {
+    /// Whether the round moved anything. If so, the other roles may find more to do, and threads
+    /// that wait for progress have to look.
     pub(crate) progress: bool,
-    /// Whether a further round would find something at once.
+    /// Whether another round would find something to do at once.
     pub(crate) more: bool,
     /// Whether this role has finished for good.
     pub(crate) finished: bool,
-    /// When another round has something to do, even if nobody calls.
+    /// When another round has something to do even if no thread wakes the pool.
     pub(crate) deadline: Option<Instant>,
 }
 
@@ -94,7 +117,7 @@ impl<T> Sequencer<T> {
     pub(crate) fn new(
         shared_lane: mpsc::Consumer<Pending<T>>,
         shared: Arc<SequencerShared<T>>,
-        outputs: Vec<spsc::Producer<super::block::BlockRef<T>>>,
+        outputs: Vec<spsc::Producer<BlockRef<T>>>,
         clock: Clock,
         weigh: Weigh<T>,
     ) -> Self {
@@ -110,42 +133,44 @@ impl<T> Sequencer<T> {
             now_ns: 0,
             clock,
             weigh,
-            closed_lanes: false,
+            lanes_closed: false,
             more: false,
             flush: None,
         }
     }
 
-    /// One round. `closing`: close the lanes first. `before_sleep`: when nothing is there, ask every lane to call.
-    pub(crate) fn round(&mut self, closing: bool, before_sleep: bool) -> Round {
-        // Acquire, partner whoever asks: what it saw accepted is in lanes that we admit_lanes and look at after this.
-        let flush_asked = self.shared.flush_asked.load(Ordering::Acquire);
+    /// One round. `closing`: the lanes are closed first. `before_sleep`: if there is nothing to do,
+    /// a wake-up is requested from every lane.
+    pub(crate) fn round(&mut self, closing: bool, before_sleep: bool) -> RoundResult {
+        // Acquire, partner the `fetch_add` in `Engine::flush`: what the caller of a flush saw
+        // accepted is in lanes that this thread admits and looks at from here on.
+        let flushes_requested = self.shared.flushes_requested.load(Ordering::Acquire);
         self.admit_lanes();
-        self.begin_flush(flush_asked);
-        if closing && !self.closed_lanes {
+        self.begin_flush(flushes_requested);
+        if closing && !self.lanes_closed {
             self.close_lanes();
         }
         let mut sequenced = self.sequence();
         if sequenced == 0 && before_sleep && self.request_wakes() {
             sequenced = self.sequence();
         }
-        let finished = self.closed_lanes && self.is_drained();
+        let finished = self.lanes_closed && self.is_drained();
         if finished {
             self.outputs.iter().for_each(|output| {
                 output.close();
             });
         }
         let flushed = self.finish_flush();
-        Round {
+        RoundResult {
             progress: sequenced > 0 || flushed,
-            // Another flush may have been asked for while this one was in progress.
+            // Another flush may have been requested while this one was in progress.
             more: self.more || flushed,
             finished,
             deadline: None,
         }
     }
 
-    /// Closes the lanes and drops what is in them. Returns how many events that were.
+    /// Closes the lanes, and drops the events in them. Returns how many events that were.
     pub(crate) fn discard(&mut self) -> u64 {
         self.admit_lanes();
         self.close_lanes();
@@ -168,10 +193,10 @@ impl<T> Sequencer<T> {
         discarded
     }
 
-    /// Takes in the lanes of new publishers, and lets those go whose publishers have gone.
+    /// Takes over the lanes of new publishers, and removes the drained lanes of dropped ones.
     fn admit_lanes(&mut self) {
         while let Some(mut lane) = self.shared.new_lanes.pop() {
-            if self.closed_lanes {
+            if self.lanes_closed {
                 lane.close();
             }
             self.lanes.push(lane);
@@ -182,7 +207,7 @@ impl<T> Sequencer<T> {
     }
 
     fn close_lanes(&mut self) {
-        self.closed_lanes = true;
+        self.lanes_closed = true;
         self.shared_lane.close();
         self.shared.room.notify();
         self.lanes.iter_mut().for_each(OwnLane::close);
@@ -192,10 +217,15 @@ impl<T> Sequencer<T> {
         self.shared_lane.is_finished() && self.lanes.iter_mut().all(|lane| lane.ring.is_finished())
     }
 
-    /// Notes how far each lane must be drained for a flush that was asked for.
-    fn begin_flush(&mut self, asked: u64) {
-        // Relaxed: only we write it.
-        if self.flush.is_some() || asked == self.shared.flush_done.load(Ordering::Relaxed) {
+    /// Notes how far each lane must be drained for a flush that was requested.
+    fn begin_flush(&mut self, requested: u64) {
+        // Relaxed: only the sequencer writes it.
+        let completed = self.shared.flushes_completed.load(Ordering::Relaxed);
+        debug_assert!(
+            completed <= requested,
+            "{completed} flushes of {requested} are completed"
+        );
+        if self.flush.is_some() || requested == completed {
             return;
         }
         for lane in &mut self.lanes {
@@ -203,12 +233,12 @@ impl<T> Sequencer<T> {
         }
         let shared_target = self.shared_lane.position() + self.shared_lane.ready() as u64;
         self.flush = Some(Flush {
-            ticket: asked,
+            ticket: requested,
             shared_target,
         });
     }
 
-    /// `true`: the flush is done.
+    /// `true`: the flush in progress is complete.
     fn finish_flush(&mut self) -> bool {
         let Some(Flush {
             ticket,
@@ -224,13 +254,15 @@ impl<T> Sequencer<T> {
                 .all(|lane| lane.ring.position() >= lane.flush_target);
         if done {
             self.flush = None;
-            // Release, partner whoever asked: `last_id` covers what was flushed.
-            self.shared.flush_done.store(ticket, Ordering::Release);
+            // Release, partner the load in `Engine::flush`: `last_id` covers what was flushed.
+            self.shared
+                .flushes_completed
+                .store(ticket, Ordering::Release);
         }
         done
     }
 
-    /// Asks every lane to call when an event comes. `true`: one has come already.
+    /// Requests a wake-up from every lane for its next event. `true`: there is an event already.
     fn request_wakes(&mut self) -> bool {
         let mut ready = self.shared_lane.request_wake() == Readiness::Ready;
         for lane in &mut self.lanes {
@@ -239,7 +271,8 @@ impl<T> Sequencer<T> {
         ready
     }
 
-    /// Takes what is ready, up to the round's bounds and the shards' room. Returns how many events that were.
+    /// Takes what is ready, up to the bounds of a round and the room of the shards. Returns how
+    /// many events that were.
     fn sequence(&mut self) -> usize {
         let shared_ready = self.shared_lane.ready();
         let own_ready: usize = self.lanes.iter_mut().map(|lane| lane.ring.refresh()).sum();
@@ -250,13 +283,14 @@ impl<T> Sequencer<T> {
         }
         self.read_clock();
         let quota = (ROUND_EVENTS / (self.lanes.len() + 1)).max(QUOTA_MIN);
-        let mut open = OpenBlock {
+        let mut round = OpenRound {
             writer: None,
             left: ready,
             sequenced: 0,
         };
 
-        // Every lane gets its turn to be first, else the last would starve when shards have little room.
+        // Each round begins at another lane: otherwise the last lane would starve when the shards
+        // have little room.
         let lanes = self.lanes.len();
         self.first_lane = if self.first_lane >= lanes {
             0
@@ -265,32 +299,34 @@ impl<T> Sequencer<T> {
         };
         for offset in 0..=lanes {
             let lane = (self.first_lane + offset) % (lanes + 1);
-            if !self.drain(lane, quota, &mut open) {
+            if !self.drain(lane, quota, &mut round) {
                 break;
             }
         }
-        if let Some(writer) = open.writer.take() {
+        if let Some(writer) = round.writer.take() {
             self.send_block(writer);
         }
+        debug_assert_eq!(round.sequenced + round.left, ready);
         // Relaxed: a statistic.
         self.shared.blocks.store(self.blocks, Ordering::Relaxed);
-        // Release, partner those who read it to wait for dispatch.
+        // Release, partner the load in `Engine::flush`, which then waits until the shards have
+        // delivered this event.
         self.shared
             .last_id
             .store(self.next_id - 1, Ordering::Release);
-        self.more = open.sequenced > 0 && open.sequenced < shared_ready + own_ready;
-        open.sequenced
+        self.more = round.sequenced > 0 && round.sequenced < shared_ready + own_ready;
+        round.sequenced
     }
 
-    /// Takes up to `quota` events from a lane; number `self.lanes.len()` is the shared one. `false`: the shards have
-    /// no room for another block.
-    fn drain(&mut self, lane: usize, quota: usize, open: &mut OpenBlock<T>) -> bool {
+    /// Takes up to `quota` events from a lane; the number `self.lanes.len()` stands for the shared
+    /// lane. `false`: the shards have no room for another block.
+    fn drain(&mut self, lane: usize, quota: usize, round: &mut OpenRound<T>) -> bool {
         let shared = lane == self.lanes.len();
         let mut taken = 0;
         let mut room = true;
-        while taken < quota && open.left > 0 {
-            if open.is_full() {
-                if let Some(writer) = open.writer.take() {
+        while taken < quota && round.left > 0 {
+            if round.needs_block() {
+                if let Some(writer) = round.writer.take() {
                     self.send_block(writer);
                 }
                 if !self.has_room() {
@@ -304,7 +340,7 @@ impl<T> Sequencer<T> {
                 self.lanes[lane].ring.pop()
             };
             let Some(pending) = pending else { break };
-            self.append(pending, open);
+            self.append(pending, round);
             taken += 1;
         }
         if taken > 0 {
@@ -318,7 +354,7 @@ impl<T> Sequencer<T> {
     }
 
     #[inline]
-    fn append(&mut self, pending: Pending<T>, open: &mut OpenBlock<T>) {
+    fn append(&mut self, pending: Pending<T>, round: &mut OpenRound<T>) {
         let Pending {
             envelope,
             data,
@@ -327,9 +363,9 @@ impl<T> Sequencer<T> {
             stamp_ns,
         } = pending;
         let weight = self.weigh.weigh(&data);
-        let writer = match &mut open.writer {
+        let writer = match &mut round.writer {
             Some(writer) => writer,
-            none => none.insert(self.source.block(open.left, self.next_id, self.now_ns)),
+            none => none.insert(self.source.block(round.left, self.next_id, self.now_ns)),
         };
         writer.push(envelope, data, weight);
         #[cfg(feature = "latency")]
@@ -337,25 +373,28 @@ impl<T> Sequencer<T> {
             writer.stamp(stamp_ns);
         }
         if let Some(receipt) = receipt {
-            // Whoever has the receipt of an event finds it counted. Release: as at the end of the round.
+            // Stored before the end of the round, so that whoever has the receipt of an event finds
+            // it counted. Release, partner the load in `Engine::flush`, as there.
             self.shared.last_id.store(self.next_id, Ordering::Release);
             receipt.fill(self.next_id, self.now_ns);
         }
         self.next_id += 1;
-        open.left -= 1;
-        open.sequenced += 1;
+        round.left -= 1;
+        round.sequenced += 1;
     }
 
-    /// Gives a block to every shard.
+    /// Passes a block to every shard.
     fn send_block(&mut self, writer: BlockWriter<T>) {
         let block = writer.finish();
+        debug_assert_eq!(block.last_id() + 1, self.next_id, "ids rise by one");
         self.blocks += 1;
-        let mut refs = block.ref_batch(self.outputs.len());
+        let mut references = block.ref_batch(self.outputs.len());
         for output in &mut self.outputs {
-            if output.push(refs.take()).is_err() {
-                unreachable!("the round checked that every shard has room");
+            if output.push(references.take()).is_err() {
+                unreachable!("the round has checked that every shard has room");
             }
-            // Whether the shard sleeps does not matter: whoever sequences also sees to the shards.
+            // Whether the shard sleeps does not matter: the thread that runs the sequencer runs the
+            // shards afterwards, or wakes another thread for them.
             let _closed_or_asleep = output.commit();
         }
     }
@@ -365,7 +404,7 @@ impl<T> Sequencer<T> {
         self.outputs.iter_mut().all(|output| output.room() > 0)
     }
 
-    /// Reads the clock; time stands still rather than run backwards, and when the clock fails.
+    /// Reads the clock. The time stands still when the clock fails or runs backwards.
     fn read_clock(&mut self) {
         let since = contain("the clock", || (self.clock)())
             .and_then(|now| now.duration_since(SystemTime::UNIX_EPOCH).ok());
@@ -377,23 +416,26 @@ impl<T> Sequencer<T> {
 }
 
 impl<T> Drop for Sequencer<T> {
-    /// Drops what nobody sequenced, one by one, so that a payload whose drop panics takes nobody along.
+    /// Drops the events that were not sequenced one by one, so that a payload whose drop panics
+    /// does not keep the others from being dropped.
     fn drop(&mut self) {
         self.discard();
     }
 }
 
 /// A round in progress.
-struct OpenBlock<T> {
+struct OpenRound<T> {
+    /// The block that is being laid; `None` before the first event and after a block was passed on.
     writer: Option<BlockWriter<T>>,
-    /// Events that the round may still take.
+    /// Events that the round may still take, [`ROUND_EVENTS`] at most.
     left: usize,
+    /// Events that the round has taken.
     sequenced: usize,
 }
 
-impl<T> OpenBlock<T> {
-    /// Whether a block has to be passed on before the next event.
-    fn is_full(&self) -> bool {
+impl<T> OpenRound<T> {
+    /// Whether the next event needs a new block.
+    fn needs_block(&self) -> bool {
         self.writer.as_ref().is_none_or(BlockWriter::is_full)
     }
 }

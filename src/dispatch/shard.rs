@@ -1,29 +1,55 @@
 //! A shard: owns some of the subscribers' rings, and the index of their patterns.
 //!
-//! For each block it loads the index (after it took the block, so that an event published after `subscribe` returned
-//! is matched by an index that knows the subscriber), finds the subscribers of each distinct topic, and gives each
-//! the block with the mask of the events that it wants. Subscribers are woken once, at the end of the round.
+//! * **In**: blocks of sequenced events, one reference each, in the shard's input ring; and
+//!   [`Change`]s, when subscriptions are opened and end.
+//! * **Out**: for each subscriber with a matching event, the block with the mask of the events that
+//!   it gets, in its ring; and one wake-up per round.
+//! * **Called by**: [`Engine`](super::engine::Engine) in `engine.rs`, from whichever thread holds
+//!   the shard's role: [`Shard::round`].
+//! * **Next file**: `feed/mod.rs`, the ring of one subscriber; its other end is in
+//!   `bus/subscriber.rs`.
 //!
-//! Subscribing and cancelling happen on other threads. They publish a new index with a higher version, and queue a
-//! [`Change`] with that version *before*; the shard carries out the changes up to the version of the index that it has
-//! loaded, so its rings and its index always agree, and a slot can be used again without harm.
+//! For each block, the shard loads the index, finds the subscribers of each distinct topic, and
+//! gives each subscriber the block with its mask. It loads the index after it took the block, so an
+//! event that is published after `subscribe` returned is matched by an index that has the
+//! subscriber.
 //!
-//! **Stalled**: a [`Block`](super::loss::Overflow::Block) subscriber without room stops the shard in the middle
-//! of a block. Everybody else has got the block by then. The shard remembers who is missing what, asks
-//! for room and lets go of its role; no thread waits.
+//! Other threads open and end subscriptions. They queue a [`Change`] with the version of the index
+//! that goes with it, and publish that index *afterwards*. The shard applies the changes up to the
+//! version of the index that it has loaded. So its rings and its index always agree, and a slot can
+//! be used again without harm.
 //!
-//! **The longest wait**: some of those that are missing something may have one, from the moment when the block began to wait.
-//! The clock is read then, and in each round that finds them still missing it; never where nobody with a longest wait is
-//! in the way. [`Round::deadline`] says when it is over, so that somebody comes by at that time: see
-//! [`Engine::run_pool_thread`](super::engine::Engine::run_pool_thread). Then the subscriber is offered what is missing once
-//! more, and what does not fit is lost to it. Until it claims something, so is all that has no room: it is not waited for.
+//! **Stalls**: a [`Block`](super::loss::Overflow::Block) subscriber without room stops the shard in
+//! the middle of a block. All other subscribers have got the block by then. The shard remembers who
+//! still has to get which events (its [`Stall`]), asks for room, and releases its role; no thread
+//! waits.
+//!
+//! **Block timeouts**: some of the blocked subscribers may have one. It counts from the moment when
+//! the block began to wait. The clock is read then, and in each round of the stall; never while no
+//! blocked subscriber has a block timeout. [`RoundResult::deadline`] says when the earliest is
+//! over, so that some thread runs the shard again at that time: see
+//! [`Engine::run_pool_thread`](super::engine::Engine::run_pool_thread). The subscriber is then
+//! offered the events once more, and what has no room is lost to it. Until it claims something, it
+//! is not waited for again: what has no room is lost at once.
+//!
+//! # Failure modes
+//!
+//! * **A subscriber without room** loses events, or ends, as its overflow policy says; under
+//!   `Block` it stalls the shard, whose input fills up; then the sequencer stops, and the lanes
+//!   fill up.
+//! * **A subscriber ends while it stalls the shard**: [`Shard::detach`] takes it out of the stall.
+//! * **Closing**: when the input is drained, all rings are closed behind their last events.
+//! * **Closing by force**: what has no room is lost, with the reason `Closed`.
+//! * **A payload's drop panics** while a ring is closed or detached: that is contained.
+//! * **Anything else panics**: the engine breaks the bus, and [`Shard::break_feeds`] ends all
+//!   feeds.
 
 use std::time::Instant;
 
 use super::block::BlockRef;
 use super::feed::FeedProducer;
 use super::loss::GapReason;
-use super::sequencer::Round;
+use super::sequencer::RoundResult;
 use super::signal::Latch;
 use crate::contain::contain;
 use crate::index::{MatchCache, PatternIndex, Scratch, SharedIndex};
@@ -31,10 +57,10 @@ use crate::pattern::Topic;
 use crate::ring::spsc;
 use crate::sync::{Arc, AtomicU64, Ordering, Queue, now};
 
-/// Blocks that wait for a shard at most.
+/// The most blocks that wait for a shard.
 pub(crate) const INPUT_BLOCKS: usize = 64;
 
-/// Blocks that a round takes at most, before it wakes the subscribers.
+/// The most blocks that a round takes before it wakes the subscribers.
 const ROUND_BLOCKS: usize = 16;
 
 /// What subscribing and cancelling ask of a shard.
@@ -50,16 +76,17 @@ pub(crate) enum ChangeKind<T> {
         slot: u32,
         feed: Box<FeedProducer<T>>,
     },
-    /// A subscription ended; its slot may be used again with a higher version.
+    /// A subscription has ended. Its slot may be used again by a change with a higher version.
     Detach { slot: u32 },
 }
 
-/// What a shard shares with everybody else.
+/// What a shard shares with other threads.
 pub(crate) struct ShardShared<T> {
-    /// The patterns of its subscriptions. Values are the slots of their rings.
+    /// The patterns of its subscriptions. The values are the slots of their rings.
     pub(crate) routes: SharedIndex<u32>,
+    /// In the order of their versions.
     pub(crate) changes: Queue<Change<T>>,
-    /// Id of the event up to which everything has been delivered to rings, or given up.
+    /// Id of the event up to which everything has been delivered to the rings, or given up.
     pub(crate) delivered_id: AtomicU64,
     pub(crate) latch: Arc<Latch>,
 }
@@ -68,40 +95,41 @@ pub(crate) struct ShardShared<T> {
 pub(crate) struct Shard<T> {
     input: spsc::Consumer<BlockRef<T>>,
     shared: Arc<ShardShared<T>>,
-    /// A change whose index is not loaded yet.
-    held_back: Option<Change<T>>,
-    /// Version up to which the changes have been carried out.
+    /// A change whose index has not been loaded yet.
+    deferred_change: Option<Change<T>>,
+    /// Version of the index up to which the changes have been applied.
     version: u64,
+    /// By slot.
     feeds: Vec<Option<Box<FeedProducer<T>>>>,
-    /// By slot: the events of the block in hand that the subscription wants. All 0 between blocks.
+    /// By slot: the events of the current block that match. All 0 between blocks.
     masks: Vec<u64>,
-    /// Slots whose masks are not 0.
-    touched: Vec<u32>,
-    /// Slots that have something to commit.
+    /// The slots whose masks are not 0. Empty between blocks.
+    matched_slots: Vec<u32>,
+    /// The slots of feeds that have something to commit.
     dirty: Vec<u32>,
-    finder: Finder,
+    matcher: Matcher,
     stall: Option<Stall<T>>,
-    /// Always empty: the memory of the last stall's list, for the next one.
-    spare_missing: Vec<Missing>,
-    /// Id of the last event of the last block taken.
+    /// Always empty: keeps the memory of the last stall's list for the next stall.
+    spare_blocked: Vec<Blocked>,
+    /// Id of the last event of the last block taken; 0: none yet.
     dispatched_id: u64,
     closed: bool,
 }
 
-/// Finds the slots of a topic: with a cache in front of the index, or without.
-enum Finder {
-    Caching(MatchCache<u32>),
-    Walking {
+/// Finds the slots of a topic, with or without a cache in front of the index.
+enum Matcher {
+    Cached(MatchCache<u32>),
+    Uncached {
         scratch: Scratch<u32>,
         found: Vec<u32>,
     },
 }
 
-impl Finder {
+impl Matcher {
     fn find(&mut self, index: &PatternIndex<u32>, topic: &Topic) -> &[u32] {
         match self {
-            Self::Caching(cache) => cache.lookup(index, topic),
-            Self::Walking { scratch, found } => {
+            Self::Cached(cache) => cache.lookup(index, topic),
+            Self::Uncached { scratch, found } => {
                 found.clear();
                 index.matches_with(topic, scratch, found);
                 found
@@ -113,24 +141,24 @@ impl Finder {
 /// A block that some `Block` subscribers have no room for. All other subscribers have got it.
 struct Stall<T> {
     block: BlockRef<T>,
-    /// The subscribers that still have to get events of the block. Never empty between two steps.
-    missing: Vec<Missing>,
+    /// The subscribers that still have to get events of the block. Not empty between two steps.
+    blocked: Vec<Blocked>,
     /// The earliest of their deadlines.
     deadline: Option<Instant>,
 }
 
 /// A subscriber that has no room.
-struct Missing {
+struct Blocked {
     slot: u32,
-    /// The events of the stalled block that it still has to get: never 0 between two steps.
+    /// The events of the stalled block that it still has to get. Not 0 between two steps.
     rest: u64,
-    /// The shard waits for this subscriber until then; `None`: for as long as it takes.
+    /// The shard waits for this subscriber until then; `None`: without a limit.
     deadline: Option<Instant>,
 }
 
 impl<T> Stall<T> {
-    fn note_deadline(&mut self) {
-        let deadlines = self.missing.iter().filter_map(|missing| missing.deadline);
+    fn update_deadline(&mut self) {
+        let deadlines = self.blocked.iter().filter_map(|blocked| blocked.deadline);
         self.deadline = deadlines.min();
     }
 }
@@ -140,35 +168,36 @@ impl<T> Shard<T> {
         Self {
             input,
             shared,
-            held_back: None,
+            deferred_change: None,
             version: 0,
             feeds: Vec::new(),
             masks: Vec::new(),
-            touched: Vec::new(),
+            matched_slots: Vec::new(),
             dirty: Vec::new(),
-            finder: Finder::Caching(MatchCache::new()),
+            matcher: Matcher::Cached(MatchCache::new()),
             stall: None,
-            spare_missing: Vec::new(),
+            spare_blocked: Vec::new(),
             dispatched_id: 0,
             closed: false,
         }
     }
 
     /// Without a cache in front of the index.
-    pub(crate) fn walking(mut self) -> Self {
-        self.finder = Finder::Walking {
+    pub(crate) fn without_cache(mut self) -> Self {
+        self.matcher = Matcher::Uncached {
             scratch: Scratch::default(),
             found: Vec::new(),
         };
         self
     }
 
-    /// One round. `insist`: a stalled block is tried again even if not all rings have said that they have room.
-    pub(crate) fn round(&mut self, insist: bool) -> Round {
+    /// One round. `ignore_latch`: a stalled block is tried again even if not all rings have
+    /// reported that they have room.
+    pub(crate) fn round(&mut self, ignore_latch: bool) -> RoundResult {
         self.apply_pending_changes();
         let was_stalled = self.stall.is_some();
-        let mut progress = self.give_up_late();
-        if self.resume(insist || progress) {
+        let mut progress = self.give_up_expired();
+        if self.resume(ignore_latch || progress) {
             progress |= self.take_blocks() || was_stalled;
         }
         progress |= self.commit();
@@ -178,10 +207,11 @@ impl<T> Shard<T> {
         }
         let more = match self.stall {
             None => self.input.refresh() > 0,
-            // The room that we asked for was made before we had asked for all of it: nobody will call.
+            // If it is open, the rings made room before the shard had asked all of them, and no
+            // reader will wake a thread for it.
             Some(_) => self.shared.latch.is_open(),
         };
-        Round {
+        RoundResult {
             progress,
             more,
             finished,
@@ -189,7 +219,8 @@ impl<T> Shard<T> {
         }
     }
 
-    /// Carries out the changes that belong to the index as it is now. `true`: it was stalled, and may be able to go on.
+    /// Applies the changes that belong to the current index. `true`: the shard was stalled, and may
+    /// be able to go on.
     pub(crate) fn apply_pending_changes(&mut self) -> bool {
         let was_stalled = self.stall.is_some();
         let version = self.shared.routes.load().version();
@@ -199,42 +230,44 @@ impl<T> Shard<T> {
         was_stalled
     }
 
-    /// The time to close is up: gives up what rings have no room for, and all that waits.
-    pub(crate) fn force(&mut self) {
+    /// The time to close is over: delivers what has room in the rings, gives up the rest, and
+    /// closes the rings.
+    pub(crate) fn force_close(&mut self) {
         self.apply_pending_changes();
         while !self.closed {
-            self.give_up_missing();
+            self.give_up_blocked();
             self.round(true);
         }
     }
 
-    /// Gives up what is missing, but for what has room.
-    fn give_up_missing(&mut self) {
+    /// Gives up the events that blocked subscribers still have to get, except those that have room.
+    fn give_up_blocked(&mut self) {
         loop {
-            // A reader reports room only when there is as much as the shard asked for: some may have been free for long.
-            self.offer_missing(None);
+            // A reader arrives only when there is as much room as the shard asked for, so some room
+            // may have been free for long.
+            self.offer_blocked(None);
             let Some(mut stall) = self.stall.take() else {
                 return;
             };
-            stall.missing.retain(|missing| {
-                let Some(feed) = &mut self.feeds[missing.slot as usize] else {
+            stall.blocked.retain(|blocked| {
+                let Some(feed) = &mut self.feeds[blocked.slot as usize] else {
                     return false;
                 };
-                let lost = feed.give_up(&stall.block, missing.rest, GapReason::Closed);
+                let lost = feed.give_up(&stall.block, blocked.rest, GapReason::Closed);
                 if feed.mark_dirty() {
-                    self.dirty.push(missing.slot);
+                    self.dirty.push(blocked.slot);
                 }
-                // Not lost: its ring was emptied at this very moment, so there is room.
+                // Not lost: the reader has just emptied the ring, so there is room.
                 !lost
             });
-            self.keep_unless_finished(stall);
+            self.restore_stall(stall);
             if self.stall.is_none() {
                 return;
             }
         }
     }
 
-    /// The bus broke: subscribers read what is in their rings, and are then told.
+    /// The bus broke: subscribers read what is in their rings, and then learn of it.
     pub(crate) fn break_feeds(&mut self) {
         self.apply_changes_up_to(u64::MAX);
         self.stall = None;
@@ -258,24 +291,34 @@ impl<T> Shard<T> {
     }
 
     fn dispatch(&mut self, block: BlockRef<T>) {
+        debug_assert_eq!(
+            block.first_id(),
+            self.dispatched_id + 1,
+            "every block arrives, in order"
+        );
         let routes = self.shared.routes.load();
         if routes.version() != self.version {
             self.apply_changes_up_to(routes.version());
         }
         self.match_block(&routes, &block);
-        // Before a subscriber can stall us: whoever subscribes meanwhile would have to copy what it changes.
+        // Dropped before a subscriber can stall the shard: while the snapshot lives, a thread that
+        // subscribes would have to copy what it changes.
         drop(routes);
         self.dispatched_id = block.last_id();
         self.push_block(block);
     }
 
-    /// Fills `masks` and `touched`: the work is per distinct topic and subscriber, not per event.
+    /// Fills `masks` and `matched_slots`. The work is per distinct topic and subscriber, not per
+    /// event.
     fn match_block(&mut self, index: &PatternIndex<u32>, block: &BlockRef<T>) {
+        debug_assert!(self.matched_slots.is_empty());
+        // Some of them, since there may be many subscribers.
+        debug_assert!(self.masks.iter().take(64).all(|&mask| mask == 0));
         for group in block.groups() {
-            for &slot in self.finder.find(index, group.topic()) {
+            for &slot in self.matcher.find(index, group.topic()) {
                 let mask = &mut self.masks[slot as usize];
                 if *mask == 0 {
-                    self.touched.push(slot);
+                    self.matched_slots.push(slot);
                 }
                 *mask |= group.mask;
             }
@@ -283,20 +326,26 @@ impl<T> Shard<T> {
     }
 
     fn push_block(&mut self, block: BlockRef<T>) {
-        let mut missing = std::mem::take(&mut self.spare_missing);
-        debug_assert!(missing.is_empty());
-        let mut refs = block.ref_batch(self.touched.len());
-        for &slot in &self.touched {
+        let mut blocked = std::mem::take(&mut self.spare_blocked);
+        debug_assert!(blocked.is_empty());
+        let mut references = block.ref_batch(self.matched_slots.len());
+        for &slot in &self.matched_slots {
             let mask = std::mem::take(&mut self.masks[slot as usize]);
+            debug_assert!(
+                mask != 0 && u64::BITS - mask.leading_zeros() <= block.events().len() as u32,
+                "mask {mask:#b} of a block of {} events",
+                block.events().len()
+            );
             let Some(feed) = &mut self.feeds[slot as usize] else {
                 continue;
             };
             if !feed.matched(&block, mask) {
                 continue;
             }
-            let rest = feed.offer(&block, &mut refs, mask);
+            let rest = feed.offer(&block, &mut references, mask);
+            debug_assert_eq!(rest & !mask, 0, "what is left was offered");
             if rest != 0 {
-                missing.push(Missing {
+                blocked.push(Blocked {
                     slot,
                     rest,
                     deadline: None,
@@ -306,40 +355,43 @@ impl<T> Shard<T> {
                 self.dirty.push(slot);
             }
         }
-        self.touched.clear();
-        drop(refs);
-        if missing.is_empty() {
-            self.spare_missing = missing;
+        self.matched_slots.clear();
+        drop(references);
+        if blocked.is_empty() {
+            self.spare_blocked = blocked;
         } else {
-            self.begin_stall(block, missing);
+            self.begin_stall(block, blocked);
         }
     }
 
     /// The block begins to wait for room, and asks for it.
-    fn begin_stall(&mut self, block: BlockRef<T>, mut missing: Vec<Missing>) {
+    fn begin_stall(&mut self, block: BlockRef<T>, mut blocked: Vec<Blocked>) {
+        debug_assert!(self.stall.is_none());
         let mut began_at = None;
-        for missing in &mut missing {
-            let feed = self.feeds[missing.slot as usize].as_ref();
-            let limit = feed.and_then(|feed| feed.longest_wait().limit());
-            missing.deadline =
-                limit.and_then(|limit| began_at.get_or_insert_with(now).checked_add(limit));
+        for blocked in &mut blocked {
+            let feed = self.feeds[blocked.slot as usize].as_ref();
+            let timeout = feed.and_then(|feed| feed.block_timeout().duration());
+            blocked.deadline =
+                timeout.and_then(|timeout| began_at.get_or_insert_with(now).checked_add(timeout));
         }
         let mut stall = Stall {
             block,
-            missing,
+            blocked,
             deadline: None,
         };
-        stall.note_deadline();
+        stall.update_deadline();
         self.stall = Some(stall);
         self.ask_for_room();
     }
 
     /// Puts a stall back, unless every subscriber has got its events of the block.
-    fn keep_unless_finished(&mut self, mut stall: Stall<T>) {
-        if stall.missing.is_empty() {
-            self.spare_missing = stall.missing;
+    fn restore_stall(&mut self, mut stall: Stall<T>) {
+        debug_assert!(self.stall.is_none());
+        debug_assert!(stall.blocked.iter().all(|blocked| blocked.rest != 0));
+        if stall.blocked.is_empty() {
+            self.spare_blocked = stall.blocked;
         } else {
-            stall.note_deadline();
+            stall.update_deadline();
             self.stall = Some(stall);
         }
     }
@@ -349,33 +401,34 @@ impl<T> Shard<T> {
         self.stall.as_ref()?.deadline
     }
 
-    /// Gives up waiting for those that were waited for as long as they may. `true`: there were some.
-    fn give_up_late(&mut self) -> bool {
+    /// Gives up waiting for subscribers whose block timeout is over. `true`: there were some.
+    fn give_up_expired(&mut self) -> bool {
         let Some(deadline) = self.deadline() else {
             return false;
         };
         let now = now();
-        let late = deadline <= now;
-        if late {
-            self.offer_missing(Some(now));
+        let expired = deadline <= now;
+        if expired {
+            self.offer_blocked(Some(now));
         }
-        late
+        expired
     }
 
     /// Tries to finish a stalled block. `true`: no block is stalled any more.
-    fn resume(&mut self, insist: bool) -> bool {
+    fn resume(&mut self, ignore_latch: bool) -> bool {
         if self.stall.is_none() {
             return true;
         }
-        if !insist && !self.shared.latch.is_open() {
+        if !ignore_latch && !self.shared.latch.is_open() {
             return false;
         }
         loop {
-            self.offer_missing(None);
+            self.offer_blocked(None);
             if self.stall.is_none() {
                 return true;
             }
-            // What was pushed must be visible, or the readers never make the room that we ask for.
+            // Committed first: the readers can only make the room that the shard asks for when they
+            // see what was pushed.
             self.commit();
             if !self.ask_for_room() {
                 return false;
@@ -383,62 +436,67 @@ impl<T> Shard<T> {
         }
     }
 
-    /// Offers what is missing once more. Subscribers whose deadline is at or before `now` are missing nothing
-    /// afterwards.
-    fn offer_missing(&mut self, now: Option<Instant>) {
+    /// Offers blocked subscribers their events once more. Subscribers whose deadline is at or
+    /// before `now` lose what has no room, and are not blocked afterwards.
+    fn offer_blocked(&mut self, now: Option<Instant>) {
         let Some(mut stall) = self.stall.take() else {
             return;
         };
-        let mut refs = stall.block.ref_batch(stall.missing.len());
-        stall.missing.retain_mut(|missing| {
-            let Some(feed) = &mut self.feeds[missing.slot as usize] else {
+        let mut references = stall.block.ref_batch(stall.blocked.len());
+        stall.blocked.retain_mut(|blocked| {
+            let Some(feed) = &mut self.feeds[blocked.slot as usize] else {
                 return false;
             };
-            let late = missing
+            let expired = blocked
                 .deadline
                 .zip(now)
                 .is_some_and(|(deadline, now)| deadline <= now);
-            // Offering again settles an earlier request for room.
+            // The offer replaces an earlier request for room.
             feed.take_wake_request();
-            missing.rest = feed.offer(&stall.block, &mut refs, missing.rest);
-            // Again only if the subscriber claims something at this very moment: as often as it does.
-            while late && missing.rest != 0 {
+            let offered = blocked.rest;
+            blocked.rest = feed.offer(&stall.block, &mut references, offered);
+            // Repeated only if the subscriber claims something at this very moment.
+            while expired && blocked.rest != 0 {
                 feed.stop_waiting();
-                missing.rest = feed.offer(&stall.block, &mut refs, missing.rest);
+                blocked.rest = feed.offer(&stall.block, &mut references, blocked.rest);
             }
+            debug_assert_eq!(blocked.rest & !offered, 0, "what is left was offered");
             if feed.mark_dirty() {
-                self.dirty.push(missing.slot);
+                self.dirty.push(blocked.slot);
             }
-            missing.rest != 0
+            blocked.rest != 0
         });
-        drop(refs);
-        self.keep_unless_finished(stall);
+        drop(references);
+        self.restore_stall(stall);
     }
 
-    /// Asks the rings that have no room to report when they have. `true`: all of them have room already.
+    /// Asks the readers of blocked subscribers to arrive at the latch when their rings have room.
+    /// `true`: there is as much room as the shard asks for already.
     ///
-    /// The shard goes on when the last of them has. But if one with a deadline needs more room than it has when it reports,
-    /// it must get what fits at once, and make more: it must not lose events only because the shard waits for others.
+    /// The shard goes on when the last of them has arrived. There is an exception: a subscriber
+    /// with a deadline that needs more room than it has when its reader arrives must get what has
+    /// room at once, and then make more room. Otherwise it would lose events only because the shard
+    /// waits for the other subscribers.
     fn ask_for_room(&mut self) -> bool {
         let Some(stall) = &self.stall else {
             return true;
         };
         let latch = &self.shared.latch;
         let weight = stall.block.weight();
-        let needs_more = |missing: &Missing| {
-            let feed = self.feeds[missing.slot as usize].as_ref();
-            missing.deadline.is_some()
-                && feed.is_some_and(|feed| feed.may_arrive_early_for(missing.rest.count_ones()))
+        let needs_more = |blocked: &Blocked| {
+            let feed = self.feeds[blocked.slot as usize].as_ref();
+            blocked.deadline.is_some()
+                && feed.is_some_and(|feed| feed.may_arrive_early_for(blocked.rest.count_ones()))
         };
-        if stall.missing.iter().any(needs_more) {
+        if stall.blocked.iter().any(needs_more) {
             latch.arm(1);
         } else {
-            latch.arm(stall.missing.len());
+            latch.arm(stall.blocked.len());
         }
-        for missing in &stall.missing {
-            match &mut self.feeds[missing.slot as usize] {
+        for blocked in &stall.blocked {
+            match &mut self.feeds[blocked.slot as usize] {
                 Some(feed) => {
-                    let has_room = feed.request_wake(weight, missing.rest.count_ones());
+                    let has_room = feed.request_wake(weight, blocked.rest.count_ones());
                     // A subscriber that ended before it could see the request does not arrive.
                     if has_room || (feed.has_ended() && feed.take_wake_request()) {
                         latch.arrive();
@@ -449,11 +507,13 @@ impl<T> Shard<T> {
                 }
             }
         }
-        // Where the first was enough, others may have arrived, too.
+        // If the latch was armed for the first arrival, it may have been opened by that before the
+        // shard's own.
         latch.arrive() || latch.is_open()
     }
 
-    /// Makes visible what was pushed, and wakes. `true`: more has been delivered to everybody.
+    /// Makes visible what was pushed, and wakes the subscribers. `true`: more events have been
+    /// delivered to all subscribers.
     fn commit(&mut self) -> bool {
         for slot in self.dirty.drain(..) {
             if let Some(feed) = &mut self.feeds[slot as usize] {
@@ -462,21 +522,32 @@ impl<T> Shard<T> {
         }
         let delivered_id = &self.shared.delivered_id;
         // Relaxed: only the shard writes it.
-        let rises = delivered_id.load(Ordering::Relaxed) < self.dispatched_id;
-        if !rises || self.stall.is_some() {
+        let delivered = delivered_id.load(Ordering::Relaxed);
+        debug_assert!(
+            delivered <= self.dispatched_id,
+            "event {delivered} is delivered, event {} was the last dispatched",
+            self.dispatched_id
+        );
+        if delivered == self.dispatched_id || self.stall.is_some() {
             return false;
         }
-        // Release, partner those who wait for it: the commits come before.
+        // Release, partner the load in `Engine::flush`: the commits come before.
         delivered_id.store(self.dispatched_id, Ordering::Release);
         true
     }
 
     #[cold]
     fn apply_changes_up_to(&mut self, version: u64) {
+        // A broken bus has applied all changes, whatever their version.
+        debug_assert!(version >= self.version || self.version == u64::MAX);
         self.version = version;
-        while let Some(change) = self.held_back.take().or_else(|| self.shared.changes.pop()) {
+        while let Some(change) = self
+            .deferred_change
+            .take()
+            .or_else(|| self.shared.changes.pop())
+        {
             if change.version > version {
-                self.held_back = Some(change);
+                self.deferred_change = Some(change);
                 return;
             }
             match change.kind {
@@ -493,6 +564,8 @@ impl<T> Shard<T> {
             self.feeds.resize_with(index + 1, || None);
             self.masks.resize(index + 1, 0);
         }
+        debug_assert!(self.feeds[index].is_none(), "slot {slot} is in use");
+        debug_assert_eq!(self.masks[index], 0);
         if self.closed {
             feed.close(self.dispatched_id);
         } else {
@@ -505,11 +578,11 @@ impl<T> Shard<T> {
             return;
         };
         if let Some(mut stall) = self.stall.take() {
-            stall.missing.retain(|missing| missing.slot != slot);
+            stall.blocked.retain(|blocked| blocked.slot != slot);
             if feed.take_wake_request() {
                 self.shared.latch.arrive_and_wake();
             }
-            self.keep_unless_finished(stall);
+            self.restore_stall(stall);
         }
         contain("a payload's drop", || feed.detach(self.dispatched_id));
     }

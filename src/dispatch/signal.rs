@@ -1,77 +1,96 @@
-//! Waking the pool, and waiting for a set of full rings.
+//! Waking the pool threads ([`Signal`]), and waiting for a set of full rings ([`Latch`]).
 
 use std::time::Instant;
 
+use crate::limits::DISPATCHERS_MAX;
 use crate::park::{park, register_thread, wake_registered};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, AtomicWaker, Ordering};
 
-/// Threads of a dispatcher pool, at most: as many as a word of sleepers has bits.
-pub const DISPATCHERS_MAX: usize = 64;
-
-/// Who of the pool sleeps.
+/// Says which threads of a pool sleep, and wakes them.
 ///
-/// A pool thread sets its bit, looks for work once more, and only then sleeps. Whoever makes work calls
-/// afterwards; both touch one word, so either the caller sees the bit or the thread sees the work. (A
-/// publisher need not call for each event: its lane tells it when to, see [`spsc`](crate::ring::spsc).)
+/// | pool thread | thread that has made work |
+/// | --- | --- |
+/// | 1. `prepare_sleep`: sets its bit | 1. makes the work visible |
+/// | 2. looks for work once more | 2. `wake_one`: reads the bits with a read-modify-write |
+/// | 3. none: `sleep`; some: `cancel_sleep` | 3. clears a bit that is set, and wakes that thread |
+///
+/// Steps 1 and 2 are read-modify-writes of one word, so one of them comes first: if the pool
+/// thread's, the other thread sees the bit and wakes it; if the other thread's, the pool thread's
+/// look sees the work. (A publisher need not call `wake_one` for each event: its lane says when,
+/// see [`spsc`](crate::ring::spsc).)
 pub(crate) struct Signal {
-    /// Bit i: thread i sleeps or is about to.
+    /// Bit i, for i below the number of threads: thread i sleeps, or is about to.
     sleepers: AtomicU64,
     wakers: Box<[AtomicWaker]>,
 }
 
 impl Signal {
-    /// For a pool of this many threads, 0 to [`DISPATCHERS_MAX`].
+    /// For a pool of `threads` threads, 0 to [`DISPATCHERS_MAX`].
     pub(crate) fn new(threads: usize) -> Self {
-        assert!(threads <= DISPATCHERS_MAX);
+        assert!(
+            threads <= DISPATCHERS_MAX,
+            "{threads} threads are more than a word has bits"
+        );
         Self {
             sleepers: AtomicU64::new(0),
             wakers: (0..threads).map(|_| AtomicWaker::new()).collect(),
         }
     }
 
-    /// Pool thread `index` is about to sleep. It looks for work after this, and then sleeps.
+    /// Pool thread `index` is about to sleep. It looks for work after this call, and then calls
+    /// `sleep` or `cancel_sleep`.
     pub(crate) fn prepare_sleep(&self, index: usize) {
-        // AcqRel, partner `wake_one`.
+        debug_assert!(index < self.wakers.len());
+        // AcqRel, partner the first `fetch_or` in `wake_one` and the `swap` in `wake_all`: if
+        // theirs came first, the caller's look sees the work that was made before it.
         self.sleepers.fetch_or(1 << index, Ordering::AcqRel);
     }
 
-    /// Pool thread `index` sleeps no more, called or not.
+    /// Pool thread `index` no longer sleeps, whether or not it was woken.
     pub(crate) fn cancel_sleep(&self, index: usize) {
-        // AcqRel, partner `wake_one`.
+        debug_assert!(index < self.wakers.len());
+        // AcqRel, partner the `fetch_and` in `wake_one` and the `swap` in `wake_all`: if one of
+        // them has cleared the bit, the caller's next look sees the work that it was woken for.
         self.sleepers.fetch_and(!(1 << index), Ordering::AcqRel);
     }
 
-    /// Sleeps until pool thread `index` is called; it has lain down before.
+    /// Sleeps until pool thread `index` is woken. It has called `prepare_sleep`.
     pub(crate) fn sleep(&self, index: usize) {
         self.sleep_until(index, None);
     }
 
-    /// Sleeps until pool thread `index` is called, or until the deadline; it has lain down before.
+    /// Sleeps until pool thread `index` is woken, or until the deadline. It has called
+    /// `prepare_sleep`.
     pub(crate) fn sleep_until(&self, index: usize, deadline: Option<Instant>) {
         loop {
-            // Anew each time: a caller that took the bit of our last sleep may come late, and take this waker.
+            // Registered anew in each turn: a thread that cleared the bit of an earlier sleep may
+            // be slow, and take the waker of this sleep.
             register_thread(&self.wakers[index]);
-            // Acquire, partner `wake_one`.
+            // Acquire, partner the `fetch_and` in `wake_one` and the `swap` in `wake_all`: what was
+            // done before the wake-up is visible.
             if self.sleepers.load(Ordering::Acquire) & (1 << index) == 0 {
                 return;
             }
             if !park(deadline) {
-                // A caller that took our bit meanwhile counts on us, and we are up.
+                // A thread that has cleared the bit meanwhile relies on this thread, which is
+                // awake.
                 self.cancel_sleep(index);
                 return;
             }
         }
     }
 
-    /// Wakes one sleeper, if there is one.
+    /// Wakes one thread that sleeps, if there is one.
     #[inline]
     pub(crate) fn wake_one(&self) {
-        // A read-modify-write that changes nothing, so that it and `prepare_sleep` have an order: either we see the
-        // bit, or the thread's look for work sees what we did before the call.
+        // AcqRel, partner `prepare_sleep`. It changes nothing, but as a read-modify-write it has a
+        // place in the order of all changes of the word, which a load does not have.
         let mut sleepers = self.sleepers.fetch_or(0, Ordering::AcqRel);
+        debug_assert!(self.is_in_range(sleepers));
         while sleepers != 0 {
             let index = sleepers.trailing_zeros();
-            // AcqRel: one caller takes the bit, and the thread sees what the caller did before.
+            // AcqRel, partner the load in `sleep_until` and the `fetch_and` in `cancel_sleep`: the
+            // thread sees what the caller did before. Only one caller clears the bit.
             let old = self.sleepers.fetch_and(!(1 << index), Ordering::AcqRel);
             if old & (1 << index) != 0 {
                 wake_registered(&self.wakers[index as usize]);
@@ -81,47 +100,58 @@ impl Signal {
         }
     }
 
-    /// Wakes them all.
+    /// Wakes all threads that sleep.
     pub(crate) fn wake_all(&self) {
-        // AcqRel, partner `prepare_sleep`: as in `wake_one`.
+        // AcqRel, partner `prepare_sleep`, the load in `sleep_until` and `cancel_sleep`: as in
+        // `wake_one`.
         let sleepers = self.sleepers.swap(0, Ordering::AcqRel);
+        debug_assert!(self.is_in_range(sleepers));
         for (index, waker) in self.wakers.iter().enumerate() {
             if sleepers & (1 << index) != 0 {
                 wake_registered(waker);
             }
         }
     }
+
+    /// Whether only bits of threads of this pool are set.
+    fn is_in_range(&self, sleepers: u64) -> bool {
+        u64::BITS - sleepers.leading_zeros() <= self.wakers.len() as u32
+    }
 }
 
-/// How many full rings a stalled shard still waits for: it goes on when the last of them has room, not at each, unless
-/// the shard says otherwise.
+/// Counts the full rings that a stalled shard still waits for. The shard goes on when the last of
+/// them has room, and not at each, unless it asks for fewer.
 pub(crate) struct Latch {
-    /// Rings that have yet to arrive, and 1 for the shard while it is still counting.
-    missing: AtomicUsize,
+    /// Rings that have yet to arrive, and 1 for the shard while it still counts. As an `isize`, it
+    /// may be negative, by the number of rings at most: see `is_open`.
+    outstanding: AtomicUsize,
     signal: Arc<Signal>,
 }
 
 impl Latch {
     pub(crate) fn new(signal: Arc<Signal>) -> Self {
         Self {
-            missing: AtomicUsize::new(0),
+            outstanding: AtomicUsize::new(0),
             signal,
         }
     }
 
-    /// The shard begins to wait for the first `rings` rings, and is itself one that has to arrive.
+    /// The shard begins to wait for the first `rings` rings that arrive, at least 1. The shard has
+    /// to arrive itself, after it has asked all rings.
     pub(crate) fn arm(&self, rings: usize) {
-        // Release, partner `arrive`: set before any ring is told to arrive.
-        self.missing.store(rings + 1, Ordering::Release);
+        debug_assert!(rings > 0 && rings < isize::MAX as usize, "{rings} rings");
+        // Release, partner `arrive`: the count is set before any ring is asked to arrive.
+        self.outstanding.store(rings + 1, Ordering::Release);
     }
 
-    /// One has arrived. `true`: it was the last.
+    /// One of those that the latch counts has arrived. `true`: it was the last.
     pub(crate) fn arrive(&self) -> bool {
-        // AcqRel, partner itself: the last sees what all the others did.
-        self.missing.fetch_sub(1, Ordering::AcqRel) == 1
+        // AcqRel, partner itself in the other arrivals: the last one sees what all others did.
+        self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    /// A reader made the room that it was asked for.
+    /// A ring has the room that it was asked for: its reader arrives, and wakes a pool thread if it
+    /// is the last.
     pub(crate) fn arrive_and_wake(&self) {
         if self.arrive() {
             self.signal.wake_one();
@@ -130,8 +160,8 @@ impl Latch {
 
     /// Whether all have arrived.
     pub(crate) fn is_open(&self) -> bool {
-        // Acquire, partner `arrive`. Signed: a ring whose shard went on without it, or did not wait for all of them, may
-        // arrive late, and only makes the shard look early.
-        self.missing.load(Ordering::Acquire) as isize <= 0
+        // Acquire, partner `arrive`. Compared as a signed number: a ring may arrive after the shard
+        // went on without it, or did not wait for all, and then only makes the shard look early.
+        self.outstanding.load(Ordering::Acquire) as isize <= 0
     }
 }

@@ -1,10 +1,15 @@
-//! What publishing takes for a topic.
+//! The types that publishing accepts as a topic.
 
 use crate::pattern::{Topic, TopicError, hash_text};
 
-/// A topic to publish on: a [`Topic`], parsed once, or its text, looked up in a small table of the topics that this
-/// thread or publisher used last and parsed when it is not there. Implemented for `Topic`, `str`, `String`
-/// and references to them; sealed.
+/// A topic to publish on: a [`Topic`], or its text.
+///
+/// A `Topic` was parsed once and costs a comparison of pointers. A text is looked up in a small
+/// table of the topics that the thread or the publisher used last, and parsed if it is not there; a
+/// text that is no topic is refused with a [`TopicError`].
+///
+/// Implemented for `Topic`, `str`, `String` and references to them. The trait is sealed: other
+/// types cannot implement it.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -13,6 +18,7 @@ use crate::pattern::{Topic, TopicError, hash_text};
 /// bus.publish(&topic, 1)?;
 /// bus.publish("orders.eu", 2)?;
 /// bus.publish(format!("orders.{}", "us"), 3)?;
+/// assert!(bus.publish("orders..eu", 4).is_err(), "an empty segment");
 /// # Ok(())
 /// # }
 /// ```
@@ -23,13 +29,13 @@ impl<K: sealed::Key + ?Sized> AsTopic for K {}
 pub(crate) mod sealed {
     use super::{Topic, TopicError};
 
-    /// How a table of topics looks one up.
+    /// What a table of topics needs of a key.
     pub trait Key {
-        /// The keyed hash of the text, the same for a topic and its text.
+        /// The keyed hash of the text: the same for a topic and for its text.
         fn hash64(&self) -> u64;
-        /// Whether this is that topic.
+        /// Whether the key names `topic`.
         fn is(&self, topic: &Topic) -> bool;
-        /// The topic, parsed if need be.
+        /// The topic. Parses a text.
         fn to_topic(&self) -> Result<Topic, TopicError>;
     }
 }

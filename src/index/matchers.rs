@@ -1,77 +1,152 @@
-//! The globs and tails below a node, found by the plain text that they begin or end with.
+//! The globs and tails below each node, found by literal text that they require.
 //!
-//! Ten thousand patterns `orders.A1234*` put as many globs below one node. They are grouped by their plain
-//! beginning, or by their plain end where they have no beginning; the node knows the lengths of these texts, and a
-//! segment is looked up once for each length. Only globs with the same text are asked one by one, and so are all that
-//! have none (`*x*`, `?`). Tails are grouped by what they begin with, and compared with the rest of the topic.
+//! Ten thousand patterns such as `orders.A1234*` put as many globs below one node. A walk must not
+//! try all of them on each segment, so each matcher stands in one bucket of its node. The key of a
+//! bucket is an [`Anchor`] and a literal text, and a walk looks only into the buckets whose text
+//! the topic has at that anchor.
+//!
+//! * **Indexed**: a matcher usually stands in the bucket of the literal text that it begins with,
+//!   or else of the text that it ends with. A node knows the lengths of these texts, so a walk
+//!   looks up one bucket for each length.
+//! * **Filtered**: where these buckets are crowded (`*-7-*`, `user-*-7-*`), a matcher stands in the
+//!   bucket of a *gram*: 1, 2, 4 or 8 successive bytes of a text that it requires anywhere. A walk
+//!   then looks up each gram of the segment, which takes time in proportion to the length of the
+//!   segment and not to the number of matchers. Of the grams that a matcher offers, it takes one
+//!   whose bucket has few matchers at the time of the insertion.
+//! * **Scanned**: matchers without any literal text (`[ab]?*`) stand in one bucket of their node,
+//!   and a walk tries all of them. So does it with matchers that differ in their wildcards and
+//!   classes alone, where a topic has their text.
+//!
+//! Trigram indexes for regular expressions choose candidates in the same way: Russ Cox, "Regular
+//! Expression Matching with a Trigram Index" (2012).
 
-use super::names::{Matcher, Symbol};
+use std::cmp::Ordering;
+
+use memchr::memmem;
+
+use super::interner::{Matcher, Symbol};
 use super::sorted::Sorted;
 use super::table::{Entry, Mixer, Table, keyed_hash};
 use super::text::Text;
 
+/// A bucket at the beginning or the end of a segment takes further matchers while it has fewer
+/// than this. Trying 32 globs takes less time than looking up the grams of a segment.
+///
+/// Tests have few matchers and use grams all the same.
+const ANCHORED_FEW: usize = if cfg!(any(test, fuzzing)) { 2 } else { 32 };
+
+/// A bucket of a gram with fewer matchers is taken without comparing it with the others.
+const GRAM_FEW: usize = 4;
+
+/// Of a bucket with more matchers than this, those are skipped that require a byte which the topic
+/// lacks: for fewer, it takes longer to find out which bytes it has.
+const MASK_MIN: usize = 8;
+
+/// The lengths of grams, in bytes, longest first. A text offers those of the first length that it
+/// has: so a walk makes four look-ups for each byte of a segment at most.
+const GRAM_LENS: [usize; 4] = [8, 4, 2, 1];
+
+/// How many grams of one text an insertion compares at most.
+const GRAMS_COMPARED_MAX: usize = 64;
+
 /// The matchers of all nodes of a trie.
 #[derive(Clone)]
 pub(super) struct Matchers {
-    groups: Table<Group>,
-    spans: Table<Spans>,
+    buckets: Table<Bucket>,
+    lens: Table<AnchorLens>,
 }
 
-/// Those of a node with the same text in the same place.
+/// The matchers of a node that stand under one text at one anchor.
 #[derive(Clone)]
-struct Group {
+struct Bucket {
     hash: u64,
     node: u32,
-    place: Place,
+    anchor: Anchor,
     text: Text,
     /// Never empty.
     edges: Sorted<Edge>,
 }
 
-/// A matcher, and the edge that it guards.
+/// A matcher, and the symbol that leads on from the node where it matches.
 #[derive(Clone)]
 struct Edge {
     symbol: Symbol,
+    /// The [`byte_mask`] of the texts that the matcher requires.
+    required: u64,
     matcher: Matcher,
 }
 
-/// Where a matcher has its plain text.
+/// Where a topic must have the text of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Place {
-    /// A glob, at the beginning of the segment.
-    Head,
-    /// A glob, at the end of the segment.
-    End,
-    /// A tail, at the beginning of the rest of the topic.
-    Rest,
+enum Anchor {
+    /// At the beginning of the segment, for a glob.
+    SegmentStart,
+    /// At the end of the segment, for a glob. Globs without a text stand here under the empty one.
+    SegmentEnd,
+    /// Anywhere in the segment, for a glob; the text is a gram.
+    SegmentInner,
+    /// At the beginning of the rest of the topic, for a tail. Tails without a text stand here under
+    /// the empty one.
+    RestStart,
+    /// At the end of the topic, for a tail.
+    RestEnd,
+    /// Anywhere in the rest of the topic, for a tail; the text is a gram.
+    RestInner,
 }
 
-/// The places and lengths of a node's groups: never empty.
+/// The anchors and lengths of the texts of a node's buckets.
 #[derive(Clone)]
-struct Spans {
+struct AnchorLens {
     node: u32,
-    list: Vec<Span>,
+    /// Never empty, and no two have both the anchor and the length in common.
+    list: Vec<AnchorLen>,
 }
 
 #[derive(Clone)]
-struct Span {
-    place: Place,
-    /// In bytes: 0 to the length of a topic.
+struct AnchorLen {
+    anchor: Anchor,
+    /// In bytes: 0 to the length of a pattern.
     len: u16,
-    /// Groups of this kind, at least 1.
-    groups: u32,
+    /// How many buckets have this anchor and a text of this length: at least 1.
+    buckets: u32,
 }
 
-impl Entry for Group {
+impl Entry for Bucket {
     fn hash(&self, _: Mixer) -> u64 {
         self.hash
     }
 }
 
-impl Entry for Spans {
+impl Entry for AnchorLens {
     fn hash(&self, mixer: Mixer) -> u64 {
         mixer.mix(0, self.node)
     }
+}
+
+impl Edge {
+    fn new(symbol: Symbol, matcher: &Matcher) -> Self {
+        let mask = |texts: &mut dyn Iterator<Item = &[u8]>| {
+            texts.fold(0, |mask, text| mask | byte_mask(text))
+        };
+        Edge {
+            symbol,
+            required: match matcher {
+                Matcher::Glob(glob) => mask(&mut glob.texts().map(str::as_bytes)),
+                Matcher::Tail(tail) => mask(&mut tail.texts()),
+            },
+            matcher: matcher.clone(),
+        }
+    }
+}
+
+/// A bit for each byte that the text has: a text that contains another has all bits of the other.
+///
+/// In ASCII, digits, punctuation and letters have bits of their own; the two cases of a letter
+/// share one.
+fn byte_mask(text: &[u8]) -> u64 {
+    text.iter().fold(0, |mask, byte| {
+        mask | 1 << ((byte & 0x1F) | (byte & 0x40) >> 1)
+    })
 }
 
 impl PartialEq for Edge {
@@ -83,13 +158,13 @@ impl PartialEq for Edge {
 impl Eq for Edge {}
 
 impl PartialOrd for Edge {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
 impl Ord for Edge {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+    fn cmp(&self, other: &Self) -> Ordering {
         self.symbol.cmp(&other.symbol)
     }
 }
@@ -97,54 +172,49 @@ impl Ord for Edge {
 impl Matchers {
     pub(super) fn new() -> Self {
         Matchers {
-            groups: Table::new(),
-            spans: Table::new(),
+            buckets: Table::new(),
+            lens: Table::new(),
         }
     }
 
-    /// Adds a matcher below a node; the node has none of this symbol.
+    /// Adds a matcher below a node, which must not have one of this symbol.
     pub(super) fn add(&mut self, node: u32, symbol: Symbol, matcher: &Matcher) {
-        let (place, text) = anchor(matcher);
-        let hash = keyed_hash((node, place, text));
-        let edge = Edge {
-            symbol,
-            matcher: matcher.clone(),
-        };
-        if let Some(group) = self.groups.find_mut(hash, is(node, place, text)) {
-            group.edges.insert(edge);
+        let edge = Edge::new(symbol, matcher);
+        debug_assert!(self.key_of(node, &edge).is_none(), "the symbol is new here");
+        let key = self.choose_key(node, matcher);
+        if let Some(bucket) = self.buckets.find_mut(key.hash, |bucket| key.is_of(bucket)) {
+            bucket.edges.insert(edge);
             return;
         }
         let mut edges = Sorted::default();
         edges.insert(edge);
-        self.groups.insert(Group {
-            hash,
+        self.buckets.insert(Bucket {
+            hash: key.hash,
             node,
-            place,
-            text: Text::new(text),
+            anchor: key.anchor,
+            text: Text::new(key.text),
             edges,
         });
-        self.count_group(node, place, text.len() as u16);
+        self.count_bucket(node, key.anchor, key.text.len() as u16);
     }
 
-    /// Takes a matcher away from a node. True if it was the node's last.
+    /// Removes a matcher from a node. True if the node has no matcher any more.
     pub(super) fn remove(&mut self, node: u32, symbol: Symbol, matcher: &Matcher) -> bool {
-        let (place, text) = anchor(matcher);
-        let hash = keyed_hash((node, place, text));
-        let group = self.groups.find_mut(hash, is(node, place, text));
-        let edges = &mut group.expect("the matcher is there").edges;
-        edges.remove(&Edge {
-            symbol,
-            matcher: matcher.clone(),
-        });
+        let edge = Edge::new(symbol, matcher);
+        let key = self.key_of(node, &edge).expect("the matcher is there");
+        let bucket = self.buckets.find_mut(key.hash, |bucket| key.is_of(bucket));
+        let edges = &mut bucket.expect("the bucket is there").edges;
+        edges.remove(&edge);
         if !edges.is_empty() {
             return false;
         }
-        self.groups.remove(hash, is(node, place, text));
-        self.discount_group(node, place, text.len() as u16)
+        self.buckets.remove(key.hash, |bucket| key.is_of(bucket));
+        self.discount_bucket(node, key.anchor, key.text.len() as u16)
     }
 
-    /// Calls `found` with the symbol of each matcher below the node that accepts what the topic goes on with, and with
-    /// whether the matcher is a tail, which takes all of it. `rest` begins with `segment`.
+    /// Calls `found` with the symbol of each matcher below the node that accepts what the topic
+    /// continues with, and with whether the matcher is a tail, which takes all of it. No symbol
+    /// comes twice. `rest` must begin with `segment`.
     pub(super) fn each_that_matches(
         &self,
         node: u32,
@@ -152,102 +222,226 @@ impl Matchers {
         rest: &str,
         mut found: impl FnMut(Symbol, bool),
     ) {
-        let hash = self.spans.mixer().mix(0, node);
-        let Some(spans) = self.spans.find(hash, |spans| spans.node == node) else {
+        let hash = self.lens.mixer().mix(0, node);
+        let Some(lens) = self.lens.find(hash, |lens| lens.node == node) else {
             return;
         };
-        for span in &spans.list {
-            let Some(text) = span.of(segment, rest) else {
-                continue;
-            };
-            let hash = keyed_hash((node, span.place, text));
-            let Some(group) = self.groups.find(hash, is(node, span.place, text)) else {
-                continue;
-            };
-            for edge in group.edges.slices().flatten() {
+        let mut try_bucket = |bucket: &Bucket, subject: &[u8]| {
+            let is_crowded = bucket.edges.len_estimate() > MASK_MIN;
+            let missing = if is_crowded { !byte_mask(subject) } else { 0 };
+            for edge in bucket.edges.slices().flatten() {
+                if edge.required & missing != 0 {
+                    continue;
+                }
                 match &edge.matcher {
                     Matcher::Glob(glob) if glob.matches(segment) => found(edge.symbol, false),
                     Matcher::Tail(tail) if tail.matches(rest) => found(edge.symbol, true),
                     _ => {}
                 }
             }
-        }
-    }
-
-    pub(super) fn unshare(&mut self) {
-        self.groups.unshare();
-        self.spans.unshare();
-    }
-
-    #[cfg(any(test, fuzzing))]
-    pub(super) fn is_empty(&self) -> bool {
-        self.groups.is_empty() && self.spans.is_empty()
-    }
-
-    fn count_group(&mut self, node: u32, place: Place, len: u16) {
-        let one = Span {
-            place,
-            len,
-            groups: 1,
         };
-        let hash = self.spans.mixer().mix(0, node);
-        let Some(spans) = self.spans.find_mut(hash, |spans| spans.node == node) else {
-            let list = vec![one];
-            return self.spans.insert(Spans { node, list });
-        };
-        match spans.list.iter_mut().find(|span| span.is(place, len)) {
-            Some(span) => span.groups += 1,
-            None => {
-                spans.list.reserve_exact(1);
-                spans.list.push(one);
+        for &AnchorLen { anchor, len, .. } in &lens.list {
+            let (len, subject) = (usize::from(len), anchor.subject(segment, rest));
+            let text = match anchor {
+                Anchor::SegmentStart | Anchor::RestStart => subject.get(..len),
+                Anchor::SegmentEnd | Anchor::RestEnd => {
+                    let start = subject.len().checked_sub(len);
+                    start.map(|start| &subject[start..])
+                }
+                Anchor::SegmentInner | Anchor::RestInner => {
+                    for (at, gram) in subject.windows(len).enumerate() {
+                        // Where a gram occurs twice, its bucket is looked at once.
+                        if let Some(bucket) = self.bucket(&self.key(node, anchor, gram))
+                            && memmem::find(subject, gram) == Some(at)
+                        {
+                            try_bucket(bucket, subject);
+                        }
+                    }
+                    continue;
+                }
+            };
+            if let Some(text) = text
+                && let Some(bucket) = self.bucket(&self.key(node, anchor, text))
+            {
+                try_bucket(bucket, subject);
             }
         }
     }
 
-    /// True if no group is left.
-    fn discount_group(&mut self, node: u32, place: Place, len: u16) -> bool {
-        let hash = self.spans.mixer().mix(0, node);
-        let spans = self.spans.find_mut(hash, |spans| spans.node == node);
-        let list = &mut spans.expect("the node has a group").list;
-        let at = list.iter().position(|span| span.is(place, len));
-        let at = at.expect("the node has such a group");
-        list[at].groups -= 1;
-        if list[at].groups == 0 {
+    pub(super) fn unshare(&mut self) {
+        self.buckets.unshare();
+        self.lens.unshare();
+    }
+
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn is_empty(&self) -> bool {
+        self.buckets.is_empty() && self.lens.is_empty()
+    }
+
+    fn key<'a>(&self, node: u32, anchor: Anchor, text: &'a [u8]) -> Key<'a> {
+        let hash = match anchor {
+            Anchor::SegmentInner | Anchor::RestInner => {
+                self.buckets.mixer().mix_gram(node, anchor as u8, text)
+            }
+            _ => keyed_hash((node, anchor, text)),
+        };
+        Key {
+            hash,
+            node,
+            anchor,
+            text,
+        }
+    }
+
+    fn bucket(&self, key: &Key<'_>) -> Option<&Bucket> {
+        self.buckets.find(key.hash, |bucket| key.is_of(bucket))
+    }
+
+    /// The bucket for a new matcher: the first under its beginning or its end that is not crowded,
+    /// or else the least crowded of all that it may stand in.
+    fn choose_key<'a>(&self, node: u32, matcher: &'a Matcher) -> Key<'a> {
+        let mut best: Option<(usize, Key<'a>)> = None;
+        for (few, anchor, text) in places(matcher) {
+            let key = self.key(node, anchor, text);
+            let bucket = self.bucket(&key);
+            let edges = bucket.map_or(0, |bucket| bucket.edges.len_estimate());
+            if edges < few {
+                return key;
+            }
+            if best.as_ref().is_none_or(|(fewest, _)| edges < *fewest) {
+                best = Some((edges, key));
+            }
+        }
+        best.expect("each matcher has a place").1
+    }
+
+    /// The bucket in which an edge stands.
+    fn key_of<'a>(&self, node: u32, edge: &'a Edge) -> Option<Key<'a>> {
+        places(&edge.matcher)
+            .map(|(_, anchor, text)| self.key(node, anchor, text))
+            .find(|key| {
+                self.bucket(key)
+                    .is_some_and(|bucket| bucket.edges.contains(edge))
+            })
+    }
+
+    fn count_bucket(&mut self, node: u32, anchor: Anchor, len: u16) {
+        let first = AnchorLen {
+            anchor,
+            len,
+            buckets: 1,
+        };
+        let hash = self.lens.mixer().mix(0, node);
+        let Some(lens) = self.lens.find_mut(hash, |lens| lens.node == node) else {
+            let list = vec![first];
+            return self.lens.insert(AnchorLens { node, list });
+        };
+        match lens.list.iter_mut().find(|other| other.is(anchor, len)) {
+            Some(other) => other.buckets += 1,
+            None => {
+                lens.list.reserve_exact(1);
+                lens.list.push(first);
+            }
+        }
+    }
+
+    /// True if no bucket is left.
+    fn discount_bucket(&mut self, node: u32, anchor: Anchor, len: u16) -> bool {
+        let hash = self.lens.mixer().mix(0, node);
+        let lens = self.lens.find_mut(hash, |lens| lens.node == node);
+        let list = &mut lens.expect("the node has a bucket").list;
+        let at = list.iter().position(|other| other.is(anchor, len));
+        let at = at.expect("the node has such a bucket");
+        debug_assert!(list[at].buckets > 0, "a length without buckets is removed");
+        list[at].buckets -= 1;
+        if list[at].buckets == 0 {
             list.remove(at);
         }
         let is_last = list.is_empty();
         if is_last {
-            self.spans.remove(hash, |spans| spans.node == node);
+            self.lens.remove(hash, |lens| lens.node == node);
         }
         is_last
     }
 }
 
-impl Span {
-    fn is(&self, place: Place, len: u16) -> bool {
-        (self.place, self.len) == (place, len)
-    }
-
-    /// The part of the topic that a group's text is compared with.
-    fn of<'a>(&self, segment: &'a str, rest: &'a str) -> Option<&'a [u8]> {
-        let len = usize::from(self.len);
-        match self.place {
-            Place::Head => segment.as_bytes().get(..len),
-            Place::End => segment.as_bytes().get(segment.len().checked_sub(len)?..),
-            Place::Rest => rest.as_bytes().get(..len),
+impl Anchor {
+    /// The part of the topic that must have the text.
+    fn subject<'a>(self, segment: &'a str, rest: &'a str) -> &'a [u8] {
+        match self {
+            Anchor::SegmentStart | Anchor::SegmentEnd | Anchor::SegmentInner => segment.as_bytes(),
+            Anchor::RestStart | Anchor::RestEnd | Anchor::RestInner => rest.as_bytes(),
         }
     }
 }
 
-/// The plain text that a matcher is found by, and its place.
-fn anchor(matcher: &Matcher) -> (Place, &[u8]) {
-    match matcher {
-        Matcher::Tail(tail) => (Place::Rest, tail.head()),
-        Matcher::Glob(glob) if glob.head().is_empty() => (Place::End, glob.end().as_bytes()),
-        Matcher::Glob(glob) => (Place::Head, glob.head().as_bytes()),
+impl AnchorLen {
+    fn is(&self, anchor: Anchor, len: u16) -> bool {
+        (self.anchor, self.len) == (anchor, len)
     }
 }
 
-fn is(node: u32, place: Place, text: &[u8]) -> impl Fn(&Group) -> bool {
-    move |group| group.node == node && group.place == place && group.text.as_bytes() == text
+/// What a bucket is found by.
+struct Key<'a> {
+    hash: u64,
+    node: u32,
+    anchor: Anchor,
+    text: &'a [u8],
+}
+
+impl Key<'_> {
+    fn is_of(&self, bucket: &Bucket) -> bool {
+        // The hash first: it differs from that of almost every neighbour.
+        bucket.hash == self.hash
+            && bucket.node == self.node
+            && bucket.anchor == self.anchor
+            && bucket.text.as_bytes() == self.text
+    }
+}
+
+/// The buckets that a matcher may stand in, at least one, best first; each with the number of
+/// matchers from which on the bucket is compared with the others.
+fn places(matcher: &Matcher) -> impl Iterator<Item = (usize, Anchor, &[u8])> {
+    let (start, end) = match matcher {
+        Matcher::Glob(glob) => (
+            (Anchor::SegmentStart, glob.head().as_bytes()),
+            (Anchor::SegmentEnd, glob.end().as_bytes()),
+        ),
+        Matcher::Tail(tail) => (
+            (Anchor::RestStart, tail.head()),
+            (Anchor::RestEnd, tail.end().as_bytes()),
+        ),
+    };
+    let neither = match matcher {
+        Matcher::Glob(_) => end,
+        Matcher::Tail(_) => start,
+    };
+    let has_neither = start.1.is_empty() && end.1.is_empty();
+    let anchored = [start, end]
+        .into_iter()
+        .filter(|(_, text)| !text.is_empty())
+        .chain(has_neither.then_some(neither))
+        .map(|(anchor, text)| (ANCHORED_FEW, anchor, text));
+    let (globs, tails) = match matcher {
+        Matcher::Glob(glob) => (Some(glob.texts()), None),
+        Matcher::Tail(tail) => (None, Some(tail.texts())),
+    };
+    let of_glob = globs
+        .into_iter()
+        .flatten()
+        .flat_map(|text| grams(text.as_bytes()).map(|gram| (GRAM_FEW, Anchor::SegmentInner, gram)));
+    let of_tail = tails
+        .into_iter()
+        .flatten()
+        .flat_map(|text| grams(text).map(|gram| (GRAM_FEW, Anchor::RestInner, gram)));
+    anchored.chain(of_glob).chain(of_tail)
+}
+
+/// The grams that a text offers, spread evenly if they are many.
+fn grams(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let len = GRAM_LENS.into_iter().find(|&len| len <= text.len());
+    // The empty text has no grams: a window longer than the text is nowhere.
+    let windows = text.windows(len.unwrap_or(1));
+    let step = windows.len().div_ceil(GRAMS_COMPARED_MAX).max(1);
+    windows.step_by(step)
 }

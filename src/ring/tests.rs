@@ -5,21 +5,6 @@ use super::fuzzing::check_ops;
 /// Random sequences of operations that are tried for each property, and operations in each at most.
 const CASES_AND_OPS: (u32, usize) = if cfg!(miri) { (5, 80) } else { (3000, 400) };
 
-#[test]
-#[cfg_attr(miri, ignore = "reads files")]
-fn the_corpus_passes() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/ring_ops");
-    let files: Vec<_> = std::fs::read_dir(path).expect(path).collect();
-    assert!(
-        !files.is_empty() && files.len() < 100,
-        "{} files",
-        files.len()
-    );
-    for file in files {
-        check_ops(&std::fs::read(file.unwrap().path()).unwrap());
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: CASES_AND_OPS.0,

@@ -9,13 +9,13 @@
 //!
 //! **When a model fails**, it prints the number of the schedule. The same test then runs once more,
 //! in another process, since loom may abort, and prints the steps of that schedule. To do so by
-//! hand, set `LOOM_TRACE=<schedule>`. With `LOOM_LOCATION=1` and debug information, loom reports the
-//! source lines, but is slower. `LOOM_MAX_BRANCHES` raises the limit for long schedules.
+//! hand, set `LOOM_TRACE=<schedule>`. With `LOOM_LOCATION=1` and debug information, loom reports
+//! the source lines, but is slower. `LOOM_MAX_BRANCHES` raises the limit for long schedules.
 //!
 //! **What a model does not see.** The doubles of [`sync`](crate::sync) use locks, which order more
-//! than the real types do. `compare_exchange_weak` never fails spuriously. To borrow an event and to
-//! read through the reference is one step for loom, so the payloads of models are loom's cells: they
-//! report a payload that is read after its block was released.
+//! than the real types do. `compare_exchange_weak` never fails spuriously. To borrow an event and
+//! to read through the reference is one step for loom, so the payloads of models are loom's cells:
+//! they report a payload that is read after its block was released.
 
 use std::cell::RefCell;
 use std::process::Command;
@@ -154,7 +154,8 @@ mod trace {
         /// The number of the schedule to print, from 1. 0: none.
         static WANTED: Cell<usize> = const { Cell::new(0) };
         static NOW: Cell<usize> = const { Cell::new(0) };
-        /// The names of the model's threads, by the spans in which loom runs them; and the current one.
+        /// The names of the model's threads, by the spans in which loom runs them; and the current
+        /// one.
         static THREADS: RefCell<(HashMap<u64, String>, String)> = RefCell::default();
     }
 

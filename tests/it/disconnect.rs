@@ -1,4 +1,5 @@
-//! `Overflow::Disconnect`: a subscriber that falls behind reads what waits, and is then told, for ever, what did not fit.
+//! `Overflow::Disconnect`: a subscriber that falls behind reads what waits, and is then told, for
+//! ever, what did not fit.
 
 use fanout::{
     Bus, ChangeError, Dispatch, Ending, Event, Gap, GapReason, Notice, Overflow, RecvError,
@@ -37,7 +38,7 @@ fn read(sub: &mut Subscriber<u64>) -> (Vec<u64>, Gap) {
 }
 
 fn numbers(gap: Gap) -> (u64, u64, u64) {
-    (gap.from(), gap.to(), gap.count())
+    (gap.first_id(), gap.last_id(), gap.count())
 }
 
 #[test]
@@ -144,7 +145,8 @@ fn a_block_that_is_too_heavy_is_the_end() {
     assert_eq!(numbers(gap), (131, 131, 1));
 }
 
-/// Nobody looks for it until its subscriber has heard: then it is gone, as if it had been cancelled.
+/// It has ended as soon as the shard says so; once its subscriber has heard, it is gone, as if it
+/// had been cancelled.
 #[test]
 fn who_has_heard_is_no_longer_subscribed() {
     let bus = manual();
@@ -152,7 +154,16 @@ fn who_has_heard_is_no_longer_subscribed() {
     let handle = sub.handle();
     one_by_one(&bus, 2);
     assert_eq!(sub.try_recv().map(Event::id), Ok(1));
-    assert_eq!(bus.subscriptions().len(), 1, "it has not heard");
+    let ending = handle.ending();
+    assert!(
+        matches!(ending, Some(Ending::Disconnected(_))),
+        "{ending:?}"
+    );
+    assert_eq!(
+        (bus.subscriptions().len(), bus.stats().subscriptions),
+        (0, 0),
+        "though it has not heard"
+    );
     assert!(matches!(sub.try_recv(), Err(TryRecvError::Disconnected(_))));
     assert_eq!(
         (bus.subscriptions().len(), bus.stats().subscriptions),
@@ -314,8 +325,8 @@ fn who_sleeps_is_woken() {
                         (0..8).for_each(|n| publisher.publish("a", n).expect("open"));
                     }
                     let (received, gap) = reading.join().expect("read");
-                    assert_eq!(gap.from(), received + 1);
-                    assert_eq!(gap.count(), gap.to() - gap.from() + 1);
+                    assert_eq!(gap.first_id(), received + 1);
+                    assert_eq!(gap.count(), gap.last_id() - gap.first_id() + 1);
                 }
             });
         }
@@ -368,8 +379,8 @@ fn a_handler_that_falls_behind_is_dropped() {
                 let (subscription, gap) = told.recv_timeout(FOR_EVER).expect("told");
                 assert_eq!(subscription, handle.subscription().number());
                 let stats = handle.stats();
-                assert_eq!((gap.from(), gap.count()), (6, stats.lost));
-                assert_eq!(Some(gap.to()), stats.last_id);
+                assert_eq!((gap.first_id(), gap.count()), (6, stats.lost));
+                assert_eq!(Some(gap.last_id()), stats.last_id);
                 assert_eq!((stats.received, stats.unread), (5, 0));
                 let gone = handled.recv_timeout(FOR_EVER);
                 assert_eq!(gone, Err(mpsc::RecvTimeoutError::Disconnected), "dropped");
@@ -382,7 +393,8 @@ fn a_handler_that_falls_behind_is_dropped() {
     }
 }
 
-/// Disconnected, with something still to be handled, and then cancelled: nothing more is handled, and nobody waits for it.
+/// Disconnected, with something still to be handled, and then cancelled: nothing more is handled,
+/// and nobody waits for it.
 #[test]
 fn a_handler_that_is_disconnected_can_be_cancelled() {
     for mode in MODES {

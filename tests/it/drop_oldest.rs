@@ -26,7 +26,7 @@ fn assert_lost(told: Told, from: u64, to: u64) {
     let Told::Lost(gap) = told else {
         panic!("{told:?}")
     };
-    let is = (gap.from(), gap.to(), gap.count(), gap.reason());
+    let is = (gap.first_id(), gap.last_id(), gap.count(), gap.reason());
     assert_eq!(is, (from, to, to - from + 1, GapReason::Overflow));
 }
 
@@ -92,7 +92,8 @@ fn of_a_block_larger_than_the_capacity_the_newest_are_kept() {
     }
 }
 
-/// What was begun to be read is outside of the capacity: the rest of its slot, 63 events at most, is read in any case.
+/// What was begun to be read is outside of the capacity: the rest of its slot, 63 events at most,
+/// is read in any case.
 #[test]
 fn a_claimed_slot_is_not_evicted() {
     let bus = manual();
@@ -108,7 +109,8 @@ fn a_claimed_slot_is_not_evicted() {
     assert_eq!(told[64..], all(201..=264));
 }
 
-/// However often something is evicted, until the reader comes by it is one run; then another begins.
+/// However often something is evicted, until the reader comes by it is one run; then another
+/// begins.
 #[test]
 fn a_run_ends_where_something_is_read() {
     let bus = manual();
@@ -142,7 +144,7 @@ fn a_gap_counts_what_matched() {
     let Told::Lost(gap) = told[0] else {
         panic!("{told:?}")
     };
-    assert_eq!((gap.from(), gap.to(), gap.count()), (1, 19, 7));
+    assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (1, 19, 7));
     assert_eq!(told[1..], all([22, 25, 28]));
 }
 
@@ -318,7 +320,8 @@ fn every_way_of_reading_tells_the_gap_in_its_place() {
     }
 }
 
-/// The observer is told in front of the oldest event that is left; the handler then gets the newest.
+/// The observer is told in front of the oldest event that is left; the handler then gets the
+/// newest.
 #[test]
 fn a_handler_that_falls_behind_handles_the_newest() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {

@@ -5,7 +5,8 @@
 
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
-use fanout::{BLOCK_TIMEOUT_MAX, CAPACITY_MAX, DISPATCHERS_MAX, Overflow, Syntax};
+use fanout::limits::{BLOCK_TIMEOUT_MAX, CAPACITY_MAX, DISPATCHERS_MAX};
+use fanout::{Overflow, Syntax};
 use std::path::PathBuf;
 use std::time::Duration;
 

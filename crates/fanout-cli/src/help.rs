@@ -1,25 +1,23 @@
 //! What `--help` prints after the list of arguments.
 
-pub(crate) const MAIN: &str = "\
-Examples:
+pub(crate) const MAIN: &str = r#"Examples:
   Count the flights that two patterns match, and write those of the second one to a file:
-    fanout run --input examples/data/flights-2k.ndjson \\
-               --topic 'flights.{origin}.{destination}' \\
+    fanout run --input examples/data/flights-2k.ndjson \
+               --topic 'flights.{origin}.{destination}' \
                --subscribe 'flights.SFO.*' --subscribe 'flights.*.JFK=jfk.ndjson'
 
   Test a pattern:
     fanout match 'flights.{ORD,ATL}.?*' flights.ATL.DEN
 
-`fanout run --help` and `fanout match --help` have the details.";
+`fanout run --help` and `fanout match --help` have the details."#;
 
-pub(crate) const RUN: &str = "\
-Examples:
+pub(crate) const RUN: &str = r#"Examples:
   Count the flights that leave San Francisco, and all flights:
-    fanout run -i examples/data/flights-2k.ndjson -t 'flights.{origin}.{destination}' \\
+    fanout run -i examples/data/flights-2k.ndjson -t 'flights.{origin}.{destination}' \
                -s 'flights.SFO.*' -s '*'
 
   Write the matching events to files, and print the report as JSON:
-    fanout run -i flights.ndjson -t 'flights.{origin}.{destination}' --json \\
+    fanout run -i flights.ndjson -t 'flights.{origin}.{destination}' --json \
                -s 'flights.[A-D]*.**=a-to-d.ndjson' -s 'flights.{ORD,ATL}.?*=hubs.ndjson'
 
   Read from a pipe and write to a pipe (the report goes to standard error):
@@ -30,7 +28,7 @@ Examples:
 
 Topics:
   {field} in the template stands for the value of that top-level field of the line. The name of the
-  field is taken literally: {a.b} is the field \"a.b\". {{ and }} stand for { and }. The value must
+  field is taken literally: {a.b} is the field "a.b". {{ and }} stand for { and }. The value must
   be a string or a number. A string must not be empty, and must not contain a dot or a control
   character. A number is used as it is written, and must not contain a dot. If a field is given
   twice, the last one counts.
@@ -44,12 +42,12 @@ Patterns:
 
 Subscriptions:
   PATTERN=FILE is split at the last `=`. The events of a pattern without a file (PATTERN or
-  PATTERN=) are only counted. Write `\\=` for an `=` that belongs to the pattern or to the file
-  name, and `\\\\=` for a backslash before an `=` that separates:
-    -s 'a\\=b'               the pattern a=b without a file, as with 'a=b='
-    -s 'a.*=x\\=1.ndjson'    the pattern a.* and the file x=1.ndjson
+  PATTERN=) are only counted. Write `\=` for an `=` that belongs to the pattern or to the file
+  name, and `\\=` for a backslash before an `=` that separates:
+    -s 'a\=b'               the pattern a=b without a file, as with 'a=b='
+    -s 'a.*=x\=1.ndjson'    the pattern a.* and the file x=1.ndjson
   A file is replaced. Each event becomes one line of JSON, in the order of the ids:
-    {\"id\":1,\"topic\":\"..\",\"name\":null,\"source\":null,\"data\":<the line>,\"created_at\":\"..\"}
+    {"id":1,"topic":"..","name":null,"source":null,"data":<the line>,"created_at":".."}
   `-` is standard output. So is each other name of it, such as /dev/stdout or the file that it is
   redirected to. The report then goes to standard error. Two subscriptions cannot write to the same
   file, and none can write to the input or to standard error. If a file cannot be written any more,
@@ -90,10 +88,9 @@ Exit status:
   129  SIGHUP ended the run, and everything that had arrived was written
   130  the same for SIGINT
   143  the same for SIGTERM
-  If several of them apply, 1 comes before 129 to 143, and these come before 3.";
+  If several of them apply, 1 comes before 129 to 143, and these come before 3."#;
 
-pub(crate) const MATCH: &str = "\
-Examples:
+pub(crate) const MATCH: &str = r#"Examples:
   One question; the exit status is the answer, too:
     fanout match 'flights.SFO.*' flights.SFO.LAX        prints `match`, exit status 0
     fanout match 'flights.SFO.*' flights.LAX.SFO        prints `no match`, exit status 1
@@ -108,7 +105,7 @@ Examples:
     fanout match --explain 'flights.[D-A]*'
 
   Many questions:
-    printf 'a.*\\ta.b\\n' | fanout match --stdin          prints `a.*<TAB>a.b<TAB>1`
+    printf 'a.*\ta.b\n' | fanout match --stdin          prints `a.*<TAB>a.b<TAB>1`
 
 Languages (--syntax):
   segments  the native language, see `fanout run --help`
@@ -133,7 +130,8 @@ counted. Verdicts are written whenever the next line has not arrived yet, so tha
 a question and wait for the answer.
 
 Exit status:
-  0  match; with --stdin, every line has a verdict; with --explain and no topic, the pattern is valid
+  0  match; with --stdin, every line has a verdict; with --explain without a topic, the pattern is
+     valid
   1  no match; with --stdin, reading or writing failed
   2  no answer: the pattern, the topic or an argument is refused, or the answer cannot be written
-  3  with --stdin: some lines have no verdict";
+  3  with --stdin: some lines have no verdict"#;

@@ -88,8 +88,8 @@ mod unix {
                 if signal == SIGHUP && is_ignored(signal) {
                     continue;
                 }
-                // The actions of a signal run in this order, so the first signal finds the flag
-                // unset, and whoever is woken finds the signal's number.
+                // The actions of a signal run in this order. So the flag is not set yet when the
+                // first signal comes, and the number is set before the reading thread is woken.
                 flag::register_conditional_default(signal, Arc::clone(&is_ending))?;
                 flag::register(signal, Arc::clone(&is_ending))?;
                 flag::register_usize(signal, Arc::clone(&latest), index + 1)?;
@@ -148,7 +148,8 @@ mod unix {
         }
     }
 
-    /// Whether the process was started with this signal ignored, where the system tells it.
+    /// Whether the process was started with this signal ignored. Only Linux has this file; on
+    /// other systems the answer is no.
     fn is_ignored(signal: i32) -> bool {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

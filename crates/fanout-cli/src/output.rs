@@ -19,8 +19,9 @@ use crate::identity::{Identity, STANDARD_STREAM, STDOUT_NAME};
 use crate::payload::Payload;
 use crate::status::StartError;
 
-/// The buffer is written to the system when it holds this many bytes or more.
-const WRITE_BYTES: usize = 1 << 16;
+/// The buffer is written to the system when it holds this many bytes or more. With the line that
+/// fills it, it still fits into a pipe of Linux (64 KiB), unless that line is longer than 4 KiB.
+const WRITE_BYTES: usize = 60 << 10;
 
 /// The longest time that an event waits in the buffer of a file while the input pauses.
 const FILE_DELAY_MAX: Duration = Duration::from_millis(100);
@@ -86,7 +87,7 @@ pub(crate) fn open_all(
             }
             if file.is_some() && stderr.as_ref() == Some(&identity) {
                 return refused(format!(
-                    "{name} is standard error, where messages are written, so it cannot be an output"
+                    "{name} is standard error, where messages go, so it cannot be an output"
                 ));
             }
             if let Some(other) = seen.insert(identity, name) {

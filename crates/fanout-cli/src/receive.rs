@@ -23,6 +23,7 @@ pub(crate) struct Received {
 
 /// Why receiving ended before the bus was closed.
 enum Failure {
+    /// The output cannot be written.
     Write(io::Error),
     /// The subscription ended.
     Receive(RecvTimeoutError),
@@ -67,18 +68,19 @@ pub(crate) fn receive(
     }
 }
 
+/// Receives and writes. However receiving ends, all events are written that were received.
 fn drain(
     subscriber: &mut Subscriber<Payload>,
     mut output: Option<&mut Output>,
     latency: &mut Histogram<u64>,
     written: &mut u64,
 ) -> Result<(), Failure> {
-    loop {
+    let ended = loop {
         let received = match subscriber.try_recv() {
             Ok(event) => Ok(event),
-            // No event is available. What has been received must not wait in the buffer for too
-            // long. If there was another reason than `Empty`, the next call reports it again, or
-            // it was a loss, which the statistics have.
+            // No event is available, so what has been received must not wait in the buffer for too
+            // long. If the reason is not `Empty`, the next call reports it again; or it was a loss,
+            // which the statistics contain.
             Err(_) => match output.as_ref().and_then(|o| o.may_wait(Instant::now())) {
                 None => subscriber.recv().map_err(RecvTimeoutError::from),
                 Some(Duration::ZERO) => {
@@ -100,11 +102,12 @@ fn drain(
                 }
             }
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Lost(_)) => {}
-            Err(RecvTimeoutError::Closed) => break,
-            Err(error) => return Err(Failure::Receive(error)),
+            Err(RecvTimeoutError::Closed) => break Ok(()),
+            Err(error) => break Err(Failure::Receive(error)),
         }
-    }
-    Ok(output.map_or(Ok(()), Output::flush)?)
+    };
+    output.map_or(Ok(()), Output::flush)?;
+    ended
 }
 
 impl From<io::Error> for Failure {

@@ -26,7 +26,7 @@ impl Subscription {
         };
         let text = match syntax {
             // A backslash is plain in these languages, so the escape is resolved here. The
-            // separator is part of the text meanwhile, as backslashes may stand before it.
+            // separator is part of the text meanwhile, because there may be backslashes before it.
             Syntax::Nats | Syntax::Amqp | Syntax::Mqtt => {
                 let with_separator = argument.get(..=pattern.len()).unwrap_or(argument);
                 let mut text = unescaped(with_separator);
@@ -54,7 +54,7 @@ fn backslashes_before(text: &str) -> usize {
     text.len() - text.trim_end_matches('\\').len()
 }
 
-/// Half of the backslashes that stand directly before each `=`, and everything else as it is.
+/// Removes half of the backslashes directly before each `=`, and leaves everything else unchanged.
 fn unescaped(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for piece in text.split_inclusive('=') {

@@ -1,48 +1,52 @@
 //! Blocks and shadows: their last references, and the memory that is used again.
 
 use super::super::block::{BlockSource, ReleaseBatch, ShadowEvent, shadow};
-use super::{Layer, Payload};
+use super::{BlockMaker, Payload};
 use crate::sync::explore::{Steps, explore};
 use crate::sync::thread;
 
-/// Two threads let the last references to a block go while the source of blocks goes too: the payloads are dropped once,
-/// after every read, and the memory is freed (the pool's `Arc` would be told as leaked).
+/// Two threads drop the last references to a block while the source of blocks is dropped, too: the
+/// payloads are dropped once, after every read, and the memory is freed (loom would report the
+/// pool's `Arc` as leaked).
 #[test]
 fn loom_last_block_reference() {
     explore(
         "block: last reference against the end of the source",
         || {
-            let mut layer = Layer::new();
-            let drops = layer.drops.clone();
-            let block = layer.block(&["a", "b"]);
-            let mut refs = block.ref_batch(3);
+            let mut maker = BlockMaker::new();
+            let drops = maker.drops.clone();
+            let block = maker.block(&["a", "b"]);
+            let mut references = block.ref_batch(3);
             let reading: Vec<_> = (0..2)
                 .map(|_| {
-                    let share = refs.take();
+                    let reference = references.take();
                     thread::spawn(move || {
-                        share.events().iter().for_each(|event| event.data().read())
+                        reference
+                            .events()
+                            .iter()
+                            .for_each(|event| event.data().read())
                     })
                 })
                 .collect();
-            drop(refs); // one was not taken
+            drop(references); // one was not taken
             drop(block);
-            drop(layer);
+            drop(maker);
             reading.into_iter().for_each(|r| r.join().unwrap());
             assert_eq!(drops.count(), 2);
         },
     );
 }
 
-/// Memory that one thread gives back is laid again by the source.
+/// Memory that one thread gives back is used again by the source.
 #[test]
 fn loom_block_recycled() {
-    explore("block: given back against taken again", || {
+    explore("block: memory given back against taken again", || {
         let steps = Steps::new();
-        let mut layer = Layer::new();
-        let drops = layer.drops.clone();
-        let kept = layer.block(&["a"]);
+        let mut maker = BlockMaker::new();
+        let drops = maker.drops.clone();
+        let kept = maker.block(&["a"]);
         let shared = kept.events()[0].share();
-        let given = layer.block(&["b"]);
+        let given = maker.block(&["b"]);
         let giving = {
             let steps = steps.clone();
             thread::spawn(move || {
@@ -56,38 +60,39 @@ fn loom_block_recycled() {
         };
         for _ in 0..2 {
             steps.step();
-            let block = layer.block(&["c"]);
+            let block = maker.block(&["c"]);
             block.events()[0].data().read();
         }
         giving.join().unwrap();
-        drop(layer);
+        drop(maker);
         assert_eq!(drops.count(), 4);
     });
 }
 
-/// What becomes of the events of a shadow beside the one that the other thread takes.
-enum Others {
+/// What becomes of the events of a shadow that the other thread does not take.
+enum OtherEvents {
     Taken,
-    LetGo,
-    /// Two of them, with one step.
-    LetGoTogether,
+    Released,
+    /// Two of them, in one batch.
+    ReleasedTogether,
 }
 
-/// Events of a shadow, some let go and some taken, while its pool and that of its origin go: it is freed once, by whoever is
-/// last, after all that is read in it; and one of them says what it weighed.
-fn last_of_a_shadow(name: &str, others: Others) {
+/// Events of a shadow are released or taken, while its pool and that of its origin are dropped: the
+/// shadow is freed once, by the last of them, after everything in it was read, and that one returns
+/// its weight.
+fn shadow_last_reference(name: &str, others: OtherEvents) {
     let topics: &[&str] = match others {
-        Others::LetGoTogether => &["a", "b", "c"],
-        Others::Taken | Others::LetGo => &["a", "b"],
+        OtherEvents::ReleasedTogether => &["a", "b", "c"],
+        OtherEvents::Taken | OtherEvents::Released => &["a", "b"],
     };
     explore(name, move || {
         let steps = Steps::new();
-        let mut layer = Layer::new();
-        let drops = layer.drops.clone();
+        let mut maker = BlockMaker::new();
+        let drops = maker.drops.clone();
         let mut shadows = BlockSource::new();
         let mut events = shadow(
             &mut shadows,
-            layer.block(topics),
+            maker.block(topics),
             (1 << topics.len()) - 1,
             usize::MAX,
         );
@@ -113,16 +118,16 @@ fn last_of_a_shadow(name: &str, others: Others) {
         };
         steps.step();
         let mut freed = match others {
-            Others::Taken => read(second, 9),
-            Others::LetGo => second.release(),
-            Others::LetGoTogether => {
+            OtherEvents::Taken => read(second, 9),
+            OtherEvents::Released => second.release(),
+            OtherEvents::ReleasedTogether => {
                 let mut leaving = ReleaseBatch::new();
                 leaving.add(second);
                 leaving.add(third.expect("three"));
                 leaving.finish() as usize
             }
         };
-        drop((shadows, layer));
+        drop((shadows, maker));
         freed += taking.join().unwrap();
         assert_eq!(freed, weight);
         assert_eq!(drops.count(), topics.len());
@@ -130,33 +135,34 @@ fn last_of_a_shadow(name: &str, others: Others) {
 }
 
 #[test]
-fn loom_shadow_taken_against_let_go() {
-    last_of_a_shadow("shadow: taken against let go", Others::LetGo);
+fn loom_shadow_taken_against_released() {
+    shadow_last_reference("shadow: taken against released", OtherEvents::Released);
 }
 
 #[test]
 fn loom_shadow_taken_twice() {
-    last_of_a_shadow("shadow: taken on both sides", Others::Taken);
+    shadow_last_reference("shadow: taken on both sides", OtherEvents::Taken);
 }
 
 #[test]
-fn loom_shadow_taken_against_let_go_together() {
-    last_of_a_shadow(
-        "shadow: taken against two let go together",
-        Others::LetGoTogether,
+fn loom_shadow_taken_against_released_together() {
+    shadow_last_reference(
+        "shadow: taken against two released together",
+        OtherEvents::ReleasedTogether,
     );
 }
 
-/// The memory of a shadow that one thread lets go is laid again, for other events with other numbers.
+/// The memory of a shadow whose last event one thread releases is used again, for other events with
+/// other numbers.
 #[test]
 fn loom_shadow_recycled() {
-    explore("shadow: let go against laid again", || {
+    explore("shadow: released against used again", || {
         let steps = Steps::new();
-        let mut layer = Layer::new();
-        let drops = layer.drops.clone();
+        let mut maker = BlockMaker::new();
+        let drops = maker.drops.clone();
         let mut shadows = BlockSource::new();
         let mut lay = move |topics: &[&str], number: u64| {
-            let block = layer.block(topics);
+            let block = maker.block(topics);
             let mask = (1 << topics.len()) - 1;
             let events = shadow(&mut shadows, block, mask, usize::MAX);
             events.map(move |event| {

@@ -1,13 +1,12 @@
 //! Feeds that keep the latest event of each topic.
 
-use super::super::feed::{End, FeedConsumer, Found, Listener, feed};
+use super::super::feed::{End, FeedConsumer, Found};
 use super::super::loss::Overflow;
-use super::super::signal::{Latch, Signal};
-use super::{Layer, Payload, limits, offer, sleep};
+use super::{BlockMaker, Payload, feed_of, offer, sleep};
 use crate::sync::explore::{Steps, explore_bounded};
-use crate::sync::{Arc, thread};
+use crate::sync::thread;
 
-/// What a reader was told by a conflating feed.
+/// What a reader has got from a feed under `Conflate`, checked as it comes.
 struct Latest {
     /// By id, from 1: its topic, and which event of that topic it is.
     events: Vec<(usize, u64)>,
@@ -36,8 +35,9 @@ impl Latest {
         }
     }
 
-    /// Takes one thing. `exact`: nothing is lost, and so each event says exactly how many came before it.
-    fn look(&mut self, consumer: &mut FeedConsumer<Payload>, exact: bool) -> Found {
+    /// Reads once. `exact`: nothing is lost, so each event says exactly how many events it
+    /// replaced.
+    fn read_one(&mut self, consumer: &mut FeedConsumer<Payload>, exact: bool) -> Found {
         let found = consumer.check();
         match found {
             Found::Event => {
@@ -61,7 +61,7 @@ impl Latest {
         found
     }
 
-    /// At rest, and all of it read.
+    /// Checks the counters when the feed is at rest and everything was read.
     fn end(&self, consumer: &FeedConsumer<Payload>, exact: bool) {
         let offered = self.events.len() as u64;
         let stats = consumer.shared().stats();
@@ -70,13 +70,13 @@ impl Latest {
         assert_eq!(self.received + self.lost + stats.superseded, offered);
         assert!(!exact || stats.superseded == self.superseded);
         assert_eq!((stats.gauges.depth, stats.gauges.pinned_bytes), (0, 0));
-        assert_eq!(stats.gauges.report_lost, self.lost);
+        assert_eq!(stats.gauges.reported_lost, self.lost);
         assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(offered)));
     }
 }
 
-/// Received + lost + superseded = offered, under every schedule, and each event says what it replaced. `watched`: somebody asks
-/// for the numbers meanwhile, and finds them plausible.
+/// Received + lost + superseded = offered, under every schedule, and each event says how many it
+/// replaced. `watched`: the reader asks for the statistics meanwhile, and finds them plausible.
 fn conflate_accounting(
     capacity: usize,
     blocks: &'static [&'static [&'static str]],
@@ -87,19 +87,14 @@ fn conflate_accounting(
     let preemptions = if exact && !watched { 3 } else { 2 };
     explore_bounded(&name, preemptions, move || {
         let steps = Steps::new();
-        let mut layer = Layer::new();
-        let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-        let (mut producer, mut consumer) = feed(
-            limits(capacity, Overflow::Conflate),
-            latch,
-            Listener::waker(),
-        );
-        let laid: Vec<_> = blocks.iter().map(|topics| layer.block(topics)).collect();
+        let mut maker = BlockMaker::new();
+        let (mut producer, mut consumer) = feed_of(capacity, Overflow::Conflate);
+        let laid: Vec<_> = blocks.iter().map(|topics| maker.block(topics)).collect();
         let pinned_max = laid
             .iter()
             .map(|block| 4 * block.weight() as u64)
             .sum::<u64>();
-        let offered = layer.next_id - 1;
+        let offered = maker.next_id - 1;
         let offering = {
             let steps = steps.clone();
             thread::spawn(move || {
@@ -114,7 +109,7 @@ fn conflate_accounting(
         let mut latest = Latest::of(blocks);
         for _ in 0..2 {
             steps.step();
-            latest.look(&mut consumer, exact);
+            latest.read_one(&mut consumer, exact);
             if watched {
                 let stats = consumer.shared().stats();
                 let lost = stats.lost.iter().sum::<u64>();
@@ -124,11 +119,11 @@ fn conflate_accounting(
             }
         }
         offering.join().unwrap();
-        // Awake: nobody has to be told any more.
-        while latest.look(&mut consumer, exact) != Found::Closed {}
+        // The shard's end is closed, so the reader need not sleep.
+        while latest.read_one(&mut consumer, exact) != Found::Closed {}
         latest.end(&consumer, exact);
         drop(consumer);
-        assert_eq!(layer.drops.count() as u64, offered);
+        assert_eq!(maker.drops.count() as u64, offered);
     });
 }
 
@@ -142,26 +137,29 @@ fn loom_feed_conflate_two_topics() {
     conflate_accounting(2, &[&["a", "b"], &["b"], &["a"]], true, false);
 }
 
-/// The same topic twice in a block, around another: the second replaces the first, unless that was taken.
+/// The same topic several times in a block, around another topic: the last event replaces the
+/// others, unless they were taken.
 #[test]
 fn loom_feed_conflate_runs_of_a_topic() {
     conflate_accounting(2, &[&["a"], &["a", "b", "a", "a"]], true, true);
 }
 
-/// Room for one topic of two: one is evicted, and its box is another's, perhaps, or its own again.
+/// Room for one topic of two: one is evicted, and its box goes to another topic, or to itself
+/// again.
 #[test]
 fn loom_feed_conflate_evicts() {
     conflate_accounting(1, &[&["a"], &["b"], &["a"]], false, false);
 }
 
-/// Three at once, where one fits: boxes go from topic to topic while the reader takes.
+/// Three topics at once, with room for one: boxes go from topic to topic while the reader reads.
 #[test]
 fn loom_feed_conflate_evicts_in_a_block() {
     conflate_accounting(1, &[&["a"], &["b", "c", "a"]], false, false);
 }
 
-/// A reader that sleeps is woken for what comes to wait, also if the shard evicts in the midst of a round; what is replaced is
-/// there already.
+/// A reader that sleeps is woken for a topic that enters the ring, also if the shard evicts in the
+/// middle of a round. It is not woken for an event that replaces another, since a topic that waits
+/// has woken it before.
 fn conflate_against_sleep(
     capacity: usize,
     blocks: &'static [&'static [&'static str]],
@@ -170,15 +168,10 @@ fn conflate_against_sleep(
     let exact = capacity > 1;
     let name = format!("Conflate feed of {capacity}: {blocks:?}, {rounds} a round, against sleep");
     explore_bounded(&name, 2, move || {
-        let mut layer = Layer::new();
-        let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-        let (mut producer, mut consumer) = feed(
-            limits(capacity, Overflow::Conflate),
-            latch,
-            Listener::waker(),
-        );
-        let laid: Vec<_> = blocks.iter().map(|topics| layer.block(topics)).collect();
-        let offered = layer.next_id - 1;
+        let mut maker = BlockMaker::new();
+        let (mut producer, mut consumer) = feed_of(capacity, Overflow::Conflate);
+        let laid: Vec<_> = blocks.iter().map(|topics| maker.block(topics)).collect();
+        let offered = maker.next_id - 1;
         let offering = thread::spawn(move || {
             producer.begin(1);
             for round in laid.chunks(rounds) {
@@ -191,19 +184,19 @@ fn conflate_against_sleep(
             }
             producer
         });
-        // The end would wake the reader too: it comes when the last event is there, or lost.
+        // The end would wake the reader, too, so it comes after the last event was read or lost.
         let mut latest = Latest::of(blocks);
         let (topic, ordinal) = *latest.events.last().expect("some");
         while latest.last[topic] < ordinal {
-            if latest.look(&mut consumer, exact) == Found::Empty {
+            if latest.read_one(&mut consumer, exact) == Found::Empty {
                 sleep(&mut consumer);
             }
         }
         offering.join().unwrap().close(offered);
-        while latest.look(&mut consumer, exact) != Found::Closed {}
+        while latest.read_one(&mut consumer, exact) != Found::Closed {}
         latest.end(&consumer, exact);
         drop(consumer);
-        assert_eq!(layer.drops.count() as u64, offered);
+        assert_eq!(maker.drops.count() as u64, offered);
     });
 }
 
@@ -222,18 +215,16 @@ fn loom_feed_conflate_round_against_sleep() {
     conflate_against_sleep(1, &[&["a"], &["b"]], 2);
 }
 
-/// Cancelled, or gone, while the shard replaces and evicts: everything is dropped once, and what the numbers say in the end
-/// is true.
+/// The subscription is cancelled, or the subscriber dropped, while the shard replaces and evicts
+/// events: everything is dropped once, and the final counters are right.
 fn conflate_against_the_end(drop_it: bool) {
-    let name = format!("Conflate feed of 1: against its end, dropped: {drop_it}");
+    let name = format!("Conflate feed of 1: replacing against the end, dropped: {drop_it}");
     explore_bounded(&name, 2, move || {
         let steps = Steps::new();
-        let mut layer = Layer::new();
-        let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-        let (mut producer, mut consumer) =
-            feed(limits(1, Overflow::Conflate), latch, Listener::waker());
+        let mut maker = BlockMaker::new();
+        let (mut producer, mut consumer) = feed_of(1, Overflow::Conflate);
         let blocks: &[&[&str]] = &[&["a"], &["a", "b"], &["a"]];
-        let laid: Vec<_> = blocks.iter().map(|topics| layer.block(topics)).collect();
+        let laid: Vec<_> = blocks.iter().map(|topics| maker.block(topics)).collect();
         let offering = {
             let steps = steps.clone();
             thread::spawn(move || {
@@ -247,7 +238,7 @@ fn conflate_against_the_end(drop_it: bool) {
         };
         let mut latest = Latest::of(blocks);
         steps.step();
-        latest.look(&mut consumer, false);
+        latest.read_one(&mut consumer, false);
         steps.step();
         let shared = consumer.shared().clone();
         let mut consumer = if drop_it {
@@ -255,7 +246,7 @@ fn conflate_against_the_end(drop_it: bool) {
             None
         } else {
             assert!(shared.finish(End::Cancelled));
-            let found = latest.look(&mut consumer, false);
+            let found = latest.read_one(&mut consumer, false);
             let end = Found::Ended(End::Cancelled);
             assert!(matches!(found, Found::Gap(_)) || found == end);
             assert_eq!(consumer.check(), end, "for ever");
@@ -272,7 +263,7 @@ fn conflate_against_the_end(drop_it: bool) {
         assert!(stats.received + lost + stats.superseded <= stats.matched);
         assert_eq!((stats.gauges.depth, stats.gauges.pinned_bytes), (0, 0));
         drop((producer, consumer));
-        assert_eq!(layer.drops.count(), 4);
+        assert_eq!(maker.drops.count(), 4);
     });
 }
 

@@ -8,7 +8,7 @@ use super::super::feed::FeedConsumer;
 use super::super::lane::{Pending, ReceiptSlot, receipt};
 use super::super::loss::Overflow;
 use super::super::{Dispatch, Weigh};
-use super::{Book, Drops, Payload, limits, some_time, wait_for};
+use super::{Drops, Payload, TestRegistry, limits, short_timeout, wait_for_receipt};
 use crate::sync::explore::{explore, explore_bounded};
 use crate::sync::{Arc, Ordering, thread};
 
@@ -44,8 +44,8 @@ fn pending(drops: &Drops) -> (Pending<Payload>, Arc<ReceiptSlot>) {
     )
 }
 
-/// A publisher's own lane against the pool thread that goes to sleep, and then the close: the event is sequenced, the
-/// thread ends.
+/// A publisher pushes to its own lane while the pool thread goes to sleep, and then the bus closes:
+/// the event is sequenced, and the thread ends.
 #[test]
 fn loom_lane_push_against_sleeping_sequencer() {
     explore("lane: push against a sequencer that goes to sleep", || {
@@ -58,8 +58,8 @@ fn loom_lane_push_against_sleeping_sequencer() {
         let (mut lane, _shared) = engine.own_lane(1);
         let (pending, slot) = pending(&drops);
         assert!(lane.push(pending).is_ok());
-        engine.accepted(lane.commit().expect("nobody closed"));
-        assert_eq!(wait_for(&slot).map(|receipt| receipt.id()), Some(1));
+        engine.accepted(lane.commit().expect("open"));
+        assert_eq!(wait_for_receipt(&slot).map(|receipt| receipt.id()), Some(1));
         engine.begin_close();
         pool.join().unwrap();
         assert!(engine.is_finished());
@@ -68,11 +68,11 @@ fn loom_lane_push_against_sleeping_sequencer() {
     });
 }
 
-/// A thread that drives for a moment (a flush, say) must not keep the pool thread, which goes to sleep meanwhile, from
-/// asking the lanes to call.
+/// A thread that drives for a moment (for a flush, for example) holds the sequencer at the pool
+/// thread's last look before it sleeps: the wake-ups from the lanes are requested all the same.
 #[test]
 fn loom_drive_against_last_look() {
-    explore("pool: somebody else drives at the last look", || {
+    explore("pool: another thread drives at the last look", || {
         let drops = Drops::default();
         let engine = engine(Dispatch::Pool);
         let pool = {
@@ -87,7 +87,7 @@ fn loom_drive_against_last_look() {
             .ok()
             .expect("there is room");
         engine.accepted(wake_requested);
-        assert_eq!(wait_for(&slot).map(|receipt| receipt.id()), Some(1));
+        assert_eq!(wait_for_receipt(&slot).map(|receipt| receipt.id()), Some(1));
         engine.begin_close();
         pool.join().unwrap();
         drop(engine);
@@ -95,15 +95,15 @@ fn loom_drive_against_last_look() {
     });
 }
 
-/// An engine with a subscriber of capacity 1 that has a longest wait, and never reads.
-fn engine_with_one_that_hangs(
+/// An engine with a `Block` subscriber of capacity 1 that has a block timeout and never reads.
+fn engine_with_stuck_subscriber(
     dispatch: Dispatch,
     dispatchers: usize,
 ) -> (Arc<Engine<Payload>>, FeedConsumer<Payload>) {
     let engine = engine_of(dispatch, dispatchers);
-    let mut book = Book::new(engine.shard_shared(0));
-    let hangs = book.open_waiting("a", 0, limits(1, Overflow::Block), some_time());
-    (engine, hangs)
+    let mut registry = TestRegistry::new(engine.shard_shared(0));
+    let stuck = registry.open_with_timeout("a", 0, limits(1, Overflow::Block), short_timeout());
+    (engine, stuck)
 }
 
 fn publish(engine: &Engine<Payload>, drops: &Drops) {
@@ -112,60 +112,64 @@ fn publish(engine: &Engine<Payload>, drops: &Drops) {
     engine.accepted(wake_requested.ok().expect("there is room"));
 }
 
-/// Waits for the pool, without lending it a hand.
+/// Waits until the pool has delivered event `id`, without driving.
 fn await_delivery(engine: &Engine<Payload>, id: u64) {
     let delivered_id = &engine.shard_shared(0).delivered_id;
     let delivered = || (delivered_id.load(Ordering::Acquire) == id).then_some(());
     engine.progress.wait_until(None, delivered);
 }
 
-/// The publishing thread stalls the shard and goes away: the pool thread, which may be about to sleep without a deadline,
-/// hears of the one there is now.
+/// The publishing thread stalls the shard and returns: the pool thread, which may be about to sleep
+/// without a deadline, learns of the new one.
 #[test]
 fn loom_deadline_of_another_thread() {
-    explore_bounded("deadline: a stall under the publishing thread", 2, || {
-        let drops = Drops::default();
-        let (engine, hangs) = engine_with_one_that_hangs(Dispatch::Inline, 1);
-        let pool = {
-            let engine = engine.clone();
-            thread::spawn(move || engine.run_pool_thread(0))
-        };
-        publish(&engine, &drops);
-        publish(&engine, &drops);
-        await_delivery(&engine, 2);
-        assert_eq!(hangs.shared().stats().lost.iter().sum::<u64>(), 1);
-        engine.begin_close();
-        pool.join().unwrap();
-        drop((engine, hangs));
-        assert_eq!(drops.count(), 2);
-    });
+    explore_bounded(
+        "deadline: the publishing thread stalls the shard",
+        2,
+        || {
+            let drops = Drops::default();
+            let (engine, stuck) = engine_with_stuck_subscriber(Dispatch::Inline, 1);
+            let pool = {
+                let engine = engine.clone();
+                thread::spawn(move || engine.run_pool_thread(0))
+            };
+            publish(&engine, &drops);
+            publish(&engine, &drops);
+            await_delivery(&engine, 2);
+            assert_eq!(stuck.shared().stats().lost.iter().sum::<u64>(), 1);
+            engine.begin_close();
+            pool.join().unwrap();
+            drop((engine, stuck));
+            assert_eq!(drops.count(), 2);
+        },
+    );
 }
 
-/// Two pool threads, of which one may find the shard held by the other at its last look: one of them sleeps until the
-/// deadline.
+/// One of two pool threads may find the shard held by the other at its last look: one of them
+/// sleeps until the deadline.
 #[test]
 fn loom_deadline_of_two_pool_threads() {
     explore_bounded("deadline: two pool threads go to sleep", 1, || {
         let drops = Drops::default();
-        let (engine, hangs) = engine_with_one_that_hangs(Dispatch::Pool, 2);
+        let (engine, stuck) = engine_with_stuck_subscriber(Dispatch::Pool, 2);
         publish(&engine, &drops);
         publish(&engine, &drops);
-        engine.drive(); // stalled, and nobody has gone to sleep yet
+        engine.drive(); // stalls the shard, before any pool thread runs
         let pool = [0, 1].map(|index| {
             let engine = engine.clone();
             thread::spawn(move || engine.run_pool_thread(index))
         });
         await_delivery(&engine, 2);
-        assert_eq!(hangs.shared().stats().lost.iter().sum::<u64>(), 1);
+        assert_eq!(stuck.shared().stats().lost.iter().sum::<u64>(), 1);
         engine.begin_close();
         pool.into_iter().for_each(|thread| thread.join().unwrap());
-        drop((engine, hangs));
+        drop((engine, stuck));
         assert_eq!(drops.count(), 2);
     });
 }
 
-/// A flush against another thread at the roles: it is told when it is done, and everything accepted before is
-/// delivered, also from a lane that is new.
+/// A flush while another thread holds roles: it returns, and everything that was accepted before is
+/// delivered, also from a new lane.
 #[test]
 fn loom_flush_against_drive() {
     explore("flush against another driver", || {
@@ -178,10 +182,10 @@ fn loom_flush_against_drive() {
         let (mut lane, _shared) = engine.own_lane(1);
         let (pending, slot) = pending(&drops);
         assert!(lane.push(pending).is_ok());
-        engine.accepted(lane.commit().expect("nobody closed"));
+        engine.accepted(lane.commit().expect("open"));
         assert!(engine.flush(None));
         assert!(
-            matches!(slot.look(), Some(Some(_))),
+            matches!(slot.try_get(), Some(Some(_))),
             "accepted before the flush, so sequenced"
         );
         assert_eq!(
@@ -194,13 +198,13 @@ fn loom_flush_against_drive() {
     });
 }
 
-/// On a manual bus: another thread may begin a longest wait while the flush looks, and goes away. The flush hears of it, whatever
-/// it found held.
+/// On a manual bus, another thread may stall the shard while the flush looks, and return. The flush
+/// learns of the deadline, whichever role it found held.
 #[test]
 fn loom_deadline_flush_against_drive() {
     explore_bounded("deadline: a flush against another driver", 2, || {
         let drops = Drops::default();
-        let (engine, hangs) = engine_with_one_that_hangs(Dispatch::Manual, 1);
+        let (engine, stuck) = engine_with_stuck_subscriber(Dispatch::Manual, 1);
         publish(&engine, &drops);
         publish(&engine, &drops);
         let driving = {
@@ -208,9 +212,9 @@ fn loom_deadline_flush_against_drive() {
             thread::spawn(move || engine.drive())
         };
         assert!(engine.flush(None));
-        assert_eq!(hangs.shared().stats().lost.iter().sum::<u64>(), 1);
+        assert_eq!(stuck.shared().stats().lost.iter().sum::<u64>(), 1);
         driving.join().unwrap();
-        drop((engine, hangs));
+        drop((engine, stuck));
         assert_eq!(drops.count(), 2);
     });
 }

@@ -3,11 +3,12 @@
 use super::super::feed::{End, Found, Listener, feed};
 use super::super::loss::Overflow;
 use super::super::signal::{Latch, Signal};
-use super::{Layer, Told, assert_accounts, limits, offer, sleep};
+use super::{BlockMaker, ReadLog, assert_accounts, feed_of, limits, offer, sleep};
 use crate::sync::explore::{Steps, explore, explore_bounded};
 use crate::sync::{Arc, thread};
 
-/// Received + lost = offered, under every schedule; every gap in its place; a run is told once.
+/// Received + lost = offered, under every schedule; every gap is in its place; a run of losses is
+/// reported once.
 fn feed_accounting(
     capacity: usize,
     overflow: Overflow,
@@ -17,12 +18,10 @@ fn feed_accounting(
         &format!("{overflow:?} feed of {capacity}: losses against reading"),
         move || {
             let steps = Steps::new();
-            let mut layer = Layer::new();
-            let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-            let (mut producer, mut consumer) =
-                feed(limits(capacity, overflow), latch, Listener::waker());
-            let laid: Vec<_> = blocks.iter().map(|topics| layer.block(topics)).collect();
-            let offered = layer.next_id - 1;
+            let mut maker = BlockMaker::new();
+            let (mut producer, mut consumer) = feed_of(capacity, overflow);
+            let laid: Vec<_> = blocks.iter().map(|topics| maker.block(topics)).collect();
+            let offered = maker.next_id - 1;
             let offering = {
                 let steps = steps.clone();
                 thread::spawn(move || {
@@ -34,18 +33,18 @@ fn feed_accounting(
                     producer.close(offered);
                 })
             };
-            let mut told = Told::default();
+            let mut log = ReadLog::default();
             for _ in 0..2 {
                 steps.step();
-                told.look(&mut consumer);
+                log.read_one(&mut consumer);
             }
             offering.join().unwrap();
-            // Awake: nobody has to be told any more.
-            while !matches!(told.look(&mut consumer), Found::Closed) {}
-            assert_accounts(&told, &consumer, offered);
-            assert!(told.ids.len() >= capacity.min(offered as usize));
+            // The shard's end is closed, so the reader need not sleep.
+            while !matches!(log.read_one(&mut consumer), Found::Closed) {}
+            assert_accounts(&log, &consumer, offered);
+            assert!(log.ids.len() >= capacity.min(offered as usize));
             drop(consumer);
-            assert_eq!(layer.drops.count() as u64, offered);
+            assert_eq!(maker.drops.count() as u64, offered);
         },
     );
 }
@@ -70,22 +69,21 @@ fn loom_feed_accounting_oldest_capacity_2() {
     feed_accounting(2, Overflow::DropOldest, &[&["a"], &["a", "a"], &["a"]]);
 }
 
-/// More events at once than there is room for: the newest stay.
+/// More events at once than the capacity: the newest are kept.
 #[test]
 fn loom_feed_accounting_oldest_capacity_2_of_3() {
     feed_accounting(2, Overflow::DropOldest, &[&["a", "a", "a"], &["a", "a"]]);
 }
 
-/// The same with a reader that sleeps: it is woken for events, gaps and the end. In each round there is a commit, and a wake-up, for
-/// so many blocks of an event.
+/// The same with a reader that sleeps: it is woken for events and gaps. A round has that many
+/// blocks of one event, and then a commit, which wakes the reader.
 fn losses_against_sleep(overflow: Overflow, rounds: &'static [usize]) {
     let name = format!("{overflow:?} feed of 1: rounds of {rounds:?} against a reader that sleeps");
     explore(&name, move || {
-        let mut layer = Layer::new();
-        let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-        let (mut producer, mut consumer) = feed(limits(1, overflow), latch, Listener::waker());
+        let mut maker = BlockMaker::new();
+        let (mut producer, mut consumer) = feed_of(1, overflow);
         let offered = rounds.iter().sum::<usize>() as u64;
-        let mut laid: Vec<_> = (0..offered).map(|_| layer.block(&["a"])).collect();
+        let mut laid: Vec<_> = (0..offered).map(|_| maker.block(&["a"])).collect();
         let offering = thread::spawn(move || {
             producer.begin(1);
             for &blocks in rounds {
@@ -97,18 +95,18 @@ fn losses_against_sleep(overflow: Overflow, rounds: &'static [usize]) {
             }
             producer
         });
-        // The end would wake the reader too: it comes when all events are accounted for.
-        let mut told = Told::default();
-        while told.last < offered {
-            if told.look(&mut consumer) == Found::Empty {
+        // The end would wake the reader, too, so it comes after all events were received or lost.
+        let mut log = ReadLog::default();
+        while log.last < offered {
+            if log.read_one(&mut consumer) == Found::Empty {
                 sleep(&mut consumer);
             }
         }
         offering.join().unwrap().close(offered);
-        assert_eq!(told.look(&mut consumer), Found::Closed);
-        assert_accounts(&told, &consumer, offered);
+        assert_eq!(log.read_one(&mut consumer), Found::Closed);
+        assert_accounts(&log, &consumer, offered);
         drop(consumer);
-        assert_eq!(layer.drops.count() as u64, offered);
+        assert_eq!(maker.drops.count() as u64, offered);
     });
 }
 
@@ -122,26 +120,25 @@ fn loom_feed_oldest_against_sleep() {
     losses_against_sleep(Overflow::DropOldest, &[1, 1]);
 }
 
-/// The second event of the round evicts the first, so it commits in the midst of it; the wake-up comes with the end, and with a
-/// commit of what came after it.
+/// The second event of the round evicts the first, so the shard commits in the middle of the round.
+/// The wake-up comes at the end of the round, with the commit of the other events.
 #[test]
 fn loom_feed_oldest_round_against_sleep() {
     losses_against_sleep(Overflow::DropOldest, &[3]);
 }
 
-/// What evicts is published first: a reader who has not read what was there finds something, at any time.
+/// An event is published before it evicts another: so a reader that has not read what was in the
+/// ring finds something at any time.
 #[test]
 fn loom_feed_oldest_is_never_empty_for_nothing() {
     explore(
-        "DropOldest feed of 1: a look in the midst of a round",
+        "DropOldest feed of 1: a read in the middle of a round",
         || {
             let steps = Steps::new();
-            let mut layer = Layer::new();
-            let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-            let (mut producer, mut consumer) =
-                feed(limits(1, Overflow::DropOldest), latch, Listener::waker());
-            offer(&mut producer, &layer.block(&["a"]));
-            let laid = [layer.block(&["a"]), layer.block(&["a"])];
+            let mut maker = BlockMaker::new();
+            let (mut producer, mut consumer) = feed_of(1, Overflow::DropOldest);
+            offer(&mut producer, &maker.block(&["a"]));
+            let laid = [maker.block(&["a"]), maker.block(&["a"])];
             let offering = {
                 let steps = steps.clone();
                 thread::spawn(move || {
@@ -155,27 +152,25 @@ fn loom_feed_oldest_is_never_empty_for_nothing() {
                 })
             };
             steps.step();
-            let mut told = Told::default();
-            let found = told.look(&mut consumer);
+            let mut log = ReadLog::default();
+            let found = log.read_one(&mut consumer);
             assert!(matches!(found, Found::Event | Found::Gap(_)), "{found:?}");
             drop(offering.join().unwrap());
             drop(consumer);
-            assert_eq!(layer.drops.count(), 3);
+            assert_eq!(maker.drops.count(), 3);
         },
     );
 }
 
-/// Cancelled while the shard evicts: what the reader let go, and what the shard still pushes, is dropped once; a gap right where
-/// it was cancelled is told, and no other.
+/// The subscription is cancelled while the shard evicts: what the reader drops and what the shard
+/// still pushes is dropped once. A gap right where the reader was is reported, and no other gap.
 #[test]
 fn loom_feed_oldest_against_cancel() {
     explore_bounded("DropOldest feed of 1: evictions against cancel", 2, || {
         let steps = Steps::new();
-        let mut layer = Layer::new();
-        let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
-        let (mut producer, mut consumer) =
-            feed(limits(1, Overflow::DropOldest), latch, Listener::waker());
-        let laid = [layer.block(&["a"]), layer.block(&["a"])];
+        let mut maker = BlockMaker::new();
+        let (mut producer, mut consumer) = feed_of(1, Overflow::DropOldest);
+        let laid = [maker.block(&["a"]), maker.block(&["a"])];
         let offering = {
             let steps = steps.clone();
             thread::spawn(move || {
@@ -193,32 +188,32 @@ fn loom_feed_oldest_against_cancel() {
                 assert!(shared.finish(End::Cancelled));
             })
         };
-        let mut told = Told::default();
+        let mut log = ReadLog::default();
         let end = Found::Ended(End::Cancelled);
-        assert_eq!(told.read_all(&mut consumer), end);
-        assert_eq!(told.look(&mut consumer), end, "for ever");
-        assert_eq!(told.last, told.ids.len() as u64 + told.lost, "in its place");
+        assert_eq!(log.read_all(&mut consumer), end);
+        assert_eq!(log.read_one(&mut consumer), end, "for ever");
+        assert_eq!(log.last, log.ids.len() as u64 + log.lost, "in its place");
         drop(offering.join().unwrap());
         cancelling.join().unwrap();
         let stats = consumer.shared().stats();
-        assert_eq!(stats.received, told.ids.len() as u64);
-        assert!(stats.lost.iter().sum::<u64>() >= told.lost);
+        assert_eq!(stats.received, log.ids.len() as u64);
+        assert!(stats.lost.iter().sum::<u64>() >= log.lost);
         assert!(stats.received + stats.lost.iter().sum::<u64>() <= stats.matched);
         drop(consumer);
-        assert_eq!(layer.drops.count(), 2);
+        assert_eq!(maker.drops.count(), 2);
     });
 }
 
-/// A full `Block` ring: the reader makes room while the shard is about to wait for it.
+/// A full `Block` ring: the reader makes room while the shard begins to wait for it.
 #[test]
-fn loom_block_doze_against_claim() {
+fn loom_block_wait_against_claim() {
     explore("feed of 1: waiting for room against reading", || {
-        let mut layer = Layer::new();
+        let mut maker = BlockMaker::new();
         let signal = Arc::new(Signal::new(1));
         let latch = Arc::new(Latch::new(signal.clone()));
         let (mut producer, mut consumer) =
             feed(limits(1, Overflow::Block), latch.clone(), Listener::waker());
-        let blocks = [layer.block(&["a"]), layer.block(&["a"])];
+        let blocks = [maker.block(&["a"]), maker.block(&["a"])];
         let offering = thread::spawn(move || {
             for block in &blocks {
                 assert!(producer.matched(block, 1));
@@ -244,9 +239,9 @@ fn loom_block_doze_against_claim() {
             }
             producer.close(2);
         });
-        let mut told = Told::default();
-        assert_eq!(told.read_all(&mut consumer), Found::Closed);
-        assert_eq!(told.ids, [1, 2]);
+        let mut log = ReadLog::default();
+        assert_eq!(log.read_all(&mut consumer), Found::Closed);
+        assert_eq!(log.ids, [1, 2]);
         offering.join().unwrap();
     });
 }

@@ -5,19 +5,20 @@ use std::sync::Arc as Plain;
 use super::super::feed::{FeedConsumer, Found, Listener, ReaderCallback, feed};
 use super::super::loss::Overflow;
 use super::super::signal::{Latch, Signal};
-use super::{Layer, Payload, Told, limits, offer};
+use super::{BlockMaker, Payload, ReadLog, limits, offer};
 use crate::ring::run_queue::{Job, RunQueue, Turn, schedule};
 use crate::sync::explore::{Steps, explore_bounded};
 use crate::sync::{Arc, thread};
 
-/// A handler's turns: the dispatcher asks when it has put something into a ring that was found empty.
-struct Handled {
+/// The handler's side of a feed: the dispatcher schedules a turn when it has pushed to a ring whose
+/// handler had found it empty.
+struct TestHandler {
     job: Arc<Job<(), FeedConsumer<Payload>>>,
     queue: Arc<RunQueue<(), FeedConsumer<Payload>>>,
     signal: Arc<Signal>,
 }
 
-impl ReaderCallback for Handled {
+impl ReaderCallback for TestHandler {
     fn schedule_read(self: Plain<Self>) {
         if let Some(job) = schedule(self.job.clone())
             && self.queue.push(job)
@@ -27,45 +28,46 @@ impl ReaderCallback for Handled {
     }
 }
 
-/// A worker sleeps when there is nothing to do, and handles everything: no event waits in a ring that nobody looks at.
+/// A worker sleeps when there is nothing to do, and handles all events: none waits in a ring for
+/// which no turn is scheduled.
 #[test]
 fn loom_handler_turns_against_commits() {
     explore_bounded("handler: turns against commits", 2, || {
         let steps = Steps::new();
-        let mut layer = Layer::new();
+        let mut maker = BlockMaker::new();
         let signal = Arc::new(Signal::new(1));
-        let (queue, mut hands) = RunQueue::new(1);
+        let (queue, mut workers) = RunQueue::new(1);
         let queue = Arc::new(queue);
         let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
         let mut ends = None;
-        let handled = Plain::new_cyclic(|handled: &std::sync::Weak<Handled>| {
-            let reader = Listener::Callback(handled.clone());
+        let handler = Plain::new_cyclic(|handler: &std::sync::Weak<TestHandler>| {
+            let reader = Listener::Callback(handler.clone());
             let (producer, mut consumer) = feed(limits(2, Overflow::DropNewest), latch, reader);
             assert!(consumer.request_wake());
             ends = Some(producer);
-            Handled {
+            TestHandler {
                 job: Arc::new(Job::new((), consumer)),
                 queue: queue.clone(),
                 signal: signal.clone(),
             }
         });
         let mut producer = ends.expect("made above");
-        let laid = [layer.block(&["a"]), layer.block(&["a"])];
+        let laid = [maker.block(&["a"]), maker.block(&["a"])];
         let working = {
             let steps = steps.clone();
-            let mut hand = hands.pop().expect("one");
+            let mut worker = workers.pop().expect("one");
             thread::spawn(move || {
-                let mut told = Told::default();
+                let mut log = ReadLog::default();
                 loop {
                     steps.step();
-                    if let Some(taken) = queue.take(&mut hand) {
+                    if let Some(taken) = queue.take(&mut worker) {
                         let mut turn = taken.turn;
-                        let over = handle(&mut told, &mut turn);
+                        let over = handle(&mut log, &mut turn);
                         if let Some(job) = turn.finish().again {
                             queue.push(job);
                         }
                         if over {
-                            return told;
+                            return log;
                         }
                         continue;
                     }
@@ -84,16 +86,16 @@ fn loom_handler_turns_against_commits() {
             offer(&mut producer, &block);
         }
         producer.close(2);
-        let told = working.join().unwrap();
-        assert_eq!(told.ids.len() as u64 + told.lost, 2);
-        drop(handled);
+        let log = working.join().unwrap();
+        assert_eq!(log.ids.len() as u64 + log.lost, 2);
+        drop(handler);
     });
 }
 
-/// A turn: what there is. `true`: the end was found.
-fn handle(told: &mut Told, turn: &mut Turn<(), FeedConsumer<Payload>>) -> bool {
+/// A turn: reads until the feed is empty. `true`: it has ended.
+fn handle(log: &mut ReadLog, turn: &mut Turn<(), FeedConsumer<Payload>>) -> bool {
     loop {
-        match told.look(turn) {
+        match log.read_one(turn) {
             Found::Empty if turn.request_wake() => return false,
             Found::Closed => return true,
             _ => {}

@@ -19,7 +19,7 @@ use std::time::Duration;
 use super::block::{BlockRef, BlockSource, EnvelopeTable};
 use super::feed::{End, FeedConsumer, FeedProducer, Found, Limits, Listener, feed};
 use super::lane::{Receipt, ReceiptSlot};
-use super::loss::{LongestWait, Overflow};
+use super::loss::{BlockTimeout, Overflow};
 use super::shard::{Change, ChangeKind, ShardShared};
 use super::signal::{Latch, Signal};
 use crate::index::{Batch, SharedIndex};
@@ -27,7 +27,8 @@ use crate::park::{park, register_thread};
 use crate::pattern::Pattern;
 use crate::sync::{Arc, AtomicU64, Ordering, Queue};
 
-/// A payload that loom watches: reading it and dropping it must not race. Counts its drops, outside of the model.
+/// A payload that loom watches: reading it and dropping it must not race. Its drops are counted
+/// outside of the model.
 struct Payload {
     watched: AtomicU64,
     drops: Drops,
@@ -57,21 +58,21 @@ impl Payload {
 
 impl Drop for Payload {
     fn drop(&mut self) {
-        // Fails if a read of another thread does not come before.
+        // Fails unless the reads of all other threads happen before.
         self.watched.with_mut(|watched| *watched = 0);
         self.drops.0.fetch_add(1, PlainOrdering::Relaxed);
     }
 }
 
-/// Lays blocks without a sequencer.
-struct Layer {
+/// Makes blocks without a sequencer.
+struct BlockMaker {
     source: BlockSource<Payload>,
     table: EnvelopeTable,
     next_id: u64,
     drops: Drops,
 }
 
-impl Layer {
+impl BlockMaker {
     fn new() -> Self {
         Self {
             source: BlockSource::new(),
@@ -81,7 +82,7 @@ impl Layer {
         }
     }
 
-    /// A block with an event on each topic.
+    /// A block with one event on each of the topics.
     fn block(&mut self, topics: &[&str]) -> BlockRef<Payload> {
         let mut writer = self.source.block(topics.len(), self.next_id, 0);
         for topic in topics {
@@ -101,6 +102,13 @@ fn limits(capacity: usize, overflow: Overflow) -> Limits {
     }
 }
 
+/// The two ends of a feed that no shard owns.
+fn feed_of(capacity: usize, overflow: Overflow) -> (FeedProducer<Payload>, FeedConsumer<Payload>) {
+    let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
+    feed(limits(capacity, overflow), latch, Listener::waker())
+}
+
+/// What a shard shares, for a pool with this signal.
 fn shared(signal: &Arc<Signal>) -> Arc<ShardShared<Payload>> {
     Arc::new(ShardShared {
         routes: SharedIndex::new(),
@@ -110,12 +118,13 @@ fn shared(signal: &Arc<Signal>) -> Arc<ShardShared<Payload>> {
     })
 }
 
-/// What the registry does: the change first, then the index that goes with it.
-struct Book {
+/// Does what the bus's registry does: it queues a change, and then publishes the index that goes
+/// with it.
+struct TestRegistry {
     shared: Arc<ShardShared<Payload>>,
 }
 
-impl Book {
+impl TestRegistry {
     fn new(shared: &Arc<ShardShared<Payload>>) -> Self {
         Self {
             shared: shared.clone(),
@@ -123,18 +132,18 @@ impl Book {
     }
 
     fn open(&mut self, pattern: &str, slot: u32, limits: Limits) -> FeedConsumer<Payload> {
-        self.open_waiting(pattern, slot, limits, LongestWait::FOR_EVER)
+        self.open_with_timeout(pattern, slot, limits, BlockTimeout::NONE)
     }
 
-    fn open_waiting(
+    fn open_with_timeout(
         &mut self,
         pattern: &str,
         slot: u32,
         limits: Limits,
-        longest_wait: LongestWait,
+        timeout: BlockTimeout,
     ) -> FeedConsumer<Payload> {
         let (producer, consumer) = feed(limits, self.shared.latch.clone(), Listener::waker());
-        let producer = producer.with_longest_wait(longest_wait);
+        let producer = producer.with_block_timeout(timeout);
         let kind = ChangeKind::Attach {
             slot,
             feed: Box::new(producer),
@@ -161,20 +170,20 @@ impl Book {
     }
 }
 
-/// What a reader was told.
+/// What a reader has got from a feed, checked as it comes.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Told {
+struct ReadLog {
     ids: Vec<u64>,
     lost: u64,
-    /// Everything up to here, received or lost.
+    /// Id of the last event that was received or lost.
     last: u64,
-    /// The last that came was a gap.
+    /// Whether the last thing was a gap.
     in_gap: bool,
 }
 
-impl Told {
-    /// Takes one thing, and checks that it comes in its place.
-    fn look(&mut self, consumer: &mut FeedConsumer<Payload>) -> Found {
+impl ReadLog {
+    /// Reads once, and checks that what was found is in its place.
+    fn read_one(&mut self, consumer: &mut FeedConsumer<Payload>) -> Found {
         let found = consumer.check();
         match found {
             Found::Event => {
@@ -186,12 +195,12 @@ impl Told {
                 self.ids.push(self.last);
             }
             Found::Gap(gap) => {
-                assert!(gap.from() > self.last, "{gap} after {}", self.last);
-                assert!(!self.in_gap, "{gap}: a run is told once");
+                assert!(gap.first_id() > self.last, "{gap} after {}", self.last);
+                assert!(!self.in_gap, "{gap}: a run is reported once");
                 self.in_gap = true;
-                // A run of losses has nothing in between that was received, since the events here all match.
-                assert_eq!(gap.count(), gap.to() - gap.from() + 1);
-                self.last = gap.to();
+                // All events match here, so every event of the gap's range is lost.
+                assert_eq!(gap.count(), gap.last_id() - gap.first_id() + 1);
+                self.last = gap.last_id();
                 self.lost += gap.count();
             }
             _ => {}
@@ -199,10 +208,10 @@ impl Told {
         found
     }
 
-    /// Reads, asleep when there is nothing, until nothing more comes.
+    /// Reads until the end, asleep while there is nothing.
     fn read_all(&mut self, consumer: &mut FeedConsumer<Payload>) -> Found {
         loop {
-            match self.look(consumer) {
+            match self.read_one(consumer) {
                 Found::Event | Found::Gap(_) => {}
                 Found::Empty => {
                     sleep(consumer);
@@ -213,7 +222,7 @@ impl Told {
     }
 }
 
-/// Sleeps until there is something to look at, or for no reason.
+/// Sleeps until there may be something to read.
 fn sleep(consumer: &mut FeedConsumer<Payload>) {
     register_thread(consumer.waker());
     if consumer.request_wake() {
@@ -221,45 +230,51 @@ fn sleep(consumer: &mut FeedConsumer<Payload>) {
     }
 }
 
-/// The producer's half of a feed without a shard.
+/// Does what a shard does with a block of which every event matches, for a feed that has room or
+/// may lose events.
 fn offer(producer: &mut FeedProducer<Payload>, block: &BlockRef<Payload>) {
     let mask = (1 << block.events().len()) - 1;
     if producer.matched(block, mask) {
-        let mut refs = block.ref_batch(1);
+        let mut references = block.ref_batch(1);
         assert_eq!(
-            producer.offer(block, &mut refs, mask),
+            producer.offer(block, &mut references, mask),
             0,
-            "nothing is held back"
+            "the feed never makes the shard wait"
         );
         producer.commit();
     }
 }
 
-fn assert_accounts(told: &Told, consumer: &FeedConsumer<Payload>, offered: u64) {
-    assert_eq!(told.ids.len() as u64 + told.lost, offered);
-    assert_eq!(told.last, offered, "the last one was told of, too");
+/// Checks the counters of a feed whose every event matched, after all of it was read.
+fn assert_accounts(log: &ReadLog, consumer: &FeedConsumer<Payload>, offered: u64) {
+    assert_eq!(log.ids.len() as u64 + log.lost, offered);
+    assert_eq!(
+        log.last, offered,
+        "the last event was received or reported as lost, too"
+    );
     let stats = consumer.shared().stats();
     assert_eq!(
         (stats.matched, stats.received),
-        (offered, told.ids.len() as u64)
+        (offered, log.ids.len() as u64)
     );
-    assert_eq!(stats.lost.iter().sum::<u64>(), told.lost);
+    assert_eq!(stats.lost.iter().sum::<u64>(), log.lost);
     assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(offered)));
 }
 
-fn wait_for(slot: &ReceiptSlot) -> Option<Receipt> {
+/// Waits as a publisher does. `None`: the event will never be sequenced.
+fn wait_for_receipt(slot: &ReceiptSlot) -> Option<Receipt> {
     loop {
-        if let Some(answer) = slot.look() {
+        if let Some(answer) = slot.try_get() {
             return answer;
         }
         register_thread(&slot.waker);
-        if slot.look().is_none() {
+        if slot.try_get().is_none() {
             park(None);
         }
     }
 }
 
-/// Longer than nothing: in a model, it is over when somebody has slept until then.
-fn some_time() -> LongestWait {
-    LongestWait::new(Duration::from_millis(1)).expect("in range")
+/// A block timeout above zero. In a model it is over when a thread has slept until then.
+fn short_timeout() -> BlockTimeout {
+    BlockTimeout::new(Duration::from_millis(1)).expect("in range")
 }

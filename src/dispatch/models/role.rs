@@ -5,7 +5,8 @@ use crate::ring::mpsc;
 use crate::sync::explore::{Steps, explore};
 use crate::sync::{Arc, thread};
 
-/// Whoever pushes and finds the role held leaves a mark, and the holder comes back: nothing stays in the lane.
+/// A thread that pushes and finds the role held leaves a mark, and the holder looks again: nothing
+/// stays in the lane.
 #[test]
 fn loom_role_release_against_push() {
     explore("role: release against push", || {
@@ -16,7 +17,7 @@ fn loom_role_release_against_push() {
             let (producers, role) = (producers.clone(), role.clone());
             move || {
                 producers.try_push(value).expect("there is room");
-                while let Some(mut held) = role.try_hold() {
+                while let Some(mut held) = role.try_acquire() {
                     let (lane, sum) = &mut *held;
                     *sum += std::iter::from_fn(|| lane.pop()).sum::<u64>();
                     if !held.release() {
@@ -28,15 +29,15 @@ fn loom_role_release_against_push() {
         let pushing = thread::spawn(push(1));
         push(2)();
         pushing.join().unwrap();
-        let held = role.try_hold().expect("everybody let go");
-        assert_eq!(held.1, 3, "nothing was left behind");
+        let held = role.try_acquire().expect("free");
+        assert_eq!(held.1, 3, "nothing stayed in the lane");
     });
 }
 
-/// The state goes from holder to holder in one piece.
+/// Every holder sees the state as the last holder left it.
 #[test]
 fn loom_role_hand_over() {
-    explore("role: hand-over between three", || {
+    explore("role: worker-over between three", || {
         let steps = Steps::new();
         let role = Arc::new(Role::new([0_u64; 2]));
         let turns = |times| {
@@ -45,13 +46,13 @@ fn loom_role_hand_over() {
                 let mut held = 0;
                 for _ in 0..times {
                     steps.step();
-                    if let Some(mut state) = role.try_hold() {
+                    if let Some(mut state) = role.try_acquire() {
                         assert_eq!(state[0], state[1]);
                         state[0] += 1;
                         steps.step();
                         state[1] += 1;
                         held += 1;
-                        // Whoever left a mark only wanted a turn.
+                        // A failed attempt has queued no work, so a mark needs no second look.
                         let _marked = state.release();
                     }
                 }
@@ -63,7 +64,7 @@ fn loom_role_hand_over() {
         for other in others {
             held += other.join().unwrap();
         }
-        let state = role.try_hold().expect("everybody let go");
+        let state = role.try_acquire().expect("free");
         assert_eq!(*state, [held, held]);
         assert!(held >= 1);
     });

@@ -4,14 +4,14 @@ use super::super::signal::{Latch, Signal};
 use crate::sync::explore::{explore, explore_bounded};
 use crate::sync::{Arc, AtomicUsize, Ordering, thread};
 
-/// A pool thread sleeps twice; a caller that took its bit for the first sleep may come late, in the second, and take
-/// the waker that another caller needs.
+/// A pool thread sleeps twice. A thread that cleared its bit in the first sleep may be slow, and
+/// take the waker in the second sleep, which another thread needs.
 #[test]
-fn loom_signal_late_caller() {
-    explore("signal: a late caller of an earlier sleep", || {
+fn loom_signal_late_wake() {
+    explore("signal: a late wake-up of an earlier sleep", || {
         let signal = Arc::new(Signal::new(1));
         let work = Arc::new(AtomicUsize::new(0));
-        let calling: Vec<_> = (0..2)
+        let waking: Vec<_> = (0..2)
             .map(|_| {
                 let (signal, work) = (signal.clone(), work.clone());
                 thread::spawn(move || {
@@ -32,11 +32,11 @@ fn loom_signal_late_caller() {
                 signal.cancel_sleep(0);
             }
         }
-        calling.into_iter().for_each(|c| c.join().unwrap());
+        waking.into_iter().for_each(|c| c.join().unwrap());
     });
 }
 
-/// Two sleepers and two pieces of work, called for one by one: each is found.
+/// Two threads sleep, and work is added twice, each time with a wake-up: both pieces are found.
 #[test]
 fn loom_signal_two_sleepers() {
     explore_bounded("signal: two sleepers", 2, || {
@@ -46,7 +46,7 @@ fn loom_signal_two_sleepers() {
         let sleeper = |index| {
             let (signal, work, done) = (signal.clone(), work.clone(), done.clone());
             move || {
-                // Takes work, one piece at a time; the last to be done sends everybody home.
+                // Takes one piece of work; whoever does the last piece ends both threads.
                 let take = || {
                     let one = |left: usize| left.checked_sub(1);
                     work.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one)
@@ -66,7 +66,7 @@ fn loom_signal_two_sleepers() {
             }
         };
         let sleeping = thread::spawn(sleeper(1));
-        let calling = {
+        let waking = {
             let (signal, work) = (signal.clone(), work.clone());
             thread::spawn(move || {
                 for _ in 0..2 {
@@ -77,11 +77,11 @@ fn loom_signal_two_sleepers() {
         };
         sleeper(0)();
         sleeping.join().unwrap();
-        calling.join().unwrap();
+        waking.join().unwrap();
     });
 }
 
-/// Two full rings: the shard is called when the last of them has room, and then finds room in both.
+/// Two full rings: the shard is woken when the last of them has room, and then finds room in both.
 #[test]
 fn loom_latch_of_two() {
     explore("latch: two rings", || {

@@ -12,14 +12,14 @@ use super::loss::Overflow;
 use super::signal::{Latch, Signal};
 use crate::sync::Arc;
 
-/// Lays blocks of events that weigh what they are told.
-struct Layer {
+/// Makes blocks without a sequencer, of events with a given weight.
+struct BlockMaker {
     source: BlockSource<()>,
     table: EnvelopeTable,
     next_id: u64,
 }
 
-impl Layer {
+impl BlockMaker {
     fn new() -> Self {
         Self {
             source: BlockSource::new(),
@@ -39,6 +39,7 @@ impl Layer {
     }
 }
 
+/// A latch whose signal wakes no thread.
 fn latch() -> Arc<Latch> {
     Arc::new(Latch::new(Arc::new(Signal::new(0))))
 }
@@ -60,7 +61,7 @@ fn all_of(block: &BlockRef<()>) -> u64 {
     u64::MAX >> (64 - block.events().len())
 }
 
-/// Offers the block whole, and returns what is held back.
+/// Offers all events of the block and commits. Returns those that the shard has to offer again.
 fn offer(producer: &mut FeedProducer<()>, block: &BlockRef<()>) -> u64 {
     let mask = all_of(block);
     assert!(producer.matched(block, mask));
@@ -70,11 +71,12 @@ fn offer(producer: &mut FeedProducer<()>, block: &BlockRef<()>) -> u64 {
 }
 
 fn offer_again(producer: &mut FeedProducer<()>, block: &BlockRef<()>, mask: u64) -> u64 {
-    let mut refs = block.ref_batch(1);
-    producer.offer(block, &mut refs, mask)
+    let mut references = block.ref_batch(1);
+    producer.offer(block, &mut references, mask)
 }
 
-/// Reads until there is nothing: ids of events, and gaps as (from, to, count).
+/// Reads until there is nothing: the ids of events, gaps as (first id, last id, count), and why it
+/// ended.
 fn read(consumer: &mut FeedConsumer<()>) -> (Vec<u64>, Vec<(u64, u64, u64)>, Found) {
     let (mut ids, mut gaps) = (Vec::new(), Vec::new());
     loop {
@@ -82,8 +84,8 @@ fn read(consumer: &mut FeedConsumer<()>) -> (Vec<u64>, Vec<(u64, u64, u64)>, Fou
             Found::Event => ids.push(consumer.take().id()),
             Found::Gap(gap) => {
                 let after = ids.last().copied().unwrap_or(0);
-                assert!(gap.from() > after, "{gap} after {after}");
-                gaps.push((gap.from(), gap.to(), gap.count()));
+                assert!(gap.first_id() > after, "{gap} after {after}");
+                gaps.push((gap.first_id(), gap.last_id(), gap.count()));
             }
             end => return (ids, gaps, end),
         }

@@ -6,30 +6,30 @@ use super::super::role::Role;
 use crate::sync::thread;
 
 #[test]
-fn a_role_is_held_by_one_and_remembers_who_came_by() {
+fn a_role_has_one_holder_and_remembers_failed_attempts() {
     let role = Role::new(1);
-    let mut held = role.try_hold().expect("free");
+    let mut held = role.try_acquire().expect("free");
     *held += 1;
-    assert!(role.try_hold().is_none() && role.try_hold().is_none());
-    assert!(held.release(), "somebody came by");
-    let held = role.try_hold().expect("free again");
+    assert!(role.try_acquire().is_none() && role.try_acquire().is_none());
+    assert!(held.release(), "another attempt failed");
+    let held = role.try_acquire().expect("free again");
     assert_eq!(*held, 2);
-    assert!(!held.release(), "nobody since");
+    assert!(!held.release(), "no attempt since");
 }
 
 #[test]
-fn a_panic_lets_go_of_a_role() {
+fn a_panic_frees_a_role() {
     let role = Role::new(());
     let panics = catch_unwind(AssertUnwindSafe(|| {
-        let _held = role.try_hold().expect("free");
-        panic!("as told");
+        let _held = role.try_acquire().expect("free");
+        panic!("on purpose");
     }));
     assert!(panics.is_err());
-    assert!(role.try_hold().is_some());
+    assert!(role.try_acquire().is_some());
 }
 
 #[test]
-fn a_role_needs_no_more_than_a_state_that_can_be_sent() {
+fn a_role_needs_only_a_state_that_can_be_sent() {
     fn shared<T: Send + Sync>() {}
     shared::<Role<std::cell::Cell<u8>>>();
 }
@@ -43,7 +43,7 @@ fn stress_role() {
             scope.spawn(|| {
                 for _ in 0..TURNS {
                     let mut held = loop {
-                        match role.try_hold() {
+                        match role.try_acquire() {
                             Some(held) => break held,
                             None => thread::yield_now(),
                         }
@@ -57,5 +57,5 @@ fn stress_role() {
         });
         turning.into_iter().for_each(|t| t.join().unwrap());
     });
-    assert_eq!(*role.try_hold().expect("free"), (4 * TURNS, 4 * TURNS));
+    assert_eq!(*role.try_acquire().expect("free"), (4 * TURNS, 4 * TURNS));
 }

@@ -4,7 +4,7 @@ use super::super::block::BlockRef;
 use super::super::feed::{FeedConsumer, Found, Limits, Listener, feed};
 use super::super::loss::Overflow;
 use super::super::shard::{Change, ChangeKind, Shard, ShardShared};
-use super::{Layer, latch, read};
+use super::{BlockMaker, latch, read};
 use crate::index::SharedIndex;
 use crate::pattern::Pattern;
 use crate::ring::spsc;
@@ -21,7 +21,7 @@ fn shared() -> Arc<ShardShared<()>> {
     })
 }
 
-/// A shard with one subscriber, and its input: these blocks, and nothing behind them.
+/// A shard with one subscriber, whose input has these blocks and is closed behind them.
 fn shard_of_one(
     limits: Limits,
     blocks: impl IntoIterator<Item = BlockRef<()>>,
@@ -42,24 +42,24 @@ fn shard_of_one(
     (Shard::new(input, shared), consumer)
 }
 
-/// The time to close is up: what has room by then is not lost, and what is lost is one gap.
+/// A close by force: what has room by then is not lost, and what is lost is one gap.
 #[test]
-fn a_forced_shard_loses_only_what_has_no_room() {
+fn a_close_by_force_loses_only_what_has_no_room() {
     for read_first in 0..=8 {
-        let mut layer = Layer::new();
+        let mut maker = BlockMaker::new();
         let limits = Limits {
             capacity: 8,
             pin_bytes: usize::MAX,
             overflow: Overflow::Block,
         };
-        let blocks = [1, 1, 1, 1, 1, 1, 1, 1, 6, 1].map(|events| layer.block(events, 0));
+        let blocks = [1, 1, 1, 1, 1, 1, 1, 1, 6, 1].map(|events| maker.block(events, 0));
         let (mut shard, mut consumer) = shard_of_one(limits, blocks);
         shard.round(false);
         for id in 1..=read_first {
             assert_eq!(consumer.check(), Found::Event);
             assert_eq!(consumer.take().id(), id);
         }
-        shard.force();
+        shard.force_close();
         let fit = 15.min(8 + read_first);
         let gap = (fit < 15).then_some((fit + 1, 15, 15 - fit));
         let (ids, gaps, end) = read(&mut consumer);
@@ -68,18 +68,18 @@ fn a_forced_shard_loses_only_what_has_no_room() {
     }
 }
 
-/// Two light blocks fit, the heavy one does not, and the ring is far from half full: the shard lets go and waits,
-/// rather than try again for ever.
+/// Two light blocks have room, the heavy one has not, and the ring is far from half full: the shard
+/// releases its role and waits, instead of trying again for ever.
 #[test]
 fn a_shard_waits_for_a_heavy_block_without_holding_its_role() {
-    let mut layer = Layer::new();
-    let light = layer.block(1, 0);
+    let mut maker = BlockMaker::new();
+    let light = maker.block(1, 0);
     let limits = Limits {
         capacity: 64,
         pin_bytes: 2 * light.weight() + 50,
         overflow: Overflow::Block,
     };
-    let blocks = [light, layer.block(1, 100), layer.block(1, 0)];
+    let blocks = [light, maker.block(1, 100), maker.block(1, 0)];
     let (mut shard, mut consumer) = shard_of_one(limits, blocks);
     for _ in 0..3 {
         let round = shard.round(false);

@@ -68,11 +68,13 @@ impl Putting {
             drops: self.drops.clone(),
         });
         let before = *superseded;
-        let mark = |item: &Box<Item>, replaces| {
+        let mut mark = |item: &Item, replaces| {
             *superseded = if replaces { before + 1 } else { 0 };
             item.superseded.store(*superseded, Ordering::Relaxed);
         };
-        let replaced = self.ring.put(&self.slots[slot], item, mark)?;
+        let replaced = self.ring.put(&self.slots[slot], item, |item, replaces| {
+            mark(item, replaces)
+        })?;
         self.replaced += 1;
         Some(replaced.contents())
     }

@@ -209,7 +209,7 @@ fn durations_have_units() {
     }
 }
 
-/// No line of the help is wider than 100 columns, where it is not wrapped for a terminal.
+/// No line of the help is wider than 100 columns when it is not wrapped for a terminal.
 #[test]
 fn help_is_narrow() {
     for args in [

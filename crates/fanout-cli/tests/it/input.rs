@@ -1,4 +1,5 @@
-//! What a run reads: good lines as they are, bad lines with place and rule, standard input as it comes.
+//! What a run reads: good lines unchanged, bad lines with place and rule, and standard input as it
+//! arrives.
 
 use serde_json::Value;
 use std::fs;
@@ -14,7 +15,7 @@ fn data_is_the_line_as_it_is() {
         r#"{ "a" : "\u0078" , "big" : 123456789012345678901234567890 }"#,
         r#"{"a":"x","a2":"é \" \\ \u0007 \ud800","a":"x"}"#,
     ];
-    let crlf = lines.join("\r\n"); // and no end behind the last
+    let crlf = lines.join("\r\n"); // and no line end after the last
     let ran = ran_with(
         &["run", "-i", "-", "-t", "{a}", "-s", "x=-"],
         crlf.as_bytes(),
@@ -49,7 +50,7 @@ fn a_line_of_standard_input_is_published_as_it_comes_and_written_before_the_next
     assert!(child.wait().expect("it ends").success());
 }
 
-/// Bad lines of every kind: the line, and what is said of it after `FILE:LINE: `.
+/// Bad lines of every kind: the line, and the message for it after `FILE:LINE: `.
 fn bad_lines() -> Vec<(Vec<u8>, &'static str)> {
     let long = "x".repeat(1025);
     vec![
@@ -127,7 +128,8 @@ fn bad_lines() -> Vec<(Vec<u8>, &'static str)> {
 fn each_bad_line_is_named_and_skipped_and_nothing_valid_is_lost() {
     let dir = Dir::new("bad");
     let bad = bad_lines();
-    let mut content = b"\xef\xbb\xbf{\"a\":0,\"b\":0}\n".to_vec(); // a byte order mark is no fault
+    // A byte order mark is not an error.
+    let mut content = b"\xef\xbb\xbf{\"a\":0,\"b\":0}\n".to_vec();
     for (index, (line, _)) in bad.iter().enumerate() {
         content.extend_from_slice(line);
         let _ = write!(content, "\n{{\"a\":{},\"b\":1}}\n \t\r\n", index + 1);

@@ -1,7 +1,7 @@
 //! The command line as its users have it: the built binary, real files and real pipes.
 //!
-//! What is expected is computed here from the input's text, by other means than the program's:
-//! fields are compared as strings, never by a pattern.
+//! The expected results are computed from the text of the input in another way than the program
+//! does it: fields are compared as strings, never with a pattern.
 
 mod arguments;
 mod explain;

@@ -66,7 +66,7 @@ fn match_stdin_echoes_each_question_and_its_verdict() {
         (b"\t", b'E'),
         (b"a.*\t", b'T'),
         (b"a.*\ta..b", b'T'),
-        (b"a.*\ta.b\t1", b'T'), // an answer is no question: its topic holds a TAB
+        (b"a.*\ta.b\t1", b'T'), // a topic contains no TAB
         (b"a.*\ta.b\r", b'T'),
         (b"a.*\ta.\xff", b'T'),
         (b"\xff\ta.b", b'E'),
@@ -82,7 +82,7 @@ fn match_stdin_echoes_each_question_and_its_verdict() {
         expected.extend([question, &[b'\t', verdict, b'\n']].concat());
     }
     for end in [0, 1] {
-        // with and without an end of the last line
+        // with and without a line end after the last line
         let ran = ran_with(&["match", "--stdin"], &input[..input.len() - end]);
         assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
         assert_eq!(ran.stdout, expected);
@@ -92,7 +92,7 @@ fn match_stdin_echoes_each_question_and_its_verdict() {
 }
 
 #[test]
-fn match_stdin_names_lines_that_are_no_questions_and_goes_on() {
+fn match_stdin_reports_lines_that_are_no_questions_and_continues() {
     let mut input = b"a\ta\nno tab\n\na\tb\n".to_vec();
     input.extend(vec![b'\t'; (1 << 20) + 1]);
     input.extend(b"\na\ta");
@@ -170,12 +170,12 @@ fn match_speaks_every_language() {
     assert_eq!(unknown.code, 2);
     assert!(
         unknown.stderr.contains("redis"),
-        "the names are told: {}",
+        "the names are listed: {}",
         unknown.stderr
     );
 }
 
-/// Patterns come again, sooner and later, refused ones too, and more of them than are remembered.
+/// Patterns are repeated, after few or many others, and there are more of them than are remembered.
 #[test]
 fn match_stdin_answers_the_same_whether_it_remembers_a_pattern_or_not() {
     let mut input = String::new();
@@ -235,7 +235,7 @@ fn an_answer_that_cannot_be_written_is_an_error() {
             .spawn()
             .expect("the binary runs");
         let mut stdin = child.stdin.take().expect("a pipe");
-        let _ = stdin.write_all(b"a\ta\n"); // most of them do not read it
+        let _ = stdin.write_all(b"a\ta\n"); // most of the commands do not read it
         drop(stdin);
         let ran: Ran = child.wait_with_output().expect("it ends").into();
         assert_eq!(ran.code, code, "{args:?}");

@@ -7,8 +7,8 @@ use std::process::Stdio;
 
 use crate::support::*;
 
-/// The peak of the resident memory, in KiB, of a run over this many lines. The run is measured
-/// when it has read all but what a pipe holds, and before it may end.
+/// The peak of the resident memory, in KiB, of a run over this many lines. It is measured when the
+/// run has read everything except for what is in the pipe, and before the run can end.
 #[cfg(target_os = "linux")]
 fn peak_kib(lines: usize, out: &str) -> u64 {
     let mut child = fanout(&[
@@ -62,7 +62,7 @@ fn memory_does_not_grow_with_the_input() {
     let dir = Dir::new("memory");
     let small = peak_kib(20_000, &dir.path("small.ndjson"));
     let large = peak_kib(400_000, &dir.path("large.ndjson"));
-    // The large input alone is 50 MiB, and every line has a topic of its own.
+    // The large input has 50 MiB, and every line has another topic.
     assert!(
         large < small + (16 << 10),
         "{small} KiB for 20,000 lines, {large} KiB for 400,000"

@@ -34,7 +34,7 @@ fn subscribe_splits_at_its_last_equals_sign() {
     let ran = ran(&all);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let report = ran.report();
-    let told: Vec<_> = report["subscriptions"]
+    let reported: Vec<_> = report["subscriptions"]
         .as_array()
         .expect("a list")
         .iter()
@@ -47,7 +47,7 @@ fn subscribe_splits_at_its_last_equals_sign() {
         })
         .collect();
     assert_eq!(
-        told,
+        reported,
         [
             (Some("t.k=v"), None, Some(1)),
             (Some("t.*=v"), None, Some(1)),
@@ -81,7 +81,7 @@ fn an_output_that_cannot_be_opened_fails_before_anything_is_published() {
 /// `/dev/full` is a disk without room.
 #[cfg(target_os = "linux")]
 #[test]
-fn an_output_that_fails_stops_its_subscription_alone() {
+fn an_output_that_fails_stops_only_its_own_subscription() {
     let dir = Dir::new("full");
     let out = dir.path("out.ndjson");
     let args = [
@@ -119,7 +119,7 @@ fn an_output_that_fails_stops_its_subscription_alone() {
     );
 }
 
-/// A file that may not grow: little is written, so only the last flush can find out.
+/// A file that must not grow. Little is written, so only the last flush can fail.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_failure_of_the_last_flush_is_not_missed() {
@@ -139,7 +139,7 @@ fn a_failure_of_the_last_flush_is_not_missed() {
 }
 
 #[test]
-fn a_reader_that_goes_away_ends_a_run_that_nobody_else_listens_to() {
+fn a_reader_that_goes_away_ends_a_run_without_other_subscriptions() {
     let mut child = fanout(&["run", "-i", "-", "-t", "{a}", "-s", "*=-"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -148,14 +148,14 @@ fn a_reader_that_goes_away_ends_a_run_that_nobody_else_listens_to() {
         .expect("the binary runs");
     let mut stdin = child.stdin.take().expect("a pipe");
     let mut stdout = child.stdout.take().expect("a pipe");
-    // An input without an end: only the closed output can end this.
+    // An input without an end: only the closed output can end the run.
     let endless = thread::spawn(move || while stdin.write_all(b"{\"a\":1}\n").is_ok() {});
     stdout.read_exact(&mut [0; 10]).expect("something comes");
     drop(stdout);
     let ran: Ran = child.wait_with_output().expect("it ends").into();
     endless.join().expect("its pipe was closed");
     assert_eq!(ran.code, 1);
-    // The subscription says why it ended, and nothing else is said about it.
+    // The subscription reports why it ended, and nothing else does.
     assert_eq!(
         errors(&ran.stderr),
         ["fanout: <stdout>: Broken pipe (os error 32)"]

@@ -1,4 +1,4 @@
-//! What a run prints at its end, for people and for machines.
+//! What a run prints at its end, for people and for programs.
 
 use serde_json::Value;
 use std::process::Stdio;
@@ -24,9 +24,9 @@ fn the_json_report_has_its_keys_and_adds_up() {
     let report = ran(&args).report();
     assert_eq!(
         keys(&report).join(" "),
-        "bad_lines blank_lines block_timeout_ms deliveries_per_s elapsed_s error events events_per_s input \
-         latency_ns lines lost matched overflow received signal subscriptions superseded syntax topic \
-         unread"
+        "bad_lines blank_lines block_timeout_ms deliveries_per_s elapsed_s error events \
+         events_per_s input latency_ns lines lost matched overflow received signal subscriptions \
+         superseded syntax topic unread"
     );
     assert_eq!(
         keys(&report["subscriptions"][0]).join(" "),

@@ -1,4 +1,5 @@
-//! What a run delivers: every event to every subscription whose pattern matches it, under each overflow policy.
+//! What a run delivers: every event to every subscription whose pattern matches it, with each
+//! overflow policy.
 
 use serde_json::Value;
 use std::fs;
@@ -106,7 +107,7 @@ fn name_and_source_are_carried() {
 }
 
 #[test]
-fn a_ring_of_one_event_loses_nothing_by_default_and_counts_what_it_drops_if_told_to() {
+fn a_ring_of_one_event_loses_nothing_by_default_and_counts_losses_with_other_policies() {
     let base = [
         "run",
         "-i",
@@ -147,7 +148,7 @@ fn a_ring_of_one_event_loses_nothing_by_default_and_counts_what_it_drops_if_told
     let ran_disconnecting = ran(&[&base[..], &["--overflow", "disconnect"]].concat());
     let report = ran_disconnecting.report();
     let error = &report["subscriptions"][0]["error"];
-    // It may have been quick enough.
+    // The receiver may have been fast enough.
     match ran_disconnecting.code {
         0 => assert_eq!((&report["lost"], error), (&Value::from(0), &Value::Null)),
         1 => {
@@ -158,9 +159,10 @@ fn a_ring_of_one_event_loses_nothing_by_default_and_counts_what_it_drops_if_told
     }
 }
 
-/// Standard output is a pipe that nobody reads until all the input is taken: without a longest wait it never were.
+/// Standard output is a pipe that nobody reads until the whole input is read. Without a longest
+/// wait, that would never happen.
 #[test]
-fn an_output_that_hangs_holds_a_run_up_for_the_longest_wait() {
+fn an_output_that_hangs_delays_a_run_by_the_longest_wait() {
     const LINES: usize = 50_000;
     let args = ["run", "-i", "-", "-t", "{a}", "--json", "--capacity", "1"];
     let subscribed = ["-s", "*=-", "-s", "*", "--block-timeout", "20"];
@@ -195,7 +197,7 @@ fn an_output_that_hangs_holds_a_run_up_for_the_longest_wait() {
     }
 }
 
-/// Ids strictly; times, as RFC 3339 in UTC with nanoseconds, never fall.
+/// Ids rise strictly. Times are RFC 3339, in UTC and with nanoseconds, and never fall.
 fn assert_ids_and_times_rise(events: &[Written<'_>]) {
     let time = |event: &Written<'_>| -> jiff::Timestamp {
         let text = &event.created_at;
@@ -206,5 +208,40 @@ fn assert_ids_and_times_rise(events: &[Written<'_>]) {
     for pair in events.windows(2) {
         assert!(pair[0].id < pair[1].id, "{pair:?}");
         assert!(time(&pair[0]) <= time(&pair[1]), "{pair:?}");
+    }
+}
+
+/// A subscription that is disconnected writes what it has received.
+#[test]
+fn every_event_that_was_received_is_written_with_each_policy() {
+    let dir = Dir::new("policies");
+    let out = dir.path("out.ndjson");
+    let to_file = format!("*={out}");
+    for policy in [
+        "block",
+        "drop-newest",
+        "drop-oldest",
+        "conflate",
+        "disconnect",
+        "DISCONNECT",
+    ] {
+        let base = [
+            "run",
+            "-i",
+            FLIGHTS,
+            "-t",
+            FLIGHTS_TOPIC,
+            "-s",
+            &to_file,
+            "--json",
+        ];
+        let ran = ran(&[&base[..], &["--overflow", policy, "--capacity", "64"]].concat());
+        let report = ran.report();
+        let subscription = &report["subscriptions"][0];
+        let text = fs::read_to_string(&out).expect("the output is there");
+        let count = written(&text).len();
+        assert!(count > 0, "{policy}");
+        assert_eq!(subscription["written"], count, "{policy}");
+        assert_eq!(subscription["received"], count, "{policy}");
     }
 }

@@ -20,7 +20,7 @@ pub(crate) const FLIGHTS: &str = concat!(
 
 pub(crate) const FLIGHTS_TOPIC: &str = "flights.{origin}.{destination}";
 
-/// A directory of one test, gone when the test has passed.
+/// The directory of one test. It is removed when the test has passed.
 pub(crate) struct Dir(pub(crate) PathBuf);
 
 impl Dir {
@@ -102,7 +102,7 @@ pub(crate) fn ran_with(args: &[&str], input: &[u8]) -> Ran {
     let mut stdin = child.stdin.take().expect("standard input is a pipe");
     thread::scope(|scope| {
         scope.spawn(move || {
-            let _ = stdin.write_all(input); // it may have ended before it read all
+            let _ = stdin.write_all(input); // the program may have ended before it read everything
         });
         child.wait_with_output().expect("it ends").into()
     })
@@ -142,13 +142,13 @@ impl Live {
         assert!(sent.success(), "{name} cannot be sent");
     }
 
-    /// Waits until it ends by itself: the input stays open until then.
+    /// Waits until the run ends, and keeps the input open until then.
     pub(crate) fn end(self) -> Ran {
         let _open = self.stdin;
         self.child.wait_with_output().expect("it ends").into()
     }
 
-    /// Waits until it ends because the input ends.
+    /// Ends the input, and waits until the run ends.
     pub(crate) fn end_input(self) -> Ran {
         drop(self.stdin);
         self.child.wait_with_output().expect("it ends").into()
@@ -212,7 +212,7 @@ pub(crate) fn flights(text: &str) -> Vec<Flight<'_>> {
     text.lines().map(flight).collect()
 }
 
-/// The subscriptions of the README, and the same said about the fields.
+/// The subscriptions of the README, and the same conditions on the fields.
 pub(crate) type Selection = (&'static str, fn(&Flight<'_>) -> bool);
 
 pub(crate) const SELECTIONS: [Selection; 5] = [
