@@ -20,10 +20,10 @@
 //! another thread adds something. If that thread's `schedule` comes before the `finish`, the
 //! `finish` sees it on the one word. If it comes after, the job is idle, and that thread pushes it.
 //!
-//! The word has two more bits. [`disable`](Job::disable) sets one for ever, and returns whether a
+//! The word has more bits. [`disable`](Job::disable) sets one for ever, and returns whether a
 //! turn is in progress; since it is the same word, a turn that begins later sees the bit.
-//! [`request_finish_notice`](Job::request_finish_notice) sets the other, which the end of the turn
-//! reports.
+//! [`request_finish_notice`](Job::request_finish_notice) sets another, which the end of the
+//! turn reports.
 //!
 //! # The queue
 //!
@@ -117,11 +117,11 @@ impl<P, S> Job<P, S> {
     ///
     /// # Panics
     ///
-    /// If the job was ever scheduled or disabled.
+    /// If the job is not idle, or is disabled or dedicated.
     pub(crate) fn dedicate(&self) {
         // Relaxed: the user hands the job to its thread afterwards.
         let old = self.word.fetch_or(DEDICATED, Ordering::Relaxed);
-        assert_eq!(old, 0, "a job is dedicated before it is used");
+        assert_eq!(old, 0, "a job is dedicated once, before it is used");
     }
 
     /// Sets `DISABLED`, for ever. What a turn must not do any more, the user decides. `true`: a
