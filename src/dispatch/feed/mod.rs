@@ -62,7 +62,7 @@ use producer::WriteEnd;
 /// Bounds of one subscriber's ring.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    /// Events in the ring, 1 to [`CAPACITY_MAX`](crate::limits::CAPACITY_MAX).
+    /// Events in the ring, 1 to [`CAPACITY_MAX`].
     pub(crate) capacity: usize,
     /// Bytes that the blocks in the ring pin. An empty ring has room for one block of any weight.
     pub(crate) pin_bytes: usize,
