@@ -1,9 +1,9 @@
 //! The whole path on one thread: publish, dispatch, receive.
 //!
-//! Under manual dispatch nothing else runs and nobody is woken, so `deliveries` is what the path itself
-//! costs, in deliveries (events times subscribers). What threads, sleeping and waking add is the subject
-//! of `benches/peers`. `lone_event` is one event, published and received under inline dispatch, by one
-//! thread.
+//! Under manual dispatch nothing else runs and nobody is woken, so `deliveries` is what the path
+//! itself costs, in deliveries (events times subscribers). What threads, sleeping and waking add is
+//! the subject of `benches/peers`. `lone_event` is one event, published and received under inline
+//! dispatch, by one thread.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,9 +1,12 @@
-//! Handlers against what they cost at least: a loop that calls the same closures.
+//! Handlers, compared with the least that they can cost: a loop that calls the same closures.
 //!
-//! `direct` is that loop: boxed closures, called one after the other by the publishing thread, without
-//! a queue. `drive` is the same on one thread through the bus (manual dispatch: publishing, matching, a
-//! ring per closure, the turns of the pool). `pool` has the threads that a program has. Each closure
-//! reads the event and adds to a sum of its own; rates are calls per second.
+//! * `direct` is that loop: the publishing thread calls boxed closures one after the other, without
+//!   a queue.
+//! * `drive` does the same on one thread through the bus, under manual dispatch: publishing,
+//!   matching, a ring for each closure, and the turns of the pool.
+//! * `pool` runs the dispatcher and the handlers on threads of their own, as a program does.
+//!
+//! Each closure reads the event and adds it to a sum of its own. Rates are calls per second.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -14,13 +17,14 @@ use fanout::{Bus, Dispatch, Overflow, Topic};
 /// Events per run.
 const EVENTS: usize = 256;
 
+/// The payload: 64 bytes.
 type Tick = [u64; 8];
 const TICK: Tick = [7; 8];
 
-/// What the direct loop calls.
+/// A handler of the direct loop.
 type Closure = Box<dyn FnMut(&Tick)>;
 
-/// What every closure does, with a sum of its own.
+/// The work of every closure.
 #[inline(always)]
 fn add(sum: &mut u64, tick: &Tick) {
     *sum = tick.iter().fold(*sum, |sum, word| sum.wrapping_add(*word));

@@ -1,11 +1,13 @@
 //! What the worst patterns cost: to match, to read, and in memory.
 //!
-//! Every pattern that is known to hurt some matcher, at full length and shorter, on every topic that is known to hurt
-//! with it; reported are the dearest patterns, each with its dearest topic. A time is the fastest of several: what the work takes,
-//! not what else the machine did. Fails if a match takes longer than [`MATCH_MAX`].
+//! Every pattern that is known to hurt some matcher, at full length and shorter, on every topic
+//! that is known to hurt with it; reported are the dearest patterns, each with its dearest topic. A
+//! time is the fastest of several: what the work takes, not what else the machine did. Fails if a
+//! match takes longer than [`MATCH_MAX`].
 //!
-//! Not a criterion benchmark, since there are hundreds of pairs and one number counts. `cargo bench --bench hostile`;
-//! without `--bench`, as under `cargo test`, each pair is run once, and only the answers are checked.
+//! Not a criterion benchmark, since there are hundreds of pairs and one number counts. `cargo bench
+//! --bench hostile`; without `--bench`, as under `cargo test`, each pair is run once, and only the
+//! answers are checked.
 
 #![expect(
     unsafe_code,
@@ -164,7 +166,8 @@ fn patterns() -> Vec<(String, String)> {
         ] {
             for [before, after] in [["", "b"], ["*", "b*"], ["**.*", "b*.**"]] {
                 let before = match unit.starts_with('*') {
-                    true => before.strip_suffix('*').unwrap_or(before), // two would be another thing
+                    // Two stars would mean something else.
+                    true => before.strip_suffix('*').unwrap_or(before),
                     false => before,
                 };
                 add(

@@ -1,8 +1,9 @@
 //! The index at 1,000, 10,000 and 100,000 patterns: what a change costs, and what a look-up costs.
 //!
-//! The patterns are a mix, as in `pattern_of`. A bus publishes a snapshot with each change, so `insert`
-//! and `remove` are measured with one taken after each: a change then copies the path that it changes.
-//! The times are those of the bare index, without the cache that a bus puts in front of it.
+//! The patterns are a mix, as in `pattern_of`. A bus publishes a snapshot with each change, so
+//! `insert` and `remove` are measured with one taken after each: a change then copies the path that
+//! it changes. The times are those of the bare index, without the cache that a bus puts in front of
+//! it.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -126,9 +127,12 @@ fn lookups(c: &mut Criterion) {
     group.finish();
 }
 
+/// A name, a language, the text of the pattern with this number, and the topic that is looked up.
+type Crowd = (&'static str, Syntax, fn(usize) -> String, &'static str);
+
 /// Globs below one node, each with a number in the middle, where neither beginning nor end tells
 /// them apart; and a topic that one of them matches.
-const CROWDS: [(&str, Syntax, fn(usize) -> String, &str); 6] = [
+const CROWDS: [Crowd; 6] = [
     (
         "segments",
         Syntax::Segments,

@@ -1,12 +1,15 @@
-//! A million subscriptions of four tokens, half of them with a wildcard: what they cost, and what a change costs.
+//! A million subscriptions of four tokens, half of them with a wildcard: what they cost, and what a
+//! change costs.
 //!
-//! The first token is one of 100, the others of 1,000 each. Three of four wildcards are a `*` in a random place,
-//! the fourth is a `**` at the end. Topics are drawn from the subscriptions, their wildcards filled in at random; so
-//! each matches something. Times are medians of five runs, of the processor where the system tells them; memory is what the allocator was asked for.
+//! The first token is one of 100, the others of 1,000 each. Three of four wildcards are a `*` in a
+//! random place, the fourth is a `**` at the end. Topics are drawn from the subscriptions, their
+//! wildcards filled in at random; so each matches something. Times are medians of five runs, of the
+//! processor where the system tells them; memory is what the allocator was asked for.
 //!
-//! Not a criterion benchmark, since most of what is measured changes the index for good, and since one part is paired:
-//! one reader with and without a writer beside it. `cargo bench --bench million`; without `--bench`, as under `cargo
-//! test`, it is run once and with 10,000 subscriptions. `cargo bench --bench million -- 100000` takes that many.
+//! Not a criterion benchmark, since most of what is measured changes the index for good, and since
+//! one part is paired: one reader with and without a writer beside it. `cargo bench --bench
+//! million`; without `--bench`, as under `cargo test`, it is run once and with 10,000
+//! subscriptions. `cargo bench --bench million -- 100000` takes that many.
 
 #![allow(
     unsafe_code,
@@ -289,7 +292,8 @@ fn with_a_writer(
     );
 }
 
-/// Look-ups per second of the reader's own time on a processor, with a snapshot for each 64 as for a block of a bus.
+/// Look-ups per second of the reader's own time on a processor, with a snapshot for each 64 as for
+/// a block of a bus.
 fn read(
     index: &SharedIndex<u32>,
     topics: &[Topic],
@@ -330,7 +334,8 @@ fn read(
     })
 }
 
-/// Inserts and removes at an even pace until told to stop; where it does not work, it only sleeps at that pace.
+/// Inserts and removes at an even pace until told to stop; where it does not work, it only sleeps
+/// at that pace.
 fn churn(
     index: &SharedIndex<u32>,
     newcomers: &[Subscription],
@@ -380,8 +385,8 @@ fn tell(what: &str, elapsed: Duration, steps: usize) {
     println!("{what}: {:.1} ns", elapsed.as_nanos() as f64 / steps as f64);
 }
 
-/// The time that this thread has had a processor, where the system tells: a machine that is busy with something else
-/// takes its time from others then. To a few milliseconds.
+/// The time that this thread has had a processor, where the system tells: a machine that is busy
+/// with something else takes its time from others then. To a few milliseconds.
 struct Stopwatch {
     begun: Instant,
     processor_ns: Option<u64>,

@@ -1,8 +1,9 @@
 //! What the overflow policies cost, on one thread.
 //!
-//! Under manual dispatch nothing else runs and nobody is woken. `keeps_up` is the whole path with a reader who takes all:
-//! events per second. `stalled` is publishing and dispatching to a subscriber that has stopped reading: events per second
-//! that are refused, evicted or replaced.
+//! Under manual dispatch no other thread runs and no thread is woken. `keeps_up` is the whole path,
+//! with subscribers that read everything, in events per second. `stalled` is publishing and
+//! dispatching to subscribers that have stopped reading, in events per second that are refused,
+//! evicted or replaced.
 
 use std::hint::black_box;
 
@@ -12,9 +13,10 @@ use fanout::{Bus, Dispatch, Overflow, Subscriber, Topic};
 /// Events per run.
 const EVENTS: usize = 1024;
 
-/// Topics that take turns, for `Conflate`.
+/// Topics that are published in turns.
 const TOPICS: usize = 1000;
 
+/// The payload: 64 bytes.
 type Tick = [u64; 8];
 const TICK: Tick = [7; 8];
 

@@ -1,15 +1,17 @@
-//! What one subscriber costs the others, in paired runs: with it and without it, in turns, so that a machine that is
-//! busy with something else is so for both. Reported is the median of the pairs' ratios, with the lowest and the highest.
+//! What one subscriber costs the others, in paired runs: with it and without it, in turns, so that
+//! a machine that is busy with something else is so for both. Reported is the median of the pairs'
+//! ratios, with the lowest and the highest.
 //!
-//! * `stalled`: 63 subscribers read everything; does a 64th that has stopped reading change their throughput? For every
-//!   policy but `Block`, which holds the others up on purpose.
-//! * `churn`: 10,000 subscribers; do 10,000 subscriptions and cancellations per second change what is delivered in a
-//!   second at full load, or how long a lone event takes? Where the cores are few, the thread that makes them takes its
-//!   share of the processor from everybody, whatever it does; so besides a bus without changes there is one to compare
-//!   with that has none while *another* bus has them.
+//! * `stalled`: 63 subscribers read everything; does a 64th that has stopped reading change their
+//!   throughput? For every policy but `Block`, which holds the others up on purpose.
+//! * `churn`: 10,000 subscribers; do 10,000 subscriptions and cancellations per second change what
+//!   is delivered in a second at full load, or how long a lone event takes? Where the cores are
+//!   few, the thread that makes them takes its share of the processor from everybody, whatever it
+//!   does; so besides a bus without changes there is one to compare with that has none while
+//!   *another* bus has them.
 //!
-//! Not a criterion benchmark, since criterion does not pair. `cargo bench --bench pairs`; without `--bench`, as under
-//! `cargo test`, each is run once and briefly.
+//! Not a criterion benchmark, since criterion does not pair. `cargo bench --bench pairs`; without
+//! `--bench`, as under `cargo test`, each is run once and briefly.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -214,7 +216,8 @@ enum Churn {
     Here,
 }
 
-/// What `measure` says of a bus with many subscribers, with changes at 10,000 per second or without.
+/// What `measure` says of a bus with many subscribers, with changes at 10,000 per second or
+/// without.
 fn churned(
     effort: &Effort,
     hot: bool,

@@ -1,16 +1,16 @@
-//! The rings, seen from outside: what it costs to put an event in, and to take one out.
+//! The cost of pushing an event into a ring, and of popping one.
 //!
-//! The rings themselves are private, so each is measured through the call that does little else, under
-//! manual dispatch: nothing but the timed call runs, on one thread, and refilling is not timed.
+//! The rings are private, so each is measured through the public call that does little else. With
+//! manual dispatch and one thread, nothing but the timed call runs. Filling the rings is not timed.
 //!
-//! | measured | call | what it is besides the ring |
+//! | measured | call | what it does besides |
 //! | --- | --- | --- |
-//! | `lane/own` | `Publisher::try_publish` | the look-up of the topic's envelope |
-//! | `lane/shared` | `Bus::try_publish` | the same, through a thread-local table |
-//! | `lane/drain` | `Bus::drive`, nobody subscribed | ids, blocks, the index asked once per topic and block |
-//! | `ring/pop_*` | `try_recv` or `next_batch` | lending the event, the statistics |
+//! | `lane/own` | `Publisher::try_publish` | looks up the topic's envelope |
+//! | `lane/shared` | `Bus::try_publish` | the same, in a thread-local table |
+//! | `lane/drain` | `Bus::drive`, without subscribers | ids, blocks, one index look-up per topic and block |
+//! | `ring/pop_*` | `try_recv` or `next_batch` | borrows the event, counts |
 //!
-//! `pop_lone` reads slots of one event each, the others slots of 64.
+//! `pop_lone` reads slots of one event each, the others read slots of 64 events.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use fanout::{Bus, Dispatch, Publisher, Subscriber, Topic};
 
-/// Events per timed run; every ring holds as many.
+/// Events per timed run, and the capacity of every ring.
 const EVENTS: usize = 1024;
 
 type Tick = [u64; 8];
@@ -46,7 +46,7 @@ fn fill(publisher: &mut Publisher<Tick>, topic: &Topic) {
     }
 }
 
-/// Adds up what `timed` takes, over so many runs, each after an `untimed`.
+/// The total time of `timed` over `count` runs. Before each of them, `untimed` runs.
 fn runs<S>(
     count: u64,
     state: &mut S,

@@ -1,4 +1,5 @@
-//! Subscribers as tokio tasks, and a graceful end: the bus is closed, and every task reads what is left.
+//! Subscribers as tokio tasks, and a graceful end: the bus is closed, and every task reads what is
+//! left.
 //!
 //! ```sh
 //! cargo run --release --example async_tokio
@@ -38,7 +39,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
         device.await??;
     }
 
-    // From now on nothing is accepted. Accepted events go into the rings within this time, or are lost.
+    // From now on nothing is accepted. Accepted events go into the rings within this time, or are
+    // lost.
     let report = tokio::task::spawn_blocking(move || bus.close_within(Duration::from_secs(10)));
     let report = report.await?;
     println!("{report:?}");

@@ -30,8 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // event is handled as usual.
     let numbers = bus.on("lines.*", |event| event.data().parse::<f64>().map(drop))?;
 
-    // A handler that blocks gets a thread of its own. A handler that must not miss an event makes the
-    // bus wait.
+    // A handler that blocks gets a thread of its own. A handler that must not miss an event makes
+    // the bus wait.
     let writer = bus
         .subscription("lines.**")
         .capacity(8)
@@ -59,7 +59,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         assert_eq!(echo.recv()?.data(), line);
     }
 
-    // After `cancel` has returned, no call begins. Dropping the guard does the same; detaching does not.
+    // After `cancel` has returned, no call begins. Dropping the guard does the same; detaching does
+    // not.
     lengths.cancel();
     assert!(
         numbers.cancel_and_wait(TIME_LIMIT),

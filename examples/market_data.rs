@@ -1,8 +1,8 @@
 //! Market data: a fast feed of prices, and a slow consumer that wants each symbol's latest price.
 //!
-//! The feed publishes ticks on `prices.<exchange>.<symbol>`. The recorder must see every tick, so it
-//! blocks. The display repaints a few times per second: under `Overflow::Conflate` it gets the newest
-//! tick of each symbol, and learns how many ticks that one replaced.
+//! The feed publishes ticks on `prices.<exchange>.<symbol>`. The recorder must see every tick, so
+//! it blocks. The display repaints a few times per second: under `Overflow::Conflate` it gets the
+//! newest tick of each symbol, and learns how many ticks that one replaced.
 //!
 //! ```sh
 //! cargo run --release --example market_data
@@ -106,7 +106,8 @@ struct Row {
     replaced: u64,
 }
 
-/// Reads at its own pace. Within a symbol ticks arrive in order; between two of them some were replaced.
+/// Reads at its own pace. Within a symbol ticks arrive in order; between two of them some were
+/// replaced.
 fn repaint(mut sub: Subscriber<Tick>) -> BTreeMap<String, Row> {
     let mut screen: BTreeMap<String, Row> = BTreeMap::new();
     let ending = sub.for_each(

@@ -1,5 +1,5 @@
-//! An observer: counts and logs the errors, panics, losses and stalls of handlers, which no publisher
-//! learns of.
+//! An observer: counts and logs the errors, panics, losses and stalls of handlers, which no
+//! publisher learns of.
 //!
 //! ```sh
 //! cargo run --release --example observer
@@ -24,13 +24,15 @@ struct Counters {
 }
 
 impl Counters {
-    /// Runs on the thread of a handler, or on the thread that detects stalls, so it should be short.
+    /// Runs on the thread of a handler, or on the thread that detects stalls, so it should be
+    /// short.
     fn observe(&self, notice: &Notice<'_>) {
         eprintln!("{notice}");
         match notice {
             Notice::Failed { .. } => self.failed.fetch_add(1, Ordering::Relaxed),
             Notice::Panicked { .. } => self.panicked.fetch_add(1, Ordering::Relaxed),
-            // Reported once for a run of lost events, when the handler reaches that place in its ring.
+            // Reported once for a run of lost events, when the handler reaches that place in its
+            // ring.
             Notice::Lost { gap, .. } => self.lost.fetch_add(gap.count(), Ordering::Relaxed),
             Notice::Stalled { .. } => self.stalled.fetch_add(1, Ordering::Relaxed),
             _ => 0, // more kinds may come

@@ -1,9 +1,9 @@
-//! A task per request: each sends its request on a common topic, and waits with a time limit for the
-//! answer on a topic of its own.
+//! A task per request: each sends its request on a common topic, and waits with a time limit for
+//! the answer on a topic of its own.
 //!
-//! The bus knows nothing of requests. A request carries the topic for its answer. The client subscribes
-//! to that topic before it sends the request, so the answer cannot come too early. Dropping the
-//! subscriber ends the subscription, even if the answer comes later.
+//! The bus knows nothing of requests. A request carries the topic for its answer. The client
+//! subscribes to that topic before it sends the request, so the answer cannot come too early.
+//! Dropping the subscriber ends the subscription, even if the answer comes later.
 //!
 //! ```sh
 //! cargo run --release --example request_per_task

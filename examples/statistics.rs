@@ -20,7 +20,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (sender, crossings) = mpsc::channel();
     let bus = Bus::<u64>::builder()
         .capacity(1000)
-        // The bus calls it on a thread of its own. It must not own a `Bus`; sending on a channel is fine.
+        // The bus calls it on a thread of its own. It must not own a `Bus`; sending on a channel is
+        // fine.
         .on_slow(
             SlowLimit::percent(75).or_time(Duration::from_secs(5)),
             move |notice| {

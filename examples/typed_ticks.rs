@@ -1,5 +1,5 @@
-//! A typed bus: a payload type of the program's own, a publisher per venue, and candles that are built
-//! from whole batches.
+//! A typed bus: a payload type of the program's own, a publisher per venue, and candles that are
+//! built from whole batches.
 //!
 //! ```sh
 //! cargo run --release --example typed_ticks

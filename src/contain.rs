@@ -1,16 +1,19 @@
-//! Runs user code, and keeps its panics where they happened.
+//! Runs user code, and contains its panics.
 //!
-//! The engine calls code that it does not know: wakers, clocks, observers, handlers, and the `drop` of
-//! payloads and of whatever closures own. [`contain`] runs such code and reports a panic to the log;
-//! [`catch`] hands the panic to a caller that has something to do about it.
+//! The engine calls code that it does not know: wakers, clocks, observers, handlers, and the `drop`
+//! of payloads and of what closures own. [`contain`] runs such code, and reports a panic to the
+//! log. [`catch`] returns the panic to a caller that can act on it.
 //!
-//! `std::panic::catch_unwind` alone is not enough: it returns the value that the code panicked with,
-//! and the `drop` of that value is user code again, which may panic outside of the `catch_unwind`.
-//! [`Panic`] contains that, too. No other file of the engine calls `catch_unwind`.
+//! `std::panic::catch_unwind` alone is not enough. It returns the value that the code panicked
+//! with, and the `drop` of that value is user code again, which may panic outside of the
+//! `catch_unwind`. [`Panic`] contains that panic, too. No other file of the engine calls
+//! `catch_unwind`.
 
 use std::any::Any;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::log;
 
 /// Runs user code. `None`: it panicked, and the log says that `what` did.
 #[inline]
@@ -24,17 +27,17 @@ pub(crate) fn contain<R>(what: &'static str, user_code: impl FnOnce() -> R) -> O
     }
 }
 
-/// Runs user code, or code of the engine whose panic the caller has an answer to.
+/// Runs user code, or code of the engine, and returns its panic.
 #[inline]
 pub(crate) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, Panic> {
     catch_unwind(AssertUnwindSafe(code)).map_err(|value| Panic(ManuallyDrop::new(value)))
 }
 
-/// A panic that was caught. Its value is dropped without letting a further panic out.
+/// A panic that was caught. If the drop of its value panics, that panic is contained.
 pub(crate) struct Panic(ManuallyDrop<Box<dyn Any + Send>>);
 
 impl Panic {
-    /// What the code panicked with, if that is text.
+    /// The panic's message, if it is a string.
     pub(crate) fn message(&self) -> Option<&str> {
         let text = self.0.downcast_ref::<&str>().copied();
         text.or_else(|| self.0.downcast_ref::<String>().map(String::as_str))
@@ -46,7 +49,9 @@ impl Drop for Panic {
         let empty: Box<dyn Any + Send> = Box::new(());
         let value = std::mem::replace(&mut *self.0, empty);
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-            tracing::error!("the value of a panic panicked when it was dropped");
+            log::error(format_args!(
+                "the value of a panic panicked when it was dropped"
+            ));
             // The value of the second panic may do the same, and so on: it is leaked.
             std::mem::forget(second);
         }
@@ -56,7 +61,7 @@ impl Drop for Panic {
 #[cold]
 fn report(what: &'static str, panic: &Panic) {
     let message = panic.message().unwrap_or("(not text)");
-    tracing::error!("{what} panicked: {message}");
+    log::error(format_args!("{what} panicked: {message}"));
 }
 
 #[cfg(all(test, not(loom)))]
@@ -65,25 +70,25 @@ mod tests {
 
     use super::*;
 
-    /// Panics whenever it is dropped, with a value that does the same.
-    struct Bomb;
+    /// Panics when it is dropped, with a value of the same type.
+    struct PanicsOnDrop;
 
-    impl Drop for Bomb {
+    impl Drop for PanicsOnDrop {
         fn drop(&mut self) {
-            panic_any(Bomb);
+            panic_any(PanicsOnDrop);
         }
     }
 
     #[test]
     fn a_panic_whose_value_panics_when_dropped_is_contained() {
         assert_eq!(contain("a test", || 1), Some(1));
-        assert_eq!(contain("a test", || panic_any(Bomb)), None::<()>);
-        let outcome = catch(|| -> () { panic_any(Bomb) });
+        assert_eq!(contain("a test", || panic_any(PanicsOnDrop)), None::<()>);
+        let outcome = catch(|| -> () { panic_any(PanicsOnDrop) });
         assert!(outcome.is_err());
     }
 
     #[test]
-    fn a_message_is_text_of_either_kind() {
+    fn a_message_is_a_str_or_a_string() {
         let message = |code: fn()| catch(code).unwrap_err().message().map(str::to_owned);
         assert_eq!(message(|| panic!("plain")).as_deref(), Some("plain"));
         assert_eq!(message(|| panic!("{}", 1)).as_deref(), Some("1"));

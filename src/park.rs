@@ -440,7 +440,9 @@ mod tests {
 
     #[test]
     fn a_thread_that_waits_while_it_ends_is_woken() {
-        std::thread_local!(static LAST_WAIT: Cell<WaitsInDrop> = const { Cell::new(WaitsInDrop(None)) });
+        std::thread_local! {
+            static LAST_WAIT: Cell<WaitsInDrop> = const { Cell::new(WaitsInDrop(None)) };
+        }
         for parker_first in [true, false] {
             let shared = std::sync::Arc::new((AtomicWaker::new(), AtomicBool::new(false)));
             let theirs = shared.clone();

@@ -191,7 +191,6 @@ mod model {
             Self(loom::sync::Mutex::new(value))
         }
 
-        #[cfg(feature = "latency")]
         pub(crate) fn try_lock(&self) -> Option<loom::sync::MutexGuard<'_, T>> {
             self.0.try_lock().ok()
         }

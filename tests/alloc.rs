@@ -1,7 +1,8 @@
-//! Allocations, counted: none per event once a bus is warm, no topic is kept for ever, and an idle subscription is cheap.
+//! Allocations, counted: none per event once a bus is warm, no topic is kept for ever, and an idle
+//! subscription is cheap.
 //!
-//! A binary of its own, since a global allocator counts for all its process; and one test, since others would be counted
-//! with it.
+//! A binary of its own, since a global allocator counts for all its process; and one test, since
+//! others would be counted with it.
 
 mod counting_allocator;
 
@@ -27,7 +28,8 @@ const BURST: usize = 100;
 
 /// Windows without an allocation, one after the other, that make a steady state.
 const STEADY: usize = 5;
-/// Windows in which it has to come: how many blocks are on their way at once is up to the scheduler.
+/// Windows in which it has to come: how many blocks are on their way at once is up to the
+/// scheduler.
 const WINDOWS_MAX: usize = 200;
 
 #[test]
@@ -49,7 +51,7 @@ fn memory() {
     idle_subscriptions_are_cheap();
 }
 
-// ---- no allocation per event ------------------------------------------------------------------------
+// ---- no allocation per event --------------------------------------------------------------------
 
 /// The ways to publish one event.
 type Way = (&'static str, fn(&mut Publishing, usize));
@@ -124,7 +126,8 @@ fn steady_state(mode: Dispatch) {
             .chain(reading_along)
             .map(|opened| opened.expect("open"))
             .collect();
-        // Some that never read, and lose nearly all: gaps cost nothing either, nor does what is evicted or replaced.
+        // Some that never read, and lose nearly all: gaps cost nothing either, nor does what is
+        // evicted or replaced.
         let _full = [
             (Overflow::DropNewest, 64),
             (Overflow::DropOldest, 64),
@@ -209,7 +212,8 @@ fn lone_events_of_a_slow_reader_allocate_nothing() {
     });
 }
 
-/// Publishing to a subscriber that sleeps in `recv`, event by event: waking allocates nothing, nor does falling asleep.
+/// Publishing to a subscriber that sleeps in `recv`, event by event: waking allocates nothing, nor
+/// does falling asleep.
 fn receiving_asleep_allocates_nothing() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         let bus = Bus::builder().dispatch(mode).build().expect("in range");
@@ -258,7 +262,8 @@ fn receiving_as_a_task_allocates_nothing() {
     });
 }
 
-/// Names that are static and a payload that is shared: from there to the handlers nothing is copied.
+/// Names that are static and a payload that is shared: from there to the handlers nothing is
+/// copied.
 fn broadcasting_allocates_nothing() {
     let memory = Memory::new();
     let calls = Arc::new(AtomicUsize::new(0));
@@ -294,7 +299,8 @@ impl Wake for Unheard {
     fn wake(self: Arc<Self>) {}
 }
 
-/// Waking handlers and running them, with workers that sleep in between, and with one that always falls behind.
+/// Waking handlers and running them, with workers that sleep in between, and with one that always
+/// falls behind.
 fn handlers_allocate_nothing() {
     for mode in MODES {
         const HANDLERS: usize = 100;
@@ -355,7 +361,7 @@ fn sampling_allocates_nothing() {
     }
 }
 
-// ---- nothing is kept ----------------------------------------------------------------------------------
+// ---- nothing is kept ----------------------------------------------------------------------------
 
 /// Bytes that may come and go: tables that fill up, and blocks that rest in their pool.
 const SLACK: isize = 1 << 20;
@@ -393,8 +399,8 @@ fn topics_are_not_kept() {
     );
 }
 
-/// A topic that comes over and over, and topics that come once, read at once and never: what is remembered of the topics that
-/// waited does not grow.
+/// A topic that comes over and over, and topics that come once, read at once and never: what is
+/// remembered of the topics that waited does not grow.
 fn what_is_conflated_is_not_kept() {
     const EVENTS: usize = 1_000_000;
     let bus = Bus::<u64>::builder().dispatch(Dispatch::Manual).build();
@@ -487,9 +493,10 @@ fn subscriptions_and_publishers_are_not_kept() {
     }
 }
 
-// ---- what it takes to be there ------------------------------------------------------------------------
+// ---- what it takes to be there ------------------------------------------------------------------
 
-/// What an idle subscription may cost: its two ends, its record, its pattern, its place in the index, all included.
+/// What an idle subscription may cost: its two ends, its record, its pattern, its place in the
+/// index, all included.
 const SUBSCRIPTION_MAX: isize = 1024;
 
 fn idle_subscriptions_are_cheap() {

@@ -1,4 +1,5 @@
-//! What subscribers that have stopped reading keep alive, measured: the formula of `fanout::guide::memory`, kept.
+//! What subscribers that have stopped reading keep alive, measured: the formula of
+//! `fanout::guide::memory`, kept.
 //!
 //! A binary of its own, since a global allocator counts for all its process; its tests take turns.
 
@@ -96,7 +97,8 @@ fn a_thousand_stalled_subscribers_stay_within_the_bound() {
             }
             bus.drive();
             let grown = (live_bytes() - before) as usize;
-            // What shares a block pins it together: that is little in all, and only each alone can be checked, below.
+            // What shares a block pins it together: that is little in all, and only each alone can
+            // be checked, below.
             if at_once == 1 {
                 let each = bound(overflow, CAPACITY, PIN_BYTES, heaviest);
                 assert!(
@@ -125,10 +127,12 @@ fn a_thousand_stalled_subscribers_stay_within_the_bound() {
     }
 }
 
-/// Under `Block` it is the bus that waits: beside the ring, the block in hand, those behind it, and the publisher's lane.
+/// Under `Block` it is the bus that waits: beside the ring, the block in hand, those behind it, and
+/// the publisher's lane.
 #[test]
 fn who_blocks_pins_no_more_than_its_ring_and_the_bus_behind_it() {
-    /// Blocks that a dispatcher has behind the one that it waits with, and what a lane holds, in events.
+    /// Blocks that a dispatcher has behind the one that it waits with, and what a lane holds, in
+    /// events.
     const BEHIND: usize = 64;
     const LANE: usize = 16;
     let _turn = turn();

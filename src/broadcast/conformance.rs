@@ -769,7 +769,7 @@ fn a_handler_may_call_every_method(factory: &Factory) {
     let _guard = subscribed(broadcaster.on("a", move |event| handler.call(event.name())));
     let expect = |what: &str| {
         let seen = done.recv_timeout(STEP_TIMEOUT);
-        let expected = format_args!("`{what}` ends within {STEP_TIMEOUT:?}");
+        let expected = format!("`{what}` ends within {STEP_TIMEOUT:?}");
         require(
             RULE,
             seen.as_deref() == Ok(what),
@@ -869,7 +869,7 @@ fn eventually<T: fmt::Debug>(
             return;
         }
         if started.elapsed() >= STEP_TIMEOUT {
-            let expected = format_args!("{expected} within {STEP_TIMEOUT:?}");
+            let expected = format!("{expected} within {STEP_TIMEOUT:?}");
             broken(rule, &expected, &seen);
         }
         thread::yield_now();
@@ -988,7 +988,7 @@ impl Received {
     #[track_caller]
     fn expect_no_more(&self, rule: &str) {
         if let Ok(event) = self.events.try_recv() {
-            let expected = format_args!("no further event on channel {:?}", self.channel);
+            let expected = format!("no further event on channel {:?}", self.channel);
             broken(rule, &expected, &Shown(&event));
         }
     }

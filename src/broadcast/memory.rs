@@ -283,7 +283,8 @@ pub struct MemoryBuilder {
 }
 
 impl MemoryBuilder {
-    /// Events that may wait for one handler, 1 to [`CAPACITY_MAX`](crate::limits::CAPACITY_MAX). Default:
+    /// Events that may wait for one handler, 1 to [`CAPACITY_MAX`](crate::limits::CAPACITY_MAX).
+    /// Default:
     /// 256. Events that the handler has taken, up to 64 at a time, do not count.
     ///
     /// ```

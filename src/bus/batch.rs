@@ -1,13 +1,16 @@
 //! Receiving by the slot: what came in one place of the ring, taken as a whole.
 //!
-//! A batch has the one reference to its block that the slot had: to take it counts nothing, and to drop it gives the
-//! block back once, however many events it carries. The slot itself is free as soon as the batch is taken, so a batch
-//! that is kept for long holds up nobody: it costs the memory of its block, which no longer counts for
-//! [`capacity`](super::SubscriptionBuilder::capacity) and [`pin_bytes`](super::SubscriptionBuilder::pin_bytes).
+//! A batch has the one reference to its block that the slot had: to take it counts nothing, and to
+//! drop it gives the block back once, however many events it carries. The slot itself is free as
+//! soon as the batch is taken, so a batch that is kept for long holds up nobody: it costs the
+//! memory of its block, which no longer counts for
+//! [`capacity`](super::SubscriptionBuilder::capacity) and
+//! [`pin_bytes`](super::SubscriptionBuilder::pin_bytes).
 
 use crate::dispatch::block::{BlockRef, Event, SharedEvent};
 
-/// The events of one slot of the ring, 1 to 64, in id order. It keeps their block alive, and may travel between threads.
+/// The events of one slot of the ring, 1 to 64, in id order. It keeps their block alive, and may
+/// travel between threads.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

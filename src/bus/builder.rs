@@ -1,6 +1,7 @@
-//! Building a bus.
+//! Building a bus: the settings are checked here, and the threads are started.
 
-use std::any::Any;
+use std::any::{Any, TypeId};
+use std::io;
 use std::time::{Duration, SystemTime};
 
 use super::error::BuildError;
@@ -20,16 +21,34 @@ use crate::handlers::notice::{Notice, Observer};
 use crate::limits::{CAPACITY_MAX, DISPATCHERS_MAX, HANDLER_THREADS_MAX, LANE_CAPACITY_MAX};
 use crate::sync::{Arc, AtomicWaker, Mutex};
 
-/// Events that a subscriber's ring holds unless told otherwise.
+/// Events that a subscriber's ring holds unless set otherwise.
 const CAPACITY_DEFAULT: usize = 1024;
 
-/// Events that a lane holds unless told otherwise.
+/// Events that a lane holds unless set otherwise.
 const LANE_CAPACITY_DEFAULT: usize = 1024;
 
-/// Bytes that a subscriber's ring may pin unless told otherwise: 64 MiB.
+/// Bytes that a subscriber's ring may pin unless set otherwise: 64 MiB.
 const PIN_BYTES_DEFAULT: usize = 64 << 20;
 
 /// Configures a [`Bus`].
+///
+/// | setting | unit, range | default |
+/// | --- | --- | --- |
+/// | [`dispatch`](Self::dispatch) | | [`Dispatch::Pool`] |
+/// | [`dispatchers`](Self::dispatchers) | threads, 1 to 64 | one for every four processors, 1 to 4 |
+/// | [`lane_capacity`](Self::lane_capacity) | events, 1 to 2^24 | 1,024 |
+/// | [`capacity`](Self::capacity) | events, 1 to 2^24 | 1,024 |
+/// | [`pin_bytes`](Self::pin_bytes) | bytes, at least 1 | 64 MiB |
+/// | [`weigh`](Self::weigh) | bytes | the length of `Bytes`, `Vec<u8>` and `String`, else 0 |
+/// | [`overflow`](Self::overflow) | | [`Overflow::DropNewest`] |
+/// | [`blocking`](Self::blocking) | | no |
+/// | [`block_timeout`](Self::block_timeout) | time, up to 30 days | none |
+/// | [`wait`](Self::wait) | | [`WaitStrategy::Adaptive`] |
+/// | [`handler_threads`](Self::handler_threads) | threads, 1 to the maximum | one for every processor |
+/// | [`max_handler_threads`](Self::max_handler_threads) | threads, 1 to 64 | 64 |
+/// | [`match_cache`](Self::match_cache) | | yes |
+/// | [`clock`](Self::clock) | | `SystemTime::now` |
+/// | [`observer`](Self::observer), [`on_slow`](Self::on_slow) | | none |
 ///
 /// ```
 /// use fanout::{Bus, Dispatch, Overflow};
@@ -48,18 +67,26 @@ const PIN_BYTES_DEFAULT: usize = 64 << 20;
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "`build` makes the bus"]
 pub struct BusBuilder<T: Send + Sync + 'static> {
+    settings: Settings,
+    weigh: Weigh<T>,
+    on_slow: Option<OnSlow<T>>,
+}
+
+/// Everything that does not depend on the payload: a part of its own, so that it is compiled once.
+struct Settings {
     dispatch: Dispatch,
     dispatchers: usize,
     lane_capacity: usize,
     defaults: Options,
     blocking: bool,
-    weigh: Weigh<T>,
     clock: Clock,
     handler_threads: Option<usize>,
     max_handler_threads: usize,
     observer: Option<Arc<Observer>>,
-    on_slow: Option<(SlowLimit, OnSlow<T>)>,
+    /// There if there is a callback for it.
+    slow_limit: Option<SlowLimit>,
     match_cache: bool,
     #[cfg(feature = "latency")]
     sample_latency: Option<u32>,
@@ -68,83 +95,124 @@ pub struct BusBuilder<T: Send + Sync + 'static> {
 impl<T: Send + Sync + 'static> BusBuilder<T> {
     pub(super) fn new() -> Self {
         Self {
-            dispatch: Dispatch::default(),
-            dispatchers: dispatchers_default(),
-            lane_capacity: LANE_CAPACITY_DEFAULT,
-            defaults: Options {
-                capacity: CAPACITY_DEFAULT,
-                pin_bytes: PIN_BYTES_DEFAULT,
-                overflow: Overflow::default(),
-                block_timeout: None,
-                wait: WaitStrategy::default(),
-            },
-            blocking: false,
+            settings: Settings::new(),
             weigh: weigh_default(),
-            clock: Box::new(SystemTime::now),
-            handler_threads: None,
-            max_handler_threads: HANDLER_THREADS_MAX,
-            observer: None,
             on_slow: None,
-            match_cache: true,
-            #[cfg(feature = "latency")]
-            sample_latency: None,
         }
     }
 
-    /// Who dispatches. Default: [`Dispatch::Pool`].
-    #[must_use]
+    /// Which threads dispatch. Default: [`Dispatch::Pool`].
+    ///
+    /// ```
+    /// use fanout::{Bus, Dispatch};
+    ///
+    /// # fn main() -> Result<(), fanout::BuildError> {
+    /// let bus = Bus::<u32>::builder().dispatch(Dispatch::Inline).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn dispatch(mut self, dispatch: Dispatch) -> Self {
-        self.dispatch = dispatch;
+        self.settings.dispatch = dispatch;
         self
     }
 
-    /// Threads of the dispatcher pool, 1 to 64, and shards that the subscribers are spread over. Default: one for every
-    /// four processors, 1 to 4. Under [`Dispatch::Manual`] there are shards and no threads.
-    #[must_use]
+    /// Threads of the dispatcher pool, 1 to [`DISPATCHERS_MAX`], and shards that the subscribers
+    /// are distributed over. Default: one for every four processors, 1 to 4. Under
+    /// [`Dispatch::Manual`] there are as many shards, and no threads.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), fanout::BuildError> {
+    /// let bus = fanout::Bus::<u32>::builder().dispatchers(2).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn dispatchers(mut self, threads: usize) -> Self {
-        self.dispatchers = threads;
+        self.settings.dispatchers = threads;
         self
     }
 
-    /// Capacity of subscriptions that don't say, in events, 1 to [`CAPACITY_MAX`]. Default: 1,024.
-    #[must_use]
+    /// The default of [`SubscriptionBuilder::capacity`](super::SubscriptionBuilder::capacity):
+    /// events that may wait in a subscriber's ring, 1 to [`CAPACITY_MAX`]. Default: 1,024.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::builder().capacity(64).build()?;
+    /// assert_eq!(bus.subscribe("a")?.stats().capacity, 64);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "buffer")]
     pub fn capacity(mut self, events: usize) -> Self {
-        self.defaults.capacity = events;
+        self.settings.defaults.capacity = events;
         self
     }
 
-    /// Bytes that a subscriber's waiting events may pin, for subscriptions that don't say, at least 1. Default: 64 MiB.
-    /// See [`SubscriptionBuilder::pin_bytes`](super::SubscriptionBuilder::pin_bytes).
-    #[must_use]
+    /// The default of [`SubscriptionBuilder::pin_bytes`](super::SubscriptionBuilder::pin_bytes):
+    /// bytes that a subscriber's waiting events may keep alive, at least 1. Default: 64 MiB. See
+    /// [`guide::memory`](crate::guide::memory).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), fanout::BuildError> {
+    /// let bus = fanout::Bus::<Vec<u8>>::builder().pin_bytes(1 << 20).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn pin_bytes(mut self, bytes: usize) -> Self {
-        self.defaults.pin_bytes = bytes;
+        self.settings.defaults.pin_bytes = bytes;
         self
     }
 
-    /// Overflow policy of subscriptions that don't say. Default: [`Overflow::DropNewest`].
-    #[must_use]
+    /// The default of [`SubscriptionBuilder::overflow`](super::SubscriptionBuilder::overflow): what
+    /// happens to events that a ring has no room for. Default: [`Overflow::DropNewest`].
+    ///
+    /// ```
+    /// use fanout::{Bus, Overflow};
+    ///
+    /// # fn main() -> Result<(), fanout::BuildError> {
+    /// let bus = Bus::<u32>::builder().overflow(Overflow::DropOldest).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.defaults.overflow = overflow;
+        self.settings.defaults.overflow = overflow;
         self
     }
 
-    /// How threads wait that receive from subscriptions that don't say. Default: [`WaitStrategy::Adaptive`].
-    #[must_use]
+    /// The default of [`SubscriptionBuilder::wait`](super::SubscriptionBuilder::wait): how a thread
+    /// waits that receives. Default: [`WaitStrategy::Adaptive`].
+    ///
+    /// ```
+    /// use fanout::{Bus, WaitStrategy};
+    ///
+    /// # fn main() -> Result<(), fanout::BuildError> {
+    /// let bus = Bus::<u32>::builder().wait(WaitStrategy::Park).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn wait(mut self, strategy: WaitStrategy) -> Self {
-        self.defaults.wait = strategy;
+        self.settings.defaults.wait = strategy;
         self
     }
 
-    /// Events that a lane holds, 1 to [`LANE_CAPACITY_MAX`]; the shared lane rounds up to a power of two, at least
-    /// 2. Default: 1,024.
-    #[must_use]
+    /// Events that a lane holds, 1 to [`LANE_CAPACITY_MAX`]. The shared lane rounds up to a power
+    /// of two, at least 2, and allocates its slots when the bus is built; the lane of a
+    /// [`Publisher`](super::Publisher) grows with what waits in it. Default: 1,024.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), fanout::BuildError> {
+    /// let bus = fanout::Bus::<u32>::builder().lane_capacity(1 << 16).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn lane_capacity(mut self, events: usize) -> Self {
-        self.lane_capacity = events;
+        self.settings.lane_capacity = events;
         self
     }
 
-    /// The longest wait for [`Overflow::Block`] subscriptions that don't say, up to [`BLOCK_TIMEOUT_MAX`]. Default: they are
-    /// waited for as long as it takes. See [`SubscriptionBuilder::block_timeout`](super::SubscriptionBuilder::block_timeout).
+    /// The default of
+    /// [`SubscriptionBuilder::block_timeout`](super::SubscriptionBuilder::block_timeout): how long
+    /// the bus waits for a full [`Overflow::Block`] subscriber, up to [`BLOCK_TIMEOUT_MAX`].
+    /// Default: no limit.
     ///
     /// [`BLOCK_TIMEOUT_MAX`]: crate::limits::BLOCK_TIMEOUT_MAX
     ///
@@ -167,24 +235,34 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
-    pub fn block_timeout(mut self, longest_wait: Duration) -> Self {
-        self.defaults.block_timeout = Some(longest_wait);
+    pub fn block_timeout(mut self, timeout: Duration) -> Self {
+        self.settings.defaults.block_timeout = Some(timeout);
         self
     }
 
-    /// Allows [`Overflow::Block`] subscriptions, each of which can hold up everybody else, for its
-    /// [longest wait](Self::block_timeout) if it has one. Default: no.
-    #[must_use]
-    pub fn blocking(mut self, allowed: bool) -> Self {
-        self.blocking = allowed;
-        self
-    }
-
-    /// Whether each shard remembers what the last topics matched, in a [`MatchCache`](crate::index::MatchCache). Default: yes.
+    /// Allows [`Overflow::Block`] subscriptions. Each of them can delay all publishers and all
+    /// other subscribers, for its [block timeout](Self::block_timeout) if it has one. Default: no.
     ///
-    /// Without it, every event (or every run of events of one topic in a block) is looked up in the index. That is a little
-    /// faster where almost every event has a topic of its own, and much slower elsewhere; what is delivered is the same.
+    /// ```
+    /// use fanout::{Bus, Overflow};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::builder().blocking(true).build()?;
+    /// let sub = bus.subscription("a").overflow(Overflow::Block).open()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn blocking(mut self, allowed: bool) -> Self {
+        self.settings.blocking = allowed;
+        self
+    }
+
+    /// Whether each shard remembers what the recent topics matched, in a
+    /// [`MatchCache`](crate::index::MatchCache). Default: yes.
+    ///
+    /// Without the cache, every event (or every run of events of one topic in a block) is looked up
+    /// in the index. That is a little faster where almost every event has a topic of its own, and
+    /// much slower elsewhere. What is delivered is the same.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -195,49 +273,97 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
     pub fn match_cache(mut self, on: bool) -> Self {
-        self.match_cache = on;
+        self.settings.match_cache = on;
         self
     }
 
-    /// What a payload owns outside of itself, in bytes, for `pin_bytes`. Default: its length for `Bytes`, `Vec<u8>` and
-    /// `String`; else 0, so that payloads count with their own size alone. ReaderCallback once per event, by whoever
-    /// dispatches; it must not panic, which would break the bus.
-    #[must_use]
+    /// What a payload owns outside of itself, in bytes, for [`pin_bytes`](Self::pin_bytes).
+    /// Default: its length for `Bytes`, `Vec<u8>` and `String`, and 0 for every other type, so that
+    /// a payload counts with its own size alone.
+    ///
+    /// The closure is called once for each event, by the thread that dispatches. It must not panic:
+    /// that would break the bus.
+    ///
+    /// ```
+    /// struct Frame {
+    ///     pixels: Vec<u8>,
+    /// }
+    ///
+    /// # fn main() -> Result<(), fanout::BuildError> {
+    /// let bus = fanout::Bus::<Frame>::builder()
+    ///     .weigh(|frame| frame.pixels.len())
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn weigh(mut self, weigh: impl Fn(&T) -> usize + Send + 'static) -> Self {
         self.weigh = Weigh::By(Box::new(weigh));
         self
     }
 
-    /// Where [`created_at`](crate::Event::created_at) comes from, read once per round: for deterministic tests. Default:
-    /// `SystemTime::now`. When it runs backwards, or before 1970, the bus's time stands still.
-    #[must_use]
+    /// Where [`created_at`](crate::Event::created_at) comes from, for deterministic tests. The
+    /// clock is read once for each round of the sequencer. Default: `SystemTime::now`. While the
+    /// clock runs backwards, is before 1970 or panics, the time of the bus stands still.
+    ///
+    /// ```
+    /// use std::time::{Duration, SystemTime};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let noon = SystemTime::UNIX_EPOCH + Duration::from_secs(12 * 60 * 60);
+    /// let bus = fanout::Bus::<u32>::builder().clock(move || noon).build()?;
+    /// assert_eq!(bus.publish_sequenced("a", 1)?.created_at(), noon);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + 'static) -> Self {
-        self.clock = Box::new(clock);
+        self.settings.clock = Box::new(clock);
         self
     }
 
-    /// Threads that run handlers, 1 to [`max_handler_threads`](Self::max_handler_threads). Default: one for every processor.
-    /// They are started with the first handler.
-    #[must_use]
+    /// Threads that run handlers, 1 to [`max_handler_threads`](Self::max_handler_threads). They are
+    /// started with the first handler. Default: one for every processor.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::builder().handler_threads(2).build()?;
+    /// let _guard = bus.on("a", |event| println!("{}", event.data()))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn handler_threads(mut self, threads: usize) -> Self {
-        self.handler_threads = Some(threads);
+        self.settings.handler_threads = Some(threads);
         self
     }
 
-    /// Threads that run handlers, spares included, 1 to [`HANDLER_THREADS_MAX`]. A spare takes the place of a thread whose
-    /// handler has been at one event for longer than [`HANDLER_STALL`](crate::limits::HANDLER_STALL); when there is none left,
-    /// handlers wait for one another, and the observer is told. Default: 64.
-    #[must_use]
+    /// Threads that run handlers, spare threads included, 1 to [`HANDLER_THREADS_MAX`]. Default:
+    /// 64.
+    ///
+    /// A spare thread takes the place of a thread whose handler takes longer than
+    /// [`HANDLER_STALL`](crate::limits::HANDLER_STALL) for one event. When no spare thread is left,
+    /// handlers wait for each other, and the observer is notified.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), fanout::BuildError> {
+    /// let bus = fanout::Bus::<u32>::builder()
+    ///     .handler_threads(2)
+    ///     .max_handler_threads(8)
+    ///     .build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn max_handler_threads(mut self, threads: usize) -> Self {
-        self.max_handler_threads = threads;
+        self.settings.max_handler_threads = threads;
         self
     }
 
-    /// Is told what handlers do that nobody else hears of: errors, panics, losses (once for a run of lost events),
-    /// stalls. It is called on the handler's thread, or on the one that watches, never on a publisher's; while it runs, that
-    /// handler waits. The same goes to `tracing`. Without it, to `tracing` alone.
+    /// A callback for what happens to handlers and cannot be returned to a caller: errors, panics,
+    /// losses (once for a run of lost events) and stalls.
+    ///
+    /// It is called on the handler's thread, or on the thread that watches for stalls, and never on
+    /// a publisher's thread. While it runs, that handler waits. A panic in it is contained. With
+    /// the feature `tracing`, each notice also becomes an event of `tracing`, with or without a
+    /// callback.
     ///
     /// ```
     /// use fanout::{Bus, Notice};
@@ -252,71 +378,79 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     ///         }
     ///     })
     ///     .build()?;
-    /// let _handle = bus.on("a.*", |event| Err::<(), _>(format!("{} is not for me", event.data())))?;
+    /// let _guard = bus.on("a.*", |event| Err::<(), _>(format!("{} is not for me", event.data())))?;
     /// bus.publish("a.b", "this")?;
     /// assert_eq!(failures.recv()?, "a.b: this is not for me");
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
+    #[doc(alias("logger", "on_error"))]
     pub fn observer(mut self, observer: impl Fn(&Notice<'_>) + Send + Sync + 'static) -> Self {
-        self.observer = Some(Arc::new(Box::new(observer)));
+        self.settings.observer = Some(Arc::new(Box::new(observer)));
         self
     }
 
-    /// Has `callback` told when a subscriber falls behind by this limit, and again when it has recovered: once for each
-    /// crossing. A subscription that ends while it is slow does not recover.
+    /// A callback for subscribers that fall behind: it is called when a subscriber reaches the
+    /// limit, and again when it has recovered, once for each of these. A subscription that ends
+    /// while it is slow does not recover.
     ///
-    /// It is called on a thread of its own, `fanout-slow`, which looks every 20 ms while events flow, more rarely with many
-    /// thousands of subscriptions, and sleeps while nothing happens; so a crossing that lasts for a shorter time may
-    /// go unseen. What the callback does delays no publisher, no dispatcher and no subscriber. If it panics, that is
-    /// logged (by tracing), and it is called again for the next crossing. The thread ends when the bus is closed and
-    /// everything is dispatched; so the callback must not keep the bus open, but hold a
-    /// [`WeakBus`](crate::WeakBus) if it publishes. Under [`Dispatch::Manual`] there is no thread: whoever calls
-    /// [`Bus::drive`] looks, after dispatching.
+    /// It is called on a thread of its own, `fanout-slow`, which looks every 20 ms while events
+    /// flow, less often with many thousands of subscriptions, and sleeps while nothing happens. A
+    /// crossing that lasts for a shorter time may therefore stay unseen. The callback delays no
+    /// publisher, no dispatcher and no subscriber. If it panics, that is logged (by the feature
+    /// `tracing`), and it is called again for the next crossing.
+    ///
+    /// The thread ends when the bus is closed and everything is dispatched. So the callback must
+    /// not keep the bus open: if it publishes, it holds a [`WeakBus`](crate::WeakBus). Under
+    /// [`Dispatch::Manual`] there is no thread: a call of [`Bus::drive`] looks after it has
+    /// dispatched.
     ///
     /// ```
     /// use fanout::{Bus, Dispatch, Pace, SlowLimit};
     /// use std::sync::mpsc;
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let (sender, told) = mpsc::channel();
+    /// let (sender, notices) = mpsc::channel();
     /// let bus = Bus::<u32>::builder()
     ///     .dispatch(Dispatch::Manual)
     ///     .on_slow(SlowLimit::percent(50), move |notice| {
-    ///         let _ = sender.send((notice.subscription().number(), notice.pace(), notice.stats().lag));
+    ///         let number = notice.subscription().number();
+    ///         let _ = sender.send((number, notice.pace(), notice.stats().lag));
     ///     })
     ///     .build()?;
     /// let mut sub = bus.subscription("a").capacity(4).open()?;
     /// bus.publish("a", 1)?;
     /// bus.publish("a", 2)?;
     /// bus.drive();
-    /// assert_eq!(told.try_recv()?, (1, Pace::Slow, 2));
+    /// assert_eq!(notices.try_recv()?, (1, Pace::Slow, 2));
     /// sub.recv()?;
     /// bus.drive();
-    /// assert_eq!(told.try_recv()?, (1, Pace::Recovered, 1));
+    /// assert_eq!(notices.try_recv()?, (1, Pace::Recovered, 1));
     /// # Ok(())
     /// # }
     /// ```
-    #[must_use]
+    #[doc(alias = "on_lag")]
     pub fn on_slow(
         mut self,
         limit: SlowLimit,
         callback: impl FnMut(&SlowNotice<T>) + Send + 'static,
     ) -> Self {
-        self.on_slow = Some((limit, Box::new(callback)));
+        self.settings.slow_limit = Some(limit);
+        self.on_slow = Some(Box::new(callback));
         self
     }
 
-    /// Samples the latency of one event in `every` (of each lane), 1 to 2^32 - 1, from the call that publishes it,
-    /// waiting for room included, to the call that receives it. Default: none. See [`Bus::latency`] and
+    /// Samples the latency of one event in `every` (of each lane), 1 to 2^32 - 1: the time from the
+    /// call that publishes it, waiting for room included, to the call that receives it. Default: no
+    /// samples. See [`Bus::latency`] and
     /// [`SubscriptionHandle::latency`](super::SubscriptionHandle::latency).
     ///
-    /// Costs 36 KiB for each subscription that has received a sample, and 8 bytes in its block for each sampled event.
-    /// In time, per event published, dispatched and received on one thread (AMD EPYC, 2026-11-22), beside 24 ns without
-    /// sampling: nothing measurable at one in 1,024; 0.7 ns at one in 64; at every event 63 ns with `recv`, most of them for
-    /// reading the clock twice, and 30 ns with `next_batch`, which reads it once for up to 64. Where the feature is
-    /// there and nobody asked for samples, up to 1 ns.
+    /// It costs 36 KiB for each subscription that has received a sample, and 8 bytes in its block
+    /// for each sampled event. In time, for an event that is published, dispatched and received on
+    /// one thread (AMD EPYC, 2026-11-22), where 24 ns are spent without samples: nothing measurable
+    /// at one in 1,024; 0.7 ns at one in 64; at every event 63 ns with `recv`, most of them for
+    /// reading the clock twice, and 30 ns with `next_batch`, which reads it once for up to 64
+    /// events. A bus that takes no samples spends up to 1 ns where the feature is on.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -331,9 +465,8 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// # }
     /// ```
     #[cfg(feature = "latency")]
-    #[must_use]
     pub fn sample_latency(mut self, every: u32) -> Self {
-        self.sample_latency = Some(every);
+        self.settings.sample_latency = Some(every);
         self
     }
 
@@ -341,8 +474,103 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     ///
     /// # Errors
     ///
-    /// [`BuildError`]: a number out of its range, or no thread to be had.
+    /// [`BuildError`]: a number is out of its range, or the system does not start a thread.
+    ///
+    /// ```
+    /// use fanout::{BuildError, Bus};
+    ///
+    /// # fn main() -> Result<(), BuildError> {
+    /// let bus = Bus::<u32>::builder().capacity(64).build()?;
+    /// let refused = Bus::<u32>::builder().capacity(0).build().unwrap_err();
+    /// assert_eq!(refused, BuildError::Capacity(0));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn build(self) -> Result<Bus<T>, BuildError> {
+        let settings = self.settings;
+        let handler_threads = settings.check()?;
+        #[cfg_attr(
+            not(feature = "latency"),
+            expect(unused_mut, reason = "changed by a feature")
+        )]
+        let mut engine = Engine::new(EngineConfig {
+            dispatch: settings.dispatch,
+            dispatchers: settings.dispatchers,
+            lane_capacity: settings.lane_capacity,
+            clock: settings.clock,
+            weigh: self.weigh,
+            match_cache: settings.match_cache,
+        });
+        #[cfg(feature = "latency")]
+        {
+            engine.sampling = settings.sample_latency.map(Sampling::new);
+        }
+        let monitor = settings
+            .slow_limit
+            .zip(self.on_slow)
+            .map(|(limit, on_slow)| SlowMonitor::new(limit, on_slow));
+        let manual = settings.dispatch == Dispatch::Manual;
+        let (by_hand, by_thread) = if manual {
+            (monitor, None)
+        } else {
+            (None, monitor)
+        };
+        let max_handler_threads = settings.max_handler_threads;
+        let core = Arc::new(Core {
+            registry: Mutex::new(Registry::new(settings.dispatchers)),
+            engine,
+            defaults: settings.defaults,
+            blocking: settings.blocking,
+            lane_capacity: settings.lane_capacity,
+            handlers: Handlers::new(handler_threads, max_handler_threads, settings.observer),
+            slow_monitor: Mutex::new(by_hand),
+            slow_waker: AtomicWaker::new(),
+        });
+        // From here on, an error closes the bus, and so ends the threads that were started. The
+        // threads hold the core, and do not keep the bus open.
+        let open = Arc::new(Open { core });
+        if !manual {
+            for index in 0..settings.dispatchers {
+                let core = open.core.clone();
+                let life = move || core.engine.run_pool_thread(index);
+                start(format!("fanout-{index}"), Box::new(life))?;
+            }
+        }
+        if let Some(monitor) = by_thread {
+            let core = open.core.clone();
+            start("fanout-slow".into(), Box::new(move || monitor.run(&core)))?;
+        }
+        Ok(Bus { open })
+    }
+}
+
+impl Settings {
+    fn new() -> Self {
+        Self {
+            dispatch: Dispatch::default(),
+            dispatchers: (processors() / 4).clamp(1, 4),
+            lane_capacity: LANE_CAPACITY_DEFAULT,
+            defaults: Options {
+                capacity: CAPACITY_DEFAULT,
+                pin_bytes: PIN_BYTES_DEFAULT,
+                overflow: Overflow::default(),
+                block_timeout: None,
+                wait: WaitStrategy::default(),
+            },
+            blocking: false,
+            clock: Box::new(SystemTime::now),
+            handler_threads: None,
+            max_handler_threads: HANDLER_THREADS_MAX,
+            observer: None,
+            slow_limit: None,
+            match_cache: true,
+            #[cfg(feature = "latency")]
+            sample_latency: None,
+        }
+    }
+
+    /// Checks every number. Returns how many threads run handlers.
+    fn check(&self) -> Result<usize, BuildError> {
         let in_range = |n: usize, max: usize| (1..=max).contains(&n);
         if !in_range(self.dispatchers, DISPATCHERS_MAX) {
             return Err(BuildError::Dispatchers(self.dispatchers));
@@ -362,85 +590,30 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
             return Err(BuildError::BlockTimeout(wait));
         }
         let max = self.max_handler_threads;
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = self.handler_threads.unwrap_or(processors.min(max));
+        let threads = self.handler_threads.unwrap_or(processors().min(max));
         if !in_range(max, HANDLER_THREADS_MAX) || !in_range(threads, max) {
             return Err(BuildError::HandlerThreads { threads, max });
         }
-        if let Some((limit, _)) = &self.on_slow {
+        if let Some(limit) = &self.slow_limit {
             limit.check()?;
         }
         #[cfg(feature = "latency")]
         if self.sample_latency == Some(0) {
             return Err(BuildError::SampleLatency);
         }
-        #[cfg_attr(
-            not(feature = "latency"),
-            expect(unused_mut, reason = "changed by a feature")
-        )]
-        let mut engine = Engine::new(EngineConfig {
-            dispatch: self.dispatch,
-            dispatchers: self.dispatchers,
-            lane_capacity: self.lane_capacity,
-            clock: self.clock,
-            weigh: self.weigh,
-            match_cache: self.match_cache,
-        });
-        #[cfg(feature = "latency")]
-        {
-            engine.sampling = self.sample_latency.map(Sampling::new);
-        }
-        let monitor = self
-            .on_slow
-            .map(|(limit, on_slow)| SlowMonitor::new(limit, on_slow));
-        let (by_hand, by_thread) = match self.dispatch {
-            Dispatch::Manual => (monitor, None),
-            _ => (None, monitor),
-        };
-        let core = Arc::new(Core {
-            registry: Mutex::new(Registry::new(self.dispatchers)),
-            engine,
-            defaults: self.defaults,
-            blocking: self.blocking,
-            lane_capacity: self.lane_capacity,
-            handlers: Handlers::new(threads, max, self.observer),
-            slow_monitor: Mutex::new(by_hand),
-            slow_waker: AtomicWaker::new(),
-        });
-        // From here on, an error closes the bus, and with it the threads that were started.
-        let open = Arc::new(Open { core });
-        if self.dispatch != Dispatch::Manual {
-            for index in 0..self.dispatchers {
-                start(&open.core, format!("fanout-{index}"), move |core| {
-                    core.engine.run_pool_thread(index);
-                })?;
-            }
-        }
-        if let Some(monitor) = by_thread {
-            start(&open.core, "fanout-slow".into(), move |core| {
-                monitor.run(&core)
-            })?;
-        }
-        Ok(Bus { open })
+        Ok(threads)
     }
 }
 
-/// Starts a thread that holds the insides of the bus, and does not keep it open.
-fn start<T: Send + Sync + 'static>(
-    core: &Arc<Core<T>>,
-    name: String,
-    life: impl FnOnce(Arc<Core<T>>) + Send + 'static,
-) -> Result<(), std::io::Error> {
-    let core = core.clone();
-    std::thread::Builder::new()
-        .name(name)
-        .spawn(move || life(core))?;
+/// Starts a thread. Boxed, so that this is not compiled again for each type of payload.
+fn start(name: String, life: Box<dyn FnOnce() + Send>) -> io::Result<()> {
+    std::thread::Builder::new().name(name).spawn(life)?;
     Ok(())
 }
 
-fn dispatchers_default() -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    (processors / 4).clamp(1, 4)
+/// Processors that this process may use.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn weigh_default<T: 'static>() -> Weigh<T> {
@@ -451,11 +624,11 @@ fn weigh_default<T: 'static>() -> Weigh<T> {
             .or_else(|| data.downcast_ref::<String>().map(String::len))
     }
     let known = [
-        std::any::TypeId::of::<bytes::Bytes>(),
-        std::any::TypeId::of::<Vec<u8>>(),
-        std::any::TypeId::of::<String>(),
+        TypeId::of::<bytes::Bytes>(),
+        TypeId::of::<Vec<u8>>(),
+        TypeId::of::<String>(),
     ];
-    if known.contains(&std::any::TypeId::of::<T>()) {
+    if known.contains(&TypeId::of::<T>()) {
         Weigh::By(Box::new(|data: &T| length(data).unwrap_or(0)))
     } else {
         Weigh::Nothing
@@ -465,12 +638,12 @@ fn weigh_default<T: 'static>() -> Weigh<T> {
 impl<T: Send + Sync + 'static> std::fmt::Debug for BusBuilder<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("BusBuilder")
-            .field("dispatch", &self.dispatch)
-            .field("dispatchers", &self.dispatchers)
-            .field("lane_capacity", &self.lane_capacity)
-            .field("defaults", &self.defaults)
-            .field("blocking", &self.blocking)
-            .field("match_cache", &self.match_cache)
+            .field("dispatch", &self.settings.dispatch)
+            .field("dispatchers", &self.settings.dispatchers)
+            .field("lane_capacity", &self.settings.lane_capacity)
+            .field("defaults", &self.settings.defaults)
+            .field("blocking", &self.settings.blocking)
+            .field("match_cache", &self.settings.match_cache)
             .finish_non_exhaustive()
     }
 }

@@ -1,4 +1,5 @@
-//! Topics chosen to collide, from `publish` to `recv`: whoever could choose them finds the bus slower, and right.
+//! Topics chosen to collide, from `publish` to `recv`: whoever could choose them finds the bus
+//! slower, and right.
 
 use super::{Bus, Subscriber};
 use crate::pattern::colliding::with_hash;

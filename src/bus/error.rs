@@ -1,6 +1,17 @@
-//! One error per operation. Those that hand a value back say nothing of its type, so they need no bound on it.
+//! The errors of the bus: one per operation.
+//!
+//! | rule | so that |
+//! | --- | --- |
+//! | an error that holds another one shows that one's text, and passes on its `source` | a reporter that prints the chain of sources prints nothing twice, and one that prints the error alone prints all of it |
+//! | what hands a payload back has `value` and `into_value` | nothing is lost, whatever the variant |
+//! | `Debug`, `Display` and `Error` ask nothing of the payload | a payload needs no `Debug` for `?` and `expect_err` |
+//!
+//! There is no umbrella over all of them: a program that does not tell them apart converts them by
+//! `?` into `Box<dyn Error + Send + Sync>` (or what its error library has in its place), and an
+//! umbrella could not hand payloads back without a type parameter in every signature.
 
 use std::fmt;
+use std::io;
 use std::time::Duration;
 
 use super::label::LabelError;
@@ -9,26 +20,89 @@ use crate::limits::{
     BLOCK_TIMEOUT_MAX, CAPACITY_MAX, DISPATCHERS_MAX, HANDLER_THREADS_MAX, LANE_CAPACITY_MAX,
 };
 use crate::pattern::{PatternError, TopicError};
+use crate::sync::Arc;
 
-/// A publishing error: an enum whose every variant hands the value back.
-macro_rules! publish_error {
-    (
+/// Why an event was not accepted, before the payload is put beside it.
+pub(super) enum Refused {
+    Topic(TopicError),
+    Full,
+    Timeout,
+    Closed,
+    Broken,
+    WouldDeadlock,
+}
+
+impl Refused {
+    fn text(&self) -> &'static str {
+        match self {
+            Self::Topic(_) => "the topic is not valid", // the topic's error has a text of its own
+            Self::Full => "the lane is full",
+            Self::Timeout => "the lane was full until the time limit was over",
+            Self::Closed => CLOSED,
+            Self::Broken => BROKEN,
+            Self::WouldDeadlock => {
+                "waiting for the bus inside a handler or another of its callbacks would deadlock"
+            }
+        }
+    }
+}
+
+const CLOSED: &str = "the bus is closed";
+const BROKEN: &str = "the bus is broken: one of its threads has panicked";
+
+/// An error of publishing.
+pub(super) trait RefusedError<T> {
+    fn new(refused: Refused, value: T) -> Self;
+}
+
+/// The errors of publishing: enums whose variants all hand the payload back. They differ in what
+/// can happen while there is no room.
+macro_rules! publish_errors {
+    ($(
         $(#[$doc:meta])*
-        $name:ident { $( $(#[$variant_doc:meta])* $variant:ident => $text:literal ),* $(,)? }
-    ) => {
+        $name:ident { $( $(#[$variant_doc:meta])* $variant:ident, )* }
+    )*) => { $(
         $(#[$doc])*
         #[non_exhaustive]
         pub enum $name<T> {
-            /// The topic is none; the error says where and why.
+            /// The text is not a valid topic; the error names the place and the rule.
             Topic(TopicError, T),
+            /// The bus is closed.
+            Closed(T),
+            /// The bus is broken: see [`RecvError::Broken`].
+            Broken(T),
             $( $(#[$variant_doc])* $variant(T), )*
         }
 
         impl<T> $name<T> {
-            /// The value that was not published.
+            /// The payload that was not published.
+            #[must_use]
+            pub fn value(&self) -> &T {
+                match self {
+                    Self::Topic(_, value) | Self::Closed(value) | Self::Broken(value) => value,
+                    $( Self::$variant(value) => value, )*
+                }
+            }
+
+            /// The payload that was not published, to publish it again or to use it otherwise.
+            #[must_use]
             pub fn into_value(self) -> T {
                 match self {
-                    Self::Topic(_, value) $( | Self::$variant(value) )* => value,
+                    Self::Topic(_, value) | Self::Closed(value) | Self::Broken(value) => value,
+                    $( Self::$variant(value) => value, )*
+                }
+            }
+        }
+
+        impl<T> RefusedError<T> for $name<T> {
+            fn new(refused: Refused, value: T) -> Self {
+                match refused {
+                    Refused::Topic(error) => Self::Topic(error, value),
+                    Refused::Closed => Self::Closed(value),
+                    Refused::Broken => Self::Broken(value),
+                    $( Refused::$variant => Self::$variant(value), )*
+                    #[allow(unreachable_patterns, reason = "an error may have all of them")]
+                    other => unreachable!("this way of publishing never says: {}", other.text()),
                 }
             }
         }
@@ -37,7 +111,9 @@ macro_rules! publish_error {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self {
                     Self::Topic(error, _) => error.fmt(f),
-                    $( Self::$variant(_) => f.write_str($text), )*
+                    Self::Closed(_) => f.write_str(CLOSED),
+                    Self::Broken(_) => f.write_str(BROKEN),
+                    $( Self::$variant(_) => f.write_str(Refused::$variant.text()), )*
                 }
             }
         }
@@ -45,8 +121,14 @@ macro_rules! publish_error {
         impl<T> fmt::Debug for $name<T> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match self {
-                    Self::Topic(error, _) => f.debug_tuple("Topic").field(error).finish_non_exhaustive(),
-                    $( Self::$variant(_) => f.write_str(concat!(stringify!($variant), "(..)")), )*
+                    Self::Topic(error, _) => {
+                        f.debug_tuple("Topic").field(error).finish_non_exhaustive()
+                    }
+                    Self::Closed(_) => f.write_str("Closed(..)"),
+                    Self::Broken(_) => f.write_str("Broken(..)"),
+                    $( Self::$variant(_) => {
+                        f.write_str(concat!(stringify!($variant), "(..)"))
+                    } )*
                 }
             }
         }
@@ -54,75 +136,122 @@ macro_rules! publish_error {
         impl<T> std::error::Error for $name<T> {
             fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
                 match self {
-                    Self::Topic(error, _) => Some(error),
+                    Self::Topic(error, _) => error.source(),
                     _ => None,
                 }
             }
         }
-    };
+    )* };
 }
 
-publish_error! {
-    /// Why `publish`, `send` or `publish_async` did not accept an event.
+publish_errors! {
+    /// Why `publish`, `send`, `publish_async` or `send_async` did not accept an event.
     ///
     /// ```
     /// use fanout::{Bus, PublishError};
     ///
     /// let bus = Bus::<String>::new();
     /// let refused = bus.publish("no..segment", "kept".to_string()).unwrap_err();
+    /// assert_eq!(
+    ///     refused.to_string(),
+    ///     "topic `no..segment`, byte 3: a segment must not be empty",
+    /// );
     /// assert!(matches!(refused, PublishError::Topic(..)));
+    /// assert_eq!(refused.value(), "kept");
     /// assert_eq!(refused.into_value(), "kept");
     /// ```
     PublishError {
-        /// The bus is closed.
-        Closed => "the bus is closed",
-        /// A thread of the bus died; see [`RecvError::Broken`].
-        Broken => "the bus is broken: one of its threads panicked",
-        /// The lane is full, and the calling thread is the one that would have to empty it.
-        WouldDeadlock => "the lane is full, and waiting here would be waiting for oneself",
+        /// The call has to wait, and it comes from inside a call that the bus makes (a handler, an
+        /// observer, a payload's `drop`, a waker, a clock): the thread would wait for itself. Use
+        /// `try_publish` there, or publish from another thread.
+        WouldDeadlock,
     }
-}
 
-publish_error! {
-    /// Why `try_publish` did not accept an event.
+    /// Why `try_publish` or `try_send` did not accept an event.
+    ///
+    /// ```
+    /// use fanout::{Bus, Dispatch, TryPublishError};
+    ///
+    /// # fn main() -> Result<(), fanout::BuildError> {
+    /// let bus = Bus::<u32>::builder().dispatch(Dispatch::Manual).lane_capacity(2).build()?;
+    /// let refused = (1..=3).find_map(|n| bus.try_publish("n", n).err());
+    /// assert!(matches!(refused, Some(TryPublishError::Full(3))));
+    /// # Ok(())
+    /// # }
+    /// ```
     TryPublishError {
         /// The lane is full.
-        Full => "the lane is full",
-        /// The bus is closed.
-        Closed => "the bus is closed",
-        /// A thread of the bus died; see [`RecvError::Broken`].
-        Broken => "the bus is broken: one of its threads panicked",
+        Full,
     }
-}
 
-publish_error! {
-    /// Why `publish_timeout` did not accept an event.
+    /// Why `publish_timeout` or `send_timeout` did not accept an event.
+    ///
+    /// ```
+    /// use fanout::{Bus, PublishTimeoutError};
+    /// use std::time::Duration;
+    ///
+    /// let bus = Bus::<u32>::new();
+    /// bus.close();
+    /// let refused = bus.publish_timeout("n", 1, Duration::from_secs(1)).unwrap_err();
+    /// assert!(matches!(refused, PublishTimeoutError::Closed(1)));
+    /// ```
     PublishTimeoutError {
-        /// The lane was full for as long as the caller would wait.
-        Timeout => "the lane was full until the time was up",
-        /// The bus is closed.
-        Closed => "the bus is closed",
-        /// A thread of the bus died; see [`RecvError::Broken`].
-        Broken => "the bus is broken: one of its threads panicked",
-        /// The lane is full, and the calling thread is the one that would have to empty it.
-        WouldDeadlock => "the lane is full, and waiting here would be waiting for oneself",
+        /// The lane was full until the time limit was over.
+        Timeout,
+        /// As [`PublishError::WouldDeadlock`].
+        WouldDeadlock,
     }
 }
 
-/// Why `publish_sequenced` has no receipt.
+/// Why `publish_sequenced`, `send_sequenced` and their `_async` forms have no receipt.
+///
+/// ```
+/// use fanout::{Bus, PublishError, PublishSequencedError};
+///
+/// let bus = Bus::<u32>::new();
+/// bus.close();
+/// let refused = bus.publish_sequenced("n", 7).unwrap_err();
+/// assert!(matches!(
+///     refused,
+///     PublishSequencedError::Refused(PublishError::Closed(7)),
+/// ));
+/// assert_eq!(refused.to_string(), "the bus is closed");
+/// assert_eq!(refused.into_value(), Some(7));
+/// ```
 #[non_exhaustive]
 pub enum PublishSequencedError<T> {
-    /// The event was not accepted; the value is in there.
+    /// The event was not accepted. The error hands the payload back.
     Refused(PublishError<T>),
-    /// It was accepted, and then the bus was closed by force or broke before it was sequenced: no subscriber gets it.
+    /// The event was accepted, and then the bus was closed by force or broke before the event was
+    /// sequenced: no subscriber gets it.
     Unsequenced,
+}
+
+impl<T> PublishSequencedError<T> {
+    /// The payload, if the event was not accepted.
+    #[must_use]
+    pub fn value(&self) -> Option<&T> {
+        match self {
+            Self::Refused(error) => Some(error.value()),
+            Self::Unsequenced => None,
+        }
+    }
+
+    /// The payload, if the event was not accepted.
+    #[must_use]
+    pub fn into_value(self) -> Option<T> {
+        match self {
+            Self::Refused(error) => Some(error.into_value()),
+            Self::Unsequenced => None,
+        }
+    }
 }
 
 impl<T> fmt::Display for PublishSequencedError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(error) => error.fmt(f),
-            Self::Unsequenced => f.write_str("the bus ended before the event was sequenced"),
+            Self::Unsequenced => f.write_str("the bus ended before it sequenced the event"),
         }
     }
 }
@@ -136,7 +265,14 @@ impl<T> fmt::Debug for PublishSequencedError<T> {
     }
 }
 
-impl<T> std::error::Error for PublishSequencedError<T> {}
+impl<T> std::error::Error for PublishSequencedError<T> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Refused(error) => error.source(),
+            Self::Unsequenced => None,
+        }
+    }
+}
 
 impl<T> From<PublishError<T>> for PublishSequencedError<T> {
     fn from(error: PublishError<T>) -> Self {
@@ -144,101 +280,207 @@ impl<T> From<PublishError<T>> for PublishSequencedError<T> {
     }
 }
 
-/// Why [`Subscriber::recv`](crate::Subscriber::recv) has no event.
+/// The errors of receiving: all that [`RecvError`] has, and at most one variant more.
+macro_rules! recv_errors {
+    ($(
+        $(#[$doc:meta])*
+        $name:ident { $( $(#[$variant_doc:meta])* $variant:ident => $text:literal )? }
+    )*) => { $(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum $name {
+            $( $(#[$variant_doc])* $variant, )?
+            /// Events were lost at this place of the stream. It is reported once for a run of lost
+            /// events, and receiving continues with the event after them.
+            Lost(Gap),
+            /// The ring was full under [`Overflow::Disconnect`](crate::Overflow::Disconnect): the
+            /// subscription has ended, and everything in front of these lost events was read.
+            Disconnected(Gap),
+            /// The bus is closed, and everything was read.
+            Closed,
+            /// The subscription was cancelled.
+            Cancelled,
+            /// A thread of the bus panicked, in a weigher or by a fault of this library. Events may
+            /// be missing without a gap.
+            Broken,
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $( Self::$variant => f.write_str($text), )?
+                    Self::Lost(gap) => gap.fmt(f),
+                    Self::Disconnected(gap) => {
+                        write!(f, "disconnected: {gap}")
+                    }
+                    Self::Closed => f.write_str("the bus is closed and everything was read"),
+                    Self::Cancelled => f.write_str("the subscription was cancelled"),
+                    Self::Broken => f.write_str(BROKEN),
+                }
+            }
+        }
+
+        impl std::error::Error for $name {}
+
+        $( impl From<RecvError> for $name {
+            #[doc = concat!("Never `", stringify!($variant), "`.")]
+            fn from(error: RecvError) -> Self {
+                match error {
+                    RecvError::Lost(gap) => Self::Lost(gap),
+                    RecvError::Disconnected(gap) => Self::Disconnected(gap),
+                    RecvError::Closed => Self::Closed,
+                    RecvError::Cancelled => Self::Cancelled,
+                    RecvError::Broken => Self::Broken,
+                }
+            }
+        } )?
+    )* };
+}
+
+recv_errors! {
+    /// Why [`Subscriber::recv`](crate::Subscriber::recv) has no event.
+    ///
+    /// After `Lost`, receiving continues; every other variant is final and is returned again by
+    /// every later call. A loop that ends at just any error therefore ends at the first loss: see
+    /// [`for_each`](crate::Subscriber::for_each).
+    ///
+    /// ```
+    /// use fanout::{Bus, RecvError};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("n")?;
+    /// bus.publish("n", 7)?;
+    /// bus.close();
+    /// assert_eq!(sub.recv().map(|event| *event.data()), Ok(7));
+    /// assert_eq!(sub.recv().unwrap_err(), RecvError::Closed);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "Lagged")]
+    RecvError {}
+
+    /// Why [`Subscriber::try_recv`](crate::Subscriber::try_recv) has no event.
+    ///
+    /// ```
+    /// use fanout::{Bus, TryRecvError};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("n")?;
+    /// assert_eq!(sub.try_recv().unwrap_err(), TryRecvError::Empty);
+    /// # Ok(())
+    /// # }
+    /// ```
+    TryRecvError {
+        /// No event is waiting, and more may come.
+        Empty => "no event is waiting"
+    }
+
+    /// Why [`Subscriber::recv_timeout`](crate::Subscriber::recv_timeout) has no event.
+    ///
+    /// ```
+    /// use fanout::{Bus, RecvTimeoutError};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("n")?;
+    /// let late = sub.recv_timeout(Duration::from_millis(1)).unwrap_err();
+    /// assert_eq!(late, RecvTimeoutError::Timeout);
+    /// # Ok(())
+    /// # }
+    /// ```
+    RecvTimeoutError {
+        /// No event came before the time limit was over.
+        Timeout => "no event came before the time limit was over"
+    }
+}
+
+/// The system did not start a thread. The `source` is what the system answered.
 ///
-/// After `Lost`, receiving goes on with the event behind the gap; the others are for ever. So never end a loop at just
-/// any error: see [`for_each`](crate::Subscriber::for_each).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RecvError {
-    /// Events were lost here, told once for the run.
-    #[error("{0}")]
-    Lost(Gap),
-    /// The ring was full under [`Overflow::Disconnect`](crate::Overflow::Disconnect): the subscription has ended, and what had
-    /// room in front of these events was read.
-    #[error("disconnected: {0}")]
-    Disconnected(Gap),
-    /// The bus is closed, and everything was read.
-    #[error("the bus is closed and everything was read")]
-    Closed,
-    /// The subscription was cancelled.
-    #[error("the subscription was cancelled")]
-    Cancelled,
-    /// A thread of the bus panicked, in a weigher or by a fault of this library. Events may be missing without a gap.
-    #[error("the bus is broken: one of its threads panicked")]
-    Broken,
-}
+/// ```
+/// use std::error::Error;
+/// use std::io;
+///
+/// let system = io::Error::from(io::ErrorKind::OutOfMemory);
+/// let error = fanout::ThreadError::from(system);
+/// assert_eq!(error.to_string(), "the system did not start a thread");
+/// assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("out of memory"));
+/// ```
+#[derive(Clone, Debug)]
+pub struct ThreadError(Arc<io::Error>);
 
-/// Why [`Subscriber::try_recv`](crate::Subscriber::try_recv) has no event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum TryRecvError {
-    /// Nothing is there yet.
-    #[error("no event is there yet")]
-    Empty,
-    /// As [`RecvError::Lost`].
-    #[error("{0}")]
-    Lost(Gap),
-    /// As [`RecvError::Disconnected`].
-    #[error("disconnected: {0}")]
-    Disconnected(Gap),
-    /// As [`RecvError::Closed`].
-    #[error("the bus is closed and everything was read")]
-    Closed,
-    /// As [`RecvError::Cancelled`].
-    #[error("the subscription was cancelled")]
-    Cancelled,
-    /// As [`RecvError::Broken`].
-    #[error("the bus is broken: one of its threads panicked")]
-    Broken,
-}
-
-/// Why [`Subscriber::recv_timeout`](crate::Subscriber::recv_timeout) has no event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum RecvTimeoutError {
-    /// Nothing came in time.
-    #[error("no event came in time")]
-    Timeout,
-    /// As [`RecvError::Lost`].
-    #[error("{0}")]
-    Lost(Gap),
-    /// As [`RecvError::Disconnected`].
-    #[error("disconnected: {0}")]
-    Disconnected(Gap),
-    /// As [`RecvError::Closed`].
-    #[error("the bus is closed and everything was read")]
-    Closed,
-    /// As [`RecvError::Cancelled`].
-    #[error("the subscription was cancelled")]
-    Cancelled,
-    /// As [`RecvError::Broken`].
-    #[error("the bus is broken: one of its threads panicked")]
-    Broken,
-}
-
-impl From<RecvError> for TryRecvError {
-    fn from(error: RecvError) -> Self {
-        match error {
-            RecvError::Lost(gap) => Self::Lost(gap),
-            RecvError::Disconnected(gap) => Self::Disconnected(gap),
-            RecvError::Closed => Self::Closed,
-            RecvError::Cancelled => Self::Cancelled,
-            RecvError::Broken => Self::Broken,
-        }
+impl ThreadError {
+    /// The kind of the system's answer.
+    #[must_use]
+    pub fn kind(&self) -> io::ErrorKind {
+        self.0.kind()
     }
 }
 
-impl From<RecvError> for RecvTimeoutError {
-    fn from(error: RecvError) -> Self {
-        match error {
-            RecvError::Lost(gap) => Self::Lost(gap),
-            RecvError::Disconnected(gap) => Self::Disconnected(gap),
-            RecvError::Closed => Self::Closed,
-            RecvError::Cancelled => Self::Cancelled,
-            RecvError::Broken => Self::Broken,
-        }
+impl From<io::Error> for ThreadError {
+    fn from(error: io::Error) -> Self {
+        Self(Arc::new(error))
     }
+}
+
+/// Equal if the system answered the same.
+impl PartialEq for ThreadError {
+    fn eq(&self, other: &Self) -> bool {
+        self.kind() == other.kind() && self.0.raw_os_error() == other.0.raw_os_error()
+    }
+}
+
+impl Eq for ThreadError {}
+
+impl fmt::Display for ThreadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the system did not start a thread")
+    }
+}
+
+impl std::error::Error for ThreadError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+/// `Display`, `Error` and `From` of an error of configuration. A variant either holds another
+/// error, and then speaks as that one does, or has a text of its own.
+macro_rules! configuration_error {
+    (
+        $name:ident;
+        wraps { $( $inner:ident($inner_type:ty), )* }
+        says { $( $(#[$cfg:meta])? $variant:pat => $text:literal, )* }
+    ) => {
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                use $name::*;
+                match self {
+                    $( $inner(error) => error.fmt(f), )*
+                    $( $(#[$cfg])? $variant => write!(f, $text), )*
+                }
+            }
+        }
+
+        impl std::error::Error for $name {
+            fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+                match self {
+                    $( Self::$inner(error) => error.source(), )*
+                    #[allow(unreachable_patterns, reason = "an error may wrap nothing else")]
+                    _ => None,
+                }
+            }
+        }
+
+        $( impl From<$inner_type> for $name {
+            fn from(error: $inner_type) -> Self {
+                Self::$inner(error)
+            }
+        } )*
+    };
 }
 
 /// Why a subscription was not opened.
@@ -251,50 +493,71 @@ impl From<RecvError> for RecvTimeoutError {
 /// let refused = bus.subscription("a").capacity(0).open().unwrap_err();
 /// assert_eq!(refused.to_string(), "a capacity of 0 events is not in 1..=16777216");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SubscribeError {
-    /// A pattern was refused; the error says where and why.
-    #[error(transparent)]
-    Pattern(#[from] PatternError),
+    /// A pattern is not valid; the error names the place and the rule.
+    Pattern(PatternError),
     /// A subscription begins with at least one pattern.
-    #[error("a subscription needs at least one pattern")]
     NoPattern,
     /// The capacity, in events, is out of its range.
-    #[error("a capacity of {0} events is not in 1..={CAPACITY_MAX}")]
     Capacity(usize),
     /// `pin_bytes` is 0.
-    #[error("pin_bytes must be at least 1")]
     PinBytes,
     /// `Overflow::Block` on a bus that was not built for it.
-    #[error(
-        "Overflow::Block needs a bus built with blocking(true): a blocking subscriber can hold up all others"
-    )]
     BlockingNotAllowed,
     /// The longest wait for a `Block` subscriber is out of its range.
-    #[error("a block timeout of {0:?} is more than {BLOCK_TIMEOUT_MAX:?}")]
     BlockTimeout(Duration),
-    /// The system gave no thread for the handler.
-    #[error("no thread for a handler: {0}")]
-    Thread(std::io::ErrorKind),
-    /// A label was refused; the error says which one, and why.
-    #[error(transparent)]
-    Label(#[from] LabelError),
+    /// The system did not start a thread for the handler.
+    Thread(ThreadError),
+    /// A label is not valid; the error names the label and the rule.
+    Label(LabelError),
     /// The bus is closed.
-    #[error("the bus is closed")]
     Closed,
 }
 
+configuration_error! {
+    SubscribeError;
+    wraps { Pattern(PatternError), Thread(ThreadError), Label(LabelError), }
+    says {
+        NoPattern => "a subscription needs at least one pattern",
+        Capacity(events) => "a capacity of {events} events is not in 1..={CAPACITY_MAX}",
+        PinBytes => "pin_bytes must be at least 1",
+        BlockingNotAllowed =>
+            "Overflow::Block needs a bus built with blocking(true), \
+             because a blocking subscriber can delay all others",
+        BlockTimeout(wait) => "a block timeout of {wait:?} is more than {BLOCK_TIMEOUT_MAX:?}",
+        Closed => "the bus is closed",
+    }
+}
+
 /// Why a subscription's patterns were not changed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+///
+/// ```
+/// use fanout::{Bus, ChangeError};
+///
+/// # fn main() -> Result<(), fanout::SubscribeError> {
+/// let bus = Bus::<u32>::new();
+/// let handle = bus.subscribe("a.*")?.handle(); // the subscriber is dropped here
+/// assert_eq!(handle.add("b.*"), Err(ChangeError::Ended));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChangeError {
-    /// The pattern was refused; the error says where and why.
-    #[error(transparent)]
-    Pattern(#[from] PatternError),
+    /// The pattern is not valid; the error names the place and the rule.
+    Pattern(PatternError),
     /// The subscription has ended.
-    #[error("the subscription has ended")]
     Ended,
+}
+
+configuration_error! {
+    ChangeError;
+    wraps { Pattern(PatternError), }
+    says {
+        Ended => "the subscription has ended",
+    }
 }
 
 /// Why a bus was not built.
@@ -303,46 +566,65 @@ pub enum ChangeError {
 /// let refused = fanout::Bus::<u32>::builder().dispatchers(0).build().unwrap_err();
 /// assert_eq!(refused.to_string(), "0 dispatchers is not in 1..=64");
 /// ```
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BuildError {
     /// The number of dispatcher threads is out of its range.
-    #[error("{0} dispatchers is not in 1..={DISPATCHERS_MAX}")]
     Dispatchers(usize),
     /// The default capacity, in events, is out of its range.
-    #[error("a capacity of {0} events is not in 1..={CAPACITY_MAX}")]
     Capacity(usize),
     /// The capacity of lanes, in events, is out of its range.
-    #[error("a lane capacity of {0} events is not in 1..={LANE_CAPACITY_MAX}")]
     LaneCapacity(usize),
     /// `pin_bytes` is 0.
-    #[error("pin_bytes must be at least 1")]
     PinBytes,
     /// The longest wait for `Block` subscribers is out of its range.
-    #[error("a block timeout of {0:?} is more than {BLOCK_TIMEOUT_MAX:?}")]
     BlockTimeout(Duration),
     /// The number of handler threads is out of its range.
-    #[error("{threads} handler threads, up to {max}, is not in 1..={max}..={HANDLER_THREADS_MAX}")]
     HandlerThreads {
         /// Threads of the handler pool.
         threads: usize,
         /// These and the spares.
         max: usize,
     },
-    /// A slow subscriber's share of its capacity is out of its range.
-    #[error("a slow limit of {0} percent of the capacity is not in 1..=100")]
+    /// The limit of [`on_slow`](crate::BusBuilder::on_slow), in percent of the capacity, is out of
+    /// its range.
     SlowPercent(u32),
-    /// A slow subscriber's lag is 0 events.
-    #[error("a slow limit must be at least 1 event")]
+    /// The limit of [`on_slow`](crate::BusBuilder::on_slow) is 0 events.
     SlowEvents,
-    /// A slow subscriber's lag is no time at all.
-    #[error("a slow limit must be more than no time at all")]
+    /// The limit of [`on_slow`](crate::BusBuilder::on_slow) is a duration of zero.
     SlowTime,
     /// One in every 0 events was to be sampled.
     #[cfg(feature = "latency")]
-    #[error("a latency sample of one in every 0 events is not in 1..=4294967295")]
     SampleLatency,
-    /// The system gave no thread, for a dispatcher or for the watcher of [`on_slow`](crate::BusBuilder::on_slow).
-    #[error("no thread for the bus: {0}")]
-    Thread(#[from] std::io::Error),
+    /// The system did not start a thread: a dispatcher, or the thread of
+    /// [`on_slow`](crate::BusBuilder::on_slow).
+    Thread(ThreadError),
+}
+
+configuration_error! {
+    BuildError;
+    wraps { Thread(ThreadError), }
+    says {
+        Dispatchers(threads) => "{threads} dispatchers is not in 1..={DISPATCHERS_MAX}",
+        Capacity(events) => "a capacity of {events} events is not in 1..={CAPACITY_MAX}",
+        LaneCapacity(events) =>
+            "a lane capacity of {events} events is not in 1..={LANE_CAPACITY_MAX}",
+        PinBytes => "pin_bytes must be at least 1",
+        BlockTimeout(wait) => "a block timeout of {wait:?} is more than {BLOCK_TIMEOUT_MAX:?}",
+        HandlerThreads { threads, max } =>
+            "{threads} handler threads with a maximum of {max}: \
+             the number must be in 1..={max}, and the maximum in 1..={HANDLER_THREADS_MAX}",
+        SlowPercent(percent) =>
+            "a slow limit of {percent} percent of the capacity is not in 1..=100",
+        SlowEvents => "a slow limit must be at least 1 event",
+        SlowTime => "a slow limit must be longer than zero",
+        #[cfg(feature = "latency")]
+        SampleLatency => "a latency sample of one in every 0 events is not in 1..=4294967295",
+    }
+}
+
+impl From<io::Error> for BuildError {
+    fn from(error: io::Error) -> Self {
+        Self::Thread(error.into())
+    }
 }

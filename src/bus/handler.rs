@@ -50,7 +50,7 @@ impl<T: Send + Sync + 'static> Handlers<T> {
                 threads_max: self.threads_max,
                 manual,
                 observer: self.observer.clone(),
-                stalled: Box::new(move |number| {
+                on_stall: Box::new(move |number| {
                     let Some(core) = for_stalls.upgrade() else {
                         return;
                     };
@@ -60,13 +60,13 @@ impl<T: Send + Sync + 'static> Handlers<T> {
                     {
                         // Relaxed: a statistic.
                         handler
-                            .rare()
-                            .count()
+                            .extras()
+                            .init_counters()
                             .stalls
                             .fetch_add(1, Ordering::Relaxed);
                     }
                 }),
-                disconnected: Box::new(move |number| {
+                on_disconnect: Box::new(move |number| {
                     let Some(core) = core.upgrade() else { return };
                     let record = core.registry.lock().record(number);
                     if let Some(record) = record {
@@ -79,8 +79,10 @@ impl<T: Send + Sync + 'static> Handlers<T> {
 }
 
 impl<T: Send + Sync + 'static> Bus<T> {
-    /// Calls a closure with every event that matches, on the handler pool, with the bus's defaults. Short for
-    /// [`subscription`](Self::subscription)`(patterns)`.[`handler`](SubscriptionBuilder::handler)`(handler)`.
+    /// Calls a closure with every event that matches, on the handler pool, with the bus's defaults.
+    /// Short for
+    /// [`subscription`](Self::subscription), followed by
+    /// [`handler`](SubscriptionBuilder::handler).
     ///
     /// # Errors
     ///
@@ -120,17 +122,20 @@ impl<T: Send + Sync + 'static> Bus<T> {
 }
 
 impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
-    /// Opens it with a closure that is called with every event, in order, one at a time, on the handler pool. What is
-    /// published after this returned is handled.
+    /// Opens it with a closure that is called with every event, in order, one at a time, on the
+    /// handler pool. What is published after this returned is handled.
     ///
-    /// What the closure answers is nothing, or a `Result`: an error is counted and told to the bus's
-    /// [observer](super::BusBuilder::observer), as is a panic, and the next event is handled as usual. When the
-    /// closure falls behind, the subscription's overflow policy applies, and the gap goes to the observer.
+    /// What the closure answers is nothing, or a `Result`: an error is counted and told to the
+    /// bus's [observer](super::BusBuilder::observer), as is a panic, and the next event is handled
+    /// as usual. When the closure falls behind, the subscription's overflow policy applies, and the
+    /// gap goes to the observer.
     ///
-    /// Inside the closure nothing waits: publishing answers [`WouldDeadlock`](super::PublishError::WouldDeadlock) where it
-    /// would have to. A closure that publishes takes a [`WeakBus`](super::WeakBus) along, or the bus keeps itself open.
-    /// A call that takes long holds up the other handlers for up to [`HANDLER_STALL`](crate::limits::HANDLER_STALL), after which its
-    /// thread is replaced; for closures that always do, there is [`dedicated`](Self::dedicated).
+    /// Inside the closure nothing waits: publishing answers
+    /// [`WouldDeadlock`](super::PublishError::WouldDeadlock) where it would have to. A closure that
+    /// publishes takes a [`WeakBus`](super::WeakBus) along, or the bus keeps itself open. A call
+    /// that takes long holds up the other handlers for up to
+    /// [`HANDLER_STALL`](crate::limits::HANDLER_STALL), after which its thread is replaced; for
+    /// closures that always do, there is [`dedicated`](Self::dedicated).
     ///
     /// # Errors
     ///
@@ -160,8 +165,8 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
         self.handler_with(|_| handler)
     }
 
-    /// Like [`handler`](Self::handler), with a closure that is made once the number of its subscription is known, before
-    /// the first event. `make` runs under the registry's lock.
+    /// Like [`handler`](Self::handler), with a closure that is made once the number of its
+    /// subscription is known, before the first event. `make` runs under the registry's lock.
     pub(crate) fn handler_with<F, R>(
         self,
         make: impl FnOnce(u64) -> F,
@@ -172,7 +177,8 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
     {
         let core = self.core();
         let (dedicated, wait) = self.dedication();
-        // Both outlive the lock under which the subscription is opened: a closure's drop is foreign code.
+        // Both outlive the lock under which the subscription is opened: a closure's drop is foreign
+        // code.
         let mut make = Some(make);
         let mut made = None;
         let subscription = self.open_with(|opening| {
@@ -180,7 +186,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
             let pool = core.handlers.make_pool(core);
             if !dedicated {
                 pool.start()
-                    .map_err(|error| SubscribeError::Thread(error.kind()))?;
+                    .map_err(|error| SubscribeError::Thread(error.into()))?;
             }
             let mut producer = None;
             let mut feed_shared = None;
@@ -195,9 +201,9 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<'_, T> {
             made = Some(job.clone());
             if dedicated {
                 Pool::dedicate(&job, move |threads| wait.awake(threads))
-                    .map_err(|error| SubscribeError::Thread(error.kind()))?;
+                    .map_err(|error| SubscribeError::Thread(error.into()))?;
             }
-            pool.opened();
+            pool.add_handler();
             Ok((
                 producer.expect("made above"),
                 feed_shared.expect("made above"),
@@ -230,13 +236,15 @@ pub struct HandlerHandle<T: Send + Sync + 'static> {
 }
 
 impl<T: Send + Sync + 'static> HandlerHandle<T> {
-    /// Cancels it: once this has returned, no call begins any more. A call that is running may finish; this waits
-    /// 10 ms for it at most, and not at all from inside that call. `false`: it had ended already.
+    /// Cancels it: once this has returned, no call begins any more. A call that is running may
+    /// finish; this waits 10 ms for it at most, and not at all from inside that call. `false`: it
+    /// had ended already.
     pub fn cancel(&self) -> bool {
         self.subscription.cancel()
     }
 
-    /// Cancels it, and waits for a call that is running. `true`: none is. From inside a handler it does not wait.
+    /// Cancels it, and waits for a call that is running. `true`: none is. From inside a handler it
+    /// does not wait.
     ///
     /// ```
     /// use std::time::Duration;

@@ -97,33 +97,56 @@ impl fmt::Display for LabelError {
 impl std::error::Error for LabelError {}
 
 /// The rules for labels. Keys are such that every system for metrics takes them as they are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LabelRule {
     /// There are more than [`LABELS_MAX`].
-    #[error("a subscription has at most {LABELS_MAX} labels")]
     TooMany,
     /// The key has none, or more than [`LABEL_KEY_BYTES_MAX`] bytes; here is how many.
-    #[error("a key of {0} bytes is not in 1..={LABEL_KEY_BYTES_MAX}")]
     KeyLength(usize),
     /// The byte at this place of the key, from 0, is none that a key may have there.
-    #[error("byte {0} of its key is none of A-Z a-z 0-9 _, or a digit at its start")]
     KeyByte(usize),
     /// The key is `bus`, `quantile`, `reason` or `subscription`, which metrics use themselves.
-    #[error("metrics use this key themselves")]
     Reserved,
     /// An earlier label has the same key.
-    #[error("an earlier label has the same key")]
     Twice,
     /// The value has more than [`LABEL_VALUE_BYTES_MAX`] bytes; here is how many.
-    #[error("a value of {0} bytes is not in 0..={LABEL_VALUE_BYTES_MAX}")]
     ValueLength(usize),
 }
+
+impl fmt::Display for LabelRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany => write!(f, "a subscription has at most {LABELS_MAX} labels"),
+            Self::KeyLength(bytes) => {
+                write!(
+                    f,
+                    "a key of {bytes} bytes is not in 1..={LABEL_KEY_BYTES_MAX}"
+                )
+            }
+            Self::KeyByte(at) => write!(
+                f,
+                "byte {at} of its key is none of A-Z a-z 0-9 _, or a digit at its start"
+            ),
+            Self::Reserved => f.write_str("metrics use this key themselves"),
+            Self::Twice => f.write_str("an earlier label has the same key"),
+            Self::ValueLength(bytes) => {
+                write!(
+                    f,
+                    "a value of {bytes} bytes is not in 0..={LABEL_VALUE_BYTES_MAX}"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for LabelRule {}
 
 /// The labels of a subscription that has some. One pointer wide: most have none.
 pub(super) type Labels = Option<Box<Box<[Label]>>>;
 
-/// Labels as they were given, and the first refusal, which ends the gathering: it is told when the subscription opens.
+/// Labels as they were given, and the first refusal, which ends the gathering: it is told when the
+/// subscription opens.
 #[derive(Debug, Default)]
 pub(super) struct LabelsBuilder {
     labels: Vec<Label>,

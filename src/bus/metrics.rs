@@ -3,13 +3,14 @@
 use ::metrics::{Label as MetricLabel, Unit, counter, describe_counter, describe_gauge, gauge};
 
 use super::label::Label;
-use super::registry::Record;
+use super::record::Record;
 use super::stats::{BusStats, SubscriptionStats};
 use super::{Bus, Core};
 use crate::dispatch::loss::GapReason;
 use crate::sync::Arc;
 
-/// Name, kind, unit and meaning of everything that is recorded; the table in the documentation of `record_metrics`.
+/// Name, kind, unit and meaning of everything that is recorded; the table in the documentation of
+/// `record_metrics`.
 const DESCRIPTIONS: [(&str, Kind, Unit, &str); 37] = [
     (
         "fanout_events_published_total",
@@ -242,11 +243,12 @@ enum Kind {
 }
 
 impl<T: Send + Sync + 'static> Bus<T> {
-    /// Records the numbers of the bus and of its open subscriptions with the recorder that the program has installed
-    /// for the [`metrics`](https://docs.rs/metrics) facade. Call it from your scrape or reporting loop: nothing is
-    /// recorded elsewhere, so the path of events pays nothing.
+    /// Records the numbers of the bus and of its open subscriptions with the recorder that the
+    /// program has installed for the [`metrics`](https://docs.rs/metrics) facade. Call it from your
+    /// scrape or reporting loop: nothing is recorded elsewhere, so the path of events pays nothing.
     ///
-    /// Of several buses in one process, give each a name: [`record_metrics_as`](Self::record_metrics_as).
+    /// Of several buses in one process, give each a name:
+    /// [`record_metrics_as`](Self::record_metrics_as).
     ///
     /// | name | kind | is |
     /// | --- | --- | --- |
@@ -288,10 +290,11 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// | `fanout_latency_samples_total` | counter | its count |
     /// | `fanout_latency_missed_total` | counter | its missed samples |
     ///
-    /// Reasons are `overflow`, `closed` and `block_timeout`. Metrics of a subscription have the label `subscription`, its
-    /// [number](super::SubscriptionHandle::number), and [its own labels](super::SubscriptionBuilder::label). The
-    /// facade cannot take metrics back: those of a subscription that has ended stay as they were, until the recorder
-    /// lets go of what is idle. So a program that subscribes for every request should have it do so.
+    /// Reasons are `overflow`, `closed` and `block_timeout`. Metrics of a subscription have the
+    /// label `subscription`, its [number](super::SubscriptionHandle::number), and [its own
+    /// labels](super::SubscriptionBuilder::label). The facade cannot take metrics back: those of a
+    /// subscription that has ended stay as they were, until the recorder lets go of what is idle.
+    /// So a program that subscribes for every request should have it do so.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

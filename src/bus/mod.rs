@@ -1,23 +1,29 @@
-//! The front door: the bus, its publishers and its subscribers.
+//! The bus, its publishers and its subscribers: what a program uses.
 //!
-//! A [`Bus`] is a handle; clones are the same bus. Clones and [`Publisher`]s are the closing side: when the last of
-//! them goes, or somebody says [`close`](Bus::close), the bus accepts nothing more, what was accepted is
-//! delivered, and each subscriber reads what is left and then gets `Closed`.
+//! A [`Bus`] is a handle; its clones are handles to the same bus. Clones and [`Publisher`]s keep
+//! the bus open: when the last of them is dropped, or when [`close`](Bus::close) is called, the bus
+//! accepts nothing more, delivers what it has accepted, and each subscriber reads what is left and
+//! then gets `Closed`.
 //!
-//! # The bad days
+//! # Failure modes
 //!
-//! * **Falling behind**: a subscriber's ring is bounded; what happens beyond is its [`Overflow`](crate::Overflow) policy. Loss
-//!   is told in-band, once per run, as a [`Gap`](crate::Gap), and counted.
-//! * **Closing**: see above. [`close_within`](Bus::close_within) waits, up to a limit, and reports what was left.
-//!   Dropping never waits.
-//! * **Panics**: a payload's `drop` or a waker may panic without harm. A panic in a weigher, or in this library,
-//!   breaks the bus: publishing answers `Broken`, subscribers read what they have and then get `Broken`.
-//! * **Crash**: without history nothing survives the process.
+//! * **A subscriber falls behind**: its ring is bounded, and its [`Overflow`](crate::Overflow)
+//!   policy says what happens when the ring is full. A run of lost events is reported in-band,
+//!   once, as a [`Gap`](crate::Gap), and counted.
+//! * **The bus closes**: see above. [`close_within`](Bus::close_within) waits up to a limit and
+//!   reports what was left. Dropping never waits.
+//! * **User code panics**: a payload's `drop` or a waker may panic without harm. A panic in a
+//!   weigher, or in this library, breaks the bus: publishing fails with `Broken`, and subscribers
+//!   read what they have and then get `Broken`.
+//! * **The process dies**: without a history nothing survives it.
 
 mod batch;
 mod builder;
+mod bus_publish;
 #[cfg(all(test, not(loom)))]
 mod colliding_tests;
+mod drain;
+mod ending;
 mod error;
 mod handler;
 mod label;
@@ -27,6 +33,7 @@ mod metrics;
 mod pattern_texts;
 mod publish;
 mod publisher;
+mod record;
 mod registry;
 mod slow;
 mod stats;
@@ -38,13 +45,14 @@ mod wait;
 mod wake_timer;
 
 use std::sync::Weak;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub use batch::{Batch, BatchIntoIter, BatchIter};
 pub use builder::BusBuilder;
+pub use ending::Ending;
 pub use error::{
     BuildError, ChangeError, PublishError, PublishSequencedError, PublishTimeoutError, RecvError,
-    RecvTimeoutError, SubscribeError, TryPublishError, TryRecvError,
+    RecvTimeoutError, SubscribeError, ThreadError, TryPublishError, TryRecvError,
 };
 pub use handler::HandlerHandle;
 pub use label::{Label, LabelError, LabelRule};
@@ -53,27 +61,28 @@ pub use publisher::Publisher;
 pub use slow::{Pace, SlowLimit, SlowNotice};
 pub use stats::{BusStats, CloseReport, SubscriptionStats};
 pub use stream::{BatchStream, EventStream};
-pub use subscriber::{Ending, Iter, Subscriber};
+pub use subscriber::{Iter, Subscriber};
 pub use subscription::{IntoPatterns, Start, SubscriptionBuilder, SubscriptionHandle};
 pub use wait::WaitStrategy;
 
-use crate::dispatch::Dispatch;
 use crate::dispatch::engine::Engine;
-use crate::dispatch::lane::Receipt;
-use crate::dispatch::topic_arg::AsTopic;
-use crate::park::{deadline_after, wake_registered};
+use crate::park::deadline_after;
 use crate::pattern::{Topic, TopicError};
-use crate::sync::{Arc, AtomicWaker, Mutex, Ordering};
+use crate::sync::{Arc, AtomicWaker, Mutex};
+use drain::{CloseFuture, FlushFuture};
 use handler::Handlers;
-use publish::SharedLaneSender;
-use registry::{Record, Registry};
+use record::Record;
+use registry::Registry;
 use slow::SlowMonitor;
-use stats::Unread;
 
-/// Fans events out from publishers to the subscribers whose patterns match.
+/// Delivers each event to every subscriber that has a pattern for the event's topic.
 ///
-/// `T` is what is published, by value, once; subscribers read it in place. The default, `bytes::Bytes`, is for programs
-/// that pass encoded messages on.
+/// A `Bus` is a handle: cloning it is cheap, and the clones are the same bus. It is `Send` and
+/// `Sync`. The bus is open as long as there is a clone or a [`Publisher`].
+///
+/// `T` is the payload. It is published by value, stored once, and read by all subscribers in place;
+/// it is never copied or cloned. The default, `bytes::Bytes`, is for programs that pass encoded
+/// messages on.
 ///
 /// ```
 /// use fanout::Bus;
@@ -86,16 +95,37 @@ use stats::Unread;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Large payloads
+///
+/// A payload lies in its lane and then in its block itself, and is moved from the one to the other.
+/// So **box payloads of more than 4 KiB** (`Bus<Box<Frame>>`, or `Bytes`, `Vec`, `Arc`). Otherwise
+/// the shared lane has room for 1,024 of them ([`lane_capacity`](BusBuilder::lane_capacity)) from
+/// the start and a block for up to 64, each move copies the payload, and a function that holds one
+/// by value needs room for it on its stack: the caller of `publish` for 3 payloads, two of which
+/// are the argument and the answer, or for 14 in a build without optimisation. 512 KiB by value
+/// therefore fit on a usual stack of 2 MiB, and 128 KiB without optimisation.
+///
+/// ```
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = fanout::Bus::<Box<[u8]>>::builder().weigh(|frame| frame.len()).build()?;
+/// let mut sub = bus.subscribe("frames")?;
+/// bus.publish("frames", vec![0; 4 << 20].into_boxed_slice())?;
+/// assert_eq!(sub.recv()?.data().len(), 4 << 20);
+/// # Ok(())
+/// # }
+/// ```
+#[doc(alias("EventBus", "channel", "broadcast", "pubsub", "Sender"))]
 pub struct Bus<T: Send + Sync + 'static = bytes::Bytes> {
     open: Arc<Open<T>>,
 }
 
-/// Held by the closing side: when the last holder goes, the bus closes.
+/// Owned by everything that keeps the bus open. When the last owner is dropped, the bus closes.
 struct Open<T: Send + Sync + 'static> {
     core: Arc<Core<T>>,
 }
 
-/// What lives until the last handle of any kind has gone.
+/// What lives until the last handle of any kind is dropped.
 struct Core<T: Send + Sync + 'static> {
     engine: Engine<T>,
     registry: Mutex<Registry>,
@@ -103,9 +133,10 @@ struct Core<T: Send + Sync + 'static> {
     blocking: bool,
     lane_capacity: usize,
     handlers: Handlers<T>,
-    /// Who looks for slow subscribers under manual dispatch. Not there while it looks, and never if nobody asked.
+    /// Looks for slow subscribers under manual dispatch. `None` while it looks, and if the program
+    /// did not ask for it.
     slow_monitor: Mutex<Option<SlowMonitor<T>>>,
-    /// The thread that looks for them otherwise; woken when the bus begins to close.
+    /// The thread that looks for them otherwise. It is woken when the bus begins to close.
     slow_waker: AtomicWaker,
 }
 
@@ -114,18 +145,30 @@ impl<T: Send + Sync + 'static> Bus<T> {
     ///
     /// # Panics
     ///
-    /// If the system gives no thread for the dispatcher; [`builder`](Self::builder) answers an error instead.
+    /// If the system does not start a thread for the dispatcher. [`builder`](Self::builder) returns
+    /// an error instead.
+    ///
+    /// ```
+    /// let bus = fanout::Bus::<u32>::new();
+    /// assert!(!bus.is_closed());
+    /// ```
+    #[doc(alias = "channel")]
+    #[must_use]
     pub fn new() -> Self {
         Self::builder()
             .build()
-            .expect("the defaults are in range, and the system gives a thread")
+            .expect("the defaults are in range, and the system starts a thread")
     }
 
-    /// A bus built to measure.
+    /// Configures a bus: threads, capacities, policies, callbacks.
     ///
     /// ```
     /// # fn main() -> Result<(), fanout::BuildError> {
-    /// let bus = fanout::Bus::<u64>::builder().dispatchers(1).capacity(4096).blocking(true).build()?;
+    /// let bus = fanout::Bus::<u64>::builder()
+    ///     .dispatchers(1)
+    ///     .capacity(4096)
+    ///     .blocking(true)
+    ///     .build()?;
     /// # Ok(())
     /// # }
     /// ```
@@ -133,146 +176,67 @@ impl<T: Send + Sync + 'static> Bus<T> {
         BusBuilder::new()
     }
 
-    /// Accepts the event into the shared lane; waits while the lane is full. From any thread.
-    ///
-    /// The event is delivered to everybody whose subscription was open before this call. That nobody subscribes is not
-    /// an error.
-    ///
-    /// # Errors
-    ///
-    /// [`PublishError`], with the value.
-    pub fn publish(&self, topic: impl AsTopic, data: T) -> Result<(), PublishError<T>> {
-        publish::publish(self.sender(), Message::new(topic, data))
-    }
-
-    /// Like [`publish`](Self::publish), for a message with a name or a source.
-    ///
-    /// # Errors
-    ///
-    /// [`PublishError`], with the payload.
-    pub fn send<K: AsTopic>(&self, message: Message<'_, K, T>) -> Result<(), PublishError<T>> {
-        publish::publish(self.sender(), message)
-    }
-
-    /// Accepts the event, or says that the lane is full. Finishes whatever other threads do.
-    ///
-    /// # Errors
-    ///
-    /// [`TryPublishError`], with the value.
-    ///
-    /// ```
-    /// use fanout::{Bus, Dispatch, TryPublishError};
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let bus = Bus::<u32>::builder().dispatch(Dispatch::Manual).lane_capacity(2).build()?;
-    /// bus.try_publish("n", 1)?;
-    /// bus.try_publish("n", 2)?;
-    /// assert!(matches!(bus.try_publish("n", 3), Err(TryPublishError::Full(3))));
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn try_publish(&self, topic: impl AsTopic, data: T) -> Result<(), TryPublishError<T>> {
-        publish::try_publish(self.sender(), Message::new(topic, data))
-    }
-
-    /// Like [`publish`](Self::publish), and waits for so long at most.
-    ///
-    /// # Errors
-    ///
-    /// [`PublishTimeoutError`], with the value.
-    ///
-    /// ```
-    /// use fanout::{Bus, Dispatch, PublishTimeoutError};
-    /// use std::time::Duration;
-    ///
-    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let bus = Bus::<u32>::builder().dispatch(Dispatch::Manual).lane_capacity(2).build()?;
-    /// bus.publish("n", 1)?;
-    /// bus.publish("n", 2)?;
-    /// let late = bus.publish_timeout("n", 3, Duration::from_millis(5)).unwrap_err();
-    /// assert!(matches!(late, PublishTimeoutError::Timeout(3)));
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn publish_timeout(
-        &self,
-        topic: impl AsTopic,
-        data: T,
-        timeout: Duration,
-    ) -> Result<(), PublishTimeoutError<T>> {
-        publish::publish_timeout(self.sender(), Message::new(topic, data), timeout)
-    }
-
-    /// Like [`publish_timeout`](Self::publish_timeout), for a payload that names its topic itself.
-    pub(crate) fn publish_by(
-        &self,
-        data: T,
-        topic: fn(&T) -> &str,
-        timeout: Option<Duration>,
-    ) -> Result<(), PublishTimeoutError<T>> {
-        publish::publish_by(self.sender(), data, topic, timeout)
-    }
-
-    /// Like [`publish`](Self::publish), and waits as a task, on any runtime. Dropped before it is ready, the
-    /// event was not accepted.
-    ///
-    /// # Errors
-    ///
-    /// [`PublishError`], with the value.
-    pub fn publish_async(
-        &self,
-        topic: impl AsTopic,
-        data: T,
-    ) -> impl Future<Output = Result<(), PublishError<T>>> {
-        publish::publish_async(self.sender(), Message::new(topic, data))
-    }
-
-    /// Accepts the event and waits until it has its id and its time.
-    ///
-    /// # Errors
-    ///
-    /// [`PublishSequencedError`].
+    /// A publisher with a lane of its own. On a closed bus it refuses every event.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let bus = fanout::Bus::<u32>::new();
-    /// assert_eq!(bus.publish_sequenced("a", 1)?.id(), 1);
-    /// assert_eq!(bus.publish_sequenced("a", 2)?.id(), 2);
+    /// let mut sub = bus.subscribe("ticks.*")?;
+    /// let mut publisher = bus.publisher();
+    /// std::thread::spawn(move || publisher.publish("ticks.eurusd", 7)).join().expect("no panic")?;
+    /// assert_eq!(*sub.recv()?.data(), 7);
     /// # Ok(())
     /// # }
     /// ```
-    pub fn publish_sequenced(
-        &self,
-        topic: impl AsTopic,
-        data: T,
-    ) -> Result<Receipt, PublishSequencedError<T>> {
-        publish::publish_sequenced(self.sender(), Message::new(topic, data))
-    }
-
-    /// A publisher with a lane of its own. On a closed bus, one that accepts nothing.
+    #[doc(alias("Sender", "sender"))]
+    #[must_use]
     pub fn publisher(&self) -> Publisher<T> {
         Publisher::new(self.open.clone())
     }
 
-    /// A topic, parsed once, to publish on many times. [`Topic::new`] works without a bus, too.
+    /// Parses a topic, to publish on it many times. [`Topic::new`] does the same without a bus.
     ///
     /// # Errors
     ///
     /// [`TopicError`], with the place and the rule.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let topic = bus.topic("orders.eu")?;
+    /// bus.publish(&topic, 1)?;
+    /// bus.publish(&topic, 2)?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn topic(&self, text: impl AsRef<str>) -> Result<Topic, TopicError> {
         Topic::new(text)
     }
 
-    /// Subscribes with the bus's defaults. What is published after this returned is delivered.
+    /// Subscribes to one or several patterns, with the defaults of the bus. Every event that is
+    /// published after this has returned is delivered, if a pattern matches its topic.
     ///
     /// # Errors
     ///
     /// [`SubscribeError`].
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let mut orders = bus.subscribe("orders.*")?;
+    /// let mut both = bus.subscribe(["orders.*", "invoices.**"])?;
+    /// bus.publish("invoices.eu.7", 7)?;
+    /// assert_eq!(*both.recv()?.data(), 7);
+    /// assert!(orders.try_recv().is_err());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("listen", "receiver", "Receiver"))]
     pub fn subscribe(&self, patterns: impl IntoPatterns) -> Result<Subscriber<T>, SubscribeError> {
         self.subscription(patterns).open()
     }
 
-    /// A subscription to configure and open: capacity, overflow policy, start.
+    /// Configures a subscription: capacity, overflow policy, labels, a handler.
     ///
     /// ```
     /// use fanout::{Bus, Overflow};
@@ -293,7 +257,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
         SubscriptionBuilder::new(&self.open.core, patterns.into_patterns())
     }
 
-    /// The open subscriptions, oldest first.
+    /// Handles to the open subscriptions, the oldest first.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -303,17 +267,19 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
+    #[must_use]
     pub fn subscriptions(&self) -> Vec<SubscriptionHandle<T>> {
         let core = &self.open.core;
-        let records = core.registry.lock().records();
+        let records = core.registry.lock().open_records(&core.engine);
         records
             .into_iter()
             .map(|record| SubscriptionHandle::new(core.clone(), record))
             .collect()
     }
 
-    /// How much has passed through, and what became of it: sums over all subscriptions there ever were. Costs a look at
-    /// each open subscription, under the lock that subscribing takes, too.
+    /// How much has passed through the bus, and what became of it: sums over all subscriptions, the
+    /// ended ones included. Reads the numbers of each open subscription, under the lock that
+    /// subscribing takes, too.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -323,20 +289,50 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("receiver_count", "subscriber_count", "len"))]
     pub fn stats(&self) -> BusStats {
         self.open.core.stats()
     }
 
-    /// How long sampled events took from the call that published them to the call that received them, over all
-    /// subscriptions there ever were; each event counts once for each subscription that received it. All zero without
-    /// [`sample_latency`](BusBuilder::sample_latency). Costs some microseconds for each open subscription.
+    /// How long sampled events took from the call that published them to the call that received
+    /// them, over all subscriptions, the ended ones included. Each event counts once for each
+    /// subscription that received it. All numbers are zero without
+    /// [`sample_latency`](BusBuilder::sample_latency). Takes some microseconds for each open
+    /// subscription.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::builder().sample_latency(1).build()?;
+    /// let mut sub = bus.subscribe("a")?;
+    /// bus.publish("a", 1)?;
+    /// sub.recv()?;
+    /// assert_eq!(bus.latency().count, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     #[cfg(feature = "latency")]
     pub fn latency(&self) -> crate::dispatch::latency::LatencyStats {
         self.open.core.latency()
     }
 
-    /// Dispatches, on the calling thread, until nothing is left to do. Under [`Dispatch::Manual`] this is the only place
-    /// where anything happens; under the others it lends a hand. `true`: something was done.
+    /// Dispatches on the calling thread until nothing is left to do. `true`: something was done.
+    ///
+    /// Under [`Dispatch::Manual`](crate::Dispatch::Manual) nothing happens except in this call, and
+    /// in those that flush or close. Under the other modes this thread helps the pool.
+    ///
+    /// ```
+    /// use fanout::{Bus, Dispatch};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::builder().dispatch(Dispatch::Manual).build()?;
+    /// let mut sub = bus.subscribe("n")?;
+    /// bus.publish("n", 7)?;
+    /// assert!(sub.try_recv().is_err());
+    /// assert!(bus.drive());
+    /// assert_eq!(*sub.try_recv()?.data(), 7);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn drive(&self) -> bool {
         let core = &self.open.core;
         let done = core.drive();
@@ -344,9 +340,15 @@ impl<T: Send + Sync + 'static> Bus<T> {
         done
     }
 
-    /// Waits until all that was accepted so far is in the rings of its subscribers, and handled by its handlers. `false`:
-    /// not within that time, because a `Block` subscriber has no room or a handler is busy, or the bus is broken. From
-    /// inside a handler it does not wait.
+    /// Waits until everything that was accepted before this call is in the rings of its
+    /// subscribers, and handled by its handlers.
+    ///
+    /// **Blocks the thread** for up to `limit`; in async code use
+    /// [`flush_async`](Self::flush_async). It does not wait for subscribers to read. Called from
+    /// inside a handler, it only looks.
+    ///
+    /// `false`: the time is over, because a `Block` subscriber has no room or a handler is busy; or
+    /// the bus is broken.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -364,7 +366,38 @@ impl<T: Send + Sync + 'static> Bus<T> {
         self.open.core.flush(deadline_after(limit))
     }
 
-    /// Closes the bus, for all its clones and publishers, and returns at once: what was accepted is still delivered.
+    /// Waits, as a task and on any runtime, until everything that was accepted before is in the
+    /// rings of its subscribers, and handled by its handlers. "Before" is before the first poll.
+    ///
+    /// `false`: the bus is broken.
+    ///
+    /// It has no time limit of its own: put it under that of the runtime, since a `Block`
+    /// subscriber that does not read, or a handler that does not return, delays it for ever. The
+    /// future may be dropped at any time, and that changes nothing. It uses no thread of its own.
+    /// (One exception: under [`Dispatch::Manual`](crate::Dispatch::Manual), while a `Block`
+    /// subscriber with a [longest wait](SubscriptionBuilder::block_timeout) is full, a thread wakes
+    /// the task when that wait is over.)
+    ///
+    /// Do not block a handler's thread on this future: it waits for that handler.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("a")?;
+    /// smol::block_on(async {
+    ///     bus.publish_async("a", 1).await?;
+    ///     assert!(bus.flush_async().await);
+    ///     assert_eq!(sub.try_recv().map(|event| *event.data()), Ok(1));
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    pub fn flush_async(&self) -> impl Future<Output = bool> + Send + Unpin + use<T> {
+        FlushFuture::new(self.open.core.clone())
+    }
+
+    /// Closes the bus, for all its clones and publishers, and returns at once. What was accepted is
+    /// still delivered.
     ///
     /// ```
     /// use fanout::{Bus, PublishError, RecvError};
@@ -380,14 +413,19 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "shutdown")]
     pub fn close(&self) {
         self.open.core.close();
     }
 
-    /// Closes the bus and waits until all that was accepted is in rings, and handled. What has no room when the time is up is
-    /// lost to its subscriber (reason [`Closed`](crate::GapReason::Closed)), what is not even sequenced is dropped;
-    /// the report says how much. It does not wait for subscribers to read. Handlers that are not done when the time is up
-    /// go on. From inside a handler it starts the close and returns.
+    /// Closes the bus, and waits until everything that was accepted is in rings and handled.
+    ///
+    /// **Blocks the thread** for up to `limit`; in async code use
+    /// [`close_async`](Self::close_async). When the time is over, what a ring has no room for is
+    /// lost to its subscriber (reason [`Closed`](crate::GapReason::Closed)), and what is not
+    /// sequenced yet is dropped. The report says how much that was. Handlers that are not done by
+    /// then go on. The call does not wait for subscribers to read. Called from inside a handler, it
+    /// starts the close and returns.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -401,28 +439,53 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias("shutdown", "shutdown_timeout"))]
     pub fn close_within(&self, limit: Duration) -> CloseReport {
-        let core = &self.open.core;
-        let lost_before = core.registry.lock().unread().lost_at_close;
-        core.close();
-        let deadline = deadline_after(limit);
-        let in_rings = core.engine.finish_close(deadline);
-        let in_time = core.wait_for_handlers(deadline) && in_rings;
-        let Unread {
-            unread,
-            lost_at_close,
-        } = core.registry.lock().unread();
-        CloseReport {
-            in_time,
-            unread,
-            // A subscription that was cancelled meanwhile took what it had lost along.
-            lost: lost_at_close.saturating_sub(lost_before),
-            // Relaxed: a statistic, final by now.
-            unsequenced: core.engine.shared.unsequenced.load(Ordering::Relaxed),
-        }
+        self.open.core.close_within(deadline_after(limit))
     }
 
-    /// Whether the bus is closed or broken: publishing fails.
+    /// Closes the bus at the first poll, and waits, as a task and on any runtime, until everything
+    /// that was accepted is in rings and handled.
+    ///
+    /// It has no time limit of its own, and so gives nothing up: put it under the time limit of the
+    /// runtime. If that is over, or the future is dropped for another reason, the bus stays closed
+    /// and goes on delivering. To give up what is left, call [`close_within`](Self::close_within)
+    /// with a limit of zero, which does not wait. For threads, and for the handlers, what
+    /// [`flush_async`](Self::flush_async) says holds here, too.
+    ///
+    /// ```
+    /// use smol::future::FutureExt;
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let _sub = bus.subscribe("a")?;
+    /// bus.publish("a", 1)?;
+    /// let report = smol::block_on(async {
+    ///     let time_is_over = async {
+    ///         smol::Timer::after(Duration::from_secs(5)).await;
+    ///         bus.close_within(Duration::ZERO)
+    ///     };
+    ///     bus.close_async().or(time_is_over).await
+    /// });
+    /// assert_eq!((report.in_time, report.unread, report.lost), (true, 1, 0));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "shutdown")]
+    pub fn close_async(&self) -> impl Future<Output = CloseReport> + Send + Unpin + use<T> {
+        CloseFuture::new(self.open.core.clone())
+    }
+
+    /// Whether the bus is closed or broken, so that publishing fails.
+    ///
+    /// ```
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let clone = bus.clone();
+    /// bus.close();
+    /// assert!(clone.is_closed());
+    /// ```
+    #[must_use]
     pub fn is_closed(&self) -> bool {
         self.open.core.engine.is_closing()
     }
@@ -436,15 +499,10 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// drop(bus);
     /// assert!(weak.upgrade().is_none());
     /// ```
+    #[must_use]
     pub fn downgrade(&self) -> WeakBus<T> {
         WeakBus {
             open: Arc::downgrade(&self.open),
-        }
-    }
-
-    fn sender(&self) -> SharedLaneSender<'_, T> {
-        SharedLaneSender {
-            engine: &self.open.core.engine,
         }
     }
 }
@@ -472,14 +530,46 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for Bus<T> {
     }
 }
 
-/// A handle that does not keep the bus open: for what the bus itself keeps alive, such as a task that
-/// receives and publishes in answer.
+/// A handle that does not keep the bus open.
+///
+/// It is for what the bus itself keeps alive, for example a handler that publishes, or a task that
+/// ends when the bus closes and that publishes in answer to what it receives. With a [`Bus`] of its
+/// own it would keep the bus open, and so itself.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = fanout::Bus::<u32>::new();
+/// let mut answers = bus.subscribe("answers")?;
+/// let weak = bus.downgrade();
+/// let _handler = bus.on("questions", move |event| {
+///     if let Some(bus) = weak.upgrade() {
+///         let _ = bus.try_publish("answers", event.data() + 1);
+///     }
+/// })?;
+/// bus.publish("questions", 41)?;
+/// assert_eq!(*answers.recv_timeout(Duration::from_secs(5))?.data(), 42);
+/// # Ok(())
+/// # }
+/// ```
 pub struct WeakBus<T: Send + Sync + 'static = bytes::Bytes> {
     open: Weak<Open<T>>,
 }
 
 impl<T: Send + Sync + 'static> WeakBus<T> {
     /// The bus, if a clone or a publisher still keeps it open.
+    ///
+    /// ```
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let weak = bus.downgrade();
+    /// let publisher = bus.publisher();
+    /// drop(bus);
+    /// assert!(weak.upgrade().is_some()); // the publisher keeps it open
+    /// drop(publisher);
+    /// assert!(weak.upgrade().is_none());
+    /// ```
+    #[must_use]
     pub fn upgrade(&self) -> Option<Bus<T>> {
         self.open.upgrade().map(|open| Bus { open })
     }
@@ -506,26 +596,7 @@ impl<T: Send + Sync + 'static> Drop for Open<T> {
 }
 
 impl<T: Send + Sync + 'static> Core<T> {
-    fn close(&self) {
-        // Under the lock, so that no subscription opens behind the close.
-        self.registry.lock().close();
-        self.engine.begin_close();
-        if self.engine.dispatch() == Dispatch::Manual && !self.engine.is_finished() {
-            // From now on it is they who drive, and those who sleep do not know.
-            let records = self.registry.lock().records();
-            records.iter().for_each(|record| record.feed.wake_reader());
-        }
-        wake_registered(&self.slow_waker);
-        if let Some(pool) = self.handlers.pool() {
-            pool.close();
-            if self.engine.dispatch() == Dispatch::Manual {
-                // By turns: a `Block` handler makes the room that the dispatch waits for.
-                self.drive();
-            }
-        }
-    }
-
-    /// A subscription has ended: the registry and the index forget it, if they have not yet.
+    /// A subscription has ended: takes it out of the registry and the index, unless it is out.
     fn unregister(&self, record: &Record) {
         let open = self.registry.lock().cancel(&self.engine, record);
         if open {
@@ -541,36 +612,14 @@ impl<T: Send + Sync + 'static> Core<T> {
         done
     }
 
-    /// On a manual bus: what handlers have to do. Handlers may publish, so there may be more to dispatch.
+    /// Runs the handlers of a manual bus. They may publish, so there may be more to dispatch.
     fn drive_handlers(&self) -> bool {
         self.handlers.pool().is_some_and(|pool| pool.drive())
     }
 
-    fn flush(&self, deadline: Option<Instant>) -> bool {
-        self.drive();
-        if !self.engine.flush(deadline) {
-            return false;
-        }
-        self.drive_handlers();
-        let handlers = self.registry.lock().handlers();
-        // What is in their rings by now; what comes later is none of this flush's business.
-        let pushed: Vec<_> = handlers.iter().map(|h| h.feed.pushed_events()).collect();
-        let mut waits = handlers.iter().zip(pushed);
-        // A bus that broke meanwhile has told its handlers so, and they have not handled all that there was.
-        waits.all(|(record, pushed)| record.wait_until_handled(pushed, deadline))
-            && !self.engine.is_broken()
-    }
-
-    /// Waits until all handlers have come to their end.
-    fn wait_for_handlers(&self, deadline: Option<Instant>) -> bool {
-        self.drive_handlers();
-        let pool = self.handlers.pool();
-        pool.is_none_or(|pool| pool.wait_over(deadline))
-    }
-
     /// Under manual dispatch, looks for slow subscribers.
     fn check_slow_manually(self: &Arc<Self>) {
-        // Out of its place meanwhile: the callback may drive the bus.
+        // Taken out of its place meanwhile, because the callback may drive the bus.
         let monitor = self.slow_monitor.lock().take();
         if let Some(mut monitor) = monitor {
             monitor.check(self);

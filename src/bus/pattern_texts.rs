@@ -1,34 +1,36 @@
-//! The patterns of a subscription, as their texts.
+//! The patterns of a subscription, kept as their texts.
 //!
-//! They are needed again when they change, when somebody asks, and at the end, but there are as many as there are
-//! subscriptions: `t.7.x` parsed is 173 bytes in five or more pieces, and here 7 in the one that holds them all
-//! (2026-11-22). What was parsed before is parsed again in about a microsecond, and cannot be refused.
+//! A subscription needs its patterns again when they change, when the program asks for them, and
+//! when it ends. There are as many of these lists as there are subscriptions, so they are small:
+//! parsed, `t.7.x` takes 173 bytes in five or more pieces; here it takes 7 bytes in the one piece
+//! that holds all patterns (2026-11-22). A text that was parsed before is parsed again in about a
+//! microsecond, and is never refused.
 
 use crate::pattern::{Pattern, Syntax};
 
-/// Each text with its length and the mark of its language in front of it, as in `5:t.7.x4:a.**3/a/#`: a pattern may
-/// hold any character.
+/// Each text with its length and the mark of its syntax in front of it, as in `5:t.7.x4:a.**3/a/#`.
+/// A pattern may hold any character, so the length is what ends it.
 #[derive(Default)]
-pub(super) struct PatternTexts(String);
+pub(super) struct PatternTexts(Box<str>);
 
 impl PatternTexts {
     pub(super) fn new(patterns: &[Pattern]) -> Self {
-        let mut texts = Self::default();
-        patterns.iter().for_each(|pattern| texts.push(pattern));
-        texts.0.shrink_to_fit();
-        texts
+        let mut texts = String::new();
+        for pattern in patterns {
+            push_entry(&mut texts, pattern);
+        }
+        Self(texts.into_boxed_str())
     }
 
     pub(super) fn push(&mut self, pattern: &Pattern) {
-        let text = pattern.as_str();
-        self.0.push_str(&text.len().to_string());
-        self.0.push(mark(pattern.syntax()));
-        self.0.push_str(text);
+        let mut texts = std::mem::take(&mut self.0).into_string();
+        push_entry(&mut texts, pattern);
+        self.0 = texts.into_boxed_str();
     }
 
-    /// Takes the equal pattern out, however it was written; it is there.
+    /// Removes the pattern that is equal to this one, however it is written. It must be there.
     pub(super) fn remove(&mut self, pattern: &Pattern) {
-        // Most are written alike, or in canonical form; only else they are parsed.
+        // Most texts are the same, or in canonical form. Only the others have to be parsed.
         let alike = |text: &str| text == pattern.as_str() || text == pattern.canonical();
         let found = self.find(pattern.syntax(), alike).or_else(|| {
             self.find(pattern.syntax(), |text| {
@@ -36,7 +38,9 @@ impl PatternTexts {
             })
         });
         let (from, to) = found.expect("the index knows it");
-        self.0.replace_range(from..to, "");
+        let mut texts = std::mem::take(&mut self.0).into_string();
+        texts.replace_range(from..to, "");
+        self.0 = texts.into_boxed_str();
     }
 
     /// All of them, in the order in which they were added.
@@ -47,7 +51,7 @@ impl PatternTexts {
             .collect()
     }
 
-    /// Where the first of that language that is wanted begins and ends.
+    /// Where the entry of the first wanted text in that syntax begins and ends.
     fn find(&self, syntax: Syntax, wanted: impl Fn(&str) -> bool) -> Option<(usize, usize)> {
         let mut texts = self.each();
         let found = texts.find(|placed| placed.syntax == syntax && wanted(placed.text))?;
@@ -59,7 +63,7 @@ impl PatternTexts {
         std::iter::from_fn(move || {
             let entry = &self.0[from..];
             let digits = entry.find(|c: char| !c.is_ascii_digit())?;
-            let len: usize = entry[..digits].parse().expect("written by `push`");
+            let len: usize = entry[..digits].parse().expect("written by `push_entry`");
             let syntax = Syntax::ALL
                 .into_iter()
                 .find(|&syntax| entry[digits..].starts_with(mark(syntax)));
@@ -67,7 +71,7 @@ impl PatternTexts {
             let placed = Placed {
                 from,
                 to: from + digits + 1 + len,
-                syntax: syntax.expect("written by `push`"),
+                syntax: syntax.expect("written by `push_entry`"),
                 text,
             };
             from = placed.to;
@@ -84,7 +88,15 @@ struct Placed<'a> {
     text: &'a str,
 }
 
-/// What stands between the length and the text: one byte, so that no language costs more than another.
+fn push_entry(texts: &mut String, pattern: &Pattern) {
+    let text = pattern.as_str();
+    texts.push_str(&text.len().to_string());
+    texts.push(mark(pattern.syntax()));
+    texts.push_str(text);
+}
+
+/// The character between the length and the text: one byte, so that no syntax costs more than
+/// another.
 fn mark(syntax: Syntax) -> char {
     match syntax {
         Syntax::Segments => ':',
@@ -115,7 +127,7 @@ mod tests {
             patterns.iter().map(|p| p.as_str().to_owned()).collect()
         };
         assert_eq!(written(&texts.parse()), written(&patterns));
-        // Written otherwise than it was, alike, and in canonical form.
+        // Written in another way, in the same way, and in canonical form.
         for (other, at) in [("a.[^ab]", 0), ("5:x.{y,é:}", 1), ("**", 1)] {
             texts.remove(&Pattern::parse(other).expect("valid"));
             patterns.remove(at);

@@ -1,27 +1,44 @@
-//! How events enter: what `Publisher`, with its own lane, and `Bus`, with the shared one, have in common.
+//! How an event enters a lane: one mechanism for every way to publish.
+//!
+//! [`Publisher`](super::Publisher) has a lane of its own, [`Bus`](super::Bus) uses the shared lane.
+//! What differs between the two is a [`LaneSender`]. What differs between the methods is how long
+//! they wait for room ([`Patience`]) and whether they wait as a thread or as a task.
+//!
+//! All of them reserve room first and then move the payload from the caller's arguments straight
+//! into the lane. Everything that can go wrong is known before that move, so a payload is never
+//! carried through a `Result` on the way in; only an error carries it, on the way back. This
+//! matters for large payloads: each step that holds a payload by value holds a copy on the stack.
+//!
+//! | step | what it needs | what it answers |
+//! | --- | --- | --- |
+//! | `LaneSender::envelope` | topic, name, source | the envelope, or the topic's error |
+//! | `LaneSender::try_reserve` | nothing | a place in the lane, or that it is full or closed |
+//! | `LaneSender::accept` | the place and the event | nothing; or the lane was closed meanwhile |
 
 use std::cell::RefCell;
-use std::future::poll_fn;
-use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
-use super::error::{PublishError, PublishSequencedError, PublishTimeoutError, TryPublishError};
-use super::message::Message;
+use super::error::{PublishError, PublishSequencedError, Refused, RefusedError};
+use super::message::Heading;
 use crate::dispatch::block::{EnvelopeRef, EnvelopeTable};
 use crate::dispatch::engine::Engine;
-use crate::dispatch::lane::{LaneShared, Pending, Receipt, receipt};
+use crate::dispatch::lane::{LaneShared, Pending, Receipt, ReceiptSender, ReceiptSlot, receipt};
 use crate::dispatch::topic_arg::AsTopic;
 use crate::park::{NonBlockingScope, deadline_after, park, register_thread, thread_waker};
 use crate::pattern::TopicError;
-use crate::ring::mpsc::PushError;
-use crate::ring::spsc;
+use crate::ring::{mpsc, spsc};
 use crate::sync::Arc;
 
 /// A way into a lane.
 pub(super) trait LaneSender<T> {
+    /// Room for one event.
+    type Place;
+
     fn engine(&self) -> &Engine<T>;
 
-    /// The envelope for these, from the table in hand.
+    /// The envelope with this on it, from the table at hand.
     fn envelope<K: AsTopic>(
         &mut self,
         topic: &K,
@@ -29,24 +46,40 @@ pub(super) trait LaneSender<T> {
         source: Option<&str>,
     ) -> Result<EnvelopeRef, TopicError>;
 
-    /// The place of the next event in the lane, from 0; of a shared lane, as far as can be told.
+    /// The position of the next event in the lane, from 0. In a shared lane it is an estimate.
     #[cfg(feature = "latency")]
-    fn place(&self) -> u64;
+    fn position(&self) -> u64;
 
-    /// Puts the event into the lane, and sees to it that somebody comes for it.
-    fn try_accept(&mut self, pending: Pending<T>) -> Result<(), Refusal<T>>;
+    /// Reserves room for one event. The caller goes on with `accept` at once.
+    fn try_reserve(&mut self) -> Result<Self::Place, NoRoom>;
 
-    /// Asks for `waker` to be woken when the lane has room. Try once more afterwards.
+    /// Puts the event into its place, and sees to it that it is dispatched. An error: the lane was
+    /// closed since the place was reserved, and [`take_back`](Self::take_back) returns the event.
+    fn accept(&mut self, place: Self::Place, event: Outside, data: T) -> Result<(), spsc::Closed>;
+
+    /// The event that `accept` has just failed to publish.
+    fn take_back(&mut self) -> Pending<T>;
+
+    /// Asks for `waker` to be woken when the lane has room. The caller tries once more afterwards.
     fn ask_for_room(&mut self, waker: &Waker);
 }
 
-/// Why an event was not accepted.
-pub(super) enum Refusal<T> {
-    Full(Pending<T>),
-    Closed(Pending<T>),
+/// Why no room was reserved.
+#[derive(Clone, Copy)]
+pub(super) enum NoRoom {
+    Full,
+    Closed,
 }
 
-/// The own lane of a `Publisher`.
+/// How long a thread waits for room.
+#[derive(Clone, Copy)]
+pub(super) enum Patience {
+    None,
+    AtMost(Duration),
+    Unlimited,
+}
+
+/// The lane of a `Publisher`.
 pub(super) struct OwnLaneSender<'a, T> {
     pub(super) engine: &'a Engine<T>,
     pub(super) lane: &'a mut spsc::Producer<Pending<T>>,
@@ -55,6 +88,10 @@ pub(super) struct OwnLaneSender<'a, T> {
 }
 
 impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
+    /// The lane has one sender, and has room until this sender uses it.
+    type Place = ();
+
+    #[inline(always)]
     fn engine(&self) -> &Engine<T> {
         self.engine
     }
@@ -70,26 +107,34 @@ impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
     }
 
     #[cfg(feature = "latency")]
-    fn place(&self) -> u64 {
+    fn position(&self) -> u64 {
         self.lane.staged_position()
     }
 
-    #[inline]
-    fn try_accept(&mut self, pending: Pending<T>) -> Result<(), Refusal<T>> {
+    #[inline(always)]
+    fn try_reserve(&mut self) -> Result<(), NoRoom> {
         if self.engine.is_closing() {
-            return Err(Refusal::Closed(pending));
+            Err(NoRoom::Closed)
+        } else if self.lane.has_room() {
+            Ok(())
+        } else {
+            Err(NoRoom::Full)
         }
-        self.lane.push(pending).map_err(Refusal::Full)?;
-        match self.lane.commit() {
-            Ok(wake_requested) => {
-                self.shared.note_accepted(self.lane.staged_position());
-                self.engine.accepted(wake_requested);
-                Ok(())
-            }
-            Err(spsc::Closed) => Err(Refusal::Closed(
-                self.lane.unstage().expect("staged two lines above"),
-            )),
-        }
+    }
+
+    #[inline(always)]
+    fn accept(&mut self, (): (), event: Outside, data: T) -> Result<(), spsc::Closed> {
+        let vacant = self.lane.vacant().expect("room was reserved");
+        vacant.stage(event.with(data));
+        let wake_requested = self.lane.commit()?;
+        self.shared.note_accepted(self.lane.staged_position());
+        self.engine.accepted(wake_requested);
+        Ok(())
+    }
+
+    #[cold]
+    fn take_back(&mut self) -> Pending<T> {
+        self.lane.unstage().expect("accept has staged it")
     }
 
     fn ask_for_room(&mut self, waker: &Waker) {
@@ -98,12 +143,15 @@ impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
     }
 }
 
-/// The shared lane of a `Bus`. The table belongs to the calling thread.
+/// The shared lane of a `Bus`. The table of envelopes belongs to the calling thread.
 pub(super) struct SharedLaneSender<'a, T> {
     pub(super) engine: &'a Engine<T>,
 }
 
-impl<T> LaneSender<T> for SharedLaneSender<'_, T> {
+impl<'a, T> LaneSender<T> for SharedLaneSender<'a, T> {
+    type Place = mpsc::Claim<'a, Pending<T>>;
+
+    #[inline(always)]
     fn engine(&self) -> &Engine<T> {
         self.engine
     }
@@ -117,28 +165,38 @@ impl<T> LaneSender<T> for SharedLaneSender<'_, T> {
         thread_local!(static TABLE: RefCell<EnvelopeTable> = RefCell::new(EnvelopeTable::new()));
         TABLE
             .try_with(|table| table.borrow_mut().envelope(topic, name, source))
-            // The thread is on its way out and its locals are gone: a table for this one time.
+            // The thread is ending and its locals are gone: this call uses a table of its own.
             .unwrap_or_else(|_| EnvelopeTable::new().envelope(topic, name, source))
     }
 
     #[cfg(feature = "latency")]
-    fn place(&self) -> u64 {
+    fn position(&self) -> u64 {
         self.engine.shared_lane().claimed()
     }
 
-    #[inline]
-    fn try_accept(&mut self, pending: Pending<T>) -> Result<(), Refusal<T>> {
+    #[inline(always)]
+    fn try_reserve(&mut self) -> Result<Self::Place, NoRoom> {
         if self.engine.is_closing() {
-            return Err(Refusal::Closed(pending));
+            return Err(NoRoom::Closed);
         }
-        match self.engine.shared_lane().try_push(pending) {
-            Ok(wake_requested) => {
-                self.engine.accepted(wake_requested);
-                Ok(())
-            }
-            Err(PushError::Full(pending)) => Err(Refusal::Full(pending)),
-            Err(PushError::Closed(pending)) => Err(Refusal::Closed(pending)),
-        }
+        self.engine
+            .shared_lane()
+            .try_claim()
+            .map_err(|error| match error {
+                mpsc::ClaimError::Full => NoRoom::Full,
+                mpsc::ClaimError::Closed => NoRoom::Closed,
+            })
+    }
+
+    #[inline(always)]
+    fn accept(&mut self, place: Self::Place, event: Outside, data: T) -> Result<(), spsc::Closed> {
+        let wake_requested = place.write(event.with(data));
+        self.engine.accepted(wake_requested);
+        Ok(())
+    }
+
+    fn take_back(&mut self) -> Pending<T> {
+        unreachable!("a claimed place is always accepted")
     }
 
     fn ask_for_room(&mut self, waker: &Waker) {
@@ -146,118 +204,61 @@ impl<T> LaneSender<T> for SharedLaneSender<'_, T> {
     }
 }
 
-/// Accepts or waits for room.
+/// Accepts an event, or waits for room as long as `patience` says.
 #[inline]
-pub(super) fn publish<T, K: AsTopic>(
-    mut sender: impl LaneSender<T>,
-    message: Message<'_, K, T>,
-) -> Result<(), PublishError<T>> {
-    let pending = match into_pending(&mut sender, message) {
-        Ok(pending) => pending,
-        Err((error, data)) => return Err(PublishError::Topic(error, data)),
-    };
-    match sender.try_accept(pending) {
-        Ok(()) => Ok(()),
-        Err(refusal) => wait_and_accept(&mut sender, refusal, None).map_err(PublishError::from),
+pub(super) fn publish<T, K, S, E>(
+    mut sender: S,
+    heading: &Heading<'_, K>,
+    data: T,
+    patience: Patience,
+) -> Result<(), E>
+where
+    K: AsTopic,
+    S: LaneSender<T>,
+    E: RefusedError<T>,
+{
+    match prepare(&mut sender, heading, None, patience) {
+        Ok((place, event)) => put(&mut sender, place, event, data),
+        Err(refused) => refuse(refused, data),
     }
 }
 
-/// Accepts or says that there is no room.
-pub(super) fn try_publish<T, K: AsTopic>(
-    mut sender: impl LaneSender<T>,
-    message: Message<'_, K, T>,
-) -> Result<(), TryPublishError<T>> {
-    let pending = match into_pending(&mut sender, message) {
-        Ok(pending) => pending,
-        Err((error, data)) => return Err(TryPublishError::Topic(error, data)),
-    };
-    sender.try_accept(pending).map_err(|refusal| match refusal {
-        Refusal::Full(pending) => TryPublishError::Full(pending.data),
-        Refusal::Closed(pending) if sender.engine().is_broken() => {
-            TryPublishError::Broken(pending.data)
-        }
-        Refusal::Closed(pending) => TryPublishError::Closed(pending.data),
-    })
-}
-
-/// Accepts or waits for room, for so long.
-pub(super) fn publish_timeout<T, K: AsTopic>(
-    mut sender: impl LaneSender<T>,
-    message: Message<'_, K, T>,
-    timeout: Duration,
-) -> Result<(), PublishTimeoutError<T>> {
-    match into_pending(&mut sender, message) {
-        Ok(pending) => accept_within(sender, pending, Some(timeout)),
-        Err((error, data)) => Err(PublishTimeoutError::Topic(error, data)),
-    }
-}
-
-/// Accepts or waits for room, for so long, what names its topic itself.
-pub(super) fn publish_by<T>(
-    mut sender: impl LaneSender<T>,
+/// Accepts an event whose payload names the topic, or waits for room as long as `patience` says.
+pub(super) fn publish_by<T, S, E>(
+    mut sender: S,
     data: T,
     topic: fn(&T) -> &str,
-    timeout: Option<Duration>,
-) -> Result<(), PublishTimeoutError<T>> {
-    match sender.envelope(&topic(&data), None, None) {
-        Ok(envelope) => accept_within(sender, unreceipted(envelope, data), timeout),
-        Err(error) => Err(PublishTimeoutError::Topic(error, data)),
+    patience: Patience,
+) -> Result<(), E>
+where
+    S: LaneSender<T>,
+    E: RefusedError<T>,
+{
+    match prepare(&mut sender, &Heading::topic(topic(&data)), None, patience) {
+        Ok((place, event)) => put(&mut sender, place, event, data),
+        Err(refused) => refuse(refused, data),
     }
 }
 
-/// Accepts or waits for room, as a task.
-pub(super) async fn publish_async<T, K: AsTopic>(
-    mut sender: impl LaneSender<T>,
-    message: Message<'_, K, T>,
-) -> Result<(), PublishError<T>> {
-    let mut waiting = match into_pending(&mut sender, message) {
-        Ok(pending) => Some(pending),
-        Err((error, data)) => return Err(PublishError::Topic(error, data)),
-    };
-    poll_fn(move |context| {
-        let mut asked = false;
-        loop {
-            let pending = waiting.take().expect("not polled after it was ready");
-            match sender.try_accept(pending) {
-                Ok(()) => return Poll::Ready(Ok(())),
-                Err(Refusal::Closed(pending)) => {
-                    let broken = sender.engine().is_broken();
-                    let refuse = if broken {
-                        PublishError::Broken
-                    } else {
-                        PublishError::Closed
-                    };
-                    return Poll::Ready(Err(refuse(pending.data)));
-                }
-                Err(Refusal::Full(pending)) => waiting = Some(pending),
-            }
-            if asked {
-                return Poll::Pending;
-            }
-            sender.ask_for_room(context.waker());
-            asked = true;
-        }
-    })
-    .await
-}
-
-/// Accepts, and waits until the event has its id.
-pub(super) fn publish_sequenced<T, K: AsTopic>(
-    mut sender: impl LaneSender<T>,
-    message: Message<'_, K, T>,
-) -> Result<Receipt, PublishSequencedError<T>> {
-    let mut pending = match into_pending(&mut sender, message) {
-        Ok(pending) => pending,
-        Err((error, data)) => return Err(PublishError::Topic(error, data).into()),
-    };
+/// Accepts an event, and waits until it has its id.
+pub(super) fn publish_sequenced<T, K, S>(
+    mut sender: S,
+    heading: &Heading<'_, K>,
+    data: T,
+) -> Result<Receipt, PublishSequencedError<T>>
+where
+    K: AsTopic,
+    S: LaneSender<T>,
+{
     if NonBlockingScope::is_active() {
-        return Err(PublishError::WouldDeadlock(pending.data).into());
+        return refuse(Refused::WouldDeadlock, data).map_err(PublishSequencedError::Refused);
     }
-    let (receipt_sender, slot) = receipt();
-    pending.receipt = Some(receipt_sender);
-    if let Err(refusal) = sender.try_accept(pending) {
-        wait_and_accept(&mut sender, refusal, None).map_err(PublishError::from)?;
+    let (receipt, slot) = receipt();
+    match prepare(&mut sender, heading, Some(receipt), Patience::Unlimited) {
+        Ok((place, event)) => put(&mut sender, place, event, data),
+        Err(refused) => refuse(refused, data),
     }
+    .map_err(PublishSequencedError::Refused)?;
     loop {
         if let Some(answer) = slot.try_get() {
             return answer.ok_or(PublishSequencedError::Unsequenced);
@@ -269,112 +270,269 @@ pub(super) fn publish_sequenced<T, K: AsTopic>(
     }
 }
 
-enum Refused<T> {
-    Closed(T),
-    Broken(T),
-    WouldDeadlock(T),
-    Timeout(T),
+/// All that has to be known before the payload is moved: its place, and the rest of the event.
+///
+/// (The payload is no argument of this. A compiler moves no copy over an atomic operation, so a
+/// large payload that is moved in here would be copied here, and once more into its place.)
+#[inline(always)]
+fn prepare<T, K, S>(
+    sender: &mut S,
+    heading: &Heading<'_, K>,
+    receipt: Option<ReceiptSender>,
+    patience: Patience,
+) -> Result<(S::Place, Outside), Refused>
+where
+    K: AsTopic,
+    S: LaneSender<T>,
+{
+    let event = outside(sender, heading, receipt).map_err(Refused::Topic)?;
+    let place = match sender.try_reserve() {
+        Ok(place) => place,
+        Err(no_room) => wait_for_room(sender, no_room, patience)?,
+    };
+    Ok((place, event))
 }
 
-impl<T> From<Refused<T>> for PublishError<T> {
-    /// Of a wait without a deadline.
-    fn from(refused: Refused<T>) -> Self {
-        match refused {
-            Refused::Closed(data) => Self::Closed(data),
-            Refused::Broken(data) => Self::Broken(data),
-            Refused::WouldDeadlock(data) => Self::WouldDeadlock(data),
-            Refused::Timeout(_) => unreachable!("there was no deadline"),
-        }
-    }
-}
-
-#[inline]
-fn into_pending<T, K: AsTopic>(
-    sender: &mut impl LaneSender<T>,
-    message: Message<'_, K, T>,
-) -> Result<Pending<T>, (TopicError, T)> {
-    let Message {
-        topic,
-        data,
-        name,
-        source,
-    } = message;
+#[inline(always)]
+fn outside<T, K, S>(
+    sender: &mut S,
+    heading: &Heading<'_, K>,
+    receipt: Option<ReceiptSender>,
+) -> Result<Outside, TopicError>
+where
+    K: AsTopic,
+    S: LaneSender<T>,
+{
+    // First: the time that the event takes begins with the call.
     #[cfg(feature = "latency")]
-    let stamp_ns = match &sender.engine().sampling {
-        Some(sampling) => sampling.stamp(sender.place()),
-        None => 0,
-    };
-    match sender.envelope(&topic, name, source) {
-        Ok(envelope) => {
-            let pending = unreceipted(envelope, data);
-            #[cfg(feature = "latency")]
-            let pending = Pending {
-                stamp_ns,
-                ..pending
-            };
-            Ok(pending)
-        }
-        Err(error) => Err((error, data)),
-    }
-}
-
-fn unreceipted<T>(envelope: EnvelopeRef, data: T) -> Pending<T> {
-    Pending {
+    let stamp_ns = stamp(sender);
+    let name = heading.name.as_deref();
+    let envelope = sender.envelope(&heading.topic, name, heading.source.as_deref())?;
+    Ok(Outside {
         envelope,
-        data,
-        receipt: None,
+        receipt,
         #[cfg(feature = "latency")]
-        stamp_ns: 0,
-    }
-}
-
-fn accept_within<T>(
-    mut sender: impl LaneSender<T>,
-    pending: Pending<T>,
-    timeout: Option<Duration>,
-) -> Result<(), PublishTimeoutError<T>> {
-    let refusal = match sender.try_accept(pending) {
-        Ok(()) => return Ok(()),
-        Err(refusal) => refusal,
-    };
-    let deadline = timeout.and_then(deadline_after);
-    wait_and_accept(&mut sender, refusal, deadline).map_err(|refused| match refused {
-        Refused::Closed(data) => PublishTimeoutError::Closed(data),
-        Refused::Broken(data) => PublishTimeoutError::Broken(data),
-        Refused::WouldDeadlock(data) => PublishTimeoutError::WouldDeadlock(data),
-        Refused::Timeout(data) => PublishTimeoutError::Timeout(data),
+        stamp_ns,
     })
 }
 
+#[cfg(feature = "latency")]
+#[inline]
+fn stamp<T>(sender: &impl LaneSender<T>) -> u64 {
+    match &sender.engine().sampling {
+        Some(sampling) => sampling.stamp(sender.position()),
+        None => 0,
+    }
+}
+
+/// A pending event without its payload.
+pub(super) struct Outside {
+    envelope: EnvelopeRef,
+    receipt: Option<ReceiptSender>,
+    #[cfg(feature = "latency")]
+    stamp_ns: u64,
+}
+
+impl Outside {
+    #[inline(always)]
+    fn with<T>(self, data: T) -> Pending<T> {
+        Pending {
+            envelope: self.envelope,
+            data,
+            receipt: self.receipt,
+            #[cfg(feature = "latency")]
+            stamp_ns: self.stamp_ns,
+        }
+    }
+}
+
+/// Moves the event into its place.
+#[inline(always)]
+fn put<T, S, E>(sender: &mut S, place: S::Place, event: Outside, data: T) -> Result<(), E>
+where
+    S: LaneSender<T>,
+    E: RefusedError<T>,
+{
+    match sender.accept(place, event, data) {
+        Ok(()) => Ok(()),
+        Err(spsc::Closed) => refuse_accepted(sender),
+    }
+}
+
+/// The errors are built in functions of their own, and never inlined: each of them holds the
+/// payload once more, and the way of an event that is accepted should not have to make room for
+/// that.
 #[cold]
-fn wait_and_accept<T>(
-    sender: &mut impl LaneSender<T>,
-    mut refusal: Refusal<T>,
-    deadline: Option<Instant>,
-) -> Result<(), Refused<T>> {
+#[inline(never)]
+fn refuse<T, R, E: RefusedError<T>>(refused: Refused, data: T) -> Result<R, E> {
+    Err(E::new(refused, data))
+}
+
+#[cold]
+#[inline(never)]
+fn refuse_accepted<T, S, E>(sender: &mut S) -> Result<(), E>
+where
+    S: LaneSender<T>,
+    E: RefusedError<T>,
+{
+    let refused = closed_or_broken(sender.engine());
+    Err(E::new(refused, sender.take_back().data))
+}
+
+fn closed_or_broken<T>(engine: &Engine<T>) -> Refused {
+    if engine.is_broken() {
+        Refused::Broken
+    } else {
+        Refused::Closed
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn wait_for_room<T, S: LaneSender<T>>(
+    sender: &mut S,
+    mut no_room: NoRoom,
+    patience: Patience,
+) -> Result<S::Place, Refused> {
+    let deadline = match patience {
+        Patience::None | Patience::Unlimited => None,
+        Patience::AtMost(limit) => deadline_after(limit),
+    };
     let mut asked = false;
     let mut late = false;
     loop {
-        let pending = match refusal {
-            Refusal::Closed(pending) if sender.engine().is_broken() => {
-                return Err(Refused::Broken(pending.data));
-            }
-            Refusal::Closed(pending) => return Err(Refused::Closed(pending.data)),
-            Refusal::Full(pending) if NonBlockingScope::is_active() => {
-                return Err(Refused::WouldDeadlock(pending.data));
-            }
-            Refusal::Full(pending) if late => return Err(Refused::Timeout(pending.data)),
-            Refusal::Full(pending) => pending,
-        };
+        match no_room {
+            NoRoom::Closed => return Err(closed_or_broken(sender.engine())),
+            NoRoom::Full if matches!(patience, Patience::None) => return Err(Refused::Full),
+            NoRoom::Full if NonBlockingScope::is_active() => return Err(Refused::WouldDeadlock),
+            NoRoom::Full if late => return Err(Refused::Timeout),
+            NoRoom::Full => {}
+        }
         if asked {
             late = !park(deadline);
         } else {
             sender.ask_for_room(&thread_waker());
         }
         asked = !asked;
-        match sender.try_accept(pending) {
-            Ok(()) => return Ok(()),
-            Err(again) => refusal = again,
+        match sender.try_reserve() {
+            Ok(place) => return Ok(place),
+            Err(again) => no_room = again,
+        }
+    }
+}
+
+/// Accepts an event as a task.
+///
+/// The topic is parsed when the future is made. Nothing is accepted before it is polled.
+pub(super) struct PublishFuture<S, T> {
+    sender: S,
+    /// `None` once the future has been ready.
+    state: Option<Result<(Outside, T), (TopicError, T)>>,
+}
+
+impl<S: LaneSender<T>, T> PublishFuture<S, T> {
+    pub(super) fn new<K: AsTopic>(sender: S, heading: &Heading<'_, K>, data: T) -> Self {
+        Self::with_receipt(sender, heading, data, None)
+    }
+
+    fn with_receipt<K: AsTopic>(
+        mut sender: S,
+        heading: &Heading<'_, K>,
+        data: T,
+        receipt: Option<ReceiptSender>,
+    ) -> Self {
+        let state = match outside(&mut sender, heading, receipt) {
+            Ok(event) => Ok((event, data)),
+            Err(error) => Err((error, data)),
+        };
+        Self {
+            sender,
+            state: Some(state),
+        }
+    }
+
+    /// Whether the event was accepted or refused.
+    fn is_done(&self) -> bool {
+        self.state.is_none()
+    }
+
+    /// The topic is not valid, or else the lane is closed.
+    #[cold]
+    fn refuse(&mut self) -> Poll<Result<(), PublishError<T>>> {
+        let error = match self.state.take() {
+            Some(Ok((_, data))) => PublishError::new(closed_or_broken(self.sender.engine()), data),
+            Some(Err((error, data))) => PublishError::Topic(error, data),
+            None => panic!("the future was polled after it had been ready"),
+        };
+        Poll::Ready(Err(error))
+    }
+}
+
+/// Nothing of it is pinned: it may be moved between two polls.
+impl<S, T> Unpin for PublishFuture<S, T> {}
+
+impl<S: LaneSender<T>, T> Future for PublishFuture<S, T> {
+    type Output = Result<(), PublishError<T>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if !matches!(this.state, Some(Ok(_))) {
+            return this.refuse();
+        }
+        let mut asked = false;
+        let place = loop {
+            match this.sender.try_reserve() {
+                Ok(place) => break place,
+                Err(NoRoom::Closed) => return this.refuse(),
+                Err(NoRoom::Full) if asked => return Poll::Pending,
+                Err(NoRoom::Full) => this.sender.ask_for_room(context.waker()),
+            }
+            asked = true;
+        };
+        let Some(Ok((event, data))) = this.state.take() else {
+            unreachable!("it was there above");
+        };
+        Poll::Ready(put(&mut this.sender, place, event, data))
+    }
+}
+
+/// Accepts an event as a task, and waits until it has its id.
+pub(super) struct PublishSequencedFuture<S, T> {
+    publish: PublishFuture<S, T>,
+    slot: Arc<ReceiptSlot>,
+}
+
+impl<S: LaneSender<T>, T> PublishSequencedFuture<S, T> {
+    pub(super) fn new<K: AsTopic>(sender: S, heading: &Heading<'_, K>, data: T) -> Self {
+        let (receipt, slot) = receipt();
+        Self {
+            publish: PublishFuture::with_receipt(sender, heading, data, Some(receipt)),
+            slot,
+        }
+    }
+}
+
+/// Nothing of it is pinned: it may be moved between two polls.
+impl<S, T> Unpin for PublishSequencedFuture<S, T> {}
+
+impl<S: LaneSender<T>, T> Future for PublishSequencedFuture<S, T> {
+    type Output = Result<Receipt, PublishSequencedError<T>>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        if !this.publish.is_done() {
+            ready!(Pin::new(&mut this.publish).poll(context))?;
+        }
+        let mut registered = false;
+        loop {
+            if let Some(answer) = this.slot.try_get() {
+                return Poll::Ready(answer.ok_or(PublishSequencedError::Unsequenced));
+            }
+            if registered {
+                return Poll::Pending;
+            }
+            this.slot.waker.register(context.waker());
+            registered = true;
         }
     }
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::error::{PublishError, PublishSequencedError, PublishTimeoutError, TryPublishError};
-use super::message::Message;
-use super::publish::{self, OwnLaneSender};
+use super::message::{Heading, Message};
+use super::publish::{self, OwnLaneSender, Patience, PublishFuture, PublishSequencedFuture};
 use super::{Bus, Open};
 use crate::dispatch::block::EnvelopeTable;
 use crate::dispatch::lane::{LaneShared, Pending, Receipt};
@@ -12,11 +12,16 @@ use crate::dispatch::topic_arg::AsTopic;
 use crate::ring::spsc;
 use crate::sync::{Arc, Ordering};
 
-/// Publishes through a lane of its own: what one publisher publishes keeps its order, and publishers do not contend.
+/// Publishes through a lane of its own: its events keep their order, and publishers do not contend
+/// with each other.
 ///
-/// `Send`, and publishes by `&mut self`: one thread or task at a time. It remembers the topics that it used last, so
-/// publishing on text costs a look-up, not an allocation; the same goes for names and sources. Like a [`Bus`], it keeps
-/// the bus open while it lives.
+/// It is `Send`, and its methods take `&mut self`: one thread or task uses it at a time. It
+/// remembers the topics that it has used last, so that publishing on a text costs a look-up and no
+/// allocation; the same holds for names and sources. Like a [`Bus`], it keeps the bus open while it
+/// lives.
+///
+/// The methods are those of [`Bus`]: `publish` and its neighbours take a topic and a payload,
+/// `send` and its neighbours a [`Message`].
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -31,9 +36,10 @@ use crate::sync::{Arc, Ordering};
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias("Sender", "Producer"))]
 pub struct Publisher<T: Send + Sync + 'static> {
     open: Arc<Open<T>>,
-    /// Its lane's number in the totals.
+    /// The number of its lane in the totals.
     number: u64,
     lane: spsc::Producer<Pending<T>>,
     shared: Arc<LaneShared>,
@@ -43,7 +49,8 @@ pub struct Publisher<T: Send + Sync + 'static> {
 impl<T: Send + Sync + 'static> Publisher<T> {
     pub(super) fn new(open: Arc<Open<T>>) -> Self {
         let core = &open.core;
-        // Under the lock that closing takes first: the lanes that were made before it, the sequencer finds and closes.
+        // Under the lock that closing takes first: the sequencer finds and closes every lane that
+        // was made before the close.
         let mut registry = core.registry.lock();
         let (lane, shared) = core.engine.own_lane(core.lane_capacity);
         let number = registry.totals.open_lane(shared.clone());
@@ -61,31 +68,69 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         }
     }
 
-    /// Accepts the event into the lane; waits while the lane is full.
+    /// Publishes an event: accepts it into the publisher's lane.
     ///
-    /// # Errors
-    ///
-    /// [`PublishError`], with the value.
-    #[inline]
-    pub fn publish(&mut self, topic: impl AsTopic, data: T) -> Result<(), PublishError<T>> {
-        publish::publish(self.sender(), Message::new(topic, data))
-    }
-
-    /// Like [`publish`](Self::publish), for a message with a name or a source.
+    /// **Blocks the thread** while the lane is full; in async code use
+    /// [`publish_async`](Self::publish_async). See [`Bus::publish`].
     ///
     /// # Errors
     ///
     /// [`PublishError`], with the payload.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("orders.*")?;
+    /// let mut publisher = bus.publisher();
+    /// publisher.publish("orders.eu", 7)?;
+    /// assert_eq!(*sub.recv()?.data(), 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("emit", "broadcast", "blocking_send"))]
     #[inline]
-    pub fn send<K: AsTopic>(&mut self, message: Message<'_, K, T>) -> Result<(), PublishError<T>> {
-        publish::publish(self.sender(), message)
+    pub fn publish(&mut self, topic: impl AsTopic, data: T) -> Result<(), PublishError<T>> {
+        let heading = Heading::topic(topic);
+        publish::publish(self.sender(), &heading, data, Patience::Unlimited)
     }
 
-    /// Accepts the event, or says that the lane is full. Finishes whatever other threads do.
+    /// Publishes a message: like [`publish`](Self::publish), with a name or a source.
+    ///
+    /// **Blocks the thread** while the lane is full; in async code use
+    /// [`send_async`](Self::send_async).
     ///
     /// # Errors
     ///
-    /// [`TryPublishError`], with the value.
+    /// [`PublishError`], with the payload.
+    ///
+    /// ```
+    /// use fanout::{Bus, Message};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("orders.*")?;
+    /// let mut publisher = bus.publisher();
+    /// publisher.send(Message::new("orders.eu", 7).name("OrderCreated"))?;
+    /// assert_eq!(sub.recv()?.name(), Some("OrderCreated"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[inline]
+    pub fn send<K: AsTopic>(&mut self, message: Message<'_, K, T>) -> Result<(), PublishError<T>> {
+        publish::publish(
+            self.sender(),
+            &message.heading,
+            message.data,
+            Patience::Unlimited,
+        )
+    }
+
+    /// Publishes an event, or refuses it if the lane is full. Never blocks: the call finishes
+    /// whatever other threads do.
+    ///
+    /// # Errors
+    ///
+    /// [`TryPublishError`], with the payload.
     ///
     /// ```
     /// use fanout::{Bus, Dispatch, TryPublishError};
@@ -102,51 +147,262 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     /// ```
     #[inline]
     pub fn try_publish(&mut self, topic: impl AsTopic, data: T) -> Result<(), TryPublishError<T>> {
-        publish::try_publish(self.sender(), Message::new(topic, data))
+        let heading = Heading::topic(topic);
+        publish::publish(self.sender(), &heading, data, Patience::None)
     }
 
-    /// Like [`publish`](Self::publish), and waits for so long at most.
+    /// Like [`try_publish`](Self::try_publish), for a message.
     ///
     /// # Errors
     ///
-    /// [`PublishTimeoutError`], with the value.
+    /// [`TryPublishError`], with the payload.
+    ///
+    /// ```
+    /// use fanout::{Bus, Message};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut publisher = Bus::<u32>::new().publisher();
+    /// publisher.try_send(Message::new("orders.eu", 7).source("billing"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[inline]
+    pub fn try_send<K: AsTopic>(
+        &mut self,
+        message: Message<'_, K, T>,
+    ) -> Result<(), TryPublishError<T>> {
+        publish::publish(
+            self.sender(),
+            &message.heading,
+            message.data,
+            Patience::None,
+        )
+    }
+
+    /// Publishes an event, or refuses it if the lane is full for longer than `timeout`.
+    ///
+    /// **Blocks the thread** while the lane is full. In async code put
+    /// [`publish_async`](Self::publish_async) under the runtime's time limit.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishTimeoutError`], with the payload.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut publisher = fanout::Bus::<u32>::new().publisher();
+    /// publisher.publish_timeout("orders.eu", 7, Duration::from_millis(5))?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn publish_timeout(
         &mut self,
         topic: impl AsTopic,
         data: T,
         timeout: Duration,
     ) -> Result<(), PublishTimeoutError<T>> {
-        publish::publish_timeout(self.sender(), Message::new(topic, data), timeout)
+        let heading = Heading::topic(topic);
+        publish::publish(self.sender(), &heading, data, Patience::AtMost(timeout))
     }
 
-    /// Like [`publish`](Self::publish), and waits as a task, on any runtime. Dropped before it is ready, the
-    /// event was not accepted.
+    /// Like [`publish_timeout`](Self::publish_timeout), for a message.
+    ///
+    /// **Blocks the thread** while the lane is full. In async code put
+    /// [`send_async`](Self::send_async) under the runtime's time limit.
     ///
     /// # Errors
     ///
-    /// [`PublishError`], with the value.
+    /// [`PublishTimeoutError`], with the payload.
+    ///
+    /// ```
+    /// use fanout::{Bus, Message};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut publisher = Bus::<u32>::new().publisher();
+    /// let message = Message::new("orders.eu", 7).source("billing");
+    /// publisher.send_timeout(message, Duration::from_millis(5))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "blocking_send")]
+    pub fn send_timeout<K: AsTopic>(
+        &mut self,
+        message: Message<'_, K, T>,
+        timeout: Duration,
+    ) -> Result<(), PublishTimeoutError<T>> {
+        publish::publish(
+            self.sender(),
+            &message.heading,
+            message.data,
+            Patience::AtMost(timeout),
+        )
+    }
+
+    /// Publishes an event from async code, on any runtime: while the lane is full, the task is
+    /// suspended and the thread is free.
+    ///
+    /// If the future is dropped before it is ready, the event was not accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`], with the payload. Never [`WouldDeadlock`](PublishError::WouldDeadlock).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("orders.*")?;
+    /// let mut publisher = bus.publisher();
+    /// smol::block_on(publisher.publish_async("orders.eu", 7))?;
+    /// assert_eq!(*sub.recv()?.data(), 7);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn publish_async(
         &mut self,
         topic: impl AsTopic,
         data: T,
-    ) -> impl Future<Output = Result<(), PublishError<T>>> {
-        publish::publish_async(self.sender(), Message::new(topic, data))
+    ) -> impl Future<Output = Result<(), PublishError<T>>> + Send + Unpin {
+        PublishFuture::new(self.sender(), &Heading::topic(topic), data)
     }
 
-    /// Accepts the event and waits until it has its id and its time.
+    /// Like [`publish_async`](Self::publish_async), for a message.
     ///
     /// # Errors
     ///
-    /// [`PublishSequencedError`].
+    /// [`PublishError`], with the payload. Never [`WouldDeadlock`](PublishError::WouldDeadlock).
+    ///
+    /// ```
+    /// use fanout::{Bus, Message};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut publisher = Bus::<u32>::new().publisher();
+    /// smol::block_on(publisher.send_async(Message::new("orders.eu", 7).source("billing")))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_async<K: AsTopic>(
+        &mut self,
+        message: Message<'_, K, T>,
+    ) -> impl Future<Output = Result<(), PublishError<T>>> + Send + Unpin {
+        PublishFuture::new(self.sender(), &message.heading, message.data)
+    }
+
+    /// Publishes an event, and waits until it has its id and its time.
+    ///
+    /// **Blocks the thread**; in async code use
+    /// [`publish_sequenced_async`](Self::publish_sequenced_async). Under
+    /// [`Dispatch::Manual`](crate::Dispatch::Manual) it waits until another thread drives the bus.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishSequencedError`], with the payload if the event was not accepted.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut publisher = fanout::Bus::<u32>::new().publisher();
+    /// assert_eq!(publisher.publish_sequenced("a", 1)?.id(), 1);
+    /// assert_eq!(publisher.publish_sequenced("a", 2)?.id(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn publish_sequenced(
         &mut self,
         topic: impl AsTopic,
         data: T,
     ) -> Result<Receipt, PublishSequencedError<T>> {
-        publish::publish_sequenced(self.sender(), Message::new(topic, data))
+        publish::publish_sequenced(self.sender(), &Heading::topic(topic), data)
+    }
+
+    /// Like [`publish_sequenced`](Self::publish_sequenced), for a message.
+    ///
+    /// **Blocks the thread**; in async code use
+    /// [`send_sequenced_async`](Self::send_sequenced_async).
+    ///
+    /// # Errors
+    ///
+    /// [`PublishSequencedError`], with the payload if the event was not accepted.
+    ///
+    /// ```
+    /// use fanout::{Bus, Message};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut publisher = Bus::<u32>::new().publisher();
+    /// let receipt = publisher.send_sequenced(Message::new("orders.eu", 7).source("billing"))?;
+    /// assert_eq!(receipt.id(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_sequenced<K: AsTopic>(
+        &mut self,
+        message: Message<'_, K, T>,
+    ) -> Result<Receipt, PublishSequencedError<T>> {
+        publish::publish_sequenced(self.sender(), &message.heading, message.data)
+    }
+
+    /// Publishes an event from async code, and waits as a task until it has its id and its time.
+    ///
+    /// If the future is dropped while it waits for room, the event was not accepted. If it is
+    /// dropped after that, the event is delivered, and only the receipt is lost.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishSequencedError`], with the payload if the event was not accepted.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut publisher = fanout::Bus::<u32>::new().publisher();
+    /// let receipt = smol::block_on(publisher.publish_sequenced_async("a", 1))?;
+    /// assert_eq!(receipt.id(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn publish_sequenced_async(
+        &mut self,
+        topic: impl AsTopic,
+        data: T,
+    ) -> impl Future<Output = Result<Receipt, PublishSequencedError<T>>> + Send + Unpin {
+        PublishSequencedFuture::new(self.sender(), &Heading::topic(topic), data)
+    }
+
+    /// Like [`publish_sequenced_async`](Self::publish_sequenced_async), for a message.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishSequencedError`], with the payload if the event was not accepted.
+    ///
+    /// ```
+    /// use fanout::{Bus, Message};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut publisher = Bus::<u32>::new().publisher();
+    /// let message = Message::new("orders.eu", 7).source("billing");
+    /// let receipt = smol::block_on(publisher.send_sequenced_async(message))?;
+    /// assert_eq!(receipt.id(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_sequenced_async<K: AsTopic>(
+        &mut self,
+        message: Message<'_, K, T>,
+    ) -> impl Future<Output = Result<Receipt, PublishSequencedError<T>>> + Send + Unpin {
+        PublishSequencedFuture::new(self.sender(), &message.heading, message.data)
     }
 
     /// The bus that it publishes to.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut publisher = fanout::Bus::<u32>::new().publisher();
+    /// let mut sub = publisher.bus().subscribe("a")?;
+    /// publisher.publish("a", 1)?;
+    /// assert_eq!(*sub.recv()?.data(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
     pub fn bus(&self) -> Bus<T> {
         Bus {
             open: self.open.clone(),
@@ -169,10 +425,19 @@ impl<T: Send + Sync + 'static> Drop for Publisher<T> {
     fn drop(&mut self) {
         let engine = &self.open.core.engine;
         engine.threads.fetch_sub(1, Ordering::Relaxed);
-        // The sequencer forgets the lane once it is drained; if it sleeps, that is now.
+        // The sequencer forgets the lane once it is drained. If the sequencer sleeps, that is now.
         let wake_requested = self.lane.close();
         engine.lane_closed(wake_requested);
         let registry = &self.open.core.registry;
         registry.lock().totals.close_lane(self.number);
+    }
+}
+
+impl<T: Send + Sync + 'static> std::fmt::Debug for Publisher<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher")
+            .field("bus", &self.bus())
+            .field("accepted", &self.shared.accepted())
+            .finish_non_exhaustive()
     }
 }

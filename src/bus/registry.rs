@@ -1,59 +1,20 @@
-//! Who subscribes to what: who writes to the shards' indexes, behind a lock that no event ever takes.
+//! Who subscribes to what: who writes to the shards' indexes, behind a lock that no event ever
+//! takes.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
 use super::error::{ChangeError, SubscribeError};
-use super::label::Labels;
 use super::pattern_texts::PatternTexts;
-use super::stats::{SubscriptionStats, Unread};
+use super::record::{Record, SubscriptionInfo};
+use super::stats::Unread;
 use super::subscription::Ends;
 use super::totals::Totals;
 use crate::dispatch::engine::Engine;
-use crate::dispatch::feed::FeedShared;
-#[cfg(feature = "latency")]
-use crate::dispatch::latency::Recorder;
 use crate::dispatch::loss::GapReason;
 use crate::dispatch::shard::{Change, ChangeKind};
-use crate::handlers::pool::HandlerControl;
-use crate::handlers::task::Counters;
 use crate::index::Batch;
 use crate::pattern::Pattern;
 use crate::sync::{Arc, Mutex};
-
-/// What is known of a subscription, also after it ended.
-pub(super) struct Record {
-    /// From 1, in the order of opening.
-    pub(super) number: u64,
-    shard: u32,
-    slot: u32,
-    pub(super) feed: Arc<FeedShared>,
-    pub(super) handler: Option<Arc<dyn HandlerControl>>,
-    /// Changed under the registry's lock alone; a lock of its own, so that reading needs no registry.
-    pub(super) patterns: Mutex<PatternTexts>,
-    pub(super) info: SubscriptionInfo,
-}
-
-/// What was said of a subscription when it was opened.
-pub(super) struct SubscriptionInfo {
-    pub(super) labels: Labels,
-    #[cfg(feature = "latency")]
-    pub(super) recorder: Option<Arc<Recorder>>,
-}
-
-impl Record {
-    /// Waits until its handler has come so far in its queue, or to its end. `false`: not in time.
-    pub(super) fn wait_until_handled(&self, pushed: u64, deadline: Option<Instant>) -> bool {
-        let Some(handler) = &self.handler else {
-            return true;
-        };
-        handler.wait_for(deadline, &mut || self.feed.has_passed(pushed))
-    }
-
-    pub(super) fn shard(&self) -> usize {
-        self.shard as usize
-    }
-}
 
 pub(super) struct Registry {
     records: BTreeMap<u64, Arc<Record>>,
@@ -128,15 +89,16 @@ impl Registry {
         Ok(record)
     }
 
-    /// Takes a subscription out; the caller has ended its feed. `true`: it was open, and the caller has the shard
-    /// attended to.
+    /// Takes a subscription out; the caller has ended its feed. `true`: it was open, and the caller
+    /// has the shard attended to.
     pub(super) fn cancel<T>(&mut self, engine: &Engine<T>, record: &Record) -> bool {
         let Some(ended) = self.records.remove(&record.number) else {
             return false;
         };
         self.totals.end(ended);
         let slots_of_shard = &mut self.shards[record.shard()];
-        let patterns = std::mem::take(&mut *record.patterns.lock());
+        // They stay in the record: `resubscribe` wants them.
+        let patterns = record.patterns.lock().parse();
         let slot = record.slot;
         slots_of_shard.subscriptions -= 1;
         publish(
@@ -144,7 +106,7 @@ impl Registry {
             record.shard(),
             ChangeKind::Detach { slot },
             |batch| {
-                for pattern in patterns.parse() {
+                for pattern in patterns {
                     batch.remove(&pattern, &slot);
                 }
             },
@@ -161,7 +123,7 @@ impl Registry {
         record: &Record,
         pattern: &Pattern,
     ) -> Result<bool, ChangeError> {
-        self.check_open(record)?;
+        self.check_open(engine, record)?;
         let routes = &engine.shard_shared(record.shard()).routes;
         let is_new = routes.insert(pattern, record.slot);
         if is_new {
@@ -177,7 +139,7 @@ impl Registry {
         record: &Record,
         pattern: &Pattern,
     ) -> Result<bool, ChangeError> {
-        self.check_open(record)?;
+        self.check_open(engine, record)?;
         let routes = &engine.shard_shared(record.shard()).routes;
         let was_there = routes.remove(pattern, &record.slot);
         if was_there {
@@ -203,14 +165,25 @@ impl Registry {
         self.records.values().cloned().collect()
     }
 
+    /// Those that have not ended, oldest first.
+    pub(super) fn open_records<T>(&self, engine: &Engine<T>) -> Vec<Arc<Record>> {
+        let open = self.records.values().filter(|r| r.is_open(engine));
+        open.cloned().collect()
+    }
+
+    /// Those whose end somebody may be waiting for. The caller has had the bus close.
+    pub(super) fn awaited(&self) -> Vec<Arc<Record>> {
+        let records = self.records.values();
+        records
+            .filter(|record| record.feed.has_end_waiters())
+            .cloned()
+            .collect()
+    }
+
     /// Those with a handler.
     pub(super) fn handlers(&self) -> Vec<Arc<Record>> {
         let handlers = self.records.values().filter(|r| r.handler.is_some());
         handlers.cloned().collect()
-    }
-
-    pub(super) fn len(&self) -> usize {
-        self.records.len()
     }
 
     /// Subscriptions ever opened.
@@ -218,12 +191,12 @@ impl Registry {
         self.next_number - 1
     }
 
-    /// The open subscriptions, oldest first.
+    /// All that are registered, oldest first: the open ones, and some of those that have ended.
     pub(super) fn each(&self) -> impl Iterator<Item = &Arc<Record>> {
         self.records.values()
     }
 
-    /// What the open subscriptions have not read, and what they lost to a close.
+    /// What the registered subscriptions have not read, and what they lost to a close.
     pub(super) fn unread(&self) -> Unread {
         let mut sum = Unread::default();
         for record in self.records.values() {
@@ -234,27 +207,13 @@ impl Registry {
         sum
     }
 
-    fn check_open(&self, record: &Record) -> Result<(), ChangeError> {
-        if self.records.contains_key(&record.number) {
+    fn check_open<T>(&self, engine: &Engine<T>, record: &Record) -> Result<(), ChangeError> {
+        // The shard, which disconnects, takes no lock: the record may still be here.
+        if record.is_open(engine) && self.records.contains_key(&record.number) {
             Ok(())
         } else {
             Err(ChangeError::Ended)
         }
-    }
-}
-
-impl Record {
-    pub(super) fn stats(&self) -> SubscriptionStats {
-        let mut stats = self.feed.stats().public(&self.feed.limits());
-        if let Some(counters) = self.counters() {
-            stats.add_handler(counters);
-        }
-        stats
-    }
-
-    /// Those of its handler, if it has one that ever failed.
-    pub(super) fn counters(&self) -> Option<&Counters> {
-        self.handler.as_ref()?.rare().counters()
     }
 }
 

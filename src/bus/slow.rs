@@ -1,7 +1,8 @@
 //! Telling when a subscriber falls behind, and when it has caught up.
 //!
-//! A slow_waker looks at the numbers of all subscriptions now and then. It never runs on a publisher's or a dispatcher's
-//! thread, and the path does nothing for it: it is one more of those who wait for progress, like a flush.
+//! A slow_waker looks at the numbers of all subscriptions now and then. It never runs on a
+//! publisher's or a dispatcher's thread, and the path does nothing for it: it is one more of those
+//! who wait for progress, like a flush.
 //!
 //! | state | the slow_waker | ends with |
 //! | --- | --- | --- |
@@ -10,19 +11,20 @@
 //! | nothing is new, nobody is slow | registers for progress, looks once more, and sleeps | progress |
 //! | the bus closes | goes on as above, and registers for progress in any case | the last role has finished; then a last look |
 //!
-//! Registering comes before the last look, so what that look does not see wakes the slow_waker. Between two looks it rests
-//! for twenty times as long as the look took: with very many subscriptions it sees less often, and costs no
-//! more than a twentieth of a processor.
+//! Registering comes before the last look, so what that look does not see wakes the slow_waker.
+//! Between two looks it rests for twenty times as long as the look took: with very many
+//! subscriptions it sees less often, and costs no more than a twentieth of a processor.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::Core;
 use super::error::BuildError;
-use super::registry::Record;
+use super::record::Record;
 use super::stats::SubscriptionStats;
 use super::subscription::SubscriptionHandle;
 use crate::contain::contain;
+use crate::dispatch::feed::End;
 use crate::park::{park, register_thread, thread_waker};
 use crate::sync::{Arc, Ordering};
 
@@ -35,11 +37,12 @@ const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// How long the slow_waker rests after a look, as a multiple of what the look took.
 const REST: u32 = 20;
 
-/// When a subscriber counts as slow: its [`lag`](SubscriptionStats::lag) reaches a number of events or a share of its
-/// capacity, or its [`lag_time`](SubscriptionStats::lag_time) a duration. Of several limits, one is enough.
+/// When a subscriber counts as slow: its [`lag`](SubscriptionStats::lag) reaches a number of events
+/// or a share of its capacity, or its [`lag_time`](SubscriptionStats::lag_time) a duration. Of
+/// several limits, one is enough.
 ///
-/// It has recovered when it is at half of each limit, or below: so a subscriber that hovers at the limit is told of
-/// once. See [`BusBuilder::on_slow`](crate::BusBuilder::on_slow).
+/// It has recovered when it is at half of each limit, or below: so a subscriber that hovers at the
+/// limit is told of once. See [`BusBuilder::on_slow`](crate::BusBuilder::on_slow).
 ///
 /// ```
 /// use fanout::SlowLimit;
@@ -56,14 +59,15 @@ pub struct SlowLimit {
 }
 
 impl SlowLimit {
-    /// A lag of so many percent of the subscription's capacity, 1 to 100, and of at least one event.
+    /// A lag of so many percent of the subscription's capacity, 1 to 100, and of at least one
+    /// event.
     #[must_use]
     pub fn percent(percent: u32) -> Self {
         Self::default().or_percent(percent)
     }
 
-    /// A lag of so many events, at least 1. It may be more than the capacity: losses that the subscriber has not
-    /// been told of count.
+    /// A lag of so many events, at least 1. It may be more than the capacity: losses that the
+    /// subscriber has not been told of count.
     #[must_use]
     pub fn events(events: u64) -> Self {
         Self::default().or_events(events)
@@ -153,13 +157,15 @@ impl<T: Send + Sync + 'static> SlowNotice<T> {
         self.pace
     }
 
-    /// Which subscription: its number, patterns and labels; to cancel it, too. Keeping it does not keep the bus open.
+    /// Which subscription: its number, patterns and labels; to cancel it, too. Keeping it does not
+    /// keep the bus open.
     #[must_use]
     pub fn subscription(&self) -> &SubscriptionHandle<T> {
         &self.subscription
     }
 
-    /// Its numbers as they were when it crossed the limit; [`subscription`](Self::subscription) has those of now.
+    /// Its numbers as they were when it crossed the limit; [`subscription`](Self::subscription) has
+    /// those of now.
     #[must_use]
     pub fn stats(&self) -> &SubscriptionStats {
         &self.stats
@@ -209,7 +215,8 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
         }
     }
 
-    /// Looks at all open subscriptions, and tells. `true`: nothing was sequenced since the last look, and nobody is slow.
+    /// Looks at all open subscriptions, and tells. `true`: nothing was sequenced since the last
+    /// look, and nobody is slow.
     pub(super) fn check(&mut self, core: &Arc<Core<T>>) -> bool {
         // Acquire, partner the sequencer.
         let sequenced = core.engine.shared.last_id.load(Ordering::Acquire);
@@ -269,7 +276,8 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
         let registry = core.registry.lock();
         let mut crossings = Vec::new();
         let mut still_slow = BTreeSet::new();
-        for record in registry.each() {
+        // A bus that closes is looked at to the end: its subscribers may still catch up.
+        for record in registry.each().filter(|r| r.feed.end() == End::None) {
             let stats = record.stats();
             let was_slow = self.slow.contains(&record.number);
             let is_slow = if was_slow {

@@ -1,9 +1,11 @@
 //! Numbers.
 //!
-//! They cost the path next to nothing: each is written by one thread (what has left a ring, under `DropOldest` and
-//! `Conflate`, by two), at most once per slot of a ring but for the count of received events, and added up by whoever asks.
-//! Asked for while events flow, they are plausible rather than of one moment: they keep to the bounds that are said of them, and nobody is told to be further behind than he was at some moment
-//! while they were added up. Once nothing moves, they are exact.
+//! They cost the path next to nothing: each is written by one thread (what has left a ring, under
+//! `DropOldest` and `Conflate`, by two), at most once per slot of a ring but for the count of
+//! received events, and added up by whoever asks. Asked for while events flow, they are plausible
+//! rather than of one moment: they keep to the bounds that are said of them, and nobody is told to
+//! be further behind than he was at some moment while they were added up. Once nothing moves, they
+//! are exact.
 
 use std::time::Duration;
 
@@ -15,10 +17,11 @@ use crate::dispatch::loss::{GapReason, Overflow};
 use crate::handlers::task::Counters;
 use crate::sync::Ordering;
 
-/// How much has passed through a bus, and what became of it: sums over all subscriptions, also those that have ended.
+/// How much has passed through a bus, and what became of it: sums over all subscriptions, also
+/// those that have ended.
 ///
-/// Once nothing moves, `received + lost + superseded + unread = matched`, exactly, over the bus's life, and
-/// `published = sequenced + unsequenced + queued`.
+/// Once nothing moves, `received + lost + superseded + unread = matched`, exactly, over the bus's
+/// life, and `published = sequenced + unsequenced + queued`.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -46,11 +49,13 @@ pub struct BusStats {
     pub published: u64,
     /// Events sequenced so far; also the id of the last.
     pub sequenced: u64,
-    /// Events that were accepted and dropped before they had an id, by a close that ran out of time or by a break.
+    /// Events that were accepted and dropped before they had an id, by a close that ran out of time
+    /// or by a break.
     pub unsequenced: u64,
     /// Events that wait in lanes to be sequenced.
     pub queued: u64,
-    /// Blocks that the events were laid into: `sequenced / blocks` is how well they travel together, 1 to 64.
+    /// Blocks that the events were laid into: `sequenced / blocks` is how well they travel
+    /// together, 1 to 64.
     pub blocks: u64,
     /// Deliveries due: each event counts once for each subscription that it matched.
     pub matched: u64,
@@ -64,8 +69,8 @@ pub struct BusStats {
     pub unread: u64,
     /// Deliveries that wait in the rings of open subscriptions. See [`SubscriptionStats::depth`].
     pub depth: u64,
-    /// Bytes that the rings of open subscriptions pin. A block in several rings counts for each of them, so this is
-    /// the sum of what the bounds see, and an upper bound of the memory.
+    /// Bytes that the rings of open subscriptions pin. A block in several rings counts for each of
+    /// them, so this is the sum of what the bounds see, and an upper bound of the memory.
     pub pinned_bytes: u64,
     /// The largest lag of an open subscription, in events. See [`SubscriptionStats::lag`].
     pub lag_max: u64,
@@ -81,7 +86,8 @@ pub struct BusStats {
     pub errors: u64,
     /// Calls of handlers that panicked.
     pub panics: u64,
-    /// Calls of handlers that took too long and had their thread replaced. See [`SubscriptionStats::stalls`].
+    /// Calls of handlers that took too long and had their thread replaced. See
+    /// [`SubscriptionStats::stalls`].
     pub stalls: u64,
     lost_by: [u64; GapReason::COUNT],
 }
@@ -138,26 +144,30 @@ pub struct SubscriptionStats {
     pub received: u64,
     /// Events lost; [`lost_by`](Self::lost_by) says why.
     pub lost: u64,
-    /// Events that a later one of their topic replaced while they waited, under [`Overflow::Conflate`].
+    /// Events that a later one of their topic replaced while they waited, under
+    /// [`Overflow::Conflate`].
     pub superseded: u64,
-    /// Events that wait, or waited at its end: in the ring, in the slot of up to 64 events that the subscriber has
-    /// begun to read, or, under [`Overflow::Block`], in front of a full ring.
+    /// Events that wait, or waited at its end: in the ring, in the slot of up to 64 events that the
+    /// subscriber has begun to read, or, under [`Overflow::Block`], in front of a full ring.
     pub unread: u64,
-    /// Events that wait in the ring, 0 to `capacity`; under [`Overflow::Conflate`], topics. Unlike `unread`, without those of the slot that the subscriber
-    /// has begun to read, and without those in front of a full ring: what the bound sees. 0 once it was dropped.
+    /// Events that wait in the ring, 0 to `capacity`; under [`Overflow::Conflate`], topics. Unlike
+    /// `unread`, without those of the slot that the subscriber has begun to read, and without those
+    /// in front of a full ring: what the bound sees. 0 once it was dropped.
     pub depth: u64,
     /// The largest `depth` so far, 0 to `capacity`; never reset.
     pub high_water: u64,
-    /// Events that matched it and that the program has not been told of, neither as an event nor in a
-    /// [`Gap`](crate::Gap): how far it is behind the newest, in events. That is `unread` and the losses that lie
-    /// further on in its stream, so it goes on rising when the ring is full.
+    /// Events that matched it and that the program has not been told of, neither as an event nor in
+    /// a [`Gap`](crate::Gap): how far it is behind the newest, in events. That is `unread` and the
+    /// losses that lie further on in its stream, so it goes on rising when the ring is full.
     pub lag: u64,
-    /// How far it is behind the newest event that matched it, in time: from the creation of the block that it read
-    /// last, or that ended its last idleness, to the creation of the newest; 0 if `lag` is. Measured on the
-    /// stream, not against a clock: it rises with events, not by waiting. Exact to a block.
+    /// How far it is behind the newest event that matched it, in time: from the creation of the
+    /// block that it read last, or that ended its last idleness, to the creation of the newest; 0
+    /// if `lag` is. Measured on the stream, not against a clock: it rises with events, not by
+    /// waiting. Exact to a block.
     pub lag_time: Duration,
-    /// Bytes that its waiting events pin, as [`pin_bytes`](crate::SubscriptionBuilder::pin_bytes) counts them. Asked for
-    /// while older events are making room, with those of the block that they make it for. 0 once it was dropped.
+    /// Bytes that its waiting events pin, as [`pin_bytes`](crate::SubscriptionBuilder::pin_bytes)
+    /// counts them. Asked for while older events are making room, with those of the block that they
+    /// make it for. 0 once it was dropped.
     pub pinned_bytes: u64,
     /// Events that may wait in its ring.
     pub capacity: usize,
@@ -165,7 +175,8 @@ pub struct SubscriptionStats {
     pub pin_bytes: usize,
     /// What happens to events that find no room.
     pub overflow: Overflow,
-    /// Id of the first event that it could see; `None`: the dispatcher has not come by since it was opened.
+    /// Id of the first event that it could see; `None`: the dispatcher has not come by since it was
+    /// opened.
     pub first_id: Option<u64>,
     /// Id of the last event that it could see; `None`: it has not ended.
     pub last_id: Option<u64>,
@@ -173,7 +184,8 @@ pub struct SubscriptionStats {
     pub errors: u64,
     /// Calls of its handler that panicked.
     pub panics: u64,
-    /// Calls of its handler that took longer than [`HANDLER_STALL`](crate::limits::HANDLER_STALL) and had their thread replaced.
+    /// Calls of its handler that took longer than [`HANDLER_STALL`](crate::limits::HANDLER_STALL)
+    /// and had their thread replaced.
     pub stalls: u64,
     lost_by: [u64; GapReason::COUNT],
 }
@@ -211,12 +223,14 @@ impl SubscriptionStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CloseReport {
-    /// Whether everything that was accepted reached the rings in time, or was lost as the overflow policies say.
+    /// Whether everything that was accepted reached the rings in time, or was lost as the overflow
+    /// policies say.
     pub in_time: bool,
     /// Events in rings that their subscribers have not read yet.
     pub unread: u64,
-    /// Events that were given up because their rings had no room when the time of the close was up. What a
-    /// [longest wait](crate::SubscriptionBuilder::block_timeout) gave up meanwhile is not among them.
+    /// Events that were given up because their rings had no room when the time of the close was up.
+    /// What a [longest wait](crate::SubscriptionBuilder::block_timeout) gave up meanwhile is not
+    /// among them.
     pub lost: u64,
     /// Events that were accepted and dropped before they had an id.
     pub unsequenced: u64,
@@ -232,8 +246,8 @@ pub(super) struct Unread {
 impl<T: Send + Sync + 'static> Core<T> {
     pub(super) fn stats(&self) -> BusStats {
         let shared = &self.engine.shared;
-        // What became of events before how many there were, so that the numbers stay plausible while events flow.
-        // Acquire, partner the sequencer; the others are statistics.
+        // What became of events before how many there were, so that the numbers stay plausible
+        // while events flow. Acquire, partner the sequencer; the others are statistics.
         let sequenced = shared.last_id.load(Ordering::Acquire);
         let unsequenced = shared.unsequenced.load(Ordering::Relaxed);
         let blocks = shared.blocks.load(Ordering::Relaxed);
@@ -242,12 +256,15 @@ impl<T: Send + Sync + 'static> Core<T> {
         // A publisher counts its event a moment after the lane has it.
         let published = accepted.max(sequenced + unsequenced);
         let mut sums = registry.totals.ended();
-        let mut lag_max = 0;
+        let (mut subscriptions, mut lag_max) = (0, 0);
         let mut lag_time_max = Duration::ZERO;
         for record in registry.each() {
             let each = record.feed.stats();
-            lag_max = lag_max.max(each.lag());
-            lag_time_max = lag_time_max.max(each.lag_time());
+            if record.is_open(&self.engine) {
+                subscriptions += 1;
+                lag_max = lag_max.max(each.lag());
+                lag_time_max = lag_time_max.max(each.lag_time());
+            }
             sums.add(&each, record);
         }
         BusStats {
@@ -266,7 +283,7 @@ impl<T: Send + Sync + 'static> Core<T> {
             lag_max,
             lag_time_max,
             publishers: registry.totals.lanes(),
-            subscriptions: registry.len(),
+            subscriptions,
             subscriptions_opened: registry.opened(),
             errors: sums.errors,
             panics: sums.panics,
@@ -298,7 +315,8 @@ impl FeedStats {
             .saturating_sub(self.received + self.lost.iter().sum::<u64>() + self.superseded)
     }
 
-    /// Of what was due before the rest was counted: who keeps up is never told to be behind by what came meanwhile.
+    /// Of what was due before the rest was counted: who keeps up is never told to be behind by what
+    /// came meanwhile.
     pub(super) fn lag(&self) -> u64 {
         self.due
             .saturating_sub(self.received + self.gauges.reported_lost + self.superseded)

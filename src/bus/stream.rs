@@ -1,23 +1,27 @@
 //! Receiving as a task: futures and streams, on any runtime or none.
 //!
-//! A task waits as a thread does, by the same step (`Subscriber::check_or_register`); only, what is registered to be woken is its
-//! waker. There is one place for a waker per subscriber, so that whoever dispatches wakes a subscriber once per round, however many
-//! events the round had for it. The last one registered counts: a subscriber may be polled by one task, moved to
-//! another, and then be used by a thread that blocks.
+//! A task waits as a thread does, by the same step (`Subscriber::check_or_register`); only, what is
+//! registered to be woken is its waker. There is one place for a waker per subscriber, so that
+//! whoever dispatches wakes a subscriber once per round, however many events the round had for it.
+//! The last one registered counts: a subscriber may be polled by one task, moved to another, and
+//! then be used by a thread that blocks.
 //!
 //! # The bad days
 //!
-//! * **A future is dropped before it is ready** (a time limit, a `select!`): nothing was received, nothing is lost, and its waker
-//!   is forgotten. An event is taken out of the ring at the moment it is handed over.
-//! * **There is always something**: a task that never has to wait would keep its runtime's thread for itself. After 128
-//!   receives in a row without a wait, one poll says `Pending`, having woken its own task: the others get their turn, and
-//!   nothing else changes. (Runtimes have such budgets for their own channels, but no common way to ask for them.) Who
-//!   polls a future once and goes by the answer may see "nothing there" then, one poll early.
-//! * **The waker panics, publishes, cancels, or drops the subscriber**: contained; it is called outside of all locks.
-//!   But a task whose waker panicked was not woken, and nobody tries again before the next round that brings it something.
-//! * **Nobody drives a bus under [`Dispatch::Manual`](crate::Dispatch::Manual)**: the task waits. Once such a bus is
-//!   closing, polling drives it, since nobody else may be left to; and where a longest wait is to be waited for, a thread of
-//!   its own wakes the task when that is over.
+//! * **A future is dropped before it is ready** (a time limit, a `select!`): nothing was received,
+//!   nothing is lost, and its waker is forgotten. An event is taken out of the ring at the moment
+//!   it is handed over.
+//! * **There is always something**: a task that never has to wait would keep its runtime's thread
+//!   for itself. After 128 receives in a row without a wait, one poll says `Pending`, having woken
+//!   its own task: the others get their turn, and nothing else changes. (Runtimes have such budgets
+//!   for their own channels, but no common way to ask for them.) Who polls a future once and goes
+//!   by the answer may see "nothing there" then, one poll early.
+//! * **The waker panics, publishes, cancels, or drops the subscriber**: contained; it is called
+//!   outside of all locks. But a task whose waker panicked was not woken, and nobody tries again
+//!   before the next round that brings it something.
+//! * **Nobody drives a bus under [`Dispatch::Manual`](crate::Dispatch::Manual)**: the task waits.
+//!   Once such a bus is closing, polling drives it, since nobody else may be left to; and where a
+//!   longest wait is to be waited for, a thread of its own wakes the task when that is over.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -25,8 +29,9 @@ use std::task::{Context, Poll, ready};
 use futures_core::stream::{FusedStream, Stream};
 
 use super::batch::Batch;
+use super::ending::Ending;
 use super::error::RecvError;
-use super::subscriber::{Ending, Subscriber, ending};
+use super::subscriber::{Subscriber, ending};
 use super::subscription::SubscriptionHandle;
 use crate::dispatch::block::{Event, SharedEvent};
 use crate::dispatch::feed::Found;
@@ -131,13 +136,14 @@ macro_rules! stream {
                 self.source.ending
             }
 
-            /// A handle to the subscription: cancel it, look at it, change its patterns, from anywhere.
+            /// A handle to the subscription: cancel it, look at it, change its patterns, from
+            /// anywhere.
             pub fn handle(&self) -> SubscriptionHandle<T> {
                 self.source.subscriber.handle()
             }
 
-            /// The subscriber again, to be read in another way. Nothing is lost on the way, and a task that waited
-            /// for this stream is not woken any more.
+            /// The subscriber again, to be read in another way. Nothing is lost on the way, and a
+            /// task that waited for this stream is not woken any more.
             pub fn into_inner(self) -> Subscriber<T> {
                 self.source.subscriber.forget_waker();
                 self.source.subscriber
@@ -179,21 +185,22 @@ macro_rules! stream {
 }
 
 stream! {
-    /// The events of a subscription, owned, and its losses in their places: see [`Subscriber::into_stream`].
+    /// The events of a subscription, owned, and its losses in their places: see
+    /// [`Subscriber::into_stream`].
     ///
     /// Each event costs a change of its block's reference count; [`BatchStream`] and
     /// [`recv_async`](Subscriber::recv_async) cost none.
     ///
-    /// `None` is the end, and [`ending`](EventStream::ending) says which. A loss is no end: a loop like
-    /// `while let Some(Ok(event))` would end silently at the first one.
+    /// `None` is the end, and [`ending`](EventStream::ending) says which. A loss is no end: a loop
+    /// like `while let Some(Ok(event))` would end silently at the first one.
     EventStream of SharedEvent, by |subscriber, found| subscriber.event(found).map(Event::share)
 }
 
 stream! {
-    /// The slots of a subscription's ring, up to 64 events each, and its losses in their places: see
-    /// [`Subscriber::into_batch_stream`].
+    /// The slots of a subscription's ring, up to 64 events each, and its losses in their places:
+    /// see [`Subscriber::into_batch_stream`].
     ///
-    /// `None` is the end, and [`ending`](BatchStream::ending) says which. A loss is no end: a loop like
-    /// `while let Some(Ok(batch))` would end silently at the first one.
+    /// `None` is the end, and [`ending`](BatchStream::ending) says which. A loss is no end: a loop
+    /// like `while let Some(Ok(batch))` would end silently at the first one.
     BatchStream of Batch, by Subscriber::batch
 }

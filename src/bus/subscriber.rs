@@ -1,7 +1,8 @@
 //! Receiving: one by one or by the slot, on a thread that waits or as a task.
 //!
-//! Whoever waits goes through one step, `check_or_register`: look; if there is nothing, register who is to be woken, ask
-//! for it, and look again. A thread then sleeps, a task goes; see [`park`](crate::park) for why no wake is missed.
+//! Whoever waits goes through one step, `check_or_register`: look; if there is nothing, register
+//! who is to be woken, ask for it, and look again. A thread then sleeps, a task goes; see
+//! [`park`](crate::park) for why no wake is missed.
 //!
 //! # The bad days
 //!
@@ -13,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
+use super::ending::Ending;
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
 use super::stats::SubscriptionStats;
 use super::stream::{BatchStream, EventStream, RecvFuture};
@@ -27,13 +29,14 @@ use crate::dispatch::loss::Gap;
 use crate::park::{deadline_after, forget_registered, park, register_thread, thread_waker};
 use crate::sync::{AtomicWaker, Ordering};
 
-/// Receives of a task in a row without a wait, before it lets others have a turn; see [`stream`](super::stream).
+/// Receives of a task in a row without a wait, before it lets others have a turn; see
+/// [`stream`](super::stream).
 const BUDGET: u32 = 128;
 
 /// Receives the events of one subscription, in id order, from a ring of its own.
 ///
-/// Events are lent from the ring: to receive one copies nothing, allocates nothing and counts nothing that is shared.
-/// The block of the last event is held until the next receive.
+/// Events are lent from the ring: to receive one copies nothing, allocates nothing and counts
+/// nothing that is shared. The block of the last event is held until the next receive.
 ///
 /// Dropping it ends the subscription.
 ///
@@ -61,8 +64,8 @@ const BUDGET: u32 = 128;
 /// # }
 /// ```
 ///
-/// or [`for_each`](Self::for_each), which is this loop. A loop that ends at just any error ends silently
-/// at the first loss.
+/// or [`for_each`](Self::for_each), which is this loop. A loop that ends at just any error ends
+/// silently at the first loss.
 pub struct Subscriber<T: Send + Sync + 'static> {
     feed: FeedConsumer<T>,
     handle: SubscriptionHandle<T>,
@@ -71,7 +74,8 @@ pub struct Subscriber<T: Send + Sync + 'static> {
     used_budget: u32,
     /// It was disconnected, has heard of it, and is no longer in the registry.
     unregistered: bool,
-    /// On a manual bus that is closing: when it has to look again even if nobody wakes it. As of its last look.
+    /// On a manual bus that is closing: when it has to look again even if nobody wakes it. As of
+    /// its last look.
     recheck_at: Option<Instant>,
     /// What wakes its task then.
     timer: Option<WakeTimer>,
@@ -95,8 +99,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Waits for the next event, as its [`WaitStrategy`] says: unless told otherwise it spins briefly, if every thread
-    /// has a core, and then sleeps.
+    /// Waits for the next event, as its [`WaitStrategy`] says: unless told otherwise it spins
+    /// briefly, if every thread has a core, and then sleeps.
     ///
     /// # Errors
     ///
@@ -158,9 +162,10 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
 
     /// Like [`recv`](Self::recv), and waits as a task, on any runtime.
     ///
-    /// Dropped before it is ready, it has received nothing and leaves nothing behind: the event that it would have given
-    /// is the next one. So it can stand in a `select!`, or under a time limit, in a loop. After 128 receives without a
-    /// wait it lets other tasks have a turn: `Pending` once, with its own task woken.
+    /// Dropped before it is ready, it has received nothing and leaves nothing behind: the event
+    /// that it would have given is the next one. So it can stand in a `select!`, or under a time
+    /// limit, in a loop. After 128 receives without a wait it lets other tasks have a turn:
+    /// `Pending` once, with its own task woken.
     ///
     /// # Errors
     ///
@@ -195,8 +200,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         RecvFuture::new(self, Self::event)
     }
 
-    /// Waits for the next event, and takes with it all that came in the same slot of the ring: up to 64 events for
-    /// one look. The fast way.
+    /// Waits for the next event, and takes with it all that came in the same slot of the ring: up
+    /// to 64 events for one look. The fast way.
     ///
     /// # Errors
     ///
@@ -220,7 +225,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         self.batch(found)
     }
 
-    /// Like [`next_batch`](Self::next_batch), if something is there. Finishes whatever other threads do.
+    /// Like [`next_batch`](Self::next_batch), if something is there. Finishes whatever other
+    /// threads do.
     ///
     /// # Errors
     ///
@@ -268,8 +274,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Like [`next_batch`](Self::next_batch), and waits as a task, on any runtime; may be dropped like
-    /// [`recv_async`](Self::recv_async). The fast way for tasks.
+    /// Like [`next_batch`](Self::next_batch), and waits as a task, on any runtime; may be dropped
+    /// like [`recv_async`](Self::recv_async). The fast way for tasks.
     ///
     /// # Errors
     ///
@@ -291,7 +297,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         RecvFuture::new(self, Self::batch)
     }
 
-    /// Receives until the subscription ends: every event to `on_event`, every loss, in its place, to `on_gap`.
+    /// Receives until the subscription ends: every event to `on_event`, every loss, in its place,
+    /// to `on_gap`.
     ///
     /// ```
     /// use fanout::{Bus, Ending};
@@ -329,8 +336,9 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// A blocking iterator over owned events and gaps, which ends when the subscription does. Each event costs a change of
-    /// its block's reference count; [`for_each`](Self::for_each) and [`next_batch`](Self::next_batch) don't.
+    /// A blocking iterator over owned events and gaps, which ends when the subscription does. Each
+    /// event costs a change of its block's reference count; [`for_each`](Self::for_each) and
+    /// [`next_batch`](Self::next_batch) don't.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -350,8 +358,9 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// A stream of owned events and gaps, which ends when the subscription does. Each event costs a change of its block's
-    /// reference count; [`into_batch_stream`](Self::into_batch_stream) and [`recv_async`](Self::recv_async) don't.
+    /// A stream of owned events and gaps, which ends when the subscription does. Each event costs a
+    /// change of its block's reference count; [`into_batch_stream`](Self::into_batch_stream) and
+    /// [`recv_async`](Self::recv_async) don't.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -378,7 +387,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         EventStream::new(self)
     }
 
-    /// A stream of [`Batch`]es and gaps, which ends when the subscription does: up to 64 events for one poll.
+    /// A stream of [`Batch`]es and gaps, which ends when the subscription does: up to 64 events for
+    /// one poll.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -388,7 +398,10 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// let stream = bus.subscribe("a")?.into_batch_stream();
     /// (1..=100).try_for_each(|n| bus.publish("a", n))?;
     /// drop(bus);
-    /// let counts = stream.map(|item| item.map_or_else(|gap| gap.count(), |batch| batch.len() as u64));
+    /// let counts = stream.map(|item| match item {
+    ///     Ok(batch) => batch.len() as u64,
+    ///     Err(gap) => gap.count(),
+    /// });
     /// assert_eq!(smol::block_on(counts.fold(0, |sum, count| sum + count)), 100);
     /// # Ok(())
     /// # }
@@ -512,7 +525,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Looks; if there is nothing, has `register` put down who is to be woken when that changes (`Empty`): `waker`.
+    /// Looks; if there is nothing, has `register` put down who is to be woken when that changes
+    /// (`Empty`): `waker`.
     #[inline]
     fn check_or_register(
         &mut self,
@@ -551,7 +565,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// The shard, which has ended it, takes no lock: the index forgets the subscription when its subscriber hears of it.
+    /// The shard, which has ended it, takes no lock: the index forgets the subscription when its
+    /// subscriber hears of it.
     #[cold]
     fn disconnected(&mut self, gap: Gap) -> Found {
         if !std::mem::replace(&mut self.unregistered, true) {
@@ -616,21 +631,6 @@ pub(super) fn ending(error: RecvError) -> Result<Ending, Gap> {
         RecvError::Cancelled => Ok(Ending::Cancelled),
         RecvError::Broken => Ok(Ending::Broken),
     }
-}
-
-/// How a subscription ended, as [`Subscriber::for_each`] and the streams tell it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Ending {
-    /// The bus was closed, and everything was read.
-    Closed,
-    /// The subscription was cancelled.
-    Cancelled,
-    /// Its ring was full under [`Overflow::Disconnect`](crate::Overflow::Disconnect), and what waited in it was read. These events
-    /// are lost.
-    Disconnected(Gap),
-    /// A thread of the bus panicked; see [`RecvError::Broken`].
-    Broken,
 }
 
 /// Iterates over what a [`Subscriber`] receives; see [`Subscriber::iter`].

@@ -1,12 +1,14 @@
-//! The bus's accounts: sums over all subscriptions and lanes there ever were, also those that have ended.
+//! The bus's accounts: sums over all subscriptions and lanes there ever were, also those that have
+//! ended.
 //!
-//! The numbers of a subscription that was taken out may still move: its shard may be in the middle of a block, and its
-//! subscriber in the middle of a receive. So it stays on a list until both of its ends are gone, and only then
-//! are its numbers added to the totals, and the subscription forgotten.
+//! The numbers of a subscription that was taken out may still move: its shard may be in the middle
+//! of a block, and its subscriber in the middle of a receive. So it stays on a list until both of
+//! its ends are gone, and only then are its numbers added to the totals, and the subscription
+//! forgotten.
 
 use std::collections::BTreeMap;
 
-use super::registry::Record;
+use super::record::Record;
 use crate::dispatch::feed::FeedStats;
 use crate::dispatch::lane::LaneShared;
 #[cfg(feature = "latency")]
@@ -21,8 +23,8 @@ const ENDING_MIN: usize = 32;
 pub(super) struct Totals {
     /// Ended, and not settled when last looked at.
     ending: Vec<Arc<Record>>,
-    /// How long the list may get before it is looked through: as long again as it was after the last time, so
-    /// that each subscription is looked at a few times only.
+    /// How long the list may get before it is looked through: as long again as it was after the
+    /// last time, so that each subscription is looked at a few times only.
     ending_max: usize,
     /// Over all that were settled.
     ended_sums: Sums,

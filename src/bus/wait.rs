@@ -2,11 +2,13 @@
 
 use crate::park::Backoff;
 
-/// How a thread that receives waits while nothing is there: a trade of processor time against latency.
+/// How a thread that receives waits while nothing is there: a trade of processor time against
+/// latency.
 ///
-/// It is chosen per subscriber ([`SubscriptionBuilder::wait`](super::SubscriptionBuilder::wait)), or for all that don't
-/// say ([`BusBuilder::wait`](super::BusBuilder::wait)). `recv`, `recv_timeout`, `next_batch`, `next_batch_timeout`,
-/// `for_each` and `iter` follow it. Tasks (`recv_async`, streams) never do: they give their thread back at once.
+/// It is chosen per subscriber ([`SubscriptionBuilder::wait`](super::SubscriptionBuilder::wait)),
+/// or for all that don't say ([`BusBuilder::wait`](super::BusBuilder::wait)). `recv`,
+/// `recv_timeout`, `next_batch`, `next_batch_timeout`, `for_each` and `iter` follow it. Tasks
+/// (`recv_async`, streams) never do: they give their thread back at once.
 ///
 /// | strategy | while it waits | whoever dispatches pays | choose it when |
 /// | --- | --- | --- | --- |
@@ -15,17 +17,18 @@ use crate::park::Backoff;
 /// | `Yield` | keeps a core busy, but lets whoever is ready go first | nothing | latency counts, and threads outnumber cores |
 /// | `Park` | sleeps at once | a wake-up per sleep | events are rare, and processor time or battery counts |
 ///
-/// Under all of them a receiver ends its wait promptly when the subscription is cancelled, or the bus is closed or breaks, and
-/// time limits hold: `Spin` looks at the clock every 64 looks at its ring, `Yield` at every one.
+/// Under all of them a receiver ends its wait promptly when the subscription is cancelled, or the
+/// bus is closed or breaks, and time limits hold: `Spin` looks at the clock every 64 looks at its
+/// ring, `Yield` at every one.
 ///
 /// # The bad days
 ///
-/// * **`Spin` without a core of its own** keeps the very thread from running that it waits for, for whole time slices at
-///   once. Everything still works, at a small fraction of the speed.
-/// * **`Yield` on a busy machine** waits for its turn like everybody: milliseconds. On an idle one it burns a
-///   core like `Spin`.
-/// * **Under [`Dispatch::Manual`](crate::Dispatch::Manual)** whoever waits on the thread that should
-///   [`drive`](super::Bus::drive) waits for ever, asleep or not.
+/// * **`Spin` without a core of its own** keeps the very thread from running that it waits for, for
+///   whole time slices at once. Everything still works, at a small fraction of the speed.
+/// * **`Yield` on a busy machine** waits for its turn like everybody: milliseconds. On an idle one
+///   it burns a core like `Spin`.
+/// * **Under [`Dispatch::Manual`](crate::Dispatch::Manual)** whoever waits on the thread that
+///   should [`drive`](super::Bus::drive) waits for ever, asleep or not.
 ///
 /// ```
 /// use fanout::{Bus, WaitStrategy};

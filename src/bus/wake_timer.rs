@@ -1,7 +1,7 @@
 //! Wakes a task when its time comes: a task cannot sleep until then, so a thread does.
 //!
-//! For the one who reads from a manual bus that is closing, as a task, and waits for the end of a longest wait: nobody else
-//! may be left to come by.
+//! For the one who reads from a manual bus that is closing, as a task, and waits for the end of a
+//! longest wait: nobody else may be left to come by.
 
 use std::io;
 use std::sync::Weak;
@@ -34,7 +34,8 @@ impl WakeTimer {
         })
     }
 
-    /// Has this waker woken, and no longer the one before. `false`: it is an timer for another time, or it has rung.
+    /// Has this waker woken, and no longer the one before. `false`: it is an timer for another
+    /// time, or it has rung.
     pub(super) fn is_for(&self, at: Instant, waker: &Waker) -> bool {
         if let Some(registered) = &self.waker {
             registered.register(waker);

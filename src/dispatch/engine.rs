@@ -39,6 +39,7 @@ use super::shard::{INPUT_BLOCKS, Shard, ShardShared};
 use super::signal::{Latch, Signal};
 use crate::contain::catch;
 use crate::index::SharedIndex;
+use crate::log;
 use crate::park::{Backoff, NonBlockingScope, WaitSet};
 use crate::ring::{mpsc, spsc};
 use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
@@ -92,6 +93,13 @@ struct ShardHandle<T> {
     role: Role<Shard<T>>,
     shared: Arc<ShardShared<T>>,
     done: AtomicBool,
+}
+
+/// A flush that was requested.
+pub(crate) struct FlushTicket {
+    number: u64,
+    /// Id up to which everything has to be in rings, once that is known.
+    target: Option<u64>,
 }
 
 /// What the rounds of a pass did.
@@ -199,7 +207,7 @@ impl<T> Engine<T> {
     pub(crate) fn accepted(&self, wake_requested: bool) {
         match self.dispatch {
             Dispatch::Pool if wake_requested => self.signal.wake_one(),
-            Dispatch::Inline => self.dispatch_inline(),
+            Dispatch::Inline => self.run_one_pass(),
             Dispatch::Pool | Dispatch::Manual => {}
         }
     }
@@ -350,34 +358,45 @@ impl<T> Engine<T> {
     ///
     /// From inside a pass it does not wait, since that would deadlock.
     pub(crate) fn flush(&self, deadline: Option<Instant>) -> bool {
-        // AcqRel, partner the load in `Sequencer::round`: Release carries what this thread knows to
-        // be accepted; Acquire, what the threads know that requested a flush before.
-        let ticket = self.shared.flushes_requested.fetch_add(1, Ordering::AcqRel) + 1;
+        let mut ticket = self.request_flush();
         self.drive();
-        let mut target = None;
-        let flushed = || {
-            if self.is_broken() {
-                return Some(false);
-            }
-            // Acquire, partner the store in `Sequencer::finish_flush`.
-            let completed = self.shared.flushes_completed.load(Ordering::Acquire);
-            if target.is_none() && completed >= ticket {
-                // Loaded once: a flush does not wait for what is sequenced later, which may never
-                // end. Acquire, partner the store in `Sequencer::sequence`.
-                target = Some(self.shared.last_id.load(Ordering::Acquire));
-            }
-            // Acquire, partner the store in `Shard::commit`: the rings have the events.
-            let delivered =
-                |shard: &ShardHandle<T>| shard.shared.delivered_id.load(Ordering::Acquire);
-            let done = |target| self.shards.iter().all(|shard| delivered(shard) >= target);
-            (self.is_finished() || target.is_some_and(done)).then_some(true)
-        };
         let deadline = if NonBlockingScope::is_active() {
             Some(Instant::now())
         } else {
             deadline
         };
-        self.wait_for(deadline, flushed).unwrap_or(false)
+        self.wait_for(deadline, || self.check_flush(&mut ticket))
+            .unwrap_or(false)
+    }
+
+    /// Requests a flush. The caller runs the sequencer, or wakes a thread that does, and then looks
+    /// with [`check_flush`](Self::check_flush).
+    pub(crate) fn request_flush(&self) -> FlushTicket {
+        FlushTicket {
+            // AcqRel, partner the load in `Sequencer::round`: Release carries what this thread
+            // knows to be accepted; Acquire, what the threads know that requested a flush before.
+            number: self.shared.flushes_requested.fetch_add(1, Ordering::AcqRel) + 1,
+            target: None,
+        }
+    }
+
+    /// `Some(true)`: everything that was accepted before the request is in the rings.
+    /// `Some(false)`: the bus broke. `None`: not yet.
+    pub(crate) fn check_flush(&self, ticket: &mut FlushTicket) -> Option<bool> {
+        if self.is_broken() {
+            return Some(false);
+        }
+        // Acquire, partner the store in `Sequencer::finish_flush`.
+        let completed = self.shared.flushes_completed.load(Ordering::Acquire);
+        if ticket.target.is_none() && completed >= ticket.number {
+            // Loaded once: a flush does not wait for what is sequenced later, which may never end.
+            // Acquire, partner the store in `Sequencer::sequence`.
+            ticket.target = Some(self.shared.last_id.load(Ordering::Acquire));
+        }
+        // Acquire, partner the store in `Shard::commit`: the rings have the events.
+        let delivered = |shard: &ShardHandle<T>| shard.shared.delivered_id.load(Ordering::Acquire);
+        let done = |target| self.shards.iter().all(|shard| delivered(shard) >= target);
+        (self.is_finished() || ticket.target.is_some_and(done)).then_some(true)
     }
 
     /// Registers a waker that the next round with progress wakes, and the end of the engine, too.
@@ -455,8 +474,9 @@ impl<T> Engine<T> {
         self.break_feeds_if_broken();
     }
 
-    /// What the publishing thread does under inline dispatch.
-    fn dispatch_inline(&self) {
+    /// One pass, and a pool thread is woken for what is left: what the publishing thread does under
+    /// inline dispatch, and a task that flushes.
+    pub(crate) fn run_one_pass(&self) {
         let pass = self.pass(false);
         if pass.run_again || pass.new_deadline {
             self.signal.wake_one();
@@ -624,7 +644,9 @@ impl<T> Engine<T> {
 
     #[cold]
     fn mark_broken(&self) {
-        tracing::error!("dispatching panicked: the bus is broken and accepts no more events");
+        log::error(format_args!(
+            "dispatching panicked: the bus is broken and accepts no more events"
+        ));
         // Release, partner the load in `is_broken`.
         self.broken.store(true, Ordering::Release);
         // After that, and Release, partner the load in `is_closing`: whoever sees that the bus

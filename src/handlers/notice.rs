@@ -1,20 +1,51 @@
-//! What an observer is told.
+//! What an observer is notified of.
 
 use std::fmt;
 
 use crate::contain::contain;
 use crate::dispatch::loss::Gap;
+use crate::log;
 use crate::park::NonBlockingScope;
 use crate::pattern::Topic;
 
-/// Something that a handler did, or that was done to it, and that its publisher never hears of.
+/// Something that happened to a handler and that no publisher learns of.
 ///
-/// Every notice is also a `tracing` event, and is counted in the subscription's statistics. See
-/// [`BusBuilder::observer`](crate::BusBuilder::observer).
+/// With the feature `tracing`, every notice is also an event of level `WARN`, with the text of its
+/// `Display`. Every notice is counted in the statistics of its subscription. `subscription` is
+/// always the number that [`SubscriptionHandle::number`](crate::SubscriptionHandle::number)
+/// returns, from 1.
+///
+/// ```
+/// use fanout::{Bus, Notice};
+/// use std::sync::{Arc, Mutex};
+/// use std::time::Duration;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let failures = Arc::new(Mutex::new(Vec::new()));
+/// let log = failures.clone();
+/// let bus = Bus::<String>::builder()
+///     .observer(move |notice| {
+///         if let Notice::Failed { .. } = notice {
+///             log.lock().unwrap().push(notice.to_string());
+///         }
+///     })
+///     .build()?;
+/// let _handler = bus.on("readings", |event| event.data().parse::<f64>().map(drop))?;
+/// bus.publish("readings", "cold".to_owned())?;
+/// assert!(bus.flush_within(Duration::from_secs(5)));
+/// assert_eq!(
+///     *failures.lock().unwrap(),
+///     ["subscription 1: the handler failed for event 1 on topic readings: invalid float literal"]
+/// );
+/// # Ok(())
+/// # }
+/// ```
+///
+/// See [`BusBuilder::observer`](crate::BusBuilder::observer).
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub enum Notice<'a> {
-    /// A handler answered an error. The next event is handled as usual.
+    /// A handler returned an error. The next event is handled as usual.
     #[non_exhaustive]
     Failed {
         /// Number of the subscription.
@@ -23,7 +54,7 @@ pub enum Notice<'a> {
         id: u64,
         /// Topic of the event.
         topic: &'a Topic,
-        /// The error.
+        /// The error that the handler returned.
         error: &'a dyn fmt::Display,
     },
     /// A handler panicked. The next event is handled as usual.
@@ -35,33 +66,35 @@ pub enum Notice<'a> {
         id: u64,
         /// Topic of the event.
         topic: &'a Topic,
-        /// What it panicked with, if that is text.
+        /// The panic message, if it is text.
         message: Option<&'a str>,
     },
-    /// A run of events was lost to a handler that fell behind.
+    /// A handler fell behind, and a run of events was lost to it.
     #[non_exhaustive]
     Lost {
         /// Number of the subscription.
         subscription: u64,
-        /// The run.
+        /// The events that were lost.
         gap: Gap,
     },
-    /// A handler fell behind under [`Overflow::Disconnect`](crate::Overflow::Disconnect): it has handled what waited, and is
-    /// dropped. These events are lost.
+    /// A handler fell behind under [`Overflow::Disconnect`](crate::Overflow::Disconnect). It has
+    /// handled what was in its ring, and its subscription has ended.
     #[non_exhaustive]
     Disconnected {
         /// Number of the subscription.
         subscription: u64,
-        /// The run.
+        /// The events that had no room in the ring, and are lost.
         gap: Gap,
     },
-    /// A handler has been at one event for longer than [`HANDLER_STALL`](crate::limits::HANDLER_STALL); its thread is replaced.
+    /// One call of a handler has taken longer than [`HANDLER_STALL`](crate::limits::HANDLER_STALL),
+    /// so its thread is to be replaced. The call itself is not interrupted.
     #[non_exhaustive]
     Stalled {
         /// Number of the subscription.
         subscription: u64,
-        /// Whether a spare thread took over; `false`: there are
-        /// [`max_handler_threads`](crate::BusBuilder::max_handler_threads) already, and other handlers may have to wait.
+        /// Whether the other handlers have as many threads as before, because a spare thread took
+        /// over. `false`: there are [`max_handler_threads`](crate::BusBuilder::max_handler_threads)
+        /// threads already, or no thread could be started, and other handlers may have to wait.
         replaced: bool,
     },
 }
@@ -76,7 +109,8 @@ impl fmt::Display for Notice<'_> {
                 error,
             } => write!(
                 f,
-                "subscription {subscription}: the handler failed on event {id} on {topic}: {error}"
+                "subscription {subscription}: the handler failed for event {id} on topic {topic}: \
+                 {error}"
             ),
             Self::Panicked {
                 subscription,
@@ -85,23 +119,30 @@ impl fmt::Display for Notice<'_> {
                 message,
             } => write!(
                 f,
-                "subscription {subscription}: the handler panicked on event {id} on {topic}: {}",
-                message.unwrap_or("(not text)")
+                "subscription {subscription}: the handler panicked for event {id} on topic \
+                 {topic}: {}",
+                message.unwrap_or("(the panic message is not text)")
             ),
-            Self::Lost { subscription, gap } => write!(f, "subscription {subscription}: {gap}"),
-            Self::Disconnected { subscription, gap } => {
-                write!(f, "subscription {subscription}: disconnected: {gap}")
+            Self::Lost { subscription, gap } => {
+                write!(
+                    f,
+                    "subscription {subscription}: the handler fell behind: {gap}"
+                )
             }
+            Self::Disconnected { subscription, gap } => write!(
+                f,
+                "subscription {subscription}: disconnected because the handler fell behind: {gap}"
+            ),
             Self::Stalled {
                 subscription,
                 replaced,
             } => write!(
                 f,
-                "subscription {subscription}: the handler has been at one event for long; {}",
+                "subscription {subscription}: a call of the handler takes too long; {}",
                 if *replaced {
-                    "a spare thread took over"
+                    "a spare thread replaces its thread"
                 } else {
-                    "no spare thread is left"
+                    "no spare thread is available"
                 }
             ),
         }
@@ -114,15 +155,16 @@ impl fmt::Debug for Notice<'_> {
     }
 }
 
-/// Where notices go.
+/// The function that the program registered for notices.
 pub(crate) type Observer = Box<dyn Fn(&Notice<'_>) + Send + Sync>;
 
-/// Tells the program and the log. An observer that panics takes nobody along.
+/// Reports to the log and to the observer. A panic of the observer is contained.
 #[cold]
-pub(crate) fn tell(observer: Option<&Observer>, notice: Notice<'_>) {
-    // Not to be kept waiting: the handler's thread, or the one that watches all of them.
-    let _here = NonBlockingScope::enter();
-    tracing::warn!("{notice}");
+pub(crate) fn report(observer: Option<&Observer>, notice: Notice<'_>) {
+    // An observer must not wait: it runs on the handler's thread, or on the one that monitors them
+    // all.
+    let _scope = NonBlockingScope::enter();
+    log::warn(format_args!("{notice}"));
     if let Some(observer) = observer {
         contain("the observer", || observer(&notice));
     }

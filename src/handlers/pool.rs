@@ -1,125 +1,127 @@
-//! The workers.
+//! The worker threads of handlers.
 //!
-//! A worker takes turns while there are any, looks on for a moment, and sleeps. Whoever pushes the first job into the
-//! inbox calls one worker; a worker that finds more than it can do at once calls another. So a burst wakes as many as
-//! it needs, one after the other, and a lone event wakes one.
+//! A worker runs turns while there are any, spins or yields for a moment, and sleeps. A thread that
+//! pushes a job into the empty inbox wakes one worker. A worker that takes more jobs than it can
+//! run at once wakes another one. So a burst wakes as many workers as it needs, one after the
+//! other, and a lone event wakes one.
 //!
-//! A worker whose call takes too long is marked by the [watch](super::stall_monitor), and a spare takes its place at once; the
-//! jobs on its slots and overflow are open to all. When the call has ended, it finds that it was replaced, and goes.
+//! When a call takes too long, the [monitor](super::stall_monitor) marks its worker as stalled, and
+//! a spare thread takes its place at once. Any worker may take the jobs that the stalled one has in
+//! its local queue. When the call has returned, the worker finds that it was replaced, and ends.
+//!
+//! # Failure modes
+//!
+//! * **No thread can be started for a new handler**: opening the subscription fails.
+//! * **No spare thread is available**: the handlers share the threads that are left. The monitor
+//!   tries again at each check.
+//! * **A turn panics outside of the closure**: the panic is contained, and the handler ends.
 
 use std::cell::Cell;
 use std::io;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 
-use super::notice::{Notice, Observer, tell};
-use super::stall_monitor::StallMonitor;
-use super::task::{RareState, Task, TurnContext, TurnEnd};
+use super::notice::{Notice, Observer, report};
+use super::stall_monitor::{Monitored, StallMonitor};
+use super::task::{HandlerExtras, Task, TurnContext, TurnEnd};
+use super::worker::WorkerState;
 use crate::contain::contain;
 use crate::dispatch::feed::ReaderCallback;
 use crate::dispatch::role::Role;
 use crate::dispatch::signal::Signal;
-use crate::limits::HANDLER_STALL;
+use crate::limits::{HANDLER_STALL, HANDLER_THREADS_MAX};
+use crate::log;
 use crate::park::{Backoff, NonBlockingScope, WaitSet};
 use crate::ring::run_queue::{Job, RunQueue, Scheduled, Turn, Worker, schedule, try_begin};
-use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Mutex, Ordering, thread};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, thread};
 
-/// How long a cancel waits for a turn that is in progress. A worker looks at the bar and then calls, and may lose the
-/// processor in between; to let it go on is the only way to know that no call begins any more. Whoever is still at it
-/// after this time is taken to be in the middle of a call.
+/// How long a cancel waits for a turn that is in progress. A worker checks whether the job is
+/// disabled and then calls the closure; the operating system may preempt it in between. Only the
+/// end of the turn shows that no call begins any more. A turn that still runs after this time is
+/// taken to be inside a call.
 pub(crate) const CANCEL_GRACE: Duration = HANDLER_STALL;
 
 /// What a pool is made from.
 pub(crate) struct PoolConfig {
-    /// Workers, without spares: 1 to `threads_max`.
+    /// Workers without spares: 1 to `threads_max`.
     pub(crate) threads: usize,
-    /// Workers and spares: 1 to [`HANDLER_THREADS_MAX`](crate::limits::HANDLER_THREADS_MAX).
+    /// Workers and spares: 1 to [`HANDLER_THREADS_MAX`].
     pub(crate) threads_max: usize,
-    /// Nobody works but who drives.
+    /// There are no workers; turns run only in [`Pool::drive`].
     pub(crate) manual: bool,
     pub(crate) observer: Option<Arc<Observer>>,
     /// Counts a stall of the subscription with this number.
-    pub(crate) stalled: Box<dyn Fn(u64) + Send + Sync>,
-    /// Forgets the subscription with this number, which was disconnected.
-    pub(crate) disconnected: Box<dyn Fn(u64) + Send + Sync>,
+    pub(crate) on_stall: Box<dyn Fn(u64) + Send + Sync>,
+    /// Unregisters the subscription with this number, which was disconnected.
+    pub(crate) on_disconnect: Box<dyn Fn(u64) + Send + Sync>,
 }
 
 /// A handler in the pool.
 pub(crate) type HandlerJob<T> = Job<Shared<T>, Option<Task<T>>>;
 
-/// What everybody may see of a handler.
+/// What every thread may access of a handler.
 pub(crate) struct Shared<T> {
     pool: Arc<Pool<T>>,
-    /// Number of the subscription.
+    /// Number of the subscription, from 1.
     number: u64,
-    rare: RareState,
+    extras: HandlerExtras,
 }
 
 /// The workers and their queue.
 pub(crate) struct Pool<T> {
     queue: RunQueue<Shared<T>, Option<Task<T>>>,
     config: PoolConfig,
-    /// Who sleeps.
+    /// Which workers sleep.
     signal: Signal,
-    /// What each worker is at, by the number of its worker.
-    pub(super) worker_states: Box<[CachePadded<WorkerState>]>,
-    /// Of the queues that nobody sits at, the lowest last.
-    free_workers: Mutex<Vec<Worker>>,
-    /// Workers that are not stuck in a call.
+    /// By index of the local queue; the last one is that of `driver`.
+    workers: Box<[CachePadded<WorkerState>]>,
+    /// The local queues that belong to no thread, lowest index last.
+    free_queues: Mutex<Vec<Worker>>,
+    /// Workers that are not stalled, 0 to the number of queues.
     working: AtomicUsize,
-    /// Handlers that have not come to their end, and 1 for a pool that is open: one word, so that of the last handler and
-    /// whoever closes one comes last, and finds that all is over.
+    /// Handlers that have not ended, plus 1 while the pool is open. One word, so that either the
+    /// last handler or the close comes last, and finds that the pool has finished.
     live: AtomicUsize,
-    /// Closed once.
+    /// Set by the first close.
     closing: AtomicBool,
-    /// Those who wait for a turn to end, or for the last handler.
-    turn_finished: WaitSet,
-    pub(super) monitor: StallMonitor,
-    /// Held by who drives a manual bus.
+    /// Threads that wait for a turn to end, or for the last handler.
+    turn_ends: WaitSet,
+    monitor: StallMonitor,
+    /// Held by the thread that drives a manual bus.
     driver: Role<Worker>,
 }
 
-/// What a worker is at. Written by the worker, but for `stalled` and `yield_requested`.
-#[derive(Default)]
-pub(super) struct WorkerState {
-    /// Number of the subscription whose handler is running; 0: none.
-    pub(super) running: AtomicU64,
-    /// Events that this handler has handled: changes when a call has ended.
-    pub(super) calls: AtomicU64,
-    /// The worker has called the watch, and has not been idle since.
-    pub(super) awake: AtomicBool,
-    /// Set by the watch: a call took too long, and this worker no longer counts as one.
-    pub(super) stalled: AtomicBool,
-    /// Set by the watch: this handler has been at it for a while, and others may wait for the worker.
-    pub(super) yield_requested: AtomicBool,
-}
-
-crate::sync::thread_local!(static INSIDE: Cell<usize> = const { Cell::new(0) });
+// The address of the job whose turn runs on this thread; 0: none.
+crate::sync::thread_local!(static CURRENT_JOB: Cell<usize> = const { Cell::new(0) });
 
 impl<T: Send + Sync + 'static> Pool<T> {
     pub(crate) fn new(config: PoolConfig) -> Arc<Self> {
+        debug_assert!((1..=HANDLER_THREADS_MAX).contains(&config.threads_max));
+        debug_assert!((1..=config.threads_max).contains(&config.threads));
         let queues = if config.manual { 1 } else { config.threads_max };
-        // One more than workers: the driver's.
-        let (queue, mut free_workers) = RunQueue::new(queues + 1);
-        let driver = free_workers.pop().expect("at least one");
-        free_workers.reverse();
+        // One more than there are workers: the driver's.
+        let (queue, mut free_queues) = RunQueue::new(queues + 1);
+        let driver = free_queues.pop().expect("at least one");
+        free_queues.reverse();
         Arc::new(Self {
             queue,
             config,
             signal: Signal::new(queues),
-            worker_states: (0..=queues).map(|_| CachePadded::default()).collect(),
-            free_workers: Mutex::new(free_workers),
+            workers: (0..=queues).map(|_| CachePadded::default()).collect(),
+            free_queues: Mutex::new(free_queues),
             working: AtomicUsize::new(0),
             live: AtomicUsize::new(1),
             closing: AtomicBool::new(false),
-            turn_finished: WaitSet::new(),
-            monitor: StallMonitor::new(),
+            turn_ends: WaitSet::new(),
+            monitor: StallMonitor::new(HANDLER_STALL),
             driver: Role::new(driver),
         })
     }
 
-    /// Starts what workers are missing. ReaderCallback under the lock that opening a subscription takes.
+    /// Starts the workers that are missing. Called under the lock that opening a subscription
+    /// takes.
     pub(crate) fn start(self: &Arc<Self>) -> io::Result<()> {
         if self.config.manual {
             return Ok(());
@@ -129,27 +131,29 @@ impl<T: Send + Sync + 'static> Pool<T> {
                 break;
             }
         }
-        self.monitor.start(self)
+        self.monitor.start(self.clone())
     }
 
-    /// A handler to be; `own_thread`: it gets one.
+    /// What is shared of a new handler of the subscription with this number.
     pub(crate) fn shared(self: &Arc<Self>, number: u64) -> Shared<T> {
         Shared {
             pool: self.clone(),
             number,
-            rare: RareState::default(),
+            extras: HandlerExtras::default(),
         }
     }
 
-    /// A handler was opened.
-    pub(crate) fn opened(&self) {
-        self.live.fetch_add(1, Ordering::Relaxed);
+    /// A handler was opened. Called before the pool is closed.
+    pub(crate) fn add_handler(&self) {
+        let before = self.live.fetch_add(1, Ordering::Relaxed);
+        debug_assert!(before >= 1, "the pool has finished");
     }
 
-    /// A thread for this handler alone; `awake`: how it waits, when so many threads take part.
+    /// Starts a thread for this handler alone. `backoff`: how the thread waits for events, given
+    /// how many threads take part.
     pub(crate) fn dedicate(
         job: &Arc<HandlerJob<T>>,
-        awake: impl Fn(usize) -> Backoff + Send + 'static,
+        backoff: impl Fn(usize) -> Backoff + Send + 'static,
     ) -> io::Result<()> {
         if job.shared.pool.config.manual {
             return Ok(());
@@ -159,23 +163,23 @@ impl<T: Send + Sync + 'static> Pool<T> {
         let name = format!("fanout-handler-{}", job.shared.number);
         let thread = std::thread::Builder::new()
             .name(name)
-            .spawn(move || run_dedicated(&own, &awake))?;
-        let first = job.shared.rare.dedicate(thread.thread().clone());
-        debug_assert!(first, "dedicated once");
+            .spawn(move || run_dedicated(&own, &backoff))?;
+        let first = job.shared.extras.dedicate(thread.thread().clone());
+        debug_assert!(first, "a handler gets one thread");
         Ok(())
     }
 
-    /// No handler is opened any more: when the last has come to its end, the workers go.
+    /// No handler is opened any more. When the last handler has ended, the workers end.
     pub(crate) fn close(&self) {
-        // Relaxed: of several who close, one counts.
+        // Relaxed: of several calls, one counts.
         if !self.closing.swap(true, Ordering::Relaxed) {
-            self.ended();
+            self.decrement_live();
         }
     }
 
-    /// Takes turns until there are none: for a manual bus. `true`: something was done.
+    /// Runs turns until there are none, on a manual bus. `true`: at least one was run.
     pub(crate) fn drive(&self) -> bool {
-        // Whoever drives inside a handler would take turns inside a turn.
+        // A handler that drives would run turns inside its own turn.
         if !self.config.manual || NonBlockingScope::is_active() {
             return false;
         }
@@ -185,8 +189,8 @@ impl<T: Send + Sync + 'static> Pool<T> {
                 return done;
             };
             while let Some(taken) = self.queue.take(&mut worker) {
-                let worker_state = &self.worker_states[worker.index()];
-                self.run(taken.turn, worker_state);
+                let state = &self.workers[worker.index()];
+                self.run(taken.turn, state);
                 done = true;
             }
             if !worker.release() {
@@ -195,95 +199,122 @@ impl<T: Send + Sync + 'static> Pool<T> {
         }
     }
 
-    /// Waits until every handler of a closed pool has come to its end. `false`: not in time.
-    pub(crate) fn wait_over(&self, deadline: Option<Instant>) -> bool {
-        let over = || self.is_over().then_some(());
-        self.turn_finished
-            .wait_until(not_inside(deadline), over)
+    /// Waits until every handler of a closed pool has ended. `false`: the deadline passed.
+    pub(crate) fn wait_finished(&self, deadline: Option<Instant>) -> bool {
+        let finished = || self.has_finished().then_some(());
+        self.turn_ends
+            .wait_until(deadline_unless_inside(deadline), finished)
             .is_some()
     }
 
-    /// Waits until `done`, which is looked at whenever a turn at this job has ended.
+    /// Whether every handler of a closed pool has ended. If not, `waker` is woken when a turn has
+    /// ended.
+    pub(crate) fn poll_finished(&self, waker: &Waker) -> bool {
+        self.has_finished() || {
+            self.turn_ends.register(waker.clone());
+            self.has_finished()
+        }
+    }
+
+    /// Waits until `done`, which is called again whenever a turn of this job has ended.
     pub(crate) fn wait_for(
         job: &HandlerJob<T>,
         deadline: Option<Instant>,
         mut done: impl FnMut() -> bool,
     ) -> bool {
-        let mut look = || {
+        let mut check = || {
             job.request_finish_notice();
             done().then_some(())
         };
-        let turn_finished = &job.shared.pool.turn_finished;
-        turn_finished
-            .wait_until(not_inside(deadline), &mut look)
+        let turn_ends = &job.shared.pool.turn_ends;
+        turn_ends
+            .wait_until(deadline_unless_inside(deadline), &mut check)
             .is_some()
     }
 
-    /// Has somebody take the turn that the job was asked for.
+    /// As [`wait_for`](Self::wait_for), for a task. `false`: `waker` is woken when a turn has
+    /// ended.
+    pub(crate) fn poll_for(
+        job: &HandlerJob<T>,
+        waker: &Waker,
+        done: &mut dyn FnMut() -> bool,
+    ) -> bool {
+        let mut check = || {
+            job.request_finish_notice();
+            done()
+        };
+        check() || {
+            job.shared.pool.turn_ends.register(waker.clone());
+            check()
+        }
+    }
+
+    /// Passes a scheduled job to a thread that runs its turn.
     fn enqueue(&self, job: Scheduled<Shared<T>, Option<Task<T>>>) {
-        if let Some(thread) = job.job().shared.rare.own_thread() {
+        if let Some(thread) = job.job().shared.extras.own_thread() {
             thread.unpark();
         } else if self.queue.push(job) {
             self.signal.wake_one();
         }
     }
 
+    /// Starts a worker thread. `false`: there are as many threads as there may be.
     fn spawn_worker(self: &Arc<Self>) -> io::Result<bool> {
-        let Some(worker) = self.free_workers.lock().pop() else {
+        let Some(queue) = self.free_queues.lock().pop() else {
             return Ok(false);
         };
-        let index = worker.index();
+        let index = queue.index();
         let pool = self.clone();
-        // Handed over behind a lock, so that a thread that was not to be had leaves the hand with us.
-        let handed = Arc::new(Mutex::new(Some(worker)));
-        let taken = handed.clone();
-        // First: it may be found stuck before we come to it.
+        // Passed on behind a lock, so that it can be taken back if no thread could be started.
+        let passed = Arc::new(Mutex::new(Some(queue)));
+        let taken = passed.clone();
+        // Before the thread starts: it may stall before the spawn returns.
         self.working.fetch_add(1, Ordering::Relaxed);
         let spawned = std::thread::Builder::new()
             .name(format!("fanout-pool-{index}"))
             .spawn(move || {
-                let worker = taken.lock().take();
-                if let Some(worker) = worker {
-                    pool.work(worker);
+                let queue = taken.lock().take();
+                if let Some(queue) = queue {
+                    pool.run_worker(queue);
                 }
             });
         match spawned {
             Ok(_) => Ok(true),
             Err(error) => {
-                self.working.fetch_sub(1, Ordering::Relaxed);
-                self.free_workers.lock().extend(handed.lock().take());
+                self.decrement_working();
+                self.free_queues.lock().extend(passed.lock().take());
                 Err(error)
             }
         }
     }
 
-    /// The life of a worker.
-    fn work(&self, mut worker: Worker) {
-        let index = worker.index();
-        let worker_state = &self.worker_states[index];
+    /// The body of a worker thread.
+    fn run_worker(&self, mut queue: Worker) {
+        let index = queue.index();
+        let state = &self.workers[index];
         let backoff = || Backoff::adaptive(self.working.load(Ordering::Relaxed) + 2);
         let mut idle = backoff();
-        while !self.is_over() {
-            if let Some(taken) = self.queue.take(&mut worker) {
+        while !self.has_finished() {
+            if let Some(taken) = self.queue.take(&mut queue) {
                 if taken.more {
                     self.signal.wake_one();
                 }
-                // Relaxed: only this worker writes it, and the first store goes with the call.
-                if !worker_state.awake.load(Ordering::Relaxed) {
-                    worker_state.awake.store(true, Ordering::Relaxed);
+                // Relaxed: only this worker writes it, and `wake` publishes the first store.
+                if !state.active.load(Ordering::Relaxed) {
+                    state.active.store(true, Ordering::Relaxed);
                     self.monitor.wake();
                 }
-                self.run(taken.turn, worker_state);
+                self.run(taken.turn, state);
                 idle = backoff();
-                if self.was_replaced(worker_state) {
+                if self.was_replaced(state) {
                     break;
                 }
                 continue;
             }
-            worker_state.awake.store(false, Ordering::Relaxed);
+            state.active.store(false, Ordering::Relaxed);
             if !idle.snooze() {
                 self.signal.prepare_sleep(index);
-                if self.queue.has_work() || self.is_over() {
+                if self.queue.has_work() || self.has_finished() {
                     self.signal.cancel_sleep(index);
                 } else {
                     self.signal.sleep(index);
@@ -291,133 +322,169 @@ impl<T: Send + Sync + 'static> Pool<T> {
                 idle = backoff();
             }
         }
-        worker_state.awake.store(false, Ordering::Relaxed);
-        self.queue.clear(&mut worker);
-        self.free_workers.lock().push(worker);
+        state.active.store(false, Ordering::Relaxed);
+        self.queue.clear(&mut queue);
+        self.free_queues.lock().push(queue);
         self.signal.wake_one();
     }
 
-    /// The watch had a spare take our context: is there one too many?
-    fn was_replaced(&self, worker_state: &WorkerState) -> bool {
-        // Relaxed: numbers of threads, which nothing else depends on.
-        if !worker_state.stalled.load(Ordering::Relaxed)
-            || !worker_state.stalled.swap(false, Ordering::Acquire)
-        {
+    /// Whether the monitor replaced this worker while it was stalled, and enough others work.
+    fn was_replaced(&self, state: &WorkerState) -> bool {
+        // Relaxed load: checked again by the swap. Acquire, partner `replace_stalled`.
+        if !state.stalled.load(Ordering::Relaxed) || !state.stalled.swap(false, Ordering::Acquire) {
             return false;
         }
         let stay = |working| (working < self.config.threads).then_some(working + 1);
+        // Relaxed: a number of threads, on which nothing else depends.
         self.working
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, stay)
             .is_err()
     }
 
-    /// One turn. `true`: the handler has come to its end.
-    fn run(&self, mut turn: Turn<Shared<T>, Option<Task<T>>>, worker_state: &WorkerState) -> bool {
-        let here = NonBlockingScope::enter();
-        let outer = INSIDE.replace(Arc::as_ptr(turn.job()).addr());
-        let (shared, disabled, state) = turn.parts();
-        // Relaxed: the watch compares it with itself.
-        worker_state.running.store(shared.number, Ordering::Relaxed);
+    /// Runs one turn. `true`: the handler has ended.
+    fn run(&self, mut turn: Turn<Shared<T>, Option<Task<T>>>, state: &WorkerState) -> bool {
+        let scope = NonBlockingScope::enter();
+        let outer = CURRENT_JOB.replace(Arc::as_ptr(turn.job()).addr());
+        let (shared, disabled, task) = turn.parts();
+        debug_assert_eq!(
+            state.running.load(Ordering::Relaxed),
+            0,
+            "a worker runs one turn at a time"
+        );
+        // Relaxed, as all of it: see `WorkerState`.
+        state.running.store(shared.number, Ordering::Relaxed);
         let context = TurnContext {
             subscription: shared.number,
-            rare: &shared.rare,
+            extras: &shared.extras,
             observer: self.config.observer.as_deref(),
-            disconnected: &*self.config.disconnected,
-            calls: &worker_state.calls,
-            yield_requested: &worker_state.yield_requested,
+            on_disconnect: &*self.config.on_disconnect,
+            worker: state,
         };
-        worker_state.yield_requested.store(false, Ordering::Relaxed);
-        let left = match state {
+        state.yield_requested.store(false, Ordering::Relaxed);
+        let end = match task {
             Some(task) => contain("a handler's turn", || task.turn(disabled, &context))
                 .unwrap_or(TurnEnd::Finished),
             None => TurnEnd::Finished,
         };
-        let over = left == TurnEnd::Finished && state.is_some();
-        if over {
-            let task = state.take();
+        // At the first turn that finds it.
+        let ended = end == TurnEnd::Finished && task.is_some();
+        if ended {
+            let task = task.take();
             contain("the drop of a handler", || drop(task));
         }
-        worker_state.running.store(0, Ordering::Relaxed);
-        INSIDE.set(outer);
-        drop(here);
-        if left != TurnEnd::Idle {
-            // Over: it stays asked for ever, so that nobody pushes it any more; the pool would not outlive it.
+        state.running.store(0, Ordering::Relaxed);
+        CURRENT_JOB.set(outer);
+        drop(scope);
+        if end != TurnEnd::Idle {
+            // A finished job stays scheduled for ever, so that no thread pushes it any more: the
+            // pool would not outlive it.
             turn.schedule_again();
         }
-        let turn_finished = turn.finish();
-        if let Some(job) = turn_finished.again.filter(|_| left != TurnEnd::Finished) {
+        let finished = turn.finish();
+        if let Some(job) = finished.again.filter(|_| end != TurnEnd::Finished) {
             self.enqueue(job);
         }
-        if turn_finished.awaited {
-            self.turn_finished.notify();
+        if finished.awaited {
+            self.turn_ends.notify();
         }
-        if over {
-            self.ended();
+        if ended {
+            self.decrement_live();
         }
-        left == TurnEnd::Finished
+        end == TurnEnd::Finished
     }
 
-    fn ended(&self) {
-        // AcqRel, partner `is_over`.
-        if self.live.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.turn_finished.notify();
+    /// A handler has ended, or the pool was closed.
+    fn decrement_live(&self) {
+        // AcqRel, partner `has_finished`.
+        let before = self.live.fetch_sub(1, Ordering::AcqRel);
+        debug_assert!(
+            before >= 1,
+            "each handler ends once, and the pool is closed once"
+        );
+        if before == 1 {
+            self.turn_ends.notify();
             self.signal.wake_all();
             self.monitor.wake();
         }
     }
 
-    pub(super) fn is_over(&self) -> bool {
-        // Acquire, partner `ended`.
+    fn decrement_working(&self) {
+        // Relaxed: a number of threads, on which nothing else depends.
+        let before = self.working.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before >= 1, "each worker is counted once");
+    }
+
+    /// Whether the pool is closed and every handler has ended.
+    fn has_finished(&self) -> bool {
+        // Acquire, partner `decrement_live`.
         self.live.load(Ordering::Acquire) == 0
-    }
-
-    /// A worker has been at one call for too long: another takes its context.
-    #[cold]
-    pub(super) fn replace(self: &Arc<Self>, worker: usize, number: u64) {
-        let worker_state = &self.worker_states[worker];
-        // Once, however many calls of a turn take long. Relaxed: nobody else sets it.
-        if !worker_state.stalled.load(Ordering::Relaxed) {
-            self.working.fetch_sub(1, Ordering::Relaxed);
-            // Release, partner `was_replaced`: counted out before it counts itself in again.
-            worker_state.stalled.store(true, Ordering::Release);
-        }
-        let enough = self.working.load(Ordering::Relaxed) >= self.config.threads;
-        let replaced = enough || self.spawn_spare();
-        // Others look at a slots only when there is nothing else to do.
-        self.queue.release_local(worker);
-        self.signal.wake_one();
-        (self.config.stalled)(number);
-        tell(
-            self.config.observer.as_deref(),
-            Notice::Stalled {
-                subscription: number,
-                replaced,
-            },
-        );
-    }
-
-    /// When a spare was not to be had: is there one now?
-    pub(super) fn spawn_missing(self: &Arc<Self>) {
-        if self.working.load(Ordering::Relaxed) < self.config.threads && self.queue.has_work() {
-            self.spawn_spare();
-        }
     }
 
     fn spawn_spare(self: &Arc<Self>) -> bool {
         self.spawn_worker().unwrap_or_else(|error| {
-            tracing::error!("no thread for a handler: {error}");
+            log::error(format_args!(
+                "could not start a spare thread for handlers: {error}"
+            ));
             false
         })
     }
 }
 
-/// What a subscription's record keeps of its handler, whatever its events are.
+impl<T: Send + Sync + 'static> Monitored for Pool<T> {
+    fn monitor(&self) -> &StallMonitor {
+        &self.monitor
+    }
+
+    fn workers(&self) -> &[CachePadded<WorkerState>] {
+        &self.workers
+    }
+
+    fn is_finished(&self) -> bool {
+        self.has_finished()
+    }
+
+    #[cold]
+    fn replace_stalled(self: Arc<Self>, worker: usize, subscription: u64) {
+        let state = &self.workers[worker];
+        // Once, however many calls of one turn take long. Relaxed: only the monitor sets it.
+        if !state.stalled.load(Ordering::Relaxed) {
+            self.decrement_working();
+            // Release, partner `was_replaced`: no longer counted before it counts itself again.
+            state.stalled.store(true, Ordering::Release);
+        }
+        let enough = self.working.load(Ordering::Relaxed) >= self.config.threads;
+        let replaced = enough || self.spawn_spare();
+        // Other workers look at its local queue only when they find nothing else to do.
+        self.queue.release_local(worker);
+        self.signal.wake_one();
+        (self.config.on_stall)(subscription);
+        report(
+            self.config.observer.as_deref(),
+            Notice::Stalled {
+                subscription,
+                replaced,
+            },
+        );
+    }
+
+    /// Tries again when no spare thread was available before.
+    fn ensure_workers(self: Arc<Self>) {
+        if self.working.load(Ordering::Relaxed) < self.config.threads && self.queue.has_work() {
+            self.spawn_spare();
+        }
+    }
+}
+
+/// What a subscription's record keeps of its handler, whatever the type of its events.
 pub(crate) trait HandlerControl: Send + Sync {
-    /// No call begins any more. Before the feed is ended.
+    /// No call begins after this. To be called before the feed is ended.
     fn disable(&self) -> DisabledWhile;
-    fn rare(&self) -> &RareState;
-    /// Waits until `done`, which is looked at whenever a turn has ended.
+    fn extras(&self) -> &HandlerExtras;
+    /// Waits until `done`, which is called again whenever a turn has ended. `false`: the deadline
+    /// passed.
     fn wait_for(&self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> bool;
+    /// Whether it is `done`. If not, has `waker` woken when a turn has ended.
+    fn poll_for(&self, waker: &Waker, done: &mut dyn FnMut() -> bool) -> bool;
     fn is_running(&self) -> bool;
 }
 
@@ -426,16 +493,16 @@ pub(crate) trait HandlerControl: Send + Sync {
 pub(crate) enum DisabledWhile {
     /// No call is running.
     Idle,
-    /// One may be.
+    /// A call may be running.
     Running,
-    /// The caller is inside of it.
+    /// The caller is inside the call.
     Inside,
 }
 
 impl<T: Send + Sync + 'static> HandlerControl for HandlerJob<T> {
     fn disable(&self) -> DisabledWhile {
         let running = self.disable();
-        if INSIDE.get() == std::ptr::from_ref(self).addr() {
+        if CURRENT_JOB.get() == std::ptr::from_ref(self).addr() {
             DisabledWhile::Inside
         } else if running {
             DisabledWhile::Running
@@ -444,12 +511,16 @@ impl<T: Send + Sync + 'static> HandlerControl for HandlerJob<T> {
         }
     }
 
-    fn rare(&self) -> &RareState {
-        &self.shared.rare
+    fn extras(&self) -> &HandlerExtras {
+        &self.shared.extras
     }
 
     fn wait_for(&self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> bool {
         Pool::wait_for(self, deadline, done)
+    }
+
+    fn poll_for(&self, waker: &Waker, done: &mut dyn FnMut() -> bool) -> bool {
+        Pool::poll_for(self, waker, done)
     }
 
     fn is_running(&self) -> bool {
@@ -457,7 +528,7 @@ impl<T: Send + Sync + 'static> HandlerControl for HandlerJob<T> {
     }
 }
 
-/// Waits for a call that was running when its handler was barred, but not for long.
+/// Waits for a call that was running when its handler was disabled, for [`CANCEL_GRACE`] at most.
 pub(crate) fn wait_for_running_call(handler: &dyn HandlerControl) {
     let began = Instant::now();
     while handler.is_running() && began.elapsed() < CANCEL_GRACE {
@@ -468,24 +539,26 @@ pub(crate) fn wait_for_running_call(handler: &dyn HandlerControl) {
 impl<T: Send + Sync + 'static> ReaderCallback for HandlerJob<T> {
     fn schedule_read(self: Arc<Self>) {
         if let Some(job) = schedule(self) {
-            // Of our own: with the job that is given away the pool may go.
+            // A reference of our own: once the job is passed on, its reference to the pool may be
+            // gone.
             let pool = job.job().shared.pool.clone();
             pool.enqueue(job);
         }
     }
 }
 
+/// The body of a thread that runs one handler only.
 fn run_dedicated<T: Send + Sync + 'static>(
     job: &Arc<HandlerJob<T>>,
-    awake: &dyn Fn(usize) -> Backoff,
+    backoff: &dyn Fn(usize) -> Backoff,
 ) {
     let pool = &job.shared.pool;
-    let worker_state = WorkerState::default();
-    let backoff = || awake(pool.working.load(Ordering::Relaxed) + 2);
+    let state = WorkerState::default();
+    let backoff = || backoff(pool.working.load(Ordering::Relaxed) + 2);
     let mut idle = backoff();
     loop {
         if let Some(turn) = try_begin(job) {
-            if pool.run(turn, &worker_state) {
+            if pool.run(turn, &state) {
                 return;
             }
             idle = backoff();
@@ -496,8 +569,9 @@ fn run_dedicated<T: Send + Sync + 'static>(
     }
 }
 
-/// From inside a handler, or the dispatch, nobody waits: a look is all.
-fn not_inside(deadline: Option<Instant>) -> Option<Instant> {
+/// The deadline of a wait; now, if the caller runs inside a handler or a dispatch, where waiting
+/// would deadlock.
+fn deadline_unless_inside(deadline: Option<Instant>) -> Option<Instant> {
     if NonBlockingScope::is_active() {
         Some(Instant::now())
     } else {

@@ -1,83 +1,112 @@
-//! Sees that a call takes too long.
+//! Finds calls of handlers that take too long.
 //!
-//! A call must not cost a reading of the clock, so workers only count their calls, and a thread of its own looks at the
-//! counts every [`TICK`]. It sleeps when nobody has worked for a while.
+//! To read the clock at each call would cost too much. So the workers only count their calls, and a
+//! thread of its own checks the counts every [`TICK`]. It sleeps when no worker has been active for
+//! a while.
+//!
+//! # Failure modes
+//!
+//! * The machine is overloaded and the monitor runs late: a stall is found later, and no call is
+//!   taken for a stall that is none, since the monitor counts its own checks and not the time
+//!   between them.
 
 use std::io;
 use std::time::Duration;
 
-use super::pool::Pool;
+use crossbeam::utils::CachePadded;
+
+use super::worker::WorkerState;
 use crate::dispatch::signal::Signal;
-use crate::limits::HANDLER_STALL;
 use crate::sync::{Arc, AtomicBool, Ordering, thread};
 
-/// How often it looks: a stall is seen after [`HANDLER_STALL`] and up to this much more.
+/// Time between two checks: a stall is found up to this much after the limit.
 const TICK: Duration = Duration::from_millis(5);
 
-/// Looks that a call may outlive.
-const TICKS_STALL: u32 = (HANDLER_STALL.as_millis() / TICK.as_millis()) as u32;
+/// Checks without an active worker before the monitor sleeps: 100 ms.
+const IDLE_TICKS: u32 = 20;
 
-/// Looks at idle workers before it sleeps: 100 ms.
-const TICKS_IDLE: u32 = 20;
+/// What is monitored: a pool of workers.
+pub(super) trait Monitored: Send + Sync {
+    fn monitor(&self) -> &StallMonitor;
 
-/// The thread that watches a pool.
-pub(super) struct StallMonitor {
-    signal: Signal,
-    started: AtomicBool,
+    fn workers(&self) -> &[CachePadded<WorkerState>];
+
+    /// Whether the pool has ended for good.
+    fn is_finished(&self) -> bool;
+
+    /// A call of the handler of this subscription has exceeded the limit, on the worker with this
+    /// index. Called once for each such call.
+    fn replace_stalled(self: Arc<Self>, worker: usize, subscription: u64);
+
+    /// Called at each check: starts a worker if there are too few.
+    fn ensure_workers(self: Arc<Self>);
 }
 
-/// What was seen of a worker at the last look.
+/// The monitor of a pool.
+pub(super) struct StallMonitor {
+    /// The monitor's thread has index 0.
+    signal: Signal,
+    started: AtomicBool,
+    /// Checks that find the same call before it counts as stalled, at least 1.
+    stall_ticks: u32,
+}
+
+/// What the last check found of a worker.
 #[derive(Clone, Default)]
 struct Seen {
     running: u64,
-    calls: u64,
-    /// Looks at the same call.
+    handled: u64,
+    /// Checks that found the same call.
     ticks: u32,
 }
 
 impl StallMonitor {
-    pub(super) fn new() -> Self {
+    /// A monitor that is not started yet. `limit`: the time that a call may take.
+    pub(super) fn new(limit: Duration) -> Self {
+        let stall_ticks = (limit.as_millis() / TICK.as_millis()) as u32;
+        debug_assert!(stall_ticks >= 1, "the limit is shorter than a tick");
         Self {
             signal: Signal::new(1),
             started: AtomicBool::new(false),
+            stall_ticks,
         }
     }
 
-    /// Somebody begins to work, and has said so at its post; or the pool is over.
+    /// A worker has become active, and has set its `active` flag; or the pool has finished.
     pub(super) fn wake(&self) {
         self.signal.wake_one();
     }
 
-    /// Starts the thread, once. ReaderCallback under the lock that opening a subscription takes.
-    pub(super) fn start<T: Send + Sync + 'static>(&self, pool: &Arc<Pool<T>>) -> io::Result<()> {
+    /// Starts the thread, once. Called under the lock that opening a subscription takes.
+    pub(super) fn start(&self, pool: Arc<dyn Monitored>) -> io::Result<()> {
+        // Relaxed: ordered by that lock.
         if self.started.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let pool = pool.clone();
         std::thread::Builder::new()
             .name("fanout-stalls".to_owned())
-            .spawn(move || watch(&pool))?;
+            .spawn(move || run(&pool))?;
         self.started.store(true, Ordering::Relaxed);
         Ok(())
     }
 }
 
-fn watch<T: Send + Sync + 'static>(pool: &Arc<Pool<T>>) {
-    let signal = &pool.monitor.signal;
-    let mut seen = vec![Seen::default(); pool.worker_states.len()];
+fn run(pool: &Arc<dyn Monitored>) {
+    let signal = &pool.monitor().signal;
+    let mut seen = vec![Seen::default(); pool.workers().len()];
     let mut idle = 0;
-    while !pool.is_over() {
+    while !pool.is_finished() {
         if check(pool, &mut seen) {
             idle = 0;
         } else {
             idle += 1;
         }
-        if idle < TICKS_IDLE {
+        if idle < IDLE_TICKS {
             thread::sleep(TICK);
             continue;
         }
         signal.prepare_sleep(0);
-        if check(pool, &mut seen) || pool.is_over() {
+        if check(pool, &mut seen) || pool.is_finished() {
             signal.cancel_sleep(0);
             thread::sleep(TICK);
         } else {
@@ -87,30 +116,30 @@ fn watch<T: Send + Sync + 'static>(pool: &Arc<Pool<T>>) {
     }
 }
 
-/// Looks at every worker. `true`: somebody works, or did since the last look.
-fn check<T: Send + Sync + 'static>(pool: &Arc<Pool<T>>, seen: &mut [Seen]) -> bool {
-    let mut working = false;
-    for (worker, (worker_state, seen)) in pool.worker_states.iter().zip(seen).enumerate() {
-        // Relaxed: numbers that change, compared with what they were.
-        let running = worker_state.running.load(Ordering::Relaxed);
-        let calls = worker_state.calls.load(Ordering::Relaxed);
-        working |= worker_state.awake.load(Ordering::Relaxed);
+/// Checks every worker. `true`: some worker is active.
+fn check(pool: &Arc<dyn Monitored>, seen: &mut [Seen]) -> bool {
+    let stall_ticks = pool.monitor().stall_ticks;
+    let mut active = false;
+    for (index, (worker, seen)) in pool.workers().iter().zip(seen).enumerate() {
+        let running = worker.running.load(Ordering::Relaxed);
+        let handled = worker.handled.load(Ordering::Relaxed);
+        active |= worker.active.load(Ordering::Relaxed);
         if running != 0 && running == seen.running {
-            worker_state.yield_requested.store(true, Ordering::Relaxed);
+            worker.yield_requested.store(true, Ordering::Relaxed);
         }
-        if running == 0 || running != seen.running || calls != seen.calls {
+        if running == 0 || running != seen.running || handled != seen.handled {
             *seen = Seen {
                 running,
-                calls,
+                handled,
                 ticks: 0,
             };
             continue;
         }
         seen.ticks = seen.ticks.saturating_add(1);
-        if seen.ticks == TICKS_STALL {
-            pool.replace(worker, running);
+        if seen.ticks == stall_ticks {
+            pool.clone().replace_stalled(index, running);
         }
     }
-    pool.spawn_missing();
-    working
+    pool.clone().ensure_workers();
+    active
 }

@@ -1,27 +1,39 @@
-//! A handler, its ring, and one turn at them.
+//! A handler, its ring, and one turn.
 
 use std::fmt;
 use std::sync::OnceLock;
 
-use super::notice::{Notice, Observer, tell};
+use super::notice::{Notice, Observer, report};
+use super::worker::WorkerState;
 use crate::contain::{Panic, catch};
 use crate::dispatch::block::Event;
 use crate::dispatch::feed::{FeedConsumer, Found};
 use crate::dispatch::loss::Gap;
 use crate::ring::run_queue::DisabledFlag;
 use crate::sync::thread::Thread;
-use crate::sync::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{AtomicU64, Ordering};
 
-/// Slots of the ring, of up to 64 events each, that a turn takes at most before others get theirs.
+/// Slots of the ring, of up to 64 events each, that a turn takes at most before other jobs get
+/// their turns.
 const TURN_SLOTS: usize = 16;
 
-/// What a handler may answer: nothing, or a `Result` whose error is told to the [observer](crate::BusBuilder::observer).
+/// What the closure of a handler may return: nothing, or a `Result` whose error is reported to the
+/// [observer](crate::BusBuilder::observer).
+///
+/// Implemented for `()` and for `Result<(), E>` where `E: Display`. It cannot be implemented for
+/// other types.
 ///
 /// ```
+/// use std::time::Duration;
+///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let bus = fanout::Bus::<String>::new();
-/// let quiet = bus.on("a", |event| println!("{}", event.data()))?;
-/// let failing = bus.on("a", |event| event.data().parse::<u32>().map(drop))?;
+/// let printing = bus.on("readings", |event| println!("{}", event.data()))?;
+/// let parsing = bus.on("readings", |event| event.data().parse::<f64>().map(drop))?;
+/// bus.publish("readings", "21.5".to_owned())?;
+/// bus.publish("readings", "cold".to_owned())?;
+/// assert!(bus.flush_within(Duration::from_secs(5)));
+/// assert_eq!((printing.stats().errors, parsing.stats().errors), (0, 1));
 /// # Ok(())
 /// # }
 /// ```
@@ -57,33 +69,33 @@ impl<E: fmt::Display> HandlerResult for Result<(), E> {
     }
 }
 
-/// What few handlers have: made when there is something to be said, since every handler pays for its context.
+/// What few handlers need. Allocated on first use, since every handler pays for its place.
 #[derive(Default)]
-pub(crate) struct RareState(OnceLock<Box<RareFields>>);
+pub(crate) struct HandlerExtras(OnceLock<Box<ExtraFields>>);
 
 #[derive(Default)]
-struct RareFields {
+struct ExtraFields {
     counters: Counters,
     /// The thread of a handler that has one to itself.
     own_thread: OnceLock<Thread>,
 }
 
-impl RareState {
-    /// `None`: all are zero.
+impl HandlerExtras {
+    /// `None`: all counters are zero.
     pub(crate) fn counters(&self) -> Option<&Counters> {
-        self.0.get().map(|rare| &rare.counters)
+        self.0.get().map(|extras| &extras.counters)
     }
 
-    /// To count something.
+    /// The counters, to count something.
     #[cold]
-    pub(crate) fn count(&self) -> &Counters {
+    pub(crate) fn init_counters(&self) -> &Counters {
         &self.0.get_or_init(Box::default).counters
     }
 
-    /// It has this thread. `false`: it had one.
+    /// Gives the handler a thread of its own. `false`: it has one already.
     pub(crate) fn dedicate(&self, thread: Thread) -> bool {
-        let rare = self.0.get_or_init(Box::default);
-        rare.own_thread.set(thread).is_ok()
+        let extras = self.0.get_or_init(Box::default);
+        extras.own_thread.set(thread).is_ok()
     }
 
     pub(crate) fn own_thread(&self) -> Option<&Thread> {
@@ -99,53 +111,53 @@ pub(crate) struct Counters {
     pub(crate) stalls: AtomicU64,
 }
 
-/// What a turn works on.
+/// The state that a turn works on.
 pub(crate) struct Task<T> {
     feed: FeedConsumer<T>,
     handler: Box<dyn Handle<T>>,
 }
 
-/// How a turn left it.
+/// Why a turn ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TurnEnd {
     /// There is more to do.
     More,
-    /// Nothing is there, and whoever brings something asks.
+    /// There is nothing to do, and the shard schedules the job when it pushes something.
     Idle,
     /// Nothing will come any more.
     Finished,
 }
 
-/// What a turn needs to know of where it runs.
-pub(crate) struct TurnContext<'a> {
-    pub(crate) subscription: u64,
-    pub(crate) rare: &'a RareState,
-    pub(crate) observer: Option<&'a Observer>,
-    /// Is told of a handler that was disconnected, by the number of its subscription.
-    pub(crate) disconnected: &'a (dyn Fn(u64) + Send + Sync),
-    /// Changes with every call: who watches sees that a call has ended. Holds how many this job has handled.
-    pub(crate) calls: &'a AtomicU64,
-    /// This turn has had its time.
-    pub(crate) yield_requested: &'a AtomicBool,
+/// What a turn needs to know of its worker and its pool.
+pub(super) struct TurnContext<'a> {
+    /// Number of the subscription.
+    pub(super) subscription: u64,
+    pub(super) extras: &'a HandlerExtras,
+    pub(super) observer: Option<&'a Observer>,
+    /// Called with the number of a subscription that was disconnected.
+    pub(super) on_disconnect: &'a (dyn Fn(u64) + Send + Sync),
+    pub(super) worker: &'a WorkerState,
 }
 
 impl<T> Task<T> {
-    /// For a feed into which nothing was put yet.
+    /// For a feed into which nothing was pushed yet.
     pub(crate) fn new<F, R>(mut feed: FeedConsumer<T>, handler: F) -> Self
     where
         F: FnMut(&Event<T>) -> R + Send + 'static,
         R: HandlerResult,
     {
-        // From the start it asks to be told of its first event.
-        feed.request_wake();
+        // So that its first event schedules it.
+        let empty = feed.request_wake();
+        debug_assert!(empty, "a new feed is empty");
         Self {
             feed,
             handler: Box::new(Closure(handler)),
         }
     }
 
-    /// Hands the handler what there is, up to a turn's share. No call begins once the job is barred.
-    pub(crate) fn turn(
+    /// Calls the handler with the events in the ring, up to the limit of a turn. No call begins
+    /// once the job is disabled.
+    pub(super) fn turn(
         &mut self,
         disabled: DisabledFlag<'_>,
         context: &TurnContext<'_>,
@@ -153,15 +165,16 @@ impl<T> Task<T> {
         for _ in 0..TURN_SLOTS {
             match self.feed.check() {
                 Found::Event => {
-                    let mut calls = Calls {
+                    let mut delivery = SlotDelivery {
                         feed: &mut self.feed,
                         disabled,
                         context,
                     };
-                    calls.all(&mut *self.handler);
+                    delivery.run(&mut *self.handler);
                     if disabled.is_set() {
-                        // Whoever barred it ends the feed next, and asks for the turn that finds out; but if something else has
-                        // ended it before, nobody asks.
+                        // The thread that disabled the job ends the feed next, and schedules the
+                        // turn that notices. But if the feed had ended before, nobody schedules
+                        // another turn.
                         return if self.feed.has_ended() {
                             TurnEnd::Finished
                         } else {
@@ -172,7 +185,7 @@ impl<T> Task<T> {
                         return TurnEnd::More;
                     }
                 }
-                Found::Gap(gap) => tell(
+                Found::Gap(gap) => report(
                     context.observer,
                     Notice::Lost {
                         subscription: context.subscription,
@@ -192,9 +205,10 @@ impl<T> Task<T> {
     }
 }
 
-/// A handler without its type: one call for a whole slot, so the loop inside knows the closure.
+/// A handler without its type. One dynamic call for a whole slot, so that the loop inside is
+/// compiled for the closure.
 trait Handle<T>: Send {
-    fn handle(&mut self, calls: &mut Calls<'_, T>);
+    fn handle(&mut self, delivery: &mut SlotDelivery<'_, T>);
 }
 
 struct Closure<F>(F);
@@ -204,19 +218,19 @@ where
     F: FnMut(&Event<T>) -> R + Send,
     R: HandlerResult,
 {
-    fn handle(&mut self, calls: &mut Calls<'_, T>) {
-        let Calls {
+    fn handle(&mut self, delivery: &mut SlotDelivery<'_, T>) {
+        let SlotDelivery {
             feed,
             disabled,
             context,
-        } = calls;
+        } = delivery;
         let mut events = feed.slot();
         while !disabled.is_set()
             && !context.must_yield()
             && let Some(event) = events.next()
         {
             let result = self.0(event).into_result();
-            context.beat(events.count());
+            context.note_handled(events.count());
             if let Err(error) = result {
                 context.failed(event, &error);
             }
@@ -224,27 +238,29 @@ where
     }
 }
 
-/// The calls for the events of a slot.
-struct Calls<'a, T> {
+/// The events of one slot, on their way to the closure.
+struct SlotDelivery<'a, T> {
     feed: &'a mut FeedConsumer<T>,
     disabled: DisabledFlag<'a>,
     context: &'a TurnContext<'a>,
 }
 
-impl<T> Calls<'_, T> {
-    /// All of them. A panic ends a call, not the others.
-    fn all(&mut self, handler: &mut dyn Handle<T>) {
+impl<T> SlotDelivery<'_, T> {
+    /// Delivers all of them. A panic ends one call, not the others.
+    fn run(&mut self, handler: &mut dyn Handle<T>) {
         self.feed.record_latencies();
         loop {
             let (before, received) = (self.feed.mask(), self.feed.received());
             let Err(panic) = catch(|| handler.handle(self)) else {
                 return;
             };
-            // Each call counts once, also if what panicked came after it: the error that it answered, say.
+            // Each call counts once, also if the panic came after the call: from the error that it
+            // returned, for example.
             let taken = before & !self.feed.mask();
+            debug_assert!(taken != 0, "a call panicked, so its event was taken");
             let received = received + u64::from(taken.count_ones());
             self.feed.set_received(received);
-            self.context.beat(received);
+            self.context.note_handled(received);
             if let Some(event) = self.feed.event(63 - taken.leading_zeros()) {
                 self.context.panicked(event, &panic);
             }
@@ -256,48 +272,51 @@ impl TurnContext<'_> {
     #[inline(always)]
     fn must_yield(&self) -> bool {
         // Relaxed: a hint.
-        self.yield_requested.load(Ordering::Relaxed)
+        self.worker.yield_requested.load(Ordering::Relaxed)
     }
 
-    /// A call has ended: the job has handled so many events.
+    /// A call has returned: the handler has handled this many events.
     #[inline(always)]
-    fn beat(&self, handled: u64) {
-        // Relaxed: who watches compares it with itself.
-        self.calls.store(handled, Ordering::Relaxed);
+    fn note_handled(&self, handled: u64) {
+        // Relaxed: see `WorkerState`.
+        self.worker.handled.store(handled, Ordering::Relaxed);
     }
 
     #[cold]
     fn disconnected(&self, gap: Gap) {
-        (self.disconnected)(self.subscription);
+        (self.on_disconnect)(self.subscription);
         let notice = Notice::Disconnected {
             subscription: self.subscription,
             gap,
         };
-        tell(self.observer, notice);
+        report(self.observer, notice);
     }
 
     #[cold]
     fn failed<T>(&self, event: &Event<T>, error: &dyn fmt::Display) {
-        // Relaxed: statistics.
-        self.rare.count().errors.fetch_add(1, Ordering::Relaxed);
+        // Relaxed: a statistic.
+        let errors = &self.extras.init_counters().errors;
+        errors.fetch_add(1, Ordering::Relaxed);
         let notice = Notice::Failed {
             subscription: self.subscription,
             id: event.id(),
             topic: event.topic(),
             error,
         };
-        tell(self.observer, notice);
+        report(self.observer, notice);
     }
 
     #[cold]
     fn panicked<T>(&self, event: &Event<T>, panic: &Panic) {
-        self.rare.count().panics.fetch_add(1, Ordering::Relaxed);
+        // Relaxed: a statistic.
+        let panics = &self.extras.init_counters().panics;
+        panics.fetch_add(1, Ordering::Relaxed);
         let notice = Notice::Panicked {
             subscription: self.subscription,
             id: event.id(),
             topic: event.topic(),
             message: panic.message(),
         };
-        tell(self.observer, notice);
+        report(self.observer, notice);
     }
 }

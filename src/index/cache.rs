@@ -1,18 +1,20 @@
-//! What the last topics matched, in front of an index.
+//! The answers of an index to the last topics, kept in front of it.
 //!
-//! An entry remembers for which state of which index it holds (see [`journal`](super::journal)). When the index has
-//! changed since, the patterns that came or went are compared with the topic; if none of them matches it, the
-//! entry holds in the new state too. So a change costs the topics that it does not concern one glance each, a wildcard
-//! in it or not, and only those that it concerns are computed again.
+//! An entry remembers the state of the index for which its answer is right (see
+//! [`change_log`](super::change_log)). When the index has changed since, the patterns that were
+//! inserted or removed are compared with the topic. If none of them matches it, the answer is right
+//! for the new state, too. So a change costs each unrelated topic one comparison, whether the
+//! pattern has wildcards or not, and only the answers for related topics are computed again.
 //!
-//! The cache is bounded in topics and in values, and topics without a match take half of the places at most. A place is taken
-//! from entries that were not used again since they came, before those that were: a flood of topics that come once each
-//! does not wash out the others.
+//! The cache is bounded in topics and in values, and topics without a match take half of the ways
+//! at most. An entry that was not used again since it was made is replaced before those that were:
+//! so a flood of topics that occur once each does not evict the others.
 
 use std::fmt;
 
-use super::journal::Print;
-use super::{PatternIndex, Scratch};
+use super::change_log::Fingerprint;
+use super::pattern_index::PatternIndex;
+use super::walk::Scratch;
 use crate::pattern::Topic;
 
 /// How many topics a [`MatchCache`] remembers.
@@ -22,7 +24,7 @@ use crate::pattern::Topic;
 /// ```
 pub const CACHE_TOPICS: usize = 4096;
 
-/// How many of the topics that a [`MatchCache`] remembers have no match, at most.
+/// How many of the topics that a [`MatchCache`] remembers may have no match.
 ///
 /// ```
 /// use fanout::index::{CACHE_TOPICS, UNMATCHED_TOPICS_MAX};
@@ -31,30 +33,34 @@ pub const CACHE_TOPICS: usize = 4096;
 /// ```
 pub const UNMATCHED_TOPICS_MAX: usize = CACHE_TOPICS / WAYS * UNMATCHED_WAYS_MAX;
 
-/// How many values of one topic a [`MatchCache`] keeps; longer lists are computed each time.
+/// The longest list of values for one topic that a [`MatchCache`] keeps. Longer lists are computed
+/// each time.
 ///
 /// ```
 /// assert_eq!(fanout::index::TOPIC_VALUES_MAX, 65_536);
 /// ```
 pub const TOPIC_VALUES_MAX: usize = 1 << 16;
 
-/// How many values a [`MatchCache`] keeps in all; what would pass it finds the cache emptied.
+/// How many values a [`MatchCache`] keeps for all topics together. If a list would exceed this, the
+/// cache is emptied first.
 ///
 /// ```
 /// assert_eq!(fanout::index::CACHE_VALUES_MAX, 1_048_576);
 /// ```
 pub const CACHE_VALUES_MAX: usize = 1 << 20;
 
-/// Places in a set. Of 1,000 topics more than eight share a set of eight in about one set of 5,000;
-/// with sets of four that is one of 300, and those would compute again and again.
+/// Entries in a set. With sets of eight and 1,000 topics in use, about one set of 5,000 has more
+/// topics than entries. With sets of four, that is one set of 300, and its topics would be computed
+/// again and again.
 const WAYS: usize = 8;
-/// Places of a set that topics without a match take, at most.
+/// How many entries of a set topics without a match may take.
 const UNMATCHED_WAYS_MAX: usize = WAYS / 2;
 
 /// A bounded cache in front of a [`PatternIndex`], for one reader.
 ///
-/// It may be asked about one index after another, and about one of long ago again: its answers are always those of the
-/// index that it is given. It pays where one index is asked about the same topics again and again, as it changes.
+/// It may be asked about different indexes, and about older states of an index: its answers are
+/// always those of the index that it is given. It is useful where one index is asked about the same
+/// topics again and again while it changes.
 ///
 /// ```
 /// use fanout::{Pattern, Topic, index::{MatchCache, SharedIndex}};
@@ -69,32 +75,34 @@ const UNMATCHED_WAYS_MAX: usize = WAYS / 2;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct MatchCache<V> {
-    /// A power of two of them; the low bits of a topic's hash choose one.
+    /// The number of sets is a power of two. The low bits of a topic's hash choose one.
     sets: Box<[Set<V>]>,
-    /// Capacity of the lists of all entries, in values: 0 to [`CACHE_VALUES_MAX`] and a little.
+    /// The capacity of the lists of all entries, in values: 0 to [`CACHE_VALUES_MAX`], and a little
+    /// more.
     values_kept: usize,
     scratch: Scratch<V>,
-    /// What was computed last.
+    /// The answer that was computed last.
     found: Vec<V>,
 }
 
 struct Set<V> {
-    /// High bits of the hash of each entry, to look at one entry alone; any for an empty entry.
+    /// The high bits of the hash of each entry's topic, so that one entry is compared at most. Any
+    /// value for an empty entry.
     tags: [u32; WAYS],
-    /// Bit i is set if entry i was used again since it came, or since the hand passed.
+    /// Bit i is set if entry i was used again since it was made or since the clock hand passed it.
     used: u8,
-    /// Where the search for a place begins: 0 to WAYS - 1.
+    /// The clock hand, at which the search for an entry to replace begins: 0 to WAYS - 1.
     hand: usize,
     entries: [Entry<V>; WAYS],
 }
 
 struct Entry<V> {
-    /// `None` for an empty place.
+    /// `None` for an empty entry.
     topic: Option<Topic>,
-    /// The state of the index in which it was last known to hold.
+    /// The last state of the index for which the answer is known to be right.
     lineage: u64,
     sequence: u64,
-    print: Print,
+    fingerprint: Fingerprint,
     values: Vec<V>,
 }
 
@@ -102,17 +110,20 @@ impl<V: Copy + Ord> MatchCache<V> {
     /// An empty cache with room for [`CACHE_TOPICS`] topics.
     ///
     /// ```
-    /// let cache = fanout::index::MatchCache::<u32>::new();
-    /// # drop(cache);
+    /// use fanout::{PatternIndex, Topic, index::MatchCache};
+    ///
+    /// let mut cache = MatchCache::<u32>::new();
+    /// assert!(cache.lookup(&PatternIndex::new(), &Topic::new("a")?).is_empty());
+    /// # Ok::<(), fanout::TopicError>(())
     /// ```
     #[must_use]
     pub fn new() -> Self {
         MatchCache::with_sets(CACHE_TOPICS / WAYS)
     }
 
-    /// The values that `index` has for `topic`: each once, in ascending order.
+    /// The values that `index` has for `topic`, each once, in ascending order.
     ///
-    /// Does not allocate once the lists have grown to what is needed.
+    /// Does not allocate once the lists are large enough.
     ///
     /// ```
     /// use fanout::{Pattern, PatternIndex, Topic, index::MatchCache};
@@ -130,8 +141,8 @@ impl<V: Copy + Ord> MatchCache<V> {
         let Some(way) = self.sets[set].find(topic) else {
             return self.compute(index, topic, set, None);
         };
-        if !self.sets[set].entries[way].is_of(index)
-            && !self.sets[set].entries[way].renew(index, topic)
+        if !self.sets[set].entries[way].is_current(index)
+            && !self.sets[set].entries[way].revalidate(index, topic)
         {
             return self.compute(index, topic, set, Some(way));
         }
@@ -139,7 +150,7 @@ impl<V: Copy + Ord> MatchCache<V> {
         &self.sets[set].entries[way].values
     }
 
-    /// A cache of that many sets, a power of two.
+    /// A cache of `sets` sets, which must be a power of two.
     pub(super) fn with_sets(sets: usize) -> Self {
         assert!(sets.is_power_of_two(), "{sets} sets");
         MatchCache {
@@ -150,13 +161,14 @@ impl<V: Copy + Ord> MatchCache<V> {
         }
     }
 
-    /// The set for the topic, chosen by the low bits of its hash.
+    /// The set for the topic.
     #[inline]
     fn set_of(&self, topic: &Topic) -> usize {
         topic.hash64() as usize & (self.sets.len() - 1)
     }
 
-    /// Asks the index and keeps the answer, if it is not too long. `way`: where an answer is that holds no more.
+    /// Asks the index, and keeps the answer if it is not too long. `way` is the topic's entry, if
+    /// it has one that is out of date.
     #[cold]
     fn compute(
         &mut self,
@@ -173,9 +185,9 @@ impl<V: Copy + Ord> MatchCache<V> {
         if self.found.len() > TOPIC_VALUES_MAX {
             return &self.found;
         }
-        let way = self.sets[set].choose_place(way, self.found.is_empty());
-        let room = self.sets[set].entries[way].room();
-        if self.values_kept + self.found.len().saturating_sub(room) > CACHE_VALUES_MAX {
+        let way = self.sets[set].choose_way(way, self.found.is_empty());
+        let capacity = self.sets[set].entries[way].capacity();
+        if self.values_kept + self.found.len().saturating_sub(capacity) > CACHE_VALUES_MAX {
             self.sets.iter_mut().for_each(|set| *set = Set::new());
             self.values_kept = 0;
         }
@@ -183,16 +195,17 @@ impl<V: Copy + Ord> MatchCache<V> {
         set.tags[way] = tag(topic);
         set.used &= !(1 << way);
         let entry = &mut set.entries[way];
-        self.values_kept -= entry.room();
+        debug_assert!(self.values_kept >= entry.capacity());
+        self.values_kept -= entry.capacity();
         entry.fill(index, topic, &self.found);
-        self.values_kept += entry.room();
+        self.values_kept += entry.capacity();
         &self.found
     }
 }
 
 impl<V: Copy + Ord> Entry<V> {
-    /// Values that it has memory for. Those without a size need none.
-    fn room(&self) -> usize {
+    /// The capacity of the list, in values. Values without a size need no memory.
+    fn capacity(&self) -> usize {
         if size_of::<V>() == 0 {
             0
         } else {
@@ -200,30 +213,31 @@ impl<V: Copy + Ord> Entry<V> {
         }
     }
 
-    /// Whether it was last known to hold in this very state of the index.
+    /// Whether the answer is known to be right for this state of the index.
     #[inline]
-    fn is_of(&self, index: &PatternIndex<V>) -> bool {
-        let journal = &index.core.journal;
-        self.sequence == journal.sequence() && self.lineage == journal.lineage()
+    fn is_current(&self, index: &PatternIndex<V>) -> bool {
+        let changes = index.changes();
+        self.sequence == changes.sequence() && self.lineage == changes.lineage()
     }
 
-    /// Whether an entry of another state holds in this one too; it is of this one then.
+    /// Whether the answer, which may be from another state, is right for this state of the index.
+    /// If so, the entry is marked as known to be right for it.
     #[inline]
-    fn renew(&mut self, index: &PatternIndex<V>, topic: &Topic) -> bool {
-        let journal = &index.core.journal;
-        let holds =
-            self.lineage == journal.lineage() && journal.is_as_at(self.sequence, topic, self.print);
+    fn revalidate(&mut self, index: &PatternIndex<V>, topic: &Topic) -> bool {
+        let changes = index.changes();
+        let holds = self.lineage == changes.lineage()
+            && changes.is_unchanged_since(self.sequence, topic, self.fingerprint);
         if holds {
-            self.sequence = journal.sequence();
+            self.sequence = changes.sequence();
         }
         holds
     }
 
     fn fill(&mut self, index: &PatternIndex<V>, topic: &Topic, values: &[V]) {
         self.topic = Some(topic.clone());
-        self.lineage = index.core.journal.lineage();
-        self.sequence = index.core.journal.sequence();
-        self.print = Print::of(topic);
+        self.lineage = index.changes().lineage();
+        self.sequence = index.changes().sequence();
+        self.fingerprint = Fingerprint::of(topic);
         self.values.clear();
         self.values.reserve_exact(values.len());
         self.values.extend_from_slice(values);
@@ -240,13 +254,13 @@ impl<V> Set<V> {
                 topic: None,
                 lineage: 0,
                 sequence: 0,
-                print: Print::default(),
+                fingerprint: Fingerprint::default(),
                 values: Vec::new(),
             }),
         }
     }
 
-    /// The place of `topic`.
+    /// The entry of `topic`.
     #[inline]
     fn find(&self, topic: &Topic) -> Option<usize> {
         let tag = tag(topic);
@@ -254,29 +268,31 @@ impl<V> Set<V> {
             .find(|&way| self.tags[way] == tag && self.entries[way].topic.as_ref() == Some(topic))
     }
 
-    /// A place for an answer: the one that it had, an empty one, or the next that was not used again; among those of topics
-    /// without a match if it is one more of them than there may be.
-    fn choose_place(&mut self, before: Option<usize>, is_unmatched: bool) -> usize {
-        let mut places = u8::MAX;
+    /// The entry to use for an answer: the one that the topic had, or an empty one, or the next
+    /// that was not used again. For a topic without a match it is an entry of such a topic, if
+    /// these have as many entries as they may have.
+    fn choose_way(&mut self, before: Option<usize>, is_unmatched: bool) -> usize {
+        let mut candidates = u8::MAX;
         if is_unmatched {
             let unmatched = self.unmatched();
             if unmatched.count_ones() as usize >= UNMATCHED_WAYS_MAX {
-                places = unmatched;
+                candidates = unmatched;
             }
         }
-        let is_place = |way: &usize| places & (1 << way) != 0;
+        let is_candidate = |way: &usize| candidates & (1 << way) != 0;
         let is_empty = |way: &usize| self.entries[*way].topic.is_none();
         if let Some(way) = before
             .into_iter()
             .chain(0..WAYS)
-            .find(|way| is_place(way) && is_empty(way))
+            .find(|way| is_candidate(way) && is_empty(way))
         {
             return way;
         }
         loop {
             let way = self.hand;
+            debug_assert!(way < WAYS);
             self.hand = (self.hand + 1) % WAYS;
-            if is_place(&way) {
+            if is_candidate(&way) {
                 if self.used & (1 << way) == 0 {
                     return way;
                 }
@@ -329,13 +345,13 @@ mod tests {
         Topic::new(text).unwrap()
     }
 
-    /// Whether the cache has an entry for the topic that holds in the index.
+    /// Whether the cache has an answer for the topic that is right for the index.
     fn holds(cache: &mut MatchCache<u32>, index: &PatternIndex<u32>, topic: &Topic) -> bool {
         let set = cache.set_of(topic);
         let way = cache.sets[set].find(topic);
         way.is_some_and(|way| {
             let entry = &mut cache.sets[set].entries[way];
-            entry.is_of(index) || entry.renew(index, topic)
+            entry.is_current(index) || entry.revalidate(index, topic)
         })
     }
 
@@ -374,7 +390,7 @@ mod tests {
             index.insert(&pattern(text), 9);
             assert_eq!(holds(&mut cache, &index, &asked), kept, "{text}");
             assert_eq!(cache.lookup(&index, &asked), values, "{text}");
-            // The same for the way back, and for a snapshot that nobody else holds.
+            // The same when the pattern is removed, and when no one else holds the index.
             drop(before);
             index.remove(&pattern(text), &9);
             assert_eq!(holds(&mut cache, &index, &asked), kept, "{text}");
@@ -392,10 +408,10 @@ mod tests {
         assert!(!index.remove(&pattern("a"), &2));
         let set = &cache.sets[cache.set_of(&topic("a"))];
         let way = set.find(&topic("a")).expect("it was asked for");
-        assert!(set.entries[way].is_of(&index));
+        assert!(set.entries[way].is_current(&index));
     }
 
-    /// Two clones that change differently have changed as often.
+    /// Two clones that changed differently have made the same number of changes.
     #[test]
     fn an_entry_of_another_lineage_does_not_hold() {
         let mut one = PatternIndex::from_iter([(pattern("a"), 1)]);
@@ -415,7 +431,7 @@ mod tests {
             assert_eq!(cache.lookup(&other, &topic("a")), [1, 3]);
             assert_eq!(cache.lookup(&third, &topic("a")), [1, 3]);
         }
-        // What is left of the original may be dropped, and its memory be the clone's alone.
+        // The original may be dropped, so that its memory belongs to the clone alone.
         let mut heir = one.clone();
         cache.lookup(&one, &topic("a"));
         drop(one);
@@ -458,7 +474,7 @@ mod tests {
             cache.sets[0].unmatched().count_ones() as usize,
             UNMATCHED_WAYS_MAX
         );
-        // And where topics that had a match have none any more.
+        // The same if topics that had a match have none any more.
         let kept: Vec<&Topic> = hot
             .iter()
             .filter(|hot| holds(&mut cache, &index, hot))

@@ -1,23 +1,32 @@
-//! What the fuzz target checks, here so that the tests replay its corpus through the same code.
+//! The check of the fuzz target, which uses private parts of the index.
 
+use super::cache::MatchCache;
 use super::naive::List;
-use super::{Batch, MatchCache, PatternIndex, Scratch, SharedIndex, Snapshot};
+use super::pattern_index::PatternIndex;
+use super::shared::{Batch, SharedIndex, Snapshot};
+use super::walk::Scratch;
 use crate::pattern::{Pattern, Syntax, Topic};
 
-/// Lines that are looked at.
+/// How many lines are used.
 const LINES_MAX: usize = 96;
-/// States that are kept and asked again later.
+/// How many states are kept.
 const KEPT_MAX: usize = 4;
 
-/// Index, shared index, caches, clones and snapshots agree with the list under any sequence of operations.
+/// Checks that index, shared index, caches, clones and snapshots agree with the naive
+/// implementation under any sequence of operations.
 ///
-/// One operation to a line: `+` or `-`, a value and a pattern inserts or removes; between `(` and `)` this makes one
-/// batch; a language's letter before the pattern (`N`, `A`, `M`, `P` or `R`) and a `:` make it one of that language; `=` keeps the state that is reached, as a clone and as a snapshot, and `/` lets go of the oldest that is kept;
-/// `!` goes on with a clone of the index, the original being dropped; anything else is a topic to match.
+/// The input has one operation to a line:
+///
+/// - `+` or `-`, a value and a pattern: inserts or removes a pair. A letter (`N`, `A`, `M`, `P` or
+///   `R`) and a `:` before the pattern choose its language.
+/// - `(` and `)`: the operations between them are one batch.
+/// - `=`: keeps the current state, as a clone and as a snapshot. `/`: drops the oldest kept state.
+/// - `!`: replaces the index by a clone of it.
+/// - Any other line is a topic to look up.
 ///
 /// # Panics
 ///
-/// If they do not agree, or if something is left when all pairs were removed.
+/// If they disagree, or if something remains when all pairs have been removed.
 pub fn check_ops(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -45,7 +54,7 @@ pub fn check_ops(data: &[u8]) {
     run.remove_all();
 }
 
-/// Whole texts of no other pattern begin with an upper-case letter and a colon, in the corpus.
+/// In the corpus, no native pattern begins with an upper-case letter and a colon.
 fn pattern(text: &str) -> Option<Pattern> {
     let syntax = match text.as_bytes() {
         [b'N', b':', ..] => Syntax::Nats,
@@ -61,20 +70,21 @@ fn pattern(text: &str) -> Option<Pattern> {
 struct Run {
     index: PatternIndex<u32>,
     shared: SharedIndex<u32>,
-    /// Changes to be made in the shared index at once; `None` if not in a batch.
+    /// The changes of the current batch, which the shared index gets at its end; `None` outside of
+    /// batches.
     batch: Option<Vec<(bool, Pattern, u32)>>,
     list: List<u32>,
-    /// What the shared index should answer: the list as it was before the batch.
+    /// The expected content of the shared index: that of `list` before the current batch.
     shared_list: List<u32>,
     /// The newest first.
     kept: Vec<Kept>,
     scratch: Scratch<u32>,
-    /// So small that entries are thrown out.
+    /// So small that entries are evicted.
     cache: MatchCache<u32>,
     shared_cache: MatchCache<u32>,
 }
 
-/// A state that was reached before.
+/// A kept state.
 struct Kept {
     clone: PatternIndex<u32>,
     list: List<u32>,
@@ -158,7 +168,7 @@ impl Run {
         let mut found = vec![77];
         self.index
             .matches_with(topic, &mut self.scratch, &mut found);
-        assert_eq!(found[0], 77, "what was there stays");
+        assert_eq!(found[0], 77, "values in the list are kept");
         assert_eq!(found[1..], expected, "{topic}: {:?}", self.list);
         let cached = self.cache.lookup(&self.index, topic);
         assert_eq!(cached, expected, "{topic}: {:?}", self.list);
@@ -181,7 +191,7 @@ impl Run {
                 found.clear();
                 index.matches_with(topic, &mut self.scratch, &mut found);
                 assert_eq!(found, expected, "{topic}: {list:?}");
-                // A cache may be asked about one state and another in turn.
+                // A cache may be asked about different states in turn.
                 for cache in [&mut self.cache, &mut self.shared_cache] {
                     assert_eq!(cache.lookup(index, topic), expected, "{topic}: {list:?}");
                 }
@@ -195,7 +205,7 @@ impl Run {
             assert!(self.index.remove(pattern, value), "{pattern} {value}");
             assert!(self.shared.remove(pattern, value), "{pattern} {value}");
         }
-        assert!(self.index.is_bare(), "something is left");
-        assert!(self.shared.load().is_bare(), "something is left");
+        assert!(self.index.has_no_remains(), "something remains");
+        assert!(self.shared.load().has_no_remains(), "something remains");
     }
 }

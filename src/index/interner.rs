@@ -1,7 +1,9 @@
-//! Numbers for the parts of patterns, so that a step in the trie is found by two numbers and compares no text.
+//! Symbols: numbers for the parts of patterns, so that a step in the trie compares two numbers and
+//! no text.
 //!
-//! Each different plain text, glob and tail that is in use has a [`Symbol`]. So a walk looks each segment of its topic up
-//! once, however many nodes it follows it from, and a text that no pattern has is known to lead nowhere.
+//! Each plain text, glob and tail that is in use has a [`Symbol`]. So a walk looks up each segment
+//! of its topic once, from however many nodes it continues, and knows at once if no pattern has the
+//! text.
 
 use std::sync::Arc;
 
@@ -9,108 +11,110 @@ use super::table::{Entry, Mixer, Table, keyed_hash};
 use super::text::Text;
 use crate::pattern::{Glob, Tail, hash_text};
 
-/// The number of a part of a pattern; another part may have it when this one is in use no more.
+/// The number of a part of a pattern. When the part is no longer in use, another part may get it.
 pub(super) type Symbol = u32;
 
-/// The first symbol that is given out; those below have a meaning of their own.
-pub(super) const FIRST_NAME: Symbol = 16;
+/// The first symbol that is assigned. Lower ones have a fixed meaning.
+pub(super) const FIRST_SYMBOL: Symbol = 16;
 
-/// How many numbers can be in use at once, for nodes and for symbols: 536,870,911.
-pub(super) const NUMBERS_MAX: u32 = (1 << 29) - 1;
+/// The largest number of a node or symbol: 536,870,911. So many can be in use at the same time.
+pub(super) const IDS_MAX: u32 = (1 << 29) - 1;
 
-/// What a symbol stands for.
+/// A part of a pattern that has a symbol.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Name<'a> {
+pub(super) enum Part<'a> {
     Literal(&'a str),
     Matcher(&'a Matcher),
 }
 
-/// What is asked instead of compared: a glob over a segment, or over the rest of a topic.
+/// A part that matches texts and is not compared with them: a glob over a segment, or a tail over
+/// the rest of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Matcher {
     Glob(Arc<Glob>),
     Tail(Arc<Tail>),
 }
 
-/// Which parts of patterns have which symbols.
+/// The symbols of the parts that are in use.
 #[derive(Clone)]
-pub(super) struct Names {
-    literals: Table<Named<Text>>,
-    matchers: Table<Named<Matcher>>,
-    symbols: Numbers,
+pub(super) struct Interner {
+    literals: Table<Interned<Text>>,
+    matchers: Table<Interned<Matcher>>,
+    symbols: IdPool,
 }
 
 #[derive(Clone)]
-struct Named<T> {
+struct Interned<T> {
     hash: u64,
-    name: T,
+    part: T,
     symbol: Symbol,
-    /// Edges that bear it, at least 1.
+    /// How many edges of the trie have it: at least 1.
     uses: u32,
 }
 
-impl<T: Clone> Entry for Named<T> {
+impl<T: Clone> Entry for Interned<T> {
     #[inline]
     fn hash(&self, _: Mixer) -> u64 {
         self.hash
     }
 }
 
-impl Names {
+impl Interner {
     pub(super) fn new() -> Self {
-        Names {
+        Interner {
             literals: Table::new(),
             matchers: Table::new(),
-            symbols: Numbers::from(FIRST_NAME),
+            symbols: IdPool::from(FIRST_SYMBOL),
         }
     }
 
-    /// The symbol of a segment as plain text.
+    /// The symbol of a segment as plain text, if a pattern has it.
     #[inline]
     pub(super) fn literal(&self, text: &str) -> Option<Symbol> {
         let found = self.literals.find(hash_text(text), is_text(text));
-        found.map(|named| named.symbol)
+        found.map(|interned| interned.symbol)
     }
 
-    pub(super) fn symbol(&self, name: Name<'_>) -> Option<Symbol> {
-        match name {
-            Name::Literal(text) => self.literal(text),
-            Name::Matcher(matcher) => {
+    /// The symbol of a part, if it is in use.
+    pub(super) fn symbol(&self, part: Part<'_>) -> Option<Symbol> {
+        match part {
+            Part::Literal(text) => self.literal(text),
+            Part::Matcher(matcher) => {
                 let found = self.matchers.find(keyed_hash(matcher), is_matcher(matcher));
-                found.map(|named| named.symbol)
+                found.map(|interned| interned.symbol)
             }
         }
     }
 
-    /// The symbol, for one more edge.
-    pub(super) fn acquire(&mut self, name: Name<'_>) -> Symbol {
+    /// The symbol of the part, which is used by one more edge.
+    pub(super) fn acquire(&mut self, part: Part<'_>) -> Symbol {
         let symbols = &mut self.symbols;
-        match name {
-            Name::Literal(text) => {
-                let name = || Text::new(text.as_bytes());
+        match part {
+            Part::Literal(text) => {
+                let part = || Text::new(text.as_bytes());
                 acquire(
                     &mut self.literals,
                     hash_text(text),
                     is_text(text),
-                    name,
+                    part,
                     symbols,
                 )
             }
-            Name::Matcher(matcher) => {
+            Part::Matcher(matcher) => {
                 let (hash, is) = (keyed_hash(matcher), is_matcher(matcher));
                 acquire(&mut self.matchers, hash, is, || matcher.clone(), symbols)
             }
         }
     }
 
-    /// One edge less.
-    pub(super) fn release(&mut self, name: Name<'_>) {
+    /// Notes that one edge less uses the part.
+    pub(super) fn release(&mut self, part: Part<'_>) {
         let symbols = &mut self.symbols;
-        match name {
-            Name::Literal(text) => {
+        match part {
+            Part::Literal(text) => {
                 release(&mut self.literals, hash_text(text), is_text(text), symbols)
             }
-            Name::Matcher(matcher) => {
+            Part::Matcher(matcher) => {
                 let (hash, is) = (keyed_hash(matcher), is_matcher(matcher));
                 release(&mut self.matchers, hash, is, symbols);
             }
@@ -128,29 +132,29 @@ impl Names {
     }
 }
 
-fn is_text(text: &str) -> impl Fn(&Named<Text>) -> bool {
-    move |named| named.name.as_bytes() == text.as_bytes()
+fn is_text(text: &str) -> impl Fn(&Interned<Text>) -> bool {
+    move |interned| interned.part.as_bytes() == text.as_bytes()
 }
 
-fn is_matcher(matcher: &Matcher) -> impl Fn(&Named<Matcher>) -> bool {
-    move |named| named.name == *matcher
+fn is_matcher(matcher: &Matcher) -> impl Fn(&Interned<Matcher>) -> bool {
+    move |interned| interned.part == *matcher
 }
 
 fn acquire<T: Clone>(
-    table: &mut Table<Named<T>>,
+    table: &mut Table<Interned<T>>,
     hash: u64,
-    is: impl Fn(&Named<T>) -> bool,
-    name: impl FnOnce() -> T,
-    symbols: &mut Numbers,
+    is: impl Fn(&Interned<T>) -> bool,
+    part: impl FnOnce() -> T,
+    symbols: &mut IdPool,
 ) -> Symbol {
-    if let Some(named) = table.find_mut(hash, is) {
-        named.uses += 1;
-        return named.symbol;
+    if let Some(interned) = table.find_mut(hash, is) {
+        interned.uses += 1;
+        return interned.symbol;
     }
-    let symbol = symbols.take();
-    table.insert(Named {
+    let symbol = symbols.assign();
+    table.insert(Interned {
         hash,
-        name: name(),
+        part: part(),
         symbol,
         uses: 1,
     });
@@ -158,63 +162,68 @@ fn acquire<T: Clone>(
 }
 
 fn release<T: Clone>(
-    table: &mut Table<Named<T>>,
+    table: &mut Table<Interned<T>>,
     hash: u64,
-    is: impl Fn(&Named<T>) -> bool,
-    symbols: &mut Numbers,
+    is: impl Fn(&Interned<T>) -> bool,
+    symbols: &mut IdPool,
 ) {
-    let named = table.find_mut(hash, &is).expect("the name is in use");
-    named.uses -= 1;
-    if named.uses == 0 {
-        symbols.give_back(named.symbol);
+    let interned = table.find_mut(hash, &is).expect("the part is in use");
+    debug_assert!(interned.uses > 0, "a part without uses is removed");
+    interned.uses -= 1;
+    if interned.uses == 0 {
+        symbols.release(interned.symbol);
         table.remove(hash, is);
     }
 }
 
-/// Numbers that are given out, and again when they came back.
+/// Numbers that are assigned, and assigned again after they were released.
 #[derive(Clone, Debug)]
-pub(super) struct Numbers {
-    /// The first that was never given out.
+pub(super) struct IdPool {
+    /// The lowest number that was never assigned.
     next: u32,
     first: u32,
     free: Vec<u32>,
 }
 
-impl Numbers {
+impl IdPool {
     pub(super) fn from(first: u32) -> Self {
-        Numbers {
+        IdPool {
             next: first,
             first,
             free: Vec::new(),
         }
     }
 
-    /// A number that nobody has.
+    /// A number that is not in use.
     ///
     /// # Panics
     ///
-    /// If [`NUMBERS_MAX`] are in use.
-    pub(super) fn take(&mut self) -> u32 {
+    /// If [`IDS_MAX`] are in use.
+    pub(super) fn assign(&mut self) -> u32 {
         self.free.pop().unwrap_or_else(|| {
             let number = self.next;
             assert!(
-                number <= NUMBERS_MAX,
-                "an index has {NUMBERS_MAX} nodes at most"
+                number <= IDS_MAX,
+                "an index cannot have more than {IDS_MAX} nodes or texts"
             );
             self.next += 1;
             number
         })
     }
 
-    pub(super) fn give_back(&mut self, number: u32) {
+    pub(super) fn release(&mut self, number: u32) {
+        debug_assert!(
+            (self.first..self.next).contains(&number),
+            "{number} was not assigned"
+        );
         self.free.push(number);
         if self.free.len() as u32 == self.next - self.first {
-            *self = Numbers::from(self.first);
+            *self = IdPool::from(self.first);
         }
     }
 
     #[cfg(any(test, fuzzing))]
-    pub(super) fn all_are_back(&self) -> bool {
+    pub(super) fn all_are_free(&self) -> bool {
         self.next == self.first && self.free.is_empty()
     }
 }
@@ -224,34 +233,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_keeps_its_symbol_while_it_is_in_use() {
-        let mut names = Names::new();
-        let a = names.acquire(Name::Literal("a"));
-        let b = names.acquire(Name::Literal("b"));
+    fn a_part_keeps_its_symbol_while_it_is_in_use() {
+        let mut interner = Interner::new();
+        let a = interner.acquire(Part::Literal("a"));
+        let b = interner.acquire(Part::Literal("b"));
         assert_eq!(
-            (names.acquire(Name::Literal("a")), names.literal("a")),
+            (interner.acquire(Part::Literal("a")), interner.literal("a")),
             (a, Some(a))
         );
         assert_ne!(a, b);
-        names.release(Name::Literal("a"));
-        assert_eq!(names.literal("a"), Some(a));
-        names.release(Name::Literal("a"));
-        assert_eq!(names.literal("a"), None);
+        interner.release(Part::Literal("a"));
+        assert_eq!(interner.literal("a"), Some(a));
+        interner.release(Part::Literal("a"));
+        assert_eq!(interner.literal("a"), None);
         assert_eq!(
-            names.acquire(Name::Literal("c")),
+            interner.acquire(Part::Literal("c")),
             a,
             "numbers are used again"
         );
-        names.release(Name::Literal("b"));
-        names.release(Name::Literal("c"));
-        assert!(names.is_empty());
+        interner.release(Part::Literal("b"));
+        interner.release(Part::Literal("c"));
+        assert!(interner.is_empty());
     }
 
     #[test]
-    fn the_last_number_is_given_out_and_no_other() {
-        let mut numbers = Numbers::from(NUMBERS_MAX);
-        assert_eq!(numbers.take(), NUMBERS_MAX);
-        let more = std::panic::catch_unwind(move || numbers.take());
+    fn the_highest_number_is_assigned_and_no_higher_one() {
+        let mut numbers = IdPool::from(IDS_MAX);
+        assert_eq!(numbers.assign(), IDS_MAX);
+        let more = std::panic::catch_unwind(move || numbers.assign());
         assert!(more.is_err());
     }
 }

@@ -1,15 +1,16 @@
-//! The judge: a list of pairs, matched one by one.
+//! The naive implementation: a list of pairs whose patterns are matched one by one. The index is
+//! compared with it.
 
 use crate::pattern::{Pattern, Topic};
 
-/// A set of (pattern, value), as a list.
+/// A set of (pattern, value) pairs as a list.
 #[derive(Clone, Debug, Default)]
 pub struct List<V> {
     pairs: Vec<(Pattern, V)>,
 }
 
 impl<V: Copy + Ord> List<V> {
-    /// Adds a pair; false if it was there.
+    /// Adds a pair. Returns false if the list has it.
     pub fn insert(&mut self, pattern: &Pattern, value: V) -> bool {
         let is_new = !self.contains(pattern, value);
         if is_new {
@@ -18,7 +19,7 @@ impl<V: Copy + Ord> List<V> {
         is_new
     }
 
-    /// Removes a pair; false if it was not there.
+    /// Removes a pair. Returns false if the list does not have it.
     pub fn remove(&mut self, pattern: &Pattern, value: V) -> bool {
         let was_there = self.contains(pattern, value);
         self.pairs.retain(|(p, v)| (p, *v) != (pattern, value));
@@ -38,7 +39,7 @@ impl<V: Copy + Ord> List<V> {
         values
     }
 
-    /// The pairs, in the order in which they were added.
+    /// The pairs in the order in which they were added.
     #[must_use]
     pub fn pairs(&self) -> &[(Pattern, V)] {
         &self.pairs

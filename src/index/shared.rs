@@ -1,41 +1,46 @@
 //! An index that one thread changes while others read it.
 //!
-//! There are two complete indexes, or sides. One is published, and readers load it without waiting. A change is made in place
-//! in the other, the standby, which then changes places with the first; the operations are kept, and made in the new
-//! standby before its next change. So nothing is copied for a change, and what readers hold does not change.
+//! There are two complete indexes, or sides. One is published, and readers load it without waiting.
+//! A change is made in place in the other one, the standby, which is then published instead of the
+//! first. The operations are kept, and applied to the new standby before its next change. So a
+//! change copies nothing, and what readers hold does not change.
 //!
-//! A reader that still holds the standby when the next change comes is not waited for. There is a third side then, from that
-//! time on: as long as one reader holds one side, the other two change places. (With two sides and a copy for each
-//! change that met a reader, one who read all the time lost nine tenths of its speed to 10,000 changes per second; with
-//! three, little: `cargo bench --bench million`, 2026-11-22.) If readers hold all sides for longer than an instant, the one that is
-//! furthest behind is left to them. Whatever begins anew begins as a copy of the published index that shares
-//! its memory with it, chunk by chunk, until it changes.
+//! The writer does not wait for a reader that still holds the standby when the next change comes.
+//! Instead it makes a third side: as long as one reader holds one side, the other two take turns.
+//! (With two sides, and a copy for each change that met a reader, a reader that read all the time
+//! lost nine tenths of its speed to 10,000 changes per second. With three sides it lost little:
+//! `cargo bench --bench million`, 2026-11-22.) If readers hold all sides for longer than an
+//! instant, the writer abandons the side that is furthest behind. A new side begins as a clone of
+//! the published index: it shares the memory with it, chunk by chunk, until it changes.
 //!
-//! What is left to readers is freed by the writer, at some later change: no reader ever pays for that.
+//! The writer frees abandoned sides, at some later change, when no reader holds them any more. So a
+//! reader never frees an index.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::Deref;
 
-use super::PatternIndex;
+use super::pattern_index::PatternIndex;
 use crate::pattern::Pattern;
 use crate::sync::{Arc, Loaded, Mutex, Published, spin_loop};
 
-/// Sides that are not published, at most.
+/// How many sides that are not published there may be.
 const STANDBYS_MAX: usize = 2;
 
-/// How often a writer looks whether one of them has become free, before it gives one up: a few microseconds, which is what
-/// readers take for a walk or two.
-const PATIENCE_LOOKS: usize = if cfg!(loom) { 0 } else { 64 };
+/// How often a writer checks whether one of them is free before it abandons one. This takes a few
+/// microseconds, as long as a reader needs for a walk or two.
+const FREE_SPINS: usize = if cfg!(loom) { 0 } else { 64 };
 
-/// Operations of one batch that are made again in the standby; with more, and with more than a quarter of the index, the standby
-/// becomes a copy of what was published. Also how far a third side may fall behind.
+/// How many operations of one batch are applied again to the standby. If there are more, and more
+/// than a quarter of the index, the standby becomes a copy of the published index. Also how far a
+/// third side may lag behind.
 const REPLAYED_MIN: usize = 1024;
 
-/// A [`PatternIndex`] for many threads: readers load snapshots and never wait, writers take turns.
+/// A [`PatternIndex`] for many threads: readers load snapshots and never wait, writers wait for
+/// each other.
 ///
-/// A change is visible to every [`load`](Self::load) that begins after it returned. It takes twice the memory of a
-/// [`PatternIndex`]; that is the price for changes that copy nothing.
+/// A change is visible to each [`load`](Self::load) that begins after the change returned. The
+/// index needs twice the memory of a [`PatternIndex`], so that changes copy nothing.
 ///
 /// ```
 /// use fanout::{Pattern, Topic, index::SharedIndex};
@@ -59,29 +64,30 @@ pub struct SharedIndex<V> {
     writer: Mutex<Writer<V>>,
 }
 
-/// One of the two indexes.
+/// One of the complete indexes.
 struct Side<V> {
-    /// Rises by one with every publication.
+    /// Rises by one with each publication; 0 for the initial index.
     version: u64,
     index: PatternIndex<V>,
 }
 
 struct Writer<V> {
-    /// What was published before, oldest first: [`STANDBYS_MAX`] at most; none if they were never needed, or lost by a panic.
+    /// The sides that were published before, oldest first: [`STANDBYS_MAX`] at most. Empty if none
+    /// was needed yet, or after a panic.
     standbys: VecDeque<Standby<V>>,
-    /// The last operations, those that some standby lacks.
+    /// The last operations: those that some standby lacks.
     log: VecDeque<Operation<V>>,
-    /// Operations ever made.
-    made: u64,
-    /// Sides that were left to readers, until these are done with them.
-    left: Vec<Arc<Side<V>>>,
+    /// How many operations were ever applied to the published side.
+    applied: u64,
+    /// Sides that were abandoned while readers held them.
+    abandoned: Vec<Arc<Side<V>>>,
 }
 
 /// A side that is not published.
 struct Standby<V> {
     side: Arc<Side<V>>,
-    /// The first so many operations are made in it.
-    made: u64,
+    /// How many operations were applied to it.
+    applied: u64,
 }
 
 #[derive(Clone)]
@@ -92,7 +98,7 @@ struct Operation<V> {
 }
 
 impl<V: Copy + Ord> SharedIndex<V> {
-    /// An index with nothing in it.
+    /// An empty index.
     ///
     /// ```
     /// assert!(fanout::index::SharedIndex::<u32>::new().load().is_empty());
@@ -102,10 +108,11 @@ impl<V: Copy + Ord> SharedIndex<V> {
         SharedIndex::from(PatternIndex::new())
     }
 
-    /// The index as it is now, and as it stays for whoever holds it. Never waits.
+    /// The index as it is now. The snapshot does not change. Never waits.
     ///
-    /// Meant to be held for a look-up or a few: while one is held for longer, changes go on, but the memory that they
-    /// change has to be copied, once for each snapshot. To keep an index, clone it out of the snapshot.
+    /// A snapshot is meant to be held for a few look-ups. While one is held for longer, changes
+    /// continue, but the memory that they change has to be copied, once for each snapshot. To keep
+    /// an index, clone it out of the snapshot.
     ///
     /// ```
     /// use fanout::{Pattern, PatternIndex, index::SharedIndex};
@@ -150,7 +157,7 @@ impl<V: Copy + Ord> SharedIndex<V> {
         self.batch(|batch| batch.remove(pattern, value))
     }
 
-    /// Adds many pairs; readers see none of them or all.
+    /// Adds many pairs. Readers see none of them or all.
     ///
     /// ```
     /// use fanout::{Pattern, index::SharedIndex};
@@ -168,9 +175,11 @@ impl<V: Copy + Ord> SharedIndex<V> {
         });
     }
 
-    /// Makes several changes; readers see none of them or all. If `changes` panics, nothing is changed.
+    /// Makes several changes. Readers see none of them or all. If `changes` panics, nothing is
+    /// changed.
     ///
-    /// Other writers wait meanwhile; `changes` must not change this index in any other way, which would wait for ever.
+    /// Other writers wait meanwhile. `changes` must not change this index in any other way: that
+    /// would deadlock.
     ///
     /// ```
     /// use fanout::{Pattern, index::SharedIndex};
@@ -187,33 +196,35 @@ impl<V: Copy + Ord> SharedIndex<V> {
     /// ```
     pub fn batch<R>(&self, changes: impl FnOnce(&mut Batch<'_, V>) -> R) -> R {
         let writer = &mut *self.writer.lock();
-        // Out of the writer's hands: if something panics, it is gone, and nobody ever sees half a batch.
+        // The standby is no longer in the list: if `changes` panics, it is dropped, so a half-made
+        // batch is never published.
         let mut standby = writer.take_standby(&self.published);
         let mut batch = Batch {
-            side: Arc::get_mut(&mut standby).expect("nobody else has the standby"),
+            side: Arc::get_mut(&mut standby).expect("no one else holds the standby"),
             done: Vec::new(),
             is_long: false,
-            is_wanted: false,
+            must_publish: false,
         };
         let result = changes(&mut batch);
         let Batch {
             done,
             is_long,
-            is_wanted,
+            must_publish,
             ..
         } = batch;
-        let made = writer.made;
-        if !is_wanted {
+        let applied = writer.applied;
+        if !must_publish {
             let side = standby;
-            writer.standbys.push_back(Standby { side, made });
+            writer.standbys.push_back(Standby { side, applied });
             return result;
         }
         let side = self.published.swap(standby);
-        writer.standbys.push_back(Standby { side, made });
+        writer.standbys.push_back(Standby { side, applied });
+        debug_assert!(writer.standbys.len() <= STANDBYS_MAX);
         if is_long {
-            writer.begin_anew(&self.published);
+            writer.replace_standbys(&self.published);
         } else {
-            writer.made += done.len() as u64;
+            writer.applied += done.len() as u64;
             writer.log.extend(done);
         }
         result
@@ -225,38 +236,45 @@ impl<V: Copy + Ord> Writer<V> {
         Writer {
             standbys: VecDeque::new(),
             log: VecDeque::new(),
-            made: 0,
-            left: Vec::new(),
+            applied: 0,
+            abandoned: Vec::new(),
         }
     }
 
-    /// An index that holds what the published one does, and that nobody else has; with the version that comes next.
+    /// A side with the content of the published one and with the next version, which no one else
+    /// holds.
     fn take_standby(&mut self, published: &Published<Side<V>>) -> Arc<Side<V>> {
-        self.give_up_the_late();
-        self.free_the_left();
+        self.abandon_lagging();
+        self.free_abandoned();
         let published = published.load();
         let mut side = match self.free_standby() {
-            Some(Standby { mut side, made }) => {
+            Some(Standby { mut side, applied }) => {
                 let own = Arc::get_mut(&mut side).expect("it is free");
-                let lacking = (self.made - made) as usize;
+                debug_assert!(applied <= self.applied, "{applied} of {}", self.applied);
+                let lacking = (self.applied - applied) as usize;
+                debug_assert!(
+                    lacking <= self.log.len(),
+                    "the log has what a standby lacks"
+                );
                 for operation in self.log.range(self.log.len() - lacking..) {
-                    operation.make(&mut own.index);
+                    operation.apply(&mut own.index);
                 }
                 side
             }
-            None => Arc::new(published.twin()),
+            None => Arc::new(published.clone_in_lineage()),
         };
-        let oldest = self.standbys.iter().map(|standby| standby.made).min();
-        // What is published now will be a standby next, and lacks nothing that was made so far.
-        let wanted = (self.made - oldest.unwrap_or(self.made)) as usize;
-        self.log.drain(..self.log.len() - wanted);
+        let oldest = self.standbys.iter().map(|standby| standby.applied).min();
+        // The published side will be the next standby, and lacks nothing that was applied so far.
+        let needed = (self.applied - oldest.unwrap_or(self.applied)) as usize;
+        self.log.drain(..self.log.len() - needed);
         Arc::get_mut(&mut side).expect("it is free or new").version = published.version + 1;
         side
     }
 
-    /// A standby that no reader holds, the one that lacks least if there are several. `None`: one is to be made.
+    /// A standby that no reader holds; if there are several, the one that lacks the fewest
+    /// operations. `None` if a new one must be made.
     fn free_standby(&mut self) -> Option<Standby<V>> {
-        for look in 0..=PATIENCE_LOOKS {
+        for look in 0..=FREE_SPINS {
             let free = |standby: &mut Standby<V>| Arc::get_mut(&mut standby.side).is_some();
             if let Some(at) = (0..self.standbys.len())
                 .rev()
@@ -267,43 +285,48 @@ impl<V: Copy + Ord> Writer<V> {
             if self.standbys.len() < STANDBYS_MAX {
                 return None;
             }
-            if look < PATIENCE_LOOKS {
+            if look < FREE_SPINS {
                 spin_loop();
             }
         }
         let oldest = self.standbys.pop_front();
-        self.left.extend(oldest.map(|standby| standby.side));
+        self.abandoned.extend(oldest.map(|standby| standby.side));
         None
     }
 
-    /// Gives up a third side that has not been needed for long: the operations that it lacks need not be kept then.
-    fn give_up_the_late(&mut self) {
-        while self.standbys.len() > 1 && self.made - self.standbys[0].made > REPLAYED_MIN as u64 {
-            let late = self.standbys.pop_front();
-            self.left.extend(late.map(|standby| standby.side));
+    /// Abandons a third side that has not been needed for long, so that the operations that it
+    /// lacks need not be kept.
+    fn abandon_lagging(&mut self) {
+        while self.standbys.len() > 1
+            && self.applied - self.standbys[0].applied > REPLAYED_MIN as u64
+        {
+            let lagging = self.standbys.pop_front();
+            self.abandoned.extend(lagging.map(|standby| standby.side));
         }
     }
 
-    /// Frees what was left to readers who are done with it.
-    fn free_the_left(&mut self) {
-        self.left.retain_mut(|side| Arc::get_mut(side).is_none());
+    /// Frees the abandoned sides that no reader holds any more.
+    fn free_abandoned(&mut self) {
+        self.abandoned
+            .retain_mut(|side| Arc::get_mut(side).is_none());
     }
 
-    /// After so much that it is not made again: all but what is published is given up, and a copy is made at once.
-    fn begin_anew(&mut self, published: &Published<Side<V>>) {
-        self.left
+    /// Replaces all standbys by a copy of the published side, after so many operations that they
+    /// are not applied again.
+    fn replace_standbys(&mut self, published: &Published<Side<V>>) {
+        self.abandoned
             .extend(self.standbys.drain(..).map(|standby| standby.side));
-        self.free_the_left();
+        self.free_abandoned();
         self.log = VecDeque::new();
         self.standbys.push_back(Standby {
-            side: Arc::new(published.load().copy()),
-            made: self.made,
+            side: Arc::new(published.load().deep_clone()),
+            applied: self.applied,
         });
     }
 }
 
 impl<V: Copy + Ord> Operation<V> {
-    fn make(&self, index: &mut PatternIndex<V>) {
+    fn apply(&self, index: &mut PatternIndex<V>) {
         if self.inserts {
             index.insert(&self.pattern, self.value);
         } else {
@@ -313,17 +336,17 @@ impl<V: Copy + Ord> Operation<V> {
 }
 
 impl<V: Copy + Ord> Side<V> {
-    /// The same, sharing all memory.
-    fn twin(&self) -> Self {
+    /// A side with the same content, which shares all memory.
+    fn clone_in_lineage(&self) -> Self {
         Side {
             version: self.version,
-            index: self.index.twin(),
+            index: self.index.clone_in_lineage(),
         }
     }
 
-    /// The same, sharing no memory that a change would have to copy.
-    fn copy(&self) -> Self {
-        let mut side = self.twin();
+    /// A side with the same content, which shares no memory that a change would have to copy.
+    fn deep_clone(&self) -> Self {
+        let mut side = self.clone_in_lineage();
         side.index.unshare();
         side
     }
@@ -345,11 +368,11 @@ impl<V: Copy + Ord> Side<V> {
 /// ```
 pub struct Batch<'a, V> {
     side: &'a mut Side<V>,
-    /// What was done, in order; nothing if it is long.
+    /// The operations in their order; empty if the batch is long.
     done: Vec<Operation<V>>,
     is_long: bool,
-    /// Whether there is something to publish.
-    is_wanted: bool,
+    /// Whether the side must be published, because it changed or because its version was asked for.
+    must_publish: bool,
 }
 
 impl<V: Copy + Ord> Batch<'_, V> {
@@ -366,7 +389,7 @@ impl<V: Copy + Ord> Batch<'_, V> {
     pub fn insert(&mut self, pattern: &Pattern, value: V) -> bool {
         let is_new = self.side.index.insert(pattern, value);
         if is_new {
-            self.note(true, pattern, value);
+            self.record(true, pattern, value);
         }
         is_new
     }
@@ -384,19 +407,20 @@ impl<V: Copy + Ord> Batch<'_, V> {
     pub fn remove(&mut self, pattern: &Pattern, value: &V) -> bool {
         let was_there = self.side.index.remove(pattern, value);
         if was_there {
-            self.note(false, pattern, *value);
+            self.record(false, pattern, *value);
         }
         was_there
     }
 
-    /// The version with which the changes become visible; it does so even if there are none.
+    /// The version with which the changes become visible. The side is then published even if
+    /// nothing changed.
     pub(crate) fn version(&mut self) -> u64 {
-        self.is_wanted = true;
+        self.must_publish = true;
         self.side.version
     }
 
-    fn note(&mut self, inserts: bool, pattern: &Pattern, value: V) {
-        self.is_wanted = true;
+    fn record(&mut self, inserts: bool, pattern: &Pattern, value: V) {
+        self.must_publish = true;
         if self.is_long {
             return;
         }
@@ -439,7 +463,7 @@ impl<V> fmt::Debug for Batch<'_, V> {
 pub struct Snapshot<V>(Loaded<Side<V>>);
 
 impl<V> Snapshot<V> {
-    /// Rises by one with every publication; 0 is what the index began with.
+    /// Rises by one with each publication; 0 for the initial index.
     pub(crate) fn version(&self) -> u64 {
         self.0.version
     }
@@ -460,7 +484,7 @@ impl<V> fmt::Debug for Snapshot<V> {
     }
 }
 
-/// Shares what the index holds.
+/// Shares all memory with the index.
 ///
 /// ```
 /// use fanout::{Pattern, PatternIndex, index::SharedIndex};
@@ -514,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_stays_as_it_was_and_holds_nobody_up() {
+    fn a_snapshot_does_not_change_and_does_not_delay_writers() {
         let index = SharedIndex::new();
         let mut snapshots = Vec::new();
         for n in 0..2_000 {
@@ -532,11 +556,15 @@ mod tests {
     }
 
     #[test]
-    fn one_reader_costs_a_third_side_until_it_is_late() {
+    fn one_reader_costs_a_third_side_until_that_lags_behind() {
         let index = SharedIndex::new();
         let sides = || {
             let writer = index.writer.lock();
-            (writer.standbys.len(), writer.left.len(), writer.log.len())
+            (
+                writer.standbys.len(),
+                writer.abandoned.len(),
+                writer.log.len(),
+            )
         };
         let change = |n: u32| assert!(index.insert(&pattern("a"), n));
         (0..10).for_each(change);
@@ -548,12 +576,12 @@ mod tests {
             (2, 0, 10),
             "what the one that is held lacks is kept"
         );
-        // The last operation that it may lack, and one more.
+        // The last operation that the side may lack, then one more.
         let late = 10 + REPLAYED_MIN as u32 + 1;
         (20..late).for_each(change);
         assert_eq!(sides(), (2, 0, REPLAYED_MIN + 1));
         change(late);
-        assert_eq!(sides(), (1, 1, 1), "it is left to its reader");
+        assert_eq!(sides(), (1, 1, 1), "it is abandoned to its reader");
         assert_eq!(held.len(), 10);
         drop(held);
         change(late + 1);
@@ -561,20 +589,20 @@ mod tests {
     }
 
     #[test]
-    fn readers_of_all_sides_are_not_waited_for() {
+    fn a_writer_does_not_wait_for_readers_of_all_sides() {
         let index = SharedIndex::new();
         let mut held = Vec::new();
         for n in 0..10 {
             assert!(index.insert(&pattern("a"), n));
             held.push(index.load());
         }
-        assert_eq!(index.writer.lock().left.len(), 10 - 1 - STANDBYS_MAX);
+        assert_eq!(index.writer.lock().abandoned.len(), 10 - 1 - STANDBYS_MAX);
         for (n, snapshot) in (0..).zip(&held) {
             assert_eq!(found(snapshot, "a"), (0..=n).collect::<Vec<_>>());
         }
         held.clear();
         assert!(index.insert(&pattern("a"), 10));
-        assert!(index.writer.lock().left.is_empty());
+        assert!(index.writer.lock().abandoned.is_empty());
         assert_eq!(found(&index.load(), "a"), (0..=10).collect::<Vec<_>>());
     }
 
@@ -598,7 +626,7 @@ mod tests {
     }
 
     #[test]
-    fn the_version_rises_with_what_is_published_alone() {
+    fn the_version_rises_with_publications_only() {
         let index = SharedIndex::new();
         assert!(index.insert(&pattern("a"), 1));
         assert!(!index.insert(&pattern("a"), 1));
@@ -610,7 +638,7 @@ mod tests {
         assert_eq!(index.load().version(), 3);
     }
 
-    /// One operation less than the bound, at it, and one more.
+    /// One operation below the limit, at the limit, and one more.
     #[test]
     fn long_batches_reach_both_sides() {
         for count in [REPLAYED_MIN - 1, REPLAYED_MIN, REPLAYED_MIN + 1] {
@@ -630,13 +658,13 @@ mod tests {
     }
 
     #[test]
-    fn a_clone_of_a_snapshot_goes_its_own_way() {
+    fn a_clone_of_a_snapshot_changes_independently() {
         let index = SharedIndex::new();
         let mut cache = MatchCache::new();
         let topic = Topic::new("a").unwrap();
         index.insert(&pattern("a"), 1);
         let mut clone = index.load().clone();
-        // The memory that they had in common is the clone's alone before it changes.
+        // The memory that they shared belongs to the clone alone before the clone changes.
         index.insert(&pattern("b"), 2);
         index.insert(&pattern("a"), 3);
         clone.insert(&pattern("c"), 2);
@@ -646,7 +674,7 @@ mod tests {
         assert_eq!(cache.lookup(&index.load(), &topic), [1, 3]);
     }
 
-    /// What a writer does in one batch is seen whole, in whatever moment, with and without cache.
+    /// Readers see whole batches only, at any moment, with and without a cache.
     #[test]
     fn readers_see_whole_batches() {
         let index = SharedIndex::new();

@@ -1,19 +1,20 @@
-//! Sorted lists in chunks: a change of a list of 100,000 items moves a few hundred of them.
+//! Sorted lists in chunks: to change a list of 100,000 items, a few hundred of them are moved.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-/// Items in a chunk at most; one that outgrows it is divided in two. A list of no more has no chunks.
+/// How many items a chunk has at most. A larger one is divided in two. A list that is not longer
+/// than this is not divided into chunks.
 const CHUNK_ITEMS_MAX: usize = 256;
 
-/// A sorted list of items, no two equal.
+/// A sorted list of items of which no two are equal.
 #[derive(Clone, Debug)]
 pub(super) enum Sorted<T> {
-    /// One item, without memory elsewhere: so are most lists of an index.
+    /// One item, which needs no other memory. Most lists of an index have one item.
     One(T),
-    /// No item, or several.
+    /// No item, or at least two.
     Short(Vec<T>),
-    /// Two chunks at least, none of them empty; the items of each stand before those of the next.
+    /// At least two chunks, none of them empty. The items of each are less than those of the next.
     Long(Vec<Arc<Vec<T>>>),
 }
 
@@ -28,7 +29,7 @@ impl<T> Sorted<T> {
         matches!(self, Sorted::Short(items) if items.is_empty())
     }
 
-    /// How many items there are, exactly if they are few, else within a factor of four.
+    /// The number of items: exact for a short list, and within a factor of four for a long one.
     pub(super) fn len_estimate(&self) -> usize {
         match self {
             Sorted::One(_) => 1,
@@ -37,7 +38,7 @@ impl<T> Sorted<T> {
         }
     }
 
-    /// The item, if there is one alone.
+    /// The item, if there is only one.
     pub(super) fn only(&self) -> Option<&T> {
         match self {
             Sorted::One(item) => Some(item),
@@ -45,7 +46,7 @@ impl<T> Sorted<T> {
         }
     }
 
-    /// The items in ascending order, slice by slice.
+    /// The items in ascending order, in slices.
     pub(super) fn slices(&self) -> impl Iterator<Item = &[T]> {
         let (short, long) = match self {
             Sorted::One(item) => (Some(std::slice::from_ref(item)), &[][..]),
@@ -68,7 +69,7 @@ impl<T: Clone + Ord> Sorted<T> {
         }
     }
 
-    /// False, and nothing changes, if an equal item is there.
+    /// Adds an item. Returns false and changes nothing if the list has an equal one.
     pub(super) fn insert(&mut self, item: T) -> bool {
         match self {
             Sorted::One(only) => {
@@ -110,7 +111,7 @@ impl<T: Clone + Ord> Sorted<T> {
         true
     }
 
-    /// False, and nothing changes, if no equal item is there.
+    /// Removes an item. Returns false and changes nothing if the list does not have it.
     pub(super) fn remove(&mut self, item: &T) -> bool {
         match self {
             Sorted::One(only) => {
@@ -138,12 +139,12 @@ impl<T: Clone + Ord> Sorted<T> {
                     return false;
                 };
                 Arc::make_mut(&mut chunks[index]).remove(at);
-                unite(chunks, index);
+                merge(chunks, index);
                 if let [last] = &mut chunks[..] {
                     let items = std::mem::take(Arc::make_mut(last));
                     debug_assert!(
                         items.len() > 1,
-                        "chunks are united before they are so small"
+                        "chunks are merged before they are so small"
                     );
                     *self = Sorted::Short(items);
                 }
@@ -153,15 +154,15 @@ impl<T: Clone + Ord> Sorted<T> {
     }
 }
 
-/// The chunk that holds the item, if any does, and that it belongs into.
+/// The index of the chunk that has the item, or would have it.
 fn chunk_of<T: Ord>(chunks: &[Arc<Vec<T>>], item: &T) -> usize {
     let behind = chunks.partition_point(|chunk| chunk[0] <= *item);
     behind.saturating_sub(1)
 }
 
-/// Unites a chunk that has become small with the next, or with the one before, if they fill one half, or if one of them is
-/// empty.
-fn unite<T: Clone>(chunks: &mut Vec<Arc<Vec<T>>>, index: usize) {
+/// Merges a chunk that has become small with the next one, or the previous one, if both together
+/// fill half a chunk or if one of them is empty.
+fn merge<T: Clone>(chunks: &mut Vec<Arc<Vec<T>>>, index: usize) {
     let first = if index + 1 < chunks.len() {
         index
     } else {
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn items_come_and_go_in_order() {
+    fn items_stay_in_order() {
         for most in [3, CHUNK_ITEMS_MAX as u32, 5 * CHUNK_ITEMS_MAX as u32] {
             let (mut sorted, mut expected) = (Sorted::default(), BTreeSet::new());
             for n in 0..most {
@@ -208,14 +209,14 @@ mod tests {
         }
     }
 
-    /// Beside a neighbour that is too large to be united with.
+    /// Also if the neighbour is too large for a merge.
     #[test]
     fn no_chunk_is_ever_empty() {
         let count = CHUNK_ITEMS_MAX as u32;
         for emptied in 0..6 * count / 2 {
             let mut sorted = Sorted::default();
             (0..3 * count).for_each(|n| assert!(sorted.insert(2 * n)));
-            // What lies from there on, as much as a chunk has, first to last.
+            // As many successive items as a chunk has, first to last.
             for n in emptied..(emptied + count).min(3 * count) {
                 assert!(sorted.remove(&(2 * n)), "{n} of {emptied}");
                 assert!(

@@ -1,53 +1,63 @@
-//! A hash table in chunks: grows and shrinks without a long stop, and two copies share the chunks that neither changed.
+//! A hash table in chunks. It grows and shrinks without a long pause, and copies share the chunks
+//! that neither changed.
 //!
-//! The table is a list of chunks; the low half of an entry's hash chooses the chunk, the high half the place in it.
+//! The table is a list of chunks. The low half of an entry's hash chooses the chunk, the high half
+//! chooses the slot in it.
 //!
-//! * **Among chunks**, linear hashing: when there are more than [`CHUNK_ENTRIES`] entries to a chunk, one chunk (the
-//!   next in turn, not the fullest) is divided in two; so an insertion never moves more than two chunks' entries.
-//! * **Within a chunk**, linear probing in the order of the hash: an entry stands at the place that its hash says, or
-//!   behind, and no entry stands before one of a lower hash. So a search for what is not there ends as soon as one for
-//!   what is there, at the first entry of a higher hash, and a chunk is made larger by one pass over it.
-//! * The slots of a chunk are counted ([`Arc`]): a clone of the table copies the list, and a change makes the slots that it
-//!   changes its own. The list itself has all else that a search needs to know of a chunk, so of the memory
-//!   that is too large for a cache a search reads one place.
+//! * **Chunks** are chosen by linear hashing: when there are more than [`CHUNK_ENTRIES`] entries to
+//!   a chunk on average, the next chunk in turn (not the fullest) is divided in two. So an
+//!   insertion moves the entries of two chunks at most.
+//! * **Slots** are chosen by linear probing in the order of the hash: an entry is in the slot that
+//!   its hash names or behind it, and no entry is before one with a lower hash. So a search for a
+//!   missing entry is as short as one for an entry that is there: it ends at the first higher hash.
+//!   A chunk is made larger in one pass.
+//! * The slots of a chunk are reference-counted ([`Arc`]): a clone of the table copies the list of
+//!   chunks, and a change copies the slots that it changes if they are shared. Everything else that
+//!   a search needs to know of a chunk is in the list, so a search reads one place in memory that
+//!   is too large for the caches.
 //!
-//! The hash is keyed (whoever chooses the texts cannot see it), so chunks fill evenly. Where it is not so, with thousands
-//! of entries of one hash, they stand in one row in one chunk and a search looks at all of them: slower, and still right.
+//! The hash is keyed, and those who choose the texts cannot see the key. So chunks fill evenly. If
+//! thousands of entries had the same hash all the same, they would be in one row in one chunk, and
+//! a search would compare all of them: the result would be right, but late.
 
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::{Arc, LazyLock};
 
-/// Entries to a chunk, on average over the table at most; a single chunk has up to twice as many, and a few more by chance.
+/// The largest average number of entries in a chunk. A single chunk has up to twice as many, and by
+/// chance a few more.
 ///
-/// Of 64, 128, 256 and 512, this had the shortest walks by a little; and what a copied chunk costs, rises with it.
+/// Of 64, 128, 256 and 512, walks were fastest with this one, by little. The cost of copying a
+/// chunk is proportional to it.
 pub(super) const CHUNK_ENTRIES: usize = 256;
 
-/// Slots that a chunk gets behind its homes when the last of them are taken.
+/// How many slots are added behind the homes of a chunk when the last slot is taken.
 const SLOTS_BEHIND: usize = 4;
 
-/// A table has fewer chunks again when there are fewer entries to a chunk than this on average.
+/// A table gets fewer chunks when the average number of entries in a chunk is smaller than this.
 const CHUNK_ENTRIES_MIN: usize = CHUNK_ENTRIES / 4;
 
-/// What a table holds.
+/// An entry of a table.
 pub(super) trait Entry: Clone {
-    /// How many eighths of the homes of a chunk may be taken, 6 or 7: with fewer, a search passes fewer entries.
-    const FULL: u32 = 7;
+    /// How many eighths of the homes of a chunk may be taken: 6 or 7. With 6, a search passes fewer
+    /// entries.
+    const LOAD_EIGHTHS: u32 = 7;
 
-    /// The same for as long as it is in the table, and for whatever is equal to it.
+    /// The hash of the entry. It must not change while the entry is in the table, and equal entries
+    /// must have the same hash.
     fn hash(&self, mixer: Mixer) -> u64;
 }
 
-/// A keyed hash of anything that can be hashed: for texts and patterns, which come from outside.
+/// A keyed hash of any value: for texts and patterns, which come from outside.
 pub(super) fn keyed_hash(value: impl Hash) -> u64 {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     KEY.hash_one(value)
 }
 
-/// A keyed hash of two small numbers that are given out here, and that nobody outside ever sees.
+/// Keyed hashes of numbers that are assigned in this module and are not visible outside.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mixer {
     key: u64,
-    /// Odd.
+    /// An odd number.
     factor: u64,
 }
 
@@ -64,11 +74,12 @@ impl Mixer {
     pub(super) fn mix(self, high: u32, low: u32) -> u64 {
         let both = (u64::from(high) << 32) | u64::from(low);
         let folded = fold(both ^ self.key, self.factor);
-        // Once more: the factor may have long runs of equal bits.
+        // A second round, because the factor may have long runs of equal bits.
         fold(folded ^ self.factor, 0x9E37_79B9_7F4A_7C15)
     }
 
-    /// A keyed hash of two small numbers and a text of 1 to 8 bytes, quicker than [`keyed_hash`].
+    /// A keyed hash of two small numbers and a text of 1 to 8 bytes. It is faster than
+    /// [`keyed_hash`].
     #[inline]
     pub(super) fn mix_gram(self, high: u32, kind: u8, gram: &[u8]) -> u64 {
         debug_assert!((1..=8).contains(&gram.len()), "{gram:?}");
@@ -81,7 +92,7 @@ impl Mixer {
     }
 }
 
-/// The halves of the product, one over the other.
+/// Both halves of the product, combined by exclusive or.
 #[inline]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
@@ -91,7 +102,8 @@ fn fold(a: u64, b: u64) -> u64 {
 #[derive(Clone)]
 pub(super) struct Table<T> {
     chunks: Vec<Chunk<T>>,
-    /// The bits of a hash that choose a chunk: as many as the number of chunks needs, rounded up.
+    /// The bits of a hash that choose a chunk: the number of chunks, rounded up to a power of two,
+    /// less one.
     mask: usize,
     len: usize,
     mixer: Mixer,
@@ -116,7 +128,7 @@ impl<T> Table<T> {
         self.len == 0 && self.chunks.is_empty()
     }
 
-    /// Which chunk has the entries of this hash. Means nothing if there is no chunk.
+    /// The index of the chunk for this hash. Must not be used if there is no chunk.
     #[inline]
     fn chunk_of(&self, hash: u64) -> usize {
         let index = hash as u32 as usize & self.mask;
@@ -129,7 +141,7 @@ impl<T> Table<T> {
 }
 
 impl<T: Entry> Table<T> {
-    /// The entry of this hash that `is` accepts.
+    /// The entry of this hash that `is` accepts, if there is one.
     #[inline]
     pub(super) fn find(&self, hash: u64, is: impl Fn(&T) -> bool) -> Option<&T> {
         let chunk = self.chunks.get(self.chunk_of(hash))?;
@@ -137,9 +149,10 @@ impl<T: Entry> Table<T> {
         chunk.slots[at].as_ref()
     }
 
-    /// Reads the place where a search for this hash begins, so that the memory is on its way when the search comes.
+    /// Reads the slot where a search for this hash begins, so that the processor has its memory in
+    /// the cache when the search comes.
     #[inline]
-    pub(super) fn touch(&self, hash: u64) -> bool {
+    pub(super) fn prefetch(&self, hash: u64) -> bool {
         let chunk = self.chunks.get(self.chunk_of(hash));
         chunk.is_some_and(|chunk| chunk.slots[chunk.home(hash)].is_some())
     }
@@ -150,7 +163,7 @@ impl<T: Entry> Table<T> {
         Arc::make_mut(&mut self.chunks[index].slots)[at].as_mut()
     }
 
-    /// Adds an entry; none that is equal may be there.
+    /// Adds an entry. The table must not have an equal one.
     pub(super) fn insert(&mut self, entry: T) {
         if self.len >= self.chunks.len() * CHUNK_ENTRIES {
             self.add_chunk();
@@ -174,7 +187,7 @@ impl<T: Entry> Table<T> {
         entry
     }
 
-    /// Makes every chunk this table's own.
+    /// Copies all chunks that are shared with other tables.
     pub(super) fn unshare(&mut self) {
         for chunk in &mut self.chunks {
             Arc::make_mut(&mut chunk.slots);
@@ -189,7 +202,7 @@ impl<T: Entry> Table<T> {
         if added == 0 {
             return;
         }
-        // Without its highest bit: the chunk that these hashes named before.
+        // Without its highest bit, this is the index of the chunk that had these hashes before.
         let from = added & !(1 << added.ilog2());
         let divided = std::mem::replace(&mut self.chunks[from], Chunk::new());
         let (goes, stays): (Vec<T>, Vec<T>) = divided
@@ -200,7 +213,7 @@ impl<T: Entry> Table<T> {
         self.chunks[added] = Chunk::of_sorted(goes, self.mixer);
     }
 
-    /// Unites the last chunk with the one that it was divided from.
+    /// Merges the last chunk with the one that it was divided from.
     fn drop_chunk(&mut self) {
         let last = self.chunks.pop().expect("there are two chunks at least");
         self.mask = self.chunks.len().next_power_of_two() - 1;
@@ -213,27 +226,29 @@ impl<T: Entry> Table<T> {
 
 /// A part of a table. A clone shares the slots.
 struct Chunk<T> {
-    /// The entries in ascending order of their [`order`], with gaps. At least one more than there are homes, unless there
-    /// are none; entries that find no place among the homes stand behind them.
+    /// The entries in ascending order of their [`order`], with gaps. There is at least one slot
+    /// more than there are homes, unless there are none. Entries for which there is no slot among
+    /// the homes are behind them.
     slots: Arc<[Option<T>]>,
-    /// Places that a hash can name: the first so many slots.
+    /// How many slots a hash can name: these are the first ones.
     homes: u32,
-    /// Entries: after an insertion, at most [`Entry::FULL`] eighths of the homes.
+    /// How many entries there are. After an insertion, at most [`Entry::LOAD_EIGHTHS`] eighths of
+    /// the homes are taken.
     len: u32,
 }
 
-/// For so many entries and a tenth more.
+/// The number of homes for this many entries and a tenth more.
 fn homes_for<T: Entry>(entries: usize) -> usize {
-    entries * 35 / (4 * T::FULL as usize) + 1
+    entries * 35 / (4 * T::LOAD_EIGHTHS as usize) + 1
 }
 
-/// The half of the hash that orders a chunk.
+/// The half of the hash by which entries are ordered within a chunk.
 #[inline]
 fn order(hash: u64) -> u64 {
     hash >> 32
 }
 
-/// The place that this hash names among so many homes.
+/// The slot that this hash names among so many homes.
 #[inline]
 fn home(hash: u64, homes: u32) -> usize {
     ((order(hash) * u64::from(homes)) >> 32) as usize
@@ -258,7 +273,7 @@ impl<T> Chunk<T> {
         }
     }
 
-    /// The place that this hash names: 0 to `homes`.
+    /// The slot that this hash names: 0 to `homes`.
     #[inline]
     fn home(&self, hash: u64) -> usize {
         home(hash, self.homes)
@@ -268,7 +283,7 @@ impl<T> Chunk<T> {
 impl<T: Entry> Chunk<T> {
     fn of_sorted(entries: Vec<T>, mixer: Mixer) -> Self {
         let mut chunk = Chunk::new();
-        chunk.lay_out(homes_for::<T>(entries.len()), entries, mixer);
+        chunk.rebuild(homes_for::<T>(entries.len()), entries, mixer);
         chunk
     }
 
@@ -288,7 +303,7 @@ impl<T: Entry> Chunk<T> {
     }
 
     fn insert(&mut self, entry: T, mixer: Mixer) {
-        if (self.len + 1) * 8 > self.homes * T::FULL {
+        if (self.len + 1) * 8 > self.homes * T::LOAD_EIGHTHS {
             let homes = self.homes as usize;
             self.resize(homes + homes / 4 + 2, mixer);
         }
@@ -321,7 +336,7 @@ impl<T: Entry> Chunk<T> {
         let slots = Arc::make_mut(&mut self.slots);
         let entry = slots[at].take();
         self.len -= 1;
-        // What stands behind its place may come one nearer to it.
+        // Entries that are behind the slot that their hash names move one slot towards it.
         while let Some(Some(next)) = slots.get(at + 1)
             && home(next.hash(mixer), homes) <= at
         {
@@ -337,14 +352,14 @@ impl<T: Entry> Chunk<T> {
 
     fn resize(&mut self, homes: usize, mixer: Mixer) {
         let entries = self.take_slots().into_iter().flatten();
-        self.lay_out(homes, entries, mixer);
+        self.rebuild(homes, entries, mixer);
     }
 
-    /// Puts the entries, in ascending order, into so many homes.
-    fn lay_out(&mut self, homes: usize, entries: impl IntoIterator<Item = T>, mixer: Mixer) {
+    /// Puts the entries, which must be in ascending order, into new slots with so many homes.
+    fn rebuild(&mut self, homes: usize, entries: impl IntoIterator<Item = T>, mixer: Mixer) {
         self.homes = homes as u32;
         self.len = 0;
-        // One more, so that the place of the highest hash is always there to be looked at.
+        // One more than there are homes, so that the slot that the highest hash names exists.
         let mut slots = Vec::with_capacity(homes + 1 + SLOTS_BEHIND);
         for entry in entries {
             let home = self.home(entry.hash(mixer));
@@ -364,7 +379,7 @@ impl<T: Entry> Chunk<T> {
         self.take_slots().into_iter().flatten().collect()
     }
 
-    /// The slots, copied if they are shared; none are left.
+    /// Removes the slots from the chunk. They are copied if they are shared.
     fn take_slots(&mut self) -> Vec<Option<T>> {
         let mut slots = std::mem::take(&mut self.slots);
         match Arc::get_mut(&mut slots) {
@@ -380,7 +395,7 @@ mod tests {
 
     use super::*;
 
-    /// An entry with a hash of its own choice.
+    /// An entry with any hash.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
     struct Chosen {
         hash: u64,
@@ -409,7 +424,7 @@ mod tests {
         assert_eq!(table.len, expected.len());
         for entry in expected {
             assert_eq!(table.find(entry.hash, |other| other == entry), Some(entry));
-            table.touch(entry.hash);
+            table.prefetch(entry.hash);
         }
         let mut entries = 0;
         for chunk in &table.chunks {
@@ -422,13 +437,13 @@ mod tests {
         assert!(table.chunks.len() <= expected.len() / CHUNK_ENTRIES_MIN + 1);
     }
 
-    /// Random insertions and removals, with hashes that `hash` makes of random numbers.
-    fn come_and_go(hash: impl Fn(u64) -> u64, most: usize) {
+    /// Random insertions and removals. `hash` makes the hashes of random numbers.
+    fn insert_and_remove(hash: impl Fn(u64) -> u64, most: usize) {
         let (mut table, mut expected) = (Table::new(), BTreeSet::new());
         let mut draw = Draw(1);
         let mut kept = None;
         for n in 0..6 * most as u32 {
-            // Up, down, up and down to nothing.
+            // The table grows, shrinks, grows, and shrinks until it is empty.
             let inserts = draw.next() % 100 < [80, 20, 90, 0][(n as usize * 4 / (6 * most)).min(3)];
             if inserts {
                 let entry = Chosen {
@@ -472,16 +487,16 @@ mod tests {
 
     #[test]
     fn random_hashes() {
-        come_and_go(|random| random, 8 * CHUNK_ENTRIES);
+        insert_and_remove(|random| random, 8 * CHUNK_ENTRIES);
     }
 
     #[test]
-    fn hashes_that_collide() {
-        come_and_go(|_| u64::MAX, 2 * CHUNK_ENTRIES);
-        come_and_go(|random| (random % 3) << 32, 2 * CHUNK_ENTRIES);
-        come_and_go(|random| (u64::MAX << 32) | (random % 7), 2 * CHUNK_ENTRIES);
-        come_and_go(|random| random << 32, 2 * CHUNK_ENTRIES);
-        come_and_go(|random| random & 0xFFFF_FFFF, 2 * CHUNK_ENTRIES);
+    fn colliding_hashes() {
+        insert_and_remove(|_| u64::MAX, 2 * CHUNK_ENTRIES);
+        insert_and_remove(|random| (random % 3) << 32, 2 * CHUNK_ENTRIES);
+        insert_and_remove(|random| (u64::MAX << 32) | (random % 7), 2 * CHUNK_ENTRIES);
+        insert_and_remove(|random| random << 32, 2 * CHUNK_ENTRIES);
+        insert_and_remove(|random| random & 0xFFFF_FFFF, 2 * CHUNK_ENTRIES);
     }
 
     #[test]

@@ -1,19 +1,21 @@
-//! Texts that an index keeps: most are short, take no memory elsewhere, and are compared without going there.
+//! The texts that an index keeps. Most are short: these need no other memory, and are compared
+//! without reading any.
 
 use std::sync::Arc;
 
-/// The longest text that is kept in place, in bytes: as many as fit into three words, with the length and the kind.
+/// The longest text that is kept in place, in bytes: so that it fits into three words, with its
+/// length and a tag.
 const SHORT_MAX: usize = 22;
 
-/// A run of bytes, of a segment or of a glob.
+/// The bytes of a segment or of a part of a glob.
 #[derive(Clone, Debug)]
 pub(super) enum Text {
     Short {
-        /// Bytes of the text, 0 to [`SHORT_MAX`].
+        /// The length of the text in bytes: 0 to [`SHORT_MAX`].
         len: u8,
         bytes: [u8; SHORT_MAX],
     },
-    /// Counted, since the two sides of an index hold the same texts.
+    /// Reference-counted, because both sides of a shared index have the same texts.
     Long(Arc<[u8]>),
 }
 

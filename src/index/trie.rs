@@ -1,29 +1,32 @@
 //! The trie: a node for each beginning of a route, with the values of the routes that end there.
 //!
-//! All nodes stand in one table, each found by the number of its parent and the symbol of the part that leads to it.
-//! So a step takes one look-up, and a node takes 24 bytes (with values of four bytes), wherever it is. What few nodes
-//! have stands in tables of its own: more values than one, and [matchers](super::matchers).
+//! All nodes are in one table. A node is found by the number of its parent and the symbol of the
+//! part that leads to it. So a step takes one look-up, and a node takes 24 bytes (with values of
+//! four bytes) wherever it is in the trie. What few nodes have is in other tables: several values,
+//! and [matchers](super::matchers).
 //!
-//! There is one root for the routes that are open to all topics, and one for those that are [guarded](Guard). A node is there
-//! as long as a route ends in it or below it; its number is used again then.
+//! There is one root for the routes that are open to all topics, and one for those with a
+//! [guard](Guard). A node exists as long as a route ends in it or below it. Then its number is
+//! assigned again.
 
 use std::num::NonZeroU32;
 
-use super::interner::{Matcher, NUMBERS_MAX, Name, Names, Numbers, Symbol};
+use super::interner::{IDS_MAX, IdPool, Interner, Matcher, Part, Symbol};
 use super::matchers::Matchers;
 use super::sorted::Sorted;
 use super::table::{Entry, Mixer, Table};
 use crate::pattern::{Guard, Route, Segment, Syntax};
 
-/// Which pattern brought a value to a node.
+/// Distinguishes the patterns that bring a value to a node.
 ///
-/// A pattern of one route is told by the place of the node and by its language (a pattern of another language that means
-/// the same is another pattern). One of several routes shares nodes with others and is told by its keyed hash.
+/// A pattern with one route is determined by the node and its language, because patterns in two
+/// languages are different even if they mean the same. A pattern with several routes shares its
+/// nodes with other patterns; its tag is a keyed hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Tag(u64);
 
 impl Tag {
-    /// Of one route, in the native language.
+    /// The tag of a pattern of the native language with one route.
     const NATIVE: Tag = Tag(Syntax::Segments as u64);
 
     pub(super) fn of_route(syntax: Syntax) -> Self {
@@ -37,72 +40,73 @@ impl Tag {
 
 /// The parent of the roots.
 pub(super) const NO_NODE: u32 = 0;
-/// What leads to the root of the routes with this guard.
+/// The symbol that leads to the root of the routes with this guard.
 pub(super) const fn root(guard: Guard) -> Symbol {
     match guard {
         Guard::Open => 1,
         Guard::NoDollar => 2,
     }
 }
-/// What leads behind one segment, whatever it is.
+/// The symbol that leads over one segment, whatever it is.
 pub(super) const ANY: Symbol = 3;
-/// What leads behind any number of segments.
+/// The symbol that leads over any number of segments.
 pub(super) const MANY: Symbol = 4;
 
 /// Routes and their values.
 #[derive(Clone)]
 pub(super) struct Trie<V> {
     nodes: Table<Node<V>>,
-    /// The values of nodes that have several.
+    /// The values of the nodes that have several.
     sets: Table<Set<V>>,
-    names: Names,
+    interner: Interner,
     matchers: Matchers,
-    numbers: Numbers,
+    numbers: IdPool,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Node<V> {
-    /// Which node this one is below, and what leads from there to here. No two nodes have both in common.
+    /// The parent of this node, and the symbol that leads from there to here. No two nodes agree in
+    /// both.
     parent: u32,
     symbol: Symbol,
     number: NonZeroU32,
-    pub(super) ways: Ways,
+    pub(super) children: ChildKinds,
     values: Values<V>,
 }
 
-/// What leads on from a node.
+/// The kinds of children that a node has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ways(u32);
+pub(super) struct ChildKinds(u32);
 
-/// Values of the routes that end in a node.
+/// The values of the routes that end in a node.
 #[derive(Clone, Copy, Debug)]
 enum Values<V> {
     None,
-    /// With the tag of its language.
+    /// One value, with the tag of its language.
     One(u8, V),
-    /// In the table of sets, under the node's number.
+    /// The values are in the table of sets, under the number of the node.
     Set,
 }
 
 impl<V> Values<V> {
-    /// One value by itself; `None` if it is under a tag that only sets have room for.
+    /// A single value; `None` if its tag does not fit into a node.
     fn one(value: V, tag: Tag) -> Option<Self> {
         let language = u8::try_from(tag.0).ok()?;
         Some(Values::One(language, value))
     }
 }
 
-/// The values of a node that has several, or has one of a pattern with several routes.
+/// The values of a node that has several, or has one whose tag does not fit into a node.
 #[derive(Clone)]
 struct Set<V> {
     node: u32,
-    /// Under [`Tag::NATIVE`].
+    /// The values with [`Tag::NATIVE`].
     plain: Sorted<V>,
-    /// Under all others.
+    /// The values with other tags.
     tagged: Sorted<(V, Tag)>,
 }
 
-/// Where a node stands in the table.
+/// The key of a node in the table.
 #[derive(Clone, Copy)]
 struct Key {
     parent: u32,
@@ -110,9 +114,10 @@ struct Key {
 }
 
 impl<V: Copy> Entry for Node<V> {
-    /// At 7, walks took 1.03 times as long (November 2026, medians of eight runs in turn, a million subscriptions). At 5, an idle
-    /// subscription of two nodes takes more than a kibibyte.
-    const FULL: u32 = 6;
+    /// With 7 eighths, walks took 1.03 times as long (November 2026, medians of eight runs in turn,
+    /// a million subscriptions). With 5, an idle subscription with two nodes takes more than a
+    /// kibibyte.
+    const LOAD_EIGHTHS: u32 = 6;
 
     #[inline]
     fn hash(&self, mixer: Mixer) -> u64 {
@@ -131,14 +136,14 @@ impl<V> Trie<V> {
         Trie {
             nodes: Table::new(),
             sets: Table::new(),
-            names: Names::new(),
+            interner: Interner::new(),
             matchers: Matchers::new(),
-            numbers: Numbers::from(1),
+            numbers: IdPool::from(1),
         }
     }
 
-    pub(super) fn names(&self) -> &Names {
-        &self.names
+    pub(super) fn interner(&self) -> &Interner {
+        &self.interner
     }
 
     pub(super) fn matchers(&self) -> &Matchers {
@@ -149,29 +154,30 @@ impl<V> Trie<V> {
     pub(super) fn is_empty(&self) -> bool {
         self.nodes.is_empty()
             && self.sets.is_empty()
-            && self.names.is_empty()
+            && self.interner.is_empty()
             && self.matchers.is_empty()
-            && self.numbers.all_are_back()
+            && self.numbers.all_are_free()
     }
 }
 
 impl<V: Copy + Ord> Trie<V> {
-    /// The node below `parent` that `symbol` leads to.
+    /// The child of `parent` that `symbol` leads to.
     #[inline]
     pub(super) fn child(&self, parent: u32, symbol: Symbol) -> Option<&Node<V>> {
         self.child_of_hash(parent, symbol, self.hash_of_child(parent, symbol))
     }
 
-    /// For those that look it up in two steps: [`touch`](Self::touch), then [`child_of_hash`](Self::child_of_hash).
+    /// The hash for a look-up in two steps: [`prefetch`](Self::prefetch), then
+    /// [`child_of_hash`](Self::child_of_hash).
     #[inline]
     pub(super) fn hash_of_child(&self, parent: u32, symbol: Symbol) -> u64 {
         self.nodes.mixer().mix(parent, symbol)
     }
 
-    /// Has the memory of a child come, if it is there.
+    /// Reads the memory of a child, if there is one, so that it is in the cache.
     #[inline]
-    pub(super) fn touch(&self, hash: u64) -> bool {
-        self.nodes.touch(hash)
+    pub(super) fn prefetch(&self, hash: u64) -> bool {
+        self.nodes.prefetch(hash)
     }
 
     #[inline]
@@ -180,8 +186,8 @@ impl<V: Copy + Ord> Trie<V> {
             .find(hash, |node| node.parent == parent && node.symbol == symbol)
     }
 
-    /// Appends the values of the routes that end in this node. Returns whether they may be out of order or
-    /// hold one twice.
+    /// Appends the values of the routes that end in this node. Returns whether they may be out of
+    /// order or contain a value twice.
     pub(super) fn append_values(&self, node: &Node<V>, out: &mut Vec<V>) -> bool {
         match node.values {
             Values::None => false,
@@ -201,7 +207,8 @@ impl<V: Copy + Ord> Trie<V> {
         }
     }
 
-    /// Adds a value at the end of the route. False, and nothing changes, if it is there under that tag.
+    /// Adds a value at the end of the route. Returns false and changes nothing if it is there with
+    /// this tag.
     pub(super) fn insert(&mut self, route: &Route, value: V, tag: Tag) -> bool {
         let mut key = Key {
             parent: NO_NODE,
@@ -217,7 +224,7 @@ impl<V: Copy + Ord> Trie<V> {
             (key, number) = match self.step(number, &step) {
                 Some(next) => next,
                 None => {
-                    // A new last node comes with its value: to add it later would be to look for the node again.
+                    // A new last node gets its value at once, which saves a look-up of the node.
                     if is_last && let Some(values) = Values::one(value, tag) {
                         self.add_step(key, number, &step, values);
                         return true;
@@ -229,7 +236,8 @@ impl<V: Copy + Ord> Trie<V> {
         self.add_value(key, number, value, tag)
     }
 
-    /// Takes a value from the end of the route. False, and nothing changes, if it is not there under that tag.
+    /// Removes a value from the end of the route. Returns false and changes nothing if it is not
+    /// there with this tag.
     pub(super) fn remove(&mut self, route: &Route, value: V, tag: Tag) -> bool {
         let mut key = Key {
             parent: NO_NODE,
@@ -260,11 +268,11 @@ impl<V: Copy + Ord> Trie<V> {
         true
     }
 
-    /// Makes all memory this trie's own.
+    /// Copies all memory that is shared with other tries.
     pub(super) fn unshare(&mut self) {
         self.nodes.unshare();
         self.sets.unshare();
-        self.names.unshare();
+        self.interner.unshare();
         self.matchers.unshare();
     }
 
@@ -286,19 +294,19 @@ impl<V: Copy + Ord> Trie<V> {
         node.expect("the node is there")
     }
 
-    /// What the step leads to, if it is there.
+    /// The child that the step leads to, if there is one.
     fn step(&self, parent: u32, step: &Step<'_>) -> Option<(Key, u32)> {
         let symbol = match step {
             Step::Any => ANY,
             Step::Many => MANY,
-            Step::Literal(text) => self.names.literal(text)?,
-            Step::Matcher(matcher) => self.names.symbol(Name::Matcher(matcher))?,
+            Step::Literal(text) => self.interner.literal(text)?,
+            Step::Matcher(matcher) => self.interner.symbol(Part::Matcher(matcher))?,
         };
         let node = self.child(parent, symbol)?;
         Some((node.key(), node.number.get()))
     }
 
-    /// Adds what the step leads to, from the node of this key and number.
+    /// Adds a child that the step leads to, below the node of this key and number.
     fn add_step(
         &mut self,
         above: Key,
@@ -309,58 +317,58 @@ impl<V: Copy + Ord> Trie<V> {
         let symbol = match step {
             Step::Any => ANY,
             Step::Many => MANY,
-            Step::Literal(text) => self.names.acquire(Name::Literal(text)),
+            Step::Literal(text) => self.interner.acquire(Part::Literal(text)),
             Step::Matcher(matcher) => {
-                let symbol = self.names.acquire(Name::Matcher(matcher));
+                let symbol = self.interner.acquire(Part::Matcher(matcher));
                 self.matchers.add(parent, symbol, matcher);
                 symbol
             }
         };
-        self.node_mut(above).ways.add(step);
+        self.node_mut(above).children.add(step);
         let key = Key { parent, symbol };
         (key, self.add_node(key, values))
     }
 
     fn add_node(&mut self, key: Key, values: Values<V>) -> u32 {
-        let number = self.numbers.take();
+        let number = self.numbers.assign();
         self.nodes.insert(Node {
             parent: key.parent,
             symbol: key.symbol,
             number: NonZeroU32::new(number).expect("numbers begin at 1"),
-            ways: Ways::default(),
+            children: ChildKinds::default(),
             values,
         });
         number
     }
 
-    /// Removes the node if no route ends there or below. True if it did.
+    /// Removes the node if no route ends in it or below it. Returns whether it did.
     fn remove_if_bare(&mut self, key: Key) -> bool {
         let hash = self.nodes.mixer().mix(key.parent, key.symbol);
         let node = self.nodes.find(hash, |node| node.is_at(key));
         let node = node.expect("the node is there");
-        if node.ways != Ways::default() || !matches!(node.values, Values::None) {
+        if node.children != ChildKinds::default() || !matches!(node.values, Values::None) {
             return false;
         }
-        self.numbers.give_back(node.number.get());
+        self.numbers.release(node.number.get());
         self.nodes.remove(hash, |node| node.is_at(key));
         true
     }
 
-    /// What is left to do when the node at `key` was removed.
+    /// Updates the rest of the trie after the node at `key` was removed.
     fn forget_step(&mut self, above: Key, key: Key, step: &Step<'_>) {
         let was_last = match step {
             Step::Any | Step::Many => true,
             Step::Literal(text) => {
-                self.names.release(Name::Literal(text));
+                self.interner.release(Part::Literal(text));
                 true
             }
             Step::Matcher(matcher) => {
-                self.names.release(Name::Matcher(matcher));
+                self.interner.release(Part::Matcher(matcher));
                 self.matchers.remove(key.parent, key.symbol, matcher)
             }
         };
         if was_last {
-            self.node_mut(above).ways.remove(step);
+            self.node_mut(above).children.remove(step);
         }
     }
 
@@ -417,7 +425,7 @@ impl<V: Copy + Ord> Trie<V> {
 }
 
 impl<V: Copy + Ord> Set<V> {
-    /// False, and nothing changes, if the value is there under that tag.
+    /// Adds a value. Returns false and changes nothing if it is there with this tag.
     fn insert(&mut self, value: V, tag: Tag) -> bool {
         match tag {
             Tag::NATIVE => self.plain.insert(value),
@@ -425,7 +433,7 @@ impl<V: Copy + Ord> Set<V> {
         }
     }
 
-    /// False, and nothing changes, if the value is not there under that tag.
+    /// Removes a value. Returns false and changes nothing if it is not there with this tag.
     fn remove(&mut self, value: V, tag: Tag) -> bool {
         match tag {
             Tag::NATIVE => self.plain.remove(&value),
@@ -433,7 +441,7 @@ impl<V: Copy + Ord> Set<V> {
         }
     }
 
-    /// What a node holds by itself, if this is so little.
+    /// The form in which the node itself has these values, if they are so few.
     fn as_values(&self) -> Option<Values<V>> {
         match (self.plain.is_empty(), self.tagged.is_empty()) {
             (true, true) => Some(Values::None),
@@ -452,7 +460,7 @@ impl<V: Copy + Ord> Set<V> {
 }
 
 impl<V> Node<V> {
-    /// 1 to [`NUMBERS_MAX`].
+    /// The number of the node: 1 to [`IDS_MAX`].
     #[inline]
     pub(super) fn number(&self) -> u32 {
         self.number.get()
@@ -477,7 +485,7 @@ impl<V> Node<V> {
     }
 }
 
-/// A part of a route, to be taken from a node to the next.
+/// The part of a route that leads from one node to the next.
 enum Step<'a> {
     Literal(&'a str),
     Any,
@@ -486,7 +494,7 @@ enum Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    /// The parts of a route, one at least.
+    /// The parts of a route: at least one.
     fn all_of(route: &'a Route) -> impl Iterator<Item = Self> {
         let tail = route.tail();
         let tail = tail.map(|tail| Step::Matcher(Matcher::Tail(tail.clone())));
@@ -503,9 +511,9 @@ impl<'a> Step<'a> {
     }
 }
 
-impl Ways {
-    /// How many literals lead on: as many as there are nodes, at most.
-    const LITERALS: u32 = NUMBERS_MAX;
+impl ChildKinds {
+    /// How many children literals lead to: 0 to the number of nodes.
+    const LITERALS: u32 = IDS_MAX;
     const ANY: u32 = 1 << 29;
     const MANY: u32 = 1 << 30;
     const MATCHERS: u32 = 1 << 31;
@@ -531,6 +539,7 @@ impl Ways {
     }
 
     fn add(&mut self, step: &Step<'_>) {
+        debug_assert!(self.0 & Self::LITERALS < IDS_MAX, "there are fewer nodes");
         match step {
             Step::Literal(_) => self.0 += 1,
             Step::Any => self.0 |= Self::ANY,
@@ -539,8 +548,12 @@ impl Ways {
         }
     }
 
-    /// One literal less, or none of that kind any more.
+    /// Removes one literal, or all children of another kind.
     fn remove(&mut self, step: &Step<'_>) {
+        debug_assert!(
+            !matches!(step, Step::Literal(_)) || self.has_literals(),
+            "there is a literal to remove"
+        );
         match step {
             Step::Literal(_) => self.0 -= 1,
             Step::Any => self.0 &= !Self::ANY,

@@ -1,14 +1,15 @@
-//! Which nodes a topic reaches: all at once, segment by segment.
+//! The walk: finds all nodes that a topic leads to, segment by segment.
 //!
-//! The frontier is the set of nodes that the segments read so far lead to. A node is reached by one
-//! way only, except through `**`: the node behind a `**` stays in the frontier once it is in, since
-//! `**` takes segment after segment, and its parent can lead to it again. So the frontier is kept in
-//! two lists: nodes of this step, in which none can be twice, and nodes behind a `**`, a set that
-//! only grows. The work for a segment is thus bounded by the nodes of the index, however the
-//! pattern is made: `**.a.**.a.**.a` has four nodes behind a `**` and never more.
+//! The frontier is the set of nodes that the segments read so far lead to. Only one way leads to a
+//! node, except through `**`: the node behind a `**` remains in the frontier, because `**` reads
+//! segment after segment, and its parent can lead to it again. So the frontier is kept in two
+//! lists: the nodes of this step, in which no node can be twice, and the nodes behind a `**`, a set
+//! that only grows. The work for a segment is bounded by the number of nodes of the index, whatever
+//! the patterns are: `**.a.**.a.**.a` has three nodes behind a `**`, and the frontier never has
+//! more of them.
 //!
-//! For each segment, all look-ups are noted first, then begun, then finished: where the index is larger than the caches,
-//! the memory for one is waited for together with that for the others.
+//! For each segment, all look-ups are collected, then prefetched, then made. If the index is larger
+//! than the caches, the waiting times for memory overlap.
 
 use std::fmt;
 
@@ -16,7 +17,7 @@ use super::interner::Symbol;
 use super::trie::{ANY, MANY, NO_NODE, Node, Trie, root};
 use crate::pattern::{Guard, Topic};
 
-/// The lists of a walk, kept by a caller between walks so that they need not be allocated again.
+/// The lists of a walk. A caller keeps them, so that they need not be allocated again.
 ///
 /// ```
 /// use fanout::{Pattern, PatternIndex, Topic, index::Scratch};
@@ -31,20 +32,22 @@ use crate::pattern::{Guard, Topic};
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Scratch<V> {
-    /// The nodes of this step, and after [`Scratch::advance`] those of the next, none twice.
+    /// The nodes of this step, and after [`Scratch::advance`] those of the next. No node is there
+    /// twice.
     step: Vec<Node<V>>,
-    /// The nodes behind a `**`; those before `many_sorted` in order of their number, none twice.
+    /// The nodes behind a `**`. Those before `many_sorted` are in order of their number, and no
+    /// node is there twice.
     many: Vec<Node<V>>,
     many_sorted: usize,
-    /// The nodes behind a tail, none twice.
+    /// The nodes behind a tail. No node is there twice.
     ends: Vec<Node<V>>,
-    /// What is to be looked up.
-    wanted: Vec<Wanted>,
+    /// The look-ups for the next step.
+    lookups: Vec<Lookup>,
 }
 
-/// A child that is to be looked up.
+/// A look-up of a child.
 #[derive(Clone, Copy)]
-struct Wanted {
+struct Lookup {
     parent: u32,
     symbol: Symbol,
     hash: u64,
@@ -57,7 +60,7 @@ impl<V> Default for Scratch<V> {
             many: Vec::new(),
             many_sorted: 0,
             ends: Vec::new(),
-            wanted: Vec::new(),
+            lookups: Vec::new(),
         }
     }
 }
@@ -68,7 +71,7 @@ impl<V> fmt::Debug for Scratch<V> {
     }
 }
 
-/// Appends the values of all routes of the trie that match, each once, in ascending order.
+/// Appends the values of all routes that match the topic, each once, in ascending order.
 pub(super) fn walk<V: Copy + Ord>(
     trie: &Trie<V>,
     topic: &Topic,
@@ -87,7 +90,7 @@ pub(super) fn walk<V: Copy + Ord>(
 }
 
 impl<V: Copy + Ord> Scratch<V> {
-    /// Begins at the roots of the routes that admit the topic.
+    /// Begins at the roots of the routes whose guard admits the topic.
     fn enter(&mut self, trie: &Trie<V>, topic: &str) {
         self.step.clear();
         self.many.clear();
@@ -100,34 +103,35 @@ impl<V: Copy + Ord> Scratch<V> {
                 self.reach(trie, *root);
             }
         }
-        self.unite_many();
+        self.merge_many();
     }
 
-    /// Takes one segment, which `rest` begins with. False if nothing is left that could match.
+    /// Reads one segment, with which `rest` begins. Returns false if no node is left that could
+    /// lead to a match.
     fn advance(&mut self, trie: &Trie<V>, segment: &str, rest: &str) -> bool {
-        self.wanted.clear();
-        let symbol = trie.names().literal(segment);
-        let wanted = |parent, symbol| Wanted {
+        self.lookups.clear();
+        let symbol = trie.interner().literal(segment);
+        let lookup = |parent, symbol| Lookup {
             parent,
             symbol,
             hash: trie.hash_of_child(parent, symbol),
         };
         for node in self.step.iter().chain(&self.many) {
             if let Some(symbol) = symbol
-                && node.ways.has_literals()
+                && node.children.has_literals()
             {
-                self.wanted.push(wanted(node.number(), symbol));
+                self.lookups.push(lookup(node.number(), symbol));
             }
-            if node.ways.has_any() {
-                self.wanted.push(wanted(node.number(), ANY));
+            if node.children.has_any() {
+                self.lookups.push(lookup(node.number(), ANY));
             }
-            if node.ways.has_matchers() {
+            if node.children.has_matchers() {
                 let parent = node.number();
                 let found = |symbol, is_tail| {
                     if is_tail {
                         self.ends.extend(trie.child(parent, symbol));
                     } else {
-                        self.wanted.push(wanted(parent, symbol));
+                        self.lookups.push(lookup(parent, symbol));
                     }
                 };
                 trie.matchers()
@@ -135,35 +139,43 @@ impl<V: Copy + Ord> Scratch<V> {
             }
         }
         self.step.clear();
-        if self.wanted.len() > 1 {
-            let touched = self.wanted.iter().filter(|wanted| trie.touch(wanted.hash));
-            std::hint::black_box(touched.count());
+        if self.lookups.len() > 1 {
+            let prefetched = self
+                .lookups
+                .iter()
+                .filter(|lookup| trie.prefetch(lookup.hash));
+            std::hint::black_box(prefetched.count());
         }
-        for at in 0..self.wanted.len() {
-            let wanted = self.wanted[at];
-            if let Some(child) = trie.child_of_hash(wanted.parent, wanted.symbol, wanted.hash) {
+        for at in 0..self.lookups.len() {
+            let Lookup {
+                parent,
+                symbol,
+                hash,
+            } = self.lookups[at];
+            if let Some(child) = trie.child_of_hash(parent, symbol, hash) {
                 self.reach(trie, *child);
             }
         }
-        debug_assert!(all_differ(&self.step), "a node is reached in one way");
-        self.unite_many();
+        debug_assert!(all_differ(&self.step), "one way leads to a node");
+        self.merge_many();
         !self.step.is_empty() || !self.many.is_empty()
     }
 
-    /// Puts a node into the next step, with the one behind its `**`, which may match nothing.
+    /// Adds a node to the next step, and the node behind its `**`, because that may match no
+    /// segment.
     ///
-    /// Behind a `**` there is no other: routes have no two in a row.
+    /// There is no `**` behind a `**`, because routes do not have two in a row.
     fn reach(&mut self, trie: &Trie<V>, node: Node<V>) {
-        if node.ways.has_many() {
+        if node.children.has_many() {
             let many = trie.child(node.number(), MANY);
-            debug_assert!(many.is_some_and(|many| !many.ways.has_many()));
+            debug_assert!(many.is_some_and(|many| !many.children.has_many()));
             self.many.extend(many);
         }
         self.step.push(node);
     }
 
-    /// Brings what was added behind a `**` into order, and out what was there before.
-    fn unite_many(&mut self) {
+    /// Sorts the nodes that were added behind a `**`, and removes those that were there before.
+    fn merge_many(&mut self) {
         if self.many.len() > self.many_sorted {
             if self.many.len() > 1 {
                 self.many.sort_unstable_by_key(Node::number);
@@ -173,7 +185,7 @@ impl<V: Copy + Ord> Scratch<V> {
         }
     }
 
-    /// Appends the values of the nodes of the frontier, each once, in ascending order.
+    /// Appends the values of the nodes in the frontier, each once, in ascending order.
     fn append_values(&self, trie: &Trie<V>, out: &mut Vec<V>) {
         let start = out.len();
         let mut nodes = 0;
@@ -196,7 +208,7 @@ fn all_differ<V>(nodes: &[Node<V>]) -> bool {
     numbers.windows(2).all(|pair| pair[0] != pair[1])
 }
 
-/// Sorts what `out` has from `start` on and keeps one of each.
+/// Sorts the values of `out` from `start` on, and removes duplicates.
 fn sort_and_dedup<V: Copy + Ord>(out: &mut Vec<V>, start: usize) {
     out[start..].sort_unstable();
     let mut kept = start;

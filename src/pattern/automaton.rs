@@ -1,33 +1,34 @@
-//! The automaton: a whole pattern at once, braces and all, with a bound that no pattern escapes.
+//! The automaton: it matches a whole pattern at once, braces included, in a time that is bounded.
 //!
-//! The segment matcher takes each expansion of the braces by itself, and tries a glob again
-//! wherever a `**` lets it: (bytes of the pattern) times (bytes of the topic), 64 times over at the
-//! worst. The automaton reads the topic once, character by character, and keeps the set of all places
-//! of the pattern that it may have come to as one bit each: a step is a few operations per 64 places,
-//! [`WORDS_MAX`] words at most. It is what expensive patterns are matched with, and what the set
-//! operations search.
+//! The segment matcher tries each expansion of the braces by itself, and tries a glob again
+//! wherever a `**` permits it: that takes (bytes of the pattern) times (bytes of the topic) steps,
+//! and with braces up to 64 times as many. The automaton reads the topic once, character by
+//! character, and keeps the set of all states that it may be in as one bit each. A step is a few
+//! operations for each 64 states, and [`WORDS_MAX`] words at most. Patterns that could be expensive
+//! are matched with it, and the set operations search it.
 //!
-//! # How a pattern becomes places
+//! # How a pattern becomes states
 //!
-//! The topic is read as if a dot followed its last segment, too. A place stands before each thing
-//! that takes one character: a character, `?`, a class, a dot. Taking it leads to the next place, so
-//! that all places move with one shift. A `*` is a place that may stay where it is at anything but a
-//! dot. A `**` stays at anything; at the beginning of a segment it may also be *left*, for the place
-//! behind the dot that follows it in the pattern, because it has taken that dot already, or has
-//! taken nothing. Braces do not repeat what stands around them: the place before them *forks* to
-//! the beginnings of the alternatives, and their ends *join* at the place behind.
+//! The topic is read as if a dot followed its last segment, too. There is a state before each part
+//! of the pattern that reads one character: a character, `?`, a class, a dot. Reading it leads to
+//! the next state, so all states advance with one shift. A `*` is a state that may remain as it is
+//! at any character but a dot. A `**` is a state that may remain at any character. At the beginning
+//! of a segment the `**` may also be *left* for the state behind the dot that follows it in the
+//! pattern, because it has read that dot already, or has read nothing. Braces do not repeat what
+//! surrounds them: the state before them *forks* to the beginnings of the alternatives, and the
+//! ends of these *join* in the state behind.
 //!
 //! # Cost
 //!
-//! Memory: 8 bytes for each 64 places and each character that the pattern tells from the others; a
-//! pattern of 1024 bytes cannot have both many places and many such characters, and stays below
-//! [`AUTOMATON_BYTES_MAX`].
+//! Memory: 8 bytes for each 64 states and each group of characters that the pattern tells apart. A
+//! pattern of 1024 bytes cannot have both many states and many such groups, so its automaton has
+//! fewer bytes than [`AUTOMATON_BYTES_MAX`].
 //!
 //! # Sources of the ideas
 //!
 //! Bit-parallel simulation of an automaton is from Baeza-Yates and Gonnet, "A New Approach to Text
-//! Searching" (1992); stars as places that stay, and empty steps in the order of the places, from
-//! Navarro and Raffinot, "Flexible Pattern Matching in Strings" (2002), chapter 4.
+//! Searching" (1992). Stars as states that remain, and empty transitions in the order of the
+//! states, are from Navarro and Raffinot, "Flexible Pattern Matching in Strings" (2002), chapter 4.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,62 +38,62 @@ use super::glob::Atom;
 use super::parse::{Part, Placed, Token};
 use super::route::{Guard, Route, Segment};
 
-/// How many words the places of the longest pattern take, 64 to a word.
+/// How many words the states of the longest pattern need, 64 states to a word.
 ///
-/// A place takes at least one byte of the pattern's text, but for the first and the last and those
-/// that an `Any` before a `Many` takes more: 1024 and few.
+/// Each state stands for at least one byte of the pattern's text, except for the first, the last,
+/// and one for each `Any` that was moved before a `Many`: that is 1024 states and few more.
 pub(super) const WORDS_MAX: usize = 17;
 
-/// The most that an automaton takes, in bytes.
+/// The size of the largest automaton, in bytes.
 pub(super) const AUTOMATON_BYTES_MAX: usize = 64 * 1024;
 
-/// A set of places: the place p is the bit p % 64 of the word p / 64.
-pub(super) type Places = [u64; WORDS_MAX];
+/// A set of states: state s is bit s % 64 of word s / 64.
+pub(super) type StateSet = [u64; WORDS_MAX];
 
 /// A pattern as an automaton over characters.
 #[derive(Debug)]
 pub(super) struct Automaton {
     /// How many words are in use: 1 to [`WORDS_MAX`].
     words: usize,
-    classes: Classes,
-    /// For each kind of character, the places that take it: rows of `words` words.
-    takes: Box<[u64]>,
-    /// The places that stay at anything but a dot.
+    alphabet: Alphabet,
+    /// The states that read a character, in a row of `words` words for each row of the alphabet.
+    readers: Box<[u64]>,
+    /// The states that remain at any character but a dot.
     stars: Box<[u64]>,
-    /// The places that stay at a dot, too, and may be left at the beginning of a segment.
-    manys: Box<[u64]>,
-    /// The steps that take no character, in the order of their places.
-    moves: Box<[Move]>,
-    /// The places at the beginning of the topic.
-    start: Places,
-    /// Where a topic that matches leads to, with the dot behind it.
+    /// The states that remain at a dot, too, and may be left at the beginning of a segment.
+    double_stars: Box<[u64]>,
+    /// The transitions that read no character, in the order of their states.
+    epsilons: Box<[Epsilon]>,
+    /// The states at the beginning of the topic.
+    start: StateSet,
+    /// The state that a matching topic, with a dot behind it, leads to.
     accept: usize,
     guard: Guard,
 }
 
-/// Steps that take no character.
+/// Transitions that read no character.
 #[derive(Debug)]
-enum Move {
-    /// Each `**` in these words, first to last, may be left for the next place.
+enum Epsilon {
+    /// Each `**` in these words, first to last, may be left for the next state.
     Leave(usize, usize),
-    /// From one place to several.
+    /// From one state to several.
     Fork(usize, Sparse),
-    /// From several places to one.
+    /// From several states to one.
     Join(Sparse, usize),
 }
 
-/// The words of a set that are not zero.
+/// The words of a set that are not zero, each with its index.
 type Sparse = Box<[(usize, u64)]>;
 
 impl Automaton {
     /// The automaton of one route without a tail.
     pub(super) fn of_route(route: &Route) -> Self {
-        debug_assert!(route.tail().is_none(), "a tail has matchers of its own");
+        debug_assert!(route.tail().is_none(), "a tail has a matcher of its own");
         let is_void =
             |segment: &Segment| matches!(segment, Segment::Literal(text) if !is_segment(text));
         let mut builder = Builder::new(route.guard());
         if route.segments().iter().any(is_void) {
-            // A place that is never reached is all that is left of it.
+            // The accepting state is one that nothing leads to.
             builder.push();
             return builder.finish();
         }
@@ -126,81 +127,90 @@ impl Automaton {
         if !self.guard.admits(topic) {
             return false;
         }
-        let mut places = self.start;
+        debug_assert!(
+            (1..=WORDS_MAX).contains(&self.words),
+            "{} words",
+            self.words
+        );
+        let mut states = self.start;
         for c in topic.chars() {
-            self.step(&mut places, c);
-            if places[..self.words].iter().all(|&word| word == 0) {
+            self.step(&mut states, c);
+            if states[..self.words].iter().all(|&word| word == 0) {
                 return false;
             }
         }
-        self.step(&mut places, '.');
-        self.accepts(&places)
+        self.step(&mut states, '.');
+        self.accepts(&states)
     }
 
-    /// The places at the beginning of a topic.
-    pub(super) fn start(&self) -> &Places {
+    /// The states at the beginning of a topic.
+    pub(super) fn start(&self) -> &StateSet {
         &self.start
     }
 
-    /// What the topic must not begin with.
+    /// The condition on the topic as a whole.
     pub(super) fn guard(&self) -> Guard {
         self.guard
     }
 
-    /// How many places there are at most.
-    pub(super) fn places_max(&self) -> usize {
+    /// How many states there are at most.
+    pub(super) fn states_max(&self) -> usize {
         self.words * 64
     }
 
-    /// Whether a topic that led here is matched.
-    pub(super) fn accepts(&self, places: &Places) -> bool {
-        contains(places, self.accept)
+    /// Whether a topic matches that leads to these states.
+    pub(super) fn accepts(&self, states: &StateSet) -> bool {
+        contains(states, self.accept)
     }
 
-    /// The places that whatever follows is accepted from.
-    pub(super) fn universal(&self) -> Places {
+    /// The states from which everything is accepted that may follow.
+    pub(super) fn universal(&self) -> StateSet {
         let mut universal = [0; WORDS_MAX];
-        for place in (0..self.places_max()).filter(|&place| contains(&self.manys, place)) {
+        for state in (0..self.states_max()).filter(|&state| contains(&self.double_stars, state)) {
             let mut alone = [0; WORDS_MAX];
-            insert(&mut alone, place);
-            self.follow_moves(&mut alone, true);
+            insert(&mut alone, state);
+            self.follow_epsilons(&mut alone, true);
             if self.accepts(&alone) {
-                insert(&mut universal, place);
+                insert(&mut universal, state);
             }
         }
         universal
     }
 
-    /// The first character of each kind that the pattern does not tell apart, in order.
+    /// The first character of each group that the pattern does not tell apart, in order.
     pub(super) fn boundaries(&self) -> &[u32] {
-        &self.classes.starts
+        &self.alphabet.starts
     }
 
-    /// Takes one character, wherever a pattern can.
+    /// Reads one character: replaces the states by those that they lead to.
     #[inline]
-    pub(super) fn step(&self, places: &mut Places, c: char) {
-        let row = self.classes.row(c) * self.words;
-        let takes = &self.takes[row..][..self.words];
-        let stays = if c == '.' { &self.manys } else { &self.stars };
+    pub(super) fn step(&self, states: &mut StateSet, c: char) {
+        let row = self.alphabet.row(c) * self.words;
+        let readers = &self.readers[row..][..self.words];
+        let remaining = if c == '.' {
+            &self.double_stars
+        } else {
+            &self.stars
+        };
         let mut carry = 0;
-        for ((word, take), stay) in places.iter_mut().zip(takes).zip(&**stays) {
-            let taken = *word & take;
-            *word = (taken << 1) | carry | (*word & stay);
-            carry = taken >> 63;
+        for ((word, readers), remaining) in states.iter_mut().zip(readers).zip(&**remaining) {
+            let advancing = *word & readers;
+            *word = (advancing << 1) | carry | (*word & remaining);
+            carry = advancing >> 63;
         }
-        if !self.moves.is_empty() {
-            self.follow_moves(places, c == '.');
+        if !self.epsilons.is_empty() {
+            self.follow_epsilons(states, c == '.');
         }
     }
 
-    fn follow_moves(&self, places: &mut Places, at_segment: bool) {
-        for step in &self.moves {
-            match step {
-                Move::Leave(first, last) if at_segment => {
+    fn follow_epsilons(&self, states: &mut StateSet, at_segment: bool) {
+        for epsilon in &self.epsilons {
+            match epsilon {
+                Epsilon::Leave(first, last) if at_segment => {
                     let mut carry = 0;
-                    for (word, many) in places
+                    for (word, many) in states
                         .iter_mut()
-                        .zip(&self.manys)
+                        .zip(&self.double_stars)
                         .take(last + 1)
                         .skip(*first)
                     {
@@ -208,51 +218,51 @@ impl Automaton {
                         *word |= (left << 1) | carry;
                         carry = left >> 63;
                     }
-                    // The last place of the last word is left for the next word.
-                    if let Some(next) = places.get_mut(last + 1) {
+                    // The last state of the last word may be left for the first of the next word.
+                    if let Some(next) = states.get_mut(last + 1) {
                         *next |= carry;
                     }
                 }
-                Move::Leave(..) => {}
-                Move::Fork(from, to) => {
-                    if contains(places, *from) {
-                        to.iter().for_each(|&(word, mask)| places[word] |= mask);
+                Epsilon::Leave(..) => {}
+                Epsilon::Fork(from, to) => {
+                    if contains(states, *from) {
+                        to.iter().for_each(|&(word, mask)| states[word] |= mask);
                     }
                 }
-                Move::Join(from, to) => {
-                    if from.iter().any(|&(word, mask)| places[word] & mask != 0) {
-                        insert(places, *to);
+                Epsilon::Join(from, to) => {
+                    if from.iter().any(|&(word, mask)| states[word] & mask != 0) {
+                        insert(states, *to);
                     }
                 }
             }
         }
     }
 
-    /// How many bytes it takes.
+    /// The size in bytes.
     pub(super) fn bytes(&self) -> usize {
-        let sparse = |step: &Move| match step {
-            Move::Leave(..) => 0,
-            Move::Fork(_, set) | Move::Join(set, _) => size_of_val(&**set),
+        let sparse = |epsilon: &Epsilon| match epsilon {
+            Epsilon::Leave(..) => 0,
+            Epsilon::Fork(_, set) | Epsilon::Join(set, _) => size_of_val(&**set),
         };
         size_of::<Self>()
-            + size_of_val(&*self.takes)
+            + size_of_val(&*self.readers)
             + size_of_val(&*self.stars)
-            + size_of_val(&*self.manys)
-            + size_of_val(&*self.moves)
-            + self.moves.iter().map(sparse).sum::<usize>()
-            + size_of_val(&*self.classes.starts)
-            + size_of_val(&*self.classes.rows)
+            + size_of_val(&*self.double_stars)
+            + size_of_val(&*self.epsilons)
+            + self.epsilons.iter().map(sparse).sum::<usize>()
+            + size_of_val(&*self.alphabet.starts)
+            + size_of_val(&*self.alphabet.rows)
     }
 }
 
-/// Whether the set has the place.
-pub(super) fn contains(places: &[u64], place: usize) -> bool {
-    places[place / 64] >> (place % 64) & 1 == 1
+/// Whether the set contains the state.
+pub(super) fn contains(states: &[u64], state: usize) -> bool {
+    states[state / 64] >> (state % 64) & 1 == 1
 }
 
-/// Adds a place to a set.
-pub(super) fn insert(places: &mut [u64], place: usize) {
-    places[place / 64] |= 1 << (place % 64);
+/// Adds a state to a set.
+pub(super) fn insert(states: &mut [u64], state: usize) {
+    states[state / 64] |= 1 << (state % 64);
 }
 
 /// Whether a topic can have this segment.
@@ -260,18 +270,19 @@ fn is_segment(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c == '.' || c.is_control())
 }
 
-/// The kinds of characters that a pattern tells apart.
+/// The groups of characters that a pattern tells apart. Each has a row of the states that read its
+/// characters; groups that are read by the same states share a row.
 #[derive(Debug)]
-struct Classes {
+struct Alphabet {
     /// The row of each ASCII character.
     ascii: [u16; 128],
-    /// Where each kind begins, as a scalar value, ascending; the first is 0.
+    /// The first scalar value of each group, ascending; the first is 0.
     starts: Box<[u32]>,
-    /// The row of each kind.
+    /// The row of each group.
     rows: Box<[u16]>,
 }
 
-impl Classes {
+impl Alphabet {
     #[inline]
     fn row(&self, c: char) -> usize {
         match self.ascii.get(c as usize) {
@@ -284,9 +295,9 @@ impl Classes {
     }
 }
 
-/// What a place takes to lead to the next.
+/// What a state reads before it leads to the next.
 #[derive(Clone)]
-enum Take {
+enum Input {
     Nothing,
     Char(char),
     One,
@@ -294,36 +305,37 @@ enum Take {
     Dot,
 }
 
-impl Take {
-    /// Whether it takes `c`, which is no dot.
-    fn takes(&self, c: char) -> bool {
+impl Input {
+    /// Whether it accepts `c`, which must not be a dot.
+    fn accepts(&self, c: char) -> bool {
+        debug_assert_ne!(c, '.');
         match self {
-            Take::Nothing | Take::Dot => false,
-            Take::Char(own) => *own == c,
-            Take::One => true,
-            Take::Class(class) => class.matches(c),
+            Input::Nothing | Input::Dot => false,
+            Input::Char(own) => *own == c,
+            Input::One => true,
+            Input::Class(class) => class.matches(c),
         }
     }
 }
 
-/// Makes places from left to right.
+/// Makes the states from left to right.
 struct Builder {
-    /// What each place takes.
-    takes: Vec<Take>,
+    /// What each state reads.
+    inputs: Vec<Input>,
     stars: Vec<usize>,
-    manys: Vec<usize>,
-    moves: Vec<Draft>,
-    /// Where the text so far leads to: the newest place; `None` right behind a `**`.
+    double_stars: Vec<usize>,
+    epsilons: Vec<EpsilonDraft>,
+    /// The state that the text so far leads to, which is the newest; `None` right behind a `**`.
     here: Option<usize>,
-    /// Places behind a `**`, which have to skip the dot that comes next.
-    behind_many: Vec<usize>,
-    /// The place behind a `**` and its dot, if that is the newest.
-    after_many: Option<usize>,
+    /// The states right behind a `**`, which have to skip the dot that comes next.
+    skip_dot: Vec<usize>,
+    /// The state behind a `**` and its dot, if that is the newest state.
+    double_star_end: Option<usize>,
     guard: Guard,
 }
 
-/// A [`Move`] with its places not yet in words.
-enum Draft {
+/// An [`Epsilon`] whose states are not yet in words.
+enum EpsilonDraft {
     Leave(usize, usize),
     Fork(usize, Vec<usize>),
     Join(Vec<usize>, usize),
@@ -332,13 +344,13 @@ enum Draft {
 impl Builder {
     fn new(guard: Guard) -> Self {
         Builder {
-            takes: vec![Take::Nothing],
+            inputs: vec![Input::Nothing],
             stars: Vec::new(),
-            manys: Vec::new(),
-            moves: Vec::new(),
+            double_stars: Vec::new(),
+            epsilons: Vec::new(),
             here: Some(0),
-            behind_many: Vec::new(),
-            after_many: None,
+            skip_dot: Vec::new(),
+            double_star_end: None,
             guard,
         }
     }
@@ -347,7 +359,7 @@ impl Builder {
         match segment {
             Segment::Literal(text) => self.text(text),
             Segment::Any => {
-                self.take(Take::One);
+                self.read(Input::One);
                 self.star();
             }
             Segment::Many => self.double_star(),
@@ -365,61 +377,61 @@ impl Builder {
     fn atom(&mut self, atom: &Atom) {
         match atom {
             Atom::Text(text) => self.text(text),
-            Atom::One => self.take(Take::One),
-            Atom::Class(class) => self.take(Take::Class(Arc::clone(class))),
+            Atom::One => self.read(Input::One),
+            Atom::Class(class) => self.read(Input::Class(Arc::clone(class))),
         }
     }
 
     fn text(&mut self, text: &str) {
-        text.chars().for_each(|c| self.take(Take::Char(c)));
+        text.chars().for_each(|c| self.read(Input::Char(c)));
     }
 
     fn token(&mut self, placed: &Placed) {
         match &placed.token {
             Token::Text(text) => self.text(text),
-            Token::One => self.take(Take::One),
+            Token::One => self.read(Input::One),
             Token::Star => self.star(),
             Token::DoubleStar => self.double_star(),
-            Token::Class(class) => self.take(Take::Class(Arc::clone(class))),
+            Token::Class(class) => self.read(Input::Class(Arc::clone(class))),
             Token::Dot => self.dot(),
         }
     }
 
     fn braces<'a>(&mut self, alternatives: impl Iterator<Item = &'a [Placed<'a>]>) {
         let fork = self.here.map(|open| {
-            self.moves.push(Draft::Fork(open, Vec::new()));
-            self.moves.len() - 1
+            self.epsilons.push(EpsilonDraft::Fork(open, Vec::new()));
+            self.epsilons.len() - 1
         });
-        let skipping = std::mem::take(&mut self.behind_many);
-        let (mut begins, mut ends, mut still_skipping) = (Vec::new(), Vec::new(), Vec::new());
+        let skip = std::mem::take(&mut self.skip_dot);
+        let (mut begins, mut ends, mut still_skip) = (Vec::new(), Vec::new(), Vec::new());
         for tokens in alternatives {
             let begin = self.push();
             begins.push(begin);
             self.here = Some(begin);
-            self.behind_many.clone_from(&skipping);
+            self.skip_dot.clone_from(&skip);
             tokens.iter().for_each(|placed| self.token(placed));
             ends.extend(self.here);
-            still_skipping.append(&mut self.behind_many);
+            still_skip.append(&mut self.skip_dot);
         }
         if let Some(fork) = fork {
-            let Draft::Fork(_, to) = &mut self.moves[fork] else {
+            let EpsilonDraft::Fork(_, to) = &mut self.epsilons[fork] else {
                 unreachable!("it was put there above")
             };
             *to = begins;
         }
-        still_skipping.sort_unstable();
-        still_skipping.dedup();
-        self.behind_many = still_skipping;
+        still_skip.sort_unstable();
+        still_skip.dedup();
+        self.skip_dot = still_skip;
         let close = self.push();
-        self.moves.push(Draft::Join(ends, close));
+        self.epsilons.push(EpsilonDraft::Join(ends, close));
         self.here = Some(close);
     }
 
-    /// One character more.
-    fn take(&mut self, take: Take) {
+    /// Appends a part that reads one character.
+    fn read(&mut self, input: Input) {
         let here = self.here.expect("nothing but a dot stands behind a `**`");
-        debug_assert_eq!(here + 1, self.takes.len(), "only the newest place leads on");
-        self.takes[here] = take;
+        debug_assert_eq!(here + 1, self.inputs.len(), "the newest state leads on");
+        self.inputs[here] = input;
         self.here = Some(self.push());
     }
 
@@ -430,78 +442,78 @@ impl Builder {
 
     fn double_star(&mut self) {
         let here = self.here.take().expect("a dot stands before a `**`");
-        if self.after_many == Some(here) {
-            // Two in a row are one.
-            self.behind_many = vec![here];
+        if self.double_star_end == Some(here) {
+            // Two `**` in a row are one.
+            self.skip_dot = vec![here];
             return;
         }
         self.stars.push(here);
-        self.manys.push(here);
+        self.double_stars.push(here);
         let behind = self.push();
-        self.behind_many = vec![behind];
-        match self.moves.last_mut() {
-            Some(Draft::Leave(_, last)) => *last = here,
-            _ => self.moves.push(Draft::Leave(here, here)),
+        self.skip_dot = vec![behind];
+        match self.epsilons.last_mut() {
+            Some(EpsilonDraft::Leave(_, last)) => *last = here,
+            _ => self.epsilons.push(EpsilonDraft::Leave(here, here)),
         }
     }
 
     fn dot(&mut self) {
-        let skipping = std::mem::take(&mut self.behind_many);
-        match (self.here, &*skipping) {
-            (Some(_), []) => self.take(Take::Dot),
-            (None, &[behind]) if behind + 1 == self.takes.len() => {
+        let skip = std::mem::take(&mut self.skip_dot);
+        match (self.here, &*skip) {
+            (Some(_), []) => self.read(Input::Dot),
+            (None, &[behind]) if behind + 1 == self.inputs.len() => {
                 self.here = Some(behind);
-                self.after_many = Some(behind);
+                self.double_star_end = Some(behind);
             }
             (here, _) => {
                 match here {
-                    Some(_) => self.take(Take::Dot),
+                    Some(_) => self.read(Input::Dot),
                     None => self.here = Some(self.push()),
                 }
                 let here = self.here.expect("set above");
-                self.moves.push(Draft::Join(skipping, here));
+                self.epsilons.push(EpsilonDraft::Join(skip, here));
             }
         }
     }
 
-    /// A new place.
+    /// Appends a state.
     fn push(&mut self) -> usize {
-        self.takes.push(Take::Nothing);
-        self.takes.len() - 1
+        self.inputs.push(Input::Nothing);
+        self.inputs.len() - 1
     }
 
     fn finish(self) -> Automaton {
-        let words = self.takes.len().div_ceil(64);
-        assert!(words <= WORDS_MAX, "{} places", self.takes.len());
-        let (classes, takes) = self.tables(words);
-        let set = |places: &[usize]| {
+        let words = self.inputs.len().div_ceil(64);
+        assert!(words <= WORDS_MAX, "{} states", self.inputs.len());
+        let (alphabet, readers) = self.tables(words);
+        let set = |states: &[usize]| {
             let mut words = vec![0; words];
-            places.iter().for_each(|&place| insert(&mut words, place));
+            states.iter().for_each(|&state| insert(&mut words, state));
             words
         };
-        let sparse = |places: &[usize]| {
-            let words = set(places).into_iter().enumerate();
+        let sparse = |states: &[usize]| {
+            let words = set(states).into_iter().enumerate();
             words.filter(|&(_, mask)| mask != 0).collect()
         };
-        let moves = self.moves.iter().map(|draft| match draft {
-            Draft::Leave(first, last) => Move::Leave(first / 64, last / 64),
-            Draft::Fork(from, to) => Move::Fork(*from, sparse(to)),
-            Draft::Join(from, to) => Move::Join(sparse(from), *to),
+        let epsilons = self.epsilons.iter().map(|draft| match draft {
+            EpsilonDraft::Leave(first, last) => Epsilon::Leave(first / 64, last / 64),
+            EpsilonDraft::Fork(from, to) => Epsilon::Fork(*from, sparse(to)),
+            EpsilonDraft::Join(from, to) => Epsilon::Join(sparse(from), *to),
         });
         let mut automaton = Automaton {
             words,
-            classes,
-            takes,
+            alphabet,
+            readers,
             stars: set(&self.stars).into(),
-            manys: set(&self.manys).into(),
-            moves: moves.collect(),
+            double_stars: set(&self.double_stars).into(),
+            epsilons: epsilons.collect(),
             start: [0; WORDS_MAX],
-            accept: self.takes.len() - 1,
+            accept: self.inputs.len() - 1,
             guard: self.guard,
         };
         let mut start = [0; WORDS_MAX];
         insert(&mut start, 0);
-        automaton.follow_moves(&mut start, true);
+        automaton.follow_epsilons(&mut start, true);
         automaton.start = start;
         debug_assert!(
             automaton.bytes() <= AUTOMATON_BYTES_MAX,
@@ -511,41 +523,40 @@ impl Builder {
         automaton
     }
 
-    /// The kinds of characters, and for each what is taken by which places.
-    fn tables(&self, words: usize) -> (Classes, Box<[u64]>) {
+    /// The groups of characters, and for each row the states that read its characters.
+    fn tables(&self, words: usize) -> (Alphabet, Box<[u64]>) {
         let starts = self.starts();
         let mut known: HashMap<Vec<u64>, u16> = HashMap::new();
-        let mut takes = Vec::new();
+        let mut readers = Vec::new();
         let mut rows = Vec::with_capacity(starts.len());
         for &start in &starts {
-            let c = char::from_u32(start).expect("a kind begins with a scalar value");
+            let c = char::from_u32(start).expect("a group begins with a scalar value");
             let mut row = vec![0; words];
-            for (place, take) in self.takes.iter().enumerate() {
-                let takes = if c == '.' {
-                    matches!(take, Take::Dot)
-                } else {
-                    take.takes(c)
+            for (state, input) in self.inputs.iter().enumerate() {
+                let accepts = match c {
+                    '.' => matches!(input, Input::Dot),
+                    _ => input.accepts(c),
                 };
-                if takes {
-                    insert(&mut row, place);
+                if accepts {
+                    insert(&mut row, state);
                 }
             }
             let next = u16::try_from(known.len()).expect("fewer rows than characters in a pattern");
             rows.push(*known.entry(row).or_insert_with_key(|row| {
-                takes.extend_from_slice(row);
+                readers.extend_from_slice(row);
                 next
             }));
         }
         let row = |c: usize| rows[starts.partition_point(|&start| start as usize <= c) - 1];
-        let classes = Classes {
+        let alphabet = Alphabet {
             ascii: std::array::from_fn(row),
             starts: starts.into(),
             rows: rows.into(),
         };
-        (classes, takes.into())
+        (alphabet, readers.into())
     }
 
-    /// Where the kinds of characters begin.
+    /// The scalar values with which the groups of characters begin.
     fn starts(&self) -> Vec<u32> {
         let mut starts = vec![0];
         let mut cut = |first: char, last: char| starts.extend([first as u32, last as u32 + 1]);
@@ -553,15 +564,15 @@ impl Builder {
         if self.guard == Guard::NoDollar {
             cut('$', '$');
         }
-        for take in &self.takes {
-            match take {
-                Take::Char(c) => cut(*c, *c),
-                Take::Class(class) => class.ranges().iter().for_each(|&(a, b)| cut(a, b)),
-                Take::Nothing | Take::One | Take::Dot => {}
+        for input in &self.inputs {
+            match input {
+                Input::Char(c) => cut(*c, *c),
+                Input::Class(class) => class.ranges().iter().for_each(|&(a, b)| cut(a, b)),
+                Input::Nothing | Input::One | Input::Dot => {}
             }
         }
         for start in &mut starts {
-            // What follows the last scalar value before the surrogates.
+            // Surrogates are no scalar values.
             if *start == 0xD800 {
                 *start = 0xE000;
             }
@@ -575,17 +586,17 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use crate::pattern::plan::{EveryWay, automaton};
-    use crate::pattern::{PATTERN_BYTES_MAX, Pattern, Topic};
-
     use super::*;
+    use crate::pattern::fuzzing::EveryMatcher;
+    use crate::pattern::match_plan::automaton;
+    use crate::pattern::{PATTERN_BYTES_MAX, Pattern, Topic};
 
     fn compiled(text: &str) -> Automaton {
         let pattern = Pattern::parse(text).unwrap_or_else(|error| panic!("{error}"));
         automaton(text, pattern.routes()).expect("no tail")
     }
 
-    /// The most places, and the most kinds of characters, that fit in a pattern.
+    /// Patterns with as many states, or as many groups of characters, as fit in a pattern.
     #[test]
     fn size_at_the_bound() {
         let distinct: Vec<char> = ('\u{100}'..).step_by(2).take(511).collect();
@@ -639,7 +650,7 @@ mod tests {
         );
     }
 
-    /// Moves that take no character, one behind the other, at every place relative to the words.
+    /// Transitions that read no character, several in a row, across the bounds of the words.
     #[test]
     fn braces_and_double_stars_across_words() {
         let ends = [
@@ -657,9 +668,9 @@ mod tests {
                 let Ok(pattern) = Pattern::parse(&format!("{head}{tail}")) else {
                     panic!("{tail}")
                 };
-                let every_way = EveryWay::new(&pattern);
+                let every_matcher = EveryMatcher::new(&pattern);
                 let topics = ends.map(|end| Topic::new(format!("{head}{end}")).unwrap());
-                let found = topics.iter().filter(|topic| every_way.matches(topic));
+                let found = topics.iter().filter(|topic| every_matcher.matches(topic));
                 assert_eq!(found.count(), matched, "{tail}");
             }
         }

@@ -1,18 +1,19 @@
-//! Sets of characters and of bytes, for the classes of the whole-topic dialects.
+//! Sets of characters and of bytes, for the classes of the languages on whole topics.
 
-/// A set of characters, as a class of Go writes it.
+/// A set of characters, as a class of Go's `path.Match` describes it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct CharSet {
-    /// The set is what the ranges leave out.
+    /// Whether the set consists of the characters outside of the ranges.
     negated: bool,
-    /// In ascending order; none is empty, and between two is a gap.
+    /// In ascending order. None is empty, and there is a gap between two.
     ranges: Box<[(char, char)]>,
-    /// The bit of each ASCII character that is in the set, `negated` or not.
+    /// A bit for each ASCII character, which is 1 if the character is in the set.
     ascii: u128,
 }
 
 impl CharSet {
-    /// The set of these ranges, or of all else. A range that runs backwards holds nothing.
+    /// The set of the characters in these ranges, or outside of them. A range that runs backwards
+    /// is empty.
     pub(super) fn new(negated: bool, mut ranges: Vec<(char, char)>) -> Self {
         ranges.retain(|(low, high)| low <= high);
         ranges.sort_unstable();
@@ -66,12 +67,12 @@ impl ByteSet {
         self.0[usize::from(byte / 64)] >> (byte % 64) & 1 == 1
     }
 
-    /// All bytes that are not in it.
+    /// The set of all other bytes.
     pub(super) fn complement(&self) -> Self {
         ByteSet(self.0.map(|word| !word))
     }
 
-    /// The runs of bytes in it, in ascending order, between two of which is a gap.
+    /// The runs of bytes in the set, in ascending order, with a gap between two.
     pub(super) fn runs(&self) -> Vec<(u8, u8)> {
         let mut runs: Vec<(u8, u8)> = Vec::new();
         for byte in (0..=u8::MAX).filter(|&byte| self.contains(byte)) {
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_sorted_and_joined_and_empty_ones_left_out() {
+    fn ranges_are_sorted_and_joined_and_empty_ones_are_left_out() {
         let set = |ranges: &[(char, char)]| CharSet::new(false, ranges.to_vec());
         let joined = set(&[('x', 'z'), ('d', 'e'), ('a', 'c'), ('z', 'é'), ('9', '0')]);
         assert_eq!(joined.ranges(), [('a', 'e'), ('x', 'é')]);
@@ -108,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_are_told_in_runs() {
+    fn a_set_of_bytes_consists_of_runs() {
         let mut set = ByteSet::default();
         assert_eq!(set.runs(), []);
         for byte in [0, 63, 64, 65, 255, 254] {

@@ -2,22 +2,21 @@
 
 use std::fmt::{self, Write};
 
-/// What a class matches one character against.
+/// The set of characters that a class matches.
 ///
-/// Never asked about a dot: segments have none. So whether the dot is in the set is open, and the
-/// normal form closes the gap wherever both neighbours of the dot are in (`[+-9]` stays one range).
+/// No segment contains a dot, so it does not matter whether the dot is in the set. The normal form
+/// includes it where both of its neighbours are in the set: `[+-9]` is one range.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Class {
-    /// Whether it matches the characters outside of `ranges`.
+    /// Whether the class matches the characters outside of `ranges`.
     negated: bool,
-    /// First and last character of each range: sorted, with gaps between them, at least one. No
-    /// end is a dot.
+    /// First and last character of each range, sorted. There is at least one range, there is a gap
+    /// between two, and none begins or ends with a dot.
     ranges: Box<[(char, char)]>,
 }
 
 impl Class {
-    /// The class of the `items` as written, each with `first <= last`, in any order, overlapping
-    /// or not.
+    /// The class of these ranges, each with `first <= last`, which may overlap and be in any order.
     pub(super) fn new(negated: bool, mut items: Vec<(char, char)>) -> Self {
         items.sort_unstable();
         items.dedup_by(|item, before| {
@@ -27,34 +26,37 @@ impl Class {
             }
             continues
         });
+        debug_assert!(!items.is_empty(), "a class has an item");
+        debug_assert!(items.iter().all(|(first, last)| first <= last));
         Class {
             negated,
             ranges: items.into(),
         }
     }
 
-    /// Whether `c`, no dot, is matched.
+    /// Whether `c`, which must not be a dot, is in the set.
     pub(crate) fn matches(&self, c: char) -> bool {
         let at = self.ranges.partition_point(|&(_, last)| last < c);
         self.ranges.get(at).is_some_and(|&(first, _)| first <= c) != self.negated
     }
 
-    /// Whether no character of any topic is matched.
+    /// Whether the set contains no character that a topic can have.
     ///
-    /// Only a negated class can be that void: both ends of a range are characters that topics have.
+    /// Only a negated class can be void, because topics can have both ends of each range.
     pub(super) fn is_void(&self) -> bool {
-        // All scalar values but the controls, and the dot, over which ranges are closed.
+        // All scalar values but the control characters; the dot does not matter.
         let all = [(' ', '~'), ('\u{a0}', '\u{d7ff}'), ('\u{e000}', char::MAX)];
         let covers = |(low, high)| self.ranges.iter().any(|&(a, b)| a <= low && high <= b);
         self.negated && all.into_iter().all(covers)
     }
 
-    /// First and last character of each range that is matched, or left out if it is negated.
+    /// First and last character of each range as it is written, whether the class is negated or
+    /// not.
     pub(super) fn ranges(&self) -> &[(char, char)] {
         &self.ranges
     }
 
-    /// The one character that is matched, if there is one alone.
+    /// The character in the set, if there is exactly one.
     pub(super) fn single(&self) -> Option<char> {
         match *self.ranges {
             [(first, last)] if first == last && !self.negated => Some(first),
@@ -62,8 +64,8 @@ impl Class {
         }
     }
 
-    /// Writes the canonical text: items in order, `^` for the negation, each run of characters in the shorter of its
-    /// spellings. It is never longer than the text that was parsed.
+    /// Writes the canonical text: items in order, `^` for the negation, and each run of characters
+    /// in the shorter one of its spellings. It is never longer than the text that was parsed.
     pub(super) fn write(&self, out: &mut impl Write) -> fmt::Result {
         let mut items: Vec<Item> = self.ranges.iter().flat_map(spell).collect();
         out.write_str(if self.negated { "[^" } else { "[" })?;
@@ -76,12 +78,12 @@ impl Class {
     }
 }
 
-/// Whether a range that begins with `first` continues one that ends with `last`.
+/// Whether a range that begins with `first` continues a range that ends with `last`.
 fn touches(last: char, first: char) -> bool {
     first <= last || first as u32 == last as u32 + 1 || (last, first) == ('-', '/')
 }
 
-/// The canonical text.
+/// Prints the canonical text.
 impl fmt::Display for Class {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.write(f)
@@ -102,7 +104,7 @@ impl Item {
         }
     }
 
-    /// Whether it would be read as something else right behind a bare `[`.
+    /// Whether the item would have another meaning right behind a `[` that is not escaped.
     fn follows_bracket_badly(self) -> bool {
         matches!(self.first(), ':' | '=')
     }
@@ -136,12 +138,12 @@ fn needs_escape(c: char) -> bool {
     matches!(c, ']' | '\\' | '-')
 }
 
-/// A run of characters as a range, or one by one where that is not longer.
+/// The items of a run of characters: one range, or single characters where that is not longer.
 fn spell(&(first, last): &(char, char)) -> impl Iterator<Item = Item> {
     let bytes = |c: char| c.len_utf8() + usize::from(needs_escape(c));
     let range_bytes = bytes(first) + 1 + bytes(last);
     let singles = (first..=last).filter(|&c| c != '.');
-    // Not all of them need a look: each has a byte at least.
+    // Each character has at least one byte, so so many are enough to decide.
     let singles_bytes: usize = singles.clone().take(range_bytes + 1).map(bytes).sum();
     let is_range = singles_bytes > range_bytes;
     let range = is_range.then_some(Item::Range(first, last));
@@ -149,8 +151,8 @@ fn spell(&(first, last): &(char, char)) -> impl Iterator<Item = Item> {
     range.into_iter().chain(singles.into_iter().flatten())
 }
 
-/// Moves an item to the front that is not read as a negation or a POSIX class there. False if
-/// there is none.
+/// Moves an item to the front that does not look like a negation or a POSIX class there. False if
+/// there is no such item.
 fn put_harmless_first(items: &mut [Item]) -> bool {
     let harmless = |item: &Item| !matches!(item.first(), '^' | '!' | ':' | '=');
     let best = items
@@ -164,7 +166,7 @@ fn put_harmless_first(items: &mut [Item]) -> bool {
         return false;
     };
     items[..=at].rotate_right(1);
-    // What leads ends with a bare `[`: what follows must not make that a POSIX class.
+    // The first item ends with `[`. The second must not make a POSIX class of that.
     if let Some(at) = items[1..]
         .iter()
         .position(|item| !item.follows_bracket_badly())
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gap_at_the_dot_is_closed() {
+    fn a_range_includes_the_dot_between_its_neighbours() {
         let whole = class(false, &[('+', '9')]);
         assert_eq!(class(false, &[('+', '-'), ('/', '9')]), whole);
         assert_eq!(whole.to_string(), "[+-9]");
@@ -216,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_be_misread_goes_behind_or_is_escaped() {
+    fn items_with_another_meaning_in_front_are_moved_or_escaped() {
         let print = |text: &str| {
             class(false, &text.chars().map(|c| (c, c)).collect::<Vec<_>>()).to_string()
         };

@@ -1,12 +1,13 @@
-//! Why a text is no pattern: the rule, the place, and the alternative of the braces at fault.
+//! The error of parsing a pattern: the rule, the byte, and the alternative of the braces at fault.
 
 use std::convert::Infallible;
 use std::fmt;
 
 use super::excerpt::excerpt;
-use super::{BRACE_EXPANSIONS_MAX, MQTT_LEVELS_MAX, PATTERN_BYTES_MAX, Syntax};
+use super::limits::{BRACE_EXPANSIONS_MAX, MQTT_LEVELS_MAX, PATTERN_BYTES_MAX};
+use super::syntax::Syntax;
 
-/// Why a text is no pattern.
+/// A text is not a valid pattern.
 ///
 /// ```
 /// use fanout::{Pattern, PatternRule};
@@ -30,10 +31,10 @@ pub struct PatternError {
     alternative: Option<Alternative>,
 }
 
-/// The alternative of braces that makes an expansion no valid pattern.
+/// The alternative of braces with which an expansion is not a valid pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Alternative {
-    /// Counts from 1 within its braces.
+    /// Counted from 1 within its braces.
     number: usize,
     text: Box<str>,
 }
@@ -51,7 +52,7 @@ impl PatternError {
         self.rule
     }
 
-    /// Where it breaks it, in bytes from the start of the text: 0 to its length.
+    /// The byte at which the text breaks the rule, counted from its start: 0 to its length.
     ///
     /// ```
     /// assert_eq!(fanout::Pattern::parse("a.[b").unwrap_err().offset(), 2);
@@ -61,7 +62,8 @@ impl PatternError {
         self.offset
     }
 
-    /// The language that the text was read in; the message names it, unless it is the native one.
+    /// The language in which the text was parsed. The message names it, unless it is the native
+    /// one.
     ///
     /// ```
     /// use fanout::{Pattern, Syntax};
@@ -70,7 +72,7 @@ impl PatternError {
     /// assert_eq!(error.syntax(), Syntax::Mqtt);
     /// assert_eq!(
     ///     error.to_string(),
-    ///     "mqtt pattern `a/#/b`, byte 2: the wildcard for all the rest must come last",
+    ///     "mqtt pattern `a/#/b`, byte 2: the wildcard for the rest of the topic must be last",
     /// );
     /// ```
     #[must_use]
@@ -78,8 +80,8 @@ impl PatternError {
         self.syntax
     }
 
-    /// Which alternative of the braces at that place makes the pattern invalid, counted from 1;
-    /// `None` where braces have no part in it.
+    /// The alternative of the braces at that byte with which the pattern is invalid, counted from
+    /// 1; `None` if the error has nothing to do with braces.
     ///
     /// ```
     /// assert_eq!(fanout::Pattern::parse("a{b,*}*").unwrap_err().alternative(), Some(2));
@@ -92,7 +94,7 @@ impl PatternError {
     }
 
     pub(super) fn new(rule: PatternRule, offset: usize, text: &str, syntax: Syntax) -> Self {
-        debug_assert!(offset <= text.len(), "{offset} lies outside of {text:?}");
+        debug_assert!(offset <= text.len(), "{offset} is outside of {text:?}");
         PatternError {
             rule,
             offset,
@@ -130,16 +132,17 @@ impl fmt::Display for PatternError {
 
 impl std::error::Error for PatternError {}
 
-/// So that what takes a text or a pattern takes a pattern that is parsed: that cannot fail.
+/// Lets a function that accepts texts and patterns, as `TryInto<Pattern>`, return one error type: a
+/// conversion from a pattern cannot fail.
 impl From<Infallible> for PatternError {
     fn from(never: Infallible) -> Self {
         match never {}
     }
 }
 
-/// The rules of the pattern languages that a text can break, one for each refusal.
+/// The rules of the pattern languages that a text can break.
 ///
-/// Examples are of the native language, where no other one is named.
+/// Examples are in the native language, unless another one is named.
 ///
 /// ```
 /// use fanout::PatternRule;
@@ -153,27 +156,27 @@ pub enum PatternRule {
     Empty,
     /// The text has more than [`PATTERN_BYTES_MAX`] bytes.
     TooLong,
-    /// Nothing stands before, between or after dots: `a..b`, `.a`, `{a,}.b`.
+    /// There is no text before, between or after dots: `a..b`, `.a`, `{a,}.b`.
     EmptySegment,
     /// `**` shares its segment with other text: `a**`, `***`.
     GluedDoubleStar,
     /// Two `*` meet across the edge of braces: `{*,a}*`.
     JoinedDoubleStar,
-    /// A class that no character is in: `[]`, or a negated one that leaves nothing.
+    /// A class that contains no character: `[]`, or a negated class that excludes all.
     EmptyClass,
     /// A class without its `]`.
     UnclosedClass,
     /// A range in a class runs backwards: `[z-a]`.
     ReversedRange,
-    /// A bare `-` at the beginning or the end of a class, or twice: `[-a]`, `[a-]`, `[a--]`.
+    /// A `-` without `\` at the beginning or the end of a class, or twice: `[-a]`, `[a-]`, `[a--]`.
     BareDash,
-    /// A bare `]` as the first item of a class: `[]a]`.
+    /// A `]` without `\` as the first item of a class: `[]a]`.
     LeadingBracket,
     /// A range that begins with the end of another: `[a-b-c]`.
     ChainedRange,
-    /// `[:`, `[.` or `[=`, which other languages give a meaning.
+    /// `[:`, `[.` or `[=`, which have a meaning in other languages.
     PosixClass,
-    /// A dot in a class, escaped or not: no class can match one.
+    /// A dot in a class, escaped or not: no class can match a dot.
     DotInClass,
     /// `\.`: a dot always separates segments.
     EscapedDot,
@@ -189,21 +192,21 @@ pub enum PatternRule {
     UnopenedBraces,
     /// The braces multiply to more than [`BRACE_EXPANSIONS_MAX`] expansions.
     TooManyExpansions,
-    /// A `\` at the end, with nothing to escape.
+    /// A `\` at the end, where no character follows.
     TrailingBackslash,
-    /// A control character (Unicode Cc), escaped or not: no topic has any.
+    /// A control character (Unicode Cc), escaped or not: no topic contains one.
     Control,
     /// A space, tab, line feed, carriage return or form feed, which NATS refuses.
     WhiteSpace,
-    /// The wildcard for all the rest stands before the end: `>.a` of NATS, `#/a` of MQTT.
+    /// The wildcard for the rest of the topic is not last: `>.a` of NATS, `#/a` of MQTT.
     RestNotLast,
     /// A wildcard of MQTT shares its level with other text: `a+`, `##`.
     GluedWildcard,
     /// A filter of MQTT has more than [`MQTT_LEVELS_MAX`] levels.
     TooManyLevels,
-    /// The first level of a filter of MQTT is `$share`: there are no shared subscriptions.
+    /// The first level of a filter of MQTT is `$share`: shared subscriptions are not supported.
     SharedSubscription,
-    /// A code point that Unicode calls a noncharacter, which MQTT lets brokers refuse.
+    /// A code point that Unicode calls a noncharacter, which brokers of MQTT may refuse.
     Noncharacter,
 }
 
@@ -217,20 +220,20 @@ impl fmt::Display for PatternRule {
             PatternRule::EmptySegment => "a segment must not be empty",
             PatternRule::GluedDoubleStar => "`**` must be a segment of its own",
             PatternRule::JoinedDoubleStar => "`*` and `*` must not meet across braces",
-            PatternRule::EmptyClass => "the class has no character",
+            PatternRule::EmptyClass => "the class contains no character",
             PatternRule::UnclosedClass => "the class has no `]`",
             PatternRule::ReversedRange => "the range runs backwards",
-            PatternRule::BareDash => "a `-` that is no range must be written `\\-`",
+            PatternRule::BareDash => "a `-` that is not part of a range must be written `\\-`",
             PatternRule::LeadingBracket => "a `]` in a class must be written `\\]`",
-            PatternRule::ChainedRange => "a range must not begin with the end of another",
+            PatternRule::ChainedRange => "a range must not begin with the end of another range",
             PatternRule::PosixClass => {
-                "`[:`, `[.` and `[=` have no meaning here: escape the second"
+                "`[:`, `[.` and `[=` are not supported: escape the second character"
             }
             PatternRule::DotInClass => "a class cannot match a dot",
             PatternRule::EscapedDot => "a dot separates segments and cannot be escaped",
             PatternRule::EmptyBraces => "the braces are empty",
-            PatternRule::SingleAlternative => "braces need two alternatives or more",
-            PatternRule::NestedBraces => "braces do not nest",
+            PatternRule::SingleAlternative => "braces need at least two alternatives",
+            PatternRule::NestedBraces => "braces must not contain braces",
             PatternRule::UnclosedBraces => "the braces have no `}`",
             PatternRule::UnopenedBraces => "the `}` has no `{`",
             PatternRule::TooManyExpansions => {
@@ -242,13 +245,13 @@ impl fmt::Display for PatternRule {
             PatternRule::TrailingBackslash => "a `\\` needs a character to escape",
             PatternRule::Control => "a control character is not allowed",
             PatternRule::WhiteSpace => "white space is not allowed",
-            PatternRule::RestNotLast => "the wildcard for all the rest must come last",
+            PatternRule::RestNotLast => "the wildcard for the rest of the topic must be last",
             PatternRule::GluedWildcard => "`+` and `#` must be a level of their own",
             PatternRule::TooManyLevels => {
                 return write!(f, "a filter has {MQTT_LEVELS_MAX} levels at most");
             }
-            PatternRule::SharedSubscription => "shared subscriptions (`$share`) do not exist here",
-            PatternRule::Noncharacter => "a noncharacter of Unicode is not allowed",
+            PatternRule::SharedSubscription => "shared subscriptions (`$share`) are not supported",
+            PatternRule::Noncharacter => "a Unicode noncharacter is not allowed",
         };
         f.write_str(rule)
     }

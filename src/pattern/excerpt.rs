@@ -1,11 +1,12 @@
 //! How errors show the text that they refuse.
 
-/// Characters shown on either side of the place.
+/// How many characters are shown on either side of the byte.
 const CHARS_AROUND: usize = 30;
 
-/// The part of `text` around the byte `offset`, control characters escaped, `…` for what is cut.
+/// The part of `text` around the byte `offset`. Control characters are escaped, and `…` stands for
+/// each part that is cut off.
 pub(super) fn excerpt(text: &str, offset: usize) -> Box<str> {
-    let middle = text.floor_char_boundary(offset.min(text.len()));
+    let middle = char_boundary_at_most(text, offset);
     let before = text[..middle]
         .char_indices()
         .rev()
@@ -30,6 +31,16 @@ pub(super) fn excerpt(text: &str, offset: usize) -> Box<str> {
         shown.push('…');
     }
     shown.into()
+}
+
+/// The last boundary between two characters at or before the byte `index`: what
+/// `str::floor_char_boundary` returns in newer versions of Rust.
+pub(super) fn char_boundary_at_most(text: &str, index: usize) -> usize {
+    let index = index.min(text.len());
+    (0..=index)
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]

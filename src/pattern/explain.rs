@@ -1,8 +1,9 @@
-//! How a pattern was read, in words: for people who wonder why something matches.
+//! The meaning of a pattern in words, for people who wonder why a topic matches.
 //!
-//! An [`Explanation`] is what the matcher goes by, not what the text looks like: wildcards that are plain text where they
-//! stand are told as text, braces are multiplied out, and what can match no topic is said to. To make one
-//! allocates, and takes time in the order of the pattern's length for each expansion.
+//! An [`Explanation`] describes what the matcher compares, and not what the text looks like: a
+//! wildcard that is plain text where it stands is explained as text, braces are multiplied out, and
+//! a part that can match no topic is said to match nothing. Making an explanation allocates, and
+//! takes time in proportion to the length of the pattern for each expansion.
 //!
 //! The parts are spelled in the pattern's own language where it has a spelling for them.
 
@@ -11,12 +12,14 @@ use std::fmt::{self, Write};
 use super::charset::ByteSet;
 use super::dialect::path;
 use super::glob::{Atom, Glob, Piece};
+use super::pattern::Pattern;
 use super::print;
 use super::route::{Guard, Route, Segment};
+use super::syntax::Syntax;
 use super::tail::{self, Star, Tail};
-use super::{Pattern, Syntax, Topic};
+use super::topic::Topic;
 
-/// How a pattern was read; made by [`Pattern::explain`], `Display` prints it in lines.
+/// The meaning of a pattern in words, made by [`Pattern::explain`]. `Display` prints it in lines.
 ///
 /// ```
 /// use fanout::{Pattern, Syntax};
@@ -41,15 +44,16 @@ use super::{Pattern, Syntax, Topic};
 pub struct Explanation {
     /// The text as it was written.
     pub written: String,
-    /// The language that it was read in.
+    /// The language of the pattern.
     pub syntax: Syntax,
     /// The canonical text, which equal patterns have in common.
     pub canonical: String,
-    /// What the braces multiply to, at least one: a topic matches if one of these does.
+    /// The expansions of the braces, at least one. A topic matches the pattern if it matches one of
+    /// them.
     pub expansions: Vec<Expansion>,
 }
 
-/// One of the things that a pattern stands for.
+/// One of the expansions of a pattern.
 ///
 /// ```
 /// let explanation = fanout::Pattern::parse("{a,b}.*")?.explain();
@@ -61,16 +65,17 @@ pub struct Explanation {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Expansion {
-    /// What is asked of the topic as a whole, if anything.
+    /// A condition on the topic as a whole, if there is one.
     pub guard: Option<String>,
-    /// What is asked of the topic's segments, in order; a dot stands between two.
+    /// The parts that the segments of the topic must match, in order, with a dot between two.
     pub parts: Vec<ExplainedPart>,
-    /// What is asked, in order, of the rest of the topic behind these segments: at least one segment, and its dots are
-    /// characters like others. Empty, nothing may follow them.
+    /// The parts that the rest of the topic behind these segments must match, in order. The rest is
+    /// at least one segment, and its dots are plain characters. If this is empty, nothing may
+    /// follow the segments.
     pub tail: Vec<ExplainedPart>,
 }
 
-/// A part of a pattern and what it means.
+/// A part of a pattern, and its meaning.
 ///
 /// ```
 /// let explanation = fanout::Pattern::parse("gate-[A-D]*")?.explain();
@@ -85,14 +90,14 @@ pub struct Expansion {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExplainedPart {
-    /// Its canonical spelling, control characters escaped.
+    /// The canonical spelling of the part, control characters escaped.
     pub text: String,
-    /// What it matches, in words.
+    /// What the part matches, in words.
     pub meaning: String,
 }
 
 impl Pattern {
-    /// How the pattern was read, in words.
+    /// The meaning of the pattern in words.
     ///
     /// ```
     /// use fanout::{Pattern, Syntax};
@@ -147,10 +152,8 @@ impl fmt::Display for Expansion {
         }
         if !self.tail.is_empty() {
             let what = match self.parts.is_empty() {
-                true => "the whole topic, where a dot is a character like others:",
-                false => {
-                    "all that follows, at least a segment, where a dot is a character like others:"
-                }
+                true => "the whole topic, in which a dot is a plain character:",
+                false => "the rest, at least one segment, in which a dot is a plain character:",
             };
             writeln!(f, "  {what}")?;
         }
@@ -174,7 +177,7 @@ fn expansion(route: &Route, syntax: Syntax) -> Expansion {
 }
 
 fn segments(segments: &[Segment], syntax: Syntax) -> Vec<ExplainedPart> {
-    // NATS has one spelling for the two at the end.
+    // NATS has one wildcard for these two segments at the end.
     let (segments, is_rest) = match (syntax, segments) {
         (Syntax::Nats, [before @ .., Segment::Any, Segment::Many]) => (before, true),
         _ => (segments, false),
@@ -198,8 +201,8 @@ fn literal(text: &str, syntax: Syntax) -> ExplainedPart {
     let is_segment = Topic::new(text).is_ok() && !text.contains('.');
     let meaning = match (is_segment, text) {
         (true, _) => "this text",
-        (false, "") => "an empty segment: no topic has one, so nothing matches",
-        (false, _) => "this text: no topic has such a segment, so nothing matches",
+        (false, "") => "an empty segment, which no topic has: nothing matches",
+        (false, _) => "this text, which no topic has as a segment: nothing matches",
     };
     if syntax == Syntax::Segments {
         let mut escaped = String::new();
@@ -257,13 +260,13 @@ fn tail_parts(tail: &Tail) -> Vec<ExplainedPart> {
     parts
 }
 
-/// A set of more bytes than it leaves out is told by these.
+/// Lists the bytes in the set, or those that are not in it if these are fewer.
 fn byte_set(set: &ByteSet) -> ExplainedPart {
     let in_set = (0..=u8::MAX).filter(|&byte| set.contains(byte)).count();
     let (listed, text, meaning) = match in_set {
-        0 => return part("[]", "one byte of none: nothing matches"),
-        1..=128 => (set.clone(), "[", "one byte of these"),
-        _ => (set.complement(), "[^", "one byte that is none of these"),
+        0 => return part("[]", "one byte of an empty class: nothing matches"),
+        1..=128 => (set.clone(), "[", "one of these bytes"),
+        _ => (set.complement(), "[^", "one byte, but none of these"),
     };
     let mut text = text.to_owned();
     for (low, high) in listed.runs() {
@@ -322,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_part_has_words() {
+    fn every_kind_of_part_has_a_meaning() {
         for (text, syntax, expected) in [
             (
                 "*",
@@ -353,7 +356,7 @@ mod tests {
             (
                 "a\u{1}",
                 Syntax::Nats,
-                &["a\\u{1} = this text: no topic has such a segment, so nothing matches"],
+                &["a\\u{1} = this text, which no topic has as a segment: nothing matches"],
             ),
             (
                 "#.a*",
@@ -369,7 +372,7 @@ mod tests {
             (
                 "a.b",
                 Syntax::Mqtt,
-                &["a.b = this text: no topic has such a segment, so nothing matches"],
+                &["a.b = this text, which no topic has as a segment: nothing matches"],
             ),
             (
                 "a.b*?[^/]\\*",
@@ -389,19 +392,19 @@ mod tests {
                 &[
                     "?? = any 2 bytes",
                     "* = any run of bytes, also none",
-                    "[a-c] = one byte of these",
-                    "[^\\-x] = one byte that is none of these",
-                    "[\\xa9\\xc3] = one byte of these",
+                    "[a-c] = one of these bytes",
+                    "[^\\-x] = one byte, but none of these",
+                    "[\\xa9\\xc3] = one of these bytes",
                 ],
             ),
             (
                 "[]",
                 Syntax::Redis,
-                &["[] = one byte of none: nothing matches"],
+                &["[] = one byte of an empty class: nothing matches"],
             ),
         ] {
             if expected.is_empty() {
-                let empty = "an empty segment: no topic has one, so nothing matches";
+                let empty = "an empty segment, which no topic has: nothing matches";
                 assert!(explained(text, syntax)[0][0].ends_with(empty), "{text}");
             } else {
                 assert_eq!(explained(text, syntax), [expected], "{text}");
@@ -410,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn every_expansion_is_told() {
+    fn every_expansion_is_explained() {
         let both = explained("{a,b.c}", Syntax::Segments);
         assert_eq!(both[1], ["b = this text", "c = this text"]);
         let text = Pattern::parse("{a,b}.x")
@@ -424,19 +427,19 @@ mod tests {
     }
 
     #[test]
-    fn tails_are_told_apart_from_segments() {
+    fn tails_are_distinguished_from_segments() {
         let text = Pattern::parse_as("a.b*", Syntax::Path)
             .expect("a pattern")
             .explain()
             .to_string();
         assert!(
-            text.contains("  a  this text\n  all that follows, at least a segment"),
+            text.contains("  a  this text\n  the rest, at least one segment"),
             "{text}"
         );
         let text = Pattern::parse_as("[ab]*", Syntax::Redis)
             .expect("a pattern")
             .explain()
             .to_string();
-        assert!(text.contains("  the whole topic, where a dot"), "{text}");
+        assert!(text.contains("  the whole topic, in which a dot"), "{text}");
     }
 }

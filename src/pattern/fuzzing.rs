@@ -1,15 +1,19 @@
-//! What the fuzz targets check, here so that the tests replay their corpus through the same code.
+//! The checks of the fuzz targets. They are here because they use private parts of the matcher.
 
 use super::automaton::Automaton;
-use super::plan::{self, EveryWay};
+use super::pattern::Pattern;
+use super::route::Route;
 use super::sets::{Goal, find};
-use super::{Pattern, Route, Syntax, Topic, naive};
+use super::syntax::Syntax;
+use super::topic::Topic;
+use super::{match_plan, naive};
 
-/// Parsing never panics, errors lie within the text, and the canonical form is what it says.
+/// Checks that parsing a text of the native language does not panic, that an error names a byte
+/// within the text, and that the canonical form parses to an equal pattern.
 ///
 /// # Panics
 ///
-/// If anything of that is not so.
+/// If one of these does not hold.
 pub fn check_parse(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -22,11 +26,11 @@ pub fn check_parse(data: &[u8]) {
     check_parse_as(text, Syntax::Segments);
 }
 
-/// The same of a text in any language, which the first byte picks.
+/// Like [`check_parse`], for a text in the language that the first byte chooses.
 ///
 /// # Panics
 ///
-/// If anything of that is not so.
+/// If one of the conditions does not hold.
 pub fn check_dialect_parse(data: &[u8]) {
     if let [first, text @ ..] = data
         && let Ok(text) = std::str::from_utf8(text)
@@ -35,16 +39,16 @@ pub fn check_dialect_parse(data: &[u8]) {
     }
 }
 
-/// The language that the first byte of an input picks.
+/// The language that the first byte of an input chooses.
 fn syntax_of(byte: u8) -> Syntax {
     Syntax::ALL[usize::from(byte) % Syntax::ALL.len()]
 }
 
-/// The same of a text in that language.
+/// Like [`check_parse`], for a text in this language.
 ///
 /// # Panics
 ///
-/// If anything of that is not so.
+/// If one of the conditions does not hold.
 pub fn check_parse_as(text: &str, syntax: Syntax) {
     let pattern = match Pattern::parse_as(text, syntax) {
         Ok(pattern) => pattern,
@@ -67,18 +71,18 @@ pub fn check_parse_as(text: &str, syntax: Syntax) {
     assert_eq!(again.routes(), pattern.routes(), "{text} {canonical}");
 }
 
-/// Parser and matcher, in every way of matching, agree with the naive implementation of that
-/// language, on a pattern, a line feed, and topics, one to a line. Returns how many topics were
+/// Checks that parser and matcher agree with the naive implementation of this language, in every
+/// way of matching. The input is a pattern and topics, one to a line. Returns how many topics were
 /// compared.
 ///
-/// Besides each topic, what is left of it when one character after the other is taken away in
-/// front, and topics spelled with the pattern's own characters, as far as those are topics.
+/// Each topic is also tried without its first characters, and further topics are made from the
+/// characters of the pattern.
 ///
 /// # Panics
 ///
-/// If they do not.
+/// If they disagree.
 pub fn check_match_as(data: &[u8], syntax: Syntax) -> usize {
-    // The judge's time grows with the product of the lengths.
+    // The naive implementation takes time in proportion to the product of the lengths.
     const BYTES_MAX: usize = 400;
     const SUFFIXES_MAX: usize = 8;
     const SPELLED: usize = 64;
@@ -87,7 +91,7 @@ pub fn check_match_as(data: &[u8], syntax: Syntax) -> usize {
     };
     let (pattern, topics) = text.split_once('\n').unwrap_or((text, ""));
     let parsed = Pattern::parse_as(pattern, syntax).ok();
-    let every_way = parsed.as_ref().map(EveryWay::new);
+    let every_matcher = parsed.as_ref().map(EveryMatcher::new);
     let suffixes = |topic| {
         let starts = str::char_indices(topic).take(SUFFIXES_MAX);
         starts.map(move |(start, _)| &topic[start..])
@@ -103,7 +107,7 @@ pub fn check_match_as(data: &[u8], syntax: Syntax) -> usize {
         let Ok(topic) = Topic::new(topic) else {
             continue;
         };
-        let verdict = every_way.as_ref().map(|parsed| parsed.matches(&topic));
+        let verdict = every_matcher.as_ref().map(|parsed| parsed.matches(&topic));
         assert_eq!(
             verdict,
             naive::matches_as(pattern, topic.as_str(), syntax),
@@ -119,15 +123,52 @@ pub fn check_match_as(data: &[u8], syntax: Syntax) -> usize {
     compared
 }
 
-/// `covers` and `intersects` agree with the matcher on patterns, one to a line, and on others that are spelled with their
-/// characters and wildcards, each with each: the topic that proves an answer does, and where there is none, no topic of
-/// a small world contradicts. Says how many ordered pairs were compared.
+/// A pattern that is matched in every possible way, not only in the one that was chosen.
+pub(super) struct EveryMatcher<'a> {
+    pattern: &'a Pattern,
+    automaton: Option<Automaton>,
+}
+
+impl<'a> EveryMatcher<'a> {
+    pub(super) fn new(pattern: &'a Pattern) -> Self {
+        EveryMatcher {
+            pattern,
+            automaton: match_plan::automaton(pattern.as_str(), pattern.routes()),
+        }
+    }
+
+    /// Whether the whole `topic` matches.
+    ///
+    /// # Panics
+    ///
+    /// If the ways disagree.
+    pub(super) fn matches(&self, topic: &Topic) -> bool {
+        let verdict = self.pattern.matches(topic);
+        let mut routes = self.pattern.routes().iter();
+        let segments = routes.any(|route| route.matches(topic.as_str()));
+        assert_eq!(
+            segments, verdict,
+            "{:?} {topic:?}, by segments",
+            self.pattern
+        );
+        if let Some(automaton) = &self.automaton {
+            let found = automaton.matches(topic.as_str());
+            assert_eq!(found, verdict, "{:?} {topic:?}, by automaton", self.pattern);
+        }
+        verdict
+    }
+}
+
+/// Checks that `covers` and `intersects` agree with the matcher on all pairs of the patterns in the
+/// input, one to a line, and of others that are made from their characters. Where the search finds
+/// a topic, the topic must prove the answer; where it finds none, no topic of a small world may
+/// contradict. Returns how many ordered pairs were compared.
 ///
 /// # Panics
 ///
-/// If they do not.
+/// If they disagree.
 pub fn check_sets(data: &[u8]) -> usize {
-    // Each pattern is tried on the whole world, and compared with every other.
+    // Each pattern is matched with the whole world, and compared with each other pattern.
     const BYTES_MAX: usize = 120;
     const PATTERNS_MAX: usize = 12;
     const SPELLED: usize = 24;
@@ -155,7 +196,7 @@ pub fn check_sets(data: &[u8]) -> usize {
             check_sets_of(here, there, &world);
         }
     }
-    // What is public says what was checked.
+    // The public functions give the answers that were checked.
     let some = || patterns.iter().zip(&sides).take(2);
     for ((one, here), (two, there)) in some().flat_map(|one| some().map(move |two| (one, two))) {
         let covers = check_goal(here, there, Goal::Uncovered, &world).map(|found| !found);
@@ -166,13 +207,13 @@ pub fn check_sets(data: &[u8]) -> usize {
     patterns.len() * patterns.len()
 }
 
-/// Like [`check_sets`], of two patterns, both ways.
+/// Like [`check_sets`], for two patterns, in both directions.
 pub(super) fn check_sets_of(here: &Side<'_>, there: &Side<'_>, world: &World) {
     let one = check_goal(here, there, Goal::Shared, world);
     let two = check_goal(there, here, Goal::Shared, world);
     assert!(
         one == two || one.is_none() || two.is_none(),
-        "{:?} and {:?}: shared one way alone",
+        "{:?} and {:?}: shared in one direction only",
         here.routes,
         there.routes
     );
@@ -180,37 +221,37 @@ pub(super) fn check_sets_of(here: &Side<'_>, there: &Side<'_>, world: &World) {
     check_goal(there, here, Goal::Uncovered, world);
 }
 
-/// Whether a topic was found, if that is known.
+/// Whether a topic that reaches the goal was found; `None` if the search gave up.
 fn check_goal(here: &Side<'_>, there: &Side<'_>, goal: Goal, world: &World) -> Option<bool> {
-    let told = || format!("{goal:?}: {:?} and {:?}", here.routes, there.routes);
+    let context = || format!("{goal:?}: {:?} and {:?}", here.routes, there.routes);
     let found = find(&here.automaton, &there.automaton, goal).ok()?;
     match &found {
         Some(topic) => {
             let reaches = there.matches(topic) && here.matches(topic) == (goal == Goal::Shared);
-            assert!(reaches, "{} on {topic:?}", told());
+            assert!(reaches, "{} on {topic:?}", context());
         }
         None => {
             let mut both = here.matched.iter().zip(&there.matched).zip(&world.topics);
             let reaches = |here: bool, there: bool| there && here == (goal == Goal::Shared);
             let contradicts = both.find(|((here, there), _)| reaches(**here, **there));
             let topic = contradicts.map(|(_, topic)| topic);
-            assert_eq!(topic, None, "{}", told());
+            assert_eq!(topic, None, "{}", context());
         }
     }
     Some(found.is_some())
 }
 
-/// A pattern that is compared with another.
+/// One of two patterns that are compared.
 pub(super) struct Side<'a> {
     automaton: Automaton,
     routes: &'a [Route],
-    /// For each topic of the world, whether it matches.
+    /// Whether the pattern matches, for each topic of the world.
     matched: Vec<bool>,
 }
 
 impl<'a> Side<'a> {
     fn new(pattern: &'a Pattern, world: &World) -> Self {
-        let automaton = plan::automaton(pattern.as_str(), pattern.routes()).expect("no tail");
+        let automaton = match_plan::automaton(pattern.as_str(), pattern.routes()).expect("no tail");
         Side::of(automaton, pattern.routes(), world)
     }
 
@@ -237,13 +278,13 @@ impl<'a> Side<'a> {
         side
     }
 
-    /// By segments, which shares no code with the search.
+    /// Matches by segments, which shares no code with the search.
     fn matches(&self, topic: &str) -> bool {
         self.routes.iter().any(|route| route.matches(topic))
     }
 }
 
-/// The topics of a few characters: up to 4 segments, the shorter the topic the longer these.
+/// All topics of a few characters with up to 4 segments: the fewer segments, the longer they are.
 pub(super) struct World {
     topics: Vec<String>,
 }
@@ -268,7 +309,7 @@ impl World {
     }
 }
 
-/// A few characters that the patterns of `text` may tell apart, and one more.
+/// A few characters that the patterns in `text` may tell apart, and one more.
 fn alphabet(text: &str) -> Vec<char> {
     let mut alphabet = vec!['z'];
     for c in text.chars() {
@@ -280,9 +321,9 @@ fn alphabet(text: &str) -> Vec<char> {
     alphabet
 }
 
-/// Makes texts of a pattern: its characters, some left out and some replaced, the same ones each
-/// time. Many of the topics match, or almost do, and many of the patterns cover each other, or almost, which
-/// mutations of one text alone seldom reach.
+/// Makes texts from a pattern: its characters, of which some are left out and some replaced. The
+/// same pattern always gives the same texts. Many of the topics match or almost match, and many of
+/// the patterns cover each other or almost do. Random changes of one text reach such cases rarely.
 struct Speller(u64);
 
 impl Speller {
@@ -305,7 +346,7 @@ impl Speller {
         segments.collect::<Vec<_>>().join(".")
     }
 
-    /// Often the text is no pattern.
+    /// Often the text is not a valid pattern.
     fn pattern(&mut self, pattern: &str) -> String {
         self.spell(pattern, "*?.*?.")
     }

@@ -1,10 +1,10 @@
 //! Globs within one segment.
 //!
-//! A glob is cut at its stars. What stands before the first star must begin the segment, what
-//! stands behind the last must end it, and the pieces between are searched from left to right:
-//! the leftmost place of each leaves the most room for the rest, so nothing is ever tried twice.
-//! That makes a match linear in the segment for plain pieces (which `memchr` searches), and
-//! bounded by glob length times segment length for pieces with `?` or classes.
+//! A glob is cut at its stars. The piece before the first star must begin the segment, the piece
+//! behind the last star must end it, and the pieces between are searched from left to right. The
+//! leftmost position of each leaves the most room for the rest, so no position is tried twice. A
+//! match takes time in proportion to the length of the segment for pieces of plain text (which
+//! `memchr` searches), and to glob length times segment length for pieces with `?` or classes.
 
 use std::sync::Arc;
 
@@ -15,13 +15,14 @@ use super::class::Class;
 /// A segment of a pattern that is neither plain text nor a whole wildcard.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Glob {
+    /// The piece before the first star.
     pub(super) head: Piece,
-    /// What the stars separate behind the head; empty if there is no star. The last one ends the
-    /// segment, the ones before it float. All but the last are non-empty.
+    /// The pieces behind the stars, one for each. The last one ends the segment and may be empty;
+    /// the others may be anywhere in between and are not empty.
     pub(super) rest: Box<[Piece]>,
 }
 
-/// What stands between two stars, or beside one; may be empty.
+/// What stands between two stars, or before the first or behind the last; may be empty.
 pub(super) type Piece = Box<[Atom]>;
 
 /// A part of a piece.
@@ -56,7 +57,7 @@ impl Glob {
         true
     }
 
-    /// Plain text that every segment which matches begins with; may be empty.
+    /// Plain text with which every matching segment begins; may be empty.
     pub(crate) fn head(&self) -> &str {
         match self.head.first() {
             Some(Atom::Text(text)) => text,
@@ -64,7 +65,7 @@ impl Glob {
         }
     }
 
-    /// Plain text that every segment which matches ends with; may be empty.
+    /// Plain text with which every matching segment ends; may be empty.
     pub(crate) fn end(&self) -> &str {
         match self.rest.last().unwrap_or(&self.head).last() {
             Some(Atom::Text(text)) => text,
@@ -72,7 +73,7 @@ impl Glob {
         }
     }
 
-    /// The literal texts that every segment which matches contains.
+    /// The plain texts that every matching segment contains.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &str> {
         let pieces = std::iter::once(&self.head).chain(&self.rest);
         pieces.flatten().filter_map(|atom| match atom {
@@ -82,7 +83,7 @@ impl Glob {
     }
 }
 
-/// What follows `piece` at the beginning of `text`.
+/// The part of `text` behind `piece`, if `text` begins with it.
 fn strip_prefix<'a>(piece: &[Atom], text: &'a str) -> Option<&'a str> {
     piece.iter().try_fold(text, |text, atom| match atom {
         Atom::Text(literal) => text.strip_prefix(&**literal),
@@ -91,7 +92,7 @@ fn strip_prefix<'a>(piece: &[Atom], text: &'a str) -> Option<&'a str> {
     })
 }
 
-/// What precedes `piece` at the end of `text`.
+/// The part of `text` before `piece`, if `text` ends with it.
 fn strip_suffix<'a>(piece: &[Atom], text: &'a str) -> Option<&'a str> {
     piece.iter().rev().try_fold(text, |text, atom| match atom {
         Atom::Text(literal) => text.strip_suffix(&**literal),
@@ -100,7 +101,7 @@ fn strip_suffix<'a>(piece: &[Atom], text: &'a str) -> Option<&'a str> {
     })
 }
 
-/// What follows the leftmost `piece` in `text`.
+/// The part of `text` behind the leftmost `piece` in it.
 fn find<'a>(piece: &[Atom], text: &'a str) -> Option<&'a str> {
     if let [Atom::Text(literal)] = piece {
         let at = memmem::find(text.as_bytes(), literal.as_bytes())?;

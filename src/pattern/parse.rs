@@ -1,26 +1,27 @@
-//! From text to the intermediate form.
+//! The parser of the native language: from text to the intermediate form.
 //!
-//! First the text is scanned into tokens, with braces kept; every rule that needs no expansion is
+//! First the text is scanned into tokens, with braces kept. Every rule that needs no expansion is
 //! checked there. Then the braces are multiplied out, and each expansion is cut at its dots and
-//! compiled, where the rules of segments are checked: only there can they be, since alternatives
-//! may span dots, and text and alternatives share segments.
+//! compiled. The rules of segments can only be checked there, because alternatives may span dots,
+//! and a segment may consist of text and alternatives.
 
 use std::sync::Arc;
 
 use super::class::Class;
 use super::error::{PatternError, PatternRule};
 use super::glob::{Atom, Glob, Piece};
+use super::limits::BRACE_EXPANSIONS_MAX;
 use super::route::{Route, Segment};
-use super::{BRACE_EXPANSIONS_MAX, Syntax};
+use super::syntax::Syntax;
 
-/// Room that is made for the tokens of a pattern beforehand, so that most need no more.
+/// The room that is allocated for the tokens of a pattern at first: most patterns need no more.
 const TOKENS_EXPECTED: usize = 16;
 
-/// A pattern, read.
+/// A pattern that was parsed.
 pub(super) struct Parsed<'a> {
-    /// The text in tokens, braces kept; maybe none if there is one route.
+    /// The tokens of the text, with braces kept. May be empty if there is one route.
     pub(super) parts: Vec<Part<'a>>,
-    /// The different expansions, in the order of their first appearance; at least one.
+    /// The different expansions in the order of their first appearance: at least one.
     pub(super) routes: Vec<Route>,
 }
 
@@ -35,12 +36,12 @@ pub(super) struct Alternative<'a> {
     pub(super) tokens: Vec<Placed<'a>>,
     /// Counted from 1.
     number: usize,
-    /// Where it begins and ends, in bytes from the start of the text.
+    /// The bytes at which it begins and ends, counted from the start of the text.
     start: usize,
     end: usize,
 }
 
-/// A token and where it begins, in bytes from the start of the text.
+/// A token and the byte at which it begins, counted from the start of the text.
 pub(super) struct Placed<'a> {
     pub(super) token: Token<'a>,
     offset: usize,
@@ -48,7 +49,7 @@ pub(super) struct Placed<'a> {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Token<'a> {
-    /// Characters that stand for themselves, at least one; more may follow in the next token.
+    /// Characters that stand for themselves, at least one. The next token may be text, too.
     Text(&'a str),
     /// `?`
     One,
@@ -60,7 +61,7 @@ pub(super) enum Token<'a> {
     Dot,
 }
 
-/// Reads a pattern of the native language, of any length.
+/// Parses a pattern of the native language, of any length.
 pub(super) fn parse(text: &str) -> Result<Parsed<'_>, PatternError> {
     if text.is_empty() {
         return Err(refusal(PatternRule::Empty, 0, text));
@@ -78,11 +79,13 @@ pub(super) fn parse(text: &str) -> Result<Parsed<'_>, PatternError> {
     Ok(Parsed { parts, routes })
 }
 
-/// The segments of a text of whole wildcards and plain text, as most are: cut at its dots as it stands, which took 0.8
-/// of the time that it takes by tokens (a million patterns of four segments, November 2026). `None` where there is
-/// anything else, or a rule is broken.
+/// The segments of a text that consists of plain text and wildcards for whole segments, as most
+/// patterns do. `None` if the text has any other part, or breaks a rule.
+///
+/// The text is cut at its dots without being scanned into tokens: that took 0.8 of the time (a
+/// million patterns of four segments, November 2026).
 fn plain(text: &str) -> Option<Vec<Segment>> {
-    // Before anything is allocated in vain.
+    // Checked before anything is allocated.
     if memchr::memchr3(b'{', b'[', b'\\', text.as_bytes()).is_some() {
         return None;
     }
@@ -99,7 +102,7 @@ fn plain(text: &str) -> Option<Vec<Segment>> {
     Some(segments)
 }
 
-/// The tokens of a text, braces kept; the rules of segments are not checked.
+/// The tokens of a text, with braces kept. Does not check the rules of segments.
 pub(super) fn parts(text: &str) -> Result<Vec<Part<'_>>, PatternError> {
     if text == "*" {
         return Ok(vec![Part::Token(Placed {
@@ -110,7 +113,7 @@ pub(super) fn parts(text: &str) -> Result<Vec<Part<'_>>, PatternError> {
     Scanner { text, at: 0 }.parts()
 }
 
-/// Walks over the text.
+/// Reads the text from left to right.
 struct Scanner<'a> {
     text: &'a str,
     /// The offset of the next character: 0 to the length of the text, on a character boundary.
@@ -139,7 +142,7 @@ impl<'a> Scanner<'a> {
         Ok(parts)
     }
 
-    /// Braces, from `{` to `}`.
+    /// The alternatives of braces, from `{` to `}`.
     fn braces(&mut self) -> Result<Vec<Alternative<'a>>, PatternError> {
         let open = self.at;
         self.at += 1;
@@ -177,8 +180,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Refuses an alternative with an empty segment of its own: one that begins or ends with a dot,
-    /// or has two in a row.
+    /// Refuses an alternative that contains an empty segment: one that begins or ends with a dot,
+    /// or has two dots in a row.
     fn check_own_segments(&self, alternative: &Alternative<'_>) -> Result<(), PatternError> {
         let tokens = &alternative.tokens;
         let is_dot = |at: usize| {
@@ -189,13 +192,11 @@ impl<'a> Scanner<'a> {
         let empty = (0..tokens.len()).find(|&at| is_dot(at) && (at == 0 || is_dot(at + 1)));
         let Some(at) = empty else { return Ok(()) };
         let offset = tokens[at].offset + usize::from(at > 0);
-        Err(alternative.names(
-            refusal(PatternRule::EmptySegment, offset, self.text),
-            self.text,
-        ))
+        let error = refusal(PatternRule::EmptySegment, offset, self.text);
+        Err(alternative.blame(error, self.text))
     }
 
-    /// The token that begins here; there is a character, and it has no part in braces.
+    /// The token that begins here. There must be a character, and it must not belong to braces.
     fn token(&mut self) -> Result<Placed<'a>, PatternError> {
         let offset = self.at;
         let token = match self.text.as_bytes()[offset] {
@@ -221,7 +222,8 @@ impl<'a> Scanner<'a> {
         token
     }
 
-    /// The text that begins at `start`, and goes on here as far as nothing comes that could mean something else.
+    /// The text that begins at `start` and continues here up to a byte that may mean something
+    /// else.
     fn text_from(&mut self, start: usize) -> Token<'a> {
         let rest = &self.text.as_bytes()[self.at..];
         self.at += rest.iter().take_while(|&&byte| is_plain(byte)).count();
@@ -242,7 +244,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A class, from `[` to `]`.
+    /// The class from `[` to `]`.
     fn class(&mut self) -> Result<Class, PatternError> {
         let open = self.at;
         self.at += 1;
@@ -305,7 +307,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// The character behind a `\`, which stands at `offset`.
+    /// The character behind the `\` at `offset`.
     fn escaped(&mut self, dot: PatternRule, offset: usize) -> Result<char, PatternError> {
         match self.next()? {
             None => self.refuse(PatternRule::TrailingBackslash, offset),
@@ -314,7 +316,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Refuses what follows the `[` at `offset` if that makes it `[:`, `[.` or `[=`.
+    /// Refuses the `[` at `offset` if the next character makes it `[:`, `[.` or `[=`.
     fn check_no_posix(&self, offset: usize) -> Result<(), PatternError> {
         match self.peek() {
             Some(':' | '.' | '=') => self.refuse(PatternRule::PosixClass, offset),
@@ -322,7 +324,8 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A `]` right at the beginning of a class: meant as a character if there is another one.
+    /// The error for a `]` at the beginning of a class. It was meant as a character if another `]`
+    /// follows.
     fn nothing_in_class<T>(&self, open: usize) -> Result<T, PatternError> {
         let behind = &self.text[self.at + 1..];
         match behind.find([']', '[', '.']).map(|at| behind.as_bytes()[at]) {
@@ -335,7 +338,7 @@ impl<'a> Scanner<'a> {
         self.text[self.at..].chars().next()
     }
 
-    /// Passes one character, whatever its meaning; `None` at the end.
+    /// The next character, whatever its meaning; `None` at the end.
     fn next(&mut self) -> Result<Option<char>, PatternError> {
         let Some(c) = self.peek() else {
             return Ok(None);
@@ -352,9 +355,10 @@ impl<'a> Scanner<'a> {
     }
 }
 
-/// Whether this byte of a text is surely part of a character that stands for itself, wherever it stands but in a class.
+/// Whether this byte belongs to a character that stands for itself everywhere outside of classes.
 fn is_plain(byte: u8) -> bool {
-    // A comma may be plain, too. No control character is spelled without one of the bytes of the second line.
+    // A comma is plain outside of braces only. Each control character has a byte of the second
+    // line.
     !matches!(byte, b'.' | b'*' | b'?' | b'[' | b'{' | b'}' | b',' | b'\\')
         && !matches!(byte, 0..=0x1f | 0x7f | 0xc2)
 }
@@ -363,12 +367,12 @@ fn refusal(rule: PatternRule, offset: usize, text: &str) -> PatternError {
     PatternError::new(rule, offset, text, Syntax::Segments)
 }
 
-/// What an expansion is made of: a token, or the place of an empty alternative.
+/// A part of an expansion: a token, or an empty alternative.
 #[derive(Clone, Copy)]
 struct Element<'a> {
     token: Option<&'a Token<'a>>,
     offset: usize,
-    /// The alternative that it stands in.
+    /// The alternative that it belongs to.
     origin: Option<&'a Alternative<'a>>,
 }
 
@@ -432,8 +436,8 @@ impl Alternative<'_> {
         elements.extend(self.tokens.iter().map(|placed| placed.element(origin)));
     }
 
-    /// The refusal of what stands in this alternative of `text`.
-    fn names(&self, error: PatternError, text: &str) -> PatternError {
+    /// The error, which is due to this alternative of `text`.
+    fn blame(&self, error: PatternError, text: &str) -> PatternError {
         error.in_alternative(self.number, &text[self.start..self.end])
     }
 }
@@ -442,7 +446,7 @@ impl Alternative<'_> {
 struct Fault<'a> {
     rule: PatternRule,
     offset: usize,
-    /// What stands around the place; the first one out of braces names the alternative.
+    /// The elements at and next to `offset`. The error names the first alternative among them.
     around: Vec<Element<'a>>,
 }
 
@@ -450,7 +454,7 @@ impl Fault<'_> {
     fn in_text(self, text: &str) -> PatternError {
         let error = refusal(self.rule, self.offset, text);
         match self.around.iter().find_map(|element| element.origin) {
-            Some(alternative) => alternative.names(error, text),
+            Some(alternative) => alternative.blame(error, text),
             None => error,
         }
     }
@@ -459,14 +463,15 @@ impl Fault<'_> {
 /// Compiles one expansion after the other.
 #[derive(Default)]
 struct Compiler {
-    /// The segments without a part in braces: the same ones in every expansion, in the same order. They are compiled
-    /// for the first, and kept here for the others.
+    /// The segments without a part in braces. They are the same in each expansion, in the same
+    /// order: they are compiled for the first expansion and kept for the others.
     fixed: Vec<Segment>,
     glob: GlobBuilder,
 }
 
 impl Compiler {
-    /// Cuts an expansion at its dots and compiles the segments. What is kept for others goes into the last one.
+    /// Cuts an expansion at its dots and compiles its segments. The last expansion takes the kept
+    /// segments, the others clone them.
     fn route<'a>(&mut self, elements: &[Element<'a>], is_last: bool) -> Result<Route, Fault<'a>> {
         if elements.iter().all(|element| element.token.is_none()) {
             return Err(Fault {
@@ -508,9 +513,9 @@ impl Compiler {
         }
     }
 
-    /// Compiles what stands between two dots; there is at least one token.
+    /// Compiles the elements between two dots, which have at least one token.
     fn segment<'a>(&mut self, elements: &[Element<'a>]) -> Result<Segment, Fault<'a>> {
-        // As most are.
+        // Most segments are of this form.
         if let [only] = elements {
             match only.token {
                 Some(Token::Text(text)) => return Ok(Segment::Literal((*text).into())),
@@ -535,7 +540,7 @@ impl Compiler {
                 _ => Err(fault(PatternRule::GluedDoubleStar, offset)),
             };
         }
-        // Two stars side by side in the text are one token: these come from two sides of a brace.
+        // Two stars in a row in the text are one token: these are on the two sides of a brace.
         let pairs = tokens().zip(tokens().skip(1));
         for ((before, _), (after, offset)) in pairs {
             if (before, after) == (&Token::Star, &Token::Star) {
@@ -546,7 +551,8 @@ impl Compiler {
     }
 }
 
-/// Between `start` and `stop` there is nothing: an empty alternative made that, or a dot beside it.
+/// The fault of a segment without a token, between `start` and `stop`. It is due to an empty
+/// alternative, or to a dot next to it.
 fn empty_segment<'a>(elements: &[Element<'a>], start: usize, stop: usize) -> Fault<'a> {
     let inside = &elements[start..stop];
     let dots = [start.checked_sub(1), Some(stop)].map(|dot| elements.get(dot?));
@@ -567,26 +573,27 @@ fn empty_segment<'a>(elements: &[Element<'a>], start: usize, stop: usize) -> Fau
     }
 }
 
-/// Builds globs; what it allocates for one serves the next.
+/// Builds globs, one after the other, with the same buffers.
 #[derive(Default)]
 struct GlobBuilder {
-    /// Complete ones.
+    /// The complete pieces.
     pieces: Vec<Piece>,
-    /// Complete ones, of the piece that is not.
+    /// The complete atoms of the last piece.
     atoms: Vec<Atom>,
-    /// What comes behind them and is no atom yet.
+    /// The text behind them, which is not yet an atom.
     text: String,
 }
 
 impl GlobBuilder {
-    /// The simplest segment that these tokens mean.
+    /// The simplest segment with the meaning of these tokens.
     ///
-    /// In a run of `?` and `*` the `?` go first and one `*` is kept: k of `?` and at least one `*`
-    /// match k or more characters in any order. A `?*` alone is any segment, since none is empty.
+    /// In a run of `?` and `*`, the `?` come first and one `*` is kept: k `?` and at least one `*`
+    /// match k or more characters in any order. A `?*` alone is any segment, because no segment is
+    /// empty.
     fn build<'a>(&mut self, tokens: impl Iterator<Item = &'a Token<'a>>) -> Segment {
         let mut in_star = false;
         for token in tokens {
-            // A `?` behind a star belongs before it, as long as nothing else came between.
+            // A star ends the piece only before the next token that is neither star nor `?`.
             if in_star && !matches!(token, Token::Star | Token::One) {
                 self.end_piece();
                 in_star = false;
@@ -599,7 +606,7 @@ impl GlobBuilder {
                     Some(c) => self.text.push(c),
                     None => self.atom(Atom::Class(Arc::clone(class))),
                 },
-                Token::DoubleStar | Token::Dot => unreachable!("no part of a glob"),
+                Token::DoubleStar | Token::Dot => unreachable!("not a part of a glob"),
             }
         }
         self.end_piece();
@@ -607,7 +614,7 @@ impl GlobBuilder {
             self.end_piece();
         }
         let mut pieces = self.pieces.drain(..);
-        let mut head = pieces.next().expect("a piece came to its end");
+        let mut head = pieces.next().expect("there is at least one piece");
         let rest: Box<[Piece]> = pieces.collect();
         match (&mut *head, &*rest) {
             ([Atom::Text(text)], []) => Segment::Literal(std::mem::take(text)),

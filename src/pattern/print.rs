@@ -1,8 +1,8 @@
 //! The canonical text of a pattern.
 //!
-//! A pattern with one route prints that route. One with several keeps its braces, with only
-//! characters and classes in normal form: multiplied out it could be 64 times as long as what was
-//! written, and to reorder `*` and `?` beside a brace could make stars meet.
+//! A pattern with one route prints that route. A pattern with several routes keeps its braces, and
+//! only its characters and classes are in normal form: multiplied out, it could be 64 times as long
+//! as the text that was written, and reordering `*` and `?` next to a brace could make stars meet.
 
 use std::fmt::{self, Write};
 
@@ -11,10 +11,10 @@ use super::glob::{Atom, Glob, Piece};
 use super::parse::{Parsed, Part, Placed, Token};
 use super::route::{Route, Segment};
 
-/// Bytes that are set aside for a text, so that most need no more.
+/// The room that is allocated for a text at first, in bytes: most texts need no more.
 const CAPACITY_BYTES: usize = 64;
 
-/// The canonical text; never longer than the text that was parsed, but for `**` from `*`.
+/// The canonical text. It is never longer than the text that was parsed, except `**` for `*`.
 pub(super) fn canonical(parsed: &Parsed<'_>) -> String {
     let mut text = String::with_capacity(CAPACITY_BYTES);
     let written = match &*parsed.routes {
@@ -25,7 +25,7 @@ pub(super) fn canonical(parsed: &Parsed<'_>) -> String {
     text
 }
 
-/// `text` with a `\` before each character that means something outside of classes.
+/// `text` with a `\` before each character that has a meaning outside of classes.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len() + 8);
     write_text(&mut escaped, text, true);
@@ -34,7 +34,7 @@ pub(super) fn escape(text: &str) -> String {
 
 fn write_route(out: &mut String, route: &Route) -> fmt::Result {
     if let [Segment::Any] = route.segments() {
-        return out.write_str("?*"); // a lone `*` would be everything
+        return out.write_str("?*"); // a single `*` would match everything
     }
     for (at, segment) in route.segments().iter().enumerate() {
         if at > 0 {

@@ -1,19 +1,19 @@
-//! The intermediate form: what patterns compile to, what topics are matched against, and what the
-//! index hangs its trie on.
+//! The intermediate form: patterns of all languages are compiled to it, topics are matched against
+//! it, and the index is a trie of it.
 //!
-//! A [`Route`] is a list of segments without alternatives; a pattern is one route, or one for each
-//! different expansion of its braces. Every dialect whose wildcards stay within dots fits in as it
-//! is ("one or more segments" is [`Segment::Any`] before [`Segment::Many`]); a guard on the whole
-//! topic, or a glob over what follows the segments, are further fields of the route.
+//! A [`Route`] is a list of segments without alternatives. A pattern has one route, or one for each
+//! different expansion of its braces. Languages whose wildcards do not cross dots need nothing else
+//! ("one or more segments" is [`Segment::Any`] before [`Segment::Many`]). For the others, a route
+//! has a guard on the whole topic, and a glob over the text that follows its segments.
 //!
 //! Routes are in normal form: in a run of `Any` and `Many`, the `Any` stand first and at most one
-//! `Many` follows. A run with k of `Any` and at least one `Many` matches k or more segments in
-//! whatever order it is written, so this changes no meaning, and equal routes have equal lists.
+//! `Many` follows. A run with k `Any` and at least one `Many` matches k or more segments in
+//! whatever order it is written. So this changes no meaning, and equal routes have equal lists.
 
 use std::sync::Arc;
 
+use super::bytes::equal;
 use super::glob::Glob;
-use super::shape::same;
 use super::tail::Tail;
 use super::topic::Segments;
 
@@ -25,18 +25,18 @@ pub(crate) struct Route {
     tail: Option<Arc<Tail>>,
 }
 
-/// What a route wants of the whole topic, besides its segments.
+/// A condition of a route on the whole topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Guard {
-    /// Nothing.
+    /// No condition.
     #[default]
     Open,
-    /// That it does not begin with `$`.
+    /// The topic must not begin with `$`.
     NoDollar,
 }
 
 impl Guard {
-    /// Whether the topic may be matched at all.
+    /// Whether the topic meets the condition.
     #[inline]
     pub(crate) fn admits(self, topic: &str) -> bool {
         match self {
@@ -46,21 +46,21 @@ impl Guard {
     }
 }
 
-/// What a route wants of a segment of the topic, or of a run of them.
+/// What a route requires of a segment of the topic, or of a run of segments.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Segment {
     /// This text.
     Literal(Box<str>),
     /// Any one segment.
     Any,
-    /// Any number of segments, none too.
+    /// Any number of segments, also none.
     Many,
-    /// A segment that the glob matches.
+    /// A segment that matches the glob.
     Glob(Arc<Glob>),
 }
 
 impl Route {
-    /// The route of these segments as written, at least one.
+    /// The route of these segments, at least one, in the order in which they are written.
     pub(super) fn new(mut segments: Vec<Segment>) -> Self {
         debug_assert!(!segments.is_empty(), "a pattern has a segment");
         let is_wild = |segment: &Segment| matches!(segment, Segment::Any | Segment::Many);
@@ -85,7 +85,7 @@ impl Route {
         }
     }
 
-    /// The route of these segments, all literal and maybe none, with a tail behind them.
+    /// The route of these segments, which are literal and may be none, with a tail behind them.
     pub(super) fn tailed(segments: Vec<Segment>, tail: Arc<Tail>) -> Self {
         debug_assert!(
             segments
@@ -99,7 +99,7 @@ impl Route {
         }
     }
 
-    /// The segments in order; literals alone, or none at all, if there is a tail.
+    /// The segments in order. If there is a tail, they are literals or none.
     pub(crate) fn segments(&self) -> &[Segment] {
         &self.segments
     }
@@ -108,8 +108,8 @@ impl Route {
         self.guard
     }
 
-    /// What the rest of the topic must match that follows the segments and their dots: at least
-    /// one segment more. Without a tail, nothing may follow.
+    /// The glob for the rest of the topic behind the segments and their dots, which is at least one
+    /// segment. Without a tail, nothing may follow the segments.
     pub(crate) fn tail(&self) -> Option<&Arc<Tail>> {
         self.tail.as_ref()
     }
@@ -123,7 +123,7 @@ impl Route {
             }
     }
 
-    /// What follows the segments, all literal, and a dot after each.
+    /// The rest of the topic behind the segments, which are literal, and a dot after each.
     fn rest<'a>(&self, topic: &'a str) -> Option<&'a str> {
         self.segments
             .iter()
@@ -135,9 +135,9 @@ impl Route {
 
     /// Whether the segments match the whole topic.
     ///
-    /// When a segment does not fit, only the last `Many` passed takes one segment more: whatever
-    /// an earlier one could take, the last one reaches the same places. So each pair of a segment
-    /// here and a segment there is tried once at most.
+    /// When a segment does not fit, only the last `Many` that was passed takes one more segment: it
+    /// reaches every position that an earlier one could reach. So each pair of a segment of the
+    /// route and a segment of the topic is tried once at most.
     fn segments_match(&self, topic: Segments<'_>) -> bool {
         let mut rest = topic;
         let mut at = 0;
@@ -172,11 +172,11 @@ impl Route {
 }
 
 impl Segment {
-    /// Whether the one segment `text` fits.
+    /// Whether `text`, which is one segment, fits.
     fn matches_one(&self, text: &str) -> bool {
         match self {
             Segment::Literal(literal) => {
-                literal.len() == text.len() && same(literal.as_bytes(), text.as_bytes())
+                literal.len() == text.len() && equal(literal.as_bytes(), text.as_bytes())
             }
             Segment::Any | Segment::Many => true,
             Segment::Glob(glob) => glob.matches(text),

@@ -1,21 +1,27 @@
-//! Patterns, syntaxes and topics in the formats of serde, with the feature `serde`.
+//! Serialization of patterns, syntaxes and topics with serde (feature `serde`).
 //!
-//! | | in formats that people read | in others |
+//! | | in human-readable formats | in other formats |
 //! | --- | --- | --- |
 //! | [`Topic`] | its text | its text |
-//! | [`Syntax`] | its name | its place in [`Syntax::ALL`], a byte |
+//! | [`Syntax`] | its name | its index in [`Syntax::ALL`], a byte |
 //! | [`Pattern`], native | its text, as written | syntax and text, as a pair |
 //! | [`Pattern`], other | `{"syntax": "mqtt", "pattern": "a/+"}` | syntax and text, as a pair |
 //!
-//! A native pattern may also be read from the long form. What is read is checked as if it were
-//! parsed, and the error is that of parsing.
+//! A native pattern can also be deserialized from the long form. Each text is parsed, and refused
+//! with the error of parsing.
 
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde::ser::{Serialize, SerializeStruct, SerializeTuple, Serializer};
 
-use super::{Pattern, PatternError, PatternRule, Segment, Syntax, TOPIC_BYTES_MAX, Topic};
+use super::dialect;
+use super::error::{PatternError, PatternRule};
+use super::limits::TOPIC_BYTES_MAX;
+use super::pattern::Pattern;
+use super::route::Segment;
+use super::syntax::{Syntax, UnknownSyntax};
+use super::topic::Topic;
 
 const FIELDS: &[&str] = &["syntax", "pattern"];
 
@@ -37,8 +43,8 @@ impl Serialize for Syntax {
         if serializer.is_human_readable() {
             return serializer.serialize_str(self.name());
         }
-        let place = (0..).zip(Syntax::ALL).find(|(_, other)| other == self);
-        serializer.serialize_u8(place.expect("all are in `ALL`").0)
+        let found = (0..).zip(Syntax::ALL).find(|(_, other)| other == self);
+        serializer.serialize_u8(found.expect("all are in `ALL`").0)
     }
 }
 
@@ -47,13 +53,13 @@ impl<'de> Deserialize<'de> for Syntax {
         if deserializer.is_human_readable() {
             let read = |name: &str| {
                 name.parse()
-                    .map_err(|error: super::UnknownSyntax| error.to_string())
+                    .map_err(|error: UnknownSyntax| error.to_string())
             };
             return deserializer.deserialize_str(Text("the name of a syntax", read));
         }
-        let place = u8::deserialize(deserializer)?;
-        let found = Syntax::ALL.get(usize::from(place)).copied();
-        let unexpected = Unexpected::Unsigned(place.into());
+        let index = u8::deserialize(deserializer)?;
+        let found = Syntax::ALL.get(usize::from(index)).copied();
+        let unexpected = Unexpected::Unsigned(index.into());
         found.ok_or_else(|| de::Error::invalid_value(unexpected, &"the number of a syntax"))
     }
 }
@@ -86,7 +92,7 @@ impl<'de> Deserialize<'de> for Pattern {
     }
 }
 
-/// Reads a pattern back; one that [`Pattern::exact`] made may be longer than others.
+/// Parses a pattern. One that [`Pattern::exact`] made may be longer than others.
 fn read(text: &str, syntax: Syntax) -> Result<Pattern, PatternError> {
     Pattern::parse_as(text, syntax).or_else(|error| {
         let is_long = error.rule() == PatternRule::TooLong && syntax == Syntax::Segments;
@@ -96,11 +102,11 @@ fn read(text: &str, syntax: Syntax) -> Result<Pattern, PatternError> {
 }
 
 fn read_exact(text: &str) -> Option<Pattern> {
-    // Each byte of a topic is escaped at most.
+    // At most, each byte of a topic is escaped.
     if text.len() > 2 * TOPIC_BYTES_MAX {
         return None;
     }
-    let compiled = super::dialect::compile(text, Syntax::Segments, true).ok()?;
+    let compiled = dialect::compile(text, Syntax::Segments, true).ok()?;
     let [route] = &*compiled.routes else {
         return None;
     };
@@ -122,7 +128,7 @@ impl<'de> Visitor<'de> for PatternVisitor {
     type Value = Pattern;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a pattern, or one with its syntax")
+        f.write_str("a pattern, or a pattern with its syntax")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Pattern, E> {
@@ -137,7 +143,7 @@ impl<'de> Visitor<'de> for PatternVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Pattern, A::Error> {
-        // The text may come first, and is read once the syntax is known.
+        // The text may come first; it is parsed when the syntax is known.
         let mut syntax = None;
         let mut text = None;
         while let Some(field) = fields.next_key_seed(Text("a field", field))? {
@@ -160,13 +166,15 @@ impl<'de> Visitor<'de> for PatternVisitor {
     }
 }
 
-/// The place of a field in [`FIELDS`].
+/// The index of a field in [`FIELDS`].
 fn field(name: &str) -> Result<usize, String> {
     let found = FIELDS.iter().position(|field| *field == name);
-    found.ok_or_else(|| format!("a pattern has no field `{name}`, but `syntax` and `pattern`"))
+    found.ok_or_else(|| {
+        format!("unknown field `{name}` of a pattern: it must be `syntax` or `pattern`")
+    })
 }
 
-/// The text of a pattern of that syntax.
+/// Deserializes the text of a pattern in this syntax.
 struct PatternText(Syntax);
 
 impl<'de> de::DeserializeSeed<'de> for PatternText {
@@ -178,7 +186,7 @@ impl<'de> de::DeserializeSeed<'de> for PatternText {
     }
 }
 
-/// What is read from a text: what it is called, and how it is read.
+/// Deserializes a text: the name of what is expected, and the function that parses it.
 struct Text<F>(&'static str, F);
 
 impl<'de, V, F: FnOnce(&str) -> Result<V, String>> de::DeserializeSeed<'de> for Text<F> {
@@ -222,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn patterns_come_back_as_they_were_written() {
+    fn patterns_are_deserialized_as_they_were_written() {
         for pattern in patterns() {
             let json = serde_json::to_string(&pattern).unwrap();
             let bytes = postcard::to_allocvec(&pattern).unwrap();
@@ -240,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_looks_like() {
+    fn the_formats_are_as_documented() {
         let json = |pattern: &Pattern| serde_json::to_string(pattern).unwrap();
         let [native, nats, _, mqtt, ..] = &*patterns() else {
             unreachable!()
@@ -257,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_and_syntaxes_come_back() {
+    fn topics_and_syntaxes_are_deserialized_as_they_were() {
         let topic = Topic::new("a.*\"").unwrap();
         let json = serde_json::to_string(&topic).unwrap();
         assert_eq!(json, r#""a.*\"""#);
@@ -275,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_say_what_parsing_says() {
+    fn errors_are_those_of_parsing() {
         let too_long = format!("\"{}\"", "a".repeat(TOPIC_BYTES_MAX + 1));
         let long_glob = format!("\"*{}\"", "a".repeat(TOPIC_BYTES_MAX));
         for (json, message) in [
@@ -285,20 +293,20 @@ mod tests {
             ),
             (
                 r##"{"syntax":"mqtt","pattern":"#/a"}"##,
-                "mqtt pattern `#/a`, byte 0: the wildcard for all the rest must come last",
+                "mqtt pattern `#/a`, byte 0: the wildcard for the rest of the topic must be last",
             ),
             (r#"{"syntax":"mqtt"}"#, "missing field `pattern`"),
             (
                 r#"{"syntax":"nuts","pattern":"a"}"#,
-                "no syntax is called `nuts`",
+                "unknown syntax `nuts`",
             ),
             (
                 r#"{"pattern":"a","pattern":"b"}"#,
                 "duplicate field `pattern`",
             ),
-            (r#"{"patern":"a"}"#, "a pattern has no field `patern`"),
-            ("7", "expected a pattern, or one with its syntax"),
-            ("[]", "expected a pattern, or one with its syntax"),
+            (r#"{"patern":"a"}"#, "unknown field `patern`"),
+            ("7", "expected a pattern, or a pattern with its syntax"),
+            ("[]", "expected a pattern, or a pattern with its syntax"),
             (&too_long, "a pattern has 1024 bytes at most"),
             (&long_glob, "a pattern has 1024 bytes at most"),
         ] {

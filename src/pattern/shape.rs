@@ -1,50 +1,52 @@
-//! The common shapes: at most one wildcard, matched against the whole text at once.
+//! The common shapes: patterns with at most one wildcard, which are matched against the whole text.
 //!
-//! `a.b`, `a.*.b`, `a.**`, `**.b`, `*.b`, `a.b*`, `*a.b`: what stands before the wildcard must begin
-//! the topic, what stands behind it must end it, and the hole between them is looked at with one
-//! `memchr` or with none. Since no segment of a topic is empty, "one segment" and "any run of
-//! characters without a dot" are the same hole wherever dots or the ends of the text stand around it.
+//! These are `a.b`, `a.*.b`, `a.**`, `**.b`, `*.b`, `a.b*` and `*a.b`, for example. The text before
+//! the wildcard must begin the topic, the text behind it must end the topic, and the middle between
+//! them is checked with at most one `memchr`. No segment of a topic is empty: so where dots or the
+//! ends of the text surround the middle, "one segment" and "any run of characters without a dot"
+//! are the same.
 
 use memchr::memchr;
 
+use super::bytes::equal;
 use super::glob::{Atom, Glob};
 use super::route::{Guard, Route, Segment};
 
-/// A route with at most one wildcard, as two texts and what may stand between them.
+/// A route with at most one wildcard: two texts, and what may stand between them.
 #[derive(Debug)]
 pub(super) struct Shape {
-    /// The texts one behind the other, if they are not what the pattern's text begins and ends with.
+    /// Both texts, one behind the other; `None` if the pattern's text begins and ends with them.
     copied: Option<Box<str>>,
-    /// How many bytes of the beginning every match has: 0 to the length of the text.
+    /// The length of the text that begins each match, in bytes: 0 to the length of a pattern.
     head: u16,
-    /// How many bytes of the end every match has: 0 to the length of the text.
+    /// The length of the text that ends each match, in bytes: 0 to the length of a pattern.
     tail: u16,
-    /// How many bytes every match has at least: one less than `head + tail` where they share a dot.
+    /// The length of the shortest match, in bytes: `head + tail`, less one if they share a dot.
     bytes_min: u16,
-    hole: Hole,
+    middle: Middle,
     guard: Guard,
 }
 
 /// What may stand between the two texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hole {
+enum Middle {
     /// Nothing.
-    Closed,
-    /// No dot.
-    Run,
-    /// Anything.
-    Free,
-    /// Nothing, or a dot and anything; there is no text behind.
-    Behind,
-    /// Nothing, or anything and a dot; there is no text before.
-    Before,
+    Empty,
+    /// Any text without a dot.
+    Within,
+    /// Any text.
+    Anything,
+    /// Nothing, or a dot and any text; the second text is empty.
+    DotAndMore,
+    /// Nothing, or any text and a dot; the first text is empty.
+    MoreAndDot,
 }
 
 impl Shape {
     /// The shape of a route of the pattern `text`, if it has one.
     pub(super) fn new(route: &Route, text: &str) -> Option<Self> {
-        let Cut { head, hole, tail } = Cut::new(route)?;
-        let shared_dot = hole == Hole::Free && head.ends_with('.') && tail.starts_with('.');
+        let Cut { head, middle, tail } = Cut::new(route)?;
+        let shared_dot = middle == Middle::Anything && head.ends_with('.') && tail.starts_with('.');
         let shared_dot = shared_dot && route.segments().contains(&Segment::Many);
         let one_or_more = route.segments().contains(&Segment::Any);
         let copied = !(text.starts_with(&head) && text.ends_with(&tail));
@@ -54,7 +56,7 @@ impl Shape {
             bytes_min: (head.len() + tail.len() - usize::from(shared_dot && !one_or_more))
                 .try_into()
                 .ok()?,
-            hole,
+            middle,
             guard: route.guard(),
             copied: copied.then(|| (head + &tail).into()),
         })
@@ -64,26 +66,28 @@ impl Shape {
     #[inline]
     pub(super) fn matches(&self, text: &str, topic: &str) -> bool {
         let text = self.copied.as_deref().unwrap_or(text).as_bytes();
+        debug_assert!(usize::from(self.head.max(self.tail)) <= text.len());
+        debug_assert!(self.head + self.tail - self.bytes_min <= 1);
         let head = &text[..usize::from(self.head)];
         if !self.guard.admits(topic) {
             return false;
         }
         let topic = topic.as_bytes();
-        if self.hole == Hole::Closed {
-            return head.len() == topic.len() && same(head, topic);
+        if self.middle == Middle::Empty {
+            return head.len() == topic.len() && equal(head, topic);
         }
         let tail = &text[text.len() - usize::from(self.tail)..];
         if topic.len() < usize::from(self.bytes_min)
-            || !same(&topic[..head.len()], head)
-            || !same(&topic[topic.len() - tail.len()..], tail)
+            || !equal(&topic[..head.len()], head)
+            || !equal(&topic[topic.len() - tail.len()..], tail)
         {
             return false;
         }
-        match self.hole {
-            Hole::Run => !has_dot(&topic[head.len()..topic.len() - tail.len()]),
-            Hole::Closed | Hole::Free => true,
-            Hole::Behind => topic.get(head.len()).is_none_or(|&next| next == b'.'),
-            Hole::Before => {
+        match self.middle {
+            Middle::Within => !has_dot(&topic[head.len()..topic.len() - tail.len()]),
+            Middle::Empty | Middle::Anything => true,
+            Middle::DotAndMore => topic.get(head.len()).is_none_or(|&next| next == b'.'),
+            Middle::MoreAndDot => {
                 let before = topic.len() - tail.len();
                 before == 0 || topic[before - 1] == b'.'
             }
@@ -91,24 +95,7 @@ impl Shape {
     }
 }
 
-/// Whether two texts of one length are the same; short ones without a call.
-#[inline]
-pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
-    debug_assert_eq!(a.len(), b.len());
-    match a.len() {
-        0 => true,
-        1..=3 => a.iter().zip(b).all(|(a, b)| a == b),
-        // Two words that may overlap.
-        4..=7 => a.first_chunk::<4>() == b.first_chunk() && a.last_chunk::<4>() == b.last_chunk(),
-        8..=16 => a.first_chunk::<8>() == b.first_chunk() && a.last_chunk::<8>() == b.last_chunk(),
-        17..=32 => {
-            a.first_chunk::<16>() == b.first_chunk() && a.last_chunk::<16>() == b.last_chunk()
-        }
-        _ => a == b,
-    }
-}
-
-/// Whether there is a dot; a call of `memchr` costs more than it saves where the text is short.
+/// Whether there is a dot. For short texts, a call of `memchr` costs more than it saves.
 #[inline]
 fn has_dot(text: &[u8]) -> bool {
     if text.len() < 16 {
@@ -118,10 +105,10 @@ fn has_dot(text: &[u8]) -> bool {
     }
 }
 
-/// A route, cut at its one wildcard.
+/// A route that is cut at its one wildcard.
 struct Cut {
     head: String,
-    hole: Hole,
+    middle: Middle,
     tail: String,
 }
 
@@ -137,41 +124,42 @@ impl Cut {
         let Some(wild) = wild else {
             return Some(Cut {
                 head: joined(segments)?,
-                hole: Hole::Closed,
+                middle: Middle::Empty,
                 tail: String::new(),
             });
         };
         let (before, rest) = segments.split_at(wild);
-        let (hole, around, after) = match rest {
-            // One segment or more: with a dot or an end on both sides, that is anything.
-            [Segment::Any, Segment::Many, after @ ..] => (Hole::Free, ["", ""], after),
-            [Segment::Any, after @ ..] => (Hole::Run, ["", ""], after),
-            [Segment::Glob(glob), after @ ..] => (Hole::Run, one_star(glob)?, after),
+        let (middle, around, after) = match rest {
+            // One segment or more: between dots or ends, that is any text.
+            [Segment::Any, Segment::Many, after @ ..] => (Middle::Anything, ["", ""], after),
+            [Segment::Any, after @ ..] => (Middle::Within, ["", ""], after),
+            [Segment::Glob(glob), after @ ..] => (Middle::Within, one_star(glob)?, after),
             [Segment::Many, after @ ..] => {
-                let hole = match (before, after) {
-                    ([_, ..], []) => Hole::Behind,
-                    ([], [_, ..]) => Hole::Before,
-                    _ => Hole::Free,
+                let middle = match (before, after) {
+                    ([_, ..], []) => Middle::DotAndMore,
+                    ([], [_, ..]) => Middle::MoreAndDot,
+                    _ => Middle::Anything,
                 };
-                (hole, ["", ""], after)
+                (middle, ["", ""], after)
             }
             [Segment::Literal(_), ..] | [] => unreachable!("a wildcard stands here"),
         };
-        let dot = |texts: &[Segment], hole: Hole| {
-            let inside = matches!(hole, Hole::Behind | Hole::Before);
+        let dot = |texts: &[Segment], middle: Middle| {
+            let inside = matches!(middle, Middle::DotAndMore | Middle::MoreAndDot);
             if texts.is_empty() || inside { "" } else { "." }
         };
-        // Before anything else is joined, since here it often fails.
+        // First, because this fails for most routes without a shape.
         let behind = joined(after)?;
         Some(Cut {
-            head: joined(before)? + dot(before, hole) + around[0],
-            hole,
-            tail: around[1].to_owned() + dot(after, hole) + &behind,
+            head: joined(before)? + dot(before, middle) + around[0],
+            middle,
+            tail: around[1].to_owned() + dot(after, middle) + &behind,
         })
     }
 }
 
-/// Literal segments with their dots, if there is nothing else, and each can be a segment.
+/// The text of literal segments with their dots; `None` if there are other segments, or literals
+/// that no segment of a topic can equal.
 fn joined(segments: &[Segment]) -> Option<String> {
     let texts: Option<Vec<&str>> = segments
         .iter()
@@ -183,7 +171,7 @@ fn joined(segments: &[Segment]) -> Option<String> {
     Some(texts?.join("."))
 }
 
-/// What stands before and behind the star, if there is one and nothing else but text.
+/// The texts before and behind the star; `None` if there is anything but one star and text.
 fn one_star(glob: &Glob) -> Option<[&str; 2]> {
     let [tail] = &*glob.rest else { return None };
     let mut texts = [""; 2];
@@ -200,7 +188,7 @@ fn one_star(glob: &Glob) -> Option<[&str; 2]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pattern::plan::EveryWay;
+    use crate::pattern::fuzzing::EveryMatcher;
     use crate::pattern::{Pattern, Topic};
 
     fn shape(text: &str) -> Option<Shape> {
@@ -212,24 +200,28 @@ mod tests {
     }
 
     #[test]
-    fn what_people_write_has_a_shape() {
-        for (text, hole) in [
-            ("a.b", Hole::Closed),
-            ("a.*.b", Hole::Run),
-            ("a.*", Hole::Run),
-            ("*.x", Hole::Run),
-            ("?*", Hole::Run),
-            ("a.b*", Hole::Run),
-            ("*a.b", Hole::Run),
-            ("a.b*c.d", Hole::Run),
-            ("a.**", Hole::Behind),
-            ("**.x", Hole::Before),
-            ("a.**.b", Hole::Free),
-            ("a.?*.**", Hole::Free),
-            ("**.?*.b", Hole::Free),
-            ("*", Hole::Free),
+    fn common_patterns_have_a_shape() {
+        for (text, middle) in [
+            ("a.b", Middle::Empty),
+            ("a.*.b", Middle::Within),
+            ("a.*", Middle::Within),
+            ("*.x", Middle::Within),
+            ("?*", Middle::Within),
+            ("a.b*", Middle::Within),
+            ("*a.b", Middle::Within),
+            ("a.b*c.d", Middle::Within),
+            ("a.**", Middle::DotAndMore),
+            ("**.x", Middle::MoreAndDot),
+            ("a.**.b", Middle::Anything),
+            ("a.?*.**", Middle::Anything),
+            ("**.?*.b", Middle::Anything),
+            ("*", Middle::Anything),
         ] {
-            assert_eq!(shape(text).map(|shape| shape.hole), Some(hole), "{text}");
+            assert_eq!(
+                shape(text).map(|shape| shape.middle),
+                Some(middle),
+                "{text}"
+            );
         }
         for text in ["a.*.*", "*a*", "a?", "**.a.**", "[ab]", "?*.*"] {
             assert!(shape(text).is_none(), "{text}");
@@ -237,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_copied_only_where_they_are_written_otherwise() {
+    fn texts_are_copied_only_if_the_pattern_spells_them_differently() {
         for text in ["a.b", "a.*.b", "a.**", "**.x", "*a.b", "a.{b,b}.*"] {
             let copied = shape(text).expect(text).copied;
             assert_eq!(copied.is_some(), text.contains('{'), "{text}");
@@ -249,23 +241,9 @@ mod tests {
         assert!(size_of::<Shape>() <= 24);
     }
 
+    /// Texts that overlap, and topics that have nothing, a dot or more between the texts.
     #[test]
-    fn texts_of_any_length_differ_in_any_place() {
-        let text: Vec<u8> = (0..50).collect();
-        for length in 0..=text.len() {
-            let text = &text[..length];
-            assert!(same(text, text));
-            for at in 0..length {
-                let mut other = text.to_vec();
-                other[at] ^= 1;
-                assert!(!same(text, &other), "{length} bytes, byte {at}");
-            }
-        }
-    }
-
-    /// Texts that overlap, and topics that are the texts with nothing, a dot or more in the hole.
-    #[test]
-    fn heads_and_tails_do_not_share_what_they_must_not() {
+    fn heads_and_tails_overlap_in_a_dot_at_most() {
         let parts = ["a", "aa", "ab", "a.a", "a.b", "b.a", "a.a.a"];
         let mut checked = 0;
         for head in parts {
@@ -281,16 +259,16 @@ mod tests {
                         let Ok(pattern) = Pattern::parse(&text) else {
                             continue;
                         };
-                        let every_way = EveryWay::new(&pattern);
-                        for hole in ["", ".", "a", ".a.", "a.", ".a", "..", ".a.a."] {
+                        let every_matcher = EveryMatcher::new(&pattern);
+                        for middle in ["", ".", "a", ".a.", "a.", ".a", "..", ".a.a."] {
                             let topics = [
-                                format!("{head}{hole}{tail}"),
-                                format!("{head}{hole}"),
-                                format!("{hole}{tail}"),
+                                format!("{head}{middle}{tail}"),
+                                format!("{head}{middle}"),
+                                format!("{middle}{tail}"),
                                 format!("{head}{}", &tail[1..]),
                             ];
                             for topic in topics.iter().filter_map(|text| Topic::new(text).ok()) {
-                                checked += usize::from(every_way.matches(&topic));
+                                checked += usize::from(every_matcher.matches(&topic));
                             }
                         }
                     }
@@ -300,9 +278,9 @@ mod tests {
         assert!(checked > 1000, "{checked} topics matched");
     }
 
-    /// A literal that no segment can equal must not become a text that a topic can.
+    /// A literal that no segment can equal must not become a text that a topic can contain.
     #[test]
-    fn what_matches_nothing_has_no_shape() {
+    fn routes_that_match_nothing_have_no_shape() {
         for text in ["", "a.b"] {
             for wild in [None, Some(Segment::Any), Some(Segment::Many)] {
                 let literal = Segment::Literal(text.into());

@@ -1,13 +1,14 @@
-//! The names of the dialects.
+//! The names of the pattern languages.
 
+use std::error::Error;
 use std::fmt;
 use std::str::FromStr;
 
 use super::excerpt::excerpt;
 
-/// The language that a pattern is written in; the [module](super) has them side by side.
+/// The language that a pattern is written in; the [module](crate::pattern) compares them.
 ///
-/// `Display` prints the name in small letters, and `FromStr` reads it.
+/// `Display` prints the name in lower case, and `FromStr` reads it.
 ///
 /// ```
 /// use fanout::Syntax;
@@ -22,20 +23,21 @@ pub enum Syntax {
     /// The native language.
     #[default]
     Segments,
-    /// Subjects of NATS: `*` is one token, `>` at the end one or more.
+    /// Subjects of NATS: `*` is one token, `>` at the end is one token or more.
     Nats,
-    /// Binding keys of AMQP 0-9-1 topic exchanges: `*` is one word, `#` any number.
+    /// Binding keys of AMQP 0-9-1 topic exchanges: `*` is one word, `#` is any number of words.
     Amqp,
-    /// Topic filters of MQTT: `+` is one level, `#` at the end any number; `/` separates levels.
+    /// Topic filters of MQTT: `+` is one level, `#` at the end is any number of levels; `/`
+    /// separates levels.
     Mqtt,
-    /// Go's `path.Match` on the whole topic.
+    /// Go's `path.Match`, on the whole topic.
     Path,
-    /// The globs of `PSUBSCRIBE` of Redis on the whole topic.
+    /// The globs of `PSUBSCRIBE` of Redis, on the whole topic.
     Redis,
 }
 
 impl Syntax {
-    /// All of them, the native one first.
+    /// All languages, the native one first.
     ///
     /// ```
     /// use fanout::{Pattern, Syntax};
@@ -51,7 +53,7 @@ impl Syntax {
         Syntax::Redis,
     ];
 
-    /// The name in small letters, as `Display` prints it.
+    /// The name in lower case, as `Display` prints it.
     ///
     /// ```
     /// assert_eq!(fanout::Syntax::Nats.name(), "nats");
@@ -86,21 +88,33 @@ impl FromStr for Syntax {
     }
 }
 
-/// The text is the name of no [`Syntax`].
+/// A text is not the name of a [`Syntax`].
 ///
 /// ```
-/// let error = "nuts".parse::<fanout::Syntax>().unwrap_err();
+/// use fanout::{Syntax, pattern::UnknownSyntax};
+///
+/// let error: UnknownSyntax = "nuts".parse::<Syntax>().unwrap_err();
 /// assert_eq!(
 ///     error.to_string(),
-///     "no syntax is called `nuts`: there are segments, nats, amqp, mqtt, path and redis",
+///     "unknown syntax `nuts`: it must be segments, nats, amqp, mqtt, path or redis",
 /// );
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no syntax is called `{input}`: there are segments, nats, amqp, mqtt, path and redis")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownSyntax {
     /// The text, shortened where it is long, control characters escaped.
     input: Box<str>,
 }
+
+impl fmt::Display for UnknownSyntax {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [names @ .., last] = Syntax::ALL.map(Syntax::name);
+        let input = &self.input;
+        let names = names.join(", ");
+        write!(f, "unknown syntax `{input}`: it must be {names} or {last}")
+    }
+}
+
+impl Error for UnknownSyntax {}
 
 #[cfg(test)]
 mod tests {
@@ -113,7 +127,7 @@ mod tests {
             assert_eq!(
                 format!("{syntax:?}").to_lowercase(),
                 syntax.name(),
-                "the name is the variant's"
+                "the name of the variant is used"
             );
         }
         for name in ["", "NATS", " nats", "nats "] {

@@ -1,77 +1,78 @@
-//! A glob over the rest of a topic, dots and all: what the whole-topic dialects compile to.
+//! A glob over the rest of a topic, in which dots are plain characters. The languages on whole
+//! topics compile to it.
 //!
 //! A tail is cut at its stars into chunks. The first chunk begins the rest, the last one ends it,
-//! and those between take, from left to right, the leftmost place that their star can reach.
+//! and those between take, from left to right, the leftmost position that their star can reach.
 //!
-//! That is what Go's `path.Match` says of itself. Redis tries the places of an earlier star again
-//! when a later chunk fails, but to no effect: its stars pass over anything, and each of its chunks
-//! has one length, so whatever lies behind a place further right lies behind the leftmost one, too
-//! (Redis leaves its loops by the same argument, `skipLongerMatches`).
+//! Go documents `path.Match` in this way. Redis tries the positions of an earlier star again when a
+//! later chunk fails, but that has no effect: its stars pass over all bytes, and each of its chunks
+//! has one length, so text behind a position further right is also behind the leftmost one. (Redis
+//! leaves its loops for the same reason, see `skipLongerMatches`.)
 //!
-//! A match does not allocate or recurse. A chunk of plain text is searched by `memchr`; any other
-//! is compared at each place that leaves room for what follows, so that a match takes at most
+//! A match does not allocate and does not recurse. A chunk of plain text is searched with `memchr`;
+//! others are compared at each position that leaves room for what follows. So a match takes at most
 //! (atoms of the tail) times (bytes of the rest) steps.
 
 use memchr::{memchr, memmem};
 
 use super::charset::{ByteSet, CharSet};
 
-/// What the text behind the leading literal segments of a route must match.
+/// The glob for the text behind the leading literal segments of a route.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Tail {
-    /// What every rest that matches begins with; may be empty, and may end within a character.
+    /// The bytes with which every matching rest begins. May be empty.
     head: Box<[u8]>,
-    /// What follows the head.
+    /// The chunk behind the head.
     first: Chunk,
-    /// Each behind a star. The last may be empty, the others are not.
+    /// The chunks behind the stars, one for each. Only the last may be empty.
     starred: Box<[Chunk]>,
     star: Star,
 }
 
-/// What a star passes over.
+/// The bytes that a star may pass over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Star {
-    /// Any bytes, as in Redis.
+    /// All bytes, as in Redis.
     Anything,
-    /// Any bytes but slashes, as in Go.
+    /// All bytes but slashes, as in Go.
     NoSlash,
 }
 
-/// What stands between two stars, or beside one.
+/// What stands between two stars, or before the first or behind the last.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Chunk {
     atoms: Box<[Atom]>,
-    /// How many bytes it matches at most.
+    /// The length of the longest text that matches the chunk, in bytes.
     bytes_max: usize,
-    /// How many bytes it and all behind it match at least.
+    /// The length of the shortest text that matches it and all chunks behind it, in bytes.
     bytes_min: usize,
 }
 
-/// A part of a tail that is no star.
+/// A part of a chunk.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) enum Atom {
-    /// Exactly this text; not empty, and not beside another text.
+    /// Exactly this text. Not empty, and not next to another text.
     Text(Box<str>),
-    /// Any bytes, as many; not beside another of these.
+    /// Any bytes, so many. Not next to another atom of this kind.
     Bytes(usize),
     /// One byte of a set.
     ByteSet(Box<ByteSet>),
-    /// One character but a slash; within a character, one byte.
+    /// One character but a slash; at a position within a character, one byte.
     Char,
-    /// One character of a set; within a character, one byte, which counts as U+FFFD.
+    /// One character of a set; at a position within a character, one byte, which counts as U+FFFD.
     CharSet(Box<CharSet>),
 }
 
 /// A part of a pattern on the whole topic.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// Not beside another star.
+    /// Not next to another star.
     Star,
     Atom(Atom),
 }
 
 impl Tail {
-    /// The tail of a head and the pieces behind it.
+    /// The tail of a text and the pieces behind it.
     pub(super) fn new(head: &str, pieces: Vec<Piece>, star: Star) -> Self {
         let mut chunks = vec![Vec::new()];
         for piece in pieces {
@@ -103,7 +104,7 @@ impl Tail {
         }
     }
 
-    /// Whether the whole of `rest` matches. Not empty, and a topic of its own.
+    /// Whether the whole of `rest` matches, which must be a valid topic by itself.
     pub(crate) fn matches(&self, rest: &str) -> bool {
         if !rest.as_bytes().starts_with(self.head()) {
             return false;
@@ -123,24 +124,24 @@ impl Tail {
         last.ends_behind(rest, at, self.star)
     }
 
-    /// The atoms between the stars, first to last: a star stands between two.
+    /// The atoms of each chunk, first to last. Between two chunks is a star.
     pub(super) fn chunks(&self) -> impl Iterator<Item = &[Atom]> {
         std::iter::once(&self.first)
             .chain(&self.starred)
             .map(|chunk| &*chunk.atoms)
     }
 
-    /// What its stars pass over.
+    /// The bytes that the stars pass over.
     pub(super) fn star(&self) -> Star {
         self.star
     }
 
-    /// What every rest that matches begins with.
+    /// The bytes with which every matching rest begins. May be empty.
     pub(crate) fn head(&self) -> &[u8] {
         &self.head
     }
 
-    /// Literal text that every rest which matches ends with; may be empty.
+    /// Plain text with which every matching rest ends. May be empty.
     pub(crate) fn end(&self) -> &str {
         let last = self.starred.last().unwrap_or(&self.first);
         match last.atoms.last() {
@@ -149,7 +150,7 @@ impl Tail {
         }
     }
 
-    /// The literal texts that every rest which matches contains.
+    /// The plain texts that every matching rest contains.
     pub(crate) fn texts(&self) -> impl Iterator<Item = &[u8]> {
         let atoms = self.chunks().flatten().filter_map(|atom| match atom {
             Atom::Text(text) => Some(text.as_bytes()),
@@ -160,7 +161,7 @@ impl Tail {
 }
 
 impl Star {
-    /// How far a star that begins at `at` can reach.
+    /// The last position that a star which begins at `at` can reach.
     fn reach(self, text: &str, at: usize) -> usize {
         match self {
             Star::Anything => text.len(),
@@ -172,14 +173,14 @@ impl Star {
 }
 
 impl Chunk {
-    /// Where the chunk ends if it begins at `at`.
+    /// The end of the chunk if it begins at `at`; `None` if it does not match there.
     fn end(&self, text: &str, at: usize) -> Option<usize> {
         self.atoms
             .iter()
             .try_fold(at, |at, atom| atom.end(text, at))
     }
 
-    /// Where the leftmost place of the chunk ends that a star from `at` on can reach.
+    /// The end of the chunk at the leftmost position that a star from `at` on can reach.
     fn leftmost_end(&self, text: &str, at: usize, star: Star) -> Option<usize> {
         let start_max = star
             .reach(text, at)
@@ -202,7 +203,7 @@ impl Chunk {
         None
     }
 
-    /// Whether the chunk has a place that ends the text and that a star from `at` on can reach.
+    /// Whether the chunk ends the text from a position that a star from `at` on can reach.
     fn ends_behind(&self, text: &str, at: usize, star: Star) -> bool {
         let reach = star.reach(text, at);
         let Some(start_max) = text.len().checked_sub(self.bytes_min) else {
@@ -229,7 +230,7 @@ impl Atom {
         }
     }
 
-    /// Where the atom ends if it begins at `at`.
+    /// The end of the atom if it begins at `at`; `None` if it does not match there.
     #[inline]
     fn end(&self, text: &str, at: usize) -> Option<usize> {
         let bytes = &text.as_bytes()[at..];
@@ -256,7 +257,7 @@ impl Atom {
     }
 }
 
-/// How many bytes the character has that begins with this one; 1 if it is within a character.
+/// The length of the character that begins with this byte; 1 for a byte within a character.
 fn width(first: u8) -> usize {
     match first {
         0..0xc0 => 1,

@@ -1,11 +1,12 @@
-//! Topics: what events are published on.
+//! Topics: the addresses that events are published on.
 //!
-//! A [`Topic`] is checked once, when it is made, and carries a hash of its text, so that whoever
-//! looks topics up per event (the match cache) neither checks nor hashes again. Cloning one is
-//! one reference count.
+//! A [`Topic`] is checked once, when it is made, and carries a hash of its text. So the match
+//! cache, which looks topics up for each event, neither checks nor hashes again. A clone costs one
+//! reference count.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
+use std::error::Error;
 use std::fmt;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::iter::FusedIterator;
@@ -15,21 +16,13 @@ use std::sync::{Arc, LazyLock};
 use memchr::memchr;
 
 use super::excerpt::excerpt;
+use super::limits::TOPIC_BYTES_MAX;
 
-/// The longest topic, in bytes of UTF-8.
+/// The address of an event: 1 to [`TOPIC_BYTES_MAX`] bytes of
+/// UTF-8, in segments that are separated by dots.
 ///
-/// ```
-/// use fanout::{Topic, pattern::TOPIC_BYTES_MAX};
-///
-/// assert!(Topic::new("x".repeat(TOPIC_BYTES_MAX)).is_ok());
-/// assert!(Topic::new("x".repeat(TOPIC_BYTES_MAX + 1)).is_err());
-/// ```
-pub const TOPIC_BYTES_MAX: usize = 1024;
-
-/// The address of an event: 1 to [`TOPIC_BYTES_MAX`] bytes of UTF-8, segments separated by dots.
-///
-/// No segment is empty and no character is a control character (Unicode Cc). Everything else is
-/// plain text here, the wildcard characters of patterns too. Topics are case-sensitive and are
+/// No segment is empty, and no character is a control character (Unicode Cc). Every other character
+/// is plain text in a topic, also the wildcards of patterns. Topics are case-sensitive and are
 /// compared as they are, without Unicode normalisation.
 ///
 /// ```
@@ -54,7 +47,7 @@ impl Topic {
     ///
     /// # Errors
     ///
-    /// [`TopicError`] names the rule that `text` breaks, and the byte where it does.
+    /// [`TopicError`] names the rule that `text` breaks, and the byte at which it breaks it.
     ///
     /// ```
     /// use fanout::{Topic, TopicError};
@@ -82,7 +75,7 @@ impl Topic {
         &self.0.text
     }
 
-    /// The texts between the dots, first to last; at least one, none of them empty.
+    /// The texts between the dots, first to last. There is at least one, and none is empty.
     ///
     /// ```
     /// let topic = fanout::Topic::new("a.b.c")?;
@@ -94,12 +87,12 @@ impl Topic {
         Segments::of(self.as_str())
     }
 
-    /// Whether both are clones of one topic: equal without a look at the text.
+    /// Whether both are clones of one topic, and so equal. Does not compare the texts.
     pub(crate) fn ptr_eq(&self, other: &Topic) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// The keyed hash of the text: the same for equal topics, different in every process.
+    /// The keyed hash of the text: the same for equal topics, and different in each process.
     pub(crate) fn hash64(&self) -> u64 {
         self.0.hash
     }
@@ -107,8 +100,8 @@ impl Topic {
 
 /// The keyed hash that a [`Topic`] of this text carries.
 ///
-/// Keyed, since topics come from outside: nobody who cannot see the key can choose topics that
-/// meet in one place of a table.
+/// The hash is keyed because topics come from outside: a publisher that does not know the key
+/// cannot choose topics whose hashes collide.
 pub(crate) fn hash_text(text: &str) -> u64 {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     #[cfg(test)]
@@ -118,7 +111,8 @@ pub(crate) fn hash_text(text: &str) -> u64 {
     KEY.hash_one(text)
 }
 
-/// Texts that all collide: with these, whatever uses their hashes may be slower, and must not be wrong.
+/// Makes the hashes of texts collide. Code that uses the hashes may then be slower, but its results
+/// must not change.
 #[cfg(test)]
 pub(crate) mod colliding {
     use std::cell::Cell;
@@ -131,32 +125,32 @@ pub(crate) mod colliding {
         FORCED.get()
     }
 
-    /// Runs the story; whatever text this thread hashes meanwhile, this is its hash.
-    pub(crate) fn with_hash(hash: u64, story: impl FnOnce()) {
-        struct Until;
-        impl Drop for Until {
+    /// Runs `test`. Every text that this thread hashes meanwhile has this hash.
+    pub(crate) fn with_hash(hash: u64, test: impl FnOnce()) {
+        struct Reset;
+        impl Drop for Reset {
             fn drop(&mut self) {
                 FORCED.set(None);
             }
         }
         FORCED.set(Some(hash));
-        let _end = Until;
-        story();
+        let _reset = Reset;
+        test();
     }
 }
 
-/// The segments of a [`Topic`], made by [`Topic::segments`].
+/// An iterator over the segments of a [`Topic`], made by [`Topic::segments`].
 ///
 /// ```
 /// let topic = fanout::Topic::new("a.b")?;
 /// let mut segments = topic.segments();
 /// assert_eq!(segments.next(), Some("a"));
-/// assert_eq!(segments.clone().count(), 1); // a clone goes on from the same place
+/// assert_eq!(segments.clone().count(), 1); // a clone continues at the same segment
 /// # Ok::<(), fanout::TopicError>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Segments<'a> {
-    /// What comes after the last dot passed; `None` once the last segment was given.
+    /// The text behind the last dot that was passed; `None` after the last segment.
     rest: Option<&'a str>,
 }
 
@@ -166,7 +160,7 @@ impl<'a> Segments<'a> {
         Segments { rest: Some(topic) }
     }
 
-    /// Whether all segments were given.
+    /// Whether the last segment was returned.
     pub(crate) fn is_done(&self) -> bool {
         self.rest.is_none()
     }
@@ -189,7 +183,7 @@ impl<'a> Iterator for Segments<'a> {
 
 impl FusedIterator for Segments<'_> {}
 
-/// Why a text is no topic.
+/// A text is not a valid topic.
 ///
 /// ```
 /// let error = fanout::Topic::new("orders..created").unwrap_err();
@@ -199,32 +193,28 @@ impl FusedIterator for Segments<'_> {}
 ///     "topic `orders..created`, byte 7: a segment must not be empty",
 /// );
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TopicError {
     /// The text is empty.
-    #[error("a topic must not be empty")]
     Empty,
     /// The text has more than [`TOPIC_BYTES_MAX`] bytes.
-    #[error("topic `{input}`: {bytes} bytes are too many, a topic has {TOPIC_BYTES_MAX} at most")]
     TooLong {
-        /// How long the text is, in bytes.
+        /// The length of the text, in bytes.
         bytes: usize,
-        /// The text, shortened.
+        /// The text, shortened, control characters escaped.
         input: Box<str>,
     },
-    /// Nothing stands before, between or after dots.
-    #[error("topic `{input}`, byte {offset}: a segment must not be empty")]
+    /// There is no text before, between or after dots.
     EmptySegment {
-        /// Where the segment should begin, in bytes from the start of the text.
+        /// The byte at which the segment should begin, counted from the start of the text.
         offset: usize,
         /// The text, shortened where it is long, control characters escaped.
         input: Box<str>,
     },
-    /// There is a control character (Unicode Cc).
-    #[error("topic `{input}`, byte {offset}: the control character {character:?} is not allowed")]
+    /// The text contains a control character (Unicode Cc).
     Control {
-        /// Where it stands, in bytes from the start of the text.
+        /// The byte at which the character begins, counted from the start of the text.
         offset: usize,
         /// The character.
         character: char,
@@ -233,8 +223,36 @@ pub enum TopicError {
     },
 }
 
+impl fmt::Display for TopicError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TopicError::Empty => f.write_str("a topic must not be empty"),
+            TopicError::TooLong { bytes, input } => write!(
+                f,
+                "topic `{input}`: a topic has {TOPIC_BYTES_MAX} bytes at most, this one has {bytes}"
+            ),
+            TopicError::EmptySegment { offset, input } => {
+                write!(
+                    f,
+                    "topic `{input}`, byte {offset}: a segment must not be empty"
+                )
+            }
+            TopicError::Control {
+                offset,
+                character,
+                input,
+            } => write!(
+                f,
+                "topic `{input}`, byte {offset}: the control character {character:?} is not allowed"
+            ),
+        }
+    }
+}
+
+impl Error for TopicError {}
+
 impl TopicError {
-    /// Where the rule is broken, in bytes from the start of the text: 0 to its length.
+    /// The byte at which the text breaks the rule, counted from its start: 0 to its length.
     ///
     /// ```
     /// assert_eq!(fanout::Topic::new("a.").unwrap_err().offset(), 2);
@@ -249,7 +267,7 @@ impl TopicError {
     }
 }
 
-/// All rules of a topic, in one pass over the bytes.
+/// Checks all rules of a topic in one pass over the bytes.
 pub(super) fn check(text: &str) -> Result<(), TopicError> {
     if text.is_empty() {
         return Err(TopicError::Empty);
@@ -269,7 +287,7 @@ pub(super) fn check(text: &str) -> Result<(), TopicError> {
                 input: excerpt(text, offset),
             });
         }
-        // Cc is U+0000 to U+001F, U+007F, and U+0080 to U+009F, which UTF-8 spells C2 80 to C2 9F.
+        // Cc is U+0000 to U+001F, U+007F, and U+0080 to U+009F, which is C2 80 to C2 9F in UTF-8.
         if byte < b' ' || byte == 0x7F || (before == 0xC2 && byte < 0xA0) {
             return Err(control(text, if byte < 0x80 { offset } else { offset - 1 }));
         }
@@ -326,7 +344,8 @@ impl Ord for Topic {
     }
 }
 
-/// Hashes the text, not the stored hash: `Borrow<str>` asks that both hash alike.
+/// Hashes the text and not the stored hash, because `Borrow<str>` requires that a topic and its
+/// text have the same hash.
 impl Hash for Topic {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.as_str().hash(state);
@@ -447,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn every_scalar_value_is_judged_as_unicode_does() {
+    fn control_characters_are_those_of_unicode() {
         for c in '\0'..=char::MAX {
             assert_eq!(
                 Topic::new(format!("a{c}")).is_err(),

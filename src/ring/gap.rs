@@ -181,6 +181,12 @@ impl GapCell {
         self.is_open_at(position).then(|| self.read())
     }
 
+    /// Any thread, once the producer has written its last run: that run, taken or not. Whatever
+    /// tells the caller that it was the last also makes the fields visible.
+    pub(crate) fn last_run(&self) -> LossRun {
+        self.read()
+    }
+
     /// Consumer: whether `take` would find a run at this position.
     pub(crate) fn is_open_at(&self, position: u64) -> bool {
         // Acquire: as in `take`.

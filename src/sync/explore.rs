@@ -5,17 +5,17 @@
 //! ```
 //!
 //! Schedules have at most [`PREEMPTIONS_MAX`] preemptions, or as many as `LOOM_MAX_PREEMPTIONS`
-//! says: nearly all bugs of this kind need two. A model prints how many schedules there were.
+//! says. Nearly all bugs of this kind need two. A model prints how many schedules it has run.
 //!
-//! **When a model fails**, it says in which schedule, and the same test runs once more in a process
-//! of its own (loom may abort) and prints what loom did in that schedule, step by step. By hand:
-//! `LOOM_TRACE=<schedule>`. With `LOOM_LOCATION=1` and debug information loom says from which line
-//! its complaints come, at some cost; `LOOM_MAX_BRANCHES` is for a schedule that is too long.
+//! **When a model fails**, it prints the number of the schedule. The same test then runs once more,
+//! in another process, since loom may abort, and prints the steps of that schedule. To do so by
+//! hand, set `LOOM_TRACE=<schedule>`. With `LOOM_LOCATION=1` and debug information, loom reports
+//! the source lines, but is slower. `LOOM_MAX_BRANCHES` raises the limit for long schedules.
 //!
-//! **What a model does not see.** The doubles of [`sync`](crate::sync) hand over by locks, which
-//! order more than the real ones do. `compare_exchange_weak` never fails for nothing. Reading and
-//! using what an event lends is one step to loom, so payloads here are loom's cells: a payload that
-//! is read after its block was given back is found.
+//! **What a model does not see.** The doubles of [`sync`](crate::sync) use locks, which order more
+//! than the real types do. `compare_exchange_weak` never fails spuriously. To borrow an event and
+//! to read through the reference is one step for loom, so the payloads of models are loom's cells:
+//! they report a payload that is read after its block was released.
 
 use std::cell::RefCell;
 use std::process::Command;
@@ -25,13 +25,13 @@ use std::time::Instant;
 
 use loom::model::Builder;
 
-/// Preemptions in one schedule, at most.
+/// The most preemptions in one schedule.
 const PREEMPTIONS_MAX: usize = 3;
 
-/// Steps of one schedule, at most: more is taken for a loop without end.
+/// The most steps in one schedule. If there are more, loom assumes an endless loop.
 const BRANCHES_MAX: usize = 10_000;
 
-/// The schedule to print.
+/// The variable with the number of the schedule to print.
 const TRACE: &str = "LOOM_TRACE";
 
 /// Checks the model under every schedule.
@@ -39,7 +39,7 @@ pub(crate) fn explore(name: &str, model: impl Fn() + Send + Sync + 'static) {
     explore_bounded(name, PREEMPTIONS_MAX, model);
 }
 
-/// Like [`explore`], for a model of so many steps that its schedules need a tighter bound.
+/// Like [`explore`], with a lower bound on preemptions, for a model with many steps.
 pub(crate) fn explore_bounded(
     name: &str,
     preemptions: usize,
@@ -77,19 +77,19 @@ thread_local! {
     static MODEL: RefCell<Option<(String, Arc<AtomicUsize>)>> = const { RefCell::new(None) };
 }
 
-/// Has a panic of this thread print the schedule in which it happened. Not after the fact: loom may
-/// abort.
+/// Sets a panic hook that prints the schedule in which this thread panics. A hook, since loom may
+/// abort before the panic could be caught.
 ///
-/// The hook is set once, before loom first runs: loom's coroutines are torn down by panics that
-/// they hide with a hook of their own, and a hook that was set over theirs would take each of them
-/// for a failure.
+/// The hook is set once, before loom runs for the first time. loom tears its coroutines down by
+/// panics, which it hides with a hook of its own. A hook that was set later would report each of
+/// them as a failure.
 fn trace_on_panic(name: &str, schedule: Arc<AtomicUsize>) {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let earlier = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             earlier(panic);
-            // Taken: a second panic follows the first when loom cleans up.
+            // Taken, since loom's clean-up causes a second panic.
             let model = MODEL.try_with(RefCell::take).ok().flatten();
             if let (Some((name, schedule)), Some(test)) = (model, std::thread::current().name()) {
                 run_again(&name, test, schedule.load(Ordering::Relaxed));
@@ -112,12 +112,13 @@ fn run_again(name: &str, test: &str, number: usize) {
     }
 }
 
-/// A place for loom to change threads.
+/// A point at which loom may switch threads.
 ///
-/// Of the accesses to an atomic, loom remembers the last: a thread that loads a word just before it
-/// writes to it hides from loom that another had loaded it earlier, and the schedules with the
-/// other order are never tried. So the threads of a model take a step before each operation whose
-/// order is to be explored: a relaxed read-modify-write, which orders nothing and hides nothing.
+/// loom remembers only the last access to each atomic. If a thread loads a word directly before it
+/// writes to it, loom does not see that another thread had loaded the word earlier, and never tries
+/// the schedules with the other order. So the threads of a model take a step before each operation
+/// whose order matters: a relaxed read-modify-write on an atomic of their own, which orders nothing
+/// and hides nothing.
 #[derive(Clone)]
 pub(crate) struct Steps(crate::sync::Arc<crate::sync::AtomicUsize>);
 
@@ -138,7 +139,7 @@ fn builder(preemptions: usize) -> Builder {
     builder
 }
 
-/// Prints what loom tells of one schedule.
+/// Prints the steps of one schedule, from loom's traces.
 mod trace {
     use std::cell::{Cell, RefCell};
     use std::collections::HashMap;
@@ -150,10 +151,11 @@ mod trace {
     use tracing::{Event, Metadata, Subscriber};
 
     thread_local! {
-        /// The schedule to print; 0: none.
+        /// The number of the schedule to print, from 1. 0: none.
         static WANTED: Cell<usize> = const { Cell::new(0) };
         static NOW: Cell<usize> = const { Cell::new(0) };
-        /// The threads of the model, by the spans in which loom runs them, and which of them runs.
+        /// The names of the model's threads, by the spans in which loom runs them; and the current
+        /// one.
         static THREADS: RefCell<(HashMap<u64, String>, String)> = RefCell::default();
     }
 
@@ -173,7 +175,7 @@ mod trace {
 
     impl Visit for Text {
         fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-            // Writing to a text does not fail.
+            // Writing to a `String` does not fail.
             let _ = match field.name() {
                 "message" => write!(self.0, " {value:?}"),
                 name => write!(self.0, " {name}={value:?}"),

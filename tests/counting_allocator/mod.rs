@@ -1,5 +1,6 @@
-//! The system's allocator, which also counts: for the tests and benchmarks that state how much memory
-//! something takes. It counts for the whole process, so each of them is a program of its own.
+//! The system's allocator, which also counts: for the tests and benchmarks that state how much
+//! memory something takes. It counts for the whole process, so each of them is a program of its
+//! own.
 
 #![allow(
     unsafe_code,

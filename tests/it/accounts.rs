@@ -1,4 +1,5 @@
-//! What one subscription was told, judged by what should have matched: the delivery law, for every policy, to the event.
+//! What one subscription was told, judged by what should have matched: the delivery law, for every
+//! policy, to the event.
 
 use fanout::{Event, Gap, GapReason, Overflow, RecvError, SubscriptionStats};
 
@@ -46,7 +47,8 @@ impl Account<'_> {
         first..=last
     }
 
-    /// `matched`: those of these ids that match. `topic`: the number of an event's topic, less than `topics`.
+    /// `matched`: those of these ids that match. `topic`: the number of an event's topic, less than
+    /// `topics`.
     pub(crate) fn check(
         &self,
         matched: impl Iterator<Item = u64>,
@@ -95,7 +97,8 @@ impl Account<'_> {
         }
     }
 
-    /// Every event that matched is received, or in a gap that is told in its place, up to where it ended.
+    /// Every event that matched is received, or in a gap that is told in its place, up to where it
+    /// ended.
     fn check_in_order(&self, mut matched: impl Iterator<Item = u64>) -> Sums {
         let mut sums = Sums::default();
         for (n, told) in self.told.iter().enumerate() {
@@ -107,7 +110,8 @@ impl Account<'_> {
                     sums.received += 1;
                 }
                 Told::Lost(gap) => {
-                    // Of a disconnected one it is the end, unless a cancel came in between: then it is told in front of that.
+                    // Of a disconnected one it is the end, unless a cancel came in between: then it
+                    // is told in front of that.
                     assert!(
                         self.stats.overflow != Overflow::Disconnect || self.is_cancel_behind(n)
                     );
@@ -144,9 +148,9 @@ impl Account<'_> {
         gap.count()
     }
 
-    /// A topic's events that matched are received, or superseded by the next that is received, or lost, or superseded by
-    /// the next that is lost. Topics come in the order in which they began to wait: with the event that the one received
-    /// is the last replacement of.
+    /// A topic's events that matched are received, or superseded by the next that is received, or
+    /// lost, or superseded by the next that is lost. Topics come in the order in which they began
+    /// to wait: with the event that the one received is the last replacement of.
     fn check_by_topic(
         &self,
         matched: impl Iterator<Item = u64>,
@@ -156,7 +160,8 @@ impl Account<'_> {
         let stats = &self.stats;
         let mut by_topic = vec![Vec::new(); topics];
         matched.for_each(|id| by_topic[topic(id)].push(id));
-        // Of each topic, the first that has not been told of; and those that no event received has replaced.
+        // Of each topic, the first that has not been told of; and those that no event received has
+        // replaced.
         let mut next = vec![0; topics];
         let mut missing = Vec::new();
         let mut runs_missing = 0;
@@ -201,7 +206,8 @@ impl Account<'_> {
             let room = place(gap.last_id()) + 1 - place(gap.first_id());
             assert!((1..=room as u64).contains(&gap.count()), "{gap}");
         }
-        // Each run of a topic that is missing in front of one that was received ends with one that is lost.
+        // Each run of a topic that is missing in front of one that was received ends with one that
+        // is lost.
         assert!(runs_missing <= stats.lost && (stats.lost > 0 || between == 0));
         assert!(stats.superseded >= superseded, "{stats:?}");
         if self.ending == Some(RecvError::Closed) {

@@ -1,6 +1,7 @@
-//! The delivery law for tasks: publishers and subscribers that drop their futures whenever they like, on a runtime of
-//! several threads, while others cancel. Received + lost + superseded + unread = matched, exactly, for every policy; what was
-//! accepted is sequenced, once, and what was not accepted never.
+//! The delivery law for tasks: publishers and subscribers that drop their futures whenever they
+//! like, on a runtime of several threads, while others cancel. Received + lost + superseded +
+//! unread = matched, exactly, for every policy; what was accepted is sequenced, once, and what was
+//! not accepted never.
 //!
 //! What should have matched is computed from the record of a `Block` subscriber to everything.
 

@@ -6,7 +6,8 @@ use std::task::Poll;
 use crate::support::{MODES, bus, ends, eventually, payloads};
 use crate::tasks::{RUNTIMES, Task, Wakes, now_or_never, poll};
 
-/// Dropped unpolled or waiting, through the own lane and the shared one: no such event is ever delivered.
+/// Dropped unpolled or waiting, through the own lane and the shared one: no such event is ever
+/// delivered.
 #[test]
 fn a_future_that_is_dropped_has_published_nothing() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual).lane_capacity(2));

@@ -1,4 +1,5 @@
-//! Receiving as a task: on any runtime, without losing anything when a future is dropped, with one wake per round.
+//! Receiving as a task: on any runtime, without losing anything when a future is dropped, with one
+//! wake per round.
 
 use fanout::{
     Bus, Dispatch, Ending, Event, EventStream, Gap, Overflow, RecvError, SharedEvent, Subscriber,
@@ -148,8 +149,8 @@ fn a_subscriber_moves_between_runtimes_and_threads() {
 
 // ---- dropped futures ----------------------------------------------------------------------------
 
-/// At every point of its life a future may be dropped: unpolled, waiting, woken. Nothing was taken, and the accounts
-/// are exact each time.
+/// At every point of its life a future may be dropped: unpolled, waiting, woken. Nothing was taken,
+/// and the accounts are exact each time.
 #[test]
 fn a_future_that_is_dropped_has_taken_nothing() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
@@ -179,9 +180,8 @@ fn a_future_that_is_dropped_has_taken_nothing() {
 
     drop(sub.recv_async()); // in front of the gap, which is there
     let told = now_or_never(sub.recv_async()).expect("there").unwrap_err();
-    assert!(
-        matches!(told, RecvError::Lost(gap) if (gap.first_id(), gap.last_id(), gap.count()) == (3, 5, 3))
-    );
+    assert!(matches!(told, RecvError::Lost(gap)
+            if (gap.first_id(), gap.last_id(), gap.count()) == (3, 5, 3)));
 
     // Woken by a gap alone; then dropped with something there.
     (6..=9).for_each(|n| bus.publish("a", n).expect("open"));
@@ -202,7 +202,8 @@ fn a_future_that_is_dropped_has_taken_nothing() {
         Ok(7)
     );
     assert!(
-        matches!(now_or_never(sub.recv_async()), Some(Err(RecvError::Lost(gap))) if gap.count() == 2)
+        matches!(now_or_never(sub.recv_async()), Some(Err(RecvError::Lost(gap)))
+            if gap.count() == 2)
     );
 
     // Dropped with the end there.
@@ -215,7 +216,8 @@ fn a_future_that_is_dropped_has_taken_nothing() {
     assert_eq!(accounts(&sub), (4, 5, 0));
 }
 
-/// A future, a stream and a subscriber that are gone keep no waker, and wake nobody: a task's memory is its own.
+/// A future, a stream and a subscriber that are gone keep no waker, and wake nobody: a task's
+/// memory is its own.
 #[test]
 fn who_does_not_wait_any_more_is_not_woken() {
     for mode in MODES {
@@ -282,8 +284,8 @@ fn only_the_last_waker_is_woken() {
     }
 }
 
-/// Reads all there is whenever it is woken, within the wake, and so waits again at once. (Of fewer than 128: a waker that
-/// is called by the poll itself would find its stream in use.)
+/// Reads all there is whenever it is woken, within the wake, and so waits again at once. (Of fewer
+/// than 128: a waker that is called by the poll itself would find its stream in use.)
 struct ReadsWhenWoken {
     stream: Mutex<Option<EventStream<u32>>>,
     wakes: AtomicUsize,
@@ -327,7 +329,8 @@ impl Wake for ReadsWhenWoken {
     }
 }
 
-/// One that waits again within the wake would be woken for every push, if it were not for the end of the round.
+/// One that waits again within the wake would be woken for every push, if it were not for the end
+/// of the round.
 #[test]
 fn a_round_wakes_once() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
@@ -357,7 +360,8 @@ fn a_round_wakes_once() {
     assert_eq!(*told, (1..=184).map(Told::Id).collect::<Vec<_>>());
     let told = few.told.lock().expect("no panic");
     assert!(
-        matches!(told[..4], [Told::Id(1), Told::Id(2), Told::Id(3), Told::Lost(gap)] if gap.count() == 61)
+        matches!(told[..4], [Told::Id(1), Told::Id(2), Told::Id(3), Told::Lost(gap)]
+            if gap.count() == 61)
     );
     all.stop();
     few.stop();
@@ -462,8 +466,8 @@ impl Wake for Does {
     }
 }
 
-/// Wakers panic, publish, cancel, and drop the very subscriber; others are delivered to and woken all the same, and the
-/// bus goes on.
+/// Wakers panic, publish, cancel, and drop the very subscriber; others are delivered to and woken
+/// all the same, and the bus goes on.
 #[test]
 fn wakers_may_do_what_they_like() {
     for mode in MODES {

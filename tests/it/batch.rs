@@ -47,7 +47,8 @@ fn a_batch_is_the_rest_of_a_slot() {
     assert_eq!((sub.stats().received, sub.stats().unread), (16, 0));
 }
 
-/// Many batches held, of a ring with room for little: neither events nor bytes of theirs count any more.
+/// Many batches held, of a ring with room for little: neither events nor bytes of theirs count any
+/// more.
 #[test]
 fn a_batch_that_is_held_blocks_nobody() {
     for mode in MODES {

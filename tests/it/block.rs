@@ -1,5 +1,6 @@
-//! `Overflow::Block`: nothing is lost, and the bus goes on as soon as there is room, without anybody's further doing. With a
-//! longest wait, the bus goes on when that is over, and what it gives up is told.
+//! `Overflow::Block`: nothing is lost, and the bus goes on as soon as there is room, without
+//! anybody's further doing. With a longest wait, the bus goes on when that is over, and what it
+//! gives up is told.
 
 use fanout::limits::BLOCK_TIMEOUT_MAX;
 use fanout::{
@@ -17,8 +18,8 @@ use crate::support::{
 };
 use crate::tasks::block_on;
 
-/// The last event of a burst must come through although nobody publishes after it: the reader makes room at any moment,
-/// also while the dispatcher is just about to ask for it.
+/// The last event of a burst must come through although nobody publishes after it: the reader makes
+/// room at any moment, also while the dispatcher is just about to ask for it.
 #[test]
 fn the_last_event_before_a_silence_comes_through() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
@@ -118,8 +119,8 @@ fn one_by_one(bus: &Bus<u64>, events: u64) {
     }
 }
 
-/// A rest of a few events waits for room for a few, not for half of the ring: else the reader that goes on only when
-/// another has got the next event waits for ever.
+/// A rest of a few events waits for room for a few, not for half of the ring: else the reader that
+/// goes on only when another has got the next event waits for ever.
 #[test]
 fn a_small_rest_asks_for_little_room() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
@@ -142,8 +143,8 @@ fn a_small_rest_asks_for_little_room() {
     }
 }
 
-/// What has room when the time is up is delivered. Here the ring has room again for the one event that waits, but the
-/// shard has asked for an empty one, since it was too heavy.
+/// What has room when the time is up is delivered. Here the ring has room again for the one event
+/// that waits, but the shard has asked for an empty one, since it was too heavy.
 #[test]
 fn a_timed_close_loses_nothing_that_has_room() {
     const WEIGHT: usize = 100_000;
@@ -164,7 +165,7 @@ fn a_timed_close_loses_nothing_that_has_room() {
     }
 }
 
-// ---- the longest wait ---------------------------------------------------------------------------------
+// ---- the longest wait ---------------------------------------------------------------------------
 
 /// Long enough that a wait can be told from none, and short enough for a test.
 const WAIT: Duration = Duration::from_millis(20);
@@ -238,7 +239,8 @@ fn the_wait_ends_and_everybody_else_goes_on() {
     }
 }
 
-/// A reader that sleeps behind the stall is woken by nobody but the end of the wait: nobody publishes, drives or flushes.
+/// A reader that sleeps behind the stall is woken by nobody but the end of the wait: nobody
+/// publishes, drives or flushes.
 #[test]
 fn nobody_has_to_come_by() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
@@ -256,7 +258,8 @@ fn nobody_has_to_come_by() {
                     for n in 1..=3 {
                         publisher.publish("a", n).expect("open");
                         if round % 2 == 0 {
-                            linger(); // so that events come in blocks of their own, and the pool sleeps
+                            // So that events come in blocks of their own, and the pool sleeps.
+                            linger();
                         }
                     }
                     for sub in &mut reads {
@@ -337,7 +340,8 @@ fn closed_after(sub: &mut Subscriber<u64>, waits: Waits, events: u64) {
     assert_eq!((ending, next), (RecvError::Closed, events + 1));
 }
 
-/// Nobody is left who drives a manual bus that is closing but its readers, and they have nothing to read.
+/// Nobody is left who drives a manual bus that is closing but its readers, and they have nothing to
+/// read.
 #[test]
 fn who_reads_from_a_closing_manual_bus_comes_by_when_the_wait_is_over() {
     for waits in [Waits::InRecv, Waits::WithALimit, Waits::AsATask] {
@@ -397,7 +401,8 @@ fn a_wait_that_another_thread_began_is_heard_of() {
     );
 }
 
-/// It waits for a dead subscriber once: else this took 500 times as long, which is longer than patience.
+/// It waits for a dead subscriber once: else this took 500 times as long, which is longer than
+/// patience.
 #[test]
 fn a_dead_subscriber_holds_the_bus_up_once() {
     for mode in MODES {
@@ -451,7 +456,8 @@ fn who_makes_room_is_waited_for_again() {
             publish_and_flush(1); // 5 has room
             assert!(publish_and_flush(1) >= WAIT, "waited for 6");
             publish_and_flush(1); // not for 7
-            // Claimed, and the room is taken again before anything is lost: it was made all the same.
+            // Claimed, and the room is taken again before anything is lost: it was made all the
+            // same.
             let Told::Lost(gap) = one(&mut sub) else {
                 panic!("2 to 4 are lost")
             };
@@ -524,7 +530,8 @@ fn waits_for_one_block_begin_together() {
     assert_eq!(subs.each_ref().map(timed_out), [1; 3]);
 }
 
-/// Who reads loses nothing for the sake of one who does not, also with a ring that takes a block in many pieces.
+/// Who reads loses nothing for the sake of one who does not, also with a ring that takes a block in
+/// many pieces.
 #[test]
 fn who_reads_is_not_given_up_because_of_another() {
     ends("a small ring beside one that hangs", || {
@@ -799,7 +806,8 @@ fn a_stall_ends_with_the_subscription() {
     }
 }
 
-/// Whatever the readers do and however short the waits: all is received or lost, and a run is one gap.
+/// Whatever the readers do and however short the waits: all is received or lost, and a run is one
+/// gap.
 #[test]
 fn accounts_balance_whatever_is_given_up() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
@@ -839,7 +847,8 @@ fn give_up_at_random(mode: Dispatch, dispatchers: usize, seed: u64) {
                                 (next, GapReason::BlockTimeout)
                             );
                             assert_eq!(gap.count(), gap.last_id() - gap.first_id() + 1);
-                            // Told while it still grew, a run ends there: the reader has made room since.
+                            // Told while it still grew, a run ends there: the reader has made room
+                            // since.
                             next = gap.last_id() + 1;
                             assert!(!told_a_gap, "seed {seed}: two gaps in a row");
                             told_a_gap = true;

@@ -220,7 +220,7 @@ fn a_gap_is_told_after_a_close_and_where_it_is_cancelled() {
     }
 }
 
-// ---- ways to receive -----------------------------------------------------------------------------------
+// ---- ways to receive ----------------------------------------------------------------------------
 
 const STORY: [(&str, u64); 7] = [
     ("a", 1),
@@ -286,7 +286,8 @@ fn every_way_to_receive_tells_the_same() {
     }
 }
 
-/// A future that was dropped has lost nothing, and what came meanwhile has replaced what it would have got.
+/// A future that was dropped has lost nothing, and what came meanwhile has replaced what it would
+/// have got.
 #[test]
 fn a_dropped_future_loses_nothing() {
     let bus = bus();
@@ -308,7 +309,8 @@ fn a_dropped_future_loses_nothing() {
     assert_eq!(said(&event.expect("no gap")), ("a".into(), 32, 2, 1));
 }
 
-/// One handler is busy with the first event, another reads along: what replaced what is their own story.
+/// One handler is busy with the first event, another reads along: what replaced what is their own
+/// story.
 #[test]
 fn handlers_see_what_was_superseded() {
     ends("handlers", || {
@@ -361,7 +363,8 @@ fn handlers_see_what_was_superseded() {
     });
 }
 
-/// A handler with less room than there are topics: a flush waits for what is left to be handled, not for what was lost.
+/// A handler with less room than there are topics: a flush waits for what is left to be handled,
+/// not for what was lost.
 #[test]
 fn a_flush_does_not_wait_for_what_was_evicted() {
     ends("a flush", || {
@@ -411,7 +414,7 @@ fn two_subscribers_with_different_speeds() {
     assert_eq!((superseded, bus.stats().superseded), ([0, 4], 4));
 }
 
-// ---- what is published ----------------------------------------------------------------------------------
+// ---- what is published --------------------------------------------------------------------------
 
 /// A topic is a topic, whoever says what about it; what is kept says what its own publisher said.
 #[test]
@@ -529,7 +532,8 @@ fn payloads_are_dropped_once() {
     }
 }
 
-/// It is the dispatcher that drops what is replaced: a payload whose drop panics is contained there.
+/// It is the dispatcher that drops what is replaced: a payload whose drop panics is contained
+/// there.
 #[test]
 fn a_payload_whose_drop_panics_hurts_nobody() {
     let bus = Bus::<OnDrop>::builder().dispatch(Dispatch::Manual).build();
@@ -553,7 +557,7 @@ fn a_payload_whose_drop_panics_hurts_nobody() {
     assert_eq!((stats.lost, stats.superseded), (3, 2));
 }
 
-// ---- bounds ---------------------------------------------------------------------------------------------
+// ---- bounds -------------------------------------------------------------------------------------
 
 /// Events that weigh what they say.
 fn weighing() -> Bus<u64> {
@@ -691,7 +695,7 @@ fn weights_beyond_all_numbers_are_borne() {
     }
 }
 
-// ---- coming and going -----------------------------------------------------------------------------------
+// ---- coming and going ---------------------------------------------------------------------------
 
 #[test]
 fn patterns_that_overlap_come_and_go() {
@@ -718,7 +722,8 @@ fn patterns_that_overlap_come_and_go() {
     assert_eq!((sub.stats().matched, sub.stats().superseded), (6, 1));
 }
 
-/// What had been lost right where it is cancelled is told, once; what waited is dropped, and counts as unread.
+/// What had been lost right where it is cancelled is told, once; what waited is dropped, and counts
+/// as unread.
 #[test]
 fn a_cancel_tells_of_the_gap_and_drops_what_waits() {
     let bus = bus();
@@ -753,7 +758,8 @@ fn a_cancel_tells_of_the_gap_and_drops_what_waits() {
     );
 }
 
-/// What a program keeps of a shadow outlives the subscription, the bus and all that was published since.
+/// What a program keeps of a shadow outlives the subscription, the bus and all that was published
+/// since.
 #[test]
 fn what_is_kept_outlives_everybody() {
     let drops = Arc::new(AtomicUsize::new(0));
@@ -808,10 +814,10 @@ fn latencies_are_sampled_of_what_is_received() {
     }
 }
 
-// ---- threads --------------------------------------------------------------------------------------------
+// ---- threads ------------------------------------------------------------------------------------
 
-/// Publishers, and a reader that is now fast, now slow: ids rise per topic, nothing comes twice, and every event is
-/// accounted for, to the event and by each event itself.
+/// Publishers, and a reader that is now fast, now slow: ids rise per topic, nothing comes twice,
+/// and every event is accounted for, to the event and by each event itself.
 #[test]
 fn the_law_holds_while_everything_moves() {
     const TOPICS: u64 = 6;
@@ -879,7 +885,8 @@ fn the_law_holds_while_everything_moves() {
     });
 }
 
-/// Cancelled or dropped while events pour in: every payload is dropped once, and nothing is pinned any more.
+/// Cancelled or dropped while events pour in: every payload is dropped once, and nothing is pinned
+/// any more.
 #[test]
 fn ends_in_full_flow() {
     ends("ends in full flow", || {

@@ -1,4 +1,5 @@
-//! Subscribing is a cut: what is published after it returned is delivered, what was dispatched before is not.
+//! Subscribing is a cut: what is published after it returned is delivered, what was dispatched
+//! before is not.
 
 use fanout::{Dispatch, Overflow, RecvError};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -82,7 +83,8 @@ fn what_is_published_after_add_is_delivered() {
     }
 }
 
-/// A slot is used again as soon as its subscription is gone; what was meant for one must not reach the next.
+/// A slot is used again as soon as its subscription is gone; what was meant for one must not reach
+/// the next.
 #[test]
 fn a_slot_used_again_gets_nothing_of_its_predecessor() {
     for mode in MODES {
@@ -157,7 +159,8 @@ fn a_subscription_in_front_of_the_first_event_begins_with_it() {
     }
 }
 
-/// Behind a full `Block` subscriber the shard stands in the midst of a block; who comes then begins behind it.
+/// Behind a full `Block` subscriber the shard stands in the midst of a block; who comes then begins
+/// behind it.
 #[test]
 fn subscribing_to_a_stalled_shard_begins_behind_the_block_in_hand() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));

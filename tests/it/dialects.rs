@@ -1,5 +1,5 @@
-//! Patterns in every language on one bus: each subscription gets what its pattern matches, and what comes and goes on it
-//! is told apart by language and text.
+//! Patterns in every language on one bus: each subscription gets what its pattern matches, and what
+//! comes and goes on it is told apart by language and text.
 
 use fanout::{Bus, Dispatch, Pattern, Syntax, Topic};
 
@@ -46,8 +46,9 @@ fn matching(patterns: &[Pattern]) -> Vec<usize> {
         .collect()
 }
 
-/// An event on each of [`TOPICS`], with its place, all in rings: a pool thread that holds a role at that moment, be it
-/// since it has just started, would deliver what comes a little later than the publishing thread.
+/// An event on each of [`TOPICS`], with its place, all in rings: a pool thread that holds a role at
+/// that moment, be it since it has just started, would deliver what comes a little later than the
+/// publishing thread.
 fn publish_all(bus: &Bus<usize>) {
     for (at, topic) in TOPICS.iter().enumerate() {
         bus.publish(*topic, at).expect("open");

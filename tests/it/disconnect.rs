@@ -1,4 +1,5 @@
-//! `Overflow::Disconnect`: a subscriber that falls behind reads what waits, and is then told, for ever, what did not fit.
+//! `Overflow::Disconnect`: a subscriber that falls behind reads what waits, and is then told, for
+//! ever, what did not fit.
 
 use fanout::{
     Bus, ChangeError, Dispatch, Ending, Event, Gap, GapReason, Notice, Overflow, RecvError,
@@ -144,7 +145,8 @@ fn a_block_that_is_too_heavy_is_the_end() {
     assert_eq!(numbers(gap), (131, 131, 1));
 }
 
-/// Nobody looks for it until its subscriber has heard: then it is gone, as if it had been cancelled.
+/// It has ended as soon as the shard says so; once its subscriber has heard, it is gone, as if it
+/// had been cancelled.
 #[test]
 fn who_has_heard_is_no_longer_subscribed() {
     let bus = manual();
@@ -152,7 +154,16 @@ fn who_has_heard_is_no_longer_subscribed() {
     let handle = sub.handle();
     one_by_one(&bus, 2);
     assert_eq!(sub.try_recv().map(Event::id), Ok(1));
-    assert_eq!(bus.subscriptions().len(), 1, "it has not heard");
+    let ending = handle.ending();
+    assert!(
+        matches!(ending, Some(Ending::Disconnected(_))),
+        "{ending:?}"
+    );
+    assert_eq!(
+        (bus.subscriptions().len(), bus.stats().subscriptions),
+        (0, 0),
+        "though it has not heard"
+    );
     assert!(matches!(sub.try_recv(), Err(TryRecvError::Disconnected(_))));
     assert_eq!(
         (bus.subscriptions().len(), bus.stats().subscriptions),
@@ -382,7 +393,8 @@ fn a_handler_that_falls_behind_is_dropped() {
     }
 }
 
-/// Disconnected, with something still to be handled, and then cancelled: nothing more is handled, and nobody waits for it.
+/// Disconnected, with something still to be handled, and then cancelled: nothing more is handled,
+/// and nobody waits for it.
 #[test]
 fn a_handler_that_is_disconnected_can_be_cancelled() {
     for mode in MODES {

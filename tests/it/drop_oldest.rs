@@ -92,7 +92,8 @@ fn of_a_block_larger_than_the_capacity_the_newest_are_kept() {
     }
 }
 
-/// What was begun to be read is outside of the capacity: the rest of its slot, 63 events at most, is read in any case.
+/// What was begun to be read is outside of the capacity: the rest of its slot, 63 events at most,
+/// is read in any case.
 #[test]
 fn a_claimed_slot_is_not_evicted() {
     let bus = manual();
@@ -108,7 +109,8 @@ fn a_claimed_slot_is_not_evicted() {
     assert_eq!(told[64..], all(201..=264));
 }
 
-/// However often something is evicted, until the reader comes by it is one run; then another begins.
+/// However often something is evicted, until the reader comes by it is one run; then another
+/// begins.
 #[test]
 fn a_run_ends_where_something_is_read() {
     let bus = manual();
@@ -318,7 +320,8 @@ fn every_way_of_reading_tells_the_gap_in_its_place() {
     }
 }
 
-/// The observer is told in front of the oldest event that is left; the handler then gets the newest.
+/// The observer is told in front of the oldest event that is left; the handler then gets the
+/// newest.
 #[test]
 fn a_handler_that_falls_behind_handles_the_newest() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {

@@ -3,13 +3,15 @@
 use fanout::limits::{CAPACITY_MAX, DISPATCHERS_MAX, LANE_CAPACITY_MAX};
 use fanout::{
     BuildError, Bus, BusBuilder, ChangeError, Dispatch, Message, Overflow, Pattern, PublishError,
-    PublishSequencedError, PublishTimeoutError, RecvError, Start, SubscribeError, Topic,
-    TopicError, TryPublishError,
+    PublishSequencedError, PublishTimeoutError, RecvError, RecvTimeoutError, Start, SubscribeError,
+    ThreadError, Topic, TopicError, TryPublishError, TryRecvError,
 };
 use std::error::Error;
+use std::io;
 use std::time::Duration;
 
 use crate::support::bus;
+use crate::tasks::block_on;
 
 /// Neither `Debug` nor anything else.
 struct Bare(u32);
@@ -205,7 +207,7 @@ fn texts_at_their_bounds_and_one_past() {
     ));
 }
 
-/// Topics that are none, each with the place and the rule that its error has to name.
+/// Texts that are no valid topics, each with the place and the rule that its error has to name.
 const BAD_TOPICS: [(&str, &str, &str); 6] = [
     ("", "", "empty"),
     (".a", "byte 0", "empty"),
@@ -220,37 +222,48 @@ fn a_bad_topic_is_named_with_place_and_rule_and_the_value_handed_back() {
     let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
     let mut publisher = bus.publisher();
     for (topic, place, rule) in BAD_TOPICS {
+        let message = || Message::new(topic, Bare(7)).name("n").source("s");
+        let wait = Duration::MAX;
+        let publish = PublishError::into_value;
+        let try_publish = TryPublishError::into_value;
+        let timeout = PublishTimeoutError::into_value;
+        let sequenced = |error: PublishSequencedError<Bare>| {
+            error.into_value().expect("the event was not accepted")
+        };
         let texts = [
-            refused(bus.publish(topic, Bare(7)), PublishError::into_value),
-            refused(bus.try_publish(topic, Bare(7)), TryPublishError::into_value),
+            refused(bus.publish(topic, Bare(7)), publish),
+            refused(bus.send(message()), publish),
+            refused(bus.try_publish(topic, Bare(7)), try_publish),
+            refused(bus.try_send(message()), try_publish),
+            refused(bus.publish_timeout(topic, Bare(7), wait), timeout),
+            refused(bus.send_timeout(message(), wait), timeout),
+            refused(block_on(bus.publish_async(topic, Bare(7))), publish),
+            refused(block_on(bus.send_async(message())), publish),
+            refused(bus.publish_sequenced(topic, Bare(7)), sequenced),
+            refused(bus.send_sequenced(message()), sequenced),
             refused(
-                bus.publish_timeout(topic, Bare(7), Duration::MAX),
-                PublishTimeoutError::into_value,
+                block_on(bus.publish_sequenced_async(topic, Bare(7))),
+                sequenced,
+            ),
+            refused(block_on(bus.send_sequenced_async(message())), sequenced),
+            refused(publisher.publish(topic, Bare(7)), publish),
+            refused(publisher.send(message()), publish),
+            refused(publisher.try_publish(topic, Bare(7)), try_publish),
+            refused(publisher.try_send(message()), try_publish),
+            refused(publisher.publish_timeout(topic, Bare(7), wait), timeout),
+            refused(publisher.send_timeout(message(), wait), timeout),
+            refused(block_on(publisher.publish_async(topic, Bare(7))), publish),
+            refused(block_on(publisher.send_async(message())), publish),
+            refused(publisher.publish_sequenced(topic, Bare(7)), sequenced),
+            refused(publisher.send_sequenced(message()), sequenced),
+            refused(
+                block_on(publisher.publish_sequenced_async(topic, Bare(7))),
+                sequenced,
             ),
             refused(
-                bus.send(Message::new(topic, Bare(7)).name("n")),
-                PublishError::into_value,
+                block_on(publisher.send_sequenced_async(message())),
+                sequenced,
             ),
-            refused(publisher.publish(topic, Bare(7)), PublishError::into_value),
-            refused(
-                publisher.try_publish(topic, Bare(7)),
-                TryPublishError::into_value,
-            ),
-            refused(
-                publisher.publish_timeout(topic, Bare(7), Duration::MAX),
-                PublishTimeoutError::into_value,
-            ),
-            refused(
-                publisher.send(Message::new(topic, Bare(7)).source("s")),
-                PublishError::into_value,
-            ),
-            bus.publish_sequenced(topic, Bare(7))
-                .unwrap_err()
-                .to_string(),
-            publisher
-                .publish_sequenced(topic, Bare(7))
-                .unwrap_err()
-                .to_string(),
             bus.topic(topic).unwrap_err().to_string(),
             Topic::new(topic).unwrap_err().to_string(),
         ];
@@ -266,14 +279,52 @@ fn a_bad_topic_is_named_with_place_and_rule_and_the_value_handed_back() {
     assert!(!bus.drive(), "nothing was accepted");
 }
 
-fn refused<E: Error>(answer: Result<(), E>, into_value: impl FnOnce(E) -> Bare) -> String {
+fn refused<R, E: Error>(answer: Result<R, E>, into_value: impl FnOnce(E) -> Bare) -> String {
     let Err(error) = answer else {
-        panic!("it is no topic")
+        panic!("the topic is not valid")
     };
-    let text = error.to_string();
-    assert!(error.source().is_some(), "the topic's own error");
+    let text = reported(&error);
     assert_eq!(into_value(error).0, 7, "the value comes back");
     text
+}
+
+/// What an error reporter prints: the error and the chain of its sources. Nothing is said twice.
+fn reported(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut last = error;
+    while let Some(source) = last.source() {
+        let more = source.to_string();
+        assert!(!text.contains(&more), "{text:?} repeats {more:?}");
+        text = format!("{text}: {more}");
+        last = source;
+    }
+    text
+}
+
+#[test]
+fn an_error_passes_on_what_another_one_says_and_says_it_once() {
+    let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
+    let pattern = Pattern::parse("a..b").unwrap_err();
+    let thread = ThreadError::from(io::Error::other("no more threads"));
+    let sub = bus.subscribe("a").expect("open");
+    let label = bus.subscription("a").label("", "").open().unwrap_err();
+    let wrapping: [(&dyn Error, &str); 7] = [
+        (&bus.subscribe("a..b").unwrap_err(), &pattern.to_string()),
+        (&sub.handle().add("a..b").unwrap_err(), &pattern.to_string()),
+        (&label, "a key of 0 bytes"),
+        (&SubscribeError::Thread(thread.clone()), "no more threads"),
+        (&BuildError::Thread(thread.clone()), "no more threads"),
+        (&BuildError::from(io::Error::other("a reason")), "a reason"),
+        (&thread, "the system did not start a thread"),
+    ];
+    for (error, text) in wrapping {
+        assert!(reported(error).contains(text), "{error}");
+    }
+    assert_eq!(thread, ThreadError::from(io::Error::other("another text")));
+    assert_ne!(
+        thread,
+        ThreadError::from(io::Error::from(io::ErrorKind::OutOfMemory))
+    );
 }
 
 /// `Debug`, `Display` and `Error` of what hands a value back need nothing of the value.
@@ -288,12 +339,12 @@ fn errors_say_themselves_without_their_value() {
         (format!("{full:?}"), full.to_string()),
         ("Full(..)".into(), "the lane is full".into())
     );
-    assert_eq!(full.into_value().0, 2);
+    assert_eq!((full.value().0, full.into_value().0), (2, 2));
     let late = bus
         .publish_timeout("a", Bare(3), Duration::ZERO)
         .unwrap_err();
     assert_eq!(format!("{late:?}"), "Timeout(..)");
-    assert_eq!(late.into_value().0, 3);
+    assert_eq!((late.value().0, late.into_value().0), (3, 3));
     bus.close();
     let closed = bus.publish("a", Bare(4)).unwrap_err();
     assert_eq!(
@@ -303,16 +354,21 @@ fn errors_say_themselves_without_their_value() {
     let sequenced = bus.publish_sequenced("a", Bare(5)).unwrap_err();
     assert_eq!(sequenced.to_string(), "the bus is closed");
     assert_eq!(format!("{sequenced:?}"), "Refused(Closed(..))");
-    let PublishSequencedError::Refused(closed) = sequenced else {
-        panic!("{sequenced}")
-    };
-    assert_eq!(closed.into_value().0, 5);
+    assert_eq!(sequenced.value().map(|value| value.0), Some(5));
+    assert_eq!(sequenced.into_value().map(|value| value.0), Some(5));
+    let unsequenced = PublishSequencedError::<Bare>::Unsequenced;
+    assert!(unsequenced.value().is_none() && unsequenced.into_value().is_none());
     let topic = bus.publish("", Bare(6)).unwrap_err();
     assert!(format!("{topic:?}").starts_with("Topic("), "{topic:?}");
-    // Whatever the type is called, `?` and `anyhow`-like boxes take it.
+    // Whatever the payload is, `?` and boxes of errors take it.
     let boxed: Box<dyn Error + Send + Sync> = Box::new(topic);
-    assert!(boxed.source().is_some());
-    let texts = [RecvError::Closed, RecvError::Cancelled, RecvError::Broken].map(|e| e.to_string());
+    assert_eq!(boxed.to_string(), TopicError::Empty.to_string());
+    let texts = [RecvError::Closed, RecvError::Cancelled, RecvError::Broken].map(|e| {
+        let text = e.to_string();
+        assert_eq!(text, TryRecvError::from(e).to_string());
+        assert_eq!(text, RecvTimeoutError::from(e).to_string());
+        text
+    });
     assert!(texts.iter().all(|text| !text.is_empty()));
 }
 
@@ -324,6 +380,7 @@ fn everything_can_be_debugged() {
     let builder = Bus::<Bare>::builder();
     for text in [
         format!("{bus:?}"),
+        format!("{:?}", bus.publisher()),
         format!("{:?}", bus.downgrade()),
         format!("{sub:?}"),
         format!("{:?}", sub.handle()),

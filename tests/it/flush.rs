@@ -67,8 +67,8 @@ fn a_full_block_subscriber_is_not_flushed() {
     }
 }
 
-/// Whoever waits must be told by the very step that completes what it waits for: there is no later one. Many idle
-/// lanes make a round long enough to ask in the midst of it.
+/// Whoever waits must be told by the very step that completes what it waits for: there is no later
+/// one. Many idle lanes make a round long enough to ask in the midst of it.
 #[test]
 fn several_flushes_at_once_are_all_told() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
@@ -91,7 +91,8 @@ fn several_flushes_at_once_are_all_told() {
     }
 }
 
-/// A flush lends the dispatcher a hand; the pool must still be called for what is published afterwards.
+/// A flush lends the dispatcher a hand; the pool must still be called for what is published
+/// afterwards.
 #[test]
 fn flushing_never_makes_the_pool_miss_an_event() {
     ends("an event published beside a flush", || {

@@ -368,7 +368,7 @@ fn errors_and_panics_are_counted_and_told_and_hurt_nobody() {
             let lines = log.lines();
             let number = failing.subscription().number();
             let first = format!(
-                "subscription {number}: the handler failed on event 1 on a: odd, and that is wrong"
+                "subscription {number}: the handler failed for event 1 on topic a: odd, and that is wrong"
             );
             assert!(lines.contains(&first), "{lines:?}");
             let panics = lines.iter().filter(|line| line.contains("panicked"));
@@ -389,7 +389,8 @@ fn an_observer_that_panics_hurts_nobody() {
     });
 }
 
-/// Guarantee 4: as many handlers stand still as there are workers, and the others are handled all the same.
+/// Guarantee 4: as many handlers stand still as there are workers, and the others are handled all
+/// the same.
 #[test]
 fn a_stalled_worker_is_replaced() {
     ends("stall", || {
@@ -744,7 +745,8 @@ fn tens_of_thousands_of_handlers_share_two_threads() {
     });
 }
 
-/// The delivery law under churn: handlers come and go, with both policies, while four threads publish.
+/// The delivery law under churn: handlers come and go, with both policies, while four threads
+/// publish.
 #[test]
 fn the_delivery_law_holds_for_handlers_that_come_and_go() {
     ends("law", || {
@@ -880,7 +882,8 @@ fn nothing_of_a_pool_is_kept() {
     }
 }
 
-/// On a manual bus, a `Block` handler makes the room that the dispatch waits for: closing carries on by turns.
+/// On a manual bus, a `Block` handler makes the room that the dispatch waits for: closing carries
+/// on by turns.
 #[test]
 fn a_manual_bus_that_closes_drains_into_a_small_ring() {
     for by_drop in [false, true] {
@@ -901,7 +904,8 @@ fn a_manual_bus_that_closes_drains_into_a_small_ring() {
     }
 }
 
-/// A handler of which every call takes long keeps one thread, and the pool goes on with its spare for ever.
+/// A handler of which every call takes long keeps one thread, and the pool goes on with its spare
+/// for ever.
 #[test]
 fn one_slow_handler_does_not_use_up_the_spares() {
     ends("slow", || {
@@ -972,7 +976,8 @@ fn a_stuck_call_holds_up_nobody_under_load() {
     });
 }
 
-/// What is lost after a flush has begun does not count for what it waits for, whichever events they are.
+/// What is lost after a flush has begun does not count for what it waits for, whichever events they
+/// are.
 #[test]
 fn a_flush_is_exact_also_under_loss() {
     for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
@@ -1105,7 +1110,8 @@ fn a_flush_waits_for_what_a_disconnected_handler_still_has() {
     }
 }
 
-/// The bus breaks while a call runs, and then the handler is cancelled: it comes to its end all the same.
+/// The bus breaks while a call runs, and then the handler is cancelled: it comes to its end all the
+/// same.
 #[test]
 fn a_handler_cancelled_on_a_broken_bus_ends() {
     ends("broken", || {

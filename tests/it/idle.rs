@@ -1,4 +1,5 @@
-//! An idle bus costs next to nothing. Measured by the kernel's own account of each thread, on Linux.
+//! An idle bus costs next to nothing. Measured by the kernel's own account of each thread, on
+//! Linux.
 
 use fanout::{Dispatch, Overflow, SlowLimit};
 use std::collections::HashMap;
@@ -86,7 +87,8 @@ fn an_idle_bus_uses_next_to_no_processor_time() {
     }
 }
 
-/// Nanoseconds on a processor, by thread: the bus's own and its receivers, which are named like them.
+/// Nanoseconds on a processor, by thread: the bus's own and its receivers, which are named like
+/// them.
 fn processor_times() -> HashMap<String, u64> {
     let tasks = fs::read_dir("/proc/self/task").expect("Linux has it");
     tasks

@@ -1,10 +1,12 @@
-//! The delivery law: for each subscription, over `first_id ..= last_id`, received + lost + superseded + unread = matched,
-//! exactly; ids rise strictly, nothing comes twice, and each loss is told once, in its place, to the event. For every policy,
-//! for subscribers that are quick, slow, or stand still for a while, and for handlers.
+//! The delivery law: for each subscription, over `first_id ..= last_id`, received + lost +
+//! superseded + unread = matched, exactly; ids rise strictly, nothing comes twice, and each loss is
+//! told once, in its place, to the event. For every policy, for subscribers that are quick, slow,
+//! or stand still for a while, and for handlers.
 //!
-//! What should have matched is computed here, from a record of all events and by comparing text, not by a pattern. The
-//! record is what a `**` subscriber with `Overflow::Block` received, and is itself checked against what publishers
-//! know: every accepted event is in it, once, in the order of its lane, under the id of its receipt.
+//! What should have matched is computed here, from a record of all events and by comparing text,
+//! not by a pattern. The record is what a `**` subscriber with `Overflow::Block` received, and is
+//! itself checked against what publishers know: every accepted event is in it, once, in the order
+//! of its lane, under the id of its receipt.
 
 use crossbeam::queue::SegQueue;
 use fanout::{
@@ -33,7 +35,8 @@ const CAPACITIES_LARGE: [usize; 5] = [30, 64, 65, 256, 1024];
 /// How long the bus waits for a `Block` subscriber at most.
 const LONGEST_WAITS_MS: [Option<u64>; 5] = [None, None, Some(0), Some(1), Some(20)];
 
-/// `FANOUT_LAW_EVENTS` events or `FANOUT_LAW_SECONDS` seconds, whichever comes first; all ways of dispatching in any case.
+/// `FANOUT_LAW_EVENTS` events or `FANOUT_LAW_SECONDS` seconds, whichever comes first; all ways of
+/// dispatching in any case.
 #[test]
 fn the_delivery_law_holds_under_churn() {
     let events = number("FANOUT_LAW_EVENTS").unwrap_or(u64::MAX);
@@ -51,7 +54,8 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().expect("a number"))
 }
 
-/// Episodes over all ways of dispatching, each at least once, until there were so many events or the time is up.
+/// Episodes over all ways of dispatching, each at least once, until there were so many events or
+/// the time is up.
 fn run(enough: u64, seconds: u64) {
     let start = Instant::now();
     let time = Duration::from_secs(seconds);
@@ -78,7 +82,7 @@ fn run(enough: u64, seconds: u64) {
     }
 }
 
-// ---- topics and what is wanted of them ------------------------------------------------------------
+// ---- topics and what is wanted of them ----------------------------------------------------------
 
 fn topics() -> Vec<String> {
     let mut topics = Vec::new();
@@ -118,7 +122,7 @@ const WANTS: [(&[&str], Meaning); 12] = [
     (&["no.such.topic"], |_| false),
 ];
 
-// ---- an episode -----------------------------------------------------------------------------------
+// ---- an episode ---------------------------------------------------------------------------------
 
 /// Who published it, and the how-manieth of that publisher.
 #[derive(Clone, Copy)]
@@ -497,7 +501,8 @@ impl Account {
     /// Reads for a while, in one of many ways.
     fn read(&mut self, sub: &mut Subscriber<Payload>, random: &mut Random, bus: &Bus<Payload>) {
         let way = random.below(4);
-        // Who blocks everybody else is quick about it, and stands still only if nobody waits for that.
+        // Who blocks everybody else is quick about it, and stands still only if nobody waits for
+        // that.
         let slow = !holds_up(self.overflow, self.longest_wait) && random.one_in(3);
         let stalls = !self.is_waited_for() && random.one_in(4);
         for turn in 0..random.below(4000) {

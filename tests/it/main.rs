@@ -1,10 +1,11 @@
 //! All integration tests, in one binary: a story per file, the guarantees by name.
 //!
-//! What only a whole process can show is elsewhere or asks to be run alone: allocations in `tests/alloc.rs`, an idle bus
-//! and the long run of the delivery law among the ignored tests here.
+//! What only a whole process can show is elsewhere or asks to be run alone: allocations in
+//! `tests/alloc.rs`, an idle bus and the long run of the delivery law among the ignored tests here.
 
 mod accounts;
 mod architecture;
+mod async_close;
 mod async_law;
 mod async_publish;
 mod async_recv;
@@ -19,6 +20,7 @@ mod cut;
 mod dialects;
 mod disconnect;
 mod drop_oldest;
+mod ending;
 mod errors;
 mod flush;
 mod handlers;
@@ -31,6 +33,7 @@ mod limits;
 mod manual;
 mod match_cache;
 mod memory;
+mod messages;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod model;

@@ -1,5 +1,5 @@
-//! Manual dispatch is deterministic: nothing happens but in `drive`, and what happens then is exactly what a plain
-//! [model](crate::model) says.
+//! Manual dispatch is deterministic: nothing happens but in `drive`, and what happens then is
+//! exactly what a plain [model](crate::model) says.
 
 use fanout::{Dispatch, Overflow, TryRecvError};
 use proptest::prelude::*;
@@ -53,7 +53,11 @@ const POLICIES: [Overflow; 7] = [
 ];
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 2000,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn does_what_the_model_does(
@@ -64,7 +68,8 @@ proptest! {
     }
 }
 
-/// Lone events, each in a block of its own, until no more blocks fit before a stalled shard; then read slowly.
+/// Lone events, each in a block of its own, until no more blocks fit before a stalled shard; then
+/// read slowly.
 #[test]
 fn lone_events_behind_a_full_ring_do_what_the_model_does() {
     for capacity in [1, 2, 5] {

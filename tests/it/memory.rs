@@ -1,5 +1,5 @@
-//! Memory: bounded by events and by bytes, and given back when the last reference goes. (Allocations are counted in a
-//! test binary of their own, `tests/alloc.rs`.)
+//! Memory: bounded by events and by bytes, and given back when the last reference goes.
+//! (Allocations are counted in a test binary of their own, `tests/alloc.rs`.)
 
 use fanout::{Bus, Dispatch, GapReason, Overflow, RecvError, Subscriber, TryRecvError};
 use std::sync::Arc;
@@ -146,7 +146,8 @@ fn once(mode: Dispatch, dispatchers: usize, random: &mut Random) {
 
 const WEIGHT: usize = 100_000;
 
-/// A manual bus whose events go one by one, each in a block of its own that weighs a bit more than [`WEIGHT`].
+/// A manual bus whose events go one by one, each in a block of its own that weighs a bit more than
+/// [`WEIGHT`].
 fn heavy(pin_bytes: usize, overflow: Overflow) -> (Bus<u64>, Subscriber<u64>) {
     let bus = bus(|b| {
         b.dispatch(Dispatch::Manual)
@@ -197,7 +198,8 @@ fn a_block_heavier_than_the_bound_goes_alone() {
         publish_singly(&bus, 5);
         let (told, _) = read_out(&mut sub);
         assert!(
-            matches!(told[..], [Told::Id(1), Told::Lost(gap)] if (gap.first_id(), gap.last_id()) == (2, 5)),
+            matches!(told[..], [Told::Id(1), Told::Lost(gap)]
+                if (gap.first_id(), gap.last_id()) == (2, 5)),
             "{told:?}"
         );
         publish_singly(&bus, 1);

@@ -1,4 +1,5 @@
-//! The numbers through the `metrics` facade are those of the statistics, under names that do not change.
+//! The numbers through the `metrics` facade are those of the statistics, under names that do not
+//! change.
 
 use fanout::{Bus, Dispatch, Overflow};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};

@@ -1,13 +1,14 @@
-//! A plain model of a bus under manual dispatch, and the steps that a bus and the model are taken through side by side:
-//! event by event, gap by gap, number by number.
+//! A plain model of a bus under manual dispatch, and the steps that a bus and the model are taken
+//! through side by side: event by event, gap by gap, number by number.
 //!
-//! The model knows the documented rules and no more: events are sequenced in rounds of up to 1,024, laid into blocks of
-//! up to 64, at most 64 blocks wait for a shard, which takes 16 of them per round. A ring has room for `capacity`
-//! events that wait, whose blocks weigh up to `pin_bytes`, or for one block alone; those of a slot that a reader has begun to
-//! read (claimed) do not wait. Nothing here takes time, so a longest wait is over at once or never.
+//! The model knows the documented rules and no more: events are sequenced in rounds of up to 1,024,
+//! laid into blocks of up to 64, at most 64 blocks wait for a shard, which takes 16 of them per
+//! round. A ring has room for `capacity` events that wait, whose blocks weigh up to `pin_bytes`, or
+//! for one block alone; those of a slot that a reader has begun to read (claimed) do not wait.
+//! Nothing here takes time, so a longest wait is over at once or never.
 
 use fanout::{
-    Bus, Dispatch, GapReason, Overflow, Subscriber, SubscriptionHandle, SubscriptionStats,
+    Bus, Dispatch, Ending, GapReason, Overflow, Subscriber, SubscriptionHandle, SubscriptionStats,
     TryRecvError,
 };
 use proptest::collection::vec;
@@ -48,7 +49,8 @@ fn weigh(topic: usize) -> usize {
     [0, 1, 100, 1000, 50_000][topic]
 }
 
-/// What a block of each size weighs with payloads that weigh nothing: its own memory, which nobody promises. Measured.
+/// What a block of each size weighs with payloads that weigh nothing: its own memory, which nobody
+/// promises. Measured.
 fn empty_weights() -> [u64; 3] {
     static WEIGHTS: OnceLock<[u64; 3]> = OnceLock::new();
     *WEIGHTS.get_or_init(|| {
@@ -72,7 +74,8 @@ fn empty_weight(events: usize) -> u64 {
     }
 }
 
-/// Bounds in bytes, by number: none that is ever reached, less than any block, and some around a few blocks.
+/// Bounds in bytes, by number: none that is ever reached, less than any block, and some around a
+/// few blocks.
 pub(crate) const PINS: usize = 8;
 
 fn pin_bytes(number: usize) -> usize {
@@ -209,6 +212,14 @@ enum Answer {
     Cancelled,
 }
 
+/// What a handle says of the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ModelEnding {
+    Closed,
+    Cancelled,
+    Disconnected(ModelGap),
+}
+
 /// Events of one block. Under `Conflate`, one event: the latest of its topic.
 struct ModelSlot {
     /// Lost in front of it.
@@ -246,7 +257,7 @@ struct ModelSub {
     last_id: Option<u64>,
     cancelled: bool,
     disconnected: Option<ModelGap>,
-    /// No longer among the bus's subscriptions.
+    /// The bus has forgotten it.
     taken_out: bool,
     /// Was told of its end.
     told_end: bool,
@@ -356,7 +367,8 @@ impl ModelSub {
 
     /// A topic that waits keeps its place, and its event is replaced.
     fn conflate(&mut self, events: &Events, weight: u64, block: u64) {
-        // Events borrow from a block that this subscriber shares with nobody, one for each run of a topic.
+        // Events borrow from a block that this subscriber shares with nobody, one for each run of a
+        // topic.
         let pairs = events.iter().zip(events.iter().skip(1));
         let breaks = pairs.filter(|(a, b)| (a.id + 1, a.topic) != (b.id, b.topic));
         let weight = weight + empty_weight(1 + breaks.count());
@@ -395,7 +407,8 @@ impl ModelSub {
         }
     }
 
-    /// So many of the oldest slot. What was lost in front of them and they are one run, in front of what is left.
+    /// So many of the oldest slot. What was lost in front of them and they are one run, in front of
+    /// what is left.
     fn evict(&mut self, count: usize) {
         let slot = &mut self.ring[0];
         for event in slot.events.drain(..count) {
@@ -434,9 +447,6 @@ impl ModelSub {
                 Some(slot) => slot.gap,
                 None => self.open_gap.take(),
             };
-            if self.told_closed {
-                return Some(Answer::Closed);
-            }
             let gap = here.filter(|_| !between && !self.told_end);
             self.told_end = true;
             return Some(gap.map_or(Answer::Cancelled, Answer::Lost));
@@ -635,7 +645,7 @@ impl Model {
     /// `false`: it had ended already.
     fn cancel(&mut self, number: usize) -> bool {
         let sub = &mut self.subs[number];
-        let ends_it = !sub.has_ended();
+        let ends_it = !sub.has_ended() && !sub.told_closed;
         sub.cancelled |= ends_it;
         self.take_out(number);
         ends_it
@@ -644,6 +654,25 @@ impl Model {
     fn drop(&mut self, number: usize) {
         self.cancel(number);
         self.subs[number].gone = true;
+    }
+
+    /// How a subscription ended. A close counts at once, and gives way to what comes before it was
+    /// told.
+    fn ending(&self, sub: &ModelSub) -> Option<ModelEnding> {
+        match sub.disconnected {
+            Some(gap) => Some(ModelEnding::Disconnected(gap)),
+            None if sub.cancelled => Some(ModelEnding::Cancelled),
+            None => self.closing.then_some(ModelEnding::Closed),
+        }
+    }
+
+    /// A change of its patterns is refused; the bus then forgets one that was disconnected.
+    fn refuses_change(&mut self, number: usize) -> bool {
+        let refuses = self.ending(&self.subs[number]).is_some();
+        if self.subs[number].disconnected.is_some() {
+            self.take_out(number);
+        }
+        refuses
     }
 
     fn take_out(&mut self, number: usize) {
@@ -788,7 +817,7 @@ impl Model {
     }
 }
 
-// ---- the real one, in the same words --------------------------------------------------------------
+// ---- the real one, in the same words ------------------------------------------------------------
 
 fn topic_number(text: &str) -> usize {
     TOPICS
@@ -816,6 +845,15 @@ fn gap_of(gap: fanout::Gap) -> ModelGap {
     }
 }
 
+fn ending_of(ending: Ending) -> ModelEnding {
+    match ending {
+        Ending::Closed => ModelEnding::Closed,
+        Ending::Cancelled => ModelEnding::Cancelled,
+        Ending::Disconnected(gap) => ModelEnding::Disconnected(gap_of(gap)),
+        other => panic!("{other}"),
+    }
+}
+
 fn error_of(error: TryRecvError) -> Answer {
     match error {
         TryRecvError::Lost(gap) => Answer::Lost(gap_of(gap)),
@@ -827,8 +865,9 @@ fn error_of(error: TryRecvError) -> Answer {
     }
 }
 
-/// A subscriber, and the last id that it was told of, by topic: the model may be wrong, but ids rise, and no gap is told in
-/// front of an event that was published before it. Under `Conflate` that holds within a topic alone, and not for gaps.
+/// A subscriber, and the last id that it was told of, by topic: the model may be wrong, but ids
+/// rise, and no gap is told in front of an event that was published before it. Under `Conflate`
+/// that holds within a topic alone, and not for gaps.
 struct RealSub {
     sub: Subscriber<usize>,
     last: [u64; TOPICS.len()],
@@ -896,7 +935,8 @@ struct Both {
     handles: Vec<SubscriptionHandle<usize>>,
 }
 
-/// Takes a bus with so many shards and the model through the steps, then through a close, and reads everything.
+/// Takes a bus with so many shards and the model through the steps, then through a close, and reads
+/// everything.
 pub(crate) fn check(shards: usize, steps: &[Step]) {
     let mut both = Both {
         bus: bus(|b| {
@@ -966,8 +1006,9 @@ impl Both {
             Step::Batch { sub } => self.ask(sub, RealSub::batch, Model::batch),
             Step::Add { sub, pattern } => {
                 let Some(number) = self.pick(sub) else { return };
+                let refused = self.model.refuses_change(number);
                 let sub = &mut self.model.subs[number];
-                let expected = (!sub.taken_out).then(|| !sub.patterns.contains(&pattern));
+                let expected = (!refused).then(|| !sub.patterns.contains(&pattern));
                 assert_eq!(self.handles[number].add(PATTERNS[pattern].0).ok(), expected);
                 if expected == Some(true) {
                     sub.patterns.push(pattern);
@@ -975,11 +1016,14 @@ impl Both {
             }
             Step::Remove { sub, pattern } => {
                 let Some(number) = self.pick(sub) else { return };
+                let refused = self.model.refuses_change(number);
                 let sub = &mut self.model.subs[number];
-                let expected = (!sub.taken_out).then(|| sub.patterns.contains(&pattern));
+                let expected = (!refused).then(|| sub.patterns.contains(&pattern));
                 let removed = self.handles[number].remove(PATTERNS[pattern].0).ok();
                 assert_eq!(removed, expected);
-                sub.patterns.retain(|&known| known != pattern);
+                if expected == Some(true) {
+                    sub.patterns.retain(|&known| known != pattern);
+                }
             }
             Step::Cancel { sub } => {
                 let Some(number) = self.pick(sub) else { return };
@@ -1019,7 +1063,8 @@ impl Both {
         }
     }
 
-    /// After a close the readers drive, each when it finds nothing. Those that went must not be waited for.
+    /// After a close the readers drive, each when it finds nothing. Those that went must not be
+    /// waited for.
     fn read_out(&mut self) {
         let mut open: Vec<_> = (0..self.subs.len())
             .filter(|&number| self.subs[number].is_some())
@@ -1060,11 +1105,15 @@ impl Both {
             sums.2 += expected.lost;
             sums.3 += expected.superseded;
             sums.4 += expected.unread;
-            if !sub.taken_out {
+            let ending = self.model.ending(sub);
+            assert_eq!(handle.ending().map(ending_of), ending, "{}", sub.number);
+            assert_eq!(handle.is_ended(), ending.is_some());
+            if ending.is_none() {
                 open.push(sub.number);
             }
         }
         let stats = self.bus.stats();
+        assert_eq!(stats.subscriptions, open.len());
         let are = (
             stats.matched,
             stats.received,

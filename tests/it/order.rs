@@ -1,4 +1,5 @@
-//! Order: of one lane as published, of all lanes the same for everybody, ids without a hole, time without a step back.
+//! Order: of one lane as published, of all lanes the same for everybody, ids without a hole, time
+//! without a step back.
 
 use fanout::{Overflow, RecvError, Subscriber};
 use std::sync::Arc;
@@ -9,8 +10,8 @@ use std::time::{Duration, SystemTime};
 use crate::support::{FOR_EVER, MODES, bus, ends};
 
 const PUBLISHERS: u64 = 6;
-/// Of each. The readers with a ring of one are woken for each: 30,000 events took more than a minute beside three busy
-/// processes on two cores.
+/// Of each. The readers with a ring of one are woken for each: 30,000 events took more than a
+/// minute beside three busy processes on two cores.
 const EVENTS: u64 = 1000;
 
 /// Publisher and sequence in one.
@@ -90,7 +91,8 @@ fn check(seen: &[(u64, Payload)]) {
     }
 }
 
-/// Publishing from one thread through two lanes promises nothing between the lanes, and everything within each.
+/// Publishing from one thread through two lanes promises nothing between the lanes, and everything
+/// within each.
 #[test]
 fn two_lanes_of_one_thread_each_keep_their_order() {
     for mode in MODES {
@@ -122,7 +124,8 @@ fn time_never_runs_backwards() {
     for mode in MODES {
         ends(&format!("{mode:?}"), move || {
             let reads = Arc::new(AtomicU64::new(0));
-            // 1000 s, 999 s, 1002 s, 997 s, 1004 s, ..: half of the readings lie in the past, one before 1970.
+            // 1000 s, 999 s, 1002 s, 997 s, 1004 s, ..: half of the readings lie in the past, one
+            // before 1970.
             let clock = {
                 let reads = reads.clone();
                 move || match reads.fetch_add(1, Ordering::SeqCst) {

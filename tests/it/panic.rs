@@ -365,8 +365,8 @@ fn publishing_from_a_drop_inside_the_dispatch_never_waits() {
     }
 }
 
-/// Cancelling carries out the change itself, and lets go of the block that the subscription held up; what that block's
-/// payload does in its drop runs inside of the dispatch.
+/// Cancelling carries out the change itself, and lets go of the block that the subscription held
+/// up; what that block's payload does in its drop runs inside of the dispatch.
 #[test]
 fn publishing_from_a_drop_inside_a_cancel_never_waits() {
     for mode in MODES {
@@ -401,7 +401,8 @@ fn publishing_from_a_drop_inside_a_cancel_never_waits() {
     }
 }
 
-/// Closing from inside the dispatch starts the close and returns: the rest is up to whoever dispatches.
+/// Closing from inside the dispatch starts the close and returns: the rest is up to whoever
+/// dispatches.
 #[test]
 fn closing_from_a_drop_inside_the_dispatch_does_not_wait() {
     for mode in MODES {

@@ -5,9 +5,9 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use fanout::{Bus, RecvTimeoutError, TryRecvError};
+use fanout::{Bus, Dispatch, Overflow, RecvTimeoutError, TryRecvError};
 
-use crate::support::{ends, manual};
+use crate::support::ends;
 use crate::tasks::block_on;
 
 const SHORT: Duration = Duration::from_millis(20);
@@ -30,7 +30,8 @@ fn blocks_inside_an_executor(what: &str, mut call: impl FnMut() + Send + 'static
 
 #[test]
 fn a_receive_that_times_out_takes_no_token() {
-    let mut sub = Bus::<u64>::new().subscribe("a").expect("open");
+    let bus = Bus::<u64>::new();
+    let mut sub = bus.subscribe("a").expect("open");
     blocks_inside_an_executor("recv_timeout in a task", move || {
         let timeout = sub.recv_timeout(SHORT).map(|_| ()).unwrap_err();
         assert_eq!(timeout, RecvTimeoutError::Timeout);
@@ -56,9 +57,13 @@ fn a_receive_that_is_woken_takes_no_token() {
 
 #[test]
 fn a_flush_that_times_out_takes_no_token() {
-    let bus = manual();
+    let builder = Bus::<u64>::builder().dispatch(Dispatch::Manual);
+    let bus = builder.blocking(true).build().expect("in range");
+    let block = bus.subscription("a").capacity(1).overflow(Overflow::Block);
+    let _full = block.open().expect("open");
     bus.publish("a", 7).expect("open");
+    bus.publish("a", 8).expect("open");
     blocks_inside_an_executor("flush_within in a task", move || {
-        assert!(!bus.flush_within(SHORT), "nobody dispatches");
+        assert!(!bus.flush_within(SHORT), "the second event has no room");
     });
 }

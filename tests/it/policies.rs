@@ -1,5 +1,5 @@
-//! What happens when a ring is full, policy by policy, against a plain [model](crate::model): under pressure, with every
-//! capacity that is near a block's, by events and by bytes.
+//! What happens when a ring is full, policy by policy, against a plain [model](crate::model): under
+//! pressure, with every capacity that is near a block's, by events and by bytes.
 
 use fanout::Overflow;
 use proptest::prelude::*;
@@ -44,7 +44,8 @@ const POLICIES: [(Overflow, Option<Duration>); 6] = [
     (Overflow::Block, Some(Duration::ZERO)),
 ];
 
-/// A burst against each capacity, by hand, so that the bounds of blocks and rings meet in every way.
+/// A burst against each capacity, by hand, so that the bounds of blocks and rings meet in every
+/// way.
 #[test]
 fn bursts_against_capacities() {
     for policy in POLICIES {

@@ -13,6 +13,7 @@ fn send<T: Send>() {}
 fn sync<T: Sync>() {}
 fn both<T: Send + Sync>() {}
 fn of_value<T: Send>(_: T) {}
+fn of_static<T: Send + 'static>(_: T) {}
 
 /// A payload may be anything that is `Send + Sync + 'static`.
 type Payload = Box<dyn Fn() + Send + Sync>;
@@ -22,6 +23,7 @@ fn public_types_are_send_and_sync() {
     both::<Bus>();
     both::<Bus<Payload>>();
     both::<WeakBus<Payload>>();
+    both::<Message<'static, Topic, Payload>>();
     both::<SubscriptionHandle<Payload>>();
     both::<Event<Payload>>();
     both::<SharedEvent<Payload>>();
@@ -71,7 +73,14 @@ fn futures_are_send() {
     let topic = bus.topic("a").expect("a topic");
     of_value(bus.publish_async("a", Box::new(|| ())));
     of_value(bus.publish_async(String::from("a"), Box::new(|| ())));
-    of_value(publisher.publish_async(topic, Box::new(|| ())));
+    of_value(publisher.publish_async(topic.clone(), Box::new(|| ())));
+    of_value(bus.send_async(Message::new("a", Box::new(|| ()) as Payload)));
+    of_value(publisher.send_async(Message::new("a", Box::new(|| ()) as Payload)));
+    of_value(bus.publish_sequenced_async(&topic, Box::new(|| ())));
+    of_value(publisher.publish_sequenced_async(&topic, Box::new(|| ())));
+    // They borrow nothing: a task may own them.
+    of_static(bus.flush_async());
+    of_static(bus.close_async());
     let mut sub = bus.subscribe("a").expect("open");
     of_value(sub.recv_async());
     of_value(sub.next_batch_async());

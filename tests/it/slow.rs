@@ -1,4 +1,5 @@
-//! Slow subscribers are told of: once when they fall behind, once when they have recovered, on nobody's path.
+//! Slow subscribers are told of: once when they fall behind, once when they have recovered, on
+//! nobody's path.
 
 use fanout::{BuildError, Bus, Dispatch, Overflow, Pace, SlowLimit, SlowNotice};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -228,7 +229,7 @@ fn limits_at_their_bounds_and_one_past() {
     ));
 }
 
-// ---- on a thread of its own ---------------------------------------------------------------------------
+// ---- on a thread of its own ---------------------------------------------------------------------
 
 /// Waits for the next one.
 fn next(told: &mpsc::Receiver<Told>) -> (u64, Pace) {

@@ -1,4 +1,5 @@
-//! Numbers are exact once nothing moves, of each subscription and of the bus, over everything that ever was open.
+//! Numbers are exact once nothing moves, of each subscription and of the bus, over everything that
+//! ever was open.
 
 use fanout::limits::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX};
 use fanout::{
@@ -69,7 +70,7 @@ fn check_bus_law(stats: &BusStats) {
     assert!(stats.blocks <= stats.sequenced && stats.sequenced <= 64 * stats.blocks);
 }
 
-// ---- one subscription ---------------------------------------------------------------------------------
+// ---- one subscription ---------------------------------------------------------------------------
 
 #[test]
 fn depth_and_high_water_at_the_capacity_exactly() {
@@ -276,7 +277,7 @@ fn losses_by_reason() {
     assert_eq!(stats.lost_by(GapReason::BlockTimeout), 2);
 }
 
-// ---- the bus ------------------------------------------------------------------------------------------
+// ---- the bus ------------------------------------------------------------------------------------
 
 #[test]
 fn what_is_published_is_queued_until_it_is_sequenced() {
@@ -463,7 +464,7 @@ fn churn(mode: Dispatch) {
     assert_eq!((stats.publishers, stats.subscriptions), (0, 0));
 }
 
-// ---- labels -------------------------------------------------------------------------------------------
+// ---- labels -------------------------------------------------------------------------------------
 
 #[test]
 fn labels_are_kept_in_order_and_after_the_end() {

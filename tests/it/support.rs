@@ -11,12 +11,14 @@ use std::time::{Duration, Instant};
 /// Longer than anything here takes on a busy machine; only what hangs takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Longer than [`PATIENCE`]: a wait with this limit that ends in time was woken, it did not time out.
+/// Longer than [`PATIENCE`]: a wait with this limit that ends in time was woken, it did not time
+/// out.
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(3600);
 
 pub(crate) const MODES: [Dispatch; 3] = [Dispatch::Pool, Dispatch::Inline, Dispatch::Manual];
 
-/// Runs a story on a thread of its own and fails, instead of hanging, if it does not come to its end.
+/// Runs a story on a thread of its own and fails, instead of hanging, if it does not come to its
+/// end.
 pub(crate) fn ends<R: Send + 'static>(what: &str, story: impl FnOnce() -> R + Send + 'static) -> R {
     ends_within(PATIENCE, what, story)
 }
@@ -38,7 +40,8 @@ pub(crate) fn ends_within<R: Send + 'static>(
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// The rounds of a race, from 0: as many as that, or as a few seconds hold on a machine that has other things to do.
+/// The rounds of a race, from 0: as many as that, or as a few seconds hold on a machine that has
+/// other things to do.
 pub(crate) fn rounds(max: u64) -> impl Iterator<Item = u64> {
     let start = Instant::now();
     (0..max).take_while(move |_| start.elapsed() < Duration::from_secs(5))
@@ -71,7 +74,8 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Gives a thread that is about to wait the time to do so. Only to provoke a race: no result depends on it.
+/// Gives a thread that is about to wait the time to do so. Only to provoke a race: no result
+/// depends on it.
 pub(crate) fn linger() {
     let start = Instant::now();
     while start.elapsed() < Duration::from_micros(500) {
@@ -125,8 +129,8 @@ pub(crate) fn read_to_end<T: Send + Sync + 'static>(
     }
 }
 
-/// Publishes until nothing fits anywhere any more, since a `Block` subscriber is full: in no ring, shard or lane.
-/// `publish` answers whether it was accepted. Returns how many were.
+/// Publishes until nothing fits anywhere any more, since a `Block` subscriber is full: in no ring,
+/// shard or lane. `publish` answers whether it was accepted. Returns how many were.
 pub(crate) fn fill<T: Send + Sync + 'static>(
     bus: &Bus<T>,
     mut publish: impl FnMut() -> bool,

@@ -1,4 +1,5 @@
-//! Wait strategies: each receives, ends when it should, keeps its time, and sleeps or does not, as it says.
+//! Wait strategies: each receives, ends when it should, keeps its time, and sleeps or does not, as
+//! it says.
 
 use fanout::{Bus, Dispatch, Ending, RecvError, RecvTimeoutError, Subscriber, WaitStrategy};
 use std::thread;
@@ -150,8 +151,8 @@ fn every_strategy_drives_a_manual_bus_that_is_closing() {
     }
 }
 
-/// By the kernel's count of how often a thread went to sleep of its own accord; once in a while it does so for reasons of
-/// its own, such as a page that has to be read.
+/// By the kernel's count of how often a thread went to sleep of its own accord; once in a while it
+/// does so for reasons of its own, such as a page that has to be read.
 #[cfg(target_os = "linux")]
 #[test]
 fn who_never_sleeps_never_sleeps() {

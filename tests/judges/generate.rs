@@ -1,6 +1,7 @@
 //! Random patterns and topics, rich in what each language stumbles over.
 //!
-//! Words are few and short, so that patterns and topics meet; half of the topics are made from a pattern.
+//! Words are few and short, so that patterns and topics meet; half of the topics are made from a
+//! pattern.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -117,7 +118,8 @@ impl Dialect {
         suite::cases(self.language())
     }
 
-    /// Whether the judge's protocol can carry the pattern, and the judge has an opinion of its own about it.
+    /// Whether the judge's protocol can carry the pattern, and the judge has an opinion of its own
+    /// about it.
     pub(crate) fn can_be_asked(self, pattern: &str) -> bool {
         match self {
             Dialect::Nats => !pattern.is_empty() && !pattern.contains([' ', '\t', '\r', '\n']),
@@ -131,8 +133,8 @@ impl Dialect {
         let can_be_asked = |topic: &&String| match self {
             Dialect::Nats => !topic.contains(' '),
             Dialect::Amqp => topic.len() <= 255,
-            // Clients may not publish where the server speaks of itself, nor where subscriptions are shared, nor
-            // what Unicode calls noncharacters.
+            // Clients may not publish where the server speaks of itself, nor where subscriptions
+            // are shared, nor what Unicode calls noncharacters.
             Dialect::Mqtt => {
                 let is_noncharacter =
                     |c| matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe;

@@ -1,4 +1,5 @@
-//! Go's `path.Match`, in a program of its own (`path_match.go`), through its standard input and output.
+//! Go's `path.Match`, in a program of its own (`path_match.go`), through its standard input and
+//! output.
 //!
 //! Whether a pattern is refused must not depend on the topic: it is asked with each.
 

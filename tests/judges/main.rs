@@ -1,15 +1,16 @@
-//! The real implementations as judges: the same questions, asked of a live server (or of Go's own function) and of
-//! [`Pattern::parse_as`] with [`Pattern::matches`].
+//! The real implementations as judges: the same questions, asked of a live server (or of Go's own
+//! function) and of [`Pattern::parse_as`] with [`Pattern::matches`].
 //!
-//! `.ci/judges` installs them, starts them on the loopback, runs these tests and stops everything. Alone, these tests
-//! are ignored: there is nobody to ask. Two kinds of questions are asked:
+//! `.ci/judges` installs them, starts them on the loopback, runs these tests and stops everything.
+//! Alone, these tests are ignored: there is nobody to ask. Two kinds of questions are asked:
 //!
-//! * those of the conformance suite (`tests/testdata/patterns`), so that what its files say stays true;
-//! * random ones, rich in what each language stumbles over, for as long as `FANOUT_JUDGES_SECONDS` says (for each
-//!   judge); the seed is printed, and `FANOUT_JUDGES_SEED` repeats it.
+//! * those of the conformance suite (`tests/testdata/patterns`), so that what its files say stays
+//!   true;
+//! * random ones, rich in what each language stumbles over, for as long as `FANOUT_JUDGES_SECONDS`
+//!   says (for each judge); the seed is printed, and `FANOUT_JUDGES_SEED` repeats it.
 //!
-//! With `FANOUT_JUDGES_RECORD` set, nothing is compared: the answers to the questions in `quirks.rs` are written into the
-//! suite's files.
+//! With `FANOUT_JUDGES_RECORD` set, nothing is compared: the answers to the questions in
+//! `quirks.rs` are written into the suite's files.
 //!
 //! Who differs knowingly, and where, is said by [`asked_otherwise`], and nowhere else.
 

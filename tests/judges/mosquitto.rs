@@ -1,12 +1,14 @@
 //! mosquitto, through MQTT 3.1.1.
 //!
-//! It sends a message once to a client, however many of the client's filters match. So every pattern has a connection of its own. A
-//! filter that it refuses costs the connection, which is then made again. Publisher and subscribers fence with
-//! `PINGREQ`: the server has one thread and writes in order.
+//! It sends a message once to a client, however many of the client's filters match. So every
+//! pattern has a connection of its own. A filter that it refuses costs the connection, which is
+//! then made again. Publisher and subscribers fence with `PINGREQ`: the server has one thread and
+//! writes in order.
 //!
-//! Our topics become theirs: a dot becomes a slash, and what is plain in ours and not in theirs (`/`, `+`, `#`) becomes a
-//! character that stands in no filter. Topics of more than 200 levels, and with noncharacters of Unicode, are not
-//! asked about: this server refuses them, which the standard allows.
+//! Our topics become theirs: a dot becomes a slash, and what is plain in ours and not in theirs
+//! (`/`, `+`, `#`) becomes a character that stands in no filter. Topics of more than 200 levels,
+//! and with noncharacters of Unicode, are not asked about: this server refuses them, which the
+//! standard allows.
 
 use super::wire::Wire;
 use super::{Answer, Judge};

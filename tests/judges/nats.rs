@@ -1,8 +1,8 @@
 //! nats-server, through its text protocol.
 //!
-//! Every pattern is a `SUB` and a `PING`: an error before the `PONG` refuses it. Then every topic is a `PUB`, and a last `PING`
-//! stands behind all that is delivered. White space separates the words of the protocol, so subjects with any
-//! cannot be asked about.
+//! Every pattern is a `SUB` and a `PING`: an error before the `PONG` refuses it. Then every topic
+//! is a `PUB`, and a last `PING` stands behind all that is delivered. White space separates the
+//! words of the protocol, so subjects with any cannot be asked about.
 
 use std::fmt::Write as _;
 

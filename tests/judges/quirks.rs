@@ -1,4 +1,5 @@
-//! Questions that are worth a record: where a language surprises, and where implementations of it differ.
+//! Questions that are worth a record: where a language surprises, and where implementations of it
+//! differ.
 //!
 //! Only questions stand here; `.ci/judges record` writes what the implementations answer.
 

@@ -1,7 +1,8 @@
 //! RabbitMQ, through AMQP 0-9-1: a topic exchange, and a queue with a consumer for each pattern.
 //!
-//! A queue keeps its order, so a message of its own behind all others, sent to it through the default exchange, is the
-//! fence. Binding keys and routing keys have 255 bytes at most in this protocol; longer ones cannot be asked about.
+//! A queue keeps its order, so a message of its own behind all others, sent to it through the
+//! default exchange, is the fence. Binding keys and routing keys have 255 bytes at most in this
+//! protocol; longer ones cannot be asked about.
 
 use super::wire::Wire;
 use super::{Answer, Judge};

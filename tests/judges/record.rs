@@ -1,6 +1,7 @@
 //! What a judge says to the questions of `quirks.rs`, written into the conformance suite.
 //!
-//! What stands in a file before the [`MARK`] is written by people and stays; what stands behind it is replaced.
+//! What stands in a file before the [`MARK`] is written by people and stays; what stands behind it
+//! is replaced.
 
 use std::fmt::Write as _;
 use std::fs;

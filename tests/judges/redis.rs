@@ -1,7 +1,7 @@
 //! redis-server, through RESP: `PSUBSCRIBE` on one connection, `PUBLISH` on another.
 //!
-//! The server answers a `PUBLISH` when all messages are in the subscribers' buffers, so that a `PING` sent by the subscriber
-//! afterwards stands behind them. It refuses no pattern.
+//! The server answers a `PUBLISH` when all messages are in the subscribers' buffers, so that a
+//! `PING` sent by the subscriber afterwards stands behind them. It refuses no pattern.
 
 use std::collections::HashMap;
 

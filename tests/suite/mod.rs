@@ -1,7 +1,8 @@
 //! The conformance suite: cases of every pattern language, as data, each with its source.
 //!
-//! A file of `tests/testdata/patterns` is a language. It has groups, and a group has the source of its cases (documentation, or the
-//! program and version that was asked) and the cases, one for each pattern:
+//! A file of `tests/testdata/patterns` is a language. It has groups, and a group has the source of
+//! its cases (documentation, or the program and version that was asked) and the cases, one for each
+//! pattern:
 //!
 //! ```toml
 //! [[group]]
@@ -15,8 +16,8 @@
 //! ]
 //! ```
 //!
-//! `match`, `no_match` and `topic_refused` list topics, `refused` is said of the pattern. A file with an unknown key, a case
-//! that says nothing or a group without a source is a failure.
+//! `match`, `no_match` and `topic_refused` list topics, `refused` is said of the pattern. A file
+//! with an unknown key, a case that says nothing or a group without a source is a failure.
 
 use std::fmt;
 

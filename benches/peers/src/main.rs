@@ -7,13 +7,13 @@
 //! lost, and each subscriber has room for 1,024 events. What a subscriber is makes three races:
 //!
 //! - `--race threads`, the default: a thread that receives.
-//! - `--race handlers`: a closure that is called. fanout has a pool of threads for that, disruptor a
-//!   thread per closure. Peers that call nobody take part with a thread per subscriber, and with
+//! - `--race handlers`: a closure that is called. fanout has a pool of threads for that, disruptor
+//!   a thread per closure. Peers that call nobody take part with a thread per subscriber, and with
 //!   what one would write by hand on top of the most used of them: a worker thread per core with a
 //!   channel and a part of the closures.
-//! - `--race async`: a task on a tokio runtime with two workers. Publishers are threads all the same;
-//!   every peer has a blocking send for that. One peer is shown with tasks as publishers, too. Peers
-//!   that know no tasks take part with a thread per subscriber.
+//! - `--race async`: a task on a tokio runtime with two workers. Publishers are threads all the
+//!   same; every peer has a blocking send for that. One peer is shown with tasks as publishers,
+//!   too. Peers that know no tasks take part with a thread per subscriber.
 //!
 //! # What is measured
 //!
@@ -22,20 +22,20 @@
 //! the clock starts; setting up, the end of the stream and clearing up are outside of it.
 //!
 //! How many events a run has is found per system by short warm runs, so that a run takes about
-//! `--millis`; then it stays fixed. Rounds are interleaved (A B C, A B C, ..), so that the drift of a
-//! busy machine hits all alike, and ratios are formed within a round before their median is taken.
-//! The best peer is whichever was the fastest in that round, the rows that do less than the
-//! others included, however it receives; `direct` and `crossbeam-per-worker` are no peers, but bounds
-//! with ratios of their own.
+//! `--millis`; then it stays fixed. Rounds are interleaved (A B C, A B C, ..), so that the drift of
+//! a busy machine hits all alike, and ratios are formed within a round before their median is
+//! taken. The best peer is whichever was the fastest in that round, the rows that do less than the
+//! others included, however it receives; `direct` and `crossbeam-per-worker` are no peers, but
+//! bounds with ratios of their own.
 //!
 //! # Rules of honesty
 //!
 //! What is equal for all: the event, its publisher's code up to the send, the room per subscriber,
-//! a thread per publisher, and the check. In each run every subscriber checks of every event that it
-//! is the next of its publisher and that its payload is intact (the payload is read, not only moved),
-//! and at the end the count, the count per publisher, a checksum over all payload, and that the
-//! stream ends there. A check that fails, a system that loses an event, and a run that hangs end the
-//! program with a failure: there is no table of a wrong result.
+//! a thread per publisher, and the check. In each run every subscriber checks of every event that
+//! it is the next of its publisher and that its payload is intact (the payload is read, not only
+//! moved), and at the end the count, the count per publisher, a checksum over all payload, and that
+//! the stream ends there. A check that fails, a system that loses an event, and a run that hangs
+//! end the program with a failure: there is no table of a wrong result.
 //!
 //! What is not equal:
 //!
@@ -45,11 +45,11 @@
 //!   different orders.
 //! - fanout runs a dispatcher thread (rows of their own show inline dispatch, without it);
 //!   `bus` runs a thread that wakes receivers, `bus-feed` one more.
-//! - fanout, disruptor and the two below lend the event to the receiver, all others hand over a copy
-//!   of 64 bytes.
+//! - fanout, disruptor and the two below lend the event to the receiver, all others hand over a
+//!   copy of 64 bytes.
 //! - fanout's lanes and `bus-feed`'s channel are room in addition to the 1,024 per subscriber.
-//! - `bus` has a single sender: four publishers share it behind a mutex (`bus`) or feed it through a
-//!   channel (`bus-feed`).
+//! - `bus` has a single sender: four publishers share it behind a mutex (`bus`) or feed it through
+//!   a channel (`bus-feed`).
 //! - `tokio::sync::broadcast` loses events by design: a credit counter of ours makes it wait
 //!   (`tokio-credits`), or it has room for the whole run and never waits (`tokio-room-for-all`).
 //! - disruptor spins: it takes part only where each thread has a core, and shows what that buys.
@@ -57,37 +57,38 @@
 //!
 //! Of the closures:
 //!
-//! - `direct` has no queue and no threads: a loop over the closures on the publishing thread (behind a
-//!   mutex where there are four). A slow closure holds up everybody, and no event ever waits. It is
-//!   what fan-out costs at least on one thread, so it has a ratio of its own.
+//! - `direct` has no queue and no threads: a loop over the closures on the publishing thread
+//!   (behind a mutex where there are four). A slow closure holds up everybody, and no event ever
+//!   waits. It is what fan-out costs at least on one thread, so it has a ratio of its own.
 //! - `crossbeam-per-worker` has one queue per worker: the room of 1,024 events is that of all its
 //!   closures together, a slow closure holds up those of the same worker, and none can be added or
-//!   taken away. It is `direct` on all cores, written by hand for the case, so it counts as a bound.
-//! - fanout keeps a ring per closure, so that only its own events wait for a slow one; closures move
-//!   between the threads of the pool, a panic ends a call and not a thread, and a call that takes too
-//!   long has its thread replaced.
+//!   taken away. It is `direct` on all cores, written by hand for the case, so it counts as a
+//!   bound.
+//! - fanout keeps a ring per closure, so that only its own events wait for a slow one; closures
+//!   move between the threads of the pool, a panic ends a call and not a thread, and a call that
+//!   takes too long has its thread replaced.
 //! - Where closures are called through a box, the caller does not know their type (fanout: one such
-//!   call per slot of the ring, up to 64 events; `direct`, `crossbeam-per-worker`: one per event). A
-//!   thread that receives, and disruptor's, knows what it does.
+//!   call per slot of the ring, up to 64 events; `direct`, `crossbeam-per-worker`: one per event).
+//!   A thread that receives, and disruptor's, knows what it does.
 //!
 //! Of the tasks:
 //!
-//! - The runtime has two workers, whatever the machine. fanout's dispatcher, the publishers, and the
-//!   threads of the peers that have no tasks, are beside them.
+//! - The runtime has two workers, whatever the machine. fanout's dispatcher, the publishers, and
+//!   the threads of the peers that have no tasks, are beside them.
 //! - In `tokio-mpsc-all-tasks` publishers are tasks as well, so a wake-up seldom leaves the thread;
 //!   they start when the clock does, as a task must not wait at a barrier.
 //!
 //! Who is left out: futures-channel has no blocking send, and its bounded channel more room than it
-//! was asked for. In the races of closures and tasks, async-broadcast and `tokio-credits` do not run
-//! with a thread per subscriber: with threads they are slower than the best peer at every size. With
-//! 1,024 threads, flume, bus and `tokio-room-for-all` take up to minutes for a thousand events, and do
-//! not take part.
+//! was asked for. In the races of closures and tasks, async-broadcast and `tokio-credits` do not
+//! run with a thread per subscriber: with threads they are slower than the best peer at every size.
+//! With 1,024 threads, flume, bus and `tokio-room-for-all` take up to minutes for a thousand
+//! events, and do not take part.
 //!
 //! # Latency
 //!
-//! With `--latency` (threads alone) one publisher sleeps about 200 microseconds before each event, so
-//! that all subscribers are parked when it comes; the time from just before publishing to the check in
-//! each subscriber goes into a histogram.
+//! With `--latency` (threads alone) one publisher sleeps about 200 microseconds before each event,
+//! so that all subscribers are parked when it comes; the time from just before publishing to the
+//! check in each subscriber goes into a histogram.
 
 mod fanout_side;
 mod machine;
@@ -305,7 +306,8 @@ fn smoke(options: &Options, selected: &[Selected]) {
         let is_new = |system: &&&dyn System| !done.contains(system.name());
         let systems: Vec<_> = systems.iter().filter(is_new).collect();
         for (publishers, subscribers) in sizes(options, *race) {
-            // Full speed, more events than there is room for; and parked receivers, on a few threads.
+            // Full speed, more events than there is room for; and parked receivers, on a few
+            // threads.
             let full = (None, CAPACITY as u64 + 256);
             let paced = (subscribers <= 16).then_some((Some(PAUSE), 20));
             for (every, events) in iter::once(full).chain(paced) {

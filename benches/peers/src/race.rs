@@ -18,7 +18,8 @@ pub const CAPACITY: usize = 1024;
 /// Worker threads of the runtime, where subscribers are tasks.
 pub const WORKERS: usize = 2;
 
-/// Long enough for receivers to fall asleep before the clock starts: at least, and for each of them.
+/// Long enough for receivers to fall asleep before the clock starts: at least, and for each of
+/// them.
 const SETTLE: Duration = Duration::from_millis(2);
 const SETTLE_EACH: Duration = Duration::from_micros(20);
 
@@ -199,8 +200,8 @@ where
 /// Runs publishers on a thread each, and subscribers that are closures wherever `wire` has them
 /// called.
 ///
-/// The stream of a subscriber ends when its closure is dropped: whoever has it drops it when the last
-/// publisher has returned and everything was handled. All else is as in [`race`].
+/// The stream of a subscriber ends when its closure is dropped: whoever has it drops it when the
+/// last publisher has returned and everything was handled. All else is as in [`race`].
 pub fn race_handlers<P>(work: &Work, wire: impl FnOnce(Vec<Handler>) -> Vec<P>) -> Outcome
 where
     P: FnOnce(Ticks) + Send,
@@ -256,10 +257,11 @@ impl Drop for Handler {
     }
 }
 
-/// Runs publishers on a thread each, and subscribers as tasks on a runtime with [`WORKERS`] threads.
+/// Runs publishers on a thread each, and subscribers as tasks on a runtime with [`WORKERS`]
+/// threads.
 ///
-/// A subscriber is made into a future that hands each event to the checker until its stream ends, and
-/// then gives the checker back. All else is as in [`race`].
+/// A subscriber is made into a future that hands each event to the checker until its stream ends,
+/// and then gives the checker back. All else is as in [`race`].
 pub fn race_tasks<P, S, F>(work: &Work, publishers: Vec<P>, subscribers: Vec<S>) -> Outcome
 where
     P: FnOnce(Ticks) + Send,

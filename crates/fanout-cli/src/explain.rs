@@ -65,7 +65,8 @@ pub(crate) fn explain(pattern_text: &str, topic_text: Option<&str>, syntax: Synt
 
 /// The text around the byte `offset`, and a caret below the character there, or after the end.
 fn pointed(text: &str, offset: usize) -> String {
-    let place = text.floor_char_boundary(offset.min(text.len()));
+    let mut offsets = (0..=offset.min(text.len())).rev();
+    let place = offsets.find(|&at| text.is_char_boundary(at)).unwrap_or(0);
     let (before, after) = text.split_at(place);
     let mut before: Vec<_> = before.chars().rev().map(shown).collect();
     let mut after: Vec<_> = after.chars().map(shown).collect();

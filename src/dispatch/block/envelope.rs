@@ -1,17 +1,18 @@
 //! Envelopes: the topic, name and source of events, shared by all events that have the same ones.
 //!
 //! The text of a topic must not be copied for each event. A change of a reference count for each
-//! event, on a cache line that publisher and subscribers share, would cost more than the rest of the
-//! path together. So references are taken in bulk ([weighted reference counting][w]): a publisher keeps
-//! a [stock](EnvelopeTable) of references and hands them out without a change of the count, and a block
-//! releases those of a whole run of events in one subtraction.
+//! event, on a cache line that publisher and subscribers share, would cost more than the rest of
+//! the path together. So references are taken in bulk ([weighted reference counting][w]): a
+//! publisher keeps a [stock](EnvelopeTable) of references and hands them out without a change of
+//! the count, and a block releases those of a whole run of events in one subtraction.
 //!
 //! # Failure modes
 //!
-//! * A publisher uses more topics than its table has room for: the table replaces its oldest entries.
-//!   Each replacement costs an allocation. Nothing is lost.
+//! * A publisher uses more topics than its table has room for: the table replaces its oldest
+//!   entries. Each replacement costs an allocation. Nothing is lost.
 //!
-//! [w]: https://dl.acm.org/doi/10.5555/646880.710450 "D. I. Bevan, Distributed Garbage Collection Using Reference Counting, PARLE 1987"
+//! [w]: https://dl.acm.org/doi/10.5555/646880.710450
+//!     "D. I. Bevan, Distributed Garbage Collection Using Reference Counting, PARLE 1987"
 
 #![allow(
     unsafe_code,
@@ -52,7 +53,8 @@ impl Envelope {
 /// One counted reference.
 pub(crate) struct EnvelopeRef(NonNull<Envelope>);
 
-// SAFETY: a counted reference to an `Envelope`, which is Send and Sync, and immutable but for its count.
+// SAFETY: a counted reference to an `Envelope`, which is Send and Sync, and immutable but for its
+// count.
 unsafe impl Send for EnvelopeRef {}
 // SAFETY: as above.
 unsafe impl Sync for EnvelopeRef {}
@@ -82,8 +84,8 @@ impl EnvelopeRef {
     /// Releases this reference and `n - 1` others that the caller owns and never uses again.
     pub(super) fn release(self, n: usize) {
         let counted = ManuallyDrop::new(self);
-        // AcqRel, partner itself: the uses through all other references come before the last release
-        // frees the envelope.
+        // AcqRel, partner itself: the uses through all other references come before the last
+        // release frees the envelope.
         let before = counted.references.fetch_sub(n, Ordering::AcqRel);
         debug_assert!(n >= 1 && before >= n, "{n} of {before} references released");
         if before == n {
@@ -141,26 +143,27 @@ const REFILL_MAX: usize = 1024;
 /// Sets of a table, a power of two. Few under Miri, which would need minutes to fill them.
 const TABLE_SETS: usize = if cfg!(miri) { 4 } else { 256 };
 
-/// Entries of a set. With sets of one entry, and 64 of them, two of 6 topics replace each other again
-/// and again in one of 5 programs. With sets of eight, that happens to 40 topics in one of 100 programs.
+/// Entries of a set. With sets of one entry, and 64 of them, two of 6 topics replace each other
+/// again and again in one of 5 programs. With sets of eight, that happens to 40 topics in one of
+/// 100 programs.
 const SET_WAYS: usize = 8;
 
 /// The envelopes that one publisher used last, by topic, name and source, with references in stock.
 ///
-/// The table is set-associative: the keyed hash of the topic selects a set. In a full set, a new entry
-/// replaces the one that was made first. That costs an allocation, and is never incorrect.
+/// The table is set-associative: the keyed hash of the topic selects a set. In a full set, a new
+/// entry replaces the one that was made first. That costs an allocation, and is never incorrect.
 ///
 /// The memory of a set is allocated with its first topic, so that few topics cost little, and 1,000
-/// topics have room: with 16 sets, publishing and dispatching events on 1,000 topics in turns ran at 8
-/// million events per second, with 256 sets at 25 million (2026-11-22).
+/// topics have room: with 16 sets, publishing and dispatching events on 1,000 topics in turns ran
+/// at 8 million events per second, with 256 sets at 25 million (2026-11-22).
 pub(crate) struct EnvelopeTable {
     sets: Box<[Option<Box<Set>>]>,
 }
 
 #[derive(Default)]
 struct Set {
-    /// Topic hashes of the entries, so that a look-up compares one entry at most as a rule. Any value
-    /// for an empty entry.
+    /// Topic hashes of the entries, so that a look-up compares one entry at most as a rule. Any
+    /// value for an empty entry.
     hashes: [u64; SET_WAYS],
     entries: [Option<Entry>; SET_WAYS],
     /// Index of the entry to replace next: 0 to `SET_WAYS - 1`.
@@ -170,7 +173,8 @@ struct Set {
 /// An envelope with references in stock.
 struct Entry {
     envelope: ManuallyDrop<EnvelopeRef>,
-    /// References that this entry owns, 1 to [`REFILL_MAX`] + 1. The last one keeps the envelope alive.
+    /// References that this entry owns, 1 to [`REFILL_MAX`] + 1. The last one keeps the envelope
+    /// alive.
     left: usize,
     /// References that were taken last, 1 to [`REFILL_MAX`]; the next time it is twice as many.
     refill: usize,

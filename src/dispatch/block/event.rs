@@ -49,19 +49,19 @@ pub struct Event<T> {
     data: MaybeUninit<T>,
 }
 
-/// Set in the address of an event's block if the block is a [shadow](mod@super::shadow). The address
-/// is a multiple of 64, so the bit is free.
+/// Set in the address of an event's block if the block is a [shadow](mod@super::shadow). The
+/// address is a multiple of 64, so the bit is free.
 const SHADOW: usize = 1;
 
-// SAFETY: an event lies in a block, and `block` points to that same block, which is Send and Sync under
-// the same bounds and lives at least as long as any borrow of the event.
+// SAFETY: an event lies in a block, and `block` points to that same block, which is Send and Sync
+// under the same bounds and lives at least as long as any borrow of the event.
 unsafe impl<T: Send + Sync> Send for Event<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync> Sync for Event<T> {}
 
 impl<T> Event<T> {
-    /// Writes an event of this block, with its payload, into its slot. Field by field, so that a large
-    /// payload is moved once and never lies in a temporary `Event`.
+    /// Writes an event of this block, with its payload, into its slot. Field by field, so that a
+    /// large payload is moved once and never lies in a temporary `Event`.
     #[inline(always)]
     pub(super) fn write(
         slot: &mut MaybeUninit<Self>,
@@ -72,8 +72,8 @@ impl<T> Event<T> {
     ) {
         Self::write_without_data(slot, id, block, envelope);
         let event = slot.as_mut_ptr();
-        // SAFETY: a field of the slot, which is borrowed exclusively; `MaybeUninit<T>` has the layout of
-        // `T`.
+        // SAFETY: a field of the slot, which is borrowed exclusively; `MaybeUninit<T>` has the
+        // layout of `T`.
         unsafe { (&raw mut (*event).data).cast::<T>().write(data) };
     }
 
@@ -95,8 +95,8 @@ impl<T> Event<T> {
         envelope: UncountedEnvelope,
     ) {
         let event = slot.as_mut_ptr();
-        // SAFETY: fields of the slot, which is borrowed exclusively. What is in it is not dropped: an
-        // event has no drop code of its own.
+        // SAFETY: fields of the slot, which is borrowed exclusively. What is in it is not dropped:
+        // an event has no drop code of its own.
         unsafe {
             (&raw mut (*event).id).write(id);
             (&raw mut (*event).block).write(block);
@@ -172,8 +172,9 @@ impl<T> Event<T> {
     }
 
     /// How many events of the same topic this event replaced, for a subscriber under
-    /// [`Overflow::Conflate`](crate::Overflow::Conflate): those after the last event of the topic that
-    /// the subscriber received or lost, and before this one. Always 0 under every other policy.
+    /// [`Overflow::Conflate`](crate::Overflow::Conflate): those after the last event of the topic
+    /// that the subscriber received or lost, and before this one. Always 0 under every other
+    /// policy.
     ///
     /// ```
     /// use fanout::{Bus, Dispatch, Overflow};
@@ -274,7 +275,8 @@ impl<T> Event<T> {
     /// ```
     pub fn share(&self) -> SharedEvent<T> {
         let index = self.index();
-        // Owns no reference, so it must not be dropped. The borrow of the event keeps the block alive.
+        // Owns no reference, so it must not be dropped. The borrow of the event keeps the block
+        // alive.
         let uncounted = ManuallyDrop::new(BlockRef {
             block: self.block(),
         });
@@ -315,8 +317,8 @@ impl<T> Event<T> {
     }
 
     fn block_body(&self) -> &Body<T> {
-        // SAFETY: events are only borrowed from their own sequenced block. So that block is alive, and no
-        // thread writes to its body.
+        // SAFETY: events are only borrowed from their own sequenced block. So that block is alive,
+        // and no thread writes to its body.
         unsafe { self.block().as_ref().body.with(|body| &*body) }
     }
 }

@@ -1,27 +1,32 @@
 //! Blocks: up to 64 events, immutable once sequenced, reference-counted as a whole.
 //!
 //! A reference to a block and a 64-bit mask name up to 64 deliveries. So one change of a reference
-//! count, one ring slot and one wake-up serve all of them, and a payload is neither copied nor counted.
+//! count, one ring slot and one wake-up serve all of them, and a payload is neither copied nor
+//! counted.
 //!
-//! | state | who may access it |
+//! | state | accessed by |
 //! | --- | --- |
-//! | being filled, through a [`BlockWriter`] | the sequencer, or a `Conflate` feed that makes a [shadow](mod@shadow), exclusively |
+//! | being filled, through a [`BlockWriter`] | one thread: the sequencer's, or that of a feed |
 //! | sequenced, through [`BlockRef`]s | any thread, for reading |
-//! | last reference dropped | the thread that dropped it, exclusively: it drops the events, then gives the memory to the [`pool`] |
+//! | last reference dropped | the thread that dropped it, until the [`pool`] has the memory |
 //!
-//! A lone event must not occupy the memory of 64, so blocks come in [three sizes](CLASSES). Payloads
-//! are dropped with the last reference. They are not kept until the memory is reused.
+//! The sequencer fills blocks with the events of publishers. A `Conflate` feed fills
+//! [shadows](mod@shadow) of them. The thread that drops the last reference drops the events, then
+//! gives the memory to the pool.
+//!
+//! A lone event must not occupy the memory of 64, so blocks come in [three sizes](CLASSES).
+//! Payloads are dropped with the last reference. They are not kept until the memory is reused.
 //!
 //! Topics, names and sources are in [`envelope`]s, which are counted per block, not per event.
 //!
 //! **Large payloads.** A payload lies inside its block, so a block is as large as its payloads. The
-//! memory of a block is allocated in place, and [`BlockWriter::push`] moves a payload straight into it:
-//! no event ever lies on the stack as a whole.
+//! memory of a block is allocated in place, and [`BlockWriter::push`] moves a payload straight into
+//! it: no event ever lies on the stack as a whole.
 //!
 //! # Failure modes
 //!
-//! * The `drop` of a payload panics: the panic is contained and logged, and the other payloads of the
-//!   block are dropped as usual.
+//! * The `drop` of a payload panics: the panic is contained and logged, and the other payloads of
+//!   the block are dropped as usual.
 //! * A program leaks events that it shares until the reference count nears its limit: the process
 //!   aborts, as it does with `Arc`.
 //! * A program keeps one event of a block for long: it keeps the whole block alive.
@@ -158,7 +163,8 @@ impl<T> Body<T> {
     #[inline]
     fn events(&self) -> &[Event<T>] {
         let initialised = &self.events[..self.len];
-        // SAFETY: the first `len` events are initialised, and `MaybeUninit<E>` has the layout of `E`.
+        // SAFETY: the first `len` events are initialised, and `MaybeUninit<E>` has the layout of
+        // `E`.
         unsafe { std::slice::from_raw_parts(initialised.as_ptr().cast(), self.len) }
     }
 
@@ -177,8 +183,8 @@ impl<T> Body<T> {
         } else if std::mem::needs_drop::<T>() {
             for event in &mut self.events[..len] {
                 contain("a payload's drop", || {
-                    // SAFETY: `push` wrote the event with its payload, and `len` is 0 already, so nobody
-                    // accesses the event again.
+                    // SAFETY: `push` wrote the event with its payload, and `len` is 0 already, so
+                    // nobody accesses the event again.
                     unsafe { event.assume_init_mut().drop_payload() };
                 });
             }
@@ -241,7 +247,8 @@ impl<T> BlockWriter<T> {
         match body.groups.last_mut() {
             Some(group) if group.envelope == envelope => {
                 group.mask |= 1 << index;
-                // The group owns as many references as its mask has bits: this one is counted there.
+                // The group owns as many references as its mask has bits: this one is counted
+                // there.
                 std::mem::forget(envelope);
             }
             _ => body.groups.push(Group {
@@ -375,9 +382,9 @@ impl<T> BlockRef<T> {
     unsafe fn release(block: NonNull<Block<T>>, n: usize) {
         // SAFETY: the caller's references keep the block alive until they are subtracted.
         let references = unsafe { &block.as_ref().references };
-        // AcqRel: Release our reads of the events; Acquire, for the last reference, the reads of all
-        // others. Partner: itself. (ThreadSanitizer does not see fences, so there is none for the last
-        // reference alone.)
+        // AcqRel: Release our reads of the events; Acquire, for the last reference, the reads of
+        // all others. Partner: itself. (ThreadSanitizer does not see fences, so there is none for
+        // the last reference alone.)
         let before = references.fetch_sub(n, Ordering::AcqRel);
         debug_assert!(n >= 1 && before >= n, "{n} of {before} references released");
         if before == n {
@@ -409,8 +416,8 @@ impl<T> Drop for BlockRef<T> {
     }
 }
 
-// SAFETY: a reference consists of the pointer to its block and nothing else, so `from_raw` restores it.
-// It may be sent under the bounds of its `Send`.
+// SAFETY: a reference consists of the pointer to its block and nothing else, so `from_raw` restores
+// it. It may be sent under the bounds of its `Send`.
 unsafe impl<T> Pointer for BlockRef<T> {
     fn into_raw(self) -> NonNull<()> {
         ManuallyDrop::new(self).block.cast()
@@ -429,7 +436,8 @@ pub(crate) struct RefBatch<'a, T> {
 }
 
 impl<T> RefBatch<'_, T> {
-    /// Hands out one reference. Beyond the number that was taken, each costs an addition of its own.
+    /// Hands out one reference. Beyond the number that was taken, each costs an addition of its
+    /// own.
     pub(crate) fn take(&mut self) -> BlockRef<T> {
         match self.left.checked_sub(1) {
             Some(left) => {

@@ -1,8 +1,8 @@
 //! The pool that keeps the memory of blocks between two uses.
 //!
 //! Any thread may drop the last reference to a block and push its memory onto a list (Treiber's
-//! stack). Only the owner of the [`BlockSource`] pops, and it always takes the whole list at once, so
-//! the stack has no ABA problem. Once the pool is warm, a bus allocates no blocks.
+//! stack). Only the owner of the [`BlockSource`] pops, and it always takes the whole list at once,
+//! so the stack has no ABA problem. Once the pool is warm, a bus allocates no blocks.
 //!
 //! # Failure modes
 //!
@@ -20,10 +20,10 @@ use std::ptr::{self, NonNull};
 use super::{Block, BlockWriter, CLASSES};
 use crate::sync::{Arc, AtomicPtr, AtomicUsize, Ordering};
 
-/// Free blocks of each class that a pool keeps at most, on each side of the hand-over. As many blocks
-/// of one event as the rings of a few slow subscribers hold, or else these would be allocated and freed
-/// over and over. Fewer of the larger classes, so that the free blocks of each class take about as much
-/// memory.
+/// Free blocks of each class that a pool keeps at most, on each side of the hand-over. As many
+/// blocks of one event as the rings of a few slow subscribers hold, or else these would be
+/// allocated and freed over and over. Fewer of the larger classes, so that the free blocks of each
+/// class take about as much memory.
 const FREE_BLOCKS_MAX: [usize; CLASSES.len()] = [4096, 1024, 256];
 
 /// The lists that every thread pushes to.
@@ -34,7 +34,8 @@ pub(crate) struct Pool<T> {
 struct FreeList<T> {
     /// The top of the stack, or [`closed`] once nobody takes from it any more.
     head: AtomicPtr<Block<T>>,
-    /// About how many blocks were pushed since the list was last taken: pushes that failed count, too.
+    /// About how many blocks were pushed since the list was last taken: pushes that failed count,
+    /// too.
     len: AtomicUsize,
 }
 
@@ -50,8 +51,8 @@ impl<T> Pool<T> {
     ///
     /// The block came from [`Block::allocate`], and no other thread accesses it.
     pub(super) unsafe fn recycle(block: NonNull<Block<T>>) {
-        // SAFETY: the caller accesses the block exclusively until it is pushed, and the pool lives as
-        // long as the block.
+        // SAFETY: the caller accesses the block exclusively until it is pushed, and the pool lives
+        // as long as the block.
         let list = unsafe {
             block.as_ref().body.with_mut(|body| (*body).clear());
             &block.as_ref().pool.free[block.as_ref().class as usize]
@@ -64,9 +65,9 @@ impl<T> Pool<T> {
 }
 
 impl<T> FreeList<T> {
-    /// Pushes a block that the caller accesses exclusively. `false`: the list is full or closed, and the
-    /// block is still the caller's. After `true` another thread may have freed the block, and with it
-    /// this list.
+    /// Pushes a block that the caller accesses exclusively. `false`: the list is full or closed,
+    /// and the block is still the caller's. After `true` another thread may have freed the block,
+    /// and with it this list.
     fn push(&self, block: NonNull<Block<T>>) -> bool {
         // SAFETY: the block is the caller's, so it is alive.
         let class = unsafe { block.as_ref().class };
@@ -135,8 +136,8 @@ impl<T> BlockSource<T> {
         }
     }
 
-    /// An empty block of the smallest class with room for `events` events, or of the largest class if
-    /// they are more than that.
+    /// An empty block of the smallest class with room for `events` events, or of the largest class
+    /// if they are more than that.
     pub(crate) fn block(
         &mut self,
         events: usize,

@@ -1,18 +1,20 @@
-//! Shadows: blocks whose events borrow the payloads of another block, each with a counter of its own.
+//! Shadows: blocks whose events borrow the payloads of another block, each with a counter of its
+//! own.
 //!
 //! Each subscriber under `Conflate` needs to know how many events an event replaced for it. All
-//! subscribers share the events, so the number cannot be part of them. A shadow is a block whose events
-//! borrow their payloads from the block that they were sequenced in, the origin. The shadow keeps its
-//! origin alive. To its readers it is a block like any other.
+//! subscribers share the events, so the number cannot be part of them. A shadow is a block whose
+//! events borrow their payloads from the block that they were sequenced in, the origin. The shadow
+//! keeps its origin alive. To its readers it is a block like any other.
 //!
-//! The events of a shadow are queued one by one, each in the slot of its topic, as [`ShadowEvent`]s.
-//! Together they own one reference to the shadow: an event that is replaced costs one subtraction at
-//! most. The release of the last one says so, and from then on the queue pins neither block.
+//! The events of a shadow are queued one by one, each in the slot of its topic, as
+//! [`ShadowEvent`]s. Together they own one reference to the shadow: an event that is replaced costs
+//! one subtraction at most. The release of the last one says so, and from then on the queue pins
+//! neither block.
 //!
 //! | step | by | change of the counters |
 //! | --- | --- | --- |
-//! | the shadow is made | the shard, before another thread knows of it | `queued` = events, `references` = 1 |
-//! | the number of an event is written | the shard, before it publishes the event | |
+//! | the shadow is made | the shard | `queued` = events, `references` = 1 |
+//! | the number of an event is written, before the event is published | the shard | |
 //! | an event is taken | the subscriber | `references` + 1, then `queued` - 1 |
 //! | an event is replaced | the shard | `queued` - 1, or for several events at once |
 //! | an event is evicted | the shard | `queued` - 1 |
@@ -34,8 +36,8 @@ use crate::sync::{AtomicU32, AtomicU64, Ordering};
 pub(super) struct Shadow<T> {
     /// The block that has the payloads. Never a shadow itself.
     pub(super) origin: Option<BlockRef<T>>,
-    /// How many events each event of this block replaced. As long as the block while it is a shadow.
-    /// Keeps its memory in the pool.
+    /// How many events each event of this block replaced. As long as the block while it is a
+    /// shadow. Keeps its memory in the pool.
     pub(super) superseded: Vec<AtomicU64>,
     /// Events in the queue of the subscriber, 0 to 64.
     queued: AtomicU32,
@@ -102,7 +104,8 @@ pub(crate) fn shadow<T>(
 
 /// The events of a new shadow, to be queued one by one. Those that are left are released on drop.
 pub(crate) struct ShadowEvents<T> {
-    /// The reference that all queued events own together; dangling, perhaps, once all were handed out.
+    /// The reference that all queued events own together; dangling, perhaps, once all were handed
+    /// out.
     block: ManuallyDrop<BlockRef<T>>,
     /// Index of the next event to hand out: 0 to `end`.
     next: u32,
@@ -146,8 +149,8 @@ pub(crate) struct ShadowEvent<T> {
     index: u32,
 }
 
-// SAFETY: the right to one event of a reference-counted `Block<T>`, which is Send and Sync under these
-// bounds.
+// SAFETY: the right to one event of a reference-counted `Block<T>`, which is Send and Sync under
+// these bounds.
 unsafe impl<T: Send + Sync> Send for ShadowEvent<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync> Sync for ShadowEvent<T> {}
@@ -157,7 +160,8 @@ pub(crate) struct Taken<T> {
     pub(crate) block: BlockRef<T>,
     /// One bit: the event.
     pub(crate) mask: u64,
-    /// Bytes that the queue no longer pins: the weight of the shadow with its last event, otherwise 0.
+    /// Bytes that the queue no longer pins: the weight of the shadow with its last event, otherwise
+    /// 0.
     pub(crate) freed: usize,
 }
 
@@ -174,7 +178,8 @@ impl<T> ShadowEvent<T> {
 
     /// Takes the event out of the queue, to be read.
     pub(crate) fn take(self) -> Taken<T> {
-        // Owns no reference, so it must not be dropped. This event is queued, so the block is alive.
+        // Owns no reference, so it must not be dropped. This event is queued, so the block is
+        // alive.
         let uncounted = ManuallyDrop::new(BlockRef { block: self.block });
         let block = BlockRef::clone(&uncounted);
         let mask = 1 << self.index;
@@ -188,8 +193,8 @@ impl<T> ShadowEvent<T> {
     }
 
     fn body(&self) -> &Body<T> {
-        // SAFETY: this event is queued, so its block is counted and alive, and no thread writes to the
-        // body of a block that has references.
+        // SAFETY: this event is queued, so its block is counted and alive, and no thread writes to
+        // the body of a block that has references.
         unsafe { self.block.as_ref().body.with(|body| &*body) }
     }
 }
@@ -203,12 +208,12 @@ impl<T> Drop for ShadowEvent<T> {
 
 /// Releases events one after the other. Neighbours of one shadow are released by one subtraction.
 ///
-/// Topics that are published in turns are replaced in the same order, so neighbours are the rule. With
-/// 1,000 topics and a subscriber that has stopped reading, the whole path takes 0.93 of the time that
-/// one subtraction for each event took (2026-11-22).
+/// Topics that are published in turns are replaced in the same order, so neighbours are the rule.
+/// With 1,000 topics and a subscriber that has stopped reading, the whole path takes 0.93 of the
+/// time that one subtraction for each event took (2026-11-22).
 pub(crate) struct ReleaseBatch<T> {
-    /// One of the `count` events of one shadow that are not released yet, for all of them. `None` if
-    /// `count` is 0.
+    /// One of the `count` events of one shadow that are not released yet, for all of them. `None`
+    /// if `count` is 0.
     last: Option<ManuallyDrop<ShadowEvent<T>>>,
     /// 0 to 64.
     count: u32,
@@ -260,12 +265,13 @@ impl<T> Drop for ReleaseBatch<T> {
     }
 }
 
-/// Releases `count` events of one shadow for good; `event` is one of them. Returns how many bytes the
-/// queue no longer pins.
+/// Releases `count` events of one shadow for good; `event` is one of them. Returns how many bytes
+/// the queue no longer pins.
 fn release_events<T>(event: ManuallyDrop<ShadowEvent<T>>, count: u32) -> usize {
     let body = event.body();
     let weight = body.weight;
-    // AcqRel: Release our reads; Acquire, for the last event, the reads of all others. Partner: itself.
+    // AcqRel: Release our reads; Acquire, for the last event, the reads of all others. Partner:
+    // itself.
     let before = body.shadow.queued.fetch_sub(count, Ordering::AcqRel);
     debug_assert!(
         count >= 1 && before >= count,
@@ -284,9 +290,9 @@ const INDEX_BITS: usize = 63;
 
 const _: () = assert!(align_of::<Block<()>>() > INDEX_BITS);
 
-// SAFETY: the event consists of the address of its block, which is a multiple of 64, and of an index
-// less than 64, which `into_raw` puts into the low bits of the address. So `from_raw` restores both. It
-// may be sent under the bounds of its `Send`.
+// SAFETY: the event consists of the address of its block, which is a multiple of 64, and of an
+// index less than 64, which `into_raw` puts into the low bits of the address. So `from_raw`
+// restores both. It may be sent under the bounds of its `Send`.
 unsafe impl<T> Pointer for ShadowEvent<T> {
     fn into_raw(self) -> NonNull<()> {
         let this = ManuallyDrop::new(self);

@@ -4,7 +4,7 @@ use super::*;
 use crate::sync::thread;
 
 /// How often the long tests repeat what they do; Miri runs about a thousand times slower.
-const REPEATS: usize = if cfg!(miri) { 60 } else { 20_000 };
+const REPEATS: usize = if cfg!(miri) { 30 } else { 20_000 };
 
 /// Counts its drops, and panics in its drop if it is armed.
 struct Payload<'a> {
@@ -115,8 +115,8 @@ fn a_block_of_large_payloads_is_allocated_in_place() {
     allocating.unwrap().join().unwrap();
 }
 
-/// The payload is moved from the caller into the block. The stack has room for it, for the copies that
-/// a build without optimisation makes of it, and for no more.
+/// The payload is moved from the caller into the block. The stack has room for it, for the copies
+/// that a build without optimisation makes of it, and for no more.
 #[test]
 fn a_large_payload_is_pushed_in_place() {
     const LEN: usize = if cfg!(miri) { 1 << 10 } else { 1 << 18 };
@@ -290,7 +290,7 @@ fn topic_name_and_source_identify_an_envelope() {
 fn an_envelope_that_was_replaced_lives_as_long_as_its_references() {
     let mut table = EnvelopeTable::new();
     let held = envelope(&mut table, "held");
-    for n in 0..2 * REPEATS {
+    for n in 0..4 * REPEATS {
         drop(envelope(&mut table, &format!("other.{n}")));
     }
     assert_eq!(held.references(), 1, "the table has replaced it");
@@ -449,8 +449,8 @@ fn a_shadow_shows_the_events_that_it_borrows() {
     assert_eq!(drops.load(Ordering::Relaxed), 64);
 }
 
-/// In every order, taken, released or dropped: the last event returns what was freed, and the shadow is
-/// gone.
+/// In every order, taken, released or dropped: the last event returns what was freed, and the
+/// shadow is gone.
 #[test]
 fn the_last_event_of_a_shadow_releases_it() {
     const ORDERS: [[usize; 3]; 6] = [
@@ -501,8 +501,8 @@ fn the_last_event_of_a_shadow_releases_it() {
     }
 }
 
-/// Of two shadows, in every order: a shadow is gone when all its events were added and one of the other
-/// shadow follows, not before; or when the batch is finished or dropped.
+/// Of two shadows, in every order: a shadow is gone when all its events were added and one of the
+/// other shadow follows, not before; or when the batch is finished or dropped.
 #[test]
 fn neighbours_are_released_together() {
     for order in 0..1_u32 << 4 {
@@ -570,14 +570,15 @@ fn the_weight_of_a_shadow_is_bounded() {
     }
 }
 
-/// Memory that was a shadow of more or of fewer events than are in it next, and memory that was none.
+/// Memory that was a shadow of more or of fewer events than are in it next, and memory that was
+/// none.
 #[test]
 fn memory_of_shadows_is_reused_and_keeps_nothing_of_before() {
     let drops = AtomicUsize::new(0);
     let (mut source, mut both) = (BlockSource::new(), BlockSource::new());
     let mut seen = Vec::new();
     let mut pushed = 0;
-    for round in 0..40_u64 {
+    for round in 0..REPEATS.min(40) as u64 {
         let topics = &["a", "b", "c", "d", "e"][..2 + round as usize % 4];
         let mask = (1 << topics.len()) - 1;
         pushed += topics.len();
@@ -729,7 +730,8 @@ fn payloads_may_be_large_aligned_or_empty() {
     }
 }
 
-/// One thread takes events and another releases some: the last of them frees the shadow, and says so.
+/// One thread takes events and another releases some: the last of them frees the shadow, and says
+/// so.
 #[test]
 fn stress_shadows() {
     let drops = AtomicUsize::new(0);

@@ -1,18 +1,18 @@
 //! The queue of a subscriber that keeps what was published first: `DropNewest`, `Block` and
 //! `Disconnect`.
 //!
-//! A ring of slots, with one reference count and one slot for up to 64 events. An event for which the
-//! ring has no room is lost (`DropNewest`), waits in front of the ring (`Block`), or ends the
+//! A ring of slots, with one reference count and one slot for up to 64 events. An event for which
+//! the ring has no room is lost (`DropNewest`), waits in front of the ring (`Block`), or ends the
 //! subscription (`Disconnect`).
 //!
-//! A gap in front of a slot travels in the ring, one word in each of [`GAP_SLOTS`] slots, so that a slot
-//! is no wider than a reference and a mask. The losses behind the last slot are in the
+//! A gap in front of a slot travels in the ring, one word in each of [`GAP_SLOTS`] slots, so that a
+//! slot is no wider than a reference and a mask. The losses behind the last slot are in the
 //! [`GapCell`](crate::ring::gap::GapCell).
 //!
 //! # Failure modes
 //!
-//! * A `Block` subscriber does not make room for longer than its block timeout: what has no room is lost,
-//!   without a further wait, until the subscriber claims something.
+//! * A `Block` subscriber does not make room for longer than its block timeout: what has no room is
+//!   lost, without a further wait, until the subscriber claims something.
 
 use super::consumer::Claim;
 use super::{End, FeedShared, first_and_last, lowest_bits};
@@ -34,9 +34,9 @@ pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
     (write, ReadEnd { ring: consumer })
 }
 
-/// The number of slots that `capacity` events need at most: each event may be alone in its slot, with a
-/// gap in front of it. One event and gap more for the slot that is being claimed: its events are counted
-/// as claimed before its slots are released.
+/// The number of slots that `capacity` events need at most: each event may be alone in its slot,
+/// with a gap in front of it. One event and gap more for the slot that is being claimed: its events
+/// are counted as claimed before its slots are released.
 fn slots_for(capacity: usize) -> usize {
     (capacity + 1) * (1 + GAP_SLOTS)
 }
@@ -55,8 +55,8 @@ enum Slot<T> {
 /// Words of a gap, as [`LossRun::to_words`] makes them.
 const GAP_SLOTS: usize = LossRun::WORDS;
 
-/// A shard writes slots for every subscriber, so they are small: the niche of the reference tells the
-/// two kinds apart.
+/// A shard writes slots for every subscriber, so they are small: the niche of the reference tells
+/// the two kinds apart.
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Slot<()>>() == 16);
 
@@ -114,14 +114,15 @@ impl<T> WriteEnd<T> {
                     if self.try_lose(shared, block, rest, GapReason::Overflow) {
                         return 0;
                     }
-                    // There is room: the subscriber has read everything, and the open gap, meanwhile.
+                    // There is room: the subscriber has read everything, and the open gap,
+                    // meanwhile.
                 }
             }
         }
     }
 
-    /// Counts the events of the mask as lost, and adds them to the gap behind the last slot. `false`:
-    /// nothing was lost, because there is room by now.
+    /// Counts the events of the mask as lost, and adds them to the gap behind the last slot.
+    /// `false`: nothing was lost, because there is room by now.
     #[cold]
     pub(super) fn try_lose(
         &mut self,
@@ -189,8 +190,8 @@ impl<T> WriteEnd<T> {
         let depth = if is_too_heavy(shared, weight, claimed_bytes) {
             0
         } else {
-            // Room for more than half the capacity may never come at once, and room for less than the
-            // block needs would not finish it.
+            // Room for more than half the capacity may never come at once, and room for less than
+            // the block needs would not finish it.
             (capacity / 2).max(capacity.saturating_sub(events))
         };
         let pushed = shared.writer.gauges.pushed_events();
@@ -219,8 +220,8 @@ impl<T> WriteEnd<T> {
         );
         // All events of this block that matched are accounted for, and no later block is offered.
         shared.note_last_id(block.last_id());
-        // Before the end: a subscriber that sees the end and finds the ring empty has read everything.
-        // `finish` wakes a subscriber that sleeps.
+        // Before the end: a subscriber that sees the end and finds the ring empty has read
+        // everything. `finish` wakes a subscriber that sleeps.
         self.commit();
         shared.finish(End::Disconnected);
     }
@@ -231,8 +232,8 @@ impl<T> WriteEnd<T> {
         let capacity = u64::from(shared.status.capacity);
         // The ring's own bound on slots is looser. `room` acquires the subscriber's counters.
         let slots = self.ring.room();
-        // Acquire, partner `FeedShared::count_claimed`: the count may be newer than that room. So `push`
-        // finds the slots of all claims but the last one released.
+        // Acquire, partner `FeedShared::count_claimed`: the count may be newer than that room. So
+        // `push` finds the slots of all claims but the last one released.
         let claimed_events = shared.reader.claimed_events.load(Ordering::Acquire);
         let claimed_bytes = shared.reader.claimed_bytes.load(Ordering::Relaxed);
         let pushed_events = shared.writer.gauges.pushed_events();
@@ -294,8 +295,8 @@ impl<T> WriteEnd<T> {
     }
 }
 
-/// Whether a block of this weight would exceed the bound on bytes. An empty ring has room for a block
-/// of any weight.
+/// Whether a block of this weight would exceed the bound on bytes. An empty ring has room for a
+/// block of any weight.
 #[inline]
 fn is_too_heavy(shared: &FeedShared, weight: usize, claimed_bytes: u64) -> bool {
     // Wrapping, as both counters are: a weigher may return `usize::MAX` for each event.
@@ -362,16 +363,16 @@ impl<T> ReadEnd<T> {
         if self.ring.request_wake() != Readiness::Empty {
             return false;
         }
-        // The gap of a `Disconnect` feed is reported as its end, which wakes the subscriber by itself.
-        // To stay awake for the gap alone would be to spin until the shard has set the end.
+        // The gap of a `Disconnect` feed is reported as its end, which wakes the subscriber by
+        // itself. To stay awake for the gap alone would be to spin until the shard has set the end.
         let here = self.ring.position();
         let losses = shared.losses.get();
         shared.status.overflow == Overflow::Disconnect
             || !losses.is_some_and(|losses| losses.gap.is_open_at(here))
     }
 
-    /// Drops what is left, opens the latch for a shard that waits for room, and returns what had been
-    /// lost right in front of it.
+    /// Drops what is left, opens the latch for a shard that waits for room, and returns what had
+    /// been lost right in front of it.
     pub(super) fn drain(&mut self, shared: &FeedShared) -> Option<Gap> {
         let mut gap = None;
         let (mut events, mut bytes) = (0, 0_u64);

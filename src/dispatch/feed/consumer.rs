@@ -20,8 +20,8 @@ pub(crate) enum Found {
     Closed,
     /// The subscription was cancelled, or the bus broke.
     Ended(End),
-    /// The ring was full under `Disconnect`, and everything in it was read. The gap is the loss that
-    /// ended the subscription.
+    /// The ring was full under `Disconnect`, and everything in it was read. The gap is the loss
+    /// that ended the subscription.
     Disconnected(Gap),
 }
 
@@ -46,8 +46,8 @@ pub(super) enum Claim<T> {
 pub(crate) struct FeedConsumer<T> {
     queue: ReadEnd<T>,
     shared: Arc<FeedShared>,
-    /// The block of the claimed slot. Kept until the next claim, since the program may still read its
-    /// last event.
+    /// The block of the claimed slot. Kept until the next claim, since the program may still read
+    /// its last event.
     block: Option<BlockRef<T>>,
     /// Events of the claimed slot that were not taken yet.
     mask: u64,
@@ -190,8 +190,8 @@ impl<T> FeedConsumer<T> {
             .store(received, Ordering::Release);
     }
 
-    /// Records the latencies of the events of that slot that were not taken yet: they are handed out
-    /// now. Has no effect without a recorder.
+    /// Records the latencies of the events of that slot that were not taken yet: they are handed
+    /// out now. Has no effect without a recorder.
     #[inline]
     pub(crate) fn record_latencies(&self) {
         #[cfg(feature = "latency")]
@@ -218,7 +218,8 @@ impl<T> FeedConsumer<T> {
         }
     }
 
-    /// Asks the shard for a wake-up, and checks once more. `false`: there is something to read already.
+    /// Asks the shard for a wake-up, and checks once more. `false`: there is something to read
+    /// already.
     pub(crate) fn request_wake(&mut self) -> bool {
         let empty = match &mut self.queue {
             ReadEnd::Bounded(queue) => queue.request_wake(&self.shared),
@@ -272,16 +273,17 @@ impl<T> FeedConsumer<T> {
 
     #[cold]
     fn finished(&mut self) -> Found {
-        // The shard also closes the ring of a subscription that has ended, and both may have happened
-        // since `check` looked for the end, or long ago. The end is visible now, because the close is.
-        match self.shared.end() {
-            End::None => {
-                if self.state == State::Open {
-                    self.shared.debug_check_all_read();
-                }
-                self.state = State::Closed;
-                Found::Closed
+        // The shard also closes the ring of a subscription that has ended, and both may have
+        // happened since `check` looked for the end, or long ago. The end is visible now, because
+        // the close is.
+        if self.shared.finish_closed() {
+            if self.state == State::Open {
+                self.shared.debug_check_all_read();
             }
+            self.state = State::Closed;
+            return Found::Closed;
+        }
+        match self.shared.end() {
             End::Cancelled => self.cancelled(),
             end => self.ended(end),
         }
@@ -334,8 +336,8 @@ impl<T> FeedConsumer<T> {
         Found::Gap(gap)
     }
 
-    /// Drops what is left, opens the latch for a shard that waits for room, and returns what had been
-    /// lost right in front of it.
+    /// Drops what is left, opens the latch for a shard that waits for room, and returns what had
+    /// been lost right in front of it.
     #[cold]
     fn drain(&mut self) -> Option<Gap> {
         self.block = None;

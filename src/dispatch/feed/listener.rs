@@ -1,7 +1,7 @@
 //! How a subscriber learns that there is something to read.
 //!
-//! A feed has one listener, which is chosen when it is made. The shard notifies it once per round, and
-//! only if the consumer has requested it; the rings keep that flag.
+//! A feed has one listener, which is chosen when it is made. The shard notifies it once per round,
+//! and only if the consumer has requested it; the rings keep that flag.
 //!
 //! # Failure modes
 //!

@@ -1,7 +1,8 @@
 //! Feeds: the bounded queue between a shard and one subscriber.
 //!
-//! The shard owns the [`FeedProducer`], the subscriber the [`FeedConsumer`]. A slot of the ring between
-//! them is a reference to a block and a mask, so one reference count and one slot carry up to 64 events.
+//! The shard owns the [`FeedProducer`], the subscriber the [`FeedConsumer`]. A slot of the ring
+//! between them is a reference to a block and a mask, so one reference count and one slot carry up
+//! to 64 events.
 //!
 //! ```text
 //!   shard --> FeedProducer                         FeedConsumer --> subscriber
@@ -14,13 +15,16 @@
 //! | step | does | file |
 //! | --- | --- | --- |
 //! | `matched` | counts the events of a block that match, before they are offered | `producer.rs` |
-//! | `offer` | pushes what has room; the overflow policy decides about the rest | [`bounded`], [`newest`] or [`conflated`] |
-//! | `commit` | publishes what was pushed, once per round, and wakes the subscriber if it asked for it | `producer.rs`, [`listener`] |
-//! | `check` | claims the next slot, or says why there is none | `consumer.rs`, and the policy's file |
+//! | `offer` | pushes what has room; the overflow policy decides about the rest | the policy's |
+//! | `commit` | publishes what was pushed, and notifies the [`listener`] | `producer.rs` |
+//! | `check` | claims the next slot, or says why there is none | `consumer.rs`, the policy's |
 //! | `take` | lends the next event of the claimed slot, and counts it as received | `consumer.rs` |
 //!
-//! What both ends share, and the law that their counters obey, is in [`shared`]. The next file on the path
-//! of an event is `bus/subscriber.rs`.
+//! The policies are [`bounded`] (`DropNewest`, `Block`, `Disconnect`), [`newest`] (`DropOldest`)
+//! and [`conflated`] (`Conflate`). A shard commits once per round.
+//!
+//! What both ends share, and the law that their counters obey, is in [`shared`]. The next file on
+//! the path of an event is `bus/subscriber.rs`.
 //!
 //! **Capacity** counts the events that wait in the ring. A slot that the subscriber has claimed no
 //! longer counts: up to 63 events more, beside the one that is being read. The same holds for
@@ -28,17 +32,20 @@
 //!
 //! # Failure modes
 //!
-//! * **The ring is full**: the policy decides, see [`Overflow`]. What is lost is counted, and reported
-//!   in-band as a [`Gap`](super::loss::Gap).
-//! * **The subscriber is dropped**: what is in the ring is dropped at once. What the shard still pushes
-//!   is dropped when the shard detaches the feed.
-//! * **The bus closes**: the ring is closed behind the last event. The subscriber reads up to there, and
-//!   then finds [`Found::Closed`].
+//! * **The ring is full**: the policy decides, see [`Overflow`]. What is lost is counted, and
+//!   reported in-band as a [`Gap`](super::loss::Gap).
+//! * **The subscriber is dropped**: what is in the ring is dropped at once. What the shard still
+//!   pushes is dropped when the shard detaches the feed.
+//! * **The bus closes**: the ring is closed behind the last event. The subscriber reads up to
+//!   there, and then finds [`Found::Closed`].
 //! * **The bus breaks**: the subscriber reads what is in the ring, and then finds [`Found::Ended`].
 
 mod bounded;
 mod conflated;
 mod consumer;
+mod end_waiters;
+#[cfg(all(test, loom))]
+mod end_waiters_models;
 mod listener;
 mod newest;
 mod producer;
@@ -69,8 +76,8 @@ pub(crate) struct Limits {
     pub(crate) overflow: Overflow,
 }
 
-/// Makes a feed, and returns its two ends. `latch`: where the subscriber arrives when a shard waits for
-/// room in the ring.
+/// Makes a feed, and returns its two ends. `latch`: where the subscriber arrives when a shard waits
+/// for room in the ring.
 pub(crate) fn feed<T>(
     limits: Limits,
     latch: Arc<Latch>,

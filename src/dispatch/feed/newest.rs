@@ -1,8 +1,9 @@
 //! The queue of a subscriber that keeps what was published last: `DropOldest`.
 //!
 //! The shard makes room by evicting the events that have waited longest, one by one, whatever the
-//! subscriber does: see [`evicting`]. What was evicted in front of an event is reported in front of it.
-//! So no event is ever refused, and of a mask with more events than the capacity the newest are kept.
+//! subscriber does: see [`evicting`]. What was evicted in front of an event is reported in front of
+//! it. So no event is ever refused, and of a mask with more events than the capacity the newest are
+//! kept.
 //!
 //! # Failure modes
 //!
@@ -34,7 +35,8 @@ pub(super) struct WriteEnd<T> {
 }
 
 impl<T> WriteEnd<T> {
-    /// Pushes the events of the mask, and evicts the oldest events if the ring is beyond its bounds.
+    /// Pushes the events of the mask, and evicts the oldest events if the ring is beyond its
+    /// bounds.
     #[inline]
     pub(super) fn offer(
         &mut self,

@@ -29,7 +29,8 @@ impl<T> FeedProducer<T> {
         }
     }
 
-    /// Sets how long blocks wait for a `Block` subscriber at most. Has no effect under other policies.
+    /// Sets how long blocks wait for a `Block` subscriber at most. Has no effect under other
+    /// policies.
     pub(crate) fn with_block_timeout(mut self, timeout: BlockTimeout) -> Self {
         if let WriteEnd::Bounded(queue) = &mut self.queue {
             queue.block_timeout = timeout;
@@ -92,8 +93,8 @@ impl<T> FeedProducer<T> {
         rest
     }
 
-    /// Gives up what `offer` returned: it is lost. `false`: nothing was lost, because there is room by
-    /// now, and the caller must offer it again.
+    /// Gives up what `offer` returned: it is lost. `false`: nothing was lost, because there is room
+    /// by now, and the caller must offer it again.
     #[must_use]
     pub(crate) fn give_up(&mut self, block: &BlockRef<T>, rest: u64, reason: GapReason) -> bool {
         let (queue, shared) = self.bounded_queue();
@@ -128,15 +129,15 @@ impl<T> FeedProducer<T> {
         }
     }
 
-    /// Notes that `commit` has something to do. `true`: it was not noted yet, so the caller must see to
-    /// it that `commit` is called.
+    /// Notes that `commit` has something to do. `true`: it was not noted yet, so the caller must
+    /// see to it that `commit` is called.
     pub(crate) fn mark_dirty(&mut self) -> bool {
         !std::mem::replace(&mut self.dirty, true)
     }
 
-    /// Asks the subscriber to arrive at the latch when its ring has room for this many events of a block
-    /// or is half empty, whichever comes first; or, for a block that is too heavy, when the ring is
-    /// empty. `true`: that is so already, and the subscriber will not arrive for it.
+    /// Asks the subscriber to arrive at the latch when its ring has room for this many events of a
+    /// block or is half empty, whichever comes first; or, for a block that is too heavy, when the
+    /// ring is empty. `true`: that is so already, and the subscriber will not arrive for it.
     pub(crate) fn request_wake(&mut self, weight: usize, events: u32) -> bool {
         let (queue, shared) = self.bounded_queue();
         queue.request_wake(shared, weight, events)

@@ -8,25 +8,27 @@
 //! matched = received + lost + superseded + unread
 //! ```
 //!
-//! Unread events wait in the ring, in the claimed slot, or, for a `Block` subscriber without room, in
-//! front of the ring. An event is counted as matched before it is counted anywhere else, and in only one
-//! of the other counters. So `received + lost + superseded <= matched` at any time, and both sides are
-//! equal once the subscriber has read everything. Debug builds assert both: see [`FeedShared::stats`] and
-//! [`FeedShared::debug_check_all_read`].
+//! Unread events wait in the ring, in the claimed slot, or, for a `Block` subscriber without room,
+//! in front of the ring. An event is counted as matched before it is counted anywhere else, and in
+//! only one of the other counters. So `received + lost + superseded <= matched` at any time, and
+//! both sides are equal once the subscriber has read everything. Debug builds assert both: see
+//! [`FeedShared::stats`] and [`FeedShared::debug_check_all_read`].
 //!
-//! Each counter is written by one end, except for the events that left a ring from which both ends take.
+//! Each counter is written by one end, except for the events that left a ring from which both ends
+//! take.
 //!
 //! # Failure modes
 //!
-//! * The counters are read one after the other, while events flow: [`FeedShared::stats`] reads them again
-//!   if they moved, a bounded number of times. A snapshot that is still not consistent keeps to the
-//!   bounds, and to the law.
+//! * The counters are read one after the other, while events flow: [`FeedShared::stats`] reads them
+//!   again if they moved, a bounded number of times. A snapshot that is still not consistent keeps
+//!   to the bounds, and to the law.
 
 use std::mem::offset_of;
 
 use super::super::gauges::{self, Gauges, Gone, ReaderGauges, WriterGauges};
 use super::super::loss::{GapReason, Overflow};
 use super::super::signal::Latch;
+use super::end_waiters::EndWaiters;
 use super::{Limits, Listener};
 use crate::ring::gap::GapCell;
 use crate::ring::once_box::OnceBox;
@@ -34,9 +36,9 @@ use crate::sync::{Arc, AtomicU8, AtomicU64, CACHE_LINE, Ordering};
 
 /// What the two ends, and the subscription's handle, share.
 ///
-/// The counters that one end writes all the time lie a cache line apart from those of the other end.
-/// Fields that hardly change lie in between. There is no other padding, since every subscription pays
-/// for it: see [`spsc`](crate::ring::spsc).
+/// The counters that one end writes all the time lie a cache line apart from those of the other
+/// end. Fields that hardly change lie in between. There is no other padding, since every
+/// subscription pays for it: see [`spsc`](crate::ring::spsc).
 #[repr(C)]
 pub(crate) struct FeedShared {
     /// Written by the shard.
@@ -45,6 +47,8 @@ pub(crate) struct FeedShared {
     pub(super) status: FeedStatus,
     pub(super) losses: OnceBox<Losses>,
     pub(super) listener: Listener,
+    /// The threads and tasks that wait for the end.
+    pub(super) end_waiters: OnceBox<EndWaiters>,
     /// Written by the subscriber; and by the shard, when it evicts or replaces events in the ring.
     pub(super) reader: ReaderCounters,
 }
@@ -55,7 +59,7 @@ const _: () =
 /// The bounds are stored here alone: the shard needs them once per slot, when it reads this anyway.
 pub(super) struct FeedStatus {
     /// An [`End`].
-    end: AtomicU8,
+    pub(super) end: AtomicU8,
     /// The shard has dropped its end.
     pub(super) writer_gone: Gone,
     /// The subscriber was dropped, so nothing waits any more.
@@ -96,8 +100,8 @@ pub(super) struct Losses {
     lost: [AtomicU64; GapReason::COUNT],
     /// Events that later events of their topics replaced.
     superseded: AtomicU64,
-    /// The shard waits until this many events are claimed; or, after it gave up, does not wait until
-    /// then.
+    /// The shard waits until this many events are claimed; or, after it gave up, does not wait
+    /// until then.
     pub(super) wanted: AtomicU64,
 }
 
@@ -124,11 +128,26 @@ pub(crate) enum End {
     Broken = 2,
     /// The ring was full, under `Disconnect`.
     Disconnected = 3,
+    /// The bus was closed, and the subscriber was told so behind the last event.
+    Closed = 4,
+}
+
+impl End {
+    #[inline]
+    pub(super) fn from_word(word: u8) -> Self {
+        match word {
+            0 => Self::None,
+            1 => Self::Cancelled,
+            2 => Self::Broken,
+            3 => Self::Disconnected,
+            _ => Self::Closed,
+        }
+    }
 }
 
 /// How often the counters of a feed are read before the caller gets a snapshot that may not be
-/// consistent. Only a claim makes another try necessary, one per slot, so a caller that meets one at
-/// each try is very slow.
+/// consistent. Only a claim makes another try necessary, one per slot, so a caller that meets one
+/// at each try is very slow.
 const STATS_TRIES: u32 = 8;
 
 /// The counters of a feed. They are read one after the other, so they are exact once nothing moves.
@@ -173,6 +192,7 @@ impl FeedShared {
             },
             losses: OnceBox::new(),
             listener,
+            end_waiters: OnceBox::new(),
             reader: ReaderCounters {
                 received: AtomicU64::new(0),
                 claimed_events: AtomicU64::new(0),
@@ -187,8 +207,8 @@ impl FeedShared {
     /// Ends the feed, unless it has ended, and notifies the subscriber. `true`: this call ended it.
     pub(crate) fn finish(&self, end: End) -> bool {
         debug_assert!(end != End::None);
-        // AcqRel, partner `end`. The waker's own protocol orders it with a subscriber that is about to
-        // sleep.
+        // AcqRel, partner `end`. The waker's own protocol orders it with a subscriber that is about
+        // to sleep.
         let first = self
             .status
             .end
@@ -201,8 +221,23 @@ impl FeedShared {
             .is_ok();
         if first {
             self.listener.notify();
+            self.end_was_written();
         }
         first
+    }
+
+    /// Ends the feed because the bus is closed and everything was read: the subscriber is told so,
+    /// and nothing else later. `false`: the feed has ended in another way. No thread is woken:
+    /// those that wait for the end learned of the close before.
+    pub(super) fn finish_closed(&self) -> bool {
+        // AcqRel, partner `finish`.
+        let before = self.status.end.compare_exchange(
+            End::None as u8,
+            End::Closed as u8,
+            Ordering::AcqRel,
+            Ordering::Acquire,
+        );
+        matches!(before.map_err(End::from_word), Ok(_) | Err(End::Closed))
     }
 
     /// Wakes a subscriber that waits, though there is nothing to read.
@@ -213,12 +248,7 @@ impl FeedShared {
     #[inline]
     pub(crate) fn end(&self) -> End {
         // Acquire, partner `finish`.
-        match self.status.end.load(Ordering::Acquire) {
-            0 => End::None,
-            1 => End::Cancelled,
-            2 => End::Broken,
-            _ => End::Disconnected,
-        }
+        End::from_word(self.status.end.load(Ordering::Acquire))
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -250,8 +280,8 @@ impl FeedShared {
         self.writer.gauges.pushed_bytes().wrapping_sub(removed)
     }
 
-    /// Notes the last id that the subscription covers. Later calls have no effect: the shard did not
-    /// offer any block that came after the end.
+    /// Notes the last id that the subscription covers. Later calls have no effect: the shard did
+    /// not offer any block that came after the end.
     pub(super) fn note_last_id(&self, last_id: u64) {
         let noted = &self.writer.last_id;
         // Relaxed load: only the shard writes it.
@@ -297,9 +327,9 @@ impl FeedShared {
             claimed_bytes,
             ..
         } = &self.reader;
-        // Relaxed loads: only the subscriber writes them. Release, partner `claimed`. The shard reads
-        // the bytes after it acquired the release of the slots, which follows. Wrapping, as the shard's
-        // counter is.
+        // Relaxed loads: only the subscriber writes them. Release, partner `claimed`. The shard
+        // reads the bytes after it acquired the release of the slots, which follows. Wrapping, as
+        // the shard's counter is.
         let bytes_before = claimed_bytes.load(Ordering::Relaxed);
         claimed_bytes.store(bytes_before.wrapping_add(bytes), Ordering::Release);
         let events_now = claimed_events.load(Ordering::Relaxed) + events;
@@ -311,8 +341,8 @@ impl FeedShared {
         claimed_events.store(events_now, Ordering::Release);
     }
 
-    /// Events were claimed, evicted or replaced, in a ring from which both ends take. For statistics and
-    /// the bound on bytes: the ring itself knows what waits.
+    /// Events were claimed, evicted or replaced, in a ring from which both ends take. For
+    /// statistics and the bound on bytes: the ring itself knows what waits.
     #[inline]
     pub(super) fn count_removed(&self, events: u64, bytes: u64) {
         let ReaderCounters {
@@ -320,8 +350,8 @@ impl FeedShared {
             claimed_bytes,
             ..
         } = &self.reader;
-        // Release, partners `claimed` and `pinned_bytes`. Often one of them does not change; and the
-        // cache line may be the other end's.
+        // Release, partners `claimed` and `pinned_bytes`. Often one of them does not change; and
+        // the cache line may be the other end's.
         for (counter, removed) in [(claimed_bytes, bytes), (claimed_events, events)] {
             if removed != 0 {
                 counter.fetch_add(removed, Ordering::Release);
@@ -329,8 +359,8 @@ impl FeedShared {
         }
     }
 
-    /// In debug builds, asserts the accounting law where it holds exactly: the ring was closed, and the
-    /// subscriber has read all of it and was told of every loss.
+    /// In debug builds, asserts the accounting law where it holds exactly: the ring was closed, and
+    /// the subscriber has read all of it and was told of every loss.
     pub(super) fn debug_check_all_read(&self) {
         if !cfg!(debug_assertions) {
             return;
@@ -350,29 +380,30 @@ impl FeedShared {
 
     // ---- for the subscription's handle ----------------------------------------------------------
 
-    /// Events pushed into the ring so far. A caller that has seen the shard's `delivered_id` finds all
-    /// events up to that id counted.
+    /// Events pushed into the ring so far. A caller that has seen the shard's `delivered_id` finds
+    /// all events up to that id counted.
     pub(crate) fn pushed_events(&self) -> u64 {
         self.writer.gauges.pushed_events()
     }
 
-    /// Whether the events that were in the ring when `pushed_events` had been pushed have been handed
-    /// to the program, or never will be.
+    /// Whether the events that were in the ring when `pushed_events` had been pushed have been
+    /// handed to the program, or never will be.
     pub(crate) fn has_passed(&self, pushed_events: u64) -> bool {
         match self.end() {
             End::None | End::Disconnected => {
                 self.passed_events() >= pushed_events || self.status.reader_gone.has_left()
             }
             // The subscriber reads nothing more, or not all that was counted.
-            End::Cancelled | End::Broken => true,
+            End::Cancelled | End::Broken | End::Closed => true,
         }
     }
 
-    /// How far the subscriber has read: how many of the events pushed, from the front, it has received
-    /// or was told that they were evicted. Evicted events that were not reported yet do not count: they
-    /// may lie behind events that the subscriber has claimed and not received.
+    /// How far the subscriber has read: how many of the events pushed, from the front, it has
+    /// received or was told that they were evicted. Evicted events that were not reported yet do
+    /// not count: they may lie behind events that the subscriber has claimed and not received.
     fn passed_events(&self) -> u64 {
-        // Acquire, partner the Release stores. Both only rise, so the sum is never more than the truth.
+        // Acquire, partner the Release stores. Both only rise, so the sum is never more than the
+        // truth.
         let received = self.reader.received.load(Ordering::Acquire);
         match self.status.overflow {
             Overflow::DropOldest | Overflow::Conflate => {
@@ -423,8 +454,8 @@ impl FeedShared {
             &self.status.reader_gone,
             claimed,
         );
-        // A shard that makes room for what it pushes counts the push first, and what it evicted for it
-        // a moment later.
+        // A shard that makes room for what it pushes counts the push first, and what it evicted for
+        // it a moment later.
         gauges.depth = gauges.depth.min(self.status.capacity.into());
         let losses = self.losses.get();
         let stats = FeedStats {
@@ -437,7 +468,8 @@ impl FeedShared {
             superseded: losses.map_or(0, |losses| losses.superseded.load(Ordering::Acquire)),
             matched: self.writer.matched.load(Ordering::Acquire),
             first_id: known(&self.writer.first_id),
-            // Stored plus 1, so that 0 can stand for a subscription that ended before its first event.
+            // Stored plus 1, so that 0 can stand for a subscription that ended before its first
+            // event.
             last_id: known(&self.writer.last_id).map(|id| id - 1),
         };
         debug_assert!(

@@ -7,8 +7,8 @@ use crate::dispatch::loss::GapReason;
 use crate::dispatch::signal::Signal;
 use crate::sync::{AtomicUsize, Ordering, thread};
 
-/// Blocks that the long tests offer; Miri runs about a thousand times slower.
-const BLOCKS: usize = if cfg!(miri) { 40 } else { 20_000 };
+/// Blocks that the long test offers under each policy; Miri runs about a thousand times slower.
+const BLOCKS: usize = if cfg!(miri) { 8 } else { 2_000 };
 
 const POLICIES: [Overflow; 5] = [
     Overflow::DropNewest,
@@ -121,7 +121,7 @@ fn stress_all_policies_keep_the_accounting_law() {
             let seen = thread::scope(|scope| {
                 let reading = scope.spawn(move || read_to_the_end(&mut consumer, overflow));
                 let mut blocks = Blocks::new();
-                for n in 0..BLOCKS / 10 {
+                for n in 0..BLOCKS {
                     let (block, mask) = blocks.next(1 + n % 5);
                     offer(&mut producer, &block, mask);
                     // In the middle of all this: debug builds assert the law inside.

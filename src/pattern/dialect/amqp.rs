@@ -1,12 +1,13 @@
 //! Binding keys of AMQP 0-9-1 topic exchanges.
 //!
-//! A key is cut at its dots into words. A word `*` is any one word, a word `#` any number, none
-//! too, anywhere and any number of times. Within a longer word both are plain text.
+//! A key is cut at its dots into words. A word `*` is any one word. A word `#` is any number of
+//! words, also none; it may be anywhere, and there may be several. Within a longer word, both are
+//! plain text.
 //!
-//! Followed is RabbitMQ 3.10 to 4, `rabbit_exchange_type_topic`: it refuses nothing. An empty key,
-//! and one with an empty word, is plain text that no topic of ours equals.
+//! This follows RabbitMQ 3.10 to 4, `rabbit_exchange_type_topic`, which refuses nothing. An empty
+//! key, and a key with an empty word, is plain text that no topic of ours equals.
 
-use super::Compiled;
+use super::compiled::Compiled;
 use crate::pattern::route::{Route, Segment};
 
 pub(super) fn compile(text: &str) -> Compiled {

@@ -1,15 +1,17 @@
-//! The languages of others: each reads its text to routes and says the text's canonical form.
+//! The pattern languages: each compiles a text to routes and to the canonical form of the text.
 //!
-//! Three cut a topic at its dots as the native language does ([`nats`], [`amqp`], [`mqtt`]): their
-//! wildcards are whole segments, so everything they say fits into the segments of a route. Two see
-//! the topic as one text ([`path`], [`redis`]): what they begin with in plain text becomes
-//! segments, and a glob over the rest of the topic the route's tail.
+//! Three languages cut a topic at its dots as the native language does ([`nats`], [`amqp`],
+//! [`mqtt`]). Their wildcards are whole segments, so the segments of a route can express all of
+//! their patterns. Two languages treat the topic as one text ([`path`], [`redis`]): the plain text
+//! at the beginning of a pattern becomes segments, and the rest of it becomes the tail of the
+//! route.
 //!
-//! A text that the real one accepts and that can match no topic of ours becomes a route with a
-//! segment that no topic has (an empty one, or one with a control character): matcher and index
-//! need to know nothing of it.
+//! A text that the original program accepts and that can match no topic of ours becomes a route
+//! with a segment that no topic has (an empty one, or one with a control character). So matcher and
+//! index need no special case.
 
 mod amqp;
+mod compiled;
 mod mqtt;
 mod nats;
 pub(super) mod path;
@@ -18,25 +20,21 @@ mod redis;
 mod tests;
 mod whole;
 
+pub(super) use self::compiled::Compiled;
 use super::error::{PatternError, PatternRule};
-use super::route::Route;
-use super::{PATTERN_BYTES_MAX, Syntax, parse, print};
+use super::excerpt::char_boundary_at_most;
+use super::limits::PATTERN_BYTES_MAX;
+use super::syntax::Syntax;
+use super::{parse, print};
 
-/// A pattern, read.
-pub(super) struct Compiled {
-    pub(super) canonical: String,
-    /// At least one.
-    pub(super) routes: Vec<Route>,
-}
-
-/// Reads `text`, which may be of any length if it was a pattern before (see `Pattern::exact`).
+/// Compiles `text`. With `any_length`, it may be longer than others (see `Pattern::exact`).
 pub(super) fn compile(
     text: &str,
     syntax: Syntax,
     any_length: bool,
 ) -> Result<Compiled, PatternError> {
     if !any_length && text.len() > PATTERN_BYTES_MAX {
-        let offset = text.floor_char_boundary(PATTERN_BYTES_MAX);
+        let offset = char_boundary_at_most(text, PATTERN_BYTES_MAX);
         return Err(PatternError::new(
             PatternRule::TooLong,
             offset,

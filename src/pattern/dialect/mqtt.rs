@@ -1,22 +1,25 @@
 //! Topic filters of MQTT 3.1.1 and 5.
 //!
 //! A filter is cut at its `/` into levels, which stand for the segments of our topics: the filter
-//! `a/+` wants the topic `a.b`. A dot in a filter is a plain character; as no segment has one, such
-//! a filter matches nothing, and so does one with an empty level (`a//b`, `/`).
+//! `a/+` matches the topic `a.b`. A dot in a filter is a plain character. No segment contains one,
+//! so such a filter matches nothing. Neither does a filter with an empty level (`a//b`, `/`).
 //!
-//! A level `+` is any one level; a level `#`, which must be the last, is any number, none too, so
-//! that `a/#` matches `a`. A filter that begins with a wildcard matches no topic that begins with
+//! A level `+` is any one level. A level `#` must be the last and is any number of levels, also
+//! none: `a/#` matches `a`. A filter that begins with a wildcard matches no topic that begins with
 //! `$` (\[MQTT-4.7.2-1\]).
 //!
-//! Followed is mosquitto 2.0.11, whose answers to the filters below were observed (2026-11-22). It
-//! refuses what the standard says is no filter: an empty one, `+` and `#` in a level with other
-//! text, and `#` before the end; also control characters (Unicode Cc) and the code points that
-//! Unicode calls noncharacters, which the standard lets it refuse. Where it subscribes a group
-//! (`$share/..`), and for `$share` alone, which it refuses, this refuses: there are no such groups
-//! here. It also refuses a filter of more than [`MQTT_LEVELS_MAX`] levels.
+//! This follows mosquitto 2.0.11, whose answers to the filters below were observed (2026-11-22). It
+//! refuses what the standard forbids: an empty filter, `+` and `#` in a level with other text, and
+//! `#` before the end. It also refuses what the standard permits it to refuse: control characters
+//! (Unicode Cc), and the code points that Unicode calls noncharacters. And it refuses a filter of
+//! more than [`MQTT_LEVELS_MAX`] levels, and `$share` alone. Where it subscribes to a group
+//! (`$share/..`), this module refuses the filter: there are no such groups here.
 
-use super::Compiled;
-use crate::pattern::{Guard, MQTT_LEVELS_MAX, PatternError, PatternRule, Route, Segment, Syntax};
+use super::compiled::Compiled;
+use crate::pattern::error::{PatternError, PatternRule};
+use crate::pattern::limits::MQTT_LEVELS_MAX;
+use crate::pattern::route::{Guard, Route, Segment};
+use crate::pattern::syntax::Syntax;
 
 pub(super) fn compile(text: &str) -> Result<Compiled, PatternError> {
     check_characters(text)?;
@@ -44,7 +47,7 @@ pub(super) fn compile(text: &str) -> Result<Compiled, PatternError> {
         _ => Guard::NoDollar,
     };
     Ok(Compiled {
-        canonical: text.to_owned(), // `#` is last, so nothing can be written in two ways
+        canonical: text.to_owned(), // `#` is last, so no filter can be written in two ways
         routes: vec![Route::guarded(segments, guard)],
     })
 }
@@ -64,8 +67,8 @@ fn check_characters(text: &str) -> Result<(), PatternError> {
     Ok(())
 }
 
-/// Whether Unicode sets the code point aside for good: 32 in one block, and the last two of each
-/// plane.
+/// Whether the code point is one that Unicode never assigns to a character: 32 in one block, and
+/// the last two of each plane.
 fn is_noncharacter(c: char) -> bool {
     matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe
 }

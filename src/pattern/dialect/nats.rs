@@ -1,18 +1,18 @@
-//! Subjects of NATS, as subscriptions have them.
+//! Subjects of NATS, as they are written in subscriptions.
 //!
-//! A subject is cut at its dots into tokens. A token `*` is any one token; a token `>`, which must
-//! be the last, is one or more. Within a longer token both are plain text: `a*`, `**` and `>>` are
-//! subjects that only equal topics match.
+//! A subject is cut at its dots into tokens. A token `*` is any one token. A token `>` must be the
+//! last and is one token or more. Within a longer token, both are plain text: `a*`, `**` and `>>`
+//! match equal topics only.
 //!
-//! Followed is nats-server 2.10 to 2.12, `IsValidSubject` in server/sublist.go: it refuses an
+//! This follows nats-server 2.10 to 2.12, `IsValidSubject` in server/sublist.go: it refuses an
 //! empty subject, an empty token, anything behind `>`, and a token with a space, tab, line feed,
-//! carriage return or form feed. Other control characters it accepts; no topic of ours has any, so
-//! such a subject matches nothing.
+//! carriage return or form feed. It accepts other control characters. No topic of ours contains
+//! one, so such a subject matches nothing.
 
-use super::Compiled;
-use crate::pattern::Syntax;
+use super::compiled::Compiled;
 use crate::pattern::error::{PatternError, PatternRule};
 use crate::pattern::route::{Route, Segment};
+use crate::pattern::syntax::Syntax;
 
 pub(super) fn compile(text: &str) -> Result<Compiled, PatternError> {
     let refuse = |rule, offset| Err(PatternError::new(rule, offset, text, Syntax::Nats));
@@ -43,7 +43,7 @@ pub(super) fn compile(text: &str) -> Result<Compiled, PatternError> {
         offset += token.len() + 1;
     }
     Ok(Compiled {
-        canonical: text.to_owned(), // nothing can be written in two ways
+        canonical: text.to_owned(), // no subject can be written in two ways
         routes: vec![Route::new(segments)],
     })
 }

@@ -1,33 +1,33 @@
 //! Go's `path.Match`, on the whole topic.
 //!
 //! `*` is any run of bytes but slashes, `?` one character but a slash, `[a-z]` and `[^a-z]` one
-//! character in the class or not in it, and `\` takes the meaning from the character behind it.
-//! Dots are plain characters to all of them.
+//! character in the class or not in it, and `\` makes the next character plain text. A dot is a
+//! plain character.
 //!
-//! Followed is go 1.16 to 1.25, src/path/match.go, to the letter:
+//! This follows Go 1.16 to 1.25, src/path/match.go, in every detail:
 //!
-//! - Characters are compared as bytes, but `?` and classes read a whole character. A star stops
-//!   at any byte, so a `?` or a class behind it may begin within a character; it then takes one
-//!   byte, as U+FFFD: `*[^é]` matches `é`.
-//! - Each star takes the leftmost place of what stands behind it, up to the next star, and is not
-//!   returned to. Only the last one is free. With classes that hold a slash one can see it: `*[/b]*c`
-//!   does not match `b/c`, as the class takes the `b`, and then no star reaches the `c`.
-//! - A class may hold a slash, and a negated one does unless it says otherwise. A range that runs
-//!   backwards is allowed and empty.
-//! - Refused is what Go calls a bad pattern, whatever the name it is matched against: a class that
-//!   is not closed or that nothing is written in, an item of a class that begins with a bare `-` or
-//!   `]`, also behind the `-` of a range, and a `\` with nothing behind it. `!` has no meaning, nor
-//!   have braces.
+//! - Characters are compared as bytes, but `?` and classes read a whole character. A star stops at
+//!   any byte, so a `?` or a class behind it may begin within a character. It then reads one byte
+//!   as U+FFFD: `*[^é]` matches `é`.
+//! - Each star takes the leftmost position for the text behind it, up to the next star, and no
+//!   other position is tried later. Only the last star may stop anywhere. The effect is visible
+//!   with classes that contain a slash: `*[/b]*c` does not match `b/c`, because the class takes the
+//!   `b`, and then no star reaches the `c`.
+//! - A class may contain a slash, and a negated class contains it unless the slash is written in
+//!   it. A range may run backwards; it is empty.
+//! - What Go calls a bad pattern is refused, whatever the topic: a class that is empty or not
+//!   closed, an item of a class that begins with a `-` or `]` without `\`, also behind the `-` of a
+//!   range, and a `\` at the end. `!` and braces have no meaning.
 //!
-//! One thing is not Go's: the text `*` alone and the empty text are everything, slashes and all, as
-//! in the program whose patterns these were. `**` is what `*` is in Go.
+//! In one respect this differs from Go: the text `*` alone and the empty text match everything,
+//! slashes included, as in the program whose patterns these were. `**` is what `*` is in Go.
 
-use super::Compiled;
+use super::compiled::Compiled;
 use super::whole::Builder;
-use crate::pattern::Syntax;
 use crate::pattern::charset::CharSet;
 use crate::pattern::error::{PatternError, PatternRule};
 use crate::pattern::route::{Route, Segment};
+use crate::pattern::syntax::Syntax;
 use crate::pattern::tail::{Atom, Star};
 
 pub(super) fn compile(text: &str) -> Result<Compiled, PatternError> {
@@ -51,14 +51,14 @@ pub(super) fn compile(text: &str) -> Result<Compiled, PatternError> {
     let is_star = builder.is_star();
     let mut compiled = builder.finish(Star::NoSlash);
     if is_star {
-        compiled.canonical = "**".to_owned(); // one alone would be everything
+        compiled.canonical = "**".to_owned(); // a single star would match everything
     }
     Ok(compiled)
 }
 
 fn class(set: CharSet, builder: &mut Builder) {
     match (set.is_negated(), set.ranges()) {
-        // U+FFFD is also what any byte within a character is taken for.
+        // U+FFFD also stands for a byte within a character, which no literal matches.
         (false, &[(c, last)]) if c == last && c != char::REPLACEMENT_CHARACTER => {
             builder.literal(c);
         }
@@ -69,8 +69,8 @@ fn class(set: CharSet, builder: &mut Builder) {
     }
 }
 
-/// The shortest text of the class whose items are in order, but for a `^`: behind another item it
-/// needs no escape.
+/// The shortest text of the class whose items are in order. Only a `^` may be out of order, because
+/// behind another item it needs no escape.
 pub(in crate::pattern) fn print(set: &CharSet) -> String {
     let mut ranges = set.ranges().to_vec();
     if !set.is_negated() && ranges.len() > 1 && ranges[0].0 == '^' {
@@ -83,7 +83,7 @@ pub(in crate::pattern) fn print(set: &CharSet) -> String {
     for (low, high) in ranges {
         let is_negation = low == '^' && text == "[";
         if is_negation && matches!(high, '_' | '`') {
-            // As short as any text of these.
+            // No text of these is shorter.
             text.extend('_'..=high);
             text.push(low);
             continue;
@@ -107,7 +107,7 @@ fn member(text: &mut String, c: char, needs_escape: bool) {
     text.push(c);
 }
 
-/// Walks over the text, character by character.
+/// Reads the text character by character.
 struct Scanner<'a> {
     text: &'a str,
     /// The offset of the next character: 0 to the length of the text, on a character boundary.
@@ -115,7 +115,7 @@ struct Scanner<'a> {
 }
 
 impl Scanner<'_> {
-    /// A class, from behind its `[`.
+    /// The class whose `[` was read.
     fn class(&mut self) -> Result<CharSet, PatternError> {
         let open = self.at - 1;
         let negated = self.peek() == Some('^');
@@ -166,7 +166,8 @@ impl Scanner<'_> {
         }
     }
 
-    /// A `]` right at the beginning of a class: meant as a character if there is another one.
+    /// The error for a `]` at the beginning of a class. It was meant as a character if another `]`
+    /// follows.
     fn nothing_in_class<T>(&self, open: usize) -> Result<T, PatternError> {
         let behind = &self.text[self.at + 1..];
         match behind.find([']', '[']).map(|at| behind.as_bytes()[at]) {

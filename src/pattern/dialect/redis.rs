@@ -1,21 +1,22 @@
-//! The globs of Redis, as `PSUBSCRIBE` has them, on the whole topic.
+//! The globs of Redis' `PSUBSCRIBE`, on the whole topic.
 //!
-//! `*` is any run of bytes, `?` one byte, `[..]` and `[^..]` one byte in the class or not in it, and
-//! `\` takes the meaning from the byte behind it. Nothing is refused.
+//! `*` is any run of bytes, `?` one byte, `[..]` and `[^..]` one byte in the class or not in it,
+//! and `\` makes the next byte plain text. Nothing is refused.
 //!
-//! Followed is Redis 7, `stringmatchlen` in src/util.c, with all that comes of how it is written:
+//! This follows Redis 7, `stringmatchlen` in src/util.c, with all consequences of its code:
 //!
-//! - It sees bytes: `?` does not match `é`, but `??` does, and `[é]` is one of its two bytes.
-//! - A class ends at its first `]` that is not escaped, also right behind the `[`: `[]` matches
-//!   nothing, `[^]` any byte. One that is not closed ends with the pattern, and counts: `[ab` is
-//!   `[ab]`. A `\` that is the last byte of a pattern stands for itself, in a class too.
-//! - A range is a byte, `-`, and a byte, whichever it is: `[a-]` has a range up to `]` and is not
-//!   closed. Both ends are taken as they come, so neither can be escaped, and `[\a-c]` is `a`, `-` or
-//!   `c`. One that runs backwards is turned round. Its bytes are ordered as the `char` of C, which
-//!   is signed on x86-64: `[é-z]` ranges from 0xa9, through 0xff and 0, to `z`.
+//! - It reads bytes: `?` does not match `é`, but `??` does, and `[é]` is one of its two bytes.
+//! - A class ends at its first `]` that is not escaped, even right behind the `[`: `[]` matches
+//!   nothing, `[^]` matches any byte. A class that is not closed ends with the pattern and is
+//!   valid: `[ab` is `[ab]`. A `\` that is the last byte of a pattern stands for itself, also in a
+//!   class.
+//! - A range is any byte, `-`, and any byte: `[a-]` has a range up to `]` and is not closed.
+//!   Neither end can be escaped, so `[\a-c]` is `a`, `-` or `c`. The ends of a range that runs
+//!   backwards are exchanged. Bytes are ordered as the `char` of C, which is signed on x86-64:
+//!   `[é-z]` ranges from 0xa9, through 0xff and 0, to `z`.
 //! - The empty pattern matches nothing.
 
-use super::Compiled;
+use super::compiled::Compiled;
 use super::whole::Builder;
 use crate::pattern::charset::ByteSet;
 use crate::pattern::tail::{Atom, Star};
@@ -35,7 +36,7 @@ pub(super) fn compile(text: &str) -> Compiled {
             }
             '\\' => match rest.chars().next() {
                 Some(escaped) => {
-                    // The byte that is escaped begins a character; the others stand for themselves.
+                    // The escaped byte begins this character, whose other bytes are plain anyway.
                     rest = &rest[escaped.len_utf8()..];
                     builder.literal(escaped);
                 }
@@ -48,12 +49,12 @@ pub(super) fn compile(text: &str) -> Compiled {
     builder.finish(Star::Anything)
 }
 
-/// A class, from behind its `[`.
+/// A class.
 struct Class<'a> {
     negated: bool,
-    /// What is written in it, negated or not.
+    /// The bytes that are written in it, negated or not.
     items: ByteSet,
-    /// The text, with its `]` if it has one.
+    /// The text behind the `[`, with the `]` if there is one.
     written: &'a str,
     is_closed: bool,
 }
@@ -96,12 +97,13 @@ impl<'a> Class<'a> {
     fn build(&self, builder: &mut Builder) {
         let runs = self.items.runs();
         match (self.negated, &*runs) {
-            // No character has one byte twice, so a single one is ASCII.
+            // No character consists of one byte twice, so a single byte is ASCII.
             (false, &[(byte, last)]) if byte == last => builder.literal(char::from(byte)),
             (true, []) => builder.atom(Atom::Bytes(1), "?"),
             _ => {
-                // Bytes of characters cannot be sorted and stay text. One that is not closed has
-                // no byte to spare for what sorting may have to escape.
+                // The bytes of a character cannot be sorted, because the result would not be UTF-8.
+                // In a class that is not closed, there may be no room for an escape that sorting
+                // would need.
                 let written = if self.is_closed && self.written.is_ascii() {
                     print(self.negated, &runs)
                 } else {
@@ -124,15 +126,15 @@ fn insert_range(items: &mut ByteSet, start: u8, end: u8) {
     }
 }
 
-/// The text of the class, its items in order but for two: one with a bare `-` comes first, where
-/// that makes no range of what stands around it, and one that begins with `^` does not.
+/// The text of the class with its items in order, except for two: an item with a `-` comes first,
+/// where its neighbours make no range of it, and an item that begins with `^` does not come first.
 fn print(negated: bool, runs: &[(u8, u8)]) -> String {
     let mut runs = runs.to_vec();
     let has_dash = |&(low, high): &(u8, u8)| low == b'-' || (low, high) == (b',', b'-');
     if let Some(at) = runs.iter().position(has_dash) {
         runs[..=at].rotate_right(1);
     }
-    // From `\` to `^` is a range that is turned round.
+    // The range from `\` to `^` is written backwards.
     let has_caret = |(low, high): (u8, u8)| low == b'^' || (low, high) == (b'\\', b'^');
     if !negated && runs.len() > 1 && has_caret(runs[0]) {
         runs.swap(0, 1);
@@ -147,7 +149,7 @@ fn print(negated: bool, runs: &[(u8, u8)]) -> String {
         } else if high - low < 2 || (is_negation && high == b'^') {
             (low..=high).for_each(|byte| item(&mut text, byte));
         } else if is_negation || matches!(low, b'\\' | b']') {
-            // What cannot begin a range can end it.
+            // These bytes cannot begin a range, but they can end one.
             text.extend([high, b'-', low].map(char::from));
         } else {
             text.extend([low, b'-', high].map(char::from));

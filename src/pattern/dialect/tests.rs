@@ -1,10 +1,12 @@
-//! The dialects against their judges: all short patterns, random ones, and what each refuses.
+//! The languages, compared with their naive implementations: all short patterns, random ones, and
+//! what each language refuses.
 
 use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 
 use crate::pattern::fuzzing::{check_match_as, check_parse_as};
+use crate::pattern::tests::cases;
 use crate::pattern::{PATTERN_BYTES_MAX, Pattern, PatternRule, Syntax, Topic, naive};
 
 const DIALECTS: [Syntax; 5] = [
@@ -46,7 +48,8 @@ fn topics(parts: &[&str], length: u32) -> Vec<Topic> {
         .collect()
 }
 
-/// Compares with the judge on each pattern and topic; says how many comparisons that were.
+/// Compares with the naive implementation on each pattern and topic. Returns how many comparisons
+/// that were.
 fn compare(patterns: &[String], topics: &[Topic], syntax: Syntax) -> usize {
     let mut compared = 0;
     for text in patterns {
@@ -54,32 +57,32 @@ fn compare(patterns: &[String], topics: &[Topic], syntax: Syntax) -> usize {
         let parsed = Pattern::parse_as(text, syntax).ok();
         for topic in topics {
             let verdict = parsed.as_ref().map(|parsed| parsed.matches(topic));
-            let judged = naive::matches_as(text, topic.as_str(), syntax);
-            assert_eq!(verdict, judged, "{syntax} {text:?} on {topic:?}");
+            let expected = naive::matches_as(text, topic.as_str(), syntax);
+            assert_eq!(verdict, expected, "{syntax} {text:?} on {topic:?}");
             compared += 1;
         }
     }
     compared
 }
 
-/// What classes, escapes and stars are made of, and one character of each other kind.
+/// The parts of classes, escapes and stars, and one character of each other kind.
 const GLOB_PARTS: [&str; 12] = ["a", "b", ".", "*", "?", "[", "]", "^", "-", "\\", "/", "é"];
 const GLOB_TOPIC_PARTS: [&str; 7] = ["a", "b", ".", "/", "]", "-", "é"];
 
 #[test]
-fn every_short_glob_is_judged_as_the_judge_does() {
+fn every_short_glob_matches_as_the_naive_implementation_does() {
     for syntax in [Syntax::Path, Syntax::Redis] {
         let (patterns, some) = (texts(&GLOB_PARTS, 4), topics(&GLOB_TOPIC_PARTS, 3));
         assert_eq!(patterns.len(), 12 + 144 + 1728 + 20736 + 1);
         assert!(compare(&patterns, &some, syntax) > 3_000_000);
-        // Longer ones, every 13th of them: 13 shares no divisor with 12, so each place varies.
+        // Every 13th longer one. 13 and 12 are coprime, so all parts occur at each position.
         let longer: Vec<String> = texts(&GLOB_PARTS, 5).into_iter().step_by(13).collect();
         assert!(compare(&longer, &topics(&GLOB_TOPIC_PARTS, 2), syntax) > 500_000);
     }
 }
 
-/// Classes can be written in the most ways, so they get longer texts: every one of five of the
-/// characters that mean something in them, closed or not.
+/// Classes can be written in many ways, so they get longer texts: all of up to five of the
+/// characters that have a meaning in them, closed or not.
 #[test]
 fn every_class_has_a_canonical_form() {
     for syntax in [Syntax::Path, Syntax::Redis] {
@@ -92,7 +95,7 @@ fn every_class_has_a_canonical_form() {
 
 #[test]
 #[ignore = "takes minutes; run it in release when the globs change"]
-fn every_glob_of_six_characters_is_judged_as_the_judge_does() {
+fn every_glob_of_six_characters_matches_as_the_naive_implementation_does() {
     for syntax in [Syntax::Redis, Syntax::Path] {
         let compared = compare(
             &texts(&GLOB_PARTS, 6),
@@ -103,7 +106,7 @@ fn every_glob_of_six_characters_is_judged_as_the_judge_does() {
     }
 }
 
-/// What the languages of segments are made of.
+/// The parts of the languages on segments.
 const SEGMENT_PARTS: [(Syntax, [&str; 6]); 3] = [
     (Syntax::Nats, ["a", "$", ".", "*", ">", " "]),
     (Syntax::Amqp, ["a", "$", ".", "*", "#", " "]),
@@ -111,7 +114,7 @@ const SEGMENT_PARTS: [(Syntax, [&str; 6]); 3] = [
 ];
 
 #[test]
-fn every_short_pattern_of_segments_is_judged_as_the_judge_does() {
+fn every_short_pattern_of_segments_matches_as_the_naive_implementation_does() {
     for (syntax, parts) in SEGMENT_PARTS {
         let topics = topics(&["a", "$", ".", "*", "+"], 5);
         assert!(compare(&texts(&parts, 5), &topics, syntax) > 5_000_000);
@@ -119,8 +122,8 @@ fn every_short_pattern_of_segments_is_judged_as_the_judge_does() {
 }
 
 #[test]
-#[ignore = "takes minutes; run it in release when the languages of segments change"]
-fn every_pattern_of_seven_characters_is_judged_as_the_judge_does() {
+#[ignore = "takes minutes; run it in release when the languages on segments change"]
+fn every_pattern_of_seven_characters_matches_as_the_naive_implementation_does() {
     for (syntax, parts) in SEGMENT_PARTS {
         let topics = topics(&["a", "$", ".", "*"], 5);
         let compared = compare(&texts(&parts, 7), &topics, syntax);
@@ -129,7 +132,7 @@ fn every_pattern_of_seven_characters_is_judged_as_the_judge_does() {
 }
 
 #[test]
-fn a_filter_has_so_many_levels_at_most() {
+fn the_levels_of_a_filter_are_bounded() {
     for level in ["+", "a", ""] {
         let filter = vec![level; 201].join("/");
         let offset = filter.len();
@@ -143,7 +146,7 @@ fn a_filter_has_so_many_levels_at_most() {
 }
 
 #[test]
-fn what_is_refused_and_where() {
+fn refusals_name_rule_and_offset() {
     use PatternRule as Rule;
     for (syntax, text, rule, offset) in [
         (Syntax::Nats, "", Rule::Empty, 0),
@@ -244,9 +247,9 @@ fn canonical_forms() {
     }
 }
 
-/// Each is told of in the documentation of its dialect here.
+/// Each is described in the documentation of its language.
 #[test]
-fn the_quirks_that_are_told_of() {
+fn documented_details() {
     for (syntax, text, topic, verdict) in [
         (Syntax::Nats, "a*.>>", "a*.>>", true),
         (Syntax::Nats, "a*.>>", "ab.c", false),
@@ -330,9 +333,9 @@ fn hostile_globs_are_cheap() {
                 let start = Instant::now();
                 let verdict = pattern.matches(&topic);
                 let elapsed = start.elapsed();
-                let judged = naive::matches_as(text, topic.as_str(), syntax);
-                assert_eq!(Some(verdict), judged, "{pattern} on {topic}");
-                // Far above what it takes, far below what backtracking takes.
+                let expected = naive::matches_as(text, topic.as_str(), syntax);
+                assert_eq!(Some(verdict), expected, "{pattern} on {topic}");
+                // Much longer than a match takes, and much shorter than backtracking would take.
                 assert!(elapsed < Duration::from_secs(1), "{pattern} on {topic}");
                 println!("{elapsed:?} {syntax} {:.12} on {:.4}", text, topic.as_str());
             }
@@ -340,7 +343,7 @@ fn hostile_globs_are_cheap() {
     }
 }
 
-/// Texts in which the wildcards, separators and quirks of the dialect are common.
+/// Texts in which the wildcards, separators and special cases of the language are common.
 fn text(syntax: Syntax) -> BoxedStrategy<String> {
     let part = match syntax {
         Syntax::Segments | Syntax::Nats => "[ab]{1,2}|\\*|>|\\$|\\.",
@@ -352,12 +355,16 @@ fn text(syntax: Syntax) -> BoxedStrategy<String> {
     parts.prop_map(|parts| parts.concat()).boxed()
 }
 
+fn text_of_any() -> impl Strategy<Value = (Syntax, String)> {
+    prop::sample::select(&DIALECTS[..]).prop_flat_map(|syntax| (Just(syntax), text(syntax)))
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(cases(3000))]
 
     #[test]
-    fn random_patterns_are_judged_as_the_judge_does(
-        (syntax, pattern) in prop::sample::select(&DIALECTS[..]).prop_flat_map(|s| (Just(s), text(s))),
+    fn random_patterns_match_as_the_naive_implementation_does(
+        (syntax, pattern) in text_of_any(),
         topics in prop::collection::vec("\\$?[ab]{1,2}([./][ab$]{1,2}|[]^é-]){0,5}", 8),
     ) {
         check_parse_as(&pattern, syntax);
@@ -365,9 +372,10 @@ proptest! {
     }
 }
 
-/// What stands beside what, and which range it makes, decides how the canonical text must be written.
+/// The canonical text of a class depends on the neighbours of each item and on the ranges that they
+/// would make.
 #[test]
-fn classes_are_printed_as_what_they_are_and_no_longer() {
+fn the_canonical_text_of_a_class_has_its_meaning_and_is_not_longer() {
     let check = |class: &[u8]| {
         let class = std::str::from_utf8(class).expect("ASCII");
         for text in [format!("x[{class}]y"), format!("x[^{class}]y")] {

@@ -1,17 +1,17 @@
-//! What the two dialects on the whole topic have in common: from characters, stars and classes to
-//! a route and to the canonical text, at once.
+//! The common part of the two languages on whole topics: it builds the route and the canonical text
+//! from characters, stars and classes.
 
 use std::sync::Arc;
 
-use super::Compiled;
-use crate::pattern::tail::{Atom, Piece, Star};
-use crate::pattern::{Route, Segment, Tail};
+use super::compiled::Compiled;
+use crate::pattern::route::{Route, Segment};
+use crate::pattern::tail::{Atom, Piece, Star, Tail};
 
 /// Collects a pattern from left to right.
 #[derive(Default)]
 pub(super) struct Builder {
     pieces: Vec<Piece>,
-    /// Plain text that is not in the pieces yet.
+    /// Plain text behind the pieces, which is not yet one of them.
     text: String,
     canonical: String,
 }
@@ -26,7 +26,7 @@ impl Builder {
         self.text.push(c);
     }
 
-    /// Takes the escape from a backslash that is the last character of the pattern.
+    /// Removes the escape before a backslash that is the last character of the pattern.
     pub(super) fn bare_last_backslash(&mut self) {
         if self.text.ends_with('\\') {
             self.canonical.pop();
@@ -41,7 +41,7 @@ impl Builder {
         }
     }
 
-    /// Something else, and how it is written.
+    /// Any other atom, and its canonical text.
     pub(super) fn atom(&mut self, atom: Atom, written: &str) {
         self.end_text();
         self.canonical.push_str(written);
@@ -51,13 +51,13 @@ impl Builder {
         }
     }
 
-    /// Whether all there is is a star.
+    /// Whether the pattern is a single star.
     pub(super) fn is_star(&self) -> bool {
         self.pieces == [Piece::Star] && self.text.is_empty()
     }
 
-    /// The plain text in front becomes segments up to its last dot. That is exact: it is what any
-    /// topic that matches begins with, and segments have no dots.
+    /// The plain text at the beginning becomes segments, up to its last dot. This does not change
+    /// the meaning: each matching topic begins with this text, and segments contain no dots.
     pub(super) fn finish(mut self, star: Star) -> Compiled {
         if self.pieces.is_empty() {
             return Compiled {
@@ -78,7 +78,7 @@ impl Builder {
         };
         let is_rest = head.is_empty() && star == Star::Anything && behind == [Piece::Star];
         let route = if is_rest {
-            // Behind a dot that is at least one segment; without one, everything.
+            // A star behind a dot is at least one segment; a star alone matches everything.
             if !segments.is_empty() {
                 segments.push(Segment::Any);
             }

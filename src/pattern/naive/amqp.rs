@@ -1,4 +1,4 @@
-//! RabbitMQ's topic exchange: which words of the key lead to which words of the topic.
+//! RabbitMQ's topic exchange: finds the positions in the topic that the words of the key reach.
 
 pub(super) fn matches(key: &str, topic: &str) -> bool {
     // `rabbit_exchange_type_topic` cuts the empty key to no words.
@@ -9,21 +9,20 @@ pub(super) fn matches(key: &str, topic: &str) -> bool {
         }
     };
     let topic = words(topic);
-    // The places in the topic that the words read so far lead to.
-    let mut places = vec![0];
+    let mut positions = vec![0];
     for word in words(key) {
         let mut next = Vec::new();
-        for place in places {
+        for at in positions {
             match &*word {
-                "#" => next.extend(place..=topic.len()),
-                "*" if place < topic.len() => next.push(place + 1),
-                word if topic.get(place).is_some_and(|other| other == word) => next.push(place + 1),
+                "#" => next.extend(at..=topic.len()),
+                "*" if at < topic.len() => next.push(at + 1),
+                word if topic.get(at).is_some_and(|other| other == word) => next.push(at + 1),
                 _ => {}
             }
         }
         next.sort_unstable();
         next.dedup();
-        places = next;
+        positions = next;
     }
-    places.contains(&topic.len())
+    positions.contains(&topic.len())
 }

@@ -1,4 +1,4 @@
-//! mosquitto: `mosquitto_sub_topic_check`, and a filter against a topic, level by level.
+//! mosquitto: `mosquitto_sub_topic_check`, then the filter is compared with the topic by levels.
 
 pub(super) fn matches(filter: &str, topic: &str) -> Option<bool> {
     if filter.is_empty() || filter.split('/').next() == Some("$share") {

@@ -1,4 +1,4 @@
-//! nats-server: `IsValidSubject`, and a subject against a literal one, token by token.
+//! nats-server: `IsValidSubject`, then the subject is compared with the topic token by token.
 
 pub(super) fn matches(subject: &str, topic: &str) -> Option<bool> {
     let tokens: Vec<&str> = subject.split('.').collect();

@@ -1,9 +1,9 @@
-//! Go's `path.Match`: a pattern is read anew wherever it is tried.
+//! Go's `path.Match`: each chunk of the pattern is parsed at every position where it is tried.
 
 /// A pattern that Go calls bad.
 struct Bad;
 
-/// `None` for a bad pattern.
+/// Whether the pattern matches; `None` for a bad pattern.
 pub(super) fn matches(pattern: &[u8], name: &[u8]) -> Option<bool> {
     go_match(pattern, name).ok()
 }
@@ -40,7 +40,7 @@ fn go_match(mut pattern: &[u8], mut name: &[u8]) -> Result<bool, Bad> {
     Ok(name.is_empty())
 }
 
-/// Whether there is a star in front, what follows up to the next one, and the rest.
+/// Whether there is a star in front, the chunk up to the next star, and the rest of the pattern.
 fn scan_chunk(mut pattern: &[u8]) -> (bool, &[u8], &[u8]) {
     let mut star = false;
     while let [b'*', behind @ ..] = pattern {
@@ -62,7 +62,7 @@ fn scan_chunk(mut pattern: &[u8]) -> (bool, &[u8], &[u8]) {
     (star, pattern, b"")
 }
 
-/// What follows the chunk at the beginning of `s`; `None` if it is not there.
+/// The part of `s` behind the chunk; `None` if `s` does not begin with the chunk.
 fn match_chunk<'a>(mut chunk: &[u8], mut s: &'a [u8]) -> Result<Option<&'a [u8]>, Bad> {
     let mut failed = false;
     while !chunk.is_empty() {
@@ -123,7 +123,7 @@ fn match_chunk<'a>(mut chunk: &[u8], mut s: &'a [u8]) -> Result<Option<&'a [u8]>
     Ok((!failed).then_some(s))
 }
 
-/// A character of a class, and what follows it: never nothing.
+/// A character of a class, and the rest of the pattern behind it, which is not empty.
 fn get_esc(mut chunk: &[u8]) -> Result<(u32, &[u8]), Bad> {
     if let [] | [b'-' | b']', ..] = chunk {
         return Err(Bad);
@@ -140,7 +140,7 @@ fn get_esc(mut chunk: &[u8]) -> Result<(u32, &[u8]), Bad> {
     if is_bad { Err(Bad) } else { Ok((rune, rest)) }
 }
 
-/// `utf8.DecodeRune`: the first character and its length, or U+FFFD and 1.
+/// Go's `utf8.DecodeRune`: the first character and its length, or U+FFFD and 1.
 fn decode_rune(s: &[u8]) -> (u32, usize) {
     let decoded = (1..=s.len().min(4)).find_map(|n| Some((std::str::from_utf8(&s[..n]).ok()?, n)));
     match decoded {

@@ -1,5 +1,5 @@
-//! Redis' `stringmatchlen`, not regarding case. A pattern ends with a NUL, as the strings of Redis
-//! do: it reads that in some places where it does not look at the length.
+//! Redis' `stringmatchlen`, case-sensitive. A pattern ends with a NUL, as the strings of Redis do:
+//! the function reads the NUL where it does not check the length.
 
 pub(super) fn matches(pattern: &[u8], string: &[u8]) -> bool {
     let mut terminated = pattern.to_vec();
@@ -7,7 +7,7 @@ pub(super) fn matches(pattern: &[u8], string: &[u8]) -> bool {
     impl_match(&terminated, pattern.len(), string, &mut false)
 }
 
-/// `p` points into the pattern, of which `len` bytes are left before the NUL.
+/// `p` is the rest of the pattern, which has `len` bytes before the NUL.
 fn impl_match(mut p: &[u8], mut len: usize, mut s: &[u8], skip_longer_matches: &mut bool) -> bool {
     while len > 0 && !s.is_empty() {
         match p[0] {
@@ -38,7 +38,7 @@ fn impl_match(mut p: &[u8], mut len: usize, mut s: &[u8], skip_longer_matches: &
                     (p, len) = (&p[1..], len - 1);
                 }
                 let mut matched = false;
-                // Where C steps back before the end of the pattern, to step forward again.
+                // Here the C code steps back from the end of the pattern, and forward again later.
                 let mut steps_back = false;
                 loop {
                     if p[0] == b'\\' && len >= 2 {
@@ -66,7 +66,7 @@ fn impl_match(mut p: &[u8], mut len: usize, mut s: &[u8], skip_longer_matches: &
                 }
                 s = &s[1..];
                 if steps_back {
-                    // At the end of the pattern: the loop ends, and all matches if nothing is left.
+                    // The end of the pattern: the loop ends, and the text matches if it is empty.
                     return s.is_empty();
                 }
             }

@@ -7,8 +7,8 @@ use crate::park::{park, register_thread, wake_registered};
 use crate::ring::support::{Drops, STRESS_ITEMS};
 use crate::sync::{AtomicU64, AtomicWaker, thread};
 
-/// Random sequences of operations that are tried.
-const CASES: u32 = if cfg!(miri) { 10 } else { 1000 };
+/// Random sequences of steps that are tried, and steps in each at most.
+const CASES_AND_STEPS: (u32, usize) = if cfg!(miri) { (5, 40) } else { (1000, 200) };
 
 /// An item that says what it replaced, as an event of a shadow does, and counts its drop.
 struct Item {
@@ -68,11 +68,13 @@ impl Putting {
             drops: self.drops.clone(),
         });
         let before = *superseded;
-        let mark = |item: &Box<Item>, replaces| {
+        let mut mark = |item: &Item, replaces| {
             *superseded = if replaces { before + 1 } else { 0 };
             item.superseded.store(*superseded, Ordering::Relaxed);
         };
-        let replaced = self.ring.put(&self.slots[slot], item, mark)?;
+        let replaced = self.ring.put(&self.slots[slot], item, |item, replaces| {
+            mark(item, replaces)
+        })?;
         self.replaced += 1;
         Some(replaced.contents())
     }
@@ -162,7 +164,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => Just(Step::Pop),
         1 => (0..=SLOTS as u64).prop_map(Step::Evict),
     ];
-    prop::collection::vec(step, 1..200)
+    prop::collection::vec(step, 1..CASES_AND_STEPS.1)
 }
 
 fn check(steps: &[Step], producer_first: bool) {
@@ -238,7 +240,7 @@ fn check(steps: &[Step], producer_first: bool) {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: CASES,
+        cases: CASES_AND_STEPS.0,
         failure_persistence: None,
         ..Default::default()
     })]

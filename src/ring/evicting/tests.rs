@@ -8,7 +8,7 @@ use crate::sync::{AtomicWaker, thread};
 
 /// Capacities, for tests that fill a ring many times.
 const CAPACITIES: &[usize] = if cfg!(miri) {
-    &[1, 3, 16]
+    &[1, 3, 7]
 } else {
     &[1, 2, 3, 7, 15, 16, 63, 64, 65]
 };

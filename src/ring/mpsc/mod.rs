@@ -76,6 +76,7 @@ pub(crate) struct Consumer<T> {
 }
 
 /// Why `try_push` handed the item back.
+#[cfg(any(test, fuzzing))]
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PushError<T> {
     /// No slot is free.
@@ -85,38 +86,49 @@ pub(crate) enum PushError<T> {
 }
 
 impl<T> Producers<T> {
-    /// Publishes an item. `Ok(true)`: `WAKE_REQUESTED` was set in the slot's stamp, and is cleared,
-    /// so the caller has to wake the consumer.
-    #[inline]
+    /// Publishes an item: `try_claim` and `Claim::write` in one step.
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn try_push(&self, item: T) -> Result<bool, PushError<T>> {
+        match self.try_claim() {
+            Ok(claim) => Ok(claim.write(item)),
+            Err(ClaimError::Full) => Err(PushError::Full(item)),
+            Err(ClaimError::Closed) => Err(PushError::Closed(item)),
+        }
+    }
+
+    /// Claims the next position. The caller must write to it at once: the consumer cannot pass a
+    /// position that is claimed and not written.
+    #[inline]
+    pub(crate) fn try_claim(&self) -> Result<Claim<'_, T>, ClaimError> {
+        let shared = &*self.shared;
         // Relaxed: the stamp, not the tail, hands the slot over, and the CAS checks the claim.
-        let mut tail = self.shared.tail.load(Ordering::Relaxed);
+        let mut tail = shared.tail.load(Ordering::Relaxed);
         loop {
             if tail & CLOSED != 0 {
-                return Err(PushError::Closed(item));
+                return Err(ClaimError::Closed);
             }
             let position = count(tail);
-            let slot = self.shared.slot(position);
+            let slot = shared.slot(position);
             // Acquire, partner `Consumer::pop`: the previous item is moved out of the slot.
             let free = count(slot.stamp.load(Ordering::Acquire)) == position;
             if !free {
                 // Relaxed: this only asks whether our copy of the tail is outdated.
-                let newer = self.shared.tail.load(Ordering::Relaxed);
+                let newer = shared.tail.load(Ordering::Relaxed);
                 if newer == tail {
-                    return Err(PushError::Full(item));
+                    return Err(ClaimError::Full);
                 }
                 tail = newer;
                 continue;
             }
             // AcqRel, partners `Consumer::close` and `Consumer::is_finished`: a claim comes before
             // the close or fails.
-            match self.shared.tail.compare_exchange_weak(
+            match shared.tail.compare_exchange_weak(
                 tail,
                 word(position + 1),
                 Ordering::AcqRel,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return Ok(self.shared.write(slot, position, item)),
+                Ok(_) => return Ok(Claim { slot, position }),
                 Err(newer) => tail = newer,
             }
         }
@@ -124,10 +136,47 @@ impl<T> Producers<T> {
 
     /// Positions claimed so far. Some of them may not be written yet.
     pub(crate) fn claimed(&self) -> u64 {
-        // Acquire, partner the claim in `try_push`: a claim that happened before something that the
-        // caller has seen is counted.
+        // Acquire, partner the claim in `try_claim`: a claim that happened before something that
+        // the caller has seen is counted.
         count(self.shared.tail.load(Ordering::Acquire))
     }
+}
+
+/// A position that is claimed and not written yet.
+#[must_use = "the consumer cannot pass a position that is claimed and not written"]
+pub(crate) struct Claim<'a, T> {
+    /// The slot of `position`.
+    slot: &'a Slot<T>,
+    position: u64,
+}
+
+impl<T> Claim<'_, T> {
+    /// Publishes the item. `true`: `WAKE_REQUESTED` was set in the slot's stamp, and is cleared, so
+    /// the caller has to wake the consumer. This cannot panic before the item is in its slot, so
+    /// the compiler can move a large item straight into it.
+    #[inline]
+    pub(crate) fn write(self, item: T) -> bool {
+        let Self { slot, position } = self;
+        // SAFETY: the stamp said that the slot is free for this position, and the CAS gave the
+        // position to this caller only. `MaybeUninit<T>` has the layout of `T`.
+        // (`MaybeUninit::write` would keep another copy on the stack.)
+        slot.value
+            .with_mut(|value| unsafe { value.cast::<T>().write(item) });
+        // AcqRel: Release the item to `Consumer::pop`; Acquire what the consumer did before
+        // `request_wake`.
+        let old = slot.stamp.swap(word(position + 1), Ordering::AcqRel);
+        debug_assert_eq!(count(old), position, "the slot was free for this position");
+        old & WAKE_REQUESTED != 0
+    }
+}
+
+/// Why no position can be claimed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum ClaimError {
+    /// No slot is free.
+    Full,
+    /// The ring is closed.
+    Closed,
 }
 
 impl<T> Consumer<T> {
@@ -135,7 +184,7 @@ impl<T> Consumer<T> {
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
         let slot = self.shared.slot(self.popped);
-        // Acquire, partner `Shared::write`: the item is in the slot.
+        // Acquire, partner `Claim::write`: the item is in the slot.
         let stamp = count(slot.stamp.load(Ordering::Acquire));
         debug_assert!(stamp == self.popped || stamp == self.popped + 1, "{stamp}");
         if stamp != self.popped + 1 {
@@ -146,7 +195,7 @@ impl<T> Consumer<T> {
             .value
             .with_mut(|value| unsafe { (*value).assume_init_read() });
         let next = self.popped + self.shared.slots.len() as u64;
-        // Release, partner `try_push`: this side is done with the slot.
+        // Release, partner `try_claim`: this side is done with the slot.
         slot.stamp.store(word(next), Ordering::Release);
         self.popped += 1;
         Some(item)
@@ -158,7 +207,7 @@ impl<T> Consumer<T> {
     /// [`close`](Self::close), which only this side calls, neither reads nor clears the flag.
     pub(crate) fn request_wake(&mut self) -> Readiness {
         let stamp = &self.shared.slot(self.popped).stamp;
-        // AcqRel, partner `Shared::write`: an earlier write is seen here, a later one sees the
+        // AcqRel, partner `Claim::write`: an earlier write is seen here, a later one sees the
         // flag.
         let old = stamp.fetch_or(WAKE_REQUESTED, Ordering::AcqRel);
         if count(old) == self.popped + 1 || self.is_finished() {
@@ -170,20 +219,20 @@ impl<T> Consumer<T> {
 
     /// Sets `CLOSED`, after which no position is claimed. What was claimed can still be popped.
     pub(crate) fn close(&self) {
-        // AcqRel, partner the claim in `try_push`.
+        // AcqRel, partner the claim in `try_claim`.
         self.shared.tail.fetch_or(CLOSED, Ordering::AcqRel);
     }
 
     /// Whether the ring is closed and everything that was claimed is popped.
     pub(crate) fn is_finished(&self) -> bool {
-        // Acquire, partner the claim in `try_push`: the count is final once `CLOSED` is seen.
+        // Acquire, partner the claim in `try_claim`: the count is final once `CLOSED` is seen.
         let tail = self.shared.tail.load(Ordering::Acquire);
         tail & CLOSED != 0 && count(tail) == self.popped
     }
 
     /// Positions claimed and not popped. Some of them may not be written yet.
     pub(crate) fn ready(&self) -> usize {
-        // Acquire, partner the claim in `try_push`: as in `Producers::claimed`.
+        // Acquire, partner the claim in `try_claim`: as in `Producers::claimed`.
         let claimed = count(self.shared.tail.load(Ordering::Acquire));
         debug_assert!(self.popped <= claimed);
         let ready = (claimed - self.popped) as usize;
@@ -221,19 +270,6 @@ impl<T> Shared<T> {
     #[inline(always)]
     fn slot(&self, position: u64) -> &Slot<T> {
         &self.slots[position as usize & (self.slots.len() - 1)]
-    }
-
-    /// Writes the item of a position that the caller has claimed. `true`: `WAKE_REQUESTED` was set.
-    #[inline]
-    fn write(&self, slot: &Slot<T>, position: u64, item: T) -> bool {
-        // SAFETY: the stamp said that the slot is free for this position, and the CAS gave the
-        // position to this caller alone.
-        slot.value.with_mut(|value| unsafe { (*value).write(item) });
-        // AcqRel: Release the item to `Consumer::pop`; Acquire what the consumer did before
-        // `request_wake`.
-        let old = slot.stamp.swap(word(position + 1), Ordering::AcqRel);
-        debug_assert_eq!(count(old), position, "the slot was free for this position");
-        old & WAKE_REQUESTED != 0
     }
 }
 

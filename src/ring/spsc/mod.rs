@@ -162,20 +162,25 @@ impl<T> Producer<T> {
     /// item back if the ring is full.
     #[inline]
     pub(crate) fn push(&mut self, item: T) -> Result<(), T> {
-        if self.staged == self.limit && !self.make_room() {
-            return Err(item);
+        match self.vacant() {
+            Some(vacant) => {
+                vacant.stage(item);
+                Ok(())
+            }
+            None => Err(item),
         }
-        debug_assert!(self.staged < self.limit);
-        // SAFETY: `staged < limit`, so the slot is not committed, and the item that was in it
-        // before was popped and released: the slot is empty, and only this side uses it. The
-        // consumer has not left this segment, since the item is not committed.
-        unsafe {
-            self.slots
-                .slot(self.staged)
-                .with_mut(|slot| (*slot).write(item))
-        };
-        self.staged += 1;
-        Ok(())
+    }
+
+    /// Whether there is room for an item. `true` stays true until an item is staged.
+    #[inline]
+    pub(crate) fn has_room(&mut self) -> bool {
+        self.staged != self.limit || self.make_room()
+    }
+
+    /// The slot for the next item. `None`: the ring is full.
+    #[inline]
+    pub(crate) fn vacant(&mut self) -> Option<Vacant<'_, T>> {
+        self.has_room().then_some(Vacant(self))
     }
 
     /// Takes back the item staged last, unless everything is published.
@@ -247,6 +252,16 @@ impl<T> Producer<T> {
     /// wake-up, so the caller has to wake it.
     pub(crate) fn close(&self) -> bool {
         self.shared.tail.close()
+    }
+
+    /// Drops what is staged and not committed. Not a part of `drop`, which would reserve stack for
+    /// a large item even if nothing is staged.
+    #[cold]
+    #[inline(never)]
+    fn drop_staged(&mut self) {
+        while let Some(item) = self.unstage() {
+            drop(item);
+        }
     }
 
     /// Raises `limit` above `staged`, in the next segment if it has to. `false`: the ring is full.
@@ -329,13 +344,37 @@ impl<T> Producer<T> {
     }
 }
 
+/// An empty slot of a [`Producer`], for its next item: `staged` is below `limit`.
+pub(crate) struct Vacant<'a, T>(&'a mut Producer<T>);
+
+impl<T> Vacant<'_, T> {
+    /// Stages an item, as [`push`](Producer::push) does. This cannot panic, so the compiler can
+    /// move a large item straight into its slot.
+    #[inline]
+    pub(crate) fn stage(self, item: T) {
+        let producer = self.0;
+        debug_assert!(producer.staged < producer.limit);
+        // SAFETY: `staged < limit`, so the slot is not committed, and the item that was in it
+        // before was popped and released: the slot is empty, and only this side uses it. The
+        // consumer has not left this segment, since the item is not committed. `MaybeUninit<T>` has
+        // the layout of `T`. (`MaybeUninit::write` would keep another copy on the stack.)
+        unsafe {
+            producer
+                .slots
+                .slot(producer.staged)
+                .with_mut(|slot| slot.cast::<T>().write(item))
+        };
+        producer.staged += 1;
+    }
+}
+
 impl<T> Drop for Producer<T> {
     /// Closes the ring, and drops the items that were staged and not published.
     fn drop(&mut self) {
         // First, since the drop of an item may panic.
         self.close();
-        while let Some(item) = self.unstage() {
-            drop(item);
+        if self.staged != self.committed {
+            self.drop_staged();
         }
     }
 }

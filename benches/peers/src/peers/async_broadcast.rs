@@ -1,5 +1,5 @@
-//! `async-broadcast`: one broadcast channel, overflow off; where subscribers are threads, through its
-//! blocking calls.
+//! `async-broadcast`: one broadcast channel, overflow off; where subscribers are threads, through
+//! its blocking calls.
 
 use std::iter;
 

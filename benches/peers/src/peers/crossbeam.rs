@@ -1,6 +1,6 @@
-//! `crossbeam-channel`: one bounded channel per subscriber; a publisher sends a copy to each. Or, where
-//! subscribers are closures, one per worker thread, which calls those that it owns: what one would
-//! write by hand.
+//! `crossbeam-channel`: one bounded channel per subscriber; a publisher sends a copy to each. Or,
+//! where subscribers are closures, one per worker thread, which calls those that it owns: what one
+//! would write by hand.
 
 use std::thread;
 

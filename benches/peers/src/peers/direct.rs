@@ -1,6 +1,6 @@
-//! No system at all: the publishing thread calls all closures itself. Nobody is isolated from anybody:
-//! a slow closure holds up the publisher and all other closures. No fan-out engine can be faster than
-//! this on one thread; how near one comes is what its queues and threads cost.
+//! No system at all: the publishing thread calls all closures itself. Nobody is isolated from
+//! anybody: a slow closure holds up the publisher and all other closures. No fan-out engine can be
+//! faster than this on one thread; how near one comes is what its queues and threads cost.
 
 use std::iter;
 use std::sync::{Arc, Mutex};

@@ -1,6 +1,6 @@
-//! `disruptor`: one ring, readers that spin. It is made for a core per thread, so it takes part only
-//! where there is one. Its event poller gives each reader a thread of ours; where subscribers are
-//! closures, it calls each on a thread of its own.
+//! `disruptor`: one ring, readers that spin. It is made for a core per thread, so it takes part
+//! only where there is one. Its event poller gives each reader a thread of ours; where subscribers
+//! are closures, it calls each on a thread of its own.
 
 use std::iter;
 

@@ -272,9 +272,10 @@ impl Credits {
         self.claimed.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Waits until an event at this place overwrites nothing. Mostly the remembered minimum answers,
-    /// without a look at the receivers; while waiting, only the slowest of them is looked at. A
-    /// sender that has to wait waits until half of the ring is free, so that it then sends many.
+    /// Waits until an event at this place overwrites nothing. Mostly the remembered minimum
+    /// answers, without a look at the receivers; while waiting, only the slowest of them is looked
+    /// at. A sender that has to wait waits until half of the ring is free, so that it then sends
+    /// many.
     #[inline]
     fn wait_for(&self, place: u64, slowest: &mut Slowest) {
         if place >= slowest.received + CAPACITY as u64 {

@@ -128,7 +128,8 @@ fn bad_lines() -> Vec<(Vec<u8>, &'static str)> {
 fn each_bad_line_is_named_and_skipped_and_nothing_valid_is_lost() {
     let dir = Dir::new("bad");
     let bad = bad_lines();
-    let mut content = b"\xef\xbb\xbf{\"a\":0,\"b\":0}\n".to_vec(); // a byte order mark is not an error
+    // A byte order mark is not an error.
+    let mut content = b"\xef\xbb\xbf{\"a\":0,\"b\":0}\n".to_vec();
     for (index, (line, _)) in bad.iter().enumerate() {
         content.extend_from_slice(line);
         let _ = write!(content, "\n{{\"a\":{},\"b\":1}}\n \t\r\n", index + 1);

@@ -1,29 +1,29 @@
 //! The queue of a subscriber that wants the latest event of each topic: `Conflate`.
 //!
-//! Every topic with a queued event has a *topic slot* in a [`conflating`] ring. The subscriber reads the slots in
-//! the order in which they were filled. A new event of a topic that is queued replaces the old one in its
-//! slot, whatever the subscriber does meanwhile. So a subscriber that wakes up receives each topic once,
-//! in its latest state.
+//! Every topic with a queued event has a *topic slot* in a [`conflating`] ring. The subscriber
+//! reads the slots in the order in which they were filled. A new event of a topic that is queued
+//! replaces the old one in its slot, whatever the subscriber does meanwhile. So a subscriber that
+//! wakes up receives each topic once, in its latest state.
 //!
-//! An event in a slot is an event of a [`shadow`] of its block: it knows how many events it replaced. Of
-//! a run of events of one topic in a block, only the last one gets that far.
+//! An event in a slot is an event of a [`shadow`] of its block: it knows how many events it
+//! replaced. Of a run of events of one topic in a block, only the last one gets that far.
 //!
-//! **Bounds.** `capacity` counts queued topics: beyond it, the topic that has been queued longest loses
-//! its event. `pin_bytes` counts every block of which some event is queued, whole and once, with its
-//! shadow: beyond it, the oldest events are lost likewise, until the bound is kept or only the newest
-//! block is left.
+//! **Bounds.** `capacity` counts queued topics: beyond it, the topic that has been queued longest
+//! loses its event. `pin_bytes` counts every block of which some event is queued, whole and once,
+//! with its shadow: beyond it, the oldest events are lost likewise, until the bound is kept or only
+//! the newest block is left.
 //!
 //! **Topic slots are reused.** A slot whose event was taken keeps its topic, which is likely to be
-//! published again, until another topic needs a slot. One is always available, since there are two more
-//! slots than topics may be queued: the one that is filled last before the oldest is evicted, and the
-//! one that the subscriber has claimed and not emptied yet.
+//! published again, until another topic needs a slot. One is always available, since there are two
+//! more slots than topics may be queued: the one that is filled last before the oldest is evicted,
+//! and the one that the subscriber has claimed and not emptied yet.
 //!
 //! # Failure modes
 //!
-//! * More topics than the capacity are queued: the oldest events are lost, with a gap in front of the
-//!   next event that is read.
-//! * The subscriber stops between the two halves of a claim: the shard never waits for it, and does not
-//!   reuse that slot until it is empty.
+//! * More topics than the capacity are queued: the oldest events are lost, with a gap in front of
+//!   the next event that is read.
+//! * The subscriber stops between the two halves of a claim: the shard never waits for it, and does
+//!   not reuse that slot until it is empty.
 
 #[cfg(all(test, not(loom)))]
 mod tests;
@@ -53,8 +53,8 @@ pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
 /// Topic slots beyond those of the topics that may be queued.
 const SPARE_SLOTS: usize = 2;
 
-/// The largest weight of a shadow. A weigher may return `usize::MAX` for each event; the sum over all
-/// queued blocks, and over those that are on their way in and out, must not overflow.
+/// The largest weight of a shadow. A weigher may return `usize::MAX` for each event; the sum over
+/// all queued blocks, and over those that are on their way in and out, must not overflow.
 fn weight_max(capacity: usize) -> usize {
     let blocks = (capacity + SPARE_SLOTS) as u64;
     usize::try_from(u64::MAX / blocks).unwrap_or(usize::MAX)
@@ -74,8 +74,8 @@ struct TopicSlots<T> {
     by_topic: HashTable<u32>,
     /// By number, `capacity + SPARE_SLOTS` at most.
     slots: Vec<TopicSlot<T>>,
-    /// The slots in the order of the queue, from the `departed`-th filling on. A slot may occur twice:
-    /// claimed by the subscriber, and filled anew.
+    /// The slots in the order of the queue, from the `departed`-th filling on. A slot may occur
+    /// twice: claimed by the subscriber, and filled anew.
     order: VecDeque<u32>,
     /// Fillings that have left `order`.
     departed: u64,
@@ -130,7 +130,8 @@ impl<T> WriteEnd<T> {
         // An upper bound: the subscriber may claim meanwhile. Read again before it matters.
         let mut waiting = self.queue.waiting();
         let gauges = &shared.writer.gauges;
-        // The bytes come first: an event that replaces another is visible, and may be taken, at once.
+        // The bytes come first: an event that replaces another is visible, and may be taken, at
+        // once.
         gauges.pushed(&Pushed {
             events: 0,
             bytes,
@@ -181,8 +182,9 @@ impl<T> WriteEnd<T> {
         self.queue.close()
     }
 
-    /// Evicts the oldest events until the bound on bytes is kept, or only the newest block is left: to
-    /// lose some of its events would free nothing. Its weight is `newest`, and its first id `first_id`.
+    /// Evicts the oldest events until the bound on bytes is kept, or only the newest block is left:
+    /// to lose some of its events would free nothing. Its weight is `newest`, and its first id
+    /// `first_id`.
     #[inline]
     fn enforce_pin_bytes(&mut self, shared: &FeedShared, first_id: u64, newest: u64) {
         let bound = newest.max(shared.status.pin_bytes as u64);
@@ -197,8 +199,8 @@ impl<T> WriteEnd<T> {
             return;
         };
         topic_slots.update_order(&mut self.queue);
-        // The bytes alone do not tell what to evict: what the subscriber took a moment ago may still be
-        // counted among them.
+        // The bytes alone do not tell what to evict: what the subscriber took a moment ago may
+        // still be counted among them.
         let Some(end) = topic_slots.end_of_those_before(first_id) else {
             return;
         };

@@ -1,5 +1,5 @@
-//! What the shard knows of its topic slots, checked after every step; and steps between the two halves
-//! of a claim, where no caller can take any.
+//! What the shard knows of its topic slots, checked after every step; and steps between the two
+//! halves of a claim, where no caller can take any.
 
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ use crate::dispatch::signal::{Latch, Signal};
 use crate::sync::Arc;
 
 /// Random cases; Miri runs about a thousand times slower.
-const CASES: u32 = if cfg!(miri) { 4 } else { 1000 };
+const CASES: u32 = if cfg!(miri) { 2 } else { 1000 };
 
 /// Rounds of a test that repeats its steps.
 const ROUNDS: usize = if cfg!(miri) { 10 } else { 50 };
@@ -71,8 +71,8 @@ impl Feed {
         self.check();
     }
 
-    /// Takes the next event. Offers `between` in the middle of the claim, when the event has left the
-    /// queue and is still in its slot. `false`: there is no event.
+    /// Takes the next event. Offers `between` in the middle of the claim, when the event has left
+    /// the queue and is still in its slot. `false`: there is no event.
     fn take(&mut self, between: &[Vec<usize>]) -> bool {
         let Self { read, .. } = self;
         let Some(claimed) = read.queue.claim() else {
@@ -150,7 +150,11 @@ fn steps(topics: usize) -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: CASES, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: CASES,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     #[test]
     fn every_slot_is_queued_or_idle(
@@ -188,8 +192,8 @@ fn a_slot_that_is_being_emptied_is_not_reused() {
     feed.end();
 }
 
-/// The bytes of an event are counted as removed a moment after the subscriber took it. No event that is
-/// offered in between is lost because of that.
+/// The bytes of an event are counted as removed a moment after the subscriber took it. No event
+/// that is offered in between is lost because of that.
 #[test]
 fn a_block_alone_keeps_its_events_while_a_claim_is_counted() {
     for before in 0..3 {

@@ -1,31 +1,31 @@
-//! The set operations against enumeration.
+//! The set operations, compared with enumeration.
 //!
-//! A `false` of `covers` and a `true` of `intersects` prove themselves: the topic that was found is
-//! shown to the segment matcher, which shares no code with the search. The opposite answers are
-//! checked against all topics of a small world. No bound on the topics is proved to suffice for them;
-//! but a wrong answer of that kind would come from places that the search loses or joins wrongly, and
-//! these are few segments and characters deep in patterns as small as those tried here.
+//! A `false` of `covers` and a `true` of `intersects` come with a proof: the topic that was found
+//! is given to the segment matcher, which shares no code with the search. The opposite answers are
+//! compared with all topics of a small world. It is not proved that these topics suffice. But a
+//! wrong answer of that kind would come from states that the search loses or joins wrongly, and
+//! such states are few segments and characters deep in patterns as small as those tried here.
 
 use proptest::prelude::*;
 
-use super::automaton::Automaton;
-use super::fuzzing::{Side, World, check_sets, check_sets_of};
-use super::sets::{Goal, find};
-use super::tests::{pattern_text, words};
 use super::*;
+use crate::pattern::fuzzing::{Side, World, check_sets, check_sets_of};
+use crate::pattern::route::{Route, Segment};
+use crate::pattern::tests::{cases, pattern_text, words};
 
-/// One of each kind, and what overlaps with it in part.
+/// Segments of each kind, and others that overlap with them in part.
 const SEGMENTS: [&str; 15] = [
     "a", "b", "ab", "*", "**", "?", "a*", "*b", "*a*", "b?", "[ab]", "[^a]", "{a,b}", "?*",
     "{a,**}",
 ];
 
-/// Texts of one segment that tell these apart: all up to two characters of a, b and another, and some longer.
+/// Texts of one segment that tell these apart: all of up to two characters a, b and c, and some
+/// longer ones.
 const TEXTS: [&str; 16] = [
     "a", "b", "c", "aa", "ab", "ac", "ba", "bb", "bc", "ca", "cb", "cc", "abb", "acb", "bab", "cac",
 ];
 
-/// A pattern, with its verdicts on all topics of the small world as bits.
+/// A pattern, and for each topic of the small world a bit that is set if the pattern matches it.
 struct Known {
     text: String,
     automaton: Automaton,
@@ -42,7 +42,7 @@ impl Known {
             topics.iter().enumerate().map(bit).sum()
         };
         Known {
-            automaton: plan::automaton(&text, pattern.routes()).expect("no tail"),
+            automaton: match_plan::automaton(&text, pattern.routes()).expect("no tail"),
             verdicts: topics.chunks(64).map(bits).collect(),
             pattern,
             text,
@@ -66,7 +66,7 @@ impl Known {
                 other.text
             ),
             None => assert!(
-                pairs().all(|(here, there)| there & !here == 0),
+                pairs().all(|(this, other)| other & !this == 0),
                 "{} covers {}",
                 self.text,
                 other.text
@@ -80,7 +80,7 @@ impl Known {
                 other.text
             ),
             None => assert!(
-                pairs().all(|(here, there)| here & there == 0),
+                pairs().all(|(this, other)| this & other == 0),
                 "{} and {}",
                 self.text,
                 other.text
@@ -89,15 +89,15 @@ impl Known {
     }
 }
 
-/// All topics of up to 3 segments of [`TEXTS`], and all of 4 and 5 of the first few.
+/// All topics of up to 3 segments of [`TEXTS`], and those of 4 and 5 segments of the first few.
 fn world() -> Vec<String> {
     let mut topics = words(&TEXTS, 3);
     topics.extend(words(&TEXTS[..5], 5));
     topics
 }
 
-/// All pairs of the patterns of up to 2 segments, and of those of 3 every 223rd pair, in an order that runs through all
-/// of both.
+/// All pairs of patterns of up to 2 segments, and every 223rd pair of those of up to 3, in an order
+/// in which each pattern occurs on both sides.
 #[test]
 fn small_patterns_are_compared_as_enumeration_does() {
     let patterns = known_patterns();
@@ -105,8 +105,8 @@ fn small_patterns_are_compared_as_enumeration_does() {
         .iter()
         .filter(|known| known.text.matches('.').count() < 2);
     let short: Vec<_> = short.collect();
-    for here in &short {
-        short.iter().for_each(|there| here.check(there));
+    for this in &short {
+        short.iter().for_each(|other| this.check(other));
     }
     for pair in (0..patterns.len().pow(2)).step_by(223) {
         patterns[pair / patterns.len()].check(&patterns[pair % patterns.len()]);
@@ -118,8 +118,8 @@ fn small_patterns_are_compared_as_enumeration_does() {
 #[ignore = "takes minutes: cargo test --release --lib every_pair -- --ignored"]
 fn every_pair_of_patterns_is_compared_as_enumeration_does() {
     let patterns = known_patterns();
-    for here in &patterns {
-        patterns.iter().for_each(|there| here.check(there));
+    for this in &patterns {
+        patterns.iter().for_each(|other| this.check(other));
     }
 }
 
@@ -134,7 +134,7 @@ fn known_patterns() -> Vec<Known> {
 
 #[test]
 fn known_answers() {
-    for (here, there, covers, intersects) in [
+    for (this, other, covers, intersects) in [
         ("**", "a.*.{b,c}", true, true),
         ("*", "**", true, true),
         ("?*", "**", false, true),
@@ -159,18 +159,18 @@ fn known_answers() {
         ("{,x}a", "a", true, true),
         ("**.{**,a}.b", "**.b", true, true),
         ("{a.**,b}.c", "a.c", true, true),
-        // All characters there are, less the controls and the dot, in two classes.
+        // Two classes with all characters that topics can have.
         ("{[ -m],[n-\u{10FFFF}]}", "?", true, true),
         ("{[\"-m],[n-\u{10FFFF}]}", "?", false, true),
     ] {
-        let [one, two] = [here, there].map(|text| Pattern::parse(text).expect(text));
-        assert_eq!(one.covers(&two), Ok(covers), "{here} covers {there}");
-        assert_eq!(one.intersects(&two), Ok(intersects), "{here} and {there}");
-        assert_eq!(two.intersects(&one), Ok(intersects), "{there} and {here}");
+        let [one, two] = [this, other].map(|text| Pattern::parse(text).expect(text));
+        assert_eq!(one.covers(&two), Ok(covers), "{this} covers {other}");
+        assert_eq!(one.intersects(&two), Ok(intersects), "{this} and {other}");
+        assert_eq!(two.intersects(&one), Ok(intersects), "{other} and {this}");
     }
 }
 
-/// A guard takes the topics that begin with `$` away, no others.
+/// A guard excludes the topics that begin with `$`, and no others.
 #[test]
 fn guards_are_honoured() {
     let route = |segments: &[&str], guard| {
@@ -183,13 +183,13 @@ fn guards_are_honoured() {
     };
     let open = |segments: &[&str]| route(segments, Guard::Open);
     let guarded = |segments: &[&str]| route(segments, Guard::NoDollar);
-    let covers = |here: &Automaton, there: &Automaton| {
-        find(here, there, Goal::Uncovered)
+    let covers = |this: &Automaton, other: &Automaton| {
+        find(this, other, Goal::Uncovered)
             .expect("few steps")
             .is_none()
     };
     let shared =
-        |here: &Automaton, there: &Automaton| find(here, there, Goal::Shared).expect("few steps");
+        |this: &Automaton, other: &Automaton| find(this, other, Goal::Shared).expect("few steps");
     let all = [open(&["**"]), guarded(&["**"])];
     assert!(covers(&all[0], &all[1]) && !covers(&all[1], &all[0]));
     assert_eq!(
@@ -203,11 +203,11 @@ fn guards_are_honoured() {
     assert!(shared(&all[1], &guarded(&["*", "$"])).is_some());
     assert!(
         covers(&open(&["x"]), &guarded(&["$x"])),
-        "nothing is covered by anything"
+        "every pattern covers one that matches nothing"
     );
 }
 
-/// What matches no topic is covered by everything and meets nothing.
+/// A pattern that matches no topic is covered by all patterns and intersects none.
 #[test]
 fn patterns_that_match_nothing() {
     let void = |text: &str| {
@@ -226,7 +226,7 @@ fn patterns_that_match_nothing() {
     }
 }
 
-/// The longest patterns have an answer, or an error that names them, and both come soon.
+/// The longest patterns get an answer, or an error that names them, within seconds.
 #[test]
 fn steps_at_the_bound() {
     let hard = |gap: usize| {
@@ -237,10 +237,10 @@ fn steps_at_the_bound() {
     assert_eq!(hard(8).covers(&text(16)), Ok(false));
     let error = hard(20).covers(&text(40)).unwrap_err();
     assert!(matches!(error, TooComplex::Steps { .. }), "{error}");
-    let told = error.to_string();
+    let message = error.to_string();
     assert!(
-        told.contains("131072 steps") && told.contains("[ab][ab]"),
-        "{told}"
+        message.contains("131072 steps") && message.contains("[ab][ab]"),
+        "{message}"
     );
 
     let long = [
@@ -249,43 +249,46 @@ fn steps_at_the_bound() {
         "*a".repeat(512),
         "é".repeat(512),
     ];
-    for here in &long {
-        for there in &long {
-            let [here, there] = [here, there].map(|text| Pattern::parse(text).unwrap());
+    for this in &long {
+        for other in &long {
+            let [this, other] = [this, other].map(|text| Pattern::parse(text).unwrap());
             let start = std::time::Instant::now();
-            let _ = (here.covers(&there), here.intersects(&there));
+            let _ = (this.covers(&other), this.intersects(&other));
             assert!(
                 start.elapsed() < std::time::Duration::from_secs(5),
-                "{here} {there}"
+                "{this} {other}"
             );
-            assert_eq!(here.covers(&here), Ok(true), "{here}");
+            assert_eq!(this.covers(&this), Ok(true), "{this}");
         }
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(cases(1000))]
 
     #[test]
-    fn random_patterns_are_compared_as_enumeration_does(here in pattern_text(), there in pattern_text()) {
-        let text = format!("{here}\n{there}");
+    fn random_patterns_are_compared_as_enumeration_does(
+        this in pattern_text(),
+        other in pattern_text(),
+    ) {
+        let text = format!("{this}\n{other}");
         let compared = check_sets(text.as_bytes());
-        let are_patterns = Pattern::parse(&here).is_ok() && Pattern::parse(&there).is_ok();
+        let are_patterns = Pattern::parse(&this).is_ok() && Pattern::parse(&other).is_ok();
         assert!(compared >= 4 || !are_patterns, "{text}: {compared} pairs");
     }
 
     #[test]
     fn random_routes_are_compared_under_guards(
-        here in small_route(),
-        there in small_route(),
+        this in small_route(),
+        other in small_route(),
     ) {
         let world = World::new(&['a', 'b', '$', 'z']);
-        let [here, there] = [&here, &there].map(|route| Side::of_route(route, &world));
-        check_sets_of(&here, &there, &world);
+        let [this, other] = [&this, &other].map(|route| Side::of_route(route, &world));
+        check_sets_of(&this, &other, &world);
     }
 }
 
-/// Up to four segments of the simplest kinds, with or without a guard; some can match no topic.
+/// Up to four segments of the simplest kinds, with or without a guard. Some match no topic.
 fn small_route() -> impl Strategy<Value = Route> {
     let segment = prop_oneof![
         2 => Just(Segment::Any),
@@ -298,7 +301,8 @@ fn small_route() -> impl Strategy<Value = Route> {
         .prop_map(|(segments, guard)| Route::guarded(segments, guard))
 }
 
-/// Languages compare with each other by what they match; those whose wildcards cross dots with none.
+/// Patterns in different languages are compared by what they match. Patterns in a language whose
+/// wildcards cross dots are not compared.
 #[test]
 fn languages_are_compared() {
     let parse = |(text, syntax): (&str, Syntax)| Pattern::parse_as(text, syntax).expect(text);
@@ -326,7 +330,7 @@ fn languages_are_compared() {
             assert_eq!(other.covers(&native(text)), Ok(true), "{other:?} {text}");
         }
     }
-    // Not first where the topic starts with `$`.
+    // In MQTT, `#` in front does not match a topic that begins with `$`.
     let everything = parse(("#", Syntax::Mqtt));
     assert_eq!(native("**").covers(&everything), Ok(true));
     assert_eq!(everything.covers(&native("**")), Ok(false));
@@ -335,7 +339,7 @@ fn languages_are_compared() {
         parse(("$SYS/#", Syntax::Mqtt)).intersects(&native("$*.**")),
         Ok(true)
     );
-    // What no topic has.
+    // No topic has an empty segment.
     let nothing = parse(("a//b", Syntax::Mqtt));
     assert_eq!(nothing.intersects(&native("**")), Ok(false));
     assert_eq!(native("x").covers(&nothing), Ok(true));

@@ -1,10 +1,11 @@
-//! The judge: says what a pattern means straight from its text, slowly.
+//! The naive implementation: it finds out slowly, straight from the text, what a pattern matches.
 //!
-//! Shares no code with the parser or the matcher. Braces are multiplied out as text, and each
-//! expansion is cut at its dots and read character by character while it is compared.
+//! It shares no code with the parser and the matcher, which are compared with it. Braces are
+//! multiplied out as text, and each expansion is cut at its dots and read character by character
+//! while it is compared with the topic.
 //!
-//! The other languages have a judge each, which does step by step what the program does that the
-//! language is from.
+//! Each of the other languages has a naive implementation that follows, step by step, the program
+//! that the language comes from.
 
 mod amqp;
 mod mqtt;
@@ -12,9 +13,10 @@ mod nats;
 mod path;
 mod redis;
 
-use super::Syntax;
+use super::syntax::Syntax;
 
-/// Whether the pattern `text` of that language matches `topic`; `None` if `text` is no pattern.
+/// Whether the pattern `text` in the language `syntax` matches `topic`; `None` if `text` is not a
+/// valid pattern.
 #[must_use]
 pub fn matches_as(text: &str, topic: &str, syntax: Syntax) -> Option<bool> {
     if text.len() > 1024 {
@@ -25,17 +27,17 @@ pub fn matches_as(text: &str, topic: &str, syntax: Syntax) -> Option<bool> {
         Syntax::Nats => nats::matches(text, topic),
         Syntax::Amqp => Some(amqp::matches(text, topic)),
         Syntax::Mqtt => mqtt::matches(text, topic),
-        // The two that Go does not have so.
+        // Two patterns that have another meaning in Go.
         Syntax::Path if text.is_empty() || text == "*" => Some(true),
         Syntax::Path => path::matches(text.as_bytes(), topic.as_bytes()),
         Syntax::Redis => Some(redis::matches(text.as_bytes(), topic.as_bytes())),
     }
 }
 
-/// How many expansions there may be.
+/// How many expansions a pattern may have.
 const EXPANSIONS_MAX: usize = 64;
 
-/// Whether the pattern `text` matches `topic`; `None` if `text` is no pattern.
+/// Whether the native pattern `text` matches `topic`; `None` if `text` is not a valid pattern.
 #[must_use]
 pub fn matches(text: &str, topic: &str) -> Option<bool> {
     let expansions = expansions(text)?;
@@ -58,7 +60,7 @@ pub fn matches(text: &str, topic: &str) -> Option<bool> {
     }))
 }
 
-/// Every expansion as its segments, or `None` if `text` is no pattern.
+/// The segments of each expansion, or `None` if `text` is not a valid pattern.
 fn expansions(text: &str) -> Option<Vec<Vec<String>>> {
     if text.is_empty() || text.len() > 1024 || text.chars().any(char::is_control) {
         return None;
@@ -66,7 +68,7 @@ fn expansions(text: &str) -> Option<Vec<Vec<String>>> {
     if text == "*" {
         return Some(vec![vec!["**".to_owned()]]);
     }
-    // Each brace becomes a choice of texts; `\u{1}` marks its edges, as no pattern has one.
+    // Each brace becomes a list of texts. Its edges are marked with `\u{1}`, which no pattern has.
     let mut expansions = vec![String::new()];
     let mut chars = text.chars().peekable();
     while let Some(unit) = take_unit(&mut chars)? {
@@ -99,7 +101,7 @@ fn braces(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Vec<St
             unit => choices.last_mut()?.push_str(unit),
         }
     }
-    // No escape and no class holds a dot: these are dots that separate.
+    // No escape and no class contains a dot, so each dot separates segments.
     let has_gap = |choice: &String| {
         choice.starts_with("\u{1}.") || choice.ends_with('.') || choice.contains("..")
     };
@@ -136,7 +138,7 @@ fn take_unit(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Opt
     Some(Some(unit))
 }
 
-/// The segments of one expansion, if each is valid.
+/// The segments of an expansion; `None` if one of them is not valid.
 fn segments(expansion: &str) -> Option<Vec<String>> {
     let edges = |c: char| c == '\u{1}';
     let segments = expansion.split('.').map(|segment| {
@@ -153,7 +155,7 @@ fn segments(expansion: &str) -> Option<Vec<String>> {
     segments.collect()
 }
 
-/// What stands for one character, or for a run of them.
+/// A part of a segment that stands for one character or for a run of characters.
 #[derive(Debug, PartialEq)]
 enum Unit {
     Star,
@@ -194,7 +196,7 @@ fn units(segment: &str) -> Vec<Unit> {
         .collect()
 }
 
-/// Whether a class (from `[` to `]`) is negated, and its items; `None` if it is invalid.
+/// Whether a class, from `[` to `]`, is negated, and its items; `None` if it is invalid.
 fn class(text: &str) -> Option<(bool, Vec<(char, char)>)> {
     if ["[:", "[.", "[="]
         .iter()
@@ -241,7 +243,7 @@ fn class(text: &str) -> Option<(bool, Vec<(char, char)>)> {
         }
         items.push((first.0, last.0));
     }
-    // The first character that is not excluded, if any, follows an item or is the very first.
+    // The first character that is not excluded, if any, follows an item or is the first of all.
     let excluded = |c: char| items.iter().any(|&(low, high)| low <= c && c <= high);
     let behind = |&(_, high): &(char, char)| topic_char_from(high, 1);
     let mut candidates = topic_char_from(' ', 0)
@@ -251,16 +253,16 @@ fn class(text: &str) -> Option<(bool, Vec<(char, char)>)> {
     (!void).then_some((negated, items))
 }
 
-/// The first character from the `skip`th after `c` on that a segment can have.
+/// The first character that a segment can have, from the one `skip` characters after `c` on.
 fn topic_char_from(c: char, skip: usize) -> Option<char> {
     (c..=char::MAX)
         .skip(skip)
         .find(|c| !c.is_control() && *c != '.')
 }
 
-/// Whether `pattern` matches the whole of `text`, where stars match any run of things.
+/// Whether `pattern` matches the whole of `text`, where a star matches any run of items.
 ///
-/// `reached[j]` says whether what was looked at of the pattern matches the first j things.
+/// `reached[j]` is whether the part of the pattern that was read matches the first j items.
 fn wild<P, T>(
     pattern: &[P],
     text: &[T],

@@ -1,0 +1,370 @@
+//! Publishing through the shared lane: what any thread can do with a [`Bus`].
+
+use std::time::Duration;
+
+use super::Bus;
+use super::error::{PublishError, PublishSequencedError, PublishTimeoutError, TryPublishError};
+use super::message::{Heading, Message};
+use super::publish::{self, Patience, PublishFuture, PublishSequencedFuture, SharedLaneSender};
+use crate::dispatch::lane::Receipt;
+use crate::dispatch::topic_arg::AsTopic;
+
+/// # Publishing
+///
+/// | method | when the lane is full | answers |
+/// | --- | --- | --- |
+/// | [`publish`](Self::publish), [`send`](Self::send) | blocks the thread | that the event is accepted |
+/// | [`try_publish`](Self::try_publish), [`try_send`](Self::try_send) | refuses | that the event is accepted |
+/// | [`publish_timeout`](Self::publish_timeout), [`send_timeout`](Self::send_timeout) | blocks the thread, then refuses | that the event is accepted |
+/// | [`publish_async`](Self::publish_async), [`send_async`](Self::send_async) | suspends the task | that the event is accepted |
+/// | [`publish_sequenced`](Self::publish_sequenced), [`send_sequenced`](Self::send_sequenced) | blocks the thread | the event's [`Receipt`] |
+/// | [`publish_sequenced_async`](Self::publish_sequenced_async), [`send_sequenced_async`](Self::send_sequenced_async) | suspends the task | the event's [`Receipt`] |
+///
+/// `publish` and its neighbours take a topic and a payload; `send` and its neighbours take a
+/// [`Message`], which also has a name and a source. Each method has its counterpart on
+/// [`Publisher`](crate::Publisher).
+impl<T: Send + Sync + 'static> Bus<T> {
+    /// Publishes an event: accepts it into the shared lane. Any thread may call this.
+    ///
+    /// The event is delivered to every subscription that was opened before this call and has a
+    /// pattern that matches the topic. It is not an error if there is none.
+    ///
+    /// **Blocks the thread** while the lane is full. In async code use
+    /// [`publish_async`](Self::publish_async): where the runtime has one thread, the task that
+    /// would make room may need the very thread that waits here, and then nothing makes progress.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`], with the payload.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("orders.*")?;
+    /// bus.publish("orders.eu", 7)?;
+    /// assert_eq!(*sub.recv()?.data(), 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias("emit", "broadcast", "blocking_send"))]
+    pub fn publish(&self, topic: impl AsTopic, data: T) -> Result<(), PublishError<T>> {
+        let heading = Heading::topic(topic);
+        publish::publish(self.sender(), &heading, data, Patience::Unlimited)
+    }
+
+    /// Publishes a message: like [`publish`](Self::publish), with a name or a source.
+    ///
+    /// **Blocks the thread** while the lane is full; in async code use
+    /// [`send_async`](Self::send_async).
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`], with the payload.
+    ///
+    /// ```
+    /// use fanout::{Bus, Message};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("orders.*")?;
+    /// bus.send(Message::new("orders.eu", 7).name("OrderCreated").source("billing"))?;
+    /// assert_eq!(sub.recv()?.name(), Some("OrderCreated"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send<K: AsTopic>(&self, message: Message<'_, K, T>) -> Result<(), PublishError<T>> {
+        publish::publish(
+            self.sender(),
+            &message.heading,
+            message.data,
+            Patience::Unlimited,
+        )
+    }
+
+    /// Publishes an event, or refuses it if the lane is full. Never blocks: the call finishes
+    /// whatever other threads do.
+    ///
+    /// # Errors
+    ///
+    /// [`TryPublishError`], with the payload.
+    ///
+    /// ```
+    /// use fanout::{Bus, Dispatch, TryPublishError};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::builder().dispatch(Dispatch::Manual).lane_capacity(2).build()?;
+    /// bus.try_publish("n", 1)?;
+    /// bus.try_publish("n", 2)?;
+    /// assert!(matches!(bus.try_publish("n", 3), Err(TryPublishError::Full(3))));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn try_publish(&self, topic: impl AsTopic, data: T) -> Result<(), TryPublishError<T>> {
+        let heading = Heading::topic(topic);
+        publish::publish(self.sender(), &heading, data, Patience::None)
+    }
+
+    /// Like [`try_publish`](Self::try_publish), for a message.
+    ///
+    /// # Errors
+    ///
+    /// [`TryPublishError`], with the payload.
+    ///
+    /// ```
+    /// use fanout::{Bus, Message};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// bus.try_send(Message::new("orders.eu", 7).source("billing"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn try_send<K: AsTopic>(
+        &self,
+        message: Message<'_, K, T>,
+    ) -> Result<(), TryPublishError<T>> {
+        publish::publish(
+            self.sender(),
+            &message.heading,
+            message.data,
+            Patience::None,
+        )
+    }
+
+    /// Publishes an event, or refuses it if the lane is full for longer than `timeout`.
+    ///
+    /// **Blocks the thread** while the lane is full. In async code put
+    /// [`publish_async`](Self::publish_async) under the runtime's time limit.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishTimeoutError`], with the payload.
+    ///
+    /// ```
+    /// use fanout::{Bus, Dispatch, PublishTimeoutError};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::builder().dispatch(Dispatch::Manual).lane_capacity(2).build()?;
+    /// bus.publish("n", 1)?;
+    /// bus.publish("n", 2)?;
+    /// let late = bus.publish_timeout("n", 3, Duration::from_millis(5)).unwrap_err();
+    /// assert!(matches!(late, PublishTimeoutError::Timeout(3)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn publish_timeout(
+        &self,
+        topic: impl AsTopic,
+        data: T,
+        timeout: Duration,
+    ) -> Result<(), PublishTimeoutError<T>> {
+        let heading = Heading::topic(topic);
+        publish::publish(self.sender(), &heading, data, Patience::AtMost(timeout))
+    }
+
+    /// Like [`publish_timeout`](Self::publish_timeout), for a message.
+    ///
+    /// **Blocks the thread** while the lane is full. In async code put
+    /// [`send_async`](Self::send_async) under the runtime's time limit.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishTimeoutError`], with the payload.
+    ///
+    /// ```
+    /// use fanout::{Bus, Message};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let message = Message::new("orders.eu", 7).source("billing");
+    /// bus.send_timeout(message, Duration::from_millis(5))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[doc(alias = "blocking_send")]
+    pub fn send_timeout<K: AsTopic>(
+        &self,
+        message: Message<'_, K, T>,
+        timeout: Duration,
+    ) -> Result<(), PublishTimeoutError<T>> {
+        publish::publish(
+            self.sender(),
+            &message.heading,
+            message.data,
+            Patience::AtMost(timeout),
+        )
+    }
+
+    /// Like [`publish_timeout`](Self::publish_timeout), for a payload that names its topic itself.
+    pub(crate) fn publish_by(
+        &self,
+        data: T,
+        topic: fn(&T) -> &str,
+        timeout: Option<Duration>,
+    ) -> Result<(), PublishTimeoutError<T>> {
+        let patience = timeout.map_or(Patience::Unlimited, Patience::AtMost);
+        publish::publish_by(self.sender(), data, topic, patience)
+    }
+
+    /// Publishes an event from async code, on any runtime: while the lane is full, the task is
+    /// suspended and the thread is free.
+    ///
+    /// If the future is dropped before it is ready, the event was not accepted.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`], with the payload. Never [`WouldDeadlock`](PublishError::WouldDeadlock).
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("orders.*")?;
+    /// smol::block_on(async {
+    ///     bus.publish_async("orders.eu", 7).await?;
+    ///     assert_eq!(sub.recv_async().await.map(|event| *event.data()), Ok(7));
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    pub fn publish_async(
+        &self,
+        topic: impl AsTopic,
+        data: T,
+    ) -> impl Future<Output = Result<(), PublishError<T>>> + Send + Unpin {
+        PublishFuture::new(self.sender(), &Heading::topic(topic), data)
+    }
+
+    /// Like [`publish_async`](Self::publish_async), for a message.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishError`], with the payload. Never [`WouldDeadlock`](PublishError::WouldDeadlock).
+    ///
+    /// ```
+    /// use fanout::{Bus, Message};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut sub = bus.subscribe("orders.*")?;
+    /// smol::block_on(bus.send_async(Message::new("orders.eu", 7).source("billing")))?;
+    /// assert_eq!(sub.recv()?.source(), Some("billing"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_async<K: AsTopic>(
+        &self,
+        message: Message<'_, K, T>,
+    ) -> impl Future<Output = Result<(), PublishError<T>>> + Send + Unpin {
+        PublishFuture::new(self.sender(), &message.heading, message.data)
+    }
+
+    /// Publishes an event, and waits until it has its id and its time.
+    ///
+    /// **Blocks the thread**; in async code use
+    /// [`publish_sequenced_async`](Self::publish_sequenced_async). Under
+    /// [`Dispatch::Manual`](crate::Dispatch::Manual) it waits until another thread drives the bus.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishSequencedError`], with the payload if the event was not accepted.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// assert_eq!(bus.publish_sequenced("a", 1)?.id(), 1);
+    /// assert_eq!(bus.publish_sequenced("a", 2)?.id(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn publish_sequenced(
+        &self,
+        topic: impl AsTopic,
+        data: T,
+    ) -> Result<Receipt, PublishSequencedError<T>> {
+        publish::publish_sequenced(self.sender(), &Heading::topic(topic), data)
+    }
+
+    /// Like [`publish_sequenced`](Self::publish_sequenced), for a message.
+    ///
+    /// **Blocks the thread**; in async code use
+    /// [`send_sequenced_async`](Self::send_sequenced_async).
+    ///
+    /// # Errors
+    ///
+    /// [`PublishSequencedError`], with the payload if the event was not accepted.
+    ///
+    /// ```
+    /// use fanout::{Bus, Message};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let receipt = bus.send_sequenced(Message::new("orders.eu", 7).source("billing"))?;
+    /// assert_eq!(receipt.id(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_sequenced<K: AsTopic>(
+        &self,
+        message: Message<'_, K, T>,
+    ) -> Result<Receipt, PublishSequencedError<T>> {
+        publish::publish_sequenced(self.sender(), &message.heading, message.data)
+    }
+
+    /// Publishes an event from async code, and waits as a task until it has its id and its time.
+    ///
+    /// If the future is dropped while it waits for room, the event was not accepted. If it is
+    /// dropped after that, the event is delivered, and only the receipt is lost; so do not publish
+    /// again after a time limit around this future without asking whether a duplicate does harm.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishSequencedError`], with the payload if the event was not accepted.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = fanout::Bus::<u32>::new();
+    /// let receipt = smol::block_on(bus.publish_sequenced_async("a", 1))?;
+    /// assert_eq!(receipt.id(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn publish_sequenced_async(
+        &self,
+        topic: impl AsTopic,
+        data: T,
+    ) -> impl Future<Output = Result<Receipt, PublishSequencedError<T>>> + Send + Unpin {
+        PublishSequencedFuture::new(self.sender(), &Heading::topic(topic), data)
+    }
+
+    /// Like [`publish_sequenced_async`](Self::publish_sequenced_async), for a message.
+    ///
+    /// # Errors
+    ///
+    /// [`PublishSequencedError`], with the payload if the event was not accepted.
+    ///
+    /// ```
+    /// use fanout::{Bus, Message};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let message = Message::new("orders.eu", 7).source("billing");
+    /// let receipt = smol::block_on(bus.send_sequenced_async(message))?;
+    /// assert_eq!(receipt.id(), 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_sequenced_async<K: AsTopic>(
+        &self,
+        message: Message<'_, K, T>,
+    ) -> impl Future<Output = Result<Receipt, PublishSequencedError<T>>> + Send + Unpin {
+        PublishSequencedFuture::new(self.sender(), &message.heading, message.data)
+    }
+
+    fn sender(&self) -> SharedLaneSender<'_, T> {
+        SharedLaneSender {
+            engine: &self.open.core.engine,
+        }
+    }
+}
