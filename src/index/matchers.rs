@@ -1,19 +1,19 @@
 //! The globs and tails below each node, found by literal text that they require.
 //!
 //! Ten thousand patterns such as `orders.A1234*` put as many globs below one node. A walk must not
-//! try all of them on each segment, so each matcher stands in one bucket of its node. The key of a
+//! try all of them on each segment, so each matcher is in one bucket of its node. The key of a
 //! bucket is an [`Anchor`] and a literal text, and a walk looks only into the buckets whose text
 //! the topic has at that anchor.
 //!
-//! * **Indexed**: a matcher usually stands in the bucket of the literal text that it begins with,
+//! * **Indexed**: a matcher is usually in the bucket of the literal text that it begins with,
 //!   or else of the text that it ends with. A node knows the lengths of these texts, so a walk
 //!   looks up one bucket for each length.
-//! * **Filtered**: where these buckets are crowded (`*-7-*`, `user-*-7-*`), a matcher stands in the
+//! * **Filtered**: where these buckets are crowded (`*-7-*`, `user-*-7-*`), a matcher is in the
 //!   bucket of a *gram*: 1, 2, 4 or 8 successive bytes of a text that it requires anywhere. A walk
 //!   then looks up each gram of the segment, which takes time in proportion to the length of the
 //!   segment and not to the number of matchers. Of the grams that a matcher offers, it takes one
 //!   whose bucket has few matchers at the time of the insertion.
-//! * **Scanned**: matchers without any literal text (`[ab]?*`) stand in one bucket of their node,
+//! * **Scanned**: matchers without any literal text (`[ab]?*`) are in one bucket of their node,
 //!   and a walk tries all of them. So does it with matchers that differ in their wildcards and
 //!   classes alone, where a topic has their text.
 //!
@@ -56,7 +56,7 @@ pub(super) struct Matchers {
     lens: Table<AnchorLens>,
 }
 
-/// The matchers of a node that stand under one text at one anchor.
+/// The matchers of a node with one text at one anchor.
 #[derive(Clone)]
 struct Bucket {
     hash: u64,
@@ -81,12 +81,12 @@ struct Edge {
 enum Anchor {
     /// At the beginning of the segment, for a glob.
     SegmentStart,
-    /// At the end of the segment, for a glob. Globs without a text stand here under the empty one.
+    /// At the end of the segment, for a glob. Globs without a text are here, under the empty text.
     SegmentEnd,
     /// Anywhere in the segment, for a glob; the text is a gram.
     SegmentInner,
-    /// At the beginning of the rest of the topic, for a tail. Tails without a text stand here under
-    /// the empty one.
+    /// At the beginning of the rest of the topic, for a tail. Tails without a text are here,
+    /// under the empty text.
     RestStart,
     /// At the end of the topic, for a tail.
     RestEnd,
@@ -298,7 +298,7 @@ impl Matchers {
     }
 
     /// The bucket for a new matcher: the first under its beginning or its end that is not crowded,
-    /// or else the least crowded of all that it may stand in.
+    /// or else the least crowded of all that it may be in.
     fn choose_key<'a>(&self, node: u32, matcher: &'a Matcher) -> Key<'a> {
         let mut best: Option<(usize, Key<'a>)> = None;
         for (few, anchor, text) in places(matcher) {
@@ -315,7 +315,7 @@ impl Matchers {
         best.expect("each matcher has a place").1
     }
 
-    /// The bucket in which an edge stands.
+    /// The bucket that an edge is in.
     fn key_of<'a>(&self, node: u32, edge: &'a Edge) -> Option<Key<'a>> {
         places(&edge.matcher)
             .map(|(_, anchor, text)| self.key(node, anchor, text))
@@ -399,7 +399,7 @@ impl Key<'_> {
     }
 }
 
-/// The buckets that a matcher may stand in, at least one, best first; each with the number of
+/// The buckets that a matcher may be in, at least one, best first; each with the number of
 /// matchers from which on the bucket is compared with the others.
 fn places(matcher: &Matcher) -> impl Iterator<Item = (usize, Anchor, &[u8])> {
     let (start, end) = match matcher {

@@ -50,10 +50,10 @@ const REPLAYED_MIN: usize = if cfg!(miri) { 16 } else { 1024 };
 /// let rights = SharedIndex::new();
 /// rights.extend([(Pattern::parse("orders.**")?, "alice"), (Pattern::parse("**")?, "root")]);
 ///
-/// let may_read = |who, topic: &Topic| {
+/// let may_read = |user, topic: &Topic| {
 ///     let mut found = Vec::new();
 ///     rights.load().matches(topic, &mut found);
-///     found.contains(&who)
+///     found.contains(&user)
 /// };
 /// let topic = Topic::new("orders.eu.created")?;
 /// assert!(may_read("alice", &topic));
