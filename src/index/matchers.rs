@@ -445,3 +445,102 @@ fn grams(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let step = windows.len().div_ceil(GRAMS_COMPARED_MAX).max(1);
     windows.step_by(step)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::{Pattern, Segment, Syntax};
+
+    /// How many matchers a crowd has: Miri is thousands of times slower.
+    const CROWD: u32 = if cfg!(miri) { 40 } else { 5_000 };
+
+    /// The one matcher of a pattern.
+    fn matcher(text: &str, syntax: Syntax) -> Matcher {
+        let pattern = Pattern::parse_as(text, syntax).unwrap();
+        match (pattern.routes()[0].segments(), pattern.routes()[0].tail()) {
+            ([Segment::Glob(glob)], None) => Matcher::Glob(glob.clone()),
+            ([], Some(tail)) => Matcher::Tail(tail.clone()),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn found(matchers: &Matchers, segment: &str) -> Vec<Symbol> {
+        let mut symbols = Vec::new();
+        matchers.each_that_matches(1, segment, segment, |symbol, _| symbols.push(symbol));
+        symbols
+    }
+
+    #[test]
+    fn a_crowd_is_divided_among_small_buckets() {
+        type Form = (fn(u32) -> String, Syntax, fn(u32) -> String);
+        let forms: [Form; 5] = [
+            (|n| format!("*-{n}-*"), Syntax::Segments, |n| format!("a-{n}-b")),
+            (
+                |n| format!("web-*-{n:04}-*-eu"),
+                Syntax::Segments,
+                |n| format!("web-a-{n:04}-b-eu"),
+            ),
+            (
+                |n| format!("web-*-{n}"),
+                Syntax::Segments,
+                |n| format!("web-a-{n}"),
+            ),
+            (
+                |n| format!("*user-session-{n:06}?*"),
+                Syntax::Path,
+                |n| format!("x-user-session-{n:06}-y"),
+            ),
+            (|n| format!("*:{n}:[a-z]*"), Syntax::Redis, |n| format!("u:{n}:b")),
+        ];
+        for (form, syntax, segment) in forms {
+            let mut matchers = Matchers::new();
+            for n in 0..CROWD {
+                matchers.add(1, n, &matcher(&form(n), syntax));
+            }
+            for n in (0..CROWD).step_by(CROWD as usize / 10) {
+                assert_eq!(found(&matchers, &segment(n)), [n], "{}", form(n));
+                let keys = places(&matcher(&form(n), syntax))
+                    .filter_map(|(_, anchor, text)| {
+                        let bucket = matchers.bucket(&matchers.key(1, anchor, text))?;
+                        Some(bucket.edges.len_estimate())
+                    })
+                    .max();
+                assert!(keys <= Some(CROWD as usize / 10), "{}: {keys:?}", form(n));
+            }
+            for n in 0..CROWD {
+                let is_last = matchers.remove(1, n, &matcher(&form(n), syntax));
+                assert_eq!(is_last, n + 1 == CROWD);
+            }
+            assert!(matchers.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_gram_that_occurs_twice_finds_its_matchers_once() {
+        let mut matchers = Matchers::new();
+        let texts = ["*ab*", "*aba*", "*ab?*", "*b*", "*a*a*", "*abab*", "*ab*ab*"];
+        for (text, symbol) in texts.iter().zip(0..) {
+            matchers.add(1, symbol, &matcher(text, Syntax::Segments));
+        }
+        let mut symbols = found(&matchers, "ababab");
+        symbols.sort_unstable();
+        assert_eq!(symbols, (0..texts.len() as Symbol).collect::<Vec<_>>());
+        assert!(found(&matchers, "xyz").is_empty());
+    }
+
+    #[test]
+    fn a_text_offers_grams_of_one_length() {
+        let offered = |text: &str| {
+            let grams = grams(text.as_bytes());
+            grams
+                .map(|gram| String::from_utf8(gram.to_vec()).unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert!(offered("").is_empty());
+        assert_eq!(offered("a"), ["a"]);
+        assert_eq!(offered("abc"), ["ab", "bc"]);
+        assert_eq!(offered("abcde"), ["abcd", "bcde"]);
+        assert_eq!(offered("abcdefghi"), ["abcdefgh", "bcdefghi"]);
+        assert_eq!(offered(&"a".repeat(1024)).len(), 1017_usize.div_ceil(16));
+    }
+}
