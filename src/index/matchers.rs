@@ -212,9 +212,9 @@ impl Matchers {
         self.discount_bucket(node, key.anchor, key.text.len() as u16)
     }
 
-    /// Calls `found` with the symbol of each matcher below the node that accepts what the topic
-    /// continues with, and with whether the matcher is a tail, which takes all of it. No symbol
-    /// comes twice. `rest` must begin with `segment`.
+    /// Calls `found` once for each matcher below the node that matches the next part of the topic,
+    /// with its symbol and with whether it is a tail, which matches all of `rest`. `rest` must
+    /// begin with `segment`.
     pub(super) fn each_that_matches(
         &self,
         node: u32,
@@ -301,7 +301,7 @@ impl Matchers {
     /// or else the least crowded of all that it may be in.
     fn choose_key<'a>(&self, node: u32, matcher: &'a Matcher) -> Key<'a> {
         let mut best: Option<(usize, Key<'a>)> = None;
-        for (few, anchor, text) in places(matcher) {
+        for (few, anchor, text) in candidates(matcher) {
             let key = self.key(node, anchor, text);
             let bucket = self.bucket(&key);
             let edges = bucket.map_or(0, |bucket| bucket.edges.len_estimate());
@@ -312,12 +312,12 @@ impl Matchers {
                 best = Some((edges, key));
             }
         }
-        best.expect("each matcher has a place").1
+        best.expect("each matcher has a candidate").1
     }
 
     /// The bucket that an edge is in.
     fn key_of<'a>(&self, node: u32, edge: &'a Edge) -> Option<Key<'a>> {
-        places(&edge.matcher)
+        candidates(&edge.matcher)
             .map(|(_, anchor, text)| self.key(node, anchor, text))
             .find(|key| {
                 self.bucket(key)
@@ -401,7 +401,7 @@ impl Key<'_> {
 
 /// The buckets that a matcher may be in, at least one, best first; each with the number of
 /// matchers from which on the bucket is compared with the others.
-fn places(matcher: &Matcher) -> impl Iterator<Item = (usize, Anchor, &[u8])> {
+fn candidates(matcher: &Matcher) -> impl Iterator<Item = (usize, Anchor, &[u8])> {
     let (start, end) = match matcher {
         Matcher::Glob(glob) => (
             (Anchor::SegmentStart, glob.head().as_bytes()),
@@ -474,7 +474,11 @@ mod tests {
     fn a_crowd_is_divided_among_small_buckets() {
         type Form = (fn(u32) -> String, Syntax, fn(u32) -> String);
         let forms: [Form; 5] = [
-            (|n| format!("*-{n}-*"), Syntax::Segments, |n| format!("a-{n}-b")),
+            (
+                |n| format!("*-{n}-*"),
+                Syntax::Segments,
+                |n| format!("a-{n}-b"),
+            ),
             (
                 |n| format!("web-*-{n:04}-*-eu"),
                 Syntax::Segments,
@@ -490,7 +494,11 @@ mod tests {
                 Syntax::Path,
                 |n| format!("x-user-session-{n:06}-y"),
             ),
-            (|n| format!("*:{n}:[a-z]*"), Syntax::Redis, |n| format!("u:{n}:b")),
+            (
+                |n| format!("*:{n}:[a-z]*"),
+                Syntax::Redis,
+                |n| format!("u:{n}:b"),
+            ),
         ];
         for (form, syntax, segment) in forms {
             let mut matchers = Matchers::new();
@@ -499,13 +507,14 @@ mod tests {
             }
             for n in (0..CROWD).step_by(CROWD as usize / 10) {
                 assert_eq!(found(&matchers, &segment(n)), [n], "{}", form(n));
-                let keys = places(&matcher(&form(n), syntax))
+                let largest = candidates(&matcher(&form(n), syntax))
                     .filter_map(|(_, anchor, text)| {
                         let bucket = matchers.bucket(&matchers.key(1, anchor, text))?;
                         Some(bucket.edges.len_estimate())
                     })
                     .max();
-                assert!(keys <= Some(CROWD as usize / 10), "{}: {keys:?}", form(n));
+                let bound = Some(CROWD as usize / 10);
+                assert!(largest <= bound, "{}: {largest:?}", form(n));
             }
             for n in 0..CROWD {
                 let is_last = matchers.remove(1, n, &matcher(&form(n), syntax));
@@ -518,7 +527,9 @@ mod tests {
     #[test]
     fn a_gram_that_occurs_twice_finds_its_matchers_once() {
         let mut matchers = Matchers::new();
-        let texts = ["*ab*", "*aba*", "*ab?*", "*b*", "*a*a*", "*abab*", "*ab*ab*"];
+        let texts = [
+            "*ab*", "*aba*", "*ab?*", "*b*", "*a*a*", "*abab*", "*ab*ab*",
+        ];
         for (text, symbol) in texts.iter().zip(0..) {
             matchers.add(1, symbol, &matcher(text, Syntax::Segments));
         }
