@@ -452,7 +452,7 @@ mod tests {
     use crate::pattern::{Pattern, Segment, Syntax};
 
     /// How many matchers a crowd has: Miri is thousands of times slower.
-    const CROWD: u32 = if cfg!(miri) { 40 } else { 5_000 };
+    const CROWD: u32 = if cfg!(miri) { 30 } else { 5_000 };
 
     /// The one matcher of a pattern.
     fn matcher(text: &str, syntax: Syntax) -> Matcher {

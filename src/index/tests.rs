@@ -365,6 +365,7 @@ proptest! {
     /// Many globs and tails below one node or two: each is in one bucket and is found once, also
     /// after others were removed.
     #[test]
+    #[cfg_attr(miri, ignore = "random texts take Miri too long")]
     fn crowded_nodes_agree_with_the_naive_index(
         texts in prop::collection::vec(crowding_text(), 1..120),
         topics in prop::collection::vec(crowded_topic_text(), 8),
@@ -405,6 +406,40 @@ fn crowded_topic_text() -> impl Strategy<Value = String> {
     prop_oneof!["(x\\.)?[ab-]{1,12}(\\.[ab-]{1,4})?", "(x\\.)?(é?ab-){1,9}",]
 }
 
+/// Each kind of operation, for Miri, which does not run the random ones.
+#[test]
+fn operations_of_all_kinds_agree_with_the_naive_index() {
+    let operations = [
+        "+1a.*",
+        "+2a.*-1-*",
+        "+3a.*-2-*",
+        "+4a.*-12-*",
+        "=",
+        "a.x-12-y",
+        "+2**.{b,c}",
+        "a.b",
+        "(",
+        "+5R:*:[ab]*",
+        "+5R:*:c*",
+        "+6R:*:1:*",
+        "-1a.*",
+        ")",
+        "x:1:a",
+        "a.b",
+        "!",
+        "+7M:a/#",
+        "a",
+        "-4a.*-12-*",
+        "a.x-12-y",
+        "/",
+        "-2**.{b,c}",
+        "a.c",
+        "=",
+        "x:1:c",
+    ];
+    check_ops(operations.join("\n").as_bytes());
+}
+
 /// The prefix of a language, mostly of the native one.
 fn language() -> impl Strategy<Value = &'static str> {
     prop_oneof![2 => Just(""), 1 => prop::sample::select(vec!["N:", "A:", "M:", "P:", "R:"])]
@@ -440,6 +475,7 @@ proptest! {
     #![proptest_config(cases(1500))]
 
     #[test]
+    #[cfg_attr(miri, ignore = "random texts take Miri too long")]
     fn random_operations_agree_with_the_naive_index(lines in operations()) {
         check_ops(lines.as_bytes());
     }
