@@ -1,13 +1,13 @@
-//! What the worst patterns cost: to match, to read, and in memory.
+//! The cost of the worst patterns: to match, to parse, and in memory.
 //!
-//! Every pattern that is known to hurt some matcher, at full length and shorter, on every topic
-//! that is known to hurt with it; reported are the dearest patterns, each with its dearest topic. A
-//! time is the fastest of several: what the work takes, not what else the machine did. Fails if a
-//! match takes longer than [`MATCH_MAX`].
+//! Each pattern that is known to be slow with some matcher, at full length and shorter, is matched
+//! with each topic that is known to be slow with it. The most expensive patterns are reported, each
+//! with its most expensive topic. A time is the fastest of several, because other programs can only
+//! make it longer. Fails if a match takes longer than [`MATCH_MAX`].
 //!
-//! Not a criterion benchmark, since there are hundreds of pairs and one number counts. `cargo bench
-//! --bench hostile`; without `--bench`, as under `cargo test`, each pair is run once, and only the
-//! answers are checked.
+//! This does not use criterion, because there are hundreds of pairs and one number matters. Run
+//! `cargo bench --bench hostile`. Without `--bench`, as under `cargo test`, each pair is matched
+//! once, and only the answers are checked.
 
 #![expect(
     unsafe_code,
@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use fanout::pattern::{PATTERN_BYTES_MAX, TOPIC_BYTES_MAX};
 use fanout::{Pattern, Topic};
 
-/// The longest that a match may take, whatever the pattern, on a topic of 128 segments or fewer.
+/// The longest time that a match may take, for any pattern and a topic of at most 128 segments.
 const MATCH_MAX: Duration = Duration::from_micros(200);
 
 /// How many patterns are reported.
@@ -32,17 +32,17 @@ struct Counting;
 
 static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: each call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the promises of the caller are passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         LIVE_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the promises of the caller are passed on.
         unsafe { System.dealloc(memory, layout) }
     }
 }
@@ -96,7 +96,7 @@ fn main() {
         println!("{took:>9.1?} {parse:>9.1?} {bytes:>9}  {name}, on {on}");
     }
     println!(
-        "of {} patterns on {} topics: dearest match {:.1?}, parse {:.1?}, {} bytes",
+        "of {} patterns on {} topics: slowest match {:.1?}, parse {:.1?}, {} bytes",
         rows.len(),
         topics.len(),
         rows[0].took,
@@ -107,17 +107,17 @@ fn main() {
     assert!(runs == 1 || worst <= MATCH_MAX, "more than {MATCH_MAX:?}");
 }
 
-/// A pattern, with what it took on its dearest topic.
+/// A pattern, and its cost with its most expensive topic.
 struct Row<'a> {
     took: Duration,
     parse: Duration,
-    /// Of the compiled pattern.
+    /// The size of the compiled pattern, in bytes.
     bytes: usize,
     name: String,
     on: &'a str,
 }
 
-/// The fastest of some runs.
+/// The fastest of several runs.
 fn fastest(runs: usize, mut run: impl FnMut()) -> Duration {
     let timed = (0..runs).map(|_| {
         let start = Instant::now();
@@ -127,7 +127,7 @@ fn fastest(runs: usize, mut run: impl FnMut()) -> Duration {
     timed.min().expect("at least one run")
 }
 
-/// Name and text of each pattern, as long as patterns may be.
+/// The name and the text of each pattern. The texts are as long as patterns may be.
 fn patterns() -> Vec<(String, String)> {
     let mut patterns = Vec::new();
     let mut add = |name: &str, text: String| {
@@ -141,7 +141,7 @@ fn patterns() -> Vec<(String, String)> {
     for bytes in [1024, 512, 256, 128, 96] {
         let mut add = |name: &str, text: String| add(&format!("{name}, {bytes} bytes"), text);
         let fill = |before: &str, unit: &str, after: &str| fill_to(bytes, before, unit, after);
-        // Whole segments, with an end that fails late.
+        // Wildcards for whole segments, and an end that fails late.
         for unit in [
             "**.a.",
             "**.*a*.",
@@ -160,13 +160,13 @@ fn patterns() -> Vec<(String, String)> {
                 add(&format!("six {braces} ({unit})"), fill(&before, unit, "b"));
             }
         }
-        // Within a segment.
+        // Wildcards within a segment.
         for unit in [
             "*a", "*ab", "*aab", "a?", "?", "[!b]", "[a-z]?", "*[!b]?", "*?a",
         ] {
             for [before, after] in [["", "b"], ["*", "b*"], ["**.*", "b*.**"]] {
                 let before = match unit.starts_with('*') {
-                    // Two stars would mean something else.
+                    // Two stars in a row would have another meaning.
                     true => before.strip_suffix('*').unwrap_or(before),
                     false => before,
                 };
@@ -246,13 +246,13 @@ fn patterns() -> Vec<(String, String)> {
     patterns
 }
 
-/// The unit as often as it fits between the two.
+/// The unit, repeated as often as it fits between the two.
 fn fill_to(bytes: usize, before: &str, unit: &str, after: &str) -> String {
     let room = bytes - before.len() - after.len();
     format!("{before}{}{after}", unit.repeat(room / unit.len()))
 }
 
-/// Name and text of each topic: 1 to 128 segments.
+/// The name and the text of each topic, which has 1 to 128 segments.
 fn topics() -> Vec<(String, Topic)> {
     let mut topics = Vec::new();
     let mut add = |name: &str, text: String| {

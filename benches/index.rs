@@ -1,9 +1,9 @@
-//! The index at 1,000, 10,000 and 100,000 patterns: what a change costs, and what a look-up costs.
+//! The index with 1,000, 10,000 and 100,000 patterns: the cost of a change, and of a look-up.
 //!
-//! The patterns are a mix, as in `pattern_of`. A bus publishes a snapshot with each change, so
-//! `insert` and `remove` are measured with one taken after each: a change then copies the path that
-//! it changes. The times are those of the bare index, without the cache that a bus puts in front of
-//! it.
+//! The patterns are a mix: see `pattern_of`. `insert` and `remove` are measured with a clone taken
+//! after each change, so the next change copies what it changes. Look-ups are those of the index
+//! alone, without the cache that a bus has in front of it. `crowd` has 100,000 globs below one
+//! node, in a shared index as a bus has it.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -14,10 +14,11 @@ use fanout::{Pattern, PatternIndex, Syntax, Topic};
 
 const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
 
-/// Changes per timed run.
+/// How many changes a timed run makes.
 const CHANGES: usize = 256;
 
-/// Half exact, the others with a wildcard each. 1,000 accounts share all the patterns.
+/// Half of the patterns are exact, and each of the others has a wildcard. They are divided among
+/// 1,000 accounts.
 fn pattern_of(n: usize) -> Pattern {
     let (account, kind) = (n % 1_000, n / 1_000);
     let text = match n % 8 {
@@ -34,14 +35,14 @@ fn index_of(size: usize) -> PatternIndex<u32> {
     (0..size).map(|n| (pattern_of(n), n as u32)).collect()
 }
 
-/// Patterns that no index of ours holds yet, in branches that all do.
+/// Patterns that no index has yet, for accounts that all have.
 fn newcomers(size: usize) -> Vec<Pattern> {
     (0..CHANGES)
         .map(|n| pattern_of(size.next_multiple_of(1_000) + n * 997))
         .collect()
 }
 
-/// Adds them all, with a snapshot taken after each, as a bus does.
+/// Adds all patterns, with a clone taken after each.
 fn insert_all(index: &mut PatternIndex<u32>, newcomers: &[Pattern]) -> Duration {
     let mut snapshot = index.clone();
     let start = Instant::now();
@@ -54,7 +55,7 @@ fn insert_all(index: &mut PatternIndex<u32>, newcomers: &[Pattern]) -> Duration 
     elapsed
 }
 
-/// Removes them all, with a snapshot taken after each.
+/// Removes all patterns, with a clone taken after each.
 fn remove_all(index: &mut PatternIndex<u32>, newcomers: &[Pattern]) -> Duration {
     let mut snapshot = index.clone();
     let start = Instant::now();
@@ -127,12 +128,9 @@ fn lookups(c: &mut Criterion) {
     group.finish();
 }
 
-/// A name, a language, the text of the pattern with this number, and the topic that is looked up.
-type Crowd = (&'static str, Syntax, fn(usize) -> String, &'static str);
-
-/// Globs below one node, each with a number in the middle, where neither beginning nor end tells
-/// them apart; and a topic that one of them matches.
-const CROWDS: [Crowd; 6] = [
+/// Globs below one node, each with a number in the middle. Their beginnings and ends do not
+/// distinguish them. The topic matches one of them.
+const CROWDS: [(&str, Syntax, fn(usize) -> String, &str); 6] = [
     (
         "segments",
         Syntax::Segments,
@@ -179,7 +177,7 @@ fn letter(n: usize) -> char {
     char::from(b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJK"[n])
 }
 
-/// 100,000 globs below one node: a look-up, and an insertion and removal of a few more of them.
+/// 100,000 globs below one node: a look-up, and insertions and removals of further globs.
 fn crowds(c: &mut Criterion) {
     let mut group = c.benchmark_group("index/crowd");
     let size = 100_000;

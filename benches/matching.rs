@@ -1,11 +1,11 @@
-//! One pattern, one topic: `Pattern::matches` on the shapes that patterns have, beside globset and
-//! regex.
+//! One pattern and one topic: `Pattern::matches` for the common shapes of patterns, compared with
+//! globset and regex.
 //!
-//! Each shape is a group: asked about a topic that matches and one that does not, by `fanout`, by a
-//! compiled `globset` matcher that keeps its wildcards within separators (dots are slashes for it,
-//! in glob and topic, ahead of time), and by a compiled, anchored `regex` that says the same.
-//! `nothing` is the loop around two nothings. Inside a bus a topic is matched through an index and
-//! a cache: see `index`.
+//! Each shape is a group: a topic that matches and one that does not, with `fanout`, with a
+//! compiled `globset` matcher whose wildcards do not cross separators (dots are replaced by slashes
+//! beforehand, in globs and topics), and with a compiled and anchored `regex` of the same meaning.
+//! `nothing` is the loop with an empty body. A bus matches topics with an index and a cache
+//! instead: see `index`.
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -1,15 +1,16 @@
-//! A million subscriptions of four tokens, half of them with a wildcard: what they cost, and what a
-//! change costs.
+//! A million subscriptions of four segments, half of them with a wildcard: their cost, and the cost
+//! of a change.
 //!
-//! The first token is one of 100, the others of 1,000 each. Three of four wildcards are a `*` in a
-//! random place, the fourth is a `**` at the end. Topics are drawn from the subscriptions, their
-//! wildcards filled in at random; so each matches something. Times are medians of five runs, of the
-//! processor where the system tells them; memory is what the allocator was asked for.
+//! The first segment is one of 100, the others are one of 1,000 each. Of four wildcards, three are
+//! a `*` at a random position, and one is a `**` at the end. Topics are made from the
+//! subscriptions, with random texts for their wildcards, so each topic matches something. Times are
+//! medians of five runs. They are processor time where the system reports it. Memory is what was
+//! requested from the allocator.
 //!
-//! Not a criterion benchmark, since most of what is measured changes the index for good, and since
-//! one part is paired: one reader with and without a writer beside it. `cargo bench --bench
-//! million`; without `--bench`, as under `cargo test`, it is run once and with 10,000
-//! subscriptions. `cargo bench --bench million -- 100000` takes that many.
+//! This does not use criterion, because most measurements change the index for good, and because
+//! one of them is paired: a reader with and without a writer. Run `cargo bench --bench million`, or
+//! `cargo bench --bench million -- 100000` for another number of subscriptions. Without `--bench`,
+//! as under `cargo test`, it runs once with 10,000 subscriptions.
 
 #![allow(
     unsafe_code,
@@ -29,17 +30,17 @@ struct Counting;
 
 static LIVE_BYTES: AtomicIsize = AtomicIsize::new(0);
 
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: each call is passed on to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE_BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the promises of the caller are passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         LIVE_BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the promises of the caller are passed on.
         unsafe { System.dealloc(memory, layout) }
     }
 }
@@ -47,18 +48,18 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Topics that are asked for again and again.
+/// How many topics are looked up again and again.
 const HOT_TOPICS: usize = 1_000;
-/// Changes per second beside the reader.
+/// How many changes per second the writer makes.
 const CHURN_PER_S: u32 = 10_000;
 const RUNS: usize = 5;
-/// Times that all topics are looked up per run: the clock has ticks of milliseconds.
+/// How often all topics are looked up per run, because the clock has ticks of milliseconds.
 const WALK_ROUNDS: usize = 5;
 
-/// How much and how long.
+/// The size and the duration of the measurements.
 struct Effort {
     subscriptions: usize,
-    /// Single changes and look-ups per timed run.
+    /// How many single changes and look-ups a timed run makes.
     steps: usize,
     pairs: usize,
     run: Duration,
@@ -105,10 +106,10 @@ fn main() {
     let index = SharedIndex::new();
     let start = Stopwatch::start();
     index.extend(pairs);
-    tell("bulk insert", start.elapsed(), effort.subscriptions);
-    // The next change would do what the bulk had put off.
+    report("bulk insert", start.elapsed(), effort.subscriptions);
+    // The next change completes what the bulk insertion has postponed.
     assert!(index.insert(&newcomers[0].0, newcomers[0].1));
-    tell("  and one insert", start.elapsed(), effort.subscriptions);
+    report("  and one insert", start.elapsed(), effort.subscriptions);
     index.remove(&newcomers[0].0, &newcomers[0].1);
     let bytes = LIVE_BYTES.load(Ordering::Relaxed) - before;
     println!(
@@ -126,7 +127,7 @@ fn main() {
 
 type Subscription = (Pattern, u32);
 
-/// Single changes, each visible to readers before the next begins.
+/// Single changes. Each is visible to readers before the next begins.
 fn changes(index: &SharedIndex<u32>, newcomers: &[Subscription]) {
     let (mut inserts, mut removes) = (Vec::new(), Vec::new());
     for _ in 0..RUNS {
@@ -141,9 +142,9 @@ fn changes(index: &SharedIndex<u32>, newcomers: &[Subscription]) {
         }
         removes.push(start.elapsed());
     }
-    tell("first single inserts", inserts[0], newcomers.len());
-    tell("single insert", median(inserts), newcomers.len());
-    tell("single remove", median(removes), newcomers.len());
+    report("first single inserts", inserts[0], newcomers.len());
+    report("single insert", median(inserts), newcomers.len());
+    report("single remove", median(removes), newcomers.len());
 }
 
 fn look_ups(index: &SharedIndex<u32>, topics: &[Topic], hot: &[Topic]) {
@@ -161,14 +162,14 @@ fn look_ups(index: &SharedIndex<u32>, topics: &[Topic], hot: &[Topic]) {
         start.elapsed()
     });
     let walked = WALK_ROUNDS * topics.len();
-    tell("match without cache", median(walks.collect()), walked);
+    report("match without cache", median(walks.collect()), walked);
     println!(
         "  {:.2} values per topic",
         values as f64 / (RUNS * walked) as f64
     );
 
     let mut cache = MatchCache::new();
-    // So many that a clock of milliseconds can tell.
+    // So many that a clock with ticks of milliseconds can measure them.
     let rounds = 100 * topics.len().div_ceil(hot.len());
     for _ in 0..2 {
         ask_all(&mut cache, &snapshot, hot);
@@ -180,7 +181,7 @@ fn look_ups(index: &SharedIndex<u32>, topics: &[Topic], hot: &[Topic]) {
         }
         start.elapsed()
     });
-    tell("cached match", median(runs.collect()), rounds * hot.len());
+    report("cached match", median(runs.collect()), rounds * hot.len());
     let runs = (0..RUNS).map(|_| {
         let start = Stopwatch::start();
         for _ in 0..rounds {
@@ -190,14 +191,14 @@ fn look_ups(index: &SharedIndex<u32>, topics: &[Topic], hot: &[Topic]) {
         }
         start.elapsed()
     });
-    tell(
+    report(
         "  with a snapshot each",
         median(runs.collect()),
         rounds * hot.len(),
     );
 }
 
-/// Inserts and removes with a cached look-up after each.
+/// Insertions and removals with a cached look-up after each.
 fn changes_with_cache(index: &SharedIndex<u32>, newcomers: &[Subscription], hot: &[Topic]) {
     let mut cache = MatchCache::new();
     ask_all(&mut cache, &index.load(), hot);
@@ -211,20 +212,20 @@ fn changes_with_cache(index: &SharedIndex<u32>, newcomers: &[Subscription], hot:
         }
         start.elapsed()
     });
-    tell(
+    report(
         "insert and remove with the cache in use",
         median(runs.collect()),
         newcomers.len(),
     );
 }
 
-/// What the topics' next match takes after a change that concerns none of them.
+/// The time of the next look-up of each topic after a change that concerns none of them.
 fn next_match(index: &SharedIndex<u32>, hot: &[Topic]) {
     let mut cache = MatchCache::new();
     for _ in 0..2 {
         ask_all(&mut cache, &index.load(), hot);
     }
-    let nobodys = Pattern::parse("*.nobody.*.**").expect("a pattern");
+    let unrelated = Pattern::parse("*.unrelated.*.**").expect("a pattern");
     let timed = |index: &SharedIndex<u32>, cache: &mut MatchCache<u32>| {
         let snapshot = index.load();
         let start = Instant::now();
@@ -234,18 +235,18 @@ fn next_match(index: &SharedIndex<u32>, hot: &[Topic]) {
     let (mut untouched, mut touched) = (Vec::new(), Vec::new());
     for n in 0..101 {
         untouched.push(timed(index, &mut cache));
-        assert!(index.insert(&nobodys, n));
+        assert!(index.insert(&unrelated, n));
         touched.push(timed(index, &mut cache));
-        assert!(index.remove(&nobodys, &n));
+        assert!(index.remove(&unrelated, &n));
         timed(index, &mut cache);
     }
-    tell(
+    report(
         "next cached match with no change",
         median(untouched),
         hot.len(),
     );
-    tell(
-        "  after a wildcard subscribe of others",
+    report(
+        "  after an unrelated wildcard subscription",
         median(touched),
         hot.len(),
     );
@@ -257,7 +258,7 @@ enum Reading {
     Walking,
 }
 
-/// What one reader does in a second of processor time beside one writer, of what it does alone.
+/// The look-ups of a reader per second of processor time with a writer, divided by those without.
 fn with_a_writer(
     effort: &Effort,
     index: &SharedIndex<u32>,
@@ -268,7 +269,7 @@ fn with_a_writer(
     let changes = AtomicU64::new(0);
     let mut ratios: Vec<f64> = (0..effort.pairs)
         .map(|n| {
-            // Who comes first changes.
+            // The order alternates.
             let first = read(index, topics, reading, effort.run, |stop| {
                 churn(index, newcomers, stop, n % 2 == 0, &changes);
             });
@@ -283,17 +284,18 @@ fn with_a_writer(
         })
         .collect();
     ratios.sort_by(f64::total_cmp);
+    let seconds = effort.run.as_secs_f64() * effort.pairs as f64;
     println!(
-        "{reading:?} reader beside {CHURN_PER_S} changes/s: {:.3} ({:.3} to {:.3}); {} changes/s made",
+        "{reading:?} reader beside {CHURN_PER_S} changes/s: {:.3} ({:.3} to {:.3}); {} made",
         ratios[ratios.len() / 2],
         ratios[0],
         ratios[ratios.len() - 1],
-        (changes.into_inner() as f64 / (effort.run.as_secs_f64() * effort.pairs as f64)) as u64,
+        (changes.into_inner() as f64 / seconds) as u64,
     );
 }
 
-/// Look-ups per second of the reader's own time on a processor, with a snapshot for each 64 as for
-/// a block of a bus.
+/// Look-ups per second of the reader's processor time, with a snapshot for each 64 as for a block
+/// of a bus.
 fn read(
     index: &SharedIndex<u32>,
     topics: &[Topic],
@@ -334,8 +336,8 @@ fn read(
     })
 }
 
-/// Inserts and removes at an even pace until told to stop; where it does not work, it only sleeps
-/// at that pace.
+/// Inserts and removes at an even pace until `stop` is set. If it is not to work, it only sleeps at
+/// that pace.
 fn churn(
     index: &SharedIndex<u32>,
     newcomers: &[Subscription],
@@ -347,7 +349,7 @@ fn churn(
     let mut made = 0;
     'all: for (pattern, value) in newcomers.iter().cycle() {
         for inserts in [true, false] {
-            // Sleeping takes 50 us and more: what is due is made at once.
+            // A sleep takes 50 us and more, so all changes that are due are made at once.
             while start.elapsed() * CHURN_PER_S < Duration::from_secs(1) * made {
                 if stop.load(Ordering::Relaxed) && inserts {
                     break 'all;
@@ -381,12 +383,12 @@ fn median(mut runs: Vec<Duration>) -> Duration {
     runs[runs.len() / 2]
 }
 
-fn tell(what: &str, elapsed: Duration, steps: usize) {
+fn report(what: &str, elapsed: Duration, steps: usize) {
     println!("{what}: {:.1} ns", elapsed.as_nanos() as f64 / steps as f64);
 }
 
-/// The time that this thread has had a processor, where the system tells: a machine that is busy
-/// with something else takes its time from others then. To a few milliseconds.
+/// The processor time of this thread where the system reports it, with a precision of a few
+/// milliseconds. It does not contain the time that other programs take on a busy machine.
 struct Stopwatch {
     begun: Instant,
     processor_ns: Option<u64>,
@@ -413,7 +415,7 @@ fn processor_ns() -> Option<u64> {
     text.split(' ').next()?.parse().ok()
 }
 
-/// Random numbers (Marsaglia's xorshift), the same in every run.
+/// Random numbers (Marsaglia's xorshift), the same in each run.
 struct Draw(u64);
 
 impl Draw {

@@ -1,9 +1,9 @@
 #!/bin/sh
 # Builds all fuzz targets with the stable toolchain, into fuzz/target/x86_64-unknown-linux-gnu/release.
 #
-# This is what cargo-fuzz passes, less the address sanitizer, which only a nightly compiler links:
-# libFuzzer itself gets its coverage from the sanitizer-coverage pass of LLVM. The library has no
-# unsafe code in what these targets run.
+# The flags are those of cargo-fuzz without the address sanitizer, which needs a nightly compiler.
+# libFuzzer gets its coverage from the sanitizer-coverage pass of LLVM. Of these targets, only ring_ops
+# runs unsafe code.
 #
 #     fuzz/build.sh && mkdir -p fuzz/artifacts
 #     fuzz/target/x86_64-unknown-linux-gnu/release/pattern_match -dict=fuzz/patterns.dict \
@@ -11,8 +11,8 @@
 set -eu
 cd "$(dirname "$0")"
 
-# codegen-units=1 and the linker's nostart-stop-gc keep the counters' sections when the linker drops
-# what nobody calls. --target keeps the flags away from build scripts.
+# codegen-units=1 and the linker's option nostart-stop-gc keep the sections of the counters when the
+# linker removes functions that are not called. With --target, build scripts do not get the flags.
 export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module \
 -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \

@@ -1,19 +1,19 @@
 //! The globs and tails below each node, found by literal text that they require.
 //!
 //! Ten thousand patterns such as `orders.A1234*` put as many globs below one node. A walk must not
-//! try all of them on each segment, so each matcher stands in one bucket of its node. The key of a
+//! try all of them on each segment, so each matcher is in one bucket of its node. The key of a
 //! bucket is an [`Anchor`] and a literal text, and a walk looks only into the buckets whose text
 //! the topic has at that anchor.
 //!
-//! * **Indexed**: a matcher usually stands in the bucket of the literal text that it begins with,
+//! * **Indexed**: a matcher is usually in the bucket of the literal text that it begins with,
 //!   or else of the text that it ends with. A node knows the lengths of these texts, so a walk
 //!   looks up one bucket for each length.
-//! * **Filtered**: where these buckets are crowded (`*-7-*`, `user-*-7-*`), a matcher stands in the
+//! * **Filtered**: where these buckets are crowded (`*-7-*`, `user-*-7-*`), a matcher is in the
 //!   bucket of a *gram*: 1, 2, 4 or 8 successive bytes of a text that it requires anywhere. A walk
 //!   then looks up each gram of the segment, which takes time in proportion to the length of the
 //!   segment and not to the number of matchers. Of the grams that a matcher offers, it takes one
 //!   whose bucket has few matchers at the time of the insertion.
-//! * **Scanned**: matchers without any literal text (`[ab]?*`) stand in one bucket of their node,
+//! * **Scanned**: matchers without any literal text (`[ab]?*`) are in one bucket of their node,
 //!   and a walk tries all of them. So does it with matchers that differ in their wildcards and
 //!   classes alone, where a topic has their text.
 //!
@@ -56,7 +56,7 @@ pub(super) struct Matchers {
     lens: Table<AnchorLens>,
 }
 
-/// The matchers of a node that stand under one text at one anchor.
+/// The matchers of a node with one text at one anchor.
 #[derive(Clone)]
 struct Bucket {
     hash: u64,
@@ -81,12 +81,12 @@ struct Edge {
 enum Anchor {
     /// At the beginning of the segment, for a glob.
     SegmentStart,
-    /// At the end of the segment, for a glob. Globs without a text stand here under the empty one.
+    /// At the end of the segment, for a glob. Globs without a text are here, under the empty text.
     SegmentEnd,
     /// Anywhere in the segment, for a glob; the text is a gram.
     SegmentInner,
-    /// At the beginning of the rest of the topic, for a tail. Tails without a text stand here under
-    /// the empty one.
+    /// At the beginning of the rest of the topic, for a tail. Tails without a text are here,
+    /// under the empty text.
     RestStart,
     /// At the end of the topic, for a tail.
     RestEnd,
@@ -212,9 +212,9 @@ impl Matchers {
         self.discount_bucket(node, key.anchor, key.text.len() as u16)
     }
 
-    /// Calls `found` with the symbol of each matcher below the node that accepts what the topic
-    /// continues with, and with whether the matcher is a tail, which takes all of it. No symbol
-    /// comes twice. `rest` must begin with `segment`.
+    /// Calls `found` once for each matcher below the node that matches the next part of the topic,
+    /// with its symbol and with whether it is a tail, which matches all of `rest`. `rest` must
+    /// begin with `segment`.
     pub(super) fn each_that_matches(
         &self,
         node: u32,
@@ -298,10 +298,10 @@ impl Matchers {
     }
 
     /// The bucket for a new matcher: the first under its beginning or its end that is not crowded,
-    /// or else the least crowded of all that it may stand in.
+    /// or else the least crowded of all that it may be in.
     fn choose_key<'a>(&self, node: u32, matcher: &'a Matcher) -> Key<'a> {
         let mut best: Option<(usize, Key<'a>)> = None;
-        for (few, anchor, text) in places(matcher) {
+        for (few, anchor, text) in candidates(matcher) {
             let key = self.key(node, anchor, text);
             let bucket = self.bucket(&key);
             let edges = bucket.map_or(0, |bucket| bucket.edges.len_estimate());
@@ -312,12 +312,12 @@ impl Matchers {
                 best = Some((edges, key));
             }
         }
-        best.expect("each matcher has a place").1
+        best.expect("each matcher has a candidate").1
     }
 
-    /// The bucket in which an edge stands.
+    /// The bucket that an edge is in.
     fn key_of<'a>(&self, node: u32, edge: &'a Edge) -> Option<Key<'a>> {
-        places(&edge.matcher)
+        candidates(&edge.matcher)
             .map(|(_, anchor, text)| self.key(node, anchor, text))
             .find(|key| {
                 self.bucket(key)
@@ -399,9 +399,9 @@ impl Key<'_> {
     }
 }
 
-/// The buckets that a matcher may stand in, at least one, best first; each with the number of
+/// The buckets that a matcher may be in, at least one, best first; each with the number of
 /// matchers from which on the bucket is compared with the others.
-fn places(matcher: &Matcher) -> impl Iterator<Item = (usize, Anchor, &[u8])> {
+fn candidates(matcher: &Matcher) -> impl Iterator<Item = (usize, Anchor, &[u8])> {
     let (start, end) = match matcher {
         Matcher::Glob(glob) => (
             (Anchor::SegmentStart, glob.head().as_bytes()),
@@ -444,4 +444,114 @@ fn grams(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     let windows = text.windows(len.unwrap_or(1));
     let step = windows.len().div_ceil(GRAMS_COMPARED_MAX).max(1);
     windows.step_by(step)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pattern::{Pattern, Segment, Syntax};
+
+    /// How many matchers a crowd has: Miri is thousands of times slower.
+    const CROWD: u32 = if cfg!(miri) { 30 } else { 5_000 };
+
+    /// The one matcher of a pattern.
+    fn matcher(text: &str, syntax: Syntax) -> Matcher {
+        let pattern = Pattern::parse_as(text, syntax).unwrap();
+        match (pattern.routes()[0].segments(), pattern.routes()[0].tail()) {
+            ([Segment::Glob(glob)], None) => Matcher::Glob(glob.clone()),
+            ([], Some(tail)) => Matcher::Tail(tail.clone()),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn found(matchers: &Matchers, segment: &str) -> Vec<Symbol> {
+        let mut symbols = Vec::new();
+        matchers.each_that_matches(1, segment, segment, |symbol, _| symbols.push(symbol));
+        symbols
+    }
+
+    #[test]
+    fn a_crowd_is_divided_among_small_buckets() {
+        type Form = (fn(u32) -> String, Syntax, fn(u32) -> String);
+        let forms: [Form; 5] = [
+            (
+                |n| format!("*-{n}-*"),
+                Syntax::Segments,
+                |n| format!("a-{n}-b"),
+            ),
+            (
+                |n| format!("web-*-{n:04}-*-eu"),
+                Syntax::Segments,
+                |n| format!("web-a-{n:04}-b-eu"),
+            ),
+            (
+                |n| format!("web-*-{n}"),
+                Syntax::Segments,
+                |n| format!("web-a-{n}"),
+            ),
+            (
+                |n| format!("*user-session-{n:06}?*"),
+                Syntax::Path,
+                |n| format!("x-user-session-{n:06}-y"),
+            ),
+            (
+                |n| format!("*:{n}:[a-z]*"),
+                Syntax::Redis,
+                |n| format!("u:{n}:b"),
+            ),
+        ];
+        for (form, syntax, segment) in forms {
+            let mut matchers = Matchers::new();
+            for n in 0..CROWD {
+                matchers.add(1, n, &matcher(&form(n), syntax));
+            }
+            for n in (0..CROWD).step_by(CROWD as usize / 10) {
+                assert_eq!(found(&matchers, &segment(n)), [n], "{}", form(n));
+                let largest = candidates(&matcher(&form(n), syntax))
+                    .filter_map(|(_, anchor, text)| {
+                        let bucket = matchers.bucket(&matchers.key(1, anchor, text))?;
+                        Some(bucket.edges.len_estimate())
+                    })
+                    .max();
+                let bound = Some(CROWD as usize / 10);
+                assert!(largest <= bound, "{}: {largest:?}", form(n));
+            }
+            for n in 0..CROWD {
+                let is_last = matchers.remove(1, n, &matcher(&form(n), syntax));
+                assert_eq!(is_last, n + 1 == CROWD);
+            }
+            assert!(matchers.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_gram_that_occurs_twice_finds_its_matchers_once() {
+        let mut matchers = Matchers::new();
+        let texts = [
+            "*ab*", "*aba*", "*ab?*", "*b*", "*a*a*", "*abab*", "*ab*ab*",
+        ];
+        for (text, symbol) in texts.iter().zip(0..) {
+            matchers.add(1, symbol, &matcher(text, Syntax::Segments));
+        }
+        let mut symbols = found(&matchers, "ababab");
+        symbols.sort_unstable();
+        assert_eq!(symbols, (0..texts.len() as Symbol).collect::<Vec<_>>());
+        assert!(found(&matchers, "xyz").is_empty());
+    }
+
+    #[test]
+    fn a_text_offers_grams_of_one_length() {
+        let offered = |text: &str| {
+            let grams = grams(text.as_bytes());
+            grams
+                .map(|gram| String::from_utf8(gram.to_vec()).unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert!(offered("").is_empty());
+        assert_eq!(offered("a"), ["a"]);
+        assert_eq!(offered("abc"), ["ab", "bc"]);
+        assert_eq!(offered("abcde"), ["abcd", "bcde"]);
+        assert_eq!(offered("abcdefghi"), ["abcdefgh", "bcdefghi"]);
+        assert_eq!(offered(&"a".repeat(1024)).len(), 1017_usize.div_ceil(16));
+    }
 }

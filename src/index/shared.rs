@@ -34,7 +34,9 @@ const FREE_SPINS: usize = if cfg!(loom) { 0 } else { 64 };
 /// How many operations of one batch are applied again to the standby. If there are more, and more
 /// than a quarter of the index, the standby becomes a copy of the published index. Also how far a
 /// third side may lag behind.
-const REPLAYED_MIN: usize = 1024;
+///
+/// Small under Miri, which is slow.
+const REPLAYED_MIN: usize = if cfg!(miri) { 16 } else { 1024 };
 
 /// A [`PatternIndex`] for many threads: readers load snapshots and never wait, writers wait for
 /// each other.
@@ -48,10 +50,10 @@ const REPLAYED_MIN: usize = 1024;
 /// let rights = SharedIndex::new();
 /// rights.extend([(Pattern::parse("orders.**")?, "alice"), (Pattern::parse("**")?, "root")]);
 ///
-/// let may_read = |who, topic: &Topic| {
+/// let may_read = |user, topic: &Topic| {
 ///     let mut found = Vec::new();
 ///     rights.load().matches(topic, &mut found);
-///     found.contains(&who)
+///     found.contains(&user)
 /// };
 /// let topic = Topic::new("orders.eu.created")?;
 /// assert!(may_read("alice", &topic));
@@ -527,6 +529,10 @@ mod tests {
     use crate::pattern::Topic;
     use crate::sync::{AtomicBool, Ordering, thread};
 
+    /// How many changes and batches some tests make: Miri is thousands of times slower.
+    const CHANGES: u32 = if cfg!(miri) { 10 } else { 2_000 };
+    const BATCHES: u32 = if cfg!(miri) { 10 } else { 20_000 };
+
     fn pattern(text: &str) -> Pattern {
         Pattern::parse(text).unwrap()
     }
@@ -541,9 +547,9 @@ mod tests {
     fn a_snapshot_does_not_change_and_does_not_delay_writers() {
         let index = SharedIndex::new();
         let mut snapshots = Vec::new();
-        for n in 0..2_000 {
+        for n in 0..CHANGES {
             assert!(index.insert(&pattern(&format!("a.{n}")), n));
-            if n % 100 == 0 {
+            if n % (CHANGES / 10) == 0 {
                 snapshots.push((n, index.load()));
             }
         }
@@ -552,7 +558,7 @@ mod tests {
             assert_eq!(found(snapshot, &format!("a.{n}")), [*n]);
             assert!(found(snapshot, &format!("a.{}", n + 1)).is_empty());
         }
-        assert_eq!(index.load().len(), 2_000);
+        assert_eq!(index.load().len() as u32, CHANGES);
     }
 
     #[test]
@@ -660,7 +666,7 @@ mod tests {
     #[test]
     fn a_clone_of_a_snapshot_changes_independently() {
         let index = SharedIndex::new();
-        let mut cache = MatchCache::new();
+        let mut cache = MatchCache::with_sets(1);
         let topic = Topic::new("a").unwrap();
         index.insert(&pattern("a"), 1);
         let mut clone = index.load().clone();
@@ -683,7 +689,7 @@ mod tests {
         let done = AtomicBool::new(false);
         let read = || {
             let topic = Topic::new("a.b").unwrap();
-            let mut cache = MatchCache::new();
+            let mut cache = MatchCache::with_sets(1);
             let mut last = 0;
             while !done.load(Ordering::Relaxed) {
                 let snapshot = index.load();
@@ -697,7 +703,7 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(read);
             scope.spawn(read);
-            for n in 0..20_000 {
+            for n in 0..BATCHES {
                 let (before, after) = if n % 2 == 0 {
                     (&one, &all)
                 } else {

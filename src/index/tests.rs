@@ -13,6 +13,9 @@ use crate::pattern::{Pattern, Syntax, Topic};
 /// Divides the sizes of the tests: Miri is thousands of times slower.
 const DIVISOR: usize = if cfg!(miri) { 100 } else { 1 };
 
+/// Sets of a cache in tests.
+const CACHE_SETS: usize = if cfg!(miri) { 4 } else { 512 };
+
 /// The length, in segments, of the longest patterns and topics in tests that try all of them.
 const SEGMENTS_MAX: u32 = if cfg!(miri) { 1 } else { 3 };
 
@@ -42,7 +45,7 @@ fn conformance_of_index_and_cache() {
         .zip(&cases)
         .map(|(n, case)| (pattern(&case.pattern), n));
     let together = PatternIndex::from_iter(numbered);
-    let mut cache = MatchCache::new();
+    let mut cache = MatchCache::with_sets(CACHE_SETS);
     for (n, case) in (0u32..).zip(&cases) {
         let alone = PatternIndex::from_iter([(pattern(&case.pattern), n)]);
         for (text, verdict) in case.verdicts() {
@@ -64,7 +67,7 @@ fn every_small_pattern_is_found_if_it_matches() {
     let patterns = small_patterns(SEGMENTS_MAX);
     let patterns: Vec<_> = patterns.iter().map(|text| pattern(text)).collect();
     let mut index = PatternIndex::from_iter(patterns.iter().cloned().zip(0u32..));
-    let mut cache = MatchCache::new();
+    let mut cache = MatchCache::with_sets(CACHE_SETS);
     let mut check = |index: &PatternIndex<u32>, from: usize| {
         for topic in small_topics(SEGMENTS_MAX + 1) {
             let hits = (0u32..)
@@ -238,7 +241,7 @@ fn patterns_of_all_languages_share_an_index() {
         .map(topic),
     );
     let mut index = PatternIndex::from_iter(patterns.iter().cloned().zip(0u32..));
-    let mut cache = MatchCache::new();
+    let mut cache = MatchCache::with_sets(CACHE_SETS);
     for keep in [patterns.len(), patterns.len() / 2, 0] {
         for (n, pattern) in patterns.iter().enumerate().skip(keep) {
             index.remove(pattern, &(n as u32));
@@ -362,6 +365,7 @@ proptest! {
     /// Many globs and tails below one node or two: each is in one bucket and is found once, also
     /// after others were removed.
     #[test]
+    #[cfg_attr(miri, ignore = "random texts take Miri too long")]
     fn crowded_nodes_agree_with_the_naive_index(
         texts in prop::collection::vec(crowding_text(), 1..120),
         topics in prop::collection::vec(crowded_topic_text(), 8),
@@ -402,6 +406,40 @@ fn crowded_topic_text() -> impl Strategy<Value = String> {
     prop_oneof!["(x\\.)?[ab-]{1,12}(\\.[ab-]{1,4})?", "(x\\.)?(é?ab-){1,9}",]
 }
 
+/// Each kind of operation, for Miri, which does not run the random ones.
+#[test]
+fn operations_of_all_kinds_agree_with_the_naive_index() {
+    let operations = [
+        "+1a.*",
+        "+2a.*-1-*",
+        "+3a.*-2-*",
+        "+4a.*-12-*",
+        "=",
+        "a.x-12-y",
+        "+2**.{b,c}",
+        "a.b",
+        "(",
+        "+5R:*:[ab]*",
+        "+5R:*:c*",
+        "+6R:*:1:*",
+        "-1a.*",
+        ")",
+        "x:1:a",
+        "a.b",
+        "!",
+        "+7M:a/#",
+        "a",
+        "-4a.*-12-*",
+        "a.x-12-y",
+        "/",
+        "-2**.{b,c}",
+        "a.c",
+        "=",
+        "x:1:c",
+    ];
+    check_ops(operations.join("\n").as_bytes());
+}
+
 /// The prefix of a language, mostly of the native one.
 fn language() -> impl Strategy<Value = &'static str> {
     prop_oneof![2 => Just(""), 1 => prop::sample::select(vec!["N:", "A:", "M:", "P:", "R:"])]
@@ -437,6 +475,7 @@ proptest! {
     #![proptest_config(cases(1500))]
 
     #[test]
+    #[cfg_attr(miri, ignore = "random texts take Miri too long")]
     fn random_operations_agree_with_the_naive_index(lines in operations()) {
         check_ops(lines.as_bytes());
     }

@@ -151,6 +151,23 @@ fn equality_and_hash_follow_the_canonical_form() {
     assert_eq!(Pattern::try_from("a.*").unwrap().to_string(), "a.*");
 }
 
+#[test]
+fn texts_and_topics_are_converted() {
+    let pattern = Pattern::parse("a.*").unwrap();
+    let text = "a.*".to_owned();
+    assert_eq!(Pattern::try_from("a.*"), Ok(pattern.clone()));
+    assert_eq!(Pattern::try_from(&text), Ok(pattern.clone()));
+    assert_eq!(Pattern::try_from(text), Ok(pattern.clone()));
+    assert!(Pattern::try_from("a..b".to_owned()).is_err());
+    assert_eq!(Pattern::from(&pattern), pattern);
+    let topic = Topic::new("a.*").unwrap();
+    for exact in [Pattern::from(&topic), Pattern::from(topic.clone())] {
+        assert_eq!(exact, Pattern::exact(&topic));
+        assert_ne!(exact, pattern);
+    }
+    assert_eq!(Topic::try_from(&"a.*".to_owned()), Ok(topic));
+}
+
 /// All patterns of up to 3 segments from a small set, with all topics of up to 4 such segments.
 #[test]
 fn every_small_pattern_matches_as_the_naive_implementation_does() {

@@ -400,6 +400,14 @@ impl TryFrom<String> for Topic {
     }
 }
 
+impl TryFrom<&String> for Topic {
+    type Error = TopicError;
+
+    fn try_from(text: &String) -> Result<Self, TopicError> {
+        Topic::new(text)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::{BTreeSet, HashSet};

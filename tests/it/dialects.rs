@@ -1,5 +1,5 @@
-//! Patterns in every language on one bus: each subscription gets what its pattern matches, and what
-//! comes and goes on it is told apart by language and text.
+//! Patterns in all languages on one bus: each subscription receives the events that its pattern
+//! matches, and patterns that are added and removed are distinguished by language and text.
 
 use fanout::{Bus, Dispatch, Pattern, Syntax, Topic};
 
@@ -9,7 +9,7 @@ const TOPICS: [&str; 10] = [
     "a", "a.b", "a.b.c", "a.*", "$a", "$a.b", "a/b", "a.b/c", "é", "b.a",
 ];
 
-/// Each matches some of the topics, and not all.
+/// Each pattern matches some of the topics, but not all.
 const PATTERNS: [(Syntax, &str); 16] = [
     (Syntax::Segments, "a.*"),
     (Syntax::Segments, "**.{a,b}"),
@@ -35,7 +35,7 @@ fn patterns() -> impl Iterator<Item = Pattern> {
         .map(|&(syntax, text)| Pattern::parse_as(text, syntax).expect("a pattern"))
 }
 
-/// The places in [`TOPICS`] of those that one of the patterns matches.
+/// The indices in [`TOPICS`] of those that one of the patterns matches.
 fn matching(patterns: &[Pattern]) -> Vec<usize> {
     let matches = |topic: &str| {
         let topic = Topic::new(topic).expect("a topic");
@@ -46,9 +46,9 @@ fn matching(patterns: &[Pattern]) -> Vec<usize> {
         .collect()
 }
 
-/// An event on each of [`TOPICS`], with its place, all in rings: a pool thread that holds a role at
-/// that moment, be it since it has just started, would deliver what comes a little later than the
-/// publishing thread.
+/// Publishes an event on each of [`TOPICS`], with its index, and waits until all are in rings. A
+/// pool thread may hold a role at that moment, for example because it has just started, and deliver
+/// events a little later than the publishing thread would.
 fn publish_all(bus: &Bus<usize>) {
     for (at, topic) in TOPICS.iter().enumerate() {
         bus.publish(*topic, at).expect("open");
@@ -74,39 +74,39 @@ fn each_subscription_gets_what_its_pattern_matches() {
     assert_eq!(
         payloads(&mut any),
         matching(&patterns().collect::<Vec<_>>()),
-        "each once, however many patterns match"
+        "each event once, even if several patterns match"
     );
 }
 
 #[test]
-fn patterns_of_one_text_come_and_go_by_themselves() {
+fn patterns_with_one_text_are_added_and_removed_independently() {
     let bus = bus(|b| b.dispatch(Dispatch::Inline));
     let mut subscriber = bus
         .subscribe(Pattern::parse_as("z", Syntax::Nats).expect("a pattern"))
         .expect("open");
     let handle = subscriber.handle();
-    let mut there = handle.patterns();
+    let mut current = handle.patterns();
     let languages = Syntax::ALL.map(|syntax| Pattern::parse_as("a.*", syntax).expect("a pattern"));
-    // Added one after the other, then taken away in that order.
+    // Each pattern is added, then each is removed in the same order.
     for step in 0..2 * languages.len() {
         let pattern = &languages[step % languages.len()];
         if step < languages.len() {
             assert_eq!(handle.add(pattern.clone()), Ok(true), "{pattern:?}");
             assert_eq!(handle.add(pattern), Ok(false), "{pattern:?}");
-            there.push(pattern.clone());
+            current.push(pattern.clone());
         } else {
             assert_eq!(handle.remove(pattern.clone()), Ok(true), "{pattern:?}");
             assert_eq!(handle.remove(pattern), Ok(false), "{pattern:?}");
-            there.retain(|other| other != pattern);
+            current.retain(|other| other != pattern);
         }
-        assert_eq!(handle.patterns(), there);
+        assert_eq!(handle.patterns(), current);
         publish_all(&bus);
-        assert_eq!(payloads(&mut subscriber), matching(&there), "{there:?}");
+        assert_eq!(payloads(&mut subscriber), matching(&current), "{current:?}");
     }
 }
 
 #[test]
-fn a_subscription_tells_its_patterns_with_their_languages() {
+fn a_subscription_returns_its_patterns_with_their_languages() {
     let bus = bus::<u32>(|b| b);
     let patterns: Vec<_> = patterns().collect();
     let subscriber = bus.subscribe(patterns.clone()).expect("open");

@@ -2,7 +2,7 @@
 
 use fanout::{Bus, Dispatch, TryRecvError};
 
-/// What a subscriber got of events on few topics, while others came and went.
+/// The events on few topics that a subscriber receives while other subscriptions begin and end.
 fn received(match_cache: bool) -> Vec<(u64, String)> {
     let bus = Bus::<u32>::builder()
         .dispatch(Dispatch::Manual)
@@ -12,7 +12,7 @@ fn received(match_cache: bool) -> Vec<(u64, String)> {
     let mut sub = bus.subscribe("a.*").expect("open");
     let handle = sub.handle();
     let mut others = Vec::new();
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     for n in 0..400u32 {
         match n % 40 {
             3 => assert!(handle.add("*.x").expect("open")),
@@ -28,13 +28,13 @@ fn received(match_cache: bool) -> Vec<(u64, String)> {
         bus.drive();
         loop {
             match sub.try_recv() {
-                Ok(event) => told.push((event.id(), event.topic().to_string())),
+                Ok(event) => received.push((event.id(), event.topic().to_string())),
                 Err(TryRecvError::Empty) => break,
                 Err(error) => panic!("{error}"),
             }
         }
     }
-    told
+    received
 }
 
 #[test]

@@ -1,6 +1,6 @@
-//! Random patterns and topics, rich in what each language stumbles over.
+//! Random patterns and topics with many of the special cases of each language.
 //!
-//! Words are few and short, so that patterns and topics meet; half of the topics are made from a
+//! Words are few and short, so that many patterns match; half of the topics are made from a
 //! pattern.
 
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,15 +10,16 @@ use fanout::pattern::Syntax;
 
 use super::suite::{self, Case};
 
-/// Bytes of a pattern and of a topic: all judges take these (AMQP has a bound of 255).
+/// The largest pattern and the largest topic, in bytes: all programs accept these (AMQP has a limit
+/// of 255).
 const BYTES_MAX: usize = 120;
 
-/// Words of topics in the dialects of segments.
+/// The words of topics in the languages on segments.
 const TOPIC_WORDS: &[&str] = &[
     "a", "b", "ab", "a", "b", "*", ">", "#", "+", "**", "a*", "é", "🦀", "$", "$x", "/", "a/b", "-",
 ];
 
-/// What topics of the dialects of whole topics are put together from, and patterns too.
+/// The pieces of topics in the languages on whole topics, which patterns are made of, too.
 const TOPIC_PIECES: &[&str] = &[
     "a", "b", "c", "d", ".", ".", "/", "é", "ü", "🦀", "]", "[", "-", "^", "!", "*", "?", "\\",
     "$", "{", "日",
@@ -103,7 +104,7 @@ impl Dialect {
         }
     }
 
-    /// The name of its file in the suite, without the end.
+    /// The name of the language's file in the suite, without its extension.
     pub(crate) fn language(self) -> &'static str {
         match self {
             Dialect::Nats => "nats",
@@ -118,8 +119,7 @@ impl Dialect {
         suite::cases(self.language())
     }
 
-    /// Whether the judge's protocol can carry the pattern, and the judge has an opinion of its own
-    /// about it.
+    /// Whether the program's protocol can carry the pattern, and the program's answer is its own.
     pub(crate) fn can_be_asked(self, pattern: &str) -> bool {
         match self {
             Dialect::Nats => !pattern.is_empty() && !pattern.contains([' ', '\t', '\r', '\n']),
@@ -128,13 +128,13 @@ impl Dialect {
         }
     }
 
-    /// Those of the topics that the judge's protocol can carry.
+    /// Those topics that the program's protocol can carry.
     pub(crate) fn askable(self, topics: &[String]) -> Vec<String> {
         let can_be_asked = |topic: &&String| match self {
             Dialect::Nats => !topic.contains(' '),
             Dialect::Amqp => topic.len() <= 255,
-            // Clients may not publish where the server speaks of itself, nor where subscriptions
-            // are shared, nor what Unicode calls noncharacters.
+            // Clients may not publish on topics of the server itself, nor on those of shared
+            // subscriptions, nor on topics with Unicode noncharacters.
             Dialect::Mqtt => {
                 let is_noncharacter =
                     |c| matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe;
@@ -175,7 +175,7 @@ impl Dialect {
         }
     }
 
-    /// A topic of ours that may match one of the patterns.
+    /// A valid topic that may match one of the patterns.
     pub(crate) fn topic(self, patterns: &[String], random: &mut Random) -> String {
         loop {
             let text = if random.below(2) == 0 {
@@ -200,7 +200,7 @@ impl Dialect {
         }
     }
 
-    /// The pattern with something in the places of its wildcards, roughly.
+    /// Roughly the pattern, with texts instead of its wildcards.
     fn instance(self, pattern: &str, random: &mut Random) -> String {
         let separator = if self == Dialect::Mqtt { '/' } else { '.' };
         match self {
@@ -245,7 +245,7 @@ impl Dialect {
     }
 }
 
-/// 1 to 6 words, plain ones or these.
+/// 1 to 6 words: plain ones, or one of these.
 fn joined(special: &[&str], plain: usize, separator: char, random: &mut Random) -> String {
     let mut text = String::new();
     for number in 0..=random.below(6) {
@@ -262,7 +262,7 @@ fn joined(special: &[&str], plain: usize, separator: char, random: &mut Random) 
     text
 }
 
-/// Random numbers that a seed repeats (splitmix64).
+/// Random numbers from a seed (splitmix64).
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -270,7 +270,7 @@ impl Random {
         Random(seed)
     }
 
-    /// 0 to `bound - 1`.
+    /// A number from 0 to `bound - 1`.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.0;
@@ -283,7 +283,7 @@ impl Random {
         &all[self.below(all.len())]
     }
 
-    /// So many pieces, put together.
+    /// A text of up to `most` pieces.
     fn text(&mut self, pieces: &[&str], least: usize, most: usize) -> String {
         let count = least + self.below(most - least + 1);
         (0..count).map(|_| *self.of(pieces)).collect()

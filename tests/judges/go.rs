@@ -1,7 +1,6 @@
-//! Go's `path.Match`, in a program of its own (`path_match.go`), through its standard input and
-//! output.
+//! Go's `path.Match`, in a separate program (`path_match.go`) with standard input and output.
 //!
-//! Whether a pattern is refused must not depend on the topic: it is asked with each.
+//! Whether a pattern is refused must not depend on the topic, so it is asked with each topic.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -53,7 +52,7 @@ impl Judge for PathMatch {
         let (stdin, stdout) = (&mut self.stdin, &mut self.stdout);
         let mut verdicts = vec![0; patterns.len() * topics.len()];
         thread::scope(|scope| {
-            // Written beside, so that neither side waits for the other to read.
+            // A separate thread writes, so that neither side waits for the other to read.
             scope.spawn(|| stdin.write_all(questions.as_bytes()).expect("it reads"));
             stdout.read_exact(&mut verdicts).expect("it answers");
         });

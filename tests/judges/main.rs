@@ -1,18 +1,20 @@
-//! The real implementations as judges: the same questions, asked of a live server (or of Go's own
-//! function) and of [`Pattern::parse_as`] with [`Pattern::matches`].
+//! Reference implementations, called judges: the programs whose pattern languages
+//! [`Pattern::parse_as`] accepts. The same questions are put to a running server (or to Go's own
+//! function) and to [`Pattern::matches`].
 //!
-//! `.ci/judges` installs them, starts them on the loopback, runs these tests and stops everything.
-//! Alone, these tests are ignored: there is nobody to ask. Two kinds of questions are asked:
+//! `.ci/judges` installs the programs, starts them on the loopback interface, runs these tests and
+//! stops everything. Without it, these tests are ignored, because no program is running. There are
+//! two kinds of questions:
 //!
-//! * those of the conformance suite (`tests/testdata/patterns`), so that what its files say stays
-//!   true;
-//! * random ones, rich in what each language stumbles over, for as long as `FANOUT_JUDGES_SECONDS`
-//!   says (for each judge); the seed is printed, and `FANOUT_JUDGES_SEED` repeats it.
+//! * those of the conformance suite (`tests/testdata/patterns`), so that its files stay true;
+//! * random questions with many of the special cases of each language. They are asked for
+//!   `FANOUT_JUDGES_SECONDS` seconds for each program; the seed is printed, and
+//!   `FANOUT_JUDGES_SEED` repeats it.
 //!
-//! With `FANOUT_JUDGES_RECORD` set, nothing is compared: the answers to the questions in
-//! `quirks.rs` are written into the suite's files.
+//! With `FANOUT_JUDGES_RECORD`, nothing is compared: the answers to the questions in `quirks.rs`
+//! are written into the files of the suite.
 //!
-//! Who differs knowingly, and where, is said by [`asked_otherwise`], and nowhere else.
+//! The only intended differences are those in [`differs_knowingly`].
 
 mod generate;
 mod go;
@@ -33,29 +35,29 @@ use fanout::{Pattern, Topic};
 
 use self::generate::{Dialect, Random};
 
-/// Patterns and topics of a batch: each pattern is asked about each topic.
+/// The size of a batch: each of the patterns is asked about each of the topics.
 const BATCH_PATTERNS: usize = 128;
 const BATCH_TOPICS: usize = 48;
 
-/// How long each judge is asked, where nothing else is said.
+/// How long each program is asked by default.
 const SECONDS_DEFAULT: u64 = 5;
 
-/// Disagreements that are shown; the shortest come first.
+/// How many disagreements are shown, shortest first.
 const SHOWN_MAX: usize = 20;
 
-/// A real implementation that can be asked.
+/// A program that can be asked.
 trait Judge {
-    /// Its name and version, as it says itself.
+    /// The name and version that the program reports.
     fn name(&self) -> String;
 
-    /// What it says to each of the patterns, about all of the topics, which are topics of ours.
+    /// The answer to each of the patterns about all topics, which are valid topics of ours.
     fn ask(&mut self, patterns: &[String], topics: &[String]) -> Vec<Answer>;
 }
 
-/// What is said to a pattern.
+/// The answer to a pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Answer {
-    /// It is none.
+    /// It is not a valid pattern.
     Refused,
     /// Whether each of the topics matches.
     Verdicts(Vec<bool>),
@@ -96,40 +98,40 @@ fn redis_agrees() {
     examine(&mut judge, Dialect::Redis);
 }
 
-/// Where a judge can be found: an address, or a program.
+/// Where a program can be found: its address, or its path.
 fn address(judge: &str) -> String {
     let variable = format!("FANOUT_JUDGES_{judge}");
     std::env::var(&variable).unwrap_or_else(|_| panic!("{variable} is not set: run .ci/judges"))
 }
 
-/// Records the judge's answers, or compares them with ours.
+/// Records the answers of the program, or compares them with ours.
 fn examine(judge: &mut impl Judge, dialect: Dialect) {
     println!("{:?}: asking {}", dialect.syntax(), judge.name());
     if std::env::var_os("FANOUT_JUDGES_RECORD").is_some() {
         return record::record(judge, dialect);
     }
     let mut tally = Tally::default();
-    ask_what_the_suite_asks(judge, dialect, &mut tally);
+    ask_the_suite(judge, dialect, &mut tally);
     tally.report(judge, "of the conformance suite");
 
     let mut tally = Tally::default();
     ask_at_random(judge, dialect, &mut tally);
     tally.report(judge, "at random");
-    // Questions that all have one answer would show nothing.
+    // If all answers were equal, the questions would show nothing.
     assert!(tally.matches * 200 > tally.questions, "too few match");
     assert!(tally.matches * 10 < tally.questions * 9, "too many match");
     let refuses = !matches!(dialect, Dialect::Amqp | Dialect::Redis);
     assert_eq!(refuses, tally.refused > 0, "{} are refused", tally.refused);
 }
 
-fn ask_what_the_suite_asks(judge: &mut impl Judge, dialect: Dialect, tally: &mut Tally) {
+fn ask_the_suite(judge: &mut impl Judge, dialect: Dialect, tally: &mut Tally) {
     for case in dialect.cases() {
         let topics: Vec<String> = case.verdicts().map(|(topic, _)| topic.to_owned()).collect();
         let (patterns, topics) = ([case.pattern.clone()], dialect.askable(&topics));
-        if asked_otherwise(dialect, &case.pattern) || !dialect.can_be_asked(&case.pattern) {
+        if differs_knowingly(dialect, &case.pattern) || !dialect.can_be_asked(&case.pattern) {
             continue;
         }
-        // A refusal is an answer also where the suite has no topic.
+        // A refusal is an answer, even if the suite has no topic.
         let topics = if topics.is_empty() {
             vec!["a".to_owned()]
         } else {
@@ -152,7 +154,7 @@ fn ask_at_random(judge: &mut impl Judge, dialect: Dialect, tally: &mut Tally) {
             .collect();
         patterns.sort();
         patterns.dedup();
-        patterns.retain(|pattern| !asked_otherwise(dialect, pattern));
+        patterns.retain(|pattern| !differs_knowingly(dialect, pattern));
         let topics: Vec<String> = (0..BATCH_TOPICS)
             .map(|_| dialect.topic(&patterns, &mut random))
             .collect();
@@ -167,12 +169,13 @@ fn ask_at_random(judge: &mut impl Judge, dialect: Dialect, tally: &mut Tally) {
     }
 }
 
-/// Where we differ from the implementation, knowingly.
-fn asked_otherwise(dialect: Dialect, pattern: &str) -> bool {
+/// The intended differences from the program.
+fn differs_knowingly(dialect: Dialect, pattern: &str) -> bool {
     match dialect {
-        // Shared subscriptions are a matter of brokers: refused here.
+        // Shared subscriptions are a feature of brokers; they are refused here.
         Dialect::Mqtt => pattern.starts_with("$share/"),
-        // Both mean everything here, as they did where this language comes from.
+        // These two match everything here, as they did in the program that this language comes
+        // from.
         Dialect::Path => pattern.is_empty() || pattern == "*",
         Dialect::Nats | Dialect::Amqp | Dialect::Redis => false,
     }
@@ -182,16 +185,16 @@ fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(
         text.parse()
-            .unwrap_or_else(|_| panic!("{variable} is no number: {text}")),
+            .unwrap_or_else(|_| panic!("{variable} is not a number: {text}")),
     )
 }
 
-/// What was asked and answered so far.
+/// The questions and answers so far.
 #[derive(Default)]
 struct Tally {
     questions: u64,
     matches: u64,
-    /// Patterns, not questions.
+    /// How many patterns were asked about.
     refused: u64,
     disagreements: Vec<String>,
 }
@@ -254,14 +257,14 @@ impl Tally {
     }
 }
 
-/// What this crate says.
+/// The answers of this crate.
 fn ours(syntax: Syntax, pattern: &str, topics: &[String]) -> Answer {
     match Pattern::parse_as(pattern, syntax) {
         Err(_) => Answer::Refused,
         Ok(pattern) => Answer::Verdicts(
             topics
                 .iter()
-                .map(|topic| pattern.matches(&Topic::new(topic).expect("topics are topics")))
+                .map(|topic| pattern.matches(&Topic::new(topic).expect("the topic is valid")))
                 .collect(),
         ),
     }

@@ -1,19 +1,19 @@
-//! mosquitto, through MQTT 3.1.1.
+//! mosquitto, with MQTT 3.1.1.
 //!
-//! It sends a message once to a client, however many of the client's filters match. So every
-//! pattern has a connection of its own. A filter that it refuses costs the connection, which is
-//! then made again. Publisher and subscribers fence with `PINGREQ`: the server has one thread and
-//! writes in order.
+//! It sends a message to a client once, even if several filters of the client match. So each
+//! pattern has a connection of its own. If mosquitto refuses a filter, it closes the connection,
+//! which is then opened again. Publisher and subscribers use `PINGREQ` as a fence: the server has
+//! one thread and answers in order.
 //!
-//! Our topics become theirs: a dot becomes a slash, and what is plain in ours and not in theirs
-//! (`/`, `+`, `#`) becomes a character that stands in no filter. Topics of more than 200 levels,
-//! and with noncharacters of Unicode, are not asked about: this server refuses them, which the
-//! standard allows.
+//! Our topics are translated: a dot becomes a slash, and characters that are plain here and special
+//! there (`/`, `+`, `#`) become characters that no filter has. Topics with more than 200 levels, or
+//! with Unicode noncharacters, are not asked about: this server refuses them, as the standard
+//! permits.
 
 use super::wire::Wire;
 use super::{Answer, Judge};
 
-/// What stands for `/`, `+` and `#` of our topics in theirs; from the private use area.
+/// Private-use characters that stand for `/`, `+` and `#` in topics.
 const STAND_INS: [(char, char); 4] = [
     ('/', '\u{e000}'),
     ('+', '\u{e001}'),
@@ -109,7 +109,7 @@ impl Judge for Mosquitto {
                 assert_eq!(kind & 0xf0, PUBLISH, "{body:?}");
                 let (topic, payload) = publish_parts(&body);
                 if topic.starts_with(b"$SYS/") {
-                    continue; // what the server says about itself
+                    continue; // a message of the server about itself
                 }
                 let number = String::from_utf8_lossy(payload).parse::<usize>();
                 verdicts[number.expect("our payload")] = true;
@@ -132,7 +132,7 @@ fn their_topic(topic: &str) -> String {
     topic.chars().map(stand_in).collect()
 }
 
-/// A connection with a name that the server chooses.
+/// A connection whose name the server chooses.
 fn connect(address: &str) -> Wire {
     let mut wire = Wire::connect(address);
     let mut body = text("MQTT");
@@ -163,13 +163,13 @@ fn ping(wire: &mut Wire) {
     wire.send();
 }
 
-/// The topic of a PUBLISH with quality 0, and its payload.
+/// The topic and the payload of a PUBLISH with quality of service 0.
 fn publish_parts(body: &[u8]) -> (&[u8], &[u8]) {
     let length = usize::from(u16::from_be_bytes([body[0], body[1]]));
     body[2..].split_at(length)
 }
 
-/// The next packet's first byte and body; `None` if the server has closed.
+/// The first byte and the body of the next packet; `None` if the server has closed the connection.
 fn packet(wire: &mut Wire) -> Option<(u8, Vec<u8>)> {
     let kind = wire.bytes(1)?[0];
     let mut length = 0;

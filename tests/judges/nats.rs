@@ -1,8 +1,8 @@
-//! nats-server, through its text protocol.
+//! nats-server, with its text protocol.
 //!
-//! Every pattern is a `SUB` and a `PING`: an error before the `PONG` refuses it. Then every topic
-//! is a `PUB`, and a last `PING` stands behind all that is delivered. White space separates the
-//! words of the protocol, so subjects with any cannot be asked about.
+//! Each pattern is a `SUB` and a `PING`: an error before the `PONG` refuses it. Then each topic is
+//! a `PUB`, and the answer to a last `PING` comes behind all messages. White space separates the
+//! words of the protocol, so subjects that contain any cannot be asked about.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use super::{Answer, Judge};
 pub(crate) struct Nats {
     wire: Wire,
     version: String,
-    /// The subscription's number, which is never used twice.
+    /// The number of the subscription, which is never used again.
     next_sid: usize,
 }
 
@@ -43,7 +43,7 @@ impl Nats {
         self.wire.out.extend(text.into_bytes());
     }
 
-    /// The next line that is an answer: the server asks from time to time whether we are here.
+    /// The next line that is an answer. The server sometimes asks whether the client is alive.
     fn line(&mut self) -> String {
         loop {
             let line = self.wire.line();

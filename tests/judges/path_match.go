@@ -1,5 +1,6 @@
-// Answers what path.Match says. First its version. Then, for each line: `P` and a pattern, or `T` and a topic, in hexadecimal digits;
-// a topic is answered with `1`, `0`, or `E` if the pattern is refused. An empty line flushes.
+// Answers with path.Match. It prints the version of Go first. Then it reads lines: `P` and a pattern,
+// or `T` and a topic, in hexadecimal digits. It answers a topic with `1`, `0`, or `E` if the pattern
+// is refused. An empty line flushes the output.
 package main
 
 import (

@@ -1,14 +1,14 @@
-//! Questions that are worth a record: where a language surprises, and where implementations of it
-//! differ.
+//! Questions whose answers are recorded: where a language is surprising, and where its
+//! implementations differ.
 //!
-//! Only questions stand here; `.ci/judges record` writes what the implementations answer.
+//! Only the questions are here. `.ci/judges record` writes down the answers of the programs.
 
 use super::generate::Dialect;
 
-/// A pattern, and topics.
+/// A pattern and topics.
 pub(crate) type Question = (&'static str, &'static [&'static str]);
 
-/// The text two hundred times.
+/// The text, repeated two hundred times.
 macro_rules! two_hundred {
     ($text:literal) => {
         two_hundred!(@times5 two_hundred!(@times5 two_hundred!(@times8 $text)))
@@ -21,7 +21,7 @@ macro_rules! two_hundred {
     };
 }
 
-/// The questions of a dialect, in groups with titles.
+/// The questions of a language, in groups with titles.
 pub(crate) fn of(dialect: Dialect) -> &'static [(&'static str, &'static [Question])] {
     match dialect {
         Dialect::Nats => NATS,

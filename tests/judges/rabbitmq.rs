@@ -1,15 +1,15 @@
-//! RabbitMQ, through AMQP 0-9-1: a topic exchange, and a queue with a consumer for each pattern.
+//! RabbitMQ, with AMQP 0-9-1: a topic exchange, and a queue with a consumer for each pattern.
 //!
-//! A queue keeps its order, so a message of its own behind all others, sent to it through the
-//! default exchange, is the fence. Binding keys and routing keys have 255 bytes at most in this
-//! protocol; longer ones cannot be asked about.
+//! A queue keeps its order. So a message that is sent to it last, through the default exchange, is
+//! the fence. In this protocol, binding keys and routing keys have 255 bytes at most, so longer
+//! ones cannot be asked about.
 
 use super::wire::Wire;
 use super::{Answer, Judge};
 
 const EXCHANGE: &str = "judge";
 
-/// The body of the message that stands behind all others.
+/// The body of the message that comes last.
 const FENCE: &[u8] = b"fence";
 
 const METHOD: u8 = 1;
@@ -36,7 +36,7 @@ impl RabbitMq {
         call(&mut wire, 0, (10, 11), credentials);
         wire.send();
         let tune = expect(&mut wire, (10, 30));
-        // Its own limits back, and no heartbeat.
+        // The limits that the server proposed, and no heartbeat.
         let mut limits = Arguments::default();
         limits.0.extend(&tune[..6]);
         call(&mut wire, 0, (10, 31), limits.u16(0));
@@ -173,7 +173,7 @@ fn queue(number: usize) -> String {
     format!("judge-{number}")
 }
 
-/// From the table of the server's properties: the key, `S`, a length, and the text.
+/// Reads the table of the server's properties: a key, `S`, a length, and the text.
 fn version(start: &[u8]) -> String {
     const KEY: &[u8] = b"\x07versionS";
     let at = start
@@ -225,7 +225,7 @@ impl Arguments {
     }
 }
 
-/// A method is named by the numbers of its class and of itself.
+/// A method is identified by its class number and its method number.
 fn call(wire: &mut Wire, channel: u16, method: (u16, u16), arguments: Arguments) {
     let mut payload = Arguments::default().u16(method.0).u16(method.1).0;
     payload.extend(arguments.0);

@@ -1,7 +1,7 @@
-//! What a judge says to the questions of `quirks.rs`, written into the conformance suite.
+//! Writes the answers of a program to the questions of `quirks.rs` into the conformance suite.
 //!
-//! What stands in a file before the [`MARK`] is written by people and stays; what stands behind it
-//! is replaced.
+//! The part of a file before the [`MARK`] is written by people and is kept. The part behind it is
+//! replaced.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -61,7 +61,7 @@ fn line(pattern: &str, topics: &[String], answer: &Answer) -> String {
     line + " },\n"
 }
 
-/// As TOML, in the spelling that needs no escapes where there is one.
+/// The text in TOML, in a spelling without escapes if there is one.
 fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }

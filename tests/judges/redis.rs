@@ -1,7 +1,8 @@
-//! redis-server, through RESP: `PSUBSCRIBE` on one connection, `PUBLISH` on another.
+//! redis-server, with RESP: `PSUBSCRIBE` on one connection, `PUBLISH` on another.
 //!
-//! The server answers a `PUBLISH` when all messages are in the subscribers' buffers, so that a
-//! `PING` sent by the subscriber afterwards stands behind them. It refuses no pattern.
+//! The server answers a `PUBLISH` when all messages are in the buffers of the subscribers. So the
+//! answer to a `PING` that a subscriber sends afterwards comes behind them. The server refuses no
+//! pattern.
 
 use std::collections::HashMap;
 
@@ -96,10 +97,10 @@ impl Judge for Redis {
 }
 
 enum Reply {
-    /// A number, which nobody needs.
+    /// A number, which is not needed.
     Number,
     Text(String),
-    /// Texts; a number or nothing among them is an empty one.
+    /// Texts. A number, or a missing text, is an empty text.
     Array(Vec<String>),
 }
 
@@ -118,7 +119,7 @@ fn reply(wire: &mut Wire) -> Reply {
         "+" => Reply::Text(rest.to_owned()),
         "$" => {
             let Ok(length) = rest.parse::<usize>() else {
-                return Reply::Text(String::new()); // `$-1` is nothing
+                return Reply::Text(String::new()); // `$-1` is a missing text
             };
             let mut bytes = wire.bytes(length + 2).expect("the judge hung up");
             bytes.truncate(length);

@@ -1,15 +1,16 @@
-//! A connection to a judge: bytes out, lines and bytes in, and a limit on every wait.
+//! A connection to a program: it sends bytes and receives lines and bytes, and each wait has a
+//! limit.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-/// The longest wait for an answer: long enough for a busy machine, short enough for whoever waits.
+/// The longest wait for an answer: long enough for a busy machine, and short enough for a person.
 const WAIT_MAX: Duration = Duration::from_secs(20);
 
 pub(crate) struct Wire {
     reader: BufReader<TcpStream>,
-    /// What [`send`](Self::send) sends next.
+    /// The bytes that [`send`](Self::send) sends next.
     pub(crate) out: Vec<u8>,
 }
 
@@ -30,7 +31,7 @@ impl Wire {
         }
     }
 
-    /// Sends what was written to `out`. False if the other side has closed.
+    /// Sends the bytes in `out`. Returns false if the other side has closed the connection.
     pub(crate) fn send(&mut self) -> bool {
         let sent = self.reader.get_mut().write_all(&self.out);
         self.out.clear();
@@ -48,7 +49,7 @@ impl Wire {
         String::from_utf8(line).expect("the judge speaks UTF-8")
     }
 
-    /// So many bytes; `None` if the other side has closed.
+    /// The next `count` bytes; `None` if the other side has closed the connection.
     pub(crate) fn bytes(&mut self, count: usize) -> Option<Vec<u8>> {
         let mut bytes = vec![0; count];
         match self.reader.read_exact(&mut bytes) {

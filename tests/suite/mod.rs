@@ -1,14 +1,14 @@
 //! The conformance suite: cases of every pattern language, as data, each with its source.
 //!
-//! A file of `tests/testdata/patterns` is a language. It has groups, and a group has the source of
-//! its cases (documentation, or the program and version that was asked) and the cases, one for each
-//! pattern:
+//! Each file of `tests/testdata/patterns` is for one language. It has groups. A group has the
+//! source of its cases (a document, or the program and its version that were asked) and the cases,
+//! one for each pattern:
 //!
 //! ```toml
 //! [[group]]
 //! source = "language reference: braces"
 //! cases = [
-//!     { pattern = "x{a,}y", match = ["xay", "xy"], no_match = ["xby"], why = "an alternative may be empty" },
+//!     { pattern = "x{a,}y", match = ["xay", "xy"], no_match = ["xby"], why = "it may be empty" },
 //!     { pattern = "a.*", topic_refused = ["a..b"] },
 //!     { pattern = "{*,*}", canonical = "?*" },
 //!     { pattern = "{a,}.b", refused = { rule = "EmptySegment", offset = 3, alternative = 2 } },
@@ -16,14 +16,14 @@
 //! ]
 //! ```
 //!
-//! `match`, `no_match` and `topic_refused` list topics, `refused` is said of the pattern. A file
-//! with an unknown key, a case that says nothing or a group without a source is a failure.
+//! `match`, `no_match` and `topic_refused` are lists of topics; `refused` is about the pattern. A
+//! file with an unknown key, a case that states nothing, or a group without a source is an error.
 
 use std::fmt;
 
 use toml::{Table, Value};
 
-/// A language of the suite, and its file.
+/// The languages of the suite, and their files.
 pub(crate) const FILES: [(&str, &str); 6] = [
     (
         "segments",
@@ -36,29 +36,29 @@ pub(crate) const FILES: [(&str, &str); 6] = [
     ("redis", include_str!("../testdata/patterns/redis.toml")),
 ];
 
-/// What is said about one pattern.
+/// What the suite states about one pattern.
 #[derive(Clone, Debug)]
 pub(crate) struct Case {
-    /// Where it is said.
+    /// The source of the statement.
     pub(crate) source: String,
     pub(crate) pattern: String,
     pub(crate) matches: Vec<String>,
     pub(crate) misses: Vec<String>,
-    /// Texts that are no topics.
+    /// Texts that are not valid topics.
     pub(crate) refused_topics: Vec<String>,
     /// Whether and how the pattern is refused.
     pub(crate) refusal: Option<Refusal>,
     pub(crate) canonical: Option<String>,
 }
 
-/// How a pattern is refused, as far as it is said.
+/// How a pattern is refused, as far as it is stated.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Refusal {
     /// The name of the rule.
     pub(crate) rule: Option<String>,
-    /// In bytes from the start of the pattern.
+    /// The byte, counted from the start of the pattern.
     pub(crate) offset: Option<usize>,
-    /// Counted from 1.
+    /// The number of the alternative, counted from 1.
     pub(crate) alternative: Option<usize>,
 }
 
@@ -80,14 +80,14 @@ impl fmt::Display for Case {
             write!(f, ", printed as `{}`", canonical.escape_debug())?;
         }
         for text in &self.refused_topics {
-            write!(f, ", no topic: `{}`", text.escape_debug())?;
+            write!(f, ", not a topic: `{}`", text.escape_debug())?;
         }
         Ok(())
     }
 }
 
 impl Case {
-    /// Each topic with the verdict that is said.
+    /// Each topic, and whether the pattern matches it.
     pub(crate) fn verdicts(&self) -> impl Iterator<Item = (&str, bool)> {
         let matches = self.matches.iter().map(|topic| (&**topic, true));
         matches.chain(self.misses.iter().map(|topic| (&**topic, false)))
@@ -147,21 +147,21 @@ fn case(source: &str, mut entry: Table) -> Case {
 }
 
 fn refusal_of(value: Value, whole: &Table) -> Refusal {
-    let mut said = match value {
+    let mut stated = match value {
         Value::Boolean(true) => return Refusal::default(),
-        Value::Table(said) => said,
-        _ => panic!("no refusal: {whole:?}"),
+        Value::Table(stated) => stated,
+        _ => panic!("not a refusal: {whole:?}"),
     };
     let mut number = |key: &str| {
-        let number = said
+        let number = stated
             .remove(key)?
             .as_integer()
             .and_then(|number| number.try_into().ok());
-        Some(number.unwrap_or_else(|| panic!("no number: {whole:?}")))
+        Some(number.unwrap_or_else(|| panic!("not a number: {whole:?}")))
     };
     let (offset, alternative) = (number("offset"), number("alternative"));
-    let rule = Some(text_of(said.remove("rule"), whole));
-    assert!(said.is_empty(), "unknown keys: {said:?}");
+    let rule = Some(text_of(stated.remove("rule"), whole));
+    assert!(stated.is_empty(), "unknown keys: {stated:?}");
     Refusal {
         rule,
         offset,
@@ -172,14 +172,14 @@ fn refusal_of(value: Value, whole: &Table) -> Refusal {
 fn table(value: Value) -> Table {
     match value {
         Value::Table(table) => table,
-        other => panic!("no table: {other:?}"),
+        other => panic!("not a table: {other:?}"),
     }
 }
 
 fn text_of(value: Option<Value>, whole: &Table) -> String {
     match value {
         Some(Value::String(text)) => text,
-        other => panic!("no text: {other:?} in {whole:?}"),
+        other => panic!("not a text: {other:?} in {whole:?}"),
     }
 }
 
@@ -190,6 +190,6 @@ fn texts_of(value: Option<Value>, whole: &Table) -> Vec<String> {
             .into_iter()
             .map(|value| text_of(Some(value), whole))
             .collect(),
-        other => panic!("no texts: {other:?} in {whole:?}"),
+        other => panic!("not a list of texts: {other:?} in {whole:?}"),
     }
 }
