@@ -5,11 +5,11 @@
 //! * **Out**: for each block, the masks of the events that each slot gets.
 //!
 //! Nothing here depends on the type of the payload, and nothing here is generic, although the index
-//! is. A generic function is compiled again in every program that uses it with a type of its own, and
-//! so is everything that it calls and that is generic; the code that drops a value is generic, too.
-//! So the index and the cache are behind trait objects, whose functions are compiled once, with this
-//! crate. Otherwise they would be a third of what a program compiles. It costs one indirect call for
-//! each distinct topic of a block.
+//! is. A generic function is compiled again in every program that uses it with a type of its own,
+//! and so is everything that it calls and that is generic; the code that drops a value is generic,
+//! too. So the index and the cache are behind trait objects, whose functions are compiled once,
+//! with this crate. Otherwise they would be a third of what a program compiles. It costs one
+//! indirect call for each distinct topic of a block.
 
 use std::cell::Cell;
 
@@ -17,7 +17,8 @@ use super::block::Group;
 use crate::index::{Batch, MatchCache, PatternIndex, Scratch, SharedIndex};
 use crate::pattern::{Pattern, Topic};
 
-/// The patterns of a shard's subscriptions, for all threads. The values are the slots of their rings.
+/// The patterns of a shard's subscriptions, for all threads. The values are the slots of their
+/// rings.
 pub(crate) struct Routes(Box<dyn Erased>);
 
 /// Hides the type of the index, and so the code that drops it.
@@ -141,8 +142,8 @@ impl Matcher {
         Self(Box::new(Uncached::default()))
     }
 
-    /// Loads the index, and finds the slots for the topics of a block. The work is per distinct topic
-    /// and subscriber, not per event.
+    /// Loads the index, and finds the slots for the topics of a block. The work is per distinct
+    /// topic and subscriber, not per event.
     ///
     /// An error: the index that is published now has another version than this, which the error
     /// holds. The shard applies its changes up to that version, and calls this again.
