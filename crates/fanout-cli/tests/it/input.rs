@@ -47,7 +47,7 @@ fn a_line_of_standard_input_is_published_as_it_comes_and_written_before_the_next
         assert_eq!(written(&line)[0].topic, format!("t.{n}"));
     }
     drop(stdin);
-    assert!(child.wait().expect("it ends").success());
+    assert_eq!(wait(child).code, 0);
 }
 
 /// Bad lines of every kind: the line, and the message for it after `FILE:LINE: `.

@@ -133,7 +133,7 @@ fn match_stdin_answers_at_once_and_survives_a_reader_that_goes_away() {
     }
     drop(stdout);
     while stdin.write_all(b"a\ta\n").is_ok() {}
-    let ran: Ran = child.wait_with_output().expect("it ends").into();
+    let ran = wait(child);
     assert_eq!(ran.code, 1);
     assert!(ran.stderr.contains("<stdout>: "), "{}", ran.stderr);
 }
@@ -237,7 +237,7 @@ fn an_answer_that_cannot_be_written_is_an_error() {
         let mut stdin = child.stdin.take().expect("a pipe");
         let _ = stdin.write_all(b"a\ta\n"); // most of the commands do not read it
         drop(stdin);
-        let ran: Ran = child.wait_with_output().expect("it ends").into();
+        let ran = wait(child);
         assert_eq!(ran.code, code, "{args:?}");
         assert_eq!(
             ran.stderr, "fanout: <stdout>: No space left on device (os error 28)\n",

@@ -47,7 +47,7 @@ fn peak_kib(lines: usize, out: &str) -> u64 {
         .find_map(|line| line.strip_prefix("VmHWM:"))
         .expect("its peak");
     drop(stdin);
-    let ran: Ran = child.wait_with_output().expect("it ends").into();
+    let ran = wait(child);
     assert_eq!(ran.code, 0);
     assert_eq!(ran.report()["received"], 2 * lines);
     peak.trim()

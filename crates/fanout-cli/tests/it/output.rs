@@ -152,7 +152,7 @@ fn a_reader_that_goes_away_ends_a_run_without_other_subscriptions() {
     let endless = thread::spawn(move || while stdin.write_all(b"{\"a\":1}\n").is_ok() {});
     stdout.read_exact(&mut [0; 10]).expect("something comes");
     drop(stdout);
-    let ran: Ran = child.wait_with_output().expect("it ends").into();
+    let ran = wait(child);
     endless.join().expect("its pipe was closed");
     assert_eq!(ran.code, 1);
     // The subscription reports why it ended, and nothing else does.

@@ -113,7 +113,7 @@ fn a_report_that_nobody_reads_is_a_failure_and_no_panic() {
         .expect("the binary runs");
     drop(child.stdout.take());
     drop(child.stdin.take());
-    let ran: Ran = child.wait_with_output().expect("it ends").into();
+    let ran = wait(child);
     assert_eq!(ran.code, 1);
     assert!(
         ran.stderr.contains("the report cannot be printed"),

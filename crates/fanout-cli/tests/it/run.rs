@@ -177,7 +177,7 @@ fn an_output_that_hangs_delays_a_run_by_the_longest_wait() {
         stdin.write_all(b"{\"a\":1}\n").expect("it reads on");
     }
     drop(stdin);
-    let ran: Ran = child.wait_with_output().expect("it ends").into();
+    let ran = wait(child);
     assert_eq!(ran.code, 0, "allowed to be lost: {}", ran.stderr);
     let report: Value = serde_json::from_str(&ran.stderr).expect("the report is there");
     assert_eq!(report["overflow"], "block");

@@ -7,11 +7,13 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 #[cfg(unix)]
-use std::process::{Child, ChildStdin};
-use std::process::{Command, Output, Stdio};
+use std::process::ChildStdin;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 #[cfg(unix)]
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub(crate) const FLIGHTS: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -91,6 +93,23 @@ pub(crate) fn ran(args: &[&str]) -> Ran {
     fanout(args).output().expect("the binary runs").into()
 }
 
+/// The longest time that a run of a test may take, so that a run that hangs fails its test.
+const LONGEST_RUN: Duration = Duration::from_secs(120);
+
+/// Waits until the program ends, and reads what it wrote.
+pub(crate) fn wait(child: Child) -> Ran {
+    let id = child.id().to_string();
+    let (ended, end) = mpsc::channel();
+    thread::spawn(move || ended.send(child.wait_with_output()));
+    match end.recv_timeout(LONGEST_RUN) {
+        Ok(output) => output.expect("its output can be read").into(),
+        Err(_) => {
+            let kill = Command::new("kill").args(["-s", "KILL", &id]).status();
+            panic!("the program has not ended after {LONGEST_RUN:?}; killed: {kill:?}");
+        }
+    }
+}
+
 /// Runs with this on standard input.
 pub(crate) fn ran_with(args: &[&str], input: &[u8]) -> Ran {
     let mut child = fanout(args)
@@ -104,7 +123,7 @@ pub(crate) fn ran_with(args: &[&str], input: &[u8]) -> Ran {
         scope.spawn(move || {
             let _ = stdin.write_all(input); // the program may have ended before it read everything
         });
-        child.wait_with_output().expect("it ends").into()
+        wait(child)
     })
 }
 
@@ -145,13 +164,13 @@ impl Live {
     /// Waits until the run ends, and keeps the input open until then.
     pub(crate) fn end(self) -> Ran {
         let _open = self.stdin;
-        self.child.wait_with_output().expect("it ends").into()
+        wait(self.child)
     }
 
     /// Ends the input, and waits until the run ends.
     pub(crate) fn end_input(self) -> Ran {
         drop(self.stdin);
-        self.child.wait_with_output().expect("it ends").into()
+        wait(self.child)
     }
 }
 
