@@ -101,7 +101,7 @@
 //! | numbers | [`BusStats`], [`SubscriptionStats`], [`Label`], [`CloseReport`] |
 //! | notices of slow subscribers | [`BusBuilder::on_slow`], [`SlowLimit`], [`SlowNotice`] |
 //! | bounds | [`limits`] |
-//! | memory | [`guide::memory`] |
+//! | guides, such as choosing a policy and in async code | [`guide`] |
 //!
 //! # Guarantees
 //!

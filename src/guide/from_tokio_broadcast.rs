@@ -1,0 +1,92 @@
+//! Coming from `tokio::sync::broadcast`.
+//!
+//! # What corresponds to what
+//!
+//! | `tokio::sync::broadcast` | fanout |
+//! | --- | --- |
+//! | `channel(capacity)` | [`Bus::new`], or [`Bus::builder`]`().capacity(n)` |
+//! | `Sender<T>`, cloned | [`Bus<T>`](crate::Bus), cloned; for high rates a [`Publisher`] each |
+//! | `sender.send(value)` | [`bus.publish("topic", value)`](crate::Bus::publish), or [`publish_async`] in a task |
+//! | `SendError(value)` when there is no receiver | not an error; the error when the bus is closed is [`PublishError`], with the value |
+//! | `sender.subscribe()` | [`bus.subscribe("topic")`](crate::Bus::subscribe), or `"**"` for everything |
+//! | `receiver.resubscribe()` | [`sub.resubscribe()`](crate::Subscriber::resubscribe) |
+//! | `receiver.recv().await` | [`sub.recv_async().await`](crate::Subscriber::recv_async), which lends the event; [`next_async`] gives an owned one |
+//! | `receiver.blocking_recv()` | [`sub.recv()`](crate::Subscriber::recv) |
+//! | `receiver.try_recv()` | [`sub.try_recv()`](crate::Subscriber::try_recv) |
+//! | `RecvError::Lagged(n)` | [`RecvError::Lost(gap)`](crate::RecvError::Lost): the ids, the count and the reason |
+//! | `RecvError::Closed` | [`RecvError::Closed`](crate::RecvError::Closed) |
+//! | `sender.receiver_count()` | [`bus.subscriber_count("topic")`](crate::Bus::subscriber_count), [`has_subscribers`] |
+//! | `receiver.len()`, `is_empty()` | [`sub.len()`](crate::Subscriber::len), [`is_empty`](crate::Subscriber::is_empty) |
+//! | `receiver.same_channel(&other)` | [`same_bus`](crate::Subscriber::same_bus) |
+//! | `sender.closed().await` | [`handle.ended().await`](crate::SubscriptionHandle::ended), per subscription |
+//! | `sender.downgrade()` | [`bus.downgrade()`](crate::Bus::downgrade) |
+//! | `BroadcastStream` of tokio-stream | [`sub.into_stream()`](crate::Subscriber::into_stream) |
+//!
+//! # What is different
+//!
+//! * **`T` need not be `Clone`.** Receivers read the same value in place.
+//! * **Every receiver has a ring of its own.** A slow receiver loses its own events only, and its
+//!   [`Overflow`] policy decides what happens. To behave like tokio's channel, choose
+//!   [`DropOldest`](crate::Overflow::DropOldest). The default, [`DropNewest`], keeps the oldest
+//!   events.
+//! * **Topics.** A receiver says what it wants, and is not woken for the rest.
+//! * **A dispatcher stands between.** Publishing returns when the event is *accepted*. It is
+//!   delivered a few microseconds later by a thread of the bus, or by the publishing thread with
+//!   [`Dispatch::Inline`](crate::Dispatch::Inline).
+//! * **Publishing can wait.** A lane is bounded. `publish` blocks the thread while its lane is
+//!   full, which happens when the dispatcher does not keep up or a `Block` subscriber holds it up.
+//!   In a task, use [`publish_async`] or [`try_publish`](crate::Bus::try_publish).
+//!
+//! # The loop, ported
+//!
+//! With tokio's channel this is the loop that loses events without anybody noticing:
+//!
+//! ```text
+//! loop {
+//!     match receiver.recv().await {
+//!         Ok(value) => handle(value),
+//!         Err(RecvError::Lagged(_)) => continue,   // how many? which? nobody knows
+//!         Err(RecvError::Closed) => break,
+//!     }
+//! }
+//! ```
+//!
+//! The same with fanout. A gap says exactly what is missing, so the program can reload it:
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+//! # runtime.block_on(async {
+//! use fanout::{Bus, Overflow, RecvError};
+//!
+//! let bus = Bus::<String>::builder().overflow(Overflow::DropOldest).capacity(16).build()?;
+//! let mut sub = bus.subscribe("**")?;
+//! bus.publish_async("chat.lobby", "hello".to_owned()).await?;
+//! bus.close();
+//! loop {
+//!     match sub.recv_async().await {
+//!         Ok(event) => assert_eq!(event.data(), "hello"),
+//!         Err(RecvError::Lost(gap)) => {
+//!             let (first, last) = (gap.first_id(), gap.last_id());
+//!             eprintln!("missed {} events with ids {first} to {last}", gap.count());
+//!         }
+//!         Err(end) => break println!("{end}"),
+//!     }
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The example `chat_service` is a service on `tokio::sync::broadcast`, ported line by line.
+//!
+//! [`Bus::new`]: crate::Bus::new
+//! [`Bus::builder`]: crate::Bus::builder
+//! [`Publisher`]: crate::Publisher
+//! [`PublishError`]: crate::PublishError
+//! [`publish_async`]: crate::Bus::publish_async
+//! [`next_async`]: crate::Subscriber::next_async
+//! [`has_subscribers`]: crate::Bus::has_subscribers
+//! [`Overflow`]: crate::Overflow
+//! [`DropNewest`]: crate::Overflow::DropNewest

@@ -1,0 +1,194 @@
+//! Using a bus in async code: what blocks, what does not, and the shapes that borrow well.
+//!
+//! fanout works with every async runtime and depends on none. Futures are woken through their
+//! [`Waker`](std::task::Waker); no timer and no reactor is needed.
+//!
+//! # What blocks the thread
+//!
+//! A function that blocks must not be called in a task. On a runtime with one thread, a `publish`
+//! that waits for room waits for ever, if the task that would make the room runs on the same
+//! thread.
+//!
+//! | blocks | in a task, use |
+//! | --- | --- |
+//! | [`Bus::publish`], [`Bus::send`] when the lane is full | [`publish_async`], [`send_async`], or `try_publish` |
+//! | [`Bus::publish_timeout`] | `publish_async` inside the runtime's timeout |
+//! | [`Bus::publish_sequenced`] always | [`send_sequenced_async`] |
+//! | [`Subscriber::recv`], `recv_timeout`, `next_batch`, `for_each`, `iter` | [`recv_async`], [`next_batch_async`], [`into_stream`] |
+//! | [`Bus::flush_within`] | [`flush_async`] |
+//! | [`Bus::close_within`] | [`close_async`] |
+//! | [`SubscriptionHandle::wait_ended`] | [`ended`] |
+//! | [`HandlerGuard::cancel_and_wait`] | `cancel`, then `ended` |
+//!
+//! Everything else returns at once: subscribing, cancelling, statistics, `close`, and dropping.
+//! They take short locks, which no event takes.
+//!
+//! # A future may be dropped at any time
+//!
+//! [`recv_async`] takes an event out of the ring at the moment when it is ready. Dropped earlier,
+//! for example by `select!` or a timeout, it has received nothing. A dropped [`publish_async`] has
+//! published nothing.
+//!
+//! # Receiving in a loop
+//!
+//! An event is lent from the ring, so it can be used until the next receive:
+//!
+//! ```
+//! use fanout::{RecvError, Subscriber};
+//!
+//! async fn run(mut sub: Subscriber<String>) {
+//!     loop {
+//!         match sub.recv_async().await {
+//!             Ok(event) => println!("{}", event.data()),
+//!             Err(RecvError::Lost(gap)) => eprintln!("{gap}"), // and continue
+//!             Err(end) => return eprintln!("{end}"),
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! Where a borrow is in the way, [`next_async`] gives an owned event. It costs two changes of a
+//! reference count.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+//! # runtime.block_on(async {
+//! use fanout::{Bus, Gap, SharedEvent};
+//!
+//! let bus = Bus::<u32>::new();
+//! let mut orders = bus.subscribe("orders.*")?;
+//! let mut prices = bus.subscribe("prices.*")?;
+//! bus.publish("orders.eu", 1)?;
+//! bus.publish("prices.eu", 2)?;
+//! bus.close();
+//!
+//! let mut sum = 0;
+//! let (mut orders_open, mut prices_open) = (true, true);
+//! while orders_open || prices_open {
+//!     let next: Option<Result<SharedEvent<u32>, Gap>> = tokio::select! {
+//!         item = orders.next_async(), if orders_open => { orders_open = item.is_some(); item }
+//!         item = prices.next_async(), if prices_open => { prices_open = item.is_some(); item }
+//!     };
+//!     match next {
+//!         Some(Ok(event)) => sum += event.data(),
+//!         Some(Err(gap)) => eprintln!("{gap}"),
+//!         None => {} // that subscription has ended
+//!     }
+//! }
+//! assert_eq!(sum, 3);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # A session with `&mut self` methods
+//!
+//! A lent event borrows the subscriber, and so the whole session. Take the event as owned before
+//! calling a method of the session:
+//!
+//! ```
+//! use fanout::{Gap, SharedEvent, Subscriber};
+//!
+//! struct Session {
+//!     sub: Subscriber<String>,
+//!     sent: u64,
+//! }
+//!
+//! impl Session {
+//!     async fn run(&mut self) {
+//!         while let Some(item) = self.sub.next_async().await {
+//!             match item {
+//!                 Ok(event) => self.send(&event).await,
+//!                 Err(gap) => self.report(gap).await,
+//!             }
+//!         }
+//!     }
+//!
+//!     async fn send(&mut self, event: &SharedEvent<String>) {
+//!         println!("{}", event.data());
+//!         self.sent += 1;
+//!     }
+//!
+//!     async fn report(&mut self, gap: Gap) {
+//!         println!("missed {}", gap.count());
+//!     }
+//! }
+//! ```
+//!
+//! # Publishing from shared state
+//!
+//! A [`Bus`] is cheap to clone and publishes through `&self`: put it into the state of a web
+//! framework as it is. A [`Publisher`] has a lane of its own and needs `&mut self`: give each task
+//! its own one with [`Bus::publisher`], and do not put one behind a mutex.
+//!
+//! ```
+//! use fanout::{Bus, PublishError};
+//! use std::sync::Arc;
+//!
+//! #[derive(Clone)]
+//! struct AppState {
+//!     bus: Bus<Arc<str>>,
+//! }
+//!
+//! async fn create_order(state: AppState, body: Arc<str>) -> Result<(), PublishError<Arc<str>>> {
+//!     state.bus.publish_async("orders.created", body).await
+//! }
+//! ```
+//!
+//! # Learning that a subscription has ended
+//!
+//! A task that is busy elsewhere, such as in a slow write to a socket, does not receive, and so
+//! does not see that its subscription was disconnected. [`ended`] completes at that moment:
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+//! # runtime.block_on(async {
+//! use fanout::{Bus, Overflow};
+//! use std::time::Duration;
+//!
+//! let bus = Bus::<u32>::new();
+//! let sub = bus.subscription("n").capacity(1).overflow(Overflow::Disconnect).open()?;
+//! let handle = sub.handle();
+//! let slow_write = tokio::time::sleep(Duration::from_secs(3600));
+//! bus.publish("n", 1)?;
+//! bus.publish("n", 2)?; // no room: the subscription ends
+//! tokio::select! {
+//!     () = slow_write => unreachable!("the write takes an hour"),
+//!     ending = handle.ended() => println!("close the connection: {ending}"),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Fairness
+//!
+//! A task that always finds an event would never give its thread back. After 128 receives in a row,
+//! a receive returns `Pending` once and wakes its own task, so other tasks of the runtime run.
+//!
+//! [`Bus`]: crate::Bus
+//! [`Bus::publish`]: crate::Bus::publish
+//! [`Bus::send`]: crate::Bus::send
+//! [`Bus::publish_timeout`]: crate::Bus::publish_timeout
+//! [`Bus::publish_sequenced`]: crate::Bus::publish_sequenced
+//! [`Bus::publisher`]: crate::Bus::publisher
+//! [`Bus::flush_within`]: crate::Bus::flush_within
+//! [`Bus::close_within`]: crate::Bus::close_within
+//! [`Publisher`]: crate::Publisher
+//! [`publish_async`]: crate::Bus::publish_async
+//! [`send_async`]: crate::Bus::send_async
+//! [`send_sequenced_async`]: crate::Bus::send_sequenced_async
+//! [`flush_async`]: crate::Bus::flush_async
+//! [`close_async`]: crate::Bus::close_async
+//! [`Subscriber::recv`]: crate::Subscriber::recv
+//! [`recv_async`]: crate::Subscriber::recv_async
+//! [`next_async`]: crate::Subscriber::next_async
+//! [`next_batch_async`]: crate::Subscriber::next_batch_async
+//! [`into_stream`]: crate::Subscriber::into_stream
+//! [`SubscriptionHandle::wait_ended`]: crate::SubscriptionHandle::wait_ended
+//! [`ended`]: crate::SubscriptionHandle::ended
+//! [`HandlerGuard::cancel_and_wait`]: crate::HandlerGuard::cancel_and_wait
