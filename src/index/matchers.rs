@@ -451,8 +451,7 @@ mod tests {
     use super::*;
     use crate::pattern::{Pattern, Segment, Syntax};
 
-    /// How many matchers a crowd has: Miri is thousands of times slower.
-    const CROWD: u32 = if cfg!(miri) { 30 } else { 5_000 };
+    const CROWD: u32 = 5_000;
 
     /// The one matcher of a pattern.
     fn matcher(text: &str, syntax: Syntax) -> Matcher {
@@ -471,6 +470,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "needs thousands of matchers, and Miri is slow")]
     fn a_crowd_is_divided_among_small_buckets() {
         type Form = (fn(u32) -> String, Syntax, fn(u32) -> String);
         let forms: [Form; 5] = [
