@@ -316,7 +316,7 @@ fn an_error_passes_on_what_another_one_says_and_says_it_once() {
         (&SubscribeError::Thread(thread.clone()), "no more threads"),
         (&BuildError::Thread(thread.clone()), "no more threads"),
         (&BuildError::from(io::Error::other("a reason")), "a reason"),
-        (&thread, "the system did not start a thread"),
+        (&thread, "the system could not start a thread"),
     ];
     for (error, text) in wrapping {
         assert!(reported(error).contains(text), "{error}");

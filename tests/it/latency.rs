@@ -151,6 +151,6 @@ fn nothing_is_sampled_unless_asked_for_and_zero_is_refused() {
     build(u32::MAX).expect("in range");
     let refused = build(0).unwrap_err();
     assert!(matches!(refused, BuildError::SampleLatency));
-    let text = "a latency sample of one in every 0 events is not in 1..=4294967295";
+    let text = "sample_latency must be at least 1";
     assert_eq!(refused.to_string(), text);
 }
