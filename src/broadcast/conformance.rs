@@ -10,8 +10,8 @@
 //! "Orders", 0 payload bytes
 //! ```
 //!
-//! No case depends on speed. A case waits for what must happen, and looks for what must not happen
-//! only after something later has happened.
+//! No case depends on speed. A case waits for what must happen. It checks that something has not
+//! happened only after a later event has arrived.
 //!
 //! ```
 //! use fanout::broadcast::{Memory, conformance};
@@ -63,7 +63,7 @@ macro_rules! cases {
     ($($case:ident),* $(,)?) => { [$((stringify!($case), $case as Case)),*] };
 }
 
-/// What a case needs of its broadcaster.
+/// The settings of the broadcaster of a case.
 ///
 /// See [the module](self) for an example.
 ///
@@ -222,11 +222,12 @@ fn message_of(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("(the panic has no text)")
 }
 
-/// The longest wait for one thing that must happen: longer than anything takes on a busy machine.
+/// The longest wait for one thing that must happen. It is longer than anything takes on a busy
+/// machine.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The longest time for a case. Longer than [`STEP_TIMEOUT`], so that a case that waits in vain
-/// fails first, with its rule.
+/// The longest time for a case. It is longer than [`STEP_TIMEOUT`], so that a case that waits in
+/// vain fails first, with its rule.
 const CASE_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// The buffer of most cases, in events. Only the case about full buffers publishes more.
@@ -370,7 +371,7 @@ fn concurrent_events_arrive_once_at_every_subscriber(factory: &Factory) {
     require_eq(rule, &0, &broadcaster.dropped());
 }
 
-/// What unused channels cost in memory is for a test with an allocator that counts.
+/// The memory of unused channels needs a test with an allocator that counts.
 fn many_channels_are_used_once(factory: &Factory) {
     const RULE: &str = "a handler gets the events of its channel, however many channels were used";
     let broadcaster = open(factory);
@@ -491,7 +492,7 @@ fn no_call_starts_after_cancel_returned(factory: &Factory) {
             thread::yield_now();
         }
         if by_token {
-            // Both threads may rely on it, also the one that cancels second.
+            // Both threads may rely on the rule, also the thread that cancels second.
             let cancel = || {
                 token.cancel();
                 cancelled.store(true, Ordering::SeqCst);
@@ -854,7 +855,7 @@ fn require_eq<T: PartialEq + fmt::Debug>(rule: &str, expected: &T, seen: &T) {
     require(rule, expected == seen, &format_args!("{expected:?}"), seen);
 }
 
-/// Looks at a value until it is as expected.
+/// Reads a value again and again until it is as expected.
 #[track_caller]
 fn eventually<T: fmt::Debug>(
     rule: &str,
@@ -934,7 +935,7 @@ fn close(broadcaster: &dyn Broadcaster) {
     );
 }
 
-/// Panics without the message of the panic hook, which would look like a failed test.
+/// Panics without calling the panic hook, whose message would look like a failed test.
 fn panic_over(event: &Event) {
     resume_unwind(Box::new(format!("a panic over {}", event.name())));
 }
@@ -955,7 +956,7 @@ fn collect(broadcaster: &dyn Broadcaster, channel: &str) -> (Received, Subscript
 }
 
 impl Received {
-    /// The next event, whatever it is.
+    /// Waits for the next event.
     #[track_caller]
     fn next(&self, rule: &str) -> Event {
         self.wait(
@@ -993,7 +994,7 @@ impl Received {
         }
     }
 
-    /// The handler is dropped without another call.
+    /// Waits until the handler is dropped, without another call.
     #[track_caller]
     fn expect_end(&self, rule: &str) {
         match self.events.recv_timeout(STEP_TIMEOUT) {

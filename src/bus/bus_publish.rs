@@ -81,8 +81,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
         )
     }
 
-    /// Publishes an event, or refuses it if the lane is full. The call never blocks: it returns
-    /// after a bounded number of steps, whatever other threads do.
+    /// Publishes an event, or refuses it if the lane is full. The call never blocks: it finishes
+    /// even if all other threads are suspended.
     ///
     /// # Errors
     ///

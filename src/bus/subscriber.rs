@@ -142,8 +142,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         self.event(found)
     }
 
-    /// Returns the next event if there is one. The call never waits: it returns after a bounded
-    /// number of steps, whatever other threads do.
+    /// Returns the next event if there is one. The call never waits: it finishes even if all other
+    /// threads are suspended.
     ///
     /// # Errors
     ///
@@ -317,8 +317,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         self.batch(found)
     }
 
-    /// Returns the next batch if there is an event. The call never waits: it returns after a
-    /// bounded number of steps, whatever other threads do.
+    /// Returns the next batch if there is an event. The call never waits: it finishes even if all
+    /// other threads are suspended.
     ///
     /// # Errors
     ///
