@@ -145,7 +145,6 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "buffer")]
     pub fn capacity(mut self, events: usize) -> Self {
         self.settings.defaults.capacity = events;
         self
@@ -395,7 +394,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("logger", "on_error"))]
+    #[doc(alias = "on_error")]
     pub fn observer(mut self, observer: impl Fn(&Notice<'_>) + Send + Sync + 'static) -> Self {
         self.settings.observer = Some(Arc::new(Box::new(observer)));
         self

@@ -46,7 +46,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("emit", "broadcast", "blocking_send"))]
+    #[doc(alias("emit", "blocking_send"))]
     pub fn publish(&self, topic: impl AsTopic, data: T) -> Result<(), PublishError<T>> {
         let heading = Heading::topic(topic);
         publish::publish(self.sender(), &heading, data, Patience::Unlimited)
@@ -183,7 +183,6 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "blocking_send")]
     pub fn send_timeout<K: AsTopic>(
         &self,
         message: Message<'_, K, T>,

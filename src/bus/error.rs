@@ -161,6 +161,7 @@ publish_errors! {
     /// assert_eq!(refused.value(), "kept");
     /// assert_eq!(refused.into_value(), "kept");
     /// ```
+    #[doc(alias = "SendError")]
     PublishError {
         /// The lane is full, and waiting for room would deadlock, because the bus itself called the
         /// code that publishes (a handler, an observer, a payload's `drop`, a waker, a clock). Use
@@ -180,6 +181,7 @@ publish_errors! {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "TrySendError")]
     TryPublishError {
         /// The lane is full.
         Full,
@@ -196,6 +198,7 @@ publish_errors! {
     /// let refused = bus.publish_timeout("n", 1, Duration::from_secs(1)).unwrap_err();
     /// assert!(matches!(refused, PublishTimeoutError::Closed(1)));
     /// ```
+    #[doc(alias = "SendTimeoutError")]
     PublishTimeoutError {
         /// The lane was full until the timeout.
         Timeout,
@@ -360,7 +363,7 @@ recv_errors! {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "Lagged")]
+    #[doc(alias("Lagged", "Overflowed"))]
     RecvError {}
 
     /// Why [`Subscriber::try_recv`](crate::Subscriber::try_recv) returned no event.
@@ -408,6 +411,7 @@ recv_errors! {
 ///
 /// let system = io::Error::from(io::ErrorKind::OutOfMemory);
 /// let error = fanout::ThreadError::from(system);
+/// assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
 /// assert_eq!(error.to_string(), "the system could not start a thread");
 /// assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("out of memory"));
 /// ```

@@ -128,7 +128,6 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "same_channel")]
     pub fn same_bus(&self, bus: &Bus<T>) -> bool {
         bus.is_of(&self.core)
     }
@@ -153,7 +152,6 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "subscribe")]
     pub fn add(&self, patterns: impl IntoPatterns) -> Result<bool, ChangeError> {
         let patterns = parse_patterns(patterns)?;
         let registry = self.core.registry.lock();
@@ -184,7 +182,6 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "unsubscribe")]
     pub fn remove(&self, patterns: impl IntoPatterns) -> Result<bool, ChangeError> {
         let patterns = parse_patterns(patterns)?;
         let registry = self.core.registry.lock();
@@ -215,7 +212,6 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// # }
     /// ```
     #[doc(alias = "unsubscribe")]
-    #[doc(alias = "close")]
     pub fn cancel(&self) -> bool {
         let (ended_it, disabled_while) = self.cancel_at_once();
         if let Some(handler) = self.record.handler.as_deref()
@@ -271,8 +267,6 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "is_closed")]
-    #[doc(alias = "is_cancelled")]
     pub fn is_ended(&self) -> bool {
         !self.record.is_open(&self.core.engine)
     }

@@ -116,7 +116,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("subscribe", "listen", "add_listener", "callback"))]
+    #[doc(alias("listen", "add_listener", "callback"))]
     pub fn on<F, R>(
         &self,
         patterns: impl IntoPatterns,
@@ -262,7 +262,7 @@ impl<T: Send + Sync + 'static> HandlerGuard<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("unsubscribe", "abort", "stop"))]
+    #[doc(alias("abort", "stop"))]
     pub fn cancel(&self) -> bool {
         self.subscription.cancel()
     }
@@ -317,7 +317,6 @@ impl<T: Send + Sync + 'static> HandlerGuard<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "handle")]
     pub fn subscription(&self) -> &SubscriptionHandle<T> {
         &self.subscription
     }

@@ -113,7 +113,6 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "receiver_count")]
     pub fn subscriber_count(&self, topic: impl AsTopic) -> usize {
         self.count_subscribers(&topic, usize::MAX)
     }

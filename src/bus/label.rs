@@ -62,7 +62,7 @@ impl fmt::Display for Label {
 /// assert_eq!(error.rule(), LabelRule::KeyByte(4));
 /// assert_eq!(
 ///     error.to_string(),
-///     "label 2, `cost-center`: byte 4 of its key is not in A-Z a-z 0-9 _, or is a leading digit",
+///     "label 2, `cost-center`: byte 4 of the key is not in A-Z a-z 0-9 _, or is a leading digit",
 /// );
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -126,7 +126,7 @@ use slow::SlowMonitor;
 /// # Ok(())
 /// # }
 /// ```
-#[doc(alias("EventBus", "channel", "broadcast", "pubsub", "Sender"))]
+#[doc(alias("EventBus", "pubsub"))]
 pub struct Bus<T: Send + Sync + 'static = bytes::Bytes> {
     open: Arc<Open<T>>,
 }
@@ -206,7 +206,6 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("Sender", "sender"))]
     #[must_use]
     pub fn publisher(&self) -> Publisher<T> {
         Publisher::new(self.open.clone())
@@ -251,7 +250,6 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("listen", "receiver", "Receiver"))]
     pub fn subscribe(&self, patterns: impl IntoPatterns) -> Result<Subscriber<T>, SubscribeError> {
         self.subscription(patterns).open()
     }
@@ -310,7 +308,6 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("receiver_count", "subscriber_count", "len"))]
     pub fn stats(&self) -> BusStats {
         self.open.core.stats()
     }
@@ -464,7 +461,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("shutdown", "shutdown_timeout"))]
+    #[doc(alias = "shutdown_timeout")]
     pub fn close_within(&self, limit: Duration) -> CloseReport {
         self.open.core.close_within(deadline_after(limit))
     }
@@ -496,7 +493,6 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "shutdown")]
     pub fn close_async(&self) -> impl Future<Output = CloseReport> + Send + Unpin + use<T> {
         CloseFuture::new(self.open.core.clone())
     }
@@ -593,6 +589,7 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for Bus<T> {
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "WeakSender")]
 pub struct WeakBus<T: Send + Sync + 'static = bytes::Bytes> {
     open: Weak<Open<T>>,
 }

@@ -87,7 +87,6 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("emit", "broadcast", "blocking_send"))]
     #[inline]
     pub fn publish(&mut self, topic: impl AsTopic, data: T) -> Result<(), PublishError<T>> {
         let heading = Heading::topic(topic);
@@ -227,7 +226,6 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "blocking_send")]
     pub fn send_timeout<K: AsTopic>(
         &mut self,
         message: Message<'_, K, T>,

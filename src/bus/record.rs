@@ -53,7 +53,9 @@ impl Record {
             End::Closed => Some(Ending::Closed),
             End::Disconnected => {
                 let gap = self.feed.disconnected_by();
-                Some(Ending::Disconnected(gap.expect("a disconnected feed has a gap at its end")))
+                Some(Ending::Disconnected(
+                    gap.expect("a disconnected feed has a gap at its end"),
+                ))
             }
             // A bus that breaks sets this end before it begins to close.
             End::None if !closing => None,

@@ -85,6 +85,7 @@ pub struct BusStats {
     pub publishers: usize,
     /// Open subscriptions: those that have not [ended](crate::SubscriptionHandle::ending). 0 once
     /// the bus is closed.
+    #[doc(alias = "receiver_count")]
     pub subscriptions: usize,
     /// Subscriptions opened so far.
     pub subscriptions_opened: u64,

@@ -234,6 +234,23 @@ stream! {
     /// The stream returns `None` at its end, and [`ending`](EventStream::ending) returns how the
     /// subscription ended. A loss is not the end: a loop such as `while let Some(Ok(event))` would
     /// end silently at the first loss.
+    ///
+    /// ```
+    /// use fanout::{Bus, Ending, EventStream};
+    /// use smol::stream::StreamExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut stream: EventStream<u32> = bus.subscribe("a")?.into_stream();
+    /// bus.publish("a", 7)?;
+    /// bus.close();
+    /// let first = smol::block_on(stream.next());
+    /// assert!(matches!(first, Some(Ok(event)) if *event.data() == 7));
+    /// assert!(smol::block_on(stream.next()).is_none());
+    /// assert_eq!(stream.ending(), Some(Ending::Closed));
+    /// # Ok(())
+    /// # }
+    /// ```
     EventStream of SharedEvent,
     by |subscriber, found| subscriber.event(found).map(Event::share),
     made by "into_stream"
@@ -246,6 +263,21 @@ stream! {
     /// The stream returns `None` at its end, and [`ending`](BatchStream::ending) returns how the
     /// subscription ended. A loss is not the end: a loop such as `while let Some(Ok(batch))` would
     /// end silently at the first loss.
+    ///
+    /// ```
+    /// use fanout::{BatchStream, Bus};
+    /// use smol::stream::StreamExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut stream: BatchStream<u32> = bus.subscribe("a")?.into_batch_stream();
+    /// bus.publish("a", 7)?;
+    /// let first = smol::block_on(stream.next());
+    /// assert!(matches!(first, Some(Ok(batch)) if batch.len() == 1));
+    /// assert_eq!(stream.ending(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     BatchStream of Batch,
     by Subscriber::batch,
     made by "into_batch_stream"

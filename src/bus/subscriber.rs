@@ -76,7 +76,7 @@ const BUDGET: u32 = 128;
 ///
 /// [`for_each`](Self::for_each) is this loop. A loop that ends at any error ends silently at the
 /// first loss.
-#[doc(alias = "Receiver")]
+#[doc(alias("Receiver", "Consumer"))]
 pub struct Subscriber<T: Send + Sync + 'static> {
     feed: FeedConsumer<T>,
     handle: SubscriptionHandle<T>,
@@ -135,7 +135,6 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # }
     /// ```
     #[doc(alias = "blocking_recv")]
-    #[doc(alias = "Lagged")]
     #[inline]
     pub fn recv(&mut self) -> Result<&Event<T>, RecvError> {
         let found = self.wait_for_next(None);
@@ -493,8 +492,6 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "depth")]
-    #[doc(alias = "queued")]
     pub fn len(&self) -> usize {
         let shared = self.feed.shared();
         if shared.end() == End::Cancelled {
@@ -547,7 +544,6 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "sender")]
     pub fn bus(&self) -> Option<Bus<T>> {
         WeakBus::of(self.handle.core()).upgrade()
     }
@@ -562,7 +558,6 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "same_channel")]
     pub fn same_bus(&self, bus: &Bus<T>) -> bool {
         self.handle.same_bus(bus)
     }
@@ -785,7 +780,10 @@ impl<T: Send + Sync + 'static> Drop for Subscriber<T> {
     fn drop(&mut self) {
         let engine = &self.handle.core().engine;
         let threads = engine.threads.fetch_sub(1, Ordering::Relaxed);
-        debug_assert!(threads > 0, "each subscriber was counted when it was created");
+        debug_assert!(
+            threads > 0,
+            "each subscriber was counted when it was created"
+        );
         // The cancel below must not wake the registered task, which is the one that drops the
         // subscriber.
         self.forget_waker();

@@ -376,7 +376,6 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "build")]
     pub fn open(self) -> Result<Subscriber<T>, SubscribeError> {
         let mut reader = None;
         let wait = self.options.wait;

@@ -19,6 +19,7 @@ mod conformance;
 mod cut;
 mod dialects;
 mod disconnect;
+mod documentation;
 mod drop_oldest;
 mod ending;
 mod errors;

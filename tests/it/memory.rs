@@ -340,3 +340,31 @@ fn payloads_weigh_their_lengths_unless_set_otherwise() {
     let words = |length| vec![0_u64; length];
     assert_eq!(grows(pinned(words(0)), pinned(words(LENGTH))), 0);
 }
+
+/// What `guide::memory` and `BusBuilder::weigh` say: a block weighs its own memory, which includes
+/// the size of the payload type for each place, and the sum of what the weigher returns.
+#[test]
+fn a_block_weighs_its_places_and_what_the_weigher_returns() {
+    /// The bytes that `events` events pin, which share a block.
+    fn pinned<T: Copy + Send + Sync + 'static>(payload: T, events: u64, weight: usize) -> u64 {
+        let bus = bus::<T>(|b| b.dispatch(Dispatch::Manual).weigh(move |_| weight));
+        let sub = bus.subscribe("a").expect("open");
+        (0..events).for_each(|_| assert!(bus.publish("a", payload).is_ok()));
+        bus.drive();
+        assert_eq!(bus.stats().blocks, 1);
+        sub.stats().pinned_bytes
+    }
+    // The weigher's number is added for each event, and the size of the type is not.
+    assert_eq!(pinned(0_u8, 64, 1000) - pinned(0_u8, 64, 0), 64 * 1000);
+    // The size of the type counts for each place of the block: 1, 8 or 64.
+    for (events, places) in [(1, 1), (2, 8), (8, 8), (9, 64), (64, 64)] {
+        let grows = pinned([0_u8; 4096], events, 0) - pinned([0_u8; 0], events, 0);
+        assert!(grows.abs_diff(places * 4096) <= places * 8, "{grows}");
+        // About 40 bytes for each place, and 400 bytes for the block.
+        let block = pinned((), events, 0);
+        assert!(
+            block.abs_diff(places * 40 + 400) <= 200,
+            "{places}: {block}"
+        );
+    }
+}
