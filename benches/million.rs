@@ -12,41 +12,17 @@
 //! `cargo bench --bench million -- 100000` for another number of subscriptions. Without `--bench`,
 //! as under `cargo test`, it runs once with 10,000 subscriptions.
 
-#![allow(
-    unsafe_code,
-    reason = "a global allocator is an unsafe trait; this one counts and passes on"
-)]
+#[path = "../tests/counting_allocator/mod.rs"]
+mod counting_allocator;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use counting_allocator::live_bytes;
 use fanout::index::{MatchCache, Scratch, SharedIndex};
 use fanout::{Pattern, Topic};
-
-struct Counting;
-
-static LIVE_BYTES: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: each call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE_BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the promises of the caller are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the promises of the caller are passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 /// How many topics are looked up again and again.
 const HOT_TOPICS: usize = 1_000;
@@ -102,7 +78,7 @@ fn main() {
     let hot = &topics[..HOT_TOPICS.min(topics.len())];
 
     let pairs = subscriptions.clone();
-    let before = LIVE_BYTES.load(Ordering::Relaxed);
+    let before = live_bytes();
     let index = SharedIndex::new();
     let start = Stopwatch::start();
     index.extend(pairs);
@@ -111,7 +87,7 @@ fn main() {
     assert!(index.insert(&newcomers[0].0, newcomers[0].1));
     report("  and one insert", start.elapsed(), effort.subscriptions);
     index.remove(&newcomers[0].0, &newcomers[0].1);
-    let bytes = LIVE_BYTES.load(Ordering::Relaxed) - before;
+    let bytes = live_bytes() - before;
     println!(
         "memory: {:.1} bytes per subscription",
         bytes as f64 / effort.subscriptions as f64

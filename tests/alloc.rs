@@ -37,18 +37,18 @@ fn memory() {
     for mode in MODES {
         steady_state(mode);
     }
-    lone_events_of_a_slow_reader_allocate_nothing();
-    receiving_asleep_allocates_nothing();
+    single_events_of_a_slow_reader_allocate_nothing();
+    receiving_with_sleeping_allocates_nothing();
     handlers_allocate_nothing();
     receiving_as_a_task_allocates_nothing();
     broadcasting_allocates_nothing();
     #[cfg(feature = "latency")]
     sampling_allocates_nothing();
-    topics_are_not_kept();
-    what_is_conflated_is_not_kept();
-    channels_are_not_kept();
-    subscriptions_and_publishers_are_not_kept();
-    idle_subscriptions_are_cheap();
+    used_topics_are_released();
+    conflated_events_are_released();
+    used_channels_are_released();
+    dropped_subscriptions_and_publishers_are_released();
+    an_idle_subscription_takes_little_memory();
 }
 
 // ---- no allocation per event --------------------------------------------------------------------
@@ -198,7 +198,7 @@ fn until_steady(what: &str, mut window: impl FnMut()) {
 }
 
 /// A ring full of lone events, each in a block of its own, is read in one go, and fills up again.
-fn lone_events_of_a_slow_reader_allocate_nothing() {
+fn single_events_of_a_slow_reader_allocate_nothing() {
     let bus = Bus::builder().dispatch(Dispatch::Manual).build();
     let bus = bus.expect("in range");
     let mut publisher = bus.publisher();
@@ -214,7 +214,7 @@ fn lone_events_of_a_slow_reader_allocate_nothing() {
 
 /// Publishing to a subscriber that sleeps in `recv`, event by event: waking allocates nothing, nor
 /// does falling asleep.
-fn receiving_asleep_allocates_nothing() {
+fn receiving_with_sleeping_allocates_nothing() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         let bus = Bus::builder().dispatch(mode).build().expect("in range");
         let mut publisher = bus.publisher();
@@ -366,7 +366,7 @@ fn sampling_allocates_nothing() {
 /// Bytes that may come and go: tables that fill up, and blocks that rest in their pool.
 const SLACK: isize = 1 << 20;
 
-fn topics_are_not_kept() {
+fn used_topics_are_released() {
     const TOPICS: usize = 1_000_000;
     let bus = Bus::<u64>::builder()
         .dispatch(Dispatch::Inline)
@@ -401,7 +401,7 @@ fn topics_are_not_kept() {
 
 /// A topic that comes over and over, and topics that come once, read at once and never: what is
 /// remembered of the topics that waited does not grow.
-fn what_is_conflated_is_not_kept() {
+fn conflated_events_are_released() {
     const EVENTS: usize = 1_000_000;
     let bus = Bus::<u64>::builder().dispatch(Dispatch::Manual).build();
     let bus = bus.expect("in range");
@@ -434,7 +434,7 @@ fn what_is_conflated_is_not_kept() {
 }
 
 /// A million channels, each used once, some of them subscribed to for a while.
-fn channels_are_not_kept() {
+fn used_channels_are_released() {
     const CHANNELS: usize = 1_000_000;
     let memory = Memory::new();
     let token = CancelToken::new(); // of the whole program
@@ -462,7 +462,7 @@ fn channels_are_not_kept() {
     );
 }
 
-fn subscriptions_and_publishers_are_not_kept() {
+fn dropped_subscriptions_and_publishers_are_released() {
     for mode in MODES {
         let bus = Bus::<u64>::builder()
             .dispatch(mode)
@@ -499,7 +499,7 @@ fn subscriptions_and_publishers_are_not_kept() {
 /// index, all included.
 const SUBSCRIPTION_MAX: isize = 1024;
 
-fn idle_subscriptions_are_cheap() {
+fn an_idle_subscription_takes_little_memory() {
     const SUBSCRIPTIONS: usize = 10_000;
     fn cost_of<S>(what: &str, open: impl Fn(&Bus<u64>, String) -> S) {
         let bus = Bus::<u64>::builder().dispatch(Dispatch::Manual).build();

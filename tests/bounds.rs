@@ -130,7 +130,7 @@ fn a_thousand_stalled_subscribers_stay_within_the_bound() {
 /// Under `Block` it is the bus that waits: beside the ring, the block in hand, those behind it, and
 /// the publisher's lane.
 #[test]
-fn who_blocks_pins_no_more_than_its_ring_and_the_bus_behind_it() {
+fn a_block_subscriber_pins_its_ring_and_the_bus_behind_it() {
     /// Blocks that a dispatcher has behind the one that it waits with, and what a lane holds, in
     /// events.
     const BEHIND: usize = 64;

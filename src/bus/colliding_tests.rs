@@ -67,7 +67,7 @@ fn each_gets_its_own(match_cache: bool) {
 }
 
 #[test]
-fn topics_that_collide_are_told_apart() {
+fn colliding_topics_are_distinguished() {
     for hash in [0, 1, 1 << 32, u64::MAX] {
         with_hash(hash, || {
             each_gets_its_own(true);

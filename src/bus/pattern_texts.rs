@@ -116,7 +116,7 @@ mod tests {
     use crate::pattern::{TOPIC_BYTES_MAX, Topic};
 
     #[test]
-    fn texts_come_back_as_they_were() {
+    fn texts_are_returned_unchanged() {
         let long = Topic::new("*".repeat(TOPIC_BYTES_MAX)).expect("as long as a topic may be");
         let mut patterns = vec![
             Pattern::parse("a.[!ba]").expect("valid"),

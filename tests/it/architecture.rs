@@ -252,7 +252,7 @@ fn names_path(code: &str, path: &str) -> bool {
 }
 
 #[test]
-fn unsafe_code_stays_in_its_rooms() {
+fn unsafe_code_is_only_in_the_listed_files() {
     for Source { path, code } in sources() {
         let allowed = UNSAFE_ROOMS.iter().any(|room| path.starts_with(room));
         assert!(allowed || !names(&code, "unsafe"), "{path} has unsafe code");
@@ -282,7 +282,7 @@ fn atomics_cells_threads_and_locks_go_through_one_file() {
 }
 
 #[test]
-fn no_exception_is_left_over() {
+fn every_listed_exception_is_needed() {
     let sources = sources();
     let code = |path: &str| {
         sources
@@ -417,7 +417,7 @@ fn lines_are_not_too_wide() {
 }
 
 #[test]
-fn the_library_knows_no_runtime_no_server_and_no_wire_format() {
+fn the_library_depends_on_no_runtime_no_server_and_no_wire_format() {
     for Source { path, code } in sources() {
         for name in NOT_FOR_THE_LIBRARY {
             let mut exceptions = IN_THE_LIBRARY_ALL_THE_SAME.iter();
@@ -534,7 +534,7 @@ fn no_crate_but_the_library_may_have_unsafe_code() {
 
 /// A test of the functions above: they ignore comments and strings, and find everything else.
 #[test]
-fn only_code_is_looked_at() {
+fn only_code_is_checked() {
     let code = code_of(
         "// unsafe\n/* unsafe */ let a = \"unsafe \\\" unsafe\"; r#\"unsafe \" \"#; '\"'; \
          unsafe { serde_json }",

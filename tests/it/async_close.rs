@@ -116,7 +116,7 @@ fn a_flush_waits_for_handlers() {
 }
 
 #[test]
-fn a_flush_of_a_broken_bus_says_so() {
+fn a_flush_of_a_broken_bus_returns_false() {
     for mode in MODES {
         ends(&format!("{mode:?}"), move || {
             let bus = bus::<u64>(|b| {
@@ -134,7 +134,7 @@ fn a_flush_of_a_broken_bus_says_so() {
 /// Under manual dispatch, nobody else looks when a longest wait is over: the task is woken by a
 /// timer.
 #[test]
-fn a_manual_bus_wakes_the_task_when_a_longest_wait_is_over() {
+fn a_manual_bus_wakes_the_task_after_a_block_timeout() {
     for closes in [false, true] {
         ends(&format!("closes: {closes}"), move || {
             let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
@@ -212,7 +212,7 @@ fn a_close_may_be_dropped() {
 
 /// One thread runs the reader and the close: it must not be blocked.
 #[test]
-fn a_close_leaves_the_thread_to_the_reader() {
+fn a_close_does_not_block_the_thread_of_the_reader() {
     ends("one thread", || {
         let build = |b: BusBuilder<u64>| b.overflow(Overflow::Block).capacity(1);
         let bus: Bus<u64> = bus(build);

@@ -219,7 +219,7 @@ fn a_future_that_is_dropped_has_taken_nothing() {
 /// A future, a stream and a subscriber that are gone keep no waker, and wake nobody: a task's
 /// memory is its own.
 #[test]
-fn who_does_not_wait_any_more_is_not_woken() {
+fn a_task_that_no_longer_waits_is_not_woken() {
     for mode in MODES {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = bus.subscribe("a").expect("open");
@@ -332,7 +332,7 @@ impl Wake for ReadsWhenWoken {
 /// One that waits again within the wake would be woken for every push, if it were not for the end
 /// of the round.
 #[test]
-fn a_round_wakes_once() {
+fn a_round_wakes_a_task_once() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
     let burst = |n| (0..n).for_each(|n| bus.publish("a", n).expect("open"));
     let all = ReadsWhenWoken::start(bus.subscribe("a").expect("open"));
@@ -469,7 +469,7 @@ impl Wake for Does {
 /// Wakers panic, publish, cancel, and drop the very subscriber; others are delivered to and woken
 /// all the same, and the bus goes on.
 #[test]
-fn wakers_may_do_what_they_like() {
+fn wakers_may_publish_cancel_drop_and_panic() {
     for mode in MODES {
         for dispatchers in [1, 3] {
             ends(&format!("{mode:?} with {dispatchers}"), move || {
@@ -545,7 +545,7 @@ fn wakers_may_do_what_they_like() {
 
 /// Three rings that overflow twice, read in four ways: the same story.
 #[test]
-fn gaps_are_told_in_their_places() {
+fn gaps_are_reported_in_their_places() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
     let open = || bus.subscription("a").capacity(2).open().expect("open");
     let (mut one, mut two) = (open(), open());
@@ -660,7 +660,7 @@ fn a_task_that_never_waits_lets_others_run() {
 
 /// It does so by one `Pending` with its own waker called, which loses nothing.
 #[test]
-fn letting_others_run_is_one_poll() {
+fn a_task_that_lets_others_run_returns_pending_once() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
     let mut sub = bus.subscribe("a").expect("open");
     (0..1000).for_each(|n| bus.publish("a", n).expect("open"));

@@ -50,7 +50,7 @@ fn a_batch_is_the_rest_of_a_slot() {
 /// Many batches held, of a ring with room for little: neither events nor bytes of theirs count any
 /// more.
 #[test]
-fn a_batch_that_is_held_blocks_nobody() {
+fn a_batch_that_is_kept_delays_no_thread() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode).lane_capacity(4).pin_bytes(1));
         let sub = bus.subscription("a").capacity(2).overflow(Overflow::Block);
@@ -74,7 +74,7 @@ fn a_batch_that_is_held_blocks_nobody() {
 
 /// Payloads go with the last owner of any event of the block, and not before.
 #[test]
-fn a_block_goes_with_its_last_owner() {
+fn a_block_is_released_with_its_last_owner() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
     let mut sub = bus.subscribe("a").expect("open");
     let dropped = Arc::new(AtomicUsize::new(0));

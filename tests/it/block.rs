@@ -21,7 +21,7 @@ use crate::tasks::block_on;
 /// The last event of a burst must come through although nobody publishes after it: the reader makes
 /// room at any moment, also while the dispatcher is just about to ask for it.
 #[test]
-fn the_last_event_before_a_silence_comes_through() {
+fn the_last_event_before_a_pause_is_delivered() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for (capacity, subscribers) in [(1, 1), (2, 1), (3, 2), (1, 3)] {
             ends(
@@ -73,7 +73,7 @@ fn bursts(mode: Dispatch, capacity: usize, subscribers: u64) {
 
 /// The reader sleeps in `recv` most of the time, and so does the pool.
 #[test]
-fn a_slow_reader_gets_everything() {
+fn a_slow_subscriber_receives_all_events() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for dispatchers in [1, 3] {
             ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
@@ -122,7 +122,7 @@ fn one_by_one(bus: &Bus<u64>, events: u64) {
 /// A rest of a few events waits for room for a few, not for half of the ring: else the reader that
 /// goes on only when another has got the next event waits for ever.
 #[test]
-fn a_small_rest_asks_for_little_room() {
+fn a_small_rest_of_a_block_needs_little_room() {
     in_modes_with_threads(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut full = block(&bus, 100).open().expect("open");
@@ -144,7 +144,7 @@ fn a_small_rest_asks_for_little_room() {
 /// What has room when the time is up is delivered. Here the ring has room again for the one event
 /// that waits, but the shard has asked for an empty one, since it was too heavy.
 #[test]
-fn a_timed_close_loses_nothing_that_has_room() {
+fn a_close_with_a_limit_loses_no_event_that_has_room() {
     const WEIGHT: usize = 100_000;
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode).weigh(|_| WEIGHT));
@@ -207,7 +207,7 @@ fn timed_out<T: Send + Sync + 'static>(sub: &Subscriber<T>) -> u64 {
 }
 
 #[test]
-fn the_wait_ends_and_everybody_else_goes_on() {
+fn after_the_block_timeout_all_others_continue() {
     for mode in MODES {
         for dispatchers in [1, 3] {
             ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
@@ -238,7 +238,7 @@ fn the_wait_ends_and_everybody_else_goes_on() {
 /// A reader that sleeps behind the stall is woken by nobody but the end of the wait: nobody
 /// publishes, drives or flushes.
 #[test]
-fn nobody_has_to_come_by() {
+fn the_block_timeout_needs_no_other_activity() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for dispatchers in [1, 2, 4] {
             ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
@@ -271,7 +271,7 @@ fn nobody_has_to_come_by() {
 }
 
 #[test]
-fn a_block_is_given_up_in_its_middle() {
+fn a_block_timeout_can_end_in_the_middle_of_a_block() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
     // Longer than any pause within the first `drive`, which must not give up already.
     let wait = Duration::from_millis(500);
@@ -339,7 +339,7 @@ fn closed_after(sub: &mut Subscriber<u64>, waits: Waits, events: u64) {
 /// Nobody is left who drives a manual bus that is closing but its readers, and they have nothing to
 /// read.
 #[test]
-fn who_reads_from_a_closing_manual_bus_comes_by_when_the_wait_is_over() {
+fn a_reader_of_a_closing_manual_bus_wakes_up_after_the_block_timeout() {
     for waits in [Waits::InRecv, Waits::WithALimit, Waits::AsATask] {
         for asleep_before in [false, true] {
             ends(&format!("{waits:?}, {asleep_before}"), move || {
@@ -368,7 +368,7 @@ fn who_reads_from_a_closing_manual_bus_comes_by_when_the_wait_is_over() {
 
 /// The wait begins in the hands of another thread, which then goes away.
 #[test]
-fn a_wait_that_another_thread_began_is_heard_of() {
+fn a_block_timeout_that_another_thread_began_is_noticed() {
     ends(
         "flush, or the reader of a closing bus, against drive",
         || {
@@ -400,7 +400,7 @@ fn a_wait_that_another_thread_began_is_heard_of() {
 /// It waits for a dead subscriber once: else this took 500 times as long, which is longer than
 /// patience.
 #[test]
-fn a_dead_subscriber_holds_the_bus_up_once() {
+fn a_subscriber_that_hangs_delays_the_bus_once() {
     in_every_mode(|mode| {
         let wait = Duration::from_millis(200);
         let bus = bus(|b| b.dispatch(mode).dispatchers(2));
@@ -418,7 +418,7 @@ fn a_dead_subscriber_holds_the_bus_up_once() {
 }
 
 #[test]
-fn lost_at_once_means_in_the_same_round() {
+fn events_are_lost_at_once_in_the_same_round() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
     let hangs = waiting(&bus, 1, WAIT);
     publish(&bus, 2);
@@ -433,7 +433,7 @@ fn lost_at_once_means_in_the_same_round() {
 }
 
 #[test]
-fn who_makes_room_is_waited_for_again() {
+fn the_bus_waits_again_for_a_subscriber_that_has_made_room() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = waiting(&bus, 1, WAIT);
@@ -475,7 +475,7 @@ fn one(sub: &mut Subscriber<u64>) -> Told {
 
 /// Each has its own deadline, whoever came first.
 #[test]
-fn two_that_stall_one_block_have_their_own_waits() {
+fn two_subscribers_without_room_for_a_block_have_separate_timeouts() {
     for mode in MODES {
         for impatient_first in [true, false] {
             ends(&format!("{mode:?}, {impatient_first}"), move || {
@@ -512,7 +512,7 @@ fn two_that_stall_one_block_have_their_own_waits() {
 }
 
 #[test]
-fn waits_for_one_block_begin_together() {
+fn the_timeouts_for_one_block_begin_at_the_same_time() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
     let subs = [1, 3, 2].map(|n| waiting(&bus, 1, n * WAIT));
     publish(&bus, 2);
@@ -525,7 +525,7 @@ fn waits_for_one_block_begin_together() {
 /// Who reads loses nothing for the sake of one who does not, also with a ring that takes a block in
 /// many pieces.
 #[test]
-fn who_reads_is_not_given_up_because_of_another() {
+fn a_subscriber_that_reads_loses_nothing_because_of_another() {
     ends("a small ring beside one that hangs", || {
         let bus = bus(|b| b.dispatch(Dispatch::Manual)); // so that 64 events are one block
         let hangs = waiting(&bus, 1, FOR_EVER);
@@ -545,7 +545,7 @@ fn who_reads_is_not_given_up_because_of_another() {
 }
 
 #[test]
-fn zero_never_waits() {
+fn with_a_block_timeout_of_zero_the_bus_never_waits() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = waiting(&bus, 2, Duration::ZERO);
@@ -566,7 +566,7 @@ fn zero_never_waits() {
 }
 
 #[test]
-fn the_bus_has_a_default_and_a_subscription_its_own() {
+fn a_subscription_overrides_the_block_timeout_of_the_bus() {
     let bus = bus(|b| {
         b.dispatch(Dispatch::Manual)
             .overflow(Overflow::Block)
@@ -603,7 +603,7 @@ fn the_bus_has_a_default_and_a_subscription_its_own() {
 }
 
 #[test]
-fn the_longest_wait_has_a_bound() {
+fn the_block_timeout_is_bounded() {
     let bus = bus::<u64>(|b| b.block_timeout(BLOCK_TIMEOUT_MAX));
     let past = BLOCK_TIMEOUT_MAX + Duration::from_nanos(1);
     for wait in [Duration::ZERO, Duration::from_nanos(1), BLOCK_TIMEOUT_MAX] {
@@ -627,7 +627,7 @@ fn the_longest_wait_has_a_bound() {
 }
 
 #[test]
-fn a_handler_that_hangs_is_given_up() {
+fn a_handler_that_hangs_loses_events_after_the_block_timeout() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for dedicated in [false, true] {
             ends(&format!("{mode:?}, dedicated: {dedicated}"), move || {
@@ -680,7 +680,7 @@ fn a_handler_that_hangs_is_given_up() {
 }
 
 #[test]
-fn publishers_that_wait_for_room_go_on() {
+fn publishers_that_wait_for_room_continue_after_the_block_timeout() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for dispatchers in [1, 3] {
             ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
@@ -706,7 +706,7 @@ fn publishers_that_wait_for_room_go_on() {
 }
 
 #[test]
-fn a_close_with_a_limit_does_not_wait_for_the_longest_wait() {
+fn a_close_with_a_limit_does_not_wait_for_the_block_timeout() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode).lane_capacity(8));
         let mut hangs = waiting(&bus, 3, FOR_EVER);
@@ -726,7 +726,7 @@ fn a_close_with_a_limit_does_not_wait_for_the_longest_wait() {
 }
 
 #[test]
-fn a_close_waits_for_the_longest_wait() {
+fn a_close_waits_for_the_block_timeout() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut hangs = waiting(&bus, 3, WAIT);
@@ -745,7 +745,7 @@ fn a_close_waits_for_the_longest_wait() {
 
 /// The reason of a run is that of its first loss; the statistics have each.
 #[test]
-fn a_run_that_goes_on_into_the_close_is_one_gap() {
+fn a_run_of_losses_that_continues_into_the_close_is_one_gap() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
     let mut subs = [waiting(&bus, 1, Duration::ZERO), waiting(&bus, 1, FOR_EVER)];
     publish(&bus, 3);
@@ -795,7 +795,7 @@ fn a_stall_ends_with_the_subscription() {
 /// Whatever the readers do and however short the waits: all is received or lost, and a run is one
 /// gap.
 #[test]
-fn accounts_balance_whatever_is_given_up() {
+fn all_counters_balance_whatever_is_lost() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for dispatchers in [1, 3] {
             ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {

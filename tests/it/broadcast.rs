@@ -518,7 +518,7 @@ fn a_close_that_times_out_reports_what_is_left_and_handles_it_later() {
 
 /// What was accepted is handled, also when the broadcaster is dropped without a close.
 #[test]
-fn dropping_it_drains() {
+fn dropping_a_broadcaster_drains_it() {
     ends("draining", || {
         let memory = Memory::new();
         let (sender, events) = mpsc::channel();

@@ -138,7 +138,7 @@ fn cancel_is_idempotent_and_works_from_any_handle() {
 }
 
 #[test]
-fn of_many_who_cancel_at_once_one_did() {
+fn of_many_concurrent_cancels_one_returns_true() {
     ends("concurrent cancels", || {
         let bus = bus::<u32>(|b| b);
         for _ in rounds(200) {
@@ -173,7 +173,7 @@ enum Going {
 }
 
 #[test]
-fn full_block_subscribers_that_go_release_the_bus() {
+fn dropping_full_block_subscribers_releases_the_bus() {
     for mode in MODES {
         for going in [Going::Dropped, Going::Cancelled, Going::Both] {
             for dispatchers in [1, 3] {
@@ -279,7 +279,7 @@ fn a_handle_does_not_keep_the_subscription() {
 
 /// What a subscriber had not read is dropped with it, not when somebody next comes by.
 #[test]
-fn what_was_not_read_is_dropped_with_the_subscriber() {
+fn unread_events_are_dropped_with_the_subscriber() {
     in_every_mode(|mode| {
         let dropped = Arc::new(AtomicUsize::new(0));
         let bus = bus(|b| b.dispatch(mode));

@@ -43,7 +43,7 @@ fn close_drains() {
 }
 
 #[test]
-fn a_closed_bus_refuses_and_hands_back() {
+fn a_closed_bus_refuses_events_and_returns_them() {
     in_every_mode(|mode| {
         let bus = bus::<String>(|b| b.dispatch(mode));
         let mut publisher = bus.publisher();
@@ -88,7 +88,7 @@ fn a_closed_bus_refuses_and_hands_back() {
 }
 
 #[test]
-fn the_last_handle_closes() {
+fn dropping_the_last_handle_closes_the_bus() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = bus.subscribe("a").expect("open");
@@ -118,7 +118,7 @@ fn the_last_handle_closes() {
 }
 
 #[test]
-fn subscribers_and_handles_do_not_keep_it_open() {
+fn subscribers_and_handles_do_not_keep_the_bus_open() {
     let bus = bus::<u32>(|b| b);
     let mut sub = bus.subscribe("a").expect("open");
     let handle = sub.handle();
@@ -130,7 +130,7 @@ fn subscribers_and_handles_do_not_keep_it_open() {
 }
 
 #[test]
-fn close_within_in_time() {
+fn close_within_its_limit() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut reads = blocking(&bus, 2);
@@ -152,7 +152,7 @@ fn close_within_in_time() {
 }
 
 #[test]
-fn close_within_past_its_time_reports_exactly() {
+fn close_past_its_limit_reports_exact_numbers() {
     for mode in MODES {
         for dispatchers in [1, 3] {
             ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
@@ -212,7 +212,7 @@ fn report_past_time(mode: Dispatch, dispatchers: usize) {
 
 /// `Ok` promises that the event is delivered, and `Err` promises that it is not.
 #[test]
-fn close_against_publish_loses_and_invents_nothing() {
+fn a_concurrent_close_and_publish_keep_the_counters_exact() {
     for mode in MODES {
         for dispatchers in [1, 3] {
             let most = if mode == Dispatch::Manual { 50 } else { 150 };
@@ -362,7 +362,7 @@ fn waits_shared(n: usize, bus: &Bus<u64>) -> bool {
 }
 
 #[test]
-fn who_waits_for_a_receipt_is_told_when_a_forced_close_drops_the_event() {
+fn a_wait_for_a_receipt_ends_when_a_forced_close_drops_the_event() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode).lane_capacity(4));
         let full = blocking(&bus, 1);
@@ -386,7 +386,7 @@ fn who_waits_for_a_receipt_is_told_when_a_forced_close_drops_the_event() {
 }
 
 #[test]
-fn receipts_name_what_was_delivered() {
+fn a_receipt_has_the_id_and_the_time_of_the_delivered_event() {
     in_modes_with_threads(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = bus.subscribe("a").expect("open");
@@ -421,7 +421,7 @@ fn drop_never_waits() {
 }
 
 #[test]
-fn a_publisher_that_goes_leaves_what_was_accepted() {
+fn accepted_events_outlive_their_publisher() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = bus.subscribe("a").expect("open");
@@ -439,7 +439,7 @@ fn a_publisher_that_goes_leaves_what_was_accepted() {
 #[test]
 #[ignore = "run by `threads_end_with_their_bus`, alone in its process"]
 #[cfg(target_os = "linux")]
-fn threads_end_with_their_bus_alone() {
+fn threads_end_with_their_bus_run_alone() {
     fn threads() -> usize {
         let tasks = std::fs::read_dir("/proc/self/task").expect("Linux has it");
         let name = |task: std::io::Result<std::fs::DirEntry>| {
@@ -496,7 +496,7 @@ fn threads_end_with_their_bus() {
     let alone = std::process::Command::new(this_binary)
         .args([
             "--exact",
-            "close::threads_end_with_their_bus_alone",
+            "close::threads_end_with_their_bus_run_alone",
             "--ignored",
         ])
         .output()

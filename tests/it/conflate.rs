@@ -82,7 +82,7 @@ fn a_topic_keeps_its_place_and_its_event_is_replaced() {
 }
 
 #[test]
-fn beyond_its_topics_the_oldest_is_lost_with_a_gap() {
+fn beyond_the_capacity_the_oldest_topic_is_lost_with_a_gap() {
     for publish in [one_by_one, at_once] {
         let bus = bus();
         let mut sub = conflating(&bus, 2);
@@ -136,7 +136,7 @@ fn a_block_may_have_more_topics_than_the_capacity() {
 }
 
 #[test]
-fn what_is_kept_says_the_same_for_ever() {
+fn a_kept_event_never_changes() {
     let bus = bus();
     let mut sub = conflating(&bus, 8);
     one_by_one(&bus, &[("a", 1), ("a", 2), ("b", 3)]);
@@ -152,7 +152,7 @@ fn what_is_kept_says_the_same_for_ever() {
 }
 
 #[test]
-fn a_close_leaves_the_latest_to_be_read() {
+fn after_a_close_the_latest_events_are_received() {
     let bus = bus();
     let mut sub = conflating(&bus, 8);
     one_by_one(&bus, &[("a", 1), ("a", 2)]);
@@ -162,7 +162,7 @@ fn a_close_leaves_the_latest_to_be_read() {
 }
 
 #[test]
-fn what_is_claimed_is_neither_replaced_nor_evicted() {
+fn claimed_events_are_neither_replaced_nor_evicted() {
     let bus = bus();
     let mut sub = conflating(&bus, 2);
     one_by_one(&bus, &[("a", 1), ("b", 2), ("c", 3)]);
@@ -183,7 +183,7 @@ fn what_is_claimed_is_neither_replaced_nor_evicted() {
 
 /// The ids of a gap are the lowest and the highest lost: what lies between may have been received.
 #[test]
-fn a_gap_names_the_lowest_and_the_highest() {
+fn a_gap_has_the_lowest_and_the_highest_lost_id() {
     let bus = bus();
     let mut sub = conflating(&bus, 3);
     one_by_one(&bus, &[("a", 1), ("b", 2), ("c", 3), ("a", 4)]);
@@ -197,7 +197,7 @@ fn a_gap_names_the_lowest_and_the_highest() {
 }
 
 #[test]
-fn a_gap_is_told_after_a_close_and_where_it_is_cancelled() {
+fn a_gap_is_reported_after_a_close_and_after_a_cancel() {
     for cancel in [false, true] {
         let bus = bus();
         let mut sub = conflating(&bus, 1);
@@ -232,7 +232,7 @@ const STORY: [(&str, u64); 7] = [
     ("a", 7),
 ];
 
-fn told_story() -> [(String, u64, u64, u64); 3] {
+fn expected_events() -> [(String, u64, u64, u64); 3] {
     [
         ("a".into(), 7, 7, 3),
         ("b".into(), 6, 6, 1),
@@ -241,7 +241,7 @@ fn told_story() -> [(String, u64, u64, u64); 3] {
 }
 
 #[test]
-fn every_way_to_receive_tells_the_same() {
+fn every_receive_method_returns_the_same_events() {
     for publish in [one_by_one, at_once] {
         for way in 0..6 {
             let bus = bus();
@@ -281,7 +281,7 @@ fn every_way_to_receive_tells_the_same() {
                     }
                 }),
             }
-            assert_eq!(told, told_story(), "way {way}");
+            assert_eq!(told, expected_events(), "way {way}");
         }
     }
 }
@@ -350,7 +350,7 @@ fn handlers_see_what_was_superseded() {
             let log = log.lock().expect("not poisoned");
             let told: Vec<_> = log.iter().rev().take(3).rev().cloned().collect();
             let shift = published - 7;
-            let expected = told_story()
+            let expected = expected_events()
                 .map(|(topic, id, data, superseded)| (topic, id + shift, data, superseded));
             assert_eq!(told, expected, "{mode:?}");
             let stats = handle.stats();
@@ -366,7 +366,7 @@ fn handlers_see_what_was_superseded() {
 /// A handler with less room than there are topics: a flush waits for what is left to be handled,
 /// not for what was lost.
 #[test]
-fn a_flush_does_not_wait_for_what_was_evicted() {
+fn a_flush_does_not_wait_for_evicted_events() {
     ends("a flush", || {
         for mode in MODES {
             let bus = Bus::<u64>::builder().dispatch(mode).build().expect("a bus");
@@ -535,7 +535,7 @@ fn payloads_are_dropped_once() {
 /// It is the dispatcher that drops what is replaced: a payload whose drop panics is contained
 /// there.
 #[test]
-fn a_payload_whose_drop_panics_hurts_nobody() {
+fn a_payload_whose_drop_panics_affects_no_other_event() {
     let bus = Bus::<OnDrop>::builder().dispatch(Dispatch::Manual).build();
     let bus = bus.expect("a bus");
     let builder = bus.subscription("**").overflow(Overflow::Conflate);
@@ -569,7 +569,7 @@ const KIB: u64 = 1 << 10;
 
 /// One large block is admitted alone, whole, and goes when something else comes.
 #[test]
-fn a_block_that_weighs_more_than_all_may_is_admitted_alone() {
+fn a_block_heavier_than_the_bound_enters_an_empty_ring() {
     for pin_bytes in [1, 1000 * KIB as usize] {
         let bus = weighing();
         let builder = bus.subscription("**").overflow(Overflow::Conflate);
@@ -599,7 +599,7 @@ fn a_block_that_weighs_more_than_all_may_is_admitted_alone() {
 }
 
 #[test]
-fn beyond_its_bytes_the_oldest_are_lost() {
+fn beyond_the_bound_in_bytes_the_oldest_are_lost() {
     let bus = weighing();
     let builder = bus.subscription("**").overflow(Overflow::Conflate);
     let mut sub = builder.pin_bytes(100 * KIB as usize).open().expect("open");
@@ -629,7 +629,7 @@ fn beyond_its_bytes_the_oldest_are_lost() {
 
 /// A block counts until the last of its events has been replaced, read or lost: once, and whole.
 #[test]
-fn a_block_counts_once_until_its_last_event_goes() {
+fn a_block_counts_once_until_its_last_event_is_released() {
     let bus = weighing();
     let mut sub = conflating_all(&bus);
     at_once(&bus, &[("a", KIB), ("b", KIB), ("c", KIB)]);
@@ -660,7 +660,7 @@ fn conflating_all(bus: &Bus<u64>) -> Subscriber<u64> {
 }
 
 #[test]
-fn weights_beyond_all_numbers_are_borne() {
+fn weights_near_the_largest_integer_do_not_overflow() {
     for pin_bytes in [1, 10_000_000, usize::MAX] {
         for capacity in [1, 2, 1000] {
             let bus = weighing();
@@ -698,7 +698,7 @@ fn weights_beyond_all_numbers_are_borne() {
 // ---- coming and going ---------------------------------------------------------------------------
 
 #[test]
-fn patterns_that_overlap_come_and_go() {
+fn overlapping_patterns_are_added_and_removed() {
     let bus = bus();
     let builder = bus.subscription(["a.*", "*.x", "**"]);
     let mut sub = builder.overflow(Overflow::Conflate).open().expect("open");
@@ -725,7 +725,7 @@ fn patterns_that_overlap_come_and_go() {
 /// What had been lost right where it is cancelled is told, once; what waited is dropped, and counts
 /// as unread.
 #[test]
-fn a_cancel_tells_of_the_gap_and_drops_what_waits() {
+fn a_cancel_reports_the_gap_and_drops_waiting_events() {
     let bus = bus();
     let mut sub = conflating(&bus, 2);
     let handle = sub.handle();
@@ -761,7 +761,7 @@ fn a_cancel_tells_of_the_gap_and_drops_what_waits() {
 /// What a program keeps of a shadow outlives the subscription, the bus and all that was published
 /// since.
 #[test]
-fn what_is_kept_outlives_everybody() {
+fn a_kept_event_outlives_the_bus_and_the_subscriber() {
     let drops = Arc::new(AtomicUsize::new(0));
     let bus = Bus::<OnDrop>::builder().dispatch(Dispatch::Manual).build();
     let bus = bus.expect("a bus");
@@ -797,7 +797,7 @@ fn what_is_kept_outlives_everybody() {
 
 #[cfg(feature = "latency")]
 #[test]
-fn latencies_are_sampled_of_what_is_received() {
+fn only_received_events_have_a_sampled_latency() {
     for publish in [one_by_one, at_once] {
         let builder = Bus::<u64>::builder().dispatch(Dispatch::Manual);
         let bus = builder.sample_latency(1).build().expect("a bus");
@@ -819,7 +819,7 @@ fn latencies_are_sampled_of_what_is_received() {
 /// Publishers, and a reader that is now fast, now slow: ids rise per topic, nothing comes twice,
 /// and every event is accounted for, to the event and by each event itself.
 #[test]
-fn the_law_holds_while_everything_moves() {
+fn the_delivery_law_holds_under_concurrency() {
     const TOPICS: u64 = 6;
     ends("the law", || {
         for (mode, capacity) in [
@@ -888,7 +888,7 @@ fn the_law_holds_while_everything_moves() {
 /// Cancelled or dropped while events pour in: every payload is dropped once, and nothing is pinned
 /// any more.
 #[test]
-fn ends_in_full_flow() {
+fn the_subscription_ends_while_events_flow() {
     ends("ends in full flow", || {
         for round in 0..40 {
             let drops = Arc::new(AtomicUsize::new(0));

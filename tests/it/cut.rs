@@ -45,7 +45,7 @@ fn under_load(
 }
 
 #[test]
-fn what_is_published_after_subscribe_is_delivered() {
+fn events_published_after_subscribe_are_delivered() {
     for mode in MODES {
         for dispatchers in [1, 3] {
             under_load(mode, dispatchers, |bus, n| {
@@ -61,7 +61,7 @@ fn what_is_published_after_subscribe_is_delivered() {
 }
 
 #[test]
-fn what_is_published_after_add_is_delivered() {
+fn events_published_after_add_are_delivered() {
     for mode in MODES {
         for dispatchers in [1, 3] {
             under_load(mode, dispatchers, |bus, n| {
@@ -86,7 +86,7 @@ fn what_is_published_after_add_is_delivered() {
 /// A slot is used again as soon as its subscription is gone; what was meant for one must not reach
 /// the next.
 #[test]
-fn a_slot_used_again_gets_nothing_of_its_predecessor() {
+fn a_reused_slot_gets_no_event_of_the_previous_subscription() {
     for mode in MODES {
         for dispatchers in [1, 3] {
             under_load(mode, dispatchers, |bus, n| {
@@ -107,7 +107,7 @@ fn a_slot_used_again_gets_nothing_of_its_predecessor() {
 }
 
 #[test]
-fn first_id_and_last_id_frame_what_it_could_see() {
+fn first_id_and_last_id_bound_the_receivable_ids() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
     let publish = |n: u64| (0..n).for_each(|n| bus.publish("a", n).expect("open"));
     publish(3);
@@ -143,7 +143,7 @@ fn first_id_and_last_id_frame_what_it_could_see() {
 }
 
 #[test]
-fn a_subscription_in_front_of_the_first_event_begins_with_it() {
+fn a_subscription_before_the_first_event_begins_with_it() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode).dispatchers(3));
         let mut subs: Vec<_> = (0..7).map(|_| bus.subscribe("a").expect("open")).collect();
@@ -160,7 +160,7 @@ fn a_subscription_in_front_of_the_first_event_begins_with_it() {
 /// Behind a full `Block` subscriber the shard stands in the midst of a block; who comes then begins
 /// behind it.
 #[test]
-fn subscribing_to_a_stalled_shard_begins_behind_the_block_in_hand() {
+fn subscribing_to_a_stalled_shard_begins_after_its_current_block() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
     let mut full = blocking(&bus, 2);
     (0..5).for_each(|n| bus.publish("a", n).expect("open"));

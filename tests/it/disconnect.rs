@@ -42,7 +42,7 @@ fn numbers(gap: Gap) -> (u64, u64, u64) {
 }
 
 #[test]
-fn what_waits_is_read_and_then_the_end_is_told_for_ever() {
+fn waiting_events_are_received_before_the_final_error() {
     let bus = manual();
     let mut sub = open(&bus, 3);
     one_by_one(&bus, 10);
@@ -80,7 +80,7 @@ fn what_waits_is_read_and_then_the_end_is_told_for_ever() {
 
 /// Of the slot that does not fit, what fits is queued, and the rest is the gap.
 #[test]
-fn a_block_that_fits_in_part() {
+fn a_block_that_fits_partly() {
     for capacity in [1, 2, 3, 63] {
         let bus = manual();
         let mut sub = open(&bus, capacity as usize);
@@ -107,7 +107,7 @@ fn a_gap_counts_what_matched() {
 }
 
 #[test]
-fn what_fits_is_not_touched() {
+fn events_that_fit_are_delivered_unchanged() {
     let bus = manual();
     let mut sub = open(&bus, 64);
     for round in 0..10 {
@@ -124,7 +124,7 @@ fn what_fits_is_not_touched() {
 }
 
 #[test]
-fn a_block_that_is_too_heavy_is_the_end() {
+fn a_block_that_is_too_heavy_ends_the_subscription() {
     const WEIGHT: usize = 100_000;
     let bus = bus(|b| {
         b.dispatch(Dispatch::Manual)
@@ -148,7 +148,7 @@ fn a_block_that_is_too_heavy_is_the_end() {
 /// It has ended as soon as the shard says so; once its subscriber has heard, it is gone, as if it
 /// had been cancelled.
 #[test]
-fn who_has_heard_is_no_longer_subscribed() {
+fn after_the_final_error_the_subscription_is_unregistered() {
     let bus = manual();
     let mut sub = open(&bus, 1);
     let handle = sub.handle();
@@ -180,7 +180,7 @@ fn who_has_heard_is_no_longer_subscribed() {
 }
 
 #[test]
-fn what_comes_later_does_not_change_what_is_told() {
+fn later_events_do_not_change_the_reported_gap() {
     type Later = fn(&Bus<u64>, &Subscriber<u64>);
     let later: [Later; 4] = [
         |bus, _| bus.close(),
@@ -214,7 +214,7 @@ fn what_comes_later_does_not_change_what_is_told() {
 }
 
 #[test]
-fn a_cancel_that_comes_first_decides() {
+fn a_cancel_before_the_overflow_decides_the_ending() {
     let bus = manual();
     let mut sub = open(&bus, 2);
     one_by_one(&bus, 2);
@@ -224,7 +224,7 @@ fn a_cancel_that_comes_first_decides() {
 }
 
 #[test]
-fn what_waits_goes_with_its_subscriber() {
+fn waiting_events_are_dropped_with_their_subscriber() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
     let sub = open(&bus, 2);
@@ -248,7 +248,7 @@ fn overrun() -> (Bus<u64>, Subscriber<u64>) {
 }
 
 #[test]
-fn for_each_tells_the_gap_and_ends() {
+fn for_each_reports_the_gap_and_ends() {
     let (_bus, mut sub) = overrun();
     let (mut ids, mut gaps) = (Vec::new(), Vec::new());
     let ending = sub.for_each(|event| ids.push(event.id()), |gap| gaps.push(gap));
@@ -294,7 +294,7 @@ fn iterators_and_streams_end_with_the_gap() {
 
 /// Asleep when it happens: woken, and told.
 #[test]
-fn who_sleeps_is_woken() {
+fn sleeping_threads_and_tasks_are_woken() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for task in [false, true] {
             ends(&format!("{mode:?}, task {task}"), move || {
@@ -337,7 +337,7 @@ fn who_sleeps_is_woken() {
 
 /// It handles what waits, its observer is told, and all that it owns goes.
 #[test]
-fn a_handler_that_falls_behind_is_dropped() {
+fn a_handler_that_falls_behind_is_disconnected() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for dedicated in [false, true] {
             ends(&format!("{mode:?}, dedicated {dedicated}"), move || {

@@ -61,7 +61,7 @@ fn a_burst_leaves_the_newest() {
 }
 
 #[test]
-fn what_fits_is_not_touched() {
+fn events_that_fit_are_delivered_unchanged() {
     for publish in [one_by_one, at_once] {
         let bus = manual();
         let mut sub = open(&bus, 100);
@@ -112,7 +112,7 @@ fn a_claimed_slot_is_not_evicted() {
 /// However often something is evicted, until the reader comes by it is one run; then another
 /// begins.
 #[test]
-fn a_run_ends_where_something_is_read() {
+fn a_run_of_losses_ends_at_a_received_event() {
     let bus = manual();
     let mut sub = open(&bus, 2);
     let lost = |sub: &mut Subscriber<u64>| match sub.try_recv() {
@@ -163,7 +163,7 @@ fn heavy(pin_bytes: usize) -> (Bus<u64>, Subscriber<u64>) {
 }
 
 #[test]
-fn the_oldest_go_for_the_sake_of_bytes() {
+fn the_oldest_events_are_evicted_for_the_bound_in_bytes() {
     for fit in [1, 2, 3, 10] {
         let (bus, mut sub) = heavy(fit * WEIGHT + WEIGHT / 2);
         one_by_one(&bus, 20);
@@ -180,7 +180,7 @@ fn the_oldest_go_for_the_sake_of_bytes() {
 
 /// Blocks go whole for the sake of bytes: one of their events would keep all of it.
 #[test]
-fn a_block_that_is_too_heavy_goes_whole() {
+fn a_block_that_is_too_heavy_is_lost_completely() {
     let (bus, mut sub) = heavy(70 * WEIGHT);
     at_once(&bus, 64);
     at_once(&bus, 8);
@@ -190,7 +190,7 @@ fn a_block_that_is_too_heavy_goes_whole() {
 }
 
 #[test]
-fn a_block_heavier_than_the_bound_waits_alone() {
+fn a_block_heavier_than_the_bound_is_alone_in_the_ring() {
     for pin_bytes in [1, WEIGHT / 2] {
         let (bus, mut sub) = heavy(pin_bytes);
         one_by_one(&bus, 5);
@@ -203,7 +203,7 @@ fn a_block_heavier_than_the_bound_waits_alone() {
 }
 
 #[test]
-fn what_is_evicted_is_dropped_at_once() {
+fn evicted_events_are_dropped_at_once() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
     let sub = open(&bus, 3);
@@ -223,7 +223,7 @@ fn what_is_evicted_is_dropped_at_once() {
 // ---- the end ------------------------------------------------------------------------------------
 
 #[test]
-fn a_gap_is_told_after_a_close() {
+fn a_gap_is_reported_after_a_close() {
     for publish in [one_by_one, at_once] {
         let bus = manual();
         let mut sub = open(&bus, 2);
@@ -237,7 +237,7 @@ fn a_gap_is_told_after_a_close() {
 }
 
 #[test]
-fn a_gap_where_it_is_cancelled_is_told_once() {
+fn a_gap_at_a_cancel_is_reported_once() {
     let bus = manual();
     let mut sub = open(&bus, 2);
     one_by_one(&bus, 5);
@@ -250,7 +250,7 @@ fn a_gap_where_it_is_cancelled_is_told_once() {
 }
 
 #[test]
-fn a_gap_behind_what_a_cancel_discards_is_not_told() {
+fn a_gap_behind_discarded_events_is_not_reported() {
     let bus = manual();
     let mut sub = open(&bus, 2);
     at_once(&bus, 2);
@@ -273,7 +273,7 @@ fn overrun() -> Subscriber<u64> {
 }
 
 #[test]
-fn every_way_of_reading_tells_the_gap_in_its_place() {
+fn every_receive_method_reports_the_gap_in_its_place() {
     let as_told = |item: Result<u64, Gap>| item.map_or_else(Told::Lost, Told::Id);
     let mut ways: Vec<(&str, Vec<Told>)> = Vec::new();
     let told = Mutex::new(Vec::new());
@@ -366,7 +366,7 @@ fn a_handler_that_falls_behind_handles_the_newest() {
 
 /// A subscriber that does not read costs nobody anything but its share of the work.
 #[test]
-fn who_never_reads_holds_nobody_up() {
+fn a_subscriber_that_never_reads_delays_no_other() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut asleep = open(&bus, 10);

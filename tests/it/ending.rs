@@ -183,7 +183,7 @@ fn is_open(handle: &SubscriptionHandle<u64>, bus: &Bus<u64>) {
 }
 
 #[test]
-fn every_end_is_known_at_once_and_everywhere() {
+fn every_ending_is_returned_at_once_by_every_handle() {
     for mode in MODES {
         for reader in READERS {
             for cause in CAUSES {
@@ -282,7 +282,7 @@ fn every_end(mode: Dispatch, reader: Reader, cause: Cause) {
 /// A task that is busy, as inside a slow write to a socket, hears of the disconnect while it is
 /// busy.
 #[test]
-fn a_busy_task_hears_that_it_was_disconnected() {
+fn a_busy_task_can_find_out_that_it_was_disconnected() {
     ends("a busy task", || {
         let bus = bus::<u64>(|b| b);
         let sub = bus.subscription("a").capacity(2);
@@ -402,7 +402,7 @@ fn waiting_keeps_nothing_open() {
 
 /// `Closed` is known first, and is what it was until the subscriber was told; then it is final.
 #[test]
-fn closed_may_still_become_something_else_until_it_was_told() {
+fn closed_may_change_until_the_subscriber_received_it() {
     // Cancelled with something to read.
     let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
     let mut sub = bus.subscribe("a").expect("open");
@@ -450,7 +450,7 @@ fn closed_may_still_become_something_else_until_it_was_told() {
 
 /// The gap is still known when the subscriber has read it, and when it has gone.
 #[test]
-fn the_gap_of_a_disconnect_stays_known() {
+fn the_gap_of_a_disconnect_remains_available() {
     for reads in [0, 1, 3] {
         let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
         let sub = bus.subscription("a").capacity(1);
@@ -495,7 +495,7 @@ fn a_handler_does_not_wait_for_its_own_end() {
 /// Waiters come and go while the subscription ends, by every cause at once: everyone hears of an
 /// end.
 #[test]
-fn waiters_against_the_end() {
+fn waiters_and_a_concurrent_end() {
     in_modes_with_threads(|mode| {
         for _ in rounds(300) {
             let bus = bus::<u64>(|b| b.dispatch(mode));
@@ -590,7 +590,7 @@ fn endings_read_as_sentences() {
 /// A disconnected subscription of which nobody has heard yet costs the index nothing once somebody
 /// has changed it.
 #[test]
-fn a_refused_change_unregisters_what_was_disconnected() {
+fn a_refused_change_unregisters_a_disconnected_subscription() {
     let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
     let sub = bus.subscription("a").capacity(1);
     let mut sub = sub.overflow(Overflow::Disconnect).open().expect("open");

@@ -24,7 +24,7 @@ fn build(change: impl FnOnce(BusBuilder<Bare>) -> BusBuilder<Bare>) -> Result<()
 }
 
 #[test]
-fn a_bus_at_its_bounds_and_one_past() {
+fn bus_settings_at_and_beyond_their_bounds() {
     for ok in [1, 2, CAPACITY_MAX - 1, CAPACITY_MAX] {
         build(|b| b.capacity(ok)).expect("in range");
     }
@@ -75,7 +75,7 @@ fn a_bus_at_its_bounds_and_one_past() {
 }
 
 #[test]
-fn the_most_dispatchers_dispatch() {
+fn the_largest_number_of_dispatchers_works() {
     let bus = bus(|b| b.dispatchers(DISPATCHERS_MAX));
     let mut subs: Vec<_> = (0..DISPATCHERS_MAX + 1)
         .map(|_| bus.subscribe("a").expect("open"))
@@ -87,7 +87,7 @@ fn the_most_dispatchers_dispatch() {
 }
 
 #[test]
-fn a_subscription_at_its_bounds_and_one_past() {
+fn subscription_settings_at_and_beyond_their_bounds() {
     let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
     for ok in [1, CAPACITY_MAX] {
         bus.subscription("a")
@@ -133,7 +133,7 @@ fn a_subscription_at_its_bounds_and_one_past() {
 }
 
 #[test]
-fn block_needs_a_bus_built_for_it() {
+fn block_needs_a_bus_that_allows_blocking() {
     let plain = Bus::<Bare>::builder().build().expect("in range");
     let refused = plain
         .subscription("a")
@@ -161,7 +161,7 @@ fn block_needs_a_bus_built_for_it() {
 }
 
 #[test]
-fn texts_at_their_bounds_and_one_past() {
+fn texts_at_and_beyond_their_bounds() {
     let bus = bus::<u32>(|b| b.dispatch(Dispatch::Manual));
     let mut sub = bus.subscribe("**").expect("open");
     let longest = "t".repeat(1024);
@@ -219,7 +219,7 @@ const BAD_TOPICS: [(&str, &str, &str); 6] = [
 ];
 
 #[test]
-fn a_bad_topic_is_named_with_place_and_rule_and_the_value_handed_back() {
+fn an_invalid_topic_is_reported_and_the_payload_returned() {
     let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
     let mut publisher = bus.publisher();
     for (topic, place, rule) in BAD_TOPICS {
@@ -303,7 +303,7 @@ fn reported(error: &dyn Error) -> String {
 }
 
 #[test]
-fn an_error_passes_on_what_another_one_says_and_says_it_once() {
+fn an_error_shows_its_source_once() {
     let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
     let pattern = Pattern::parse("a..b").unwrap_err();
     let thread = ThreadError::from(io::Error::other("no more threads"));
@@ -331,7 +331,7 @@ fn an_error_passes_on_what_another_one_says_and_says_it_once() {
 /// An error that hands a value back implements `Debug`, `Display` and `Error`, whatever the value
 /// is.
 #[test]
-fn errors_say_themselves_without_their_value() {
+fn errors_are_displayed_without_their_payload() {
     let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual).lane_capacity(2));
     for _ in 0..2 {
         bus.try_publish("a", Bare(1)).expect("there is room");
@@ -376,7 +376,7 @@ fn errors_say_themselves_without_their_value() {
 
 /// Handles and builders implement `Debug`, whatever the payload is.
 #[test]
-fn everything_can_be_debugged() {
+fn all_types_implement_debug() {
     let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
     let sub = bus.subscribe("a.*").expect("open");
     let builder = Bus::<Bare>::builder();
@@ -397,7 +397,7 @@ fn everything_can_be_debugged() {
 
 /// Weights are added up without an overflow.
 #[test]
-fn weights_beyond_all_bounds_are_borne() {
+fn very_large_weights_do_not_overflow() {
     for overflow in [Overflow::DropNewest, Overflow::Block] {
         crate::support::ends(&format!("{overflow:?}"), move || {
             let bus = bus(|b| {

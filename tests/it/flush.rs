@@ -12,7 +12,7 @@ use crate::support::{FOR_EVER, MODES, OnDrop, blocking, bus, ends, ids, linger, 
 const EVENTS: u64 = 3000;
 
 #[test]
-fn what_was_accepted_is_in_rings() {
+fn a_flush_puts_accepted_events_into_rings() {
     for mode in MODES {
         ends(&format!("flush of {mode:?}"), move || {
             let bus = bus(|b| {
@@ -40,7 +40,7 @@ fn what_was_accepted_is_in_rings() {
 }
 
 #[test]
-fn nothing_to_flush_is_flushed() {
+fn a_flush_without_events_returns_at_once() {
     for mode in MODES {
         let bus = bus::<u32>(|b| b.dispatch(mode));
         assert!(bus.flush_within(Duration::ZERO) || bus.flush_within(FOR_EVER));
@@ -66,7 +66,7 @@ fn a_full_block_subscriber_is_not_flushed() {
 /// The step that completes a flush must wake the threads that wait for it, because no later step
 /// follows. Many idle lanes make a round long enough for a request to fall into the middle of it.
 #[test]
-fn several_flushes_at_once_are_all_told() {
+fn concurrent_flushes_all_return() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         ends(&format!("concurrent flushes of {mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode).lane_capacity(8));
@@ -90,7 +90,7 @@ fn several_flushes_at_once_are_all_told() {
 /// A flush dispatches on its own thread. The pool must still be woken for what is published
 /// afterwards.
 #[test]
-fn flushing_never_makes_the_pool_miss_an_event() {
+fn flushing_never_delays_an_event_in_the_pool() {
     ends("an event published beside a flush", || {
         let bus = bus(|b| b);
         let mut sub = bus.subscribe("a").expect("open");
@@ -114,7 +114,7 @@ fn flushing_never_makes_the_pool_miss_an_event() {
 }
 
 #[test]
-fn a_flush_goes_on_when_the_subscriber_that_held_it_up_goes() {
+fn a_flush_continues_when_the_full_subscriber_is_dropped() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for cancel in [false, true] {
             ends(&format!("flush of {mode:?}, cancel {cancel}"), move || {
@@ -154,7 +154,7 @@ fn a_closed_bus_is_flushed() {
 
 /// A thread that dispatches cannot wait for the dispatch.
 #[test]
-fn a_flush_from_inside_the_dispatch_does_not_wait() {
+fn a_flush_inside_the_dispatch_does_not_wait() {
     for mode in MODES {
         ends(&format!("flush inside of {mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode));

@@ -121,7 +121,7 @@ fn events_are_handled_in_order_and_one_at_a_time() {
 
 /// Guarantee 1 for handlers that cannot keep up, with a few that can.
 #[test]
-fn what_a_slow_handler_loses_is_counted_and_told() {
+fn losses_of_a_slow_handler_are_counted_and_reported() {
     ends("slow", || {
         let log = Log::default();
         let bus = bus::<u64>(|b| b.observer(log.observer()).handler_threads(2));
@@ -277,7 +277,7 @@ fn a_handler_cancels_itself() {
 }
 
 #[test]
-fn a_dropped_handle_cancels_and_a_detached_one_does_not() {
+fn dropping_a_guard_cancels_unless_it_was_detached() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let (dropped, detached) = (Diary::default(), Diary::default());
@@ -297,7 +297,7 @@ fn a_dropped_handle_cancels_and_a_detached_one_does_not() {
 
 /// What the closure owns goes when it will not be called any more, once, and outside of all locks.
 #[test]
-fn a_closure_is_dropped_when_it_is_over() {
+fn a_closure_is_dropped_when_its_subscription_ends() {
     in_every_mode(|mode| {
         let dropped = Arc::new(AtomicUsize::new(0));
         let bus = bus::<u64>(|b| b.dispatch(mode));
@@ -327,7 +327,7 @@ fn a_closure_is_dropped_when_it_is_over() {
 }
 
 #[test]
-fn errors_and_panics_are_counted_and_told_and_hurt_nobody() {
+fn errors_and_panics_are_counted_reported_and_contained() {
     in_every_mode(|mode| {
         let log = Log::default();
         let bus = bus::<u64>(|b| b.dispatch(mode).observer(log.observer()));
@@ -370,7 +370,7 @@ fn errors_and_panics_are_counted_and_told_and_hurt_nobody() {
 }
 
 #[test]
-fn an_observer_that_panics_hurts_nobody() {
+fn a_panic_of_the_observer_is_contained() {
     ends("observer", || {
         let bus = bus::<u64>(|b| b.observer(|_| panics_quietly()));
         let handle = bus.on("a", |_| Err::<(), _>("no")).expect("open");
@@ -419,7 +419,7 @@ fn a_stalled_worker_is_replaced() {
 
 /// Past the limit handlers wait, and are told of; when a thread is free again, they go on.
 #[test]
-fn spares_have_a_limit() {
+fn the_number_of_spare_threads_is_limited() {
     ends("limit", || {
         let log = Log::default();
         let bus = bus::<u64>(|b| {
@@ -455,7 +455,7 @@ fn spares_have_a_limit() {
 }
 
 #[test]
-fn a_dedicated_handler_is_alone_on_its_thread() {
+fn a_dedicated_handler_has_its_own_thread() {
     ends("dedicated", || {
         let bus = bus::<u64>(|b| b.handler_threads(1).max_handler_threads(1));
         let gate = Gate::default();
@@ -617,7 +617,7 @@ fn close_drains_into_handlers() {
 }
 
 #[test]
-fn closing_gives_up_waiting_for_a_handler_and_says_so() {
+fn a_close_with_a_limit_reports_a_handler_that_is_not_done() {
     ends("close", || {
         let bus = bus::<u64>(|b| b.handler_threads(1));
         let gate = Gate::default();
@@ -637,7 +637,7 @@ fn closing_gives_up_waiting_for_a_handler_and_says_so() {
 }
 
 #[test]
-fn flush_waits_until_all_is_handled() {
+fn a_flush_waits_until_all_events_are_handled() {
     in_every_mode(|mode| {
         let bus = bus::<u64>(|b| b.dispatch(mode).handler_threads(3));
         let handled = Arc::new(AtomicU64::new(0));
@@ -664,7 +664,7 @@ fn flush_waits_until_all_is_handled() {
 
 /// Nothing happens but in `drive`, and what happens is the same each time.
 #[test]
-fn a_manual_bus_handles_in_drive_alone() {
+fn a_manual_bus_runs_handlers_only_in_drive() {
     let run = || {
         let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
         let calls = Arc::new(Mutex::new(Vec::new()));
@@ -830,7 +830,7 @@ fn a_broken_bus_ends_its_handlers() {
 }
 
 #[test]
-fn the_numbers_of_threads_have_bounds() {
+fn the_numbers_of_threads_are_bounded() {
     let build = |threads, max| {
         let builder = Bus::<u64>::builder().handler_threads(threads);
         builder.max_handler_threads(max).build().map(drop)
@@ -846,7 +846,7 @@ fn the_numbers_of_threads_have_bounds() {
 
 /// The pool goes with its bus, and the observer with it.
 #[test]
-fn nothing_of_a_pool_is_kept() {
+fn a_pool_releases_all_its_memory() {
     in_every_mode(|mode| {
         let dropped = Arc::new(AtomicUsize::new(0));
         let owned = OnDrop::counts(&dropped);
@@ -890,7 +890,7 @@ fn a_manual_bus_that_closes_drains_into_a_small_ring() {
 /// A handler of which every call takes long keeps one thread, and the pool goes on with its spare
 /// for ever.
 #[test]
-fn one_slow_handler_does_not_use_up_the_spares() {
+fn one_slow_handler_uses_at_most_one_spare_thread() {
     ends("slow", || {
         let bus = bus::<u64>(|b| b.handler_threads(1).max_handler_threads(2));
         let slow = bus.on("slow", |_| thread::sleep(Duration::from_millis(30)));
@@ -915,7 +915,7 @@ fn one_slow_handler_does_not_use_up_the_spares() {
 
 /// Those that wait behind a stuck call on the same worker are handled, however busy the others are.
 #[test]
-fn a_stuck_call_holds_up_nobody_under_load() {
+fn a_stuck_call_delays_no_other_handler_under_load() {
     ends("tray", || {
         let bus = bus::<u64>(|b| b.handler_threads(1).max_handler_threads(2));
         let gate = Gate::default();
@@ -993,7 +993,7 @@ fn a_flush_is_exact_also_under_loss() {
 
 /// What was evicted was pushed, and is never handled.
 #[test]
-fn a_flush_does_not_wait_for_what_was_evicted() {
+fn a_flush_does_not_wait_for_evicted_events() {
     in_every_mode(|mode| {
         let bus = bus::<u64>(|b| b.dispatch(mode).handler_threads(2));
         let handle = bus
@@ -1015,7 +1015,7 @@ fn a_flush_does_not_wait_for_what_was_evicted() {
 
 /// A handler that was disconnected handles what waits: a flush, and a close, are not done before.
 #[test]
-fn a_flush_waits_for_what_a_disconnected_handler_still_has() {
+fn a_flush_waits_for_the_events_of_a_disconnected_handler() {
     for (dedicated, ending) in [false, true]
         .into_iter()
         .flat_map(|d| (0..3).map(move |e| (d, e)))

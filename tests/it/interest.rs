@@ -50,7 +50,7 @@ fn subscribers_of_a_topic_are_counted() {
 }
 
 #[test]
-fn a_text_that_is_no_topic_has_none() {
+fn an_invalid_topic_has_no_subscribers() {
     let bus = bus::<u64>(|b| b);
     let _all = bus.subscribe("**").expect("open");
     assert!(bus.has_subscribers("a"));
@@ -85,7 +85,7 @@ fn a_disconnected_subscription_does_not_count() {
 }
 
 #[test]
-fn a_closed_bus_has_none_and_a_broken_one_neither() {
+fn a_closed_or_broken_bus_has_no_subscribers() {
     for mode in MODES {
         let bus = bus::<u64>(|b| b.dispatch(mode));
         let _sub = bus.subscribe("a").expect("open");
@@ -109,7 +109,7 @@ fn a_closed_bus_has_none_and_a_broken_one_neither() {
 
 /// Asked over and over while others subscribe and go: a subscription that stays is always seen.
 #[test]
-fn who_stays_is_always_seen() {
+fn an_unchanged_subscription_is_always_counted() {
     for overflow in [Overflow::DropNewest, Overflow::Disconnect] {
         ends(&format!("{overflow:?}"), move || {
             let bus = bus::<u64>(|b| b.dispatch(Dispatch::Pool).dispatchers(2));

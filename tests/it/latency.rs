@@ -19,7 +19,7 @@ fn check(stats: &LatencyStats) {
 }
 
 #[test]
-fn one_in_every_so_many_of_a_lane() {
+fn one_event_in_every_n_of_a_lane_is_sampled() {
     for every in [1, 2, 64, 1000, 1001] {
         for shared in [false, true] {
             let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual).sample_latency(every));
@@ -52,7 +52,7 @@ fn one_in_every_so_many_of_a_lane() {
 }
 
 #[test]
-fn it_is_measured_from_the_call_that_publishes_to_the_call_that_receives() {
+fn latency_is_measured_from_publish_to_receive() {
     let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual).sample_latency(1));
     let mut sub = bus.subscribe("a").expect("open");
     let before = Instant::now();
@@ -70,7 +70,7 @@ fn it_is_measured_from_the_call_that_publishes_to_the_call_that_receives() {
 }
 
 #[test]
-fn only_what_is_received_is_sampled() {
+fn only_received_events_are_sampled() {
     let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual).sample_latency(1));
     let mut full = bus.subscription("a").capacity(3).open().expect("open");
     let mut some = bus.subscribe("a").expect("open");
@@ -91,7 +91,7 @@ fn only_what_is_received_is_sampled() {
 }
 
 #[test]
-fn every_event_received_is_sampled_by_each_way_of_dispatching() {
+fn every_received_event_is_sampled_in_each_dispatch_mode() {
     const EVENTS: u64 = 20_000;
     for mode in MODES {
         let bus = bus::<u64>(|b| b.dispatch(mode).dispatchers(2).sample_latency(1));
@@ -133,7 +133,7 @@ fn every_event_received_is_sampled_by_each_way_of_dispatching() {
 }
 
 #[test]
-fn nothing_is_sampled_unless_asked_for_and_zero_is_refused() {
+fn sampling_is_off_by_default_and_zero_is_refused() {
     let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
     let mut sub = bus.subscribe("a").expect("open");
     bus.publish("a", 1).expect("open");

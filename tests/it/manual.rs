@@ -8,7 +8,7 @@ use crate::model::{self, Step, TOPICS, check};
 use crate::support::{bus, ids};
 
 #[test]
-fn nothing_happens_but_in_drive() {
+fn events_are_dispatched_only_in_drive() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
     let mut sub = bus.subscribe("a").expect("open");
     let mut publisher = bus.publisher();
@@ -71,7 +71,7 @@ proptest! {
 /// Lone events, each in a block of its own, until no more blocks fit before a stalled shard; then
 /// read slowly.
 #[test]
-fn lone_events_behind_a_full_ring_do_what_the_model_does() {
+fn single_events_behind_a_full_ring_match_the_model() {
     for capacity in [1, 2, 5] {
         let mut steps = vec![
             Step::Subscribe {

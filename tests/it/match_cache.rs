@@ -38,7 +38,7 @@ fn received(match_cache: bool) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn the_same_is_delivered_with_and_without_a_cache() {
+fn the_same_events_are_delivered_with_and_without_a_cache() {
     let with = received(true);
     assert_eq!(with, received(false));
     for topic in ["a.x", "b.x", "a.y"] {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::support::{FOR_EVER, MODES, OnDrop, Random, Told, bus, ends, ids, read_out};
 
 #[test]
-fn a_payload_goes_with_its_last_reference() {
+fn a_payload_is_dropped_with_its_last_reference() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let gone = || dropped.load(Ordering::SeqCst);
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
@@ -170,7 +170,7 @@ fn publish_singly(bus: &Bus<u64>, events: u64) {
 }
 
 #[test]
-fn a_ring_pins_no_more_bytes_than_it_may() {
+fn a_ring_pins_no_more_bytes_than_its_bound() {
     for fit in [2, 3, 10] {
         let (bus, mut sub) = heavy(fit * WEIGHT + WEIGHT / 2, Overflow::DropNewest);
         publish_singly(&bus, 20);
@@ -192,7 +192,7 @@ fn a_ring_pins_no_more_bytes_than_it_may() {
 }
 
 #[test]
-fn a_block_heavier_than_the_bound_goes_alone() {
+fn a_block_heavier_than_the_bound_is_delivered_alone() {
     for pin_bytes in [1, WEIGHT / 2] {
         let (bus, mut sub) = heavy(pin_bytes, Overflow::DropNewest);
         publish_singly(&bus, 5);
@@ -213,7 +213,7 @@ fn a_block_heavier_than_the_bound_goes_alone() {
 
 /// The shard waits for bytes as it does for events: asleep, and until the next reader makes room.
 #[test]
-fn a_block_subscriber_without_bytes_is_waited_for() {
+fn the_bus_waits_for_a_block_subscriber_at_its_bound_in_bytes() {
     for pin_bytes in [1, WEIGHT / 2, WEIGHT + WEIGHT / 2, 2 * WEIGHT + WEIGHT / 2] {
         ends(&format!("manual with {pin_bytes} bytes"), move || {
             let (bus, mut sub) = heavy(pin_bytes, Overflow::Block);
@@ -287,7 +287,7 @@ fn bytes_vectors_and_strings_are_weighed_by_default() {
 }
 
 #[test]
-fn payloads_of_any_size_travel() {
+fn payloads_of_any_size_are_delivered() {
     fn travels<T: Send + Sync + PartialEq + std::fmt::Debug + 'static>(payload: impl Fn() -> T) {
         let bus = bus(|b| b.dispatch(Dispatch::Manual));
         let mut sub = bus.subscribe("a").expect("open");
@@ -311,7 +311,7 @@ fn payloads_of_any_size_travel() {
 /// What `guide::memory` says of payloads that are not weighed: their lengths for three types, and
 /// nothing for all others.
 #[test]
-fn payloads_weigh_their_lengths_unless_set_otherwise() {
+fn default_weights_are_lengths_for_three_types_and_zero_for_others() {
     /// The bytes that one event pins.
     fn pinned<T: Send + Sync + 'static>(payload: T) -> u64 {
         let bus = bus::<T>(|b| b.dispatch(Dispatch::Manual));
@@ -344,7 +344,7 @@ fn payloads_weigh_their_lengths_unless_set_otherwise() {
 /// What `guide::memory` and `BusBuilder::weigh` say: a block weighs its own memory, which includes
 /// the size of the payload type for each place, and the sum of what the weigher returns.
 #[test]
-fn a_block_weighs_its_places_and_what_the_weigher_returns() {
+fn a_block_weighs_its_memory_and_the_sum_of_the_weigher() {
     /// The bytes that `events` events pin, which share a block.
     fn pinned<T: Copy + Send + Sync + 'static>(payload: T, events: u64, weight: usize) -> u64 {
         let bus = bus::<T>(|b| b.dispatch(Dispatch::Manual).weigh(move |_| weight));

@@ -44,7 +44,7 @@ const WAYS: [Way; 8] = [
 ];
 
 #[test]
-fn every_way_carries_name_and_source() {
+fn every_publish_method_carries_name_and_source() {
     let bus = bus::<u32>(|b| b.dispatch(Dispatch::Manual));
     let mut sub = bus.subscribe("a").expect("open");
     let mut publisher = bus.publisher();
@@ -61,7 +61,7 @@ fn every_way_carries_name_and_source() {
 }
 
 #[test]
-fn a_receipt_is_for_the_event_that_was_sent() {
+fn a_receipt_belongs_to_the_event_that_was_sent() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         ends(&format!("{mode:?}"), move || {
             let bus = bus::<u32>(|b| b.dispatch(mode));
@@ -129,7 +129,7 @@ fn a_message_may_own_its_texts_and_cross_an_await() {
 }
 
 #[test]
-fn messages_wait_in_a_queue_and_go_out_on_another_thread() {
+fn messages_wait_in_a_queue_and_are_sent_on_another_thread() {
     let bus = bus::<u32>(|b| b);
     let mut sub = bus.subscribe("*").expect("open");
     let (sender, receiver) = std::sync::mpsc::channel();
@@ -197,7 +197,7 @@ fn a_task_that_waits_for_its_receipt_is_woken() {
 
 /// The end is an answer, too: of an event that was not accepted, and of one that was.
 #[test]
-fn a_close_answers_those_who_wait_for_a_receipt() {
+fn a_close_wakes_threads_that_wait_for_a_receipt() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual).lane_capacity(2));
     let (wakes, waker) = Wakes::new();
     let full = bus.subscription("a").capacity(1);

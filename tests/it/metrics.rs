@@ -54,7 +54,7 @@ fn busy() -> Bus<u64> {
 }
 
 #[test]
-fn the_numbers_are_those_of_the_statistics() {
+fn metrics_have_the_values_of_the_statistics() {
     let bus = busy();
     let _lane = bus.publisher();
     let recorded = recorded(|| bus.record_metrics());
@@ -127,7 +127,7 @@ fn the_numbers_are_those_of_the_statistics() {
 }
 
 #[test]
-fn what_was_superseded_is_told() {
+fn superseded_events_are_recorded() {
     let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
     let conflating = bus.subscription("**").overflow(Overflow::Conflate);
     let _sub = conflating.open().expect("open");
@@ -148,7 +148,7 @@ fn what_was_superseded_is_told() {
 }
 
 #[test]
-fn several_buses_are_told_apart() {
+fn several_buses_have_different_labels() {
     let buses = [busy(), busy()];
     let recorded = recorded(|| {
         buses[0].record_metrics_as("left");

@@ -18,7 +18,7 @@ const EVENTS: u64 = 1000;
 type Payload = (u64, u64);
 
 #[test]
-fn everybody_sees_the_same_order_and_each_lane_keeps_its_own() {
+fn all_subscribers_see_one_order_that_keeps_the_order_of_each_lane() {
     for mode in MODES {
         for dispatchers in [1, 4] {
             ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
@@ -153,7 +153,7 @@ fn panic_of_a_clock() -> SystemTime {
 }
 
 #[test]
-fn time_is_the_systems_by_default() {
+fn the_default_clock_is_the_system_clock() {
     let before = SystemTime::now();
     let bus = bus(|b| b);
     let receipt = bus.publish_sequenced("a", 1).expect("open");
@@ -162,7 +162,7 @@ fn time_is_the_systems_by_default() {
 }
 
 #[test]
-fn name_and_source_travel_along() {
+fn name_and_source_are_delivered() {
     use fanout::Message;
     for mode in MODES {
         let bus = bus(|b| b.dispatch(mode));

@@ -40,7 +40,7 @@ fn a_payload_that_panics_in_a_ring_is_contained() {
 }
 
 #[test]
-fn a_payload_that_panics_where_it_does_not_fit_is_contained() {
+fn a_payload_that_panics_when_it_has_no_room_is_contained() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = bus.subscription("a").capacity(1).open().expect("open");
@@ -107,7 +107,7 @@ fn a_payload_that_panics_when_a_forced_close_drops_it_is_contained() {
 
 /// What a manual bus still has in its lanes when the last handle goes, nobody dispatches any more.
 #[test]
-fn a_payload_that_panics_when_the_bus_itself_goes_is_contained() {
+fn a_payload_that_panics_when_the_bus_is_dropped_is_contained() {
     in_every_mode(|mode| {
         let dropped = Arc::new(AtomicUsize::new(0));
         let bus = bus(|b| b.dispatch(mode).lane_capacity(64));
@@ -172,7 +172,7 @@ fn weigher(data: &i32) -> usize {
 }
 
 #[test]
-fn a_weigher_that_panics_breaks_the_bus_and_everybody_is_told() {
+fn a_weigher_that_panics_breaks_the_bus_for_all_users() {
     for mode in MODES {
         for dispatchers in [1, 3] {
             for _ in 0..20 {
@@ -231,7 +231,7 @@ fn breaks(mode: Dispatch, dispatchers: usize) {
 }
 
 #[test]
-fn publishers_that_wait_learn_that_the_bus_broke() {
+fn waiting_publishers_get_an_error_when_the_bus_breaks() {
     in_modes_with_threads(|mode| {
         let bus = bus(|b| b.dispatch(mode).lane_capacity(2).weigh(weigher));
         let mut sub = blocking(&bus, 1);
@@ -276,7 +276,7 @@ fn publishers_that_wait_learn_that_the_bus_broke() {
 }
 
 #[test]
-fn who_waits_for_a_receipt_learns_that_the_bus_broke() {
+fn a_wait_for_a_receipt_ends_when_the_bus_breaks() {
     in_modes_with_threads(|mode| {
         let bus = bus(|b| b.dispatch(mode).weigh(weigher));
         let answer = bus.publish_sequenced("a", 13);
@@ -377,7 +377,7 @@ fn closing_from_a_drop_inside_the_dispatch_does_not_wait() {
 }
 
 #[test]
-fn the_last_handle_may_go_inside_the_dispatch() {
+fn the_last_handle_may_be_dropped_inside_the_dispatch() {
     in_modes_with_threads(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = blocking(&bus, 1);

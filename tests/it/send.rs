@@ -90,7 +90,7 @@ fn futures_are_send() {
 
 /// Publishers, subscribers and events move between threads.
 #[test]
-fn handles_travel() {
+fn handles_can_move_to_other_threads() {
     let bus: Bus<String> = Bus::new();
     let mut publisher = bus.publisher();
     let mut sub = bus.subscribe("a").expect("open");

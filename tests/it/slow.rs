@@ -41,7 +41,7 @@ fn all(told: &mpsc::Receiver<Told>) -> Vec<Told> {
 }
 
 #[test]
-fn once_per_crossing_at_the_limit_exactly() {
+fn a_notice_comes_once_exactly_at_the_limit() {
     for (limit, capacity, at) in [
         (SlowLimit::events(6), 1000, 6),
         (SlowLimit::percent(60), 10, 6),
@@ -80,7 +80,7 @@ fn once_per_crossing_at_the_limit_exactly() {
 }
 
 #[test]
-fn losses_count_beyond_the_capacity() {
+fn losses_beyond_the_capacity_count_towards_the_lag() {
     let (bus, told) = manual(SlowLimit::events(100));
     let mut sub = bus.subscription("a").capacity(10).open().expect("open");
     publish(&bus, 99);
@@ -121,7 +121,7 @@ fn a_limit_in_time() {
 }
 
 #[test]
-fn each_subscription_has_its_own_crossings_and_who_ends_is_forgotten() {
+fn each_subscription_is_reported_separately_until_it_ends() {
     let (bus, told) = manual(SlowLimit::events(2));
     let first = bus.subscribe("a").expect("open");
     let mut second = bus.subscribe("a").expect("open");
@@ -141,7 +141,7 @@ fn each_subscription_has_its_own_crossings_and_who_ends_is_forgotten() {
 }
 
 #[test]
-fn a_notice_says_who_it_is_and_may_cancel_it() {
+fn a_notice_identifies_the_subscription_and_can_cancel_it() {
     let (sender, told) = mpsc::channel();
     let bus = bus::<u64>(|b| {
         b.dispatch(Dispatch::Manual)
@@ -199,7 +199,7 @@ fn the_callback_may_drive_the_bus_and_panic() {
 }
 
 #[test]
-fn limits_at_their_bounds_and_one_past() {
+fn limits_at_and_beyond_their_bounds() {
     let build = |limit| {
         Bus::<u64>::builder()
             .dispatch(Dispatch::Manual)
@@ -241,7 +241,7 @@ fn next(told: &mpsc::Receiver<Told>) -> (u64, SlowStatus) {
 }
 
 #[test]
-fn the_watcher_tells_from_its_own_thread_after_idleness_too() {
+fn the_monitor_reports_from_its_own_thread_after_a_pause() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         ends("watching", move || {
             let (sender, told) = mpsc::channel();
@@ -268,7 +268,7 @@ fn the_watcher_tells_from_its_own_thread_after_idleness_too() {
 }
 
 #[test]
-fn a_panic_ends_nothing() {
+fn a_panic_of_the_callback_does_not_end_the_monitor() {
     ends("watching", || {
         let (sender, told) = mpsc::channel();
         let mut tell = telling(sender);
@@ -299,7 +299,7 @@ impl Drop for Gone {
 }
 
 #[test]
-fn the_watcher_ends_with_the_bus_and_does_not_keep_it_open() {
+fn the_monitor_ends_with_the_bus_and_does_not_keep_it_open() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for ending in 0..4 {
             ends("the watcher", move || {
@@ -357,7 +357,7 @@ fn read_out_to_the_end(sub: &mut fanout::Subscriber<u64>) -> u64 {
 }
 
 #[test]
-fn under_manual_dispatch_there_is_no_thread() {
+fn manual_dispatch_starts_no_monitor_thread() {
     let (sender, gone) = mpsc::channel();
     let held = Gone(sender);
     let bus = bus::<u64>(|b| {

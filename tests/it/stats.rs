@@ -73,7 +73,7 @@ fn check_bus_law(stats: &BusStats) {
 // ---- one subscription ---------------------------------------------------------------------------
 
 #[test]
-fn depth_and_high_water_at_the_capacity_exactly() {
+fn depth_and_high_water_reach_the_capacity() {
     for capacity in [1, 2, 63, 64, 65, 200] {
         let (bus, _) = manual();
         let mut sub = bus
@@ -124,7 +124,7 @@ fn depth_and_high_water_at_the_capacity_exactly() {
 }
 
 #[test]
-fn who_has_no_room_in_front_of_a_full_ring_is_unread_and_not_in_the_depth() {
+fn events_in_front_of_a_full_ring_are_unread_and_not_in_the_depth() {
     let (bus, _) = manual();
     let sub = blocking(&bus, 3);
     publish(&bus, 10);
@@ -138,7 +138,7 @@ fn who_has_no_room_in_front_of_a_full_ring_is_unread_and_not_in_the_depth() {
 }
 
 #[test]
-fn lag_counts_losses_until_they_are_told() {
+fn lag_counts_losses_until_they_are_reported() {
     let (bus, _) = manual();
     let mut sub = bus.subscription("a").capacity(2).open().expect("open");
     publish(&bus, 7);
@@ -204,7 +204,7 @@ fn lag_in_time_is_measured_on_the_stream() {
 }
 
 #[test]
-fn pinned_bytes_are_those_of_what_waits() {
+fn pinned_bytes_count_the_waiting_events() {
     let bus = bus::<Vec<u8>>(|b| b.dispatch(Dispatch::Manual));
     let mut sub = bus
         .subscription("a")
@@ -270,7 +270,7 @@ fn losses_by_reason() {
 // ---- the bus ------------------------------------------------------------------------------------
 
 #[test]
-fn what_is_published_is_queued_until_it_is_sequenced() {
+fn events_are_queued_until_they_are_sequenced() {
     let (bus, _) = manual();
     let mut lanes = [bus.publisher(), bus.publisher()];
     assert_eq!(bus.stats().publishers, 2);
@@ -289,7 +289,7 @@ fn what_is_published_is_queued_until_it_is_sequenced() {
 }
 
 #[test]
-fn what_was_never_sequenced_is_counted() {
+fn events_that_were_never_sequenced_are_counted() {
     let (bus, _) = manual();
     let _sub = blocking(&bus, 1);
     let mut publisher = bus.publisher();
@@ -305,7 +305,7 @@ fn what_was_never_sequenced_is_counted() {
 }
 
 #[test]
-fn the_law_of_the_bus_holds_after_every_step() {
+fn the_sums_of_the_bus_balance_after_every_step() {
     for seed in 0..20 {
         let (bus, _) = manual();
         let mut random = Random::new(seed);
@@ -365,7 +365,7 @@ fn the_law_of_the_bus_holds_after_every_step() {
 }
 
 #[test]
-fn the_law_of_the_bus_holds_once_a_churn_is_over() {
+fn the_sums_of_the_bus_balance_after_a_churn() {
     for mode in MODES {
         ends("a churn", move || churn(mode));
     }
@@ -475,7 +475,7 @@ fn labels_are_kept_in_order_and_after_the_end() {
 }
 
 #[test]
-fn labels_at_their_bounds_and_one_past() {
+fn labels_at_and_beyond_their_bounds() {
     let (bus, _) = manual();
     let open = |labels: &[(&str, &str)]| {
         let mut builder = bus.subscription("a");
@@ -546,7 +546,7 @@ fn labels_at_their_bounds_and_one_past() {
 
 /// Asked for over and over while the ring overflows: what waits is never more than may wait.
 #[test]
-fn depth_keeps_to_the_capacity_while_events_flow() {
+fn depth_never_exceeds_the_capacity_while_events_flow() {
     const CAPACITY: usize = 3;
     let policies = [Overflow::DropOldest, Overflow::Conflate];
     for (overflow, reads) in policies.into_iter().flat_map(|p| [(p, false), (p, true)]) {

@@ -27,7 +27,7 @@ fn items(
 }
 
 #[test]
-fn owned_items_until_the_end() {
+fn next_returns_owned_items_until_the_end() {
     type Next = fn(&mut Subscriber<u64>) -> Option<Result<SharedEvent<u64>, Gap>>;
     let ways: [Next; 3] = [
         |sub| sub.next(),
@@ -108,7 +108,7 @@ fn a_dropped_next_loses_nothing() {
 // ---- what waits ---------------------------------------------------------------------------------
 
 #[test]
-fn len_is_what_can_be_received_without_a_wait() {
+fn len_is_the_number_of_events_that_can_be_received_without_waiting() {
     for overflow in [
         Overflow::DropNewest,
         Overflow::DropOldest,
@@ -168,7 +168,7 @@ fn a_subscriber_knows_its_bus_and_does_not_keep_it_open() {
 // ---- one more like it ---------------------------------------------------------------------------
 
 #[test]
-fn resubscribe_keeps_everything_that_was_set() {
+fn resubscribe_keeps_all_settings() {
     let bus = manual();
     let builder = bus.subscription(["a.*", "b"]).capacity(3).pin_bytes(9999);
     let builder = builder.overflow(Overflow::Block).label("team", "x");

@@ -109,7 +109,7 @@ fn every_strategy_receives_and_ends() {
 
 /// A limit is kept, not cut short; nothing at all ends at once.
 #[test]
-fn every_strategy_keeps_its_time() {
+fn every_strategy_keeps_its_timeout() {
     const LIMIT: Duration = Duration::from_millis(20);
     for strategy in STRATEGIES {
         ends(&format!("{strategy:?}"), move || {
@@ -155,7 +155,7 @@ fn every_strategy_drives_a_manual_bus_that_is_closing() {
 /// does so for reasons of its own, such as a page that has to be read.
 #[cfg(target_os = "linux")]
 #[test]
-fn who_never_sleeps_never_sleeps() {
+fn spin_and_yield_never_sleep() {
     let sleeps = |sub: &mut Subscriber<u32>| {
         let before = times_slept();
         assert!(sub.recv_timeout(Duration::from_millis(10)).is_err());
