@@ -1,10 +1,10 @@
-//! What one subscription was told, judged by what should have matched: the delivery law, for every
-//! policy, to the event.
+//! Compares the items that one subscription received with the events that should have matched: the
+//! delivery law, for every policy, exactly.
 
 use fanout::{Event, Gap, GapReason, Overflow, RecvError, SubscriptionStats};
 
 pub(crate) enum Told {
-    /// An event, and how many it replaced.
+    /// An event, and the number of events that it replaced.
     Id(u32, u32),
     Lost(Gap),
 }
@@ -15,27 +15,27 @@ impl Told {
     }
 }
 
-/// What is known of a subscription that has ended.
+/// The data of a subscription that has ended.
 pub(crate) struct Account<'a> {
     pub(crate) told: &'a [Told],
-    /// Under `Block`: the bus waits for it for as long as it takes.
+    /// The policy is `Block`, without a block timeout.
     pub(crate) waited_for: bool,
-    /// `None`: it was dropped before it was told.
+    /// `None`: the subscriber was dropped before it received the end.
     pub(crate) ending: Option<RecvError>,
     pub(crate) stats: SubscriptionStats,
 }
 
-/// What an account adds up to.
+/// The sums of an account.
 #[derive(Default)]
 struct Sums {
     received: u64,
     lost: u64,
-    /// Neither.
+    /// Neither received nor reported as lost.
     untold: u64,
 }
 
 impl Account<'_> {
-    /// The ids that it covers, of `events` in all.
+    /// The ids that the subscription covers, out of `events` events.
     pub(crate) fn ids(&self, events: usize) -> std::ops::RangeInclusive<u64> {
         let (Some(first), Some(last)) = (self.stats.first_id, self.stats.last_id) else {
             panic!(
@@ -47,8 +47,8 @@ impl Account<'_> {
         first..=last
     }
 
-    /// `matched`: those of these ids that match. `topic`: the number of an event's topic, less than
-    /// `topics`.
+    /// `matched` has the ids that match. `topic` returns the number of an event's topic, which is
+    /// less than `topics`.
     pub(crate) fn check(
         &self,
         matched: impl Iterator<Item = u64>,
@@ -89,7 +89,7 @@ impl Account<'_> {
         }
     }
 
-    /// Why it loses events.
+    /// The reason of the losses.
     fn reason(&self) -> GapReason {
         match self.stats.overflow {
             Overflow::Block => GapReason::BlockTimeout,
@@ -97,8 +97,8 @@ impl Account<'_> {
         }
     }
 
-    /// Every event that matched is received, or in a gap that is told in its place, up to where it
-    /// ended.
+    /// Every event that matched is received, or is in a gap that is reported in its place, up to
+    /// the end of the subscription.
     fn check_in_order(&self, mut matched: impl Iterator<Item = u64>) -> Sums {
         let mut sums = Sums::default();
         for (n, told) in self.told.iter().enumerate() {
@@ -110,8 +110,8 @@ impl Account<'_> {
                     sums.received += 1;
                 }
                 Told::Lost(gap) => {
-                    // Of a disconnected one it is the end, unless a cancel came in between: then it
-                    // is told in front of that.
+                    // For a disconnected subscription this gap is the end, unless the subscription
+                    // was cancelled before: then the gap comes before the cancel.
                     assert!(
                         self.stats.overflow != Overflow::Disconnect || self.is_cancel_behind(n)
                     );
@@ -127,17 +127,18 @@ impl Account<'_> {
         sums
     }
 
-    /// Whether what was told as number `n` is the last, in front of a cancel.
+    /// Whether item number `n` is the last one before a cancel.
     fn is_cancel_behind(&self, n: usize) -> bool {
         n + 1 == self.told.len() && self.ending == Some(RecvError::Cancelled)
     }
 
-    /// A gap begins where it is told, and counts exactly what matched. Returns the count.
+    /// A gap begins at its place in the stream, and counts exactly the events that matched. Returns
+    /// the count.
     fn check_gap(&self, gap: &Gap, matched: &mut impl Iterator<Item = u64>) -> u64 {
         assert_eq!(
             matched.next(),
             Some(gap.first_id()),
-            "a gap begins where it is told"
+            "a gap begins at its place in the stream"
         );
         let mut last = gap.first_id();
         for _ in 1..gap.count() {

@@ -183,8 +183,8 @@ fn a_task_closes_on_any_runtime() {
     }
 }
 
-/// Unpolled, it closes nothing. Dropped while it waits, the bus stays closed, and what is left can
-/// be given up.
+/// A future that was never polled closes nothing. If the future is dropped while it waits, the bus
+/// stays closed, and the rest can be dropped with `close_within`.
 #[test]
 fn a_close_may_be_dropped() {
     for mode in MODES {
@@ -210,7 +210,7 @@ fn a_close_may_be_dropped() {
     }
 }
 
-/// One thread runs the reader and the close: it must not be blocked.
+/// One thread runs the reader and the close, so the close must not block the thread.
 #[test]
 fn a_close_does_not_block_the_thread_of_the_reader() {
     ends("one thread", || {

@@ -1,5 +1,5 @@
-//! Receiving as a task: on any runtime, without losing anything when a future is dropped, with one
-//! wake per round.
+//! Receiving in tasks: on any runtime, without a loss when a future is dropped, and with one
+//! wake-up per round.
 
 use fanout::{
     Bus, Dispatch, Ending, Event, EventStream, Gap, Overflow, RecvError, SharedEvent, Subscriber,
@@ -19,7 +19,7 @@ use crate::tasks::{RUNTIMES, Runtime, Task, Wakes, block_on, now_or_never, poll}
 
 // ---- runtimes -----------------------------------------------------------------------------------
 
-/// How many events a reader received, how many were lost to it, and how it ended.
+/// The number of events that a reader received, the number that it lost, and its ending.
 type Count = (u64, u64, Ending);
 
 async fn count_one_by_one(mut sub: Subscriber<u64>) -> Count {
@@ -116,7 +116,8 @@ fn tasks_receive_on_any_runtime() {
     }
 }
 
-/// Polled by one task, moved to another of another runtime, then used by a thread that blocks.
+/// A subscriber is polled by one task, moved to a task of another runtime, and then used by a
+/// thread that blocks.
 #[test]
 fn a_subscriber_moves_between_runtimes_and_threads() {
     ends("moving", || {
@@ -135,7 +136,7 @@ fn a_subscriber_moves_between_runtimes_and_threads() {
                 sub = runtime.run(vec![task]).pop().expect("one task");
                 publishing.join().expect("published");
             }
-            // The waker that is left over from an unfinished wait is nobody's any more.
+            // The waker of an unfinished wait must not be woken any more.
             assert!(now_or_never(sub.recv_async()).is_none());
             let publishing = thread::spawn({
                 let bus = bus.clone();
@@ -149,8 +150,8 @@ fn a_subscriber_moves_between_runtimes_and_threads() {
 
 // ---- dropped futures ----------------------------------------------------------------------------
 
-/// At every point of its life a future may be dropped: unpolled, waiting, woken. Nothing was taken,
-/// and the accounts are exact each time.
+/// A future may be dropped at any time: before its first poll, while it waits, and after it was
+/// woken. No event is taken, and all counters are exact each time.
 #[test]
 fn a_future_that_is_dropped_has_taken_nothing() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
@@ -171,19 +172,19 @@ fn a_future_that_is_dropped_has_taken_nothing() {
     assert!(poll(&mut waiting, &waker).is_pending());
     bus.drive();
     assert_eq!(wakes.count(), 1);
-    drop(waiting); // woken, and not polled any more
+    drop(waiting); // woken, and never polled again
     assert_eq!(accounts(&sub), (0, 3, 2));
     let mut waiting = sub.next_batch_async();
     assert!(matches!(poll(&mut waiting, &waker), Poll::Ready(Ok(batch)) if batch.len() == 2));
     drop(waiting);
     assert_eq!(accounts(&sub), (2, 3, 0));
 
-    drop(sub.recv_async()); // in front of the gap, which is there
+    drop(sub.recv_async()); // before the gap, which is available
     let told = now_or_never(sub.recv_async()).expect("there").unwrap_err();
     assert!(matches!(told, RecvError::Lost(gap)
             if (gap.first_id(), gap.last_id(), gap.count()) == (3, 5, 3)));
 
-    // Woken by a gap alone; then dropped with something there.
+    // The future is woken by a gap only, and then dropped while the gap is available.
     (6..=9).for_each(|n| bus.publish("a", n).expect("open"));
     bus.drive();
     assert_eq!(
@@ -206,7 +207,7 @@ fn a_future_that_is_dropped_has_taken_nothing() {
             if gap.count() == 2)
     );
 
-    // Dropped with the end there.
+    // The future is dropped while the end is available.
     let mut waiting = sub.recv_async();
     assert!(poll(&mut waiting, &waker).is_pending());
     bus.close();
@@ -216,8 +217,7 @@ fn a_future_that_is_dropped_has_taken_nothing() {
     assert_eq!(accounts(&sub), (4, 5, 0));
 }
 
-/// A future, a stream and a subscriber that are gone keep no waker, and wake nobody: a task's
-/// memory is its own.
+/// A future, a stream and a subscriber that were dropped keep no waker and wake no task.
 #[test]
 fn a_task_that_no_longer_waits_is_not_woken() {
     for mode in MODES {
@@ -268,7 +268,7 @@ fn only_the_last_waker_is_woken() {
             eventually("it is woken", || second.count() == 1);
             assert!(poll(&mut waiting, &b).is_ready());
             drop(waiting);
-            // A thread that waits now is the last.
+            // A thread that waits now has registered last.
             assert!(poll(&mut sub.recv_async(), &b).is_pending());
             let publishing = thread::spawn({
                 let bus = bus.clone();
@@ -284,8 +284,9 @@ fn only_the_last_waker_is_woken() {
     }
 }
 
-/// Reads all there is whenever it is woken, within the wake, and so waits again at once. (Of fewer
-/// than 128: a waker that is called by the poll itself would find its stream in use.)
+/// A waker that receives all available events inside the wake-up, and so waits again at once.
+/// (There must be fewer than 128 events: a waker that the poll itself calls would find its stream
+/// in use.)
 struct ReadsWhenWoken {
     stream: Mutex<Option<EventStream<u32>>>,
     wakes: AtomicUsize,
@@ -316,7 +317,7 @@ impl ReadsWhenWoken {
         }
     }
 
-    /// Takes the stream away, and with it the waker that keeps this alive.
+    /// Takes the stream, and with it the waker that keeps this value alive.
     fn stop(&self) {
         self.stream.lock().expect("no panic").take();
     }
@@ -329,8 +330,8 @@ impl Wake for ReadsWhenWoken {
     }
 }
 
-/// One that waits again within the wake would be woken for every push, if it were not for the end
-/// of the round.
+/// A waker that waits again inside the wake-up would be woken for every push if the shard did not
+/// wake at the end of its round.
 #[test]
 fn a_round_wakes_a_task_once() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
@@ -367,7 +368,8 @@ fn a_round_wakes_a_task_once() {
     few.stop();
 }
 
-/// Cancelled, closed or broken while a task waits: it is woken, told, and told the same for ever.
+/// The subscription is cancelled, or the bus closes or breaks, while a task waits: the task is
+/// woken, and every receive returns the same error.
 #[test]
 fn every_end_wakes_a_task_that_waits() {
     type End = (Ending, fn(&Bus<u32>, &Subscriber<u32>));
@@ -447,7 +449,7 @@ fn every_end_wakes_a_task_that_waits() {
     }
 }
 
-/// What a waker may do when it wakes.
+/// The actions of a waker when it is woken.
 struct Does(Mutex<Option<Box<dyn FnOnce() + Send>>>, AtomicBool);
 
 impl Does {
@@ -466,8 +468,8 @@ impl Wake for Does {
     }
 }
 
-/// Wakers panic, publish, cancel, and drop the very subscriber; others are delivered to and woken
-/// all the same, and the bus goes on.
+/// Wakers panic, publish, cancel, and drop their own subscriber. The other subscribers still get
+/// their events and are woken, and the bus continues.
 #[test]
 fn wakers_may_publish_cancel_drop_and_panic() {
     for mode in MODES {
@@ -525,15 +527,15 @@ fn wakers_may_publish_cancel_drop_and_panic() {
                 assert_eq!(
                     ids(&mut panicked.into_inner()),
                     [1],
-                    "woken or not, it is there"
+                    "the event is available, with or without a wake-up"
                 );
                 assert_eq!(ids(&mut published.into_inner()), [1]);
                 let ending = read_out(&mut cancelled.into_inner());
                 assert_eq!(ending, (vec![], fanout::TryRecvError::Cancelled));
-                eventually("the dropped one is gone", || {
+                eventually("the dropped subscription is removed", || {
                     held.lock().expect("no panic").is_none()
                 });
-                bus.publish("a", 3).expect("the bus is well");
+                bus.publish("a", 3).expect("the bus is not broken");
                 assert!(bus.flush_within(FOR_EVER));
                 assert_eq!(ids(&mut healthy), [3]);
             });
@@ -541,9 +543,10 @@ fn wakers_may_publish_cancel_drop_and_panic() {
     }
 }
 
-// ---- what is told -------------------------------------------------------------------------------
+// ---- gaps and ends
+// -------------------------------------------------------------------------------
 
-/// Three rings that overflow twice, read in four ways: the same story.
+/// Three rings overflow twice. Four receive methods return the same items.
 #[test]
 fn gaps_are_reported_in_their_places() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
@@ -593,7 +596,7 @@ fn gaps_are_reported_in_their_places() {
     assert!(told.iter().all(|others| *others == told[0]), "{told:?}");
 }
 
-/// A full `Block` ring on a manual bus that is closing: there is nobody but its reader to drive it.
+/// A full `Block` ring on a manual bus that is closing: only its reader is left to drive the bus.
 #[test]
 fn polling_drives_a_manual_bus_that_is_closing() {
     ends("the end comes", || {
@@ -617,14 +620,14 @@ fn polling_drives_a_manual_bus_that_is_closing() {
 
 // ---- letting others run -------------------------------------------------------------------------
 
-/// On one thread, a task that always finds events lets another have its turn.
+/// On one thread, a task that always finds events lets another task run.
 #[test]
 fn a_task_that_never_waits_lets_others_run() {
     const EVENTS: u64 = 2_000;
     for by_batch in [false, true] {
-        ends("both come to their ends", move || {
+        ends("both tasks end", move || {
             let bus = bus(|b| b.dispatch(Dispatch::Manual).lane_capacity(4096));
-            // Rings of (block, mask): one event per round, so that there are as many slots to take.
+            // One event in each round, so that each event has its own slot.
             let mut sub = bus.subscription("a").capacity(4096).open().expect("open");
             (0..EVENTS).for_each(|n| {
                 bus.publish("a", n).expect("open");
@@ -658,7 +661,7 @@ fn a_task_that_never_waits_lets_others_run() {
     }
 }
 
-/// It does so by one `Pending` with its own waker called, which loses nothing.
+/// The task wakes itself and returns `Pending` once, and loses no event.
 #[test]
 fn a_task_that_lets_others_run_returns_pending_once() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
@@ -681,7 +684,7 @@ fn a_task_that_lets_others_run_returns_pending_once() {
     assert_eq!(pending, 999 / 128);
 }
 
-/// A stream needs no pinning, and its items own what they need.
+/// A stream is `Unpin`, and its items borrow nothing.
 #[test]
 fn items_outlive_their_stream() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));

@@ -1,4 +1,4 @@
-//! Batches: a slot at a time, given back as a whole, in nobody's way.
+//! Batches: one slot at a time, released as a whole, without delaying other threads.
 
 use fanout::{Batch, Dispatch, Event, Overflow, RecvTimeoutError, SharedEvent, TryRecvError};
 use std::sync::Arc;
@@ -13,7 +13,8 @@ fn ids<T>(batch: &Batch<T>) -> Vec<u64> {
     batch.iter().map(Event::id).collect()
 }
 
-/// In all four ways, beginning in the midst of a slot: the rest of it, each event once.
+/// All four methods, also after some events of a slot: each returns the rest of the slot, and each
+/// event once.
 #[test]
 fn a_batch_is_the_rest_of_a_slot() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
@@ -23,7 +24,7 @@ fn a_batch_is_the_rest_of_a_slot() {
     assert_eq!(late, Some(RecvTimeoutError::Timeout));
     for round in 0..4 {
         for n in 0..5 {
-            // Not all of a block is this subscription's.
+            // The subscription matches only some events of each block.
             bus.publish(if n == 2 { "other" } else { "a" }, n)
                 .expect("open");
         }
@@ -47,7 +48,7 @@ fn a_batch_is_the_rest_of_a_slot() {
     assert_eq!((sub.stats().received, sub.stats().unread), (16, 0));
 }
 
-/// Many batches held, of a ring with room for little: neither events nor bytes of theirs count any
+/// The program keeps many batches of a small ring: neither their events nor their bytes count any
 /// more.
 #[test]
 fn a_batch_that_is_kept_delays_no_thread() {
@@ -72,7 +73,7 @@ fn a_batch_that_is_kept_delays_no_thread() {
     });
 }
 
-/// Payloads go with the last owner of any event of the block, and not before.
+/// Payloads are dropped with the last owner of any event of the block, and not before.
 #[test]
 fn a_block_is_released_with_its_last_owner() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
@@ -97,7 +98,7 @@ fn a_block_is_released_with_its_last_owner() {
     let mut events = burst().into_iter();
     let kept: Vec<SharedEvent<_>> = events.by_ref().take(3).collect();
     assert_eq!((kept.len(), events.len()), (3, 7));
-    drop(events); // the others were not asked for
+    drop(events); // the other events were never taken
     assert_eq!((kept[2].id(), count()), (23, 20));
     drop(kept);
     assert_eq!(count(), 30);

@@ -1,6 +1,6 @@
-//! `Overflow::Block`: nothing is lost, and the bus goes on as soon as there is room, without
-//! anybody's further doing. With a longest wait, the bus goes on when that is over, and what it
-//! gives up is told.
+//! `Overflow::Block`: no event is lost, and the bus continues as soon as there is room, without any
+//! other activity. With a block timeout, the bus continues when the timeout is over, and lost
+//! events are reported.
 
 use fanout::limits::BLOCK_TIMEOUT_MAX;
 use fanout::{
@@ -18,8 +18,8 @@ use crate::support::{
 };
 use crate::tasks::block_on;
 
-/// The last event of a burst must come through although nobody publishes after it: the reader makes
-/// room at any moment, also while the dispatcher is just about to ask for it.
+/// The last event of a burst must be delivered although no event follows it. The reader makes room
+/// at any time, also while the dispatcher is about to request room.
 #[test]
 fn the_last_event_before_a_pause_is_delivered() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
@@ -111,7 +111,7 @@ fn a_slow_subscriber_receives_all_events() {
     }
 }
 
-/// Publishes, each in a block of its own.
+/// Publishes events, each in its own block.
 fn one_by_one(bus: &Bus<u64>, events: u64) {
     for _ in 0..events {
         publish(bus, 1);
@@ -119,8 +119,9 @@ fn one_by_one(bus: &Bus<u64>, events: u64) {
     }
 }
 
-/// A rest of a few events waits for room for a few, not for half of the ring: else the reader that
-/// goes on only when another has got the next event waits for ever.
+/// If a few events of a block are left, the bus waits for room for these few, not for half of the
+/// ring. Otherwise a reader that continues only after another reader has got the next event would
+/// wait for ever.
 #[test]
 fn a_small_rest_of_a_block_needs_little_room() {
     in_modes_with_threads(|mode| {
@@ -134,15 +135,16 @@ fn a_small_rest_of_a_block_needs_little_room() {
             assert_eq!(one(&mut full), Told::Id(id));
         }
         for id in 101..=105 {
-            assert_eq!(one(&mut other), Told::Id(id), "the bus went on by itself");
+            assert_eq!(one(&mut other), Told::Id(id), "the bus continued by itself");
         }
         assert!(bus.flush_within(FOR_EVER));
         assert_eq!(full.stats().depth, 95);
     });
 }
 
-/// What has room when the time is up is delivered. Here the ring has room again for the one event
-/// that waits, but the shard has asked for an empty one, since it was too heavy.
+/// Events that have room at the end of the time limit are delivered. Here the ring has room again
+/// for the one waiting event, but the shard waits for an empty ring, because the event was too
+/// heavy.
 #[test]
 fn a_close_with_a_limit_loses_no_event_that_has_room() {
     const WEIGHT: usize = 100_000;
@@ -161,9 +163,9 @@ fn a_close_with_a_limit_loses_no_event_that_has_room() {
     });
 }
 
-// ---- the longest wait ---------------------------------------------------------------------------
+// ---- block timeout ---------------------------------------------------------------------------
 
-/// Long enough that a wait can be told from none, and short enough for a test.
+/// Long enough to be measurable, and short enough for a test.
 const WAIT: Duration = Duration::from_millis(20);
 
 fn block<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> SubscriptionBuilder<T> {
@@ -171,7 +173,7 @@ fn block<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> Subscriptio
     subscription.overflow(Overflow::Block)
 }
 
-/// A `Block` subscriber with a longest wait.
+/// A `Block` subscriber with a block timeout.
 fn waiting<T: Send + Sync + 'static>(
     bus: &Bus<T>,
     capacity: usize,
@@ -187,7 +189,7 @@ fn publish(bus: &Bus<u64>, events: u64) {
     (0..events).for_each(|n| bus.publish("a", n).expect("open"));
 }
 
-/// (from, to, count) of a gap that a longest wait left behind.
+/// (first id, last id, count) of a gap after a block timeout.
 fn gap_of(told: Told) -> (u64, u64, u64) {
     let Told::Lost(gap) = told else {
         panic!("{told:?} is no gap")
@@ -216,7 +218,10 @@ fn after_the_block_timeout_all_others_continue() {
                 let mut reads: Vec<_> = (0..3).map(|_| bus.subscribe("a").expect("open")).collect();
                 let start = Instant::now();
                 publish(&bus, 5);
-                assert!(bus.flush_within(FOR_EVER), "nobody reads, and it ends");
+                assert!(
+                    bus.flush_within(FOR_EVER),
+                    "the flush ends although the subscriber does not read"
+                );
                 assert!(start.elapsed() >= WAIT, "not before its time");
                 for sub in &mut reads {
                     assert_eq!(ids(sub), [1, 2, 3, 4, 5]);
@@ -235,7 +240,7 @@ fn after_the_block_timeout_all_others_continue() {
     }
 }
 
-/// A reader that sleeps behind the stall is woken by nobody but the end of the wait: nobody
+/// A reader that sleeps behind the stall is woken only by the end of the timeout: no thread
 /// publishes, drives or flushes.
 #[test]
 fn the_block_timeout_needs_no_other_activity() {
@@ -254,7 +259,7 @@ fn the_block_timeout_needs_no_other_activity() {
                     for n in 1..=3 {
                         publisher.publish("a", n).expect("open");
                         if round % 2 == 0 {
-                            // So that events come in blocks of their own, and the pool sleeps.
+                            // Each event is then in its own block, and the pool sleeps.
                             linger();
                         }
                     }
@@ -262,7 +267,7 @@ fn the_block_timeout_needs_no_other_activity() {
                         (1..=3).for_each(|n| assert_eq!(*sub.recv().expect("open").data(), n));
                     }
                     for sub in &hanging {
-                        eventually("it was given up", || timed_out(sub) == 2);
+                        eventually("the events are lost", || timed_out(sub) == 2);
                     }
                 }
             });
@@ -273,25 +278,26 @@ fn the_block_timeout_needs_no_other_activity() {
 #[test]
 fn a_block_timeout_can_end_in_the_middle_of_a_block() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
-    // Longer than any pause within the first `drive`, which must not give up already.
+    // Longer than any pause within the first `drive`, which must not reach the timeout.
     let wait = Duration::from_millis(500);
     let mut sub = waiting(&bus, 2, wait);
-    // One block; the odd ids are for the subscriber.
+    // One block. The subscriber matches the odd ids.
     for n in 1..=10_u64 {
         let topic = if n % 2 == 1 { "a" } else { "b" };
         bus.publish(topic, n).expect("open");
     }
     bus.drive(); // 1 and 3 are in, 5, 7 and 9 wait
     assert_eq!(sub.try_recv().expect("there").id(), 1);
-    // It made room for two more. Whether in time or not: what fits at the end is not lost.
+    // The subscriber made room for two more events. Whether this was before the timeout or not:
+    // events that fit at the end are not lost.
     let early = bus.drive(); // gives it up already if this thread paused for as long as the wait
     thread::sleep(wait);
-    assert!(bus.drive() || early, "a block was got out of the way");
+    assert!(bus.drive() || early, "the block is done");
     let (told, _) = read_out(&mut sub);
     assert_eq!(told[..3], [3, 5, 7].map(Told::Id));
     assert_eq!((told.len(), gap_of(told[3])), (4, (9, 9, 1)));
 
-    // The next one from its very beginning, and the one behind it: one gap.
+    // The whole next block and the one after it are one gap.
     publish(&bus, 3); // 11 to 13: the ring is empty, two fit
     bus.drive();
     thread::sleep(wait);
@@ -336,7 +342,7 @@ fn closed_after(sub: &mut Subscriber<u64>, waits: Waits, events: u64) {
     assert_eq!((ending, next), (RecvError::Closed, events + 1));
 }
 
-/// Nobody is left who drives a manual bus that is closing but its readers, and they have nothing to
+/// Only its readers are left to drive a manual bus that is closing, and they have no events to
 /// read.
 #[test]
 fn a_reader_of_a_closing_manual_bus_wakes_up_after_the_block_timeout() {
@@ -366,7 +372,7 @@ fn a_reader_of_a_closing_manual_bus_wakes_up_after_the_block_timeout() {
     }
 }
 
-/// The wait begins in the hands of another thread, which then goes away.
+/// Another thread begins the wait, and then ends.
 #[test]
 fn a_block_timeout_that_another_thread_began_is_noticed() {
     ends(
@@ -397,8 +403,8 @@ fn a_block_timeout_that_another_thread_began_is_noticed() {
     );
 }
 
-/// It waits for a dead subscriber once: else this took 500 times as long, which is longer than
-/// patience.
+/// The bus waits once for a subscriber that hangs. Otherwise the test would take 500 times as long,
+/// and fail.
 #[test]
 fn a_subscriber_that_hangs_delays_the_bus_once() {
     in_every_mode(|mode| {
@@ -443,14 +449,14 @@ fn the_bus_waits_again_for_a_subscriber_that_has_made_room() {
             assert!(bus.flush_within(FOR_EVER));
             start.elapsed()
         };
-        assert!(publish_and_flush(3) >= WAIT); // 2 and 3 are given up
+        assert!(publish_and_flush(3) >= WAIT); // 2 and 3 are lost
         publish_and_flush(1); // so is 4, at once
         assert_eq!(sub.try_recv().expect("there").id(), 1);
         publish_and_flush(1); // 5 has room
         assert!(publish_and_flush(1) >= WAIT, "waited for 6");
-        publish_and_flush(1); // not for 7
-        // Claimed, and the room is taken again before anything is lost: it was made all the
-        // same.
+        publish_and_flush(1); // 7 has no room
+        // The subscriber has claimed a slot. The room is used again before an event is lost, but
+        // the subscriber has made room.
         let Told::Lost(gap) = one(&mut sub) else {
             panic!("2 to 4 are lost")
         };
@@ -458,7 +464,7 @@ fn the_bus_waits_again_for_a_subscriber_that_has_made_room() {
         assert_eq!(one(&mut sub), Told::Id(5));
         assert!(publish_and_flush(2) >= WAIT, "8 has room, waited for 9");
         let (told, _) = read_out(&mut sub);
-        assert_eq!(gap_of(told[0]), (6, 7, 2), "a run of its own");
+        assert_eq!(gap_of(told[0]), (6, 7, 2), "a separate run");
         assert_eq!(told[1], Told::Id(8));
         assert_eq!((told.len(), gap_of(told[2])), (3, (9, 9, 1)));
         assert_eq!(timed_out(&sub), 6);
@@ -473,7 +479,7 @@ fn one(sub: &mut Subscriber<u64>) -> Told {
     }
 }
 
-/// Each has its own deadline, whoever came first.
+/// Each subscriber has its own deadline.
 #[test]
 fn two_subscribers_without_room_for_a_block_have_separate_timeouts() {
     for mode in MODES {
@@ -494,7 +500,7 @@ fn two_subscribers_without_room_for_a_block_have_separate_timeouts() {
                 assert!(bus.flush_within(FOR_EVER));
                 publish(&bus, 1);
                 eventually("the short wait is over", || {
-                    bus.drive(); // else nobody does under manual dispatch
+                    bus.drive(); // under manual dispatch no other thread drives
                     timed_out(&short) == 1
                 });
                 assert!(
@@ -522,8 +528,8 @@ fn the_timeouts_for_one_block_begin_at_the_same_time() {
     assert_eq!(subs.each_ref().map(timed_out), [1; 3]);
 }
 
-/// Who reads loses nothing for the sake of one who does not, also with a ring that takes a block in
-/// many pieces.
+/// A subscriber that reads loses no event because of one that does not, also with a ring that takes
+/// a block in many parts.
 #[test]
 fn a_subscriber_that_reads_loses_nothing_because_of_another() {
     ends("a small ring beside one that hangs", || {
@@ -575,7 +581,8 @@ fn a_subscription_overrides_the_block_timeout_of_the_bus() {
     let inherits = bus.subscription("a").capacity(1).open().expect("open");
     let never = block(&bus, 1).block_timeout(None).open().expect("open");
     let mut own = waiting(&bus, 1, FOR_EVER);
-    // Of no meaning for other policies, whether it is the bus's or its own.
+    // The timeout has no effect under other policies, whether it is set for the bus or for the
+    // subscription.
     let drops = bus
         .subscription("a")
         .capacity(1)
@@ -595,7 +602,7 @@ fn a_subscription_overrides_the_block_timeout_of_the_bus() {
     drop(never);
     assert!(
         !bus.flush_within(Duration::from_millis(1)),
-        "its own still waits"
+        "the subscription's own timeout is not over"
     );
     assert_eq!(ids(&mut own), [1]);
     assert!(bus.flush_within(FOR_EVER));
@@ -650,7 +657,7 @@ fn a_handler_that_hangs_loses_events_after_the_block_timeout() {
                 let handler = subscription
                     .handler(move |_| {
                         begin.send(()).expect("the test listens");
-                        let _ = released.recv(); // hangs until the other end goes
+                        let _ = released.recv(); // hangs until the sender is dropped
                     })
                     .expect("open");
                 let mut reads = bus.subscribe("a").expect("open");
@@ -661,7 +668,7 @@ fn a_handler_that_hangs_loses_events_after_the_block_timeout() {
                     bus.publish("a", n).expect("open");
                     assert_eq!(*reads.recv().expect("open").data(), n);
                 }
-                drop(release); // goes on, and handles what it has
+                drop(release); // continues, and handles the waiting events
                 bus.close();
                 eventually("all is handled", || handler.stats().unread == 0);
                 let stats = handler.stats();
@@ -735,7 +742,7 @@ fn a_close_waits_for_the_block_timeout() {
         assert_eq!(
             (report.in_time, report.lost, report.unread),
             (true, 0, 3),
-            "what is given up by then is not lost to the close"
+            "events that were lost before do not count for the close"
         );
         let (told, ending) = read_to_end(&mut hangs);
         assert_eq!(ending, RecvError::Closed);
@@ -743,7 +750,7 @@ fn a_close_waits_for_the_block_timeout() {
     });
 }
 
-/// The reason of a run is that of its first loss; the statistics have each.
+/// The reason of a run is that of its first loss; the statistics count each reason.
 #[test]
 fn a_run_of_losses_that_continues_into_the_close_is_one_gap() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
@@ -792,8 +799,8 @@ fn a_stall_ends_with_the_subscription() {
     }
 }
 
-/// Whatever the readers do and however short the waits: all is received or lost, and a run is one
-/// gap.
+/// Whatever the readers do and however short the timeouts are: every event is received or lost, and
+/// a run of losses is one gap.
 #[test]
 fn all_counters_balance_whatever_is_lost() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
@@ -833,8 +840,8 @@ fn give_up_at_random(mode: Dispatch, dispatchers: usize, seed: u64) {
                                 (next, GapReason::BlockTimeout)
                             );
                             assert_eq!(gap.count(), gap.last_id() - gap.first_id() + 1);
-                            // Told while it still grew, a run ends there: the reader has made room
-                            // since.
+                            // A run that was reported while it grew ends there: the reader has made
+                            // room since.
                             next = gap.last_id() + 1;
                             assert!(!told_a_gap, "seed {seed}: two gaps in a row");
                             told_a_gap = true;

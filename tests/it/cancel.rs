@@ -1,4 +1,4 @@
-//! Nothing after cancel, and nobody is held up by what was cancelled.
+//! No event is received after a cancel, and a cancelled subscription delays no other.
 
 use fanout::{Dispatch, Overflow, RecvError, SubscriptionHandle, TryRecvError};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -42,8 +42,7 @@ fn nothing_after_cancel() {
     });
 }
 
-/// While events pour in: once `cancel` has returned on any thread, the subscriber gets nothing
-/// more.
+/// While events flow: after `cancel` has returned on any thread, the subscriber gets no event.
 #[test]
 fn nothing_after_cancel_under_load() {
     in_modes_with_threads(|mode| {

@@ -1,5 +1,5 @@
-//! Subscribing is a cut: what is published after it returned is delivered, what was dispatched
-//! before is not.
+//! Subscribing is a cut: events that are published after it has returned are delivered, and events
+//! that were dispatched before are not.
 
 use fanout::{Dispatch, RecvError};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,7 +7,7 @@ use std::thread;
 
 use crate::support::{FOR_EVER, MODES, blocking, bus, ends, ids, in_every_mode, payloads, rounds};
 
-/// Runs `round` a few thousand times while others publish and dispatch without a pause.
+/// Runs `round` a few thousand times while other threads publish and dispatch without a pause.
 fn under_load(
     mode: Dispatch,
     dispatchers: usize,
@@ -83,8 +83,8 @@ fn events_published_after_add_are_delivered() {
     }
 }
 
-/// A slot is used again as soon as its subscription is gone; what was meant for one must not reach
-/// the next.
+/// A slot is reused as soon as its subscription has ended. Events for the old subscription must not
+/// reach the new one.
 #[test]
 fn a_reused_slot_gets_no_event_of_the_previous_subscription() {
     for mode in MODES {

@@ -1,5 +1,5 @@
-//! `Overflow::Disconnect`: a subscriber that falls behind reads what waits, and is then told, for
-//! ever, what did not fit.
+//! `Overflow::Disconnect`: a subscriber that falls behind receives the waiting events, and then
+//! always the gap of the events that did not fit.
 
 use fanout::{
     Bus, ChangeError, Dispatch, Ending, Event, Gap, GapReason, Notice, Overflow, RecvError,
@@ -22,7 +22,7 @@ fn open<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> Subscriber<T
     builder.overflow(Overflow::Disconnect).open().expect("open")
 }
 
-/// Reads it out, by `try_recv`: the ids, and the gap that was its end.
+/// Receives everything with `try_recv`: the ids, and the gap at the end.
 #[track_caller]
 fn read(sub: &mut Subscriber<u64>) -> (Vec<u64>, Gap) {
     let (told, ending) = read_out(sub);
@@ -54,7 +54,7 @@ fn waiting_events_are_received_before_the_final_error() {
     assert_eq!(
         stats.last_id,
         Some(4),
-        "what came later is not its business"
+        "later events do not belong to the gap"
     );
     let (ids, gap) = read(&mut sub);
     assert_eq!((ids, numbers(gap)), (vec![1, 2, 3], (4, 4, 1)));
@@ -78,7 +78,7 @@ fn waiting_events_are_received_before_the_final_error() {
     assert_eq!((stats.lag, stats.last_id), (0, Some(4)));
 }
 
-/// Of the slot that does not fit, what fits is queued, and the rest is the gap.
+/// Of a block that does not fit, the events that fit are queued, and the rest is the gap.
 #[test]
 fn a_block_that_fits_partly() {
     for capacity in [1, 2, 3, 63] {
@@ -114,7 +114,7 @@ fn events_that_fit_are_delivered_unchanged() {
         at_once(&bus, 64);
         assert_eq!(ids(&mut sub).len(), 64, "round {round}");
     }
-    // What was begun to be read does not wait.
+    // A slot that the subscriber has begun to read does not count.
     at_once(&bus, 64);
     assert_eq!(sub.try_recv().map(Event::id), Ok(641));
     at_once(&bus, 64);
@@ -136,7 +136,7 @@ fn a_block_that_is_too_heavy_ends_the_subscription() {
     at_once(&bus, 64);
     let (ids, gap) = read(&mut sub);
     assert_eq!((ids, numbers(gap)), (vec![1, 2], (3, 66, 64)));
-    // Alone it goes, however heavy.
+    // A heavy block enters an empty ring.
     let mut sub = open(&bus, 1000);
     at_once(&bus, 64);
     at_once(&bus, 1);
@@ -145,8 +145,8 @@ fn a_block_that_is_too_heavy_ends_the_subscription() {
     assert_eq!(numbers(gap), (131, 131, 1));
 }
 
-/// It has ended as soon as the shard says so; once its subscriber has heard, it is gone, as if it
-/// had been cancelled.
+/// The subscription has ended as soon as the shard disconnects it. Once the subscriber has received
+/// the end, the subscription is unregistered, as after a cancel.
 #[test]
 fn after_the_final_error_the_subscription_is_unregistered() {
     let bus = manual();
@@ -162,7 +162,7 @@ fn after_the_final_error_the_subscription_is_unregistered() {
     assert_eq!(
         (bus.subscriptions().len(), bus.stats().subscriptions),
         (0, 0),
-        "though it has not heard"
+        "although the subscriber has not received the end"
     );
     assert!(matches!(sub.try_recv(), Err(TryRecvError::Disconnected(_))));
     assert_eq!(
@@ -239,7 +239,7 @@ fn waiting_events_are_dropped_with_their_subscriber() {
 
 // ---- ways to read -------------------------------------------------------------------------------
 
-/// Five events, one by one, for a ring of two.
+/// Publishes five single events to a ring with a capacity of two.
 fn overrun() -> (Bus<u64>, Subscriber<u64>) {
     let bus = manual();
     let sub = open(&bus, 2);
@@ -272,7 +272,10 @@ fn iterators_and_streams_end_with_the_gap() {
     let items = iter.by_ref().map(|item| item.map(|event| event.id()));
     check(items.collect());
     assert!(iter.next().is_none());
-    assert!(bus.subscriptions().is_empty(), "it has heard");
+    assert!(
+        bus.subscriptions().is_empty(),
+        "the subscriber has received the end"
+    );
 
     let (_bus, sub) = overrun();
     let mut stream = sub.into_stream();
@@ -292,7 +295,7 @@ fn iterators_and_streams_end_with_the_gap() {
     assert_eq!(stream.ending(), Some(Ending::Disconnected(gap)));
 }
 
-/// Asleep when it happens: woken, and told.
+/// The subscriber sleeps when it is disconnected: it is woken, and receives the end.
 #[test]
 fn sleeping_threads_and_tasks_are_woken() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
@@ -335,7 +338,7 @@ fn sleeping_threads_and_tasks_are_woken() {
 
 // ---- handlers -----------------------------------------------------------------------------------
 
-/// It handles what waits, its observer is told, and all that it owns goes.
+/// The handler handles the waiting events, the observer is notified, and the closure is dropped.
 #[test]
 fn a_handler_that_falls_behind_is_disconnected() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
@@ -393,8 +396,8 @@ fn a_handler_that_falls_behind_is_disconnected() {
     }
 }
 
-/// Disconnected, with something still to be handled, and then cancelled: nothing more is handled,
-/// and nobody waits for it.
+/// A handler is disconnected while events wait, and is then cancelled: no further event is handled,
+/// and no flush waits for it.
 #[test]
 fn a_handler_that_is_disconnected_can_be_cancelled() {
     in_every_mode(|mode| {
@@ -417,7 +420,7 @@ fn a_handler_that_is_disconnected_can_be_cancelled() {
             (0..100).for_each(|n| bus.publish("a", n).expect("open"));
             eventually("it is over", || handle.stats().last_id.is_some());
         } else {
-            (0..5).for_each(|n| bus.publish("a", n).expect("open")); // nobody has driven
+            (0..5).for_each(|n| bus.publish("a", n).expect("open")); // no thread has driven the bus
         }
         assert_eq!(handle.cancel(), !handling, "it had ended");
         drop(release);

@@ -1,4 +1,5 @@
-//! `Overflow::DropOldest`: who comes late finds what is newest, and is told what went before it.
+//! `Overflow::DropOldest`: a subscriber that falls behind receives the newest events, after a gap
+//! for the older ones.
 
 use fanout::{
     Bus, Dispatch, Ending, Event, Gap, GapReason, Notice, Overflow, RecvError, Subscriber,
@@ -20,7 +21,7 @@ fn open<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> Subscriber<T
     builder.overflow(Overflow::DropOldest).open().expect("open")
 }
 
-/// Lost from the first id to the second, all of them.
+/// A gap with all events from the first id to the second.
 #[track_caller]
 fn assert_lost(told: Told, from: u64, to: u64) {
     let Told::Lost(gap) = told else {
@@ -76,7 +77,7 @@ fn events_that_fit_are_delivered_unchanged() {
     }
 }
 
-/// More at once, in one block, than may wait.
+/// One block has more events than the capacity.
 #[test]
 fn of_a_block_larger_than_the_capacity_the_newest_are_kept() {
     for capacity in [1, 2, 63] {
@@ -92,8 +93,8 @@ fn of_a_block_larger_than_the_capacity_the_newest_are_kept() {
     }
 }
 
-/// What was begun to be read is outside of the capacity: the rest of its slot, 63 events at most,
-/// is read in any case.
+/// A slot that the subscriber has begun to read does not count: its rest, at most 63 events, is
+/// received in any case.
 #[test]
 fn a_claimed_slot_is_not_evicted() {
     let bus = manual();
@@ -109,8 +110,7 @@ fn a_claimed_slot_is_not_evicted() {
     assert_eq!(told[64..], all(201..=264));
 }
 
-/// However often something is evicted, until the reader comes by it is one run; then another
-/// begins.
+/// All evictions between two receives are one run of losses.
 #[test]
 fn a_run_of_losses_ends_at_a_received_event() {
     let bus = manual();
@@ -123,14 +123,14 @@ fn a_run_of_losses_ends_at_a_received_event() {
     one_by_one(&bus, 5);
     at_once(&bus, 1);
     assert_lost(lost(&mut sub), 1, 9);
-    // Told, and so is the event behind it claimed.
+    // The gap is reported, and the event behind it is claimed.
     one_by_one(&bus, 4);
     assert_eq!(sub.try_recv().map(Event::id), Ok(10));
     assert_lost(lost(&mut sub), 11, 13);
     assert_eq!(ids(&mut sub), [14, 15]);
 }
 
-/// Of one block, some events for one topic and some for another: the gap counts what matched alone.
+/// A block has events on two topics: the gap counts only events that matched.
 #[test]
 fn a_gap_counts_what_matched() {
     let bus = manual();
@@ -178,7 +178,8 @@ fn the_oldest_events_are_evicted_for_the_bound_in_bytes() {
     }
 }
 
-/// Blocks go whole for the sake of bytes: one of their events would keep all of it.
+/// For the bound in bytes, whole blocks are evicted, because one event would keep its whole block
+/// alive.
 #[test]
 fn a_block_that_is_too_heavy_is_lost_completely() {
     let (bus, mut sub) = heavy(70 * WEIGHT);
@@ -264,7 +265,7 @@ fn a_gap_behind_discarded_events_is_not_reported() {
 
 // ---- ways to read -------------------------------------------------------------------------------
 
-/// Five events for a ring of two, the last, and the bus closed.
+/// Publishes five events to a ring with a capacity of two, and closes the bus.
 fn overrun() -> Subscriber<u64> {
     let bus = manual();
     let sub = open(&bus, 2);
@@ -320,8 +321,8 @@ fn every_receive_method_reports_the_gap_in_its_place() {
     }
 }
 
-/// The observer is told in front of the oldest event that is left; the handler then gets the
-/// newest.
+/// The observer is notified before the oldest event that is left; the handler then gets the newest
+/// events.
 #[test]
 fn a_handler_that_falls_behind_handles_the_newest() {
     in_modes_with_threads(|mode| {
@@ -354,7 +355,10 @@ fn a_handler_that_falls_behind_handles_the_newest() {
         assert!(told.try_recv().is_err(), "the handler is not there yet");
         assert!(!bus.flush_within(Duration::ZERO), "four wait");
         drop(release);
-        assert!(bus.flush_within(FOR_EVER), "evicted events hold nobody up");
+        assert!(
+            bus.flush_within(FOR_EVER),
+            "a flush does not wait for evicted events"
+        );
         assert_eq!(handled.try_iter().collect::<Vec<_>>(), [98, 99, 100, 101]);
         let (subscription, gap) = told.try_recv().expect("told");
         assert_eq!(subscription, handle.subscription().number());
@@ -364,7 +368,7 @@ fn a_handler_that_falls_behind_handles_the_newest() {
     });
 }
 
-/// A subscriber that does not read costs nobody anything but its share of the work.
+/// A subscriber that does not read does not delay the others.
 #[test]
 fn a_subscriber_that_never_reads_delays_no_other() {
     in_every_mode(|mode| {

@@ -1,5 +1,5 @@
-//! How a subscription ends: known at once, the same everywhere, and awaited by threads and tasks,
-//! whatever ends it and whoever reads it.
+//! How a subscription ends: the ending is available at once and is the same for every handle, and
+//! threads and tasks can wait for it.
 
 use fanout::{
     Bus, ChangeError, Dispatch, Ending, Overflow, RecvError, Subscriber, SubscriptionHandle,
@@ -18,7 +18,7 @@ use crate::support::{
 };
 use crate::tasks::{RUNTIMES, Task, Wakes, block_on, now_or_never, poll};
 
-/// What ends the subscription.
+/// The cause of the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Cancel,
@@ -39,7 +39,7 @@ const CAUSES: [Cause; 5] = [
     Cause::Drop,
 ];
 
-/// Who owns the subscription.
+/// The owner of the subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reader {
     Subscriber,
@@ -61,8 +61,8 @@ fn weigher(data: &u64) -> usize {
     0
 }
 
-/// The owner of a subscription that has taken its first event and reads nothing more until it is
-/// let go.
+/// The owner of a subscription. It has received the first event, and receives no more until the
+/// gate opens.
 enum Owner {
     Subscriber(Subscriber<u64>),
     /// A future that received one event, and waits for the gate.
@@ -74,7 +74,7 @@ struct Scene {
     bus: Bus<u64>,
     handle: SubscriptionHandle<u64>,
     owner: Owner,
-    /// Dropped, the task and the handler go on.
+    /// When this is dropped, the task and the handler continue.
     gate: mpsc::Sender<()>,
 }
 
@@ -135,7 +135,7 @@ fn scene(mode: Dispatch, reader: Reader, cause: Cause) -> Scene {
     }
 }
 
-/// Those who wait for the end in all the ways there are.
+/// Waiters for the end, with all methods.
 struct Waiting {
     threads: Vec<JoinHandle<Ending>>,
 }
@@ -204,7 +204,7 @@ fn every_end(mode: Dispatch, reader: Reader, cause: Cause) {
     is_open(&handle, &bus);
     let waiting = Waiting::begin(&handle);
     linger();
-    // A manual bus runs its handlers where it is driven, which is here.
+    // A manual bus runs its handlers on the thread that drives, which is this one.
     let gate = (mode != Dispatch::Manual || reader != Reader::Handler).then_some(gate);
     let owner = Some(owner);
     let owner = match cause {
@@ -232,7 +232,7 @@ fn every_end(mode: Dispatch, reader: Reader, cause: Cause) {
             None
         }
     };
-    // The waiters are woken by the end itself: whoever reads has not come to it.
+    // The end itself wakes the waiters, before the subscriber has received it.
     let told = waiting.end();
     let ending = handle.ending().expect("it has ended");
     assert!(
@@ -259,7 +259,7 @@ fn every_end(mode: Dispatch, reader: Reader, cause: Cause) {
     if cause == Cause::Disconnect {
         assert!(handle.last_id().is_some());
     }
-    // It goes on, and hears of the same.
+    // The owner continues, and gets the same ending.
     drop(gate);
     match owner {
         Some(Owner::Subscriber(mut sub)) => assert_eq!(read_to_end(&mut sub).1, error),
@@ -279,8 +279,8 @@ fn every_end(mode: Dispatch, reader: Reader, cause: Cause) {
     assert_eq!(handle.ending(), Some(expected), "for ever");
 }
 
-/// A task that is busy, as inside a slow write to a socket, hears of the disconnect while it is
-/// busy.
+/// A task that is busy, for example with a slow write to a socket, can find out about the
+/// disconnect while it is busy.
 #[test]
 fn a_busy_task_can_find_out_that_it_was_disconnected() {
     ends("a busy task", || {
@@ -324,8 +324,8 @@ fn many_tasks_wait_for_one_end_on_every_runtime() {
     }
 }
 
-/// A future that is dropped, or polled by another task, leaves no waker behind; and it takes away
-/// no other's.
+/// A future that is dropped, or polled by another task, leaves no waker behind, and removes no
+/// other waker.
 #[test]
 fn a_dropped_future_leaves_no_waker() {
     let bus = bus::<u64>(|b| b);
@@ -362,7 +362,7 @@ fn a_dropped_future_leaves_no_waker() {
     assert_eq!(Arc::strong_count(&stays), 2);
 }
 
-/// A waker that panics takes nobody along, and those who wait beside it are woken.
+/// A panic of a waker is contained, and the other waiters are woken.
 #[test]
 fn a_waker_that_panics_is_contained() {
     struct Bad;
@@ -387,7 +387,7 @@ fn a_waker_that_panics_is_contained() {
     bus.publish("a", 1).expect("the bus is not broken");
 }
 
-/// The future owns what it needs, and keeps neither the bus open nor the subscription.
+/// The future borrows nothing, and keeps neither the bus nor the subscription open.
 #[test]
 fn waiting_keeps_nothing_open() {
     let bus = bus::<u64>(|b| b);
@@ -400,10 +400,10 @@ fn waiting_keeps_nothing_open() {
     assert_eq!(block_on(ended), Ending::Cancelled);
 }
 
-/// `Closed` is known first, and is what it was until the subscriber was told; then it is final.
+/// `Closed` may change until the subscriber has received it. Then it is final.
 #[test]
 fn closed_may_change_until_the_subscriber_received_it() {
-    // Cancelled with something to read.
+    // The subscription is cancelled while events wait.
     let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
     let mut sub = bus.subscribe("a").expect("open");
     let handle = sub.handle();
@@ -414,7 +414,7 @@ fn closed_may_change_until_the_subscriber_received_it() {
     assert_eq!(handle.ending(), Some(Ending::Cancelled));
     assert_eq!(sub.try_recv().err(), Some(TryRecvError::Cancelled));
 
-    // Told first: nothing that comes later changes it.
+    // The subscriber receives the end first: nothing changes it later.
     let bus = crate::support::bus::<u64>(|b| b.dispatch(Dispatch::Manual));
     let mut sub = bus.subscribe("a").expect("open");
     let handle = sub.handle();
@@ -425,7 +425,8 @@ fn closed_may_change_until_the_subscriber_received_it() {
     drop(sub);
     assert_eq!(handle.ending(), Some(Ending::Closed));
 
-    // What was accepted before the close does not fit, behind another that has no room.
+    // An event that was accepted before the close does not fit, behind another subscriber that has
+    // no room.
     let bus = crate::support::bus::<u64>(|b| b.dispatch(Dispatch::Manual));
     let mut full = blocking(&bus, 1);
     let sub = bus.subscription("b").capacity(1);
@@ -448,7 +449,7 @@ fn closed_may_change_until_the_subscriber_received_it() {
     assert_eq!(handle.ending(), ending);
 }
 
-/// The gap is still known when the subscriber has read it, and when it has gone.
+/// The gap remains available after the subscriber has received it, and after it was dropped.
 #[test]
 fn the_gap_of_a_disconnect_remains_available() {
     for reads in [0, 1, 3] {
@@ -474,7 +475,7 @@ fn the_gap_of_a_disconnect_remains_available() {
     }
 }
 
-/// Inside a handler nothing waits.
+/// Inside a handler `wait_ended` does not wait.
 #[test]
 fn a_handler_does_not_wait_for_its_own_end() {
     ends("wait_ended inside a handler", || {
@@ -492,8 +493,8 @@ fn a_handler_does_not_wait_for_its_own_end() {
     });
 }
 
-/// Waiters come and go while the subscription ends, by every cause at once: everyone hears of an
-/// end.
+/// Waiters are added and removed while the subscription ends by all causes at the same time: every
+/// waiter gets an ending.
 #[test]
 fn waiters_and_a_concurrent_end() {
     in_modes_with_threads(|mode| {
@@ -539,7 +540,7 @@ fn waiters_and_a_concurrent_end() {
     });
 }
 
-/// Which of several ends came first is the same for everybody who asks afterwards.
+/// All later calls return the same ending, that of the cause that came first.
 #[test]
 fn disconnect_against_cancel_has_one_winner() {
     ends("disconnect against cancel", || {
@@ -587,8 +588,8 @@ fn endings_read_as_sentences() {
     assert!(Ending::Broken.to_string().starts_with("the bus is broken"));
 }
 
-/// A disconnected subscription of which nobody has heard yet costs the index nothing once somebody
-/// has changed it.
+/// A disconnected subscription is removed from the index when a program tries to change its
+/// patterns.
 #[test]
 fn a_refused_change_unregisters_a_disconnected_subscription() {
     let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));

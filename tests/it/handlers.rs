@@ -14,7 +14,7 @@ use crate::support::{
     linger, panics_quietly, rounds,
 };
 
-/// What a handler saw: ids, and whether it was ever entered twice at once.
+/// The ids that a handler was called with. Fails if two calls overlap.
 #[derive(Clone, Default)]
 struct Diary {
     ids: Arc<Mutex<Vec<u64>>>,
@@ -60,7 +60,7 @@ impl Log {
     }
 }
 
-/// Stands in a handler until it is opened.
+/// A gate: a handler waits in it until it is opened.
 #[derive(Clone, Default)]
 struct Gate(Arc<(AtomicBool, AtomicUsize)>);
 
@@ -78,7 +78,7 @@ impl Gate {
         self.0.0.store(true, Ordering::SeqCst);
     }
 
-    /// How many wait.
+    /// The number of handlers that wait.
     fn waiting(&self) -> usize {
         self.0.1.load(Ordering::SeqCst)
     }
@@ -119,7 +119,7 @@ fn events_are_handled_in_order_and_one_at_a_time() {
     }
 }
 
-/// Guarantee 1 for handlers that cannot keep up, with a few that can.
+/// Guarantee 1 for handlers that fall behind, and for others that keep up.
 #[test]
 fn losses_of_a_slow_handler_are_counted_and_reported() {
     ends("slow", || {
@@ -141,9 +141,9 @@ fn losses_of_a_slow_handler_are_counted_and_reported() {
         let fast_subscription = bus.subscription("a").overflow(Overflow::Block);
         let fast_handle = fast_subscription.handler(fast.handler()).expect("open");
         bus.publish("a", 0).expect("open");
-        eventually("the slow one is at it", || gate.waiting() == 1);
+        eventually("the slow handler runs", || gate.waiting() == 1);
         (0..20).for_each(|n| bus.publish("a", n).expect("never waits for a handler"));
-        eventually("the fast one has all", || {
+        eventually("the fast handler has all events", || {
             fast_handle.stats().received == 21
         });
         gate.open();
@@ -158,7 +158,7 @@ fn losses_of_a_slow_handler_are_counted_and_reported() {
         );
         // A flush waits for the events in the ring, not for the gap behind them.
         let told = || log.lines().iter().filter(|l| l.contains("lost")).count();
-        eventually("the loss is told", || told() > 0);
+        eventually("the loss is reported", || told() > 0);
         drop(slow_handle);
         assert_eq!(told(), 1, "once for the run");
         assert!(!log.threads().contains(&thread::current().id()));
@@ -166,7 +166,7 @@ fn losses_of_a_slow_handler_are_counted_and_reported() {
     });
 }
 
-/// Guarantee 2, the hard way: a call that begins after `cancel` has returned is a fault.
+/// Guarantee 2 under load: no call may begin after `cancel` has returned.
 #[test]
 fn no_call_begins_after_cancel() {
     ends("cancel", || {
@@ -242,7 +242,7 @@ fn cancel_waits_for_a_call_only_when_asked_to() {
     });
 }
 
-/// From inside its own call, nothing waits for that call.
+/// Inside its own call, a handler does not wait for that call.
 #[test]
 fn a_handler_cancels_itself() {
     in_every_mode(|mode| {
@@ -295,7 +295,7 @@ fn dropping_a_guard_cancels_unless_it_was_detached() {
     });
 }
 
-/// What the closure owns goes when it will not be called any more, once, and outside of all locks.
+/// The closure is dropped once, when it will not be called any more, and outside of all locks.
 #[test]
 fn a_closure_is_dropped_when_its_subscription_ends() {
     in_every_mode(|mode| {
@@ -342,7 +342,7 @@ fn errors_and_panics_are_counted_reported_and_contained() {
                 panics_quietly();
             }
             if event.id() == 7 {
-                // What it panics with panics again when it is dropped.
+                // The value of the panic panics again when it is dropped.
                 std::panic::resume_unwind(Box::new(OnDrop::panics()));
             }
         });
@@ -380,8 +380,7 @@ fn a_panic_of_the_observer_is_contained() {
     });
 }
 
-/// Guarantee 4: as many handlers stand still as there are workers, and the others are handled all
-/// the same.
+/// Guarantee 4: as many handlers hang as there are workers, and the other handlers still run.
 #[test]
 fn a_stalled_worker_is_replaced() {
     ends("stall", || {
@@ -397,27 +396,26 @@ fn a_stalled_worker_is_replaced() {
         let diary = Diary::default();
         let well = bus.on("well", diary.handler()).expect("open");
         bus.publish("stuck", 0).expect("open");
-        eventually(
-            "all five are at it, on two threads and three spares",
-            || gate.waiting() == 5,
-        );
+        eventually("all five run, on two threads and three spares", || {
+            gate.waiting() == 5
+        });
         bus.publish("well", 1).expect("open");
         eventually("handled meanwhile", || diary.ids() == [2]);
         let stalls = |handle: &HandlerGuard<u64>| handle.stats().stalls;
         eventually("each is counted", || stuck.iter().all(|h| stalls(h) == 1));
         assert_eq!(stalls(&well), 0);
-        eventually("each is told", || log.lines().len() == 5);
+        eventually("each stall is reported", || log.lines().len() == 5);
         assert!(log.lines().iter().all(|line| line.contains("spare")));
         gate.open();
         assert!(bus.flush_within(FOR_EVER));
-        // The pool is as it was: it works on, and stalls are seen again.
+        // The pool is as before: it works, and stalls are found again.
         (0..1_000).for_each(|n| bus.publish("well", n).expect("open"));
         assert!(bus.flush_within(FOR_EVER));
         assert_eq!(well.stats().received + well.stats().lost, 1_001);
     });
 }
 
-/// Past the limit handlers wait, and are told of; when a thread is free again, they go on.
+/// Beyond the limit handlers wait, which is reported. When a thread is free again, they continue.
 #[test]
 fn the_number_of_spare_threads_is_limited() {
     ends("limit", || {
@@ -440,12 +438,12 @@ fn the_number_of_spare_threads_is_limited() {
         let diary = Diary::default();
         let _well = bus.on("well", diary.handler()).expect("open");
         bus.publish("stuck", 0).expect("open");
-        eventually("both are at it", || gates.iter().all(|g| g.waiting() == 1));
+        eventually("both run", || gates.iter().all(|g| g.waiting() == 1));
         bus.publish("well", 1).expect("open");
-        eventually("the limit is told", || {
+        eventually("the limit is reported", || {
             log.lines().iter().any(|line| line.contains("no spare"))
         });
-        assert!(diary.ids().is_empty(), "nobody is left to call it");
+        assert!(diary.ids().is_empty(), "no thread is left to call it");
         gates[0].open();
         eventually("one thread is back", || diary.ids() == [2]);
         gates[1].open();
@@ -478,7 +476,7 @@ fn a_dedicated_handler_has_its_own_thread() {
         let diary = Diary::default();
         let _pooled = bus.on("a", diary.handler()).expect("open");
         bus.publish("a", 1).expect("open");
-        eventually("all are at it", || gate.waiting() == 3);
+        eventually("all run", || gate.waiting() == 3);
         eventually("the pool is free", || diary.ids() == [1]);
         gate.open();
         bus.publish("a", 2).expect("open");
@@ -493,7 +491,7 @@ fn a_dedicated_handler_has_its_own_thread() {
     });
 }
 
-/// Guarantee 12: what a handler may do to the bus that calls it.
+/// Guarantee 12: a handler may publish, subscribe, cancel and close on the bus that calls it.
 #[test]
 fn handlers_publish_subscribe_cancel_and_close() {
     in_every_mode(|mode| {
@@ -529,7 +527,7 @@ fn handlers_publish_subscribe_cancel_and_close() {
             let report = report.clone();
             bus.on("close", move |_| {
                 let bus = weak.upgrade().expect("open");
-                // It starts the close, and returns: it would wait for itself.
+                // The call starts the close and returns: waiting would deadlock.
                 report.set(bus.close_within(FOR_EVER)).expect("once");
                 assert!(matches!(bus.publish("a", 1), Err(PublishError::Closed(1))));
             })
@@ -546,7 +544,7 @@ fn handlers_publish_subscribe_cancel_and_close() {
     });
 }
 
-/// A lane that only a handler could empty: nobody waits.
+/// Only a handler could make room in the lane: publishing does not wait.
 #[test]
 fn a_handler_never_waits_for_room() {
     ends("full", || {
@@ -579,7 +577,7 @@ fn a_handler_never_waits_for_room() {
     });
 }
 
-/// Guarantee 9: what was accepted is handled before the bus is over.
+/// Guarantee 9: accepted events are handled before the bus ends.
 #[test]
 fn close_drains_into_handlers() {
     for mode in MODES {
@@ -629,7 +627,10 @@ fn a_close_with_a_limit_reports_a_handler_that_is_not_done() {
         eventually("it is at it", || gate.waiting() == 1);
         let report = bus.close_within(Duration::from_millis(20));
         assert!(!report.in_time);
-        assert_eq!(report.unread, 10, "a call that runs has not been made yet");
+        assert_eq!(
+            report.unread, 10,
+            "a running call does not count as handled"
+        );
         gate.open();
         eventually("it goes on", || handle.stats().received == 10);
         assert!(bus.close_within(FOR_EVER).in_time);
@@ -662,7 +663,7 @@ fn a_flush_waits_until_all_events_are_handled() {
     });
 }
 
-/// Nothing happens but in `drive`, and what happens is the same each time.
+/// Handlers run only in `drive`, and in the same order each time.
 #[test]
 fn a_manual_bus_runs_handlers_only_in_drive() {
     let run = || {
@@ -693,7 +694,7 @@ fn a_manual_bus_runs_handlers_only_in_drive() {
         Arc::into_inner(calls).map(|calls| calls.into_inner().expect("one thread"))
     };
     let first = run();
-    // The bus is gone, and so is every closure.
+    // The bus and all closures are dropped.
     assert_eq!(first.as_ref().map(Vec::len), Some(40 * 20));
     assert_eq!(first, run());
 }
@@ -732,8 +733,8 @@ fn tens_of_thousands_of_handlers_share_two_threads() {
     });
 }
 
-/// The delivery law under churn: handlers come and go, with both policies, while four threads
-/// publish.
+/// The delivery law under churn: handlers are opened and cancelled, with both policies, while four
+/// threads publish.
 #[test]
 fn the_delivery_law_holds_for_handlers_that_come_and_go() {
     ends("law", || {
@@ -844,7 +845,7 @@ fn the_numbers_of_threads_are_bounded() {
     }
 }
 
-/// The pool goes with its bus, and the observer with it.
+/// The pool and the observer are dropped with the bus.
 #[test]
 fn a_pool_releases_all_its_memory() {
     in_every_mode(|mode| {
@@ -865,8 +866,8 @@ fn a_pool_releases_all_its_memory() {
     });
 }
 
-/// On a manual bus, a `Block` handler makes the room that the dispatch waits for: closing carries
-/// on by turns.
+/// On a manual bus, a `Block` handler makes the room that the dispatch waits for: the close
+/// dispatches and handles alternately.
 #[test]
 fn a_manual_bus_that_closes_drains_into_a_small_ring() {
     for by_drop in [false, true] {
@@ -887,8 +888,8 @@ fn a_manual_bus_that_closes_drains_into_a_small_ring() {
     }
 }
 
-/// A handler of which every call takes long keeps one thread, and the pool goes on with its spare
-/// for ever.
+/// If every call of one handler takes long, the handler uses one thread, and the pool continues
+/// with one spare thread.
 #[test]
 fn one_slow_handler_uses_at_most_one_spare_thread() {
     ends("slow", || {
@@ -913,7 +914,8 @@ fn one_slow_handler_uses_at_most_one_spare_thread() {
     });
 }
 
-/// Those that wait behind a stuck call on the same worker are handled, however busy the others are.
+/// Jobs that wait behind a stuck call on the same worker are run, however busy the other workers
+/// are.
 #[test]
 fn a_stuck_call_delays_no_other_handler_under_load() {
     ends("tray", || {
@@ -959,8 +961,7 @@ fn a_stuck_call_delays_no_other_handler_under_load() {
     });
 }
 
-/// What is lost after a flush has begun does not count for what it waits for, whichever events they
-/// are.
+/// Events that are lost after a flush has begun do not count as handled for this flush.
 #[test]
 fn a_flush_is_exact_also_under_loss() {
     for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
@@ -991,7 +992,7 @@ fn a_flush_is_exact_also_under_loss() {
     }
 }
 
-/// What was evicted was pushed, and is never handled.
+/// Evicted events were pushed, and are never handled.
 #[test]
 fn a_flush_does_not_wait_for_evicted_events() {
     in_every_mode(|mode| {
@@ -1013,7 +1014,7 @@ fn a_flush_does_not_wait_for_evicted_events() {
     });
 }
 
-/// A handler that was disconnected handles what waits: a flush, and a close, are not done before.
+/// A disconnected handler handles the waiting events. A flush and a close wait for that.
 #[test]
 fn a_flush_waits_for_the_events_of_a_disconnected_handler() {
     for (dedicated, ending) in [false, true]
@@ -1065,7 +1066,7 @@ fn a_flush_waits_for_the_events_of_a_disconnected_handler() {
                         handle.cancel();
                         gate.open();
                         assert!(flushing.join().expect("fine"), "nothing more is handled");
-                        // A flush that came after the cancel had nothing to wait for.
+                        // A flush after the cancel has nothing to wait for.
                         assert!(handle.cancel_and_wait(FOR_EVER));
                         assert_eq!(handle.stats().received, 1);
                         return;
@@ -1075,7 +1076,7 @@ fn a_flush_waits_for_the_events_of_a_disconnected_handler() {
                     let lines = log.lines().into_iter();
                     lines.filter(|line| line.contains("lost")).collect()
                 };
-                eventually("it is told", || !told().is_empty());
+                eventually("it is reported", || !told().is_empty());
                 let told = told();
                 assert!(
                     told.len() == 1
@@ -1083,7 +1084,7 @@ fn a_flush_waits_for_the_events_of_a_disconnected_handler() {
                         && told[0].contains("ids 4 to"),
                     "{told:?}"
                 );
-                eventually("it is forgotten", || bus.stats().subscriptions == 0);
+                eventually("it is unregistered", || bus.stats().subscriptions == 0);
                 let stats = handle.stats();
                 assert_eq!(stats.received + stats.lost, stats.matched);
             },
@@ -1091,8 +1092,7 @@ fn a_flush_waits_for_the_events_of_a_disconnected_handler() {
     }
 }
 
-/// The bus breaks while a call runs, and then the handler is cancelled: it comes to its end all the
-/// same.
+/// The bus breaks while a call runs, and then the handler is cancelled: the handler still ends.
 #[test]
 fn a_handler_cancelled_on_a_broken_bus_ends() {
     ends("broken", || {
@@ -1133,7 +1133,7 @@ fn a_handler_cancelled_on_a_broken_bus_ends() {
     });
 }
 
-/// An error that panics when it is shown: one call all the same.
+/// An error panics in its `Display`: the call still counts once.
 #[test]
 fn an_error_that_panics_counts_its_call_once() {
     struct Hostile;

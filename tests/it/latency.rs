@@ -1,4 +1,4 @@
-//! Sampled latency: as many samples as it should be, and every one of them plausible.
+//! Sampled latency: the number of samples is right, and every sample is plausible.
 
 use fanout::{BuildError, Bus, Dispatch, LatencyStats, Overflow, SubscriptionHandle};
 use std::thread;
@@ -34,7 +34,7 @@ fn one_event_in_every_n_of_a_lane_is_sampled() {
             }
             bus.drive();
             assert_eq!(sub.latency(), LatencyStats::default(), "not received yet");
-            // In both ways of receiving.
+            // With both receive methods.
             for _ in 0..100 {
                 sub.recv().expect("unread");
             }
@@ -81,7 +81,7 @@ fn only_received_events_are_sampled() {
         some.recv().expect("unread");
     }
     assert_eq!((full.latency().count, some.latency().count), (3, 4));
-    // Who has ended stays in the sum.
+    // Subscriptions that have ended remain in the sum.
     let handle: SubscriptionHandle<u64> = some.handle();
     drop((full, some));
     bus.drive();

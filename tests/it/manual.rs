@@ -1,5 +1,5 @@
-//! Manual dispatch is deterministic: nothing happens but in `drive`, and what happens then is
-//! exactly what a plain [model](crate::model) says.
+//! Manual dispatch is deterministic: events are dispatched only in `drive`, exactly as a simple
+//! [model](crate::model) says.
 
 use fanout::{Dispatch, Overflow, TryRecvError};
 use proptest::prelude::*;
@@ -68,8 +68,8 @@ proptest! {
     }
 }
 
-/// Lone events, each in a block of its own, until no more blocks fit before a stalled shard; then
-/// read slowly.
+/// Publishes single events, each in its own block, until no more blocks fit in front of a stalled
+/// shard, and then reads slowly.
 #[test]
 fn single_events_behind_a_full_ring_match_the_model() {
     for capacity in [1, 2, 5] {

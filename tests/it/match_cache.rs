@@ -1,4 +1,4 @@
-//! The cache in front of a bus's indexes changes nothing but the time.
+//! The cache in front of the indexes of a bus changes only the speed.
 
 use fanout::{Bus, Dispatch, TryRecvError};
 

@@ -1,5 +1,5 @@
-//! Memory: bounded by events and by bytes, and given back when the last reference goes.
-//! (Allocations are counted in a test binary of their own, `tests/alloc.rs`.)
+//! Memory: bounded by events and by bytes, and released with the last reference. (`tests/alloc.rs`,
+//! which is a separate binary, counts allocations.)
 
 use fanout::{Bus, Dispatch, GapReason, Overflow, RecvError, Subscriber, TryRecvError};
 use std::sync::Arc;
@@ -77,7 +77,7 @@ fn a_batch_and_an_event_outlive_the_bus() {
     assert_eq!(dropped.load(Ordering::SeqCst), 64);
 }
 
-/// Whatever became of it: received, lost, unread, cancelled, refused or never sequenced.
+/// This holds for payloads that are received, lost, unread, cancelled, refused or never sequenced.
 #[test]
 fn every_payload_is_dropped_exactly_once() {
     for mode in MODES {
@@ -123,7 +123,7 @@ fn once(mode: Dispatch, dispatchers: usize, random: &mut Random) {
             n => {
                 made += 1;
                 let payload = OnDrop::counts(&dropped);
-                // A refused value comes back, and is dropped here.
+                // A refused payload is returned, and is dropped here.
                 let _ = if n % 2 == 0 {
                     publisher.try_publish("a", payload)
                 } else {
@@ -138,7 +138,7 @@ fn once(mode: Dispatch, dispatchers: usize, random: &mut Random) {
         _ => {}
     }
     drop((publisher, bus, subs));
-    crate::support::eventually("the pool lets go", || {
+    crate::support::eventually("the pool has released all blocks", || {
         dropped.load(Ordering::SeqCst) >= made
     });
     assert_eq!(dropped.load(Ordering::SeqCst), made);
@@ -146,8 +146,8 @@ fn once(mode: Dispatch, dispatchers: usize, random: &mut Random) {
 
 const WEIGHT: usize = 100_000;
 
-/// A manual bus whose events go one by one, each in a block of its own that weighs a bit more than
-/// [`WEIGHT`].
+/// A manual bus whose events are published one by one, each in its own block, which weighs slightly
+/// more than [`WEIGHT`].
 fn heavy(pin_bytes: usize, overflow: Overflow) -> (Bus<u64>, Subscriber<u64>) {
     let bus = bus(|b| {
         b.dispatch(Dispatch::Manual)
@@ -204,14 +204,14 @@ fn a_block_heavier_than_the_bound_is_delivered_alone() {
         );
         publish_singly(&bus, 1);
         assert_eq!(ids(&mut sub), [6]);
-        // A whole block is one slot: all of it, or none.
+        // A whole block is one slot: either all of it enters the ring, or none.
         (0..64).for_each(|n| bus.publish("a", n).expect("open"));
         bus.drive();
         assert_eq!(ids(&mut sub), (7..71).collect::<Vec<_>>());
     }
 }
 
-/// The shard waits for bytes as it does for events: asleep, and until the next reader makes room.
+/// The shard waits for bytes as it waits for events: it sleeps until a reader makes room.
 #[test]
 fn the_bus_waits_for_a_block_subscriber_at_its_bound_in_bytes() {
     for pin_bytes in [1, WEIGHT / 2, WEIGHT + WEIGHT / 2, 2 * WEIGHT + WEIGHT / 2] {
@@ -253,7 +253,7 @@ fn the_bus_waits_for_a_block_subscriber_at_its_bound_in_bytes() {
     }
 }
 
-/// What owns memory of its own is weighed by default.
+/// Three types that own memory have a weight by default.
 #[test]
 fn bytes_vectors_and_strings_are_weighed_by_default() {
     fn unread<T: Send + Sync + 'static>(payload: impl Fn() -> T) -> u64 {
@@ -272,13 +272,13 @@ fn bytes_vectors_and_strings_are_weighed_by_default() {
     ] {
         assert_eq!(
             unread, 9,
-            "a little less than ten: the block itself weighs, too"
+            "slightly less than ten, because the block itself has a weight, too"
         );
     }
     assert_eq!(
         unread(|| Box::new([0_u8; WEIGHT])),
         100,
-        "nobody knows what it owns"
+        "the memory that a box owns is not known"
     );
     assert!(
         unread(|| [0_u8; 4096]) < 100_000,
@@ -308,8 +308,8 @@ fn payloads_of_any_size_are_delivered() {
     travels(|| String::from("x"));
 }
 
-/// What `guide::memory` says of payloads that are not weighed: their lengths for three types, and
-/// nothing for all others.
+/// What `guide::memory` says about payloads without a weigher: three types weigh their lengths, and
+/// all others weigh 0.
 #[test]
 fn default_weights_are_lengths_for_three_types_and_zero_for_others() {
     /// The bytes that one event pins.
@@ -333,7 +333,7 @@ fn default_weights_are_lengths_for_three_types_and_zero_for_others() {
     let mut roomy = Vec::with_capacity(LENGTH);
     roomy.push(0_u8);
     assert_eq!(grows(pinned(vec(0)), pinned(roomy)), 1);
-    // Everything else counts with its own size alone.
+    // Every other type counts only with its own size.
     let boxed = |length| vec(length).into_boxed_slice();
     assert_eq!(grows(pinned(boxed(0)), pinned(boxed(LENGTH))), 0);
     assert_eq!(grows(pinned((0, vec(0))), pinned((0, vec(LENGTH)))), 0);

@@ -1,4 +1,4 @@
-//! Every way to publish takes a message, and carries its name and its source.
+//! Every `send` method takes a message, and delivers its name and its source.
 
 use fanout::{
     Bus, Dispatch, Message, PublishError, PublishSequencedError, Publisher, Receipt, Topic,
@@ -17,7 +17,7 @@ fn message<'a>() -> Message<'a, &'static str, u32> {
     Message::new("a", 7).name("Created").source("billing")
 }
 
-/// Those that need no receipt, and so nobody who drives.
+/// The methods without a receipt, which do not wait for a thread that drives.
 const WAYS: [Way; 8] = [
     ("Bus::send", |bus, _| bus.send(message()).expect("open")),
     ("Bus::try_send", |bus, _| {
@@ -90,7 +90,7 @@ fn a_receipt_belongs_to_the_event_that_was_sent() {
     }
 }
 
-/// A message that owns its texts goes into a task or a queue, and waits there.
+/// A message that owns its texts can move into a task or a queue, and wait there.
 #[test]
 fn a_message_may_own_its_texts_and_cross_an_await() {
     for runtime in RUNTIMES {
@@ -107,7 +107,7 @@ fn a_message_may_own_its_texts_and_cross_an_await() {
                     for _ in 0..100 {
                         bus.send_async(message.clone()).await.expect("open");
                     }
-                    // Borrowed from the task's own state, over an await.
+                    // The message borrows from the state of the task, across an await.
                     let name = format!("name {n}");
                     let borrowed = Message::new(format!("t{n}"), n).name(&name);
                     let mut publisher = bus.publisher();
@@ -147,7 +147,8 @@ fn messages_wait_in_a_queue_and_are_sent_on_another_thread() {
     assert_eq!(payloads(&mut sub), (0..10).collect::<Vec<_>>());
 }
 
-/// Dropped while it waits for room, nothing was accepted; dropped later, only the receipt is lost.
+/// If the future is dropped while it waits for room, no event is published. If it is dropped later,
+/// only the receipt is lost.
 #[test]
 fn a_future_of_a_receipt_may_be_dropped() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual).lane_capacity(2));
@@ -157,7 +158,7 @@ fn a_future_of_a_receipt_may_be_dropped() {
     drop(bus.publish_sequenced_async("a", 90));
     drop(publisher.publish_sequenced_async("a", 91));
     for n in 1..=2 {
-        // Accepted at the first poll, and dropped before the receipt.
+        // The event is accepted at the first poll, and the future is dropped before the receipt.
         assert!(now_or_never(bus.publish_sequenced_async("a", n)).is_none());
         assert!(now_or_never(publisher.publish_sequenced_async("a", 10 + n)).is_none());
     }
@@ -195,7 +196,7 @@ fn a_task_that_waits_for_its_receipt_is_woken() {
     }
 }
 
-/// The end is an answer, too: of an event that was not accepted, and of one that was.
+/// A close ends the wait for a receipt, whether the event was accepted or not.
 #[test]
 fn a_close_wakes_threads_that_wait_for_a_receipt() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual).lane_capacity(2));
@@ -248,7 +249,7 @@ fn publisher_and_slow_reader_share_one_thread() {
     });
 }
 
-/// A large payload by value: no way to publish may hold more than a few copies of it on the stack.
+/// A large payload by value: no publish method may hold more than a few copies of it on the stack.
 #[test]
 fn a_large_payload_needs_little_stack() {
     const BYTES: usize = 128 << 10;

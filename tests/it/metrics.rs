@@ -1,5 +1,4 @@
-//! The numbers through the `metrics` facade are those of the statistics, under names that do not
-//! change.
+//! The metrics have the values of the statistics, and names that do not change.
 
 use fanout::{Bus, Dispatch, Overflow};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
@@ -7,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::support::bus;
 
-/// What a recorder has, by name and labels.
+/// The values of a recorder, by name and labels.
 fn recorded(record: impl FnOnce()) -> BTreeMap<String, f64> {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
@@ -31,7 +30,7 @@ fn recorded(record: impl FnOnce()) -> BTreeMap<String, f64> {
                 count as f64
             }
             DebugValue::Gauge(value) => value.into_inner(),
-            DebugValue::Histogram(_) => panic!("{} is none of ours", key.name()),
+            DebugValue::Histogram(_) => panic!("{} is not a metric of the bus", key.name()),
         };
         (format!("{}{{{}}}", key.name(), labels.join(",")), value)
     });

@@ -1,4 +1,4 @@
-//! Panics of what programs hand to the bus: contained, or the bus breaks and says so; nobody hangs.
+//! Panics of user code: they are contained, or the bus breaks and returns errors. No thread hangs.
 
 use fanout::{Dispatch, Overflow, PublishError, RecvError, TryPublishError};
 use std::pin::pin;
@@ -56,7 +56,7 @@ fn a_payload_that_panics_when_it_has_no_room_is_contained() {
     });
 }
 
-/// Where the dispatcher drops it, whoever that is.
+/// The dispatching thread drops the payload.
 #[test]
 fn a_payload_that_panics_when_it_is_evicted_is_contained() {
     in_every_mode(|mode| {
@@ -81,7 +81,7 @@ fn a_payload_that_panics_when_it_is_evicted_is_contained() {
     });
 }
 
-/// A value that is handed back is the test's own: its drop must not panic here.
+/// A payload that is returned belongs to the test: its drop must not panic here.
 fn was_accepted<T>(answer: Result<(), TryPublishError<T>>) -> bool {
     answer.map_err(std::mem::forget).is_ok()
 }
@@ -105,7 +105,8 @@ fn a_payload_that_panics_when_a_forced_close_drops_it_is_contained() {
     });
 }
 
-/// What a manual bus still has in its lanes when the last handle goes, nobody dispatches any more.
+/// Events that are still in the lanes of a manual bus when the last handle is dropped are never
+/// dispatched.
 #[test]
 fn a_payload_that_panics_when_the_bus_is_dropped_is_contained() {
     in_every_mode(|mode| {
@@ -132,7 +133,7 @@ fn a_payload_that_panics_when_the_bus_is_dropped_is_contained() {
     });
 }
 
-/// A waker that panics when it wakes.
+/// A waker that panics when it is woken.
 struct BadWaker;
 
 impl Wake for BadWaker {
@@ -158,7 +159,11 @@ fn a_waker_that_panics_is_contained() {
         bus.close();
         let (told, ending) = read_to_end(&mut sub);
         assert_eq!(ending, RecvError::Closed);
-        assert_eq!(told.len() as u64, accepted, "the wakers took nothing along");
+        assert_eq!(
+            told.len() as u64,
+            accepted,
+            "no event is lost because of the wakers"
+        );
         assert!(own.as_mut().poll(&mut context).is_ready());
         assert!(shared.as_mut().poll(&mut context).is_ready());
     });
@@ -225,7 +230,7 @@ fn breaks(mode: Dispatch, dispatchers: usize) {
         assert_eq!(
             late.recv().err(),
             Some(RecvError::Broken),
-            "nobody would ever tell it"
+            "no thread would ever notify it"
         );
     }
 }
@@ -236,7 +241,7 @@ fn waiting_publishers_get_an_error_when_the_bus_breaks() {
         let bus = bus(|b| b.dispatch(mode).lane_capacity(2).weigh(weigher));
         let mut sub = blocking(&bus, 1);
         let mut publisher = bus.publisher();
-        // The lanes fill up behind a full ring, with what breaks the bus at their ends.
+        // The lanes fill up behind a full ring, with an event that breaks the bus at their ends.
         fill(&bus, || publisher.try_publish("a", 1).is_ok());
         fill(&bus, || bus.try_publish("a", 1).is_ok());
         let waiting = [
@@ -268,7 +273,7 @@ fn waiting_publishers_get_an_error_when_the_bus_breaks() {
         for waiting in waiting {
             assert!(
                 waiting.join().expect("no panic"),
-                "told why, with the value"
+                "the error has the reason and the payload"
             );
         }
         assert!(bus.publish_sequenced("a", 1).is_err());
@@ -285,7 +290,7 @@ fn a_wait_for_a_receipt_ends_when_the_bus_breaks() {
     });
 }
 
-/// The thread that drops a payload inside the dispatch is the one that would have to make room.
+/// The thread that drops a payload inside the dispatch is the thread that would have to make room.
 #[test]
 fn publishing_from_a_drop_inside_the_dispatch_never_waits() {
     in_every_mode(|mode| {
@@ -327,8 +332,8 @@ fn publishing_from_a_drop_inside_the_dispatch_never_waits() {
     });
 }
 
-/// Cancelling carries out the change itself, and lets go of the block that the subscription held
-/// up; what that block's payload does in its drop runs inside of the dispatch.
+/// Cancelling applies the change itself, and releases the block that waited for the subscription.
+/// The drop of a payload of that block runs inside the dispatch.
 #[test]
 fn publishing_from_a_drop_inside_a_cancel_never_waits() {
     in_every_mode(|mode| {
@@ -341,9 +346,9 @@ fn publishing_from_a_drop_inside_a_cancel_never_waits() {
                 move || {
                     for _ in 0..100 {
                         if !armed.load(Ordering::SeqCst) {
-                            return; // dropped by the test itself, outside of any dispatch
+                            return; // dropped by the test, outside of any dispatch
                         }
-                        // Waiting here would be for ever.
+                        // Waiting here would be a deadlock.
                         let _ = bus.publish("nobody", OnDrop::nothing());
                     }
                 }
@@ -356,8 +361,8 @@ fn publishing_from_a_drop_inside_a_cancel_never_waits() {
     });
 }
 
-/// Closing from inside the dispatch starts the close and returns: the rest is up to whoever
-/// dispatches.
+/// Closing from inside the dispatch starts the close and returns: the dispatching thread does the
+/// rest.
 #[test]
 fn closing_from_a_drop_inside_the_dispatch_does_not_wait() {
     in_every_mode(|mode| {
@@ -383,7 +388,8 @@ fn the_last_handle_may_be_dropped_inside_the_dispatch() {
         let mut sub = blocking(&bus, 1);
         (0..2).for_each(|_| bus.publish("a", OnDrop::nothing()).expect("open"));
         assert!(!bus.flush_within(Duration::from_millis(1)));
-        // Behind a block that has no room, so that it is let go of after the test's own handle.
+        // The event is behind a block that has no room, so that it is released after the test's own
+        // handle.
         let last_handle = bus.clone();
         bus.publish("nobody.listens", OnDrop::new(move || drop(last_handle)))
             .expect("open");

@@ -1,5 +1,5 @@
-//! Slow subscribers are told of: once when they fall behind, once when they have recovered, on
-//! nobody's path.
+//! Slow subscribers are reported once when they fall behind, and once when they have recovered,
+//! without delaying any thread.
 
 use fanout::{BuildError, Bus, Dispatch, Overflow, SlowLimit, SlowNotice, SlowStatus};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::support::{FOR_EVER, PATIENCE, bus, ends, eventually, panics_quietly, read_out};
 
-/// Number, pace and lag.
+/// The number of the subscription, the status and the lag.
 type Told = (u64, SlowStatus, u64);
 
 fn telling(sender: mpsc::Sender<Told>) -> impl FnMut(&SlowNotice<u64>) + Send + 'static {
@@ -32,7 +32,7 @@ fn manual(limit: SlowLimit) -> (Bus<u64>, mpsc::Receiver<Told>) {
 fn publish(bus: &Bus<u64>, events: u64) {
     for n in 0..events {
         bus.try_publish("a", n).expect("there is room");
-        bus.drive(); // a block each
+        bus.drive(); // each in its own block
     }
 }
 
@@ -57,14 +57,18 @@ fn a_notice_comes_once_exactly_at_the_limit() {
             .open()
             .expect("open");
         publish(&bus, at - 1);
-        assert_eq!(all(&told), [], "{limit:?}: one less is no crossing");
+        assert_eq!(
+            all(&told),
+            [],
+            "{limit:?}: one less does not reach the limit"
+        );
         publish(&bus, 1);
         assert_eq!(all(&told), [(1, SlowStatus::Slow, at)], "{limit:?}");
         publish(&bus, 1);
         bus.drive();
         assert_eq!(all(&told), [], "{limit:?}: told already");
 
-        // At half of it, and not before.
+        // It has recovered at half of the limit, and not before.
         for left in (at / 2 + 1..=at).rev() {
             sub.try_recv().expect("unread");
             bus.drive();
@@ -136,7 +140,7 @@ fn each_subscription_is_reported_separately_until_it_ends() {
     assert_eq!(
         all(&told),
         [(2, SlowStatus::Recovered, 0)],
-        "ending is no recovery"
+        "an end is not a recovery"
     );
 }
 
@@ -232,7 +236,7 @@ fn limits_at_and_beyond_their_bounds() {
     ));
 }
 
-// ---- on a thread of its own ---------------------------------------------------------------------
+// ---- on a separate thread ---------------------------------------------------------------------
 
 /// Waits for the next one.
 fn next(told: &mpsc::Receiver<Told>) -> (u64, SlowStatus) {
@@ -255,7 +259,7 @@ fn the_monitor_reports_from_its_own_thread_after_a_pause() {
             });
             let mut sub = bus.subscription("a").capacity(10).open().expect("open");
             for _ in 0..3 {
-                // Long enough for the watcher to fall asleep; nothing depends on it.
+                // Long enough for the monitor to fall asleep; no result depends on it.
                 thread::sleep(Duration::from_millis(60));
                 (0..5).for_each(|n| bus.publish("a", n).expect("open"));
                 assert_eq!(next(&told), (1, SlowStatus::Slow));
@@ -289,7 +293,7 @@ fn a_panic_of_the_callback_does_not_end_the_monitor() {
     });
 }
 
-/// Dropped with the callback, and so with the watcher's thread.
+/// Dropped with the callback, and so with the monitor's thread.
 struct Gone(mpsc::Sender<()>);
 
 impl Drop for Gone {
@@ -319,16 +323,16 @@ fn the_monitor_ends_with_the_bus_and_does_not_keep_it_open() {
                     .expect("open");
                 let weak = bus.downgrade();
                 match ending {
-                    // Asleep, or not yet begun.
+                    // The monitor sleeps, or has not started yet.
                     0 => drop(bus),
-                    // While somebody is slow.
+                    // A subscriber is slow.
                     1 => {
                         bus.publish("a", 1).expect("open");
                         bus.publish("a", 2).expect("open");
                         assert!(bus.flush_within(FOR_EVER));
                         drop(bus);
                     }
-                    // While the closing takes its time.
+                    // The close takes long.
                     2 => {
                         (0..6).for_each(|n| bus.publish("a", n).expect("open"));
                         bus.close();
@@ -341,7 +345,7 @@ fn the_monitor_ends_with_the_bus_and_does_not_keep_it_open() {
                         assert!(!bus.close_within(Duration::from_millis(5)).in_time);
                     }
                 }
-                gone.recv_timeout(PATIENCE).expect("the watcher ends");
+                gone.recv_timeout(PATIENCE).expect("the monitor ends");
                 assert!(weak.upgrade().is_none() || ending > 1);
             });
         }

@@ -1,5 +1,5 @@
-//! Wait strategies: each receives, ends when it should, keeps its time, and sleeps or does not, as
-//! it says.
+//! Wait strategies: each receives events, ends when it should, keeps its timeout, and sleeps or
+//! does not sleep as documented.
 
 use fanout::{Bus, Dispatch, Ending, RecvError, RecvTimeoutError, Subscriber, WaitStrategy};
 use std::thread;
@@ -14,7 +14,7 @@ const STRATEGIES: [WaitStrategy; 4] = [
     WaitStrategy::Park,
 ];
 
-/// Each way to wait on a thread, up to the end: how many events, and which end.
+/// Each method that blocks a thread, up to the end: returns the number of events, and the ending.
 type Way = (&'static str, fn(&mut Subscriber<u32>) -> (u32, RecvError));
 const WAYS: [Way; 6] = [
     ("recv", |sub| {
@@ -76,7 +76,7 @@ fn weigher(data: &u32) -> usize {
     4
 }
 
-/// While it waits, events come, and then an end: closed, cancelled, broken.
+/// While the thread waits, events arrive, and then an end: closed, cancelled, broken.
 #[test]
 fn every_strategy_receives_and_ends() {
     for strategy in STRATEGIES {
@@ -107,7 +107,7 @@ fn every_strategy_receives_and_ends() {
     }
 }
 
-/// A limit is kept, not cut short; nothing at all ends at once.
+/// A wait does not end before its timeout. A timeout of zero ends at once.
 #[test]
 fn every_strategy_keeps_its_timeout() {
     const LIMIT: Duration = Duration::from_millis(20);
@@ -127,7 +127,7 @@ fn every_strategy_keeps_its_timeout() {
             assert!(start.elapsed() >= LIMIT);
             let late = sub.recv_timeout(Duration::ZERO).err();
             assert_eq!(late, Some(RecvTimeoutError::Timeout));
-            // What is there is given, however late.
+            // An available event is returned even after the timeout.
             bus.publish("a", 1).expect("open");
             assert!(bus.flush_within(FOR_EVER));
             assert!(sub.recv_timeout(Duration::ZERO).is_ok());
@@ -135,7 +135,7 @@ fn every_strategy_keeps_its_timeout() {
     }
 }
 
-/// A manual bus that is closing is driven by whoever waits, in whatever way.
+/// A thread that waits drives a manual bus that is closing, under each strategy.
 #[test]
 fn every_strategy_drives_a_manual_bus_that_is_closing() {
     for strategy in STRATEGIES {
@@ -151,8 +151,8 @@ fn every_strategy_drives_a_manual_bus_that_is_closing() {
     }
 }
 
-/// By the kernel's count of how often a thread went to sleep of its own accord; once in a while it
-/// does so for reasons of its own, such as a page that has to be read.
+/// The test uses the kernel's count of voluntary context switches. There are a few for other
+/// reasons, such as a page that must be read.
 #[cfg(target_os = "linux")]
 #[test]
 fn spin_and_yield_never_sleep() {
