@@ -22,7 +22,7 @@ use fanout::{Pattern, Topic};
 /// The longest time that a match may take, for any pattern and a topic of at most 128 segments.
 const MATCH_MAX: Duration = Duration::from_micros(200);
 
-/// How many patterns are reported.
+/// The number of patterns that are reported.
 const REPORTED: usize = 20;
 
 fn main() {

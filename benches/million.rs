@@ -4,8 +4,8 @@
 //! The first segment is one of 100, the others are one of 1,000 each. Of four wildcards, three are
 //! a `*` at a random position, and one is a `**` at the end. Topics are made from the
 //! subscriptions, with random texts for their wildcards, so each topic matches something. Times are
-//! medians of five runs. They are processor time where the system reports it. Memory is what was
-//! requested from the allocator.
+//! medians of five runs. They are processor time where the system reports it. Memory is the number
+//! of bytes that were requested from the allocator.
 //!
 //! This does not use criterion, because most measurements change the index for good, and because
 //! one of them is paired: a reader with and without a writer. Run `cargo bench --bench million`, or
@@ -24,18 +24,19 @@ use counting_allocator::live_bytes;
 use fanout::index::{MatchCache, Scratch, SharedIndex};
 use fanout::{Pattern, Topic};
 
-/// How many topics are looked up again and again.
+/// The number of topics that are looked up again and again.
 const HOT_TOPICS: usize = 1_000;
-/// How many changes per second the writer makes.
+/// The number of changes per second that the writer makes.
 const CHURN_PER_S: u32 = 10_000;
 const RUNS: usize = 5;
-/// How often all topics are looked up per run, because the clock has ticks of milliseconds.
+/// The number of times that all topics are looked up in a run, because the clock has ticks of
+/// milliseconds.
 const WALK_ROUNDS: usize = 5;
 
 /// The size and the duration of the measurements.
 struct Effort {
     subscriptions: usize,
-    /// How many single changes and look-ups a timed run makes.
+    /// The number of single changes and look-ups in a timed run.
     steps: usize,
     pairs: usize,
     run: Duration,
@@ -145,7 +146,7 @@ fn look_ups(index: &SharedIndex<u32>, topics: &[Topic], hot: &[Topic]) {
     );
 
     let mut cache = MatchCache::new();
-    // So many that a clock with ticks of milliseconds can measure them.
+    // There are enough look-ups for a clock with ticks of milliseconds.
     let rounds = 100 * topics.len().div_ceil(hot.len());
     for _ in 0..2 {
         ask_all(&mut cache, &snapshot, hot);
@@ -195,7 +196,7 @@ fn changes_with_cache(index: &SharedIndex<u32>, newcomers: &[Subscription], hot:
     );
 }
 
-/// The time of the next look-up of each topic after a change that concerns none of them.
+/// The time of the next look-up of each topic after a change that affects none of them.
 fn next_match(index: &SharedIndex<u32>, hot: &[Topic]) {
     let mut cache = MatchCache::new();
     for _ in 0..2 {
@@ -270,8 +271,8 @@ fn with_a_writer(
     );
 }
 
-/// Look-ups per second of the reader's processor time, with a snapshot for each 64 as for a block
-/// of a bus.
+/// Look-ups per second of the reader's processor time, with a snapshot for every 64 look-ups, as a
+/// bus takes one for each block.
 fn read(
     index: &SharedIndex<u32>,
     topics: &[Topic],
@@ -312,8 +313,8 @@ fn read(
     })
 }
 
-/// Inserts and removes at an even pace until `stop` is set. If it is not to work, it only sleeps at
-/// that pace.
+/// Inserts and removes at an even rate until `stop` is set. Without work, it only sleeps at that
+/// rate.
 fn churn(
     index: &SharedIndex<u32>,
     newcomers: &[Subscription],

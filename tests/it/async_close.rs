@@ -1,4 +1,5 @@
-//! Flushing and closing as a task: what the blocking forms promise, without a thread that waits.
+//! Flushing and closing in tasks: the same guarantees as those of the blocking methods, without a
+//! thread that waits.
 
 use fanout::{Bus, BusBuilder, Dispatch, Overflow, RecvError};
 use std::sync::Arc;
@@ -54,7 +55,8 @@ fn an_idle_bus_is_flushed_at_once() {
     assert_eq!(now_or_never(bus.flush_async()), Some(true));
 }
 
-/// It waits for a full `Block` subscriber, is woken when that makes room, and may be dropped.
+/// A flush waits for a full `Block` subscriber, is woken when the subscriber makes room, and may be
+/// dropped.
 #[test]
 fn a_flush_waits_for_room_and_may_be_dropped() {
     for mode in MODES {
@@ -131,8 +133,8 @@ fn a_flush_of_a_broken_bus_returns_false() {
     }
 }
 
-/// Under manual dispatch, nobody else looks when a longest wait is over: the task is woken by a
-/// timer.
+/// Under manual dispatch, no other thread checks whether a block timeout is over: a timer wakes the
+/// task.
 #[test]
 fn a_manual_bus_wakes_the_task_after_a_block_timeout() {
     for closes in [false, true] {
@@ -234,7 +236,7 @@ fn a_close_does_not_block_the_thread_of_the_reader() {
     });
 }
 
-/// Several flushes at once, and closes, all end.
+/// Several concurrent flushes and closes all end.
 #[test]
 fn many_tasks_flush_and_close_at_once() {
     for runtime in RUNTIMES {

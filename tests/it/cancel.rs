@@ -160,14 +160,14 @@ fn of_many_concurrent_cancels_one_returns_true() {
     });
 }
 
-/// How a full `Block` subscriber goes.
+/// How a full `Block` subscriber ends.
 #[derive(Clone, Copy, Debug)]
 enum Going {
-    /// Dropped, all at once, by threads of their own.
+    /// Separate threads drop all subscribers at the same time.
     Dropped,
-    /// Cancelled by handle, while the subscribers do nothing.
+    /// The handles cancel the subscriptions, while the subscribers do nothing.
     Cancelled,
-    /// Cancelled by handle and dropped at the same time.
+    /// The handles cancel the subscriptions while the subscribers are dropped.
     Both,
 }
 
@@ -213,7 +213,8 @@ fn release(mode: Dispatch, dispatchers: usize, going: Going) {
     (0..EVENTS).for_each(|n| bus.publish("a", n).expect("open"));
     assert!(!bus.flush_within(Duration::ZERO));
     let start = Barrier::new(2 * full.len());
-    // All of them have gone when the scope ends: under manual dispatch nobody else looks later.
+    // All of them have ended when the scope ends: under manual dispatch no other thread checks
+    // later.
     let idle: Vec<_> = thread::scope(|scope| {
         let mut going_threads = Vec::new();
         for sub in full {
@@ -272,11 +273,11 @@ fn a_handle_does_not_keep_the_subscription() {
     let handle: SubscriptionHandle<u32> = bus.subscribe("a").expect("open").handle();
     assert!(
         handle.patterns().is_empty(),
-        "the subscriber went, and with it the subscription"
+        "the subscriber was dropped, so the subscription has ended"
     );
 }
 
-/// What a subscriber had not read is dropped with it, not when somebody next comes by.
+/// Unread events are dropped with their subscriber, and not at the next round of the shard.
 #[test]
 fn unread_events_are_dropped_with_the_subscriber() {
     in_every_mode(|mode| {
@@ -293,7 +294,7 @@ fn unread_events_are_dropped_with_the_subscriber() {
     });
 }
 
-/// Who was told that the bus is closed is not told later that the subscription was cancelled.
+/// A subscriber that has received `Closed` does not receive `Cancelled` later.
 #[test]
 fn a_cancel_after_the_end_changes_nothing() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
@@ -305,7 +306,8 @@ fn a_cancel_after_the_end_changes_nothing() {
     assert_eq!(sub.recv().unwrap_err(), RecvError::Closed);
 }
 
-/// A receiver that was woken by cancel on one thread, while another publishes and a third closes.
+/// One thread cancels and so wakes a receiver, while another thread publishes and a third one
+/// closes.
 #[test]
 fn cancel_against_close() {
     in_every_mode(|mode| {
@@ -328,7 +330,7 @@ fn cancel_against_close() {
             assert!(!handle.cancel());
             let stats = handle.stats();
             assert_eq!(stats.received + stats.unread, stats.matched);
-            eventually("the shard comes by", || handle.last_id().is_some());
+            eventually("the shard has run", || handle.last_id().is_some());
         }
     });
 }

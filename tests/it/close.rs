@@ -1,4 +1,4 @@
-//! A close drains the bus: what was accepted is delivered or accounted for, and what was refused is
+//! A close drains the bus: accepted events are delivered or counted as lost, and refused events are
 //! not delivered.
 
 use fanout::{
@@ -280,7 +280,7 @@ fn race(mode: Dispatch, dispatchers: usize, round: u64) {
 }
 
 /// Publishes until the bus is closed; under manual dispatch, no more than the lanes hold. Returns
-/// what was accepted.
+/// the accepted events.
 fn accept(n: u64, mut publish: impl FnMut(u64) -> Result<(), PublishError<u64>>) -> Vec<u64> {
     let mut accepted = Vec::new();
     for sequence in 0..500 {
@@ -404,8 +404,8 @@ fn a_receipt_has_the_id_and_the_time_of_the_delivered_event() {
     });
 }
 
-/// A subscriber that reads nothing delays neither the thread that drops the bus nor, for ever, the
-/// threads of the bus.
+/// A subscriber that reads nothing does not delay the thread that drops the bus, and does not
+/// prevent the threads of the bus from ending.
 #[test]
 fn drop_never_waits() {
     in_every_mode(|mode| {
@@ -435,7 +435,7 @@ fn accepted_events_outlive_their_publisher() {
     });
 }
 
-/// Counts the threads of all buses, so it runs in a process of its own: see the test below.
+/// Counts the threads of all buses, so it runs in a separate process: see the test below.
 #[test]
 #[ignore = "run by `threads_end_with_their_bus`, alone in its process"]
 #[cfg(target_os = "linux")]

@@ -118,14 +118,14 @@ fn first_id_and_last_id_bound_the_receivable_ids() {
     publish(2);
     bus.drive();
     assert_eq!(ids(&mut sub), [4, 5]);
-    // Published and not dispatched yet: not part of it any more.
+    // Published and not dispatched yet when the subscription ended: not received.
     publish(2);
     assert!(handle.cancel());
     bus.drive();
     assert_eq!((handle.first_id(), handle.last_id()), (Some(4), Some(5)));
     assert_eq!(handle.stats().matched, 2);
 
-    // Published before, dispatched after: within the cut.
+    // Published before, dispatched after: received.
     publish(1);
     let mut late = bus.subscribe("a").expect("open");
     bus.drive();
@@ -134,7 +134,7 @@ fn first_id_and_last_id_bound_the_receivable_ids() {
         (Some(8), vec![8])
     );
 
-    // One that could see nothing.
+    // A subscription that could receive no event.
     let none = bus.subscribe("a").expect("open").handle();
     assert_eq!((none.first_id(), none.last_id()), (Some(9), Some(8)));
     bus.close();
@@ -157,8 +157,8 @@ fn a_subscription_before_the_first_event_begins_with_it() {
     });
 }
 
-/// Behind a full `Block` subscriber the shard stands in the midst of a block; who comes then begins
-/// behind it.
+/// The shard waits in the middle of a block for a full `Block` subscriber. A new subscription
+/// begins after this block.
 #[test]
 fn subscribing_to_a_stalled_shard_begins_after_its_current_block() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
@@ -177,7 +177,7 @@ fn subscribing_to_a_stalled_shard_begins_after_its_current_block() {
     assert_eq!(ids(&mut late), [6, 7, 8]);
 }
 
-/// However many of its patterns match, it gets one delivery.
+/// A subscription gets each event once, however many of its patterns match.
 #[test]
 fn several_patterns_are_one_delivery() {
     for mode in MODES {

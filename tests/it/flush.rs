@@ -1,5 +1,5 @@
-//! `flush_within` returns when everything that was accepted so far is in rings, or reports that it
-//! is not.
+//! `flush_within` returns `true` when all accepted events are in rings, and `false` at its time
+//! limit.
 
 use fanout::Dispatch;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,7 +87,7 @@ fn concurrent_flushes_all_return() {
     }
 }
 
-/// A flush dispatches on its own thread. The pool must still be woken for what is published
+/// A flush dispatches on its own thread. The pool must still be woken for events that are published
 /// afterwards.
 #[test]
 fn flushing_never_delays_an_event_in_the_pool() {
