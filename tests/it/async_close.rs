@@ -8,7 +8,9 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{FOR_EVER, MODES, bus, ends, eventually, ids, panics_quietly, read_to_end};
+use crate::support::{
+    FOR_EVER, MODES, bus, ends, eventually, ids, panics_quietly, publish_each, read_to_end,
+};
 use crate::tasks::{RUNTIMES, Runtime, Task, Wakes, block_on, now_or_never, poll};
 
 #[test]
@@ -64,7 +66,7 @@ fn a_flush_waits_for_room_and_may_be_dropped() {
             let bus = bus::<u64>(|b| b.dispatch(mode));
             let sub = bus.subscription("a").capacity(2);
             let mut sub = sub.overflow(Overflow::Block).open().expect("open");
-            (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..3);
             let (wakes, waker) = Wakes::new();
             let mut dropped = bus.flush_async();
             assert!(poll(&mut dropped, &waker).is_pending());
@@ -143,7 +145,7 @@ fn a_manual_bus_wakes_the_task_after_a_block_timeout() {
             let sub = bus.subscription("a").capacity(1).overflow(Overflow::Block);
             let sub = sub.block_timeout(Duration::from_millis(20)).open();
             let sub = sub.expect("open");
-            (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..3);
             if closes {
                 let report = block_on(bus.close_async());
                 assert!(report.in_time);
@@ -196,7 +198,7 @@ fn a_close_may_be_dropped() {
             assert!(!bus.is_closed());
             let sub = bus.subscription("a").capacity(2);
             let sub = sub.overflow(Overflow::Block).open().expect("open");
-            (0..5).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..5);
             let (_, waker) = Wakes::new();
             let mut close = bus.close_async();
             assert!(poll(&mut close, &waker).is_pending());

@@ -53,8 +53,7 @@ fn a_task_that_waits_for_room_is_woken() {
             let full = bus.subscription("a").capacity(1);
             let mut sub = full.overflow(fanout::Overflow::Block).open().expect("open");
             let mut publisher = bus.publisher();
-            let mut accepted = crate::support::fill(&bus, || publisher.try_publish("a", 0).is_ok());
-            accepted += crate::support::fill(&bus, || bus.try_publish("a", 0).is_ok());
+            let mut accepted = crate::support::fill_both_lanes(&bus, &mut publisher, &0);
             let ((for_own, own_waker), (for_shared, shared_waker)) = (Wakes::new(), Wakes::new());
             let mut own = Box::pin(publisher.publish_async("a", 1));
             let mut shared = Box::pin(bus.publish_async("a", 2));

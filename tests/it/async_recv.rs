@@ -13,7 +13,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use crate::support::{
-    FOR_EVER, MODES, Told, bus, ends, eventually, ids, panics_quietly, read_out, read_to_end,
+    FOR_EVER, MODES, Told, bus, ends, eventually, ids, in_every_mode_and_shards, panics_quietly,
+    publish_each, read_out, read_to_end,
 };
 use crate::tasks::{RUNTIMES, Runtime, Task, Wakes, block_on, now_or_never, poll};
 
@@ -101,7 +102,7 @@ fn tasks_receive_on_any_runtime() {
                     Box::pin(count_batch_stream(open(Overflow::DropNewest))),
                 ];
                 let publishing = thread::spawn(move || {
-                    (0..EVENTS).for_each(|n| bus.publish("a", n).expect("open"));
+                    publish_each(&bus, 0..EVENTS);
                 });
                 let counts = runtime.run(all.into_iter().chain(some).collect());
                 publishing.join().expect("published");
@@ -165,7 +166,7 @@ fn a_future_that_is_dropped_has_taken_nothing() {
 
     drop(sub.recv_async());
     drop(sub.next_batch_async());
-    (1..=5).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 1..=5);
     drop(sub.recv_async());
 
     let mut waiting = sub.recv_async();
@@ -185,7 +186,7 @@ fn a_future_that_is_dropped_has_taken_nothing() {
             if (gap.first_id(), gap.last_id(), gap.count()) == (3, 5, 3)));
 
     // The future is woken by a gap only, and then dropped while the gap is available.
-    (6..=9).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 6..=9);
     bus.drive();
     assert_eq!(
         now_or_never(sub.recv_async())
@@ -335,7 +336,7 @@ impl Wake for ReadsWhenWoken {
 #[test]
 fn a_round_wakes_a_task_once() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
-    let burst = |n| (0..n).for_each(|n| bus.publish("a", n).expect("open"));
+    let burst = |n| publish_each(&bus, 0..n);
     let all = ReadsWhenWoken::start(bus.subscribe("a").expect("open"));
     let few = ReadsWhenWoken::start(bus.subscription("a").capacity(3).open().expect("open"));
     let (wakes, waker) = Wakes::new();
@@ -472,75 +473,71 @@ impl Wake for Does {
 /// their events and are woken, and the bus continues.
 #[test]
 fn wakers_may_publish_cancel_drop_and_panic() {
-    for mode in MODES {
-        for dispatchers in [1, 3] {
-            ends(&format!("{mode:?} with {dispatchers}"), move || {
-                let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers));
-                let waiting = |waker: Arc<Does>| {
-                    let mut stream = bus.subscribe("a").expect("open").into_stream();
-                    assert!(poll(&mut stream.next(), &Waker::from(waker)).is_pending());
-                    stream
-                };
-                let panics = Does::new(panics_quietly);
-                let panicked = waiting(panics.clone());
+    in_every_mode_and_shards(|mode, dispatchers| {
+        let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers));
+        let waiting = |waker: Arc<Does>| {
+            let mut stream = bus.subscribe("a").expect("open").into_stream();
+            assert!(poll(&mut stream.next(), &Waker::from(waker)).is_pending());
+            stream
+        };
+        let panics = Does::new(panics_quietly);
+        let panicked = waiting(panics.clone());
 
-                let publishes = Does::new({
-                    let bus = bus.clone();
-                    move || bus.publish("b", 2).expect("there is room")
-                });
-                let published = waiting(publishes.clone());
+        let publishes = Does::new({
+            let bus = bus.clone();
+            move || bus.publish("b", 2).expect("there is room")
+        });
+        let published = waiting(publishes.clone());
 
-                let mut cancelled = bus.subscribe("a").expect("open").into_stream();
-                let cancels = Does::new({
-                    let handle = cancelled.handle();
-                    move || assert!(handle.cancel())
-                });
-                let cancelling = Waker::from(cancels.clone());
-                assert!(poll(&mut cancelled.next(), &cancelling).is_pending());
+        let mut cancelled = bus.subscribe("a").expect("open").into_stream();
+        let cancels = Does::new({
+            let handle = cancelled.handle();
+            move || assert!(handle.cancel())
+        });
+        let cancelling = Waker::from(cancels.clone());
+        assert!(poll(&mut cancelled.next(), &cancelling).is_pending());
 
-                let held = Arc::new(Mutex::new(None));
-                let drops = Does::new({
-                    let held = held.clone();
-                    move || drop(held.lock().expect("no panic").take())
-                });
-                *held.lock().expect("no panic") = Some(waiting(drops.clone()));
+        let held = Arc::new(Mutex::new(None));
+        let drops = Does::new({
+            let held = held.clone();
+            move || drop(held.lock().expect("no panic").take())
+        });
+        *held.lock().expect("no panic") = Some(waiting(drops.clone()));
 
-                let mut healthy = bus.subscribe("{a,b}").expect("open");
-                let (wakes, waker) = Wakes::new();
-                let mut healthily = healthy.recv_async();
-                assert!(poll(&mut healthily, &waker).is_pending());
+        let mut healthy = bus.subscribe("{a,b}").expect("open");
+        let (wakes, waker) = Wakes::new();
+        let mut healthily = healthy.recv_async();
+        assert!(poll(&mut healthily, &waker).is_pending());
 
-                bus.publish("a", 1).expect("open");
-                assert!(bus.flush_within(FOR_EVER));
-                let all = [panics, publishes, cancels, drops];
-                eventually("all are woken", || {
-                    bus.drive();
-                    all.iter().all(|waker| waker.1.load(Ordering::SeqCst)) && wakes.count() > 0
-                });
-                drop(healthily);
-                eventually("the answer is there", || {
-                    bus.drive();
-                    bus.stats().sequenced == 2
-                });
-                assert!(bus.flush_within(FOR_EVER));
-                assert_eq!(ids(&mut healthy), [1, 2]);
-                assert_eq!(
-                    ids(&mut panicked.into_inner()),
-                    [1],
-                    "the event is available, with or without a wake-up"
-                );
-                assert_eq!(ids(&mut published.into_inner()), [1]);
-                let ending = read_out(&mut cancelled.into_inner());
-                assert_eq!(ending, (vec![], fanout::TryRecvError::Cancelled));
-                eventually("the dropped subscription is removed", || {
-                    held.lock().expect("no panic").is_none()
-                });
-                bus.publish("a", 3).expect("the bus is not broken");
-                assert!(bus.flush_within(FOR_EVER));
-                assert_eq!(ids(&mut healthy), [3]);
-            });
-        }
-    }
+        bus.publish("a", 1).expect("open");
+        assert!(bus.flush_within(FOR_EVER));
+        let all = [panics, publishes, cancels, drops];
+        eventually("all are woken", || {
+            bus.drive();
+            all.iter().all(|waker| waker.1.load(Ordering::SeqCst)) && wakes.count() > 0
+        });
+        drop(healthily);
+        eventually("the answer is there", || {
+            bus.drive();
+            bus.stats().sequenced == 2
+        });
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(ids(&mut healthy), [1, 2]);
+        assert_eq!(
+            ids(&mut panicked.into_inner()),
+            [1],
+            "the event is available, with or without a wake-up"
+        );
+        assert_eq!(ids(&mut published.into_inner()), [1]);
+        let ending = read_out(&mut cancelled.into_inner());
+        assert_eq!(ending, (vec![], fanout::TryRecvError::Cancelled));
+        eventually("the dropped subscription is removed", || {
+            held.lock().expect("no panic").is_none()
+        });
+        bus.publish("a", 3).expect("the bus is not broken");
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(ids(&mut healthy), [3]);
+    });
 }
 
 // ---- gaps and ends
@@ -560,7 +557,7 @@ fn gaps_are_reported_in_their_places() {
         Err(error) => panic!("{error}"),
     };
     for burst in [5, 1, 4] {
-        (0..burst).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..burst);
         bus.drive();
         while let Some(result) = now_or_never(one.recv_async()) {
             told[0].push(told_of(result.map(Event::id)));
@@ -604,7 +601,7 @@ fn polling_drives_a_manual_bus_that_is_closing() {
         let sub = bus.subscription("a").capacity(1).overflow(Overflow::Block);
         let mut stream = sub.open().expect("open").into_stream();
         let mut other = bus.subscribe("a").expect("open");
-        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..10);
         drop(bus);
         let events = block_on(async {
             let mut events = Vec::new();
@@ -666,7 +663,7 @@ fn a_task_that_never_waits_lets_others_run() {
 fn a_task_that_lets_others_run_returns_pending_once() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
     let mut sub = bus.subscribe("a").expect("open");
-    (0..1000).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..1000);
     bus.drive();
     let (wakes, waker) = Wakes::new();
     let mut received = Vec::new();

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{
     FOR_EVER, MODES, Random, Told, bus, ends, eventually, fill, ids, in_every_mode,
-    in_modes_with_threads, linger, read_out, read_to_end, rounds,
+    in_every_mode_and_shards, in_modes_with_threads, in_modes_with_threads_and_shards, linger,
+    publish_each, read_out, read_to_end, rounds,
 };
 use crate::tasks::block_on;
 
@@ -74,41 +75,37 @@ fn bursts(mode: Dispatch, capacity: usize, subscribers: u64) {
 /// The reader sleeps in `recv` most of the time, and so does the pool.
 #[test]
 fn a_slow_subscriber_receives_all_events() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
-        for dispatchers in [1, 3] {
-            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
-                let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).lane_capacity(8));
-                let reading: Vec<_> = [1, 2, 7, 64, 100]
-                    .map(|capacity| {
-                        bus.subscription("a")
-                            .capacity(capacity)
-                            .overflow(Overflow::Block)
-                    })
-                    .map(|builder| builder.open().expect("open"))
-                    .map(|mut sub| {
-                        thread::spawn(move || {
-                            let mut next = 1;
-                            while let Ok(event) = sub.recv() {
-                                assert_eq!(event.id(), next);
-                                next += 1;
-                                if next % 512 == 0 {
-                                    crate::support::linger();
-                                }
-                            }
-                            next - 1
-                        })
-                    })
-                    .into();
-                for n in 0..20_000_u32 {
-                    bus.publish("a", n).expect("open");
-                }
-                drop(bus);
-                for reading in reading {
-                    assert_eq!(reading.join().expect("no loss"), 20_000);
-                }
-            });
+    in_modes_with_threads_and_shards(|mode, dispatchers| {
+        let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).lane_capacity(8));
+        let reading: Vec<_> = [1, 2, 7, 64, 100]
+            .map(|capacity| {
+                bus.subscription("a")
+                    .capacity(capacity)
+                    .overflow(Overflow::Block)
+            })
+            .map(|builder| builder.open().expect("open"))
+            .map(|mut sub| {
+                thread::spawn(move || {
+                    let mut next = 1;
+                    while let Ok(event) = sub.recv() {
+                        assert_eq!(event.id(), next);
+                        next += 1;
+                        if next % 512 == 0 {
+                            crate::support::linger();
+                        }
+                    }
+                    next - 1
+                })
+            })
+            .into();
+        for n in 0..20_000_u32 {
+            bus.publish("a", n).expect("open");
         }
-    }
+        drop(bus);
+        for reading in reading {
+            assert_eq!(reading.join().expect("no loss"), 20_000);
+        }
+    });
 }
 
 /// Publishes events, each in its own block.
@@ -186,7 +183,7 @@ fn waiting<T: Send + Sync + 'static>(
 }
 
 fn publish(bus: &Bus<u64>, events: u64) {
-    (0..events).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(bus, 0..events);
 }
 
 /// (first id, last id, count) of a gap after a block timeout.
@@ -210,34 +207,30 @@ fn timed_out<T: Send + Sync + 'static>(sub: &Subscriber<T>) -> u64 {
 
 #[test]
 fn after_the_block_timeout_all_others_continue() {
-    for mode in MODES {
-        for dispatchers in [1, 3] {
-            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
-                let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers));
-                let mut hangs = waiting(&bus, 2, WAIT);
-                let mut reads: Vec<_> = (0..3).map(|_| bus.subscribe("a").expect("open")).collect();
-                let start = Instant::now();
-                publish(&bus, 5);
-                assert!(
-                    bus.flush_within(FOR_EVER),
-                    "the flush ends although the subscriber does not read"
-                );
-                assert!(start.elapsed() >= WAIT, "not before its time");
-                for sub in &mut reads {
-                    assert_eq!(ids(sub), [1, 2, 3, 4, 5]);
-                }
-                let stats = hangs.stats();
-                assert_eq!((stats.matched, stats.lost, stats.unread), (5, 3, 2));
-                assert_eq!(timed_out(&hangs), 3);
-                let (told, _) = read_out(&mut hangs);
-                assert_eq!(told[..2], [1, 2].map(Told::Id));
-                assert_eq!((told.len(), gap_of(told[2])), (3, (3, 5, 3)));
-                let stats = hangs.stats();
-                assert_eq!((stats.received, stats.lost, stats.unread), (2, 3, 0));
-                assert_eq!(bus.stats().lost_by(GapReason::BlockTimeout), 3);
-            });
+    in_every_mode_and_shards(|mode, dispatchers| {
+        let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers));
+        let mut hangs = waiting(&bus, 2, WAIT);
+        let mut reads: Vec<_> = (0..3).map(|_| bus.subscribe("a").expect("open")).collect();
+        let start = Instant::now();
+        publish(&bus, 5);
+        assert!(
+            bus.flush_within(FOR_EVER),
+            "the flush ends although the subscriber does not read"
+        );
+        assert!(start.elapsed() >= WAIT, "not before its time");
+        for sub in &mut reads {
+            assert_eq!(ids(sub), [1, 2, 3, 4, 5]);
         }
-    }
+        let stats = hangs.stats();
+        assert_eq!((stats.matched, stats.lost, stats.unread), (5, 3, 2));
+        assert_eq!(timed_out(&hangs), 3);
+        let (told, _) = read_out(&mut hangs);
+        assert_eq!(told[..2], [1, 2].map(Told::Id));
+        assert_eq!((told.len(), gap_of(told[2])), (3, (3, 5, 3)));
+        let stats = hangs.stats();
+        assert_eq!((stats.received, stats.lost, stats.unread), (2, 3, 0));
+        assert_eq!(bus.stats().lost_by(GapReason::BlockTimeout), 3);
+    });
 }
 
 /// A reader that sleeps behind the stall is woken only by the end of the timeout: no thread
@@ -688,28 +681,24 @@ fn a_handler_that_hangs_loses_events_after_the_block_timeout() {
 
 #[test]
 fn publishers_that_wait_for_room_continue_after_the_block_timeout() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
-        for dispatchers in [1, 3] {
-            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
-                let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).lane_capacity(4));
-                let hangs = waiting(&bus, 1, WAIT);
-                let publishing: Vec<_> = (0..3)
-                    .map(|n| {
-                        let (bus, mut publisher) = (bus.clone(), bus.publisher());
-                        thread::spawn(move || match n {
-                            0 => publish(&bus, 2000),
-                            _ => (0..2000).for_each(|n| publisher.publish("a", n).expect("open")),
-                        })
-                    })
-                    .collect();
-                publishing
-                    .into_iter()
-                    .for_each(|thread| thread.join().expect("published"));
-                assert!(bus.flush_within(FOR_EVER));
-                assert_eq!(timed_out(&hangs), 5999);
-            });
-        }
-    }
+    in_modes_with_threads_and_shards(|mode, dispatchers| {
+        let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).lane_capacity(4));
+        let hangs = waiting(&bus, 1, WAIT);
+        let publishing: Vec<_> = (0..3)
+            .map(|n| {
+                let (bus, mut publisher) = (bus.clone(), bus.publisher());
+                thread::spawn(move || match n {
+                    0 => publish(&bus, 2000),
+                    _ => (0..2000).for_each(|n| publisher.publish("a", n).expect("open")),
+                })
+            })
+            .collect();
+        publishing
+            .into_iter()
+            .for_each(|thread| thread.join().expect("published"));
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(timed_out(&hangs), 5999);
+    });
 }
 
 #[test]
@@ -803,15 +792,11 @@ fn a_stall_ends_with_the_subscription() {
 /// a run of losses is one gap.
 #[test]
 fn all_counters_balance_whatever_is_lost() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
-        for dispatchers in [1, 3] {
-            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
-                for seed in rounds(20) {
-                    give_up_at_random(mode, dispatchers, seed);
-                }
-            });
+    in_modes_with_threads_and_shards(|mode, dispatchers| {
+        for seed in rounds(20) {
+            give_up_at_random(mode, dispatchers, seed);
         }
-    }
+    });
 }
 
 fn give_up_at_random(mode: Dispatch, dispatchers: usize, seed: u64) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::{
     FOR_EVER, MODES, OnDrop, bus, ends, eventually, ids, in_every_mode, in_modes_with_threads,
-    linger, read_to_end, rounds,
+    linger, publish_each, read_to_end, rounds,
 };
 
 #[test]
@@ -17,7 +17,7 @@ fn nothing_after_cancel() {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = bus.subscribe("a").expect("open");
         let handle = sub.handle();
-        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..10);
         assert!(bus.flush_within(FOR_EVER));
         assert_eq!(sub.recv().map(|event| event.id()), Ok(1));
         assert!(handle.cancel());
@@ -30,7 +30,7 @@ fn nothing_after_cancel() {
         assert!(sub.next_batch().is_err());
         assert!(sub.recv_timeout(FOR_EVER).is_err());
         assert_eq!(sub.iter().count(), 0);
-        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..10);
         assert!(bus.flush_within(FOR_EVER));
         assert_eq!(sub.try_recv().err(), Some(TryRecvError::Cancelled));
         let stats = sub.stats();
@@ -210,7 +210,7 @@ fn release(mode: Dispatch, dispatchers: usize, going: Going) {
             full.open().expect("open")
         })
         .collect();
-    (0..EVENTS).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..EVENTS);
     assert!(!bus.flush_within(Duration::ZERO));
     let start = Barrier::new(2 * full.len());
     // All of them have ended when the scope ends: under manual dispatch no other thread checks
@@ -250,7 +250,7 @@ fn cancel_and_statistics_work_after_close() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = bus.subscribe("a").expect("open");
-        (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..3);
         assert!(bus.close_within(FOR_EVER).in_time);
         assert_eq!(sub.recv().map(|event| event.id()), Ok(1));
         let handle = sub.handle();

@@ -11,8 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, Told, blocking, bus, ends, eventually, fill, ids, in_every_mode,
-    in_modes_with_threads, linger, payloads, read_out, read_to_end, rounds,
+    FOR_EVER, MODES, Told, blocking, bus, ends, eventually, fill, fill_both_lanes, ids,
+    in_every_mode, in_every_mode_and_shards, in_modes_with_threads, linger, payloads, publish_each,
+    read_out, read_to_end, rounds,
 };
 use crate::tasks::{block_on, now_or_never};
 
@@ -136,7 +137,7 @@ fn close_within_its_limit() {
         let mut reads = blocking(&bus, 2);
         let _idle = bus.subscription("a").capacity(8).open().expect("open");
         let reading = thread::spawn(move || read_to_end(&mut reads));
-        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..100);
         // Under manual dispatch a closing bus is driven by its readers.
         let report = bus.close_within(FOR_EVER);
         assert_eq!(
@@ -153,13 +154,9 @@ fn close_within_its_limit() {
 
 #[test]
 fn close_past_its_limit_reports_exact_numbers() {
-    for mode in MODES {
-        for dispatchers in [1, 3] {
-            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
-                report_past_time(mode, dispatchers);
-            });
-        }
-    }
+    in_every_mode_and_shards(|mode, dispatchers| {
+        report_past_time(mode, dispatchers);
+    });
 }
 
 fn report_past_time(mode: Dispatch, dispatchers: usize) {
@@ -171,8 +168,7 @@ fn report_past_time(mode: Dispatch, dispatchers: usize) {
         .open()
         .expect("open");
     let mut publisher = bus.publisher();
-    let accepted = fill(&bus, || publisher.try_publish("a", ()).is_ok())
-        + fill(&bus, || bus.try_publish("a", ()).is_ok());
+    let accepted = fill_both_lanes(&bus, &mut publisher, &());
     let report = bus.close_within(Duration::from_millis(1));
     let sequenced = bus.stats().sequenced;
     assert!(!report.in_time);
@@ -468,7 +464,7 @@ fn threads_end_with_their_bus_run_alone() {
                 }
                 eventually("the threads have their names", || threads() == pool);
                 let full = blocking(&bus, 1);
-                (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+                publish_each(&bus, 0..10);
                 match close {
                     0 => drop((bus, full)),
                     1 => drop((full, bus)),

@@ -5,7 +5,9 @@ use fanout::{Dispatch, RecvError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::support::{FOR_EVER, MODES, blocking, bus, ends, ids, in_every_mode, payloads, rounds};
+use crate::support::{
+    FOR_EVER, MODES, blocking, bus, ends, ids, in_every_mode, payloads, publish_each, rounds,
+};
 
 /// Runs `round` a few thousand times while other threads publish and dispatch without a pause.
 fn under_load(
@@ -109,7 +111,7 @@ fn a_reused_slot_gets_no_event_of_the_previous_subscription() {
 #[test]
 fn first_id_and_last_id_bound_the_receivable_ids() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
-    let publish = |n: u64| (0..n).for_each(|n| bus.publish("a", n).expect("open"));
+    let publish = |n: u64| publish_each(&bus, 0..n);
     publish(3);
     bus.drive();
     let mut sub = bus.subscribe("a").expect("open");
@@ -147,7 +149,7 @@ fn a_subscription_before_the_first_event_begins_with_it() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode).dispatchers(3));
         let mut subs: Vec<_> = (0..7).map(|_| bus.subscribe("a").expect("open")).collect();
-        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..100);
         assert!(bus.close_within(FOR_EVER).in_time);
         for sub in &mut subs {
             assert_eq!(payloads(sub), (0..100).collect::<Vec<_>>());
@@ -163,11 +165,11 @@ fn a_subscription_before_the_first_event_begins_with_it() {
 fn subscribing_to_a_stalled_shard_begins_after_its_current_block() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual));
     let mut full = blocking(&bus, 2);
-    (0..5).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..5);
     bus.drive();
     let mut late = bus.subscribe("a").expect("open");
     assert_eq!(late.handle().first_id(), Some(6));
-    (5..8).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 5..8);
     let mut got = Vec::new();
     while got.len() < 8 {
         got.extend(ids(&mut full));

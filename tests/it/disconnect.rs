@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::support::{
     FOR_EVER, OnDrop, Told, at_once, bus, ends, eventually, ids, in_every_mode, linger, manual,
-    one_by_one, read_out, read_to_end, rounds,
+    one_by_one, publish_each, read_out, read_to_end, rounds,
 };
 use crate::tasks::block_on;
 
@@ -371,7 +371,7 @@ fn a_handler_that_falls_behind_is_disconnected() {
                     .expect("open");
                 bus.publish("a", 0).expect("open");
                 assert_eq!(handled.recv_timeout(FOR_EVER), Ok(1));
-                (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+                publish_each(&bus, 0..100);
                 eventually("it is over", || handle.stats().last_id.is_some());
                 assert!(told.try_recv().is_err(), "the handler is not there yet");
                 assert!(!bus.flush_within(Duration::ZERO), "four wait");
@@ -417,10 +417,10 @@ fn a_handler_that_is_disconnected_can_be_cancelled() {
         if handling {
             bus.publish("a", 0).expect("open");
             assert_eq!(handled.recv_timeout(FOR_EVER), Ok(1));
-            (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..100);
             eventually("it is over", || handle.stats().last_id.is_some());
         } else {
-            (0..5).for_each(|n| bus.publish("a", n).expect("open")); // no thread has driven the bus
+            publish_each(&bus, 0..5); // no thread has driven the bus
         }
         assert_eq!(handle.cancel(), !handling, "it had ended");
         drop(release);

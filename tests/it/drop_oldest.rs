@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::support::{
     FOR_EVER, OnDrop, Told, at_once, bus, eventually, ids, in_every_mode, in_modes_with_threads,
-    manual, one_by_one, read_out, read_to_end,
+    manual, one_by_one, publish_each, read_out, read_to_end,
 };
 use crate::tasks::block_on;
 
@@ -350,7 +350,7 @@ fn a_handler_that_falls_behind_handles_the_newest() {
             .expect("open");
         bus.publish("a", 0).expect("open");
         assert_eq!(handled.recv_timeout(FOR_EVER), Ok(1));
-        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..100);
         eventually("all but four are lost", || handle.stats().lost == 96);
         assert!(told.try_recv().is_err(), "the handler is not there yet");
         assert!(!bus.flush_within(Duration::ZERO), "four wait");
@@ -378,7 +378,7 @@ fn a_subscriber_that_never_reads_delays_no_other() {
         awake = awake.capacity(16);
         let mut awake = awake.open().expect("open");
         for round in 0..1000 {
-            (0..16).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..16);
             assert!(bus.flush_within(FOR_EVER));
             assert_eq!(
                 ids(&mut awake),

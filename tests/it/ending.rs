@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::support::{
     FOR_EVER, MODES, blocking, bus, ends, eventually, in_modes_with_threads, linger,
-    panics_quietly, read_to_end, rounds,
+    panics_quietly, publish_each, read_to_end, rounds,
 };
 use crate::tasks::{RUNTIMES, Task, Wakes, block_on, now_or_never, poll};
 
@@ -213,7 +213,7 @@ fn every_end(mode: Dispatch, reader: Reader, cause: Cause) {
             owner
         }
         Cause::Disconnect => {
-            (1..=3).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 1..=3);
             bus.drive();
             owner
         }
@@ -380,7 +380,7 @@ fn a_waker_that_panics_is_contained() {
     let (wakes, waker) = Wakes::new();
     let mut good = Box::pin(handle.ended());
     assert!(poll(&mut good, &waker).is_pending());
-    (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..3);
     bus.drive();
     assert_eq!(wakes.count(), 1);
     assert!(poll(&mut good, &waker).is_ready());
@@ -432,7 +432,7 @@ fn closed_may_change_until_the_subscriber_received_it() {
     let sub = bus.subscription("b").capacity(1);
     let mut sub = sub.overflow(Overflow::Disconnect).open().expect("open");
     let handle = sub.handle();
-    (0..2).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..2);
     bus.drive();
     (0..3).for_each(|n| bus.publish("b", n).expect("open"));
     bus.close();
@@ -457,7 +457,7 @@ fn the_gap_of_a_disconnect_remains_available() {
         let sub = bus.subscription("a").capacity(1);
         let mut sub = sub.overflow(Overflow::Disconnect).open().expect("open");
         let handle = sub.handle();
-        (0..5).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..5);
         bus.drive();
         let ending = handle.ending();
         let Some(Ending::Disconnected(gap)) = ending else {
@@ -550,7 +550,7 @@ fn disconnect_against_cancel_has_one_winner() {
             let mut sub = sub.overflow(Overflow::Disconnect).open().expect("open");
             let handle = sub.handle();
             let cancelled = thread::scope(|scope| {
-                scope.spawn(|| (0..3).for_each(|n| bus.publish("a", n).expect("open")));
+                scope.spawn(|| publish_each(&bus, 0..3));
                 scope.spawn(|| handle.cancel()).join().expect("no panic")
             });
             assert!(bus.flush_within(FOR_EVER));
@@ -572,7 +572,7 @@ fn endings_read_as_sentences() {
     let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
     let sub = bus.subscription("a").capacity(1);
     let sub = sub.overflow(Overflow::Disconnect).open().expect("open");
-    (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..3);
     bus.drive();
     let ending = sub.handle().ending().expect("it has ended");
     let text = ending.to_string();
@@ -596,7 +596,7 @@ fn a_refused_change_unregisters_a_disconnected_subscription() {
     let sub = bus.subscription("a").capacity(1);
     let mut sub = sub.overflow(Overflow::Disconnect).open().expect("open");
     let handle = sub.handle();
-    (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..3);
     bus.drive();
     assert_eq!(handle.add("b"), Err(ChangeError::Ended));
     let (told, error) = read_to_end(&mut sub);

@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{FOR_EVER, MODES, OnDrop, blocking, bus, ends, ids, linger, rounds};
+use crate::support::{
+    FOR_EVER, MODES, OnDrop, blocking, bus, ends, ids, linger, publish_each, rounds,
+};
 
 const EVENTS: u64 = 3000;
 
@@ -53,7 +55,7 @@ fn a_full_block_subscriber_is_not_flushed() {
         ends(&format!("flush of {mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode));
             let mut sub = blocking(&bus, 2);
-            (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..3);
             assert!(!bus.flush_within(Duration::from_millis(20)));
             let mut read = ids(&mut sub);
             assert!(bus.flush_within(FOR_EVER), "there is room now");
@@ -74,7 +76,7 @@ fn concurrent_flushes_all_return() {
             let mut sub = bus.subscribe("a").expect("open");
             for _ in rounds(1000) {
                 thread::scope(|scope| {
-                    scope.spawn(|| (0..20).for_each(|n| bus.publish("a", n).expect("open")));
+                    scope.spawn(|| publish_each(&bus, 0..20));
                     for _ in 0..3 {
                         scope.spawn(|| assert!(bus.flush_within(FOR_EVER)));
                     }
@@ -122,7 +124,7 @@ fn a_flush_continues_when_the_full_subscriber_is_dropped() {
                     let bus = bus(|b| b.dispatch(mode));
                     let full = blocking(&bus, 1);
                     let mut other = bus.subscribe("a").expect("open");
-                    (0..2).for_each(|n| bus.publish("a", n).expect("open"));
+                    publish_each(&bus, 0..2);
                     assert!(!bus.flush_within(Duration::from_millis(1)));
                     thread::scope(|scope| {
                         scope.spawn(|| assert!(bus.flush_within(FOR_EVER)));

@@ -10,8 +10,8 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, OnDrop, Random, bus, ends, eventually, in_every_mode, in_modes_with_threads,
-    linger, panics_quietly, rounds,
+    FOR_EVER, MODES, OnDrop, Random, bus, ends, eventually, in_every_mode,
+    in_every_mode_and_shards, in_modes_with_threads, linger, panics_quietly, publish_each, rounds,
 };
 
 /// The ids that a handler was called with. Fails if two calls overlap.
@@ -86,37 +86,33 @@ impl Gate {
 
 #[test]
 fn events_are_handled_in_order_and_one_at_a_time() {
-    for mode in MODES {
-        for dispatchers in [1, 3] {
-            ends(&format!("{mode:?}, {dispatchers}"), move || {
-                let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).handler_threads(4));
-                let diaries: Vec<_> = (0..200).map(|_| Diary::default()).collect();
-                let handles: Vec<_> = diaries
-                    .iter()
-                    .map(|diary| {
-                        let subscription = bus.subscription("**").overflow(Overflow::Block);
-                        subscription.handler(diary.handler()).expect("open")
-                    })
-                    .collect();
-                let mut publisher = bus.publisher();
-                for n in 0..2_000_u64 {
-                    if mode == Dispatch::Manual && n % 500 == 0 {
-                        bus.drive();
-                    }
-                    publisher.publish("a", n).expect("open");
-                }
-                assert!(bus.flush_within(FOR_EVER));
-                for (diary, handle) in diaries.iter().zip(&handles) {
-                    assert!(diary.ids().into_iter().eq(1..=2_000));
-                    let stats = handle.stats();
-                    assert_eq!(
-                        (stats.matched, stats.received, stats.unread),
-                        (2_000, 2_000, 0)
-                    );
-                }
-            });
+    in_every_mode_and_shards(|mode, dispatchers| {
+        let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).handler_threads(4));
+        let diaries: Vec<_> = (0..200).map(|_| Diary::default()).collect();
+        let handles: Vec<_> = diaries
+            .iter()
+            .map(|diary| {
+                let subscription = bus.subscription("**").overflow(Overflow::Block);
+                subscription.handler(diary.handler()).expect("open")
+            })
+            .collect();
+        let mut publisher = bus.publisher();
+        for n in 0..2_000_u64 {
+            if mode == Dispatch::Manual && n % 500 == 0 {
+                bus.drive();
+            }
+            publisher.publish("a", n).expect("open");
         }
-    }
+        assert!(bus.flush_within(FOR_EVER));
+        for (diary, handle) in diaries.iter().zip(&handles) {
+            assert!(diary.ids().into_iter().eq(1..=2_000));
+            let stats = handle.stats();
+            assert_eq!(
+                (stats.matched, stats.received, stats.unread),
+                (2_000, 2_000, 0)
+            );
+        }
+    });
 }
 
 /// Guarantee 1 for handlers that fall behind, and for others that keep up.
@@ -261,7 +257,7 @@ fn a_handler_cancels_itself() {
             .expect("open")
         };
         own.set(handle).expect("once");
-        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..10);
         assert!(bus.flush_within(FOR_EVER));
         eventually("its only call ends", || {
             !answers.lock().expect("not poisoned").is_empty()
@@ -348,7 +344,7 @@ fn errors_and_panics_are_counted_reported_and_contained() {
         });
         let (failing, panicking) = (failing.expect("open"), panicking.expect("open"));
         let well = bus.on("a", other.handler()).expect("open");
-        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..100);
         assert!(bus.flush_within(FOR_EVER));
         assert!(other.ids().into_iter().eq(1..=100));
         let stats = [&failing, &panicking, &well].map(HandlerGuard::stats);
@@ -374,7 +370,7 @@ fn a_panic_of_the_observer_is_contained() {
     ends("observer", || {
         let bus = bus::<u64>(|b| b.observer(|_| panics_quietly()));
         let handle = bus.on("a", |_| Err::<(), _>("no")).expect("open");
-        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..10);
         assert!(bus.flush_within(FOR_EVER));
         assert_eq!(handle.stats().errors, 10);
     });
@@ -594,7 +590,7 @@ fn close_drains_into_handlers() {
                     };
                     bus.on("a", handler).expect("open").detach();
                 }
-                (0..500).for_each(|n| bus.publish("a", n).expect("open"));
+                publish_each(&bus, 0..500);
                 if by_drop {
                     drop(bus);
                     eventually("all closures are dropped", || {
@@ -623,7 +619,7 @@ fn a_close_with_a_limit_reports_a_handler_that_is_not_done() {
             let gate = gate.clone();
             bus.on("a", move |_| gate.wait()).expect("open")
         };
-        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..10);
         eventually("it is at it", || gate.waiting() == 1);
         let report = bus.close_within(Duration::from_millis(20));
         assert!(!report.in_time);
@@ -655,7 +651,7 @@ fn a_flush_waits_until_all_events_are_handled() {
             })
             .collect();
         for round in 1..=20 {
-            (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..10);
             assert!(bus.flush_within(FOR_EVER));
             assert_eq!(handled.load(Ordering::SeqCst), round * 300);
         }
@@ -686,7 +682,7 @@ fn a_manual_bus_runs_handlers_only_in_drive() {
                     .expect("open")
             })
             .collect();
-        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..10);
         assert!(calls.lock().expect("one thread").is_empty());
         assert!(bus.drive());
         assert!(!bus.drive());
@@ -798,7 +794,7 @@ fn handlers_do_not_run_on_a_publishing_thread() {
         let bus = bus::<u64>(|b| b.dispatch(Dispatch::Inline));
         let (sender, threads) = mpsc::channel();
         let _handle = bus.on("a", move |_| sender.send(thread::current().id()));
-        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..100);
         assert!(bus.flush_within(FOR_EVER));
         let here = thread::current().id();
         assert!(threads.try_iter().all(|thread| thread != here));
@@ -858,7 +854,7 @@ fn a_pool_releases_all_its_memory() {
         });
         let cancelled = bus.on("a", |_| {}).expect("open");
         bus.on("a", |_| {}).expect("open").detach();
-        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..100);
         cancelled.cancel();
         assert!(bus.close_within(FOR_EVER).in_time);
         drop((bus, cancelled));
@@ -878,7 +874,7 @@ fn a_manual_bus_that_closes_drains_into_a_small_ring() {
             .handler(diary.handler())
             .expect("open")
             .detach();
-        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..10);
         if by_drop {
             drop(bus);
         } else {
@@ -981,7 +977,7 @@ fn a_flush_is_exact_also_under_loss() {
                 thread::spawn(move || bus.flush_within(Duration::from_millis(300)))
             };
             linger();
-            (0..50).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..50);
             assert!(!flushing.join().expect("fine"), "neither was handled");
             gate.open();
             assert!(bus.flush_within(FOR_EVER));
@@ -1004,7 +1000,7 @@ fn a_flush_does_not_wait_for_evicted_events() {
             .handler(|_| linger())
             .expect("open");
         for round in 1..=20 {
-            (0..20).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..20);
             assert!(bus.flush_within(FOR_EVER));
             let stats = handle.stats();
             assert_eq!(stats.received + stats.lost, 20 * round, "{stats:?}");
@@ -1040,7 +1036,7 @@ fn a_flush_waits_for_the_events_of_a_disconnected_handler() {
                 };
                 bus.publish("a", 1).expect("open");
                 eventually("it is at it", || gate.waiting() == 1);
-                (2..=5).for_each(|n| bus.publish("a", n).expect("open"));
+                publish_each(&bus, 2..=5);
                 assert!(!bus.flush_within(Duration::from_millis(50)), "three wait");
                 assert_eq!(handle.stats().received, 0);
                 match ending {
@@ -1146,7 +1142,7 @@ fn an_error_that_panics_counts_its_call_once() {
     ends("hostile", || {
         let bus = bus::<u64>(|b| b.observer(|notice| drop(notice.to_string())));
         let handle = bus.on("a", |_| Err::<(), _>(Hostile)).expect("open");
-        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..100);
         assert!(bus.flush_within(FOR_EVER));
         let stats = handle.stats();
         assert_eq!(

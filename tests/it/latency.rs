@@ -4,7 +4,7 @@ use fanout::{BuildError, Bus, Dispatch, LatencyStats, Overflow, SubscriptionHand
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{FOR_EVER, MODES, bus, read_out};
+use crate::support::{FOR_EVER, MODES, bus, publish_each, read_out};
 
 fn check(stats: &LatencyStats) {
     let rising = [
@@ -74,7 +74,7 @@ fn only_received_events_are_sampled() {
     let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual).sample_latency(1));
     let mut full = bus.subscription("a").capacity(3).open().expect("open");
     let mut some = bus.subscribe("a").expect("open");
-    (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..10);
     bus.drive();
     read_out(&mut full);
     for _ in 0..4 {

@@ -5,7 +5,10 @@ use fanout::{Bus, Dispatch, GapReason, Overflow, RecvError, Subscriber, TryRecvE
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{FOR_EVER, MODES, OnDrop, Random, Told, bus, ends, ids, read_out};
+use crate::support::{
+    FOR_EVER, OnDrop, Random, Told, bus, ends, ids, in_every_mode_and_shards, publish_each,
+    read_out,
+};
 
 #[test]
 fn a_payload_is_dropped_with_its_last_reference() {
@@ -80,15 +83,11 @@ fn a_batch_and_an_event_outlive_the_bus() {
 /// This holds for payloads that are received, lost, unread, cancelled, refused or never sequenced.
 #[test]
 fn every_payload_is_dropped_exactly_once() {
-    for mode in MODES {
-        for dispatchers in [1, 3] {
-            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
-                for seed in 0..30 {
-                    once(mode, dispatchers, &mut Random::new(seed));
-                }
-            });
+    in_every_mode_and_shards(|mode, dispatchers| {
+        for seed in 0..30 {
+            once(mode, dispatchers, &mut Random::new(seed));
         }
-    }
+    });
 }
 
 fn once(mode: Dispatch, dispatchers: usize, random: &mut Random) {
@@ -205,7 +204,7 @@ fn a_block_heavier_than_the_bound_is_delivered_alone() {
         publish_singly(&bus, 1);
         assert_eq!(ids(&mut sub), [6]);
         // A whole block is one slot: either all of it enters the ring, or none.
-        (0..64).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..64);
         bus.drive();
         assert_eq!(ids(&mut sub), (7..71).collect::<Vec<_>>());
     }

@@ -4,7 +4,7 @@ use fanout::{Bus, Dispatch, Overflow};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use std::collections::BTreeMap;
 
-use crate::support::bus;
+use crate::support::{bus, publish_each};
 
 /// The values of a recorder, by name and labels.
 fn recorded(record: impl FnOnce()) -> BTreeMap<String, f64> {
@@ -45,7 +45,7 @@ fn busy() -> Bus<u64> {
         .label("team", "x")
         .open()
         .expect("open");
-    (0..5).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..5);
     bus.drive();
     sub.try_recv().expect("unread");
     std::mem::forget(sub); // stays open

@@ -9,8 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, OnDrop, Told, blocking, bus, ends, eventually, fill, in_every_mode,
-    in_modes_with_threads, linger, panics_quietly, read_out, read_to_end,
+    FOR_EVER, MODES, OnDrop, Told, blocking, bus, ends, eventually, fill, fill_both_lanes,
+    in_every_mode, in_modes_with_threads, linger, panics_quietly, publish_each, read_out,
+    read_to_end,
 };
 
 #[test]
@@ -148,8 +149,7 @@ fn a_waker_that_panics_is_contained() {
         let bus = bus(|b| b.dispatch(mode).lane_capacity(2));
         let mut sub = blocking(&bus, 1);
         let mut publisher = bus.publisher();
-        let accepted = fill(&bus, || publisher.try_publish("a", 0).is_ok())
-            + fill(&bus, || bus.try_publish("a", 0).is_ok());
+        let accepted = fill_both_lanes(&bus, &mut publisher, &0);
         let waker = Waker::from(Arc::new(BadWaker));
         let mut context = Context::from_waker(&waker);
         let mut own = pin!(publisher.publish_async("a", 1));
@@ -208,7 +208,7 @@ fn breaks(mode: Dispatch, dispatchers: usize) {
             })
         })
         .collect();
-    (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..10);
     assert!(bus.flush_within(FOR_EVER));
     let _ = bus.publish("a", 13);
     bus.drive();
@@ -242,8 +242,7 @@ fn waiting_publishers_get_an_error_when_the_bus_breaks() {
         let mut sub = blocking(&bus, 1);
         let mut publisher = bus.publisher();
         // The lanes fill up behind a full ring, with an event that breaks the bus at their ends.
-        fill(&bus, || publisher.try_publish("a", 1).is_ok());
-        fill(&bus, || bus.try_publish("a", 1).is_ok());
+        fill_both_lanes(&bus, &mut publisher, &1);
         let waiting = [
             thread::spawn(move || {
                 loop {

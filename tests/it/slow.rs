@@ -7,7 +7,9 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::support::{FOR_EVER, PATIENCE, bus, ends, eventually, panics_quietly, read_out};
+use crate::support::{
+    FOR_EVER, PATIENCE, bus, ends, eventually, panics_quietly, publish_each, read_out,
+};
 
 /// The number of the subscription, the status and the lag.
 type Told = (u64, SlowStatus, u64);
@@ -261,7 +263,7 @@ fn the_monitor_reports_from_its_own_thread_after_a_pause() {
             for _ in 0..3 {
                 // Long enough for the monitor to fall asleep; no result depends on it.
                 thread::sleep(Duration::from_millis(60));
-                (0..5).for_each(|n| bus.publish("a", n).expect("open"));
+                publish_each(&bus, 0..5);
                 assert_eq!(next(&told), (1, SlowStatus::Slow));
                 read_out(&mut sub);
                 assert_eq!(next(&told), (1, SlowStatus::Recovered));
@@ -284,7 +286,7 @@ fn a_panic_of_the_callback_does_not_end_the_monitor() {
         });
         let mut sub = bus.subscribe("a").expect("open");
         for _ in 0..2 {
-            (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..3);
             assert_eq!(next(&told), (1, SlowStatus::Slow));
             read_out(&mut sub);
             assert_eq!(next(&told), (1, SlowStatus::Recovered));
@@ -334,14 +336,14 @@ fn the_monitor_ends_with_the_bus_and_does_not_keep_it_open() {
                     }
                     // The close takes long.
                     2 => {
-                        (0..6).for_each(|n| bus.publish("a", n).expect("open"));
+                        publish_each(&bus, 0..6);
                         bus.close();
                         thread::sleep(Duration::from_millis(50));
                         let told = read_out_to_the_end(&mut sub);
                         assert_eq!(told, 6);
                     }
                     _ => {
-                        (0..6).for_each(|n| bus.publish("a", n).expect("open"));
+                        publish_each(&bus, 0..6);
                         assert!(!bus.close_within(Duration::from_millis(5)).in_time);
                     }
                 }

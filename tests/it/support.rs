@@ -2,7 +2,7 @@
 //! and a guard against tests that hang.
 
 use fanout::{
-    Bus, BusBuilder, Dispatch, Event, Gap, Overflow, RecvError, Subscriber, TryRecvError,
+    Bus, BusBuilder, Dispatch, Event, Gap, Overflow, Publisher, RecvError, Subscriber, TryRecvError,
 };
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -37,6 +37,33 @@ fn in_modes(modes: &[Dispatch], test: impl Fn(Dispatch) + Clone + Send + 'static
     for &mode in modes {
         let test = test.clone();
         ends(&format!("{mode:?}"), move || test(mode));
+    }
+}
+
+/// Runs a test in each dispatch mode, with one shard and with three, on a separate thread. If the
+/// test hangs, it fails.
+pub(crate) fn in_every_mode_and_shards(test: impl Fn(Dispatch, usize) + Clone + Send + 'static) {
+    in_modes_and_shards(&MODES, test);
+}
+
+/// Like [`in_every_mode_and_shards`], without [`Dispatch::Manual`].
+pub(crate) fn in_modes_with_threads_and_shards(
+    test: impl Fn(Dispatch, usize) + Clone + Send + 'static,
+) {
+    in_modes_and_shards(&MODES_WITH_THREADS, test);
+}
+
+fn in_modes_and_shards(
+    modes: &[Dispatch],
+    test: impl Fn(Dispatch, usize) + Clone + Send + 'static,
+) {
+    for &mode in modes {
+        for dispatchers in [1, 3] {
+            let test = test.clone();
+            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
+                test(mode, dispatchers);
+            });
+        }
     }
 }
 
@@ -83,8 +110,18 @@ pub(crate) fn one_by_one(bus: &Bus<u64>, events: u64) {
 
 /// Publishes events in blocks of up to 64.
 pub(crate) fn at_once(bus: &Bus<u64>, events: u64) {
-    (0..events).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(bus, 0..events);
     bus.drive();
+}
+
+/// Publishes the payloads on the topic `a`.
+pub(crate) fn publish_each<T: Send + Sync + 'static>(
+    bus: &Bus<T>,
+    payloads: impl IntoIterator<Item = T>,
+) {
+    for payload in payloads {
+        assert!(bus.publish("a", payload).is_ok(), "the bus is open");
+    }
 }
 
 /// Waits for a condition that no call can wait for.
@@ -178,6 +215,16 @@ pub(crate) fn fill<T: Send + Sync + 'static>(
         }
     }
     accepted
+}
+
+/// Like [`fill`], through the lane of the publisher and the shared lane.
+pub(crate) fn fill_both_lanes<T: Clone + Send + Sync + 'static>(
+    bus: &Bus<T>,
+    publisher: &mut Publisher<T>,
+    payload: &T,
+) -> u64 {
+    fill(bus, || publisher.try_publish("a", payload.clone()).is_ok())
+        + fill(bus, || bus.try_publish("a", payload.clone()).is_ok())
 }
 
 /// The ids of the available events. No event may be lost.

@@ -5,7 +5,7 @@ use fanout::{Bus, Dispatch, Ending, RecvError, RecvTimeoutError, Subscriber, Wai
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{FOR_EVER, bus, ends, linger, panics_quietly};
+use crate::support::{FOR_EVER, bus, ends, linger, panics_quietly, publish_each};
 
 const STRATEGIES: [WaitStrategy; 4] = [
     WaitStrategy::Adaptive,
@@ -143,7 +143,7 @@ fn every_strategy_drives_a_manual_bus_that_is_closing() {
             let bus = bus(|b| b.dispatch(Dispatch::Manual).wait(strategy));
             let sub = bus.subscription("a").capacity(1);
             let mut sub = sub.overflow(fanout::Overflow::Block).open().expect("open");
-            (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..10);
             drop(bus);
             let (told, ending) = crate::support::read_to_end(&mut sub);
             assert_eq!((told.len(), ending), (10, RecvError::Closed));
