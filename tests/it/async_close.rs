@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, bus, ends, eventually, ids, panics_quietly, publish_each, read_to_end,
+    FOR_EVER, MODES, bus, ends, eventually, ids, manual, panics_quietly, publish_each, read_to_end,
 };
 use crate::tasks::{RUNTIMES, Runtime, Task, Wakes, block_on, now_or_never, poll};
 
@@ -49,7 +49,7 @@ fn a_task_flushes_on_any_runtime() {
 
 #[test]
 fn an_idle_bus_is_flushed_at_once() {
-    let bus = bus::<u32>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<u32>();
     assert_eq!(now_or_never(bus.flush_async()), Some(true));
     bus.publish("a", 1).expect("open");
     assert_eq!(now_or_never(bus.flush_async()), Some(true));
@@ -141,7 +141,7 @@ fn a_flush_of_a_broken_bus_returns_false() {
 fn a_manual_bus_wakes_the_task_after_a_block_timeout() {
     for closes in [false, true] {
         ends(&format!("closes: {closes}"), move || {
-            let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+            let bus = manual::<u64>();
             let sub = bus.subscription("a").capacity(1).overflow(Overflow::Block);
             let sub = sub.block_timeout(Duration::from_millis(20)).open();
             let sub = sub.expect("open");

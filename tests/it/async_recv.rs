@@ -13,8 +13,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use crate::support::{
-    FOR_EVER, MODES, Told, bus, ends, eventually, ids, in_every_mode_and_shards, panics_quietly,
-    publish_each, read_out, read_to_end,
+    FOR_EVER, MODES, Told, bus, ends, eventually, ids, in_every_mode_and_shards, manual,
+    panics_quietly, publish_each, read_out, read_to_end,
 };
 use crate::tasks::{RUNTIMES, Runtime, Task, Wakes, block_on, now_or_never, poll};
 
@@ -155,7 +155,7 @@ fn a_subscriber_moves_between_runtimes_and_threads() {
 /// woken. No event is taken, and all counters are exact each time.
 #[test]
 fn a_future_that_is_dropped_has_taken_nothing() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let mut sub = bus.subscription("a").capacity(2).open().expect("open");
     let (wakes, waker) = Wakes::new();
     let accounts = |sub: &Subscriber<u32>| {
@@ -335,7 +335,7 @@ impl Wake for ReadsWhenWoken {
 /// wake at the end of its round.
 #[test]
 fn a_round_wakes_a_task_once() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let burst = |n| publish_each(&bus, 0..n);
     let all = ReadsWhenWoken::start(bus.subscribe("a").expect("open"));
     let few = ReadsWhenWoken::start(bus.subscription("a").capacity(3).open().expect("open"));
@@ -546,7 +546,7 @@ fn wakers_may_publish_cancel_drop_and_panic() {
 /// Three rings overflow twice. Four receive methods return the same items.
 #[test]
 fn gaps_are_reported_in_their_places() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let open = || bus.subscription("a").capacity(2).open().expect("open");
     let (mut one, mut two) = (open(), open());
     let (mut events, mut batches) = (open().into_stream(), open().into_batch_stream());
@@ -597,7 +597,7 @@ fn gaps_are_reported_in_their_places() {
 #[test]
 fn polling_drives_a_manual_bus_that_is_closing() {
     ends("the end comes", || {
-        let bus = bus(|b| b.dispatch(Dispatch::Manual));
+        let bus = manual();
         let sub = bus.subscription("a").capacity(1).overflow(Overflow::Block);
         let mut stream = sub.open().expect("open").into_stream();
         let mut other = bus.subscribe("a").expect("open");
@@ -661,7 +661,7 @@ fn a_task_that_never_waits_lets_others_run() {
 /// The task wakes itself and returns `Pending` once, and loses no event.
 #[test]
 fn a_task_that_lets_others_run_returns_pending_once() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let mut sub = bus.subscribe("a").expect("open");
     publish_each(&bus, 0..1000);
     bus.drive();
@@ -684,7 +684,7 @@ fn a_task_that_lets_others_run_returns_pending_once() {
 /// A stream is `Unpin`, and its items borrow nothing.
 #[test]
 fn items_outlive_their_stream() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let mut stream = bus.subscribe("a").expect("open").into_stream();
     bus.publish("a", String::from("kept")).expect("open");
     bus.drive();

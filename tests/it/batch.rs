@@ -1,12 +1,12 @@
 //! Batches: one slot at a time, released as a whole, without delaying other threads.
 
-use fanout::{Batch, Dispatch, Event, Overflow, RecvTimeoutError, SharedEvent, TryRecvError};
+use fanout::{Batch, Event, Overflow, RecvTimeoutError, SharedEvent, TryRecvError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{FOR_EVER, OnDrop, bus, in_every_mode};
+use crate::support::{FOR_EVER, OnDrop, bus, in_every_mode, manual};
 use crate::tasks::now_or_never;
 
 fn ids<T>(batch: &Batch<T>) -> Vec<u64> {
@@ -17,7 +17,7 @@ fn ids<T>(batch: &Batch<T>) -> Vec<u64> {
 /// event once.
 #[test]
 fn a_batch_is_the_rest_of_a_slot() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let mut sub = bus.subscribe("a").expect("open");
     assert_eq!(sub.try_next_batch().err(), Some(TryRecvError::Empty));
     let late = sub.next_batch_timeout(Duration::ZERO).err();
@@ -76,7 +76,7 @@ fn a_batch_that_is_kept_delays_no_thread() {
 /// Payloads are dropped with the last owner of any event of the block, and not before.
 #[test]
 fn a_block_is_released_with_its_last_owner() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let mut sub = bus.subscribe("a").expect("open");
     let dropped = Arc::new(AtomicUsize::new(0));
     let count = || dropped.load(Ordering::SeqCst);

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use crate::support::{
     FOR_EVER, MODES, Random, Told, bus, ends, eventually, fill, ids, in_every_mode,
     in_every_mode_and_shards, in_modes_with_threads, in_modes_with_threads_and_shards, linger,
-    publish_each, read_out, read_to_end, rounds,
+    manual, publish_each, read_out, read_to_end, rounds,
 };
 use crate::tasks::block_on;
 
@@ -270,7 +270,7 @@ fn the_block_timeout_needs_no_other_activity() {
 
 #[test]
 fn a_block_timeout_can_end_in_the_middle_of_a_block() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     // Longer than any pause within the first `drive`, which must not reach the timeout.
     let wait = Duration::from_millis(500);
     let mut sub = waiting(&bus, 2, wait);
@@ -342,7 +342,7 @@ fn a_reader_of_a_closing_manual_bus_wakes_up_after_the_block_timeout() {
     for waits in [Waits::InRecv, Waits::WithALimit, Waits::AsATask] {
         for asleep_before in [false, true] {
             ends(&format!("{waits:?}, {asleep_before}"), move || {
-                let bus = bus(|b| b.dispatch(Dispatch::Manual));
+                let bus = manual();
                 let wait = if asleep_before { 10 * WAIT } else { WAIT };
                 let hangs = [waiting(&bus, 1, wait), waiting(&bus, 2, 2 * wait)];
                 let mut reads = bus.subscribe("a").expect("open");
@@ -372,7 +372,7 @@ fn a_block_timeout_that_another_thread_began_is_noticed() {
         "flush, or the reader of a closing bus, against drive",
         || {
             for round in rounds(600) {
-                let bus = bus(|b| b.dispatch(Dispatch::Manual));
+                let bus = manual();
                 let hangs = waiting(&bus, 1, Duration::from_millis(2));
                 let mut reads = bus.subscribe("a").expect("open");
                 publish(&bus, 3);
@@ -418,7 +418,7 @@ fn a_subscriber_that_hangs_delays_the_bus_once() {
 
 #[test]
 fn events_are_lost_at_once_in_the_same_round() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let hangs = waiting(&bus, 1, WAIT);
     publish(&bus, 2);
     bus.drive();
@@ -512,7 +512,7 @@ fn two_subscribers_without_room_for_a_block_have_separate_timeouts() {
 
 #[test]
 fn the_timeouts_for_one_block_begin_at_the_same_time() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let subs = [1, 3, 2].map(|n| waiting(&bus, 1, n * WAIT));
     publish(&bus, 2);
     bus.drive();
@@ -526,7 +526,7 @@ fn the_timeouts_for_one_block_begin_at_the_same_time() {
 #[test]
 fn a_subscriber_that_reads_loses_nothing_because_of_another() {
     ends("a small ring beside one that hangs", || {
-        let bus = bus(|b| b.dispatch(Dispatch::Manual)); // so that 64 events are one block
+        let bus = manual(); // so that 64 events are one block
         let hangs = waiting(&bus, 1, FOR_EVER);
         let mut small = waiting(&bus, 3, FOR_EVER);
         publish(&bus, 64);
@@ -742,7 +742,7 @@ fn a_close_waits_for_the_block_timeout() {
 /// The reason of a run is that of its first loss; the statistics count each reason.
 #[test]
 fn a_run_of_losses_that_continues_into_the_close_is_one_gap() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let mut subs = [waiting(&bus, 1, Duration::ZERO), waiting(&bus, 1, FOR_EVER)];
     publish(&bus, 3);
     bus.close_within(Duration::from_millis(1));

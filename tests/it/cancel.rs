@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::{
     FOR_EVER, MODES, OnDrop, bus, ends, eventually, ids, in_every_mode, in_modes_with_threads,
-    linger, publish_each, read_to_end, rounds,
+    linger, manual, publish_each, read_to_end, rounds,
 };
 
 #[test]
@@ -297,7 +297,7 @@ fn unread_events_are_dropped_with_the_subscriber() {
 /// A subscriber that has received `Closed` does not receive `Cancelled` later.
 #[test]
 fn a_cancel_after_the_end_changes_nothing() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let mut sub = bus.subscribe("a").expect("open");
     bus.publish("a", 1).expect("open");
     bus.close();

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use crate::support::{
-    FOR_EVER, MODES, blocking, bus, ends, ids, in_every_mode, payloads, publish_each, rounds,
+    FOR_EVER, MODES, blocking, bus, ends, ids, in_every_mode, manual, payloads, publish_each,
+    rounds,
 };
 
 /// Runs `round` a few thousand times while other threads publish and dispatch without a pause.
@@ -110,7 +111,7 @@ fn a_reused_slot_gets_no_event_of_the_previous_subscription() {
 
 #[test]
 fn first_id_and_last_id_bound_the_receivable_ids() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let publish = |n: u64| publish_each(&bus, 0..n);
     publish(3);
     bus.drive();
@@ -163,7 +164,7 @@ fn a_subscription_before_the_first_event_begins_with_it() {
 /// begins after this block.
 #[test]
 fn subscribing_to_a_stalled_shard_begins_after_its_current_block() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let mut full = blocking(&bus, 2);
     publish_each(&bus, 0..5);
     bus.drive();

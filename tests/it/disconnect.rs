@@ -226,7 +226,7 @@ fn a_cancel_before_the_overflow_decides_the_ending() {
 #[test]
 fn waiting_events_are_dropped_with_their_subscriber() {
     let dropped = Arc::new(AtomicUsize::new(0));
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let sub = open(&bus, 2);
     for _ in 0..5 {
         bus.publish("a", OnDrop::counts(&dropped)).expect("open");

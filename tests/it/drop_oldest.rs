@@ -206,7 +206,7 @@ fn a_block_heavier_than_the_bound_is_alone_in_the_ring() {
 #[test]
 fn evicted_events_are_dropped_at_once() {
     let dropped = Arc::new(AtomicUsize::new(0));
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let sub = open(&bus, 3);
     for n in 1..=10 {
         bus.publish("a", OnDrop::counts(&dropped)).expect("open");

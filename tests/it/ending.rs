@@ -13,7 +13,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, blocking, bus, ends, eventually, in_modes_with_threads, linger,
+    FOR_EVER, MODES, blocking, bus, ends, eventually, in_modes_with_threads, linger, manual,
     panics_quietly, publish_each, read_to_end, rounds,
 };
 use crate::tasks::{RUNTIMES, Task, Wakes, block_on, now_or_never, poll};
@@ -371,7 +371,7 @@ fn a_waker_that_panics_is_contained() {
             panics_quietly();
         }
     }
-    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<u64>();
     let sub = bus.subscription("a").capacity(1);
     let sub = sub.overflow(Overflow::Disconnect).open().expect("open");
     let handle = sub.handle();
@@ -404,7 +404,7 @@ fn waiting_keeps_nothing_open() {
 #[test]
 fn closed_may_change_until_the_subscriber_received_it() {
     // The subscription is cancelled while events wait.
-    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<u64>();
     let mut sub = bus.subscribe("a").expect("open");
     let handle = sub.handle();
     bus.publish("a", 1).expect("open");
@@ -415,7 +415,7 @@ fn closed_may_change_until_the_subscriber_received_it() {
     assert_eq!(sub.try_recv().err(), Some(TryRecvError::Cancelled));
 
     // The subscriber receives the end first: nothing changes it later.
-    let bus = crate::support::bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+    let bus = crate::support::manual::<u64>();
     let mut sub = bus.subscribe("a").expect("open");
     let handle = sub.handle();
     bus.close();
@@ -427,7 +427,7 @@ fn closed_may_change_until_the_subscriber_received_it() {
 
     // An event that was accepted before the close does not fit, behind another subscriber that has
     // no room.
-    let bus = crate::support::bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+    let bus = crate::support::manual::<u64>();
     let mut full = blocking(&bus, 1);
     let sub = bus.subscription("b").capacity(1);
     let mut sub = sub.overflow(Overflow::Disconnect).open().expect("open");
@@ -453,7 +453,7 @@ fn closed_may_change_until_the_subscriber_received_it() {
 #[test]
 fn the_gap_of_a_disconnect_remains_available() {
     for reads in [0, 1, 3] {
-        let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+        let bus = manual::<u64>();
         let sub = bus.subscription("a").capacity(1);
         let mut sub = sub.overflow(Overflow::Disconnect).open().expect("open");
         let handle = sub.handle();
@@ -569,7 +569,7 @@ fn disconnect_against_cancel_has_one_winner() {
 
 #[test]
 fn endings_read_as_sentences() {
-    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<u64>();
     let sub = bus.subscription("a").capacity(1);
     let sub = sub.overflow(Overflow::Disconnect).open().expect("open");
     publish_each(&bus, 0..3);
@@ -592,7 +592,7 @@ fn endings_read_as_sentences() {
 /// patterns.
 #[test]
 fn a_refused_change_unregisters_a_disconnected_subscription() {
-    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<u64>();
     let sub = bus.subscription("a").capacity(1);
     let mut sub = sub.overflow(Overflow::Disconnect).open().expect("open");
     let handle = sub.handle();

@@ -11,7 +11,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use crate::support::bus;
+use crate::support::{bus, manual};
 use crate::tasks::block_on;
 
 /// A payload that implements nothing, not even `Debug`.
@@ -88,7 +88,7 @@ fn the_largest_number_of_dispatchers_works() {
 
 #[test]
 fn subscription_settings_at_and_beyond_their_bounds() {
-    let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<Bare>();
     for ok in [1, CAPACITY_MAX] {
         bus.subscription("a")
             .capacity(ok)
@@ -162,7 +162,7 @@ fn block_needs_a_bus_that_allows_blocking() {
 
 #[test]
 fn texts_at_and_beyond_their_bounds() {
-    let bus = bus::<u32>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<u32>();
     let mut sub = bus.subscribe("**").expect("open");
     let longest = "t".repeat(1024);
     bus.publish(&longest, 1).expect("1024 bytes");
@@ -220,7 +220,7 @@ const BAD_TOPICS: [(&str, &str, &str); 6] = [
 
 #[test]
 fn an_invalid_topic_is_reported_and_the_payload_returned() {
-    let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<Bare>();
     let mut publisher = bus.publisher();
     for (topic, place, rule) in BAD_TOPICS {
         let message = || Message::new(topic, Bare(7)).name("n").source("s");
@@ -304,7 +304,7 @@ fn reported(error: &dyn Error) -> String {
 
 #[test]
 fn an_error_shows_its_source_once() {
-    let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<Bare>();
     let pattern = Pattern::parse("a..b").unwrap_err();
     let thread = ThreadError::from(io::Error::other("no more threads"));
     let sub = bus.subscribe("a").expect("open");
@@ -377,7 +377,7 @@ fn errors_are_displayed_without_their_payload() {
 /// Handles and builders implement `Debug`, whatever the payload is.
 #[test]
 fn all_types_implement_debug() {
-    let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<Bare>();
     let sub = bus.subscribe("a.*").expect("open");
     let builder = Bus::<Bare>::builder();
     for text in [

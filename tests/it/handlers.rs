@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use crate::support::{
     FOR_EVER, MODES, OnDrop, Random, bus, ends, eventually, in_every_mode,
-    in_every_mode_and_shards, in_modes_with_threads, linger, panics_quietly, publish_each, rounds,
+    in_every_mode_and_shards, in_modes_with_threads, linger, manual, panics_quietly, publish_each,
+    rounds,
 };
 
 /// The ids that a handler was called with. Fails if two calls overlap.
@@ -663,7 +664,7 @@ fn a_flush_waits_until_all_events_are_handled() {
 #[test]
 fn a_manual_bus_runs_handlers_only_in_drive() {
     let run = || {
-        let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+        let bus = manual::<u64>();
         let calls = Arc::new(Mutex::new(Vec::new()));
         let here = thread::current().id();
         let handles: Vec<_> = (0..40_u64)
@@ -868,7 +869,7 @@ fn a_pool_releases_all_its_memory() {
 fn a_manual_bus_that_closes_drains_into_a_small_ring() {
     for by_drop in [false, true] {
         let diary = Diary::default();
-        let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+        let bus = manual::<u64>();
         let subscription = bus.subscription("a").overflow(Overflow::Block).capacity(1);
         subscription
             .handler(diary.handler())

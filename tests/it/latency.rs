@@ -4,7 +4,7 @@ use fanout::{BuildError, Bus, Dispatch, LatencyStats, Overflow, SubscriptionHand
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{FOR_EVER, MODES, bus, publish_each, read_out};
+use crate::support::{FOR_EVER, MODES, bus, manual, publish_each, read_out};
 
 fn check(stats: &LatencyStats) {
     let rising = [
@@ -134,7 +134,7 @@ fn every_received_event_is_sampled_in_each_dispatch_mode() {
 
 #[test]
 fn sampling_is_off_by_default_and_zero_is_refused() {
-    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<u64>();
     let mut sub = bus.subscribe("a").expect("open");
     bus.publish("a", 1).expect("open");
     bus.drive();

@@ -5,11 +5,11 @@ use fanout::{Dispatch, Overflow, TryRecvError};
 use proptest::prelude::*;
 
 use crate::model::{self, Step, TOPICS, check};
-use crate::support::{bus, ids};
+use crate::support::{bus, ids, manual};
 
 #[test]
 fn events_are_dispatched_only_in_drive() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let mut sub = bus.subscribe("a").expect("open");
     let mut publisher = bus.publisher();
     assert!(!bus.drive(), "nothing to do");

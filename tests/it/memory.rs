@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{
-    FOR_EVER, OnDrop, Random, Told, bus, ends, ids, in_every_mode_and_shards, publish_each,
+    FOR_EVER, OnDrop, Random, Told, bus, ends, ids, in_every_mode_and_shards, manual, publish_each,
     read_out,
 };
 
@@ -14,7 +14,7 @@ use crate::support::{
 fn a_payload_is_dropped_with_its_last_reference() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let gone = || dropped.load(Ordering::SeqCst);
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let publish = |topic: &str| {
         bus.publish(topic, OnDrop::counts(&dropped)).expect("open");
         bus.drive();
@@ -55,7 +55,7 @@ fn a_payload_is_dropped_with_its_last_reference() {
 #[test]
 fn a_batch_and_an_event_outlive_the_bus() {
     let dropped = Arc::new(AtomicUsize::new(0));
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let mut sub = bus.subscribe("a").expect("open");
     (0..64).for_each(|_| bus.publish("a", OnDrop::counts(&dropped)).expect("open"));
     bus.drive();
@@ -288,7 +288,7 @@ fn bytes_vectors_and_strings_are_weighed_by_default() {
 #[test]
 fn payloads_of_any_size_are_delivered() {
     fn travels<T: Send + Sync + PartialEq + std::fmt::Debug + 'static>(payload: impl Fn() -> T) {
-        let bus = bus(|b| b.dispatch(Dispatch::Manual));
+        let bus = manual();
         let mut sub = bus.subscribe("a").expect("open");
         for _ in 0..200 {
             bus.publish("a", payload()).expect("open");
@@ -313,7 +313,7 @@ fn payloads_of_any_size_are_delivered() {
 fn default_weights_are_lengths_for_three_types_and_zero_for_others() {
     /// The bytes that one event pins.
     fn pinned<T: Send + Sync + 'static>(payload: T) -> u64 {
-        let bus = bus::<T>(|b| b.dispatch(Dispatch::Manual));
+        let bus = manual::<T>();
         let sub = bus.subscribe("a").expect("open");
         assert!(bus.publish("a", payload).is_ok());
         bus.drive();

@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{FOR_EVER, MODES, bus, ends, eventually, payloads};
+use crate::support::{FOR_EVER, MODES, bus, ends, eventually, manual, payloads};
 use crate::tasks::{RUNTIMES, Task, Wakes, block_on, now_or_never, poll};
 
 type Way = (&'static str, fn(&Bus<u32>, &mut Publisher<u32>));
@@ -45,7 +45,7 @@ const WAYS: [Way; 8] = [
 
 #[test]
 fn every_publish_method_carries_name_and_source() {
-    let bus = bus::<u32>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<u32>();
     let mut sub = bus.subscribe("a").expect("open");
     let mut publisher = bus.publisher();
     for (way, publish) in WAYS {

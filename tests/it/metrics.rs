@@ -4,7 +4,7 @@ use fanout::{Bus, Dispatch, Overflow};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use std::collections::BTreeMap;
 
-use crate::support::{bus, publish_each};
+use crate::support::{bus, manual, publish_each};
 
 /// The values of a recorder, by name and labels.
 fn recorded(record: impl FnOnce()) -> BTreeMap<String, f64> {
@@ -38,7 +38,7 @@ fn recorded(record: impl FnOnce()) -> BTreeMap<String, f64> {
 }
 
 fn busy() -> Bus<u64> {
-    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<u64>();
     let mut sub = bus
         .subscription("a")
         .capacity(3)
@@ -127,7 +127,7 @@ fn metrics_have_the_values_of_the_statistics() {
 
 #[test]
 fn superseded_events_are_recorded() {
-    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<u64>();
     let conflating = bus.subscription("**").overflow(Overflow::Conflate);
     let _sub = conflating.open().expect("open");
     for topic in ["a", "b", "a", "a"] {

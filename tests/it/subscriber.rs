@@ -1,8 +1,8 @@
 //! The other methods of a subscriber: owned items, `len`, `bus` and `resubscribe`.
 
 use fanout::{
-    Bus, Dispatch, Ending, Gap, GapReason, Overflow, Pattern, RecvError, SharedEvent,
-    SubscribeError, Subscriber, Topic, WaitStrategy,
+    Bus, Ending, Gap, GapReason, Overflow, Pattern, RecvError, SharedEvent, SubscribeError,
+    Subscriber, Topic, WaitStrategy,
 };
 use std::collections::{BTreeSet, HashSet};
 use std::thread;
@@ -327,7 +327,7 @@ fn patterns_in_every_form() {
 /// Ten thousand patterns in one subscription, some of them twice.
 #[test]
 fn many_patterns_in_one_call() {
-    let bus: Bus<u64> = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus: Bus<u64> = manual();
     let patterns: Vec<_> = (0..10_000).map(|n| format!("t.{}", n / 2)).collect();
     let mut sub = bus.subscribe(&patterns).expect("open");
     assert_eq!(sub.handle().patterns().len(), 5000);

@@ -96,7 +96,8 @@ pub(crate) fn rounds(max: u64) -> impl Iterator<Item = u64> {
     (0..max).take_while(move |_| start.elapsed() < Duration::from_secs(5))
 }
 
-pub(crate) fn manual() -> Bus<u64> {
+/// A bus that dispatches only in `drive`, and in calls that flush or close.
+pub(crate) fn manual<T: Send + Sync + 'static>() -> Bus<T> {
     bus(|b| b.dispatch(Dispatch::Manual))
 }
 
