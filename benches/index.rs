@@ -128,9 +128,12 @@ fn lookups(c: &mut Criterion) {
     group.finish();
 }
 
+/// A name, a language, the n-th glob, and a topic that matches one of the globs.
+type Crowd = (&'static str, Syntax, fn(usize) -> String, &'static str);
+
 /// Globs below one node, each with a number in the middle. Their beginnings and ends do not
-/// distinguish them. The topic matches one of them.
-const CROWDS: [(&str, Syntax, fn(usize) -> String, &str); 6] = [
+/// distinguish them.
+const CROWDS: [Crowd; 6] = [
     (
         "segments",
         Syntax::Segments,

@@ -11,7 +11,7 @@ use crate::pattern::{Pattern, PatternError, Topic};
 ///
 /// | type | patterns |
 /// | --- | --- |
-/// | `&str`, `String`, `&String`, `Cow<str>` | a pattern, parsed as [`Pattern::parse`] does |
+/// | `&str`, `String`, `&String`, `Cow<str>` | the pattern that [`Pattern::parse`] returns for the text |
 /// | [`Pattern`], `&Pattern` | this pattern |
 /// | [`Topic`], `&Topic` | the pattern that matches this topic alone: [`Pattern::exact`] |
 /// | arrays, slices, `Vec`, `HashSet` and `BTreeSet` of these types, and references to them | the patterns of all elements |
