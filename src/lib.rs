@@ -2,8 +2,8 @@
 //! for each subscriber.
 //!
 //! Publishers publish events of any type `T` on dot-separated topics. Subscribers subscribe with
-//! patterns such as `orders.*.created`, and each of them reads from a ring of its own, as a thread,
-//! as a task on any async runtime, or as a closure on a pool of threads.
+//! patterns such as `orders.*.created`. Each subscriber has its own ring, and receives on a thread,
+//! in a task on any async runtime, or as a closure on a pool of threads.
 //!
 //! # Why
 //!

@@ -53,9 +53,9 @@ pub const CAPACITY_MAX: usize = 1 << 24;
 /// ```
 pub const LANE_CAPACITY_MAX: usize = 1 << 24;
 
-/// The longest time that the bus can be told to wait for an
-/// [`Overflow::Block`](crate::Overflow::Block) subscriber: 30 days. The shortest is zero. Without a
-/// [block timeout](crate::SubscriptionBuilder::block_timeout) the bus waits without a limit.
+/// The longest block timeout of an [`Overflow::Block`](crate::Overflow::Block) subscriber: 30 days.
+/// The shortest is zero. Without a [block timeout](crate::SubscriptionBuilder::block_timeout) the
+/// bus waits without a limit.
 ///
 /// ```
 /// use fanout::{Bus, limits::BLOCK_TIMEOUT_MAX};

@@ -1,8 +1,7 @@
 //! The tests that every [`Broadcaster`] must pass: call [`run`] in a test of the driver.
 //!
-//! Each case opens a broadcaster of its own and uses it through `dyn Broadcaster`. A case panics
-//! when the driver breaks a rule, and the message names the rule, what was expected, and what was
-//! seen:
+//! Each case opens a new broadcaster and uses it through `dyn Broadcaster`. A case panics when the
+//! driver breaks a rule, and the message names the rule, what was expected, and what was seen:
 //!
 //! ```text
 //! conformance case `channels_are_isolated` failed: rule broken: a handler gets the events of its
@@ -25,14 +24,14 @@
 //! # Drivers with a broker
 //!
 //! * The cases use the same channels (`a`, `b`, `orders.1` and others) again and again. Give each
-//!   broadcaster a namespace of its own at the broker, such as a random prefix.
+//!   broadcaster a different namespace at the broker, such as a random prefix.
 //! * Cases run one after the other, each with one broadcaster at a time.
 //! * Some cases drop a broadcaster without closing it. That must release its connection.
 //! * [`run_except`] leaves out cases that a driver cannot pass. Document each of them.
 //!
 //! # Not tested here
 //!
-//! A driver must have tests of its own for two rules: memory does not grow with the number of
+//! The author of a driver must write tests for two rules: memory does not grow with the number of
 //! channels that were ever used, and the logger is never called on the thread of a publisher.
 //!
 //! # Failure modes
@@ -147,7 +146,7 @@ pub const CASES: &[(&str, Case)] = &cases![
     a_handler_may_call_every_method,
 ];
 
-/// Runs all cases, each on a thread of its own.
+/// Runs all cases, each on a separate thread.
 ///
 /// # Panics
 ///

@@ -79,9 +79,8 @@
 //!
 //! [`broadcast::Event`](Event) is an event to publish; [`fanout::Event`](crate::Event) is an event
 //! that a subscriber of a bus receives. The errors and the report of a broadcaster start with
-//! `Broadcast`, because the bus has errors and a report of its own: a
-//! [`PublishError`](crate::PublishError) hands the value back, a [`BroadcastPublishError`] does
-//! not.
+//! `Broadcast`, because the bus has other types for errors and reports: a
+//! [`PublishError`](crate::PublishError) returns the payload, a [`BroadcastPublishError`] does not.
 //!
 //! # Coming from Go
 //!
@@ -116,7 +115,7 @@
 //!
 //! # Writing a driver
 //!
-//! A driver is a type that implements [`Broadcaster`], usually in a crate of its own. It needs:
+//! A driver is a type that implements [`Broadcaster`], usually in a separate crate. It needs:
 //!
 //! 1. **A [`Memory`] as its local half.** The thread that reads from the connection publishes into
 //!    it. `Memory` then calls the handlers, bounds their buffers, counts drops, catches panics,

@@ -3,7 +3,7 @@
 /// The report of [`close`](super::Broadcaster::close).
 ///
 /// Drivers build one with [`new`](Self::new) and the methods that start with `with_`. Fields may be
-/// added in later versions. The report of a bus is a type of its own, [`fanout::CloseReport`].
+/// added in later versions. The report of a bus is another type, [`fanout::CloseReport`].
 ///
 /// [`fanout::CloseReport`]: crate::CloseReport
 ///

@@ -1,6 +1,6 @@
 //! How an event enters a lane: all methods that publish use this file.
 //!
-//! [`Publisher`](super::Publisher) has a lane of its own, [`Bus`](super::Bus) uses the shared lane.
+//! A [`Publisher`](super::Publisher) has its own lane; a [`Bus`](super::Bus) uses the shared lane.
 //! [`LaneSender`] is implemented for each of the two. The methods differ in how long they wait for
 //! room ([`Patience`]), and in whether they block a thread or suspend a task.
 //!

@@ -55,7 +55,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     ///     while let Some(item) = stream.next().await {
     ///         match item {
     ///             Ok(event) => assert_eq!(*event.data(), 7),
-    ///             Err(gap) => eprintln!("{gap}"), // and go on
+    ///             Err(gap) => eprintln!("{gap}"), // and continue
     ///         }
     ///     }
     /// });

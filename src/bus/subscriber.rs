@@ -63,7 +63,7 @@ const BUDGET: u32 = 128;
 /// loop {
 ///     match sub.recv() {
 ///         Ok(event) => println!("{} {}", event.id(), event.topic()),
-///         Err(RecvError::Lost(gap)) => eprintln!("{gap}"), // and go on
+///         Err(RecvError::Lost(gap)) => eprintln!("{gap}"), // and continue
 ///         Err(ending) => {
 ///             println!("{ending}");
 ///             break;
@@ -216,7 +216,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     ///     loop {
     ///         match sub.recv_async().await {
     ///             Ok(event) => sum += event.data(),
-    ///             Err(RecvError::Lost(gap)) => eprintln!("{gap}"), // and go on
+    ///             Err(RecvError::Lost(gap)) => eprintln!("{gap}"), // and continue
     ///             Err(_) => return Ok(sum), // the end
     ///         }
     ///     }
@@ -253,7 +253,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// while let Some(item) = sub.next() {
     ///     match item {
     ///         Ok(event) => kept.push(event),
-    ///         Err(gap) => eprintln!("{gap}"), // and go on
+    ///         Err(gap) => eprintln!("{gap}"), // and continue
     ///     }
     /// }
     /// assert_eq!(kept.iter().map(|event| *event.data()).sum::<u32>(), 5);

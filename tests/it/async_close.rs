@@ -180,8 +180,8 @@ fn a_task_closes_on_any_runtime() {
                 });
                 runtime.run(vec![closing]);
                 assert_eq!(handled.load(Ordering::SeqCst), 500);
-                let (told, ending) = read_to_end(&mut sub);
-                assert_eq!((told.len(), ending), (500, RecvError::Closed));
+                let (seen, ending) = read_to_end(&mut sub);
+                assert_eq!((seen.len(), ending), (500, RecvError::Closed));
             });
         }
     }

@@ -11,7 +11,7 @@ use fanout::{
 use smol::stream::StreamExt;
 use std::time::Duration;
 
-use crate::accounts::{self, Told};
+use crate::accounts::{self, StreamItem};
 use crate::support::{PATIENCE, Random, ends_within, eventually};
 use crate::tasks::now_or_never;
 
@@ -74,11 +74,11 @@ async fn episode(mode: Dispatch, seed: u64) {
         handles.push(sub.handle());
         let receiving = receive(sub, random);
         accounts.push(tokio::spawn(async move {
-            let (told, ending, handle) = receiving.await;
+            let (seen, ending, handle) = receiving.await;
             Account {
                 meaning,
                 waited_for,
-                told,
+                seen,
                 ending,
                 handle,
             }
@@ -168,7 +168,7 @@ async fn publish(bus: Bus<Payload>, number: u64, mut random: Random) -> Vec<u64>
 struct Account {
     meaning: Meaning,
     waited_for: bool,
-    told: Vec<Told>,
+    seen: Vec<StreamItem>,
     ending: RecvError,
     handle: SubscriptionHandle<Payload>,
 }
@@ -178,29 +178,32 @@ struct Account {
 async fn receive(
     mut sub: Subscriber<Payload>,
     mut random: Random,
-) -> (Vec<Told>, RecvError, SubscriptionHandle<Payload>) {
+) -> (Vec<StreamItem>, RecvError, SubscriptionHandle<Payload>) {
     let handle = sub.handle();
-    let mut told: Vec<Told> = Vec::new();
+    let mut seen: Vec<StreamItem> = Vec::new();
     let ending = loop {
         let result = match random.below(6) {
-            0 => sub.recv_async().await.map(|event| vec![Told::of(event)]),
+            0 => sub
+                .recv_async()
+                .await
+                .map(|event| vec![StreamItem::of(event)]),
             1 => sub
                 .next_batch_async()
                 .await
-                .map(|batch| batch.iter().map(Told::of).collect()),
+                .map(|batch| batch.iter().map(StreamItem::of).collect()),
             2 => match now_or_never(sub.recv_async()) {
-                Some(result) => result.map(|event| vec![Told::of(event)]),
+                Some(result) => result.map(|event| vec![StreamItem::of(event)]),
                 None => Ok(vec![]),
             },
             3 => {
                 let limit = Duration::from_micros(random.below(300) as u64);
                 match tokio::time::timeout(limit, sub.next_batch_async()).await {
-                    Ok(result) => result.map(|batch| batch.iter().map(Told::of).collect()),
+                    Ok(result) => result.map(|batch| batch.iter().map(StreamItem::of).collect()),
                     Err(_) => Ok(vec![]),
                 }
             }
             4 => match sub.try_recv() {
-                Ok(event) => Ok(vec![Told::of(event)]),
+                Ok(event) => Ok(vec![StreamItem::of(event)]),
                 Err(TryRecvError::Lost(gap)) => Err(RecvError::Lost(gap)),
                 Err(_) => Ok(vec![]), // the end is returned again
             },
@@ -208,7 +211,7 @@ async fn receive(
                 let mut stream = sub.into_stream();
                 let mut some = Vec::new();
                 while let Some(Some(item)) = now_or_never(stream.next()) {
-                    some.push(item.map_or_else(Told::Lost, |event| Told::of(&event)));
+                    some.push(item.map_or_else(StreamItem::Lost, |event| StreamItem::of(&event)));
                     if some.len() == 40 {
                         break;
                     }
@@ -216,19 +219,19 @@ async fn receive(
                 if let Some(Ending::Disconnected(_)) = stream.ending() {
                     some.pop(); // that gap is the end, which is returned again
                 }
-                told.append(&mut some);
+                seen.append(&mut some);
                 sub = stream.into_inner();
                 Ok(vec![])
             }
         };
         match result {
             Ok(some) if some.is_empty() => tokio::task::yield_now().await,
-            Ok(some) => told.extend(some),
-            Err(RecvError::Lost(gap)) => told.push(Told::Lost(gap)),
+            Ok(some) => seen.extend(some),
+            Err(RecvError::Lost(gap)) => seen.push(StreamItem::Lost(gap)),
             Err(ending) => break ending,
         }
     };
-    (told, ending, handle)
+    (seen, ending, handle)
 }
 
 impl Account {
@@ -236,7 +239,7 @@ impl Account {
         eventually("the shard has run", || self.handle.last_id().is_some());
         let topic = |id: u64| record[id as usize - 1].2;
         let account = accounts::Account {
-            told: &self.told,
+            seen: &self.seen,
             ending: Some(self.ending),
             waited_for: self.waited_for,
             stats: self.handle.stats(),

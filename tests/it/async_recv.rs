@@ -13,7 +13,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use crate::support::{
-    FOR_EVER, MODES, Told, bus, ends, eventually, ids, in_every_mode_and_shards, manual,
+    FOR_EVER, MODES, StreamItem, bus, ends, eventually, ids, in_every_mode_and_shards, manual,
     panics_quietly, publish_each, read_out, read_to_end,
 };
 use crate::tasks::{RUNTIMES, Runtime, Task, Wakes, block_on, now_or_never, poll};
@@ -181,8 +181,8 @@ fn a_future_that_is_dropped_has_taken_nothing() {
     assert_eq!(accounts(&sub), (2, 3, 0));
 
     drop(sub.recv_async()); // before the gap, which is available
-    let told = now_or_never(sub.recv_async()).expect("there").unwrap_err();
-    assert!(matches!(told, RecvError::Lost(gap)
+    let seen = now_or_never(sub.recv_async()).expect("there").unwrap_err();
+    assert!(matches!(seen, RecvError::Lost(gap)
             if (gap.first_id(), gap.last_id(), gap.count()) == (3, 5, 3)));
 
     // The future is woken by a gap only, and then dropped while the gap is available.
@@ -291,7 +291,7 @@ fn only_the_last_waker_is_woken() {
 struct ReadsWhenWoken {
     stream: Mutex<Option<EventStream<u32>>>,
     wakes: AtomicUsize,
-    told: Mutex<Vec<Told>>,
+    seen: Mutex<Vec<StreamItem>>,
 }
 
 impl ReadsWhenWoken {
@@ -299,7 +299,7 @@ impl ReadsWhenWoken {
         let task = Arc::new(ReadsWhenWoken {
             stream: Mutex::new(Some(sub.into_stream())),
             wakes: AtomicUsize::new(0),
-            told: Mutex::default(),
+            seen: Mutex::default(),
         });
         task.read();
         task
@@ -310,11 +310,11 @@ impl ReadsWhenWoken {
         let mut stream = self.stream.lock().expect("no panic");
         let stream = stream.as_mut().expect("it has not ended");
         while let Poll::Ready(Some(item)) = poll(&mut stream.next(), &waker) {
-            let told = match item {
-                Ok(event) => Told::Id(event.id()),
-                Err(gap) => Told::Lost(gap),
+            let seen = match item {
+                Ok(event) => StreamItem::Id(event.id()),
+                Err(gap) => StreamItem::Lost(gap),
             };
-            self.told.lock().expect("no panic").push(told);
+            self.seen.lock().expect("no panic").push(seen);
         }
     }
 
@@ -358,11 +358,11 @@ fn a_round_wakes_a_task_once() {
     assert_eq!(wakes.count(), 1, "it has not asked again");
     assert_eq!(all.wakes.load(Ordering::SeqCst), 2);
 
-    let told = all.told.lock().expect("no panic");
-    assert_eq!(*told, (1..=184).map(Told::Id).collect::<Vec<_>>());
-    let told = few.told.lock().expect("no panic");
+    let seen = all.seen.lock().expect("no panic");
+    assert_eq!(*seen, (1..=184).map(StreamItem::Id).collect::<Vec<_>>());
+    let seen = few.seen.lock().expect("no panic");
     assert!(
-        matches!(told[..4], [Told::Id(1), Told::Id(2), Told::Id(3), Told::Lost(gap)]
+        matches!(seen[..4], [StreamItem::Id(1), StreamItem::Id(2), StreamItem::Id(3), StreamItem::Lost(gap)]
             if gap.count() == 61)
     );
     all.stop();
@@ -414,13 +414,13 @@ fn every_end_wakes_a_task_that_waits() {
                         assert!(handles.iter().all(|handle| handle.cancel()));
                     }
                     eventually("all four are woken", || wakes.count() == 4);
-                    let told =
+                    let seen =
                         |error: Option<&RecvError>| error.copied().map(as_ending) == Some(ending);
                     assert!(
-                        matches!(poll(&mut event, &waker), Poll::Ready(r) if told(r.as_ref().err()))
+                        matches!(poll(&mut event, &waker), Poll::Ready(r) if seen(r.as_ref().err()))
                     );
                     assert!(
-                        matches!(poll(&mut batch, &waker), Poll::Ready(r) if told(r.as_ref().err()))
+                        matches!(poll(&mut batch, &waker), Poll::Ready(r) if seen(r.as_ref().err()))
                     );
                 }
                 assert!(now_or_never(one.recv_async()).is_some_and(|r| r.is_err()));
@@ -550,47 +550,49 @@ fn gaps_are_reported_in_their_places() {
     let open = || bus.subscription("a").capacity(2).open().expect("open");
     let (mut one, mut two) = (open(), open());
     let (mut events, mut batches) = (open().into_stream(), open().into_batch_stream());
-    let mut told: [Vec<Told>; 4] = Default::default();
+    let mut seen: [Vec<StreamItem>; 4] = Default::default();
     let told_of = |result: Result<u64, RecvError>| match result {
-        Ok(id) => Told::Id(id),
-        Err(RecvError::Lost(gap)) => Told::Lost(gap),
+        Ok(id) => StreamItem::Id(id),
+        Err(RecvError::Lost(gap)) => StreamItem::Lost(gap),
         Err(error) => panic!("{error}"),
     };
     for burst in [5, 1, 4] {
         publish_each(&bus, 0..burst);
         bus.drive();
         while let Some(result) = now_or_never(one.recv_async()) {
-            told[0].push(told_of(result.map(Event::id)));
+            seen[0].push(told_of(result.map(Event::id)));
         }
         while let Some(result) = now_or_never(two.next_batch_async()) {
             match result {
-                Ok(batch) => told[1].extend(batch.iter().map(|event| Told::Id(event.id()))),
-                Err(error) => told[1].push(told_of(Err(error))),
+                Ok(batch) => seen[1].extend(batch.iter().map(|event| StreamItem::Id(event.id()))),
+                Err(error) => seen[1].push(told_of(Err(error))),
             }
         }
         while let Some(Some(item)) = now_or_never(events.next()) {
-            told[2].push(item.map_or_else(Told::Lost, |event| Told::Id(event.id())));
+            seen[2].push(item.map_or_else(StreamItem::Lost, |event| StreamItem::Id(event.id())));
         }
         while let Some(Some(item)) = now_or_never(batches.next()) {
             match item {
-                Ok(batch) => told[3].extend(batch.into_iter().map(|event| Told::Id(event.id()))),
-                Err(gap) => told[3].push(Told::Lost(gap)),
+                Ok(batch) => {
+                    seen[3].extend(batch.into_iter().map(|event| StreamItem::Id(event.id())))
+                }
+                Err(gap) => seen[3].push(StreamItem::Lost(gap)),
             }
         }
     }
     let lost = |gap: Gap| (gap.first_id(), gap.last_id(), gap.count());
     assert!(
         matches!(
-            told[0][..],
+            seen[0][..],
             [
-                Told::Id(1), Told::Id(2), Told::Lost(first),
-                Told::Id(6), Told::Id(7), Told::Id(8), Told::Lost(second),
+                StreamItem::Id(1), StreamItem::Id(2), StreamItem::Lost(first),
+                StreamItem::Id(6), StreamItem::Id(7), StreamItem::Id(8), StreamItem::Lost(second),
             ] if lost(first) == (3, 5, 3) && lost(second) == (9, 10, 2)
         ),
         "{:?}",
-        told[0]
+        seen[0]
     );
-    assert!(told.iter().all(|others| *others == told[0]), "{told:?}");
+    assert!(seen.iter().all(|others| *others == seen[0]), "{seen:?}");
 }
 
 /// A full `Block` ring on a manual bus that is closing: only its reader is left to drive the bus.

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    FOR_EVER, MODES, Random, Told, bus, ends, eventually, fill, ids, in_every_mode,
+    FOR_EVER, MODES, Random, StreamItem, bus, ends, eventually, fill, ids, in_every_mode,
     in_every_mode_and_shards, in_modes_with_threads, in_modes_with_threads_and_shards, linger,
     manual, publish_each, read_out, read_to_end, rounds,
 };
@@ -129,10 +129,14 @@ fn a_small_rest_of_a_block_needs_little_room() {
         publish(&bus, 5);
         assert!(!bus.flush_within(Duration::from_millis(5)), "it is full");
         for id in 1..=10 {
-            assert_eq!(one(&mut full), Told::Id(id));
+            assert_eq!(one(&mut full), StreamItem::Id(id));
         }
         for id in 101..=105 {
-            assert_eq!(one(&mut other), Told::Id(id), "the bus continued by itself");
+            assert_eq!(
+                one(&mut other),
+                StreamItem::Id(id),
+                "the bus continued by itself"
+            );
         }
         assert!(bus.flush_within(FOR_EVER));
         assert_eq!(full.stats().depth, 95);
@@ -152,11 +156,14 @@ fn a_close_with_a_limit_loses_no_event_that_has_room() {
         one_by_one(&bus, 2);
         publish(&bus, 1);
         assert!(!bus.flush_within(Duration::from_millis(5)), "too heavy");
-        assert_eq!(one(&mut sub), Told::Id(1));
+        assert_eq!(one(&mut sub), StreamItem::Id(1));
         let report = bus.close_within(Duration::from_millis(20));
         assert_eq!((report.lost, report.unsequenced), (0, 0));
-        let told = read_to_end(&mut sub);
-        assert_eq!(told, ([2, 3].map(Told::Id).to_vec(), RecvError::Closed));
+        let seen = read_to_end(&mut sub);
+        assert_eq!(
+            seen,
+            ([2, 3].map(StreamItem::Id).to_vec(), RecvError::Closed)
+        );
     });
 }
 
@@ -187,9 +194,9 @@ fn publish(bus: &Bus<u64>, events: u64) {
 }
 
 /// (first id, last id, count) of a gap after a block timeout.
-fn gap_of(told: Told) -> (u64, u64, u64) {
-    let Told::Lost(gap) = told else {
-        panic!("{told:?} is no gap")
+fn gap_of(seen: StreamItem) -> (u64, u64, u64) {
+    let StreamItem::Lost(gap) = seen else {
+        panic!("{seen:?} is no gap")
     };
     assert_eq!(gap.reason(), GapReason::BlockTimeout);
     (gap.first_id(), gap.last_id(), gap.count())
@@ -224,9 +231,9 @@ fn after_the_block_timeout_all_others_continue() {
         let stats = hangs.stats();
         assert_eq!((stats.matched, stats.lost, stats.unread), (5, 3, 2));
         assert_eq!(timed_out(&hangs), 3);
-        let (told, _) = read_out(&mut hangs);
-        assert_eq!(told[..2], [1, 2].map(Told::Id));
-        assert_eq!((told.len(), gap_of(told[2])), (3, (3, 5, 3)));
+        let (seen, _) = read_out(&mut hangs);
+        assert_eq!(seen[..2], [1, 2].map(StreamItem::Id));
+        assert_eq!((seen.len(), gap_of(seen[2])), (3, (3, 5, 3)));
         let stats = hangs.stats();
         assert_eq!((stats.received, stats.lost, stats.unread), (2, 3, 0));
         assert_eq!(bus.stats().lost_by(GapReason::BlockTimeout), 3);
@@ -286,9 +293,9 @@ fn a_block_timeout_can_end_in_the_middle_of_a_block() {
     let early = bus.drive(); // gives it up already if this thread paused for as long as the wait
     thread::sleep(wait);
     assert!(bus.drive() || early, "the block is done");
-    let (told, _) = read_out(&mut sub);
-    assert_eq!(told[..3], [3, 5, 7].map(Told::Id));
-    assert_eq!((told.len(), gap_of(told[3])), (4, (9, 9, 1)));
+    let (seen, _) = read_out(&mut sub);
+    assert_eq!(seen[..3], [3, 5, 7].map(StreamItem::Id));
+    assert_eq!((seen.len(), gap_of(seen[3])), (4, (9, 9, 1)));
 
     // The whole next block and the one after it are one gap.
     publish(&bus, 3); // 11 to 13: the ring is empty, two fit
@@ -298,9 +305,9 @@ fn a_block_timeout_can_end_in_the_middle_of_a_block() {
     publish(&bus, 2);
     bus.publish("b", 0).expect("open");
     bus.drive();
-    let (told, _) = read_out(&mut sub);
-    assert_eq!(told[..2], [11, 12].map(Told::Id));
-    assert_eq!((told.len(), gap_of(told[2])), (3, (13, 15, 3)));
+    let (seen, _) = read_out(&mut sub);
+    assert_eq!(seen[..2], [11, 12].map(StreamItem::Id));
+    assert_eq!((seen.len(), gap_of(seen[2])), (3, (13, 15, 3)));
 }
 
 /// How the reader of a manual bus waits.
@@ -314,7 +321,7 @@ enum Waits {
 fn closed_after(sub: &mut Subscriber<u64>, waits: Waits, events: u64) {
     let mut next = 1;
     let ending = loop {
-        let told = match waits {
+        let seen = match waits {
             Waits::InRecv => sub.recv().map(Event::id),
             Waits::WithALimit => {
                 sub.recv_timeout(FOR_EVER)
@@ -326,7 +333,7 @@ fn closed_after(sub: &mut Subscriber<u64>, waits: Waits, events: u64) {
             }
             Waits::AsATask => block_on(sub.recv_async()).map(Event::id),
         };
-        match told {
+        match seen {
             Ok(id) => assert_eq!(id, next),
             Err(ending) => break ending,
         }
@@ -411,8 +418,8 @@ fn a_subscriber_that_hangs_delays_the_bus_once() {
             assert_eq!(reads.try_recv().expect("flushed").id(), n);
         }
         assert_eq!(timed_out(&hangs), 497);
-        let (told, _) = read_out(&mut hangs);
-        assert_eq!((told.len(), gap_of(told[3])), (4, (4, 500, 497)));
+        let (seen, _) = read_out(&mut hangs);
+        assert_eq!((seen.len(), gap_of(seen[3])), (4, (4, 500, 497)));
     });
 }
 
@@ -450,24 +457,24 @@ fn the_bus_waits_again_for_a_subscriber_that_has_made_room() {
         publish_and_flush(1); // 7 has no room
         // The subscriber has claimed a slot. The room is used again before an event is lost, but
         // the subscriber has made room.
-        let Told::Lost(gap) = one(&mut sub) else {
+        let StreamItem::Lost(gap) = one(&mut sub) else {
             panic!("2 to 4 are lost")
         };
         assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (2, 4, 3));
-        assert_eq!(one(&mut sub), Told::Id(5));
+        assert_eq!(one(&mut sub), StreamItem::Id(5));
         assert!(publish_and_flush(2) >= WAIT, "8 has room, waited for 9");
-        let (told, _) = read_out(&mut sub);
-        assert_eq!(gap_of(told[0]), (6, 7, 2), "a separate run");
-        assert_eq!(told[1], Told::Id(8));
-        assert_eq!((told.len(), gap_of(told[2])), (3, (9, 9, 1)));
+        let (seen, _) = read_out(&mut sub);
+        assert_eq!(gap_of(seen[0]), (6, 7, 2), "a separate run");
+        assert_eq!(seen[1], StreamItem::Id(8));
+        assert_eq!((seen.len(), gap_of(seen[2])), (3, (9, 9, 1)));
         assert_eq!(timed_out(&sub), 6);
     });
 }
 
-fn one(sub: &mut Subscriber<u64>) -> Told {
+fn one(sub: &mut Subscriber<u64>) -> StreamItem {
     match sub.recv() {
-        Ok(event) => Told::Id(event.id()),
-        Err(RecvError::Lost(gap)) => Told::Lost(gap),
+        Ok(event) => StreamItem::Id(event.id()),
+        Err(RecvError::Lost(gap)) => StreamItem::Lost(gap),
         Err(ending) => panic!("{ending}"),
     }
 }
@@ -501,9 +508,9 @@ fn two_subscribers_without_room_for_a_block_have_separate_timeouts() {
                     "the long one is not"
                 );
                 assert_eq!(timed_out(&long), 0);
-                assert_eq!(one(&mut long), Told::Id(1));
+                assert_eq!(one(&mut long), StreamItem::Id(1));
                 assert!(bus.flush_within(FOR_EVER));
-                assert_eq!(one(&mut long), Told::Id(2));
+                assert_eq!(one(&mut long), StreamItem::Id(2));
                 assert_eq!(timed_out(&short), 1);
             });
         }
@@ -534,7 +541,7 @@ fn a_subscriber_that_reads_loses_nothing_because_of_another() {
             let received = small.try_recv().map(Event::id);
             if received == Err(TryRecvError::Empty) {
                 bus.drive();
-                assert_eq!(one(&mut small), Told::Id(id));
+                assert_eq!(one(&mut small), StreamItem::Id(id));
             } else {
                 assert_eq!(received, Ok(id));
             }
@@ -553,14 +560,14 @@ fn with_a_block_timeout_of_zero_the_bus_never_waits() {
         bus.drive();
         assert!(mode != Dispatch::Manual || timed_out(&sub) == 3);
         assert!(bus.flush_within(FOR_EVER));
-        let (told, _) = read_out(&mut sub);
-        assert_eq!(told[..2], [1, 2].map(Told::Id));
-        assert_eq!((told.len(), gap_of(told[2])), (3, (3, 5, 3)));
+        let (seen, _) = read_out(&mut sub);
+        assert_eq!(seen[..2], [1, 2].map(StreamItem::Id));
+        assert_eq!((seen.len(), gap_of(seen[2])), (3, (3, 5, 3)));
         publish(&bus, 3);
         assert!(bus.flush_within(FOR_EVER));
-        let (told, _) = read_out(&mut sub);
-        assert_eq!(told[..2], [6, 7].map(Told::Id));
-        assert_eq!((told.len(), gap_of(told[2])), (3, (8, 8, 1)));
+        let (seen, _) = read_out(&mut sub);
+        assert_eq!(seen[..2], [6, 7].map(StreamItem::Id));
+        assert_eq!((seen.len(), gap_of(seen[2])), (3, (8, 8, 1)));
     });
 }
 
@@ -671,7 +678,7 @@ fn a_handler_that_hangs_loses_events_after_the_block_timeout() {
                     (stats.received, stats.lost_by(GapReason::BlockTimeout)),
                     (3, 197)
                 );
-                let gap = told_lost.recv().expect("it was told");
+                let gap = told_lost.recv().expect("it was seen");
                 assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (4, 200, 197));
                 assert_eq!(gap.reason(), GapReason::BlockTimeout);
             });
@@ -710,10 +717,10 @@ fn a_close_with_a_limit_does_not_wait_for_the_block_timeout() {
         let report = bus.close_within(Duration::from_millis(1));
         assert!(!report.in_time);
         assert_eq!(report.lost + report.unsequenced, accepted - 3);
-        let (told, ending) = read_to_end(&mut hangs);
-        assert_eq!((told.len(), ending), (4, RecvError::Closed));
-        let Told::Lost(gap) = told[3] else {
-            panic!("{told:?}")
+        let (seen, ending) = read_to_end(&mut hangs);
+        assert_eq!((seen.len(), ending), (4, RecvError::Closed));
+        let StreamItem::Lost(gap) = seen[3] else {
+            panic!("{seen:?}")
         };
         assert_eq!(gap.reason(), GapReason::Closed);
         assert_eq!((gap.first_id(), gap.count()), (4, report.lost));
@@ -733,9 +740,9 @@ fn a_close_waits_for_the_block_timeout() {
             (true, 0, 3),
             "events that were lost before do not count for the close"
         );
-        let (told, ending) = read_to_end(&mut hangs);
+        let (seen, ending) = read_to_end(&mut hangs);
         assert_eq!(ending, RecvError::Closed);
-        assert_eq!((told.len(), gap_of(told[3])), (4, (4, 100, 97)));
+        assert_eq!((seen.len(), gap_of(seen[3])), (4, (4, 100, 97)));
     });
 }
 
@@ -753,7 +760,7 @@ fn a_run_of_losses_that_continues_into_the_close_is_one_gap() {
     assert_eq!(counts, [(2, 0), (0, 2)]);
     let [(first, _), (second, _)] = subs.each_mut().map(read_to_end);
     assert_eq!(gap_of(first[1]), (2, 3, 2));
-    assert!(matches!(second[1], Told::Lost(gap) if gap.reason() == GapReason::Closed));
+    assert!(matches!(second[1], StreamItem::Lost(gap) if gap.reason() == GapReason::Closed));
 }
 
 #[test]

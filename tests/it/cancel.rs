@@ -316,13 +316,13 @@ fn cancel_against_close() {
             let mut sub = bus.subscribe("a").expect("open");
             let handle = sub.handle();
             bus.publish("a", 1).expect("open");
-            let (sender, told) = mpsc::channel();
+            let (sender, seen) = mpsc::channel();
             thread::scope(|scope| {
                 scope.spawn(|| bus.close());
                 scope.spawn(|| handle.cancel());
                 scope.spawn(move || sender.send(read_to_end(&mut sub).1));
             });
-            let ending = told.recv().expect("told");
+            let ending = seen.recv().expect("reported");
             assert!(
                 matches!(ending, RecvError::Closed | RecvError::Cancelled),
                 "{ending:?}"

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, Told, blocking, bus, ends, eventually, fill, fill_both_lanes, ids,
+    FOR_EVER, MODES, StreamItem, blocking, bus, ends, eventually, fill, fill_both_lanes, ids,
     in_every_mode, in_every_mode_and_shards, in_modes_with_threads, linger, payloads, publish_each,
     read_out, read_to_end, rounds,
 };
@@ -34,8 +34,8 @@ fn close_drains() {
         }
         bus.close();
         for sub in &mut subs {
-            let (told, ending) = read_to_end(sub);
-            assert_eq!(told, (1..=2000).map(Told::Id).collect::<Vec<_>>());
+            let (seen, ending) = read_to_end(sub);
+            assert_eq!(seen, (1..=2000).map(StreamItem::Id).collect::<Vec<_>>());
             assert_eq!(ending, RecvError::Closed);
             let stats = sub.stats();
             assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(2000)));
@@ -113,7 +113,7 @@ fn dropping_the_last_handle_closes_the_bus() {
         assert!(weak.clone().upgrade().is_none());
         assert_eq!(
             read_to_end(&mut sub),
-            ([1, 2, 3].map(Told::Id).to_vec(), RecvError::Closed)
+            ([1, 2, 3].map(StreamItem::Id).to_vec(), RecvError::Closed)
         );
     });
 }
@@ -147,8 +147,8 @@ fn close_within_its_limit() {
         );
         // Of the subscriber that reads, two events may wait and two may be claimed.
         assert!((8..=12).contains(&report.unread), "{report:?}");
-        let (told, ending) = reading.join().expect("read");
-        assert_eq!((told.len(), ending), (100, RecvError::Closed));
+        let (seen, ending) = reading.join().expect("read");
+        assert_eq!((seen.len(), ending), (100, RecvError::Closed));
     });
 }
 
@@ -177,11 +177,11 @@ fn report_past_time(mode: Dispatch, dispatchers: usize) {
     assert_eq!(report.lost, sequenced - 3);
     assert_eq!(report.unread, 3 + sequenced);
 
-    let (told, ending) = read_to_end(&mut full);
+    let (seen, ending) = read_to_end(&mut full);
     assert_eq!(ending, RecvError::Closed);
-    assert_eq!(told[..3], [1, 2, 3].map(Told::Id));
-    let [Told::Lost(gap)] = told[3..] else {
-        panic!("one gap at the end: {told:?}")
+    assert_eq!(seen[..3], [1, 2, 3].map(StreamItem::Id));
+    let [StreamItem::Lost(gap)] = seen[3..] else {
+        panic!("one gap at the end: {seen:?}")
     };
     assert_eq!(
         (gap.first_id(), gap.last_id(), gap.count()),
@@ -196,8 +196,8 @@ fn report_past_time(mode: Dispatch, dispatchers: usize) {
     assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(sequenced)));
 
     // The other subscriber loses nothing.
-    let (told, ending) = read_to_end(&mut other);
-    assert_eq!((told.len() as u64, ending), (sequenced, RecvError::Closed));
+    let (seen, ending) = read_to_end(&mut other);
+    assert_eq!((seen.len() as u64, ending), (sequenced, RecvError::Closed));
     let again = bus.close_within(FOR_EVER);
     assert_eq!(
         (again.in_time, again.lost, again.unread),
@@ -316,8 +316,8 @@ fn publishers_that_wait_are_woken_by_the_close() {
         for waiting in waiting {
             assert!(waiting.join().expect("woken"), "closed, with the value");
         }
-        let (told, ending) = read_to_end(&mut full);
-        assert_eq!((told.len() as u64, ending), (accepted, RecvError::Closed));
+        let (seen, ending) = read_to_end(&mut full);
+        assert_eq!((seen.len() as u64, ending), (accepted, RecvError::Closed));
     });
 }
 
@@ -368,7 +368,10 @@ fn a_wait_for_a_receipt_ends_when_a_forced_close_drops_the_event() {
         let waiting = thread::spawn(move || publisher.publish_sequenced("a", 7));
         linger();
         bus.close_within(Duration::from_millis(5));
-        let answer = waiting.join().expect("told").expect_err("not sequenced");
+        let answer = waiting
+            .join()
+            .expect("reported")
+            .expect_err("not sequenced");
         assert!(
             matches!(
                 answer,
@@ -411,8 +414,8 @@ fn drop_never_waits() {
         (0..50).for_each(|n| publisher.publish("a", n).expect("open"));
         drop(publisher);
         drop(bus);
-        let (told, ending) = read_to_end(&mut full);
-        assert_eq!((told.len(), ending), (50, RecvError::Closed));
+        let (seen, ending) = read_to_end(&mut full);
+        assert_eq!((seen.len(), ending), (50, RecvError::Closed));
     });
 }
 
@@ -427,7 +430,7 @@ fn accepted_events_outlive_their_publisher() {
         }
         assert!(bus.flush_within(FOR_EVER));
         assert_eq!(ids(&mut sub), (1..=500).collect::<Vec<_>>());
-        assert!(matches!(read_out(&mut sub), (told, _) if told.is_empty()));
+        assert!(matches!(read_out(&mut sub), (seen, _) if seen.is_empty()));
     });
 }
 

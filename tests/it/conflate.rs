@@ -249,40 +249,40 @@ fn every_receive_method_returns_the_same_events() {
             let mut sub = conflating(&bus, 8);
             publish(&bus, &STORY);
             bus.close();
-            let mut told = Vec::new();
+            let mut seen = Vec::new();
             match way {
-                0 => told.extend(sub.iter().map(|event| said(&event.expect("no gap")))),
+                0 => seen.extend(sub.iter().map(|event| said(&event.expect("no gap")))),
                 1 => {
                     while let Ok(batch) = sub.next_batch() {
                         assert_eq!(batch.len(), 1, "each in its own block");
-                        told.extend(batch.iter().map(said));
+                        seen.extend(batch.iter().map(said));
                     }
                 }
                 2 => {
                     let ending =
-                        sub.for_each(|event| told.push(said(event)), |gap| panic!("{gap}"));
+                        sub.for_each(|event| seen.push(said(event)), |gap| panic!("{gap}"));
                     assert_eq!(ending, fanout::Ending::Closed);
                 }
                 3 => block_on(async {
                     while let Ok(event) = sub.recv_async().await {
-                        told.push(said(event));
+                        seen.push(said(event));
                     }
                 }),
                 4 => block_on(async {
                     let mut stream = sub.into_stream();
                     while let Some(event) = stream.next().await {
-                        told.push(said(&event.expect("no gap")));
+                        seen.push(said(&event.expect("no gap")));
                     }
                 }),
                 _ => block_on(async {
                     let mut stream = sub.into_batch_stream();
                     while let Some(batch) = stream.next().await {
                         let kept: Vec<_> = batch.expect("no gap").into_iter().collect();
-                        told.extend(kept.iter().map(|event| said(event)));
+                        seen.extend(kept.iter().map(|event| said(event)));
                     }
                 }),
             }
-            assert_eq!(told, expected_events(), "way {way}");
+            assert_eq!(seen, expected_events(), "way {way}");
         }
     }
 }
@@ -350,11 +350,11 @@ fn handlers_see_what_was_superseded() {
             };
             assert!(bus.flush_within(FOR_EVER));
             let log = log.lock().expect("not poisoned");
-            let told: Vec<_> = log.iter().rev().take(3).rev().cloned().collect();
+            let seen: Vec<_> = log.iter().rev().take(3).rev().cloned().collect();
             let shift = published - 7;
             let expected = expected_events()
                 .map(|(topic, id, data, superseded)| (topic, id + shift, data, superseded));
-            assert_eq!(told, expected, "{mode:?}");
+            assert_eq!(seen, expected, "{mode:?}");
             let stats = handle.stats();
             assert_eq!(
                 (stats.matched, stats.received, stats.superseded, stats.lost),
@@ -621,11 +621,11 @@ fn beyond_the_bound_in_bytes_the_oldest_are_lost() {
         panic!("five do not fit");
     };
     assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (1, 2, 2));
-    let told: Vec<_> = (0..3)
+    let seen: Vec<_> = (0..3)
         .map(|_| next(&mut sub))
-        .map(|told| (told.1, told.3))
+        .map(|seen| (seen.1, seen.3))
         .collect();
-    assert_eq!(told, [(3, 0), (105, 100), (5, 0)]);
+    assert_eq!(seen, [(3, 0), (105, 100), (5, 0)]);
     assert_eq!(sub.stats().pinned_bytes, 0);
 }
 
@@ -930,8 +930,8 @@ fn the_subscription_ends_while_events_flow() {
             let stats = handle.stats();
             assert_eq!(stats.received, received);
             assert!(stats.superseded >= superseded && stats.lost >= told_lost);
-            let told = stats.received + stats.lost + stats.superseded + stats.unread;
-            assert_eq!((told, stats.pinned_bytes), (stats.matched, 0));
+            let seen = stats.received + stats.lost + stats.superseded + stats.unread;
+            assert_eq!((seen, stats.pinned_bytes), (stats.matched, 0));
             drop(bus);
             eventually("all are dropped", || drops.load(Ordering::SeqCst) == 2000);
         }

@@ -12,8 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, OnDrop, Told, at_once, bus, ends, eventually, ids, in_every_mode, linger, manual,
-    one_by_one, publish_each, read_out, read_to_end, rounds,
+    FOR_EVER, OnDrop, StreamItem, at_once, bus, ends, eventually, ids, in_every_mode, linger,
+    manual, one_by_one, publish_each, read_out, read_to_end, rounds,
 };
 use crate::tasks::block_on;
 
@@ -25,14 +25,14 @@ fn open<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> Subscriber<T
 /// Receives everything with `try_recv`: the ids, and the gap at the end.
 #[track_caller]
 fn read(sub: &mut Subscriber<u64>) -> (Vec<u64>, Gap) {
-    let (told, ending) = read_out(sub);
+    let (seen, ending) = read_out(sub);
     let TryRecvError::Disconnected(gap) = ending else {
         panic!("{ending}")
     };
     assert_eq!(gap.reason(), GapReason::Overflow);
-    let ids = told.into_iter().map(|told| match told {
-        Told::Id(id) => id,
-        Told::Lost(gap) => panic!("a gap in the middle: {gap}"),
+    let ids = seen.into_iter().map(|seen| match seen {
+        StreamItem::Id(id) => id,
+        StreamItem::Lost(gap) => panic!("a gap in the middle: {gap}"),
     });
     (ids.collect(), gap)
 }
@@ -202,9 +202,9 @@ fn later_events_do_not_change_the_reported_gap() {
                 sub.try_recv().expect("it waits");
             }
             later(&bus, &sub);
-            let (told, ending) = read_to_end(&mut sub);
-            let expected: Vec<_> = (read_first + 1..=2).map(Told::Id).collect();
-            assert_eq!(told, expected, "{number}");
+            let (seen, ending) = read_to_end(&mut sub);
+            let expected: Vec<_> = (read_first + 1..=2).map(StreamItem::Id).collect();
+            assert_eq!(seen, expected, "{number}");
             let RecvError::Disconnected(gap) = ending else {
                 panic!("{number}: {ending}")
             };
@@ -344,7 +344,7 @@ fn a_handler_that_falls_behind_is_disconnected() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for dedicated in [false, true] {
             ends(&format!("{mode:?}, dedicated {dedicated}"), move || {
-                let (notices, told) = mpsc::channel();
+                let (notices, seen) = mpsc::channel();
                 let bus = bus::<u64>(|b| {
                     b.dispatch(mode).observer(move |notice| match *notice {
                         Notice::Disconnected {
@@ -373,13 +373,13 @@ fn a_handler_that_falls_behind_is_disconnected() {
                 assert_eq!(handled.recv_timeout(FOR_EVER), Ok(1));
                 publish_each(&bus, 0..100);
                 eventually("it is over", || handle.stats().last_id.is_some());
-                assert!(told.try_recv().is_err(), "the handler is not there yet");
+                assert!(seen.try_recv().is_err(), "the handler is not there yet");
                 assert!(!bus.flush_within(Duration::ZERO), "four wait");
                 drop(release);
                 assert!(bus.flush_within(FOR_EVER));
                 let rest: Vec<_> = handled.try_iter().collect();
                 assert_eq!(rest, [2, 3, 4, 5], "a flush waits for what is left");
-                let (subscription, gap) = told.recv_timeout(FOR_EVER).expect("told");
+                let (subscription, gap) = seen.recv_timeout(FOR_EVER).expect("reported");
                 assert_eq!(subscription, handle.subscription().number());
                 let stats = handle.stats();
                 assert_eq!((gap.first_id(), gap.count()), (6, stats.lost));
@@ -387,7 +387,7 @@ fn a_handler_that_falls_behind_is_disconnected() {
                 assert_eq!((stats.received, stats.unread), (5, 0));
                 let gone = handled.recv_timeout(FOR_EVER);
                 assert_eq!(gone, Err(mpsc::RecvTimeoutError::Disconnected), "dropped");
-                assert!(told.try_recv().is_err(), "once");
+                assert!(seen.try_recv().is_err(), "once");
                 assert!(bus.subscriptions().is_empty());
                 assert!(!handle.cancel());
                 assert!(bus.close_within(FOR_EVER).in_time);

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, OnDrop, Told, at_once, bus, eventually, ids, in_every_mode, in_modes_with_threads,
-    manual, one_by_one, publish_each, read_out, read_to_end,
+    FOR_EVER, OnDrop, StreamItem, at_once, bus, eventually, ids, in_every_mode,
+    in_modes_with_threads, manual, one_by_one, publish_each, read_out, read_to_end,
 };
 use crate::tasks::block_on;
 
@@ -23,16 +23,16 @@ fn open<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> Subscriber<T
 
 /// A gap with all events from the first id to the second.
 #[track_caller]
-fn assert_lost(told: Told, from: u64, to: u64) {
-    let Told::Lost(gap) = told else {
-        panic!("{told:?}")
+fn assert_lost(seen: StreamItem, from: u64, to: u64) {
+    let StreamItem::Lost(gap) = seen else {
+        panic!("{seen:?}")
     };
     let is = (gap.first_id(), gap.last_id(), gap.count(), gap.reason());
     assert_eq!(is, (from, to, to - from + 1, GapReason::Overflow));
 }
 
-fn all(ids: impl IntoIterator<Item = u64>) -> Vec<Told> {
-    ids.into_iter().map(Told::Id).collect()
+fn all(ids: impl IntoIterator<Item = u64>) -> Vec<StreamItem> {
+    ids.into_iter().map(StreamItem::Id).collect()
 }
 
 #[test]
@@ -48,9 +48,9 @@ fn a_burst_leaves_the_newest() {
                 (500, 500 - capacity, capacity, capacity)
             );
             assert_eq!((stats.high_water, stats.lag), (capacity, 500));
-            let (told, ending) = read_out(&mut sub);
-            assert_lost(told[0], 1, 500 - capacity);
-            assert_eq!(told[1..], all(501 - capacity..=500));
+            let (seen, ending) = read_out(&mut sub);
+            assert_lost(seen[0], 1, 500 - capacity);
+            assert_eq!(seen[1..], all(501 - capacity..=500));
             assert_eq!(ending, TryRecvError::Empty);
             let stats = sub.stats();
             assert_eq!(
@@ -86,9 +86,9 @@ fn of_a_block_larger_than_the_capacity_the_newest_are_kept() {
         for round in 0..3 {
             let last = 64 * round + 64;
             at_once(&bus, 64);
-            let (told, _) = read_out(&mut sub);
-            assert_lost(told[0], last - 63, last - capacity);
-            assert_eq!(told[1..], all(last - capacity + 1..=last));
+            let (seen, _) = read_out(&mut sub);
+            assert_lost(seen[0], last - 63, last - capacity);
+            assert_eq!(seen[1..], all(last - capacity + 1..=last));
         }
     }
 }
@@ -104,10 +104,10 @@ fn a_claimed_slot_is_not_evicted() {
     one_by_one(&bus, 200);
     let stats = sub.stats();
     assert_eq!((stats.unread, stats.depth, stats.lost), (63 + 64, 64, 136));
-    let (told, _) = read_out(&mut sub);
-    assert_eq!(told[..63], all(2..=64));
-    assert_lost(told[63], 65, 200);
-    assert_eq!(told[64..], all(201..=264));
+    let (seen, _) = read_out(&mut sub);
+    assert_eq!(seen[..63], all(2..=64));
+    assert_lost(seen[63], 65, 200);
+    assert_eq!(seen[64..], all(201..=264));
 }
 
 /// All evictions between two receives are one run of losses.
@@ -116,7 +116,7 @@ fn a_run_of_losses_ends_at_a_received_event() {
     let bus = manual();
     let mut sub = open(&bus, 2);
     let lost = |sub: &mut Subscriber<u64>| match sub.try_recv() {
-        Err(TryRecvError::Lost(gap)) => Told::Lost(gap),
+        Err(TryRecvError::Lost(gap)) => StreamItem::Lost(gap),
         other => panic!("{other:?}"),
     };
     one_by_one(&bus, 5);
@@ -140,12 +140,12 @@ fn a_gap_counts_what_matched() {
             .expect("open");
     }
     bus.drive();
-    let (told, _) = read_out(&mut sub);
-    let Told::Lost(gap) = told[0] else {
-        panic!("{told:?}")
+    let (seen, _) = read_out(&mut sub);
+    let StreamItem::Lost(gap) = seen[0] else {
+        panic!("{seen:?}")
     };
     assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (1, 19, 7));
-    assert_eq!(told[1..], all([22, 25, 28]));
+    assert_eq!(seen[1..], all([22, 25, 28]));
 }
 
 // ---- bytes --------------------------------------------------------------------------------------
@@ -171,9 +171,9 @@ fn the_oldest_events_are_evicted_for_the_bound_in_bytes() {
         let stats = sub.stats();
         assert_eq!((stats.depth, stats.lost), (fit, 20 - fit));
         assert!(stats.pinned_bytes <= stats.pin_bytes as u64, "{stats:?}");
-        let (told, _) = read_out(&mut sub);
-        assert_lost(told[0], 1, 20 - fit);
-        assert_eq!(told[1..], all(21 - fit..=20));
+        let (seen, _) = read_out(&mut sub);
+        assert_lost(seen[0], 1, 20 - fit);
+        assert_eq!(seen[1..], all(21 - fit..=20));
         assert_eq!(sub.stats().pinned_bytes, 0);
     }
 }
@@ -185,9 +185,9 @@ fn a_block_that_is_too_heavy_is_lost_completely() {
     let (bus, mut sub) = heavy(70 * WEIGHT);
     at_once(&bus, 64);
     at_once(&bus, 8);
-    let (told, _) = read_out(&mut sub);
-    assert_lost(told[0], 1, 64);
-    assert_eq!(told[1..], all(65..=72));
+    let (seen, _) = read_out(&mut sub);
+    assert_lost(seen[0], 1, 64);
+    assert_eq!(seen[1..], all(65..=72));
 }
 
 #[test]
@@ -195,9 +195,9 @@ fn a_block_heavier_than_the_bound_is_alone_in_the_ring() {
     for pin_bytes in [1, WEIGHT / 2] {
         let (bus, mut sub) = heavy(pin_bytes);
         one_by_one(&bus, 5);
-        let (told, _) = read_out(&mut sub);
-        assert_lost(told[0], 1, 4);
-        assert_eq!(told[1..], all([5]));
+        let (seen, _) = read_out(&mut sub);
+        assert_lost(seen[0], 1, 4);
+        assert_eq!(seen[1..], all([5]));
         at_once(&bus, 64);
         assert_eq!(ids(&mut sub), (6..=69).collect::<Vec<_>>());
     }
@@ -230,9 +230,9 @@ fn a_gap_is_reported_after_a_close() {
         let mut sub = open(&bus, 2);
         publish(&bus, 5);
         bus.close();
-        let (told, ending) = read_to_end(&mut sub);
-        assert_lost(told[0], 1, 3);
-        assert_eq!(told[1..], all([4, 5]));
+        let (seen, ending) = read_to_end(&mut sub);
+        assert_lost(seen[0], 1, 3);
+        assert_eq!(seen[1..], all([4, 5]));
         assert_eq!(ending, RecvError::Closed);
     }
 }
@@ -243,9 +243,9 @@ fn a_gap_at_a_cancel_is_reported_once() {
     let mut sub = open(&bus, 2);
     one_by_one(&bus, 5);
     assert!(sub.handle().cancel());
-    let (told, ending) = read_to_end(&mut sub);
-    assert_lost(told[0], 1, 3);
-    assert_eq!((told.len(), ending), (1, RecvError::Cancelled));
+    let (seen, ending) = read_to_end(&mut sub);
+    assert_lost(seen[0], 1, 3);
+    assert_eq!((seen.len(), ending), (1, RecvError::Cancelled));
     let stats = sub.stats();
     assert_eq!((stats.lost, stats.unread, stats.lag), (3, 2, 2));
 }
@@ -275,15 +275,19 @@ fn overrun() -> Subscriber<u64> {
 
 #[test]
 fn every_receive_method_reports_the_gap_in_its_place() {
-    let as_told = |item: Result<u64, Gap>| item.map_or_else(Told::Lost, Told::Id);
-    let mut ways: Vec<(&str, Vec<Told>)> = Vec::new();
-    let told = Mutex::new(Vec::new());
+    let as_told = |item: Result<u64, Gap>| item.map_or_else(StreamItem::Lost, StreamItem::Id);
+    let mut ways: Vec<(&str, Vec<StreamItem>)> = Vec::new();
+    let seen = Mutex::new(Vec::new());
     let ending = overrun().for_each(
-        |event| told.lock().expect("unpoisoned").push(Told::Id(event.id())),
-        |gap| told.lock().expect("unpoisoned").push(Told::Lost(gap)),
+        |event| {
+            seen.lock()
+                .expect("unpoisoned")
+                .push(StreamItem::Id(event.id()))
+        },
+        |gap| seen.lock().expect("unpoisoned").push(StreamItem::Lost(gap)),
     );
     assert_eq!(ending, Ending::Closed);
-    ways.push(("for_each", told.into_inner().expect("unpoisoned")));
+    ways.push(("for_each", seen.into_inner().expect("unpoisoned")));
     let mut sub = overrun();
     let iter = sub.iter().map(|item| item.map(|event| event.id()));
     ways.push(("iter", iter.map(as_told).collect()));
@@ -310,14 +314,14 @@ fn every_receive_method_reports_the_gap_in_its_place() {
     ways.push(("recv_timeout", timed));
     let mut sub = overrun();
     let tasks = (0..3).map(|_| match block_on(sub.recv_async()).map(Event::id) {
-        Ok(id) => Told::Id(id),
-        Err(RecvError::Lost(gap)) => Told::Lost(gap),
+        Ok(id) => StreamItem::Id(id),
+        Err(RecvError::Lost(gap)) => StreamItem::Lost(gap),
         Err(other) => panic!("{other}"),
     });
     ways.push(("recv_async", tasks.collect()));
-    for (way, told) in ways {
-        assert_lost(told[0], 1, 3);
-        assert_eq!(told[1..], all([4, 5]), "{way}");
+    for (way, seen) in ways {
+        assert_lost(seen[0], 1, 3);
+        assert_eq!(seen[1..], all([4, 5]), "{way}");
     }
 }
 
@@ -326,7 +330,7 @@ fn every_receive_method_reports_the_gap_in_its_place() {
 #[test]
 fn a_handler_that_falls_behind_handles_the_newest() {
     in_modes_with_threads(|mode| {
-        let (notices, told) = mpsc::channel();
+        let (notices, seen) = mpsc::channel();
         let bus = bus::<u64>(|b| {
             b.dispatch(mode).observer(move |notice| {
                 if let Notice::Lost {
@@ -352,7 +356,7 @@ fn a_handler_that_falls_behind_handles_the_newest() {
         assert_eq!(handled.recv_timeout(FOR_EVER), Ok(1));
         publish_each(&bus, 0..100);
         eventually("all but four are lost", || handle.stats().lost == 96);
-        assert!(told.try_recv().is_err(), "the handler is not there yet");
+        assert!(seen.try_recv().is_err(), "the handler is not there yet");
         assert!(!bus.flush_within(Duration::ZERO), "four wait");
         drop(release);
         assert!(
@@ -360,10 +364,10 @@ fn a_handler_that_falls_behind_handles_the_newest() {
             "a flush does not wait for evicted events"
         );
         assert_eq!(handled.try_iter().collect::<Vec<_>>(), [98, 99, 100, 101]);
-        let (subscription, gap) = told.try_recv().expect("told");
+        let (subscription, gap) = seen.try_recv().expect("reported");
         assert_eq!(subscription, handle.subscription().number());
-        assert_lost(Told::Lost(gap), 2, 97);
-        assert!(told.try_recv().is_err(), "once");
+        assert_lost(StreamItem::Lost(gap), 2, 97);
+        assert!(seen.try_recv().is_err(), "once");
         assert!(bus.close_within(FOR_EVER).in_time);
     });
 }
@@ -385,8 +389,8 @@ fn a_subscriber_that_never_reads_delays_no_other() {
                 (16 * round + 1..=16 * round + 16).collect::<Vec<_>>()
             );
         }
-        let (told, _) = read_out(&mut asleep);
-        assert_lost(told[0], 1, 15_990);
-        assert_eq!(told[1..], all(15_991..=16_000));
+        let (seen, _) = read_out(&mut asleep);
+        assert_lost(seen[0], 1, 15_990);
+        assert_eq!(seen[1..], all(15_991..=16_000));
     });
 }

@@ -233,11 +233,11 @@ fn every_end(mode: Dispatch, reader: Reader, cause: Cause) {
         }
     };
     // The end itself wakes the waiters, before the subscriber has received it.
-    let told = waiting.end();
+    let seen = waiting.end();
     let ending = handle.ending().expect("it has ended");
     assert!(
-        told.iter().all(|told| *told == ending),
-        "{told:?}, {ending:?}"
+        seen.iter().all(|seen| *seen == ending),
+        "{seen:?}, {ending:?}"
     );
     let (expected, error) = match cause {
         Cause::Cancel | Cause::Drop => (Ending::Cancelled, RecvError::Cancelled),
@@ -318,8 +318,8 @@ fn many_tasks_wait_for_one_end_on_every_runtime() {
                 drop(sub);
                 Ending::Cancelled
             }));
-            let told = runtime.run(tasks);
-            assert_eq!(told, vec![Ending::Cancelled; 21]);
+            let seen = runtime.run(tasks);
+            assert_eq!(seen, vec![Ending::Cancelled; 21]);
         });
     }
 }
@@ -443,8 +443,8 @@ fn closed_may_change_until_the_subscriber_received_it() {
         matches!(ending, Some(Ending::Disconnected(_))),
         "{ending:?}"
     );
-    let (told, error) = read_to_end(&mut sub);
-    assert_eq!(told.len(), 1);
+    let (seen, error) = read_to_end(&mut sub);
+    assert_eq!(seen.len(), 1);
     assert!(matches!(error, RecvError::Disconnected(_)), "{error}");
     assert_eq!(handle.ending(), ending);
 }
@@ -599,8 +599,8 @@ fn a_refused_change_unregisters_a_disconnected_subscription() {
     publish_each(&bus, 0..3);
     bus.drive();
     assert_eq!(handle.add("b"), Err(ChangeError::Ended));
-    let (told, error) = read_to_end(&mut sub);
-    assert_eq!(told.len(), 1, "what waits is still read");
+    let (seen, error) = read_to_end(&mut sub);
+    assert_eq!(seen.len(), 1, "what waits is still read");
     assert!(matches!(error, RecvError::Disconnected(_)), "{error}");
     eventually("the sums agree", || {
         let stats = bus.stats();

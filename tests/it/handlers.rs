@@ -154,10 +154,10 @@ fn losses_of_a_slow_handler_are_counted_and_reported() {
             "there was room for one, and for what had been claimed"
         );
         // A flush waits for the events in the ring, not for the gap behind them.
-        let told = || log.lines().iter().filter(|l| l.contains("lost")).count();
-        eventually("the loss is reported", || told() > 0);
+        let seen = || log.lines().iter().filter(|l| l.contains("lost")).count();
+        eventually("the loss is reported", || seen() > 0);
         drop(slow_handle);
-        assert_eq!(told(), 1, "once for the run");
+        assert_eq!(seen(), 1, "once for the run");
         assert!(!log.threads().contains(&thread::current().id()));
         drop(fast_handle);
     });
@@ -263,12 +263,8 @@ fn a_handler_cancels_itself() {
         eventually("its only call ends", || {
             !answers.lock().expect("not poisoned").is_empty()
         });
-        let told = answers.lock().expect("not poisoned").clone();
-        assert_eq!(
-            told,
-            [(1, true, false)],
-            "it is running, and waits for nobody"
-        );
+        let seen = answers.lock().expect("not poisoned").clone();
+        assert_eq!(seen, [(1, true, false)], "it is running, and does not wait");
         assert!(own.get().expect("set").cancel_and_wait(FOR_EVER));
     });
 }
@@ -1069,17 +1065,17 @@ fn a_flush_waits_for_the_events_of_a_disconnected_handler() {
                         return;
                     }
                 }
-                let told = || -> Vec<_> {
+                let seen = || -> Vec<_> {
                     let lines = log.lines().into_iter();
                     lines.filter(|line| line.contains("lost")).collect()
                 };
-                eventually("it is reported", || !told().is_empty());
-                let told = told();
+                eventually("it is reported", || !seen().is_empty());
+                let seen = seen();
                 assert!(
-                    told.len() == 1
-                        && told[0].contains("disconnected")
-                        && told[0].contains("ids 4 to"),
-                    "{told:?}"
+                    seen.len() == 1
+                        && seen[0].contains("disconnected")
+                        && seen[0].contains("ids 4 to"),
+                    "{seen:?}"
                 );
                 eventually("it is unregistered", || bus.stats().subscriptions == 0);
                 let stats = handle.stats();

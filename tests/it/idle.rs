@@ -54,7 +54,7 @@ fn an_idle_bus_uses_next_to_no_processor_time() {
                 (0..2).for_each(|n| publisher.publish("b", n).expect("open"));
                 hangs
             });
-            eventually("everybody sleeps", || {
+            eventually("all threads sleep", || {
                 let before = processor_times();
                 thread::sleep(Duration::from_millis(50));
                 before == processor_times()
@@ -64,7 +64,7 @@ fn an_idle_bus_uses_next_to_no_processor_time() {
             assert_eq!(
                 before.len(),
                 8 + dispatchers + handling + usize::from(watched),
-                "receivers, the pool, the handlers' workers and who watches them, the watcher"
+                "receivers, the pool, the workers of handlers and their monitor, the monitor of slow subscribers"
             );
             thread::sleep(WINDOW);
             let after = processor_times();

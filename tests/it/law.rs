@@ -19,7 +19,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::accounts::{self, Told};
+use crate::accounts::{self, StreamItem};
 use crate::support::{MODES, PATIENCE, Random, bus, ends_within, eventually};
 
 const PUBLISHERS: usize = 8;
@@ -144,7 +144,7 @@ struct Account {
     want: usize,
     overflow: Overflow,
     longest_wait: Option<Duration>,
-    told: Vec<Told>,
+    told: Vec<StreamItem>,
     /// The handler, if the subscription has one.
     diary: Diary,
     ending: Option<RecvError>,
@@ -189,7 +189,7 @@ impl Office {
 }
 
 /// The events that a handler was called with, and the times.
-type Diary = SegQueue<(u64, Told)>;
+type Diary = SegQueue<(u64, StreamItem)>;
 
 fn episode(mode: Dispatch, dispatchers: usize, seed: u64) -> u64 {
     let mut random = Random::new(seed);
@@ -473,7 +473,7 @@ fn handler(
     mut random: Random,
 ) -> impl FnMut(&Event<Payload>) + Send + 'static {
     move |event| {
-        diary.push((office.now(), Told::of(event)));
+        diary.push((office.now(), StreamItem::of(event)));
         if slow && random.one_in(200) {
             (0..20).for_each(|_| thread::yield_now());
         }
@@ -590,7 +590,7 @@ impl Account {
                 assert!(told.iter().all(|(before, _)| *before < time), "the end");
                 self.ending = Some(RecvError::Disconnected(notified.gap));
             } else {
-                told.push((time, Told::Lost(notified.gap)));
+                told.push((time, StreamItem::Lost(notified.gap)));
             }
         }
         told.sort_by_key(|(time, _)| *time);
@@ -602,19 +602,19 @@ impl Account {
         self.overflow == Overflow::Block && self.longest_wait.is_none()
     }
 
-    fn told(&self, event: &Event<Payload>) -> Told {
+    fn told(&self, event: &Event<Payload>) -> StreamItem {
         assert!(
             (WANTS[self.want].1)(event.topic().as_str()),
             "{} is not wanted",
             event.topic()
         );
-        Told::of(event)
+        StreamItem::of(event)
     }
 
-    fn take(&mut self, told: Result<Option<Told>, RecvError>) -> bool {
+    fn take(&mut self, told: Result<Option<StreamItem>, RecvError>) -> bool {
         match told {
             Ok(told) => self.told.extend(told),
-            Err(RecvError::Lost(gap)) => self.told.push(Told::Lost(gap)),
+            Err(RecvError::Lost(gap)) => self.told.push(StreamItem::Lost(gap)),
             Err(ending) => self.ending = Some(ending),
         }
         self.ending.is_none()
@@ -636,7 +636,7 @@ impl Account {
             .collect();
         let topic = |id: u64| usize::from(record[id as usize - 1].topic);
         let account = accounts::Account {
-            told: &self.told,
+            seen: &self.told,
             waited_for: self.is_waited_for(),
             ending: self.ending,
             stats: self.handle.stats(),

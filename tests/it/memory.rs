@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::{
-    FOR_EVER, OnDrop, Random, Told, bus, ends, ids, in_every_mode_and_shards, manual, publish_each,
-    read_out,
+    FOR_EVER, OnDrop, Random, StreamItem, bus, ends, ids, in_every_mode_and_shards, manual,
+    publish_each, read_out,
 };
 
 #[test]
@@ -176,9 +176,9 @@ fn a_ring_pins_no_more_bytes_than_its_bound() {
         let (told, _) = read_out(&mut sub);
         assert_eq!(
             told[..fit],
-            (1..=fit as u64).map(Told::Id).collect::<Vec<_>>()
+            (1..=fit as u64).map(StreamItem::Id).collect::<Vec<_>>()
         );
-        let [Told::Lost(gap)] = told[fit..] else {
+        let [StreamItem::Lost(gap)] = told[fit..] else {
             panic!("{told:?}")
         };
         assert_eq!(
@@ -197,7 +197,7 @@ fn a_block_heavier_than_the_bound_is_delivered_alone() {
         publish_singly(&bus, 5);
         let (told, _) = read_out(&mut sub);
         assert!(
-            matches!(told[..], [Told::Id(1), Told::Lost(gap)]
+            matches!(told[..], [StreamItem::Id(1), StreamItem::Lost(gap)]
                 if (gap.first_id(), gap.last_id()) == (2, 5)),
             "{told:?}"
         );

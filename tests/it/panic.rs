@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, OnDrop, Told, blocking, bus, ends, eventually, fill, fill_both_lanes,
+    FOR_EVER, MODES, OnDrop, StreamItem, blocking, bus, ends, eventually, fill, fill_both_lanes,
     in_every_mode, in_modes_with_threads, linger, panics_quietly, publish_each, read_out,
     read_to_end,
 };
@@ -31,7 +31,7 @@ fn a_payload_that_panics_in_a_ring_is_contained() {
         drop(leaves);
         bus.publish("a", OnDrop::nothing()).expect("still open");
         assert!(bus.flush_within(FOR_EVER));
-        assert_eq!(read_out(&mut reads).0, [Told::Id(301)]);
+        assert_eq!(read_out(&mut reads).0, [StreamItem::Id(301)]);
         drop(reads);
         eventually("all of each block was dropped", || {
             bus.drive();
@@ -48,10 +48,10 @@ fn a_payload_that_panics_when_it_has_no_room_is_contained() {
         (0..10).for_each(|_| bus.publish("a", OnDrop::panics()).expect("open"));
         assert!(bus.flush_within(FOR_EVER));
         bus.close();
-        let (told, ending) = read_to_end(&mut sub);
+        let (seen, ending) = read_to_end(&mut sub);
         assert!(
-            matches!(told[..], [Told::Id(1), Told::Lost(gap)] if gap.count() == 9),
-            "{told:?}"
+            matches!(seen[..], [StreamItem::Id(1), StreamItem::Lost(gap)] if gap.count() == 9),
+            "{seen:?}"
         );
         assert_eq!(ending, RecvError::Closed);
     });
@@ -72,10 +72,10 @@ fn a_payload_that_panics_when_it_is_evicted_is_contained() {
             assert!(bus.flush_within(FOR_EVER));
         }
         bus.close();
-        let (told, ending) = read_to_end(&mut sub);
+        let (seen, ending) = read_to_end(&mut sub);
         assert!(
-            matches!(told[..], [Told::Lost(gap), Told::Id(10)] if gap.count() == 9),
-            "{told:?}"
+            matches!(seen[..], [StreamItem::Lost(gap), StreamItem::Id(10)] if gap.count() == 9),
+            "{seen:?}"
         );
         assert_eq!(ending, RecvError::Closed);
         assert_eq!(sub.stats().lost, 9);
@@ -157,10 +157,10 @@ fn a_waker_that_panics_is_contained() {
         assert!(own.as_mut().poll(&mut context).is_pending());
         assert!(shared.as_mut().poll(&mut context).is_pending());
         bus.close();
-        let (told, ending) = read_to_end(&mut sub);
+        let (seen, ending) = read_to_end(&mut sub);
         assert_eq!(ending, RecvError::Closed);
         assert_eq!(
-            told.len() as u64,
+            seen.len() as u64,
             accepted,
             "no event is lost because of the wakers"
         );
@@ -220,7 +220,7 @@ fn breaks(mode: Dispatch, dispatchers: usize) {
     ));
     assert!(!bus.flush_within(FOR_EVER), "a broken bus flushes nothing");
     for reader in readers {
-        let (received, ending) = reader.join().expect("told");
+        let (received, ending) = reader.join().expect("reported");
         assert_eq!(received, (0..10).collect::<Vec<_>>());
         assert_eq!(ending, RecvError::Broken);
     }
@@ -393,7 +393,7 @@ fn the_last_handle_may_be_dropped_inside_the_dispatch() {
         bus.publish("nobody.listens", OnDrop::new(move || drop(last_handle)))
             .expect("open");
         drop(bus);
-        let (told, ending) = read_to_end(&mut sub);
-        assert_eq!((told.len(), ending), (2, RecvError::Closed));
+        let (seen, ending) = read_to_end(&mut sub);
+        assert_eq!((seen.len(), ending), (2, RecvError::Closed));
     });
 }

@@ -12,23 +12,23 @@ use crate::support::{
 };
 
 /// The number of the subscription, the status and the lag.
-type Told = (u64, SlowStatus, u64);
+type StreamItem = (u64, SlowStatus, u64);
 
-fn telling(sender: mpsc::Sender<Told>) -> impl FnMut(&SlowNotice<u64>) + Send + 'static {
+fn telling(sender: mpsc::Sender<StreamItem>) -> impl FnMut(&SlowNotice<u64>) + Send + 'static {
     move |notice| {
-        let told = (
+        let seen = (
             notice.subscription().number(),
             notice.status(),
             notice.stats().lag,
         );
-        let _ = sender.send(told); // the test may be over
+        let _ = sender.send(seen); // the test may be over
     }
 }
 
-fn manual(limit: SlowLimit) -> (Bus<u64>, mpsc::Receiver<Told>) {
-    let (sender, told) = mpsc::channel();
+fn manual(limit: SlowLimit) -> (Bus<u64>, mpsc::Receiver<StreamItem>) {
+    let (sender, seen) = mpsc::channel();
     let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual).on_slow(limit, telling(sender)));
-    (bus, told)
+    (bus, seen)
 }
 
 fn publish(bus: &Bus<u64>, events: u64) {
@@ -38,8 +38,8 @@ fn publish(bus: &Bus<u64>, events: u64) {
     }
 }
 
-fn all(told: &mpsc::Receiver<Told>) -> Vec<Told> {
-    told.try_iter().collect()
+fn all(seen: &mpsc::Receiver<StreamItem>) -> Vec<StreamItem> {
+    seen.try_iter().collect()
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_notice_comes_once_exactly_at_the_limit() {
         (SlowLimit::percent(50), 7, 4),
         (SlowLimit::percent(90).or_events(5), 10, 5),
     ] {
-        let (bus, told) = manual(limit);
+        let (bus, seen) = manual(limit);
         let mut sub = bus
             .subscription("a")
             .capacity(capacity)
@@ -60,49 +60,49 @@ fn a_notice_comes_once_exactly_at_the_limit() {
             .expect("open");
         publish(&bus, at - 1);
         assert_eq!(
-            all(&told),
+            all(&seen),
             [],
             "{limit:?}: one less does not reach the limit"
         );
         publish(&bus, 1);
-        assert_eq!(all(&told), [(1, SlowStatus::Slow, at)], "{limit:?}");
+        assert_eq!(all(&seen), [(1, SlowStatus::Slow, at)], "{limit:?}");
         publish(&bus, 1);
         bus.drive();
-        assert_eq!(all(&told), [], "{limit:?}: told already");
+        assert_eq!(all(&seen), [], "{limit:?}: told already");
 
         // It has recovered at half of the limit, and not before.
         for left in (at / 2 + 1..=at).rev() {
             sub.try_recv().expect("unread");
             bus.drive();
-            assert_eq!(all(&told), [], "{limit:?}: {left} are left");
+            assert_eq!(all(&seen), [], "{limit:?}: {left} are left");
         }
         read_out(&mut sub);
         bus.drive();
-        assert_eq!(all(&told), [(1, SlowStatus::Recovered, 0)], "{limit:?}");
+        assert_eq!(all(&seen), [(1, SlowStatus::Recovered, 0)], "{limit:?}");
         bus.drive();
         publish(&bus, at);
-        assert_eq!(all(&told), [(1, SlowStatus::Slow, at)], "{limit:?}: again");
+        assert_eq!(all(&seen), [(1, SlowStatus::Slow, at)], "{limit:?}: again");
     }
 }
 
 #[test]
 fn losses_beyond_the_capacity_count_towards_the_lag() {
-    let (bus, told) = manual(SlowLimit::events(100));
+    let (bus, seen) = manual(SlowLimit::events(100));
     let mut sub = bus.subscription("a").capacity(10).open().expect("open");
     publish(&bus, 99);
-    assert_eq!(all(&told), []);
+    assert_eq!(all(&seen), []);
     publish(&bus, 1);
-    assert_eq!(all(&told), [(1, SlowStatus::Slow, 100)]);
+    assert_eq!(all(&seen), [(1, SlowStatus::Slow, 100)]);
     read_out(&mut sub);
     bus.drive();
-    assert_eq!(all(&told), [(1, SlowStatus::Recovered, 0)]);
+    assert_eq!(all(&seen), [(1, SlowStatus::Recovered, 0)]);
 }
 
 #[test]
 fn a_limit_in_time() {
     let seconds = Arc::new(AtomicU64::new(1000));
     let clock = seconds.clone();
-    let (sender, told) = mpsc::channel();
+    let (sender, seen) = mpsc::channel();
     let bus = bus::<u64>(|b| {
         b.dispatch(Dispatch::Manual)
             .clock(move || {
@@ -114,33 +114,33 @@ fn a_limit_in_time() {
     publish(&bus, 1);
     seconds.store(1009, Ordering::SeqCst);
     publish(&bus, 1);
-    assert_eq!(all(&told), []);
+    assert_eq!(all(&seen), []);
     seconds.store(1010, Ordering::SeqCst);
     publish(&bus, 1);
-    assert_eq!(all(&told), [(1, SlowStatus::Slow, 3)]);
+    assert_eq!(all(&seen), [(1, SlowStatus::Slow, 3)]);
     sub.try_recv().expect("of second 1000");
     bus.drive();
-    assert_eq!(all(&told), []);
+    assert_eq!(all(&seen), []);
     sub.try_recv().expect("of second 1009");
     bus.drive();
-    assert_eq!(all(&told), [(1, SlowStatus::Recovered, 1)]);
+    assert_eq!(all(&seen), [(1, SlowStatus::Recovered, 1)]);
 }
 
 #[test]
 fn each_subscription_is_reported_separately_until_it_ends() {
-    let (bus, told) = manual(SlowLimit::events(2));
+    let (bus, seen) = manual(SlowLimit::events(2));
     let first = bus.subscribe("a").expect("open");
     let mut second = bus.subscribe("a").expect("open");
     publish(&bus, 2);
     assert_eq!(
-        all(&told),
+        all(&seen),
         [(1, SlowStatus::Slow, 2), (2, SlowStatus::Slow, 2)]
     );
     drop(first);
     read_out(&mut second);
     bus.drive();
     assert_eq!(
-        all(&told),
+        all(&seen),
         [(2, SlowStatus::Recovered, 0)],
         "an end is not a recovery"
     );
@@ -148,7 +148,7 @@ fn each_subscription_is_reported_separately_until_it_ends() {
 
 #[test]
 fn a_notice_identifies_the_subscription_and_can_cancel_it() {
-    let (sender, told) = mpsc::channel();
+    let (sender, seen) = mpsc::channel();
     let bus = bus::<u64>(|b| {
         b.dispatch(Dispatch::Manual)
             .on_slow(SlowLimit::percent(100), move |notice| {
@@ -169,17 +169,17 @@ fn a_notice_identifies_the_subscription_and_can_cancel_it() {
         .open()
         .expect("open");
     publish(&bus, 5);
-    let (pattern, label, stats) = told.try_recv().expect("told");
+    let (pattern, label, stats) = seen.try_recv().expect("reported");
     assert_eq!((&*pattern, &*label), ("a", "team=\"x\""));
     assert_eq!((stats.depth, stats.lag, stats.high_water), (3, 3, 3));
     assert!(bus.subscriptions().is_empty());
-    assert!(told.try_recv().is_err());
+    assert!(seen.try_recv().is_err());
     drop(sub);
 }
 
 #[test]
 fn the_callback_may_drive_the_bus_and_panic() {
-    let (sender, told) = mpsc::channel();
+    let (sender, seen) = mpsc::channel();
     let slot: Arc<std::sync::OnceLock<fanout::WeakBus<u64>>> = Arc::default();
     let weak = slot.clone();
     let mut tell = telling(sender);
@@ -197,10 +197,10 @@ fn the_callback_may_drive_the_bus_and_panic() {
     let mut sub = bus.subscribe("a").expect("open");
     for _ in 0..3 {
         publish(&bus, 1);
-        assert_eq!(all(&told), [(1, SlowStatus::Slow, 1)]);
+        assert_eq!(all(&seen), [(1, SlowStatus::Slow, 1)]);
         read_out(&mut sub);
         bus.drive();
-        assert_eq!(all(&told), [(1, SlowStatus::Recovered, 0)]);
+        assert_eq!(all(&seen), [(1, SlowStatus::Recovered, 0)]);
     }
 }
 
@@ -241,16 +241,16 @@ fn limits_at_and_beyond_their_bounds() {
 // ---- on a separate thread ---------------------------------------------------------------------
 
 /// Waits for the next one.
-fn next(told: &mpsc::Receiver<Told>) -> (u64, SlowStatus) {
-    let (number, pace, _) = told.recv_timeout(PATIENCE).expect("told in time");
-    (number, pace)
+fn next(seen: &mpsc::Receiver<StreamItem>) -> (u64, SlowStatus) {
+    let (number, status, _) = seen.recv_timeout(PATIENCE).expect("told in time");
+    (number, status)
 }
 
 #[test]
 fn the_monitor_reports_from_its_own_thread_after_a_pause() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         ends("watching", move || {
-            let (sender, told) = mpsc::channel();
+            let (sender, seen) = mpsc::channel();
             let mut tell = telling(sender);
             let bus = bus::<u64>(|b| {
                 b.dispatch(mode)
@@ -264,11 +264,11 @@ fn the_monitor_reports_from_its_own_thread_after_a_pause() {
                 // Long enough for the monitor to fall asleep; no result depends on it.
                 thread::sleep(Duration::from_millis(60));
                 publish_each(&bus, 0..5);
-                assert_eq!(next(&told), (1, SlowStatus::Slow));
+                assert_eq!(next(&seen), (1, SlowStatus::Slow));
                 read_out(&mut sub);
-                assert_eq!(next(&told), (1, SlowStatus::Recovered));
+                assert_eq!(next(&seen), (1, SlowStatus::Recovered));
             }
-            assert!(told.try_recv().is_err(), "once per crossing");
+            assert!(seen.try_recv().is_err(), "once per crossing");
         });
     }
 }
@@ -276,7 +276,7 @@ fn the_monitor_reports_from_its_own_thread_after_a_pause() {
 #[test]
 fn a_panic_of_the_callback_does_not_end_the_monitor() {
     ends("watching", || {
-        let (sender, told) = mpsc::channel();
+        let (sender, seen) = mpsc::channel();
         let mut tell = telling(sender);
         let bus = bus::<u64>(|b| {
             b.on_slow(SlowLimit::events(3), move |notice| {
@@ -287,9 +287,9 @@ fn a_panic_of_the_callback_does_not_end_the_monitor() {
         let mut sub = bus.subscribe("a").expect("open");
         for _ in 0..2 {
             publish_each(&bus, 0..3);
-            assert_eq!(next(&told), (1, SlowStatus::Slow));
+            assert_eq!(next(&seen), (1, SlowStatus::Slow));
             read_out(&mut sub);
-            assert_eq!(next(&told), (1, SlowStatus::Recovered));
+            assert_eq!(next(&seen), (1, SlowStatus::Recovered));
         }
         assert!(bus.flush_within(FOR_EVER));
     });
@@ -339,8 +339,8 @@ fn the_monitor_ends_with_the_bus_and_does_not_keep_it_open() {
                         publish_each(&bus, 0..6);
                         bus.close();
                         thread::sleep(Duration::from_millis(50));
-                        let told = read_out_to_the_end(&mut sub);
-                        assert_eq!(told, 6);
+                        let seen = read_out_to_the_end(&mut sub);
+                        assert_eq!(seen, 6);
                     }
                     _ => {
                         publish_each(&bus, 0..6);

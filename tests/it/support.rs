@@ -159,7 +159,7 @@ pub(crate) fn blocking<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) 
 
 /// An item that a subscriber received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum StreamItem {
     Id(u64),
     Lost(Gap),
 }
@@ -167,13 +167,13 @@ pub(crate) enum Told {
 /// Receives all items that are available now, and returns them with the last error.
 pub(crate) fn read_out<T: Send + Sync + 'static>(
     sub: &mut Subscriber<T>,
-) -> (Vec<Told>, TryRecvError) {
-    let mut told = Vec::new();
+) -> (Vec<StreamItem>, TryRecvError) {
+    let mut seen = Vec::new();
     loop {
         match sub.try_recv() {
-            Ok(event) => told.push(Told::Id(event.id())),
-            Err(TryRecvError::Lost(gap)) => told.push(Told::Lost(gap)),
-            Err(ending) => return (told, ending),
+            Ok(event) => seen.push(StreamItem::Id(event.id())),
+            Err(TryRecvError::Lost(gap)) => seen.push(StreamItem::Lost(gap)),
+            Err(ending) => return (seen, ending),
         }
     }
 }
@@ -181,15 +181,15 @@ pub(crate) fn read_out<T: Send + Sync + 'static>(
 /// Receives all items up to the end, and returns them with the ending.
 pub(crate) fn read_to_end<T: Send + Sync + 'static>(
     sub: &mut Subscriber<T>,
-) -> (Vec<Told>, RecvError) {
-    let mut told = Vec::new();
+) -> (Vec<StreamItem>, RecvError) {
+    let mut seen = Vec::new();
     loop {
         match sub.recv() {
-            Ok(event) => told.push(Told::Id(event.id())),
-            Err(RecvError::Lost(gap)) => told.push(Told::Lost(gap)),
+            Ok(event) => seen.push(StreamItem::Id(event.id())),
+            Err(RecvError::Lost(gap)) => seen.push(StreamItem::Lost(gap)),
             Err(ending) => {
                 assert_eq!(sub.recv().err(), Some(ending), "for ever");
-                return (told, ending);
+                return (seen, ending);
             }
         }
     }
@@ -211,7 +211,7 @@ pub(crate) fn fill<T: Send + Sync + 'static>(
             refused += 1;
             assert!(
                 !bus.flush_within(Duration::from_millis(5)),
-                "who has no room?"
+                "a full subscriber delays the flush"
             );
         }
     }
@@ -230,9 +230,9 @@ pub(crate) fn fill_both_lanes<T: Clone + Send + Sync + 'static>(
 
 /// The ids of the available events. No event may be lost.
 pub(crate) fn ids<T: Send + Sync + 'static>(sub: &mut Subscriber<T>) -> Vec<u64> {
-    let id = |told| match told {
-        Told::Id(id) => id,
-        Told::Lost(gap) => panic!("{gap}"),
+    let id = |seen| match seen {
+        StreamItem::Id(id) => id,
+        StreamItem::Lost(gap) => panic!("{gap}"),
     };
     read_out(sub).0.into_iter().map(id).collect()
 }

@@ -145,8 +145,8 @@ fn every_strategy_drives_a_manual_bus_that_is_closing() {
             let mut sub = sub.overflow(fanout::Overflow::Block).open().expect("open");
             publish_each(&bus, 0..10);
             drop(bus);
-            let (told, ending) = crate::support::read_to_end(&mut sub);
-            assert_eq!((told.len(), ending), (10, RecvError::Closed));
+            let (seen, ending) = crate::support::read_to_end(&mut sub);
+            assert_eq!((seen.len(), ending), (10, RecvError::Closed));
         });
     }
 }
