@@ -361,10 +361,9 @@ fn a_round_wakes_a_task_once() {
     let seen = all.seen.lock().expect("no panic");
     assert_eq!(*seen, (1..=184).map(StreamItem::Id).collect::<Vec<_>>());
     let seen = few.seen.lock().expect("no panic");
-    assert!(
-        matches!(seen[..4], [StreamItem::Id(1), StreamItem::Id(2), StreamItem::Id(3), StreamItem::Lost(gap)]
-            if gap.count() == 61)
-    );
+    use StreamItem::{Id, Lost};
+    assert!(matches!(seen[..4], [Id(1), Id(2), Id(3), Lost(gap)]
+            if gap.count() == 61));
     all.stop();
     few.stop();
 }
