@@ -1,9 +1,9 @@
 //! The whole path on one thread: publish, dispatch, receive.
 //!
-//! Under manual dispatch nothing else runs and nobody is woken, so `deliveries` is what the path
-//! itself costs, in deliveries (events times subscribers). What threads, sleeping and waking add is
-//! the subject of `benches/peers`. `lone_event` is one event, published and received under inline
-//! dispatch, by one thread.
+//! Under manual dispatch no other thread runs and no thread is woken, so `deliveries` is the cost
+//! of the path itself, in deliveries (events times subscribers) per second. `benches/peers`
+//! measures the cost with threads, sleeping and waking. `lone_event` is a single event that one
+//! thread publishes and receives under inline dispatch.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fanout::{Bus, Dispatch, Overflow, Subscriber, Topic};
 
-/// Events per run.
+/// The number of events in a run.
 const EVENTS: usize = 256;
 
 type Tick = [u64; 8];

@@ -1,12 +1,12 @@
-//! Handlers, compared with the least that they can cost: a loop that calls the same closures.
+//! Handlers, compared with the lower bound of their cost: a loop that calls the same closures.
 //!
 //! * `direct` is that loop: the publishing thread calls boxed closures one after the other, without
 //!   a queue.
 //! * `drive` does the same on one thread through the bus, under manual dispatch: publishing,
 //!   matching, a ring for each closure, and the turns of the pool.
-//! * `pool` runs the dispatcher and the handlers on threads of their own, as a program does.
+//! * `pool` runs the dispatcher and the handlers on separate threads, as a program does.
 //!
-//! Each closure reads the event and adds it to a sum of its own. Rates are calls per second.
+//! Each closure reads the event and adds it to its own sum. Rates are calls per second.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fanout::{Bus, Dispatch, Overflow, Topic};
 
-/// Events per run.
+/// The number of events in a run.
 const EVENTS: usize = 256;
 
 /// The payload: 64 bytes.

@@ -9,46 +9,21 @@
 //! `cargo bench --bench hostile`. Without `--bench`, as under `cargo test`, each pair is matched
 //! once, and only the answers are checked.
 
-#![expect(
-    unsafe_code,
-    reason = "a global allocator is an unsafe trait; this one counts and passes on"
-)]
+#[path = "../tests/counting_allocator/mod.rs"]
+mod counting_allocator;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use counting_allocator::live_bytes;
 use fanout::pattern::{PATTERN_BYTES_MAX, TOPIC_BYTES_MAX};
 use fanout::{Pattern, Topic};
 
 /// The longest time that a match may take, for any pattern and a topic of at most 128 segments.
 const MATCH_MAX: Duration = Duration::from_micros(200);
 
-/// How many patterns are reported.
+/// The number of patterns that are reported.
 const REPORTED: usize = 20;
-
-struct Counting;
-
-static LIVE_BYTES: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: each call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the promises of the caller are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the promises of the caller are passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 fn main() {
     let runs = if std::env::args().any(|argument| argument == "--bench") {
@@ -59,9 +34,9 @@ fn main() {
     let topics = topics();
     let mut rows = Vec::new();
     for (name, text) in patterns() {
-        let before = LIVE_BYTES.load(Ordering::Relaxed);
+        let before = live_bytes();
         let pattern = Pattern::parse(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let bytes = LIVE_BYTES.load(Ordering::Relaxed) - before;
+        let bytes = (live_bytes() - before).unsigned_abs();
         let parse = fastest(runs, || drop(black_box(Pattern::parse(black_box(&text)))));
         let (took, on) = topics
             .iter()

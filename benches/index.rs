@@ -14,7 +14,7 @@ use fanout::{Pattern, PatternIndex, Syntax, Topic};
 
 const SIZES: [usize; 3] = [1_000, 10_000, 100_000];
 
-/// How many changes a timed run makes.
+/// The number of changes in a timed run.
 const CHANGES: usize = 256;
 
 /// Half of the patterns are exact, and each of the others has a wildcard. They are divided among
@@ -35,7 +35,7 @@ fn index_of(size: usize) -> PatternIndex<u32> {
     (0..size).map(|n| (pattern_of(n), n as u32)).collect()
 }
 
-/// Patterns that no index has yet, for accounts that all have.
+/// Patterns that no index has yet, for accounts that exist in all of them.
 fn newcomers(size: usize) -> Vec<Pattern> {
     (0..CHANGES)
         .map(|n| pattern_of(size.next_multiple_of(1_000) + n * 997))
@@ -128,9 +128,12 @@ fn lookups(c: &mut Criterion) {
     group.finish();
 }
 
+/// A name, a language, the n-th glob, and a topic that matches one of the globs.
+type Crowd = (&'static str, Syntax, fn(usize) -> String, &'static str);
+
 /// Globs below one node, each with a number in the middle. Their beginnings and ends do not
-/// distinguish them. The topic matches one of them.
-const CROWDS: [(&str, Syntax, fn(usize) -> String, &str); 6] = [
+/// distinguish them.
+const CROWDS: [Crowd; 6] = [
     (
         "segments",
         Syntax::Segments,

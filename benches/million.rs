@@ -4,62 +4,39 @@
 //! The first segment is one of 100, the others are one of 1,000 each. Of four wildcards, three are
 //! a `*` at a random position, and one is a `**` at the end. Topics are made from the
 //! subscriptions, with random texts for their wildcards, so each topic matches something. Times are
-//! medians of five runs. They are processor time where the system reports it. Memory is what was
-//! requested from the allocator.
+//! medians of five runs. They are processor time where the system reports it. Memory is the number
+//! of bytes that were requested from the allocator.
 //!
 //! This does not use criterion, because most measurements change the index for good, and because
 //! one of them is paired: a reader with and without a writer. Run `cargo bench --bench million`, or
 //! `cargo bench --bench million -- 100000` for another number of subscriptions. Without `--bench`,
 //! as under `cargo test`, it runs once with 10,000 subscriptions.
 
-#![allow(
-    unsafe_code,
-    reason = "a global allocator is an unsafe trait; this one counts and passes on"
-)]
+#[path = "../tests/counting_allocator/mod.rs"]
+mod counting_allocator;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, AtomicIsize, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use counting_allocator::live_bytes;
 use fanout::index::{MatchCache, Scratch, SharedIndex};
 use fanout::{Pattern, Topic};
 
-struct Counting;
-
-static LIVE_BYTES: AtomicIsize = AtomicIsize::new(0);
-
-// SAFETY: each call is passed on to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE_BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the promises of the caller are passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        LIVE_BYTES.fetch_sub(layout.size() as isize, Ordering::Relaxed);
-        // SAFETY: the promises of the caller are passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// How many topics are looked up again and again.
+/// The number of topics that are looked up again and again.
 const HOT_TOPICS: usize = 1_000;
-/// How many changes per second the writer makes.
+/// The number of changes per second that the writer makes.
 const CHURN_PER_S: u32 = 10_000;
 const RUNS: usize = 5;
-/// How often all topics are looked up per run, because the clock has ticks of milliseconds.
+/// The number of times that all topics are looked up in a run, because the clock has ticks of
+/// milliseconds.
 const WALK_ROUNDS: usize = 5;
 
 /// The size and the duration of the measurements.
 struct Effort {
     subscriptions: usize,
-    /// How many single changes and look-ups a timed run makes.
+    /// The number of single changes and look-ups in a timed run.
     steps: usize,
     pairs: usize,
     run: Duration,
@@ -102,7 +79,7 @@ fn main() {
     let hot = &topics[..HOT_TOPICS.min(topics.len())];
 
     let pairs = subscriptions.clone();
-    let before = LIVE_BYTES.load(Ordering::Relaxed);
+    let before = live_bytes();
     let index = SharedIndex::new();
     let start = Stopwatch::start();
     index.extend(pairs);
@@ -111,7 +88,7 @@ fn main() {
     assert!(index.insert(&newcomers[0].0, newcomers[0].1));
     report("  and one insert", start.elapsed(), effort.subscriptions);
     index.remove(&newcomers[0].0, &newcomers[0].1);
-    let bytes = LIVE_BYTES.load(Ordering::Relaxed) - before;
+    let bytes = live_bytes() - before;
     println!(
         "memory: {:.1} bytes per subscription",
         bytes as f64 / effort.subscriptions as f64
@@ -169,7 +146,7 @@ fn look_ups(index: &SharedIndex<u32>, topics: &[Topic], hot: &[Topic]) {
     );
 
     let mut cache = MatchCache::new();
-    // So many that a clock with ticks of milliseconds can measure them.
+    // There are enough look-ups for a clock with ticks of milliseconds.
     let rounds = 100 * topics.len().div_ceil(hot.len());
     for _ in 0..2 {
         ask_all(&mut cache, &snapshot, hot);
@@ -219,7 +196,7 @@ fn changes_with_cache(index: &SharedIndex<u32>, newcomers: &[Subscription], hot:
     );
 }
 
-/// The time of the next look-up of each topic after a change that concerns none of them.
+/// The time of the next look-up of each topic after a change that affects none of them.
 fn next_match(index: &SharedIndex<u32>, hot: &[Topic]) {
     let mut cache = MatchCache::new();
     for _ in 0..2 {
@@ -294,8 +271,8 @@ fn with_a_writer(
     );
 }
 
-/// Look-ups per second of the reader's processor time, with a snapshot for each 64 as for a block
-/// of a bus.
+/// Look-ups per second of the reader's processor time, with a snapshot for every 64 look-ups, as a
+/// bus takes one for each block.
 fn read(
     index: &SharedIndex<u32>,
     topics: &[Topic],
@@ -336,8 +313,8 @@ fn read(
     })
 }
 
-/// Inserts and removes at an even pace until `stop` is set. If it is not to work, it only sleeps at
-/// that pace.
+/// Inserts and removes at an even rate until `stop` is set. Without work, it only sleeps at that
+/// rate.
 fn churn(
     index: &SharedIndex<u32>,
     newcomers: &[Subscription],

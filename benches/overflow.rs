@@ -1,7 +1,7 @@
-//! What the overflow policies cost, on one thread.
+//! The cost of the overflow policies, on one thread.
 //!
 //! Under manual dispatch no other thread runs and no thread is woken. `keeps_up` is the whole path,
-//! with subscribers that read everything, in events per second. `stalled` is publishing and
+//! with subscribers that read all events, in events per second. `stalled` is publishing and
 //! dispatching to subscribers that have stopped reading, in events per second that are refused,
 //! evicted or replaced.
 
@@ -10,7 +10,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use fanout::{Bus, Dispatch, Overflow, Subscriber, Topic};
 
-/// Events per run.
+/// The number of events in a run.
 const EVENTS: usize = 1024;
 
 /// Topics that are published in turns.

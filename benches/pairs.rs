@@ -1,17 +1,18 @@
-//! What one subscriber costs the others, in paired runs: with it and without it, in turns, so that
-//! a machine that is busy with something else is so for both. Reported is the median of the pairs'
-//! ratios, with the lowest and the highest.
+//! The effect of one subscriber on the others, in paired runs: with and without this subscriber,
+//! alternately, so that other load on the machine affects both. The result is the median of the
+//! ratios of the pairs, with the lowest and the highest ratio.
 //!
-//! * `stalled`: 63 subscribers read everything; does a 64th that has stopped reading change their
-//!   throughput? For every policy but `Block`, which holds the others up on purpose.
-//! * `churn`: 10,000 subscribers; do 10,000 subscriptions and cancellations per second change what
-//!   is delivered in a second at full load, or how long a lone event takes? Where the cores are
-//!   few, the thread that makes them takes its share of the processor from everybody, whatever it
-//!   does; so besides a bus without changes there is one to compare with that has none while
-//!   *another* bus has them.
+//! * `stalled`: 63 subscribers read all events. Does a 64th subscriber that has stopped reading
+//!   change their throughput? This is measured for every policy except `Block`, which delays the
+//!   others by design.
+//! * `churn`: 10,000 subscribers. Do 10,000 subscriptions and cancellations per second change the
+//!   throughput at full load, or the latency of a single event? On a machine with few cores, the
+//!   thread that makes the changes takes processor time from all others, whatever it does. So the
+//!   bus is compared with two buses without changes: one alone, and one beside *another* bus that
+//!   has the changes.
 //!
-//! Not a criterion benchmark, since criterion does not pair. `cargo bench --bench pairs`; without
-//! `--bench`, as under `cargo test`, each is run once and briefly.
+//! This does not use criterion, because criterion does not pair runs. Run `cargo bench --bench
+//! pairs`. Without `--bench`, as under `cargo test`, each benchmark runs once and briefly.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -23,15 +24,15 @@ use fanout::{Bus, Dispatch, Overflow, Subscriber, Topic, TryRecvError};
 
 type Tick = [u64; 8];
 const TICK: Tick = [7; 8];
-/// Subscriptions and cancellations together.
+/// The number of subscriptions and cancellations together.
 const CHANGES_PER_SECOND: u32 = 10_000;
 
-/// How long and how often.
+/// The duration and the number of the runs.
 struct Effort {
     pairs: usize,
     run: Duration,
     subscribers: u32,
-    /// The smallest part of the changes of a run that was made in time.
+    /// The smallest fraction of the changes of a run that was made in time.
     made: Cell<f64>,
 }
 
@@ -93,11 +94,12 @@ fn main() {
     println!("changes made in time, at least: {:.2}", effort.made.get());
 }
 
-/// Runs without and with, in turns, and says what `with` is of `without`. More is better.
+/// Runs `without` and `with` alternately, and reports the ratio of `with` to `without`. More is
+/// better.
 fn pair(effort: &Effort, name: &str, mut run: impl FnMut(bool) -> f64) {
     let mut ratios: Vec<f64> = (0..effort.pairs)
         .map(|n| {
-            // Who comes first changes.
+            // The order alternates.
             let first = run(n % 2 == 0);
             let second = run(n % 2 != 0);
             if n % 2 == 0 {
@@ -116,7 +118,7 @@ fn pair(effort: &Effort, name: &str, mut run: impl FnMut(bool) -> f64) {
     );
 }
 
-/// Events per second that 63 subscribers, who lose none, all received.
+/// Events per second that all of the 63 subscribers received, without a loss.
 fn throughput_of_others(effort: &Effort, dispatch: Dispatch, stalled: Option<Overflow>) -> f64 {
     let bus = bus(dispatch);
     let mut readers: Vec<_> = (0..63)
@@ -135,7 +137,7 @@ fn throughput_of_others(effort: &Effort, dispatch: Dispatch, stalled: Option<Ove
             .expect("it has that pattern");
     }
     let topic = Topic::new("ticks.eurusd").expect("a topic");
-    // Up to where the one that stalls is full.
+    // Fills the ring of the subscriber that stalls.
     let warm_up = 4 * idle.stats().capacity;
     let mut publisher = bus.publisher();
     let rate = match dispatch {
@@ -190,7 +192,7 @@ fn bus(dispatch: Dispatch) -> Bus<Tick> {
     builder.blocking(true).build().expect("in range")
 }
 
-/// Receives what is there.
+/// Receives the available events.
 fn drain(sub: &mut Subscriber<Tick>) -> usize {
     let mut received = 0;
     loop {
@@ -207,17 +209,17 @@ fn drain(sub: &mut Subscriber<Tick>) -> usize {
     }
 }
 
-/// Where subscriptions come and go.
+/// The bus on which subscriptions are opened and cancelled.
 #[derive(Clone, Copy, PartialEq)]
 enum Churn {
     Nowhere,
-    /// On a bus of its own, with as many subscribers.
+    /// On another bus, with the same number of subscribers.
     Elsewhere,
     Here,
 }
 
-/// What `measure` says of a bus with many subscribers, with changes at 10,000 per second or
-/// without.
+/// The result of `measure` for a bus with many subscribers, with 10,000 changes per second or
+/// without changes.
 fn churned(
     effort: &Effort,
     hot: bool,
@@ -246,7 +248,7 @@ fn churned(
     })
 }
 
-/// Many subscribers of one bus, who read nothing.
+/// Many subscribers of one bus, which read nothing.
 struct Crowd<'a> {
     bus: &'a Bus<Tick>,
     hot: bool,
@@ -259,7 +261,8 @@ impl<'a> Crowd<'a> {
         Crowd { bus, hot, members }
     }
 
-    /// One goes and one comes, [`CHANGES_PER_SECOND`]. Returns which part of them was made in time.
+    /// Cancels and opens subscriptions at the rate [`CHANGES_PER_SECOND`]. Returns the fraction of
+    /// the changes that was made in time.
     fn change_until(&mut self, stop: &AtomicBool) -> f64 {
         let start = Instant::now();
         let mut done = 0;
@@ -276,7 +279,7 @@ impl<'a> Crowd<'a> {
     }
 }
 
-/// A subscriber of a topic of its own, or of one that all share.
+/// A subscriber of its own topic, or of one topic that all share.
 fn join(bus: &Bus<Tick>, hot: bool, n: u32) -> Subscriber<Tick> {
     let room = if hot {
         "rooms.hot".to_owned()
@@ -286,7 +289,7 @@ fn join(bus: &Bus<Tick>, hot: bool, n: u32) -> Subscriber<Tick> {
     bus.subscription(room).capacity(64).open().expect("open")
 }
 
-/// Events per second that a subscriber receives, who loses none.
+/// Events per second that a subscriber receives without a loss.
 fn throughput(bus: &Bus<Tick>, run: Duration) -> f64 {
     let builder = bus.subscription("ticks.*").overflow(Overflow::Block);
     let mut sub = builder.open().expect("open");
@@ -311,7 +314,7 @@ fn throughput(bus: &Bus<Tick>, run: Duration) -> f64 {
     })
 }
 
-/// How long an event takes from `publish` to `recv`, in seconds, of so many percent at most.
+/// The given percentile of the time from `publish` to `recv`, in seconds.
 fn latency(bus: &Bus<Tick>, run: Duration, percent: usize) -> f64 {
     let mut sub = bus.subscribe("ticks.*").expect("open");
     let topic = Topic::new("ticks.eurusd").expect("a topic");

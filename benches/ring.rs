@@ -3,7 +3,7 @@
 //! The rings are private, so each is measured through the public call that does little else. With
 //! manual dispatch and one thread, nothing but the timed call runs. Filling the rings is not timed.
 //!
-//! | measured | call | what it does besides |
+//! | measured | call | other work of the call |
 //! | --- | --- | --- |
 //! | `lane/own` | `Publisher::try_publish` | looks up the topic's envelope |
 //! | `lane/shared` | `Bus::try_publish` | the same, in a thread-local table |

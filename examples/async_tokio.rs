@@ -1,5 +1,5 @@
-//! Subscribers as tokio tasks, and a graceful end: the bus is closed, and every task reads what is
-//! left.
+//! Subscribers as tokio tasks, and a graceful end: the bus is closed, and every task receives the
+//! events that are left.
 //!
 //! ```sh
 //! cargo run --release --example async_tokio
@@ -39,8 +39,8 @@ async fn run() -> Result<(), Box<dyn Error>> {
         device.await??;
     }
 
-    // From now on nothing is accepted. Accepted events go into the rings within this time, or are
-    // lost.
+    // From now on the bus accepts no events. Accepted events enter the rings within this time, or
+    // are lost.
     let report = tokio::task::spawn_blocking(move || bus.close_within(Duration::from_secs(10)));
     let report = report.await?;
     println!("{report:?}");
@@ -57,7 +57,7 @@ async fn run() -> Result<(), Box<dyn Error>> {
 /// Waits, without blocking its thread, while the lane is full: a `Block` subscriber may be behind.
 async fn publish_readings(bus: Bus<u32>, device: u32) -> Result<(), String> {
     let topic = format!("readings.device-{device}");
-    let mut publisher = bus.publisher(); // a lane of its own
+    let mut publisher = bus.publisher(); // this publisher has its own lane
     for n in 0..READINGS {
         let reading = (n * 7_919 + device) % 1_000;
         let accepted = publisher.publish_async(&*topic, reading).await;
@@ -81,7 +81,7 @@ async fn watch(mut sub: Subscriber<u32>) -> (u64, u64, u64) {
     }
 }
 
-/// Gets up to 64 events per wait. A stream ends with its subscription, and knows why it ended.
+/// Gets up to 64 events per wait. A stream ends with its subscription, and returns the reason.
 async fn sum_up(sub: Subscriber<u32>) -> (u64, u64) {
     use smol::stream::StreamExt; // or from any other crate: all of them use the same trait `Stream`
 

@@ -17,7 +17,7 @@ const ROOMS: [&str; 2] = ["lobby", "support"];
 const CLIENTS_PER_ROOM: usize = 3;
 const MESSAGES_PER_ROOM: usize = 500;
 
-/// tokio: `#[derive(Clone)]`, since each receiver got a clone, and a field `room` to filter by.
+/// tokio: `#[derive(Clone)]`, because each receiver got a clone, and a field `room` to filter by.
 struct ChatMessage {
     author: Arc<str>,
     text: String,
@@ -74,8 +74,8 @@ async fn author(bus: Bus<ChatMessage>, room: &'static str) -> Result<(), String>
             author: author.clone(),
             text: format!("message {n}"),
         };
-        // tokio: `sender.send(message)`, an error when nobody listens. Here that is no error, and a
-        // task waits, without blocking its thread, while the dispatcher is behind.
+        // tokio: `sender.send(message)`, an error when nobody listens. Here that is not an error,
+        // and the task waits without blocking its thread while the lane is full.
         bus.publish_async(format!("rooms.{room}"), message)
             .await
             .map_err(|refused| refused.to_string())?;
@@ -98,7 +98,7 @@ async fn client(mut sub: Subscriber<ChatMessage>) -> Transcript {
             Err(RecvError::Lost(gap)) => transcript.missed += gap.count(),
             // tokio: `Err(RecvError::Closed) => break,`
             Err(RecvError::Closed) => break,
-            // Nobody cancels these subscriptions, and the bus does not break.
+            // No code cancels these subscriptions, and the bus does not break.
             Err(unexpected) => panic!("{unexpected}"),
         }
     }

@@ -1,4 +1,4 @@
-//! Handlers: closures that the bus calls, in order and one event at a time, on threads of its own.
+//! Handlers: closures that the bus calls on its own threads, in order and one event at a time.
 //!
 //! ```sh
 //! cargo run --release --example handlers
@@ -30,8 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // event is handled as usual.
     let numbers = bus.on("lines.*", |event| event.data().parse::<f64>().map(drop))?;
 
-    // A handler that blocks gets a thread of its own. A handler that must not miss an event makes
-    // the bus wait.
+    // A handler that blocks gets its own thread. For a handler that must not miss an event, the bus
+    // waits.
     let writer = bus
         .subscription("lines.**")
         .capacity(8)

@@ -10,7 +10,7 @@ use std::thread;
 use fanout::{Bus, Message};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let bus: Bus = Bus::new(); // payloads are `bytes::Bytes` unless told otherwise
+    let bus: Bus = Bus::new(); // the default payload is `bytes::Bytes`
 
     // Subscribe first: events that are published afterwards are delivered.
     let mut created = bus.subscribe("orders.*.created")?;
@@ -54,7 +54,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     )?;
     bus.publish("invoices.eu.sent", "no. 1".into())?;
 
-    // After the last handle is dropped, the readers get what is left, and then their loops end.
+    // After the last handle is dropped, the readers receive the events that are left, and then
+    // their loops end.
     println!(
         "sequenced: {}",
         bus.publish_sequenced("orders.us.paid", "2 pears".into())?

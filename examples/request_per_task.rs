@@ -1,7 +1,7 @@
-//! A task per request: each sends its request on a common topic, and waits with a time limit for
-//! the answer on a topic of its own.
+//! A task for each request: it sends its request on a common topic, and waits with a timeout for
+//! the answer on its own topic.
 //!
-//! The bus knows nothing of requests. A request carries the topic for its answer. The client
+//! The bus has no notion of requests. A request contains the topic for its answer. The client
 //! subscribes to that topic before it sends the request, so the answer cannot come too early.
 //! Dropping the subscriber ends the subscription, even if the answer comes later.
 //!
@@ -31,11 +31,11 @@ enum Message {
     Squared(u64),
 }
 
-/// Why a request has no answer. Each case asks for something else from the caller: to try again, to
-/// correct the program, or to stop.
+/// Why a request has no answer. The caller must react differently to each case: try again, correct
+/// the program, or stop.
 #[derive(Debug)]
 enum RequestError {
-    /// No answer came in time. The request may have been handled all the same.
+    /// No answer arrived before the timeout. The request may have been handled nevertheless.
     TimedOut,
     /// The subscription to the answer was refused; the request was not sent.
     NotSubscribed(SubscribeError),
@@ -108,7 +108,7 @@ async fn ask(bus: Bus<Message>, n: u64) -> Result<u64, RequestError> {
     bus.publish_async("requests.square", request)
         .await
         .map_err(RequestError::NotSent)?;
-    // When the time is up, the future is dropped, and at the end of this function the subscription.
+    // At the timeout the future is dropped, and at the end of this function the subscription.
     match timeout(ANSWER_WITHIN, answers.recv_async()).await {
         Ok(Ok(event)) => match event.data() {
             Message::Squared(square) => Ok(*square),

@@ -20,8 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (sender, crossings) = mpsc::channel();
     let bus = Bus::<u64>::builder()
         .capacity(1000)
-        // The bus calls it on a thread of its own. It must not own a `Bus`; sending on a channel is
-        // fine.
+        // The bus calls it on a separate thread. It must not own a `Bus`; it may send on a channel.
         .on_slow(
             SlowLimit::percent(75).or_time(Duration::from_secs(5)),
             move |notice| {

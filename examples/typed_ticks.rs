@@ -1,4 +1,4 @@
-//! A typed bus: a payload type of the program's own, a publisher per venue, and candles that are
+//! A typed bus: a payload type of the program, a publisher for each venue, and candles that are
 //! built from whole batches.
 //!
 //! ```sh
@@ -106,7 +106,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// A publisher with a lane of its own, and its topics parsed once.
+/// A publisher with its own lane, and with topics that are parsed once.
 fn publish_ticks(bus: &Bus<Tick>, venue: &str) -> Result<(), fanout::TopicError> {
     let mut publisher = bus.publisher();
     let topics = PAIRS.map(|pair| bus.topic(format!("ticks.{venue}.{pair}")));

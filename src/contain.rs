@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::log;
 
-/// Runs user code. `None`: it panicked, and the log says that `what` did.
+/// Runs user code. If it panics, returns `None`, and logs that `what` panicked.
 #[inline]
 pub(crate) fn contain<R>(what: &'static str, user_code: impl FnOnce() -> R) -> Option<R> {
     match catch(user_code) {

@@ -2,22 +2,24 @@
 //! for each subscriber.
 //!
 //! Publishers publish events of any type `T` on dot-separated topics. Subscribers subscribe with
-//! patterns such as `orders.*.created`, and each of them reads from a ring of its own, as a thread,
-//! as a task on any async runtime, or as a closure on a pool of threads.
+//! patterns such as `orders.*.created`. Each subscriber has its own ring, and receives on a thread,
+//! in a task on any async runtime, or as a closure on a pool of threads.
 //!
 //! # Why
 //!
-//! A channel for each subscriber does the same at a small scale. It costs a copy of the event, a
-//! reference count and a wake-up for each delivery, and when one channel is full, either everybody
-//! waits for its reader, or events are lost without a report. Here
+//! At a small scale, a program can use one channel for each subscriber. Then each delivery costs a
+//! copy of the event, a reference count and a wake-up, and when one channel is full, either all
+//! publishers wait for its receiver, or events are lost without a report. In this library
 //!
 //! * up to 64 events share a block, and a delivery is a reference to the block and a 64-bit mask:
 //!   one slot of a ring, one reference count and one wake-up carry up to 64 events, and a payload
 //!   is never copied;
-//! * patterns are compiled into an index, so that matching an event does not try every subscription
-//!   (see [`index`] for what a look-up costs);
-//! * loss is never silent: it is reported to the subscriber at its place in the stream, with the
-//!   ids and the count of the lost events.
+//! * patterns are compiled into an index, so that matching an event does not try every
+//!   subscription. Plain text, wildcards for whole segments, and globs with a plain beginning or
+//!   end that few others share are indexed; other globs are filtered by a text that they require;
+//!   only globs without any plain text are always tried one by one (see [`index`]);
+//! * loss is never silent: the subscriber gets a report at the place of the loss in the stream,
+//!   with the ids and the number of the lost events.
 //!
 //! # The path of an event
 //!
@@ -28,12 +30,12 @@
 //! Bus::publish -mpsc->
 //! ```
 //!
-//! A [`Publisher`] has a lane of its own. [`Bus::publish`] works from any thread, through a lane
+//! A [`Publisher`] has its own lane. [`Bus::publish`] can be called on any thread and uses a lane
 //! that all threads share. The sequencer merges the lanes into one order, gives each event its id
-//! and its time, and puts the events into blocks; every subscriber sees the events in this order. A
-//! shard owns a part of the subscribers, and puts into the ring of each one what its patterns
-//! match. [`Dispatch`] says which threads do the work of sequencer and shards: a pool, the
-//! publishing thread, or the program itself.
+//! and its time, and writes the events into blocks. A shard owns a part of the subscriptions, and
+//! pushes the events that match a subscription into its ring. [`Dispatch`] says which threads run
+//! the sequencer and the shards: a pool, the publishing thread, or a thread of the program that
+//! calls [`Bus::drive`].
 //!
 //! # Example
 //!
@@ -67,28 +69,29 @@
 //!
 //! # In async code
 //!
-//! A call that blocks its thread blocks all tasks of that thread. Where the thread is the only one
-//! of the runtime, the task that would make room never runs, and the call never returns. So use the
-//! methods of the second column, which work on any runtime and use no thread of their own. Their
-//! futures may be dropped at any time (see guarantee 13).
+//! A call that blocks its thread blocks all tasks of that thread. If the runtime has only this
+//! thread, the task that would make room never runs, and the call never returns. So use the methods
+//! of the second column in async code. They work on any runtime and start no thread. Their futures
+//! may be dropped at any time (see guarantee 13).
 //!
 //! | blocks the thread | suspends the task |
 //! | --- | --- |
 //! | [`publish`](Bus::publish), [`send`](Bus::send) | [`publish_async`](Bus::publish_async), [`send_async`](Bus::send_async) |
-//! | [`publish_timeout`](Bus::publish_timeout), [`send_timeout`](Bus::send_timeout) | the same, under the time limit of the runtime |
+//! | [`publish_timeout`](Bus::publish_timeout), [`send_timeout`](Bus::send_timeout) | the same, with a timeout of the runtime |
 //! | [`publish_sequenced`](Bus::publish_sequenced), [`send_sequenced`](Bus::send_sequenced) | [`publish_sequenced_async`](Bus::publish_sequenced_async), [`send_sequenced_async`](Bus::send_sequenced_async) |
 //! | [`recv`](Subscriber::recv), [`next_batch`](Subscriber::next_batch) | [`recv_async`](Subscriber::recv_async), [`next_batch_async`](Subscriber::next_batch_async), [`into_stream`](Subscriber::into_stream) |
 //! | [`flush_within`](Bus::flush_within) | [`flush_async`](Bus::flush_async) |
 //! | [`close_within`](Bus::close_within) | [`close_async`](Bus::close_async) |
 //!
 //! `try_publish`, `try_send`, `try_recv`, `close`, `subscribe`, `cancel` and `drop` never wait for
-//! an event or for room, and are fine in async code.
+//! an event or for room, and can be used in async code. (`cancel` of a handler waits up to 10
+//! milliseconds for a call that is running.)
 //!
 //! # Where to look
 //!
-//! | for | see |
+//! | topic | items |
 //! | --- | --- |
-//! | the bus, and how it ends | [`Bus`], [`BusBuilder`], [`WeakBus`] |
+//! | the bus, and closing it | [`Bus`], [`BusBuilder`], [`WeakBus`] |
 //! | publishing | [`Bus::publish`] and the methods beside it, [`Publisher`], [`Message`], [`Topic`] |
 //! | subscribing | [`Bus::subscribe`], [`SubscriptionBuilder`], [`SubscriptionHandle`] |
 //! | receiving | [`Subscriber`], [`Event`], [`SharedEvent`], [`Batch`], [`WaitStrategy`] |
@@ -97,107 +100,115 @@
 //! | named events on channels, and drivers | [`broadcast`] |
 //! | full rings | [`Overflow`], [`Gap`], [`GapReason`] |
 //! | the pattern language | [`pattern`], [`Pattern`] |
-//! | the index, to use on its own | [`index`], [`PatternIndex`] |
-//! | numbers | [`BusStats`], [`SubscriptionStats`], [`Label`], [`CloseReport`] |
+//! | the index, without a bus | [`index`], [`PatternIndex`] |
+//! | statistics | [`BusStats`], [`SubscriptionStats`], [`Label`], [`CloseReport`] |
 //! | notices of slow subscribers | [`BusBuilder::on_slow`], [`SlowLimit`], [`SlowNotice`] |
-//! | bounds | [`limits`] |
+//! | bounds of settings | [`limits`] |
 //! | guides, such as choosing a policy and in async code | [`guide`] |
 //!
 //! # Guarantees
 //!
 //! 1. **Accounting.** For each subscription, over the ids from its
 //!    [first](SubscriptionHandle::first_id) to its [last](SubscriptionHandle::last_id): received +
-//!    lost + superseded + unread = matched, exactly. No event is delivered twice, and ids rise
-//!    strictly. [`Overflow::Conflate`] is the exception: under it, ids rise strictly for each
-//!    topic, and *superseded* counts the events that a newer one of their topic replaced while they
-//!    waited (under the other policies there are none).
-//! 2. **Nothing after cancel.** When [`cancel`](SubscriptionHandle::cancel) or the drop of a
-//!    subscriber has returned, no event of it is received any more, and no call of its handler
-//!    begins. A call that is running may finish.
-//! 3. **Subscribing is a cut.** An event whose publishing begins after `subscribe` has returned is
-//!    delivered. One that was published earlier and is not dispatched yet is delivered, too.
-//! 4. **Nobody slows another.** A subscriber or handler that stalls or panics delays no publisher
-//!    and no other subscriber, with two exceptions. On a bus built with
+//!    lost + superseded + unread = matched, exactly. No event is delivered twice, and a subscriber
+//!    receives rising ids. [`Overflow::Conflate`] is an exception in two ways. *Superseded* counts
+//!    the events that a newer event of the same topic replaced while they waited; under the other
+//!    policies it is always 0. A superseded event is not reported as a gap; [`Event::superseded`]
+//!    of the event that replaced it counts it. And the ids that a `Conflate` subscriber receives
+//!    rise for each topic, but not over all topics: a topic keeps its place in the ring when its
+//!    event is replaced, so event 9 of one topic may arrive before event 5 of another topic.
+//! 2. **Nothing after cancel.** After [`cancel`](SubscriptionHandle::cancel) has returned, or a
+//!    subscriber or a [`HandlerGuard`] was dropped, the subscriber receives no event, and no call
+//!    of the handler begins. A call that is running may finish.
+//! 3. **Subscribing is a cut.** Every event that is published after `subscribe` has returned is
+//!    delivered. An event that was published before is delivered, too, if it was not dispatched
+//!    yet: see [`Start::Now`].
+//! 4. **Isolation.** A subscriber or handler that stalls or panics delays no publisher and no other
+//!    subscriber, with two exceptions. First, on a bus built with
 //!    [`blocking(true)`](BusBuilder::blocking), a full [`Overflow::Block`] subscriber delays the
-//!    whole bus, for its [block timeout](SubscriptionBuilder::block_timeout) at most if it has one,
-//!    and then not again before it has made room. A handler whose call takes longer than
-//!    [`HANDLER_STALL`](limits::HANDLER_STALL) has its thread replaced by a spare one, up to
-//!    [`max_handler_threads`](BusBuilder::max_handler_threads); past that limit handlers wait for
-//!    each other, and this is counted and reported. A [dedicated](SubscriptionBuilder::dedicated)
-//!    handler has a thread of its own.
+//!    whole bus. If it has a [block timeout](SubscriptionBuilder::block_timeout), it delays the bus
+//!    at most for that time, and not again before it has made room. Second, handlers share threads.
+//!    If a call of a handler takes longer than [`HANDLER_STALL`](limits::HANDLER_STALL), a spare
+//!    thread replaces its thread. If all [`max_handler_threads`](BusBuilder::max_handler_threads)
+//!    are in use, handlers wait for each other, which is counted and reported. A
+//!    [dedicated](SubscriptionBuilder::dedicated) handler has its own thread.
 //! 5. **Bounded memory.** A ring is bounded by events ([`capacity`](SubscriptionBuilder::capacity))
-//!    and by the bytes that it keeps alive ([`pin_bytes`](SubscriptionBuilder::pin_bytes), 64 MiB
-//!    unless set otherwise), and its overflow policy applies when either bound would be passed. A
-//!    block is weighed as a whole; one that is heavier than the bound is admitted alone into an
-//!    empty ring. A lane is bounded by events.
+//!    and by the bytes that its events keep alive ([`pin_bytes`](SubscriptionBuilder::pin_bytes),
+//!    64 MiB unless it was set). The overflow policy applies when an event would exceed either
+//!    bound. A block counts as a whole; a block that is heavier than the bound enters the ring only
+//!    when the ring is empty. A lane is bounded by events.
 //! 6. **Loss is never silent.** A run of lost events is reported in-band, once and at its place, as
-//!    a [`Gap`], and counted in the statistics by reason. Under [`Overflow::Conflate`] an event
-//!    that replaces others says how many ([`Event::superseded`]), and beyond the capacity, which
-//!    counts topics, the event that has waited longest is lost with a gap.
-//! 7. **Ids** begin at 1 and rise by one with every event of the bus. Times never run backwards.
+//!    a [`Gap`], and counted in the statistics by reason. Under [`Overflow::Conflate`],
+//!    [`Event::superseded`] returns the number of events that an event replaced. The capacity
+//!    counts topics there: if a new topic has no room, the event that has waited longest is lost,
+//!    with a gap.
+//! 7. **Ids** begin at 1 and increase by 1 with every event of the bus. The times of events never
+//!    decrease.
 //! 8. **Acknowledgements.** *Accepted* means that the event is in a lane: it will be sequenced,
-//!    unless the bus is closed by force or breaks. [`publish_sequenced`](Bus::publish_sequenced)
-//!    waits until the event is *sequenced*: it has its id and its time.
-//! 9. **Closing drains.** Clones of the [`Bus`] and [`Publisher`]s keep the bus open. When it
-//!    closes, or when the last of them is dropped, publishing fails, accepted events go into rings
-//!    and to handlers, and a subscriber reads what is left and then `Closed`, from then on.
-//!    Dropping never waits. Statistics and `cancel` work after the close, too.
-//! 10. **Lock-free, precisely.** Once warm, publishing, dispatching and receiving take no mutex and
-//!     allocate nothing, except that a publisher that has to wait for room in the shared lane takes
-//!     a short lock. [`try_publish`](Bus::try_publish) and [`try_recv`](Subscriber::try_recv)
-//!     finish whatever other threads do. Delivery needs the thread that dispatches to be scheduled,
-//!     and in this respect is not lock-free. Subscribing, cancelling and statistics take locks that
-//!     no event takes.
-//! 11. **Order.** The events of one lane keep their order. Across lanes, and so between a
-//!     [`Publisher`] and `Bus::publish` on one thread, the order is that of sequencing, and is the
-//!     same for every subscriber.
-//! 12. **No deadlock from inside.** Inside a handler, and inside other calls that the bus makes (an
-//!     observer, a payload's `drop`, a waker, a clock), publishing never waits. Where it would have
-//!     to, it fails with [`WouldDeadlock`](PublishError::WouldDeadlock) and hands the payload back.
-//!     Flushing only looks there, and closing starts the close and returns. A panic in such a call
-//!     is contained and reported; a handler that panics is called again with the next event.
-//! 13. **Futures may be dropped.** [`recv_async`](Subscriber::recv_async) takes an event out of the
-//!     ring when it becomes ready and not before; [`publish_async`](Bus::publish_async) has
-//!     accepted its event when it is ready and not before; [`flush_async`](Bus::flush_async) and
-//!     [`close_async`](Bus::close_async) can be given up at any time.
+//!    unless the bus breaks or the time limit of [`close_within`](Bus::close_within) is over
+//!    before. [`publish_sequenced`](Bus::publish_sequenced) waits until the event is *sequenced*,
+//!    so that it has its id and its time.
+//! 9. **Closing drains.** Clones of the [`Bus`] and [`Publisher`]s keep the bus open. When the bus
+//!    is closed, or the last of them is dropped, publishing fails, and accepted events are still
+//!    delivered to rings and handlers. A subscriber receives the events that are left, and then
+//!    always `Closed`. Dropping never waits. Statistics and `cancel` still work after the close.
+//! 10. **Lock-free, precisely.** In a steady state, publishing, dispatching and receiving take no
+//!     mutex and do not allocate, with one exception: a publisher that waits for room in the shared
+//!     lane takes a short lock. [`try_publish`](Bus::try_publish) and
+//!     [`try_recv`](Subscriber::try_recv) finish even if all other threads are suspended. Delivery
+//!     makes progress only when a thread that dispatches is scheduled, so it is not lock-free in
+//!     this respect. Subscribing, cancelling and statistics take locks, but publishing, dispatching
+//!     and receiving never take these.
+//! 11. **Order.** The events of one lane keep their order. Events of different lanes, also those of
+//!     a [`Publisher`] and of `Bus::publish` on the same thread, have the order in which they are
+//!     sequenced. This order is the same for every subscriber.
+//! 12. **No deadlock in callbacks.** Inside a handler, and inside other user code that the bus
+//!     calls (an observer, a payload's `drop`, a waker, a clock), publishing never waits. If the
+//!     lane is full, it fails with [`WouldDeadlock`](PublishError::WouldDeadlock) and returns the
+//!     payload. Flushing does not wait there, and closing starts the close and returns. A panic in
+//!     such code is contained and reported; a handler that panicked is called with the next event.
+//! 13. **Futures are cancel-safe.** [`recv_async`](Subscriber::recv_async) takes an event out of
+//!     the ring only when it becomes ready. [`publish_async`](Bus::publish_async) publishes its
+//!     event only when it becomes ready. [`flush_async`](Bus::flush_async) and
+//!     [`close_async`](Bus::close_async) can be dropped at any time.
 //!
 //! # Failure modes
 //!
 //! * **A subscriber falls behind**: its ring fills up. Under [`Overflow::DropNewest`] the newest
-//!   events are lost to this subscriber alone, and the loss is reported to it; the other policies
-//!   lose the oldest events, keep the latest of each topic, or end the subscription. Under
-//!   [`Overflow::Block`] the bus waits for the subscriber, and with it all the others wait;
-//!   after its [block timeout](SubscriptionBuilder::block_timeout), what has no room is lost to it,
-//!   and that is reported, too.
-//! * **A publisher is too fast**: its lane fills up. `publish` waits; the other forms hand the
-//!   payload back, or suspend the task.
-//! * **The bus closes while it is used**: publishing fails and hands the payload back; a subscriber
-//!   reads on to the end. [`close_within`](Bus::close_within) gives up at its limit and reports
-//!   what was unread, lost or never sequenced.
-//! * **User code panics**: a handler, an observer, a payload's `drop`, a waker or a clock may,
-//!   without harm to the bus. A panic in a weigher, or a fault of this library, breaks the bus:
-//!   publishing fails with `Broken`, and subscribers read what they have and then `Broken`.
-//! * **The process dies**: nothing survives it.
+//!   events are lost to this subscriber only, and the loss is reported to it. Other policies drop
+//!   the oldest events, keep the latest event of each topic, or end the subscription. Under
+//!   [`Overflow::Block`] the bus waits for the subscriber, and so all other subscribers wait; after
+//!   the [block timeout](SubscriptionBuilder::block_timeout), events that have no room are lost to
+//!   this subscriber, which is also reported.
+//! * **A publisher is too fast**: its lane fills up. `publish` waits; `try_publish` and
+//!   `publish_timeout` return the payload, and `publish_async` suspends the task.
+//! * **The bus closes while it is used**: publishing fails and returns the payload, and a
+//!   subscriber receives the events that are left. [`close_within`](Bus::close_within) stops
+//!   waiting at its time limit, and reports how many events were unread, lost or never sequenced.
+//! * **User code panics**: a panic in a handler, an observer, a payload's `drop`, a waker or a
+//!   clock does not affect the bus. A panic in a weigher, or a bug in this library, breaks the bus:
+//!   publishing fails with `Broken`, and subscribers receive the events in their rings and then
+//!   `Broken`.
+//! * **The process ends**: all events are lost. The bus stores nothing outside of the process.
 //!
 //! # Features
 //!
 //! The library without features depends on no async runtime, no server and no serde.
 //!
-//! * **`tracing`** (on by default): what the bus has to report and cannot return from a call
-//!   (failed and stalled handlers, contained panics, a broken bus) also becomes an event of the
-//!   `tracing` facade. Without the feature nothing is printed or logged; the
-//!   [`observer`](BusBuilder::observer), the statistics and the errors still say it. Brings
-//!   tracing.
+//! * **`tracing`** (on by default): reports that no call can return (failed and stalled handlers,
+//!   contained panics, a broken bus) also become events of the `tracing` facade. Without the
+//!   feature nothing is printed or logged, but the [`observer`](BusBuilder::observer), the
+//!   statistics and the errors still report them. The feature adds the dependency tracing.
 //! * **`conformance`** (off by default): `broadcast::conformance`, the tests that every broadcaster
-//!   has to pass, for the authors of drivers. Brings no dependency; changes nothing else in the
-//!   library.
+//!   must pass, for the authors of drivers. The feature adds no dependency.
 //! * **`latency`** (off by default): `BusBuilder::sample_latency`, and percentiles of the time from
-//!   publishing to receiving, per subscription and per bus. Brings hdrhistogram; a bus that does
-//!   not ask for samples takes none.
-//! * **`metrics`** (off by default): `Bus::record_metrics`, which passes the numbers of the bus to
-//!   the `metrics` facade. Brings metrics; nothing happens outside of that call.
-//! * **`serde`** (off by default): `Serialize` and `Deserialize` of [`Pattern`], [`Syntax`] and
-//!   [`Topic`]. Brings serde without its derive.
+//!   publishing to receiving, per subscription and per bus. The feature adds the dependency
+//!   hdrhistogram. A bus takes samples only if the program sets `sample_latency`.
+//! * **`metrics`** (off by default): `Bus::record_metrics`, which records the statistics of the bus
+//!   with the `metrics` facade. The feature adds the dependency metrics. Nothing is recorded
+//!   outside of that call.
+//! * **`serde`** (off by default): `Serialize` and `Deserialize` for [`Pattern`], [`Syntax`] and
+//!   [`Topic`]. The feature adds the dependency serde, without its derive macros.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -247,7 +258,7 @@ pub use pattern::{Pattern, PatternError, PatternRule, Syntax, TooComplex, Topic,
 #[doc(hidden)]
 pub use ring::fuzzing as ring_fuzzing;
 
-/// Has the README's example compiled and run.
+/// Compiles and runs the examples of the README.
 #[doc = include_str!("../README.md")]
 #[cfg(doctest)]
 struct ReadmeDoctests;

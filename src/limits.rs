@@ -1,6 +1,7 @@
-//! The bounds of everything that a program can ask for, in one place.
+//! The bounds of all settings and arguments.
 //!
-//! A request past a bound is refused with an error that names the bound; it is never cut to fit.
+//! A value beyond a bound is refused with an error that names the bound. It is never reduced to the
+//! bound.
 //!
 //! | constant | unit | what has this bound |
 //! | --- | --- | --- |
@@ -17,8 +18,8 @@
 //! | [`MQTT_LEVELS_MAX`] | levels | an MQTT topic filter |
 //! | [`SET_STEPS_MAX`] | steps | comparing two patterns as sets of topics |
 //!
-//! The bounds of the cache in front of an index are in [`index`](crate::index), since they bound
-//! nothing that a program asks for.
+//! The bounds of the cache in front of an index are in [`index`](crate::index), because they do not
+//! limit settings or arguments.
 //!
 //! [`Block`]: crate::Overflow::Block
 
@@ -52,9 +53,9 @@ pub const CAPACITY_MAX: usize = 1 << 24;
 /// ```
 pub const LANE_CAPACITY_MAX: usize = 1 << 24;
 
-/// The longest time that the bus can be told to wait for an
-/// [`Overflow::Block`](crate::Overflow::Block) subscriber: 30 days. The shortest is zero. Without a
-/// [block timeout](crate::SubscriptionBuilder::block_timeout) the bus waits without a limit.
+/// The longest block timeout of an [`Overflow::Block`](crate::Overflow::Block) subscriber: 30 days.
+/// The shortest is zero. Without a [block timeout](crate::SubscriptionBuilder::block_timeout) the
+/// bus waits without a limit.
 ///
 /// ```
 /// use fanout::{Bus, limits::BLOCK_TIMEOUT_MAX};
@@ -67,8 +68,8 @@ pub const LANE_CAPACITY_MAX: usize = 1 << 24;
 /// ```
 pub const BLOCK_TIMEOUT_MAX: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
-/// The largest number of threads of a dispatcher pool: 64, since one 64-bit word says which of them
-/// sleep. The smallest is 1.
+/// The largest number of threads of a dispatcher pool: 64, because one 64-bit word says which of
+/// them sleep. The smallest is 1.
 ///
 /// ```
 /// use fanout::{Bus, Dispatch, limits::DISPATCHERS_MAX};
@@ -91,16 +92,15 @@ pub const DISPATCHERS_MAX: usize = 64;
 /// ```
 pub const HANDLER_THREADS_MAX: usize = 64;
 
-/// The time that a handler may spend on one event before a spare thread takes the place of its
-/// thread: 10 milliseconds. See
-/// [`BusBuilder::max_handler_threads`](crate::BusBuilder::max_handler_threads).
+/// The time that a handler may spend on one event before a spare thread replaces its thread: 10
+/// milliseconds. See [`BusBuilder::max_handler_threads`](crate::BusBuilder::max_handler_threads).
 ///
 /// ```
 /// assert_eq!(fanout::limits::HANDLER_STALL.as_millis(), 10);
 /// ```
 pub const HANDLER_STALL: Duration = Duration::from_millis(10);
 
-/// The largest number of labels of one subscription: 16. None is needed.
+/// The largest number of labels of one subscription: 16. The smallest is 0.
 ///
 /// ```
 /// use fanout::{Bus, limits::LABELS_MAX};
@@ -127,7 +127,7 @@ pub const LABELS_MAX: usize = 16;
 /// ```
 pub const LABEL_KEY_BYTES_MAX: usize = 64;
 
-/// The largest length of a label's value, in bytes: 256. It may be empty.
+/// The largest length of a label's value, in bytes: 256. The smallest is 0.
 ///
 /// ```
 /// use fanout::{Bus, limits::LABEL_VALUE_BYTES_MAX};

@@ -1,5 +1,5 @@
-//! The log: what the library reports and cannot return from a call. This is the only file that
-//! names `tracing`; without that feature nothing is logged.
+//! The log: reports that no call can return. This is the only file that uses the crate `tracing`;
+//! without the feature of that name nothing is logged.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ pub(crate) fn error(message: fmt::Arguments<'_>) {
     let _ = message;
 }
 
-/// Logs what a handler did or suffered.
+/// Logs an error, a panic, a loss or a stall of a handler.
 #[cold]
 pub(crate) fn warn(message: fmt::Arguments<'_>) {
     #[cfg(feature = "tracing")]

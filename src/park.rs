@@ -1,24 +1,24 @@
 //! Sleeping and waking.
 //!
-//! Everything that waits has a [`Waker`]: a task has its own, a thread uses [`thread_waker`]. A
-//! thread or task that waits alone (a subscriber for events, a publisher for room in its lane, a
-//! pool thread for work) registers its waker in an `AtomicWaker`. Several that wait for the same
-//! change use a [`WaitSet`]. The order of steps is always the same:
+//! A thread or task that waits has a [`Waker`]: a task has its own, a thread uses [`thread_waker`].
+//! If only one can wait for a change (a subscriber for events, a publisher for room in its lane, a
+//! pool thread for work), it registers the waker in an `AtomicWaker`. If several can wait for the
+//! same change, they use a [`WaitSet`]. The order of steps is always the same:
 //!
 //! | sleeper | waker |
 //! | --- | --- |
-//! | 1. registers its waker | 1. changes what the sleeper waits for |
+//! | 1. registers its waker | 1. makes the change that the sleeper waits for |
 //! | 2. sets the flag, by a read-modify-write | 2. clears the flag, by a read-modify-write on the same word |
-//! | 3. looks once more; if it finds the change, it does not sleep | 3. was it set: takes the waker and wakes |
-//! | 4. sleeps, and when it wakes up, begins again | |
+//! | 3. looks once more; if it finds the change, it does not sleep | 3. if the flag was set: takes the waker and wakes it |
+//! | 4. sleeps; when it wakes up, it starts again | |
 //!
-//! Both second steps are on one atomic, so one of them comes first. If it is the waker's, the
-//! sleeper sees the change in step 3. If it is the sleeper's, the waker sees the flag, and finds
-//! the waker that was registered in step 1. A wake-up that comes late, or without need, costs one
-//! look.
+//! Both second steps are on one atomic, so one of them comes first. If step 2 of the waking side
+//! comes first, the sleeper sees the change in step 3. If step 2 of the sleeper comes first, the
+//! waking side sees the flag, and finds the waker that was registered in step 1. A late or
+//! unnecessary wake-up costs one look.
 //!
-//! A thread sleeps on a token of our own, see [`parker`](crate::sync::parker), and neither takes
-//! nor leaves the token of `std::thread::park`, which belongs to the program.
+//! A thread sleeps on a token of this library (see [`parker`](crate::sync::parker)). It does not
+//! use the token of `std::thread::park`, which belongs to the program.
 //!
 //! A waker is user code and may panic: [`wake`] contains the panic.
 
@@ -32,21 +32,20 @@ use crate::sync::parker::Parker;
 use crate::sync::unmodelled::AtomicUsize as UnmodelledUsize;
 use crate::sync::{AtomicU64, AtomicWaker, Mutex, Ordering, spin_loop, thread};
 
-/// Wakes. If the waker panics, the panic is contained.
+/// Wakes the task or thread. If the waker panics, the panic is contained.
 pub(crate) fn wake(waker: Waker) {
-    // What the waker was to wake may sleep on. The engine cannot do anything about that.
+    // After a panic, the task may continue to sleep. The engine cannot do anything about that.
     contain("a waker", || waker.wake());
 }
 
-/// Wakes what is registered, if anything is. If the waker panics, the panic is contained.
+/// Wakes the registered waker, if there is one. If the waker panics, the panic is contained.
 pub(crate) fn wake_registered(waker: &AtomicWaker) {
     if let Some(waker) = take_registered(waker) {
         wake(waker);
     }
 }
 
-/// Removes the registered waker, since nothing waits any more. If its drop panics, the panic is
-/// contained.
+/// Removes the registered waker. If its drop panics, the panic is contained.
 pub(crate) fn forget_registered(waker: &AtomicWaker) {
     let waker = take_registered(waker);
     contain("a waker's drop", || drop(waker));
@@ -75,7 +74,7 @@ pub(crate) fn thread_waker() -> Waker {
     return std_thread_waker();
 }
 
-/// What a thread sleeps on. Made once for each thread that waits.
+/// The token that a thread sleeps on. It is created once for each thread that waits.
 #[cfg(not(loom))]
 struct ThreadParker {
     parker: std::sync::Arc<Parker>,
@@ -128,8 +127,8 @@ fn std_thread_waker() -> Waker {
     Waker::from(std::sync::Arc::new(Unpark(thread::current())))
 }
 
-/// Sleeps until [`thread_waker`] is woken, until the deadline, or for no reason. `false`: the
-/// deadline has passed.
+/// Sleeps until [`thread_waker`] is woken, or until the deadline. It may also return without a
+/// reason. Returns `false` if the deadline has passed.
 #[cfg(not(loom))]
 pub(crate) fn park(deadline: Option<Instant>) -> bool {
     let timeout = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -149,7 +148,7 @@ pub(crate) fn park(deadline: Option<Instant>) -> bool {
     true
 }
 
-/// As above, for a model. Its time passes only here.
+/// The same for a model, in which time passes only here.
 #[cfg(loom)]
 pub(crate) fn park(deadline: Option<Instant>) -> bool {
     if let Some(deadline) = deadline {
@@ -160,19 +159,20 @@ pub(crate) fn park(deadline: Option<Instant>) -> bool {
     true
 }
 
-/// `now + wait`. `None`, which means no deadline, if that is beyond what the clock can represent.
+/// Returns `now + wait`, or `None`, which means no deadline, if the clock cannot represent that
+/// time.
 pub(crate) fn deadline_after(wait: Duration) -> Option<Instant> {
     Instant::now().checked_add(wait)
 }
 
-/// Several waiters for one change: publishers for room in the shared lane, callers of flush and
-/// close.
+/// The wakers of several threads and tasks that wait for the same change: publishers that wait for
+/// room in the shared lane, callers of flush and close.
 ///
-/// Not for paths that must not lock: a wait takes a short lock, and so does a wake-up if something
-/// waits.
+/// A wait takes a short lock, and so does a wake-up if there is a waiter. Code that must not lock
+/// must not use it.
 pub(crate) struct WaitSet {
-    /// How many wakers were registered since the last `wake_all`: the word on which both sides
-    /// meet.
+    /// The number of wakers that were registered since the last `wake_all`. Both sides synchronise
+    /// on this word.
     waiting: AtomicU64,
     wakers: Mutex<Wakers>,
 }
@@ -180,15 +180,16 @@ pub(crate) struct WaitSet {
 #[derive(Default)]
 struct Wakers {
     registered: Vec<Waker>,
-    /// Empty lists, at most [`SPARES_KEPT`], which keep their memory: one for each thread that has
-    /// ever woken while others did. So in a steady state neither side allocates.
+    /// Empty lists, at most [`SPARES_KEPT`], which keep their memory for reuse: one for each thread
+    /// that called `wake_all` at the same time as others. So in a steady state neither side
+    /// allocates.
     spares: Vec<Vec<Waker>>,
 }
 
-/// Empty lists that a [`WaitSet`] keeps.
+/// The largest number of empty lists that a [`WaitSet`] keeps.
 const SPARES_KEPT: usize = 16;
 
-/// The greatest capacity of a list that a [`WaitSet`] keeps.
+/// The largest capacity of a list that a [`WaitSet`] keeps.
 const CAPACITY_KEPT: usize = 1024;
 
 impl WaitSet {
@@ -221,7 +222,8 @@ impl WaitSet {
         self.waiting.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Wakes everything that was registered before. The caller makes the change before this call.
+    /// Wakes all wakers that were registered before. The caller must make the change before this
+    /// call.
     #[inline]
     pub(crate) fn notify(&self) {
         // A read-modify-write, so that it is ordered with `register`. AcqRel, partner `register`.
@@ -255,7 +257,7 @@ impl WaitSet {
         }
     }
 
-    /// Blocks until `ready` returns a value, or until the deadline (`None`).
+    /// Blocks until `ready` returns a value. Returns `None` at the deadline.
     pub(crate) fn wait_until<R>(
         &self,
         deadline: Option<Instant>,
@@ -276,16 +278,17 @@ impl WaitSet {
     }
 }
 
-/// How a thread waits before it sleeps, or instead: by spinning and by yielding the processor.
+/// How a thread waits before it sleeps, or instead of sleeping: by spinning and by yielding the
+/// processor.
 pub(crate) enum Backoff {
-    /// A short wait, of which so many turns of each kind are left.
+    /// A short wait: first spins, then yields.
     Briefly {
-        /// 0 to [`SPIN_TURNS`].
+        /// The number of spins that are left, 0 to [`SPIN_TURNS`].
         spins: u32,
-        /// 0 to [`YIELD_TURNS`].
+        /// The number of yields that are left, 0 to [`YIELD_TURNS`].
         yields: u32,
     },
-    /// Spins for ever. `turns`: how many there were; wraps around.
+    /// Spins for ever. `turns` counts the spins, and wraps around.
     Spin { turns: u32 },
     /// Yields for ever.
     Yield,
@@ -294,18 +297,19 @@ pub(crate) enum Backoff {
 /// Turns of a short spin, each twice as long as the one before: about 5 microseconds in total.
 const SPIN_TURNS: u32 = 7;
 
-/// How often a short wait yields the processor.
+/// The number of times that a short wait yields the processor.
 const YIELD_TURNS: u32 = 2;
 
-/// Turns of an endless spin between two reads of the clock: a read takes longer than a turn.
+/// Turns of an endless spin between two reads of the clock, because a read takes longer than a
+/// turn.
 const TURNS_PER_CLOCK: u32 = 64;
 
 impl Backoff {
-    /// A short spin, if every thread that takes part has a core of its own. If there are more
-    /// threads than cores, a spin would keep the very thread from running that it waits for: then
-    /// only yields.
+    /// A short spin if every thread that takes part has its own core. If there are more threads
+    /// than cores, a spin could prevent the thread that it waits for from running, so the wait only
+    /// yields.
     ///
-    /// `threads`: the caller's estimate of how many threads take part.
+    /// `threads` is the caller's estimate of the number of threads that take part.
     pub(crate) fn adaptive(threads: usize) -> Self {
         let spins = if threads <= cores() { SPIN_TURNS } else { 0 };
         let yields = if cfg!(loom) { 0 } else { YIELD_TURNS };
@@ -330,7 +334,7 @@ impl Backoff {
         Self::Yield
     }
 
-    /// Waits for one turn. `false`: the wait is over, and the thread should sleep.
+    /// Waits for one turn. Returns `false` if the wait is over and the thread should sleep.
     pub(crate) fn snooze(&mut self) -> bool {
         match self {
             Self::Briefly { spins, .. } if *spins > 0 => {
@@ -371,12 +375,12 @@ impl Backoff {
     }
 }
 
-/// How many processors this process may use. Asks the system once.
+/// The number of processors that this process may use. The system is asked once.
 fn cores() -> usize {
     if cfg!(loom) {
         return 0; // spinning is of no use in a model
     }
-    /// 0: not known yet.
+    /// 0 means that the number is not known yet.
     static CORES: UnmodelledUsize = UnmodelledUsize::new(0);
     let known = CORES.load(Ordering::Relaxed);
     if known != 0 {
@@ -392,7 +396,7 @@ crate::sync::thread_local!(static DISPATCHING: Cell<bool> = const { Cell::new(fa
 /// Marks the calling thread as dispatching while the value is alive. User code that runs inside
 /// (the drop of a payload, a waker, a clock) may publish, but must not wait for this very thread.
 pub(crate) struct NonBlockingScope {
-    /// Whether the thread was dispatching before.
+    /// Whether the thread was inside such a scope before.
     outer: bool,
 }
 
@@ -467,8 +471,8 @@ mod models {
     use crate::sync::explore::explore_bounded;
     use crate::sync::{Arc, AtomicUsize, thread};
 
-    /// Two threads wait for different changes, and two others make the changes and notify: nobody
-    /// sleeps for ever.
+    /// Two threads wait for different changes, and two others make the changes and notify: no
+    /// thread sleeps for ever.
     #[test]
     fn loom_wait_set() {
         explore_bounded("wait set", 2, || {

@@ -1,18 +1,18 @@
 //! Atomics, cells, locks, threads, and the clock for deadlines. The rest of the crate uses them
 //! through this module, so that a model checker sees all of them.
 //!
-//! In a normal build they are those of `std`, `parking_lot`, `arc-swap`, `atomic-waker` and
-//! `crossbeam`. Under `--cfg loom` the same names are those of [loom](https://docs.rs/loom), or
-//! doubles built from loom's types for what loom cannot look into: [`Published`] stands for
-//! arc-swap, [`Queue`] for crossbeam's `SegQueue`. A double has the same contract and a simple
-//! implementation, so a model checks the protocol around it. The real ones are checked by the
-//! ordinary tests and by ThreadSanitizer.
+//! In a normal build they come from `std`, `parking_lot`, `arc-swap`, `atomic-waker` and
+//! `crossbeam`. Under `--cfg loom` the same names come from [loom](https://docs.rs/loom), or are
+//! replacements built from loom's types for code that loom cannot model: [`Published`] replaces
+//! arc-swap, [`Queue`] replaces crossbeam's `SegQueue`. A replacement has the same contract and a
+//! simple implementation, so a model checks the protocol around it. The ordinary tests and
+//! ThreadSanitizer check the real types.
 
 #[cfg(not(loom))]
 pub(crate) use normal::*;
 
-/// For numbers that no protocol relies on, such as statistics: always `std`'s, so that a model does
-/// not explore their schedules.
+/// An atomic for numbers that no protocol relies on, such as statistics. It is always that of
+/// `std`, so that a model does not explore its schedules.
 pub(crate) mod unmodelled {
     pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 }
@@ -25,7 +25,7 @@ pub(crate) mod explore;
 #[cfg(any(not(loom), test))]
 pub(crate) mod parker;
 
-/// Bytes of a cache line: the unit that moves between the caches of two cores.
+/// The size of a cache line in bytes: the unit that moves between the caches of two cores.
 pub(crate) const CACHE_LINE: usize = 64;
 
 #[cfg(not(loom))]
@@ -75,13 +75,14 @@ mod normal {
             Self(arc_swap::ArcSwap::new(value))
         }
 
-        /// The value. What happened before the `swap` that published it is visible.
+        /// Returns the value. Everything that happened before the `swap` that published it is
+        /// visible.
         #[inline]
         pub(crate) fn load(&self) -> Loaded<T> {
             self.0.load()
         }
 
-        /// Publishes a value, and returns the one before, which readers may still have loaded.
+        /// Publishes a value, and returns the previous one, which readers may still have loaded.
         pub(crate) fn swap(&self, value: Arc<T>) -> Arc<T> {
             self.0.swap(value)
         }
@@ -90,7 +91,7 @@ mod normal {
     /// A guard that dereferences to the value that [`Published::load`] has found.
     pub(crate) type Loaded<T> = arc_swap::Guard<Arc<T>>;
 
-    /// Like [`Published`], for a place that may be empty.
+    /// Like [`Published`], for an optional value.
     pub(crate) struct PublishedOption<T>(arc_swap::ArcSwapOption<T>);
 
     impl<T> PublishedOption<T> {
@@ -107,7 +108,7 @@ mod normal {
         }
     }
 
-    /// An unbounded queue for the cold paths (crossbeam's `SegQueue`). A push never waits.
+    /// An unbounded queue for rare operations (crossbeam's `SegQueue`). A push never waits.
     pub(crate) struct Queue<T>(crossbeam::queue::SegQueue<T>);
 
     impl<T> Queue<T> {
@@ -135,7 +136,7 @@ mod model {
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering,
     };
-    /// loom's macro, which has no form for `const` initialisers.
+    /// loom's macro, which does not support `const` initialisers.
     macro_rules! thread_local_in_model {
         (static $name:ident: $type:ty = const { $value:expr }) => {
             loom::thread_local!(static $name: $type = $value);
@@ -146,14 +147,15 @@ mod model {
     pub(crate) use clock::now;
 
     pub(crate) mod clock {
-        //! loom has no time. In a model, time stands still until a thread sleeps until a deadline:
-        //! then it is the time of that deadline.
+        //! loom does not model time. In a model, the time changes only when a thread sleeps until a
+        //! deadline: then it becomes the time of that deadline.
 
         use std::cell::Cell;
         use std::time::Instant;
 
-        // Belongs to the thread that runs the model, so all threads of the model share it. Not a
-        // thread-local of loom's: the model's threads do not communicate through it.
+        // This belongs to the thread that runs the model, so all threads of the model share it. It
+        // is not a thread-local of loom, because the threads of the model do not communicate
+        // through it.
         std::thread_local!(static NOW: Cell<Instant> = Cell::new(Instant::now()));
 
         pub(crate) fn now() -> Instant {
@@ -167,9 +169,9 @@ mod model {
     }
 
     pub(crate) mod thread {
-        //! loom's threads, with a token of our own to park on: loom's token is lost if the thread
-        //! acquires a lock before it parks. This one also wakes for no reason, once for each thread
-        //! and schedule.
+        //! loom's threads, with another token to park on, because loom's token is lost if the
+        //! thread acquires a lock before it parks. This token also has spurious wake-ups, one for
+        //! each thread and schedule.
 
         use std::sync::Arc;
 
@@ -217,7 +219,7 @@ mod model {
         }
     }
 
-    /// Stands for arc-swap: the same contract, by a lock.
+    /// Replaces arc-swap: the same contract, with a lock.
     pub(crate) struct Published<T>(Mutex<Arc<T>>);
 
     impl<T> Published<T> {
@@ -236,7 +238,7 @@ mod model {
 
     pub(crate) type Loaded<T> = Arc<T>;
 
-    /// Stands for crossbeam's `SegQueue`.
+    /// Replaces crossbeam's `SegQueue`.
     pub(crate) struct Queue<T>(Mutex<std::collections::VecDeque<T>>);
 
     impl<T> Queue<T> {

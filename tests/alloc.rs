@@ -1,8 +1,8 @@
-//! Allocations, counted: none per event once a bus is warm, no topic is kept for ever, and an idle
-//! subscription is cheap.
+//! Counts allocations: in a steady state no event allocates, used topics are released, and an idle
+//! subscription takes little memory.
 //!
-//! A binary of its own, since a global allocator counts for all its process; and one test, since
-//! others would be counted with it.
+//! This is a separate binary, because a global allocator counts for the whole process, and it has
+//! only one test, because other tests would be counted with it.
 
 mod counting_allocator;
 
@@ -22,14 +22,14 @@ use std::time::Duration;
 const FOR_EVER: Duration = Duration::from_secs(3600);
 const MODES: [Dispatch; 3] = [Dispatch::Pool, Dispatch::Inline, Dispatch::Manual];
 
-/// Events of a window; the bus is looked at between two bursts.
+/// The number of events in a window.
 const WINDOW: usize = 20_000;
 const BURST: usize = 100;
 
-/// Windows without an allocation, one after the other, that make a steady state.
+/// The number of consecutive windows without an allocation that make a steady state.
 const STEADY: usize = 5;
-/// Windows in which it has to come: how many blocks are on their way at once is up to the
-/// scheduler.
+/// The number of windows in which the steady state must be reached. The number of blocks in use at
+/// the same time depends on the scheduler.
 const WINDOWS_MAX: usize = 200;
 
 #[test]
@@ -37,18 +37,18 @@ fn memory() {
     for mode in MODES {
         steady_state(mode);
     }
-    lone_events_of_a_slow_reader_allocate_nothing();
-    receiving_asleep_allocates_nothing();
+    single_events_of_a_slow_reader_allocate_nothing();
+    receiving_with_sleeping_allocates_nothing();
     handlers_allocate_nothing();
     receiving_as_a_task_allocates_nothing();
     broadcasting_allocates_nothing();
     #[cfg(feature = "latency")]
     sampling_allocates_nothing();
-    topics_are_not_kept();
-    what_is_conflated_is_not_kept();
-    channels_are_not_kept();
-    subscriptions_and_publishers_are_not_kept();
-    idle_subscriptions_are_cheap();
+    used_topics_are_released();
+    conflated_events_are_released();
+    used_channels_are_released();
+    dropped_subscriptions_and_publishers_are_released();
+    an_idle_subscription_takes_little_memory();
 }
 
 // ---- no allocation per event --------------------------------------------------------------------
@@ -126,12 +126,12 @@ fn steady_state(mode: Dispatch) {
             .chain(reading_along)
             .map(|opened| opened.expect("open"))
             .collect();
-        // Some that never read, and lose nearly all: gaps cost nothing either, nor does what is
-        // evicted or replaced.
+        // Some subscribers never read, and lose nearly all events: gaps, evicted events and
+        // replaced events must not allocate either.
         let _full = [
             (Overflow::DropNewest, 64),
             (Overflow::DropOldest, 64),
-            (Overflow::Conflate, 64), // for all topics there are
+            (Overflow::Conflate, 64), // as many as there are topics
             (Overflow::Conflate, 2),
         ]
         .map(|(overflow, capacity)| {
@@ -165,7 +165,7 @@ fn window(
     }
 }
 
-/// Everything that is there, in one of the ways to receive.
+/// Receives all waiting events, with one of the receive methods.
 fn drain(sub: &mut Subscriber<u64>, way: usize) {
     let unread = sub.stats().unread;
     let mut received = 0;
@@ -197,8 +197,9 @@ fn until_steady(what: &str, mut window: impl FnMut()) {
     panic!("{what}: still {last} allocations in the last {WINDOW} events");
 }
 
-/// A ring full of lone events, each in a block of its own, is read in one go, and fills up again.
-fn lone_events_of_a_slow_reader_allocate_nothing() {
+/// A ring is full of single events, each in its own block; it is emptied at once, and fills up
+/// again.
+fn single_events_of_a_slow_reader_allocate_nothing() {
     let bus = Bus::builder().dispatch(Dispatch::Manual).build();
     let bus = bus.expect("in range");
     let mut publisher = bus.publisher();
@@ -212,9 +213,9 @@ fn lone_events_of_a_slow_reader_allocate_nothing() {
     });
 }
 
-/// Publishing to a subscriber that sleeps in `recv`, event by event: waking allocates nothing, nor
-/// does falling asleep.
-fn receiving_asleep_allocates_nothing() {
+/// Publishes single events to a subscriber that sleeps in `recv`: neither waking nor falling asleep
+/// allocates.
+fn receiving_with_sleeping_allocates_nothing() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         let bus = Bus::builder().dispatch(mode).build().expect("in range");
         let mut publisher = bus.publisher();
@@ -262,8 +263,7 @@ fn receiving_as_a_task_allocates_nothing() {
     });
 }
 
-/// Names that are static and a payload that is shared: from there to the handlers nothing is
-/// copied.
+/// The names are static and the payload is shared, so nothing is copied on the way to the handlers.
 fn broadcasting_allocates_nothing() {
     let memory = Memory::new();
     let calls = Arc::new(AtomicUsize::new(0));
@@ -292,15 +292,14 @@ fn broadcasting_allocates_nothing() {
     });
 }
 
-/// A waker of a task that is polled anyway.
+/// The waker of a task that is polled in any case.
 struct Unheard;
 
 impl Wake for Unheard {
     fn wake(self: Arc<Self>) {}
 }
 
-/// Waking handlers and running them, with workers that sleep in between, and with one that always
-/// falls behind.
+/// Wakes and runs handlers, whose workers sleep in between. One handler always falls behind.
 fn handlers_allocate_nothing() {
     for mode in MODES {
         const HANDLERS: usize = 100;
@@ -321,7 +320,7 @@ fn handlers_allocate_nothing() {
         let mut expected = 0;
         until_steady(&format!("{mode:?}, handlers"), || {
             for burst in 0..20 {
-                // A lone event, or a few, or more than a ring holds.
+                // One event, or a few, or more than a ring holds.
                 let events = [1, 10, 300][burst % 3];
                 for n in 0..events {
                     publisher.publish("a", n).expect("open");
@@ -338,7 +337,7 @@ fn handlers_allocate_nothing() {
     }
 }
 
-/// Every event is stamped, and every receive measured.
+/// Every event has a time stamp, and every receive is measured.
 #[cfg(feature = "latency")]
 fn sampling_allocates_nothing() {
     for mode in MODES {
@@ -361,12 +360,13 @@ fn sampling_allocates_nothing() {
     }
 }
 
-// ---- nothing is kept ----------------------------------------------------------------------------
+// ---- memory is released
+// ----------------------------------------------------------------------------
 
-/// Bytes that may come and go: tables that fill up, and blocks that rest in their pool.
+/// The bytes by which the memory may vary: tables that fill up, and blocks in the pool.
 const SLACK: isize = 1 << 20;
 
-fn topics_are_not_kept() {
+fn used_topics_are_released() {
     const TOPICS: usize = 1_000_000;
     let bus = Bus::<u64>::builder()
         .dispatch(Dispatch::Inline)
@@ -399,9 +399,9 @@ fn topics_are_not_kept() {
     );
 }
 
-/// A topic that comes over and over, and topics that come once, read at once and never: what is
-/// remembered of the topics that waited does not grow.
-fn what_is_conflated_is_not_kept() {
+/// One topic occurs again and again, the others once. Some subscribers read at once, and some
+/// never. The memory for the topics that waited does not grow.
+fn conflated_events_are_released() {
     const EVENTS: usize = 1_000_000;
     let bus = Bus::<u64>::builder().dispatch(Dispatch::Manual).build();
     let bus = bus.expect("in range");
@@ -433,11 +433,11 @@ fn what_is_conflated_is_not_kept() {
     );
 }
 
-/// A million channels, each used once, some of them subscribed to for a while.
-fn channels_are_not_kept() {
+/// A million channels, each used once. Some of them have a subscriber for a while.
+fn used_channels_are_released() {
     const CHANNELS: usize = 1_000_000;
     let memory = Memory::new();
-    let token = CancelToken::new(); // of the whole program
+    let token = CancelToken::new(); // lives as long as the program
     let mut kept: Option<SubscriptionGuard> = None;
     let mut warm = 0;
     for n in 0..CHANNELS {
@@ -462,7 +462,7 @@ fn channels_are_not_kept() {
     );
 }
 
-fn subscriptions_and_publishers_are_not_kept() {
+fn dropped_subscriptions_and_publishers_are_released() {
     for mode in MODES {
         let bus = Bus::<u64>::builder()
             .dispatch(mode)
@@ -493,13 +493,13 @@ fn subscriptions_and_publishers_are_not_kept() {
     }
 }
 
-// ---- what it takes to be there ------------------------------------------------------------------
+// ---- idle subscriptions ------------------------------------------------------------------
 
-/// What an idle subscription may cost: its two ends, its record, its pattern, its place in the
-/// index, all included.
+/// The bound on the memory of an idle subscription, with its two ends, its record, its pattern and
+/// its place in the index.
 const SUBSCRIPTION_MAX: isize = 1024;
 
-fn idle_subscriptions_are_cheap() {
+fn an_idle_subscription_takes_little_memory() {
     const SUBSCRIPTIONS: usize = 10_000;
     fn cost_of<S>(what: &str, open: impl Fn(&Bus<u64>, String) -> S) {
         let bus = Bus::<u64>::builder().dispatch(Dispatch::Manual).build();

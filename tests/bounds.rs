@@ -1,7 +1,8 @@
-//! What subscribers that have stopped reading keep alive, measured: the formula of
-//! `fanout::guide::memory`, kept.
+//! Measures the memory that subscribers which have stopped reading keep alive, and compares it with
+//! the formula of `fanout::guide::memory`.
 //!
-//! A binary of its own, since a global allocator counts for all its process; its tests take turns.
+//! This is a separate binary, because a global allocator counts for the whole process. Its tests
+//! take turns.
 
 mod counting_allocator;
 
@@ -9,7 +10,7 @@ use counting_allocator::live_bytes;
 use fanout::{Bus, Dispatch, Overflow, Subscriber};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Each test has the counter to itself.
+/// Only one test at a time may use the counter.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn turn() -> MutexGuard<'static, ()> {
@@ -18,7 +19,7 @@ fn turn() -> MutexGuard<'static, ()> {
 
 const PAYLOAD: usize = 64 << 10;
 
-/// A block's own memory, 64 events at most, with payloads of a few words.
+/// The memory of a block of up to 64 events with payloads of a few words.
 const BLOCK_MAX: usize = 8 << 10;
 
 const POLICIES: [Overflow; 4] = [
@@ -31,7 +32,7 @@ const POLICIES: [Overflow; 4] = [
 /// The memory of a block of one event.
 const LONE_BLOCK: usize = 640;
 
-/// The page's formula, without a block that was begun.
+/// The formula of the guide, without a block that the subscriber has begun to read.
 fn bound(overflow: Overflow, capacity: usize, pin_bytes: usize, heaviest: usize) -> usize {
     let ring = match overflow {
         Overflow::DropOldest => 128 * (capacity + 1).next_power_of_two(),
@@ -41,7 +42,7 @@ fn bound(overflow: Overflow, capacity: usize, pin_bytes: usize, heaviest: usize)
     pin_bytes.max(heaviest) + ring
 }
 
-/// Subscribers with topics of their own, who read nothing.
+/// Subscribers with different topics that read nothing.
 fn stalled(
     bus: &Bus<Vec<u8>>,
     overflow: Overflow,
@@ -67,13 +68,13 @@ fn a_thousand_stalled_subscribers_stay_within_the_bound() {
     const CAPACITY: usize = 64;
     const PIN_BYTES: usize = 200 << 10; // three payloads, with their blocks
     let _turn = turn();
-    // Alone in their blocks, and all of a round together.
+    // Each event alone in its block, and all events of a round together.
     for (at_once, heaviest) in [(1, PAYLOAD + BLOCK_MAX), (16, 16 * PAYLOAD + BLOCK_MAX)] {
         for overflow in POLICIES {
             let bus = bus();
             let subs = stalled(&bus, overflow, SUBSCRIBERS, CAPACITY, PIN_BYTES);
             let mut publisher = bus.publisher();
-            // So that what the publisher remembers of topics is there before.
+            // The publisher's cache of topics is filled before the measurement.
             for n in 0..SUBSCRIBERS {
                 for m in 0..6 {
                     publisher
@@ -97,15 +98,15 @@ fn a_thousand_stalled_subscribers_stay_within_the_bound() {
             }
             bus.drive();
             let grown = (live_bytes() - before) as usize;
-            // What shares a block pins it together: that is little in all, and only each alone can
-            // be checked, below.
+            // Events that share a block pin it together. The total is small, so only the bound of
+            // each subscriber is checked, below.
             if at_once == 1 {
                 let each = bound(overflow, CAPACITY, PIN_BYTES, heaviest);
                 assert!(
                     grown <= SUBSCRIBERS * each,
                     "{overflow:?}: {grown} bytes in all, {each} for each"
                 );
-                // It is not the little that they pin that keeps them within it.
+                // The bound is not kept merely because they pin little.
                 let pinned = SUBSCRIBERS * 3 * PAYLOAD;
                 assert!(
                     grown >= pinned,
@@ -127,12 +128,12 @@ fn a_thousand_stalled_subscribers_stay_within_the_bound() {
     }
 }
 
-/// Under `Block` it is the bus that waits: beside the ring, the block in hand, those behind it, and
-/// the publisher's lane.
+/// Under `Block` the bus waits: besides the ring, there are the current block, the blocks behind
+/// it, and the publisher's lane.
 #[test]
-fn who_blocks_pins_no_more_than_its_ring_and_the_bus_behind_it() {
-    /// Blocks that a dispatcher has behind the one that it waits with, and what a lane holds, in
-    /// events.
+fn a_block_subscriber_pins_its_ring_and_the_bus_behind_it() {
+    /// The number of blocks that a dispatcher has behind its current block, and the capacity of a
+    /// lane in events.
     const BEHIND: usize = 64;
     const LANE: usize = 16;
     let _turn = turn();
@@ -144,7 +145,7 @@ fn who_blocks_pins_no_more_than_its_ring_and_the_bus_behind_it() {
         let mut publisher = bus.publisher();
         let before = live_bytes();
         let mut accepted = 0;
-        // Each alone in its block.
+        // Each event is alone in its block.
         while publisher.try_publish("t.0.x", vec![0; PAYLOAD]).is_ok() {
             accepted += 1;
             bus.drive();
@@ -182,7 +183,8 @@ fn a_ring_grows_no_further_than_its_bound() {
             let bus = bus();
             let subs = stalled(&bus, overflow, 100, capacity, usize::MAX);
             let events = 4 * capacity;
-            // Shared by all: what they pin is counted once, and their rings a hundred times.
+            // All subscribers share the blocks: the blocks count once, and the rings a hundred
+            // times.
             for sub in &subs {
                 sub.handle().add("all.*").expect("open");
             }
@@ -199,13 +201,13 @@ fn a_ring_grows_no_further_than_its_bound() {
             bus.drive();
             drop(warm);
             let freed = (before - live_bytes()) as usize;
-            // Shadows are not shared. Otherwise they count among the bytes pinned.
+            // Shadows are not shared. They also count as pinned bytes.
             let shadows = match overflow {
                 Overflow::Conflate => capacity * LONE_BLOCK,
                 _ => 0,
             };
             let each = bound(overflow, capacity, shadows, 0) + 1024;
-            // The blocks that one of them pinned, and which the others shared.
+            // The blocks that one of them pinned and the others shared.
             let shared = capacity * LONE_BLOCK + (64 << 10);
             assert!(
                 freed <= 101 * each + 2 * shared,

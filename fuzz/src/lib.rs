@@ -1,7 +1,7 @@
-//! The fuzz targets: what each checks, and a test that replays each corpus.
+//! The fuzz targets: the check of each, and a test that replays each corpus.
 //!
-//! The checks themselves are in the library, in `src/*/fuzzing.rs`, where they may look at private
-//! parts; they are compiled with `--cfg fuzzing` alone. The test needs no fuzzer:
+//! The checks are in the library, in `src/*/fuzzing.rs`, because they use private parts. They are
+//! compiled only with `--cfg fuzzing`. The test needs no fuzzer:
 //!
 //! ```sh
 //! RUSTFLAGS="--cfg fuzzing" cargo test --manifest-path fuzz/Cargo.toml

@@ -7,8 +7,8 @@ use fanout::{index, ring_fuzzing};
 pub struct Target {
     /// The name of the target's file and of the directory of its corpus.
     pub name: &'static str,
-    /// Panics if the library does not do what it should with this input. Returns how many
-    /// comparisons the input was good for.
+    /// Panics if the library does not behave as documented for this input. Returns the number of
+    /// comparisons.
     pub check: fn(&[u8]) -> usize,
 }
 
@@ -76,7 +76,7 @@ pub const TARGETS: [Target; 11] = [
 ///
 /// # Panics
 ///
-/// If the library does not do what it should, or if there is no such target.
+/// If the library does not behave as documented, or if there is no such target.
 pub fn run(name: &str, data: &[u8]) {
     let target = TARGETS.iter().find(|target| target.name == name);
     (target.expect("a target of this name").check)(data);

@@ -17,9 +17,10 @@ use crate::park::NonBlockingScope;
 /// ```
 pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Is called with the events of a channel, one at a time. The logger gets an error that it returns.
+/// A closure that is called with the events of a channel, one at a time. If it returns an error,
+/// the logger gets the error.
 ///
-/// [`BroadcasterExt::on`] makes one of any closure.
+/// [`BroadcasterExt::on`] converts any closure to this type.
 ///
 /// ```
 /// use fanout::broadcast::{Broadcaster, Handler, Memory};

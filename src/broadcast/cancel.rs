@@ -8,8 +8,8 @@ use super::control::SubscriptionControl;
 use crate::handlers::pool::CANCEL_GRACE;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 
-/// Cancels any number of subscriptions, and publishers that wait: what a cancelled context is in
-/// Go.
+/// Cancels any number of subscriptions, and publishers that wait, like the cancellation of a
+/// context in Go.
 ///
 /// Clones are the same token. A token is cancelled once and stays cancelled. A token may live as
 /// long as the program: subscriptions that were cancelled in another way are no longer registered
@@ -85,8 +85,9 @@ impl CancelToken {
             // Release, partner `is_cancelled`. Under the lock, so that each `register` either comes
             // before it and is in the copy, or comes after it and sees the flag.
             self.state.cancelled.store(true, Ordering::Release);
-            // A copy: another thread that cancels the token meanwhile must find the same controls,
-            // since it, too, must not return before all of them are cancelled.
+            // The controls are copied: another thread that cancels the token meanwhile must find
+            // the same controls, because it must not return before all of them are cancelled
+            // either.
             registered.controls.clone()
         };
         controls.values().for_each(|control| control.cancel());

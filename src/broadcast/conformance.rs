@@ -1,8 +1,7 @@
 //! The tests that every [`Broadcaster`] must pass: call [`run`] in a test of the driver.
 //!
-//! Each case opens a broadcaster of its own and uses it through `dyn Broadcaster`. A case panics
-//! when the driver breaks a rule, and the message names the rule, what was expected, and what was
-//! seen:
+//! Each case opens a new broadcaster and uses it through `dyn Broadcaster`. A case panics when the
+//! driver breaks a rule, and the message names the rule, what was expected, and what was seen:
 //!
 //! ```text
 //! conformance case `channels_are_isolated` failed: rule broken: a handler gets the events of its
@@ -10,8 +9,8 @@
 //! "Orders", 0 payload bytes
 //! ```
 //!
-//! No case depends on speed. A case waits for what must happen, and looks for what must not happen
-//! only after something later has happened.
+//! No case depends on speed. A case waits for what must happen. It checks that something has not
+//! happened only after a later event has arrived.
 //!
 //! ```
 //! use fanout::broadcast::{Memory, conformance};
@@ -25,14 +24,14 @@
 //! # Drivers with a broker
 //!
 //! * The cases use the same channels (`a`, `b`, `orders.1` and others) again and again. Give each
-//!   broadcaster a namespace of its own at the broker, such as a random prefix.
+//!   broadcaster a different namespace at the broker, such as a random prefix.
 //! * Cases run one after the other, each with one broadcaster at a time.
 //! * Some cases drop a broadcaster without closing it. That must release its connection.
 //! * [`run_except`] leaves out cases that a driver cannot pass. Document each of them.
 //!
 //! # Not tested here
 //!
-//! A driver must have tests of its own for two rules: memory does not grow with the number of
+//! The author of a driver must write tests for two rules: memory does not grow with the number of
 //! channels that were ever used, and the logger is never called on the thread of a publisher.
 //!
 //! # Failure modes
@@ -63,7 +62,7 @@ macro_rules! cases {
     ($($case:ident),* $(,)?) => { [$((stringify!($case), $case as Case)),*] };
 }
 
-/// What a case needs of its broadcaster.
+/// The settings of the broadcaster of a case.
 ///
 /// See [the module](self) for an example.
 ///
@@ -147,7 +146,7 @@ pub const CASES: &[(&str, Case)] = &cases![
     a_handler_may_call_every_method,
 ];
 
-/// Runs all cases, each on a thread of its own.
+/// Runs all cases, each on a separate thread.
 ///
 /// # Panics
 ///
@@ -222,11 +221,12 @@ fn message_of(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("(the panic has no text)")
 }
 
-/// The longest wait for one thing that must happen: longer than anything takes on a busy machine.
+/// The longest wait for one thing that must happen. It is longer than anything takes on a busy
+/// machine.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The longest time for a case. Longer than [`STEP_TIMEOUT`], so that a case that waits in vain
-/// fails first, with its rule.
+/// The longest time for a case. It is longer than [`STEP_TIMEOUT`], so that a case that waits in
+/// vain fails first, with its rule.
 const CASE_TIMEOUT: Duration = Duration::from_secs(180);
 
 /// The buffer of most cases, in events. Only the case about full buffers publishes more.
@@ -370,7 +370,7 @@ fn concurrent_events_arrive_once_at_every_subscriber(factory: &Factory) {
     require_eq(rule, &0, &broadcaster.dropped());
 }
 
-/// What unused channels cost in memory is for a test with an allocator that counts.
+/// The memory of unused channels needs a test with an allocator that counts.
 fn many_channels_are_used_once(factory: &Factory) {
     const RULE: &str = "a handler gets the events of its channel, however many channels were used";
     let broadcaster = open(factory);
@@ -491,7 +491,7 @@ fn no_call_starts_after_cancel_returned(factory: &Factory) {
             thread::yield_now();
         }
         if by_token {
-            // Both threads may rely on it, also the one that cancels second.
+            // Both threads may rely on the rule, also the thread that cancels second.
             let cancel = || {
                 token.cancel();
                 cancelled.store(true, Ordering::SeqCst);
@@ -854,7 +854,7 @@ fn require_eq<T: PartialEq + fmt::Debug>(rule: &str, expected: &T, seen: &T) {
     require(rule, expected == seen, &format_args!("{expected:?}"), seen);
 }
 
-/// Looks at a value until it is as expected.
+/// Reads a value again and again until it is as expected.
 #[track_caller]
 fn eventually<T: fmt::Debug>(
     rule: &str,
@@ -934,7 +934,7 @@ fn close(broadcaster: &dyn Broadcaster) {
     );
 }
 
-/// Panics without the message of the panic hook, which would look like a failed test.
+/// Panics without calling the panic hook, whose message would look like a failed test.
 fn panic_over(event: &Event) {
     resume_unwind(Box::new(format!("a panic over {}", event.name())));
 }
@@ -955,7 +955,7 @@ fn collect(broadcaster: &dyn Broadcaster, channel: &str) -> (Received, Subscript
 }
 
 impl Received {
-    /// The next event, whatever it is.
+    /// Waits for the next event.
     #[track_caller]
     fn next(&self, rule: &str) -> Event {
         self.wait(
@@ -993,7 +993,7 @@ impl Received {
         }
     }
 
-    /// The handler is dropped without another call.
+    /// Waits until the handler is dropped, without another call.
     #[track_caller]
     fn expect_end(&self, rule: &str) {
         match self.events.recv_timeout(STEP_TIMEOUT) {

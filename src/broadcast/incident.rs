@@ -204,8 +204,8 @@ impl fmt::Debug for Incident<'_> {
     }
 }
 
-/// Is called with each incident, on a thread of the broadcaster, never on the thread of a
-/// publisher. The handler that the incident is about waits meanwhile.
+/// A closure that is called with each incident, on a thread of the broadcaster, never on the thread
+/// of a publisher. The handler that the incident is about waits meanwhile.
 ///
 /// ```
 /// use fanout::broadcast::{Incident, Logger};

@@ -283,9 +283,9 @@ pub struct MemoryBuilder {
 }
 
 impl MemoryBuilder {
-    /// Events that may wait for one handler, 1 to [`CAPACITY_MAX`](crate::limits::CAPACITY_MAX).
-    /// Default:
-    /// 256. Events that the handler has taken, up to 64 at a time, do not count.
+    /// Sets the number of events that may wait for one handler, 1 to
+    /// [`CAPACITY_MAX`](crate::limits::CAPACITY_MAX). Default: 256. Events that the handler has
+    /// taken, up to 64 at a time, do not count.
     ///
     /// ```
     /// use fanout::broadcast::Memory;
@@ -298,8 +298,8 @@ impl MemoryBuilder {
         self
     }
 
-    /// Bytes that the events that wait for one handler may keep alive, at least 1. Above that, the
-    /// buffer is full. Default: 64 MiB. See
+    /// Sets the number of bytes that the waiting events of one handler may keep alive, at least 1.
+    /// Above that, the buffer is full. Default: 64 MiB. See
     /// [`SubscriptionBuilder::pin_bytes`](crate::SubscriptionBuilder::pin_bytes).
     ///
     /// ```
@@ -313,7 +313,7 @@ impl MemoryBuilder {
         self
     }
 
-    /// What happens to an event when the buffer of a handler is full. Default:
+    /// Sets what happens to an event when the buffer of a handler is full. Default:
     /// [`Overflow::DropNewest`]; publishing then waits for no handler. Under [`Overflow::Block`] no
     /// event is dropped, and a slow handler delays all publishers and all other handlers.
     ///
@@ -330,8 +330,8 @@ impl MemoryBuilder {
         self
     }
 
-    /// Whether every handler gets a thread of its own, for handlers that block. Default: `false`,
-    /// and all handlers share a few threads.
+    /// Sets whether every handler gets its own thread, for handlers that block. Default: `false`,
+    /// so all handlers share a few threads.
     ///
     /// ```
     /// # fn main() -> Result<(), fanout::BuildError> {
@@ -375,7 +375,7 @@ impl MemoryBuilder {
     ///
     /// # Errors
     ///
-    /// [`BuildError`]: a number is out of its range, or a thread could not be started.
+    /// [`BuildError`]: a number is out of its range, or the system could not start a thread.
     ///
     /// ```
     /// use fanout::{BuildError, broadcast::Memory};

@@ -31,11 +31,11 @@
 //! # Channels
 //!
 //! A channel is a [`Topic`](crate::Topic), and no character of it is a wildcard:
-//! `private-orders.1`, `chat:room 7` and `orders.*` are three channels. A text is refused as a
-//! channel if it is empty or longer than 1,024 bytes, if it contains a control character, or if
-//! nothing stands before, between or after its dots (`a..b`). A broadcaster never maps a refused
-//! text to another one, since two channels could then become one, here or at a broker. A driver may
-//! refuse more texts.
+//! `private-orders.1`, `chat:room 7` and `orders.*` are three channels. A text is not a valid
+//! channel if it is empty or longer than 1,024 bytes, if it contains a control character, or if the
+//! part before, between or after its dots is empty (`a..b`). A broadcaster never maps an invalid
+//! text to a valid one, because two channels could then become one, here or at a broker. A driver
+//! may refuse other texts as well.
 //!
 //! Channels are not declared. A channel without subscribers costs nothing.
 //!
@@ -70,7 +70,7 @@
 //!   was left.
 //! * **A driver loses its connection**: it reports an [`Incident::Driver`], since events may be
 //!   missing.
-//! * **The process ends**: no event of [`Memory`] survives it.
+//! * **The process ends**: [`Memory`] loses all events.
 //!
 //! A handler that publishes should own a [`Weak`](std::sync::Weak) broadcaster. With a strong one,
 //! the broadcaster and the handler keep each other alive until the program calls `close`.
@@ -79,9 +79,8 @@
 //!
 //! [`broadcast::Event`](Event) is an event to publish; [`fanout::Event`](crate::Event) is an event
 //! that a subscriber of a bus receives. The errors and the report of a broadcaster start with
-//! `Broadcast`, because the bus has errors and a report of its own: a
-//! [`PublishError`](crate::PublishError) hands the value back, a [`BroadcastPublishError`] does
-//! not.
+//! `Broadcast`, because the bus has other types for errors and reports: a
+//! [`PublishError`](crate::PublishError) returns the payload, a [`BroadcastPublishError`] does not.
 //!
 //! # Coming from Go
 //!
@@ -111,12 +110,12 @@
 //! | closing loses queued events | they are handled, or are in the [`BroadcastCloseReport`] |
 //! | a panic of a handler ends the process | it is caught and reported to the logger |
 //! | a publish takes a lock and copies the list of subscribers | neither: see [the crate](crate) |
-//! | channels that are not used stay in memory | nothing of them is kept |
+//! | channels that are not used stay in memory | they use no memory |
 //! | each subscriber gets a copy of the event | each gets a reference to the same event |
 //!
 //! # Writing a driver
 //!
-//! A driver is a type that implements [`Broadcaster`], usually in a crate of its own. It needs:
+//! A driver is a type that implements [`Broadcaster`], usually in a separate crate. It needs:
 //!
 //! 1. **A [`Memory`] as its local half.** The thread that reads from the connection publishes into
 //!    it. `Memory` then calls the handlers, bounds their buffers, counts drops, catches panics,

@@ -1,9 +1,9 @@
-//! What closing a broadcaster left behind.
+//! The report of closing a broadcaster.
 
 /// The report of [`close`](super::Broadcaster::close).
 ///
 /// Drivers build one with [`new`](Self::new) and the methods that start with `with_`. Fields may be
-/// added in later versions. The report of a bus is a type of its own, [`fanout::CloseReport`].
+/// added in later versions. The report of a bus is another type, [`fanout::CloseReport`].
 ///
 /// [`fanout::CloseReport`]: crate::CloseReport
 ///
@@ -24,8 +24,7 @@ pub struct BroadcastCloseReport {
     /// Whether every accepted event was handled before the timeout, or was dropped and counted in
     /// [`dropped`](super::Broadcaster::dropped).
     pub in_time: bool,
-    /// Calls of handlers that had not ended at the timeout. They still happen while the process
-    /// lives.
+    /// Calls of handlers that had not ended at the timeout. They continue while the process runs.
     pub unhandled: u64,
     /// Accepted events that were discarded at the timeout. They reach no handler.
     pub given_up: u64,

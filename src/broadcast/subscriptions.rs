@@ -1,4 +1,5 @@
-//! The subscriptions of a [`Memory`](super::Memory), and how one of them is cancelled.
+//! The list of subscriptions of a [`Memory`](super::Memory), and the control that cancels one of
+//! them.
 //!
 //! The bus knows its subscriptions by number. The broadcaster needs two more things: the channel of
 //! each subscription, for the logger, and how many events were dropped for subscriptions that have
@@ -54,7 +55,7 @@ impl Entry {
         self.handle.as_ref().map_or(0, |open| open.stats().lost)
     }
 
-    /// Whether [`dropped`](Self::dropped) changes no more. The shard fixes the last id when it
+    /// Whether [`dropped`](Self::dropped) no longer changes. The shard fixes the last id when it
     /// stops delivering to the subscription.
     fn is_final(&self) -> bool {
         self.handle
@@ -147,9 +148,9 @@ impl Subscriptions {
 }
 
 impl List {
-    /// Removes the cancelled subscriptions that lose no more events, and adds what they lost to the
-    /// sum. The caller drops the entries after it has released the lock: an entry may be the last
-    /// owner of a handler, and dropping a handler runs user code.
+    /// Removes the cancelled subscriptions that can lose no more events, and adds their losses to
+    /// the sum. The caller drops the entries after it has released the lock: an entry may be the
+    /// last owner of a handler, and dropping a handler runs user code.
     #[must_use]
     fn remove_final(&mut self) -> Vec<Entry> {
         let Self {

@@ -1,16 +1,17 @@
-//! Receiving slot by slot: all events of one slot of the ring at once.
+//! Receiving slot by slot: a [`Batch`] has all events of one slot of the ring.
 //!
-//! A batch owns the one reference to its block that the slot had. So taking a batch changes no
-//! reference count, and dropping it releases the block once, however many events it has. The slot
-//! is free as soon as the batch is taken: a batch that is kept for long costs the memory of its
-//! block, which no longer counts for [`capacity`](super::SubscriptionBuilder::capacity) and
-//! [`pin_bytes`](super::SubscriptionBuilder::pin_bytes), and holds up no other thread.
+//! A batch takes over the reference to the block that the slot had. So receiving a batch changes no
+//! reference count, and dropping a batch releases the block once, however many events the batch
+//! has. The slot is free as soon as the subscriber has received the batch. A batch that the program
+//! keeps delays no other thread. It keeps the memory of its block, which no longer counts towards
+//! [`capacity`](super::SubscriptionBuilder::capacity) and
+//! [`pin_bytes`](super::SubscriptionBuilder::pin_bytes).
 
 use crate::dispatch::block::{BlockRef, Event, SharedEvent};
 
-/// The events of one slot of the ring, 1 to 64, in the order of their ids. It keeps their block
-/// alive, and may be sent to other threads. Made by
-/// [`Subscriber::next_batch`](super::Subscriber::next_batch).
+/// The events of one slot of a subscriber's ring, 1 to 64 events in the order of their ids.
+/// [`Subscriber::next_batch`](super::Subscriber::next_batch) returns it. A batch keeps the block of
+/// its events alive, and can be sent to other threads.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -28,7 +29,8 @@ use crate::dispatch::block::{BlockRef, Event, SharedEvent};
 /// ```
 pub struct Batch<T> {
     block: BlockRef<T>,
-    /// At least one bit, within the block's length.
+    /// The events of the batch: bit `n` is event `n` of the block. At least one bit is set, and
+    /// none beyond the length of the block.
     mask: u64,
 }
 
@@ -38,7 +40,7 @@ impl<T> Batch<T> {
         Self { block, mask }
     }
 
-    /// Iterates over the events in place.
+    /// Returns an iterator that borrows the events.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -57,7 +59,7 @@ impl<T> Batch<T> {
         }
     }
 
-    /// How many events it has, 1 to 64.
+    /// Returns the number of events, 1 to 64.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -83,8 +85,9 @@ impl<'a, T> IntoIterator for &'a Batch<T> {
     }
 }
 
-/// Gives owned events. Each costs a change of the block's reference count, and another one when it
-/// is dropped; [`iter`](Batch::iter) costs none.
+/// Iterates over owned events. Each event increments the reference count of the block, and
+/// decrements it when the event is dropped. [`iter`](Batch::iter) does not change the reference
+/// count.
 impl<T> IntoIterator for Batch<T> {
     type Item = SharedEvent<T>;
     type IntoIter = BatchIntoIter<T>;
@@ -102,7 +105,7 @@ impl<T> std::fmt::Debug for Batch<T> {
     }
 }
 
-/// Iterates over the events of a [`Batch`] in place: see [`Batch::iter`].
+/// An iterator that borrows the events of a [`Batch`]: see [`Batch::iter`].
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -146,7 +149,7 @@ impl<T> std::fmt::Debug for BatchIter<'_, T> {
     }
 }
 
-/// Iterates over the events of a [`Batch`], and gives owned ones.
+/// An iterator over owned events of a [`Batch`].
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -159,7 +162,7 @@ impl<T> std::fmt::Debug for BatchIter<'_, T> {
 /// # }
 /// ```
 pub struct BatchIntoIter<T> {
-    /// The events that are left. Unlike that of a batch, the mask may be 0.
+    /// The events that are left. The mask may be 0 here, which a mask of another batch never is.
     batch: Batch<T>,
 }
 
@@ -188,7 +191,7 @@ impl<T> std::fmt::Debug for BatchIntoIter<T> {
     }
 }
 
-/// Clears the lowest bit that is set, and returns its index.
+/// Clears the lowest set bit of the mask, and returns its index.
 #[inline]
 fn take_lowest(mask: &mut u64) -> Option<usize> {
     if *mask == 0 {

@@ -1,4 +1,4 @@
-//! Building a bus: the settings are checked here, and the threads are started.
+//! Building a bus: this file checks the settings and starts the threads.
 
 use std::any::{Any, TypeId};
 use std::io;
@@ -22,13 +22,13 @@ use crate::handlers::notice::{Notice, Observer};
 use crate::limits::{CAPACITY_MAX, DISPATCHERS_MAX, HANDLER_THREADS_MAX, LANE_CAPACITY_MAX};
 use crate::sync::{Arc, AtomicWaker, Mutex};
 
-/// Events that a subscriber's ring holds unless set otherwise.
+/// The default capacity of a subscriber's ring, in events.
 const CAPACITY_DEFAULT: usize = 1024;
 
-/// Events that a lane holds unless set otherwise.
+/// The default capacity of a lane, in events.
 const LANE_CAPACITY_DEFAULT: usize = 1024;
 
-/// Bytes that a subscriber's ring may pin unless set otherwise: 64 MiB.
+/// The default bound on the bytes that the waiting events of a subscriber pin: 64 MiB.
 const PIN_BYTES_DEFAULT: usize = 64 << 20;
 
 /// Configures a [`Bus`].
@@ -75,7 +75,8 @@ pub struct BusBuilder<T: Send + Sync + 'static> {
     on_slow: Option<OnSlow<T>>,
 }
 
-/// Everything that does not depend on the payload: a part of its own, so that it is compiled once.
+/// The settings that do not depend on the type of the payload. They are a struct of their own, so
+/// that their code is compiled once and not for each type.
 struct Settings {
     dispatch: Dispatch,
     dispatchers: usize,
@@ -86,7 +87,7 @@ struct Settings {
     handler_threads: Option<usize>,
     max_handler_threads: usize,
     observer: Option<Arc<Observer>>,
-    /// There if there is a callback for it.
+    /// `Some` if the program set a callback for slow subscribers.
     slow_limit: Option<SlowLimit>,
     match_cache: bool,
     #[cfg(feature = "latency")]
@@ -102,7 +103,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         }
     }
 
-    /// Which threads dispatch. Default: [`Dispatch::Pool`].
+    /// Sets which threads dispatch events. Default: [`Dispatch::Pool`].
     ///
     /// ```
     /// use fanout::{Bus, Dispatch};
@@ -117,9 +118,10 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         self
     }
 
-    /// Threads of the dispatcher pool, 1 to [`DISPATCHERS_MAX`], and shards that the subscribers
-    /// are distributed over. Default: one for every four processors, 1 to 4. Under
-    /// [`Dispatch::Manual`] there are as many shards, and no threads.
+    /// Sets the number of threads of the dispatcher pool, 1 to [`DISPATCHERS_MAX`]. The bus has as
+    /// many shards, and each subscription belongs to one of them. Under [`Dispatch::Manual`] and
+    /// [`Dispatch::Inline`] the number of shards is the same. Default: a quarter of the number of
+    /// processors, but at least 1 and at most 4.
     ///
     /// ```
     /// # fn main() -> Result<(), fanout::BuildError> {
@@ -132,8 +134,9 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         self
     }
 
-    /// The default of [`SubscriptionBuilder::capacity`](super::SubscriptionBuilder::capacity):
-    /// events that may wait in a subscriber's ring, 1 to [`CAPACITY_MAX`]. Default: 1,024.
+    /// Sets the default of [`SubscriptionBuilder::capacity`](super::SubscriptionBuilder::capacity):
+    /// the number of events that may wait in the ring of a subscription, 1 to [`CAPACITY_MAX`].
+    /// Default: 1,024.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -142,15 +145,15 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "buffer")]
     pub fn capacity(mut self, events: usize) -> Self {
         self.settings.defaults.capacity = events;
         self
     }
 
-    /// The default of [`SubscriptionBuilder::pin_bytes`](super::SubscriptionBuilder::pin_bytes):
-    /// bytes that a subscriber's waiting events may keep alive, at least 1. Default: 64 MiB. See
-    /// [`guide::memory`](crate::guide::memory).
+    /// Sets the default of
+    /// [`SubscriptionBuilder::pin_bytes`](super::SubscriptionBuilder::pin_bytes): the number of
+    /// bytes that the waiting events of a subscription may keep alive, at least 1. Default: 64 MiB.
+    /// See [`guide::memory`](crate::guide::memory).
     ///
     /// ```
     /// # fn main() -> Result<(), fanout::BuildError> {
@@ -163,8 +166,9 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         self
     }
 
-    /// The default of [`SubscriptionBuilder::overflow`](super::SubscriptionBuilder::overflow): what
-    /// happens to events that a ring has no room for. Default: [`Overflow::DropNewest`].
+    /// Sets the default of [`SubscriptionBuilder::overflow`](super::SubscriptionBuilder::overflow):
+    /// what happens to an event that the ring of a subscription has no room for. Default:
+    /// [`Overflow::DropNewest`].
     ///
     /// ```
     /// use fanout::{Bus, Overflow};
@@ -179,8 +183,8 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         self
     }
 
-    /// The default of [`SubscriptionBuilder::wait`](super::SubscriptionBuilder::wait): how a thread
-    /// waits that receives. Default: [`WaitStrategy::Adaptive`].
+    /// Sets the default of [`SubscriptionBuilder::wait`](super::SubscriptionBuilder::wait): how a
+    /// thread that receives waits for events. Default: [`WaitStrategy::Adaptive`].
     ///
     /// ```
     /// use fanout::{Bus, WaitStrategy};
@@ -195,9 +199,10 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         self
     }
 
-    /// Events that a lane holds, 1 to [`LANE_CAPACITY_MAX`]. The shared lane rounds up to a power
-    /// of two, at least 2, and allocates its slots when the bus is built; the lane of a
-    /// [`Publisher`](super::Publisher) grows with what waits in it. Default: 1,024.
+    /// Sets the capacity of each lane, in events, 1 to [`LANE_CAPACITY_MAX`]. The shared lane
+    /// rounds the capacity up to a power of two, at least 2, and allocates its slots when the bus
+    /// is built. The lane of a [`Publisher`](super::Publisher) allocates slots when events wait in
+    /// it. Default: 1,024.
     ///
     /// ```
     /// # fn main() -> Result<(), fanout::BuildError> {
@@ -210,10 +215,10 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         self
     }
 
-    /// The default of
+    /// Sets the default of
     /// [`SubscriptionBuilder::block_timeout`](super::SubscriptionBuilder::block_timeout): how long
-    /// the bus waits for a full [`Overflow::Block`] subscriber, up to [`BLOCK_TIMEOUT_MAX`].
-    /// Default: no limit.
+    /// the bus waits for a full [`Overflow::Block`] subscriber, from zero to [`BLOCK_TIMEOUT_MAX`],
+    /// rounded up to a whole millisecond. Default: the bus waits without a limit.
     ///
     /// [`BLOCK_TIMEOUT_MAX`]: crate::limits::BLOCK_TIMEOUT_MAX
     ///
@@ -241,8 +246,9 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         self
     }
 
-    /// Allows [`Overflow::Block`] subscriptions. Each of them can delay all publishers and all
-    /// other subscribers, for its [block timeout](Self::block_timeout) if it has one. Default: no.
+    /// Sets whether the bus allows [`Overflow::Block`] subscriptions. Each of them can delay all
+    /// publishers and all other subscribers, at most for its [block timeout](Self::block_timeout)
+    /// if it has one. Default: `false`.
     ///
     /// ```
     /// use fanout::{Bus, Overflow};
@@ -258,12 +264,12 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         self
     }
 
-    /// Whether each shard remembers what the recent topics matched, in a
-    /// [`MatchCache`](crate::index::MatchCache). Default: yes.
+    /// Sets whether each shard caches the subscriptions that recent topics matched, in a
+    /// [`MatchCache`](crate::index::MatchCache). Default: `true`.
     ///
-    /// Without the cache, every event (or every run of events of one topic in a block) is looked up
-    /// in the index. That is a little faster where almost every event has a topic of its own, and
-    /// much slower elsewhere. What is delivered is the same.
+    /// Without the cache, a shard looks up every event in the index (or every run of events with
+    /// the same topic in a block). That is a little faster if almost every event has a different
+    /// topic, and much slower otherwise. The delivered events are the same.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -279,12 +285,13 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         self
     }
 
-    /// What a payload owns outside of itself, in bytes, for [`pin_bytes`](Self::pin_bytes).
-    /// Default: its length for `Bytes`, `Vec<u8>` and `String`, and 0 for every other type, so that
-    /// a payload counts with its own size alone.
+    /// Sets the function that returns how many bytes a payload owns outside of itself, for
+    /// [`pin_bytes`](Self::pin_bytes). The payload itself (`size_of::<T>()`) always counts as a
+    /// part of its block: the function must not add it. Default: the function returns the length
+    /// for `Bytes`, `Vec<u8>` and `String`, and 0 for every other type.
     ///
-    /// The closure is called once for each event, by the thread that dispatches. It must not panic:
-    /// that would break the bus.
+    /// The thread that dispatches calls the closure once for each event. The closure must not
+    /// panic: a panic breaks the bus.
     ///
     /// ```
     /// struct Frame {
@@ -303,9 +310,10 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         self
     }
 
-    /// Where [`created_at`](crate::Event::created_at) comes from, for deterministic tests. The
-    /// clock is read once for each round of the sequencer. Default: `SystemTime::now`. While the
-    /// clock runs backwards, is before 1970 or panics, the time of the bus stands still.
+    /// Sets the clock for [`created_at`](crate::Event::created_at), for deterministic tests. The
+    /// sequencer reads the clock once in each of its rounds. While the clock runs backwards, shows
+    /// a time before 1970 or panics, the sequencer uses the last time again. Default:
+    /// `SystemTime::now`.
     ///
     /// ```
     /// use std::time::{Duration, SystemTime};
@@ -322,8 +330,9 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         self
     }
 
-    /// Threads that run handlers, 1 to [`max_handler_threads`](Self::max_handler_threads). They are
-    /// started with the first handler. Default: one for every processor.
+    /// Sets the number of threads that run handlers, 1 to
+    /// [`max_handler_threads`](Self::max_handler_threads). The bus starts them when the first
+    /// handler is opened. Default: the number of processors, but at most `max_handler_threads`.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -337,12 +346,12 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         self
     }
 
-    /// Threads that run handlers, spare threads included, 1 to [`HANDLER_THREADS_MAX`]. Default:
-    /// 64.
+    /// Sets the largest number of threads that run handlers, spare threads included, 1 to
+    /// [`HANDLER_THREADS_MAX`]. Default: 64.
     ///
-    /// A spare thread takes the place of a thread whose handler takes longer than
-    /// [`HANDLER_STALL`](crate::limits::HANDLER_STALL) for one event. When no spare thread is left,
-    /// handlers wait for each other, and the observer is notified.
+    /// A spare thread replaces a thread whose handler takes longer than
+    /// [`HANDLER_STALL`](crate::limits::HANDLER_STALL) for one event. If no spare thread is left,
+    /// handlers wait for each other, and the bus notifies the observer.
     ///
     /// ```
     /// # fn main() -> Result<(), fanout::BuildError> {
@@ -358,13 +367,13 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         self
     }
 
-    /// A callback for what happens to handlers and cannot be returned to a caller: errors, panics,
-    /// losses (once for a run of lost events) and stalls.
+    /// Sets a callback for everything about handlers that no call can return: errors, panics,
+    /// losses (once for a run of lost events) and stalls. Default: no callback.
     ///
-    /// It is called on the handler's thread, or on the thread that watches for stalls, and never on
-    /// a publisher's thread. While it runs, that handler waits. A panic in it is contained. With
-    /// the feature `tracing`, each notice also becomes an event of `tracing`, with or without a
-    /// callback.
+    /// The callback runs on the thread of the handler, or on the thread that monitors stalls, and
+    /// never on the thread of a publisher. While the callback runs, that handler waits. A panic in
+    /// the callback is contained. With the feature `tracing`, each notice also becomes an event of
+    /// `tracing`, with or without a callback.
     ///
     /// ```
     /// use fanout::{Bus, Notice};
@@ -385,26 +394,27 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("logger", "on_error"))]
+    #[doc(alias = "on_error")]
     pub fn observer(mut self, observer: impl Fn(&Notice<'_>) + Send + Sync + 'static) -> Self {
         self.settings.observer = Some(Arc::new(Box::new(observer)));
         self
     }
 
-    /// A callback for subscribers that fall behind: it is called when a subscriber reaches the
-    /// limit, and again when it has recovered, once for each of these. A subscription that ends
-    /// while it is slow does not recover.
+    /// Sets a callback for subscribers that fall behind. The bus calls it once when a subscriber
+    /// reaches the limit, and once when the subscriber has recovered. If a subscription ends while
+    /// it is slow, there is no second call. Default: no callback.
     ///
-    /// It is called on a thread of its own, `fanout-slow`, which looks every 20 ms while events
-    /// flow, less often with many thousands of subscriptions, and sleeps while nothing happens. A
-    /// crossing that lasts for a shorter time may therefore stay unseen. The callback delays no
-    /// publisher, no dispatcher and no subscriber. If it panics, that is logged (by the feature
-    /// `tracing`), and it is called again for the next crossing.
+    /// The callback runs on a separate thread, `fanout-slow`. This thread checks all subscribers
+    /// every 20 ms while events flow, less often if there are many thousands of subscriptions, and
+    /// sleeps while nothing happens. So it may miss a subscriber that is slow for a shorter time.
+    /// The callback delays no publisher, no dispatcher and no subscriber. If the callback panics,
+    /// the panic is logged (with the feature `tracing`), and the callback is called again for the
+    /// next report.
     ///
-    /// The thread ends when the bus is closed and everything is dispatched. So the callback must
-    /// not keep the bus open: if it publishes, it holds a [`WeakBus`](crate::WeakBus). Under
-    /// [`Dispatch::Manual`] there is no thread: a call of [`Bus::drive`] looks after it has
-    /// dispatched.
+    /// The thread ends when the bus is closed and all events are dispatched. So the callback must
+    /// not keep the bus open: a callback that publishes should own a [`WeakBus`](crate::WeakBus).
+    /// Under [`Dispatch::Manual`] there is no such thread, and [`Bus::drive`] checks the
+    /// subscribers after it has dispatched.
     ///
     /// ```
     /// use fanout::{Bus, Dispatch, SlowStatus, SlowLimit};
@@ -441,17 +451,20 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         self
     }
 
-    /// Samples the latency of one event in `every` (of each lane), 1 to 2^32 - 1: the time from the
-    /// call that publishes it, waiting for room included, to the call that receives it. Default: no
-    /// samples. See [`Bus::latency`] and
-    /// [`SubscriptionHandle::latency`](super::SubscriptionHandle::latency).
+    /// Samples the latency of one in `every` events of each lane. `every` is 1 to 2^32 - 1. The
+    /// latency is the time from the call that publishes the event to the call that receives it, and
+    /// includes the time that the publisher waits for room. Default: no samples. See
+    /// [`Bus::latency`] and [`SubscriptionHandle::latency`](super::SubscriptionHandle::latency).
     ///
-    /// It costs 36 KiB for each subscription that has received a sample, and 8 bytes in its block
-    /// for each sampled event. In time, for an event that is published, dispatched and received on
-    /// one thread (AMD EPYC, 2026-11-22), where 24 ns are spent without samples: nothing measurable
-    /// at one in 1,024; 0.7 ns at one in 64; at every event 63 ns with `recv`, most of them for
-    /// reading the clock twice, and 30 ns with `next_batch`, which reads it once for up to 64
-    /// events. A bus that takes no samples spends up to 1 ns where the feature is on.
+    /// Sampling takes 36 KiB of memory for each subscription that has received a sample, and 8
+    /// bytes in the block for each sampled event.
+    ///
+    /// The following times were measured on an AMD EPYC on 2026-11-22, with events that one thread
+    /// publishes, dispatches and receives. Without samples, an event takes 24 ns. With one sample
+    /// in 1,024 events, no difference was measurable; with one in 64, an event takes 0.7 ns more.
+    /// If every event is sampled, an event takes 63 ns more with `recv`, mostly because the clock
+    /// is read twice, and 30 ns more with `next_batch`, which reads the clock once for up to 64
+    /// events. On a bus without samples, the feature costs up to 1 ns for each event.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -475,7 +488,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     ///
     /// # Errors
     ///
-    /// [`BuildError`]: a number is out of its range, or the system does not start a thread.
+    /// [`BuildError`]: a number is out of its range, or the system could not start a thread.
     ///
     /// ```
     /// use fanout::{BuildError, Bus};
@@ -530,8 +543,8 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
             slow_monitor: Mutex::new(by_hand),
             slow_waker: AtomicWaker::new(),
         });
-        // From here on, an error closes the bus, and so ends the threads that were started. The
-        // threads hold the core, and do not keep the bus open.
+        // If the rest of this function fails, `open` is dropped. That closes the bus and ends the
+        // threads that were started: they own the core, which does not keep the bus open.
         let open = Arc::new(Open { core });
         open.core.open.get_or_init(|| Arc::downgrade(&open));
         if !manual {
@@ -574,7 +587,7 @@ impl Settings {
         }
     }
 
-    /// Checks every number. Returns how many threads run handlers.
+    /// Checks every number. Returns the number of threads that run handlers.
     fn check(&self) -> Result<usize, BuildError> {
         let in_range = |n: usize, max: usize| (1..=max).contains(&n);
         if !in_range(self.dispatchers, DISPATCHERS_MAX) {
@@ -610,13 +623,14 @@ impl Settings {
     }
 }
 
-/// Starts a thread. Boxed, so that this is not compiled again for each type of payload.
+/// Starts a thread. The closure is boxed, so that this function is compiled once and not for each
+/// type of payload.
 fn start(name: String, life: Box<dyn FnOnce() + Send>) -> io::Result<()> {
     std::thread::Builder::new().name(name).spawn(life)?;
     Ok(())
 }
 
-/// Processors that this process may use.
+/// The number of processors that this process may use.
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

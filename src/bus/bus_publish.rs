@@ -1,4 +1,4 @@
-//! Publishing through the shared lane: what any thread can do with a [`Bus`].
+//! Publishing through the shared lane, which any thread can do with a [`Bus`].
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use crate::dispatch::topic_arg::AsTopic;
 
 /// # Publishing
 ///
-/// | method | when the lane is full | answers |
+/// | method | when the lane is full | returns when |
 /// | --- | --- | --- |
-/// | [`publish`](Self::publish), [`send`](Self::send) | blocks the thread | that the event is accepted |
-/// | [`try_publish`](Self::try_publish), [`try_send`](Self::try_send) | refuses | that the event is accepted |
-/// | [`publish_timeout`](Self::publish_timeout), [`send_timeout`](Self::send_timeout) | blocks the thread, then refuses | that the event is accepted |
-/// | [`publish_async`](Self::publish_async), [`send_async`](Self::send_async) | suspends the task | that the event is accepted |
-/// | [`publish_sequenced`](Self::publish_sequenced), [`send_sequenced`](Self::send_sequenced) | blocks the thread | the event's [`Receipt`] |
-/// | [`publish_sequenced_async`](Self::publish_sequenced_async), [`send_sequenced_async`](Self::send_sequenced_async) | suspends the task | the event's [`Receipt`] |
+/// | [`publish`](Self::publish), [`send`](Self::send) | blocks the thread | the event is accepted |
+/// | [`try_publish`](Self::try_publish), [`try_send`](Self::try_send) | refuses | the event is accepted |
+/// | [`publish_timeout`](Self::publish_timeout), [`send_timeout`](Self::send_timeout) | blocks the thread, then refuses | the event is accepted |
+/// | [`publish_async`](Self::publish_async), [`send_async`](Self::send_async) | suspends the task | the event is accepted |
+/// | [`publish_sequenced`](Self::publish_sequenced), [`send_sequenced`](Self::send_sequenced) | blocks the thread | the event is sequenced, with its [`Receipt`] |
+/// | [`publish_sequenced_async`](Self::publish_sequenced_async), [`send_sequenced_async`](Self::send_sequenced_async) | suspends the task | the event is sequenced, with its [`Receipt`] |
 ///
-/// `publish` and its neighbours take a topic and a payload; `send` and its neighbours take a
-/// [`Message`], which also has a name and a source. Each method has its counterpart on
-/// [`Publisher`](crate::Publisher).
+/// The `publish` methods take a topic and a payload. The `send` methods take a [`Message`], which
+/// also has a name and a source. [`Publisher`](crate::Publisher) has the same methods.
 impl<T: Send + Sync + 'static> Bus<T> {
-    /// Publishes an event: accepts it into the shared lane. Any thread may call this.
+    /// Publishes an event through the shared lane. Any thread may call this. The event is accepted
+    /// when the call returns.
     ///
-    /// The event is delivered to every subscription that was opened before this call and has a
-    /// pattern that matches the topic. It is not an error if there is none.
+    /// The bus delivers the event to every subscription that was opened before this call and has a
+    /// pattern that matches the topic. It is not an error if there is no such subscription.
     ///
     /// **Blocks the thread** while the lane is full. In async code use
-    /// [`publish_async`](Self::publish_async): where the runtime has one thread, the task that
-    /// would make room may need the very thread that waits here, and then nothing makes progress.
+    /// [`publish_async`](Self::publish_async): if the runtime has only one thread, the task that
+    /// would make room may need the thread that waits here, and then neither makes progress.
     ///
     /// # Errors
     ///
@@ -46,13 +46,13 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("emit", "broadcast", "blocking_send"))]
+    #[doc(alias("emit", "blocking_send"))]
     pub fn publish(&self, topic: impl AsTopic, data: T) -> Result<(), PublishError<T>> {
         let heading = Heading::topic(topic);
         publish::publish(self.sender(), &heading, data, Patience::Unlimited)
     }
 
-    /// Publishes a message: like [`publish`](Self::publish), with a name or a source.
+    /// Like [`publish`](Self::publish), for a [`Message`], which can have a name and a source.
     ///
     /// **Blocks the thread** while the lane is full; in async code use
     /// [`send_async`](Self::send_async).
@@ -81,8 +81,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
         )
     }
 
-    /// Publishes an event, or refuses it if the lane is full. Never blocks: the call finishes
-    /// whatever other threads do.
+    /// Publishes an event, or refuses it if the lane is full. The call never blocks: it finishes
+    /// even if all other threads are suspended.
     ///
     /// # Errors
     ///
@@ -131,10 +131,10 @@ impl<T: Send + Sync + 'static> Bus<T> {
         )
     }
 
-    /// Publishes an event, or refuses it if the lane is full for longer than `timeout`.
+    /// Publishes an event, or refuses it if the lane stays full until the timeout.
     ///
-    /// **Blocks the thread** while the lane is full. In async code put
-    /// [`publish_async`](Self::publish_async) under the runtime's time limit.
+    /// **Blocks the thread** while the lane is full. In async code use
+    /// [`publish_async`](Self::publish_async) with a timeout of the runtime.
     ///
     /// # Errors
     ///
@@ -165,8 +165,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
 
     /// Like [`publish_timeout`](Self::publish_timeout), for a message.
     ///
-    /// **Blocks the thread** while the lane is full. In async code put
-    /// [`send_async`](Self::send_async) under the runtime's time limit.
+    /// **Blocks the thread** while the lane is full. In async code use
+    /// [`send_async`](Self::send_async) with a timeout of the runtime.
     ///
     /// # Errors
     ///
@@ -183,7 +183,6 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "blocking_send")]
     pub fn send_timeout<K: AsTopic>(
         &self,
         message: Message<'_, K, T>,
@@ -197,7 +196,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
         )
     }
 
-    /// Like [`publish_timeout`](Self::publish_timeout), for a payload that names its topic itself.
+    /// Like [`publish_timeout`](Self::publish_timeout), for a payload that contains its own topic,
+    /// which `topic` returns. `None` waits without a limit.
     pub(crate) fn publish_by(
         &self,
         data: T,
@@ -211,7 +211,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// Publishes an event from async code, on any runtime: while the lane is full, the task is
     /// suspended and the thread is free.
     ///
-    /// If the future is dropped before it is ready, the event was not accepted.
+    /// If the future is dropped before it is ready, the event is not published.
     ///
     /// # Errors
     ///
@@ -260,11 +260,12 @@ impl<T: Send + Sync + 'static> Bus<T> {
         PublishFuture::new(self.sender(), &message.heading, message.data)
     }
 
-    /// Publishes an event, and waits until it has its id and its time.
+    /// Publishes an event, and waits until the event has its id and its time.
     ///
     /// **Blocks the thread**; in async code use
     /// [`publish_sequenced_async`](Self::publish_sequenced_async). Under
-    /// [`Dispatch::Manual`](crate::Dispatch::Manual) it waits until another thread drives the bus.
+    /// [`Dispatch::Manual`](crate::Dispatch::Manual) the call waits until another thread drives the
+    /// bus.
     ///
     /// # Errors
     ///
@@ -312,11 +313,12 @@ impl<T: Send + Sync + 'static> Bus<T> {
         publish::publish_sequenced(self.sender(), &message.heading, message.data)
     }
 
-    /// Publishes an event from async code, and waits as a task until it has its id and its time.
+    /// Like [`publish_sequenced`](Self::publish_sequenced), for async code: the task is suspended
+    /// while it waits.
     ///
-    /// If the future is dropped while it waits for room, the event was not accepted. If it is
-    /// dropped after that, the event is delivered, and only the receipt is lost; so do not publish
-    /// again after a time limit around this future without asking whether a duplicate does harm.
+    /// If the future is dropped while it waits for room, the event is not published. If it is
+    /// dropped later, the event is delivered and only the receipt is lost. So a program that
+    /// publishes again after a timeout may publish the event twice.
     ///
     /// # Errors
     ///

@@ -60,14 +60,14 @@ fn each_gets_its_own(match_cache: bool) {
             .collect();
         assert_eq!(received(&mut any), all);
         assert_eq!(received(&mut latest), all[TOPICS..]);
-        // Of every three topics, one has nobody of its own in the second half.
+        // In the second half, every third topic has no subscriber of its own.
         own.iter_mut().step_by(3).for_each(|sub| *sub = None);
     }
     assert_eq!(own.iter().flatten().count(), TOPICS - TOPICS / 3);
 }
 
 #[test]
-fn topics_that_collide_are_told_apart() {
+fn colliding_topics_are_distinguished() {
     for hash in [0, 1, 1 << 32, u64::MAX] {
         with_hash(hash, || {
             each_gets_its_own(true);

@@ -1,17 +1,17 @@
-//! Flushing and closing: what they wait for, as a thread and as a task.
+//! Flushing and closing: what a thread or a task waits for.
 //!
-//! Both wait for the dispatch first and for the handlers after that.
+//! Both wait first for the dispatch and then for the handlers.
 //!
 //! | | the dispatch is done when | the handlers are done when |
 //! | --- | --- | --- |
-//! | flush | everything that was accepted before is in rings | they have handled what was in their rings then |
+//! | flush | all events that were accepted before are in rings | they have handled the events that were in their rings at that time |
 //! | close | every role has finished | every handler has ended |
 //!
-//! A thread waits with a deadline. A task has none: it drops the future instead, and can do so at
-//! any time, because the futures hold nothing but the step that they have reached. A future without
-//! a deadline needs no timer and so no thread of its own. There is one exception: under manual
-//! dispatch nobody else may be left to look when the longest wait for a `Block` subscriber is over,
-//! and a [`WakeTimer`] wakes the task then.
+//! A thread waits with a deadline. A task has no deadline: it drops the future instead, and can do
+//! so at any time, because the futures own nothing but the step that they have reached. A future
+//! without a deadline needs no timer, and so no thread. There is one exception. Under manual
+//! dispatch no other thread may be left that runs the shard when a block timeout ends. Then a
+//! [`WakeTimer`] wakes the task.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -31,16 +31,17 @@ type Awaited = (Arc<Record>, u64);
 
 impl<T: Send + Sync + 'static> Core<T> {
     pub(super) fn close(&self) {
-        // Under the lock, so that no subscription opens after the close.
+        // The lock is held here, so that no subscription opens after the close.
         self.registry.lock().close();
         self.engine.begin_close();
-        // Wakers are user code: they are called without the lock.
+        // Wakers are user code, so the lock is not held when they are called.
         let awaited = self.registry.lock().awaited();
         awaited
             .iter()
             .for_each(|record| record.feed.wake_end_waiters());
         if self.engine.dispatch() == Dispatch::Manual && !self.engine.is_finished() {
-            // From now on the readers drive the bus, and those that sleep do not know that yet.
+            // From now on the subscribers drive the bus. Those that sleep must be woken, so that
+            // they notice it.
             let records = self.registry.lock().records();
             records.iter().for_each(|record| record.feed.wake_reader());
         }
@@ -48,8 +49,8 @@ impl<T: Send + Sync + 'static> Core<T> {
         if let Some(pool) = self.handlers.pool() {
             pool.close();
             if self.engine.dispatch() == Dispatch::Manual {
-                // Dispatch and handlers take turns: a `Block` handler makes the room that the
-                // dispatch waits for.
+                // Dispatching and handling alternate: a handler with the policy `Block` makes the
+                // room that the dispatch waits for.
                 self.drive();
             }
         }
@@ -74,10 +75,10 @@ impl<T: Send + Sync + 'static> Core<T> {
         CloseReport {
             in_time,
             unread,
-            // The losses of a subscription that was cancelled meanwhile are not in the sum any
-            // more.
+            // Saturating: the sum no longer includes the losses of a subscription that was
+            // cancelled meanwhile.
             lost: lost.saturating_sub(lost_before),
-            // Relaxed: a statistic, final by now.
+            // Relaxed: a statistic, which no longer changes.
             unsequenced: self.engine.shared.unsequenced.load(Ordering::Relaxed),
         }
     }
@@ -92,11 +93,12 @@ impl<T: Send + Sync + 'static> Core<T> {
             .awaited_handlers()
             .iter()
             .all(|(record, pushed)| record.wait_until_handled(*pushed, deadline));
-        // When the bus breaks, its handlers end without having handled everything.
+        // When the bus breaks, its handlers end before they have handled all events.
         handled && !self.engine.is_broken()
     }
 
-    /// The handlers with what is in their rings now. What comes later is not waited for.
+    /// The handlers, each with the number of events that were pushed into its ring so far. A flush
+    /// does not wait for later events.
     fn awaited_handlers(&self) -> Vec<Awaited> {
         let handlers = self.registry.lock().handlers();
         handlers
@@ -109,14 +111,14 @@ impl<T: Send + Sync + 'static> Core<T> {
     }
 }
 
-/// Waits, as a task, for what the dispatch has to do.
+/// A task's wait for the dispatch.
 #[derive(Default)]
 struct DispatchWait {
     timer: Option<WakeTimer>,
 }
 
 impl DispatchWait {
-    /// Looks; if it is too early, has `waker` woken when another look may find more.
+    /// Calls `look`. If that returns `None`, `waker` is woken when another look may find a value.
     fn poll<T, R>(
         &mut self,
         core: &Core<T>,
@@ -134,7 +136,8 @@ impl DispatchWait {
         if let Some(value) = look(engine) {
             return Poll::Ready(value);
         }
-        // Before the last look: whatever that one does not see wakes the task.
+        // The task registers before its last look: progress that the look does not see wakes the
+        // task.
         engine.register_for_progress(waker.clone());
         let recheck_at = if manual {
             engine.drive_and_next_deadline()
@@ -157,12 +160,12 @@ impl DispatchWait {
         }
         self.timer = WakeTimer::start(at, waker).ok();
         if self.timer.is_none() {
-            waker.wake_by_ref(); // the system started no thread: the task has to look until then
+            waker.wake_by_ref(); // no thread could be started: the task polls until then
         }
     }
 }
 
-/// Flushes, as a task. `false`: the bus is broken.
+/// The future of a flush. It returns `false` if the bus is broken.
 pub(super) struct FlushFuture<T: Send + Sync + 'static> {
     core: Arc<Core<T>>,
     step: FlushStep,
@@ -172,7 +175,7 @@ pub(super) struct FlushFuture<T: Send + Sync + 'static> {
 enum FlushStep {
     Start,
     Dispatch(FlushTicket),
-    /// Those that are not done. The last one is waited for.
+    /// The handlers that are not done. The future waits for the last one.
     Handlers(Vec<Awaited>),
 }
 
@@ -222,10 +225,11 @@ impl<T: Send + Sync + 'static> Future for FlushFuture<T> {
     }
 }
 
-/// Closes, as a task.
+/// The future of a close.
 pub(super) struct CloseFuture<T: Send + Sync + 'static> {
     core: Arc<Core<T>>,
-    /// What was lost to an earlier close that was cut short. `None` before the first poll.
+    /// The number of events that were lost to earlier closes with a time limit. `None` before the
+    /// first poll.
     lost_before: Option<u64>,
     wait: DispatchWait,
 }

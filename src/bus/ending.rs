@@ -6,10 +6,10 @@ use crate::dispatch::loss::Gap;
 
 /// How a subscription ended.
 ///
-/// [`SubscriptionHandle::ending`](super::SubscriptionHandle::ending) knows it from the moment the
-/// subscription ends; there is also the table of what an ended subscription answers.
-/// [`Subscriber::for_each`](super::Subscriber::for_each) and the streams report it when the
-/// subscriber has read up to there.
+/// [`SubscriptionHandle::ending`](super::SubscriptionHandle::ending) returns it as soon as the
+/// subscription has ended; its documentation has a table of all endings.
+/// [`Subscriber::for_each`](super::Subscriber::for_each) and the streams report the ending when the
+/// subscriber has read all events in front of it.
 ///
 /// ```
 /// use fanout::{Bus, Ending};
@@ -29,8 +29,8 @@ pub enum Ending {
     Closed,
     /// The subscription was cancelled, or its subscriber was dropped.
     Cancelled,
-    /// Its ring was full under [`Overflow::Disconnect`](crate::Overflow::Disconnect). These events
-    /// had no room, and are lost.
+    /// The ring was full under [`Overflow::Disconnect`](crate::Overflow::Disconnect). The gap has
+    /// the events that had no room and are lost.
     Disconnected(Gap),
     /// A thread of the bus panicked; see [`RecvError::Broken`](super::RecvError::Broken).
     Broken,

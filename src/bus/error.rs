@@ -1,14 +1,15 @@
-//! The errors of the bus: one per operation.
+//! The errors of the bus: one type for each operation.
 //!
 //! | rule | so that |
 //! | --- | --- |
-//! | an error that holds another one shows that one's text, and passes on its `source` | a reporter that prints the chain of sources prints nothing twice, and one that prints the error alone prints all of it |
-//! | what hands a payload back has `value` and `into_value` | nothing is lost, whatever the variant |
-//! | `Debug`, `Display` and `Error` ask nothing of the payload | a payload needs no `Debug` for `?` and `expect_err` |
+//! | an error that contains another error displays the text of that error, and returns its `source` | a program that prints the chain of sources prints nothing twice, and a program that prints the error alone prints all of it |
+//! | an error that returns a payload has `value` and `into_value` | no payload is lost, whatever the variant is |
+//! | `Debug`, `Display` and `Error` have no bounds on the payload | a payload needs no `Debug` for `?` and `expect_err` |
 //!
-//! There is no umbrella over all of them: a program that does not tell them apart converts them by
-//! `?` into `Box<dyn Error + Send + Sync>` (or what its error library has in its place), and an
-//! umbrella could not hand payloads back without a type parameter in every signature.
+//! There is no error type that includes all of them. A program that needs only one type converts
+//! the errors with `?` into `Box<dyn Error + Send + Sync>`, or into the type of its error library.
+//! A type that includes all of them and returns payloads would need a type parameter in every
+//! signature.
 
 use std::fmt;
 use std::io;
@@ -22,7 +23,7 @@ use crate::limits::{
 use crate::pattern::{PatternError, TopicError};
 use crate::sync::Arc;
 
-/// Why an event was not accepted, before the payload is put beside it.
+/// Why an event was not accepted. The error of the operation adds the payload.
 pub(super) enum Refused {
     Topic(TopicError),
     Full,
@@ -37,11 +38,11 @@ impl Refused {
         match self {
             Self::Topic(_) => "the topic is not valid", // the topic's error has a text of its own
             Self::Full => "the lane is full",
-            Self::Timeout => "the lane was full until the time limit was over",
+            Self::Timeout => "the lane was full until the timeout",
             Self::Closed => CLOSED,
             Self::Broken => BROKEN,
             Self::WouldDeadlock => {
-                "waiting for the bus inside a handler or another of its callbacks would deadlock"
+                "waiting for the bus inside a handler or another callback would deadlock"
             }
         }
     }
@@ -55,8 +56,8 @@ pub(super) trait RefusedError<T> {
     fn new(refused: Refused, value: T) -> Self;
 }
 
-/// The errors of publishing: enums whose variants all hand the payload back. They differ in what
-/// can happen while there is no room.
+/// Defines the errors of publishing: enums whose variants all return the payload. They differ in
+/// what can happen while the lane is full.
 macro_rules! publish_errors {
     ($(
         $(#[$doc:meta])*
@@ -65,7 +66,7 @@ macro_rules! publish_errors {
         $(#[$doc])*
         #[non_exhaustive]
         pub enum $name<T> {
-            /// The text is not a valid topic; the error names the place and the rule.
+            /// The text is not a valid topic. The error names the position and the rule.
             Topic(TopicError, T),
             /// The bus is closed.
             Closed(T),
@@ -75,7 +76,7 @@ macro_rules! publish_errors {
         }
 
         impl<T> $name<T> {
-            /// The payload that was not published.
+            /// Returns the payload that was not published.
             #[must_use]
             pub fn value(&self) -> &T {
                 match self {
@@ -84,7 +85,7 @@ macro_rules! publish_errors {
                 }
             }
 
-            /// The payload that was not published, to publish it again or to use it otherwise.
+            /// Returns the payload that was not published, and consumes the error.
             #[must_use]
             pub fn into_value(self) -> T {
                 match self {
@@ -102,7 +103,7 @@ macro_rules! publish_errors {
                     Refused::Broken => Self::Broken(value),
                     $( Refused::$variant => Self::$variant(value), )*
                     #[allow(unreachable_patterns, reason = "an error may have all of them")]
-                    other => unreachable!("this way of publishing never says: {}", other.text()),
+                    other => unreachable!("this operation never fails with: {}", other.text()),
                 }
             }
         }
@@ -160,9 +161,10 @@ publish_errors! {
     /// assert_eq!(refused.value(), "kept");
     /// assert_eq!(refused.into_value(), "kept");
     /// ```
+    #[doc(alias = "SendError")]
     PublishError {
-        /// The call has to wait, and it comes from inside a call that the bus makes (a handler, an
-        /// observer, a payload's `drop`, a waker, a clock): the thread would wait for itself. Use
+        /// The lane is full, and waiting for room would deadlock, because the bus itself called the
+        /// code that publishes (a handler, an observer, a payload's `drop`, a waker, a clock). Use
         /// `try_publish` there, or publish from another thread.
         WouldDeadlock,
     }
@@ -179,6 +181,7 @@ publish_errors! {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "TrySendError")]
     TryPublishError {
         /// The lane is full.
         Full,
@@ -195,15 +198,16 @@ publish_errors! {
     /// let refused = bus.publish_timeout("n", 1, Duration::from_secs(1)).unwrap_err();
     /// assert!(matches!(refused, PublishTimeoutError::Closed(1)));
     /// ```
+    #[doc(alias = "SendTimeoutError")]
     PublishTimeoutError {
-        /// The lane was full until the time limit was over.
+        /// The lane was full until the timeout.
         Timeout,
-        /// As [`PublishError::WouldDeadlock`].
+        /// See [`PublishError::WouldDeadlock`].
         WouldDeadlock,
     }
 }
 
-/// Why `publish_sequenced`, `send_sequenced` and their `_async` forms have no receipt.
+/// Why `publish_sequenced`, `send_sequenced` or one of their `_async` variants returned no receipt.
 ///
 /// ```
 /// use fanout::{Bus, PublishError, PublishSequencedError};
@@ -220,10 +224,10 @@ publish_errors! {
 /// ```
 #[non_exhaustive]
 pub enum PublishSequencedError<T> {
-    /// The event was not accepted. The error hands the payload back.
+    /// The event was not accepted. The error contains the payload.
     Refused(PublishError<T>),
-    /// The event was accepted, and then the bus was closed by force or broke before the event was
-    /// sequenced: no subscriber gets it.
+    /// The event was accepted, but the bus was closed by force or broke before it sequenced the
+    /// event. No subscriber gets the event.
     Unsequenced,
 }
 
@@ -280,7 +284,7 @@ impl<T> From<PublishError<T>> for PublishSequencedError<T> {
     }
 }
 
-/// The errors of receiving: all that [`RecvError`] has, and at most one variant more.
+/// Defines the errors of receiving: the variants of [`RecvError`], and at most one more.
 macro_rules! recv_errors {
     ($(
         $(#[$doc:meta])*
@@ -291,18 +295,19 @@ macro_rules! recv_errors {
         #[non_exhaustive]
         pub enum $name {
             $( $(#[$variant_doc])* $variant, )?
-            /// Events were lost at this place of the stream. It is reported once for a run of lost
-            /// events, and receiving continues with the event after them.
+            /// Events were lost at this position of the stream. A run of lost events is reported
+            /// once, and the next receive returns the event after them.
             Lost(Gap),
-            /// The ring was full under [`Overflow::Disconnect`](crate::Overflow::Disconnect): the
-            /// subscription has ended, and everything in front of these lost events was read.
+            /// The ring was full under [`Overflow::Disconnect`](crate::Overflow::Disconnect), so
+            /// the subscription has ended. The subscriber has received all events in front of these
+            /// lost events.
             Disconnected(Gap),
-            /// The bus is closed, and everything was read.
+            /// The bus is closed, and the subscriber has received all events.
             Closed,
             /// The subscription was cancelled.
             Cancelled,
-            /// A thread of the bus panicked, in a weigher or by a fault of this library. Events may
-            /// be missing without a gap.
+            /// A thread of the bus panicked, in the program's [weigher](crate::BusBuilder::weigh)
+            /// or because of a bug in this library. Events may be missing without a gap.
             Broken,
         }
 
@@ -314,7 +319,7 @@ macro_rules! recv_errors {
                     Self::Disconnected(gap) => {
                         write!(f, "disconnected: {gap}")
                     }
-                    Self::Closed => f.write_str("the bus is closed and everything was read"),
+                    Self::Closed => f.write_str("the bus is closed and all events were received"),
                     Self::Cancelled => f.write_str("the subscription was cancelled"),
                     Self::Broken => f.write_str(BROKEN),
                 }
@@ -339,10 +344,10 @@ macro_rules! recv_errors {
 }
 
 recv_errors! {
-    /// Why [`Subscriber::recv`](crate::Subscriber::recv) has no event.
+    /// Why [`Subscriber::recv`](crate::Subscriber::recv) returned no event.
     ///
-    /// After `Lost`, receiving continues; every other variant is final and is returned again by
-    /// every later call. A loop that ends at just any error therefore ends at the first loss: see
+    /// After `Lost`, receiving continues. Every other variant is final, and every later call
+    /// returns it again. A loop that ends at any error therefore ends at the first loss: see
     /// [`for_each`](crate::Subscriber::for_each).
     ///
     /// ```
@@ -358,10 +363,10 @@ recv_errors! {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "Lagged")]
+    #[doc(alias("Lagged", "Overflowed"))]
     RecvError {}
 
-    /// Why [`Subscriber::try_recv`](crate::Subscriber::try_recv) has no event.
+    /// Why [`Subscriber::try_recv`](crate::Subscriber::try_recv) returned no event.
     ///
     /// ```
     /// use fanout::{Bus, TryRecvError};
@@ -374,11 +379,11 @@ recv_errors! {
     /// # }
     /// ```
     TryRecvError {
-        /// No event is waiting, and more may come.
+        /// No event is waiting now. Later calls may return events.
         Empty => "no event is waiting"
     }
 
-    /// Why [`Subscriber::recv_timeout`](crate::Subscriber::recv_timeout) has no event.
+    /// Why [`Subscriber::recv_timeout`](crate::Subscriber::recv_timeout) returned no event.
     ///
     /// ```
     /// use fanout::{Bus, RecvTimeoutError};
@@ -393,12 +398,12 @@ recv_errors! {
     /// # }
     /// ```
     RecvTimeoutError {
-        /// No event came before the time limit was over.
-        Timeout => "no event came before the time limit was over"
+        /// No event arrived before the timeout.
+        Timeout => "no event arrived before the timeout"
     }
 }
 
-/// The system did not start a thread. The `source` is what the system answered.
+/// The system could not start a thread. The `source` is the error of the system.
 ///
 /// ```
 /// use std::error::Error;
@@ -406,14 +411,15 @@ recv_errors! {
 ///
 /// let system = io::Error::from(io::ErrorKind::OutOfMemory);
 /// let error = fanout::ThreadError::from(system);
-/// assert_eq!(error.to_string(), "the system did not start a thread");
+/// assert_eq!(error.kind(), io::ErrorKind::OutOfMemory);
+/// assert_eq!(error.to_string(), "the system could not start a thread");
 /// assert_eq!(error.source().map(ToString::to_string).as_deref(), Some("out of memory"));
 /// ```
 #[derive(Clone, Debug)]
 pub struct ThreadError(Arc<io::Error>);
 
 impl ThreadError {
-    /// The kind of the system's answer.
+    /// Returns the kind of the system's error.
     #[must_use]
     pub fn kind(&self) -> io::ErrorKind {
         self.0.kind()
@@ -426,7 +432,7 @@ impl From<io::Error> for ThreadError {
     }
 }
 
-/// Equal if the system answered the same.
+/// Two errors are equal if the system reported the same error.
 impl PartialEq for ThreadError {
     fn eq(&self, other: &Self) -> bool {
         self.kind() == other.kind() && self.0.raw_os_error() == other.0.raw_os_error()
@@ -437,7 +443,7 @@ impl Eq for ThreadError {}
 
 impl fmt::Display for ThreadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the system did not start a thread")
+        f.write_str("the system could not start a thread")
     }
 }
 
@@ -447,8 +453,8 @@ impl std::error::Error for ThreadError {
     }
 }
 
-/// `Display`, `Error` and `From` of an error of configuration. A variant either holds another
-/// error, and then speaks as that one does, or has a text of its own.
+/// Implements `Display`, `Error` and `From` for an error of configuration. A variant either
+/// contains another error and displays the text of that error, or has its own text.
 macro_rules! configuration_error {
     (
         $name:ident;
@@ -496,21 +502,22 @@ macro_rules! configuration_error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SubscribeError {
-    /// A pattern is not valid; the error names the place and the rule.
+    /// A pattern is not valid. The error names the position and the rule.
     Pattern(PatternError),
-    /// A subscription begins with at least one pattern.
+    /// There is no pattern. A subscription needs at least one when it is opened.
     NoPattern,
     /// The capacity, in events, is out of its range.
     Capacity(usize),
     /// `pin_bytes` is 0.
     PinBytes,
-    /// `Overflow::Block` on a bus that was not built for it.
+    /// The policy is `Overflow::Block`, and the bus was not built with
+    /// [`blocking(true)`](crate::BusBuilder::blocking).
     BlockingNotAllowed,
-    /// The longest wait for a `Block` subscriber is out of its range.
+    /// The block timeout is out of its range.
     BlockTimeout(Duration),
-    /// The system did not start a thread for the handler.
+    /// The system could not start a thread for the handler.
     Thread(ThreadError),
-    /// A label is not valid; the error names the label and the rule.
+    /// A label is not valid. The error names the label and the rule.
     Label(LabelError),
     /// The bus is closed.
     Closed,
@@ -531,7 +538,7 @@ configuration_error! {
     }
 }
 
-/// Why a subscription's patterns were not changed.
+/// Why the patterns of a subscription were not changed.
 ///
 /// ```
 /// use fanout::{Bus, ChangeError};
@@ -546,7 +553,7 @@ configuration_error! {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ChangeError {
-    /// The pattern is not valid; the error names the place and the rule.
+    /// A pattern is not valid. The error names the position and the rule.
     Pattern(PatternError),
     /// The subscription has ended.
     Ended,
@@ -577,13 +584,13 @@ pub enum BuildError {
     LaneCapacity(usize),
     /// `pin_bytes` is 0.
     PinBytes,
-    /// The longest wait for `Block` subscribers is out of its range.
+    /// The block timeout is out of its range.
     BlockTimeout(Duration),
     /// The number of handler threads is out of its range.
     HandlerThreads {
-        /// Threads of the handler pool.
+        /// The setting `handler_threads`.
         threads: usize,
-        /// These and the spares.
+        /// The setting `max_handler_threads`.
         max: usize,
     },
     /// The limit of [`on_slow`](crate::BusBuilder::on_slow), in percent of the capacity, is out of
@@ -593,10 +600,10 @@ pub enum BuildError {
     SlowEvents,
     /// The limit of [`on_slow`](crate::BusBuilder::on_slow) is a duration of zero.
     SlowTime,
-    /// One in every 0 events was to be sampled.
+    /// The setting [`sample_latency`](crate::BusBuilder::sample_latency) is 0.
     #[cfg(feature = "latency")]
     SampleLatency,
-    /// The system did not start a thread: a dispatcher, or the thread of
+    /// The system could not start a thread: one of the dispatcher pool, or the thread of
     /// [`on_slow`](crate::BusBuilder::on_slow).
     Thread(ThreadError),
 }
@@ -619,7 +626,7 @@ configuration_error! {
         SlowEvents => "a slow limit must be at least 1 event",
         SlowTime => "a slow limit must be longer than zero",
         #[cfg(feature = "latency")]
-        SampleLatency => "a latency sample of one in every 0 events is not in 1..=4294967295",
+        SampleLatency => "sample_latency must be at least 1",
     }
 }
 

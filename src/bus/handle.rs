@@ -1,4 +1,4 @@
-//! The handle to a subscription, and waiting for its end.
+//! The handle to a subscription, and how a program waits for the end of a subscription.
 
 use std::fmt;
 use std::pin::{Pin, pin};
@@ -20,8 +20,8 @@ use crate::park::{NonBlockingScope, deadline_after, park, thread_waker};
 use crate::pattern::Pattern;
 use crate::sync::Arc;
 
-/// A handle to a subscription: shows its numbers, changes its patterns, cancels it, waits for its
-/// end. From any thread.
+/// A handle to a subscription. Any thread can use it to read the statistics of the subscription, to
+/// change its patterns, to cancel it, or to wait for its end.
 ///
 /// Clones are handles to the same subscription. Dropping a handle does nothing, and a handle keeps
 /// neither the subscription nor the bus open.
@@ -56,12 +56,13 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         &self.core
     }
 
-    /// The patterns, also of a subscription that has ended.
+    /// The patterns, also if the subscription has ended.
     pub(super) fn last_patterns(&self) -> Vec<Pattern> {
         self.record.patterns.lock().parse()
     }
 
-    /// Its number, from 1, in the order of opening. A bus never uses a number twice.
+    /// Returns the number of the subscription. A bus numbers its subscriptions from 1 in the order
+    /// in which they are opened, and never uses a number twice.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -76,10 +77,11 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         self.record.number
     }
 
-    /// Its patterns, in the order in which they were added.
+    /// Returns the patterns of the subscription, in the order in which they were added.
     ///
-    /// None once it was cancelled or disconnected, or the bus has broken. Those of a closed bus
-    /// are still there, since what was accepted before the close is still delivered.
+    /// The list is empty once the subscription was cancelled or disconnected, or the bus is broken.
+    /// On a closed bus the patterns remain, because events that were accepted before the close are
+    /// still delivered.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -97,7 +99,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         }
     }
 
-    /// Its labels, in the order in which they were given; also after it has ended. See
+    /// Returns the labels of the subscription, in the order in which they were set. They remain
+    /// after the subscription has ended. See
     /// [`SubscriptionBuilder::label`](super::SubscriptionBuilder::label) for an example.
     ///
     /// ```
@@ -115,7 +118,7 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         }
     }
 
-    /// Whether it is a subscription of that bus.
+    /// Returns whether this is a subscription of the given bus.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -125,18 +128,18 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "same_channel")]
     pub fn same_bus(&self, bus: &Bus<T>) -> bool {
         bus.is_of(&self.core)
     }
 
-    /// Adds patterns, all at once. What is published on them after this returned is delivered.
-    /// `Ok(false)`: the subscription had all of them already, so nothing was changed.
+    /// Adds one or several patterns in one step. Matching events that are published after the call
+    /// has returned are delivered. Returns `Ok(false)` if the subscription had all the patterns
+    /// already.
     ///
     /// # Errors
     ///
-    /// [`ChangeError`]: a pattern was refused, or the subscription [has ended](Self::ending). Then
-    /// nothing was changed.
+    /// [`ChangeError`]: a pattern is not valid, or the subscription [has ended](Self::ending). Then
+    /// no pattern was changed.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -149,7 +152,6 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "subscribe")]
     pub fn add(&self, patterns: impl IntoPatterns) -> Result<bool, ChangeError> {
         let patterns = parse_patterns(patterns)?;
         let registry = self.core.registry.lock();
@@ -159,15 +161,16 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         added
     }
 
-    /// Removes patterns, all at once, in whatever way they are written. Events that are published
-    /// after this returned are no longer delivered for their sake. `Ok(false)`: the subscription
-    /// had none of them, so nothing was changed. The last pattern may be removed, too: the
-    /// subscription stays open, and gets nothing until another pattern is added.
+    /// Removes one or several patterns in one step. A pattern is removed even if it was added in
+    /// another spelling. Events that are published after the call has returned are delivered only
+    /// if another pattern of the subscription matches them. Returns `Ok(false)` if the subscription
+    /// had none of the patterns. All patterns can be removed: then the subscription stays open, and
+    /// gets no events until a pattern is added.
     ///
     /// # Errors
     ///
-    /// [`ChangeError`]: a pattern was refused, or the subscription [has ended](Self::ending). Then
-    /// nothing was changed.
+    /// [`ChangeError`]: a pattern is not valid, or the subscription [has ended](Self::ending). Then
+    /// no pattern was changed.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -179,7 +182,6 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "unsubscribe")]
     pub fn remove(&self, patterns: impl IntoPatterns) -> Result<bool, ChangeError> {
         let patterns = parse_patterns(patterns)?;
         let registry = self.core.registry.lock();
@@ -189,14 +191,15 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         removed
     }
 
-    /// Cancels the subscription: once this has returned, its subscriber receives no event any more,
-    /// only `Cancelled`. What it has not read is dropped when it looks again, or is dropped itself.
-    /// For a subscription with a handler, see
+    /// Cancels the subscription. After the call has returned, the subscriber receives no event,
+    /// only `Cancelled`. The events that wait in the ring are dropped when the subscriber calls a
+    /// receive method or is dropped. For a subscription with a handler, see
     /// [`HandlerGuard::cancel`](super::HandlerGuard::cancel).
     ///
-    /// Returns whether this call ended it. `false`: it had ended before, and keeps that ending; a
-    /// subscriber that was disconnected still reads what waits, and then learns of it. On a closed
-    /// bus, a subscription whose subscriber has not read everything can still be cancelled: see
+    /// Returns whether this call ended the subscription. `false` means that the subscription had
+    /// ended before and keeps that ending: a subscriber that was disconnected still receives the
+    /// events in its ring, and then `Disconnected`. On a closed bus, a subscription can still be
+    /// cancelled as long as its subscriber has not received all events: see
     /// [`ending`](Self::ending).
     ///
     /// ```
@@ -209,7 +212,6 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// # }
     /// ```
     #[doc(alias = "unsubscribe")]
-    #[doc(alias = "close")]
     pub fn cancel(&self) -> bool {
         let (ended_it, disabled_while) = self.cancel_at_once();
         if let Some(handler) = self.record.handler.as_deref()
@@ -220,33 +222,34 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         ended_it
     }
 
-    /// [`cancel`](Self::cancel) without waiting for a turn of the handler that is in progress, and
-    /// may be about to begin a call: the caller waits for it. Also returns what the handler, if
-    /// there is one, was found doing.
+    /// Like [`cancel`](Self::cancel), but does not wait for a turn of the handler that is in
+    /// progress and may be about to begin a call. The caller waits for that turn. Also returns what
+    /// the handler, if there is one, was doing.
     pub(crate) fn cancel_at_once(&self) -> (bool, Option<DisabledWhile>) {
         let disabled_while = self.record.handler.as_deref().map(HandlerControl::disable);
-        // Not under the lock: it wakes the reader, and a waker is user code.
+        // The lock is not held here: `finish` wakes the subscriber, and a waker is user code.
         let ended_it = self.record.feed.finish(End::Cancelled);
-        // A reader that was woken may have dropped its subscriber, and unregistered it, by now.
+        // The woken task may have dropped the subscriber, and so unregistered it, by now.
         self.unregister();
         (ended_it, disabled_while)
     }
 
-    /// A shard disconnects without a lock, so the registry and the index have not heard of it. Now
-    /// they do.
+    /// A shard disconnects a subscription without a lock, so the registry and the index still have
+    /// it. This removes it from both.
     fn unregister_if_disconnected(&self) {
         if self.record.feed.end() == End::Disconnected {
             self.unregister();
         }
     }
 
-    /// Removes it from the registry and the index, unless that was done before. It has ended.
+    /// Removes the subscription, which has ended, from the registry and the index, unless that was
+    /// done before.
     pub(super) fn unregister(&self) {
         self.core.unregister(&self.record);
     }
 
-    /// Waits until no call of its handler is running, if it has one; inside that handler it does
-    /// not wait. `false`: not in time.
+    /// Waits until no call of the subscription's handler is running. Inside that handler it does
+    /// not wait. Returns `false` if a call is still running at the deadline.
     pub(crate) fn wait_for_handler(&self, deadline: Option<Instant>) -> bool {
         let Some(handler) = self.record.handler.as_deref() else {
             return true;
@@ -254,7 +257,7 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         handler.wait_for(deadline, &mut || !handler.is_running())
     }
 
-    /// Whether the subscription has ended: whether [`ending`](Self::ending) says how.
+    /// Returns whether the subscription has ended: whether [`ending`](Self::ending) returns `Some`.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -264,35 +267,34 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "is_closed")]
-    #[doc(alias = "is_cancelled")]
     pub fn is_ended(&self) -> bool {
         !self.record.is_open(&self.core.engine)
     }
 
-    /// How the subscription ended; `None`: it is open.
+    /// Returns how the subscription ended, or `None` while it is open.
     ///
-    /// It is known from the moment when nothing that is published any more can reach the
-    /// subscription. Its subscriber may still have events to read, and learns of the end behind
-    /// the last of them; so a task that is busy with one event can learn here that it was
-    /// disconnected, long before it receives again. The same holds for a handler.
+    /// The ending is available as soon as events that are published later can no longer reach the
+    /// subscription. At that time events may still wait in the ring, and the subscriber gets the
+    /// ending only after the last of them. So a task that is busy with one event can find out here
+    /// that its subscriber was disconnected, before it receives again. The same holds for a
+    /// handler.
     ///
     /// | state | `ending` | what the subscriber gets |
     /// | --- | --- | --- |
     /// | open | `None` | events |
-    /// | its ring overflowed, under [`Overflow::Disconnect`] | `Disconnected` | what waits, then [`Disconnected`] |
+    /// | its ring overflowed, under [`Overflow::Disconnect`] | `Disconnected` | the waiting events, then [`Disconnected`] |
     /// | cancelled, or its subscriber was dropped | `Cancelled` | [`Cancelled`] |
-    /// | the bus was closed; not everything was read | `Closed`, for now | what waits, and what was accepted before the close; then [`Closed`] |
-    /// | the bus was closed, and the subscriber was told so | `Closed` | [`Closed`] |
-    /// | the bus broke | `Broken` | what waits, then [`Broken`] |
+    /// | the bus was closed, and the subscriber has not received all events | `Closed`, for now | the waiting events and those that were accepted before the close, then [`Closed`] |
+    /// | the bus was closed, and the subscriber has received `Closed` | `Closed` | [`Closed`] |
+    /// | the bus broke | `Broken` | the waiting events, then [`Broken`] |
     ///
-    /// An ending never changes, with one exception. `Closed` is known as soon as
+    /// An ending never changes, with one exception. `Closed` is returned as soon as
     /// [`Bus::close`](super::Bus::close) is called, or the last [`Bus`] and
-    /// [`Publisher`](super::Publisher) are dropped; and until the subscriber was told of it,
-    /// something else may come first: the subscription is cancelled, its ring overflows with what
-    /// was accepted before the close, or the bus breaks.
+    /// [`Publisher`](super::Publisher) are dropped. Until the subscriber has received `Closed`, it
+    /// can still change: the subscription may be cancelled, its ring may overflow with events that
+    /// were accepted before the close, or the bus may break.
     ///
-    /// Once the subscription has ended, [`add`](Self::add) and [`remove`](Self::remove) answer
+    /// Once the subscription has ended, [`add`](Self::add) and [`remove`](Self::remove) return
     /// [`ChangeError::Ended`], [`Bus::subscriptions`](super::Bus::subscriptions) no longer lists
     /// it, and [`BusStats::subscriptions`](super::BusStats::subscriptions) no longer counts it.
     ///
@@ -323,11 +325,11 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         self.record.ending(&self.core.engine)
     }
 
-    /// Waits, as a task, on any runtime, until the subscription has ended, and returns
-    /// [how](Self::ending).
+    /// Waits until the subscription has ended, and returns [how](Self::ending). The future works on
+    /// any runtime.
     ///
-    /// The future owns what it needs: it does not keep the bus open, nor the subscription. It may
-    /// be dropped at any time, and leaves no waker behind. Many tasks may wait for the same
+    /// The future borrows nothing, and keeps neither the bus nor the subscription open. It may be
+    /// dropped at any time, and then removes its waker. Many tasks may wait for the same
     /// subscription.
     ///
     /// ```
@@ -352,8 +354,9 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         }
     }
 
-    /// Waits until the subscription has ended, and returns [how](Self::ending). `None`: it has not
-    /// ended within that time. Inside a handler it does not wait.
+    /// Blocks the thread until the subscription has ended, and returns [how](Self::ending). Returns
+    /// `None` if the subscription has not ended within `limit`. Inside a handler the call does not
+    /// wait.
     ///
     /// ```
     /// use fanout::{Bus, Ending};
@@ -388,7 +391,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         }
     }
 
-    /// Its numbers, also after it has ended. See [`SubscriptionStats`] for an example.
+    /// Returns the statistics of the subscription, also after it has ended. See
+    /// [`SubscriptionStats`] for an example.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -402,9 +406,9 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         self.record.stats()
     }
 
-    /// How long its sampled events took from the call that published them to the call that received
-    /// them. All zero on a bus without [`sample_latency`](super::BusBuilder::sample_latency), where
-    /// the example is.
+    /// Returns the sampled latencies of the subscription: the time from the call that published an
+    /// event to the call that received it. All numbers are zero on a bus without
+    /// [`sample_latency`](super::BusBuilder::sample_latency), which has an example.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -422,8 +426,9 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         LatencyStats::of(samples.as_deref())
     }
 
-    /// Id of the first event that it could see: the first that was dispatched after its patterns
-    /// were known. `None`: its shard has not run since it was opened.
+    /// Returns the lowest id that the subscription could receive: that of the first event that its
+    /// shard dispatched after the subscription was opened. `None` if the shard has not run since
+    /// then.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -438,8 +443,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         self.record.feed.stats().first_id
     }
 
-    /// Id of the last event that it could see. `None`: it has not ended, or its shard has not run
-    /// since.
+    /// Returns the highest id that the subscription could receive. `None` if the subscription has
+    /// not ended, or its shard has not run since then.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -454,10 +459,10 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     }
 }
 
-/// Waits for the end: see [`SubscriptionHandle::ended`].
+/// The future of [`SubscriptionHandle::ended`].
 struct Ended<T: Send + Sync + 'static> {
     handle: SubscriptionHandle<T>,
-    /// Where its waker is registered.
+    /// The place where the waker is registered.
     place: Option<usize>,
 }
 
@@ -471,7 +476,8 @@ impl<T: Send + Sync + 'static> Future for Ended<T> {
         }
         let feed = &this.handle.record.feed;
         this.place = Some(feed.register_end_waiter(this.place, context.waker()));
-        // After it was registered: an end that came before has not woken this waker.
+        // This check comes after the waker was registered: an end before that has not woken the
+        // waker.
         match this.handle.ending() {
             Some(ending) => Poll::Ready(ending),
             None => Poll::Pending,

@@ -1,7 +1,7 @@
 //! Handlers: subscriptions that call a closure.
 //!
-//! Opening one, and the guard that keeps it open. What runs the closure is in
-//! [`handlers`](crate::handlers), with its failure modes.
+//! This file opens such subscriptions and has the guard that keeps one open.
+//! [`handlers`](crate::handlers) runs the closures, and describes the failure modes.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use crate::park::deadline_after;
 use crate::ring::run_queue::Job;
 use crate::sync::{Arc, Ordering};
 
-/// The handler pool of a bus. It is made when the first handler is opened.
+/// The handler pool of a bus. It is created when the first handler is opened.
 pub(super) struct Handlers<T: Send + Sync + 'static> {
     /// 1 to `threads_max`.
     pub(super) threads: usize,
@@ -43,7 +43,7 @@ impl<T: Send + Sync + 'static> Handlers<T> {
         }
     }
 
-    /// The pool, if there was ever a handler.
+    /// The pool. `None` if no handler was ever opened.
     pub(super) fn pool(&self) -> Option<&Arc<Pool<T>>> {
         self.pool.get()
     }
@@ -87,9 +87,10 @@ impl<T: Send + Sync + 'static> Handlers<T> {
 }
 
 impl<T: Send + Sync + 'static> Bus<T> {
-    /// Calls a closure with every event that matches, on the handler pool, with the defaults of the
-    /// bus. Short for [`subscription`](Self::subscription) followed by
-    /// [`handler`](SubscriptionBuilder::handler), where the rules are.
+    /// Subscribes a closure: the handler pool calls it with every event that matches. The
+    /// subscription has the default settings of the bus. This is
+    /// [`subscription`](Self::subscription) followed by [`handler`](SubscriptionBuilder::handler),
+    /// which documents the rules.
     ///
     /// # Errors
     ///
@@ -115,7 +116,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("subscribe", "listen", "add_listener", "callback"))]
+    #[doc(alias("listen", "add_listener", "callback"))]
     pub fn on<F, R>(
         &self,
         patterns: impl IntoPatterns,
@@ -130,25 +131,25 @@ impl<T: Send + Sync + 'static> Bus<T> {
 }
 
 impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
-    /// Opens the subscription with a closure that is called with every event, in order and one at a
-    /// time, on the handler pool. Every event that is published after this has returned is handled.
+    /// Opens the subscription with a closure, the handler. The handler pool calls it with every
+    /// event, in order and one at a time. Every matching event that is published after this call
+    /// has returned is handled.
     ///
-    /// The closure returns nothing, or a `Result`. An error is counted and reported to the bus's
-    /// [observer](super::BusBuilder::observer), and so is a panic; the next event is handled as
-    /// usual. When the closure falls behind, the overflow policy of the subscription applies, and
-    /// the gap is reported to the observer.
+    /// The closure returns nothing, or a `Result`. An error or a panic is counted and reported to
+    /// the [observer](super::BusBuilder::observer) of the bus; then the closure is called with the
+    /// next event. When the closure falls behind, the overflow policy of the subscription applies,
+    /// and the gap is reported to the observer.
     ///
-    /// Inside the closure nothing waits: where publishing would have to, it returns
-    /// [`WouldDeadlock`](super::PublishError::WouldDeadlock). A closure that publishes owns a
-    /// [`WeakBus`](super::WeakBus); with a [`Bus`] of its own it would keep the bus, and so itself,
-    /// open. A call that takes long holds up other handlers for up to
-    /// [`HANDLER_STALL`](crate::limits::HANDLER_STALL), and then its thread is replaced. For
-    /// closures whose calls always take long there is [`dedicated`](Self::dedicated).
+    /// Inside the closure no call waits for the bus: publishing into a full lane fails with
+    /// [`WouldDeadlock`](super::PublishError::WouldDeadlock). A closure that publishes should own a
+    /// [`WeakBus`](super::WeakBus), because with a [`Bus`] it would keep the bus, and so itself,
+    /// open. A call that takes long delays other handlers for up to
+    /// [`HANDLER_STALL`](crate::limits::HANDLER_STALL); then a spare thread replaces its thread.
+    /// Use [`dedicated`](Self::dedicated) for closures whose calls always take long.
     ///
     /// # Errors
     ///
-    /// [`SubscribeError`]: as for [`open`](Self::open), and `Thread` if the system did not start a
-    /// thread.
+    /// [`SubscribeError`]: as for [`open`](Self::open), and `Thread` if the system could not start a thread.
     ///
     /// ```
     /// use fanout::{Bus, Overflow};
@@ -174,8 +175,8 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         self.handler_with(|_| handler)
     }
 
-    /// Like [`handler`](Self::handler), with a closure that is made once the number of its
-    /// subscription is known, before the first event. `make` runs under the registry's lock.
+    /// Like [`handler`](Self::handler), but `make` creates the closure from the number of the
+    /// subscription, before the first event. `make` runs under the registry's lock.
     pub(crate) fn handler_with<F, R>(
         self,
         make: impl FnOnce(u64) -> F,
@@ -186,8 +187,8 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     {
         let core = &self.core().clone();
         let (dedicated, wait) = self.dedication();
-        // Both outlive the lock under which the subscription is opened: dropping a closure runs
-        // user code.
+        // Both are dropped only after the registry's lock is released, because dropping a closure
+        // runs user code.
         let mut make = Some(make);
         let mut made = None;
         let subscription = self.open_with(|config| {
@@ -226,7 +227,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     }
 }
 
-/// Keeps a handler subscribed: dropping the guard cancels the handler, unless it was
+/// Keeps a handler subscribed. Dropping the guard cancels the handler, unless the guard was
 /// [detached](Self::detach).
 ///
 /// ```
@@ -246,11 +247,11 @@ pub struct HandlerGuard<T: Send + Sync + 'static> {
 }
 
 impl<T: Send + Sync + 'static> HandlerGuard<T> {
-    /// Cancels the handler: once this has returned, no call begins any more.
+    /// Cancels the handler. After this has returned, no call of the handler begins.
     ///
-    /// A call that is running may finish. This waits for it for 10 milliseconds at most, and not at
-    /// all inside that call. Returns whether this call ended the subscription; `false`: it had
-    /// ended before.
+    /// A call of the handler that is running may finish. `cancel` waits for it for at most 10
+    /// milliseconds, and does not wait if it is called from inside that handler. Returns whether
+    /// `cancel` ended the subscription; `false` means that the subscription had ended before.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -261,13 +262,13 @@ impl<T: Send + Sync + 'static> HandlerGuard<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("unsubscribe", "abort", "stop"))]
+    #[doc(alias("abort", "stop"))]
     pub fn cancel(&self) -> bool {
         self.subscription.cancel()
     }
 
     /// Cancels the handler, and waits until no call of it is running, but no longer than `limit`.
-    /// `true`: no call is running. Inside a handler it does not wait.
+    /// Returns `true` if no call is running. Inside a handler it does not wait.
     ///
     /// ```
     /// use std::time::Duration;
@@ -287,7 +288,7 @@ impl<T: Send + Sync + 'static> HandlerGuard<T> {
         self.subscription.wait_for_handler(deadline)
     }
 
-    /// Lets the handler run until the bus closes, or until
+    /// Consumes the guard, and keeps the handler subscribed until the bus closes, or until
     /// [`SubscriptionHandle::cancel`] is called.
     ///
     /// ```
@@ -305,7 +306,8 @@ impl<T: Send + Sync + 'static> HandlerGuard<T> {
         self.subscription.clone()
     }
 
-    /// A handle to the subscription: its numbers and patterns, and waiting for its end.
+    /// Returns a handle to the subscription, for its statistics and patterns, and to wait for its
+    /// end.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -315,12 +317,11 @@ impl<T: Send + Sync + 'static> HandlerGuard<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "handle")]
     pub fn subscription(&self) -> &SubscriptionHandle<T> {
         &self.subscription
     }
 
-    /// The numbers of the subscription. See [`SubscriptionStats`] for an example.
+    /// Returns the statistics of the subscription. See [`SubscriptionStats`] for an example.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

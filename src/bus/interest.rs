@@ -1,9 +1,9 @@
-//! Who is interested in a topic, asked without a lock.
+//! Whether a topic has subscribers: an answer that takes no lock.
 //!
-//! The answer comes from the shards' indexes, of which every thread can load a snapshot. Only one
-//! kind of subscription can have ended while the index still knows it: a shard disconnects without
-//! a lock, so it leaves the index as it is. Those subscriptions are found here by their slots, so
-//! that the answer does not count the ones that were disconnected.
+//! The answer comes from the indexes of the shards, of which every thread can load a snapshot. A
+//! subscription can have ended and still be in the index only if its shard disconnected it, because
+//! a shard disconnects without a lock and does not change the index. This file finds the
+//! disconnected subscriptions by their slots, so that they are not counted.
 
 use std::sync::OnceLock;
 
@@ -13,14 +13,14 @@ use crate::dispatch::topic_arg::AsTopic;
 use crate::dispatch::topic_arg::sealed::Key;
 use crate::sync::{Arc, PublishedOption};
 
-/// Slots of the first chunk: 32. Each chunk has twice as many as the one before.
+/// The first chunk has 32 slots. Each chunk has twice as many as the one before.
 const FIRST_CHUNK_BITS: u32 = 5;
 
 /// Enough chunks for all slots that a `u32` can name.
 const CHUNKS: usize = (u32::BITS - FIRST_CHUNK_BITS + 1) as usize;
 
-/// The feeds that a shard may disconnect, by slot. Written under the registry's lock, read without
-/// one. A chunk is made for the first such subscription in it, so others cost nothing.
+/// The feeds that a shard may disconnect, by slot. They are written under the registry's lock and
+/// read without a lock. A chunk is allocated for the first such subscription in it.
 pub(super) struct DisconnectableFeeds {
     chunks: [OnceLock<Chunk>; CHUNKS],
 }
@@ -34,7 +34,7 @@ impl DisconnectableFeeds {
         }
     }
 
-    /// A subscription that may be disconnected has this slot now.
+    /// Enters a subscription that may be disconnected, which has this slot from now on.
     pub(super) fn set(&self, slot: u32, feed: Arc<FeedShared>) {
         let (chunk, index) = place(slot);
         let slots = || (0..chunk_slots(chunk)).map(|_| PublishedOption::new());
@@ -42,7 +42,7 @@ impl DisconnectableFeeds {
         chunk[index].store(Some(feed));
     }
 
-    /// The subscription that had this slot was unregistered.
+    /// Removes the subscription that had this slot and was unregistered.
     pub(super) fn clear(&self, slot: u32) {
         let (chunk, index) = place(slot);
         if let Some(chunk) = self.chunks[chunk].get() {
@@ -61,9 +61,10 @@ impl DisconnectableFeeds {
     }
 }
 
-/// The chunk of a slot, and its place in there.
+/// The chunk of a slot, and the position of the slot in the chunk.
 fn place(slot: u32) -> (usize, usize) {
-    // Shifted by the size of the first chunk, the highest bit of a slot is the number of its chunk.
+    // After the size of the first chunk is added, the highest set bit of a slot is the number of
+    // its chunk.
     let shifted = u64::from(slot) + (1 << FIRST_CHUNK_BITS);
     let chunk = shifted.ilog2() - FIRST_CHUNK_BITS;
     let index = (shifted - (1 << shifted.ilog2())) as usize;
@@ -76,14 +77,13 @@ fn chunk_slots(chunk: usize) -> usize {
 }
 
 impl<T: Send + Sync + 'static> Bus<T> {
-    /// Whether an event on this topic would reach a subscription now: to skip the work of making an
-    /// event that nobody wants.
+    /// Returns whether an event on this topic would reach a subscription now. So a program can
+    /// avoid the work of creating an event that no subscription would receive.
     ///
-    /// Takes no lock and never waits; costs one look-up in the index of each shard. The answer is
-    /// as of a moment during the call. A subscription whose opening, cancelling or change of
-    /// patterns has returned before the call is seen as it is; one that changes meanwhile may or
-    /// may not be. A disconnected subscription does not count, a handler does. `false` once the bus
-    /// is closed, and for a text that is no topic.
+    /// The call takes no lock, never waits, and looks the topic up once in the index of each shard.
+    /// It sees every subscription that was opened, cancelled or changed before the call began; it
+    /// may or may not see changes that other threads make meanwhile. Handlers count, disconnected
+    /// subscriptions do not. Returns `false` if the bus is closed or the text is not a valid topic.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -100,8 +100,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
         self.count_subscribers(&topic, 1) != 0
     }
 
-    /// How many subscriptions an event on this topic would reach now, handlers included. The same
-    /// cost and the same limits as [`has_subscribers`](Self::has_subscribers).
+    /// Returns the number of subscriptions that an event on this topic would reach now, handlers
+    /// included. The cost and the limits are those of [`has_subscribers`](Self::has_subscribers).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -113,12 +113,11 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "receiver_count")]
     pub fn subscriber_count(&self, topic: impl AsTopic) -> usize {
         self.count_subscribers(&topic, usize::MAX)
     }
 
-    /// Counts up to `enough`.
+    /// Counts the subscriptions, up to `enough`.
     fn count_subscribers(&self, topic: &impl Key, enough: usize) -> usize {
         let core = &self.open.core;
         if core.engine.is_closing() {

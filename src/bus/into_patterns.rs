@@ -1,18 +1,20 @@
-//! What subscribing takes for patterns.
+//! The argument types for patterns.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
 
 use crate::pattern::{Pattern, PatternError, Topic};
 
-/// One or several patterns, for [`Bus::subscribe`](super::Bus::subscribe) and its neighbours.
+/// One or several patterns: the argument of [`Bus::subscribe`](super::Bus::subscribe),
+/// [`Bus::on`](super::Bus::on), [`SubscriptionHandle::add`](super::SubscriptionHandle::add) and
+/// others.
 ///
-/// | one of these | is |
+/// | type | patterns |
 /// | --- | --- |
-/// | `&str`, `String`, `&String`, `Cow<str>` | a pattern, parsed as [`Pattern::parse`] does |
+/// | `&str`, `String`, `&String`, `Cow<str>` | the pattern that [`Pattern::parse`] returns for the text |
 /// | [`Pattern`], `&Pattern` | this pattern |
 /// | [`Topic`], `&Topic` | the pattern that matches this topic alone: [`Pattern::exact`] |
-/// | arrays, slices, `Vec`, `HashSet` and `BTreeSet` of these, and references to them | all of them |
+/// | arrays, slices, `Vec`, `HashSet` and `BTreeSet` of these types, and references to them | the patterns of all elements |
 ///
 /// The trait is sealed: other crates use it and do not implement it.
 ///
@@ -39,12 +41,12 @@ mod sealed {
     use super::{Pattern, PatternError};
 
     pub trait Source {
-        /// Parses its patterns and appends them, up to the first that is refused.
+        /// Parses the patterns and appends them, up to the first that is not valid.
         fn append_to(self, patterns: &mut Vec<Pattern>) -> Result<(), PatternError>;
     }
 }
 
-/// All of them, parsed, in their order.
+/// Parses all patterns of the argument, in their order.
 pub(super) fn parse_patterns(source: impl IntoPatterns) -> Result<Vec<Pattern>, PatternError> {
     let mut patterns = Vec::new();
     source.append_to(&mut patterns)?;
@@ -72,7 +74,7 @@ impl sealed::Source for &Topic {
     }
 }
 
-/// A source that is used as another one.
+/// Implements the trait for a type that is used as another one.
 macro_rules! source_as {
     ($($(<$generic:tt>)? $source:ty => |$this:ident| $as:expr,)*) => {
         $(impl $(<$generic>)? sealed::Source for $source {
@@ -96,7 +98,7 @@ source_as! {
     &&Topic => |topic| *topic,
 }
 
-/// A collection of sources, owned or lent.
+/// Implements the trait for a collection, owned or borrowed.
 macro_rules! collections {
     ($([$($generics:tt)*] $collection:ty,)*) => {
         $(

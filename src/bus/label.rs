@@ -1,4 +1,4 @@
-//! Labels, by which a program recognises its subscriptions in statistics and reports.
+//! Labels, which identify subscriptions in statistics and reports.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use crate::limits::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX};
 /// The keys that the metrics use themselves.
 const RESERVED: [&str; 4] = ["bus", "quantile", "reason", "subscription"];
 
-/// The most characters of a refused key that an error shows.
+/// The largest number of characters of an invalid key that an error shows.
 const SHOWN_CHARS: usize = LABEL_KEY_BYTES_MAX;
 
 /// A key and a value, set with [`SubscriptionBuilder::label`](crate::SubscriptionBuilder::label).
@@ -29,14 +29,15 @@ pub struct Label {
 }
 
 impl Label {
-    /// The key: 1 to [`LABEL_KEY_BYTES_MAX`] ASCII letters, digits and underscores, of which the
-    /// first is not a digit. See [`Label`] for an example.
+    /// Returns the key: 1 to [`LABEL_KEY_BYTES_MAX`] ASCII letters, digits and underscores, of
+    /// which the first is not a digit. See [`Label`] for an example.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// The value: any text of up to [`LABEL_VALUE_BYTES_MAX`] bytes. See [`Label`] for an example.
+    /// Returns the value: any text of up to [`LABEL_VALUE_BYTES_MAX`] bytes. See [`Label`] for an
+    /// example.
     #[must_use]
     pub fn value(&self) -> &str {
         &self.value
@@ -61,7 +62,7 @@ impl fmt::Display for Label {
 /// assert_eq!(error.rule(), LabelRule::KeyByte(4));
 /// assert_eq!(
 ///     error.to_string(),
-///     "label 2, `cost-center`: byte 4 of its key is not in A-Z a-z 0-9 _, or is a leading digit",
+///     "label 2, `cost-center`: byte 4 of the key is not in A-Z a-z 0-9 _, or is a leading digit",
 /// );
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,21 +73,21 @@ pub struct LabelError {
 }
 
 impl LabelError {
-    /// The number of the label, from 1, in the order in which the labels were set. See
+    /// Returns the number of the label, from 1, in the order in which the labels were set. See
     /// [`LabelError`] for an example.
     #[must_use]
     pub fn number(&self) -> usize {
         self.number
     }
 
-    /// Its key, with unprintable characters escaped; if the key is too long, its beginning. See
-    /// [`LabelError`] for an example.
+    /// Returns the key of the label, with unprintable characters escaped. If the key is too long,
+    /// returns its beginning. See [`LabelError`] for an example.
     #[must_use]
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// The rule that it breaks. See [`LabelError`] for an example.
+    /// Returns the rule that the label breaks. See [`LabelError`] for an example.
     #[must_use]
     pub fn rule(&self) -> LabelRule {
         self.rule
@@ -101,7 +102,7 @@ impl fmt::Display for LabelError {
 
 impl std::error::Error for LabelError {}
 
-/// The rules for labels. Every metrics system accepts keys that keep to them.
+/// The rules for labels. The keys are valid label names in Prometheus and OpenTelemetry.
 ///
 /// ```
 /// use fanout::LabelRule;
@@ -113,15 +114,16 @@ impl std::error::Error for LabelError {}
 pub enum LabelRule {
     /// There are more than [`LABELS_MAX`] labels.
     TooMany,
-    /// The key is empty, or longer than [`LABEL_KEY_BYTES_MAX`] bytes. With its length in bytes.
+    /// The key is empty, or longer than [`LABEL_KEY_BYTES_MAX`] bytes. The number is its length in
+    /// bytes.
     KeyLength(usize),
-    /// A key may not have this byte in this position. With the position, from 0.
+    /// A key may not have this byte at this position. The number is the position, from 0.
     KeyByte(usize),
     /// The key is `bus`, `quantile`, `reason` or `subscription`, which metrics use themselves.
     Reserved,
     /// An earlier label has the same key.
     Twice,
-    /// The value is longer than [`LABEL_VALUE_BYTES_MAX`] bytes. With its length in bytes.
+    /// The value is longer than [`LABEL_VALUE_BYTES_MAX`] bytes. The number is its length in bytes.
     ValueLength(usize),
 }
 
@@ -137,9 +139,9 @@ impl fmt::Display for LabelRule {
             }
             Self::KeyByte(at) => write!(
                 f,
-                "byte {at} of its key is not in A-Z a-z 0-9 _, or is a leading digit"
+                "byte {at} of the key is not in A-Z a-z 0-9 _, or is a leading digit"
             ),
-            Self::Reserved => f.write_str("the metrics use this key themselves"),
+            Self::Reserved => f.write_str("metrics use this key themselves"),
             Self::Twice => f.write_str("an earlier label has the same key"),
             Self::ValueLength(bytes) => {
                 write!(
@@ -156,8 +158,8 @@ impl std::error::Error for LabelRule {}
 /// The labels of a subscription. One pointer wide, since most subscriptions have none.
 pub(super) type Labels = Option<Box<Box<[Label]>>>;
 
-/// Labels as they were set, up to the first that is refused, which is reported when the
-/// subscription is opened.
+/// Collects the labels of a builder, up to the first that is not valid. Opening the subscription
+/// reports that one.
 #[derive(Clone, Debug, Default)]
 pub(super) struct LabelsBuilder {
     /// At most [`LABELS_MAX`].
@@ -166,7 +168,7 @@ pub(super) struct LabelsBuilder {
 }
 
 impl LabelsBuilder {
-    /// With labels that were accepted before.
+    /// Begins with labels that are known to be valid.
     pub(super) fn of(labels: &[Label]) -> Self {
         Self {
             labels: labels.to_vec(),

@@ -1,13 +1,14 @@
-//! A message: a payload and everything that a publisher may say about it.
+//! A message: a payload with its topic, name and source.
 
 use std::borrow::Cow;
 
-/// A topic, a payload and, if given, a name and a source: what [`Bus::send`](crate::Bus::send), its
-/// neighbours and those of [`Publisher`](crate::Publisher) publish.
+/// A topic and a payload, and optionally a name and a source: the argument of
+/// [`Bus::send`](crate::Bus::send) and the other `send` methods of [`Bus`](crate::Bus) and
+/// [`Publisher`](crate::Publisher).
 ///
-/// `K` is anything that [publishing takes for a topic](crate::AsTopic). The name and the source may
-/// be borrowed or owned: a message with an owned topic (`Topic` or `String`) and owned texts is
-/// `'static`, and can wait in a queue or move into a task.
+/// `K` is any type that implements [`AsTopic`](crate::AsTopic). The name and the source may be
+/// borrowed or owned. A message with an owned topic (`Topic` or `String`) and owned texts is
+/// `'static`: it can wait in a queue or move into a task.
 ///
 /// ```
 /// use fanout::{Bus, Message};
@@ -24,7 +25,7 @@ use std::borrow::Cow;
 /// # }
 /// ```
 ///
-/// Owned, from a thread of its own:
+/// An owned message that moves into another thread:
 ///
 /// ```
 /// use fanout::{Bus, Message, Topic};
@@ -45,8 +46,8 @@ pub struct Message<'a, K, T> {
     pub(super) data: T,
 }
 
-/// What a message says about its payload. A field of its own, so that it can be borrowed while the
-/// payload is moved away.
+/// The topic, the name and the source. They are in one field, so that they can be borrowed while
+/// the payload is moved.
 #[derive(Clone)]
 pub(super) struct Heading<'a, K> {
     pub(super) topic: K,
@@ -55,7 +56,7 @@ pub(super) struct Heading<'a, K> {
 }
 
 impl<K> Heading<'_, K> {
-    /// Without a name and a source.
+    /// A heading without a name and a source.
     #[inline(always)]
     pub(super) fn topic(topic: K) -> Self {
         Self {
@@ -67,7 +68,7 @@ impl<K> Heading<'_, K> {
 }
 
 impl<'a, K, T> Message<'a, K, T> {
-    /// A message without a name and a source.
+    /// Creates a message without a name and a source.
     ///
     /// ```
     /// use fanout::{Bus, Message};
@@ -89,7 +90,7 @@ impl<'a, K, T> Message<'a, K, T> {
         }
     }
 
-    /// Names what has happened, for example `OrderCreated`. Takes `&str`, `String` and `Cow<str>`.
+    /// Sets the name: what has happened, for example `OrderCreated`. Default: no name.
     ///
     /// ```
     /// use fanout::{Bus, Message};
@@ -108,8 +109,8 @@ impl<'a, K, T> Message<'a, K, T> {
         self
     }
 
-    /// Says which part of the system publishes, for example `billing`. Takes what
-    /// [`name`](Self::name) takes.
+    /// Sets the source: the part of the system that publishes, for example `billing`. Default: no
+    /// source.
     ///
     /// ```
     /// use fanout::{Bus, Message};

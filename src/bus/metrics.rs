@@ -71,7 +71,7 @@ const DESCRIPTIONS: [(&str, Kind, Unit, &str); 37] = [
         "fanout_deliveries_unread",
         Kind::Gauge,
         Unit::Count,
-        "Deliveries that wait, or waited when their subscribers were dropped or cancelled",
+        "Deliveries that wait, or waited when the subscription was cancelled or its subscriber dropped",
     ),
     (
         "fanout_depth",
@@ -131,7 +131,7 @@ const DESCRIPTIONS: [(&str, Kind, Unit, &str); 37] = [
         "fanout_handler_stalls_total",
         Kind::Counter,
         Unit::Count,
-        "Calls of handlers that had their thread replaced",
+        "Calls of handlers that took too long",
     ),
     (
         "fanout_subscription_matched_total",
@@ -167,7 +167,7 @@ const DESCRIPTIONS: [(&str, Kind, Unit, &str); 37] = [
         "fanout_subscription_stalls_total",
         Kind::Counter,
         Unit::Count,
-        "Calls of its handler that had their thread replaced",
+        "Calls of its handler that took too long",
     ),
     (
         "fanout_subscription_superseded_total",
@@ -209,7 +209,7 @@ const DESCRIPTIONS: [(&str, Kind, Unit, &str); 37] = [
         "fanout_subscription_lag_seconds",
         Kind::Gauge,
         Unit::Seconds,
-        "How far it is behind the newest event that matched",
+        "Time from the last block read to the newest block that matched",
     ),
     (
         "fanout_subscription_pinned_bytes",
@@ -246,11 +246,11 @@ enum Kind {
 impl<T: Send + Sync + 'static> Bus<T> {
     /// Records the statistics of the bus and of its subscriptions with the recorder that the
     /// program has installed for the [`metrics`](https://docs.rs/metrics) facade. Call it in your
-    /// scrape or reporting loop: nothing is recorded anywhere else, so the path of events pays
-    /// nothing.
+    /// scrape or reporting loop. Nothing is recorded outside of this call, so it costs publishers,
+    /// dispatchers and subscribers nothing.
     ///
-    /// Subscriptions are recorded while they are open, and after that as long as their subscribers
-    /// have something to read. If a process has several buses, give each a name with
+    /// A subscription is recorded while it is open, and after that as long as its subscriber has
+    /// events to receive. If a process has several buses, give each a name with
     /// [`record_metrics_as`](Self::record_metrics_as).
     ///
     /// | name | kind | value |
@@ -289,7 +289,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// | `fanout_subscription_lag_events` | gauge | [`SubscriptionStats::lag`] |
     /// | `fanout_subscription_lag_seconds` | gauge | [`SubscriptionStats::lag_time`] |
     /// | `fanout_subscription_pinned_bytes` | gauge | [`SubscriptionStats::pinned_bytes`] |
-    /// | `fanout_latency_seconds{quantile}` | gauge | `Bus::latency`: quantiles 0, 0.5, 0.9, 0.99, 0.999 and 1; with the feature `latency`, once there is a sample |
+    /// | `fanout_latency_seconds{quantile}` | gauge | `Bus::latency`: quantiles 0, 0.5, 0.9, 0.99, 0.999 and 1; with the feature `latency`, and only if there is a sample |
     /// | `fanout_latency_samples_total` | counter | its count |
     /// | `fanout_latency_missed_total` | counter | its missed samples |
     ///
@@ -327,7 +327,7 @@ fn record<T: Send + Sync + 'static>(core: &Core<T>, labels: &[MetricLabel]) {
     record_bus(&core.stats(), labels);
     #[cfg(feature = "latency")]
     record_latency(&core.latency(), labels);
-    // Not under the lock: a recorder is user code.
+    // The lock is not held here, because a recorder is user code.
     let records: Vec<Arc<Record>> = core.registry.lock().records();
     for record in records {
         let mut labels = labels.to_vec();
@@ -340,7 +340,8 @@ fn record<T: Send + Sync + 'static>(core: &Core<T>, labels: &[MetricLabel]) {
     }
 }
 
-/// Called each time, since the recorder may be a new one, and describing again is harmless.
+/// Describes the metrics. This runs at each call, because the recorder may be a new one; describing
+/// a metric again has no effect.
 fn describe() {
     for (name, kind, unit, meaning) in DESCRIPTIONS {
         match kind {

@@ -1,9 +1,9 @@
-//! The bus, its publishers and its subscribers: what a program uses.
+//! The bus, its publishers and its subscribers: the interface for programs.
 //!
 //! A [`Bus`] is a handle; its clones are handles to the same bus. Clones and [`Publisher`]s keep
-//! the bus open: when the last of them is dropped, or when [`close`](Bus::close) is called, the bus
-//! accepts nothing more, delivers what it has accepted, and each subscriber reads what is left and
-//! then gets `Closed`.
+//! the bus open. When the last of them is dropped, or when [`close`](Bus::close) is called, the bus
+//! accepts no more events and delivers the accepted ones. Each subscriber receives the events that
+//! are left and then `Closed`.
 //!
 //! # Failure modes
 //!
@@ -11,11 +11,11 @@
 //!   policy says what happens when the ring is full. A run of lost events is reported in-band,
 //!   once, as a [`Gap`](crate::Gap), and counted.
 //! * **The bus closes**: see above. [`close_within`](Bus::close_within) waits up to a limit and
-//!   reports what was left. Dropping never waits.
+//!   reports the events that were left. Dropping a handle never waits.
 //! * **User code panics**: a payload's `drop` or a waker may panic without harm. A panic in a
 //!   weigher, or in this library, breaks the bus: publishing fails with `Broken`, and subscribers
-//!   read what they have and then get `Broken`.
-//! * **The process dies**: without a history nothing survives it.
+//!   receive the events in their rings and then `Broken`.
+//! * **The process ends**: all events are lost. The bus stores nothing outside of the process.
 
 mod batch;
 mod builder;
@@ -83,12 +83,12 @@ use slow::SlowMonitor;
 
 /// Delivers each event to every subscriber that has a pattern for the event's topic.
 ///
-/// A `Bus` is a handle: cloning it is cheap, and the clones are the same bus. It is `Send` and
-/// `Sync`. The bus is open as long as there is a clone or a [`Publisher`].
+/// A `Bus` is a handle: cloning it is cheap, and all clones are handles to the same bus. It is
+/// `Send` and `Sync`. The bus is open as long as a clone or a [`Publisher`] exists.
 ///
-/// `T` is the payload. It is published by value, stored once, and read by all subscribers in place;
-/// it is never copied or cloned. The default, `bytes::Bytes`, is for programs that pass encoded
-/// messages on.
+/// `T` is the type of the payload. A payload is published by value and stored once, and all
+/// subscribers read it in place: it is never cloned. The default, `bytes::Bytes`, is for programs
+/// that forward encoded messages.
 ///
 /// ```
 /// use fanout::Bus;
@@ -104,13 +104,18 @@ use slow::SlowMonitor;
 ///
 /// # Large payloads
 ///
-/// A payload lies in its lane and then in its block itself, and is moved from the one to the other.
-/// So **box payloads of more than 4 KiB** (`Bus<Box<Frame>>`, or `Bytes`, `Vec`, `Arc`). Otherwise
-/// the shared lane has room for 1,024 of them ([`lane_capacity`](BusBuilder::lane_capacity)) from
-/// the start and a block for up to 64, each move copies the payload, and a function that holds one
-/// by value needs room for it on its stack: the caller of `publish` for 3 payloads, two of which
-/// are the argument and the answer, or for 14 in a build without optimisation. 512 KiB by value
-/// therefore fit on a usual stack of 2 MiB, and 128 KiB without optimisation.
+/// A payload is stored inline in its lane, and is then moved into its block, where it is stored
+/// inline, too. So **box payloads of more than 4 KiB** (`Bus<Box<Frame>>`, or `Bytes`, `Vec`,
+/// `Arc`). Otherwise three costs arise:
+///
+/// * The shared lane allocates room for 1,024 payloads
+///   ([`lane_capacity`](BusBuilder::lane_capacity)) when the bus is built, and a block for up to
+///   64.
+/// * Each move copies the payload.
+/// * A function that holds a payload by value needs room for it on its stack. The caller of
+///   `publish` needs room for 3 payloads, two of which are the argument and the result, or for 14
+///   in a build without optimisation. So on the usual stack of 2 MiB, a payload may have up to 512
+///   KiB, and up to 128 KiB without optimisation.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -121,17 +126,18 @@ use slow::SlowMonitor;
 /// # Ok(())
 /// # }
 /// ```
-#[doc(alias("EventBus", "channel", "broadcast", "pubsub", "Sender"))]
+#[doc(alias("EventBus", "pubsub"))]
 pub struct Bus<T: Send + Sync + 'static = bytes::Bytes> {
     open: Arc<Open<T>>,
 }
 
-/// Owned by everything that keeps the bus open. When the last owner is dropped, the bus closes.
+/// Each handle that keeps the bus open owns a reference to this. When the last reference is
+/// dropped, the bus closes.
 struct Open<T: Send + Sync + 'static> {
     core: Arc<Core<T>>,
 }
 
-/// What lives until the last handle of any kind is dropped.
+/// The state that lives until the last handle of any kind is dropped.
 struct Core<T: Send + Sync + 'static> {
     engine: Engine<T>,
     registry: Mutex<Registry>,
@@ -143,19 +149,20 @@ struct Core<T: Send + Sync + 'static> {
     blocking: bool,
     lane_capacity: usize,
     handlers: Handlers<T>,
-    /// Looks for slow subscribers under manual dispatch. `None` while it looks, and if the program
-    /// did not ask for it.
+    /// Finds slow subscribers under manual dispatch. `None` while a thread uses it, and if the
+    /// program did not set a callback for slow subscribers.
     slow_monitor: Mutex<Option<SlowMonitor<T>>>,
-    /// The thread that looks for them otherwise. It is woken when the bus begins to close.
+    /// The waker of the thread that finds slow subscribers in the other modes. The thread is woken
+    /// when the bus begins to close.
     slow_waker: AtomicWaker,
 }
 
 impl<T: Send + Sync + 'static> Bus<T> {
-    /// A bus with the defaults of [`BusBuilder`].
+    /// Creates a bus with the default settings of [`BusBuilder`].
     ///
     /// # Panics
     ///
-    /// If the system does not start a thread for the dispatcher. [`builder`](Self::builder) returns
+    /// If the system cannot start a thread for the dispatcher. [`builder`](Self::builder) returns
     /// an error instead.
     ///
     /// ```
@@ -167,10 +174,10 @@ impl<T: Send + Sync + 'static> Bus<T> {
     pub fn new() -> Self {
         Self::builder()
             .build()
-            .expect("the defaults are in range, and the system starts a thread")
+            .expect("the default settings are in range, and the system can start a thread")
     }
 
-    /// Configures a bus: threads, capacities, policies, callbacks.
+    /// Returns a builder, to configure a bus: its threads, capacities, policies and callbacks.
     ///
     /// ```
     /// # fn main() -> Result<(), fanout::BuildError> {
@@ -186,7 +193,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
         BusBuilder::new()
     }
 
-    /// A publisher with a lane of its own. On a closed bus it refuses every event.
+    /// Creates a publisher, which has its own lane. On a closed bus the publisher refuses every
+    /// event.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -198,17 +206,17 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("Sender", "sender"))]
     #[must_use]
     pub fn publisher(&self) -> Publisher<T> {
         Publisher::new(self.open.clone())
     }
 
-    /// Parses a topic, to publish on it many times. [`Topic::new`] does the same without a bus.
+    /// Parses a topic, so that a program can publish on it many times. [`Topic::new`] does the same
+    /// without a bus.
     ///
     /// # Errors
     ///
-    /// [`TopicError`], with the place and the rule.
+    /// [`TopicError`], with the position and the rule.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -223,8 +231,9 @@ impl<T: Send + Sync + 'static> Bus<T> {
         Topic::new(text)
     }
 
-    /// Subscribes to one or several patterns, with the defaults of the bus. Every event that is
-    /// published after this has returned is delivered, if a pattern matches its topic.
+    /// Subscribes to one or several patterns, with the default settings of the bus. Every event
+    /// that is published after this call has returned is delivered if a pattern matches its topic.
+    /// See [`Start::Now`] for events that were published before.
     ///
     /// # Errors
     ///
@@ -241,12 +250,12 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("listen", "receiver", "Receiver"))]
     pub fn subscribe(&self, patterns: impl IntoPatterns) -> Result<Subscriber<T>, SubscribeError> {
         self.subscription(patterns).open()
     }
 
-    /// Configures a subscription: capacity, overflow policy, labels, a handler.
+    /// Returns a builder, to configure a subscription: its capacity, overflow policy and labels,
+    /// and to open it with a subscriber or a handler.
     ///
     /// ```
     /// use fanout::{Bus, Overflow};
@@ -267,7 +276,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
         SubscriptionBuilder::new(&self.open.core, patterns)
     }
 
-    /// Handles to the open subscriptions, the oldest first.
+    /// Returns handles to the open subscriptions, the oldest first.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -287,9 +296,9 @@ impl<T: Send + Sync + 'static> Bus<T> {
             .collect()
     }
 
-    /// How much has passed through the bus, and what became of it: sums over all subscriptions, the
-    /// ended ones included. Reads the numbers of each open subscription, under the lock that
-    /// subscribing takes, too.
+    /// Returns the statistics of the bus: sums over all subscriptions, including those that have
+    /// ended. The call reads the counters of each open subscription, and holds the lock that
+    /// subscribing takes while it does.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -299,16 +308,15 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("receiver_count", "subscriber_count", "len"))]
     pub fn stats(&self) -> BusStats {
         self.open.core.stats()
     }
 
-    /// How long sampled events took from the call that published them to the call that received
-    /// them, over all subscriptions, the ended ones included. Each event counts once for each
-    /// subscription that received it. All numbers are zero without
-    /// [`sample_latency`](BusBuilder::sample_latency). Takes some microseconds for each open
-    /// subscription.
+    /// Returns the sampled latencies of the bus: the time from the call that published an event to
+    /// the call that received it, over all subscriptions, including those that have ended. Each
+    /// event counts once for each subscription that received it. All numbers are zero without
+    /// [`sample_latency`](BusBuilder::sample_latency). The call takes some microseconds for each
+    /// open subscription.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -325,10 +333,12 @@ impl<T: Send + Sync + 'static> Bus<T> {
         self.open.core.latency()
     }
 
-    /// Dispatches on the calling thread until nothing is left to do. `true`: something was done.
+    /// Dispatches events on the calling thread until there is no more work. Returns whether there
+    /// was any work.
     ///
-    /// Under [`Dispatch::Manual`](crate::Dispatch::Manual) nothing happens except in this call, and
-    /// in those that flush or close. Under the other modes this thread helps the pool.
+    /// Under [`Dispatch::Manual`](crate::Dispatch::Manual) events are dispatched only in this call
+    /// and in the calls that flush or close. In the other modes, the calling thread dispatches in
+    /// addition to the threads that do so anyway.
     ///
     /// ```
     /// use fanout::{Bus, Dispatch};
@@ -350,15 +360,16 @@ impl<T: Send + Sync + 'static> Bus<T> {
         done
     }
 
-    /// Waits until everything that was accepted before this call is in the rings of its
-    /// subscribers, and handled by its handlers.
+    /// Waits until all events that were accepted before this call are in the rings of their
+    /// subscribers, and were handled by their handlers.
     ///
     /// **Blocks the thread** for up to `limit`; in async code use
-    /// [`flush_async`](Self::flush_async). It does not wait for subscribers to read. Called from
-    /// inside a handler, it only looks.
+    /// [`flush_async`](Self::flush_async). The call does not wait until subscribers have received
+    /// the events. Inside a handler it does not wait at all, and returns whether everything is done
+    /// already.
     ///
-    /// `false`: the time is over, because a `Block` subscriber has no room or a handler is busy; or
-    /// the bus is broken.
+    /// Returns `false` at the time limit (a `Block` subscriber has no room, or a handler is busy),
+    /// or if the bus is broken.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -376,19 +387,19 @@ impl<T: Send + Sync + 'static> Bus<T> {
         self.open.core.flush(deadline_after(limit))
     }
 
-    /// Waits, as a task and on any runtime, until everything that was accepted before is in the
-    /// rings of its subscribers, and handled by its handlers. "Before" is before the first poll.
+    /// Waits until all events that were accepted before the first poll are in the rings of their
+    /// subscribers, and were handled by their handlers. The future works on any runtime.
     ///
-    /// `false`: the bus is broken.
+    /// Returns `false` if the bus is broken.
     ///
-    /// It has no time limit of its own: put it under that of the runtime, since a `Block`
-    /// subscriber that does not read, or a handler that does not return, delays it for ever. The
-    /// future may be dropped at any time, and that changes nothing. It uses no thread of its own.
-    /// (One exception: under [`Dispatch::Manual`](crate::Dispatch::Manual), while a `Block`
-    /// subscriber with a [longest wait](SubscriptionBuilder::block_timeout) is full, a thread wakes
-    /// the task when that wait is over.)
+    /// The future has no time limit. Use a timeout of the runtime, because the future waits for
+    /// ever for a `Block` subscriber that does not read or a handler that does not return. It may
+    /// be dropped at any time, which has no effect on the bus. It starts no thread, with one
+    /// exception: under [`Dispatch::Manual`](crate::Dispatch::Manual), while a `Block` subscriber
+    /// with a [block timeout](SubscriptionBuilder::block_timeout) is full, a thread wakes the task
+    /// when the timeout is over.
     ///
-    /// Do not block a handler's thread on this future: it waits for that handler.
+    /// Do not block the thread of a handler on this future: the future waits for that handler.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -406,8 +417,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
         FlushFuture::new(self.open.core.clone())
     }
 
-    /// Closes the bus, for all its clones and publishers, and returns at once. What was accepted is
-    /// still delivered.
+    /// Closes the bus, for all its clones and publishers, and returns at once. Events that were
+    /// accepted before are still delivered.
     ///
     /// ```
     /// use fanout::{Bus, PublishError, RecvError};
@@ -428,14 +439,15 @@ impl<T: Send + Sync + 'static> Bus<T> {
         self.open.core.close();
     }
 
-    /// Closes the bus, and waits until everything that was accepted is in rings and handled.
+    /// Closes the bus, and waits until all accepted events are in the rings of their subscribers,
+    /// and were handled by their handlers.
     ///
     /// **Blocks the thread** for up to `limit`; in async code use
-    /// [`close_async`](Self::close_async). When the time is over, what a ring has no room for is
-    /// lost to its subscriber (reason [`Closed`](crate::GapReason::Closed)), and what is not
-    /// sequenced yet is dropped. The report says how much that was. Handlers that are not done by
-    /// then go on. The call does not wait for subscribers to read. Called from inside a handler, it
-    /// starts the close and returns.
+    /// [`close_async`](Self::close_async). At the time limit, events that a ring has no room for
+    /// are lost to its subscriber (with the reason [`Closed`](crate::GapReason::Closed)), and
+    /// events that are not sequenced yet are dropped. The report has both numbers. Handlers
+    /// continue after the time limit. The call does not wait until subscribers have received the
+    /// events. Inside a handler it starts the close and returns.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -449,19 +461,18 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("shutdown", "shutdown_timeout"))]
+    #[doc(alias = "shutdown_timeout")]
     pub fn close_within(&self, limit: Duration) -> CloseReport {
         self.open.core.close_within(deadline_after(limit))
     }
 
-    /// Closes the bus at the first poll, and waits, as a task and on any runtime, until everything
-    /// that was accepted is in rings and handled.
+    /// Closes the bus at the first poll, and waits until all accepted events are in the rings of
+    /// their subscribers, and were handled by their handlers. The future works on any runtime.
     ///
-    /// It has no time limit of its own, and so gives nothing up: put it under the time limit of the
-    /// runtime. If that is over, or the future is dropped for another reason, the bus stays closed
-    /// and goes on delivering. To give up what is left, call [`close_within`](Self::close_within)
-    /// with a limit of zero, which does not wait. For threads, and for the handlers, what
-    /// [`flush_async`](Self::flush_async) says holds here, too.
+    /// The future has no time limit, and drops no events. Use a timeout of the runtime. If the
+    /// future is dropped, the bus stays closed and continues to deliver. To drop the events that
+    /// are left, call [`close_within`](Self::close_within) with a limit of zero, which does not
+    /// wait. About threads and handlers, see [`flush_async`](Self::flush_async).
     ///
     /// ```
     /// use smol::future::FutureExt;
@@ -482,12 +493,11 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "shutdown")]
     pub fn close_async(&self) -> impl Future<Output = CloseReport> + Send + Unpin + use<T> {
         CloseFuture::new(self.open.core.clone())
     }
 
-    /// Whether the bus is closed or broken, so that publishing fails.
+    /// Returns whether the bus is closed or broken, so that publishing fails.
     ///
     /// ```
     /// let bus = fanout::Bus::<u32>::new();
@@ -500,7 +510,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
         self.open.core.engine.is_closing()
     }
 
-    /// Whether the other one is a handle to the same bus.
+    /// Returns whether `other` is a handle to the same bus.
     ///
     /// ```
     /// let (bus, other) = (fanout::Bus::<u32>::new(), fanout::Bus::<u32>::new());
@@ -558,9 +568,9 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for Bus<T> {
 
 /// A handle that does not keep the bus open.
 ///
-/// It is for what the bus itself keeps alive, for example a handler that publishes, or a task that
-/// ends when the bus closes and that publishes in answer to what it receives. With a [`Bus`] of its
-/// own it would keep the bus open, and so itself.
+/// Use it in code that lives as long as the bus is open: a handler that publishes, or a task that
+/// ends when the bus closes and that publishes. With a [`Bus`], such code would keep the bus open,
+/// and so itself.
 ///
 /// ```
 /// use std::time::Duration;
@@ -579,6 +589,7 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for Bus<T> {
 /// # Ok(())
 /// # }
 /// ```
+#[doc(alias = "WeakSender")]
 pub struct WeakBus<T: Send + Sync + 'static = bytes::Bytes> {
     open: Weak<Open<T>>,
 }
@@ -590,7 +601,7 @@ impl<T: Send + Sync + 'static> WeakBus<T> {
         }
     }
 
-    /// The bus, if a clone or a publisher still keeps it open.
+    /// Returns a handle to the bus, if a clone or a publisher still keeps it open.
     ///
     /// ```
     /// let bus = fanout::Bus::<u32>::new();
@@ -628,7 +639,8 @@ impl<T: Send + Sync + 'static> Drop for Open<T> {
 }
 
 impl<T: Send + Sync + 'static> Core<T> {
-    /// A subscription has ended: takes it out of the registry and the index, unless it is out.
+    /// Removes a subscription that has ended from the registry and the index, unless that was done
+    /// before.
     fn unregister(&self, record: &Record) {
         let was_registered = self.registry.lock().unregister(&self.engine, record);
         if was_registered {
@@ -644,14 +656,15 @@ impl<T: Send + Sync + 'static> Core<T> {
         done
     }
 
-    /// Runs the handlers of a manual bus. They may publish, so there may be more to dispatch.
+    /// Runs the handlers of a manual bus. Handlers may publish, so there may be more to dispatch
+    /// afterwards.
     fn drive_handlers(&self) -> bool {
         self.handlers.pool().is_some_and(|pool| pool.drive())
     }
 
-    /// Under manual dispatch, looks for slow subscribers.
+    /// Finds slow subscribers under manual dispatch.
     fn check_slow_manually(self: &Arc<Self>) {
-        // Taken out of its place meanwhile, because the callback may drive the bus.
+        // The monitor is taken out of the mutex meanwhile, because the callback may drive the bus.
         let monitor = self.slow_monitor.lock().take();
         if let Some(mut monitor) = monitor {
             monitor.check(self);

@@ -1,13 +1,13 @@
-//! How an event enters a lane: one mechanism for every way to publish.
+//! How an event enters a lane: all methods that publish use this file.
 //!
-//! [`Publisher`](super::Publisher) has a lane of its own, [`Bus`](super::Bus) uses the shared lane.
-//! What differs between the two is a [`LaneSender`]. What differs between the methods is how long
-//! they wait for room ([`Patience`]) and whether they wait as a thread or as a task.
+//! A [`Publisher`](super::Publisher) has its own lane; a [`Bus`](super::Bus) uses the shared lane.
+//! [`LaneSender`] is implemented for each of the two. The methods differ in how long they wait for
+//! room ([`Patience`]), and in whether they block a thread or suspend a task.
 //!
-//! All of them reserve room first and then move the payload from the caller's arguments straight
-//! into the lane. Everything that can go wrong is known before that move, so a payload is never
-//! carried through a `Result` on the way in; only an error carries it, on the way back. This
-//! matters for large payloads: each step that holds a payload by value holds a copy on the stack.
+//! All methods first reserve room, and then move the payload from the caller's argument directly
+//! into the lane. Every error but one is known before that move, so the payload passes through a
+//! `Result` only if publishing fails. This matters for large payloads: each function that holds a
+//! payload by value has a copy of it on the stack.
 //!
 //! | step | needs | returns |
 //! | --- | --- | --- |
@@ -31,14 +31,14 @@ use crate::pattern::TopicError;
 use crate::ring::{mpsc, spsc};
 use crate::sync::Arc;
 
-/// A way into a lane.
+/// One end of a lane, through which events enter.
 pub(super) trait LaneSender<T> {
     /// Room for one event.
     type Place;
 
     fn engine(&self) -> &Engine<T>;
 
-    /// The envelope with this on it, from the table at hand.
+    /// Returns the envelope with this topic, name and source, from the table of the sender.
     fn envelope<K: AsTopic>(
         &mut self,
         topic: &K,
@@ -46,22 +46,25 @@ pub(super) trait LaneSender<T> {
         source: Option<&str>,
     ) -> Result<EnvelopeRef, TopicError>;
 
-    /// The position of the next event in the lane, from 0. In a shared lane it is an estimate.
+    /// Returns the position of the next event in the lane, from 0. In a shared lane this is an
+    /// estimate.
     #[cfg(feature = "latency")]
     fn position(&self) -> u64;
 
-    /// Reserves room for one event. The caller goes on with `accept` at once.
+    /// Reserves room for one event. The caller must call `accept` next.
     fn try_reserve(&mut self) -> Result<Self::Place, NoRoom>;
 
-    /// Puts the event into its place, and sees to it that it is dispatched. An error: the lane was
-    /// closed since the place was reserved, and [`take_back`](Self::take_back) returns the event.
+    /// Writes the event into its place, and wakes or runs the dispatcher if necessary. Returns an
+    /// error if the lane was closed after the place was reserved; then
+    /// [`take_back`](Self::take_back) returns the event.
     fn accept(&mut self, place: Self::Place, event: EventHead, data: T)
     -> Result<(), spsc::Closed>;
 
-    /// The event that `accept` has just failed to publish.
+    /// Returns the event that `accept` has just failed to publish.
     fn take_back(&mut self) -> Pending<T>;
 
-    /// Asks for `waker` to be woken when the lane has room. The caller tries once more afterwards.
+    /// Registers `waker` to be woken when the lane has room. The caller must try once more
+    /// afterwards.
     fn ask_for_room(&mut self, waker: &Waker);
 }
 
@@ -89,7 +92,7 @@ pub(super) struct OwnLaneSender<'a, T> {
 }
 
 impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
-    /// The lane has one sender, and has room until this sender uses it.
+    /// The lane has only this sender, so the room stays free until this sender uses it.
     type Place = ();
 
     #[inline(always)]
@@ -144,7 +147,7 @@ impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
     }
 }
 
-/// The shared lane of a `Bus`. The table of envelopes belongs to the calling thread.
+/// The shared lane of a `Bus`. Each thread has its own table of envelopes.
 pub(super) struct SharedLaneSender<'a, T> {
     pub(super) engine: &'a Engine<T>,
 }
@@ -166,7 +169,8 @@ impl<'a, T> LaneSender<T> for SharedLaneSender<'a, T> {
         thread_local!(static TABLE: RefCell<EnvelopeTable> = RefCell::new(EnvelopeTable::new()));
         TABLE
             .try_with(|table| table.borrow_mut().envelope(topic, name, source))
-            // The thread is ending and its locals are gone: this call uses a table of its own.
+            // The thread is ending and its thread-locals are destroyed, so this call uses a new
+            // table.
             .unwrap_or_else(|_| EnvelopeTable::new().envelope(topic, name, source))
     }
 
@@ -276,10 +280,11 @@ where
     }
 }
 
-/// All that has to be known before the payload is moved: its place, and the rest of the event.
+/// Everything that must be known before the payload is moved: its place, and the rest of the event.
 ///
-/// (The payload is no argument of this. A compiler moves no copy over an atomic operation, so a
-/// large payload that is moved in here would be copied here, and once more into its place.)
+/// The payload is not an argument of this function. The compiler does not move a copy across an
+/// atomic operation, so a large payload would be copied when it is passed here, and once more into
+/// its place.
 #[inline(always)]
 fn prepare<T, K, S>(
     sender: &mut S,
@@ -309,7 +314,7 @@ where
     K: AsTopic,
     S: LaneSender<T>,
 {
-    // First: the time that the event takes begins with the call.
+    // This comes first, because the latency includes the whole call.
     #[cfg(feature = "latency")]
     let stamp_ns = stamp(sender);
     let name = heading.name.as_deref();
@@ -352,7 +357,7 @@ impl EventHead {
     }
 }
 
-/// Moves the event into its place.
+/// Moves the event into its place in the lane.
 #[inline(always)]
 fn put<T, S, E>(sender: &mut S, place: S::Place, event: EventHead, data: T) -> Result<(), E>
 where
@@ -365,9 +370,8 @@ where
     }
 }
 
-/// The errors are built in functions of their own, and never inlined: each of them holds the
-/// payload once more, and the way of an event that is accepted should not have to make room for
-/// that.
+/// Errors are built in separate functions that are never inlined. Each of them needs stack space
+/// for one more payload, which the path of an accepted event should not reserve.
 #[cold]
 #[inline(never)]
 fn refuse<T, R, E: RefusedError<T>>(refused: Refused, data: T) -> Result<R, E> {
@@ -427,9 +431,10 @@ fn wait_for_room<T, S: LaneSender<T>>(
     }
 }
 
-/// Accepts an event as a task.
+/// The future of publishing an event.
 ///
-/// The topic is parsed when the future is made. Nothing is accepted before it is polled.
+/// The topic is parsed when the future is created. The event is not accepted before the future is
+/// polled.
 pub(super) struct PublishFuture<S, T> {
     sender: S,
     /// `None` once the future has been ready.
@@ -462,7 +467,7 @@ impl<S: LaneSender<T>, T> PublishFuture<S, T> {
         self.state.is_none()
     }
 
-    /// The topic is not valid, or else the lane is closed.
+    /// Returns the error: either the topic is not valid, or the lane is closed.
     #[cold]
     fn refuse(&mut self) -> Poll<Result<(), PublishError<T>>> {
         let error = match self.state.take() {
@@ -502,7 +507,7 @@ impl<S: LaneSender<T>, T> Future for PublishFuture<S, T> {
     }
 }
 
-/// Accepts an event as a task, and waits until it has its id.
+/// The future of publishing an event and waiting until it has its id.
 pub(super) struct PublishSequencedFuture<S, T> {
     publish: PublishFuture<S, T>,
     slot: Arc<ReceiptSlot>,

@@ -1,4 +1,4 @@
-//! A publisher with a lane of its own.
+//! [`Publisher`]: publishing through a lane that belongs to one publisher.
 
 use std::time::Duration;
 
@@ -12,16 +12,15 @@ use crate::dispatch::topic_arg::AsTopic;
 use crate::ring::spsc;
 use crate::sync::{Arc, Ordering};
 
-/// Publishes through a lane of its own: its events keep their order, and publishers do not contend
-/// with each other.
+/// Publishes events through its own lane. The events of one publisher keep their order, and
+/// publishers do not contend with each other.
 ///
-/// It is `Send`, and its methods take `&mut self`: one thread or task uses it at a time. It
-/// remembers the topics that it has used last, so that publishing on a text costs a look-up and no
-/// allocation; the same holds for names and sources. Like a [`Bus`], it keeps the bus open while it
-/// lives.
+/// A `Publisher` is `Send`, and its methods take `&mut self`: one thread or task uses it at a time.
+/// It caches the topics, names and sources that it used last, so that publishing with a `&str`
+/// costs a look-up and no allocation. Like a clone of the [`Bus`], it keeps the bus open.
 ///
-/// The methods are those of [`Bus`]: `publish` and its neighbours take a topic and a payload,
-/// `send` and its neighbours a [`Message`].
+/// The methods are those of [`Bus`]: the `publish` methods take a topic and a payload, the `send`
+/// methods take a [`Message`].
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -39,7 +38,7 @@ use crate::sync::{Arc, Ordering};
 #[doc(alias("Sender", "Producer"))]
 pub struct Publisher<T: Send + Sync + 'static> {
     open: Arc<Open<T>>,
-    /// The number of its lane in the totals.
+    /// The number of this publisher's lane in the totals.
     number: u64,
     lane: spsc::Producer<Pending<T>>,
     shared: Arc<LaneShared>,
@@ -49,8 +48,8 @@ pub struct Publisher<T: Send + Sync + 'static> {
 impl<T: Send + Sync + 'static> Publisher<T> {
     pub(super) fn new(open: Arc<Open<T>>) -> Self {
         let core = &open.core;
-        // Under the lock that closing takes first: the sequencer finds and closes every lane that
-        // was made before the close.
+        // Closing takes this lock first. So a lane is either created before the close, and the
+        // sequencer finds and closes it, or it is created closed.
         let mut registry = core.registry.lock();
         let (lane, shared) = core.engine.own_lane(core.lane_capacity);
         let number = registry.totals.open_lane(shared.clone());
@@ -68,7 +67,8 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         }
     }
 
-    /// Publishes an event: accepts it into the publisher's lane.
+    /// Publishes an event through the lane of this publisher. The event is accepted when the call
+    /// returns.
     ///
     /// **Blocks the thread** while the lane is full; in async code use
     /// [`publish_async`](Self::publish_async). See [`Bus::publish`].
@@ -87,14 +87,13 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias("emit", "broadcast", "blocking_send"))]
     #[inline]
     pub fn publish(&mut self, topic: impl AsTopic, data: T) -> Result<(), PublishError<T>> {
         let heading = Heading::topic(topic);
         publish::publish(self.sender(), &heading, data, Patience::Unlimited)
     }
 
-    /// Publishes a message: like [`publish`](Self::publish), with a name or a source.
+    /// Like [`publish`](Self::publish), for a [`Message`], which can have a name and a source.
     ///
     /// **Blocks the thread** while the lane is full; in async code use
     /// [`send_async`](Self::send_async).
@@ -125,8 +124,8 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         )
     }
 
-    /// Publishes an event, or refuses it if the lane is full. Never blocks: the call finishes
-    /// whatever other threads do.
+    /// Publishes an event, or refuses it if the lane is full. The call never blocks: it finishes
+    /// even if all other threads are suspended.
     ///
     /// # Errors
     ///
@@ -179,10 +178,10 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         )
     }
 
-    /// Publishes an event, or refuses it if the lane is full for longer than `timeout`.
+    /// Publishes an event, or refuses it if the lane stays full until the timeout.
     ///
-    /// **Blocks the thread** while the lane is full. In async code put
-    /// [`publish_async`](Self::publish_async) under the runtime's time limit.
+    /// **Blocks the thread** while the lane is full. In async code use
+    /// [`publish_async`](Self::publish_async) with a timeout of the runtime.
     ///
     /// # Errors
     ///
@@ -209,8 +208,8 @@ impl<T: Send + Sync + 'static> Publisher<T> {
 
     /// Like [`publish_timeout`](Self::publish_timeout), for a message.
     ///
-    /// **Blocks the thread** while the lane is full. In async code put
-    /// [`send_async`](Self::send_async) under the runtime's time limit.
+    /// **Blocks the thread** while the lane is full. In async code use
+    /// [`send_async`](Self::send_async) with a timeout of the runtime.
     ///
     /// # Errors
     ///
@@ -227,7 +226,6 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "blocking_send")]
     pub fn send_timeout<K: AsTopic>(
         &mut self,
         message: Message<'_, K, T>,
@@ -244,7 +242,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     /// Publishes an event from async code, on any runtime: while the lane is full, the task is
     /// suspended and the thread is free.
     ///
-    /// If the future is dropped before it is ready, the event was not accepted.
+    /// If the future is dropped before it is ready, the event is not published.
     ///
     /// # Errors
     ///
@@ -290,11 +288,12 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         PublishFuture::new(self.sender(), &message.heading, message.data)
     }
 
-    /// Publishes an event, and waits until it has its id and its time.
+    /// Publishes an event, and waits until the event has its id and its time.
     ///
     /// **Blocks the thread**; in async code use
     /// [`publish_sequenced_async`](Self::publish_sequenced_async). Under
-    /// [`Dispatch::Manual`](crate::Dispatch::Manual) it waits until another thread drives the bus.
+    /// [`Dispatch::Manual`](crate::Dispatch::Manual) the call waits until another thread drives the
+    /// bus.
     ///
     /// # Errors
     ///
@@ -342,10 +341,12 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         publish::publish_sequenced(self.sender(), &message.heading, message.data)
     }
 
-    /// Publishes an event from async code, and waits as a task until it has its id and its time.
+    /// Like [`publish_sequenced`](Self::publish_sequenced), for async code: the task is suspended
+    /// while it waits.
     ///
-    /// If the future is dropped while it waits for room, the event was not accepted. If it is
-    /// dropped after that, the event is delivered, and only the receipt is lost.
+    /// If the future is dropped while it waits for room, the event is not published. If it is
+    /// dropped later, the event is delivered and only the receipt is lost. So a program that
+    /// publishes again after a timeout may publish the event twice.
     ///
     /// # Errors
     ///
@@ -391,7 +392,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         PublishSequencedFuture::new(self.sender(), &message.heading, message.data)
     }
 
-    /// The bus that it publishes to.
+    /// Returns the bus that this publisher publishes to.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -421,11 +422,12 @@ impl<T: Send + Sync + 'static> Publisher<T> {
 }
 
 impl<T: Send + Sync + 'static> Drop for Publisher<T> {
-    /// What was accepted is still delivered.
+    /// The bus still delivers the events that were accepted.
     fn drop(&mut self) {
         let engine = &self.open.core.engine;
         engine.threads.fetch_sub(1, Ordering::Relaxed);
-        // The sequencer forgets the lane once it is drained. If the sequencer sleeps, that is now.
+        // The sequencer removes a closed lane once it is empty. If the sequencer sleeps, it is
+        // woken to do so.
         let wake_requested = self.lane.close();
         engine.lane_closed(wake_requested);
         let registry = &self.open.core.registry;

@@ -1,4 +1,4 @@
-//! What the bus knows of one subscription, also after it has ended.
+//! The data of one subscription, also after the subscription has ended.
 
 use std::time::Instant;
 
@@ -16,20 +16,20 @@ use crate::sync::{Arc, Mutex};
 
 /// One subscription.
 pub(super) struct Record {
-    /// From 1, in the order of opening.
+    /// The number of the subscription, from 1, in the order in which subscriptions are opened.
     pub(super) number: u64,
     pub(super) shard: u32,
-    /// Its slot in that shard; another subscription may use it after this one was unregistered.
+    /// The slot in that shard. Another subscription may use it after this one was unregistered.
     pub(super) slot: u32,
     pub(super) feed: Arc<FeedShared>,
     pub(super) handler: Option<Arc<dyn HandlerControl>>,
-    /// Its patterns, also after it has ended. Changed only under the registry's lock. The list has
-    /// a lock of its own, so that reading it needs no registry.
+    /// The patterns, also after the subscription has ended. They change only under the registry's
+    /// lock. The list has its own lock, so that reading it does not need the registry's lock.
     pub(super) patterns: Mutex<PatternTexts>,
     pub(super) info: SubscriptionInfo,
 }
 
-/// What was set for a subscription when it was opened.
+/// Settings of a subscription that never change.
 pub(super) struct SubscriptionInfo {
     pub(super) labels: Labels,
     #[cfg(feature = "latency")]
@@ -41,10 +41,11 @@ impl Record {
         self.shard as usize
     }
 
-    /// How it ended; `None`: it is open. See
-    /// [`SubscriptionHandle::ending`](super::SubscriptionHandle::ending) for what that means.
+    /// Returns how the subscription ended, or `None` while it is open. See
+    /// [`SubscriptionHandle::ending`](super::SubscriptionHandle::ending) for the details.
     pub(super) fn ending<T>(&self, engine: &Engine<T>) -> Option<Ending> {
-        // First: of a bus that closes after this, the end that is read below came before.
+        // This is read first: if the bus closes later, then the end that is read below came before
+        // the close.
         let closing = engine.is_closing();
         match self.feed.end() {
             End::Cancelled => Some(Ending::Cancelled),
@@ -52,21 +53,24 @@ impl Record {
             End::Closed => Some(Ending::Closed),
             End::Disconnected => {
                 let gap = self.feed.disconnected_by();
-                Some(Ending::Disconnected(gap.expect("its end follows a gap")))
+                Some(Ending::Disconnected(
+                    gap.expect("a disconnected feed has a gap at its end"),
+                ))
             }
-            // A bus that breaks says so before it says that it closes.
+            // A bus that breaks sets this end before it begins to close.
             End::None if !closing => None,
             End::None if engine.is_broken() && !self.feed.is_closed() => Some(Ending::Broken),
             End::None => Some(Ending::Closed),
         }
     }
 
-    /// Whether it has not ended.
+    /// Returns whether the subscription has not ended.
     pub(super) fn is_open<T>(&self, engine: &Engine<T>) -> bool {
         !engine.is_closing() && self.feed.end() == End::None
     }
 
-    /// Waits until its handler has come so far in its queue, or to its end. `false`: not in time.
+    /// Waits until the handler has handled the first `pushed` events of its ring, or has ended.
+    /// Returns `false` at the deadline.
     pub(super) fn wait_until_handled(&self, pushed: u64, deadline: Option<Instant>) -> bool {
         let Some(handler) = &self.handler else {
             return true;
@@ -82,7 +86,7 @@ impl Record {
         stats
     }
 
-    /// The counters of its handler, if it has one that has failed at least once.
+    /// The counters of the handler, if there is a handler that has failed at least once.
     pub(super) fn counters(&self) -> Option<&Counters> {
         self.handler.as_ref()?.extras().counters()
     }

@@ -1,5 +1,5 @@
-//! Which subscriptions there are. The registry alone writes to the shards' indexes, behind a lock
-//! that no event ever takes.
+//! The list of subscriptions. Only the registry writes to the indexes of the shards. It is behind a
+//! lock that no thread takes to publish, dispatch or receive.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +18,7 @@ use crate::handlers::pool::HandlerControl;
 use crate::pattern::Pattern;
 use crate::sync::{Arc, Mutex};
 
-/// The subscriptions of a bus, and the accounts of those that have ended.
+/// The subscriptions of a bus, and the sums over those that have ended.
 pub(super) struct Registry {
     records: BTreeMap<u64, Arc<Record>>,
     /// From 1.
@@ -32,14 +32,14 @@ pub(super) struct Registry {
 
 /// The slots of a shard.
 struct ShardSlots {
-    /// The free ones below `slots`, each once.
+    /// The free slots below `slots`, each once.
     free_slots: Vec<u32>,
-    /// How many were ever used at once.
+    /// The largest number of slots that were used at the same time.
     slots: u32,
     subscriptions: usize,
 }
 
-/// What a subscription is opened with.
+/// A new feed, for a subscription that is being opened.
 pub(super) struct OpenedFeed<T> {
     /// The shard's end of its ring.
     pub(super) producer: FeedProducer<T>,
@@ -64,13 +64,13 @@ impl Registry {
         }
     }
 
-    /// By shard; to be read without the registry's lock.
+    /// The feeds that may be disconnected, by shard. They can be read without the registry's lock.
     pub(super) fn disconnectable(&self) -> Arc<[DisconnectableFeeds]> {
         self.disconnectable.clone()
     }
 
-    /// Opens a subscription in the shard that has the fewest. What is dispatched after this
-    /// returned is matched.
+    /// Opens a subscription in the shard that has the fewest. Events that are dispatched after this
+    /// has returned are matched against its patterns.
     pub(super) fn open<T>(
         &mut self,
         engine: &Engine<T>,
@@ -120,14 +120,14 @@ impl Registry {
         Ok(record)
     }
 
-    /// Removes a subscription whose feed the caller has ended. `true`: it was registered, and the
-    /// caller has the shard apply the change.
+    /// Removes a subscription whose feed the caller has ended. Returns `true` if the subscription
+    /// was registered; then the caller must make the shard apply the change.
     pub(super) fn unregister<T>(&mut self, engine: &Engine<T>, record: &Record) -> bool {
         let Some(ended) = self.records.remove(&record.number) else {
             return false;
         };
         self.totals.add_unregistered(ended);
-        // They stay in the record: `resubscribe` needs them.
+        // The patterns stay in the record, because `resubscribe` needs them.
         let patterns = record.patterns.lock().parse();
         let (shard, slot) = (record.shard(), record.slot);
         publish(engine, shard, ChangeKind::Detach { slot }, |batch| {
@@ -136,12 +136,13 @@ impl Registry {
             }
         });
         self.disconnectable[shard].clear(slot);
-        // Last: no other subscription may have the slot before the shard has been told.
+        // This comes last: no other subscription may use the slot before the change is in the queue
+        // of the shard.
         self.shards[shard].give_back(slot);
         true
     }
 
-    /// Adds patterns. `Ok(false)`: it had all of them already.
+    /// Adds patterns. Returns `Ok(false)` if the subscription had all of them already.
     pub(super) fn add<T>(
         &self,
         engine: &Engine<T>,
@@ -160,7 +161,7 @@ impl Registry {
         })
     }
 
-    /// Removes patterns. `Ok(false)`: it had none of them.
+    /// Removes patterns. Returns `Ok(false)` if the subscription had none of them.
     pub(super) fn remove<T>(
         &self,
         engine: &Engine<T>,
@@ -185,7 +186,7 @@ impl Registry {
         record: &Record,
         change: impl FnOnce(&mut RouteBatch<'_, '_>, &mut PatternTexts) -> bool,
     ) -> Result<bool, ChangeError> {
-        // A shard disconnects without a lock: the record may be registered and have ended.
+        // A shard disconnects without a lock, so a record that is registered may have ended.
         if !record.is_open(engine) || !self.records.contains_key(&record.number) {
             return Err(ChangeError::Ended);
         }
@@ -194,7 +195,7 @@ impl Registry {
         Ok(routes.batch(|batch| change(batch, &mut texts)))
     }
 
-    /// From now on nothing is opened.
+    /// No subscription can be opened from now on.
     pub(super) fn close(&mut self) {
         self.closed = true;
     }
@@ -207,37 +208,37 @@ impl Registry {
         self.records.get(&number).cloned()
     }
 
-    /// All that are registered, oldest first: the open ones, and those that have ended and were not
-    /// unregistered since.
+    /// All registered subscriptions, the oldest first: the open ones, and those that have ended but
+    /// were not unregistered yet.
     pub(super) fn records(&self) -> Vec<Arc<Record>> {
         self.each().cloned().collect()
     }
 
-    /// Like [`records`](Self::records), without a list of its own.
+    /// Like [`records`](Self::records), but allocates no list.
     pub(super) fn each(&self) -> impl Iterator<Item = &Arc<Record>> {
         self.records.values()
     }
 
-    /// Those that have not ended, oldest first.
+    /// The subscriptions that have not ended, the oldest first.
     pub(super) fn open_records<T>(&self, engine: &Engine<T>) -> Vec<Arc<Record>> {
         let open = self.each().filter(|record| record.is_open(engine));
         open.cloned().collect()
     }
 
-    /// Those whose end a thread or a task may be waiting for. The caller has begun to close the
-    /// bus.
+    /// The subscriptions whose end a thread or a task may be waiting for. The caller has begun to
+    /// close the bus.
     pub(super) fn awaited(&self) -> Vec<Arc<Record>> {
         let awaited = self.each().filter(|record| record.feed.has_end_waiters());
         awaited.cloned().collect()
     }
 
-    /// The registered ones that have a handler.
+    /// The registered subscriptions that have a handler.
     pub(super) fn handlers(&self) -> Vec<Arc<Record>> {
         let handlers = self.each().filter(|record| record.handler.is_some());
         handlers.cloned().collect()
     }
 
-    /// Subscriptions ever opened.
+    /// The number of subscriptions that were opened so far.
     pub(super) fn opened(&self) -> u64 {
         self.next_number - 1
     }
@@ -273,7 +274,7 @@ impl ShardSlots {
     }
 }
 
-/// Changes a shard's index, and queues the change of its feeds that belongs to it: see
+/// Changes the index of a shard, and queues the corresponding change of its feeds: see
 /// [`shard`](crate::dispatch::shard).
 fn publish<T>(
     engine: &Engine<T>,

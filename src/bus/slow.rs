@@ -1,19 +1,20 @@
 //! Reports when a subscriber falls behind, and when it has caught up.
 //!
-//! The monitor checks the numbers of all subscriptions from time to time. It never runs on the
-//! thread of a publisher or a dispatcher, and the path of events does nothing for it: like a flush,
-//! it waits for progress of the engine.
+//! The monitor checks the statistics of all subscriptions at intervals. It never runs on the thread
+//! of a publisher or a dispatcher, and adds no work to publishing, dispatching and receiving: like
+//! a flush, it waits for progress of the engine.
 //!
 //! | state | the monitor | until |
 //! | --- | --- | --- |
-//! | events flow | checks every [`PAUSE_MIN`] | a check finds nothing new |
-//! | nothing is new, a subscriber is slow | checks less and less often, up to [`PAUSE_MAX`] apart, since a recovery wakes nobody | there are new events, or a recovery |
-//! | nothing is new, no subscriber is slow | registers for progress, checks once more, and sleeps | there is progress |
-//! | the bus closes | does the same, and registers for progress in any case | the last role has finished; then it checks for the last time |
+//! | events flow | checks every [`PAUSE_MIN`] | a check finds no new events |
+//! | there are no new events, and a subscriber is slow | doubles the pause after each check, up to [`PAUSE_MAX`], because a subscriber that recovers does not wake the monitor | there are new events, or the subscriber recovers |
+//! | there are no new events, and no subscriber is slow | registers for progress, checks once more, and sleeps | there is progress |
+//! | the bus closes | does the same, but always registers for progress | the last role has finished; then the monitor checks for the last time |
 //!
-//! It registers before its last check, so whatever that check does not see wakes it. Between two
-//! checks it pauses for at least twenty times as long as the check took: with very many
-//! subscriptions it sees less often, and never costs more than a twentieth of a processor.
+//! The monitor registers before its last check, so progress that this check does not see wakes it.
+//! The pause between two checks is at least twenty times as long as a check takes: with very many
+//! subscriptions the monitor checks less often, and never uses more than a twentieth of a
+//! processor.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -28,21 +29,22 @@ use crate::dispatch::feed::End;
 use crate::park::{park, register_thread, thread_waker};
 use crate::sync::{Arc, Ordering};
 
-/// Between two checks while events flow.
+/// The pause between two checks while events flow.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 
-/// Between two checks while nothing happens and a subscriber is slow.
+/// The longest pause between two checks while there are no new events and a subscriber is slow.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// The shortest pause after a check, as a multiple of the time that the check took.
 const PAUSE_PER_CHECK: u32 = 20;
 
-/// When a subscriber counts as slow: its [`lag`](SubscriptionStats::lag) reaches a number of events
-/// or a share of its capacity, or its [`lag_time`](SubscriptionStats::lag_time) reaches a duration.
-/// Of several limits, reaching one is enough.
+/// The limit at which a subscriber counts as slow: its [`lag`](SubscriptionStats::lag) reaches a
+/// number of events or a percentage of its capacity, or its
+/// [`lag_time`](SubscriptionStats::lag_time) reaches a duration. If there are several limits, a
+/// subscriber is slow when it reaches one of them.
 ///
-/// It has recovered when it is at half of each limit or below, so a subscriber that stays around
-/// the limit is reported once. See [`BusBuilder::on_slow`](crate::BusBuilder::on_slow) for an
+/// A subscriber has recovered when it is at or below half of each limit, so a subscriber that stays
+/// near the limit is reported once. See [`BusBuilder::on_slow`](crate::BusBuilder::on_slow) for an
 /// example with a bus.
 ///
 /// ```
@@ -66,7 +68,7 @@ pub struct SlowLimit {
 }
 
 impl SlowLimit {
-    /// A lag of `percent` percent of the subscription's capacity, 1 to 100, rounded up to a whole
+    /// A limit of `percent` percent of the subscription's capacity, 1 to 100, rounded up to a whole
     /// event.
     ///
     /// ```
@@ -94,8 +96,8 @@ impl SlowLimit {
         Self::default().or_percent(percent)
     }
 
-    /// A lag of so many events, at least 1. It may be more than the capacity, since losses that
-    /// were not reported to the subscriber yet count, too.
+    /// A limit of `events` events, at least 1. It may be more than the capacity, because losses
+    /// that were not reported to the subscriber yet count towards the lag.
     ///
     /// ```
     /// use fanout::SlowLimit;
@@ -107,7 +109,7 @@ impl SlowLimit {
         Self::default().or_events(events)
     }
 
-    /// A lag of so much time, more than zero. It is measured on the stream of events: see
+    /// A limit in time, more than zero. The lag is measured on the stream of events: see
     /// [`lag_time`](SubscriptionStats::lag_time).
     ///
     /// ```
@@ -122,7 +124,8 @@ impl SlowLimit {
         Self::default().or_time(time)
     }
 
-    /// This limit, or that of [`percent`](Self::percent).
+    /// Adds the limit of [`percent`](Self::percent) to this limit. The last limit of each kind
+    /// counts.
     ///
     /// ```
     /// use fanout::SlowLimit;
@@ -136,7 +139,8 @@ impl SlowLimit {
         self
     }
 
-    /// This limit, or that of [`events`](Self::events).
+    /// Adds the limit of [`events`](Self::events) to this limit. The last limit of each kind
+    /// counts.
     ///
     /// ```
     /// use fanout::SlowLimit;
@@ -150,7 +154,7 @@ impl SlowLimit {
         self
     }
 
-    /// This limit, or that of [`time`](Self::time).
+    /// Adds the limit of [`time`](Self::time) to this limit. The last limit of each kind counts.
     ///
     /// ```
     /// use fanout::SlowLimit;
@@ -208,13 +212,13 @@ impl SlowLimit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SlowStatus {
-    /// It has reached a limit.
+    /// The subscriber has reached a limit.
     Slow,
-    /// It was slow, and is at half of each limit or below.
+    /// The subscriber was slow, and is at or below half of each limit.
     Recovered,
 }
 
-/// What the callback of [`BusBuilder::on_slow`](crate::BusBuilder::on_slow) gets.
+/// The argument of the callback of [`BusBuilder::on_slow`](crate::BusBuilder::on_slow).
 ///
 /// ```
 /// use fanout::{Bus, Dispatch, SlowLimit, SlowStatus};
@@ -245,21 +249,23 @@ pub struct SlowNotice<T: Send + Sync + 'static> {
 }
 
 impl<T: Send + Sync + 'static> SlowNotice<T> {
-    /// Whether it became slow or has recovered. See [`SlowNotice`] for an example.
+    /// Returns whether the subscriber became slow or has recovered. See [`SlowNotice`] for an
+    /// example.
     #[must_use]
     pub fn status(&self) -> SlowStatus {
         self.status
     }
 
-    /// The subscription: its number, patterns and labels, and the way to cancel it. Keeping the
-    /// handle does not keep the bus open. See [`SlowNotice`] for an example.
+    /// Returns a handle to the subscription, for its number, patterns and labels, and to cancel it.
+    /// The handle does not keep the bus open. See [`SlowNotice`] for an example.
     #[must_use]
     pub fn subscription(&self) -> &SubscriptionHandle<T> {
         &self.subscription
     }
 
-    /// Its numbers at the moment when it crossed the limit; those of now are at
-    /// [`subscription`](Self::subscription). See [`SlowNotice`] for an example.
+    /// Returns the statistics of the subscription at the check that found the change. The handle of
+    /// [`subscription`](Self::subscription) has the current ones. See [`SlowNotice`] for an
+    /// example.
     #[must_use]
     pub fn stats(&self) -> &SubscriptionStats {
         &self.stats
@@ -283,9 +289,10 @@ pub(super) type OnSlow<T> = Box<dyn FnMut(&SlowNotice<T>) + Send>;
 pub(super) struct SlowMonitor<T: Send + Sync + 'static> {
     limit: SlowLimit,
     on_slow: OnSlow<T>,
-    /// Numbers of the subscriptions that were reported as slow and not as recovered since.
+    /// The numbers of the subscriptions that were reported as slow, and not as recovered since
+    /// then.
     slow: BTreeSet<u64>,
-    /// Id of the event that was sequenced last, as of the last check.
+    /// The id of the last sequenced event, at the last check.
     sequenced: u64,
     /// How long the last check took, without the callback.
     took: Duration,
@@ -309,10 +316,10 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
         }
     }
 
-    /// Checks all subscriptions, and reports. `true`: nothing was sequenced since the last check,
-    /// and no subscriber is slow.
+    /// Checks all subscriptions, and reports changes. Returns `true` if no event was sequenced
+    /// since the last check and no subscriber is slow.
     pub(super) fn check(&mut self, core: &Arc<Core<T>>) -> bool {
-        // Acquire, partner the sequencer.
+        // Acquire, partner the sequencer's store: the counters of earlier rounds are visible.
         let sequenced = core.engine.shared.last_id.load(Ordering::Acquire);
         let moved = std::mem::replace(&mut self.sequenced, sequenced) != sequenced;
         let started = Instant::now();
@@ -333,7 +340,7 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
         !moved && self.slow.is_empty()
     }
 
-    /// What the monitor's thread runs.
+    /// The body of the monitor's thread.
     pub(super) fn run(mut self, core: &Arc<Core<T>>) {
         let engine = &core.engine;
         let mut pause = PAUSE_MIN;
@@ -365,12 +372,13 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
         }
     }
 
-    /// Under the registry's lock, where no user code runs.
+    /// Takes the registry's lock, under which no user code runs.
     fn crossings(&mut self, core: &Arc<Core<T>>) -> Vec<Crossing> {
         let registry = core.registry.lock();
         let mut crossings = Vec::new();
         let mut still_slow = BTreeSet::new();
-        // Also while the bus closes: its subscribers may still catch up.
+        // Subscriptions of a bus that closes are included, because their subscribers may still
+        // recover.
         for record in registry.each().filter(|r| r.feed.end() == End::None) {
             let stats = record.stats();
             let was_slow = self.slow.contains(&record.number);
@@ -394,7 +402,7 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
                 });
             }
         }
-        // A subscription that has ended is forgotten: it is neither slow nor recovered.
+        // A subscription that has ended is removed from the set, and is not reported as recovered.
         self.slow = still_slow;
         crossings
     }
@@ -404,7 +412,7 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
     }
 }
 
-/// Sleeps until that time, or until the bus begins to close, or has finished closing.
+/// Sleeps until that time, or until the bus begins or finishes to close.
 fn sleep<T: Send + Sync + 'static>(core: &Core<T>, until: Instant) {
     let engine = &core.engine;
     let closing = engine.is_closing();

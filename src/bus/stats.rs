@@ -1,13 +1,14 @@
 //! Statistics of the bus and of its subscriptions.
 //!
-//! They cost the path of events almost nothing. Each counter is written by one thread (under
-//! `DropOldest` and `Conflate`, the counter of what has left a ring by two), at most once per slot
-//! of a ring; only the count of received events is written once per event. The thread that asks for
-//! statistics adds the counters up.
+//! The counters cost publishing, dispatching and receiving almost nothing. Each counter is written
+//! by one thread (under `DropOldest` and `Conflate`, the counter of the events that have left a
+//! ring is written by two), at most once for each slot of a ring. Only the counter of received
+//! events is written once for each event. The thread that reads the statistics adds the counters
+//! up.
 //!
-//! While events flow, the numbers are not a consistent snapshot, but they are plausible: they keep
-//! to their documented bounds, and no subscription appears further behind than it was at some
-//! moment while they were read. Once nothing moves, they are exact.
+//! While events flow, the numbers are not a consistent snapshot. They stay within their documented
+//! bounds, and no subscription appears further behind than it was at some time during the call.
+//! Once no events are published, dispatched or received, the numbers are exact.
 
 use std::time::Duration;
 
@@ -19,10 +20,11 @@ use crate::dispatch::loss::{GapReason, Overflow};
 use crate::handlers::task::Counters;
 use crate::sync::Ordering;
 
-/// How much has passed through a bus, and what became of it: sums over all subscriptions, the ended
-/// ones included. From [`Bus::stats`](crate::Bus::stats).
+/// The statistics of a bus: sums over all subscriptions, including those that have ended.
+/// [`Bus::stats`](crate::Bus::stats) returns them.
 ///
-/// Once nothing moves, `received + lost + superseded + unread = matched` holds exactly over the
+/// While events flow, the numbers are not a consistent snapshot. Once no events are published,
+/// dispatched or received, `received + lost + superseded + unread = matched` holds exactly over the
 /// life of the bus, and so does `published = sequenced + unsequenced + queued`.
 ///
 /// ```
@@ -47,32 +49,33 @@ use crate::sync::Ordering;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BusStats {
-    /// Events accepted so far, by all publishers and the bus itself.
+    /// Events that were accepted so far, through all publishers and the shared lane.
     pub published: u64,
-    /// Events sequenced so far; also the id of the last one.
+    /// Events that were sequenced so far. This is also the id of the last one.
     pub sequenced: u64,
-    /// Events that were accepted and then dropped before they had an id, because the time of a
-    /// close was over or the bus broke.
+    /// Events that were accepted, and dropped before they were sequenced, because the time limit of
+    /// a close was over or the bus broke.
     pub unsequenced: u64,
     /// Events that wait in lanes to be sequenced.
     pub queued: u64,
-    /// Blocks that the events were stored in. `sequenced / blocks` is how many events share a block
-    /// on average, 1 to 64.
+    /// Blocks that were used for the events so far. `sequenced / blocks` is the average number of
+    /// events in a block, 1 to 64.
     pub blocks: u64,
-    /// Deliveries due: each event counts once for each subscription that it matched.
+    /// Deliveries that were due: each event counts once for each subscription that it matched.
     pub matched: u64,
-    /// Deliveries received by the program.
+    /// Deliveries that subscribers and handlers received.
     pub received: u64,
-    /// Deliveries lost, for all reasons; see [`lost_by`](Self::lost_by).
+    /// Deliveries that were lost, for all reasons; see [`lost_by`](Self::lost_by).
     pub lost: u64,
     /// Deliveries that a later event of the topic replaced, under [`Overflow::Conflate`].
     pub superseded: u64,
-    /// Deliveries that wait, or waited when their subscribers were dropped or cancelled.
+    /// Deliveries that wait to be received, or waited when the subscription was cancelled or its
+    /// subscriber dropped.
     pub unread: u64,
     /// Deliveries that wait in rings. See [`SubscriptionStats::depth`].
     pub depth: u64,
-    /// Bytes that rings pin. A block in several rings counts for each of them, so this is the sum
-    /// of what the bounds count, and an upper bound of the memory.
+    /// Bytes that the events in rings pin: the sum of [`SubscriptionStats::pinned_bytes`]. A block
+    /// in several rings counts once for each ring, so the sum is an upper bound of the memory.
     pub pinned_bytes: u64,
     /// The largest lag of an open subscription, in events. See [`SubscriptionStats::lag`].
     pub lag_max: u64,
@@ -82,6 +85,7 @@ pub struct BusStats {
     pub publishers: usize,
     /// Open subscriptions: those that have not [ended](crate::SubscriptionHandle::ending). 0 once
     /// the bus is closed.
+    #[doc(alias = "receiver_count")]
     pub subscriptions: usize,
     /// Subscriptions opened so far.
     pub subscriptions_opened: u64,
@@ -89,14 +93,14 @@ pub struct BusStats {
     pub errors: u64,
     /// Calls of handlers that panicked.
     pub panics: u64,
-    /// Calls of handlers that took too long and had their thread replaced. See
-    /// [`SubscriptionStats::stalls`].
+    /// Calls of handlers that took too long. See [`SubscriptionStats::stalls`].
     pub stalls: u64,
     lost_by: [u64; GapReason::COUNT],
 }
 
 impl BusStats {
-    /// Deliveries lost for this reason. The sum over all reasons is `lost`.
+    /// Returns the number of deliveries that were lost for this reason. The sum over all reasons is
+    /// `lost`.
     ///
     /// ```
     /// use fanout::{Bus, Dispatch, GapReason};
@@ -118,12 +122,14 @@ impl BusStats {
     }
 }
 
-/// How many events a subscription matched, what became of them, and the state of its ring. From
+/// The statistics of a subscription: the events that it matched, how many of them were received,
+/// lost, superseded or not read, and the state of its ring.
 /// [`Subscriber::stats`](crate::Subscriber::stats) and
-/// [`SubscriptionHandle::stats`](crate::SubscriptionHandle::stats).
+/// [`SubscriptionHandle::stats`](crate::SubscriptionHandle::stats) return them.
 ///
-/// Once nothing moves, `received + lost + superseded + unread = matched` holds exactly over the ids
-/// `first_id ..= last_id`.
+/// While events flow, the numbers are not a consistent snapshot. Once no events are published,
+/// dispatched or received, `received + lost + superseded + unread = matched` holds exactly over the
+/// ids `first_id ..= last_id`.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -143,56 +149,57 @@ impl BusStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubscriptionStats {
-    /// Events that its patterns matched while it was open.
+    /// Events that the patterns matched while the subscription was open.
     pub matched: u64,
-    /// Events that the program received.
+    /// Events that the subscriber or the handler received.
     pub received: u64,
-    /// Events lost, for all reasons; see [`lost_by`](Self::lost_by).
+    /// Events that were lost, for all reasons; see [`lost_by`](Self::lost_by).
     pub lost: u64,
     /// Events that a later one of their topic replaced while they waited, under
     /// [`Overflow::Conflate`].
     pub superseded: u64,
-    /// Events that wait, or waited when the subscriber was dropped or cancelled: in the ring, in
-    /// the slot of up to 64 events that the subscriber has begun to read, or, under
-    /// [`Overflow::Block`], in front of a full ring.
+    /// Events that wait to be received, or waited when the subscription was cancelled or the
+    /// subscriber dropped. They are in the ring, in the slot of up to 64 events that the subscriber
+    /// has begun to read, or, under [`Overflow::Block`], in front of the full ring.
     pub unread: u64,
-    /// Events that wait in the ring, 0 to `capacity`; under [`Overflow::Conflate`], topics. This is
-    /// what the bound counts: unlike `unread`, it leaves out the slot that the subscriber has begun
-    /// to read, and what waits in front of a full ring. 0 once the subscriber was dropped.
+    /// Events that wait in the ring, 0 to `capacity`; under [`Overflow::Conflate`], topics. Unlike
+    /// `unread`, this does not include the slot that the subscriber has begun to read, nor the
+    /// events that wait in front of a full ring. 0 once the subscriber was dropped.
     pub depth: u64,
-    /// The largest `depth` so far, 0 to `capacity`. It is never reset.
+    /// The largest `depth` since the subscription was opened, 0 to `capacity`.
     pub high_water: u64,
-    /// How far it is behind the newest event that matched it, in events: those that it has neither
-    /// received nor been told of in a [`Gap`](crate::Gap). That is `unread` and the losses that
-    /// were not reported yet, so it goes on rising when the ring is full.
+    /// The lag of the subscriber in events: the number of matched events that it has neither
+    /// received nor seen reported in a [`Gap`](crate::Gap). That is `unread` and the losses that
+    /// were not reported yet, so the lag continues to grow while the ring is full.
     pub lag: u64,
-    /// How far it is behind the newest event that matched it, in time; 0 if `lag` is 0. It counts
-    /// from the creation of the block that the subscriber read last (after it had read everything:
-    /// of the block that came next) to the creation of the newest block. It is measured on the
-    /// stream of events, not with a clock, so it rises with new events and not while time passes.
-    /// Exact to a block.
+    /// The lag of the subscriber in time; 0 if `lag` is 0. It is the time from the creation of the
+    /// block that the subscriber read last to the creation of the newest block that matched. (If
+    /// the subscriber had received all events, the time begins with the next block that matched.)
+    /// The lag is measured on the stream of events and not with a clock: it grows with new events,
+    /// and not while no events come. Its resolution is one block.
     pub lag_time: Duration,
-    /// Bytes that its waiting events pin, as [`pin_bytes`](crate::SubscriptionBuilder::pin_bytes)
-    /// counts them. While older events are being evicted for a new block, that block counts, too. 0
+    /// Bytes that the waiting events pin, as [`pin_bytes`](crate::SubscriptionBuilder::pin_bytes)
+    /// counts them. While older events are being evicted for a new block, that block also counts. 0
     /// once the subscriber was dropped.
     pub pinned_bytes: u64,
-    /// The bound on events that wait in its ring.
+    /// The setting [`capacity`](crate::SubscriptionBuilder::capacity), in events.
     pub capacity: usize,
-    /// The bound on bytes that its waiting events pin.
+    /// The setting [`pin_bytes`](crate::SubscriptionBuilder::pin_bytes).
     pub pin_bytes: usize,
-    /// What happens to events that find no room.
+    /// The setting [`overflow`](crate::SubscriptionBuilder::overflow).
     pub overflow: Overflow,
-    /// Id of the first event that it could see. `None`: its shard has not run since it was opened.
+    /// The lowest id that the subscription could receive. `None` if its shard has not run since the
+    /// subscription was opened.
     pub first_id: Option<u64>,
-    /// Id of the last event that it could see. `None`: it has not ended, or its shard has not run
-    /// since.
+    /// The highest id that the subscription could receive. `None` if the subscription has not
+    /// ended, or its shard has not run since then.
     pub last_id: Option<u64>,
-    /// Calls of its handler that returned an error. (Every event received is a call.)
+    /// Calls of the handler that returned an error. (Every received event is a call.)
     pub errors: u64,
-    /// Calls of its handler that panicked.
+    /// Calls of the handler that panicked.
     pub panics: u64,
-    /// Calls of its handler that took longer than [`HANDLER_STALL`](crate::limits::HANDLER_STALL)
-    /// and had their thread replaced.
+    /// Calls of the handler that took longer than [`HANDLER_STALL`](crate::limits::HANDLER_STALL),
+    /// so that the bus tried to replace their thread by a spare one.
     pub stalls: u64,
     lost_by: [u64; GapReason::COUNT],
 }
@@ -205,7 +212,8 @@ impl SubscriptionStats {
         self.stalls = counters.stalls.load(Ordering::Relaxed);
     }
 
-    /// Events lost for this reason. The sum over all reasons is `lost`.
+    /// Returns the number of events that were lost for this reason. The sum over all reasons is
+    /// `lost`.
     ///
     /// ```
     /// use fanout::{Bus, Dispatch, GapReason};
@@ -226,8 +234,8 @@ impl SubscriptionStats {
     }
 }
 
-/// What a close has left undone. From [`Bus::close_within`](crate::Bus::close_within) and
-/// [`Bus::close_async`](crate::Bus::close_async).
+/// The events that a close did not deliver. [`Bus::close_within`](crate::Bus::close_within) and
+/// [`Bus::close_async`](crate::Bus::close_async) return it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -245,16 +253,16 @@ impl SubscriptionStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CloseReport {
-    /// Whether everything that was accepted reached the rings in time (or was lost there, as the
-    /// overflow policies say), and was handled by the handlers.
+    /// Whether, before the time limit, all accepted events reached the rings of their subscribers
+    /// (or were lost there, according to the overflow policies) and were handled by the handlers.
     pub in_time: bool,
-    /// Events in rings that their subscribers have not read yet.
+    /// Events in rings that their subscribers have not received yet.
     pub unread: u64,
-    /// Events that were given up because their rings had no room when the time of the close was
-    /// over. What was given up meanwhile after a
-    /// [block timeout](crate::SubscriptionBuilder::block_timeout) is not among them.
+    /// Events that were lost because their rings had no room at the time limit of the close. Events
+    /// that were lost after a [block timeout](crate::SubscriptionBuilder::block_timeout) do not
+    /// count here.
     pub lost: u64,
-    /// Events that were accepted and then dropped before they had an id.
+    /// Events that were accepted, and dropped before they were sequenced.
     pub unsequenced: u64,
 }
 
@@ -262,21 +270,22 @@ pub struct CloseReport {
 #[derive(Default)]
 pub(super) struct CloseSums {
     pub(super) unread: u64,
-    /// Lost for the reason [`GapReason::Closed`].
+    /// Events that were lost for the reason [`GapReason::Closed`].
     pub(super) lost: u64,
 }
 
 impl<T: Send + Sync + 'static> Core<T> {
     pub(super) fn stats(&self) -> BusStats {
         let shared = &self.engine.shared;
-        // What became of the events is read before how many there were, so that the numbers stay
-        // plausible while events flow. Acquire, partner the sequencer; the others are statistics.
+        // The counters of later steps are read before those of earlier steps, so that no later
+        // counter appears larger than an earlier one while events flow. Acquire, partner the
+        // sequencer's store; the other counters are statistics.
         let sequenced = shared.last_id.load(Ordering::Acquire);
         let unsequenced = shared.unsequenced.load(Ordering::Relaxed);
         let blocks = shared.blocks.load(Ordering::Relaxed);
         let mut registry = self.registry.lock();
         let accepted = registry.totals.accepted() + self.engine.shared_lane().claimed();
-        // A publisher counts its event a moment after the lane has it.
+        // A publisher counts its event shortly after the event is in the lane.
         let published = accepted.max(sequenced + unsequenced);
         let mut sums = registry.totals.unregistered();
         let (mut subscriptions, mut lag_max) = (0, 0);
@@ -338,8 +347,8 @@ impl FeedStats {
             .saturating_sub(self.received + self.lost.iter().sum::<u64>() + self.superseded)
     }
 
-    /// Counts what was due before the other counters were read, so that a subscriber that keeps up
-    /// is not reported as behind because of events that came meanwhile.
+    /// Uses the number of matched events from before the other counters were read, so that a
+    /// subscriber that keeps up does not appear to lag because of events that arrived meanwhile.
     pub(super) fn lag(&self) -> u64 {
         self.due
             .saturating_sub(self.received + self.gauges.reported_lost + self.superseded)

@@ -1,28 +1,27 @@
 //! Receiving as a task: streams, on any runtime or none.
 //!
-//! A task waits as a thread does, by the same step (`Subscriber::check_or_register`); the only
-//! difference is whose waker is registered. A subscriber has one place for a waker, so a dispatcher
-//! wakes it once per round, however many events the round had for it. The waker that was registered
-//! last counts: a subscriber may be polled by one task, moved to another, and then be used by a
-//! thread that blocks.
+//! Tasks and threads wait by the same step (`Subscriber::check_or_register`); the only difference
+//! is the waker that is registered. A subscriber has room for one waker, and a dispatcher wakes it
+//! once in each round, however many events the round had for it. The waker that was registered last
+//! is woken: a subscriber may be polled by one task, be moved to another task, and then be used by
+//! a thread that blocks.
 //!
 //! # Failure modes
 //!
-//! * **A future is dropped before it is ready** (a time limit, a `select!`): nothing was received
-//!   and nothing is lost, and its waker is forgotten. An event leaves the ring at the moment when
-//!   it is handed over.
-//! * **There is always an event**: a task that never has to wait would keep its runtime's thread
-//!   for itself. After 128 receives in a row without a wait, one poll returns `Pending` and has
-//!   woken its own task: other tasks run, and nothing else changes. (Runtimes have such budgets for
-//!   their own channels, but no common interface to them.) A program that polls a future once and
-//!   takes `Pending` for "there is no event" may be wrong about that one poll.
-//! * **The waker panics, publishes, cancels, or drops the subscriber**: contained; wakers are
-//!   called outside of all locks. But a task whose waker panicked was not woken, and no thread
-//!   wakes it again before the next round that brings it something.
+//! * **A future is dropped before it is ready** (a timeout, a `select!`): no event was received,
+//!   none is lost, and its waker is removed. An event leaves the ring only when a poll returns it.
+//! * **There is always an event**: a task that never has to wait would not let other tasks run on
+//!   its thread. After 128 receives in a row without a wait, one poll wakes its own task and
+//!   returns `Pending`, so that other tasks can run. (Runtimes have such budgets for their own
+//!   channels, but no common interface to them.) So `Pending` does not always mean that there is no
+//!   event.
+//! * **The waker panics, publishes, cancels, or drops the subscriber**: the panic is contained, and
+//!   no lock is held while a waker is called. But a task whose waker panicked is not woken before
+//!   the next round that has an event for it.
 //! * **No thread drives a bus under [`Dispatch::Manual`](crate::Dispatch::Manual)**: the task
-//!   waits. Once such a bus is closing, polling drives it, since no other thread may be left to do
-//!   so; and where another subscriber's longest wait has to pass first, a thread of its own wakes
-//!   the task when that is over.
+//!   waits. Once such a bus is closing, polling drives it, because no other thread may be left to
+//!   do so. If the block timeout of another subscriber must end first, a new thread wakes the task
+//!   at that time.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -39,9 +38,9 @@ use crate::dispatch::feed::Found;
 use crate::dispatch::loss::Gap;
 
 impl<T: Send + Sync + 'static> Subscriber<T> {
-    /// A stream of owned events and gaps, which ends when the subscription does. Each event costs a
-    /// change of its block's reference count; [`into_batch_stream`](Self::into_batch_stream) and
-    /// [`recv_async`](Self::recv_async) don't.
+    /// Converts the subscriber into a stream of owned events and gaps, which ends with the
+    /// subscription. Each event increments the reference count of its block;
+    /// [`into_batch_stream`](Self::into_batch_stream) and [`recv_async`](Self::recv_async) do not.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -56,7 +55,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     ///     while let Some(item) = stream.next().await {
     ///         match item {
     ///             Ok(event) => assert_eq!(*event.data(), 7),
-    ///             Err(gap) => eprintln!("{gap}"), // and go on
+    ///             Err(gap) => eprintln!("{gap}"), // and continue
     ///         }
     ///     }
     /// });
@@ -68,8 +67,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         EventStream::new(self)
     }
 
-    /// A stream of [`Batch`]es and gaps, which ends when the subscription does: up to 64 events for
-    /// one poll.
+    /// Converts the subscriber into a stream of [`Batch`]es and gaps, which ends with the
+    /// subscription. One poll returns up to 64 events.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -93,7 +92,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     }
 }
 
-/// A subscriber, and how it ended once that was reported.
+/// A subscriber, and the ending of its subscription once the stream has reported it.
 struct Source<T: Send + Sync + 'static> {
     subscriber: Subscriber<T>,
     ending: Option<Ending>,
@@ -143,8 +142,8 @@ macro_rules! stream {
                 Self { source }
             }
 
-            /// How it ended. `None`: the stream has not reported an end yet;
-            /// [`SubscriptionHandle::ending`] may know of it before.
+            /// Returns how the subscription ended, or `None` while the stream has not returned its
+            /// end. [`SubscriptionHandle::ending`] may return the ending before that.
             ///
             /// ```
             /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -158,8 +157,8 @@ macro_rules! stream {
                 self.source.ending
             }
 
-            /// A handle to the subscription: to see its numbers, change its patterns, cancel it, or
-            /// wait for its end, from any thread.
+            /// Returns a handle to the subscription, which any thread can use to read its
+            /// statistics, to change its patterns, to cancel it, or to wait for its end.
             ///
             /// ```
             /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -173,8 +172,8 @@ macro_rules! stream {
                 self.source.subscriber.handle()
             }
 
-            /// Returns the subscriber, so that it can be read in another way. Nothing is lost by
-            /// that, and a task that waited for this stream is no longer woken.
+            /// Converts the stream back into its subscriber. No event is lost. A task that waits
+            /// for this stream is no longer woken.
             ///
             /// ```
             /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -207,7 +206,7 @@ macro_rules! stream {
             }
         }
 
-        /// Terminated once it has reported its end; from then on it is always `None`.
+        /// The stream is terminated once it has returned `None`, and returns `None` from then on.
         impl<T: Send + Sync + 'static> FusedStream for $name<T> {
             fn is_terminated(&self) -> bool {
                 self.source.ending.is_some()
@@ -226,25 +225,59 @@ macro_rules! stream {
 }
 
 stream! {
-    /// The events of a subscription, owned, and its losses in their places: made by
-    /// [`Subscriber::into_stream`], where the example is.
+    /// A stream of the owned events of a subscription, with its losses in their places.
+    /// [`Subscriber::into_stream`] creates it.
     ///
-    /// Each event costs a change of its block's reference count; [`BatchStream`] and
-    /// [`recv_async`](Subscriber::recv_async) cost none.
+    /// Each event increments the reference count of its block; [`BatchStream`] and
+    /// [`recv_async`](Subscriber::recv_async) do not.
     ///
-    /// `None` is the end, and [`ending`](EventStream::ending) says which. A loss is not the end: a
-    /// loop such as `while let Some(Ok(event))` would end silently at the first one.
+    /// The stream returns `None` at its end, and [`ending`](EventStream::ending) returns how the
+    /// subscription ended. A loss is not the end: a loop such as `while let Some(Ok(event))` would
+    /// end silently at the first loss.
+    ///
+    /// ```
+    /// use fanout::{Bus, Ending, EventStream};
+    /// use smol::stream::StreamExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut stream: EventStream<u32> = bus.subscribe("a")?.into_stream();
+    /// bus.publish("a", 7)?;
+    /// bus.close();
+    /// let first = smol::block_on(stream.next());
+    /// assert!(matches!(first, Some(Ok(event)) if *event.data() == 7));
+    /// assert!(smol::block_on(stream.next()).is_none());
+    /// assert_eq!(stream.ending(), Some(Ending::Closed));
+    /// # Ok(())
+    /// # }
+    /// ```
     EventStream of SharedEvent,
     by |subscriber, found| subscriber.event(found).map(Event::share),
     made by "into_stream"
 }
 
 stream! {
-    /// The slots of a subscription's ring, up to 64 events each, and its losses in their places:
-    /// made by [`Subscriber::into_batch_stream`], where the example is.
+    /// A stream of the slots of a subscription's ring, with up to 64 events each, and of its losses
+    /// in their places. [`Subscriber::into_batch_stream`] creates it.
     ///
-    /// `None` is the end, and [`ending`](BatchStream::ending) says which. A loss is not the end: a
-    /// loop such as `while let Some(Ok(batch))` would end silently at the first one.
+    /// The stream returns `None` at its end, and [`ending`](BatchStream::ending) returns how the
+    /// subscription ended. A loss is not the end: a loop such as `while let Some(Ok(batch))` would
+    /// end silently at the first loss.
+    ///
+    /// ```
+    /// use fanout::{BatchStream, Bus};
+    /// use smol::stream::StreamExt;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let bus = Bus::<u32>::new();
+    /// let mut stream: BatchStream<u32> = bus.subscribe("a")?.into_batch_stream();
+    /// bus.publish("a", 7)?;
+    /// let first = smol::block_on(stream.next());
+    /// assert!(matches!(first, Some(Ok(batch)) if batch.len() == 1));
+    /// assert_eq!(stream.ending(), None);
+    /// # Ok(())
+    /// # }
+    /// ```
     BatchStream of Batch,
     by Subscriber::batch,
     made by "into_batch_stream"

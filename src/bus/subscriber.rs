@@ -1,16 +1,17 @@
-//! Receiving: one by one or slot by slot, on a thread that waits or as a task.
+//! Receiving: one by one or slot by slot, on a thread that blocks or in a task.
 //!
-//! Both kinds of waiting share one step, `check_or_register`: check the ring; if it is empty,
-//! register the waker that is to be woken, request the wake-up, and check again. Then a thread
-//! sleeps, and a task returns `Pending`. [`park`](crate::park) explains why no wake-up is missed.
+//! Both kinds of waiting share one step, `check_or_register`: it checks the ring; if the ring is
+//! empty, it registers a waker, requests the wake-up, and checks again. If the ring is still empty,
+//! a thread sleeps, and a task returns `Pending`. [`park`](crate::park) explains why no wake-up is
+//! missed.
 //!
 //! # Failure modes
 //!
-//! * **Events were lost**: the loss is reported once for the run, in its place, and receiving
-//!   continues with the event behind it.
-//! * **The subscription ends** (closed, cancelled, broken): whoever waits is woken, and every
-//!   receive from then on reports the end.
-//! * **A wait is given up** (a time limit, a dropped future): nothing was taken out of the ring.
+//! * **Events were lost**: the loss is reported once for the run, in its place, and the next
+//!   receive returns the event after it.
+//! * **The subscription ends** (closed, cancelled, broken): a waiting thread or task is woken, and
+//!   every receive from then on reports the end.
+//! * **A wait is given up** (a timeout, a dropped future): no event was taken out of the ring.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
@@ -32,16 +33,20 @@ use crate::dispatch::loss::{BlockTimeout, Gap};
 use crate::park::{deadline_after, forget_registered, park, register_thread, thread_waker};
 use crate::sync::{AtomicWaker, Ordering};
 
-/// Receives of a task in a row without a wait, before it lets other tasks run; see
+/// The number of receives in a row without a wait after which a task lets other tasks run; see
 /// [`stream`](super::stream).
 const BUDGET: u32 = 128;
 
-/// Receives the events of one subscription, in the order of their ids, from a ring of its own.
+/// Receives the events of one subscription, from the ring of this subscription.
 ///
-/// Events are lent from the ring: receiving one copies nothing, allocates nothing, and changes no
-/// reference count. The block of the last event stays alive until the next receive.
-/// [`next`](Self::next), [`iter`](Self::iter) and [`into_stream`](Self::into_stream) give owned
-/// events instead.
+/// Events are borrowed from the ring: receiving an event does not copy it, does not allocate, and
+/// does not change a reference count. The block of the last event stays alive until the next
+/// receive. [`next`](Self::next), [`iter`](Self::iter) and [`into_stream`](Self::into_stream)
+/// return owned events instead.
+///
+/// Events arrive in the order of their ids, except under
+/// [`Overflow::Conflate`](crate::Overflow::Conflate): there a topic keeps its place in the ring
+/// when its event is replaced, so ids rise for each topic, but not over all topics.
 ///
 /// Dropping the subscriber ends the subscription.
 ///
@@ -58,7 +63,7 @@ const BUDGET: u32 = 128;
 /// loop {
 ///     match sub.recv() {
 ///         Ok(event) => println!("{} {}", event.id(), event.topic()),
-///         Err(RecvError::Lost(gap)) => eprintln!("{gap}"), // and go on
+///         Err(RecvError::Lost(gap)) => eprintln!("{gap}"), // and continue
 ///         Err(ending) => {
 ///             println!("{ending}");
 ///             break;
@@ -69,25 +74,25 @@ const BUDGET: u32 = 128;
 /// # }
 /// ```
 ///
-/// [`for_each`](Self::for_each) is this loop. A loop that ends at any error at all ends silently at
-/// the first loss.
-#[doc(alias = "Receiver")]
+/// [`for_each`](Self::for_each) is this loop. A loop that ends at any error ends silently at the
+/// first loss.
+#[doc(alias("Receiver", "Consumer"))]
 pub struct Subscriber<T: Send + Sync + 'static> {
     feed: FeedConsumer<T>,
     handle: SubscriptionHandle<T>,
     wait: WaitStrategy,
-    /// For `resubscribe`.
+    /// The setting, for `resubscribe`.
     block_timeout: BlockTimeout,
-    /// Receives as a task since it last had to wait: 0 to [`BUDGET`].
+    /// Receives of a task since its last wait: 0 to [`BUDGET`].
     used_budget: u32,
-    /// It was disconnected, has reported that, and is no longer in the registry.
+    /// The subscription was disconnected, and the subscriber has removed it from the registry.
     unregistered: bool,
-    /// `next` has returned the gap that is its end.
+    /// `next` has returned the gap at which the subscription was disconnected.
     returned_last_gap: bool,
-    /// On a manual bus that is closing: when it has to check again even if nobody wakes it. As of
-    /// its last check.
+    /// On a manual bus that is closing: the time of the next check if there is no wake-up before,
+    /// as of the last check.
     recheck_at: Option<Instant>,
-    /// Wakes its task at that time.
+    /// Wakes the task at that time.
     timer: Option<WakeTimer>,
 }
 
@@ -112,13 +117,12 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Waits for the next event, in the way of its [`WaitStrategy`]: unless another was chosen, it
-    /// spins briefly if every thread has a core, and then sleeps.
+    /// Blocks the thread until there is an event, and returns it. The [`WaitStrategy`] says how the
+    /// thread waits: by default it spins briefly if every thread has a core, and then sleeps.
     ///
     /// # Errors
     ///
-    /// [`RecvError`]: `Lost` once for a run of lost events, and receiving continues; each other
-    /// error is the end, and is returned from then on.
+    /// [`RecvError`]: `Lost` once for a run of lost events, after which receiving continues. Every other error is final: all later calls return it again.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -131,14 +135,14 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # }
     /// ```
     #[doc(alias = "blocking_recv")]
-    #[doc(alias = "Lagged")]
     #[inline]
     pub fn recv(&mut self) -> Result<&Event<T>, RecvError> {
         let found = self.wait_for_next(None);
         self.event(found)
     }
 
-    /// Returns the next event if there is one. Never waits: it completes whatever other threads do.
+    /// Returns the next event if there is one. The call never waits: it finishes even if all other
+    /// threads are suspended.
     ///
     /// # Errors
     ///
@@ -162,7 +166,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Like [`recv`](Self::recv), and waits no longer than `timeout`.
+    /// Like [`recv`](Self::recv), but waits no longer than `timeout`.
     ///
     /// # Errors
     ///
@@ -187,12 +191,13 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Like [`recv`](Self::recv), and waits as a task, on any runtime.
+    /// Like [`recv`](Self::recv), for async code: the task is suspended while it waits. The future
+    /// works on any runtime.
     ///
-    /// A future that is dropped before it is ready has received nothing and leaves nothing behind:
-    /// the event that it would have returned comes next. So it can stand in a `select!`, or under a
-    /// time limit, in a loop. After 128 receives without a wait it lets other tasks run: it returns
-    /// `Pending` once, and has woken its own task.
+    /// The future is cancel-safe: if it is dropped before it is ready, no event was received, and
+    /// the next receive returns the event. So it can be used in a loop with `select!` or with a
+    /// timeout. After 128 receives without a wait, the future lets other tasks run: it wakes its
+    /// own task and returns `Pending` once.
     ///
     /// # Errors
     ///
@@ -211,7 +216,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     ///     loop {
     ///         match sub.recv_async().await {
     ///             Ok(event) => sum += event.data(),
-    ///             Err(RecvError::Lost(gap)) => eprintln!("{gap}"), // and go on
+    ///             Err(RecvError::Lost(gap)) => eprintln!("{gap}"), // and continue
     ///             Err(_) => return Ok(sum), // the end
     ///         }
     ///     }
@@ -227,14 +232,15 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         RecvFuture::new(self, Self::event)
     }
 
-    /// Waits for the next event and returns it as its owner: `None` once the subscription has ended
-    /// and everything was read, `Some(Err(gap))` once for a run of lost events.
+    /// Blocks the thread until there is an event, and returns it as an owned event. Returns
+    /// `Some(Err(gap))` once for a run of lost events, and `None` when the subscription has ended
+    /// and all events were received.
     ///
-    /// The item borrows nothing, so it can be kept, sent to another thread, or held while the
-    /// subscriber is used again. It costs a change of its block's reference count, which
-    /// [`recv`](Self::recv) and [`next_batch`](Self::next_batch) do not. If the subscription was
-    /// disconnected, the gap that ended it is the last item;
-    /// [`SubscriptionHandle::ending`] says how it ended.
+    /// The event does not borrow the subscriber, so the program can keep it, send it to another
+    /// thread, or hold it while it receives the next one. It increments the reference count of its
+    /// block, which [`recv`](Self::recv) and [`next_batch`](Self::next_batch) do not. If the
+    /// subscription was disconnected, the gap that ended it is the last item.
+    /// [`SubscriptionHandle::ending`] returns how the subscription ended.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -247,7 +253,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// while let Some(item) = sub.next() {
     ///     match item {
     ///         Ok(event) => kept.push(event),
-    ///         Err(gap) => eprintln!("{gap}"), // and go on
+    ///         Err(gap) => eprintln!("{gap}"), // and continue
     ///     }
     /// }
     /// assert_eq!(kept.iter().map(|event| *event.data()).sum::<u32>(), 5);
@@ -264,8 +270,9 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         self.item(found)
     }
 
-    /// Like [`next`](Self::next), and waits as a task, on any runtime. It may be dropped like
-    /// [`recv_async`](Self::recv_async); it is the one to use in a `select!` over two subscribers.
+    /// Like [`next`](Self::next), for async code: the task is suspended while it waits. The future
+    /// is cancel-safe like that of [`recv_async`](Self::recv_async). Use it in a `select!` over two
+    /// subscribers, because the events borrow neither of them.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -283,8 +290,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         RecvFuture::new(self, Self::item)
     }
 
-    /// Waits for the next event, and returns it with all that came in the same slot of the ring: up
-    /// to 64 events for one access to the ring. The fastest way to receive.
+    /// Blocks the thread until there is an event, and returns all events of the same slot of the
+    /// ring: up to 64 events for one access to the ring. This is the fastest way to receive.
     ///
     /// # Errors
     ///
@@ -309,8 +316,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         self.batch(found)
     }
 
-    /// Like [`next_batch`](Self::next_batch), if there is an event. Never waits: it completes
-    /// whatever other threads do.
+    /// Returns the next batch if there is an event. The call never waits: it finishes even if all
+    /// other threads are suspended.
     ///
     /// # Errors
     ///
@@ -333,7 +340,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Like [`next_batch`](Self::next_batch), and waits no longer than `timeout`.
+    /// Like [`next_batch`](Self::next_batch), but waits no longer than `timeout`.
     ///
     /// # Errors
     ///
@@ -358,8 +365,9 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Like [`next_batch`](Self::next_batch), and waits as a task, on any runtime. It may be
-    /// dropped like [`recv_async`](Self::recv_async). The fastest way for tasks.
+    /// Like [`next_batch`](Self::next_batch), for async code: the task is suspended while it waits.
+    /// The future is cancel-safe like that of [`recv_async`](Self::recv_async). This is the fastest
+    /// way to receive in a task.
     ///
     /// # Errors
     ///
@@ -381,8 +389,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         RecvFuture::new(self, Self::batch)
     }
 
-    /// Receives until the subscription ends: passes every event to `on_event`, and every loss, in
-    /// its place, to `on_gap`. Returns how it ended.
+    /// Receives until the subscription ends. Calls `on_event` with every event, and `on_gap` with
+    /// every loss, in its place. Returns how the subscription ended.
     ///
     /// ```
     /// use fanout::{Bus, Ending};
@@ -420,8 +428,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// A blocking iterator over owned events and gaps, which ends when the subscription does: an
-    /// iterator over [`next`](Self::next), with the same cost.
+    /// Returns a blocking iterator over owned events and gaps, which ends with the subscription. It
+    /// calls [`next`](Self::next), with the same cost.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -438,8 +446,9 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         Iter { subscriber: self }
     }
 
-    /// A handle to this subscription: to see its numbers, change its patterns, cancel it, or wait
-    /// for its end, from any thread. See [`SubscriptionHandle`] for an example.
+    /// Returns a handle to this subscription, which any thread can use to read its statistics, to
+    /// change its patterns, to cancel it, or to wait for its end. See [`SubscriptionHandle`] for an
+    /// example.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -453,7 +462,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         self.handle.clone()
     }
 
-    /// Its numbers. See [`SubscriptionStats`] for an example.
+    /// Returns the statistics of the subscription. See [`SubscriptionStats`] for an example.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -466,10 +475,10 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         self.handle.stats()
     }
 
-    /// How many events it can receive without a wait, 0 to the capacity and 63 more. Losses do not
-    /// count, nor, under [`Overflow::Block`](crate::Overflow::Block), events that wait in front of
-    /// the full ring. It may rise at any time, and falls by receiving, or, under the policies that
-    /// evict, by losing.
+    /// Returns the number of events that the subscriber can receive without waiting, 0 to the
+    /// capacity plus 63. Losses do not count, and neither do events that wait in front of a full
+    /// ring under [`Overflow::Block`](crate::Overflow::Block). The number may grow at any time. It
+    /// shrinks when events are received or, under the policies that evict, when events are lost.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -483,8 +492,6 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "depth")]
-    #[doc(alias = "queued")]
     pub fn len(&self) -> usize {
         let shared = self.feed.shared();
         if shared.end() == End::Cancelled {
@@ -493,8 +500,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         shared.stats().gauges.depth as usize + self.feed.mask().count_ones() as usize
     }
 
-    /// Whether there is no event that it can receive without a wait. Even then it may have a loss,
-    /// or the end, to report.
+    /// Returns whether there is no event that the subscriber can receive without waiting. Even then
+    /// the next receive may return a loss or the end without waiting.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -507,7 +514,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         self.len() == 0
     }
 
-    /// The bound on events that wait in its ring: see
+    /// Returns the capacity of the ring, in events: see
     /// [`SubscriptionBuilder::capacity`](super::SubscriptionBuilder::capacity).
     ///
     /// ```
@@ -521,9 +528,9 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         self.limits().capacity
     }
 
-    /// The bus that it subscribes to. `None`: the last [`Bus`] and
-    /// [`Publisher`](super::Publisher) are gone, so the bus is closed; a subscriber does not keep
-    /// it open.
+    /// Returns the bus that this subscriber subscribes to. Returns `None` if the last [`Bus`] and
+    /// [`Publisher`](super::Publisher) were dropped, because a subscriber does not keep the bus
+    /// open.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -537,12 +544,11 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "sender")]
     pub fn bus(&self) -> Option<Bus<T>> {
         WeakBus::of(self.handle.core()).upgrade()
     }
 
-    /// Whether it subscribes to that bus.
+    /// Returns whether this subscriber subscribes to the given bus.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -552,12 +558,11 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "same_channel")]
     pub fn same_bus(&self, bus: &Bus<T>) -> bool {
         self.handle.same_bus(bus)
     }
 
-    /// Its latencies; see [`SubscriptionHandle::latency`].
+    /// Returns the sampled latencies of the subscription; see [`SubscriptionHandle::latency`].
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -590,7 +595,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         self.wait
     }
 
-    /// Hands over what a check has found, which is not `Empty`: the event, or why there is none.
+    /// Converts the result of a check, which is not `Empty`, to the event, or to the reason why
+    /// there is none.
     #[inline]
     pub(super) fn event(&mut self, found: Found) -> Result<&Event<T>, RecvError> {
         match found {
@@ -599,7 +605,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Like [`event`](Self::event), for all events of the slot.
+    /// Like [`event`](Self::event), with all events of the slot.
     #[inline]
     pub(super) fn batch(&mut self, found: Found) -> Result<Batch<T>, RecvError> {
         match found {
@@ -611,7 +617,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Like [`event`](Self::event), owned; the gap of a disconnect is an item once.
+    /// Like [`event`](Self::event), with an owned event. The gap of a disconnect is returned once.
     fn item(&mut self, found: Found) -> Option<Result<SharedEvent<T>, Gap>> {
         match self.event(found) {
             Ok(event) => Some(Ok(event.share())),
@@ -624,7 +630,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Checks the ring as a task: if it is empty, the task's waker is woken when that changes.
+    /// Checks the ring for a task. If the ring is empty, the task is woken when that changes.
     #[inline]
     pub(super) fn poll_found(&mut self, context: &mut Context<'_>) -> Poll<Found> {
         if self.used_budget == BUDGET {
@@ -649,7 +655,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Has the task woken at that time.
+    /// Starts a timer that wakes the task at that time.
     #[cold]
     fn set_timer(&mut self, at: Instant, waker: &Waker) {
         let timer = self.timer.as_ref();
@@ -658,17 +664,17 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
         self.timer = WakeTimer::start(at, waker).ok();
         if self.timer.is_none() {
-            // The system gave no thread: the task has to check again and again until then.
+            // The system could not start a thread, so the task polls until then.
             waker.wake_by_ref();
         }
     }
 
-    /// The task that waited no longer does.
+    /// Removes the waker of a task that no longer waits.
     pub(super) fn forget_waker(&self) {
         forget_registered(self.feed.waker());
     }
 
-    /// Checks until there is something, or the deadline has passed (`Empty`).
+    /// Waits until a check finds something. Returns `Empty` at the deadline.
     #[inline]
     fn wait_for_next(&mut self, deadline: Option<Instant>) -> Found {
         match self.check() {
@@ -677,7 +683,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Waits, first awake and then asleep, each for as long as the strategy says.
+    /// First spins or yields, for as long as the strategy says, and then sleeps.
     #[cold]
     fn wait(&mut self, deadline: Option<Instant>) -> Found {
         let threads = self.handle.core().engine.threads.load(Ordering::Relaxed);
@@ -701,8 +707,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Checks the ring; if it is empty, has `register` put the waker that is to be woken when that
-    /// changes into its place, and returns `Empty`. `waker` makes another one for the engine.
+    /// Checks the ring. If the ring is empty, calls `register` with the place for the waker that is
+    /// woken when that changes, and returns `Empty`. `waker` returns a second waker for the engine.
     #[inline]
     fn check_or_register(
         &mut self,
@@ -715,7 +721,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
                 found => return found,
             }
             register(self.feed.waker());
-            // After that: the thread that begins the close wakes the waker that is registered.
+            // This check comes after the waker was registered: a thread that begins the close later
+            // wakes it.
             if self.is_closing_manually() {
                 self.handle.core().engine.register_for_progress(waker());
                 match self.check() {
@@ -741,7 +748,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// A shard disconnects without a lock, so the registry and the index hear of it here.
+    /// A shard disconnects a subscription without a lock, so the subscriber removes it from the
+    /// registry and the index.
     #[cold]
     fn disconnected(&mut self, gap: Gap) -> Found {
         if !std::mem::replace(&mut self.unregistered, true) {
@@ -750,7 +758,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         Found::Disconnected(gap)
     }
 
-    /// The ring is empty. On a manual bus that is closing, the subscriber itself dispatches.
+    /// The ring is empty: on a manual bus that is closing, the subscriber dispatches.
     #[cold]
     fn drive_if_closing(&mut self) -> Found {
         if self.is_closing_manually() {
@@ -760,7 +768,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         Found::Empty
     }
 
-    /// A manual bus that is closing may have no thread left that drives it, except its subscribers.
+    /// If a manual bus is closing, there may be no other thread left that drives it.
     #[inline]
     fn is_closing_manually(&self) -> bool {
         let engine = &self.handle.core().engine;
@@ -772,8 +780,12 @@ impl<T: Send + Sync + 'static> Drop for Subscriber<T> {
     fn drop(&mut self) {
         let engine = &self.handle.core().engine;
         let threads = engine.threads.fetch_sub(1, Ordering::Relaxed);
-        debug_assert!(threads > 0, "it was counted when it was made");
-        // The end must not wake the task that waited: it is the task that drops the subscriber.
+        debug_assert!(
+            threads > 0,
+            "each subscriber was counted when it was created"
+        );
+        // The cancel below must not wake the registered task, which is the one that drops the
+        // subscriber.
         self.forget_waker();
         self.handle.cancel();
     }
@@ -799,7 +811,7 @@ fn recv_error(found: Found) -> RecvError {
     }
 }
 
-/// An error of receiving is either the end, or a loss after which receiving continues.
+/// Converts an error of receiving to the ending, or to the gap if it is a loss.
 pub(super) fn ending(error: RecvError) -> Result<Ending, Gap> {
     match error {
         RecvError::Lost(gap) => Err(gap),
@@ -810,9 +822,10 @@ pub(super) fn ending(error: RecvError) -> Result<Ending, Gap> {
     }
 }
 
-/// Waits until a check finds something, and then has `take` hand it over.
+/// The future of the receive methods: it waits until a check finds something, and then calls
+/// `take`.
 struct RecvFuture<'a, T: Send + Sync + 'static, F> {
-    /// `None` once it was handed over.
+    /// `None` once the future has been ready.
     subscriber: Option<&'a mut Subscriber<T>>,
     take: F,
 }
@@ -854,7 +867,7 @@ impl<T: Send + Sync + 'static, F> Drop for RecvFuture<'_, T, F> {
     }
 }
 
-/// Iterates over what a [`Subscriber`] receives; see [`Subscriber::iter`].
+/// A blocking iterator over the events and gaps of a [`Subscriber`]; see [`Subscriber::iter`].
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -880,5 +893,5 @@ impl<T: Send + Sync + 'static> Iterator for Iter<'_, T> {
     }
 }
 
-/// Once it has returned `None`, it always does.
+/// Once the iterator has returned `None`, it always returns `None`.
 impl<T: Send + Sync + 'static> std::iter::FusedIterator for Iter<'_, T> {}

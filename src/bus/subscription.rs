@@ -37,13 +37,15 @@ use crate::sync::Arc;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Start {
-    /// With the first event that is *dispatched* after the subscription was opened. The default.
+    /// The subscription begins with the first event that is *dispatched* after it was opened. The
+    /// default.
     ///
-    /// That is every event that is published after `open` returned; and so are events that were
-    /// published before, if they were still waiting in a lane, or in front of a shard, when the
-    /// subscription was opened. An event that had been dispatched by then is not delivered.
-    /// [`first_id`](SubscriptionHandle::first_id) says where it began. A program that wants nothing
-    /// of before calls [`flush_within`](super::Bus::flush_within) first.
+    /// Every event that is published after `open` has returned is delivered. An event that was
+    /// published before is delivered, too, if it was not dispatched yet when the subscription was
+    /// opened: it was still in a lane, or in front of the shard. An event that was dispatched
+    /// before is not delivered. [`first_id`](SubscriptionHandle::first_id) returns the id at which
+    /// the subscription began. A program that wants no earlier events calls
+    /// [`flush_within`](super::Bus::flush_within) before it subscribes.
     ///
     /// ```
     /// use fanout::{Bus, Dispatch};
@@ -65,20 +67,20 @@ pub enum Start {
     Now,
 }
 
-/// What the two ends of a new ring are made from.
+/// The settings of a new ring.
 pub(super) struct FeedConfig {
-    /// Number of the subscription.
+    /// The number of the subscription.
     pub(super) number: u64,
     limits: Limits,
     block_timeout: BlockTimeout,
-    /// Of its shard.
+    /// The latch of the shard.
     latch: Arc<Latch>,
     #[cfg(feature = "latency")]
     recorder: Option<Arc<Recorder>>,
 }
 
 impl FeedConfig {
-    /// The two ends.
+    /// Creates the ring, and returns its two ends.
     pub(super) fn make<T>(self, reader: Listener) -> (FeedProducer<T>, FeedConsumer<T>) {
         let (producer, consumer) = feed(self.limits, self.latch, reader);
         let producer = producer.with_block_timeout(self.block_timeout);
@@ -91,19 +93,19 @@ impl FeedConfig {
     }
 }
 
-/// What can be set for a subscription, or for all of a bus as the default.
+/// The settings that a bus has as defaults, and that each subscription can change.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Options {
     pub(super) capacity: usize,
     pub(super) pin_bytes: usize,
     pub(super) overflow: Overflow,
-    /// `None`: as long as it takes.
+    /// `None`: the bus waits without a limit.
     pub(super) block_timeout: Option<Duration>,
     pub(super) wait: WaitStrategy,
 }
 
-/// Configures a subscription and [opens](Self::open) it. Made by
-/// [`Bus::subscription`](super::Bus::subscription).
+/// Configures a subscription and [opens](Self::open) it.
+/// [`Bus::subscription`](super::Bus::subscription) returns the builder.
 ///
 /// | | default |
 /// | --- | --- |
@@ -116,8 +118,8 @@ pub(super) struct Options {
 /// | [`label`](Self::label) | none |
 /// | [`dedicated`](Self::dedicated) | a handler shares the threads of the pool |
 ///
-/// The builder owns what it needs, so it can move into a thread or a task and be opened there, and
-/// a clone opens one more subscription that is configured alike. It does not keep the bus open.
+/// The builder borrows nothing, so it can move into a thread or a task and be opened there. A clone
+/// opens another subscription with the same settings. A builder does not keep the bus open.
 ///
 /// ```
 /// use fanout::Bus;
@@ -161,10 +163,12 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         }
     }
 
-    /// The bound on events that wait in its ring, 1 to [`CAPACITY_MAX`]. Default: the
+    /// Sets the capacity of the ring: the number of events that may wait in it, 1 to
+    /// [`CAPACITY_MAX`]. Under [`Overflow::Conflate`] it is the number of topics. Default: the
     /// [bus's](super::BusBuilder::capacity), which is 1,024 unless it was set.
     ///
-    /// What the subscriber has claimed to read no longer counts: up to 63 events more.
+    /// The slot of up to 64 events that the subscriber has begun to read does not count, so the
+    /// subscriber can have up to 63 unread events more than the capacity.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -179,13 +183,13 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         self
     }
 
-    /// The bound on the bytes that its waiting events pin, at least 1. Default: the
-    /// [bus's](super::BusBuilder::pin_bytes), which is 64 MiB unless it was set.
+    /// Sets the bound on the memory that the events in the ring keep alive, in bytes, at least 1.
+    /// Default: the [bus's](super::BusBuilder::pin_bytes), which is 64 MiB unless it was set.
     ///
-    /// What counts is the weight of the blocks, of up to 64 events each, that those events lie in:
-    /// the memory of a block itself, and what its payloads [weigh](super::BusBuilder::weigh). A
-    /// block that is heavier than the bound goes into the ring when that is empty, alone. See
-    /// [`guide::memory`](crate::guide::memory).
+    /// An event keeps its whole block of up to 64 events alive, so the weight of whole blocks
+    /// counts: the memory of the block itself, and the sum of [`weigh`](super::BusBuilder::weigh)
+    /// over its payloads. A block that is heavier than the bound enters the ring only when the ring
+    /// is empty. See [`guide::memory`](crate::guide::memory).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -201,7 +205,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         self
     }
 
-    /// What happens to events that find no room. Default: the
+    /// Sets what happens to events that the ring has no room for. Default: the
     /// [bus's](super::BusBuilder::overflow), which is [`Overflow::DropNewest`] unless it was set.
     /// See [`Overflow`] for an example.
     ///
@@ -220,22 +224,22 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         self
     }
 
-    /// The longest time that the bus waits for this subscriber if its policy is
-    /// [`Overflow::Block`], up to [`BLOCK_TIMEOUT_MAX`], rounded up to a whole millisecond. `None`:
-    /// the bus waits as long as it takes. Default: the [bus's](super::BusBuilder::block_timeout),
-    /// which is `None` unless it was set. It has no effect under the other policies, under which
-    /// the bus never waits.
+    /// Sets the longest time that the bus waits for this subscriber under [`Overflow::Block`], from
+    /// zero to [`BLOCK_TIMEOUT_MAX`], rounded up to a whole millisecond. With `None` the bus waits
+    /// without a limit. Default: the [bus's](super::BusBuilder::block_timeout), which is `None`
+    /// unless it was set. The setting has no effect under the other policies, under which the bus
+    /// never waits.
     ///
     /// When a block of up to 64 events has waited that long, the events that the ring has no room
-    /// for are lost to this subscriber. From then on, so is every event that finds no room, at
-    /// once, until the subscriber claims something to read: see [`Overflow::Block`]. The time
+    /// for are lost to this subscriber. From then on, every event that the ring has no room for is
+    /// lost at once, until the subscriber claims a slot to read: see [`Overflow::Block`]. The time
     /// counts for the whole block, so a subscriber with a small ring should get the time that it
     /// needs for 64 events. With zero the bus never waits: then the policy does the same as
-    /// [`Overflow::DropNewest`], apart from the reason of the [`Gap`].
+    /// [`Overflow::DropNewest`], except for the reason of the [`Gap`].
     ///
-    /// All other subscribers get that block before the wait begins, and what comes after it when
-    /// the wait is over. If several subscribers have no room for the same block, the bus waits for
-    /// all of them from the same moment on, for each up to its own longest wait.
+    /// All other subscribers get the block before the wait begins, and the next blocks after the
+    /// wait. If several subscribers have no room for the same block, the bus waits for all of them
+    /// from the same time on, and for each up to its own block timeout.
     ///
     /// [`BLOCK_TIMEOUT_MAX`]: crate::limits::BLOCK_TIMEOUT_MAX
     /// [`Gap`]: crate::Gap
@@ -265,10 +269,10 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         self
     }
 
-    /// How a thread that receives waits for events. Default: the
+    /// Sets how a thread that receives waits for events. Default: the
     /// [bus's](super::BusBuilder::wait), which is [`Adaptive`](WaitStrategy::Adaptive) unless it
-    /// was set. It has no effect for tasks, nor for a handler on the pool. See [`WaitStrategy`] for
-    /// an example.
+    /// was set. The setting has no effect on tasks and on handlers that share the pool. See
+    /// [`WaitStrategy`] for an example.
     ///
     /// ```
     /// use fanout::{Bus, WaitStrategy};
@@ -286,13 +290,13 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         self
     }
 
-    /// Labels the subscription, so that it can be recognised: in
-    /// [`SubscriptionHandle::labels`] and in metrics.
+    /// Adds a label, which identifies the subscription in [`SubscriptionHandle::labels`] and in
+    /// metrics. Default: no labels.
     ///
-    /// A subscription has up to [`LABELS_MAX`](crate::limits::LABELS_MAX) labels, each with a key
-    /// of its own. A key is 1 to [`LABEL_KEY_BYTES_MAX`](crate::limits::LABEL_KEY_BYTES_MAX) ASCII
-    /// letters, digits and underscores; it does not begin with a digit, and is none of `bus`,
-    /// `quantile`, `reason` and `subscription`. A value is any text of up to
+    /// A subscription has up to [`LABELS_MAX`](crate::limits::LABELS_MAX) labels with different
+    /// keys. A key is 1 to [`LABEL_KEY_BYTES_MAX`](crate::limits::LABEL_KEY_BYTES_MAX) ASCII
+    /// letters, digits and underscores; it does not begin with a digit, and is not `bus`,
+    /// `quantile`, `reason` or `subscription`. A value is any text of up to
     /// [`LABEL_VALUE_BYTES_MAX`](crate::limits::LABEL_VALUE_BYTES_MAX) bytes. [`open`](Self::open)
     /// reports the first label that breaks a rule.
     ///
@@ -311,7 +315,8 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         self
     }
 
-    /// Where it begins: [`Start::Now`], so far the only one. See there for an example.
+    /// Sets where the subscription begins. Default: [`Start::Now`], which is the only choice in
+    /// this version.
     ///
     /// ```
     /// use fanout::{Bus, Start};
@@ -328,10 +333,11 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         }
     }
 
-    /// Gives its [handler](Self::handler) a thread of its own, for calls that take long or block.
-    /// Other handlers never wait for it, and it does not count towards
-    /// [`max_handler_threads`](super::BusBuilder::max_handler_threads). It has no effect for a
-    /// subscriber, nor under [`Dispatch::Manual`](crate::Dispatch::Manual).
+    /// Gives the [handler](Self::handler) its own thread, for calls that take long or block. Other
+    /// handlers never wait for it, and the thread does not count towards
+    /// [`max_handler_threads`](super::BusBuilder::max_handler_threads). Default: the handler shares
+    /// the threads of the pool. The setting has no effect on a subscriber, nor under
+    /// [`Dispatch::Manual`](crate::Dispatch::Manual).
     ///
     /// ```
     /// use std::time::Duration;
@@ -351,13 +357,12 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         self
     }
 
-    /// Opens the subscription. What is published after this returned is delivered; see
-    /// [`Start::Now`] for what was published before.
+    /// Opens the subscription. Matching events that are published after this call has returned are
+    /// delivered; see [`Start::Now`] for events that were published before.
     ///
     /// # Errors
     ///
-    /// [`SubscribeError`]: a pattern or a label was refused, a number is out of its range, the bus
-    /// does not allow [`Overflow::Block`], or it is closed.
+    /// [`SubscribeError`]: a pattern or a label is not valid, a number is out of its range, the bus does not allow [`Overflow::Block`], or the bus is closed.
     ///
     /// ```
     /// use fanout::{Bus, SubscribeError};
@@ -371,7 +376,6 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// # Ok(())
     /// # }
     /// ```
-    #[doc(alias = "build")]
     pub fn open(self) -> Result<Subscriber<T>, SubscribeError> {
         let mut reader = None;
         let wait = self.options.wait;
@@ -395,12 +399,12 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         &self.core
     }
 
-    /// Whether its handler gets a thread of its own, and how that waits.
+    /// Whether the handler gets its own thread, and how that thread waits.
     pub(super) fn dedication(&self) -> (bool, WaitStrategy) {
         (self.dedicated, self.options.wait)
     }
 
-    /// Checks everything, and opens the subscription with the feed that `make` makes.
+    /// Checks all settings, and opens the subscription with the feed that `make` creates.
     pub(super) fn open_with(
         self,
         make: impl FnOnce(FeedConfig) -> Result<OpenedFeed<T>, SubscribeError>,
@@ -489,10 +493,10 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for SubscriptionBuilder<T> {
 }
 
 impl<T: Send + Sync + 'static> Subscriber<T> {
-    /// Opens one more subscription that is configured like this one: with the same patterns
-    /// (those that it has now, or had when it ended), capacity, bound on bytes, overflow policy,
-    /// longest wait, wait strategy and labels. It begins [now](Start::Now), whatever this one has
-    /// read: so a subscriber that was disconnected can begin anew.
+    /// Opens another subscription with the settings of this one: its capacity, bound on bytes,
+    /// overflow policy, block timeout, wait strategy and labels, and the patterns that it has now
+    /// or had when it ended. The new subscription begins at [`Start::Now`], whatever this
+    /// subscriber has received. So a subscriber that was disconnected can continue with new events.
     ///
     /// # Errors
     ///

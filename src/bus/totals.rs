@@ -1,9 +1,9 @@
-//! The sums of a bus over subscriptions and publishers that are gone.
+//! The sums of a bus over subscriptions that have ended and publishers that were dropped.
 //!
 //! The numbers of a subscription may still change after it was unregistered: its shard may be in
-//! the middle of a block, and its subscriber in the middle of a receive. So it stays in a list
-//! until both ends of its ring are dropped. Then it is settled: its numbers are added to the sums,
-//! and its record is dropped.
+//! the middle of a block, and its subscriber in the middle of a receive. So the subscription stays
+//! in a list until both ends of its ring are dropped. Then it is settled: its numbers are added to
+//! the sums, and its record is dropped.
 
 use std::collections::BTreeMap;
 
@@ -15,12 +15,12 @@ use crate::dispatch::latency::Samples;
 use crate::dispatch::loss::GapReason;
 use crate::sync::{Arc, Ordering};
 
-/// The least number of subscriptions in the list for which it is checked.
+/// The list is not checked while it is shorter than this.
 const UNSETTLED_MIN: usize = 32;
 
-/// A part of the registry, and so behind its lock.
+/// The sums. They are a part of the registry, and so behind its lock.
 pub(super) struct Totals {
-    /// Unregistered, and not settled at the last check.
+    /// The subscriptions that were unregistered, and were not settled at the last check.
     unsettled: Vec<Arc<Record>>,
     /// The length at which the list is checked: twice its length after the last check, so that each
     /// subscription is checked a few times only.
@@ -66,7 +66,7 @@ impl Totals {
         }
     }
 
-    /// A subscription was unregistered.
+    /// Adds a subscription that was unregistered.
     pub(super) fn add_unregistered(&mut self, record: Arc<Record>) {
         self.unsettled.push(record);
         if self.unsettled.len() >= self.check_at {
@@ -75,7 +75,7 @@ impl Totals {
         }
     }
 
-    /// Sums over all that were unregistered.
+    /// The sums over all subscriptions that were unregistered.
     pub(super) fn unregistered(&mut self) -> Sums {
         self.settle();
         let mut sums = self.settled_sums;
@@ -102,7 +102,7 @@ impl Totals {
         number
     }
 
-    /// The publisher with this lane is being dropped.
+    /// Removes the lane of a publisher that is being dropped.
     pub(super) fn close_lane(&mut self, number: u64) {
         if let Some(lane) = self.lanes.remove(&number) {
             self.closed_accepted += lane.accepted();
@@ -123,7 +123,7 @@ impl Totals {
     /// Adds the numbers of the subscriptions that are final to the sums, and drops their records.
     fn settle(&mut self) {
         self.unsettled.retain(|record| {
-            // In this order: numbers that are read after this check are final.
+            // This check comes first: numbers that are read after it are final.
             let settled = record.feed.is_settled();
             if settled {
                 self.settled_sums.add(&record.feed.stats(), record);
@@ -138,7 +138,7 @@ impl Totals {
 }
 
 impl Sums {
-    /// Adds the numbers of a subscription; `stats` are those of its feed.
+    /// Adds the numbers of a subscription. `stats` are the numbers of its feed.
     pub(super) fn add(&mut self, stats: &FeedStats, record: &Record) {
         self.matched += stats.matched;
         self.received += stats.received;
@@ -148,7 +148,7 @@ impl Sums {
         self.superseded += stats.superseded;
         self.unread += stats.unread();
         self.depth += stats.gauges.depth;
-        // Saturating: a weigher may return any number.
+        // Saturating, because a weigher may return any number.
         self.pinned_bytes = self.pinned_bytes.saturating_add(stats.gauges.pinned_bytes);
         if let Some(counters) = record.counters() {
             // Relaxed: statistics.

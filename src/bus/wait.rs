@@ -1,35 +1,34 @@
-//! How a receiver waits on its own thread: what that costs itself, and what it costs the
-//! dispatcher.
+//! How a thread that receives waits for events.
 
 use crate::park::Backoff;
 
 /// How a thread waits for events: processor time against latency.
 ///
-/// It is set for a subscription
-/// ([`SubscriptionBuilder::wait`](super::SubscriptionBuilder::wait)), or for the bus as the default
-/// ([`BusBuilder::wait`](super::BusBuilder::wait)). All receives that block a thread follow it:
-/// `recv`, `recv_timeout`, `next`, `next_batch`, `next_batch_timeout`, `for_each` and `iter`. Tasks
-/// (`recv_async`, `next_async`, streams) don't: they always give their thread back at once.
+/// A program sets the strategy for a subscription
+/// ([`SubscriptionBuilder::wait`](super::SubscriptionBuilder::wait)), or the default for the bus
+/// ([`BusBuilder::wait`](super::BusBuilder::wait)). All receive methods that block a thread follow
+/// it: `recv`, `recv_timeout`, `next`, `next_batch`, `next_batch_timeout`, `for_each` and `iter`.
+/// It has no effect on tasks (`recv_async`, `next_async`, streams), which never block their thread.
 ///
-/// | strategy | the waiting thread | the dispatcher pays | use it |
+/// | strategy | the waiting thread | cost for the dispatcher | use it |
 /// | --- | --- | --- | --- |
 /// | `Adaptive` | spins for about 5 µs if every thread has a core, yields twice, then sleeps | a wake-up (2 to 5 µs) for each sleep | unless you have measured |
-/// | `Spin` | keeps its core busy | nothing | when the thread has a core of its own, and microseconds count |
-/// | `Yield` | keeps a core busy, but lets other threads run first | nothing | when latency counts, and threads outnumber cores |
+/// | `Spin` | keeps its core busy | nothing | when the thread has its own core, and microseconds count |
+/// | `Yield` | keeps a core busy, but lets other threads run first | nothing | when latency counts, and there are more threads than cores |
 /// | `Park` | sleeps at once | a wake-up for each sleep | when events are rare, and processor time or battery counts |
 ///
-/// Under each strategy, a wait ends promptly when the subscription is cancelled or the bus is
-/// closed or breaks, and time limits hold: `Spin` reads the clock at every 64th check of its ring,
-/// `Yield` at every check.
+/// Under each strategy, a wait ends when the subscription is cancelled or the bus is closed or
+/// breaks, and timeouts work: `Spin` reads the clock at every 64th check of the ring, `Yield` at
+/// every check.
 ///
 /// # Failure modes
 ///
-/// * **`Spin` without a core of its own** keeps the thread that it waits for from running, for
-///   whole time slices. Everything still works, at a small fraction of the speed.
-/// * **`Yield` on a busy machine** waits for its turn like every other thread, which takes
-///   milliseconds. On an idle machine it keeps a core busy like `Spin`.
-/// * **Under [`Dispatch::Manual`](crate::Dispatch::Manual)**, a thread that waits and is the only
-///   one that would [`drive`](super::Bus::drive) the bus waits for ever, under each strategy.
+/// * **`Spin` if the thread shares its core**: it prevents the thread that it waits for from
+///   running, for whole time slices. The program still works, but at a small fraction of the speed.
+/// * **`Yield` on a busy machine**: the thread must wait until the system schedules it, like every
+///   other thread, which takes milliseconds. On an idle machine it keeps a core busy like `Spin`.
+/// * **Under [`Dispatch::Manual`](crate::Dispatch::Manual)**: if the thread that waits is the only
+///   one that calls [`drive`](super::Bus::drive), it waits for ever, under each strategy.
 ///
 /// ```
 /// use fanout::{Bus, WaitStrategy};
@@ -57,7 +56,8 @@ pub enum WaitStrategy {
 }
 
 impl WaitStrategy {
-    /// The part of a wait before the thread sleeps. `threads`: how many take part, an estimate.
+    /// The part of a wait before the thread sleeps. `threads` is an estimate of the number of
+    /// threads that take part.
     pub(super) fn backoff(self, threads: usize) -> Backoff {
         match self {
             Self::Adaptive => Backoff::adaptive(threads),

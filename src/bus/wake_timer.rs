@@ -1,9 +1,9 @@
-//! Wakes a task at a given time: a task cannot sleep until then without a runtime, so a thread
-//! does.
+//! A timer that wakes a task at a given time. Without a runtime, a task cannot sleep until a time,
+//! so a thread does.
 //!
-//! It is needed in one case: a task waits for a manual bus that is closing (or for a flush of a
-//! manual bus), which waits for the end of a block timeout. No other thread may be left that would
-//! run the shard then.
+//! It is needed in one case: a task waits for the close or the flush of a manual bus, and the bus
+//! waits for the end of a block timeout. There may be no other thread that runs the shard at that
+//! time.
 
 use std::io;
 use std::sync::Weak;
@@ -37,13 +37,14 @@ impl WakeTimer {
         })
     }
 
-    /// Registers this waker in place of the one before. `false`: the timer is for another time, or
-    /// its time is over.
+    /// Registers this waker in place of the previous one. Returns `false` if the timer is for
+    /// another time, or its time is over.
     pub(super) fn is_for(&self, at: Instant, waker: &Waker) -> bool {
         if let Some(registered) = &self.waker {
             registered.register(waker);
         }
-        // After the waker was registered: a thread that has woken before that has not seen it.
+        // This check comes after the waker was registered: a thread that woke the task before that
+        // has not seen the new waker.
         self.at == at && Instant::now() < at
     }
 }

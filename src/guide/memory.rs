@@ -1,43 +1,48 @@
-//! How much memory a bus takes, and what a subscriber that has stopped reading keeps alive.
+//! How much memory a bus uses, and how much memory a subscriber that has stopped reading keeps
+//! alive.
 //!
 //! # In short
 //!
-//! A subscriber that has stopped reading pins at most [`pin_bytes`] (64 MiB unless told otherwise),
-//! or one block if that is heavier, and once more one block that it has begun to read. It does so
-//! under every policy. What differs is which events these are, and what becomes of the others:
+//! A subscriber that has stopped reading keeps at most [`pin_bytes`] alive (64 MiB unless it was
+//! set), or one block if that is heavier, plus the one block that it has begun to read. This holds
+//! under every overflow policy. The policies differ in which events wait, and in what happens to
+//! the others:
 //!
-//! | policy | what waits | the rest is |
+//! | policy | events that wait | other events |
 //! | --- | --- | --- |
-//! | [`DropNewest`] | the oldest, up to `capacity` | lost |
-//! | [`DropOldest`] | the newest, up to `capacity` | lost |
-//! | [`Conflate`] | the latest of each topic, up to `capacity` topics | superseded; lost beyond the capacity |
-//! | [`Disconnect`] | the first, up to `capacity`, until they are read | not its own any more: it has ended |
-//! | [`Block`] | the oldest, up to `capacity` | in front of the bus, which waits |
+//! | [`DropNewest`] | the oldest, up to `capacity` | are lost |
+//! | [`DropOldest`] | the newest, up to `capacity` | are lost |
+//! | [`Conflate`] | the latest of each topic, up to `capacity` topics | are superseded, or lost if there are more topics than the capacity |
+//! | [`Disconnect`] | the oldest, up to `capacity` | are not matched any more, because the subscription has ended |
+//! | [`Block`] | the oldest, up to `capacity` | wait in the lanes and in the bus |
 //!
 //! # What is weighed
 //!
-//! Events live in blocks of up to 64, and a block lives as long as somebody may read one of its
-//! events. So the unit is the block, weighed when it is sequenced:
+//! Events are stored in blocks of up to 64, and a block lives as long as a subscriber can still
+//! read one of its events. So the bound counts whole blocks. A block is weighed when it is
+//! sequenced:
 //!
 //! ```text
 //! weight = its own memory + the sum of weigh(payload) over all its events
 //! own memory = places x (size of T + 40 bytes) + 400 bytes, about; places: 1, 8 or 64
 //! ```
 //!
-//! What a payload owns on the heap is not in the block itself. Unless [`weigh`] is set, `Bytes`,
-//! `Vec<u8>` and `String` weigh their lengths, and payloads of every other type weigh 0, so that
-//! they count only with `size_of::<T>()`. **A program whose payloads own memory in another way (a
-//! struct with a `Vec`, a `Box`, an `Arc`, a `Vec` of something else) should set [`weigh`]**;
-//! otherwise the bound on bytes does not count that memory. Set it, too, if the capacities of
-//! `Vec`s are much larger than their lengths.
+//! The memory of the block includes `size_of::<T>()` for each place, used or not, and [`weigh`]
+//! returns only what a payload owns outside of itself. Unless [`weigh`] is set, it returns the
+//! length of `Bytes`, `Vec<u8>` and `String`, and 0 for every other type. **A program whose
+//! payloads own memory in another way (a struct with a `Vec`, a `Box`, an `Arc`, a `Vec` of
+//! something else) should set [`weigh`]**; otherwise the bound on bytes does not count that memory.
+//! A program should also set it if the capacities of its `Vec`s are much larger than their lengths.
 //!
-//! A lone event has a block of its own. Under load up to 64 events share one, and a subscriber that
-//! wants one of them pins them all: the heaviest block, `W` below, is then 64 payloads.
+//! A single event has its own block. Under load up to 64 events share a block, and a subscriber
+//! that matches one of them keeps all of them alive: the heaviest block, `W` below, then has 64
+//! payloads.
 //!
 //! # The formula
 //!
-//! With `C` the capacity, `P` = [`pin_bytes`], `W` the weight of the heaviest block, and `2^n(x)`
-//! the next power of two from `x` on, a subscriber that has stopped reading keeps alive at most
+//! Let `C` be the capacity, `P` = [`pin_bytes`], `W` the weight of the heaviest block, and `2^n(x)`
+//! the smallest power of two that is at least `x`. A subscriber that has stopped reading keeps at
+//! most this memory alive:
 //!
 //! ```text
 //! max(P, W)              the blocks that wait: fewer bytes than P, or a single heavier one
@@ -48,34 +53,34 @@
 //!     Conflate                         512 bytes x 2^n(C + 1), and the texts of C + 2 topics
 //! ```
 //!
-//! beside less than 1 KiB that every subscription costs from the start.
+//! In addition, every subscription takes less than 1 KiB from the start.
 //!
-//! Blocks are shared. Subscribers that stopped at the same place pin the same blocks: a thousand of
-//! them that hold the same 64 MiB hold 64 MiB in all. The bound on all of them is the sum, for
-//! subscribers that want different topics, or stopped at different times.
-//! [`BusStats::pinned_bytes`] is that sum, and so counts a block as often as it is pinned.
+//! Subscribers share blocks. Subscribers that stopped at the same event keep the same blocks alive:
+//! a thousand of them need 64 MiB in total. For subscribers that match different topics or stopped
+//! at different times, the bound is the sum over all subscribers. [`BusStats::pinned_bytes`] is
+//! that sum, so it counts a block once for each ring that the block is in.
 //!
-//! To the letter:
+//! Details:
 //!
-//! * **A block in two slots counts twice.** That happens when a ring had room for some of a block's
-//!   events and then for the others. It makes the bound bite early, never late.
-//! * **`Conflate`** gives each event its story (how many it replaced) in a small block of its own
-//!   that goes with the event's; both are counted, whole, until the last event of them that waits
-//!   is read or replaced.
-//! * **`DropOldest`** puts the new events in before it takes the old ones out: for a moment there
-//!   is one block more.
-//! * **`Block`**: the bus holds the one block that it waits with, not each subscriber. Behind it
-//!   wait at most 64 blocks per dispatcher, and what lanes hold: `lane_capacity` events for each
-//!   publisher and for the shared lane.
-//! * **A [`SharedEvent`] or [`Batch`] that the program keeps** pins its block for as long, and is
-//!   not counted here.
+//! * **A block in two slots counts twice.** That happens if a ring had room for some of a block's
+//!   events first and for the others later. So the ring may count as full before the bound is
+//!   reached, but never after it.
+//! * **`Conflate`** stores for each event how many events it replaced, in a small second block.
+//!   Both blocks count in full until the last of their waiting events is read or replaced.
+//! * **`DropOldest`** pushes the new events before it removes the old ones, so for a short time
+//!   there is one block more.
+//! * **`Block`**: the block that the bus waits with is kept once by the bus, not by each
+//!   subscriber. Behind it at most 64 blocks for each dispatcher wait, and the events in the lanes:
+//!   up to `lane_capacity` events for each publisher and for the shared lane.
+//! * **A [`SharedEvent`] or [`Batch`] that the program keeps** keeps its block alive, and does not
+//!   count here.
 //!
-//! # What a bus keeps for itself
+//! # What a bus keeps for reuse
 //!
-//! Memory of blocks whose events have gone is kept to be used again, without payloads: at most
-//! 8,192 blocks of one event, 2,048 of eight and 512 of 64, as many as were ever needed at once;
-//! and as many again for each open `Conflate` subscription, for the blocks of its stories. A
-//! publisher remembers its last 2,048 topics at most.
+//! The bus keeps blocks without payloads for reuse, but not more than were used at the same time:
+//! at most 8,192 blocks with one place, 2,048 with eight and 512 with 64. Each open `Conflate`
+//! subscription keeps up to the same numbers of its second blocks. A publisher caches at most its
+//! last 2,048 topics.
 //!
 //! # Choosing
 //!
@@ -83,13 +88,9 @@
 //! use fanout::{Bus, Overflow};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // 1,000 subscribers that may all have stopped, each somewhere else, in 1 GiB:
-//! let bus = Bus::<Vec<u8>>::builder()
-//!     .weigh(|payload| payload.capacity())
-//!     .pin_bytes(1 << 20)
-//!     .capacity(256)
-//!     .overflow(Overflow::DropOldest)
-//!     .build()?;
+//! // 1,000 subscribers that may all stop reading, each at another event, need at most about 1 GiB:
+//! let bus = Bus::<Vec<u8>>::builder() .weigh(|payload| payload.capacity()) .pin_bytes(1 << 20)
+//! .capacity(256) .overflow(Overflow::DropOldest) .build()?;
 //! # Ok(())
 //! # }
 //! ```

@@ -1,4 +1,4 @@
-//! What an observer is notified of.
+//! The notices that an observer gets.
 
 use std::fmt;
 
@@ -8,7 +8,8 @@ use crate::log;
 use crate::park::NonBlockingScope;
 use crate::pattern::Topic;
 
-/// Something that happened to a handler and that no publisher learns of.
+/// Something that happened to a handler and that no call can return: the argument of the
+/// [observer](crate::BusBuilder::observer).
 ///
 /// With the feature `tracing`, every notice is also an event of level `WARN`, with the text of its
 /// `Display`. Every notice is counted in the statistics of its subscription. `subscription` is

@@ -1,9 +1,9 @@
 //! The worker threads of handlers.
 //!
-//! A worker runs turns while there are any, spins or yields for a moment, and sleeps. A thread that
-//! pushes a job into the empty inbox wakes one worker. A worker that takes more jobs than it can
-//! run at once wakes another one. So a burst wakes as many workers as it needs, one after the
-//! other, and a lone event wakes one.
+//! A worker runs turns while there are jobs, then spins or yields briefly, and then sleeps. A
+//! thread that pushes a job into the empty inbox wakes one worker. A worker that takes more jobs
+//! than it can run at once wakes another one. So a burst wakes as many workers as it needs, one
+//! after the other, and a single event wakes one.
 //!
 //! When a call takes too long, the [monitor](super::stall_monitor) marks its worker as stalled, and
 //! a spare thread takes its place at once. Any worker may take the jobs that the stalled one has in
@@ -43,11 +43,11 @@ use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, thread};
 /// taken to be inside a call.
 pub(crate) const CANCEL_GRACE: Duration = HANDLER_STALL;
 
-/// What a pool is made from.
+/// The settings of a pool.
 pub(crate) struct PoolConfig {
-    /// Workers without spares: 1 to `threads_max`.
+    /// The number of workers without spares: 1 to `threads_max`.
     pub(crate) threads: usize,
-    /// Workers and spares: 1 to [`HANDLER_THREADS_MAX`].
+    /// The largest number of workers, spares included: 1 to [`HANDLER_THREADS_MAX`].
     pub(crate) threads_max: usize,
     /// There are no workers; turns run only in [`Pool::drive`].
     pub(crate) manual: bool,
@@ -61,7 +61,7 @@ pub(crate) struct PoolConfig {
 /// A handler in the pool.
 pub(crate) type HandlerJob<T> = Job<Shared<T>, Option<Task<T>>>;
 
-/// What every thread may access of a handler.
+/// The part of a handler that every thread may access.
 pub(crate) struct Shared<T> {
     pool: Arc<Pool<T>>,
     /// Number of the subscription, from 1.
@@ -75,7 +75,8 @@ pub(crate) struct Pool<T> {
     config: PoolConfig,
     /// Which workers sleep.
     signal: Signal,
-    /// By index of the local queue; the last one is that of `driver`.
+    /// The states of the workers, by the index of the local queue. The last one belongs to
+    /// `driver`.
     workers: Box<[CachePadded<WorkerState>]>,
     /// The local queues that belong to no thread, lowest index last.
     free_queues: Mutex<Vec<Worker>>,
@@ -134,7 +135,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         self.monitor.start(self.clone())
     }
 
-    /// What is shared of a new handler of the subscription with this number.
+    /// Creates the shared part of a new handler, for the subscription with this number.
     pub(crate) fn shared(self: &Arc<Self>, number: u64) -> Shared<T> {
         Shared {
             pool: self.clone(),
@@ -143,14 +144,14 @@ impl<T: Send + Sync + 'static> Pool<T> {
         }
     }
 
-    /// A handler was opened. Called before the pool is closed.
+    /// Counts a new handler. Must be called before the pool is closed.
     pub(crate) fn add_handler(&self) {
         let before = self.live.fetch_add(1, Ordering::Relaxed);
         debug_assert!(before >= 1, "the pool has finished");
     }
 
-    /// Starts a thread for this handler alone. `backoff`: how the thread waits for events, given
-    /// how many threads take part.
+    /// Starts a thread for this handler only. `backoff` takes the number of threads that take part,
+    /// and returns how the thread waits for events.
     pub(crate) fn dedicate(
         job: &Arc<HandlerJob<T>>,
         backoff: impl Fn(usize) -> Backoff + Send + 'static,
@@ -169,7 +170,8 @@ impl<T: Send + Sync + 'static> Pool<T> {
         Ok(())
     }
 
-    /// No handler is opened any more. When the last handler has ended, the workers end.
+    /// Closes the pool: no handler can be opened from now on. When the last handler has ended, the
+    /// workers end.
     pub(crate) fn close(&self) {
         // Relaxed: of several calls, one counts.
         if !self.closing.swap(true, Ordering::Relaxed) {
@@ -177,7 +179,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         }
     }
 
-    /// Runs turns until there are none, on a manual bus. `true`: at least one was run.
+    /// Runs turns until there are none, on a manual bus. Returns whether at least one was run.
     pub(crate) fn drive(&self) -> bool {
         // A handler that drives would run turns inside its own turn.
         if !self.config.manual || NonBlockingScope::is_active() {
@@ -199,7 +201,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         }
     }
 
-    /// Waits until every handler of a closed pool has ended. `false`: the deadline passed.
+    /// Waits until every handler of a closed pool has ended. Returns `false` at the deadline.
     pub(crate) fn wait_finished(&self, deadline: Option<Instant>) -> bool {
         let finished = || self.has_finished().then_some(());
         self.turn_ends
@@ -207,8 +209,8 @@ impl<T: Send + Sync + 'static> Pool<T> {
             .is_some()
     }
 
-    /// Whether every handler of a closed pool has ended. If not, `waker` is woken when a turn has
-    /// ended.
+    /// Returns whether every handler of a closed pool has ended. If not, `waker` is woken when a
+    /// turn has ended.
     pub(crate) fn poll_finished(&self, waker: &Waker) -> bool {
         self.has_finished() || {
             self.turn_ends.register(waker.clone());
@@ -216,7 +218,8 @@ impl<T: Send + Sync + 'static> Pool<T> {
         }
     }
 
-    /// Waits until `done`, which is called again whenever a turn of this job has ended.
+    /// Waits until `done` returns `true`. `done` is called again whenever a turn of this job has
+    /// ended.
     pub(crate) fn wait_for(
         job: &HandlerJob<T>,
         deadline: Option<Instant>,
@@ -232,8 +235,8 @@ impl<T: Send + Sync + 'static> Pool<T> {
             .is_some()
     }
 
-    /// As [`wait_for`](Self::wait_for), for a task. `false`: `waker` is woken when a turn has
-    /// ended.
+    /// Like [`wait_for`](Self::wait_for), for a task. If it returns `false`, `waker` is woken when
+    /// a turn has ended.
     pub(crate) fn poll_for(
         job: &HandlerJob<T>,
         waker: &Waker,
@@ -258,17 +261,19 @@ impl<T: Send + Sync + 'static> Pool<T> {
         }
     }
 
-    /// Starts a worker thread. `false`: there are as many threads as there may be.
+    /// Starts a worker thread. Returns `false` if the largest number of threads is reached.
     fn spawn_worker(self: &Arc<Self>) -> io::Result<bool> {
         let Some(queue) = self.free_queues.lock().pop() else {
             return Ok(false);
         };
         let index = queue.index();
         let pool = self.clone();
-        // Passed on behind a lock, so that it can be taken back if no thread could be started.
+        // The queue is passed on behind a lock, so that it can be taken back if no thread could be
+        // started.
         let passed = Arc::new(Mutex::new(Some(queue)));
         let taken = passed.clone();
-        // Before the thread starts: it may stall before the spawn returns.
+        // This comes before the thread starts, because the thread may stall before the spawn
+        // returns.
         self.working.fetch_add(1, Ordering::Relaxed);
         let spawned = std::thread::Builder::new()
             .name(format!("fanout-pool-{index}"))
@@ -328,7 +333,8 @@ impl<T: Send + Sync + 'static> Pool<T> {
         self.signal.wake_one();
     }
 
-    /// Whether the monitor replaced this worker while it was stalled, and enough others work.
+    /// Whether the monitor replaced this worker while it was stalled, and enough other workers are
+    /// left.
     fn was_replaced(&self, state: &WorkerState) -> bool {
         // Relaxed load: checked again by the swap. Acquire, partner `replace_stalled`.
         if !state.stalled.load(Ordering::Relaxed) || !state.stalled.swap(false, Ordering::Acquire) {
@@ -341,7 +347,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
             .is_err()
     }
 
-    /// Runs one turn. `true`: the handler has ended.
+    /// Runs one turn. Returns whether the handler has ended.
     fn run(&self, mut turn: Turn<Shared<T>, Option<Task<T>>>, state: &WorkerState) -> bool {
         let scope = NonBlockingScope::enter();
         let outer = CURRENT_JOB.replace(Arc::as_ptr(turn.job()).addr());
@@ -351,7 +357,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
             0,
             "a worker runs one turn at a time"
         );
-        // Relaxed, as all of it: see `WorkerState`.
+        // Relaxed, like all accesses to it: see `WorkerState`.
         state.running.store(shared.number, Ordering::Relaxed);
         let context = TurnContext {
             subscription: shared.number,
@@ -366,7 +372,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
                 .unwrap_or(TurnEnd::Finished),
             None => TurnEnd::Finished,
         };
-        // At the first turn that finds it.
+        // The task is taken by the first turn that finds that the handler has ended.
         let ended = end == TurnEnd::Finished && task.is_some();
         if ended {
             let task = task.take();
@@ -376,8 +382,8 @@ impl<T: Send + Sync + 'static> Pool<T> {
         CURRENT_JOB.set(outer);
         drop(scope);
         if end != TurnEnd::Idle {
-            // A finished job stays scheduled for ever, so that no thread pushes it any more: the
-            // pool would not outlive it.
+            // A finished job stays scheduled for ever, so that no thread pushes it again: the pool
+            // may be dropped before the job.
             turn.schedule_again();
         }
         let finished = turn.finish();
@@ -393,7 +399,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
         end == TurnEnd::Finished
     }
 
-    /// A handler has ended, or the pool was closed.
+    /// Called when a handler has ended, and when the pool is closed.
     fn decrement_live(&self) {
         // AcqRel, partner `has_finished`.
         let before = self.live.fetch_sub(1, Ordering::AcqRel);
@@ -446,15 +452,17 @@ impl<T: Send + Sync + 'static> Monitored for Pool<T> {
     #[cold]
     fn replace_stalled(self: Arc<Self>, worker: usize, subscription: u64) {
         let state = &self.workers[worker];
-        // Once, however many calls of one turn take long. Relaxed: only the monitor sets it.
+        // The flag is set once, however many calls of one turn take long. Relaxed: only the monitor
+        // sets it.
         if !state.stalled.load(Ordering::Relaxed) {
             self.decrement_working();
-            // Release, partner `was_replaced`: no longer counted before it counts itself again.
+            // Release, partner `was_replaced`: the decrement is visible before the worker counts
+            // itself again.
             state.stalled.store(true, Ordering::Release);
         }
         let enough = self.working.load(Ordering::Relaxed) >= self.config.threads;
         let replaced = enough || self.spawn_spare();
-        // Other workers look at its local queue only when they find nothing else to do.
+        // Allows other workers to take jobs from its local queue.
         self.queue.release_local(worker);
         self.signal.wake_one();
         (self.config.on_stall)(subscription);
@@ -467,7 +475,7 @@ impl<T: Send + Sync + 'static> Monitored for Pool<T> {
         );
     }
 
-    /// Tries again when no spare thread was available before.
+    /// Tries again to start a worker if no spare thread was available before.
     fn ensure_workers(self: Arc<Self>) {
         if self.working.load(Ordering::Relaxed) < self.config.threads && self.queue.has_work() {
             self.spawn_spare();
@@ -475,20 +483,21 @@ impl<T: Send + Sync + 'static> Monitored for Pool<T> {
     }
 }
 
-/// What a subscription's record keeps of its handler, whatever the type of its events.
+/// The control of a handler that the record of its subscription has, without the type of the
+/// events.
 pub(crate) trait HandlerControl: Send + Sync {
-    /// No call begins after this. To be called before the feed is ended.
+    /// Disables the handler: no call begins after this. Must be called before the feed is ended.
     fn disable(&self) -> DisabledWhile;
     fn extras(&self) -> &HandlerExtras;
-    /// Waits until `done`, which is called again whenever a turn has ended. `false`: the deadline
-    /// passed.
+    /// Waits until `done` returns `true`. `done` is called again whenever a turn has ended. Returns
+    /// `false` at the deadline.
     fn wait_for(&self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> bool;
-    /// Whether it is `done`. If not, has `waker` woken when a turn has ended.
+    /// Returns whether `done` returned `true`. If not, `waker` is woken when a turn has ended.
     fn poll_for(&self, waker: &Waker, done: &mut dyn FnMut() -> bool) -> bool;
     fn is_running(&self) -> bool;
 }
 
-/// What [`HandlerControl::disable`] found.
+/// The state of the handler when [`HandlerControl::disable`] was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DisabledWhile {
     /// No call is running.
@@ -539,8 +548,8 @@ pub(crate) fn wait_for_running_call(handler: &dyn HandlerControl) {
 impl<T: Send + Sync + 'static> ReaderCallback for HandlerJob<T> {
     fn schedule_read(self: Arc<Self>) {
         if let Some(job) = schedule(self) {
-            // A reference of our own: once the job is passed on, its reference to the pool may be
-            // gone.
+            // This reference keeps the pool alive: once the job is passed on, it may be dropped
+            // with its own reference to the pool.
             let pool = job.job().shared.pool.clone();
             pool.enqueue(job);
         }
@@ -569,8 +578,7 @@ fn run_dedicated<T: Send + Sync + 'static>(
     }
 }
 
-/// The deadline of a wait; now, if the caller runs inside a handler or a dispatch, where waiting
-/// would deadlock.
+/// The deadline of a wait. Inside a handler or a dispatch, where waiting would deadlock, it is now.
 fn deadline_unless_inside(deadline: Option<Instant>) -> Option<Instant> {
     if NonBlockingScope::is_active() {
         Some(Instant::now())

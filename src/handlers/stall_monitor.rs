@@ -1,13 +1,13 @@
 //! Finds calls of handlers that take too long.
 //!
-//! To read the clock at each call would cost too much. So the workers only count their calls, and a
-//! thread of its own checks the counts every [`TICK`]. It sleeps when no worker has been active for
-//! a while.
+//! Reading the clock at each call would cost too much. So the workers only count their calls, and a
+//! separate thread checks the counts every [`TICK`]. The thread sleeps when no worker has been
+//! active for a while.
 //!
 //! # Failure modes
 //!
-//! * The machine is overloaded and the monitor runs late: a stall is found later, and no call is
-//!   taken for a stall that is none, since the monitor counts its own checks and not the time
+//! * **The machine is overloaded and the monitor runs late**: a stall is found later. A short call
+//!   does not appear to be a stall, because the monitor counts its own checks and not the time
 //!   between them.
 
 use std::io;
@@ -19,19 +19,19 @@ use super::worker::WorkerState;
 use crate::dispatch::signal::Signal;
 use crate::sync::{Arc, AtomicBool, Ordering, thread};
 
-/// Time between two checks: a stall is found up to this much after the limit.
+/// The time between two checks. A stall is found up to this much after the limit.
 const TICK: Duration = Duration::from_millis(5);
 
-/// Checks without an active worker before the monitor sleeps: 100 ms.
+/// The number of checks without an active worker after which the monitor sleeps: 100 ms.
 const IDLE_TICKS: u32 = 20;
 
-/// What is monitored: a pool of workers.
+/// A pool of workers, as the monitor sees it.
 pub(super) trait Monitored: Send + Sync {
     fn monitor(&self) -> &StallMonitor;
 
     fn workers(&self) -> &[CachePadded<WorkerState>];
 
-    /// Whether the pool has ended for good.
+    /// Whether the pool is closed and has ended.
     fn is_finished(&self) -> bool;
 
     /// A call of the handler of this subscription has exceeded the limit, on the worker with this
@@ -47,7 +47,7 @@ pub(super) struct StallMonitor {
     /// The monitor's thread has index 0.
     signal: Signal,
     started: AtomicBool,
-    /// Checks that find the same call before it counts as stalled, at least 1.
+    /// The number of checks that find the same call before it counts as stalled, at least 1.
     stall_ticks: u32,
 }
 
@@ -61,7 +61,7 @@ struct Seen {
 }
 
 impl StallMonitor {
-    /// A monitor that is not started yet. `limit`: the time that a call may take.
+    /// Creates a monitor that is not started yet. `limit` is the time that a call may take.
     pub(super) fn new(limit: Duration) -> Self {
         let stall_ticks = (limit.as_millis() / TICK.as_millis()) as u32;
         debug_assert!(stall_ticks >= 1, "the limit is shorter than a tick");
@@ -72,14 +72,15 @@ impl StallMonitor {
         }
     }
 
-    /// A worker has become active, and has set its `active` flag; or the pool has finished.
+    /// Wakes the monitor. The caller is a worker that has set its `active` flag, or the pool has
+    /// finished.
     pub(super) fn wake(&self) {
         self.signal.wake_one();
     }
 
     /// Starts the thread, once. Called under the lock that opening a subscription takes.
     pub(super) fn start(&self, pool: Arc<dyn Monitored>) -> io::Result<()> {
-        // Relaxed: ordered by that lock.
+        // Relaxed: that lock orders the accesses.
         if self.started.load(Ordering::Relaxed) {
             return Ok(());
         }
@@ -116,7 +117,7 @@ fn run(pool: &Arc<dyn Monitored>) {
     }
 }
 
-/// Checks every worker. `true`: some worker is active.
+/// Checks every worker. Returns whether a worker is active.
 fn check(pool: &Arc<dyn Monitored>, seen: &mut [Seen]) -> bool {
     let stall_ticks = pool.monitor().stall_ticks;
     let mut active = false;

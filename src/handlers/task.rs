@@ -1,4 +1,4 @@
-//! A handler, its ring, and one turn.
+//! A handler with its ring, and the work of one turn.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -13,15 +13,15 @@ use crate::ring::run_queue::DisabledFlag;
 use crate::sync::thread::Thread;
 use crate::sync::{AtomicU64, Ordering};
 
-/// Slots of the ring, of up to 64 events each, that a turn takes at most before other jobs get
-/// their turns.
+/// The largest number of slots, of up to 64 events each, that one turn handles before other jobs
+/// get their turns.
 const TURN_SLOTS: usize = 16;
 
 /// What the closure of a handler may return: nothing, or a `Result` whose error is reported to the
 /// [observer](crate::BusBuilder::observer).
 ///
-/// Implemented for `()` and for `Result<(), E>` where `E: Display`. It cannot be implemented for
-/// other types.
+/// The trait is implemented for `()` and for `Result<(), E>` where `E: Display`. It is sealed:
+/// other crates cannot implement it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -69,14 +69,14 @@ impl<E: fmt::Display> HandlerResult for Result<(), E> {
     }
 }
 
-/// What few handlers need. Allocated on first use, since every handler pays for its place.
+/// Data that few handlers need. It is allocated on first use, to keep the other handlers small.
 #[derive(Default)]
 pub(crate) struct HandlerExtras(OnceLock<Box<ExtraFields>>);
 
 #[derive(Default)]
 struct ExtraFields {
     counters: Counters,
-    /// The thread of a handler that has one to itself.
+    /// The thread of a dedicated handler.
     own_thread: OnceLock<Thread>,
 }
 
@@ -86,13 +86,13 @@ impl HandlerExtras {
         self.0.get().map(|extras| &extras.counters)
     }
 
-    /// The counters, to count something.
+    /// Returns the counters, and allocates them if necessary.
     #[cold]
     pub(crate) fn init_counters(&self) -> &Counters {
         &self.0.get_or_init(Box::default).counters
     }
 
-    /// Gives the handler a thread of its own. `false`: it has one already.
+    /// Sets the thread of a dedicated handler. Returns `false` if it has one already.
     pub(crate) fn dedicate(&self, thread: Thread) -> bool {
         let extras = self.0.get_or_init(Box::default);
         extras.own_thread.set(thread).is_ok()
@@ -103,7 +103,7 @@ impl HandlerExtras {
     }
 }
 
-/// What is counted of a handler, beside what is counted of every subscription.
+/// The counters that only subscriptions with a handler have.
 #[derive(Default)]
 pub(crate) struct Counters {
     pub(crate) errors: AtomicU64,
@@ -122,13 +122,13 @@ pub(crate) struct Task<T> {
 pub(crate) enum TurnEnd {
     /// There is more to do.
     More,
-    /// There is nothing to do, and the shard schedules the job when it pushes something.
+    /// There is nothing to do now. The shard schedules the job when it pushes events.
     Idle,
-    /// Nothing will come any more.
+    /// The feed has ended.
     Finished,
 }
 
-/// What a turn needs to know of its worker and its pool.
+/// The parts of the worker and the pool that a turn uses.
 pub(super) struct TurnContext<'a> {
     /// Number of the subscription.
     pub(super) subscription: u64,
@@ -140,13 +140,13 @@ pub(super) struct TurnContext<'a> {
 }
 
 impl<T> Task<T> {
-    /// For a feed into which nothing was pushed yet.
+    /// Creates the task of a feed into which no event was pushed yet.
     pub(crate) fn new<F, R>(mut feed: FeedConsumer<T>, handler: F) -> Self
     where
         F: FnMut(&Event<T>) -> R + Send + 'static,
         R: HandlerResult,
     {
-        // So that its first event schedules it.
+        // The first event schedules the job.
         let empty = feed.request_wake();
         debug_assert!(empty, "a new feed is empty");
         Self {
@@ -172,9 +172,9 @@ impl<T> Task<T> {
                     };
                     delivery.run(&mut *self.handler);
                     if disabled.is_set() {
-                        // The thread that disabled the job ends the feed next, and schedules the
-                        // turn that notices. But if the feed had ended before, nobody schedules
-                        // another turn.
+                        // The thread that disabled the job ends the feed next, which schedules one
+                        // more turn. But if the feed had ended before, no thread schedules another
+                        // turn.
                         return if self.feed.has_ended() {
                             TurnEnd::Finished
                         } else {
@@ -205,8 +205,8 @@ impl<T> Task<T> {
     }
 }
 
-/// A handler without its type. One dynamic call for a whole slot, so that the loop inside is
-/// compiled for the closure.
+/// A handler without the type of its closure. There is one dynamic call for a whole slot, so that
+/// the loop over its events is compiled for the closure.
 trait Handle<T>: Send {
     fn handle(&mut self, delivery: &mut SlotDelivery<'_, T>);
 }
@@ -238,7 +238,7 @@ where
     }
 }
 
-/// The events of one slot, on their way to the closure.
+/// The events of one slot that are being delivered to the closure.
 struct SlotDelivery<'a, T> {
     feed: &'a mut FeedConsumer<T>,
     disabled: DisabledFlag<'a>,
@@ -246,7 +246,7 @@ struct SlotDelivery<'a, T> {
 }
 
 impl<T> SlotDelivery<'_, T> {
-    /// Delivers all of them. A panic ends one call, not the others.
+    /// Delivers all events of the slot. After a panic it continues with the next event.
     fn run(&mut self, handler: &mut dyn Handle<T>) {
         self.feed.record_latencies();
         loop {
@@ -254,8 +254,8 @@ impl<T> SlotDelivery<'_, T> {
             let Err(panic) = catch(|| handler.handle(self)) else {
                 return;
             };
-            // Each call counts once, also if the panic came after the call: from the error that it
-            // returned, for example.
+            // Each call counts once, even if the panic came after the call: from the `Display` of
+            // the error that it returned, for example.
             let taken = before & !self.feed.mask();
             debug_assert!(taken != 0, "a call panicked, so its event was taken");
             let received = received + u64::from(taken.count_ones());
@@ -275,7 +275,7 @@ impl TurnContext<'_> {
         self.worker.yield_requested.load(Ordering::Relaxed)
     }
 
-    /// A call has returned: the handler has handled this many events.
+    /// Called when a call has returned, with the number of events that the handler has handled.
     #[inline(always)]
     fn note_handled(&self, handled: u64) {
         // Relaxed: see `WorkerState`.

@@ -5,17 +5,19 @@
 //! ```
 //!
 //! Schedules have at most [`PREEMPTIONS_MAX`] preemptions, or as many as `LOOM_MAX_PREEMPTIONS`
-//! says. Nearly all bugs of this kind need two. A model prints how many schedules it has run.
+//! says. Nearly all bugs of this kind need two. A model prints the number of schedules that it has
+//! run.
 //!
 //! **When a model fails**, it prints the number of the schedule. The same test then runs once more,
-//! in another process, since loom may abort, and prints the steps of that schedule. To do so by
-//! hand, set `LOOM_TRACE=<schedule>`. With `LOOM_LOCATION=1` and debug information, loom reports
-//! the source lines, but is slower. `LOOM_MAX_BRANCHES` raises the limit for long schedules.
+//! in another process, because loom may abort, and prints the steps of that schedule. To do this
+//! manually, set `LOOM_TRACE=<schedule>`. With `LOOM_LOCATION=1` and debug information, loom
+//! reports the source lines, but is slower. `LOOM_MAX_BRANCHES` raises the limit for long
+//! schedules.
 //!
-//! **What a model does not see.** The doubles of [`sync`](crate::sync) use locks, which order more
-//! than the real types do. `compare_exchange_weak` never fails spuriously. To borrow an event and
-//! to read through the reference is one step for loom, so the payloads of models are loom's cells:
-//! they report a payload that is read after its block was released.
+//! **What a model does not see.** The replacements in [`sync`](crate::sync) use locks, which order
+//! more than the real types do. `compare_exchange_weak` never fails spuriously. Borrowing an event
+//! and reading through the reference are one step for loom, so the payloads of models are loom's
+//! cells: they report a payload that is read after its block was released.
 
 use std::cell::RefCell;
 use std::process::Command;
@@ -25,10 +27,10 @@ use std::time::Instant;
 
 use loom::model::Builder;
 
-/// The most preemptions in one schedule.
+/// The largest number of preemptions in one schedule.
 const PREEMPTIONS_MAX: usize = 3;
 
-/// The most steps in one schedule. If there are more, loom assumes an endless loop.
+/// The largest number of steps in one schedule. If there are more, loom assumes an endless loop.
 const BRANCHES_MAX: usize = 10_000;
 
 /// The variable with the number of the schedule to print.
@@ -77,19 +79,19 @@ thread_local! {
     static MODEL: RefCell<Option<(String, Arc<AtomicUsize>)>> = const { RefCell::new(None) };
 }
 
-/// Sets a panic hook that prints the schedule in which this thread panics. A hook, since loom may
-/// abort before the panic could be caught.
+/// Sets a panic hook that prints the schedule in which this thread panics. It is a hook because
+/// loom may abort before the panic could be caught.
 ///
-/// The hook is set once, before loom runs for the first time. loom tears its coroutines down by
-/// panics, which it hides with a hook of its own. A hook that was set later would report each of
-/// them as a failure.
+/// The hook is set once, before loom runs for the first time. loom unwinds its coroutines with
+/// panics, which it hides with its own hook. A hook that was set later would report each of them as
+/// a failure.
 fn trace_on_panic(name: &str, schedule: Arc<AtomicUsize>) {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let earlier = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             earlier(panic);
-            // Taken, since loom's clean-up causes a second panic.
+            // The value is taken, because loom's clean-up causes a second panic.
             let model = MODEL.try_with(RefCell::take).ok().flatten();
             if let (Some((name, schedule)), Some(test)) = (model, std::thread::current().name()) {
                 run_again(&name, test, schedule.load(Ordering::Relaxed));
@@ -115,10 +117,10 @@ fn run_again(name: &str, test: &str, number: usize) {
 /// A point at which loom may switch threads.
 ///
 /// loom remembers only the last access to each atomic. If a thread loads a word directly before it
-/// writes to it, loom does not see that another thread had loaded the word earlier, and never tries
-/// the schedules with the other order. So the threads of a model take a step before each operation
-/// whose order matters: a relaxed read-modify-write on an atomic of their own, which orders nothing
-/// and hides nothing.
+/// writes to it, loom does not see that another thread loaded the word before, and never tries the
+/// schedules with the other order. So the threads of a model take a step before each operation
+/// whose order matters: a relaxed read-modify-write on a separate atomic, which orders no other
+/// access.
 #[derive(Clone)]
 pub(crate) struct Steps(crate::sync::Arc<crate::sync::AtomicUsize>);
 

@@ -1,11 +1,11 @@
-//! A token to sleep on that no other code knows: parking and unparking, after crossbeam's
+//! A token to sleep on that no other code uses: parking and unparking, after crossbeam's
 //! [`Parker`].
 //!
-//! `std::thread::park` has one token for each thread, which everything on that thread shares. An
-//! executor whose `block_on` parks its thread relies on it, too. If a future then waited for an
-//! event by `std::thread::park`, it would take the token that the executor's waker has left, and
-//! the executor would sleep for ever. So a wait of ours takes and leaves tokens of a [`Parker`] of
-//! its own.
+//! `std::thread::park` has one token for each thread, which all code on that thread shares. An
+//! executor whose `block_on` parks its thread uses that token. If this library parked a thread
+//! inside a future with `std::thread::park`, it could take the token that the executor's waker has
+//! set, and the executor would sleep for ever. So this library uses a [`Parker`] with its own
+//! token.
 //!
 //! | side | step | race that it closes |
 //! | --- | --- | --- |
@@ -13,7 +13,7 @@
 //! | sleeper | with the lock: CAS `EMPTY` to `PARKED` | an unpark since the last step: the CAS fails, no sleep |
 //! | sleeper | waits, which releases the lock | |
 //! | waker | `unpark`: swaps `NOTIFIED` in | it sees `PARKED`, or the sleeper will see `NOTIFIED` |
-//! | waker | was it `PARKED`: acquires and releases the lock, then notifies | a sleeper that is `PARKED` and does not wait yet holds the lock |
+//! | waker | if it was `PARKED`: acquires and releases the lock, then notifies | a sleeper that is `PARKED` and does not wait yet holds the lock |
 //! | sleeper | swaps `EMPTY` in | a token that came with, or after, the end of the wait is taken |
 //!
 //! [`Parker`]: https://docs.rs/crossbeam/latest/crossbeam/sync/struct.Parker.html
@@ -27,9 +27,9 @@ use std::time::Duration;
 
 use super::{AtomicU32, Ordering};
 
-/// No token, and nobody sleeps.
+/// There is no token, and no thread sleeps.
 const EMPTY: u32 = 0;
-/// No token, and the owner sleeps or is about to.
+/// There is no token, and the owner sleeps or is about to sleep.
 const PARKED: u32 = 1;
 /// There is a token.
 const NOTIFIED: u32 = 2;
@@ -51,16 +51,17 @@ impl Parker {
         }
     }
 
-    /// Takes the token. If there is none, sleeps until there is one, until the time is over, or for
-    /// no reason. Only the owner may call this.
+    /// Takes the token. If there is none, sleeps until there is one or until the timeout. It may
+    /// also return without a reason. Only the owner may call this.
     pub(crate) fn park(&self, timeout: Option<Duration>) {
-        // Acquire, as below: what happened before the unpark is visible. Partner: `unpark`.
+        // Acquire, as below: everything that happened before the unpark is visible. Partner:
+        // `unpark`.
         if self.replace(NOTIFIED, EMPTY) {
             return;
         }
         let guard = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
         if self.replace(EMPTY, PARKED) {
-            // A wait that ends for no reason ends this call, too: the caller looks again anyway.
+            // A spurious wake-up ends this call, too: the caller looks again in any case.
             match timeout {
                 None => drop(self.notified.wait(guard)),
                 Some(timeout) => drop(self.notified.wait_timeout(guard, timeout)),
@@ -70,9 +71,9 @@ impl Parker {
         debug_assert!(old != EMPTY, "only the owner takes the token");
     }
 
-    /// Leaves a token, and wakes the owner if it sleeps.
+    /// Sets the token, and wakes the owner if it sleeps.
     pub(crate) fn unpark(&self) {
-        // Release, partner `park`: what happened before is visible to the owner.
+        // Release, partner `park`: everything that happened before is visible to the owner.
         if self.state.swap(NOTIFIED, Ordering::Release) == PARKED {
             drop(self.lock.lock());
             self.notified.notify_one();
@@ -92,7 +93,8 @@ mod models {
     use crate::sync::explore::explore;
     use crate::sync::{Arc, AtomicUsize, thread};
 
-    /// Two threads unpark a third, which sees what both did, and sleeps only as long as it has to.
+    /// Two threads unpark a third, which sees the writes of both, and does not sleep longer than
+    /// necessary.
     #[test]
     fn loom_parker_unpark_against_park() {
         explore("parker: unpark against park", || {

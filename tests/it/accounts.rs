@@ -1,54 +1,51 @@
-//! What one subscription was told, judged by what should have matched: the delivery law, for every
-//! policy, to the event.
+//! Compares the items that one subscription received with the events that should have matched: the
+//! delivery law, for every policy, exactly.
 
 use fanout::{Event, Gap, GapReason, Overflow, RecvError, SubscriptionStats};
 
-pub(crate) enum Told {
-    /// An event, and how many it replaced.
+pub(crate) enum StreamItem {
+    /// An event, and the number of events that it replaced.
     Id(u32, u32),
     Lost(Gap),
 }
 
-impl Told {
+impl StreamItem {
     pub(crate) fn of<T>(event: &Event<T>) -> Self {
         Self::Id(event.id() as u32, event.superseded() as u32)
     }
 }
 
-/// What is known of a subscription that has ended.
+/// The data of a subscription that has ended.
 pub(crate) struct Account<'a> {
-    pub(crate) told: &'a [Told],
-    /// Under `Block`: the bus waits for it for as long as it takes.
+    pub(crate) seen: &'a [StreamItem],
+    /// The policy is `Block`, without a block timeout.
     pub(crate) waited_for: bool,
-    /// `None`: it was dropped before it was told.
+    /// `None`: the subscriber was dropped before it received the end.
     pub(crate) ending: Option<RecvError>,
     pub(crate) stats: SubscriptionStats,
 }
 
-/// What an account adds up to.
+/// The sums of an account.
 #[derive(Default)]
 struct Sums {
     received: u64,
     lost: u64,
-    /// Neither.
+    /// Neither received nor reported as lost.
     untold: u64,
 }
 
 impl Account<'_> {
-    /// The ids that it covers, of `events` in all.
+    /// The ids that the subscription covers, out of `events` events.
     pub(crate) fn ids(&self, events: usize) -> std::ops::RangeInclusive<u64> {
         let (Some(first), Some(last)) = (self.stats.first_id, self.stats.last_id) else {
-            panic!(
-                "it has ended, and the dispatcher has come by: {:?}",
-                self.stats
-            );
+            panic!("it has ended, and the shard has run: {:?}", self.stats);
         };
         assert!(1 <= first && last < first + events as u64 && last <= events as u64);
         first..=last
     }
 
-    /// `matched`: those of these ids that match. `topic`: the number of an event's topic, less than
-    /// `topics`.
+    /// `matched` has the ids that match. `topic` returns the number of an event's topic, which is
+    /// less than `topics`.
     pub(crate) fn check(
         &self,
         matched: impl Iterator<Item = u64>,
@@ -89,7 +86,7 @@ impl Account<'_> {
         }
     }
 
-    /// Why it loses events.
+    /// The reason of the losses.
     fn reason(&self) -> GapReason {
         match self.stats.overflow {
             Overflow::Block => GapReason::BlockTimeout,
@@ -97,21 +94,21 @@ impl Account<'_> {
         }
     }
 
-    /// Every event that matched is received, or in a gap that is told in its place, up to where it
-    /// ended.
+    /// Every event that matched is received, or is in a gap that is reported in its place, up to
+    /// the end of the subscription.
     fn check_in_order(&self, mut matched: impl Iterator<Item = u64>) -> Sums {
         let mut sums = Sums::default();
-        for (n, told) in self.told.iter().enumerate() {
-            match told {
-                Told::Id(id, superseded) => {
+        for (n, seen) in self.seen.iter().enumerate() {
+            match seen {
+                StreamItem::Id(id, superseded) => {
                     let next = matched.next();
                     assert_eq!(next, Some(u64::from(*id)), "the next that matches");
                     assert_eq!(*superseded, 0);
                     sums.received += 1;
                 }
-                Told::Lost(gap) => {
-                    // Of a disconnected one it is the end, unless a cancel came in between: then it
-                    // is told in front of that.
+                StreamItem::Lost(gap) => {
+                    // For a disconnected subscription this gap is the end, unless the subscription
+                    // was cancelled before: then the gap comes before the cancel.
                     assert!(
                         self.stats.overflow != Overflow::Disconnect || self.is_cancel_behind(n)
                     );
@@ -127,17 +124,18 @@ impl Account<'_> {
         sums
     }
 
-    /// Whether what was told as number `n` is the last, in front of a cancel.
+    /// Whether item number `n` is the last one before a cancel.
     fn is_cancel_behind(&self, n: usize) -> bool {
-        n + 1 == self.told.len() && self.ending == Some(RecvError::Cancelled)
+        n + 1 == self.seen.len() && self.ending == Some(RecvError::Cancelled)
     }
 
-    /// A gap begins where it is told, and counts exactly what matched. Returns the count.
+    /// A gap begins at its place in the stream, and counts exactly the events that matched. Returns
+    /// the count.
     fn check_gap(&self, gap: &Gap, matched: &mut impl Iterator<Item = u64>) -> u64 {
         assert_eq!(
             matched.next(),
             Some(gap.first_id()),
-            "a gap begins where it is told"
+            "a gap begins at its place in the stream"
         );
         let mut last = gap.first_id();
         for _ in 1..gap.count() {
@@ -148,9 +146,9 @@ impl Account<'_> {
         gap.count()
     }
 
-    /// A topic's events that matched are received, or superseded by the next that is received, or
-    /// lost, or superseded by the next that is lost. Topics come in the order in which they began
-    /// to wait: with the event that the one received is the last replacement of.
+    /// Each event of a topic that matched is received, or lost, or superseded by the next event of
+    /// the topic that is received or lost. Topics are received in the order in which they began to
+    /// wait, which is the order of their first unreceived events.
     fn check_by_topic(
         &self,
         matched: impl Iterator<Item = u64>,
@@ -160,23 +158,23 @@ impl Account<'_> {
         let stats = &self.stats;
         let mut by_topic = vec![Vec::new(); topics];
         matched.for_each(|id| by_topic[topic(id)].push(id));
-        // Of each topic, the first that has not been told of; and those that no event received has
-        // replaced.
+        // For each topic, the first event that is not accounted for; and the events that no
+        // received event has replaced.
         let mut next = vec![0; topics];
         let mut missing = Vec::new();
         let mut runs_missing = 0;
         let (mut sums, mut superseded, mut began) = (Sums::default(), 0, 0);
         let mut gaps = Vec::new();
-        for told in self.told {
-            match told {
-                Told::Id(id, replaced) => {
+        for seen in self.seen {
+            match seen {
+                StreamItem::Id(id, replaced) => {
                     let id = u64::from(*id);
                     let ids = &by_topic[topic(id)];
                     let next = &mut next[topic(id)];
                     let place = ids.binary_search(&id).expect("it matches");
                     let first = place.checked_sub(*replaced as usize);
                     let first = first.filter(|first| first >= next);
-                    let first = first.expect("what it replaced came behind what was told before");
+                    let first = first.expect("what it replaced came behind what was seen before");
                     missing.extend_from_slice(&ids[*next..first]);
                     runs_missing += u64::from(*next < first);
                     *next = place + 1;
@@ -185,10 +183,10 @@ impl Account<'_> {
                     superseded += u64::from(*replaced);
                     sums.received += 1;
                 }
-                Told::Lost(gap) => {
+                StreamItem::Lost(gap) => {
                     assert!(
                         began < gap.first_id(),
-                        "what is lost waited behind what was read"
+                        "lost events waited behind received ones"
                     );
                     assert_eq!(gap.reason(), GapReason::Overflow);
                     sums.lost += gap.count();
@@ -202,12 +200,12 @@ impl Account<'_> {
         }
         missing.sort_unstable();
         for gap in gaps {
-            let place = |id| missing.binary_search(&id).expect("what is lost is missing");
+            let place = |id| missing.binary_search(&id).expect("a lost event is missing");
             let room = place(gap.last_id()) + 1 - place(gap.first_id());
             assert!((1..=room as u64).contains(&gap.count()), "{gap}");
         }
-        // Each run of a topic that is missing in front of one that was received ends with one that
-        // is lost.
+        // Each run of missing events of a topic in front of a received event ends with a lost
+        // event.
         assert!(runs_missing <= stats.lost && (stats.lost > 0 || between == 0));
         assert!(stats.superseded >= superseded, "{stats:?}");
         if self.ending == Some(RecvError::Closed) {

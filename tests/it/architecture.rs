@@ -1,8 +1,8 @@
-//! Checks what ARCHITECTURE.md promises: unsafe code only where it is allowed, atomics and threads
-//! only through one file, imports downwards only and without cycles, a library that knows no
-//! runtime, no server and no wire format, and crates that depend only on crates below them.
+//! Checks the statements of ARCHITECTURE.md: unsafe code is only in the listed files, atomics and
+//! threads are used only through one file, imports point downwards and have no cycles, the library
+//! depends on no runtime, server or wire format, and crates depend only on crates below them.
 //!
-//! Comments, documentation and strings may say anything; only code and manifests are checked.
+//! Only code and manifests are checked, not comments, documentation and strings.
 
 mod imports;
 
@@ -13,7 +13,8 @@ use toml::{Table, Value};
 /// The files and directories that may have `unsafe` code.
 const UNSAFE_ROOMS: [&str; 4] = ["ring/", "park.rs", "dispatch/role.rs", "dispatch/block/"];
 
-/// What only `sync.rs` may name, with the files that may name it too and their reasons.
+/// Paths that only `sync.rs` may name, each with the other files that may name it and their
+/// reasons.
 const SYNC_ALONE: [(&str, &[(&str, &str)]); 11] = [
     ("std::sync::atomic", &[MODELS_DISPATCH, CONFORMANCE]),
     ("core::sync", &[]),
@@ -49,12 +50,12 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 11] = [
 
 const CONFORMANCE: (&str, &str) = (
     "broadcast/conformance.rs",
-    "tests are a program like any other",
+    "its tests use threads like any program",
 );
 const MODELS_DISPATCH: (&str, &str) =
     ("dispatch/models/mod.rs", "models count their own schedules");
 
-/// The rooms, from the bottom up. Each may use itself and those on lower floors.
+/// The modules, from the bottom up. Each may use itself and the modules on lower floors.
 const FLOORS: [&[&str]; 8] = [
     &["guide", "log"],
     &["sync", "contain"],
@@ -66,11 +67,11 @@ const FLOORS: [&[&str]; 8] = [
     &["broadcast"],
 ];
 
-/// The crates of the workspace, from the bottom up. Each may depend on those on lower floors.
-/// The last floor is the command line alone: nothing depends on it.
+/// The crates of the workspace, from the bottom up. Each may depend on those on lower floors. The
+/// last floor has only the command line: nothing depends on it.
 const CRATES: [&[&str]; 2] = [&["fanout"], &["fanout-cli"]];
 
-/// Runtimes, servers, wire formats, databases and the tools of programs: not for the library.
+/// Runtimes, servers, wire formats, databases and tools, on which the library must not depend.
 const NOT_FOR_THE_LIBRARY: [&str; 16] = [
     "async_std",
     "axum",
@@ -90,7 +91,7 @@ const NOT_FOR_THE_LIBRARY: [&str; 16] = [
     "tungstenite",
 ];
 
-/// The files that name one of them all the same, and why.
+/// The files that may name one of them, and the reasons.
 const IN_THE_LIBRARY_ALL_THE_SAME: [(&str, &str, &str); 4] = [
     (
         "dispatch/latency.rs",
@@ -130,7 +131,7 @@ const ACYCLIC: [&str; 11] = [
     "src/ring",
 ];
 
-/// Cycles that have yet to be removed: a directory, and the files that import one another.
+/// The remaining cycles: a directory, and the files that import one another.
 const CYCLES: [(&str, &[&str]); 2] = [
     (
         "src/dispatch/feed",
@@ -168,10 +169,7 @@ fn sources() -> Vec<Source> {
             }
         }
     }
-    assert!(
-        sources.len() > 30,
-        "this test must not pass because it found nothing"
-    );
+    assert!(sources.len() > 30, "the test found the sources");
     sources
 }
 
@@ -252,7 +250,7 @@ fn names_path(code: &str, path: &str) -> bool {
 }
 
 #[test]
-fn unsafe_code_stays_in_its_rooms() {
+fn unsafe_code_is_only_in_the_listed_files() {
     for Source { path, code } in sources() {
         let allowed = UNSAFE_ROOMS.iter().any(|room| path.starts_with(room));
         assert!(allowed || !names(&code, "unsafe"), "{path} has unsafe code");
@@ -282,7 +280,7 @@ fn atomics_cells_threads_and_locks_go_through_one_file() {
 }
 
 #[test]
-fn no_exception_is_left_over() {
+fn every_listed_exception_is_needed() {
     let sources = sources();
     let code = |path: &str| {
         sources
@@ -372,7 +370,7 @@ fn files_do_not_import_one_another_in_a_cycle() {
     }
 }
 
-/// A directory and all directories below it, with `/`.
+/// Returns a directory and all directories below it, with `/`.
 fn directories(root: &Path, path: &str) -> Vec<String> {
     let mut found = vec![path.to_owned()];
     for entry in fs::read_dir(root.join(path)).expect("it can be read") {
@@ -417,7 +415,7 @@ fn lines_are_not_too_wide() {
 }
 
 #[test]
-fn the_library_knows_no_runtime_no_server_and_no_wire_format() {
+fn the_library_depends_on_no_runtime_no_server_and_no_wire_format() {
     for Source { path, code } in sources() {
         for name in NOT_FOR_THE_LIBRARY {
             let mut exceptions = IN_THE_LIBRARY_ALL_THE_SAME.iter();
@@ -426,7 +424,7 @@ fn the_library_knows_no_runtime_no_server_and_no_wire_format() {
             assert_eq!(excepted, names(&code, name), "{path} names {name}");
         }
     }
-    // Of these, a program that asks for no feature gets none.
+    // Optional dependencies are not part of a build without features.
     let manifest = manifest("Cargo.toml");
     for (name, dependency) in dependencies_of(&manifest, &["dependencies"]) {
         let is_optional = dependency.get("optional").and_then(Value::as_bool) == Some(true);
@@ -443,7 +441,7 @@ fn manifest(path: &str) -> Table {
         .unwrap_or_else(|error| panic!("{path:?}: {error}"))
 }
 
-/// What a manifest depends on, by these tables of its own and of its targets.
+/// The dependencies of a manifest, from these tables and from those of its targets.
 fn dependencies_of<'a>(manifest: &'a Table, tables: &[&str]) -> Vec<(&'a str, &'a Value)> {
     let targets = manifest.get("target").and_then(Value::as_table);
     let targets = targets.into_iter().flat_map(Table::values);
@@ -534,7 +532,7 @@ fn no_crate_but_the_library_may_have_unsafe_code() {
 
 /// A test of the functions above: they ignore comments and strings, and find everything else.
 #[test]
-fn only_code_is_looked_at() {
+fn only_code_is_checked() {
     let code = code_of(
         "// unsafe\n/* unsafe */ let a = \"unsafe \\\" unsafe\"; r#\"unsafe \" \"#; '\"'; \
          unsafe { serde_json }",

@@ -1,4 +1,5 @@
-//! Flushing and closing as a task: what the blocking forms promise, without a thread that waits.
+//! Flushing and closing in tasks: the same guarantees as those of the blocking methods, without a
+//! thread that waits.
 
 use fanout::{Bus, BusBuilder, Dispatch, Overflow, RecvError};
 use std::sync::Arc;
@@ -7,7 +8,9 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{FOR_EVER, MODES, bus, ends, eventually, ids, panics_quietly, read_to_end};
+use crate::support::{
+    FOR_EVER, MODES, bus, ends, eventually, ids, manual, panics_quietly, publish_each, read_to_end,
+};
 use crate::tasks::{RUNTIMES, Runtime, Task, Wakes, block_on, now_or_never, poll};
 
 #[test]
@@ -46,7 +49,7 @@ fn a_task_flushes_on_any_runtime() {
 
 #[test]
 fn an_idle_bus_is_flushed_at_once() {
-    let bus = bus::<u32>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<u32>();
     assert_eq!(now_or_never(bus.flush_async()), Some(true));
     bus.publish("a", 1).expect("open");
     assert_eq!(now_or_never(bus.flush_async()), Some(true));
@@ -54,7 +57,8 @@ fn an_idle_bus_is_flushed_at_once() {
     assert_eq!(now_or_never(bus.flush_async()), Some(true));
 }
 
-/// It waits for a full `Block` subscriber, is woken when that makes room, and may be dropped.
+/// A flush waits for a full `Block` subscriber, is woken when the subscriber makes room, and may be
+/// dropped.
 #[test]
 fn a_flush_waits_for_room_and_may_be_dropped() {
     for mode in MODES {
@@ -62,7 +66,7 @@ fn a_flush_waits_for_room_and_may_be_dropped() {
             let bus = bus::<u64>(|b| b.dispatch(mode));
             let sub = bus.subscription("a").capacity(2);
             let mut sub = sub.overflow(Overflow::Block).open().expect("open");
-            (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..3);
             let (wakes, waker) = Wakes::new();
             let mut dropped = bus.flush_async();
             assert!(poll(&mut dropped, &waker).is_pending());
@@ -116,7 +120,7 @@ fn a_flush_waits_for_handlers() {
 }
 
 #[test]
-fn a_flush_of_a_broken_bus_says_so() {
+fn a_flush_of_a_broken_bus_returns_false() {
     for mode in MODES {
         ends(&format!("{mode:?}"), move || {
             let bus = bus::<u64>(|b| {
@@ -131,17 +135,17 @@ fn a_flush_of_a_broken_bus_says_so() {
     }
 }
 
-/// Under manual dispatch, nobody else looks when a longest wait is over: the task is woken by a
-/// timer.
+/// Under manual dispatch, no other thread checks whether a block timeout is over: a timer wakes the
+/// task.
 #[test]
-fn a_manual_bus_wakes_the_task_when_a_longest_wait_is_over() {
+fn a_manual_bus_wakes_the_task_after_a_block_timeout() {
     for closes in [false, true] {
         ends(&format!("closes: {closes}"), move || {
-            let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+            let bus = manual::<u64>();
             let sub = bus.subscription("a").capacity(1).overflow(Overflow::Block);
             let sub = sub.block_timeout(Duration::from_millis(20)).open();
             let sub = sub.expect("open");
-            (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..3);
             if closes {
                 let report = block_on(bus.close_async());
                 assert!(report.in_time);
@@ -176,15 +180,15 @@ fn a_task_closes_on_any_runtime() {
                 });
                 runtime.run(vec![closing]);
                 assert_eq!(handled.load(Ordering::SeqCst), 500);
-                let (told, ending) = read_to_end(&mut sub);
-                assert_eq!((told.len(), ending), (500, RecvError::Closed));
+                let (seen, ending) = read_to_end(&mut sub);
+                assert_eq!((seen.len(), ending), (500, RecvError::Closed));
             });
         }
     }
 }
 
-/// Unpolled, it closes nothing. Dropped while it waits, the bus stays closed, and what is left can
-/// be given up.
+/// A future that was never polled closes nothing. If the future is dropped while it waits, the bus
+/// stays closed, and the rest can be dropped with `close_within`.
 #[test]
 fn a_close_may_be_dropped() {
     for mode in MODES {
@@ -194,7 +198,7 @@ fn a_close_may_be_dropped() {
             assert!(!bus.is_closed());
             let sub = bus.subscription("a").capacity(2);
             let sub = sub.overflow(Overflow::Block).open().expect("open");
-            (0..5).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..5);
             let (_, waker) = Wakes::new();
             let mut close = bus.close_async();
             assert!(poll(&mut close, &waker).is_pending());
@@ -210,9 +214,9 @@ fn a_close_may_be_dropped() {
     }
 }
 
-/// One thread runs the reader and the close: it must not be blocked.
+/// One thread runs the reader and the close, so the close must not block the thread.
 #[test]
-fn a_close_leaves_the_thread_to_the_reader() {
+fn a_close_does_not_block_the_thread_of_the_reader() {
     ends("one thread", || {
         let build = |b: BusBuilder<u64>| b.overflow(Overflow::Block).capacity(1);
         let bus: Bus<u64> = bus(build);
@@ -234,7 +238,7 @@ fn a_close_leaves_the_thread_to_the_reader() {
     });
 }
 
-/// Several flushes at once, and closes, all end.
+/// Several concurrent flushes and closes all end.
 #[test]
 fn many_tasks_flush_and_close_at_once() {
     for runtime in RUNTIMES {

@@ -1,7 +1,7 @@
-//! The delivery law for tasks: publishers and subscribers that drop their futures whenever they
-//! like, on a runtime of several threads, while others cancel. Received + lost + superseded +
-//! unread = matched, exactly, for every policy; what was accepted is sequenced, once, and what was
-//! not accepted never.
+//! The delivery law for tasks: publishers and subscribers drop their futures at random, on a
+//! runtime with several threads, while other tasks cancel. Received + lost + superseded + unread =
+//! matched holds exactly, for every policy. Every accepted event is sequenced once, and an event
+//! that was not accepted is never sequenced.
 //!
 //! What should have matched is computed from the record of a `Block` subscriber to everything.
 
@@ -11,7 +11,7 @@ use fanout::{
 use smol::stream::StreamExt;
 use std::time::Duration;
 
-use crate::accounts::{self, Told};
+use crate::accounts::{self, StreamItem};
 use crate::support::{PATIENCE, Random, ends_within, eventually};
 use crate::tasks::now_or_never;
 
@@ -20,7 +20,7 @@ const SUBSCRIBERS: u64 = 16;
 /// Events that each publisher tries to publish.
 const EVENTS: u64 = 5_000;
 const TOPICS: [&str; 4] = ["a", "b", "a.c", "b.c"];
-/// Patterns, each with what it means.
+/// Patterns, each with a function that says what it matches.
 type Meaning = fn(&str) -> bool;
 const WANTS: [(&str, Meaning); 4] = [
     ("**", |_| true),
@@ -46,7 +46,7 @@ fn the_delivery_law_holds_for_tasks() {
     }
 }
 
-/// Who published it, the how-manieth of its attempts, and where.
+/// The publisher of the event, the number of its attempt, and the topic.
 type Payload = (u64, u64, usize);
 
 async fn episode(mode: Dispatch, seed: u64) {
@@ -74,11 +74,11 @@ async fn episode(mode: Dispatch, seed: u64) {
         handles.push(sub.handle());
         let receiving = receive(sub, random);
         accounts.push(tokio::spawn(async move {
-            let (told, ending, handle) = receiving.await;
+            let (seen, ending, handle) = receiving.await;
             Account {
                 meaning,
                 waited_for,
-                told,
+                seen,
                 ending,
                 handle,
             }
@@ -90,7 +90,7 @@ async fn episode(mode: Dispatch, seed: u64) {
             tokio::spawn(publish(bus.clone(), number, random))
         })
         .collect();
-    // Every fourth is cancelled in the midst of it, by another task.
+    // Another task cancels every fourth subscription while it receives.
     let mut cancelling = Vec::new();
     for handle in handles.into_iter().step_by(4) {
         let bus = bus.clone();
@@ -115,7 +115,7 @@ async fn episode(mode: Dispatch, seed: u64) {
     for (number, accepted) in accepted.iter().enumerate() {
         let own = record.iter().filter(|payload| payload.0 == number as u64);
         let mut own: Vec<u64> = own.map(|payload| payload.1).collect();
-        own.sort_unstable(); // of its two lanes each keeps its order; the other law tests that
+        own.sort_unstable(); // the order within each lane is tested in `law.rs`
         assert_eq!(
             own, *accepted,
             "accepted by {number}: all of it, once, and nothing else"
@@ -126,7 +126,7 @@ async fn episode(mode: Dispatch, seed: u64) {
     }
 }
 
-/// The record: every event in the order of ids.
+/// The record: every event, in the order of the ids.
 async fn observe(observer: Subscriber<Payload>) -> Vec<Payload> {
     let mut record = Vec::new();
     let mut batches = observer.into_batch_stream();
@@ -139,7 +139,7 @@ async fn observe(observer: Subscriber<Payload>) -> Vec<Payload> {
     record
 }
 
-/// Publishes, and drops some of its futures; answers what was accepted.
+/// Publishes, and drops some of its futures. Returns the accepted events.
 async fn publish(bus: Bus<Payload>, number: u64, mut random: Random) -> Vec<u64> {
     let mut publisher = bus.publisher();
     let mut accepted = Vec::new();
@@ -164,78 +164,82 @@ async fn publish(bus: Bus<Payload>, number: u64, mut random: Random) -> Vec<u64>
     accepted
 }
 
-/// What one subscription was told, and what must be so.
+/// The items that one subscription received, and its checks.
 struct Account {
     meaning: Meaning,
     waited_for: bool,
-    told: Vec<Told>,
+    seen: Vec<StreamItem>,
     ending: RecvError,
     handle: SubscriptionHandle<Payload>,
 }
 
-/// Receives to the end, by whatever comes to its mind; most of its futures do not live to be ready.
+/// Receives up to the end, with random receive methods. Most of its futures are dropped before they
+/// are ready.
 async fn receive(
     mut sub: Subscriber<Payload>,
     mut random: Random,
-) -> (Vec<Told>, RecvError, SubscriptionHandle<Payload>) {
+) -> (Vec<StreamItem>, RecvError, SubscriptionHandle<Payload>) {
     let handle = sub.handle();
-    let mut told: Vec<Told> = Vec::new();
+    let mut seen: Vec<StreamItem> = Vec::new();
     let ending = loop {
         let result = match random.below(6) {
-            0 => sub.recv_async().await.map(|event| vec![Told::of(event)]),
+            0 => sub
+                .recv_async()
+                .await
+                .map(|event| vec![StreamItem::of(event)]),
             1 => sub
                 .next_batch_async()
                 .await
-                .map(|batch| batch.iter().map(Told::of).collect()),
+                .map(|batch| batch.iter().map(StreamItem::of).collect()),
             2 => match now_or_never(sub.recv_async()) {
-                Some(result) => result.map(|event| vec![Told::of(event)]),
+                Some(result) => result.map(|event| vec![StreamItem::of(event)]),
                 None => Ok(vec![]),
             },
             3 => {
                 let limit = Duration::from_micros(random.below(300) as u64);
                 match tokio::time::timeout(limit, sub.next_batch_async()).await {
-                    Ok(result) => result.map(|batch| batch.iter().map(Told::of).collect()),
+                    Ok(result) => result.map(|batch| batch.iter().map(StreamItem::of).collect()),
                     Err(_) => Ok(vec![]),
                 }
             }
             4 => match sub.try_recv() {
-                Ok(event) => Ok(vec![Told::of(event)]),
+                Ok(event) => Ok(vec![StreamItem::of(event)]),
                 Err(TryRecvError::Lost(gap)) => Err(RecvError::Lost(gap)),
-                Err(_) => Ok(vec![]), // the end is told again
+                Err(_) => Ok(vec![]), // the end is returned again
             },
             _ => {
                 let mut stream = sub.into_stream();
                 let mut some = Vec::new();
                 while let Some(Some(item)) = now_or_never(stream.next()) {
-                    some.push(item.map_or_else(Told::Lost, |event| Told::of(&event)));
+                    some.push(item.map_or_else(StreamItem::Lost, |event| StreamItem::of(&event)));
                     if some.len() == 40 {
                         break;
                     }
                 }
                 if let Some(Ending::Disconnected(_)) = stream.ending() {
-                    some.pop(); // that gap is the end, which is told again
+                    some.pop(); // that gap is the end, which is returned again
                 }
-                told.append(&mut some);
+                seen.append(&mut some);
                 sub = stream.into_inner();
                 Ok(vec![])
             }
         };
         match result {
             Ok(some) if some.is_empty() => tokio::task::yield_now().await,
-            Ok(some) => told.extend(some),
-            Err(RecvError::Lost(gap)) => told.push(Told::Lost(gap)),
+            Ok(some) => seen.extend(some),
+            Err(RecvError::Lost(gap)) => seen.push(StreamItem::Lost(gap)),
             Err(ending) => break ending,
         }
     };
-    (told, ending, handle)
+    (seen, ending, handle)
 }
 
 impl Account {
     fn check(&self, record: &[Payload]) {
-        eventually("the shard has come by", || self.handle.last_id().is_some());
+        eventually("the shard has run", || self.handle.last_id().is_some());
         let topic = |id: u64| record[id as usize - 1].2;
         let account = accounts::Account {
-            told: &self.told,
+            seen: &self.seen,
             ending: Some(self.ending),
             waited_for: self.waited_for,
             stats: self.handle.stats(),

@@ -6,8 +6,8 @@ use std::task::Poll;
 use crate::support::{MODES, bus, ends, eventually, payloads};
 use crate::tasks::{RUNTIMES, Task, Wakes, now_or_never, poll};
 
-/// A future that is dropped before its first poll, or while it waits, has published nothing. Both
-/// through the lane of a publisher and through the shared lane.
+/// A future that is dropped before its first poll, or while it waits, has published nothing. This
+/// holds for the lane of a publisher and for the shared lane.
 #[test]
 fn a_future_that_is_dropped_has_published_nothing() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual).lane_capacity(2));
@@ -24,7 +24,8 @@ fn a_future_that_is_dropped_has_published_nothing() {
         let own = now_or_never(publisher.publish_async("a", 10 + n));
         own.expect("room").expect("open");
     }
-    // The lane is full: the future waits for room and is dropped; waits, is woken and is dropped.
+    // The lane is full. One future waits for room and is dropped; another one waits, is woken and
+    // is dropped.
     for called in [false, true] {
         let mut shared = Box::pin(bus.publish_async("a", 92));
         let mut own = Box::pin(publisher.publish_async("a", 93));
@@ -43,7 +44,7 @@ fn a_future_that_is_dropped_has_published_nothing() {
     assert_eq!(received, [1, 2, 3, 11, 12]);
 }
 
-/// The task is woken when there is room, and when the bus closes, which hands the value back.
+/// The task is woken when there is room, and when the bus closes, which returns the payload.
 #[test]
 fn a_task_that_waits_for_room_is_woken() {
     for mode in MODES {
@@ -52,8 +53,7 @@ fn a_task_that_waits_for_room_is_woken() {
             let full = bus.subscription("a").capacity(1);
             let mut sub = full.overflow(fanout::Overflow::Block).open().expect("open");
             let mut publisher = bus.publisher();
-            let mut accepted = crate::support::fill(&bus, || publisher.try_publish("a", 0).is_ok());
-            accepted += crate::support::fill(&bus, || bus.try_publish("a", 0).is_ok());
+            let mut accepted = crate::support::fill_both_lanes(&bus, &mut publisher, &0);
             let ((for_own, own_waker), (for_shared, shared_waker)) = (Wakes::new(), Wakes::new());
             let mut own = Box::pin(publisher.publish_async("a", 1));
             let mut shared = Box::pin(bus.publish_async("a", 2));
@@ -96,7 +96,8 @@ fn a_task_that_waits_for_room_is_woken() {
     }
 }
 
-/// Many tasks publish through a shared lane of two, on any runtime: each event is accepted once.
+/// Many tasks publish through a shared lane with a capacity of two, on any runtime. Each event is
+/// accepted once.
 #[test]
 fn tasks_publish_on_any_runtime() {
     const TASKS: u64 = 8;

@@ -1,5 +1,5 @@
-//! Receiving as a task: on any runtime, without losing anything when a future is dropped, with one
-//! wake per round.
+//! Receiving in tasks: on any runtime, without a loss when a future is dropped, and with one
+//! wake-up per round.
 
 use fanout::{
     Bus, Dispatch, Ending, Event, EventStream, Gap, Overflow, RecvError, SharedEvent, Subscriber,
@@ -13,13 +13,14 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use crate::support::{
-    FOR_EVER, MODES, Told, bus, ends, eventually, ids, panics_quietly, read_out, read_to_end,
+    FOR_EVER, MODES, StreamItem, bus, ends, eventually, ids, in_every_mode_and_shards, manual,
+    panics_quietly, publish_each, read_out, read_to_end,
 };
 use crate::tasks::{RUNTIMES, Runtime, Task, Wakes, block_on, now_or_never, poll};
 
 // ---- runtimes -----------------------------------------------------------------------------------
 
-/// How many events a reader received, how many were lost to it, and how it ended.
+/// The number of events that a reader received, the number that it lost, and its ending.
 type Count = (u64, u64, Ending);
 
 async fn count_one_by_one(mut sub: Subscriber<u64>) -> Count {
@@ -101,7 +102,7 @@ fn tasks_receive_on_any_runtime() {
                     Box::pin(count_batch_stream(open(Overflow::DropNewest))),
                 ];
                 let publishing = thread::spawn(move || {
-                    (0..EVENTS).for_each(|n| bus.publish("a", n).expect("open"));
+                    publish_each(&bus, 0..EVENTS);
                 });
                 let counts = runtime.run(all.into_iter().chain(some).collect());
                 publishing.join().expect("published");
@@ -116,7 +117,8 @@ fn tasks_receive_on_any_runtime() {
     }
 }
 
-/// Polled by one task, moved to another of another runtime, then used by a thread that blocks.
+/// A subscriber is polled by one task, moved to a task of another runtime, and then used by a
+/// thread that blocks.
 #[test]
 fn a_subscriber_moves_between_runtimes_and_threads() {
     ends("moving", || {
@@ -135,7 +137,7 @@ fn a_subscriber_moves_between_runtimes_and_threads() {
                 sub = runtime.run(vec![task]).pop().expect("one task");
                 publishing.join().expect("published");
             }
-            // The waker that is left over from an unfinished wait is nobody's any more.
+            // The waker of an unfinished wait must not be woken any more.
             assert!(now_or_never(sub.recv_async()).is_none());
             let publishing = thread::spawn({
                 let bus = bus.clone();
@@ -149,11 +151,11 @@ fn a_subscriber_moves_between_runtimes_and_threads() {
 
 // ---- dropped futures ----------------------------------------------------------------------------
 
-/// At every point of its life a future may be dropped: unpolled, waiting, woken. Nothing was taken,
-/// and the accounts are exact each time.
+/// A future may be dropped at any time: before its first poll, while it waits, and after it was
+/// woken. No event is taken, and all counters are exact each time.
 #[test]
 fn a_future_that_is_dropped_has_taken_nothing() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let mut sub = bus.subscription("a").capacity(2).open().expect("open");
     let (wakes, waker) = Wakes::new();
     let accounts = |sub: &Subscriber<u32>| {
@@ -164,27 +166,27 @@ fn a_future_that_is_dropped_has_taken_nothing() {
 
     drop(sub.recv_async());
     drop(sub.next_batch_async());
-    (1..=5).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 1..=5);
     drop(sub.recv_async());
 
     let mut waiting = sub.recv_async();
     assert!(poll(&mut waiting, &waker).is_pending());
     bus.drive();
     assert_eq!(wakes.count(), 1);
-    drop(waiting); // woken, and not polled any more
+    drop(waiting); // woken, and never polled again
     assert_eq!(accounts(&sub), (0, 3, 2));
     let mut waiting = sub.next_batch_async();
     assert!(matches!(poll(&mut waiting, &waker), Poll::Ready(Ok(batch)) if batch.len() == 2));
     drop(waiting);
     assert_eq!(accounts(&sub), (2, 3, 0));
 
-    drop(sub.recv_async()); // in front of the gap, which is there
-    let told = now_or_never(sub.recv_async()).expect("there").unwrap_err();
-    assert!(matches!(told, RecvError::Lost(gap)
+    drop(sub.recv_async()); // before the gap, which is available
+    let seen = now_or_never(sub.recv_async()).expect("there").unwrap_err();
+    assert!(matches!(seen, RecvError::Lost(gap)
             if (gap.first_id(), gap.last_id(), gap.count()) == (3, 5, 3)));
 
-    // Woken by a gap alone; then dropped with something there.
-    (6..=9).for_each(|n| bus.publish("a", n).expect("open"));
+    // The future is woken by a gap only, and then dropped while the gap is available.
+    publish_each(&bus, 6..=9);
     bus.drive();
     assert_eq!(
         now_or_never(sub.recv_async())
@@ -206,7 +208,7 @@ fn a_future_that_is_dropped_has_taken_nothing() {
             if gap.count() == 2)
     );
 
-    // Dropped with the end there.
+    // The future is dropped while the end is available.
     let mut waiting = sub.recv_async();
     assert!(poll(&mut waiting, &waker).is_pending());
     bus.close();
@@ -216,10 +218,9 @@ fn a_future_that_is_dropped_has_taken_nothing() {
     assert_eq!(accounts(&sub), (4, 5, 0));
 }
 
-/// A future, a stream and a subscriber that are gone keep no waker, and wake nobody: a task's
-/// memory is its own.
+/// A future, a stream and a subscriber that were dropped keep no waker and wake no task.
 #[test]
-fn who_does_not_wait_any_more_is_not_woken() {
+fn a_task_that_no_longer_waits_is_not_woken() {
     for mode in MODES {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = bus.subscribe("a").expect("open");
@@ -268,7 +269,7 @@ fn only_the_last_waker_is_woken() {
             eventually("it is woken", || second.count() == 1);
             assert!(poll(&mut waiting, &b).is_ready());
             drop(waiting);
-            // A thread that waits now is the last.
+            // A thread that waits now has registered last.
             assert!(poll(&mut sub.recv_async(), &b).is_pending());
             let publishing = thread::spawn({
                 let bus = bus.clone();
@@ -284,12 +285,13 @@ fn only_the_last_waker_is_woken() {
     }
 }
 
-/// Reads all there is whenever it is woken, within the wake, and so waits again at once. (Of fewer
-/// than 128: a waker that is called by the poll itself would find its stream in use.)
+/// A waker that receives all available events inside the wake-up, and so waits again at once.
+/// (There must be fewer than 128 events: a waker that the poll itself calls would find its stream
+/// in use.)
 struct ReadsWhenWoken {
     stream: Mutex<Option<EventStream<u32>>>,
     wakes: AtomicUsize,
-    told: Mutex<Vec<Told>>,
+    seen: Mutex<Vec<StreamItem>>,
 }
 
 impl ReadsWhenWoken {
@@ -297,7 +299,7 @@ impl ReadsWhenWoken {
         let task = Arc::new(ReadsWhenWoken {
             stream: Mutex::new(Some(sub.into_stream())),
             wakes: AtomicUsize::new(0),
-            told: Mutex::default(),
+            seen: Mutex::default(),
         });
         task.read();
         task
@@ -308,15 +310,15 @@ impl ReadsWhenWoken {
         let mut stream = self.stream.lock().expect("no panic");
         let stream = stream.as_mut().expect("it has not ended");
         while let Poll::Ready(Some(item)) = poll(&mut stream.next(), &waker) {
-            let told = match item {
-                Ok(event) => Told::Id(event.id()),
-                Err(gap) => Told::Lost(gap),
+            let seen = match item {
+                Ok(event) => StreamItem::Id(event.id()),
+                Err(gap) => StreamItem::Lost(gap),
             };
-            self.told.lock().expect("no panic").push(told);
+            self.seen.lock().expect("no panic").push(seen);
         }
     }
 
-    /// Takes the stream away, and with it the waker that keeps this alive.
+    /// Takes the stream, and with it the waker that keeps this value alive.
     fn stop(&self) {
         self.stream.lock().expect("no panic").take();
     }
@@ -329,12 +331,12 @@ impl Wake for ReadsWhenWoken {
     }
 }
 
-/// One that waits again within the wake would be woken for every push, if it were not for the end
-/// of the round.
+/// A waker that waits again inside the wake-up would be woken for every push if the shard did not
+/// wake at the end of its round.
 #[test]
-fn a_round_wakes_once() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
-    let burst = |n| (0..n).for_each(|n| bus.publish("a", n).expect("open"));
+fn a_round_wakes_a_task_once() {
+    let bus = manual();
+    let burst = |n| publish_each(&bus, 0..n);
     let all = ReadsWhenWoken::start(bus.subscribe("a").expect("open"));
     let few = ReadsWhenWoken::start(bus.subscription("a").capacity(3).open().expect("open"));
     let (wakes, waker) = Wakes::new();
@@ -356,18 +358,18 @@ fn a_round_wakes_once() {
     assert_eq!(wakes.count(), 1, "it has not asked again");
     assert_eq!(all.wakes.load(Ordering::SeqCst), 2);
 
-    let told = all.told.lock().expect("no panic");
-    assert_eq!(*told, (1..=184).map(Told::Id).collect::<Vec<_>>());
-    let told = few.told.lock().expect("no panic");
-    assert!(
-        matches!(told[..4], [Told::Id(1), Told::Id(2), Told::Id(3), Told::Lost(gap)]
-            if gap.count() == 61)
-    );
+    let seen = all.seen.lock().expect("no panic");
+    assert_eq!(*seen, (1..=184).map(StreamItem::Id).collect::<Vec<_>>());
+    let seen = few.seen.lock().expect("no panic");
+    use StreamItem::{Id, Lost};
+    assert!(matches!(seen[..4], [Id(1), Id(2), Id(3), Lost(gap)]
+            if gap.count() == 61));
     all.stop();
     few.stop();
 }
 
-/// Cancelled, closed or broken while a task waits: it is woken, told, and told the same for ever.
+/// The subscription is cancelled, or the bus closes or breaks, while a task waits: the task is
+/// woken, and every receive returns the same error.
 #[test]
 fn every_end_wakes_a_task_that_waits() {
     type End = (Ending, fn(&Bus<u32>, &Subscriber<u32>));
@@ -411,13 +413,13 @@ fn every_end_wakes_a_task_that_waits() {
                         assert!(handles.iter().all(|handle| handle.cancel()));
                     }
                     eventually("all four are woken", || wakes.count() == 4);
-                    let told =
+                    let seen =
                         |error: Option<&RecvError>| error.copied().map(as_ending) == Some(ending);
                     assert!(
-                        matches!(poll(&mut event, &waker), Poll::Ready(r) if told(r.as_ref().err()))
+                        matches!(poll(&mut event, &waker), Poll::Ready(r) if seen(r.as_ref().err()))
                     );
                     assert!(
-                        matches!(poll(&mut batch, &waker), Poll::Ready(r) if told(r.as_ref().err()))
+                        matches!(poll(&mut batch, &waker), Poll::Ready(r) if seen(r.as_ref().err()))
                     );
                 }
                 assert!(now_or_never(one.recv_async()).is_some_and(|r| r.is_err()));
@@ -447,7 +449,7 @@ fn every_end_wakes_a_task_that_waits() {
     }
 }
 
-/// What a waker may do when it wakes.
+/// The actions of a waker when it is woken.
 struct Does(Mutex<Option<Box<dyn FnOnce() + Send>>>, AtomicBool);
 
 impl Does {
@@ -466,142 +468,141 @@ impl Wake for Does {
     }
 }
 
-/// Wakers panic, publish, cancel, and drop the very subscriber; others are delivered to and woken
-/// all the same, and the bus goes on.
+/// Wakers panic, publish, cancel, and drop their own subscriber. The other subscribers still get
+/// their events and are woken, and the bus continues.
 #[test]
-fn wakers_may_do_what_they_like() {
-    for mode in MODES {
-        for dispatchers in [1, 3] {
-            ends(&format!("{mode:?} with {dispatchers}"), move || {
-                let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers));
-                let waiting = |waker: Arc<Does>| {
-                    let mut stream = bus.subscribe("a").expect("open").into_stream();
-                    assert!(poll(&mut stream.next(), &Waker::from(waker)).is_pending());
-                    stream
-                };
-                let panics = Does::new(panics_quietly);
-                let panicked = waiting(panics.clone());
+fn wakers_may_publish_cancel_drop_and_panic() {
+    in_every_mode_and_shards(|mode, dispatchers| {
+        let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers));
+        let waiting = |waker: Arc<Does>| {
+            let mut stream = bus.subscribe("a").expect("open").into_stream();
+            assert!(poll(&mut stream.next(), &Waker::from(waker)).is_pending());
+            stream
+        };
+        let panics = Does::new(panics_quietly);
+        let panicked = waiting(panics.clone());
 
-                let publishes = Does::new({
-                    let bus = bus.clone();
-                    move || bus.publish("b", 2).expect("there is room")
-                });
-                let published = waiting(publishes.clone());
+        let publishes = Does::new({
+            let bus = bus.clone();
+            move || bus.publish("b", 2).expect("there is room")
+        });
+        let published = waiting(publishes.clone());
 
-                let mut cancelled = bus.subscribe("a").expect("open").into_stream();
-                let cancels = Does::new({
-                    let handle = cancelled.handle();
-                    move || assert!(handle.cancel())
-                });
-                let cancelling = Waker::from(cancels.clone());
-                assert!(poll(&mut cancelled.next(), &cancelling).is_pending());
+        let mut cancelled = bus.subscribe("a").expect("open").into_stream();
+        let cancels = Does::new({
+            let handle = cancelled.handle();
+            move || assert!(handle.cancel())
+        });
+        let cancelling = Waker::from(cancels.clone());
+        assert!(poll(&mut cancelled.next(), &cancelling).is_pending());
 
-                let held = Arc::new(Mutex::new(None));
-                let drops = Does::new({
-                    let held = held.clone();
-                    move || drop(held.lock().expect("no panic").take())
-                });
-                *held.lock().expect("no panic") = Some(waiting(drops.clone()));
+        let held = Arc::new(Mutex::new(None));
+        let drops = Does::new({
+            let held = held.clone();
+            move || drop(held.lock().expect("no panic").take())
+        });
+        *held.lock().expect("no panic") = Some(waiting(drops.clone()));
 
-                let mut healthy = bus.subscribe("{a,b}").expect("open");
-                let (wakes, waker) = Wakes::new();
-                let mut healthily = healthy.recv_async();
-                assert!(poll(&mut healthily, &waker).is_pending());
+        let mut healthy = bus.subscribe("{a,b}").expect("open");
+        let (wakes, waker) = Wakes::new();
+        let mut healthily = healthy.recv_async();
+        assert!(poll(&mut healthily, &waker).is_pending());
 
-                bus.publish("a", 1).expect("open");
-                assert!(bus.flush_within(FOR_EVER));
-                let all = [panics, publishes, cancels, drops];
-                eventually("all are woken", || {
-                    bus.drive();
-                    all.iter().all(|waker| waker.1.load(Ordering::SeqCst)) && wakes.count() > 0
-                });
-                drop(healthily);
-                eventually("the answer is there", || {
-                    bus.drive();
-                    bus.stats().sequenced == 2
-                });
-                assert!(bus.flush_within(FOR_EVER));
-                assert_eq!(ids(&mut healthy), [1, 2]);
-                assert_eq!(
-                    ids(&mut panicked.into_inner()),
-                    [1],
-                    "woken or not, it is there"
-                );
-                assert_eq!(ids(&mut published.into_inner()), [1]);
-                let ending = read_out(&mut cancelled.into_inner());
-                assert_eq!(ending, (vec![], fanout::TryRecvError::Cancelled));
-                eventually("the dropped one is gone", || {
-                    held.lock().expect("no panic").is_none()
-                });
-                bus.publish("a", 3).expect("the bus is well");
-                assert!(bus.flush_within(FOR_EVER));
-                assert_eq!(ids(&mut healthy), [3]);
-            });
-        }
-    }
+        bus.publish("a", 1).expect("open");
+        assert!(bus.flush_within(FOR_EVER));
+        let all = [panics, publishes, cancels, drops];
+        eventually("all are woken", || {
+            bus.drive();
+            all.iter().all(|waker| waker.1.load(Ordering::SeqCst)) && wakes.count() > 0
+        });
+        drop(healthily);
+        eventually("the answer is there", || {
+            bus.drive();
+            bus.stats().sequenced == 2
+        });
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(ids(&mut healthy), [1, 2]);
+        assert_eq!(
+            ids(&mut panicked.into_inner()),
+            [1],
+            "the event is available, with or without a wake-up"
+        );
+        assert_eq!(ids(&mut published.into_inner()), [1]);
+        let ending = read_out(&mut cancelled.into_inner());
+        assert_eq!(ending, (vec![], fanout::TryRecvError::Cancelled));
+        eventually("the dropped subscription is removed", || {
+            held.lock().expect("no panic").is_none()
+        });
+        bus.publish("a", 3).expect("the bus is not broken");
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(ids(&mut healthy), [3]);
+    });
 }
 
-// ---- what is told -------------------------------------------------------------------------------
+// ---- gaps and ends
+// -------------------------------------------------------------------------------
 
-/// Three rings that overflow twice, read in four ways: the same story.
+/// Three rings overflow twice. Four receive methods return the same items.
 #[test]
-fn gaps_are_told_in_their_places() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+fn gaps_are_reported_in_their_places() {
+    let bus = manual();
     let open = || bus.subscription("a").capacity(2).open().expect("open");
     let (mut one, mut two) = (open(), open());
     let (mut events, mut batches) = (open().into_stream(), open().into_batch_stream());
-    let mut told: [Vec<Told>; 4] = Default::default();
+    let mut seen: [Vec<StreamItem>; 4] = Default::default();
     let told_of = |result: Result<u64, RecvError>| match result {
-        Ok(id) => Told::Id(id),
-        Err(RecvError::Lost(gap)) => Told::Lost(gap),
+        Ok(id) => StreamItem::Id(id),
+        Err(RecvError::Lost(gap)) => StreamItem::Lost(gap),
         Err(error) => panic!("{error}"),
     };
     for burst in [5, 1, 4] {
-        (0..burst).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..burst);
         bus.drive();
         while let Some(result) = now_or_never(one.recv_async()) {
-            told[0].push(told_of(result.map(Event::id)));
+            seen[0].push(told_of(result.map(Event::id)));
         }
         while let Some(result) = now_or_never(two.next_batch_async()) {
             match result {
-                Ok(batch) => told[1].extend(batch.iter().map(|event| Told::Id(event.id()))),
-                Err(error) => told[1].push(told_of(Err(error))),
+                Ok(batch) => seen[1].extend(batch.iter().map(|event| StreamItem::Id(event.id()))),
+                Err(error) => seen[1].push(told_of(Err(error))),
             }
         }
         while let Some(Some(item)) = now_or_never(events.next()) {
-            told[2].push(item.map_or_else(Told::Lost, |event| Told::Id(event.id())));
+            seen[2].push(item.map_or_else(StreamItem::Lost, |event| StreamItem::Id(event.id())));
         }
         while let Some(Some(item)) = now_or_never(batches.next()) {
             match item {
-                Ok(batch) => told[3].extend(batch.into_iter().map(|event| Told::Id(event.id()))),
-                Err(gap) => told[3].push(Told::Lost(gap)),
+                Ok(batch) => {
+                    seen[3].extend(batch.into_iter().map(|event| StreamItem::Id(event.id())))
+                }
+                Err(gap) => seen[3].push(StreamItem::Lost(gap)),
             }
         }
     }
     let lost = |gap: Gap| (gap.first_id(), gap.last_id(), gap.count());
     assert!(
         matches!(
-            told[0][..],
+            seen[0][..],
             [
-                Told::Id(1), Told::Id(2), Told::Lost(first),
-                Told::Id(6), Told::Id(7), Told::Id(8), Told::Lost(second),
+                StreamItem::Id(1), StreamItem::Id(2), StreamItem::Lost(first),
+                StreamItem::Id(6), StreamItem::Id(7), StreamItem::Id(8), StreamItem::Lost(second),
             ] if lost(first) == (3, 5, 3) && lost(second) == (9, 10, 2)
         ),
         "{:?}",
-        told[0]
+        seen[0]
     );
-    assert!(told.iter().all(|others| *others == told[0]), "{told:?}");
+    assert!(seen.iter().all(|others| *others == seen[0]), "{seen:?}");
 }
 
-/// A full `Block` ring on a manual bus that is closing: there is nobody but its reader to drive it.
+/// A full `Block` ring on a manual bus that is closing: only its reader is left to drive the bus.
 #[test]
 fn polling_drives_a_manual_bus_that_is_closing() {
     ends("the end comes", || {
-        let bus = bus(|b| b.dispatch(Dispatch::Manual));
+        let bus = manual();
         let sub = bus.subscription("a").capacity(1).overflow(Overflow::Block);
         let mut stream = sub.open().expect("open").into_stream();
         let mut other = bus.subscribe("a").expect("open");
-        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..10);
         drop(bus);
         let events = block_on(async {
             let mut events = Vec::new();
@@ -617,14 +618,14 @@ fn polling_drives_a_manual_bus_that_is_closing() {
 
 // ---- letting others run -------------------------------------------------------------------------
 
-/// On one thread, a task that always finds events lets another have its turn.
+/// On one thread, a task that always finds events lets another task run.
 #[test]
 fn a_task_that_never_waits_lets_others_run() {
     const EVENTS: u64 = 2_000;
     for by_batch in [false, true] {
-        ends("both come to their ends", move || {
+        ends("both tasks end", move || {
             let bus = bus(|b| b.dispatch(Dispatch::Manual).lane_capacity(4096));
-            // Rings of (block, mask): one event per round, so that there are as many slots to take.
+            // One event in each round, so that each event has its own slot.
             let mut sub = bus.subscription("a").capacity(4096).open().expect("open");
             (0..EVENTS).for_each(|n| {
                 bus.publish("a", n).expect("open");
@@ -658,12 +659,12 @@ fn a_task_that_never_waits_lets_others_run() {
     }
 }
 
-/// It does so by one `Pending` with its own waker called, which loses nothing.
+/// The task wakes itself and returns `Pending` once, and loses no event.
 #[test]
-fn letting_others_run_is_one_poll() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+fn a_task_that_lets_others_run_returns_pending_once() {
+    let bus = manual();
     let mut sub = bus.subscribe("a").expect("open");
-    (0..1000).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..1000);
     bus.drive();
     let (wakes, waker) = Wakes::new();
     let mut received = Vec::new();
@@ -681,10 +682,10 @@ fn letting_others_run_is_one_poll() {
     assert_eq!(pending, 999 / 128);
 }
 
-/// A stream needs no pinning, and its items own what they need.
+/// A stream is `Unpin`, and its items borrow nothing.
 #[test]
 fn items_outlive_their_stream() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let mut stream = bus.subscribe("a").expect("open").into_stream();
     bus.publish("a", String::from("kept")).expect("open");
     bus.drive();

@@ -1,29 +1,30 @@
-//! Batches: a slot at a time, given back as a whole, in nobody's way.
+//! Batches: one slot at a time, released as a whole, without delaying other threads.
 
-use fanout::{Batch, Dispatch, Event, Overflow, RecvTimeoutError, SharedEvent, TryRecvError};
+use fanout::{Batch, Event, Overflow, RecvTimeoutError, SharedEvent, TryRecvError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{FOR_EVER, OnDrop, bus, in_every_mode};
+use crate::support::{FOR_EVER, OnDrop, bus, in_every_mode, manual};
 use crate::tasks::now_or_never;
 
 fn ids<T>(batch: &Batch<T>) -> Vec<u64> {
     batch.iter().map(Event::id).collect()
 }
 
-/// In all four ways, beginning in the midst of a slot: the rest of it, each event once.
+/// All four methods, also after some events of a slot: each returns the rest of the slot, and each
+/// event once.
 #[test]
 fn a_batch_is_the_rest_of_a_slot() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let mut sub = bus.subscribe("a").expect("open");
     assert_eq!(sub.try_next_batch().err(), Some(TryRecvError::Empty));
     let late = sub.next_batch_timeout(Duration::ZERO).err();
     assert_eq!(late, Some(RecvTimeoutError::Timeout));
     for round in 0..4 {
         for n in 0..5 {
-            // Not all of a block is this subscription's.
+            // The subscription matches only some events of each block.
             bus.publish(if n == 2 { "other" } else { "a" }, n)
                 .expect("open");
         }
@@ -47,10 +48,10 @@ fn a_batch_is_the_rest_of_a_slot() {
     assert_eq!((sub.stats().received, sub.stats().unread), (16, 0));
 }
 
-/// Many batches held, of a ring with room for little: neither events nor bytes of theirs count any
+/// The program keeps many batches of a small ring: neither their events nor their bytes count any
 /// more.
 #[test]
-fn a_batch_that_is_held_blocks_nobody() {
+fn a_batch_that_is_kept_delays_no_thread() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode).lane_capacity(4).pin_bytes(1));
         let sub = bus.subscription("a").capacity(2).overflow(Overflow::Block);
@@ -72,10 +73,10 @@ fn a_batch_that_is_held_blocks_nobody() {
     });
 }
 
-/// Payloads go with the last owner of any event of the block, and not before.
+/// Payloads are dropped with the last owner of any event of the block, and not before.
 #[test]
-fn a_block_goes_with_its_last_owner() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+fn a_block_is_released_with_its_last_owner() {
+    let bus = manual();
     let mut sub = bus.subscribe("a").expect("open");
     let dropped = Arc::new(AtomicUsize::new(0));
     let count = || dropped.load(Ordering::SeqCst);
@@ -97,7 +98,7 @@ fn a_block_goes_with_its_last_owner() {
     let mut events = burst().into_iter();
     let kept: Vec<SharedEvent<_>> = events.by_ref().take(3).collect();
     assert_eq!((kept.len(), events.len()), (3, 7));
-    drop(events); // the others were not asked for
+    drop(events); // the other events were never taken
     assert_eq!((kept[2].id(), count()), (23, 20));
     drop(kept);
     assert_eq!(count(), 30);

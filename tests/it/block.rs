@@ -1,6 +1,6 @@
-//! `Overflow::Block`: nothing is lost, and the bus goes on as soon as there is room, without
-//! anybody's further doing. With a longest wait, the bus goes on when that is over, and what it
-//! gives up is told.
+//! `Overflow::Block`: no event is lost, and the bus continues as soon as there is room, without any
+//! other activity. With a block timeout, the bus continues when the timeout is over, and lost
+//! events are reported.
 
 use fanout::limits::BLOCK_TIMEOUT_MAX;
 use fanout::{
@@ -13,15 +13,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    FOR_EVER, MODES, Random, Told, bus, ends, eventually, fill, ids, in_every_mode,
-    in_modes_with_threads, linger, read_out, read_to_end, rounds,
+    FOR_EVER, MODES, Random, StreamItem, bus, ends, eventually, fill, ids, in_every_mode,
+    in_every_mode_and_shards, in_modes_with_threads, in_modes_with_threads_and_shards, linger,
+    manual, publish_each, read_out, read_to_end, rounds,
 };
 use crate::tasks::block_on;
 
-/// The last event of a burst must come through although nobody publishes after it: the reader makes
-/// room at any moment, also while the dispatcher is just about to ask for it.
+/// The last event of a burst must be delivered although no event follows it. The reader makes room
+/// at any time, also while the dispatcher is about to request room.
 #[test]
-fn the_last_event_before_a_silence_comes_through() {
+fn the_last_event_before_a_pause_is_delivered() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for (capacity, subscribers) in [(1, 1), (2, 1), (3, 2), (1, 3)] {
             ends(
@@ -73,45 +74,41 @@ fn bursts(mode: Dispatch, capacity: usize, subscribers: u64) {
 
 /// The reader sleeps in `recv` most of the time, and so does the pool.
 #[test]
-fn a_slow_reader_gets_everything() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
-        for dispatchers in [1, 3] {
-            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
-                let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).lane_capacity(8));
-                let reading: Vec<_> = [1, 2, 7, 64, 100]
-                    .map(|capacity| {
-                        bus.subscription("a")
-                            .capacity(capacity)
-                            .overflow(Overflow::Block)
-                    })
-                    .map(|builder| builder.open().expect("open"))
-                    .map(|mut sub| {
-                        thread::spawn(move || {
-                            let mut next = 1;
-                            while let Ok(event) = sub.recv() {
-                                assert_eq!(event.id(), next);
-                                next += 1;
-                                if next % 512 == 0 {
-                                    crate::support::linger();
-                                }
-                            }
-                            next - 1
-                        })
-                    })
-                    .into();
-                for n in 0..20_000_u32 {
-                    bus.publish("a", n).expect("open");
-                }
-                drop(bus);
-                for reading in reading {
-                    assert_eq!(reading.join().expect("no loss"), 20_000);
-                }
-            });
+fn a_slow_subscriber_receives_all_events() {
+    in_modes_with_threads_and_shards(|mode, dispatchers| {
+        let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).lane_capacity(8));
+        let reading: Vec<_> = [1, 2, 7, 64, 100]
+            .map(|capacity| {
+                bus.subscription("a")
+                    .capacity(capacity)
+                    .overflow(Overflow::Block)
+            })
+            .map(|builder| builder.open().expect("open"))
+            .map(|mut sub| {
+                thread::spawn(move || {
+                    let mut next = 1;
+                    while let Ok(event) = sub.recv() {
+                        assert_eq!(event.id(), next);
+                        next += 1;
+                        if next % 512 == 0 {
+                            crate::support::linger();
+                        }
+                    }
+                    next - 1
+                })
+            })
+            .into();
+        for n in 0..20_000_u32 {
+            bus.publish("a", n).expect("open");
         }
-    }
+        drop(bus);
+        for reading in reading {
+            assert_eq!(reading.join().expect("no loss"), 20_000);
+        }
+    });
 }
 
-/// Publishes, each in a block of its own.
+/// Publishes events, each in its own block.
 fn one_by_one(bus: &Bus<u64>, events: u64) {
     for _ in 0..events {
         publish(bus, 1);
@@ -119,10 +116,11 @@ fn one_by_one(bus: &Bus<u64>, events: u64) {
     }
 }
 
-/// A rest of a few events waits for room for a few, not for half of the ring: else the reader that
-/// goes on only when another has got the next event waits for ever.
+/// If a few events of a block are left, the bus waits for room for these few, not for half of the
+/// ring. Otherwise a reader that continues only after another reader has got the next event would
+/// wait for ever.
 #[test]
-fn a_small_rest_asks_for_little_room() {
+fn a_small_rest_of_a_block_needs_little_room() {
     in_modes_with_threads(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut full = block(&bus, 100).open().expect("open");
@@ -131,20 +129,25 @@ fn a_small_rest_asks_for_little_room() {
         publish(&bus, 5);
         assert!(!bus.flush_within(Duration::from_millis(5)), "it is full");
         for id in 1..=10 {
-            assert_eq!(one(&mut full), Told::Id(id));
+            assert_eq!(one(&mut full), StreamItem::Id(id));
         }
         for id in 101..=105 {
-            assert_eq!(one(&mut other), Told::Id(id), "the bus went on by itself");
+            assert_eq!(
+                one(&mut other),
+                StreamItem::Id(id),
+                "the bus continued by itself"
+            );
         }
         assert!(bus.flush_within(FOR_EVER));
         assert_eq!(full.stats().depth, 95);
     });
 }
 
-/// What has room when the time is up is delivered. Here the ring has room again for the one event
-/// that waits, but the shard has asked for an empty one, since it was too heavy.
+/// Events that have room at the end of the time limit are delivered. Here the ring has room again
+/// for the one waiting event, but the shard waits for an empty ring, because the event was too
+/// heavy.
 #[test]
-fn a_timed_close_loses_nothing_that_has_room() {
+fn a_close_with_a_limit_loses_no_event_that_has_room() {
     const WEIGHT: usize = 100_000;
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode).weigh(|_| WEIGHT));
@@ -153,17 +156,20 @@ fn a_timed_close_loses_nothing_that_has_room() {
         one_by_one(&bus, 2);
         publish(&bus, 1);
         assert!(!bus.flush_within(Duration::from_millis(5)), "too heavy");
-        assert_eq!(one(&mut sub), Told::Id(1));
+        assert_eq!(one(&mut sub), StreamItem::Id(1));
         let report = bus.close_within(Duration::from_millis(20));
         assert_eq!((report.lost, report.unsequenced), (0, 0));
-        let told = read_to_end(&mut sub);
-        assert_eq!(told, ([2, 3].map(Told::Id).to_vec(), RecvError::Closed));
+        let seen = read_to_end(&mut sub);
+        assert_eq!(
+            seen,
+            ([2, 3].map(StreamItem::Id).to_vec(), RecvError::Closed)
+        );
     });
 }
 
-// ---- the longest wait ---------------------------------------------------------------------------
+// ---- block timeout ---------------------------------------------------------------------------
 
-/// Long enough that a wait can be told from none, and short enough for a test.
+/// Long enough to be measurable, and short enough for a test.
 const WAIT: Duration = Duration::from_millis(20);
 
 fn block<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> SubscriptionBuilder<T> {
@@ -171,7 +177,7 @@ fn block<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> Subscriptio
     subscription.overflow(Overflow::Block)
 }
 
-/// A `Block` subscriber with a longest wait.
+/// A `Block` subscriber with a block timeout.
 fn waiting<T: Send + Sync + 'static>(
     bus: &Bus<T>,
     capacity: usize,
@@ -184,13 +190,13 @@ fn waiting<T: Send + Sync + 'static>(
 }
 
 fn publish(bus: &Bus<u64>, events: u64) {
-    (0..events).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(bus, 0..events);
 }
 
-/// (from, to, count) of a gap that a longest wait left behind.
-fn gap_of(told: Told) -> (u64, u64, u64) {
-    let Told::Lost(gap) = told else {
-        panic!("{told:?} is no gap")
+/// (first id, last id, count) of a gap after a block timeout.
+fn gap_of(seen: StreamItem) -> (u64, u64, u64) {
+    let StreamItem::Lost(gap) = seen else {
+        panic!("{seen:?} is no gap")
     };
     assert_eq!(gap.reason(), GapReason::BlockTimeout);
     (gap.first_id(), gap.last_id(), gap.count())
@@ -207,38 +213,37 @@ fn timed_out<T: Send + Sync + 'static>(sub: &Subscriber<T>) -> u64 {
 }
 
 #[test]
-fn the_wait_ends_and_everybody_else_goes_on() {
-    for mode in MODES {
-        for dispatchers in [1, 3] {
-            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
-                let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers));
-                let mut hangs = waiting(&bus, 2, WAIT);
-                let mut reads: Vec<_> = (0..3).map(|_| bus.subscribe("a").expect("open")).collect();
-                let start = Instant::now();
-                publish(&bus, 5);
-                assert!(bus.flush_within(FOR_EVER), "nobody reads, and it ends");
-                assert!(start.elapsed() >= WAIT, "not before its time");
-                for sub in &mut reads {
-                    assert_eq!(ids(sub), [1, 2, 3, 4, 5]);
-                }
-                let stats = hangs.stats();
-                assert_eq!((stats.matched, stats.lost, stats.unread), (5, 3, 2));
-                assert_eq!(timed_out(&hangs), 3);
-                let (told, _) = read_out(&mut hangs);
-                assert_eq!(told[..2], [1, 2].map(Told::Id));
-                assert_eq!((told.len(), gap_of(told[2])), (3, (3, 5, 3)));
-                let stats = hangs.stats();
-                assert_eq!((stats.received, stats.lost, stats.unread), (2, 3, 0));
-                assert_eq!(bus.stats().lost_by(GapReason::BlockTimeout), 3);
-            });
+fn after_the_block_timeout_all_others_continue() {
+    in_every_mode_and_shards(|mode, dispatchers| {
+        let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers));
+        let mut hangs = waiting(&bus, 2, WAIT);
+        let mut reads: Vec<_> = (0..3).map(|_| bus.subscribe("a").expect("open")).collect();
+        let start = Instant::now();
+        publish(&bus, 5);
+        assert!(
+            bus.flush_within(FOR_EVER),
+            "the flush ends although the subscriber does not read"
+        );
+        assert!(start.elapsed() >= WAIT, "not before its time");
+        for sub in &mut reads {
+            assert_eq!(ids(sub), [1, 2, 3, 4, 5]);
         }
-    }
+        let stats = hangs.stats();
+        assert_eq!((stats.matched, stats.lost, stats.unread), (5, 3, 2));
+        assert_eq!(timed_out(&hangs), 3);
+        let (seen, _) = read_out(&mut hangs);
+        assert_eq!(seen[..2], [1, 2].map(StreamItem::Id));
+        assert_eq!((seen.len(), gap_of(seen[2])), (3, (3, 5, 3)));
+        let stats = hangs.stats();
+        assert_eq!((stats.received, stats.lost, stats.unread), (2, 3, 0));
+        assert_eq!(bus.stats().lost_by(GapReason::BlockTimeout), 3);
+    });
 }
 
-/// A reader that sleeps behind the stall is woken by nobody but the end of the wait: nobody
+/// A reader that sleeps behind the stall is woken only by the end of the timeout: no thread
 /// publishes, drives or flushes.
 #[test]
-fn nobody_has_to_come_by() {
+fn the_block_timeout_needs_no_other_activity() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for dispatchers in [1, 2, 4] {
             ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
@@ -254,7 +259,7 @@ fn nobody_has_to_come_by() {
                     for n in 1..=3 {
                         publisher.publish("a", n).expect("open");
                         if round % 2 == 0 {
-                            // So that events come in blocks of their own, and the pool sleeps.
+                            // Each event is then in its own block, and the pool sleeps.
                             linger();
                         }
                     }
@@ -262,7 +267,7 @@ fn nobody_has_to_come_by() {
                         (1..=3).for_each(|n| assert_eq!(*sub.recv().expect("open").data(), n));
                     }
                     for sub in &hanging {
-                        eventually("it was given up", || timed_out(sub) == 2);
+                        eventually("the events are lost", || timed_out(sub) == 2);
                     }
                 }
             });
@@ -271,27 +276,28 @@ fn nobody_has_to_come_by() {
 }
 
 #[test]
-fn a_block_is_given_up_in_its_middle() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
-    // Longer than any pause within the first `drive`, which must not give up already.
+fn a_block_timeout_can_end_in_the_middle_of_a_block() {
+    let bus = manual();
+    // Longer than any pause within the first `drive`, which must not reach the timeout.
     let wait = Duration::from_millis(500);
     let mut sub = waiting(&bus, 2, wait);
-    // One block; the odd ids are for the subscriber.
+    // One block. The subscriber matches the odd ids.
     for n in 1..=10_u64 {
         let topic = if n % 2 == 1 { "a" } else { "b" };
         bus.publish(topic, n).expect("open");
     }
     bus.drive(); // 1 and 3 are in, 5, 7 and 9 wait
     assert_eq!(sub.try_recv().expect("there").id(), 1);
-    // It made room for two more. Whether in time or not: what fits at the end is not lost.
+    // The subscriber made room for two more events. Whether this was before the timeout or not:
+    // events that fit at the end are not lost.
     let early = bus.drive(); // gives it up already if this thread paused for as long as the wait
     thread::sleep(wait);
-    assert!(bus.drive() || early, "a block was got out of the way");
-    let (told, _) = read_out(&mut sub);
-    assert_eq!(told[..3], [3, 5, 7].map(Told::Id));
-    assert_eq!((told.len(), gap_of(told[3])), (4, (9, 9, 1)));
+    assert!(bus.drive() || early, "the block is done");
+    let (seen, _) = read_out(&mut sub);
+    assert_eq!(seen[..3], [3, 5, 7].map(StreamItem::Id));
+    assert_eq!((seen.len(), gap_of(seen[3])), (4, (9, 9, 1)));
 
-    // The next one from its very beginning, and the one behind it: one gap.
+    // The whole next block and the one after it are one gap.
     publish(&bus, 3); // 11 to 13: the ring is empty, two fit
     bus.drive();
     thread::sleep(wait);
@@ -299,9 +305,9 @@ fn a_block_is_given_up_in_its_middle() {
     publish(&bus, 2);
     bus.publish("b", 0).expect("open");
     bus.drive();
-    let (told, _) = read_out(&mut sub);
-    assert_eq!(told[..2], [11, 12].map(Told::Id));
-    assert_eq!((told.len(), gap_of(told[2])), (3, (13, 15, 3)));
+    let (seen, _) = read_out(&mut sub);
+    assert_eq!(seen[..2], [11, 12].map(StreamItem::Id));
+    assert_eq!((seen.len(), gap_of(seen[2])), (3, (13, 15, 3)));
 }
 
 /// How the reader of a manual bus waits.
@@ -315,7 +321,7 @@ enum Waits {
 fn closed_after(sub: &mut Subscriber<u64>, waits: Waits, events: u64) {
     let mut next = 1;
     let ending = loop {
-        let told = match waits {
+        let seen = match waits {
             Waits::InRecv => sub.recv().map(Event::id),
             Waits::WithALimit => {
                 sub.recv_timeout(FOR_EVER)
@@ -327,7 +333,7 @@ fn closed_after(sub: &mut Subscriber<u64>, waits: Waits, events: u64) {
             }
             Waits::AsATask => block_on(sub.recv_async()).map(Event::id),
         };
-        match told {
+        match seen {
             Ok(id) => assert_eq!(id, next),
             Err(ending) => break ending,
         }
@@ -336,14 +342,14 @@ fn closed_after(sub: &mut Subscriber<u64>, waits: Waits, events: u64) {
     assert_eq!((ending, next), (RecvError::Closed, events + 1));
 }
 
-/// Nobody is left who drives a manual bus that is closing but its readers, and they have nothing to
+/// Only its readers are left to drive a manual bus that is closing, and they have no events to
 /// read.
 #[test]
-fn who_reads_from_a_closing_manual_bus_comes_by_when_the_wait_is_over() {
+fn a_reader_of_a_closing_manual_bus_wakes_up_after_the_block_timeout() {
     for waits in [Waits::InRecv, Waits::WithALimit, Waits::AsATask] {
         for asleep_before in [false, true] {
             ends(&format!("{waits:?}, {asleep_before}"), move || {
-                let bus = bus(|b| b.dispatch(Dispatch::Manual));
+                let bus = manual();
                 let wait = if asleep_before { 10 * WAIT } else { WAIT };
                 let hangs = [waiting(&bus, 1, wait), waiting(&bus, 2, 2 * wait)];
                 let mut reads = bus.subscribe("a").expect("open");
@@ -366,14 +372,14 @@ fn who_reads_from_a_closing_manual_bus_comes_by_when_the_wait_is_over() {
     }
 }
 
-/// The wait begins in the hands of another thread, which then goes away.
+/// Another thread begins the wait, and then ends.
 #[test]
-fn a_wait_that_another_thread_began_is_heard_of() {
+fn a_block_timeout_that_another_thread_began_is_noticed() {
     ends(
         "flush, or the reader of a closing bus, against drive",
         || {
             for round in rounds(600) {
-                let bus = bus(|b| b.dispatch(Dispatch::Manual));
+                let bus = manual();
                 let hangs = waiting(&bus, 1, Duration::from_millis(2));
                 let mut reads = bus.subscribe("a").expect("open");
                 publish(&bus, 3);
@@ -397,10 +403,10 @@ fn a_wait_that_another_thread_began_is_heard_of() {
     );
 }
 
-/// It waits for a dead subscriber once: else this took 500 times as long, which is longer than
-/// patience.
+/// The bus waits once for a subscriber that hangs. Otherwise the test would take 500 times as long,
+/// and fail.
 #[test]
-fn a_dead_subscriber_holds_the_bus_up_once() {
+fn a_subscriber_that_hangs_delays_the_bus_once() {
     in_every_mode(|mode| {
         let wait = Duration::from_millis(200);
         let bus = bus(|b| b.dispatch(mode).dispatchers(2));
@@ -412,14 +418,14 @@ fn a_dead_subscriber_holds_the_bus_up_once() {
             assert_eq!(reads.try_recv().expect("flushed").id(), n);
         }
         assert_eq!(timed_out(&hangs), 497);
-        let (told, _) = read_out(&mut hangs);
-        assert_eq!((told.len(), gap_of(told[3])), (4, (4, 500, 497)));
+        let (seen, _) = read_out(&mut hangs);
+        assert_eq!((seen.len(), gap_of(seen[3])), (4, (4, 500, 497)));
     });
 }
 
 #[test]
-fn lost_at_once_means_in_the_same_round() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+fn events_are_lost_at_once_in_the_same_round() {
+    let bus = manual();
     let hangs = waiting(&bus, 1, WAIT);
     publish(&bus, 2);
     bus.drive();
@@ -433,7 +439,7 @@ fn lost_at_once_means_in_the_same_round() {
 }
 
 #[test]
-fn who_makes_room_is_waited_for_again() {
+fn the_bus_waits_again_for_a_subscriber_that_has_made_room() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = waiting(&bus, 1, WAIT);
@@ -443,39 +449,39 @@ fn who_makes_room_is_waited_for_again() {
             assert!(bus.flush_within(FOR_EVER));
             start.elapsed()
         };
-        assert!(publish_and_flush(3) >= WAIT); // 2 and 3 are given up
+        assert!(publish_and_flush(3) >= WAIT); // 2 and 3 are lost
         publish_and_flush(1); // so is 4, at once
         assert_eq!(sub.try_recv().expect("there").id(), 1);
         publish_and_flush(1); // 5 has room
         assert!(publish_and_flush(1) >= WAIT, "waited for 6");
-        publish_and_flush(1); // not for 7
-        // Claimed, and the room is taken again before anything is lost: it was made all the
-        // same.
-        let Told::Lost(gap) = one(&mut sub) else {
+        publish_and_flush(1); // 7 has no room
+        // The subscriber has claimed a slot. The room is used again before an event is lost, but
+        // the subscriber has made room.
+        let StreamItem::Lost(gap) = one(&mut sub) else {
             panic!("2 to 4 are lost")
         };
         assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (2, 4, 3));
-        assert_eq!(one(&mut sub), Told::Id(5));
+        assert_eq!(one(&mut sub), StreamItem::Id(5));
         assert!(publish_and_flush(2) >= WAIT, "8 has room, waited for 9");
-        let (told, _) = read_out(&mut sub);
-        assert_eq!(gap_of(told[0]), (6, 7, 2), "a run of its own");
-        assert_eq!(told[1], Told::Id(8));
-        assert_eq!((told.len(), gap_of(told[2])), (3, (9, 9, 1)));
+        let (seen, _) = read_out(&mut sub);
+        assert_eq!(gap_of(seen[0]), (6, 7, 2), "a separate run");
+        assert_eq!(seen[1], StreamItem::Id(8));
+        assert_eq!((seen.len(), gap_of(seen[2])), (3, (9, 9, 1)));
         assert_eq!(timed_out(&sub), 6);
     });
 }
 
-fn one(sub: &mut Subscriber<u64>) -> Told {
+fn one(sub: &mut Subscriber<u64>) -> StreamItem {
     match sub.recv() {
-        Ok(event) => Told::Id(event.id()),
-        Err(RecvError::Lost(gap)) => Told::Lost(gap),
+        Ok(event) => StreamItem::Id(event.id()),
+        Err(RecvError::Lost(gap)) => StreamItem::Lost(gap),
         Err(ending) => panic!("{ending}"),
     }
 }
 
-/// Each has its own deadline, whoever came first.
+/// Each subscriber has its own deadline.
 #[test]
-fn two_that_stall_one_block_have_their_own_waits() {
+fn two_subscribers_without_room_for_a_block_have_separate_timeouts() {
     for mode in MODES {
         for impatient_first in [true, false] {
             ends(&format!("{mode:?}, {impatient_first}"), move || {
@@ -494,7 +500,7 @@ fn two_that_stall_one_block_have_their_own_waits() {
                 assert!(bus.flush_within(FOR_EVER));
                 publish(&bus, 1);
                 eventually("the short wait is over", || {
-                    bus.drive(); // else nobody does under manual dispatch
+                    bus.drive(); // under manual dispatch no other thread drives
                     timed_out(&short) == 1
                 });
                 assert!(
@@ -502,9 +508,9 @@ fn two_that_stall_one_block_have_their_own_waits() {
                     "the long one is not"
                 );
                 assert_eq!(timed_out(&long), 0);
-                assert_eq!(one(&mut long), Told::Id(1));
+                assert_eq!(one(&mut long), StreamItem::Id(1));
                 assert!(bus.flush_within(FOR_EVER));
-                assert_eq!(one(&mut long), Told::Id(2));
+                assert_eq!(one(&mut long), StreamItem::Id(2));
                 assert_eq!(timed_out(&short), 1);
             });
         }
@@ -512,8 +518,8 @@ fn two_that_stall_one_block_have_their_own_waits() {
 }
 
 #[test]
-fn waits_for_one_block_begin_together() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+fn the_timeouts_for_one_block_begin_at_the_same_time() {
+    let bus = manual();
     let subs = [1, 3, 2].map(|n| waiting(&bus, 1, n * WAIT));
     publish(&bus, 2);
     bus.drive();
@@ -522,12 +528,12 @@ fn waits_for_one_block_begin_together() {
     assert_eq!(subs.each_ref().map(timed_out), [1; 3]);
 }
 
-/// Who reads loses nothing for the sake of one who does not, also with a ring that takes a block in
-/// many pieces.
+/// A subscriber that reads loses no event because of one that does not, also with a ring that takes
+/// a block in many parts.
 #[test]
-fn who_reads_is_not_given_up_because_of_another() {
+fn a_subscriber_that_reads_loses_nothing_because_of_another() {
     ends("a small ring beside one that hangs", || {
-        let bus = bus(|b| b.dispatch(Dispatch::Manual)); // so that 64 events are one block
+        let bus = manual(); // so that 64 events are one block
         let hangs = waiting(&bus, 1, FOR_EVER);
         let mut small = waiting(&bus, 3, FOR_EVER);
         publish(&bus, 64);
@@ -535,7 +541,7 @@ fn who_reads_is_not_given_up_because_of_another() {
             let received = small.try_recv().map(Event::id);
             if received == Err(TryRecvError::Empty) {
                 bus.drive();
-                assert_eq!(one(&mut small), Told::Id(id));
+                assert_eq!(one(&mut small), StreamItem::Id(id));
             } else {
                 assert_eq!(received, Ok(id));
             }
@@ -545,7 +551,7 @@ fn who_reads_is_not_given_up_because_of_another() {
 }
 
 #[test]
-fn zero_never_waits() {
+fn with_a_block_timeout_of_zero_the_bus_never_waits() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = waiting(&bus, 2, Duration::ZERO);
@@ -554,19 +560,19 @@ fn zero_never_waits() {
         bus.drive();
         assert!(mode != Dispatch::Manual || timed_out(&sub) == 3);
         assert!(bus.flush_within(FOR_EVER));
-        let (told, _) = read_out(&mut sub);
-        assert_eq!(told[..2], [1, 2].map(Told::Id));
-        assert_eq!((told.len(), gap_of(told[2])), (3, (3, 5, 3)));
+        let (seen, _) = read_out(&mut sub);
+        assert_eq!(seen[..2], [1, 2].map(StreamItem::Id));
+        assert_eq!((seen.len(), gap_of(seen[2])), (3, (3, 5, 3)));
         publish(&bus, 3);
         assert!(bus.flush_within(FOR_EVER));
-        let (told, _) = read_out(&mut sub);
-        assert_eq!(told[..2], [6, 7].map(Told::Id));
-        assert_eq!((told.len(), gap_of(told[2])), (3, (8, 8, 1)));
+        let (seen, _) = read_out(&mut sub);
+        assert_eq!(seen[..2], [6, 7].map(StreamItem::Id));
+        assert_eq!((seen.len(), gap_of(seen[2])), (3, (8, 8, 1)));
     });
 }
 
 #[test]
-fn the_bus_has_a_default_and_a_subscription_its_own() {
+fn a_subscription_overrides_the_block_timeout_of_the_bus() {
     let bus = bus(|b| {
         b.dispatch(Dispatch::Manual)
             .overflow(Overflow::Block)
@@ -575,7 +581,8 @@ fn the_bus_has_a_default_and_a_subscription_its_own() {
     let inherits = bus.subscription("a").capacity(1).open().expect("open");
     let never = block(&bus, 1).block_timeout(None).open().expect("open");
     let mut own = waiting(&bus, 1, FOR_EVER);
-    // Of no meaning for other policies, whether it is the bus's or its own.
+    // The timeout has no effect under other policies, whether it is set for the bus or for the
+    // subscription.
     let drops = bus
         .subscription("a")
         .capacity(1)
@@ -595,7 +602,7 @@ fn the_bus_has_a_default_and_a_subscription_its_own() {
     drop(never);
     assert!(
         !bus.flush_within(Duration::from_millis(1)),
-        "its own still waits"
+        "the subscription's own timeout is not over"
     );
     assert_eq!(ids(&mut own), [1]);
     assert!(bus.flush_within(FOR_EVER));
@@ -603,7 +610,7 @@ fn the_bus_has_a_default_and_a_subscription_its_own() {
 }
 
 #[test]
-fn the_longest_wait_has_a_bound() {
+fn the_block_timeout_is_bounded() {
     let bus = bus::<u64>(|b| b.block_timeout(BLOCK_TIMEOUT_MAX));
     let past = BLOCK_TIMEOUT_MAX + Duration::from_nanos(1);
     for wait in [Duration::ZERO, Duration::from_nanos(1), BLOCK_TIMEOUT_MAX] {
@@ -627,7 +634,7 @@ fn the_longest_wait_has_a_bound() {
 }
 
 #[test]
-fn a_handler_that_hangs_is_given_up() {
+fn a_handler_that_hangs_loses_events_after_the_block_timeout() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for dedicated in [false, true] {
             ends(&format!("{mode:?}, dedicated: {dedicated}"), move || {
@@ -650,7 +657,7 @@ fn a_handler_that_hangs_is_given_up() {
                 let handler = subscription
                     .handler(move |_| {
                         begin.send(()).expect("the test listens");
-                        let _ = released.recv(); // hangs until the other end goes
+                        let _ = released.recv(); // hangs until the sender is dropped
                     })
                     .expect("open");
                 let mut reads = bus.subscribe("a").expect("open");
@@ -661,7 +668,7 @@ fn a_handler_that_hangs_is_given_up() {
                     bus.publish("a", n).expect("open");
                     assert_eq!(*reads.recv().expect("open").data(), n);
                 }
-                drop(release); // goes on, and handles what it has
+                drop(release); // continues, and handles the waiting events
                 bus.close();
                 eventually("all is handled", || handler.stats().unread == 0);
                 let stats = handler.stats();
@@ -671,7 +678,7 @@ fn a_handler_that_hangs_is_given_up() {
                     (stats.received, stats.lost_by(GapReason::BlockTimeout)),
                     (3, 197)
                 );
-                let gap = told_lost.recv().expect("it was told");
+                let gap = told_lost.recv().expect("it was seen");
                 assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (4, 200, 197));
                 assert_eq!(gap.reason(), GapReason::BlockTimeout);
             });
@@ -680,33 +687,29 @@ fn a_handler_that_hangs_is_given_up() {
 }
 
 #[test]
-fn publishers_that_wait_for_room_go_on() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
-        for dispatchers in [1, 3] {
-            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
-                let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).lane_capacity(4));
-                let hangs = waiting(&bus, 1, WAIT);
-                let publishing: Vec<_> = (0..3)
-                    .map(|n| {
-                        let (bus, mut publisher) = (bus.clone(), bus.publisher());
-                        thread::spawn(move || match n {
-                            0 => publish(&bus, 2000),
-                            _ => (0..2000).for_each(|n| publisher.publish("a", n).expect("open")),
-                        })
-                    })
-                    .collect();
-                publishing
-                    .into_iter()
-                    .for_each(|thread| thread.join().expect("published"));
-                assert!(bus.flush_within(FOR_EVER));
-                assert_eq!(timed_out(&hangs), 5999);
-            });
-        }
-    }
+fn publishers_that_wait_for_room_continue_after_the_block_timeout() {
+    in_modes_with_threads_and_shards(|mode, dispatchers| {
+        let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).lane_capacity(4));
+        let hangs = waiting(&bus, 1, WAIT);
+        let publishing: Vec<_> = (0..3)
+            .map(|n| {
+                let (bus, mut publisher) = (bus.clone(), bus.publisher());
+                thread::spawn(move || match n {
+                    0 => publish(&bus, 2000),
+                    _ => (0..2000).for_each(|n| publisher.publish("a", n).expect("open")),
+                })
+            })
+            .collect();
+        publishing
+            .into_iter()
+            .for_each(|thread| thread.join().expect("published"));
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(timed_out(&hangs), 5999);
+    });
 }
 
 #[test]
-fn a_close_with_a_limit_does_not_wait_for_the_longest_wait() {
+fn a_close_with_a_limit_does_not_wait_for_the_block_timeout() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode).lane_capacity(8));
         let mut hangs = waiting(&bus, 3, FOR_EVER);
@@ -714,10 +717,10 @@ fn a_close_with_a_limit_does_not_wait_for_the_longest_wait() {
         let report = bus.close_within(Duration::from_millis(1));
         assert!(!report.in_time);
         assert_eq!(report.lost + report.unsequenced, accepted - 3);
-        let (told, ending) = read_to_end(&mut hangs);
-        assert_eq!((told.len(), ending), (4, RecvError::Closed));
-        let Told::Lost(gap) = told[3] else {
-            panic!("{told:?}")
+        let (seen, ending) = read_to_end(&mut hangs);
+        assert_eq!((seen.len(), ending), (4, RecvError::Closed));
+        let StreamItem::Lost(gap) = seen[3] else {
+            panic!("{seen:?}")
         };
         assert_eq!(gap.reason(), GapReason::Closed);
         assert_eq!((gap.first_id(), gap.count()), (4, report.lost));
@@ -726,7 +729,7 @@ fn a_close_with_a_limit_does_not_wait_for_the_longest_wait() {
 }
 
 #[test]
-fn a_close_waits_for_the_longest_wait() {
+fn a_close_waits_for_the_block_timeout() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut hangs = waiting(&bus, 3, WAIT);
@@ -735,18 +738,18 @@ fn a_close_waits_for_the_longest_wait() {
         assert_eq!(
             (report.in_time, report.lost, report.unread),
             (true, 0, 3),
-            "what is given up by then is not lost to the close"
+            "events that were lost before do not count for the close"
         );
-        let (told, ending) = read_to_end(&mut hangs);
+        let (seen, ending) = read_to_end(&mut hangs);
         assert_eq!(ending, RecvError::Closed);
-        assert_eq!((told.len(), gap_of(told[3])), (4, (4, 100, 97)));
+        assert_eq!((seen.len(), gap_of(seen[3])), (4, (4, 100, 97)));
     });
 }
 
-/// The reason of a run is that of its first loss; the statistics have each.
+/// The reason of a run is that of its first loss; the statistics count each reason.
 #[test]
-fn a_run_that_goes_on_into_the_close_is_one_gap() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+fn a_run_of_losses_that_continues_into_the_close_is_one_gap() {
+    let bus = manual();
     let mut subs = [waiting(&bus, 1, Duration::ZERO), waiting(&bus, 1, FOR_EVER)];
     publish(&bus, 3);
     bus.close_within(Duration::from_millis(1));
@@ -757,7 +760,7 @@ fn a_run_that_goes_on_into_the_close_is_one_gap() {
     assert_eq!(counts, [(2, 0), (0, 2)]);
     let [(first, _), (second, _)] = subs.each_mut().map(read_to_end);
     assert_eq!(gap_of(first[1]), (2, 3, 2));
-    assert!(matches!(second[1], Told::Lost(gap) if gap.reason() == GapReason::Closed));
+    assert!(matches!(second[1], StreamItem::Lost(gap) if gap.reason() == GapReason::Closed));
 }
 
 #[test]
@@ -792,19 +795,15 @@ fn a_stall_ends_with_the_subscription() {
     }
 }
 
-/// Whatever the readers do and however short the waits: all is received or lost, and a run is one
-/// gap.
+/// Whatever the readers do and however short the timeouts are: every event is received or lost, and
+/// a run of losses is one gap.
 #[test]
-fn accounts_balance_whatever_is_given_up() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
-        for dispatchers in [1, 3] {
-            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
-                for seed in rounds(20) {
-                    give_up_at_random(mode, dispatchers, seed);
-                }
-            });
+fn all_counters_balance_whatever_is_lost() {
+    in_modes_with_threads_and_shards(|mode, dispatchers| {
+        for seed in rounds(20) {
+            give_up_at_random(mode, dispatchers, seed);
         }
-    }
+    });
 }
 
 fn give_up_at_random(mode: Dispatch, dispatchers: usize, seed: u64) {
@@ -833,8 +832,8 @@ fn give_up_at_random(mode: Dispatch, dispatchers: usize, seed: u64) {
                                 (next, GapReason::BlockTimeout)
                             );
                             assert_eq!(gap.count(), gap.last_id() - gap.first_id() + 1);
-                            // Told while it still grew, a run ends there: the reader has made room
-                            // since.
+                            // A run that was reported while it grew ends there: the reader has made
+                            // room since.
                             next = gap.last_id() + 1;
                             assert!(!told_a_gap, "seed {seed}: two gaps in a row");
                             told_a_gap = true;

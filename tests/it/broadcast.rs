@@ -297,7 +297,7 @@ fn close(memory: &Memory) {
 /// A handler that waits inside its first call.
 struct Blocked {
     guard: SubscriptionGuard,
-    /// Dropped to let the handler go on.
+    /// Dropped to let the handler continue.
     release: mpsc::Sender<()>,
     /// The names of the events that it is called with after the first.
     names: mpsc::Receiver<String>,
@@ -518,7 +518,7 @@ fn a_close_that_times_out_reports_what_is_left_and_handles_it_later() {
 
 /// What was accepted is handled, also when the broadcaster is dropped without a close.
 #[test]
-fn dropping_it_drains() {
+fn dropping_a_broadcaster_drains_it() {
     ends("draining", || {
         let memory = Memory::new();
         let (sender, events) = mpsc::channel();
@@ -594,7 +594,7 @@ fn a_token_releases_a_publisher_that_waits() {
 
 // ---- handlers and loggers --------------------------------------------------------------------
 
-/// What a handler owns is dropped with its subscription, though the token lives on.
+/// A handler is dropped with its subscription, although the token still exists.
 #[test]
 fn a_token_keeps_no_handler_whose_subscription_has_ended() {
     ends("releasing handlers", || {

@@ -1,4 +1,4 @@
-//! Nothing after cancel, and nobody is held up by what was cancelled.
+//! No event is received after a cancel, and a cancelled subscription delays no other.
 
 use fanout::{Dispatch, Overflow, RecvError, SubscriptionHandle, TryRecvError};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::{
     FOR_EVER, MODES, OnDrop, bus, ends, eventually, ids, in_every_mode, in_modes_with_threads,
-    linger, read_to_end, rounds,
+    linger, manual, publish_each, read_to_end, rounds,
 };
 
 #[test]
@@ -17,7 +17,7 @@ fn nothing_after_cancel() {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = bus.subscribe("a").expect("open");
         let handle = sub.handle();
-        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..10);
         assert!(bus.flush_within(FOR_EVER));
         assert_eq!(sub.recv().map(|event| event.id()), Ok(1));
         assert!(handle.cancel());
@@ -30,7 +30,7 @@ fn nothing_after_cancel() {
         assert!(sub.next_batch().is_err());
         assert!(sub.recv_timeout(FOR_EVER).is_err());
         assert_eq!(sub.iter().count(), 0);
-        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..10);
         assert!(bus.flush_within(FOR_EVER));
         assert_eq!(sub.try_recv().err(), Some(TryRecvError::Cancelled));
         let stats = sub.stats();
@@ -42,8 +42,7 @@ fn nothing_after_cancel() {
     });
 }
 
-/// While events pour in: once `cancel` has returned on any thread, the subscriber gets nothing
-/// more.
+/// While events flow: after `cancel` has returned on any thread, the subscriber gets no event.
 #[test]
 fn nothing_after_cancel_under_load() {
     in_modes_with_threads(|mode| {
@@ -138,7 +137,7 @@ fn cancel_is_idempotent_and_works_from_any_handle() {
 }
 
 #[test]
-fn of_many_who_cancel_at_once_one_did() {
+fn of_many_concurrent_cancels_one_returns_true() {
     ends("concurrent cancels", || {
         let bus = bus::<u32>(|b| b);
         for _ in rounds(200) {
@@ -161,19 +160,19 @@ fn of_many_who_cancel_at_once_one_did() {
     });
 }
 
-/// How a full `Block` subscriber goes.
+/// How a full `Block` subscriber ends.
 #[derive(Clone, Copy, Debug)]
 enum Going {
-    /// Dropped, all at once, by threads of their own.
+    /// Separate threads drop all subscribers at the same time.
     Dropped,
-    /// Cancelled by handle, while the subscribers do nothing.
+    /// The handles cancel the subscriptions, while the subscribers do nothing.
     Cancelled,
-    /// Cancelled by handle and dropped at the same time.
+    /// The handles cancel the subscriptions while the subscribers are dropped.
     Both,
 }
 
 #[test]
-fn full_block_subscribers_that_go_release_the_bus() {
+fn dropping_full_block_subscribers_releases_the_bus() {
     for mode in MODES {
         for going in [Going::Dropped, Going::Cancelled, Going::Both] {
             for dispatchers in [1, 3] {
@@ -211,10 +210,11 @@ fn release(mode: Dispatch, dispatchers: usize, going: Going) {
             full.open().expect("open")
         })
         .collect();
-    (0..EVENTS).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..EVENTS);
     assert!(!bus.flush_within(Duration::ZERO));
     let start = Barrier::new(2 * full.len());
-    // All of them have gone when the scope ends: under manual dispatch nobody else looks later.
+    // All of them have ended when the scope ends: under manual dispatch no other thread checks
+    // later.
     let idle: Vec<_> = thread::scope(|scope| {
         let mut going_threads = Vec::new();
         for sub in full {
@@ -250,7 +250,7 @@ fn cancel_and_statistics_work_after_close() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = bus.subscribe("a").expect("open");
-        (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..3);
         assert!(bus.close_within(FOR_EVER).in_time);
         assert_eq!(sub.recv().map(|event| event.id()), Ok(1));
         let handle = sub.handle();
@@ -273,13 +273,13 @@ fn a_handle_does_not_keep_the_subscription() {
     let handle: SubscriptionHandle<u32> = bus.subscribe("a").expect("open").handle();
     assert!(
         handle.patterns().is_empty(),
-        "the subscriber went, and with it the subscription"
+        "the subscriber was dropped, so the subscription has ended"
     );
 }
 
-/// What a subscriber had not read is dropped with it, not when somebody next comes by.
+/// Unread events are dropped with their subscriber, and not at the next round of the shard.
 #[test]
-fn what_was_not_read_is_dropped_with_the_subscriber() {
+fn unread_events_are_dropped_with_the_subscriber() {
     in_every_mode(|mode| {
         let dropped = Arc::new(AtomicUsize::new(0));
         let bus = bus(|b| b.dispatch(mode));
@@ -294,10 +294,10 @@ fn what_was_not_read_is_dropped_with_the_subscriber() {
     });
 }
 
-/// Who was told that the bus is closed is not told later that the subscription was cancelled.
+/// A subscriber that has received `Closed` does not receive `Cancelled` later.
 #[test]
 fn a_cancel_after_the_end_changes_nothing() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let mut sub = bus.subscribe("a").expect("open");
     bus.publish("a", 1).expect("open");
     bus.close();
@@ -306,7 +306,8 @@ fn a_cancel_after_the_end_changes_nothing() {
     assert_eq!(sub.recv().unwrap_err(), RecvError::Closed);
 }
 
-/// A receiver that was woken by cancel on one thread, while another publishes and a third closes.
+/// One thread cancels and so wakes a receiver, while another thread publishes and a third one
+/// closes.
 #[test]
 fn cancel_against_close() {
     in_every_mode(|mode| {
@@ -315,13 +316,13 @@ fn cancel_against_close() {
             let mut sub = bus.subscribe("a").expect("open");
             let handle = sub.handle();
             bus.publish("a", 1).expect("open");
-            let (sender, told) = mpsc::channel();
+            let (sender, seen) = mpsc::channel();
             thread::scope(|scope| {
                 scope.spawn(|| bus.close());
                 scope.spawn(|| handle.cancel());
                 scope.spawn(move || sender.send(read_to_end(&mut sub).1));
             });
-            let ending = told.recv().expect("told");
+            let ending = seen.recv().expect("reported");
             assert!(
                 matches!(ending, RecvError::Closed | RecvError::Cancelled),
                 "{ending:?}"
@@ -329,7 +330,7 @@ fn cancel_against_close() {
             assert!(!handle.cancel());
             let stats = handle.stats();
             assert_eq!(stats.received + stats.unread, stats.matched);
-            eventually("the shard comes by", || handle.last_id().is_some());
+            eventually("the shard has run", || handle.last_id().is_some());
         }
     });
 }

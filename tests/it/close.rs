@@ -1,4 +1,4 @@
-//! A close drains the bus: what was accepted is delivered or accounted for, and what was refused is
+//! A close drains the bus: accepted events are delivered or counted as lost, and refused events are
 //! not delivered.
 
 use fanout::{
@@ -11,8 +11,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, Told, blocking, bus, ends, eventually, fill, ids, in_every_mode,
-    in_modes_with_threads, linger, payloads, read_out, read_to_end, rounds,
+    FOR_EVER, MODES, StreamItem, blocking, bus, ends, eventually, fill, fill_both_lanes, ids,
+    in_every_mode, in_every_mode_and_shards, in_modes_with_threads, linger, payloads, publish_each,
+    read_out, read_to_end, rounds,
 };
 use crate::tasks::{block_on, now_or_never};
 
@@ -33,8 +34,8 @@ fn close_drains() {
         }
         bus.close();
         for sub in &mut subs {
-            let (told, ending) = read_to_end(sub);
-            assert_eq!(told, (1..=2000).map(Told::Id).collect::<Vec<_>>());
+            let (seen, ending) = read_to_end(sub);
+            assert_eq!(seen, (1..=2000).map(StreamItem::Id).collect::<Vec<_>>());
             assert_eq!(ending, RecvError::Closed);
             let stats = sub.stats();
             assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(2000)));
@@ -43,7 +44,7 @@ fn close_drains() {
 }
 
 #[test]
-fn a_closed_bus_refuses_and_hands_back() {
+fn a_closed_bus_refuses_events_and_returns_them() {
     in_every_mode(|mode| {
         let bus = bus::<String>(|b| b.dispatch(mode));
         let mut publisher = bus.publisher();
@@ -88,7 +89,7 @@ fn a_closed_bus_refuses_and_hands_back() {
 }
 
 #[test]
-fn the_last_handle_closes() {
+fn dropping_the_last_handle_closes_the_bus() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = bus.subscribe("a").expect("open");
@@ -112,13 +113,13 @@ fn the_last_handle_closes() {
         assert!(weak.clone().upgrade().is_none());
         assert_eq!(
             read_to_end(&mut sub),
-            ([1, 2, 3].map(Told::Id).to_vec(), RecvError::Closed)
+            ([1, 2, 3].map(StreamItem::Id).to_vec(), RecvError::Closed)
         );
     });
 }
 
 #[test]
-fn subscribers_and_handles_do_not_keep_it_open() {
+fn subscribers_and_handles_do_not_keep_the_bus_open() {
     let bus = bus::<u32>(|b| b);
     let mut sub = bus.subscribe("a").expect("open");
     let handle = sub.handle();
@@ -130,13 +131,13 @@ fn subscribers_and_handles_do_not_keep_it_open() {
 }
 
 #[test]
-fn close_within_in_time() {
+fn close_within_its_limit() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut reads = blocking(&bus, 2);
         let _idle = bus.subscription("a").capacity(8).open().expect("open");
         let reading = thread::spawn(move || read_to_end(&mut reads));
-        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..100);
         // Under manual dispatch a closing bus is driven by its readers.
         let report = bus.close_within(FOR_EVER);
         assert_eq!(
@@ -146,20 +147,16 @@ fn close_within_in_time() {
         );
         // Of the subscriber that reads, two events may wait and two may be claimed.
         assert!((8..=12).contains(&report.unread), "{report:?}");
-        let (told, ending) = reading.join().expect("read");
-        assert_eq!((told.len(), ending), (100, RecvError::Closed));
+        let (seen, ending) = reading.join().expect("read");
+        assert_eq!((seen.len(), ending), (100, RecvError::Closed));
     });
 }
 
 #[test]
-fn close_within_past_its_time_reports_exactly() {
-    for mode in MODES {
-        for dispatchers in [1, 3] {
-            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
-                report_past_time(mode, dispatchers);
-            });
-        }
-    }
+fn close_past_its_limit_reports_exact_numbers() {
+    in_every_mode_and_shards(|mode, dispatchers| {
+        report_past_time(mode, dispatchers);
+    });
 }
 
 fn report_past_time(mode: Dispatch, dispatchers: usize) {
@@ -171,8 +168,7 @@ fn report_past_time(mode: Dispatch, dispatchers: usize) {
         .open()
         .expect("open");
     let mut publisher = bus.publisher();
-    let accepted = fill(&bus, || publisher.try_publish("a", ()).is_ok())
-        + fill(&bus, || bus.try_publish("a", ()).is_ok());
+    let accepted = fill_both_lanes(&bus, &mut publisher, &());
     let report = bus.close_within(Duration::from_millis(1));
     let sequenced = bus.stats().sequenced;
     assert!(!report.in_time);
@@ -181,11 +177,11 @@ fn report_past_time(mode: Dispatch, dispatchers: usize) {
     assert_eq!(report.lost, sequenced - 3);
     assert_eq!(report.unread, 3 + sequenced);
 
-    let (told, ending) = read_to_end(&mut full);
+    let (seen, ending) = read_to_end(&mut full);
     assert_eq!(ending, RecvError::Closed);
-    assert_eq!(told[..3], [1, 2, 3].map(Told::Id));
-    let [Told::Lost(gap)] = told[3..] else {
-        panic!("one gap at the end: {told:?}")
+    assert_eq!(seen[..3], [1, 2, 3].map(StreamItem::Id));
+    let [StreamItem::Lost(gap)] = seen[3..] else {
+        panic!("one gap at the end: {seen:?}")
     };
     assert_eq!(
         (gap.first_id(), gap.last_id(), gap.count()),
@@ -200,8 +196,8 @@ fn report_past_time(mode: Dispatch, dispatchers: usize) {
     assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(sequenced)));
 
     // The other subscriber loses nothing.
-    let (told, ending) = read_to_end(&mut other);
-    assert_eq!((told.len() as u64, ending), (sequenced, RecvError::Closed));
+    let (seen, ending) = read_to_end(&mut other);
+    assert_eq!((seen.len() as u64, ending), (sequenced, RecvError::Closed));
     let again = bus.close_within(FOR_EVER);
     assert_eq!(
         (again.in_time, again.lost, again.unread),
@@ -212,7 +208,7 @@ fn report_past_time(mode: Dispatch, dispatchers: usize) {
 
 /// `Ok` promises that the event is delivered, and `Err` promises that it is not.
 #[test]
-fn close_against_publish_loses_and_invents_nothing() {
+fn a_concurrent_close_and_publish_keep_the_counters_exact() {
     for mode in MODES {
         for dispatchers in [1, 3] {
             let most = if mode == Dispatch::Manual { 50 } else { 150 };
@@ -280,7 +276,7 @@ fn race(mode: Dispatch, dispatchers: usize, round: u64) {
 }
 
 /// Publishes until the bus is closed; under manual dispatch, no more than the lanes hold. Returns
-/// what was accepted.
+/// the accepted events.
 fn accept(n: u64, mut publish: impl FnMut(u64) -> Result<(), PublishError<u64>>) -> Vec<u64> {
     let mut accepted = Vec::new();
     for sequence in 0..500 {
@@ -320,8 +316,8 @@ fn publishers_that_wait_are_woken_by_the_close() {
         for waiting in waiting {
             assert!(waiting.join().expect("woken"), "closed, with the value");
         }
-        let (told, ending) = read_to_end(&mut full);
-        assert_eq!((told.len() as u64, ending), (accepted, RecvError::Closed));
+        let (seen, ending) = read_to_end(&mut full);
+        assert_eq!((seen.len() as u64, ending), (accepted, RecvError::Closed));
     });
 }
 
@@ -362,7 +358,7 @@ fn waits_shared(n: usize, bus: &Bus<u64>) -> bool {
 }
 
 #[test]
-fn who_waits_for_a_receipt_is_told_when_a_forced_close_drops_the_event() {
+fn a_wait_for_a_receipt_ends_when_a_forced_close_drops_the_event() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode).lane_capacity(4));
         let full = blocking(&bus, 1);
@@ -372,7 +368,10 @@ fn who_waits_for_a_receipt_is_told_when_a_forced_close_drops_the_event() {
         let waiting = thread::spawn(move || publisher.publish_sequenced("a", 7));
         linger();
         bus.close_within(Duration::from_millis(5));
-        let answer = waiting.join().expect("told").expect_err("not sequenced");
+        let answer = waiting
+            .join()
+            .expect("reported")
+            .expect_err("not sequenced");
         assert!(
             matches!(
                 answer,
@@ -386,7 +385,7 @@ fn who_waits_for_a_receipt_is_told_when_a_forced_close_drops_the_event() {
 }
 
 #[test]
-fn receipts_name_what_was_delivered() {
+fn a_receipt_has_the_id_and_the_time_of_the_delivered_event() {
     in_modes_with_threads(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = bus.subscribe("a").expect("open");
@@ -404,8 +403,8 @@ fn receipts_name_what_was_delivered() {
     });
 }
 
-/// A subscriber that reads nothing delays neither the thread that drops the bus nor, for ever, the
-/// threads of the bus.
+/// A subscriber that reads nothing does not delay the thread that drops the bus, and does not
+/// prevent the threads of the bus from ending.
 #[test]
 fn drop_never_waits() {
     in_every_mode(|mode| {
@@ -415,13 +414,13 @@ fn drop_never_waits() {
         (0..50).for_each(|n| publisher.publish("a", n).expect("open"));
         drop(publisher);
         drop(bus);
-        let (told, ending) = read_to_end(&mut full);
-        assert_eq!((told.len(), ending), (50, RecvError::Closed));
+        let (seen, ending) = read_to_end(&mut full);
+        assert_eq!((seen.len(), ending), (50, RecvError::Closed));
     });
 }
 
 #[test]
-fn a_publisher_that_goes_leaves_what_was_accepted() {
+fn accepted_events_outlive_their_publisher() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = bus.subscribe("a").expect("open");
@@ -431,15 +430,15 @@ fn a_publisher_that_goes_leaves_what_was_accepted() {
         }
         assert!(bus.flush_within(FOR_EVER));
         assert_eq!(ids(&mut sub), (1..=500).collect::<Vec<_>>());
-        assert!(matches!(read_out(&mut sub), (told, _) if told.is_empty()));
+        assert!(matches!(read_out(&mut sub), (seen, _) if seen.is_empty()));
     });
 }
 
-/// Counts the threads of all buses, so it runs in a process of its own: see the test below.
+/// Counts the threads of all buses, so it runs in a separate process: see the test below.
 #[test]
 #[ignore = "run by `threads_end_with_their_bus`, alone in its process"]
 #[cfg(target_os = "linux")]
-fn threads_end_with_their_bus_alone() {
+fn threads_end_with_their_bus_run_alone() {
     fn threads() -> usize {
         let tasks = std::fs::read_dir("/proc/self/task").expect("Linux has it");
         let name = |task: std::io::Result<std::fs::DirEntry>| {
@@ -468,7 +467,7 @@ fn threads_end_with_their_bus_alone() {
                 }
                 eventually("the threads have their names", || threads() == pool);
                 let full = blocking(&bus, 1);
-                (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+                publish_each(&bus, 0..10);
                 match close {
                     0 => drop((bus, full)),
                     1 => drop((full, bus)),
@@ -496,7 +495,7 @@ fn threads_end_with_their_bus() {
     let alone = std::process::Command::new(this_binary)
         .args([
             "--exact",
-            "close::threads_end_with_their_bus_alone",
+            "close::threads_end_with_their_bus_run_alone",
             "--ignored",
         ])
         .output()

@@ -24,7 +24,7 @@ fn conflating(bus: &Bus<u64>, capacity: usize) -> Subscriber<u64> {
     builder.overflow(Overflow::Conflate).open().expect("open")
 }
 
-/// Publishes, each in a block of its own.
+/// Publishes events, each in its own block.
 fn one_by_one(bus: &Bus<u64>, events: &[(&str, u64)]) {
     for (topic, value) in events {
         bus.publish(*topic, *value).expect("open");
@@ -82,7 +82,7 @@ fn a_topic_keeps_its_place_and_its_event_is_replaced() {
 }
 
 #[test]
-fn beyond_its_topics_the_oldest_is_lost_with_a_gap() {
+fn beyond_the_capacity_the_oldest_topic_is_lost_with_a_gap() {
     for publish in [one_by_one, at_once] {
         let bus = bus();
         let mut sub = conflating(&bus, 2);
@@ -107,7 +107,7 @@ fn beyond_its_topics_the_oldest_is_lost_with_a_gap() {
     }
 }
 
-/// In one block: each topic that comes takes the room of one that came before it.
+/// In one block, each new topic takes the room of an earlier one.
 #[test]
 fn a_block_may_have_more_topics_than_the_capacity() {
     let topics: Vec<_> = (0..64).map(|n| format!("t{n}")).collect();
@@ -136,7 +136,7 @@ fn a_block_may_have_more_topics_than_the_capacity() {
 }
 
 #[test]
-fn what_is_kept_says_the_same_for_ever() {
+fn a_kept_event_never_changes() {
     let bus = bus();
     let mut sub = conflating(&bus, 8);
     one_by_one(&bus, &[("a", 1), ("a", 2), ("b", 3)]);
@@ -152,7 +152,7 @@ fn what_is_kept_says_the_same_for_ever() {
 }
 
 #[test]
-fn a_close_leaves_the_latest_to_be_read() {
+fn after_a_close_the_latest_events_are_received() {
     let bus = bus();
     let mut sub = conflating(&bus, 8);
     one_by_one(&bus, &[("a", 1), ("a", 2)]);
@@ -162,11 +162,11 @@ fn a_close_leaves_the_latest_to_be_read() {
 }
 
 #[test]
-fn what_is_claimed_is_neither_replaced_nor_evicted() {
+fn claimed_events_are_neither_replaced_nor_evicted() {
     let bus = bus();
     let mut sub = conflating(&bus, 2);
     one_by_one(&bus, &[("a", 1), ("b", 2), ("c", 3)]);
-    // The gap is told, and the event behind it is claimed.
+    // The gap is reported, and the event behind it is claimed.
     let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
         panic!("a did not fit");
     };
@@ -181,9 +181,10 @@ fn what_is_claimed_is_neither_replaced_nor_evicted() {
     assert_eq!(next(&mut sub), ("d".into(), 6, 6, 0));
 }
 
-/// The ids of a gap are the lowest and the highest lost: what lies between may have been received.
+/// The ids of a gap are the lowest and the highest lost id: events between them may have been
+/// received.
 #[test]
-fn a_gap_names_the_lowest_and_the_highest() {
+fn a_gap_has_the_lowest_and_the_highest_lost_id() {
     let bus = bus();
     let mut sub = conflating(&bus, 3);
     one_by_one(&bus, &[("a", 1), ("b", 2), ("c", 3), ("a", 4)]);
@@ -197,7 +198,7 @@ fn a_gap_names_the_lowest_and_the_highest() {
 }
 
 #[test]
-fn a_gap_is_told_after_a_close_and_where_it_is_cancelled() {
+fn a_gap_is_reported_after_a_close_and_after_a_cancel() {
     for cancel in [false, true] {
         let bus = bus();
         let mut sub = conflating(&bus, 1);
@@ -232,7 +233,7 @@ const STORY: [(&str, u64); 7] = [
     ("a", 7),
 ];
 
-fn told_story() -> [(String, u64, u64, u64); 3] {
+fn expected_events() -> [(String, u64, u64, u64); 3] {
     [
         ("a".into(), 7, 7, 3),
         ("b".into(), 6, 6, 1),
@@ -241,53 +242,52 @@ fn told_story() -> [(String, u64, u64, u64); 3] {
 }
 
 #[test]
-fn every_way_to_receive_tells_the_same() {
+fn every_receive_method_returns_the_same_events() {
     for publish in [one_by_one, at_once] {
         for way in 0..6 {
             let bus = bus();
             let mut sub = conflating(&bus, 8);
             publish(&bus, &STORY);
             bus.close();
-            let mut told = Vec::new();
+            let mut seen = Vec::new();
             match way {
-                0 => told.extend(sub.iter().map(|event| said(&event.expect("no gap")))),
+                0 => seen.extend(sub.iter().map(|event| said(&event.expect("no gap")))),
                 1 => {
                     while let Ok(batch) = sub.next_batch() {
-                        assert_eq!(batch.len(), 1, "each in a block of its own");
-                        told.extend(batch.iter().map(said));
+                        assert_eq!(batch.len(), 1, "each in its own block");
+                        seen.extend(batch.iter().map(said));
                     }
                 }
                 2 => {
                     let ending =
-                        sub.for_each(|event| told.push(said(event)), |gap| panic!("{gap}"));
+                        sub.for_each(|event| seen.push(said(event)), |gap| panic!("{gap}"));
                     assert_eq!(ending, fanout::Ending::Closed);
                 }
                 3 => block_on(async {
                     while let Ok(event) = sub.recv_async().await {
-                        told.push(said(event));
+                        seen.push(said(event));
                     }
                 }),
                 4 => block_on(async {
                     let mut stream = sub.into_stream();
                     while let Some(event) = stream.next().await {
-                        told.push(said(&event.expect("no gap")));
+                        seen.push(said(&event.expect("no gap")));
                     }
                 }),
                 _ => block_on(async {
                     let mut stream = sub.into_batch_stream();
                     while let Some(batch) = stream.next().await {
                         let kept: Vec<_> = batch.expect("no gap").into_iter().collect();
-                        told.extend(kept.iter().map(|event| said(event)));
+                        seen.extend(kept.iter().map(|event| said(event)));
                     }
                 }),
             }
-            assert_eq!(told, told_story(), "way {way}");
+            assert_eq!(seen, expected_events(), "way {way}");
         }
     }
 }
 
-/// A future that was dropped has lost nothing, and what came meanwhile has replaced what it would
-/// have got.
+/// A dropped future loses no event, and later events replace the event that it would have returned.
 #[test]
 fn a_dropped_future_loses_nothing() {
     let bus = bus();
@@ -309,8 +309,8 @@ fn a_dropped_future_loses_nothing() {
     assert_eq!(said(&event.expect("no gap")), ("a".into(), 32, 2, 1));
 }
 
-/// One handler is busy with the first event, another reads along: what replaced what is their own
-/// story.
+/// One handler is busy with the first event, another one keeps up: each has its own replaced
+/// events.
 #[test]
 fn handlers_see_what_was_superseded() {
     ends("handlers", || {
@@ -331,7 +331,7 @@ fn handlers_see_what_was_superseded() {
             };
             let handle = handle.expect("open");
             let published = if mode == Dispatch::Manual {
-                // The handler runs in `drive` alone: all of it comes before.
+                // The handler runs only in `drive`, so all events are published before.
                 at_once(&bus, &STORY);
                 7
             } else {
@@ -341,18 +341,20 @@ fn handlers_see_what_was_superseded() {
                 for (topic, value) in STORY {
                     bus.publish(topic, value).expect("open");
                 }
-                eventually("all is there", || handle.stats().matched == 8);
-                eventually("in three boxes", || handle.stats().superseded == 4);
+                eventually("all events are matched", || handle.stats().matched == 8);
+                eventually("four events are superseded", || {
+                    handle.stats().superseded == 4
+                });
                 drop(closed);
                 8
             };
             assert!(bus.flush_within(FOR_EVER));
             let log = log.lock().expect("not poisoned");
-            let told: Vec<_> = log.iter().rev().take(3).rev().cloned().collect();
+            let seen: Vec<_> = log.iter().rev().take(3).rev().cloned().collect();
             let shift = published - 7;
-            let expected = told_story()
+            let expected = expected_events()
                 .map(|(topic, id, data, superseded)| (topic, id + shift, data, superseded));
-            assert_eq!(told, expected, "{mode:?}");
+            assert_eq!(seen, expected, "{mode:?}");
             let stats = handle.stats();
             assert_eq!(
                 (stats.matched, stats.received, stats.superseded, stats.lost),
@@ -363,10 +365,10 @@ fn handlers_see_what_was_superseded() {
     });
 }
 
-/// A handler with less room than there are topics: a flush waits for what is left to be handled,
-/// not for what was lost.
+/// A handler whose capacity is less than the number of topics: a flush waits for the events that
+/// are left, not for the lost ones.
 #[test]
-fn a_flush_does_not_wait_for_what_was_evicted() {
+fn a_flush_does_not_wait_for_evicted_events() {
     ends("a flush", || {
         for mode in MODES {
             let bus = Bus::<u64>::builder().dispatch(mode).build().expect("a bus");
@@ -394,7 +396,7 @@ fn a_flush_does_not_wait_for_what_was_evicted() {
     });
 }
 
-/// The story of each subscriber is its own, whatever the others see of the same events.
+/// Each subscriber has its own replaced events, independent of the other subscribers.
 #[test]
 fn two_subscribers_with_different_speeds() {
     let bus = bus();
@@ -414,9 +416,10 @@ fn two_subscribers_with_different_speeds() {
     assert_eq!((superseded, bus.stats().superseded), ([0, 4], 4));
 }
 
-// ---- what is published --------------------------------------------------------------------------
+// ---- published events --------------------------------------------------------------------------
 
-/// A topic is a topic, whoever says what about it; what is kept says what its own publisher said.
+/// Events with different names and sources have the same topic. The event that is kept has its own
+/// name and source.
 #[test]
 fn name_and_source_do_not_make_another_topic() {
     for at_once in [false, true] {
@@ -491,7 +494,7 @@ fn payloads_of_every_kind() {
     check(|n| n as u8);
 }
 
-/// Whoever drops it, and when: once.
+/// Every payload is dropped once, on whichever thread.
 #[test]
 fn payloads_are_dropped_once() {
     for end in 0..4 {
@@ -532,10 +535,9 @@ fn payloads_are_dropped_once() {
     }
 }
 
-/// It is the dispatcher that drops what is replaced: a payload whose drop panics is contained
-/// there.
+/// The dispatcher drops a replaced event: a panic of the payload's drop is contained there.
 #[test]
-fn a_payload_whose_drop_panics_hurts_nobody() {
+fn a_payload_whose_drop_panics_affects_no_other_event() {
     let bus = Bus::<OnDrop>::builder().dispatch(Dispatch::Manual).build();
     let bus = bus.expect("a bus");
     let builder = bus.subscription("**").overflow(Overflow::Conflate);
@@ -559,7 +561,7 @@ fn a_payload_whose_drop_panics_hurts_nobody() {
 
 // ---- bounds -------------------------------------------------------------------------------------
 
-/// Events that weigh what they say.
+/// A bus whose payloads are their own weights.
 fn weighing() -> Bus<u64> {
     let builder = Bus::builder().dispatch(Dispatch::Manual);
     builder.weigh(|n| *n as usize).build().expect("a bus")
@@ -567,9 +569,9 @@ fn weighing() -> Bus<u64> {
 
 const KIB: u64 = 1 << 10;
 
-/// One large block is admitted alone, whole, and goes when something else comes.
+/// One large block enters an empty ring as a whole, and is evicted when another event arrives.
 #[test]
-fn a_block_that_weighs_more_than_all_may_is_admitted_alone() {
+fn a_block_heavier_than_the_bound_enters_an_empty_ring() {
     for pin_bytes in [1, 1000 * KIB as usize] {
         let bus = weighing();
         let builder = bus.subscription("**").overflow(Overflow::Conflate);
@@ -584,7 +586,7 @@ fn a_block_that_weighs_more_than_all_may_is_admitted_alone() {
         assert_eq!(ids, [1, 4, 3]);
         assert_eq!(sub.stats().pinned_bytes, 0);
 
-        // The older go first, also those in front of which a new event stands in its topic's place.
+        // The oldest events are lost first, also those behind a topic whose event was replaced.
         at_once(&bus, &[("a", KIB), ("b", KIB)]);
         at_once(&bus, &[("a", heavy), ("c", heavy), ("d", heavy)]);
         let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
@@ -599,7 +601,7 @@ fn a_block_that_weighs_more_than_all_may_is_admitted_alone() {
 }
 
 #[test]
-fn beyond_its_bytes_the_oldest_are_lost() {
+fn beyond_the_bound_in_bytes_the_oldest_are_lost() {
     let bus = weighing();
     let builder = bus.subscription("**").overflow(Overflow::Conflate);
     let mut sub = builder.pin_bytes(100 * KIB as usize).open().expect("open");
@@ -609,7 +611,7 @@ fn beyond_its_bytes_the_oldest_are_lost() {
         let stats = sub.stats();
         assert!(stats.pinned_bytes <= 100 * KIB, "{stats:?}");
     }
-    // What replaces an event frees what that one pinned.
+    // An event that replaces another one releases the bytes that the other one pinned.
     for _ in 0..100 {
         one_by_one(&bus, &[("d", 30 * KIB)]);
     }
@@ -619,17 +621,17 @@ fn beyond_its_bytes_the_oldest_are_lost() {
         panic!("five do not fit");
     };
     assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (1, 2, 2));
-    let told: Vec<_> = (0..3)
+    let seen: Vec<_> = (0..3)
         .map(|_| next(&mut sub))
-        .map(|told| (told.1, told.3))
+        .map(|seen| (seen.1, seen.3))
         .collect();
-    assert_eq!(told, [(3, 0), (105, 100), (5, 0)]);
+    assert_eq!(seen, [(3, 0), (105, 100), (5, 0)]);
     assert_eq!(sub.stats().pinned_bytes, 0);
 }
 
-/// A block counts until the last of its events has been replaced, read or lost: once, and whole.
+/// A block counts once and as a whole, until the last of its events was replaced, read or lost.
 #[test]
-fn a_block_counts_once_until_its_last_event_goes() {
+fn a_block_counts_once_until_its_last_event_is_released() {
     let bus = weighing();
     let mut sub = conflating_all(&bus);
     at_once(&bus, &[("a", KIB), ("b", KIB), ("c", KIB)]);
@@ -660,7 +662,7 @@ fn conflating_all(bus: &Bus<u64>) -> Subscriber<u64> {
 }
 
 #[test]
-fn weights_beyond_all_numbers_are_borne() {
+fn weights_near_the_largest_integer_do_not_overflow() {
     for pin_bytes in [1, 10_000_000, usize::MAX] {
         for capacity in [1, 2, 1000] {
             let bus = weighing();
@@ -695,10 +697,10 @@ fn weights_beyond_all_numbers_are_borne() {
     }
 }
 
-// ---- coming and going ---------------------------------------------------------------------------
+// ---- changes and ends ---------------------------------------------------------------------------
 
 #[test]
-fn patterns_that_overlap_come_and_go() {
+fn overlapping_patterns_are_added_and_removed() {
     let bus = bus();
     let builder = bus.subscription(["a.*", "*.x", "**"]);
     let mut sub = builder.overflow(Overflow::Conflate).open().expect("open");
@@ -722,10 +724,9 @@ fn patterns_that_overlap_come_and_go() {
     assert_eq!((sub.stats().matched, sub.stats().superseded), (6, 1));
 }
 
-/// What had been lost right where it is cancelled is told, once; what waited is dropped, and counts
-/// as unread.
+/// A loss just before a cancel is reported once. Waiting events are dropped, and count as unread.
 #[test]
-fn a_cancel_tells_of_the_gap_and_drops_what_waits() {
+fn a_cancel_reports_the_gap_and_drops_waiting_events() {
     let bus = bus();
     let mut sub = conflating(&bus, 2);
     let handle = sub.handle();
@@ -754,14 +755,14 @@ fn a_cancel_tells_of_the_gap_and_drops_what_waits() {
     assert_eq!(
         (sums.superseded, sums.unread),
         (2, 2),
-        "also when it has gone"
+        "also after the subscriber was dropped"
     );
 }
 
-/// What a program keeps of a shadow outlives the subscription, the bus and all that was published
-/// since.
+/// An event that a program keeps from a shadow outlives the subscription, the bus and all later
+/// events.
 #[test]
-fn what_is_kept_outlives_everybody() {
+fn a_kept_event_outlives_the_bus_and_the_subscriber() {
     let drops = Arc::new(AtomicUsize::new(0));
     let bus = Bus::<OnDrop>::builder().dispatch(Dispatch::Manual).build();
     let bus = bus.expect("a bus");
@@ -783,7 +784,7 @@ fn what_is_kept_outlives_everybody() {
     assert_eq!(
         drops.load(Ordering::SeqCst),
         150 - 5 * 3,
-        "theirs alone live"
+        "only the kept payloads live"
     );
     let ids: Vec<_> = kept
         .iter()
@@ -797,7 +798,7 @@ fn what_is_kept_outlives_everybody() {
 
 #[cfg(feature = "latency")]
 #[test]
-fn latencies_are_sampled_of_what_is_received() {
+fn only_received_events_have_a_sampled_latency() {
     for publish in [one_by_one, at_once] {
         let builder = Bus::<u64>::builder().dispatch(Dispatch::Manual);
         let bus = builder.sample_latency(1).build().expect("a bus");
@@ -816,10 +817,10 @@ fn latencies_are_sampled_of_what_is_received() {
 
 // ---- threads ------------------------------------------------------------------------------------
 
-/// Publishers, and a reader that is now fast, now slow: ids rise per topic, nothing comes twice,
-/// and every event is accounted for, to the event and by each event itself.
+/// Publishers, and a reader that is sometimes fast and sometimes slow: ids rise for each topic, no
+/// event is received twice, and the counters and `superseded` account for every event.
 #[test]
-fn the_law_holds_while_everything_moves() {
+fn the_delivery_law_holds_under_concurrency() {
     const TOPICS: u64 = 6;
     ends("the law", || {
         for (mode, capacity) in [
@@ -877,7 +878,7 @@ fn the_law_holds_while_everything_moves() {
             assert_eq!((stats.matched, stats.unread, stats.lag), (2 * events, 0, 0));
             assert_eq!((stats.received, stats.lost), (received, lost));
             assert_eq!(received + lost + stats.superseded, 2 * events);
-            // Those that were lost had replaced others, too, which no event that was received says.
+            // Lost events had replaced others, too, which no received event counts.
             assert!(superseded <= stats.superseded && (lost > 0 || superseded == stats.superseded));
             assert_eq!((stats.depth, stats.pinned_bytes), (0, 0));
             assert!(stats.high_water <= capacity as u64);
@@ -885,10 +886,10 @@ fn the_law_holds_while_everything_moves() {
     });
 }
 
-/// Cancelled or dropped while events pour in: every payload is dropped once, and nothing is pinned
-/// any more.
+/// The subscription is cancelled or dropped while events flow: every payload is dropped once, and
+/// no bytes stay pinned.
 #[test]
-fn ends_in_full_flow() {
+fn the_subscription_ends_while_events_flow() {
     ends("ends in full flow", || {
         for round in 0..40 {
             let drops = Arc::new(AtomicUsize::new(0));
@@ -929,8 +930,8 @@ fn ends_in_full_flow() {
             let stats = handle.stats();
             assert_eq!(stats.received, received);
             assert!(stats.superseded >= superseded && stats.lost >= told_lost);
-            let told = stats.received + stats.lost + stats.superseded + stats.unread;
-            assert_eq!((told, stats.pinned_bytes), (stats.matched, 0));
+            let seen = stats.received + stats.lost + stats.superseded + stats.unread;
+            assert_eq!((seen, stats.pinned_bytes), (stats.matched, 0));
             drop(bus);
             eventually("all are dropped", || drops.load(Ordering::SeqCst) == 2000);
         }

@@ -1,5 +1,5 @@
-//! The conformance suite of every pattern language: by the matcher, by an index of one pattern, and
-//! by one index of the patterns of all languages, with a cache and without.
+//! Runs the conformance suite of every pattern language with the matcher, with an index of one
+//! pattern, and with one index of the patterns of all languages, with and without a cache.
 
 use fanout::index::MatchCache;
 use fanout::{Pattern, PatternIndex, Syntax, Topic};
@@ -89,7 +89,8 @@ fn the_index_agrees_with_the_suite() {
                 let mut found = Vec::new();
                 index.matches(&topic, &mut found);
                 accepted.assert_verdict(&topic, found.contains(&number), verdict);
-                // Computed the first time, if the topic is new, and remembered the second time.
+                // The answer is computed the first time, if the topic is new, and cached the second
+                // time.
                 for _ in 0..2 {
                     let cached = cache.lookup(index, &topic);
                     assert_eq!(cached, found, "{topic}: {}", accepted.case);

@@ -1,13 +1,16 @@
-//! Subscribing is a cut: what is published after it returned is delivered, what was dispatched
-//! before is not.
+//! Subscribing is a cut: events that are published after it has returned are delivered, and events
+//! that were dispatched before are not.
 
 use fanout::{Dispatch, RecvError};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::support::{FOR_EVER, MODES, blocking, bus, ends, ids, in_every_mode, payloads, rounds};
+use crate::support::{
+    FOR_EVER, MODES, blocking, bus, ends, ids, in_every_mode, manual, payloads, publish_each,
+    rounds,
+};
 
-/// Runs `round` a few thousand times while others publish and dispatch without a pause.
+/// Runs `round` a few thousand times while other threads publish and dispatch without a pause.
 fn under_load(
     mode: Dispatch,
     dispatchers: usize,
@@ -45,7 +48,7 @@ fn under_load(
 }
 
 #[test]
-fn what_is_published_after_subscribe_is_delivered() {
+fn events_published_after_subscribe_are_delivered() {
     for mode in MODES {
         for dispatchers in [1, 3] {
             under_load(mode, dispatchers, |bus, n| {
@@ -61,7 +64,7 @@ fn what_is_published_after_subscribe_is_delivered() {
 }
 
 #[test]
-fn what_is_published_after_add_is_delivered() {
+fn events_published_after_add_are_delivered() {
     for mode in MODES {
         for dispatchers in [1, 3] {
             under_load(mode, dispatchers, |bus, n| {
@@ -83,10 +86,10 @@ fn what_is_published_after_add_is_delivered() {
     }
 }
 
-/// A slot is used again as soon as its subscription is gone; what was meant for one must not reach
-/// the next.
+/// A slot is reused as soon as its subscription has ended. Events for the old subscription must not
+/// reach the new one.
 #[test]
-fn a_slot_used_again_gets_nothing_of_its_predecessor() {
+fn a_reused_slot_gets_no_event_of_the_previous_subscription() {
     for mode in MODES {
         for dispatchers in [1, 3] {
             under_load(mode, dispatchers, |bus, n| {
@@ -107,9 +110,9 @@ fn a_slot_used_again_gets_nothing_of_its_predecessor() {
 }
 
 #[test]
-fn first_id_and_last_id_frame_what_it_could_see() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
-    let publish = |n: u64| (0..n).for_each(|n| bus.publish("a", n).expect("open"));
+fn first_id_and_last_id_bound_the_receivable_ids() {
+    let bus = manual();
+    let publish = |n: u64| publish_each(&bus, 0..n);
     publish(3);
     bus.drive();
     let mut sub = bus.subscribe("a").expect("open");
@@ -118,14 +121,14 @@ fn first_id_and_last_id_frame_what_it_could_see() {
     publish(2);
     bus.drive();
     assert_eq!(ids(&mut sub), [4, 5]);
-    // Published and not dispatched yet: not part of it any more.
+    // Published and not dispatched yet when the subscription ended: not received.
     publish(2);
     assert!(handle.cancel());
     bus.drive();
     assert_eq!((handle.first_id(), handle.last_id()), (Some(4), Some(5)));
     assert_eq!(handle.stats().matched, 2);
 
-    // Published before, dispatched after: within the cut.
+    // Published before, dispatched after: received.
     publish(1);
     let mut late = bus.subscribe("a").expect("open");
     bus.drive();
@@ -134,7 +137,7 @@ fn first_id_and_last_id_frame_what_it_could_see() {
         (Some(8), vec![8])
     );
 
-    // One that could see nothing.
+    // A subscription that could receive no event.
     let none = bus.subscribe("a").expect("open").handle();
     assert_eq!((none.first_id(), none.last_id()), (Some(9), Some(8)));
     bus.close();
@@ -143,11 +146,11 @@ fn first_id_and_last_id_frame_what_it_could_see() {
 }
 
 #[test]
-fn a_subscription_in_front_of_the_first_event_begins_with_it() {
+fn a_subscription_before_the_first_event_begins_with_it() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode).dispatchers(3));
         let mut subs: Vec<_> = (0..7).map(|_| bus.subscribe("a").expect("open")).collect();
-        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..100);
         assert!(bus.close_within(FOR_EVER).in_time);
         for sub in &mut subs {
             assert_eq!(payloads(sub), (0..100).collect::<Vec<_>>());
@@ -157,17 +160,17 @@ fn a_subscription_in_front_of_the_first_event_begins_with_it() {
     });
 }
 
-/// Behind a full `Block` subscriber the shard stands in the midst of a block; who comes then begins
-/// behind it.
+/// The shard waits in the middle of a block for a full `Block` subscriber. A new subscription
+/// begins after this block.
 #[test]
-fn subscribing_to_a_stalled_shard_begins_behind_the_block_in_hand() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+fn subscribing_to_a_stalled_shard_begins_after_its_current_block() {
+    let bus = manual();
     let mut full = blocking(&bus, 2);
-    (0..5).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..5);
     bus.drive();
     let mut late = bus.subscribe("a").expect("open");
     assert_eq!(late.handle().first_id(), Some(6));
-    (5..8).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 5..8);
     let mut got = Vec::new();
     while got.len() < 8 {
         got.extend(ids(&mut full));
@@ -177,7 +180,7 @@ fn subscribing_to_a_stalled_shard_begins_behind_the_block_in_hand() {
     assert_eq!(ids(&mut late), [6, 7, 8]);
 }
 
-/// However many of its patterns match, it gets one delivery.
+/// A subscription gets each event once, however many of its patterns match.
 #[test]
 fn several_patterns_are_one_delivery() {
     for mode in MODES {

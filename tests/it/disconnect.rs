@@ -1,5 +1,5 @@
-//! `Overflow::Disconnect`: a subscriber that falls behind reads what waits, and is then told, for
-//! ever, what did not fit.
+//! `Overflow::Disconnect`: a subscriber that falls behind receives the waiting events, and then
+//! always the gap of the events that did not fit.
 
 use fanout::{
     Bus, ChangeError, Dispatch, Ending, Event, Gap, GapReason, Notice, Overflow, RecvError,
@@ -12,8 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, OnDrop, Told, at_once, bus, ends, eventually, ids, in_every_mode, linger, manual,
-    one_by_one, read_out, read_to_end, rounds,
+    FOR_EVER, OnDrop, StreamItem, at_once, bus, ends, eventually, ids, in_every_mode, linger,
+    manual, one_by_one, publish_each, read_out, read_to_end, rounds,
 };
 use crate::tasks::block_on;
 
@@ -22,17 +22,17 @@ fn open<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> Subscriber<T
     builder.overflow(Overflow::Disconnect).open().expect("open")
 }
 
-/// Reads it out, by `try_recv`: the ids, and the gap that was its end.
+/// Receives everything with `try_recv`: the ids, and the gap at the end.
 #[track_caller]
 fn read(sub: &mut Subscriber<u64>) -> (Vec<u64>, Gap) {
-    let (told, ending) = read_out(sub);
+    let (seen, ending) = read_out(sub);
     let TryRecvError::Disconnected(gap) = ending else {
         panic!("{ending}")
     };
     assert_eq!(gap.reason(), GapReason::Overflow);
-    let ids = told.into_iter().map(|told| match told {
-        Told::Id(id) => id,
-        Told::Lost(gap) => panic!("a gap in the middle: {gap}"),
+    let ids = seen.into_iter().map(|seen| match seen {
+        StreamItem::Id(id) => id,
+        StreamItem::Lost(gap) => panic!("a gap in the middle: {gap}"),
     });
     (ids.collect(), gap)
 }
@@ -42,7 +42,7 @@ fn numbers(gap: Gap) -> (u64, u64, u64) {
 }
 
 #[test]
-fn what_waits_is_read_and_then_the_end_is_told_for_ever() {
+fn waiting_events_are_received_before_the_final_error() {
     let bus = manual();
     let mut sub = open(&bus, 3);
     one_by_one(&bus, 10);
@@ -54,7 +54,7 @@ fn what_waits_is_read_and_then_the_end_is_told_for_ever() {
     assert_eq!(
         stats.last_id,
         Some(4),
-        "what came later is not its business"
+        "later events do not belong to the gap"
     );
     let (ids, gap) = read(&mut sub);
     assert_eq!((ids, numbers(gap)), (vec![1, 2, 3], (4, 4, 1)));
@@ -78,9 +78,9 @@ fn what_waits_is_read_and_then_the_end_is_told_for_ever() {
     assert_eq!((stats.lag, stats.last_id), (0, Some(4)));
 }
 
-/// Of the slot that does not fit, what fits is queued, and the rest is the gap.
+/// Of a block that does not fit, the events that fit are queued, and the rest is the gap.
 #[test]
-fn a_block_that_fits_in_part() {
+fn a_block_that_fits_partly() {
     for capacity in [1, 2, 3, 63] {
         let bus = manual();
         let mut sub = open(&bus, capacity as usize);
@@ -107,14 +107,14 @@ fn a_gap_counts_what_matched() {
 }
 
 #[test]
-fn what_fits_is_not_touched() {
+fn events_that_fit_are_delivered_unchanged() {
     let bus = manual();
     let mut sub = open(&bus, 64);
     for round in 0..10 {
         at_once(&bus, 64);
         assert_eq!(ids(&mut sub).len(), 64, "round {round}");
     }
-    // What was begun to be read does not wait.
+    // A slot that the subscriber has begun to read does not count.
     at_once(&bus, 64);
     assert_eq!(sub.try_recv().map(Event::id), Ok(641));
     at_once(&bus, 64);
@@ -124,7 +124,7 @@ fn what_fits_is_not_touched() {
 }
 
 #[test]
-fn a_block_that_is_too_heavy_is_the_end() {
+fn a_block_that_is_too_heavy_ends_the_subscription() {
     const WEIGHT: usize = 100_000;
     let bus = bus(|b| {
         b.dispatch(Dispatch::Manual)
@@ -136,7 +136,7 @@ fn a_block_that_is_too_heavy_is_the_end() {
     at_once(&bus, 64);
     let (ids, gap) = read(&mut sub);
     assert_eq!((ids, numbers(gap)), (vec![1, 2], (3, 66, 64)));
-    // Alone it goes, however heavy.
+    // A heavy block enters an empty ring.
     let mut sub = open(&bus, 1000);
     at_once(&bus, 64);
     at_once(&bus, 1);
@@ -145,10 +145,10 @@ fn a_block_that_is_too_heavy_is_the_end() {
     assert_eq!(numbers(gap), (131, 131, 1));
 }
 
-/// It has ended as soon as the shard says so; once its subscriber has heard, it is gone, as if it
-/// had been cancelled.
+/// The subscription has ended as soon as the shard disconnects it. Once the subscriber has received
+/// the end, the subscription is unregistered, as after a cancel.
 #[test]
-fn who_has_heard_is_no_longer_subscribed() {
+fn after_the_final_error_the_subscription_is_unregistered() {
     let bus = manual();
     let mut sub = open(&bus, 1);
     let handle = sub.handle();
@@ -162,7 +162,7 @@ fn who_has_heard_is_no_longer_subscribed() {
     assert_eq!(
         (bus.subscriptions().len(), bus.stats().subscriptions),
         (0, 0),
-        "though it has not heard"
+        "although the subscriber has not received the end"
     );
     assert!(matches!(sub.try_recv(), Err(TryRecvError::Disconnected(_))));
     assert_eq!(
@@ -180,7 +180,7 @@ fn who_has_heard_is_no_longer_subscribed() {
 }
 
 #[test]
-fn what_comes_later_does_not_change_what_is_told() {
+fn later_events_do_not_change_the_reported_gap() {
     type Later = fn(&Bus<u64>, &Subscriber<u64>);
     let later: [Later; 4] = [
         |bus, _| bus.close(),
@@ -202,9 +202,9 @@ fn what_comes_later_does_not_change_what_is_told() {
                 sub.try_recv().expect("it waits");
             }
             later(&bus, &sub);
-            let (told, ending) = read_to_end(&mut sub);
-            let expected: Vec<_> = (read_first + 1..=2).map(Told::Id).collect();
-            assert_eq!(told, expected, "{number}");
+            let (seen, ending) = read_to_end(&mut sub);
+            let expected: Vec<_> = (read_first + 1..=2).map(StreamItem::Id).collect();
+            assert_eq!(seen, expected, "{number}");
             let RecvError::Disconnected(gap) = ending else {
                 panic!("{number}: {ending}")
             };
@@ -214,7 +214,7 @@ fn what_comes_later_does_not_change_what_is_told() {
 }
 
 #[test]
-fn a_cancel_that_comes_first_decides() {
+fn a_cancel_before_the_overflow_decides_the_ending() {
     let bus = manual();
     let mut sub = open(&bus, 2);
     one_by_one(&bus, 2);
@@ -224,9 +224,9 @@ fn a_cancel_that_comes_first_decides() {
 }
 
 #[test]
-fn what_waits_goes_with_its_subscriber() {
+fn waiting_events_are_dropped_with_their_subscriber() {
     let dropped = Arc::new(AtomicUsize::new(0));
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let sub = open(&bus, 2);
     for _ in 0..5 {
         bus.publish("a", OnDrop::counts(&dropped)).expect("open");
@@ -239,7 +239,7 @@ fn what_waits_goes_with_its_subscriber() {
 
 // ---- ways to read -------------------------------------------------------------------------------
 
-/// Five events, one by one, for a ring of two.
+/// Publishes five single events to a ring with a capacity of two.
 fn overrun() -> (Bus<u64>, Subscriber<u64>) {
     let bus = manual();
     let sub = open(&bus, 2);
@@ -248,7 +248,7 @@ fn overrun() -> (Bus<u64>, Subscriber<u64>) {
 }
 
 #[test]
-fn for_each_tells_the_gap_and_ends() {
+fn for_each_reports_the_gap_and_ends() {
     let (_bus, mut sub) = overrun();
     let (mut ids, mut gaps) = (Vec::new(), Vec::new());
     let ending = sub.for_each(|event| ids.push(event.id()), |gap| gaps.push(gap));
@@ -272,7 +272,10 @@ fn iterators_and_streams_end_with_the_gap() {
     let items = iter.by_ref().map(|item| item.map(|event| event.id()));
     check(items.collect());
     assert!(iter.next().is_none());
-    assert!(bus.subscriptions().is_empty(), "it has heard");
+    assert!(
+        bus.subscriptions().is_empty(),
+        "the subscriber has received the end"
+    );
 
     let (_bus, sub) = overrun();
     let mut stream = sub.into_stream();
@@ -292,9 +295,9 @@ fn iterators_and_streams_end_with_the_gap() {
     assert_eq!(stream.ending(), Some(Ending::Disconnected(gap)));
 }
 
-/// Asleep when it happens: woken, and told.
+/// The subscriber sleeps when it is disconnected: it is woken, and receives the end.
 #[test]
-fn who_sleeps_is_woken() {
+fn sleeping_threads_and_tasks_are_woken() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for task in [false, true] {
             ends(&format!("{mode:?}, task {task}"), move || {
@@ -335,13 +338,13 @@ fn who_sleeps_is_woken() {
 
 // ---- handlers -----------------------------------------------------------------------------------
 
-/// It handles what waits, its observer is told, and all that it owns goes.
+/// The handler handles the waiting events, the observer is notified, and the closure is dropped.
 #[test]
-fn a_handler_that_falls_behind_is_dropped() {
+fn a_handler_that_falls_behind_is_disconnected() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for dedicated in [false, true] {
             ends(&format!("{mode:?}, dedicated {dedicated}"), move || {
-                let (notices, told) = mpsc::channel();
+                let (notices, seen) = mpsc::channel();
                 let bus = bus::<u64>(|b| {
                     b.dispatch(mode).observer(move |notice| match *notice {
                         Notice::Disconnected {
@@ -368,15 +371,15 @@ fn a_handler_that_falls_behind_is_dropped() {
                     .expect("open");
                 bus.publish("a", 0).expect("open");
                 assert_eq!(handled.recv_timeout(FOR_EVER), Ok(1));
-                (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+                publish_each(&bus, 0..100);
                 eventually("it is over", || handle.stats().last_id.is_some());
-                assert!(told.try_recv().is_err(), "the handler is not there yet");
+                assert!(seen.try_recv().is_err(), "the handler is not there yet");
                 assert!(!bus.flush_within(Duration::ZERO), "four wait");
                 drop(release);
                 assert!(bus.flush_within(FOR_EVER));
                 let rest: Vec<_> = handled.try_iter().collect();
                 assert_eq!(rest, [2, 3, 4, 5], "a flush waits for what is left");
-                let (subscription, gap) = told.recv_timeout(FOR_EVER).expect("told");
+                let (subscription, gap) = seen.recv_timeout(FOR_EVER).expect("reported");
                 assert_eq!(subscription, handle.subscription().number());
                 let stats = handle.stats();
                 assert_eq!((gap.first_id(), gap.count()), (6, stats.lost));
@@ -384,7 +387,7 @@ fn a_handler_that_falls_behind_is_dropped() {
                 assert_eq!((stats.received, stats.unread), (5, 0));
                 let gone = handled.recv_timeout(FOR_EVER);
                 assert_eq!(gone, Err(mpsc::RecvTimeoutError::Disconnected), "dropped");
-                assert!(told.try_recv().is_err(), "once");
+                assert!(seen.try_recv().is_err(), "once");
                 assert!(bus.subscriptions().is_empty());
                 assert!(!handle.cancel());
                 assert!(bus.close_within(FOR_EVER).in_time);
@@ -393,8 +396,8 @@ fn a_handler_that_falls_behind_is_dropped() {
     }
 }
 
-/// Disconnected, with something still to be handled, and then cancelled: nothing more is handled,
-/// and nobody waits for it.
+/// A handler is disconnected while events wait, and is then cancelled: no further event is handled,
+/// and no flush waits for it.
 #[test]
 fn a_handler_that_is_disconnected_can_be_cancelled() {
     in_every_mode(|mode| {
@@ -414,10 +417,10 @@ fn a_handler_that_is_disconnected_can_be_cancelled() {
         if handling {
             bus.publish("a", 0).expect("open");
             assert_eq!(handled.recv_timeout(FOR_EVER), Ok(1));
-            (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..100);
             eventually("it is over", || handle.stats().last_id.is_some());
         } else {
-            (0..5).for_each(|n| bus.publish("a", n).expect("open")); // nobody has driven
+            publish_each(&bus, 0..5); // no thread has driven the bus
         }
         assert_eq!(handle.cancel(), !handling, "it had ended");
         drop(release);

@@ -1,4 +1,5 @@
-//! `Overflow::DropOldest`: who comes late finds what is newest, and is told what went before it.
+//! `Overflow::DropOldest`: a subscriber that falls behind receives the newest events, after a gap
+//! for the older ones.
 
 use fanout::{
     Bus, Dispatch, Ending, Event, Gap, GapReason, Notice, Overflow, RecvError, Subscriber,
@@ -10,8 +11,8 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, OnDrop, Told, at_once, bus, eventually, ids, in_every_mode, in_modes_with_threads,
-    manual, one_by_one, read_out, read_to_end,
+    FOR_EVER, OnDrop, StreamItem, at_once, bus, eventually, ids, in_every_mode,
+    in_modes_with_threads, manual, one_by_one, publish_each, read_out, read_to_end,
 };
 use crate::tasks::block_on;
 
@@ -20,18 +21,18 @@ fn open<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> Subscriber<T
     builder.overflow(Overflow::DropOldest).open().expect("open")
 }
 
-/// Lost from the first id to the second, all of them.
+/// A gap with all events from the first id to the second.
 #[track_caller]
-fn assert_lost(told: Told, from: u64, to: u64) {
-    let Told::Lost(gap) = told else {
-        panic!("{told:?}")
+fn assert_lost(seen: StreamItem, from: u64, to: u64) {
+    let StreamItem::Lost(gap) = seen else {
+        panic!("{seen:?}")
     };
     let is = (gap.first_id(), gap.last_id(), gap.count(), gap.reason());
     assert_eq!(is, (from, to, to - from + 1, GapReason::Overflow));
 }
 
-fn all(ids: impl IntoIterator<Item = u64>) -> Vec<Told> {
-    ids.into_iter().map(Told::Id).collect()
+fn all(ids: impl IntoIterator<Item = u64>) -> Vec<StreamItem> {
+    ids.into_iter().map(StreamItem::Id).collect()
 }
 
 #[test]
@@ -47,9 +48,9 @@ fn a_burst_leaves_the_newest() {
                 (500, 500 - capacity, capacity, capacity)
             );
             assert_eq!((stats.high_water, stats.lag), (capacity, 500));
-            let (told, ending) = read_out(&mut sub);
-            assert_lost(told[0], 1, 500 - capacity);
-            assert_eq!(told[1..], all(501 - capacity..=500));
+            let (seen, ending) = read_out(&mut sub);
+            assert_lost(seen[0], 1, 500 - capacity);
+            assert_eq!(seen[1..], all(501 - capacity..=500));
             assert_eq!(ending, TryRecvError::Empty);
             let stats = sub.stats();
             assert_eq!(
@@ -61,7 +62,7 @@ fn a_burst_leaves_the_newest() {
 }
 
 #[test]
-fn what_fits_is_not_touched() {
+fn events_that_fit_are_delivered_unchanged() {
     for publish in [one_by_one, at_once] {
         let bus = manual();
         let mut sub = open(&bus, 100);
@@ -76,7 +77,7 @@ fn what_fits_is_not_touched() {
     }
 }
 
-/// More at once, in one block, than may wait.
+/// One block has more events than the capacity.
 #[test]
 fn of_a_block_larger_than_the_capacity_the_newest_are_kept() {
     for capacity in [1, 2, 63] {
@@ -85,15 +86,15 @@ fn of_a_block_larger_than_the_capacity_the_newest_are_kept() {
         for round in 0..3 {
             let last = 64 * round + 64;
             at_once(&bus, 64);
-            let (told, _) = read_out(&mut sub);
-            assert_lost(told[0], last - 63, last - capacity);
-            assert_eq!(told[1..], all(last - capacity + 1..=last));
+            let (seen, _) = read_out(&mut sub);
+            assert_lost(seen[0], last - 63, last - capacity);
+            assert_eq!(seen[1..], all(last - capacity + 1..=last));
         }
     }
 }
 
-/// What was begun to be read is outside of the capacity: the rest of its slot, 63 events at most,
-/// is read in any case.
+/// A slot that the subscriber has begun to read does not count: its rest, at most 63 events, is
+/// received in any case.
 #[test]
 fn a_claimed_slot_is_not_evicted() {
     let bus = manual();
@@ -103,34 +104,33 @@ fn a_claimed_slot_is_not_evicted() {
     one_by_one(&bus, 200);
     let stats = sub.stats();
     assert_eq!((stats.unread, stats.depth, stats.lost), (63 + 64, 64, 136));
-    let (told, _) = read_out(&mut sub);
-    assert_eq!(told[..63], all(2..=64));
-    assert_lost(told[63], 65, 200);
-    assert_eq!(told[64..], all(201..=264));
+    let (seen, _) = read_out(&mut sub);
+    assert_eq!(seen[..63], all(2..=64));
+    assert_lost(seen[63], 65, 200);
+    assert_eq!(seen[64..], all(201..=264));
 }
 
-/// However often something is evicted, until the reader comes by it is one run; then another
-/// begins.
+/// All evictions between two receives are one run of losses.
 #[test]
-fn a_run_ends_where_something_is_read() {
+fn a_run_of_losses_ends_at_a_received_event() {
     let bus = manual();
     let mut sub = open(&bus, 2);
     let lost = |sub: &mut Subscriber<u64>| match sub.try_recv() {
-        Err(TryRecvError::Lost(gap)) => Told::Lost(gap),
+        Err(TryRecvError::Lost(gap)) => StreamItem::Lost(gap),
         other => panic!("{other:?}"),
     };
     one_by_one(&bus, 5);
     one_by_one(&bus, 5);
     at_once(&bus, 1);
     assert_lost(lost(&mut sub), 1, 9);
-    // Told, and so is the event behind it claimed.
+    // The gap is reported, and the event behind it is claimed.
     one_by_one(&bus, 4);
     assert_eq!(sub.try_recv().map(Event::id), Ok(10));
     assert_lost(lost(&mut sub), 11, 13);
     assert_eq!(ids(&mut sub), [14, 15]);
 }
 
-/// Of one block, some events for one topic and some for another: the gap counts what matched alone.
+/// A block has events on two topics: the gap counts only events that matched.
 #[test]
 fn a_gap_counts_what_matched() {
     let bus = manual();
@@ -140,12 +140,12 @@ fn a_gap_counts_what_matched() {
             .expect("open");
     }
     bus.drive();
-    let (told, _) = read_out(&mut sub);
-    let Told::Lost(gap) = told[0] else {
-        panic!("{told:?}")
+    let (seen, _) = read_out(&mut sub);
+    let StreamItem::Lost(gap) = seen[0] else {
+        panic!("{seen:?}")
     };
     assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (1, 19, 7));
-    assert_eq!(told[1..], all([22, 25, 28]));
+    assert_eq!(seen[1..], all([22, 25, 28]));
 }
 
 // ---- bytes --------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ fn heavy(pin_bytes: usize) -> (Bus<u64>, Subscriber<u64>) {
 }
 
 #[test]
-fn the_oldest_go_for_the_sake_of_bytes() {
+fn the_oldest_events_are_evicted_for_the_bound_in_bytes() {
     for fit in [1, 2, 3, 10] {
         let (bus, mut sub) = heavy(fit * WEIGHT + WEIGHT / 2);
         one_by_one(&bus, 20);
@@ -171,41 +171,42 @@ fn the_oldest_go_for_the_sake_of_bytes() {
         let stats = sub.stats();
         assert_eq!((stats.depth, stats.lost), (fit, 20 - fit));
         assert!(stats.pinned_bytes <= stats.pin_bytes as u64, "{stats:?}");
-        let (told, _) = read_out(&mut sub);
-        assert_lost(told[0], 1, 20 - fit);
-        assert_eq!(told[1..], all(21 - fit..=20));
+        let (seen, _) = read_out(&mut sub);
+        assert_lost(seen[0], 1, 20 - fit);
+        assert_eq!(seen[1..], all(21 - fit..=20));
         assert_eq!(sub.stats().pinned_bytes, 0);
     }
 }
 
-/// Blocks go whole for the sake of bytes: one of their events would keep all of it.
+/// For the bound in bytes, whole blocks are evicted, because one event would keep its whole block
+/// alive.
 #[test]
-fn a_block_that_is_too_heavy_goes_whole() {
+fn a_block_that_is_too_heavy_is_lost_completely() {
     let (bus, mut sub) = heavy(70 * WEIGHT);
     at_once(&bus, 64);
     at_once(&bus, 8);
-    let (told, _) = read_out(&mut sub);
-    assert_lost(told[0], 1, 64);
-    assert_eq!(told[1..], all(65..=72));
+    let (seen, _) = read_out(&mut sub);
+    assert_lost(seen[0], 1, 64);
+    assert_eq!(seen[1..], all(65..=72));
 }
 
 #[test]
-fn a_block_heavier_than_the_bound_waits_alone() {
+fn a_block_heavier_than_the_bound_is_alone_in_the_ring() {
     for pin_bytes in [1, WEIGHT / 2] {
         let (bus, mut sub) = heavy(pin_bytes);
         one_by_one(&bus, 5);
-        let (told, _) = read_out(&mut sub);
-        assert_lost(told[0], 1, 4);
-        assert_eq!(told[1..], all([5]));
+        let (seen, _) = read_out(&mut sub);
+        assert_lost(seen[0], 1, 4);
+        assert_eq!(seen[1..], all([5]));
         at_once(&bus, 64);
         assert_eq!(ids(&mut sub), (6..=69).collect::<Vec<_>>());
     }
 }
 
 #[test]
-fn what_is_evicted_is_dropped_at_once() {
+fn evicted_events_are_dropped_at_once() {
     let dropped = Arc::new(AtomicUsize::new(0));
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let sub = open(&bus, 3);
     for n in 1..=10 {
         bus.publish("a", OnDrop::counts(&dropped)).expect("open");
@@ -223,34 +224,34 @@ fn what_is_evicted_is_dropped_at_once() {
 // ---- the end ------------------------------------------------------------------------------------
 
 #[test]
-fn a_gap_is_told_after_a_close() {
+fn a_gap_is_reported_after_a_close() {
     for publish in [one_by_one, at_once] {
         let bus = manual();
         let mut sub = open(&bus, 2);
         publish(&bus, 5);
         bus.close();
-        let (told, ending) = read_to_end(&mut sub);
-        assert_lost(told[0], 1, 3);
-        assert_eq!(told[1..], all([4, 5]));
+        let (seen, ending) = read_to_end(&mut sub);
+        assert_lost(seen[0], 1, 3);
+        assert_eq!(seen[1..], all([4, 5]));
         assert_eq!(ending, RecvError::Closed);
     }
 }
 
 #[test]
-fn a_gap_where_it_is_cancelled_is_told_once() {
+fn a_gap_at_a_cancel_is_reported_once() {
     let bus = manual();
     let mut sub = open(&bus, 2);
     one_by_one(&bus, 5);
     assert!(sub.handle().cancel());
-    let (told, ending) = read_to_end(&mut sub);
-    assert_lost(told[0], 1, 3);
-    assert_eq!((told.len(), ending), (1, RecvError::Cancelled));
+    let (seen, ending) = read_to_end(&mut sub);
+    assert_lost(seen[0], 1, 3);
+    assert_eq!((seen.len(), ending), (1, RecvError::Cancelled));
     let stats = sub.stats();
     assert_eq!((stats.lost, stats.unread, stats.lag), (3, 2, 2));
 }
 
 #[test]
-fn a_gap_behind_what_a_cancel_discards_is_not_told() {
+fn a_gap_behind_discarded_events_is_not_reported() {
     let bus = manual();
     let mut sub = open(&bus, 2);
     at_once(&bus, 2);
@@ -264,7 +265,7 @@ fn a_gap_behind_what_a_cancel_discards_is_not_told() {
 
 // ---- ways to read -------------------------------------------------------------------------------
 
-/// Five events for a ring of two, the last, and the bus closed.
+/// Publishes five events to a ring with a capacity of two, and closes the bus.
 fn overrun() -> Subscriber<u64> {
     let bus = manual();
     let sub = open(&bus, 2);
@@ -273,16 +274,20 @@ fn overrun() -> Subscriber<u64> {
 }
 
 #[test]
-fn every_way_of_reading_tells_the_gap_in_its_place() {
-    let as_told = |item: Result<u64, Gap>| item.map_or_else(Told::Lost, Told::Id);
-    let mut ways: Vec<(&str, Vec<Told>)> = Vec::new();
-    let told = Mutex::new(Vec::new());
+fn every_receive_method_reports_the_gap_in_its_place() {
+    let as_told = |item: Result<u64, Gap>| item.map_or_else(StreamItem::Lost, StreamItem::Id);
+    let mut ways: Vec<(&str, Vec<StreamItem>)> = Vec::new();
+    let seen = Mutex::new(Vec::new());
     let ending = overrun().for_each(
-        |event| told.lock().expect("unpoisoned").push(Told::Id(event.id())),
-        |gap| told.lock().expect("unpoisoned").push(Told::Lost(gap)),
+        |event| {
+            seen.lock()
+                .expect("unpoisoned")
+                .push(StreamItem::Id(event.id()))
+        },
+        |gap| seen.lock().expect("unpoisoned").push(StreamItem::Lost(gap)),
     );
     assert_eq!(ending, Ending::Closed);
-    ways.push(("for_each", told.into_inner().expect("unpoisoned")));
+    ways.push(("for_each", seen.into_inner().expect("unpoisoned")));
     let mut sub = overrun();
     let iter = sub.iter().map(|item| item.map(|event| event.id()));
     ways.push(("iter", iter.map(as_told).collect()));
@@ -309,23 +314,23 @@ fn every_way_of_reading_tells_the_gap_in_its_place() {
     ways.push(("recv_timeout", timed));
     let mut sub = overrun();
     let tasks = (0..3).map(|_| match block_on(sub.recv_async()).map(Event::id) {
-        Ok(id) => Told::Id(id),
-        Err(RecvError::Lost(gap)) => Told::Lost(gap),
+        Ok(id) => StreamItem::Id(id),
+        Err(RecvError::Lost(gap)) => StreamItem::Lost(gap),
         Err(other) => panic!("{other}"),
     });
     ways.push(("recv_async", tasks.collect()));
-    for (way, told) in ways {
-        assert_lost(told[0], 1, 3);
-        assert_eq!(told[1..], all([4, 5]), "{way}");
+    for (way, seen) in ways {
+        assert_lost(seen[0], 1, 3);
+        assert_eq!(seen[1..], all([4, 5]), "{way}");
     }
 }
 
-/// The observer is told in front of the oldest event that is left; the handler then gets the
-/// newest.
+/// The observer is notified before the oldest event that is left; the handler then gets the newest
+/// events.
 #[test]
 fn a_handler_that_falls_behind_handles_the_newest() {
     in_modes_with_threads(|mode| {
-        let (notices, told) = mpsc::channel();
+        let (notices, seen) = mpsc::channel();
         let bus = bus::<u64>(|b| {
             b.dispatch(mode).observer(move |notice| {
                 if let Notice::Lost {
@@ -349,24 +354,27 @@ fn a_handler_that_falls_behind_handles_the_newest() {
             .expect("open");
         bus.publish("a", 0).expect("open");
         assert_eq!(handled.recv_timeout(FOR_EVER), Ok(1));
-        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..100);
         eventually("all but four are lost", || handle.stats().lost == 96);
-        assert!(told.try_recv().is_err(), "the handler is not there yet");
+        assert!(seen.try_recv().is_err(), "the handler is not there yet");
         assert!(!bus.flush_within(Duration::ZERO), "four wait");
         drop(release);
-        assert!(bus.flush_within(FOR_EVER), "evicted events hold nobody up");
+        assert!(
+            bus.flush_within(FOR_EVER),
+            "a flush does not wait for evicted events"
+        );
         assert_eq!(handled.try_iter().collect::<Vec<_>>(), [98, 99, 100, 101]);
-        let (subscription, gap) = told.try_recv().expect("told");
+        let (subscription, gap) = seen.try_recv().expect("reported");
         assert_eq!(subscription, handle.subscription().number());
-        assert_lost(Told::Lost(gap), 2, 97);
-        assert!(told.try_recv().is_err(), "once");
+        assert_lost(StreamItem::Lost(gap), 2, 97);
+        assert!(seen.try_recv().is_err(), "once");
         assert!(bus.close_within(FOR_EVER).in_time);
     });
 }
 
-/// A subscriber that does not read costs nobody anything but its share of the work.
+/// A subscriber that does not read does not delay the others.
 #[test]
-fn who_never_reads_holds_nobody_up() {
+fn a_subscriber_that_never_reads_delays_no_other() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut asleep = open(&bus, 10);
@@ -374,15 +382,15 @@ fn who_never_reads_holds_nobody_up() {
         awake = awake.capacity(16);
         let mut awake = awake.open().expect("open");
         for round in 0..1000 {
-            (0..16).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..16);
             assert!(bus.flush_within(FOR_EVER));
             assert_eq!(
                 ids(&mut awake),
                 (16 * round + 1..=16 * round + 16).collect::<Vec<_>>()
             );
         }
-        let (told, _) = read_out(&mut asleep);
-        assert_lost(told[0], 1, 15_990);
-        assert_eq!(told[1..], all(15_991..=16_000));
+        let (seen, _) = read_out(&mut asleep);
+        assert_lost(seen[0], 1, 15_990);
+        assert_eq!(seen[1..], all(15_991..=16_000));
     });
 }

@@ -1,5 +1,5 @@
-//! How a subscription ends: known at once, the same everywhere, and awaited by threads and tasks,
-//! whatever ends it and whoever reads it.
+//! How a subscription ends: the ending is available at once and is the same for every handle, and
+//! threads and tasks can wait for it.
 
 use fanout::{
     Bus, ChangeError, Dispatch, Ending, Overflow, RecvError, Subscriber, SubscriptionHandle,
@@ -13,12 +13,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, blocking, bus, ends, eventually, in_modes_with_threads, linger,
-    panics_quietly, read_to_end, rounds,
+    FOR_EVER, MODES, blocking, bus, ends, eventually, in_modes_with_threads, linger, manual,
+    panics_quietly, publish_each, read_to_end, rounds,
 };
 use crate::tasks::{RUNTIMES, Task, Wakes, block_on, now_or_never, poll};
 
-/// What ends the subscription.
+/// The cause of the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
     Cancel,
@@ -39,7 +39,7 @@ const CAUSES: [Cause; 5] = [
     Cause::Drop,
 ];
 
-/// Who owns the subscription.
+/// The owner of the subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reader {
     Subscriber,
@@ -61,8 +61,8 @@ fn weigher(data: &u64) -> usize {
     0
 }
 
-/// The owner of a subscription that has taken its first event and reads nothing more until it is
-/// let go.
+/// The owner of a subscription. It has received the first event, and receives no more until the
+/// gate opens.
 enum Owner {
     Subscriber(Subscriber<u64>),
     /// A future that received one event, and waits for the gate.
@@ -74,7 +74,7 @@ struct Scene {
     bus: Bus<u64>,
     handle: SubscriptionHandle<u64>,
     owner: Owner,
-    /// Dropped, the task and the handler go on.
+    /// When this is dropped, the task and the handler continue.
     gate: mpsc::Sender<()>,
 }
 
@@ -135,7 +135,7 @@ fn scene(mode: Dispatch, reader: Reader, cause: Cause) -> Scene {
     }
 }
 
-/// Those who wait for the end in all the ways there are.
+/// Waiters for the end, with all methods.
 struct Waiting {
     threads: Vec<JoinHandle<Ending>>,
 }
@@ -183,7 +183,7 @@ fn is_open(handle: &SubscriptionHandle<u64>, bus: &Bus<u64>) {
 }
 
 #[test]
-fn every_end_is_known_at_once_and_everywhere() {
+fn every_ending_is_returned_at_once_by_every_handle() {
     for mode in MODES {
         for reader in READERS {
             for cause in CAUSES {
@@ -204,7 +204,7 @@ fn every_end(mode: Dispatch, reader: Reader, cause: Cause) {
     is_open(&handle, &bus);
     let waiting = Waiting::begin(&handle);
     linger();
-    // A manual bus runs its handlers where it is driven, which is here.
+    // A manual bus runs its handlers on the thread that drives, which is this one.
     let gate = (mode != Dispatch::Manual || reader != Reader::Handler).then_some(gate);
     let owner = Some(owner);
     let owner = match cause {
@@ -213,7 +213,7 @@ fn every_end(mode: Dispatch, reader: Reader, cause: Cause) {
             owner
         }
         Cause::Disconnect => {
-            (1..=3).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 1..=3);
             bus.drive();
             owner
         }
@@ -232,12 +232,12 @@ fn every_end(mode: Dispatch, reader: Reader, cause: Cause) {
             None
         }
     };
-    // The waiters are woken by the end itself: whoever reads has not come to it.
-    let told = waiting.end();
+    // The end itself wakes the waiters, before the subscriber has received it.
+    let seen = waiting.end();
     let ending = handle.ending().expect("it has ended");
     assert!(
-        told.iter().all(|told| *told == ending),
-        "{told:?}, {ending:?}"
+        seen.iter().all(|seen| *seen == ending),
+        "{seen:?}, {ending:?}"
     );
     let (expected, error) = match cause {
         Cause::Cancel | Cause::Drop => (Ending::Cancelled, RecvError::Cancelled),
@@ -259,7 +259,7 @@ fn every_end(mode: Dispatch, reader: Reader, cause: Cause) {
     if cause == Cause::Disconnect {
         assert!(handle.last_id().is_some());
     }
-    // It goes on, and hears of the same.
+    // The owner continues, and gets the same ending.
     drop(gate);
     match owner {
         Some(Owner::Subscriber(mut sub)) => assert_eq!(read_to_end(&mut sub).1, error),
@@ -279,10 +279,10 @@ fn every_end(mode: Dispatch, reader: Reader, cause: Cause) {
     assert_eq!(handle.ending(), Some(expected), "for ever");
 }
 
-/// A task that is busy, as inside a slow write to a socket, hears of the disconnect while it is
-/// busy.
+/// A task that is busy, for example with a slow write to a socket, can find out about the
+/// disconnect while it is busy.
 #[test]
-fn a_busy_task_hears_that_it_was_disconnected() {
+fn a_busy_task_can_find_out_that_it_was_disconnected() {
     ends("a busy task", || {
         let bus = bus::<u64>(|b| b);
         let sub = bus.subscription("a").capacity(2);
@@ -318,14 +318,14 @@ fn many_tasks_wait_for_one_end_on_every_runtime() {
                 drop(sub);
                 Ending::Cancelled
             }));
-            let told = runtime.run(tasks);
-            assert_eq!(told, vec![Ending::Cancelled; 21]);
+            let seen = runtime.run(tasks);
+            assert_eq!(seen, vec![Ending::Cancelled; 21]);
         });
     }
 }
 
-/// A future that is dropped, or polled by another task, leaves no waker behind; and it takes away
-/// no other's.
+/// A future that is dropped, or polled by another task, leaves no waker behind, and removes no
+/// other waker.
 #[test]
 fn a_dropped_future_leaves_no_waker() {
     let bus = bus::<u64>(|b| b);
@@ -362,7 +362,7 @@ fn a_dropped_future_leaves_no_waker() {
     assert_eq!(Arc::strong_count(&stays), 2);
 }
 
-/// A waker that panics takes nobody along, and those who wait beside it are woken.
+/// A panic of a waker is contained, and the other waiters are woken.
 #[test]
 fn a_waker_that_panics_is_contained() {
     struct Bad;
@@ -371,7 +371,7 @@ fn a_waker_that_panics_is_contained() {
             panics_quietly();
         }
     }
-    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<u64>();
     let sub = bus.subscription("a").capacity(1);
     let sub = sub.overflow(Overflow::Disconnect).open().expect("open");
     let handle = sub.handle();
@@ -380,14 +380,14 @@ fn a_waker_that_panics_is_contained() {
     let (wakes, waker) = Wakes::new();
     let mut good = Box::pin(handle.ended());
     assert!(poll(&mut good, &waker).is_pending());
-    (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..3);
     bus.drive();
     assert_eq!(wakes.count(), 1);
     assert!(poll(&mut good, &waker).is_ready());
     bus.publish("a", 1).expect("the bus is not broken");
 }
 
-/// The future owns what it needs, and keeps neither the bus open nor the subscription.
+/// The future borrows nothing, and keeps neither the bus nor the subscription open.
 #[test]
 fn waiting_keeps_nothing_open() {
     let bus = bus::<u64>(|b| b);
@@ -400,11 +400,11 @@ fn waiting_keeps_nothing_open() {
     assert_eq!(block_on(ended), Ending::Cancelled);
 }
 
-/// `Closed` is known first, and is what it was until the subscriber was told; then it is final.
+/// `Closed` may change until the subscriber has received it. Then it is final.
 #[test]
-fn closed_may_still_become_something_else_until_it_was_told() {
-    // Cancelled with something to read.
-    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+fn closed_may_change_until_the_subscriber_received_it() {
+    // The subscription is cancelled while events wait.
+    let bus = manual::<u64>();
     let mut sub = bus.subscribe("a").expect("open");
     let handle = sub.handle();
     bus.publish("a", 1).expect("open");
@@ -414,8 +414,8 @@ fn closed_may_still_become_something_else_until_it_was_told() {
     assert_eq!(handle.ending(), Some(Ending::Cancelled));
     assert_eq!(sub.try_recv().err(), Some(TryRecvError::Cancelled));
 
-    // Told first: nothing that comes later changes it.
-    let bus = crate::support::bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+    // The subscriber receives the end first: nothing changes it later.
+    let bus = crate::support::manual::<u64>();
     let mut sub = bus.subscribe("a").expect("open");
     let handle = sub.handle();
     bus.close();
@@ -425,13 +425,14 @@ fn closed_may_still_become_something_else_until_it_was_told() {
     drop(sub);
     assert_eq!(handle.ending(), Some(Ending::Closed));
 
-    // What was accepted before the close does not fit, behind another that has no room.
-    let bus = crate::support::bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+    // An event that was accepted before the close does not fit, behind another subscriber that has
+    // no room.
+    let bus = crate::support::manual::<u64>();
     let mut full = blocking(&bus, 1);
     let sub = bus.subscription("b").capacity(1);
     let mut sub = sub.overflow(Overflow::Disconnect).open().expect("open");
     let handle = sub.handle();
-    (0..2).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..2);
     bus.drive();
     (0..3).for_each(|n| bus.publish("b", n).expect("open"));
     bus.close();
@@ -442,21 +443,21 @@ fn closed_may_still_become_something_else_until_it_was_told() {
         matches!(ending, Some(Ending::Disconnected(_))),
         "{ending:?}"
     );
-    let (told, error) = read_to_end(&mut sub);
-    assert_eq!(told.len(), 1);
+    let (seen, error) = read_to_end(&mut sub);
+    assert_eq!(seen.len(), 1);
     assert!(matches!(error, RecvError::Disconnected(_)), "{error}");
     assert_eq!(handle.ending(), ending);
 }
 
-/// The gap is still known when the subscriber has read it, and when it has gone.
+/// The gap remains available after the subscriber has received it, and after it was dropped.
 #[test]
-fn the_gap_of_a_disconnect_stays_known() {
+fn the_gap_of_a_disconnect_remains_available() {
     for reads in [0, 1, 3] {
-        let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+        let bus = manual::<u64>();
         let sub = bus.subscription("a").capacity(1);
         let mut sub = sub.overflow(Overflow::Disconnect).open().expect("open");
         let handle = sub.handle();
-        (0..5).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..5);
         bus.drive();
         let ending = handle.ending();
         let Some(Ending::Disconnected(gap)) = ending else {
@@ -474,7 +475,7 @@ fn the_gap_of_a_disconnect_stays_known() {
     }
 }
 
-/// Inside a handler nothing waits.
+/// Inside a handler `wait_ended` does not wait.
 #[test]
 fn a_handler_does_not_wait_for_its_own_end() {
     ends("wait_ended inside a handler", || {
@@ -492,10 +493,10 @@ fn a_handler_does_not_wait_for_its_own_end() {
     });
 }
 
-/// Waiters come and go while the subscription ends, by every cause at once: everyone hears of an
-/// end.
+/// Waiters are added and removed while the subscription ends by all causes at the same time: every
+/// waiter gets an ending.
 #[test]
-fn waiters_against_the_end() {
+fn waiters_and_a_concurrent_end() {
     in_modes_with_threads(|mode| {
         for _ in rounds(300) {
             let bus = bus::<u64>(|b| b.dispatch(mode));
@@ -539,7 +540,7 @@ fn waiters_against_the_end() {
     });
 }
 
-/// Which of several ends came first is the same for everybody who asks afterwards.
+/// All later calls return the same ending, that of the cause that came first.
 #[test]
 fn disconnect_against_cancel_has_one_winner() {
     ends("disconnect against cancel", || {
@@ -549,7 +550,7 @@ fn disconnect_against_cancel_has_one_winner() {
             let mut sub = sub.overflow(Overflow::Disconnect).open().expect("open");
             let handle = sub.handle();
             let cancelled = thread::scope(|scope| {
-                scope.spawn(|| (0..3).for_each(|n| bus.publish("a", n).expect("open")));
+                scope.spawn(|| publish_each(&bus, 0..3));
                 scope.spawn(|| handle.cancel()).join().expect("no panic")
             });
             assert!(bus.flush_within(FOR_EVER));
@@ -568,10 +569,10 @@ fn disconnect_against_cancel_has_one_winner() {
 
 #[test]
 fn endings_read_as_sentences() {
-    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<u64>();
     let sub = bus.subscription("a").capacity(1);
     let sub = sub.overflow(Overflow::Disconnect).open().expect("open");
-    (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..3);
     bus.drive();
     let ending = sub.handle().ending().expect("it has ended");
     let text = ending.to_string();
@@ -587,19 +588,19 @@ fn endings_read_as_sentences() {
     assert!(Ending::Broken.to_string().starts_with("the bus is broken"));
 }
 
-/// A disconnected subscription of which nobody has heard yet costs the index nothing once somebody
-/// has changed it.
+/// A disconnected subscription is removed from the index when a program tries to change its
+/// patterns.
 #[test]
-fn a_refused_change_unregisters_what_was_disconnected() {
-    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+fn a_refused_change_unregisters_a_disconnected_subscription() {
+    let bus = manual::<u64>();
     let sub = bus.subscription("a").capacity(1);
     let mut sub = sub.overflow(Overflow::Disconnect).open().expect("open");
     let handle = sub.handle();
-    (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..3);
     bus.drive();
     assert_eq!(handle.add("b"), Err(ChangeError::Ended));
-    let (told, error) = read_to_end(&mut sub);
-    assert_eq!(told.len(), 1, "what waits is still read");
+    let (seen, error) = read_to_end(&mut sub);
+    assert_eq!(seen.len(), 1, "what waits is still read");
     assert!(matches!(error, RecvError::Disconnected(_)), "{error}");
     eventually("the sums agree", || {
         let stats = bus.stats();

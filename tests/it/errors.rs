@@ -11,7 +11,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
-use crate::support::bus;
+use crate::support::{bus, manual};
 use crate::tasks::block_on;
 
 /// A payload that implements nothing, not even `Debug`.
@@ -24,7 +24,7 @@ fn build(change: impl FnOnce(BusBuilder<Bare>) -> BusBuilder<Bare>) -> Result<()
 }
 
 #[test]
-fn a_bus_at_its_bounds_and_one_past() {
+fn bus_settings_at_and_beyond_their_bounds() {
     for ok in [1, 2, CAPACITY_MAX - 1, CAPACITY_MAX] {
         build(|b| b.capacity(ok)).expect("in range");
     }
@@ -75,7 +75,7 @@ fn a_bus_at_its_bounds_and_one_past() {
 }
 
 #[test]
-fn the_most_dispatchers_dispatch() {
+fn the_largest_number_of_dispatchers_works() {
     let bus = bus(|b| b.dispatchers(DISPATCHERS_MAX));
     let mut subs: Vec<_> = (0..DISPATCHERS_MAX + 1)
         .map(|_| bus.subscribe("a").expect("open"))
@@ -87,8 +87,8 @@ fn the_most_dispatchers_dispatch() {
 }
 
 #[test]
-fn a_subscription_at_its_bounds_and_one_past() {
-    let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
+fn subscription_settings_at_and_beyond_their_bounds() {
+    let bus = manual::<Bare>();
     for ok in [1, CAPACITY_MAX] {
         bus.subscription("a")
             .capacity(ok)
@@ -133,7 +133,7 @@ fn a_subscription_at_its_bounds_and_one_past() {
 }
 
 #[test]
-fn block_needs_a_bus_built_for_it() {
+fn block_needs_a_bus_that_allows_blocking() {
     let plain = Bus::<Bare>::builder().build().expect("in range");
     let refused = plain
         .subscription("a")
@@ -161,8 +161,8 @@ fn block_needs_a_bus_built_for_it() {
 }
 
 #[test]
-fn texts_at_their_bounds_and_one_past() {
-    let bus = bus::<u32>(|b| b.dispatch(Dispatch::Manual));
+fn texts_at_and_beyond_their_bounds() {
+    let bus = manual::<u32>();
     let mut sub = bus.subscribe("**").expect("open");
     let longest = "t".repeat(1024);
     bus.publish(&longest, 1).expect("1024 bytes");
@@ -219,8 +219,8 @@ const BAD_TOPICS: [(&str, &str, &str); 6] = [
 ];
 
 #[test]
-fn a_bad_topic_is_named_with_place_and_rule_and_the_value_handed_back() {
-    let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
+fn an_invalid_topic_is_reported_and_the_payload_returned() {
+    let bus = manual::<Bare>();
     let mut publisher = bus.publisher();
     for (topic, place, rule) in BAD_TOPICS {
         let message = || Message::new(topic, Bare(7)).name("n").source("s");
@@ -303,8 +303,8 @@ fn reported(error: &dyn Error) -> String {
 }
 
 #[test]
-fn an_error_passes_on_what_another_one_says_and_says_it_once() {
-    let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
+fn an_error_shows_its_source_once() {
+    let bus = manual::<Bare>();
     let pattern = Pattern::parse("a..b").unwrap_err();
     let thread = ThreadError::from(io::Error::other("no more threads"));
     let sub = bus.subscribe("a").expect("open");
@@ -316,7 +316,7 @@ fn an_error_passes_on_what_another_one_says_and_says_it_once() {
         (&SubscribeError::Thread(thread.clone()), "no more threads"),
         (&BuildError::Thread(thread.clone()), "no more threads"),
         (&BuildError::from(io::Error::other("a reason")), "a reason"),
-        (&thread, "the system did not start a thread"),
+        (&thread, "the system could not start a thread"),
     ];
     for (error, text) in wrapping {
         assert!(reported(error).contains(text), "{error}");
@@ -331,7 +331,7 @@ fn an_error_passes_on_what_another_one_says_and_says_it_once() {
 /// An error that hands a value back implements `Debug`, `Display` and `Error`, whatever the value
 /// is.
 #[test]
-fn errors_say_themselves_without_their_value() {
+fn errors_are_displayed_without_their_payload() {
     let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual).lane_capacity(2));
     for _ in 0..2 {
         bus.try_publish("a", Bare(1)).expect("there is room");
@@ -376,8 +376,8 @@ fn errors_say_themselves_without_their_value() {
 
 /// Handles and builders implement `Debug`, whatever the payload is.
 #[test]
-fn everything_can_be_debugged() {
-    let bus = bus::<Bare>(|b| b.dispatch(Dispatch::Manual));
+fn all_types_implement_debug() {
+    let bus = manual::<Bare>();
     let sub = bus.subscribe("a.*").expect("open");
     let builder = Bus::<Bare>::builder();
     for text in [
@@ -397,7 +397,7 @@ fn everything_can_be_debugged() {
 
 /// Weights are added up without an overflow.
 #[test]
-fn weights_beyond_all_bounds_are_borne() {
+fn very_large_weights_do_not_overflow() {
     for overflow in [Overflow::DropNewest, Overflow::Block] {
         crate::support::ends(&format!("{overflow:?}"), move || {
             let bus = bus(|b| {

@@ -1,5 +1,5 @@
-//! `flush_within` returns when everything that was accepted so far is in rings, or reports that it
-//! is not.
+//! `flush_within` returns `true` when all accepted events are in rings, and `false` at its time
+//! limit.
 
 use fanout::Dispatch;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,12 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{FOR_EVER, MODES, OnDrop, blocking, bus, ends, ids, linger, rounds};
+use crate::support::{
+    FOR_EVER, MODES, OnDrop, blocking, bus, ends, ids, linger, publish_each, rounds,
+};
 
 const EVENTS: u64 = 3000;
 
 #[test]
-fn what_was_accepted_is_in_rings() {
+fn a_flush_puts_accepted_events_into_rings() {
     for mode in MODES {
         ends(&format!("flush of {mode:?}"), move || {
             let bus = bus(|b| {
@@ -40,7 +42,7 @@ fn what_was_accepted_is_in_rings() {
 }
 
 #[test]
-fn nothing_to_flush_is_flushed() {
+fn a_flush_without_events_returns_at_once() {
     for mode in MODES {
         let bus = bus::<u32>(|b| b.dispatch(mode));
         assert!(bus.flush_within(Duration::ZERO) || bus.flush_within(FOR_EVER));
@@ -53,7 +55,7 @@ fn a_full_block_subscriber_is_not_flushed() {
         ends(&format!("flush of {mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode));
             let mut sub = blocking(&bus, 2);
-            (0..3).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..3);
             assert!(!bus.flush_within(Duration::from_millis(20)));
             let mut read = ids(&mut sub);
             assert!(bus.flush_within(FOR_EVER), "there is room now");
@@ -66,7 +68,7 @@ fn a_full_block_subscriber_is_not_flushed() {
 /// The step that completes a flush must wake the threads that wait for it, because no later step
 /// follows. Many idle lanes make a round long enough for a request to fall into the middle of it.
 #[test]
-fn several_flushes_at_once_are_all_told() {
+fn concurrent_flushes_all_return() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         ends(&format!("concurrent flushes of {mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode).lane_capacity(8));
@@ -74,7 +76,7 @@ fn several_flushes_at_once_are_all_told() {
             let mut sub = bus.subscribe("a").expect("open");
             for _ in rounds(1000) {
                 thread::scope(|scope| {
-                    scope.spawn(|| (0..20).for_each(|n| bus.publish("a", n).expect("open")));
+                    scope.spawn(|| publish_each(&bus, 0..20));
                     for _ in 0..3 {
                         scope.spawn(|| assert!(bus.flush_within(FOR_EVER)));
                     }
@@ -87,10 +89,10 @@ fn several_flushes_at_once_are_all_told() {
     }
 }
 
-/// A flush dispatches on its own thread. The pool must still be woken for what is published
+/// A flush dispatches on its own thread. The pool must still be woken for events that are published
 /// afterwards.
 #[test]
-fn flushing_never_makes_the_pool_miss_an_event() {
+fn flushing_never_delays_an_event_in_the_pool() {
     ends("an event published beside a flush", || {
         let bus = bus(|b| b);
         let mut sub = bus.subscribe("a").expect("open");
@@ -114,7 +116,7 @@ fn flushing_never_makes_the_pool_miss_an_event() {
 }
 
 #[test]
-fn a_flush_goes_on_when_the_subscriber_that_held_it_up_goes() {
+fn a_flush_continues_when_the_full_subscriber_is_dropped() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for cancel in [false, true] {
             ends(&format!("flush of {mode:?}, cancel {cancel}"), move || {
@@ -122,7 +124,7 @@ fn a_flush_goes_on_when_the_subscriber_that_held_it_up_goes() {
                     let bus = bus(|b| b.dispatch(mode));
                     let full = blocking(&bus, 1);
                     let mut other = bus.subscribe("a").expect("open");
-                    (0..2).for_each(|n| bus.publish("a", n).expect("open"));
+                    publish_each(&bus, 0..2);
                     assert!(!bus.flush_within(Duration::from_millis(1)));
                     thread::scope(|scope| {
                         scope.spawn(|| assert!(bus.flush_within(FOR_EVER)));
@@ -154,7 +156,7 @@ fn a_closed_bus_is_flushed() {
 
 /// A thread that dispatches cannot wait for the dispatch.
 #[test]
-fn a_flush_from_inside_the_dispatch_does_not_wait() {
+fn a_flush_inside_the_dispatch_does_not_wait() {
     for mode in MODES {
         ends(&format!("flush inside of {mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode));

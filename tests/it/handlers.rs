@@ -10,11 +10,12 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, OnDrop, Random, bus, ends, eventually, in_every_mode, in_modes_with_threads,
-    linger, panics_quietly, rounds,
+    FOR_EVER, MODES, OnDrop, Random, bus, ends, eventually, in_every_mode,
+    in_every_mode_and_shards, in_modes_with_threads, linger, manual, panics_quietly, publish_each,
+    rounds,
 };
 
-/// What a handler saw: ids, and whether it was ever entered twice at once.
+/// The ids that a handler was called with. Fails if two calls overlap.
 #[derive(Clone, Default)]
 struct Diary {
     ids: Arc<Mutex<Vec<u64>>>,
@@ -60,7 +61,7 @@ impl Log {
     }
 }
 
-/// Stands in a handler until it is opened.
+/// A gate: a handler waits in it until it is opened.
 #[derive(Clone, Default)]
 struct Gate(Arc<(AtomicBool, AtomicUsize)>);
 
@@ -78,7 +79,7 @@ impl Gate {
         self.0.0.store(true, Ordering::SeqCst);
     }
 
-    /// How many wait.
+    /// The number of handlers that wait.
     fn waiting(&self) -> usize {
         self.0.1.load(Ordering::SeqCst)
     }
@@ -86,42 +87,38 @@ impl Gate {
 
 #[test]
 fn events_are_handled_in_order_and_one_at_a_time() {
-    for mode in MODES {
-        for dispatchers in [1, 3] {
-            ends(&format!("{mode:?}, {dispatchers}"), move || {
-                let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).handler_threads(4));
-                let diaries: Vec<_> = (0..200).map(|_| Diary::default()).collect();
-                let handles: Vec<_> = diaries
-                    .iter()
-                    .map(|diary| {
-                        let subscription = bus.subscription("**").overflow(Overflow::Block);
-                        subscription.handler(diary.handler()).expect("open")
-                    })
-                    .collect();
-                let mut publisher = bus.publisher();
-                for n in 0..2_000_u64 {
-                    if mode == Dispatch::Manual && n % 500 == 0 {
-                        bus.drive();
-                    }
-                    publisher.publish("a", n).expect("open");
-                }
-                assert!(bus.flush_within(FOR_EVER));
-                for (diary, handle) in diaries.iter().zip(&handles) {
-                    assert!(diary.ids().into_iter().eq(1..=2_000));
-                    let stats = handle.stats();
-                    assert_eq!(
-                        (stats.matched, stats.received, stats.unread),
-                        (2_000, 2_000, 0)
-                    );
-                }
-            });
+    in_every_mode_and_shards(|mode, dispatchers| {
+        let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).handler_threads(4));
+        let diaries: Vec<_> = (0..200).map(|_| Diary::default()).collect();
+        let handles: Vec<_> = diaries
+            .iter()
+            .map(|diary| {
+                let subscription = bus.subscription("**").overflow(Overflow::Block);
+                subscription.handler(diary.handler()).expect("open")
+            })
+            .collect();
+        let mut publisher = bus.publisher();
+        for n in 0..2_000_u64 {
+            if mode == Dispatch::Manual && n % 500 == 0 {
+                bus.drive();
+            }
+            publisher.publish("a", n).expect("open");
         }
-    }
+        assert!(bus.flush_within(FOR_EVER));
+        for (diary, handle) in diaries.iter().zip(&handles) {
+            assert!(diary.ids().into_iter().eq(1..=2_000));
+            let stats = handle.stats();
+            assert_eq!(
+                (stats.matched, stats.received, stats.unread),
+                (2_000, 2_000, 0)
+            );
+        }
+    });
 }
 
-/// Guarantee 1 for handlers that cannot keep up, with a few that can.
+/// Guarantee 1 for handlers that fall behind, and for others that keep up.
 #[test]
-fn what_a_slow_handler_loses_is_counted_and_told() {
+fn losses_of_a_slow_handler_are_counted_and_reported() {
     ends("slow", || {
         let log = Log::default();
         let bus = bus::<u64>(|b| b.observer(log.observer()).handler_threads(2));
@@ -141,9 +138,9 @@ fn what_a_slow_handler_loses_is_counted_and_told() {
         let fast_subscription = bus.subscription("a").overflow(Overflow::Block);
         let fast_handle = fast_subscription.handler(fast.handler()).expect("open");
         bus.publish("a", 0).expect("open");
-        eventually("the slow one is at it", || gate.waiting() == 1);
+        eventually("the slow handler runs", || gate.waiting() == 1);
         (0..20).for_each(|n| bus.publish("a", n).expect("never waits for a handler"));
-        eventually("the fast one has all", || {
+        eventually("the fast handler has all events", || {
             fast_handle.stats().received == 21
         });
         gate.open();
@@ -157,16 +154,16 @@ fn what_a_slow_handler_loses_is_counted_and_told() {
             "there was room for one, and for what had been claimed"
         );
         // A flush waits for the events in the ring, not for the gap behind them.
-        let told = || log.lines().iter().filter(|l| l.contains("lost")).count();
-        eventually("the loss is told", || told() > 0);
+        let seen = || log.lines().iter().filter(|l| l.contains("lost")).count();
+        eventually("the loss is reported", || seen() > 0);
         drop(slow_handle);
-        assert_eq!(told(), 1, "once for the run");
+        assert_eq!(seen(), 1, "once for the run");
         assert!(!log.threads().contains(&thread::current().id()));
         drop(fast_handle);
     });
 }
 
-/// Guarantee 2, the hard way: a call that begins after `cancel` has returned is a fault.
+/// Guarantee 2 under load: no call may begin after `cancel` has returned.
 #[test]
 fn no_call_begins_after_cancel() {
     ends("cancel", || {
@@ -242,7 +239,7 @@ fn cancel_waits_for_a_call_only_when_asked_to() {
     });
 }
 
-/// From inside its own call, nothing waits for that call.
+/// Inside its own call, a handler does not wait for that call.
 #[test]
 fn a_handler_cancels_itself() {
     in_every_mode(|mode| {
@@ -261,23 +258,19 @@ fn a_handler_cancels_itself() {
             .expect("open")
         };
         own.set(handle).expect("once");
-        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..10);
         assert!(bus.flush_within(FOR_EVER));
         eventually("its only call ends", || {
             !answers.lock().expect("not poisoned").is_empty()
         });
-        let told = answers.lock().expect("not poisoned").clone();
-        assert_eq!(
-            told,
-            [(1, true, false)],
-            "it is running, and waits for nobody"
-        );
+        let seen = answers.lock().expect("not poisoned").clone();
+        assert_eq!(seen, [(1, true, false)], "it is running, and does not wait");
         assert!(own.get().expect("set").cancel_and_wait(FOR_EVER));
     });
 }
 
 #[test]
-fn a_dropped_handle_cancels_and_a_detached_one_does_not() {
+fn dropping_a_guard_cancels_unless_it_was_detached() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let (dropped, detached) = (Diary::default(), Diary::default());
@@ -295,9 +288,9 @@ fn a_dropped_handle_cancels_and_a_detached_one_does_not() {
     });
 }
 
-/// What the closure owns goes when it will not be called any more, once, and outside of all locks.
+/// The closure is dropped once, when it will not be called any more, and outside of all locks.
 #[test]
-fn a_closure_is_dropped_when_it_is_over() {
+fn a_closure_is_dropped_when_its_subscription_ends() {
     in_every_mode(|mode| {
         let dropped = Arc::new(AtomicUsize::new(0));
         let bus = bus::<u64>(|b| b.dispatch(mode));
@@ -327,7 +320,7 @@ fn a_closure_is_dropped_when_it_is_over() {
 }
 
 #[test]
-fn errors_and_panics_are_counted_and_told_and_hurt_nobody() {
+fn errors_and_panics_are_counted_reported_and_contained() {
     in_every_mode(|mode| {
         let log = Log::default();
         let bus = bus::<u64>(|b| b.dispatch(mode).observer(log.observer()));
@@ -342,13 +335,13 @@ fn errors_and_panics_are_counted_and_told_and_hurt_nobody() {
                 panics_quietly();
             }
             if event.id() == 7 {
-                // What it panics with panics again when it is dropped.
+                // The value of the panic panics again when it is dropped.
                 std::panic::resume_unwind(Box::new(OnDrop::panics()));
             }
         });
         let (failing, panicking) = (failing.expect("open"), panicking.expect("open"));
         let well = bus.on("a", other.handler()).expect("open");
-        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..100);
         assert!(bus.flush_within(FOR_EVER));
         assert!(other.ids().into_iter().eq(1..=100));
         let stats = [&failing, &panicking, &well].map(HandlerGuard::stats);
@@ -370,18 +363,17 @@ fn errors_and_panics_are_counted_and_told_and_hurt_nobody() {
 }
 
 #[test]
-fn an_observer_that_panics_hurts_nobody() {
+fn a_panic_of_the_observer_is_contained() {
     ends("observer", || {
         let bus = bus::<u64>(|b| b.observer(|_| panics_quietly()));
         let handle = bus.on("a", |_| Err::<(), _>("no")).expect("open");
-        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..10);
         assert!(bus.flush_within(FOR_EVER));
         assert_eq!(handle.stats().errors, 10);
     });
 }
 
-/// Guarantee 4: as many handlers stand still as there are workers, and the others are handled all
-/// the same.
+/// Guarantee 4: as many handlers hang as there are workers, and the other handlers still run.
 #[test]
 fn a_stalled_worker_is_replaced() {
     ends("stall", || {
@@ -397,29 +389,28 @@ fn a_stalled_worker_is_replaced() {
         let diary = Diary::default();
         let well = bus.on("well", diary.handler()).expect("open");
         bus.publish("stuck", 0).expect("open");
-        eventually(
-            "all five are at it, on two threads and three spares",
-            || gate.waiting() == 5,
-        );
+        eventually("all five run, on two threads and three spares", || {
+            gate.waiting() == 5
+        });
         bus.publish("well", 1).expect("open");
         eventually("handled meanwhile", || diary.ids() == [2]);
         let stalls = |handle: &HandlerGuard<u64>| handle.stats().stalls;
         eventually("each is counted", || stuck.iter().all(|h| stalls(h) == 1));
         assert_eq!(stalls(&well), 0);
-        eventually("each is told", || log.lines().len() == 5);
+        eventually("each stall is reported", || log.lines().len() == 5);
         assert!(log.lines().iter().all(|line| line.contains("spare")));
         gate.open();
         assert!(bus.flush_within(FOR_EVER));
-        // The pool is as it was: it works on, and stalls are seen again.
+        // The pool is as before: it works, and stalls are found again.
         (0..1_000).for_each(|n| bus.publish("well", n).expect("open"));
         assert!(bus.flush_within(FOR_EVER));
         assert_eq!(well.stats().received + well.stats().lost, 1_001);
     });
 }
 
-/// Past the limit handlers wait, and are told of; when a thread is free again, they go on.
+/// Beyond the limit handlers wait, which is reported. When a thread is free again, they continue.
 #[test]
-fn spares_have_a_limit() {
+fn the_number_of_spare_threads_is_limited() {
     ends("limit", || {
         let log = Log::default();
         let bus = bus::<u64>(|b| {
@@ -440,12 +431,12 @@ fn spares_have_a_limit() {
         let diary = Diary::default();
         let _well = bus.on("well", diary.handler()).expect("open");
         bus.publish("stuck", 0).expect("open");
-        eventually("both are at it", || gates.iter().all(|g| g.waiting() == 1));
+        eventually("both run", || gates.iter().all(|g| g.waiting() == 1));
         bus.publish("well", 1).expect("open");
-        eventually("the limit is told", || {
+        eventually("the limit is reported", || {
             log.lines().iter().any(|line| line.contains("no spare"))
         });
-        assert!(diary.ids().is_empty(), "nobody is left to call it");
+        assert!(diary.ids().is_empty(), "no thread is left to call it");
         gates[0].open();
         eventually("one thread is back", || diary.ids() == [2]);
         gates[1].open();
@@ -455,7 +446,7 @@ fn spares_have_a_limit() {
 }
 
 #[test]
-fn a_dedicated_handler_is_alone_on_its_thread() {
+fn a_dedicated_handler_has_its_own_thread() {
     ends("dedicated", || {
         let bus = bus::<u64>(|b| b.handler_threads(1).max_handler_threads(1));
         let gate = Gate::default();
@@ -478,7 +469,7 @@ fn a_dedicated_handler_is_alone_on_its_thread() {
         let diary = Diary::default();
         let _pooled = bus.on("a", diary.handler()).expect("open");
         bus.publish("a", 1).expect("open");
-        eventually("all are at it", || gate.waiting() == 3);
+        eventually("all run", || gate.waiting() == 3);
         eventually("the pool is free", || diary.ids() == [1]);
         gate.open();
         bus.publish("a", 2).expect("open");
@@ -493,7 +484,7 @@ fn a_dedicated_handler_is_alone_on_its_thread() {
     });
 }
 
-/// Guarantee 12: what a handler may do to the bus that calls it.
+/// Guarantee 12: a handler may publish, subscribe, cancel and close on the bus that calls it.
 #[test]
 fn handlers_publish_subscribe_cancel_and_close() {
     in_every_mode(|mode| {
@@ -529,7 +520,7 @@ fn handlers_publish_subscribe_cancel_and_close() {
             let report = report.clone();
             bus.on("close", move |_| {
                 let bus = weak.upgrade().expect("open");
-                // It starts the close, and returns: it would wait for itself.
+                // The call starts the close and returns: waiting would deadlock.
                 report.set(bus.close_within(FOR_EVER)).expect("once");
                 assert!(matches!(bus.publish("a", 1), Err(PublishError::Closed(1))));
             })
@@ -546,7 +537,7 @@ fn handlers_publish_subscribe_cancel_and_close() {
     });
 }
 
-/// A lane that only a handler could empty: nobody waits.
+/// Only a handler could make room in the lane: publishing does not wait.
 #[test]
 fn a_handler_never_waits_for_room() {
     ends("full", || {
@@ -579,7 +570,7 @@ fn a_handler_never_waits_for_room() {
     });
 }
 
-/// Guarantee 9: what was accepted is handled before the bus is over.
+/// Guarantee 9: accepted events are handled before the bus ends.
 #[test]
 fn close_drains_into_handlers() {
     for mode in MODES {
@@ -596,7 +587,7 @@ fn close_drains_into_handlers() {
                     };
                     bus.on("a", handler).expect("open").detach();
                 }
-                (0..500).for_each(|n| bus.publish("a", n).expect("open"));
+                publish_each(&bus, 0..500);
                 if by_drop {
                     drop(bus);
                     eventually("all closures are dropped", || {
@@ -617,7 +608,7 @@ fn close_drains_into_handlers() {
 }
 
 #[test]
-fn closing_gives_up_waiting_for_a_handler_and_says_so() {
+fn a_close_with_a_limit_reports_a_handler_that_is_not_done() {
     ends("close", || {
         let bus = bus::<u64>(|b| b.handler_threads(1));
         let gate = Gate::default();
@@ -625,11 +616,14 @@ fn closing_gives_up_waiting_for_a_handler_and_says_so() {
             let gate = gate.clone();
             bus.on("a", move |_| gate.wait()).expect("open")
         };
-        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..10);
         eventually("it is at it", || gate.waiting() == 1);
         let report = bus.close_within(Duration::from_millis(20));
         assert!(!report.in_time);
-        assert_eq!(report.unread, 10, "a call that runs has not been made yet");
+        assert_eq!(
+            report.unread, 10,
+            "a running call does not count as handled"
+        );
         gate.open();
         eventually("it goes on", || handle.stats().received == 10);
         assert!(bus.close_within(FOR_EVER).in_time);
@@ -637,7 +631,7 @@ fn closing_gives_up_waiting_for_a_handler_and_says_so() {
 }
 
 #[test]
-fn flush_waits_until_all_is_handled() {
+fn a_flush_waits_until_all_events_are_handled() {
     in_every_mode(|mode| {
         let bus = bus::<u64>(|b| b.dispatch(mode).handler_threads(3));
         let handled = Arc::new(AtomicU64::new(0));
@@ -654,7 +648,7 @@ fn flush_waits_until_all_is_handled() {
             })
             .collect();
         for round in 1..=20 {
-            (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..10);
             assert!(bus.flush_within(FOR_EVER));
             assert_eq!(handled.load(Ordering::SeqCst), round * 300);
         }
@@ -662,11 +656,11 @@ fn flush_waits_until_all_is_handled() {
     });
 }
 
-/// Nothing happens but in `drive`, and what happens is the same each time.
+/// Handlers run only in `drive`, and in the same order each time.
 #[test]
-fn a_manual_bus_handles_in_drive_alone() {
+fn a_manual_bus_runs_handlers_only_in_drive() {
     let run = || {
-        let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+        let bus = manual::<u64>();
         let calls = Arc::new(Mutex::new(Vec::new()));
         let here = thread::current().id();
         let handles: Vec<_> = (0..40_u64)
@@ -685,7 +679,7 @@ fn a_manual_bus_handles_in_drive_alone() {
                     .expect("open")
             })
             .collect();
-        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..10);
         assert!(calls.lock().expect("one thread").is_empty());
         assert!(bus.drive());
         assert!(!bus.drive());
@@ -693,7 +687,7 @@ fn a_manual_bus_handles_in_drive_alone() {
         Arc::into_inner(calls).map(|calls| calls.into_inner().expect("one thread"))
     };
     let first = run();
-    // The bus is gone, and so is every closure.
+    // The bus and all closures are dropped.
     assert_eq!(first.as_ref().map(Vec::len), Some(40 * 20));
     assert_eq!(first, run());
 }
@@ -732,8 +726,8 @@ fn tens_of_thousands_of_handlers_share_two_threads() {
     });
 }
 
-/// The delivery law under churn: handlers come and go, with both policies, while four threads
-/// publish.
+/// The delivery law under churn: handlers are opened and cancelled, with both policies, while four
+/// threads publish.
 #[test]
 fn the_delivery_law_holds_for_handlers_that_come_and_go() {
     ends("law", || {
@@ -797,7 +791,7 @@ fn handlers_do_not_run_on_a_publishing_thread() {
         let bus = bus::<u64>(|b| b.dispatch(Dispatch::Inline));
         let (sender, threads) = mpsc::channel();
         let _handle = bus.on("a", move |_| sender.send(thread::current().id()));
-        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..100);
         assert!(bus.flush_within(FOR_EVER));
         let here = thread::current().id();
         assert!(threads.try_iter().all(|thread| thread != here));
@@ -830,7 +824,7 @@ fn a_broken_bus_ends_its_handlers() {
 }
 
 #[test]
-fn the_numbers_of_threads_have_bounds() {
+fn the_numbers_of_threads_are_bounded() {
     let build = |threads, max| {
         let builder = Bus::<u64>::builder().handler_threads(threads);
         builder.max_handler_threads(max).build().map(drop)
@@ -844,9 +838,9 @@ fn the_numbers_of_threads_have_bounds() {
     }
 }
 
-/// The pool goes with its bus, and the observer with it.
+/// The pool and the observer are dropped with the bus.
 #[test]
-fn nothing_of_a_pool_is_kept() {
+fn a_pool_releases_all_its_memory() {
     in_every_mode(|mode| {
         let dropped = Arc::new(AtomicUsize::new(0));
         let owned = OnDrop::counts(&dropped);
@@ -857,7 +851,7 @@ fn nothing_of_a_pool_is_kept() {
         });
         let cancelled = bus.on("a", |_| {}).expect("open");
         bus.on("a", |_| {}).expect("open").detach();
-        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..100);
         cancelled.cancel();
         assert!(bus.close_within(FOR_EVER).in_time);
         drop((bus, cancelled));
@@ -865,19 +859,19 @@ fn nothing_of_a_pool_is_kept() {
     });
 }
 
-/// On a manual bus, a `Block` handler makes the room that the dispatch waits for: closing carries
-/// on by turns.
+/// On a manual bus, a `Block` handler makes the room that the dispatch waits for: the close
+/// dispatches and handles alternately.
 #[test]
 fn a_manual_bus_that_closes_drains_into_a_small_ring() {
     for by_drop in [false, true] {
         let diary = Diary::default();
-        let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+        let bus = manual::<u64>();
         let subscription = bus.subscription("a").overflow(Overflow::Block).capacity(1);
         subscription
             .handler(diary.handler())
             .expect("open")
             .detach();
-        (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..10);
         if by_drop {
             drop(bus);
         } else {
@@ -887,10 +881,10 @@ fn a_manual_bus_that_closes_drains_into_a_small_ring() {
     }
 }
 
-/// A handler of which every call takes long keeps one thread, and the pool goes on with its spare
-/// for ever.
+/// If every call of one handler takes long, the handler uses one thread, and the pool continues
+/// with one spare thread.
 #[test]
-fn one_slow_handler_does_not_use_up_the_spares() {
+fn one_slow_handler_uses_at_most_one_spare_thread() {
     ends("slow", || {
         let bus = bus::<u64>(|b| b.handler_threads(1).max_handler_threads(2));
         let slow = bus.on("slow", |_| thread::sleep(Duration::from_millis(30)));
@@ -913,9 +907,10 @@ fn one_slow_handler_does_not_use_up_the_spares() {
     });
 }
 
-/// Those that wait behind a stuck call on the same worker are handled, however busy the others are.
+/// Jobs that wait behind a stuck call on the same worker are run, however busy the other workers
+/// are.
 #[test]
-fn a_stuck_call_holds_up_nobody_under_load() {
+fn a_stuck_call_delays_no_other_handler_under_load() {
     ends("tray", || {
         let bus = bus::<u64>(|b| b.handler_threads(1).max_handler_threads(2));
         let gate = Gate::default();
@@ -959,8 +954,7 @@ fn a_stuck_call_holds_up_nobody_under_load() {
     });
 }
 
-/// What is lost after a flush has begun does not count for what it waits for, whichever events they
-/// are.
+/// Events that are lost after a flush has begun do not count as handled for this flush.
 #[test]
 fn a_flush_is_exact_also_under_loss() {
     for overflow in [Overflow::DropNewest, Overflow::DropOldest] {
@@ -980,7 +974,7 @@ fn a_flush_is_exact_also_under_loss() {
                 thread::spawn(move || bus.flush_within(Duration::from_millis(300)))
             };
             linger();
-            (0..50).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..50);
             assert!(!flushing.join().expect("fine"), "neither was handled");
             gate.open();
             assert!(bus.flush_within(FOR_EVER));
@@ -991,9 +985,9 @@ fn a_flush_is_exact_also_under_loss() {
     }
 }
 
-/// What was evicted was pushed, and is never handled.
+/// Evicted events were pushed, and are never handled.
 #[test]
-fn a_flush_does_not_wait_for_what_was_evicted() {
+fn a_flush_does_not_wait_for_evicted_events() {
     in_every_mode(|mode| {
         let bus = bus::<u64>(|b| b.dispatch(mode).handler_threads(2));
         let handle = bus
@@ -1003,7 +997,7 @@ fn a_flush_does_not_wait_for_what_was_evicted() {
             .handler(|_| linger())
             .expect("open");
         for round in 1..=20 {
-            (0..20).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..20);
             assert!(bus.flush_within(FOR_EVER));
             let stats = handle.stats();
             assert_eq!(stats.received + stats.lost, 20 * round, "{stats:?}");
@@ -1013,9 +1007,9 @@ fn a_flush_does_not_wait_for_what_was_evicted() {
     });
 }
 
-/// A handler that was disconnected handles what waits: a flush, and a close, are not done before.
+/// A disconnected handler handles the waiting events. A flush and a close wait for that.
 #[test]
-fn a_flush_waits_for_what_a_disconnected_handler_still_has() {
+fn a_flush_waits_for_the_events_of_a_disconnected_handler() {
     for (dedicated, ending) in [false, true]
         .into_iter()
         .flat_map(|d| (0..3).map(move |e| (d, e)))
@@ -1039,7 +1033,7 @@ fn a_flush_waits_for_what_a_disconnected_handler_still_has() {
                 };
                 bus.publish("a", 1).expect("open");
                 eventually("it is at it", || gate.waiting() == 1);
-                (2..=5).for_each(|n| bus.publish("a", n).expect("open"));
+                publish_each(&bus, 2..=5);
                 assert!(!bus.flush_within(Duration::from_millis(50)), "three wait");
                 assert_eq!(handle.stats().received, 0);
                 match ending {
@@ -1065,25 +1059,25 @@ fn a_flush_waits_for_what_a_disconnected_handler_still_has() {
                         handle.cancel();
                         gate.open();
                         assert!(flushing.join().expect("fine"), "nothing more is handled");
-                        // A flush that came after the cancel had nothing to wait for.
+                        // A flush after the cancel has nothing to wait for.
                         assert!(handle.cancel_and_wait(FOR_EVER));
                         assert_eq!(handle.stats().received, 1);
                         return;
                     }
                 }
-                let told = || -> Vec<_> {
+                let seen = || -> Vec<_> {
                     let lines = log.lines().into_iter();
                     lines.filter(|line| line.contains("lost")).collect()
                 };
-                eventually("it is told", || !told().is_empty());
-                let told = told();
+                eventually("it is reported", || !seen().is_empty());
+                let seen = seen();
                 assert!(
-                    told.len() == 1
-                        && told[0].contains("disconnected")
-                        && told[0].contains("ids 4 to"),
-                    "{told:?}"
+                    seen.len() == 1
+                        && seen[0].contains("disconnected")
+                        && seen[0].contains("ids 4 to"),
+                    "{seen:?}"
                 );
-                eventually("it is forgotten", || bus.stats().subscriptions == 0);
+                eventually("it is unregistered", || bus.stats().subscriptions == 0);
                 let stats = handle.stats();
                 assert_eq!(stats.received + stats.lost, stats.matched);
             },
@@ -1091,8 +1085,7 @@ fn a_flush_waits_for_what_a_disconnected_handler_still_has() {
     }
 }
 
-/// The bus breaks while a call runs, and then the handler is cancelled: it comes to its end all the
-/// same.
+/// The bus breaks while a call runs, and then the handler is cancelled: the handler still ends.
 #[test]
 fn a_handler_cancelled_on_a_broken_bus_ends() {
     ends("broken", || {
@@ -1133,7 +1126,7 @@ fn a_handler_cancelled_on_a_broken_bus_ends() {
     });
 }
 
-/// An error that panics when it is shown: one call all the same.
+/// An error panics in its `Display`: the call still counts once.
 #[test]
 fn an_error_that_panics_counts_its_call_once() {
     struct Hostile;
@@ -1146,7 +1139,7 @@ fn an_error_that_panics_counts_its_call_once() {
     ends("hostile", || {
         let bus = bus::<u64>(|b| b.observer(|notice| drop(notice.to_string())));
         let handle = bus.on("a", |_| Err::<(), _>(Hostile)).expect("open");
-        (0..100).for_each(|n| bus.publish("a", n).expect("open"));
+        publish_each(&bus, 0..100);
         assert!(bus.flush_within(FOR_EVER));
         let stats = handle.stats();
         assert_eq!(

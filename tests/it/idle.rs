@@ -1,5 +1,5 @@
-//! An idle bus costs next to nothing. Measured by the kernel's own account of each thread, on
-//! Linux.
+//! An idle bus uses almost no processor time. The test reads the processor time of each thread from
+//! the kernel of Linux.
 
 use fanout::{Dispatch, Overflow, SlowLimit};
 use std::collections::HashMap;
@@ -45,16 +45,16 @@ fn an_idle_bus_uses_next_to_no_processor_time() {
             for _ in 0..100 {
                 bus.on("a", |_| {}).expect("open").detach();
             }
-            // Not only asleep since birth: everybody was awake, and has gone to sleep again.
+            // All threads were awake once, and sleep again.
             (0..1000).for_each(|n| publisher.publish("a", n).expect("open"));
-            // Or waits for room, until a deadline that is far away.
+            // The shard waits for room, until a distant deadline.
             let hangs = stalled.then(|| {
                 let block = bus.subscription("b").capacity(1).overflow(Overflow::Block);
                 let hangs = block.block_timeout(FOR_EVER).open().expect("open");
                 (0..2).for_each(|n| publisher.publish("b", n).expect("open"));
                 hangs
             });
-            eventually("everybody sleeps", || {
+            eventually("all threads sleep", || {
                 let before = processor_times();
                 thread::sleep(Duration::from_millis(50));
                 before == processor_times()
@@ -64,7 +64,7 @@ fn an_idle_bus_uses_next_to_no_processor_time() {
             assert_eq!(
                 before.len(),
                 8 + dispatchers + handling + usize::from(watched),
-                "receivers, the pool, the handlers' workers and who watches them, the watcher"
+                "receivers, the pool, the workers of handlers and their monitor, the monitor of slow subscribers"
             );
             thread::sleep(WINDOW);
             let after = processor_times();
@@ -87,8 +87,7 @@ fn an_idle_bus_uses_next_to_no_processor_time() {
     }
 }
 
-/// Nanoseconds on a processor, by thread: the bus's own and its receivers, which are named like
-/// them.
+/// The processor time of each thread of the bus and of the receivers, in nanoseconds, by name.
 fn processor_times() -> HashMap<String, u64> {
     let tasks = fs::read_dir("/proc/self/task").expect("Linux has it");
     tasks

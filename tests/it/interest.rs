@@ -1,4 +1,4 @@
-//! Whether a topic has subscribers, and how many: right after every change, and without a lock.
+//! Whether a topic has subscribers, and how many: correct after every change, and without a lock.
 
 use fanout::{Dispatch, Overflow, Topic};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +50,7 @@ fn subscribers_of_a_topic_are_counted() {
 }
 
 #[test]
-fn a_text_that_is_no_topic_has_none() {
+fn an_invalid_topic_has_no_subscribers() {
     let bus = bus::<u64>(|b| b);
     let _all = bus.subscribe("**").expect("open");
     assert!(bus.has_subscribers("a"));
@@ -58,7 +58,7 @@ fn a_text_that_is_no_topic_has_none() {
     assert_eq!(bus.subscriber_count(""), 0);
 }
 
-/// The index still knows it, and its subscriber has not heard of it.
+/// The index still has the subscription, and its subscriber has not received the end.
 #[test]
 fn a_disconnected_subscription_does_not_count() {
     let bus = manual();
@@ -66,7 +66,7 @@ fn a_disconnected_subscription_does_not_count() {
         let builder = bus.subscription("a").capacity(2);
         builder.overflow(overflow).open().expect("open")
     };
-    // Slots are used again, by subscriptions with and without that policy.
+    // Slots are reused by subscriptions with and without that policy.
     for _ in 0..3 {
         let subs: Vec<_> = (0..100).map(|_| open(Overflow::Disconnect)).collect();
         assert_eq!(bus.subscriber_count("a"), 100);
@@ -85,7 +85,7 @@ fn a_disconnected_subscription_does_not_count() {
 }
 
 #[test]
-fn a_closed_bus_has_none_and_a_broken_one_neither() {
+fn a_closed_or_broken_bus_has_no_subscribers() {
     for mode in MODES {
         let bus = bus::<u64>(|b| b.dispatch(mode));
         let _sub = bus.subscribe("a").expect("open");
@@ -107,9 +107,10 @@ fn a_closed_bus_has_none_and_a_broken_one_neither() {
     }
 }
 
-/// Asked over and over while others subscribe and go: a subscription that stays is always seen.
+/// The test asks again and again while other subscriptions are opened and dropped: a subscription
+/// that stays open is always counted.
 #[test]
-fn who_stays_is_always_seen() {
+fn an_unchanged_subscription_is_always_counted() {
     for overflow in [Overflow::DropNewest, Overflow::Disconnect] {
         ends(&format!("{overflow:?}"), move || {
             let bus = bus::<u64>(|b| b.dispatch(Dispatch::Pool).dispatchers(2));

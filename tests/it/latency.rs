@@ -1,10 +1,10 @@
-//! Sampled latency: as many samples as it should be, and every one of them plausible.
+//! Sampled latency: the number of samples is right, and every sample is plausible.
 
 use fanout::{BuildError, Bus, Dispatch, LatencyStats, Overflow, SubscriptionHandle};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{FOR_EVER, MODES, bus, read_out};
+use crate::support::{FOR_EVER, MODES, bus, manual, publish_each, read_out};
 
 fn check(stats: &LatencyStats) {
     let rising = [
@@ -19,7 +19,7 @@ fn check(stats: &LatencyStats) {
 }
 
 #[test]
-fn one_in_every_so_many_of_a_lane() {
+fn one_event_in_every_n_of_a_lane_is_sampled() {
     for every in [1, 2, 64, 1000, 1001] {
         for shared in [false, true] {
             let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual).sample_latency(every));
@@ -34,7 +34,7 @@ fn one_in_every_so_many_of_a_lane() {
             }
             bus.drive();
             assert_eq!(sub.latency(), LatencyStats::default(), "not received yet");
-            // In both ways of receiving.
+            // With both receive methods.
             for _ in 0..100 {
                 sub.recv().expect("unread");
             }
@@ -52,7 +52,7 @@ fn one_in_every_so_many_of_a_lane() {
 }
 
 #[test]
-fn it_is_measured_from_the_call_that_publishes_to_the_call_that_receives() {
+fn latency_is_measured_from_publish_to_receive() {
     let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual).sample_latency(1));
     let mut sub = bus.subscribe("a").expect("open");
     let before = Instant::now();
@@ -70,18 +70,18 @@ fn it_is_measured_from_the_call_that_publishes_to_the_call_that_receives() {
 }
 
 #[test]
-fn only_what_is_received_is_sampled() {
+fn only_received_events_are_sampled() {
     let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual).sample_latency(1));
     let mut full = bus.subscription("a").capacity(3).open().expect("open");
     let mut some = bus.subscribe("a").expect("open");
-    (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..10);
     bus.drive();
     read_out(&mut full);
     for _ in 0..4 {
         some.recv().expect("unread");
     }
     assert_eq!((full.latency().count, some.latency().count), (3, 4));
-    // Who has ended stays in the sum.
+    // Subscriptions that have ended remain in the sum.
     let handle: SubscriptionHandle<u64> = some.handle();
     drop((full, some));
     bus.drive();
@@ -91,7 +91,7 @@ fn only_what_is_received_is_sampled() {
 }
 
 #[test]
-fn every_event_received_is_sampled_by_each_way_of_dispatching() {
+fn every_received_event_is_sampled_in_each_dispatch_mode() {
     const EVENTS: u64 = 20_000;
     for mode in MODES {
         let bus = bus::<u64>(|b| b.dispatch(mode).dispatchers(2).sample_latency(1));
@@ -133,8 +133,8 @@ fn every_event_received_is_sampled_by_each_way_of_dispatching() {
 }
 
 #[test]
-fn nothing_is_sampled_unless_asked_for_and_zero_is_refused() {
-    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+fn sampling_is_off_by_default_and_zero_is_refused() {
+    let bus = manual::<u64>();
     let mut sub = bus.subscribe("a").expect("open");
     bus.publish("a", 1).expect("open");
     bus.drive();
@@ -151,6 +151,6 @@ fn nothing_is_sampled_unless_asked_for_and_zero_is_refused() {
     build(u32::MAX).expect("in range");
     let refused = build(0).unwrap_err();
     assert!(matches!(refused, BuildError::SampleLatency));
-    let text = "a latency sample of one in every 0 events is not in 1..=4294967295";
+    let text = "sample_latency must be at least 1";
     assert_eq!(refused.to_string(), text);
 }

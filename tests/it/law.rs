@@ -1,12 +1,12 @@
 //! The delivery law: for each subscription, over `first_id ..= last_id`, received + lost +
-//! superseded + unread = matched, exactly; ids rise strictly, nothing comes twice, and each loss is
-//! told once, in its place, to the event. For every policy, for subscribers that are quick, slow,
-//! or stand still for a while, and for handlers.
+//! superseded + unread = matched holds exactly, ids rise strictly, no event is delivered twice, and
+//! each loss is reported once, in its place, exactly. The test uses every policy, subscribers that
+//! are fast, slow, or pause for a while, and handlers.
 //!
-//! What should have matched is computed here, from a record of all events and by comparing text,
-//! not by a pattern. The record is what a `**` subscriber with `Overflow::Block` received, and is
-//! itself checked against what publishers know: every accepted event is in it, once, in the order
-//! of its lane, under the id of its receipt.
+//! The test computes the events that should have matched from a record of all events, by comparing
+//! texts, without a pattern. The record is what a `**` subscriber with `Overflow::Block` received.
+//! It is checked against the data of the publishers: every accepted event is in it, once, in the
+//! order of its lane, under the id of its receipt.
 
 use crossbeam::queue::SegQueue;
 use fanout::{
@@ -19,24 +19,24 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::accounts::{self, Told};
+use crate::accounts::{self, StreamItem};
 use crate::support::{MODES, PATIENCE, Random, bus, ends_within, eventually};
 
 const PUBLISHERS: usize = 8;
-/// Of those, the ones that publish through the bus's shared lane.
+/// The number of those that publish through the shared lane.
 const SHARED: usize = 3;
 const SUBSCRIBERS: usize = 64;
-/// Events of an episode, if it is not closed before.
+/// The number of events of an episode, if it is not closed before.
 const EVENTS: u32 = 120_000;
 const CAPACITIES: [usize; 9] = [1, 2, 7, 30, 63, 64, 65, 1024, 4096];
-/// Of one that is not over at once.
+/// The number of events of a longer episode.
 const CAPACITIES_LARGE: [usize; 5] = [30, 64, 65, 256, 1024];
 
-/// How long the bus waits for a `Block` subscriber at most.
+/// The block timeout.
 const LONGEST_WAITS_MS: [Option<u64>; 5] = [None, None, Some(0), Some(1), Some(20)];
 
-/// `FANOUT_LAW_EVENTS` events or `FANOUT_LAW_SECONDS` seconds, whichever comes first; all ways of
-/// dispatching in any case.
+/// Runs for `FANOUT_LAW_EVENTS` events or `FANOUT_LAW_SECONDS` seconds, whichever comes first, but
+/// at least once in each dispatch mode.
 #[test]
 fn the_delivery_law_holds_under_churn() {
     let events = number("FANOUT_LAW_EVENTS").unwrap_or(u64::MAX);
@@ -54,8 +54,8 @@ fn number(variable: &str) -> Option<u64> {
     Some(text.parse().expect("a number"))
 }
 
-/// Episodes over all ways of dispatching, each at least once, until there were so many events or
-/// the time is up.
+/// Runs episodes in all dispatch modes, at least once in each, until the number of events or the
+/// time limit is reached.
 fn run(enough: u64, seconds: u64) {
     let start = Instant::now();
     let time = Duration::from_secs(seconds);
@@ -82,7 +82,7 @@ fn run(enough: u64, seconds: u64) {
     }
 }
 
-// ---- topics and what is wanted of them ----------------------------------------------------------
+// ---- topics and patterns ----------------------------------------------------------
 
 fn topics() -> Vec<String> {
     let mut topics = Vec::new();
@@ -97,7 +97,7 @@ fn topics() -> Vec<String> {
     topics
 }
 
-/// Patterns, each with what it means, by comparing text.
+/// Patterns, each with a function that says what it matches, by comparing texts.
 type Meaning = fn(&str) -> bool;
 const WANTS: [(&[&str], Meaning); 12] = [
     (&["**"], |_| true),
@@ -124,7 +124,7 @@ const WANTS: [(&[&str], Meaning); 12] = [
 
 // ---- an episode ---------------------------------------------------------------------------------
 
-/// Who published it, and the how-manieth of that publisher.
+/// The publisher of the event, and its number among the events of that publisher.
 #[derive(Clone, Copy)]
 struct Payload {
     publisher: usize,
@@ -132,26 +132,26 @@ struct Payload {
     topic: u8,
 }
 
-/// What one publisher knows.
+/// The data of one publisher.
 struct Published {
     accepted: u32,
-    /// Id and sequence of events that it has a receipt for.
+    /// The ids and the numbers of the events with a receipt.
     receipts: Vec<(u64, u32)>,
 }
 
-/// What one subscription was told, and what must be so.
+/// The items that one subscription received, and its checks.
 struct Account {
     want: usize,
     overflow: Overflow,
     longest_wait: Option<Duration>,
-    told: Vec<Told>,
-    /// Of its handler, if it has one.
+    told: Vec<StreamItem>,
+    /// The handler, if the subscription has one.
     diary: Diary,
     ending: Option<RecvError>,
     handle: SubscriptionHandle<Payload>,
 }
 
-/// What handlers are told, each with the time: a count that they share.
+/// The notices about handlers, each with a time: a counter that all handlers share.
 #[derive(Default)]
 struct Office {
     time: AtomicU64,
@@ -188,8 +188,8 @@ impl Office {
     }
 }
 
-/// What a handler was called with, and when.
-type Diary = SegQueue<(u64, Told)>;
+/// The events that a handler was called with, and the times.
+type Diary = SegQueue<(u64, StreamItem)>;
 
 fn episode(mode: Dispatch, dispatchers: usize, seed: u64) -> u64 {
     let mut random = Random::new(seed);
@@ -239,7 +239,7 @@ fn episode(mode: Dispatch, dispatchers: usize, seed: u64) -> u64 {
             })
             .collect();
         if random.one_in(2) {
-            // In the midst of it all.
+            // The close comes while events flow.
             while bus.stats().sequenced < u64::from(EVENTS) / 2 {
                 thread::yield_now();
             }
@@ -322,7 +322,7 @@ fn publisher(
     published
 }
 
-/// The record: every event, in the order of ids, from 1 and without a hole.
+/// The record: every event, in the order of the ids, from 1 without a hole.
 fn observe(mut observer: Subscriber<Payload>) -> Vec<Payload> {
     let mut record = Vec::new();
     loop {
@@ -367,15 +367,15 @@ fn check_record(record: &[Payload], published: &[Published]) {
     }
 }
 
-/// Cancels what it is sent, on a thread that is neither the subscriber's nor the bus's.
+/// Cancels the handles that it receives, on a separate thread.
 fn cancel_from_afar(to_cancel: mpsc::Receiver<SubscriptionHandle<Payload>>) {
     for handle in to_cancel {
         thread::yield_now();
-        handle.cancel(); // it may have read the end already, and gone
+        handle.cancel(); // the subscriber may have received the end already
     }
 }
 
-/// One thread, one subscription after the other, until the bus is closed.
+/// One thread opens one subscription after the other, until the bus is closed.
 fn subscriber(
     bus: &Bus<Payload>,
     mut random: Random,
@@ -460,12 +460,12 @@ fn subscriber(
     }
 }
 
-/// Whether everybody waits when it is slow.
+/// Whether all others wait when this subscriber is slow.
 fn holds_up(overflow: Overflow, longest_wait: Option<Duration>) -> bool {
     overflow == Overflow::Block && longest_wait != Some(Duration::ZERO)
 }
 
-/// Writes its diary; now and then it takes its time.
+/// Records its events, and sometimes pauses.
 fn handler(
     diary: Arc<Diary>,
     office: Arc<Office>,
@@ -473,7 +473,7 @@ fn handler(
     mut random: Random,
 ) -> impl FnMut(&Event<Payload>) + Send + 'static {
     move |event| {
-        diary.push((office.now(), Told::of(event)));
+        diary.push((office.now(), StreamItem::of(event)));
         if slow && random.one_in(200) {
             (0..20).for_each(|_| thread::yield_now());
         }
@@ -483,7 +483,7 @@ fn handler(
     }
 }
 
-/// Enters what handlers were told into the accounts of their subscriptions, in the order of time.
+/// Enters the notices into the accounts of their subscriptions, in the order of time.
 fn enter(office: &Office, accounts: &mut [Account]) {
     let mut by_number: HashMap<u64, Vec<(u64, Notified)>> = HashMap::new();
     while let Some((time, notified)) = office.notices.pop() {
@@ -494,15 +494,14 @@ fn enter(office: &Office, accounts: &mut [Account]) {
         let notices = by_number.remove(&account.handle.number());
         account.enter(notices.unwrap_or_default());
     }
-    assert!(by_number.is_empty(), "notices of nobody");
+    assert!(by_number.is_empty(), "notices without a subscription");
 }
 
 impl Account {
-    /// Reads for a while, in one of many ways.
+    /// Receives for a while, with a random receive method.
     fn read(&mut self, sub: &mut Subscriber<Payload>, random: &mut Random, bus: &Bus<Payload>) {
         let way = random.below(4);
-        // Who blocks everybody else is quick about it, and stands still only if nobody waits for
-        // that.
+        // A subscriber that delays all others is fast, and pauses only if no other waits for it.
         let slow = !holds_up(self.overflow, self.longest_wait) && random.one_in(3);
         let stalls = !self.is_waited_for() && random.one_in(4);
         for turn in 0..random.below(4000) {
@@ -513,7 +512,7 @@ impl Account {
                 thread::sleep(Duration::from_millis(random.below(20) as u64));
             }
             if turn % 500 == 499 {
-                // Somebody else's patterns change: no concern of anybody's.
+                // Another subscription changes its patterns, which must not affect this one.
                 let handle = &self.handle;
                 let _ = handle.add("churn.here");
                 let _ = handle.remove("churn.here");
@@ -561,7 +560,7 @@ impl Account {
         assert_eq!(sub.recv().err(), self.ending, "for ever");
     }
 
-    /// Lets the handler run for a while, or to its end.
+    /// Lets the handler run for a while, or until it ends.
     fn handled(&mut self, mut diary: Arc<Diary>, random: &mut Random, bus: &Bus<Payload>) {
         let calls = random.below(4000) as u64;
         let to_end = random.one_in(4);
@@ -583,7 +582,7 @@ impl Account {
         self.diary = std::mem::take(Arc::get_mut(&mut diary).expect("just seen"));
     }
 
-    /// Puts together what its handler was called with, and what was told of it.
+    /// Merges the events of the handler with the notices about it.
     fn enter(&mut self, notices: Vec<(u64, Notified)>) {
         let mut told: Vec<_> = std::mem::take(&mut self.diary).into_iter().collect();
         for (time, notified) in notices {
@@ -591,31 +590,31 @@ impl Account {
                 assert!(told.iter().all(|(before, _)| *before < time), "the end");
                 self.ending = Some(RecvError::Disconnected(notified.gap));
             } else {
-                told.push((time, Told::Lost(notified.gap)));
+                told.push((time, StreamItem::Lost(notified.gap)));
             }
         }
         told.sort_by_key(|(time, _)| *time);
         self.told.extend(told.into_iter().map(|(_, told)| told));
     }
 
-    /// For as long as it takes.
+    /// Waits without a limit.
     fn is_waited_for(&self) -> bool {
         self.overflow == Overflow::Block && self.longest_wait.is_none()
     }
 
-    fn told(&self, event: &Event<Payload>) -> Told {
+    fn told(&self, event: &Event<Payload>) -> StreamItem {
         assert!(
             (WANTS[self.want].1)(event.topic().as_str()),
             "{} is not wanted",
             event.topic()
         );
-        Told::of(event)
+        StreamItem::of(event)
     }
 
-    fn take(&mut self, told: Result<Option<Told>, RecvError>) -> bool {
+    fn take(&mut self, told: Result<Option<StreamItem>, RecvError>) -> bool {
         match told {
             Ok(told) => self.told.extend(told),
-            Err(RecvError::Lost(gap)) => self.told.push(Told::Lost(gap)),
+            Err(RecvError::Lost(gap)) => self.told.push(StreamItem::Lost(gap)),
             Err(ending) => self.ending = Some(ending),
         }
         self.ending.is_none()
@@ -637,7 +636,7 @@ impl Account {
             .collect();
         let topic = |id: u64| usize::from(record[id as usize - 1].topic);
         let account = accounts::Account {
-            told: &self.told,
+            seen: &self.told,
             waited_for: self.is_waited_for(),
             ending: self.ending,
             stats: self.handle.stats(),

@@ -1,4 +1,4 @@
-//! Every bound in `fanout::limits`: what is at the bound is accepted, and what is one past it is
+//! Every bound in `fanout::limits`: a value at the bound is accepted, and a value one beyond it is
 //! refused. The texts of the errors are in `errors.rs`.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use fanout::{
     SubscriptionBuilder, Syntax, TooComplex, Topic, TopicError,
 };
 
-/// Under manual dispatch, so without threads.
+/// Manual dispatch, which needs no threads.
 fn build(change: impl FnOnce(BusBuilder<()>) -> BusBuilder<()>) -> Result<(), BuildError> {
     let builder = Bus::builder().dispatch(Dispatch::Manual);
     change(builder).build().map(drop)
@@ -123,8 +123,9 @@ fn the_size_of_a_pattern() {
     assert_eq!(past.rule(), PatternRule::TooManyLevels);
 }
 
-/// The number of steps cannot be seen from outside: here is a comparison with few and one with too
-/// many, since whether a text has two equal letters at a distance of n takes 2^n sets of places.
+/// The number of steps is not visible from outside, so the test has a comparison with few steps and
+/// one with too many: finding whether a text has two equal letters at a distance of n takes 2^n
+/// sets of positions.
 #[test]
 fn the_steps_of_a_comparison() {
     let covers = |distance: usize| {

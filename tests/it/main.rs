@@ -1,7 +1,9 @@
-//! All integration tests, in one binary: a story per file, the guarantees by name.
+//! All integration tests, in one binary: one subject per file, with tests that are named after the
+//! guarantees.
 //!
-//! What only a whole process can show is elsewhere or asks to be run alone: allocations in
-//! `tests/alloc.rs`, an idle bus and the long run of the delivery law among the ignored tests here.
+//! Tests that need a whole process are elsewhere or must be run alone: those that count allocations
+//! are in `tests/alloc.rs`; those of an idle bus and the long run of the delivery law are ignored
+//! here by default.
 
 mod accounts;
 mod architecture;
@@ -19,6 +21,7 @@ mod conformance;
 mod cut;
 mod dialects;
 mod disconnect;
+mod documentation;
 mod drop_oldest;
 mod ending;
 mod errors;

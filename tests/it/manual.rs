@@ -1,15 +1,15 @@
-//! Manual dispatch is deterministic: nothing happens but in `drive`, and what happens then is
-//! exactly what a plain [model](crate::model) says.
+//! Manual dispatch is deterministic: events are dispatched only in `drive`, exactly as a simple
+//! [model](crate::model) says.
 
 use fanout::{Dispatch, Overflow, TryRecvError};
 use proptest::prelude::*;
 
 use crate::model::{self, Step, TOPICS, check};
-use crate::support::{bus, ids};
+use crate::support::{bus, ids, manual};
 
 #[test]
-fn nothing_happens_but_in_drive() {
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+fn events_are_dispatched_only_in_drive() {
+    let bus = manual();
     let mut sub = bus.subscribe("a").expect("open");
     let mut publisher = bus.publisher();
     assert!(!bus.drive(), "nothing to do");
@@ -68,10 +68,10 @@ proptest! {
     }
 }
 
-/// Lone events, each in a block of its own, until no more blocks fit before a stalled shard; then
-/// read slowly.
+/// Publishes single events, each in its own block, until no more blocks fit in front of a stalled
+/// shard, and then reads slowly.
 #[test]
-fn lone_events_behind_a_full_ring_do_what_the_model_does() {
+fn single_events_behind_a_full_ring_match_the_model() {
     for capacity in [1, 2, 5] {
         let mut steps = vec![
             Step::Subscribe {

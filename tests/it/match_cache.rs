@@ -1,4 +1,4 @@
-//! The cache in front of a bus's indexes changes nothing but the time.
+//! The cache in front of the indexes of a bus changes only the speed.
 
 use fanout::{Bus, Dispatch, TryRecvError};
 
@@ -38,7 +38,7 @@ fn received(match_cache: bool) -> Vec<(u64, String)> {
 }
 
 #[test]
-fn the_same_is_delivered_with_and_without_a_cache() {
+fn the_same_events_are_delivered_with_and_without_a_cache() {
     let with = received(true);
     assert_eq!(with, received(false));
     for topic in ["a.x", "b.x", "a.y"] {

@@ -1,17 +1,20 @@
-//! Memory: bounded by events and by bytes, and given back when the last reference goes.
-//! (Allocations are counted in a test binary of their own, `tests/alloc.rs`.)
+//! Memory: bounded by events and by bytes, and released with the last reference. (`tests/alloc.rs`,
+//! which is a separate binary, counts allocations.)
 
 use fanout::{Bus, Dispatch, GapReason, Overflow, RecvError, Subscriber, TryRecvError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{FOR_EVER, MODES, OnDrop, Random, Told, bus, ends, ids, read_out};
+use crate::support::{
+    FOR_EVER, OnDrop, Random, StreamItem, bus, ends, ids, in_every_mode_and_shards, manual,
+    publish_each, read_out,
+};
 
 #[test]
-fn a_payload_goes_with_its_last_reference() {
+fn a_payload_is_dropped_with_its_last_reference() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let gone = || dropped.load(Ordering::SeqCst);
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let publish = |topic: &str| {
         bus.publish(topic, OnDrop::counts(&dropped)).expect("open");
         bus.drive();
@@ -52,7 +55,7 @@ fn a_payload_goes_with_its_last_reference() {
 #[test]
 fn a_batch_and_an_event_outlive_the_bus() {
     let dropped = Arc::new(AtomicUsize::new(0));
-    let bus = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual();
     let mut sub = bus.subscribe("a").expect("open");
     (0..64).for_each(|_| bus.publish("a", OnDrop::counts(&dropped)).expect("open"));
     bus.drive();
@@ -77,18 +80,14 @@ fn a_batch_and_an_event_outlive_the_bus() {
     assert_eq!(dropped.load(Ordering::SeqCst), 64);
 }
 
-/// Whatever became of it: received, lost, unread, cancelled, refused or never sequenced.
+/// This holds for payloads that are received, lost, unread, cancelled, refused or never sequenced.
 #[test]
 fn every_payload_is_dropped_exactly_once() {
-    for mode in MODES {
-        for dispatchers in [1, 3] {
-            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
-                for seed in 0..30 {
-                    once(mode, dispatchers, &mut Random::new(seed));
-                }
-            });
+    in_every_mode_and_shards(|mode, dispatchers| {
+        for seed in 0..30 {
+            once(mode, dispatchers, &mut Random::new(seed));
         }
-    }
+    });
 }
 
 fn once(mode: Dispatch, dispatchers: usize, random: &mut Random) {
@@ -123,7 +122,7 @@ fn once(mode: Dispatch, dispatchers: usize, random: &mut Random) {
             n => {
                 made += 1;
                 let payload = OnDrop::counts(&dropped);
-                // A refused value comes back, and is dropped here.
+                // A refused payload is returned, and is dropped here.
                 let _ = if n % 2 == 0 {
                     publisher.try_publish("a", payload)
                 } else {
@@ -138,7 +137,7 @@ fn once(mode: Dispatch, dispatchers: usize, random: &mut Random) {
         _ => {}
     }
     drop((publisher, bus, subs));
-    crate::support::eventually("the pool lets go", || {
+    crate::support::eventually("the pool has released all blocks", || {
         dropped.load(Ordering::SeqCst) >= made
     });
     assert_eq!(dropped.load(Ordering::SeqCst), made);
@@ -146,8 +145,8 @@ fn once(mode: Dispatch, dispatchers: usize, random: &mut Random) {
 
 const WEIGHT: usize = 100_000;
 
-/// A manual bus whose events go one by one, each in a block of its own that weighs a bit more than
-/// [`WEIGHT`].
+/// A manual bus whose events are published one by one, each in its own block, which weighs slightly
+/// more than [`WEIGHT`].
 fn heavy(pin_bytes: usize, overflow: Overflow) -> (Bus<u64>, Subscriber<u64>) {
     let bus = bus(|b| {
         b.dispatch(Dispatch::Manual)
@@ -170,16 +169,16 @@ fn publish_singly(bus: &Bus<u64>, events: u64) {
 }
 
 #[test]
-fn a_ring_pins_no_more_bytes_than_it_may() {
+fn a_ring_pins_no_more_bytes_than_its_bound() {
     for fit in [2, 3, 10] {
         let (bus, mut sub) = heavy(fit * WEIGHT + WEIGHT / 2, Overflow::DropNewest);
         publish_singly(&bus, 20);
         let (told, _) = read_out(&mut sub);
         assert_eq!(
             told[..fit],
-            (1..=fit as u64).map(Told::Id).collect::<Vec<_>>()
+            (1..=fit as u64).map(StreamItem::Id).collect::<Vec<_>>()
         );
-        let [Told::Lost(gap)] = told[fit..] else {
+        let [StreamItem::Lost(gap)] = told[fit..] else {
             panic!("{told:?}")
         };
         assert_eq!(
@@ -192,28 +191,28 @@ fn a_ring_pins_no_more_bytes_than_it_may() {
 }
 
 #[test]
-fn a_block_heavier_than_the_bound_goes_alone() {
+fn a_block_heavier_than_the_bound_is_delivered_alone() {
     for pin_bytes in [1, WEIGHT / 2] {
         let (bus, mut sub) = heavy(pin_bytes, Overflow::DropNewest);
         publish_singly(&bus, 5);
         let (told, _) = read_out(&mut sub);
         assert!(
-            matches!(told[..], [Told::Id(1), Told::Lost(gap)]
+            matches!(told[..], [StreamItem::Id(1), StreamItem::Lost(gap)]
                 if (gap.first_id(), gap.last_id()) == (2, 5)),
             "{told:?}"
         );
         publish_singly(&bus, 1);
         assert_eq!(ids(&mut sub), [6]);
-        // A whole block is one slot: all of it, or none.
-        (0..64).for_each(|n| bus.publish("a", n).expect("open"));
+        // A whole block is one slot: either all of it enters the ring, or none.
+        publish_each(&bus, 0..64);
         bus.drive();
         assert_eq!(ids(&mut sub), (7..71).collect::<Vec<_>>());
     }
 }
 
-/// The shard waits for bytes as it does for events: asleep, and until the next reader makes room.
+/// The shard waits for bytes as it waits for events: it sleeps until a reader makes room.
 #[test]
-fn a_block_subscriber_without_bytes_is_waited_for() {
+fn the_bus_waits_for_a_block_subscriber_at_its_bound_in_bytes() {
     for pin_bytes in [1, WEIGHT / 2, WEIGHT + WEIGHT / 2, 2 * WEIGHT + WEIGHT / 2] {
         ends(&format!("manual with {pin_bytes} bytes"), move || {
             let (bus, mut sub) = heavy(pin_bytes, Overflow::Block);
@@ -253,7 +252,7 @@ fn a_block_subscriber_without_bytes_is_waited_for() {
     }
 }
 
-/// What owns memory of its own is weighed by default.
+/// Three types that own memory have a weight by default.
 #[test]
 fn bytes_vectors_and_strings_are_weighed_by_default() {
     fn unread<T: Send + Sync + 'static>(payload: impl Fn() -> T) -> u64 {
@@ -272,13 +271,13 @@ fn bytes_vectors_and_strings_are_weighed_by_default() {
     ] {
         assert_eq!(
             unread, 9,
-            "a little less than ten: the block itself weighs, too"
+            "slightly less than ten, because the block itself has a weight, too"
         );
     }
     assert_eq!(
         unread(|| Box::new([0_u8; WEIGHT])),
         100,
-        "nobody knows what it owns"
+        "the memory that a box owns is not known"
     );
     assert!(
         unread(|| [0_u8; 4096]) < 100_000,
@@ -287,9 +286,9 @@ fn bytes_vectors_and_strings_are_weighed_by_default() {
 }
 
 #[test]
-fn payloads_of_any_size_travel() {
+fn payloads_of_any_size_are_delivered() {
     fn travels<T: Send + Sync + PartialEq + std::fmt::Debug + 'static>(payload: impl Fn() -> T) {
-        let bus = bus(|b| b.dispatch(Dispatch::Manual));
+        let bus = manual();
         let mut sub = bus.subscribe("a").expect("open");
         for _ in 0..200 {
             bus.publish("a", payload()).expect("open");
@@ -308,13 +307,13 @@ fn payloads_of_any_size_travel() {
     travels(|| String::from("x"));
 }
 
-/// What `guide::memory` says of payloads that are not weighed: their lengths for three types, and
-/// nothing for all others.
+/// What `guide::memory` says about payloads without a weigher: three types weigh their lengths, and
+/// all others weigh 0.
 #[test]
-fn payloads_weigh_their_lengths_unless_set_otherwise() {
+fn default_weights_are_lengths_for_three_types_and_zero_for_others() {
     /// The bytes that one event pins.
     fn pinned<T: Send + Sync + 'static>(payload: T) -> u64 {
-        let bus = bus::<T>(|b| b.dispatch(Dispatch::Manual));
+        let bus = manual::<T>();
         let sub = bus.subscribe("a").expect("open");
         assert!(bus.publish("a", payload).is_ok());
         bus.drive();
@@ -333,10 +332,38 @@ fn payloads_weigh_their_lengths_unless_set_otherwise() {
     let mut roomy = Vec::with_capacity(LENGTH);
     roomy.push(0_u8);
     assert_eq!(grows(pinned(vec(0)), pinned(roomy)), 1);
-    // Everything else counts with its own size alone.
+    // Every other type counts only with its own size.
     let boxed = |length| vec(length).into_boxed_slice();
     assert_eq!(grows(pinned(boxed(0)), pinned(boxed(LENGTH))), 0);
     assert_eq!(grows(pinned((0, vec(0))), pinned((0, vec(LENGTH)))), 0);
     let words = |length| vec![0_u64; length];
     assert_eq!(grows(pinned(words(0)), pinned(words(LENGTH))), 0);
+}
+
+/// What `guide::memory` and `BusBuilder::weigh` say: a block weighs its own memory, which includes
+/// the size of the payload type for each place, and the sum of what the weigher returns.
+#[test]
+fn a_block_weighs_its_memory_and_the_sum_of_the_weigher() {
+    /// The bytes that `events` events pin, which share a block.
+    fn pinned<T: Copy + Send + Sync + 'static>(payload: T, events: u64, weight: usize) -> u64 {
+        let bus = bus::<T>(|b| b.dispatch(Dispatch::Manual).weigh(move |_| weight));
+        let sub = bus.subscribe("a").expect("open");
+        (0..events).for_each(|_| assert!(bus.publish("a", payload).is_ok()));
+        bus.drive();
+        assert_eq!(bus.stats().blocks, 1);
+        sub.stats().pinned_bytes
+    }
+    // The weigher's number is added for each event, and the size of the type is not.
+    assert_eq!(pinned(0_u8, 64, 1000) - pinned(0_u8, 64, 0), 64 * 1000);
+    // The size of the type counts for each place of the block: 1, 8 or 64.
+    for (events, places) in [(1, 1), (2, 8), (8, 8), (9, 64), (64, 64)] {
+        let grows = pinned([0_u8; 4096], events, 0) - pinned([0_u8; 0], events, 0);
+        assert!(grows.abs_diff(places * 4096) <= places * 8, "{grows}");
+        // About 40 bytes for each place, and 400 bytes for the block.
+        let block = pinned((), events, 0);
+        assert!(
+            block.abs_diff(places * 40 + 400) <= 200,
+            "{places}: {block}"
+        );
+    }
 }

@@ -1,4 +1,4 @@
-//! Every way to publish takes a message, and carries its name and its source.
+//! Every `send` method takes a message, and delivers its name and its source.
 
 use fanout::{
     Bus, Dispatch, Message, PublishError, PublishSequencedError, Publisher, Receipt, Topic,
@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use crate::support::{FOR_EVER, MODES, bus, ends, eventually, payloads};
+use crate::support::{FOR_EVER, MODES, bus, ends, eventually, manual, payloads};
 use crate::tasks::{RUNTIMES, Task, Wakes, block_on, now_or_never, poll};
 
 type Way = (&'static str, fn(&Bus<u32>, &mut Publisher<u32>));
@@ -17,7 +17,7 @@ fn message<'a>() -> Message<'a, &'static str, u32> {
     Message::new("a", 7).name("Created").source("billing")
 }
 
-/// Those that need no receipt, and so nobody who drives.
+/// The methods without a receipt, which do not wait for a thread that drives.
 const WAYS: [Way; 8] = [
     ("Bus::send", |bus, _| bus.send(message()).expect("open")),
     ("Bus::try_send", |bus, _| {
@@ -44,8 +44,8 @@ const WAYS: [Way; 8] = [
 ];
 
 #[test]
-fn every_way_carries_name_and_source() {
-    let bus = bus::<u32>(|b| b.dispatch(Dispatch::Manual));
+fn every_publish_method_carries_name_and_source() {
+    let bus = manual::<u32>();
     let mut sub = bus.subscribe("a").expect("open");
     let mut publisher = bus.publisher();
     for (way, publish) in WAYS {
@@ -61,7 +61,7 @@ fn every_way_carries_name_and_source() {
 }
 
 #[test]
-fn a_receipt_is_for_the_event_that_was_sent() {
+fn a_receipt_belongs_to_the_event_that_was_sent() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         ends(&format!("{mode:?}"), move || {
             let bus = bus::<u32>(|b| b.dispatch(mode));
@@ -90,7 +90,7 @@ fn a_receipt_is_for_the_event_that_was_sent() {
     }
 }
 
-/// A message that owns its texts goes into a task or a queue, and waits there.
+/// A message that owns its texts can move into a task or a queue, and wait there.
 #[test]
 fn a_message_may_own_its_texts_and_cross_an_await() {
     for runtime in RUNTIMES {
@@ -107,7 +107,7 @@ fn a_message_may_own_its_texts_and_cross_an_await() {
                     for _ in 0..100 {
                         bus.send_async(message.clone()).await.expect("open");
                     }
-                    // Borrowed from the task's own state, over an await.
+                    // The message borrows from the state of the task, across an await.
                     let name = format!("name {n}");
                     let borrowed = Message::new(format!("t{n}"), n).name(&name);
                     let mut publisher = bus.publisher();
@@ -129,7 +129,7 @@ fn a_message_may_own_its_texts_and_cross_an_await() {
 }
 
 #[test]
-fn messages_wait_in_a_queue_and_go_out_on_another_thread() {
+fn messages_wait_in_a_queue_and_are_sent_on_another_thread() {
     let bus = bus::<u32>(|b| b);
     let mut sub = bus.subscribe("*").expect("open");
     let (sender, receiver) = std::sync::mpsc::channel();
@@ -147,7 +147,8 @@ fn messages_wait_in_a_queue_and_go_out_on_another_thread() {
     assert_eq!(payloads(&mut sub), (0..10).collect::<Vec<_>>());
 }
 
-/// Dropped while it waits for room, nothing was accepted; dropped later, only the receipt is lost.
+/// If the future is dropped while it waits for room, no event is published. If it is dropped later,
+/// only the receipt is lost.
 #[test]
 fn a_future_of_a_receipt_may_be_dropped() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual).lane_capacity(2));
@@ -157,7 +158,7 @@ fn a_future_of_a_receipt_may_be_dropped() {
     drop(bus.publish_sequenced_async("a", 90));
     drop(publisher.publish_sequenced_async("a", 91));
     for n in 1..=2 {
-        // Accepted at the first poll, and dropped before the receipt.
+        // The event is accepted at the first poll, and the future is dropped before the receipt.
         assert!(now_or_never(bus.publish_sequenced_async("a", n)).is_none());
         assert!(now_or_never(publisher.publish_sequenced_async("a", 10 + n)).is_none());
     }
@@ -195,9 +196,9 @@ fn a_task_that_waits_for_its_receipt_is_woken() {
     }
 }
 
-/// The end is an answer, too: of an event that was not accepted, and of one that was.
+/// A close ends the wait for a receipt, whether the event was accepted or not.
 #[test]
-fn a_close_answers_those_who_wait_for_a_receipt() {
+fn a_close_wakes_threads_that_wait_for_a_receipt() {
     let bus = bus(|b| b.dispatch(Dispatch::Manual).lane_capacity(2));
     let (wakes, waker) = Wakes::new();
     let full = bus.subscription("a").capacity(1);
@@ -248,7 +249,7 @@ fn publisher_and_slow_reader_share_one_thread() {
     });
 }
 
-/// A large payload by value: no way to publish may hold more than a few copies of it on the stack.
+/// A large payload by value: no publish method may hold more than a few copies of it on the stack.
 #[test]
 fn a_large_payload_needs_little_stack() {
     const BYTES: usize = 128 << 10;

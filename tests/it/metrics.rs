@@ -1,13 +1,12 @@
-//! The numbers through the `metrics` facade are those of the statistics, under names that do not
-//! change.
+//! The metrics have the values of the statistics, and names that do not change.
 
 use fanout::{Bus, Dispatch, Overflow};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use std::collections::BTreeMap;
 
-use crate::support::bus;
+use crate::support::{bus, manual, publish_each};
 
-/// What a recorder has, by name and labels.
+/// The values of a recorder, by name and labels.
 fn recorded(record: impl FnOnce()) -> BTreeMap<String, f64> {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
@@ -31,7 +30,7 @@ fn recorded(record: impl FnOnce()) -> BTreeMap<String, f64> {
                 count as f64
             }
             DebugValue::Gauge(value) => value.into_inner(),
-            DebugValue::Histogram(_) => panic!("{} is none of ours", key.name()),
+            DebugValue::Histogram(_) => panic!("{} is not a metric of the bus", key.name()),
         };
         (format!("{}{{{}}}", key.name(), labels.join(",")), value)
     });
@@ -39,14 +38,14 @@ fn recorded(record: impl FnOnce()) -> BTreeMap<String, f64> {
 }
 
 fn busy() -> Bus<u64> {
-    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+    let bus = manual::<u64>();
     let mut sub = bus
         .subscription("a")
         .capacity(3)
         .label("team", "x")
         .open()
         .expect("open");
-    (0..5).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..5);
     bus.drive();
     sub.try_recv().expect("unread");
     std::mem::forget(sub); // stays open
@@ -54,7 +53,7 @@ fn busy() -> Bus<u64> {
 }
 
 #[test]
-fn the_numbers_are_those_of_the_statistics() {
+fn metrics_have_the_values_of_the_statistics() {
     let bus = busy();
     let _lane = bus.publisher();
     let recorded = recorded(|| bus.record_metrics());
@@ -127,8 +126,8 @@ fn the_numbers_are_those_of_the_statistics() {
 }
 
 #[test]
-fn what_was_superseded_is_told() {
-    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual));
+fn superseded_events_are_recorded() {
+    let bus = manual::<u64>();
     let conflating = bus.subscription("**").overflow(Overflow::Conflate);
     let _sub = conflating.open().expect("open");
     for topic in ["a", "b", "a", "a"] {
@@ -148,7 +147,7 @@ fn what_was_superseded_is_told() {
 }
 
 #[test]
-fn several_buses_are_told_apart() {
+fn several_buses_have_different_labels() {
     let buses = [busy(), busy()];
     let recorded = recorded(|| {
         buses[0].record_metrics_as("left");

@@ -1,11 +1,12 @@
-//! A plain model of a bus under manual dispatch, and the steps that a bus and the model are taken
-//! through side by side: event by event, gap by gap, number by number.
+//! A simple model of a bus under manual dispatch. A bus and the model take the same steps, and the
+//! test compares all events, gaps and statistics.
 //!
-//! The model knows the documented rules and no more: events are sequenced in rounds of up to 1,024,
-//! laid into blocks of up to 64, at most 64 blocks wait for a shard, which takes 16 of them per
-//! round. A ring has room for `capacity` events that wait, whose blocks weigh up to `pin_bytes`, or
-//! for one block alone; those of a slot that a reader has begun to read (claimed) do not wait.
-//! Nothing here takes time, so a longest wait is over at once or never.
+//! The model implements only the documented rules: events are sequenced in rounds of up to 1,024
+//! and written into blocks of up to 64; at most 64 blocks wait for a shard, which takes 16 of them
+//! in each round. A ring has room for `capacity` waiting events whose blocks weigh up to
+//! `pin_bytes`, or for one heavier block. The events of a slot that a reader has begun to read
+//! (claimed) do not count. No time passes in the model, so a block timeout is over at once or
+//! never.
 
 use fanout::{
     Bus, Dispatch, Ending, GapReason, Overflow, Subscriber, SubscriptionHandle, SubscriptionStats,
@@ -21,7 +22,7 @@ use crate::support::{FOR_EVER, bus};
 
 pub(crate) const TOPICS: [&str; 5] = ["a", "b", "a.b", "a.c", "b.c.d"];
 
-/// Patterns, each with what it means, said by hand.
+/// Patterns, each with a function that says what it matches.
 type Meaning = fn(&str) -> bool;
 pub(crate) const PATTERNS: [(&str, Meaning); 9] = [
     ("**", |_| true),
@@ -44,13 +45,13 @@ const ROUND_BLOCKS: usize = 16;
 
 // ---- weights ------------------------------------------------------------------------------------
 
-/// What the payload of an event on that topic weighs.
+/// The weight of the payload of an event on that topic.
 fn weigh(topic: usize) -> usize {
     [0, 1, 100, 1000, 50_000][topic]
 }
 
-/// What a block of each size weighs with payloads that weigh nothing: its own memory, which nobody
-/// promises. Measured.
+/// The weight of a block of each size whose payloads weigh 0: the memory of the block, which is not
+/// documented, and is measured here.
 fn empty_weights() -> [u64; 3] {
     static WEIGHTS: OnceLock<[u64; 3]> = OnceLock::new();
     *WEIGHTS.get_or_init(|| {
@@ -64,7 +65,7 @@ fn empty_weights() -> [u64; 3] {
     })
 }
 
-/// A block is the smallest that has room for so many events, or for as many as a block can hold.
+/// A block has the smallest size that has room for the events.
 fn empty_weight(events: usize) -> u64 {
     let [one, eight, all] = empty_weights();
     match events {
@@ -74,8 +75,8 @@ fn empty_weight(events: usize) -> u64 {
     }
 }
 
-/// Bounds in bytes, by number: none that is ever reached, less than any block, and some around a
-/// few blocks.
+/// Bounds in bytes, by number: one that is never reached, one that is less than any block, and some
+/// near the weight of a few blocks.
 pub(crate) const PINS: usize = 8;
 
 fn pin_bytes(number: usize) -> usize {
@@ -94,7 +95,7 @@ fn pin_bytes(number: usize) -> usize {
 
 // ---- steps --------------------------------------------------------------------------------------
 
-/// Subscriptions are named by any number, capacities, patterns and bounds by theirs.
+/// A step names a subscription by any number, and capacities, patterns and bounds by their numbers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Step {
     Publish {
@@ -131,12 +132,13 @@ pub(crate) enum Step {
         sub: usize,
     },
     Close {
-        /// With a time limit that is over.
+        /// A close with a time limit that is over.
         forced: bool,
     },
 }
 
-/// Stories of subscriptions with these policies. A policy that is named twice comes twice as often.
+/// Sequences of steps with subscriptions of these policies. A policy that is listed twice occurs
+/// twice as often.
 pub(crate) fn steps(overflows: &'static [Overflow]) -> impl Strategy<Value = Vec<Step>> {
     let sub = 0..64_usize;
     let pattern = prop_oneof![1 => Just(0), 1 => 0..PATTERNS.len()];
@@ -171,7 +173,7 @@ pub(crate) fn steps(overflows: &'static [Overflow]) -> impl Strategy<Value = Vec
 struct ModelEvent {
     id: u64,
     topic: usize,
-    /// How many events it came in place of.
+    /// The number of events that it replaced.
     superseded: u64,
 }
 
@@ -186,7 +188,7 @@ struct ModelGap {
 }
 
 impl ModelGap {
-    /// One more, behind the others. A run says its first reason, and its lowest and highest id.
+    /// Adds one loss to the run. A run has its first reason, and its lowest and highest id.
     fn add(run: &mut Option<Self>, event: ModelEvent, reason: GapReason) {
         let gap = run.get_or_insert(Self {
             from: event.id,
@@ -200,7 +202,7 @@ impl ModelGap {
     }
 }
 
-/// What a receive answers.
+/// The result of a receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Answer {
     Event(ModelEvent),
@@ -212,7 +214,7 @@ enum Answer {
     Cancelled,
 }
 
-/// What a handle says of the end.
+/// The ending that a handle returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ModelEnding {
     Closed,
@@ -222,10 +224,10 @@ enum ModelEnding {
 
 /// Events of one block. Under `Conflate`, one event: the latest of its topic.
 struct ModelSlot {
-    /// Lost in front of it.
+    /// The losses in front of the slot.
     gap: Option<ModelGap>,
     events: Events,
-    /// Of the block, and which one that is: the id of its last event.
+    /// The weight of the block, and its name: the id of its last event.
     weight: u64,
     block: u64,
 }
@@ -240,9 +242,9 @@ struct ModelSub {
     shard: usize,
     ring: VecDeque<ModelSlot>,
     claimed: Events,
-    /// Lost behind the last slot.
+    /// The losses behind the last slot.
     open_gap: Option<ModelGap>,
-    /// What a stalled shard still has for it, of a block of that weight.
+    /// The events that a stalled shard still has for it, with the weight of their block.
     missing: Events,
     missing_weight: u64,
     matched: u64,
@@ -257,9 +259,9 @@ struct ModelSub {
     last_id: Option<u64>,
     cancelled: bool,
     disconnected: Option<ModelGap>,
-    /// The bus has forgotten it.
+    /// The bus has unregistered it.
     taken_out: bool,
-    /// Was told of its end.
+    /// Its subscriber has received the end.
     told_end: bool,
     told_closed: bool,
     closed: bool,
@@ -282,7 +284,7 @@ impl ModelSub {
         self.ring.iter().map(|slot| slot.events.len()).sum()
     }
 
-    /// A block counts whole, and for each of its slots; under `Conflate`, once.
+    /// A block counts in full for each of its slots; under `Conflate`, once.
     fn pinned(&self) -> u64 {
         let mut counted = Vec::new();
         let slots = self.ring.iter().filter(|slot| {
@@ -293,7 +295,7 @@ impl ModelSub {
         slots.map(|slot| slot.weight).sum()
     }
 
-    /// How many events of a block of this weight fit.
+    /// The number of events of a block of this weight that fit.
     fn room(&self, weight: u64) -> usize {
         if !self.ring.is_empty() && self.pinned() + weight > self.pin_bytes {
             return 0;
@@ -301,7 +303,7 @@ impl ModelSub {
         self.capacity - self.waiting()
     }
 
-    /// Offers events of one block, which ends with that id.
+    /// Pushes events of the block whose last event has that id.
     fn offer(&mut self, events: Events, weight: u64, block_end: u64) {
         match self.overflow {
             Overflow::DropOldest => self.push_and_evict(events, weight, block_end),
@@ -346,7 +348,7 @@ impl ModelSub {
         }
     }
 
-    /// Behind the last slot.
+    /// Adds a loss behind the last slot.
     fn lose(&mut self, event: ModelEvent, reason: GapReason) {
         self.lost += 1;
         ModelGap::add(&mut self.open_gap, event, reason);
@@ -365,10 +367,9 @@ impl ModelSub {
         self.lighten(self.pin_bytes);
     }
 
-    /// A topic that waits keeps its place, and its event is replaced.
+    /// A waiting topic keeps its place, and its event is replaced.
     fn conflate(&mut self, events: &Events, weight: u64, block: u64) {
-        // Events borrow from a block that this subscriber shares with nobody, one for each run of a
-        // topic.
+        // Events are in a block that this subscriber does not share, one for each run of a topic.
         let pairs = events.iter().zip(events.iter().skip(1));
         let breaks = pairs.filter(|(a, b)| (a.id + 1, a.topic) != (b.id, b.topic));
         let weight = weight + empty_weight(1 + breaks.count());
@@ -396,19 +397,19 @@ impl ModelSub {
                 self.evict(1);
             }
         }
-        // The block that came last is admitted alone, whatever it weighs.
+        // The last block is admitted into an empty ring, whatever it weighs.
         self.lighten(self.pin_bytes.max(weight));
     }
 
-    /// The oldest slots go until the others weigh no more than that, or one is left.
+    /// Evicts the oldest slots until the others weigh no more than the bound, or one slot is left.
     fn lighten(&mut self, bound: u64) {
         while self.ring.len() > 1 && self.pinned() > bound {
             self.evict(self.ring[0].events.len());
         }
     }
 
-    /// So many of the oldest slot. What was lost in front of them and they are one run, in front of
-    /// what is left.
+    /// Evicts some events of the oldest slot. They and the losses in front of them are one run, in
+    /// front of the remaining events.
     fn evict(&mut self, count: usize) {
         let slot = &mut self.ring[0];
         for event in slot.events.drain(..count) {
@@ -422,7 +423,7 @@ impl ModelSub {
         }
     }
 
-    /// The time to close is up.
+    /// The time limit of the close is over.
     fn give_up(&mut self) {
         for event in std::mem::take(&mut self.missing) {
             self.lost_at_close += 1;
@@ -430,7 +431,7 @@ impl ModelSub {
         }
     }
 
-    /// Like the real one: a gap, or something of the claimed slot, or why not.
+    /// Receives, like the bus: a gap, an event of the claimed slot, or an error.
     fn look(&mut self) -> Option<Answer> {
         let answer = self.found();
         if let Some(Answer::Lost(gap)) = answer {
@@ -441,7 +442,7 @@ impl ModelSub {
 
     fn found(&mut self) -> Option<Answer> {
         if self.cancelled {
-            // A gap right where it was cancelled is told first.
+            // A gap directly before the cancel is reported first.
             let between = !std::mem::take(&mut self.claimed).is_empty();
             let here = match self.ring.drain(..).next() {
                 Some(slot) => slot.gap,
@@ -493,7 +494,7 @@ impl ModelSub {
         self.matched - self.received - self.lost - self.superseded
     }
 
-    /// What the numbers must be.
+    /// The expected statistics.
     fn expected(&self) -> Numbers {
         let depth = if self.gone { 0 } else { self.waiting() };
         Numbers {
@@ -642,7 +643,7 @@ impl Model {
         });
     }
 
-    /// `false`: it had ended already.
+    /// Returns `false` if the subscription had ended already.
     fn cancel(&mut self, number: usize) -> bool {
         let sub = &mut self.subs[number];
         let ends_it = !sub.has_ended() && !sub.told_closed;
@@ -656,8 +657,8 @@ impl Model {
         self.subs[number].gone = true;
     }
 
-    /// How a subscription ended. A close counts at once, and gives way to what comes before it was
-    /// told.
+    /// How a subscription ended. A close counts at once, and may change until the subscriber has
+    /// received it.
     fn ending(&self, sub: &ModelSub) -> Option<ModelEnding> {
         match sub.disconnected {
             Some(gap) => Some(ModelEnding::Disconnected(gap)),
@@ -666,7 +667,8 @@ impl Model {
         }
     }
 
-    /// A change of its patterns is refused; the bus then forgets one that was disconnected.
+    /// A refused change of the patterns. The bus then unregisters a subscription that was
+    /// disconnected.
     fn refuses_change(&mut self, number: usize) -> bool {
         let refuses = self.ending(&self.subs[number]).is_some();
         if self.subs[number].disconnected.is_some() {
@@ -698,7 +700,7 @@ impl Model {
     fn ask(&mut self, number: usize, how: impl Fn(&mut ModelSub) -> Answer) -> Answer {
         let mut answer = how(&mut self.subs[number]);
         if answer == Answer::Empty && self.closing {
-            // Nobody else is left to drive.
+            // No other thread is left to drive.
             self.drive();
             answer = how(&mut self.subs[number]);
         }
@@ -817,7 +819,7 @@ impl Model {
     }
 }
 
-// ---- the real one, in the same words ------------------------------------------------------------
+// ---- the bus ------------------------------------------------------------
 
 fn topic_number(text: &str) -> usize {
     TOPICS
@@ -865,9 +867,9 @@ fn error_of(error: TryRecvError) -> Answer {
     }
 }
 
-/// A subscriber, and the last id that it was told of, by topic: the model may be wrong, but ids
-/// rise, and no gap is told in front of an event that was published before it. Under `Conflate`
-/// that holds within a topic alone, and not for gaps.
+/// A subscriber, and the last id that it received or saw in a gap, by topic. Even if the model is
+/// wrong, ids rise, and no gap comes before an event with a lower id. Under `Conflate` this holds
+/// within a topic, and not for gaps.
 struct RealSub {
     sub: Subscriber<usize>,
     last: [u64; TOPICS.len()],
@@ -935,8 +937,8 @@ struct Both {
     handles: Vec<SubscriptionHandle<usize>>,
 }
 
-/// Takes a bus with so many shards and the model through the steps, then through a close, and reads
-/// everything.
+/// Takes a bus with this number of shards and the model through the steps and a close, and receives
+/// all events.
 pub(crate) fn check(shards: usize, steps: &[Step]) {
     let mut both = Both {
         bus: bus(|b| {
@@ -1045,7 +1047,7 @@ impl Both {
         }
     }
 
-    /// Steps name a subscription by any number.
+    /// A step names a subscription by any number.
     fn pick(&self, sub: usize) -> Option<usize> {
         Some(sub % self.handles.len().max(1)).filter(|&sub| sub < self.handles.len())
     }
@@ -1063,8 +1065,8 @@ impl Both {
         }
     }
 
-    /// After a close the readers drive, each when it finds nothing. Those that went must not be
-    /// waited for.
+    /// After a close the readers drive, each when its ring is empty. The bus must not wait for
+    /// subscribers that were dropped.
     fn read_out(&mut self) {
         let mut open: Vec<_> = (0..self.subs.len())
             .filter(|&number| self.subs[number].is_some())
@@ -1123,7 +1125,7 @@ impl Both {
         );
         assert_eq!(
             are, sums,
-            "matched, received, lost, superseded, unread of all"
+            "the sums of matched, received, lost, superseded, unread"
         );
         assert_eq!(stats.unsequenced, self.model.unsequenced);
         let subscriptions = self.bus.subscriptions();

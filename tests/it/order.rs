@@ -1,5 +1,5 @@
-//! Order: of one lane as published, of all lanes the same for everybody, ids without a hole, time
-//! without a step back.
+//! Order: events of one lane keep their order, all subscribers see the same order, ids have no
+//! hole, and times never decrease.
 
 use fanout::{Overflow, RecvError, Subscriber};
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use std::time::{Duration, SystemTime};
 use crate::support::{FOR_EVER, MODES, bus, ends, in_every_mode};
 
 const PUBLISHERS: u64 = 6;
-/// Of each. The readers with a ring of one are woken for each: 30,000 events took more than a
-/// minute beside three busy processes on two cores.
+/// The number of events of each publisher. Readers with a capacity of one are woken for each event:
+/// 30,000 events took more than a minute beside three busy processes on two cores.
 const EVENTS: u64 = 1000;
 
-/// Publisher and sequence in one.
+/// The publisher and the sequence number in one word.
 type Payload = (u64, u64);
 
 #[test]
-fn everybody_sees_the_same_order_and_each_lane_keeps_its_own() {
+fn all_subscribers_see_one_order_that_keeps_the_order_of_each_lane() {
     for mode in MODES {
         for dispatchers in [1, 4] {
             ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
@@ -57,7 +57,7 @@ fn everybody_sees_the_same_order_and_each_lane_keeps_its_own() {
                     .map(|reader| reader.join().expect("read"));
                 let first = sequences.next().expect("there are readers");
                 for other in sequences {
-                    assert!(first == other, "everybody sees the same");
+                    assert!(first == other, "all subscribers see the same order");
                 }
                 check(&first);
             });
@@ -91,8 +91,8 @@ fn check(seen: &[(u64, Payload)]) {
     }
 }
 
-/// Publishing from one thread through two lanes promises nothing between the lanes, and everything
-/// within each.
+/// If one thread publishes through two lanes, the order is guaranteed within each lane, but not
+/// between the lanes.
 #[test]
 fn two_lanes_of_one_thread_each_keep_their_order() {
     in_every_mode(|mode| {
@@ -116,7 +116,7 @@ fn two_lanes_of_one_thread_each_keep_their_order() {
     });
 }
 
-/// An event's time is its round's, and holds still while the clock runs backwards.
+/// The time of an event is that of its round, and stays the same while the clock runs backwards.
 #[test]
 fn time_never_runs_backwards() {
     in_every_mode(|mode| {
@@ -153,7 +153,7 @@ fn panic_of_a_clock() -> SystemTime {
 }
 
 #[test]
-fn time_is_the_systems_by_default() {
+fn the_default_clock_is_the_system_clock() {
     let before = SystemTime::now();
     let bus = bus(|b| b);
     let receipt = bus.publish_sequenced("a", 1).expect("open");
@@ -162,7 +162,7 @@ fn time_is_the_systems_by_default() {
 }
 
 #[test]
-fn name_and_source_travel_along() {
+fn name_and_source_are_delivered() {
     use fanout::Message;
     for mode in MODES {
         let bus = bus(|b| b.dispatch(mode));

@@ -1,4 +1,4 @@
-//! Panics of what programs hand to the bus: contained, or the bus breaks and says so; nobody hangs.
+//! Panics of user code: they are contained, or the bus breaks and returns errors. No thread hangs.
 
 use fanout::{Dispatch, Overflow, PublishError, RecvError, TryPublishError};
 use std::pin::pin;
@@ -9,8 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, OnDrop, Told, blocking, bus, ends, eventually, fill, in_every_mode,
-    in_modes_with_threads, linger, panics_quietly, read_out, read_to_end,
+    FOR_EVER, MODES, OnDrop, StreamItem, blocking, bus, ends, eventually, fill, fill_both_lanes,
+    in_every_mode, in_modes_with_threads, linger, panics_quietly, publish_each, read_out,
+    read_to_end,
 };
 
 #[test]
@@ -30,7 +31,7 @@ fn a_payload_that_panics_in_a_ring_is_contained() {
         drop(leaves);
         bus.publish("a", OnDrop::nothing()).expect("still open");
         assert!(bus.flush_within(FOR_EVER));
-        assert_eq!(read_out(&mut reads).0, [Told::Id(301)]);
+        assert_eq!(read_out(&mut reads).0, [StreamItem::Id(301)]);
         drop(reads);
         eventually("all of each block was dropped", || {
             bus.drive();
@@ -40,23 +41,23 @@ fn a_payload_that_panics_in_a_ring_is_contained() {
 }
 
 #[test]
-fn a_payload_that_panics_where_it_does_not_fit_is_contained() {
+fn a_payload_that_panics_when_it_has_no_room_is_contained() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = bus.subscription("a").capacity(1).open().expect("open");
         (0..10).for_each(|_| bus.publish("a", OnDrop::panics()).expect("open"));
         assert!(bus.flush_within(FOR_EVER));
         bus.close();
-        let (told, ending) = read_to_end(&mut sub);
+        let (seen, ending) = read_to_end(&mut sub);
         assert!(
-            matches!(told[..], [Told::Id(1), Told::Lost(gap)] if gap.count() == 9),
-            "{told:?}"
+            matches!(seen[..], [StreamItem::Id(1), StreamItem::Lost(gap)] if gap.count() == 9),
+            "{seen:?}"
         );
         assert_eq!(ending, RecvError::Closed);
     });
 }
 
-/// Where the dispatcher drops it, whoever that is.
+/// The dispatching thread drops the payload.
 #[test]
 fn a_payload_that_panics_when_it_is_evicted_is_contained() {
     in_every_mode(|mode| {
@@ -71,17 +72,17 @@ fn a_payload_that_panics_when_it_is_evicted_is_contained() {
             assert!(bus.flush_within(FOR_EVER));
         }
         bus.close();
-        let (told, ending) = read_to_end(&mut sub);
+        let (seen, ending) = read_to_end(&mut sub);
         assert!(
-            matches!(told[..], [Told::Lost(gap), Told::Id(10)] if gap.count() == 9),
-            "{told:?}"
+            matches!(seen[..], [StreamItem::Lost(gap), StreamItem::Id(10)] if gap.count() == 9),
+            "{seen:?}"
         );
         assert_eq!(ending, RecvError::Closed);
         assert_eq!(sub.stats().lost, 9);
     });
 }
 
-/// A value that is handed back is the test's own: its drop must not panic here.
+/// A payload that is returned belongs to the test: its drop must not panic here.
 fn was_accepted<T>(answer: Result<(), TryPublishError<T>>) -> bool {
     answer.map_err(std::mem::forget).is_ok()
 }
@@ -105,9 +106,10 @@ fn a_payload_that_panics_when_a_forced_close_drops_it_is_contained() {
     });
 }
 
-/// What a manual bus still has in its lanes when the last handle goes, nobody dispatches any more.
+/// Events that are still in the lanes of a manual bus when the last handle is dropped are never
+/// dispatched.
 #[test]
-fn a_payload_that_panics_when_the_bus_itself_goes_is_contained() {
+fn a_payload_that_panics_when_the_bus_is_dropped_is_contained() {
     in_every_mode(|mode| {
         let dropped = Arc::new(AtomicUsize::new(0));
         let bus = bus(|b| b.dispatch(mode).lane_capacity(64));
@@ -132,7 +134,7 @@ fn a_payload_that_panics_when_the_bus_itself_goes_is_contained() {
     });
 }
 
-/// A waker that panics when it wakes.
+/// A waker that panics when it is woken.
 struct BadWaker;
 
 impl Wake for BadWaker {
@@ -147,8 +149,7 @@ fn a_waker_that_panics_is_contained() {
         let bus = bus(|b| b.dispatch(mode).lane_capacity(2));
         let mut sub = blocking(&bus, 1);
         let mut publisher = bus.publisher();
-        let accepted = fill(&bus, || publisher.try_publish("a", 0).is_ok())
-            + fill(&bus, || bus.try_publish("a", 0).is_ok());
+        let accepted = fill_both_lanes(&bus, &mut publisher, &0);
         let waker = Waker::from(Arc::new(BadWaker));
         let mut context = Context::from_waker(&waker);
         let mut own = pin!(publisher.publish_async("a", 1));
@@ -156,9 +157,13 @@ fn a_waker_that_panics_is_contained() {
         assert!(own.as_mut().poll(&mut context).is_pending());
         assert!(shared.as_mut().poll(&mut context).is_pending());
         bus.close();
-        let (told, ending) = read_to_end(&mut sub);
+        let (seen, ending) = read_to_end(&mut sub);
         assert_eq!(ending, RecvError::Closed);
-        assert_eq!(told.len() as u64, accepted, "the wakers took nothing along");
+        assert_eq!(
+            seen.len() as u64,
+            accepted,
+            "no event is lost because of the wakers"
+        );
         assert!(own.as_mut().poll(&mut context).is_ready());
         assert!(shared.as_mut().poll(&mut context).is_ready());
     });
@@ -172,7 +177,7 @@ fn weigher(data: &i32) -> usize {
 }
 
 #[test]
-fn a_weigher_that_panics_breaks_the_bus_and_everybody_is_told() {
+fn a_weigher_that_panics_breaks_the_bus_for_all_users() {
     for mode in MODES {
         for dispatchers in [1, 3] {
             for _ in 0..20 {
@@ -203,7 +208,7 @@ fn breaks(mode: Dispatch, dispatchers: usize) {
             })
         })
         .collect();
-    (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(&bus, 0..10);
     assert!(bus.flush_within(FOR_EVER));
     let _ = bus.publish("a", 13);
     bus.drive();
@@ -215,7 +220,7 @@ fn breaks(mode: Dispatch, dispatchers: usize) {
     ));
     assert!(!bus.flush_within(FOR_EVER), "a broken bus flushes nothing");
     for reader in readers {
-        let (received, ending) = reader.join().expect("told");
+        let (received, ending) = reader.join().expect("reported");
         assert_eq!(received, (0..10).collect::<Vec<_>>());
         assert_eq!(ending, RecvError::Broken);
     }
@@ -225,20 +230,19 @@ fn breaks(mode: Dispatch, dispatchers: usize) {
         assert_eq!(
             late.recv().err(),
             Some(RecvError::Broken),
-            "nobody would ever tell it"
+            "no thread would ever notify it"
         );
     }
 }
 
 #[test]
-fn publishers_that_wait_learn_that_the_bus_broke() {
+fn waiting_publishers_get_an_error_when_the_bus_breaks() {
     in_modes_with_threads(|mode| {
         let bus = bus(|b| b.dispatch(mode).lane_capacity(2).weigh(weigher));
         let mut sub = blocking(&bus, 1);
         let mut publisher = bus.publisher();
-        // The lanes fill up behind a full ring, with what breaks the bus at their ends.
-        fill(&bus, || publisher.try_publish("a", 1).is_ok());
-        fill(&bus, || bus.try_publish("a", 1).is_ok());
+        // The lanes fill up behind a full ring, with an event that breaks the bus at their ends.
+        fill_both_lanes(&bus, &mut publisher, &1);
         let waiting = [
             thread::spawn(move || {
                 loop {
@@ -268,7 +272,7 @@ fn publishers_that_wait_learn_that_the_bus_broke() {
         for waiting in waiting {
             assert!(
                 waiting.join().expect("no panic"),
-                "told why, with the value"
+                "the error has the reason and the payload"
             );
         }
         assert!(bus.publish_sequenced("a", 1).is_err());
@@ -276,7 +280,7 @@ fn publishers_that_wait_learn_that_the_bus_broke() {
 }
 
 #[test]
-fn who_waits_for_a_receipt_learns_that_the_bus_broke() {
+fn a_wait_for_a_receipt_ends_when_the_bus_breaks() {
     in_modes_with_threads(|mode| {
         let bus = bus(|b| b.dispatch(mode).weigh(weigher));
         let answer = bus.publish_sequenced("a", 13);
@@ -285,7 +289,7 @@ fn who_waits_for_a_receipt_learns_that_the_bus_broke() {
     });
 }
 
-/// The thread that drops a payload inside the dispatch is the one that would have to make room.
+/// The thread that drops a payload inside the dispatch is the thread that would have to make room.
 #[test]
 fn publishing_from_a_drop_inside_the_dispatch_never_waits() {
     in_every_mode(|mode| {
@@ -327,8 +331,8 @@ fn publishing_from_a_drop_inside_the_dispatch_never_waits() {
     });
 }
 
-/// Cancelling carries out the change itself, and lets go of the block that the subscription held
-/// up; what that block's payload does in its drop runs inside of the dispatch.
+/// Cancelling applies the change itself, and releases the block that waited for the subscription.
+/// The drop of a payload of that block runs inside the dispatch.
 #[test]
 fn publishing_from_a_drop_inside_a_cancel_never_waits() {
     in_every_mode(|mode| {
@@ -341,9 +345,9 @@ fn publishing_from_a_drop_inside_a_cancel_never_waits() {
                 move || {
                     for _ in 0..100 {
                         if !armed.load(Ordering::SeqCst) {
-                            return; // dropped by the test itself, outside of any dispatch
+                            return; // dropped by the test, outside of any dispatch
                         }
-                        // Waiting here would be for ever.
+                        // Waiting here would be a deadlock.
                         let _ = bus.publish("nobody", OnDrop::nothing());
                     }
                 }
@@ -356,8 +360,8 @@ fn publishing_from_a_drop_inside_a_cancel_never_waits() {
     });
 }
 
-/// Closing from inside the dispatch starts the close and returns: the rest is up to whoever
-/// dispatches.
+/// Closing from inside the dispatch starts the close and returns: the dispatching thread does the
+/// rest.
 #[test]
 fn closing_from_a_drop_inside_the_dispatch_does_not_wait() {
     in_every_mode(|mode| {
@@ -377,18 +381,19 @@ fn closing_from_a_drop_inside_the_dispatch_does_not_wait() {
 }
 
 #[test]
-fn the_last_handle_may_go_inside_the_dispatch() {
+fn the_last_handle_may_be_dropped_inside_the_dispatch() {
     in_modes_with_threads(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut sub = blocking(&bus, 1);
         (0..2).for_each(|_| bus.publish("a", OnDrop::nothing()).expect("open"));
         assert!(!bus.flush_within(Duration::from_millis(1)));
-        // Behind a block that has no room, so that it is let go of after the test's own handle.
+        // The event is behind a block that has no room, so that it is released after the test's own
+        // handle.
         let last_handle = bus.clone();
         bus.publish("nobody.listens", OnDrop::new(move || drop(last_handle)))
             .expect("open");
         drop(bus);
-        let (told, ending) = read_to_end(&mut sub);
-        assert_eq!((told.len(), ending), (2, RecvError::Closed));
+        let (seen, ending) = read_to_end(&mut sub);
+        assert_eq!((seen.len(), ending), (2, RecvError::Closed));
     });
 }

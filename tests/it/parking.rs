@@ -1,5 +1,5 @@
-//! A call that blocks a thread neither takes nor leaves the token of `std::thread::park`, which
-//! belongs to the program.
+//! A call that blocks a thread does not use the token of `std::thread::park`, which belongs to the
+//! program.
 
 use std::future::poll_fn;
 use std::task::Poll;

@@ -1,5 +1,5 @@
-//! What happens when a ring is full, policy by policy, against a plain [model](crate::model): under
-//! pressure, with every capacity that is near a block's, by events and by bytes.
+//! Full rings under each overflow policy, against a simple [model](crate::model): with every
+//! capacity that is near the size of a block, in events and in bytes.
 
 use fanout::Overflow;
 use proptest::prelude::*;
@@ -34,7 +34,7 @@ does_what_the_model_does! {
     block: Block;
 }
 
-/// Policies, each with its longest wait.
+/// Policies, each with its block timeout.
 const POLICIES: [(Overflow, Option<Duration>); 6] = [
     (Overflow::DropNewest, None),
     (Overflow::DropOldest, None),
@@ -44,8 +44,7 @@ const POLICIES: [(Overflow, Option<Duration>); 6] = [
     (Overflow::Block, Some(Duration::ZERO)),
 ];
 
-/// A burst against each capacity, by hand, so that the bounds of blocks and rings meet in every
-/// way.
+/// A burst for each capacity, so that the bounds of blocks and rings meet in every way.
 #[test]
 fn bursts_against_capacities() {
     for policy in POLICIES {
@@ -59,7 +58,7 @@ fn bursts_against_capacities() {
     }
 }
 
-/// As above, where bytes are the tighter bound, or are now and then.
+/// The same, if the bytes are always or sometimes the tighter bound.
 #[test]
 fn bursts_against_bytes() {
     for policy in POLICIES {

@@ -78,7 +78,7 @@ fn futures_are_send() {
     of_value(publisher.send_async(Message::new("a", Box::new(|| ()) as Payload)));
     of_value(bus.publish_sequenced_async(&topic, Box::new(|| ())));
     of_value(publisher.publish_sequenced_async(&topic, Box::new(|| ())));
-    // They borrow nothing: a task may own them.
+    // The futures borrow nothing: a task may own them.
     of_static(bus.flush_async());
     of_static(bus.close_async());
     let mut sub = bus.subscribe("a").expect("open");
@@ -90,7 +90,7 @@ fn futures_are_send() {
 
 /// Publishers, subscribers and events move between threads.
 #[test]
-fn handles_travel() {
+fn handles_can_move_to_other_threads() {
     let bus: Bus<String> = Bus::new();
     let mut publisher = bus.publisher();
     let mut sub = bus.subscribe("a").expect("open");

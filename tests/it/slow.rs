@@ -1,5 +1,5 @@
-//! Slow subscribers are told of: once when they fall behind, once when they have recovered, on
-//! nobody's path.
+//! Slow subscribers are reported once when they fall behind, and once when they have recovered,
+//! without delaying any thread.
 
 use fanout::{BuildError, Bus, Dispatch, Overflow, SlowLimit, SlowNotice, SlowStatus};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,41 +7,43 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use crate::support::{FOR_EVER, PATIENCE, bus, ends, eventually, panics_quietly, read_out};
+use crate::support::{
+    FOR_EVER, PATIENCE, bus, ends, eventually, panics_quietly, publish_each, read_out,
+};
 
-/// Number, pace and lag.
-type Told = (u64, SlowStatus, u64);
+/// The number of the subscription, the status and the lag.
+type StreamItem = (u64, SlowStatus, u64);
 
-fn telling(sender: mpsc::Sender<Told>) -> impl FnMut(&SlowNotice<u64>) + Send + 'static {
+fn telling(sender: mpsc::Sender<StreamItem>) -> impl FnMut(&SlowNotice<u64>) + Send + 'static {
     move |notice| {
-        let told = (
+        let seen = (
             notice.subscription().number(),
             notice.status(),
             notice.stats().lag,
         );
-        let _ = sender.send(told); // the test may be over
+        let _ = sender.send(seen); // the test may be over
     }
 }
 
-fn manual(limit: SlowLimit) -> (Bus<u64>, mpsc::Receiver<Told>) {
-    let (sender, told) = mpsc::channel();
+fn manual(limit: SlowLimit) -> (Bus<u64>, mpsc::Receiver<StreamItem>) {
+    let (sender, seen) = mpsc::channel();
     let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual).on_slow(limit, telling(sender)));
-    (bus, told)
+    (bus, seen)
 }
 
 fn publish(bus: &Bus<u64>, events: u64) {
     for n in 0..events {
         bus.try_publish("a", n).expect("there is room");
-        bus.drive(); // a block each
+        bus.drive(); // each in its own block
     }
 }
 
-fn all(told: &mpsc::Receiver<Told>) -> Vec<Told> {
-    told.try_iter().collect()
+fn all(seen: &mpsc::Receiver<StreamItem>) -> Vec<StreamItem> {
+    seen.try_iter().collect()
 }
 
 #[test]
-fn once_per_crossing_at_the_limit_exactly() {
+fn a_notice_comes_once_exactly_at_the_limit() {
     for (limit, capacity, at) in [
         (SlowLimit::events(6), 1000, 6),
         (SlowLimit::percent(60), 10, 6),
@@ -50,53 +52,57 @@ fn once_per_crossing_at_the_limit_exactly() {
         (SlowLimit::percent(50), 7, 4),
         (SlowLimit::percent(90).or_events(5), 10, 5),
     ] {
-        let (bus, told) = manual(limit);
+        let (bus, seen) = manual(limit);
         let mut sub = bus
             .subscription("a")
             .capacity(capacity)
             .open()
             .expect("open");
         publish(&bus, at - 1);
-        assert_eq!(all(&told), [], "{limit:?}: one less is no crossing");
+        assert_eq!(
+            all(&seen),
+            [],
+            "{limit:?}: one less does not reach the limit"
+        );
         publish(&bus, 1);
-        assert_eq!(all(&told), [(1, SlowStatus::Slow, at)], "{limit:?}");
+        assert_eq!(all(&seen), [(1, SlowStatus::Slow, at)], "{limit:?}");
         publish(&bus, 1);
         bus.drive();
-        assert_eq!(all(&told), [], "{limit:?}: told already");
+        assert_eq!(all(&seen), [], "{limit:?}: told already");
 
-        // At half of it, and not before.
+        // It has recovered at half of the limit, and not before.
         for left in (at / 2 + 1..=at).rev() {
             sub.try_recv().expect("unread");
             bus.drive();
-            assert_eq!(all(&told), [], "{limit:?}: {left} are left");
+            assert_eq!(all(&seen), [], "{limit:?}: {left} are left");
         }
         read_out(&mut sub);
         bus.drive();
-        assert_eq!(all(&told), [(1, SlowStatus::Recovered, 0)], "{limit:?}");
+        assert_eq!(all(&seen), [(1, SlowStatus::Recovered, 0)], "{limit:?}");
         bus.drive();
         publish(&bus, at);
-        assert_eq!(all(&told), [(1, SlowStatus::Slow, at)], "{limit:?}: again");
+        assert_eq!(all(&seen), [(1, SlowStatus::Slow, at)], "{limit:?}: again");
     }
 }
 
 #[test]
-fn losses_count_beyond_the_capacity() {
-    let (bus, told) = manual(SlowLimit::events(100));
+fn losses_beyond_the_capacity_count_towards_the_lag() {
+    let (bus, seen) = manual(SlowLimit::events(100));
     let mut sub = bus.subscription("a").capacity(10).open().expect("open");
     publish(&bus, 99);
-    assert_eq!(all(&told), []);
+    assert_eq!(all(&seen), []);
     publish(&bus, 1);
-    assert_eq!(all(&told), [(1, SlowStatus::Slow, 100)]);
+    assert_eq!(all(&seen), [(1, SlowStatus::Slow, 100)]);
     read_out(&mut sub);
     bus.drive();
-    assert_eq!(all(&told), [(1, SlowStatus::Recovered, 0)]);
+    assert_eq!(all(&seen), [(1, SlowStatus::Recovered, 0)]);
 }
 
 #[test]
 fn a_limit_in_time() {
     let seconds = Arc::new(AtomicU64::new(1000));
     let clock = seconds.clone();
-    let (sender, told) = mpsc::channel();
+    let (sender, seen) = mpsc::channel();
     let bus = bus::<u64>(|b| {
         b.dispatch(Dispatch::Manual)
             .clock(move || {
@@ -108,41 +114,41 @@ fn a_limit_in_time() {
     publish(&bus, 1);
     seconds.store(1009, Ordering::SeqCst);
     publish(&bus, 1);
-    assert_eq!(all(&told), []);
+    assert_eq!(all(&seen), []);
     seconds.store(1010, Ordering::SeqCst);
     publish(&bus, 1);
-    assert_eq!(all(&told), [(1, SlowStatus::Slow, 3)]);
+    assert_eq!(all(&seen), [(1, SlowStatus::Slow, 3)]);
     sub.try_recv().expect("of second 1000");
     bus.drive();
-    assert_eq!(all(&told), []);
+    assert_eq!(all(&seen), []);
     sub.try_recv().expect("of second 1009");
     bus.drive();
-    assert_eq!(all(&told), [(1, SlowStatus::Recovered, 1)]);
+    assert_eq!(all(&seen), [(1, SlowStatus::Recovered, 1)]);
 }
 
 #[test]
-fn each_subscription_has_its_own_crossings_and_who_ends_is_forgotten() {
-    let (bus, told) = manual(SlowLimit::events(2));
+fn each_subscription_is_reported_separately_until_it_ends() {
+    let (bus, seen) = manual(SlowLimit::events(2));
     let first = bus.subscribe("a").expect("open");
     let mut second = bus.subscribe("a").expect("open");
     publish(&bus, 2);
     assert_eq!(
-        all(&told),
+        all(&seen),
         [(1, SlowStatus::Slow, 2), (2, SlowStatus::Slow, 2)]
     );
     drop(first);
     read_out(&mut second);
     bus.drive();
     assert_eq!(
-        all(&told),
+        all(&seen),
         [(2, SlowStatus::Recovered, 0)],
-        "ending is no recovery"
+        "an end is not a recovery"
     );
 }
 
 #[test]
-fn a_notice_says_who_it_is_and_may_cancel_it() {
-    let (sender, told) = mpsc::channel();
+fn a_notice_identifies_the_subscription_and_can_cancel_it() {
+    let (sender, seen) = mpsc::channel();
     let bus = bus::<u64>(|b| {
         b.dispatch(Dispatch::Manual)
             .on_slow(SlowLimit::percent(100), move |notice| {
@@ -163,17 +169,17 @@ fn a_notice_says_who_it_is_and_may_cancel_it() {
         .open()
         .expect("open");
     publish(&bus, 5);
-    let (pattern, label, stats) = told.try_recv().expect("told");
+    let (pattern, label, stats) = seen.try_recv().expect("reported");
     assert_eq!((&*pattern, &*label), ("a", "team=\"x\""));
     assert_eq!((stats.depth, stats.lag, stats.high_water), (3, 3, 3));
     assert!(bus.subscriptions().is_empty());
-    assert!(told.try_recv().is_err());
+    assert!(seen.try_recv().is_err());
     drop(sub);
 }
 
 #[test]
 fn the_callback_may_drive_the_bus_and_panic() {
-    let (sender, told) = mpsc::channel();
+    let (sender, seen) = mpsc::channel();
     let slot: Arc<std::sync::OnceLock<fanout::WeakBus<u64>>> = Arc::default();
     let weak = slot.clone();
     let mut tell = telling(sender);
@@ -191,15 +197,15 @@ fn the_callback_may_drive_the_bus_and_panic() {
     let mut sub = bus.subscribe("a").expect("open");
     for _ in 0..3 {
         publish(&bus, 1);
-        assert_eq!(all(&told), [(1, SlowStatus::Slow, 1)]);
+        assert_eq!(all(&seen), [(1, SlowStatus::Slow, 1)]);
         read_out(&mut sub);
         bus.drive();
-        assert_eq!(all(&told), [(1, SlowStatus::Recovered, 0)]);
+        assert_eq!(all(&seen), [(1, SlowStatus::Recovered, 0)]);
     }
 }
 
 #[test]
-fn limits_at_their_bounds_and_one_past() {
+fn limits_at_and_beyond_their_bounds() {
     let build = |limit| {
         Bus::<u64>::builder()
             .dispatch(Dispatch::Manual)
@@ -232,19 +238,19 @@ fn limits_at_their_bounds_and_one_past() {
     ));
 }
 
-// ---- on a thread of its own ---------------------------------------------------------------------
+// ---- on a separate thread ---------------------------------------------------------------------
 
 /// Waits for the next one.
-fn next(told: &mpsc::Receiver<Told>) -> (u64, SlowStatus) {
-    let (number, pace, _) = told.recv_timeout(PATIENCE).expect("told in time");
-    (number, pace)
+fn next(seen: &mpsc::Receiver<StreamItem>) -> (u64, SlowStatus) {
+    let (number, status, _) = seen.recv_timeout(PATIENCE).expect("told in time");
+    (number, status)
 }
 
 #[test]
-fn the_watcher_tells_from_its_own_thread_after_idleness_too() {
+fn the_monitor_reports_from_its_own_thread_after_a_pause() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         ends("watching", move || {
-            let (sender, told) = mpsc::channel();
+            let (sender, seen) = mpsc::channel();
             let mut tell = telling(sender);
             let bus = bus::<u64>(|b| {
                 b.dispatch(mode)
@@ -255,22 +261,22 @@ fn the_watcher_tells_from_its_own_thread_after_idleness_too() {
             });
             let mut sub = bus.subscription("a").capacity(10).open().expect("open");
             for _ in 0..3 {
-                // Long enough for the watcher to fall asleep; nothing depends on it.
+                // Long enough for the monitor to fall asleep; no result depends on it.
                 thread::sleep(Duration::from_millis(60));
-                (0..5).for_each(|n| bus.publish("a", n).expect("open"));
-                assert_eq!(next(&told), (1, SlowStatus::Slow));
+                publish_each(&bus, 0..5);
+                assert_eq!(next(&seen), (1, SlowStatus::Slow));
                 read_out(&mut sub);
-                assert_eq!(next(&told), (1, SlowStatus::Recovered));
+                assert_eq!(next(&seen), (1, SlowStatus::Recovered));
             }
-            assert!(told.try_recv().is_err(), "once per crossing");
+            assert!(seen.try_recv().is_err(), "once per crossing");
         });
     }
 }
 
 #[test]
-fn a_panic_ends_nothing() {
+fn a_panic_of_the_callback_does_not_end_the_monitor() {
     ends("watching", || {
-        let (sender, told) = mpsc::channel();
+        let (sender, seen) = mpsc::channel();
         let mut tell = telling(sender);
         let bus = bus::<u64>(|b| {
             b.on_slow(SlowLimit::events(3), move |notice| {
@@ -280,16 +286,16 @@ fn a_panic_ends_nothing() {
         });
         let mut sub = bus.subscribe("a").expect("open");
         for _ in 0..2 {
-            (0..3).for_each(|n| bus.publish("a", n).expect("open"));
-            assert_eq!(next(&told), (1, SlowStatus::Slow));
+            publish_each(&bus, 0..3);
+            assert_eq!(next(&seen), (1, SlowStatus::Slow));
             read_out(&mut sub);
-            assert_eq!(next(&told), (1, SlowStatus::Recovered));
+            assert_eq!(next(&seen), (1, SlowStatus::Recovered));
         }
         assert!(bus.flush_within(FOR_EVER));
     });
 }
 
-/// Dropped with the callback, and so with the watcher's thread.
+/// Dropped with the callback, and so with the monitor's thread.
 struct Gone(mpsc::Sender<()>);
 
 impl Drop for Gone {
@@ -299,7 +305,7 @@ impl Drop for Gone {
 }
 
 #[test]
-fn the_watcher_ends_with_the_bus_and_does_not_keep_it_open() {
+fn the_monitor_ends_with_the_bus_and_does_not_keep_it_open() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for ending in 0..4 {
             ends("the watcher", move || {
@@ -319,29 +325,29 @@ fn the_watcher_ends_with_the_bus_and_does_not_keep_it_open() {
                     .expect("open");
                 let weak = bus.downgrade();
                 match ending {
-                    // Asleep, or not yet begun.
+                    // The monitor sleeps, or has not started yet.
                     0 => drop(bus),
-                    // While somebody is slow.
+                    // A subscriber is slow.
                     1 => {
                         bus.publish("a", 1).expect("open");
                         bus.publish("a", 2).expect("open");
                         assert!(bus.flush_within(FOR_EVER));
                         drop(bus);
                     }
-                    // While the closing takes its time.
+                    // The close takes long.
                     2 => {
-                        (0..6).for_each(|n| bus.publish("a", n).expect("open"));
+                        publish_each(&bus, 0..6);
                         bus.close();
                         thread::sleep(Duration::from_millis(50));
-                        let told = read_out_to_the_end(&mut sub);
-                        assert_eq!(told, 6);
+                        let seen = read_out_to_the_end(&mut sub);
+                        assert_eq!(seen, 6);
                     }
                     _ => {
-                        (0..6).for_each(|n| bus.publish("a", n).expect("open"));
+                        publish_each(&bus, 0..6);
                         assert!(!bus.close_within(Duration::from_millis(5)).in_time);
                     }
                 }
-                gone.recv_timeout(PATIENCE).expect("the watcher ends");
+                gone.recv_timeout(PATIENCE).expect("the monitor ends");
                 assert!(weak.upgrade().is_none() || ending > 1);
             });
         }
@@ -357,7 +363,7 @@ fn read_out_to_the_end(sub: &mut fanout::Subscriber<u64>) -> u64 {
 }
 
 #[test]
-fn under_manual_dispatch_there_is_no_thread() {
+fn manual_dispatch_starts_no_monitor_thread() {
     let (sender, gone) = mpsc::channel();
     let held = Gone(sender);
     let bus = bus::<u64>(|b| {

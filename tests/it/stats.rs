@@ -1,5 +1,5 @@
-//! Numbers are exact once nothing moves, of each subscription and of the bus, over everything that
-//! ever was open.
+//! Statistics are exact once no events flow, for each subscription and for the bus, over all
+//! subscriptions that were ever open.
 
 use fanout::limits::{LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX};
 use fanout::{
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::support::{FOR_EVER, MODES, Random, blocking, bus, ends, eventually, read_out};
 
-/// A bus that nothing happens on but in `drive`, and the seconds that its clock says.
+/// A manual bus, and the seconds of its clock.
 fn manual() -> (Bus<u64>, Arc<AtomicU64>) {
     let seconds = Arc::new(AtomicU64::new(1000));
     let clock = seconds.clone();
@@ -73,7 +73,7 @@ fn check_bus_law(stats: &BusStats) {
 // ---- one subscription ---------------------------------------------------------------------------
 
 #[test]
-fn depth_and_high_water_at_the_capacity_exactly() {
+fn depth_and_high_water_reach_the_capacity() {
     for capacity in [1, 2, 63, 64, 65, 200] {
         let (bus, _) = manual();
         let mut sub = bus
@@ -124,7 +124,7 @@ fn depth_and_high_water_at_the_capacity_exactly() {
 }
 
 #[test]
-fn who_has_no_room_in_front_of_a_full_ring_is_unread_and_not_in_the_depth() {
+fn events_in_front_of_a_full_ring_are_unread_and_not_in_the_depth() {
     let (bus, _) = manual();
     let sub = blocking(&bus, 3);
     publish(&bus, 10);
@@ -138,7 +138,7 @@ fn who_has_no_room_in_front_of_a_full_ring_is_unread_and_not_in_the_depth() {
 }
 
 #[test]
-fn lag_counts_losses_until_they_are_told() {
+fn lag_counts_losses_until_they_are_reported() {
     let (bus, _) = manual();
     let mut sub = bus.subscription("a").capacity(2).open().expect("open");
     publish(&bus, 7);
@@ -148,13 +148,13 @@ fn lag_counts_losses_until_they_are_told() {
     assert_eq!(
         (sub.stats().unread, sub.stats().lag),
         (0, 5),
-        "not told yet"
+        "not reported yet"
     );
     assert!(matches!(sub.try_recv(), Err(TryRecvError::Lost(_))));
     assert_eq!((sub.stats().lag, sub.stats().lag_time), (0, Duration::ZERO));
     check_law(&sub.stats());
 
-    // In front of an event, too.
+    // The same in front of an event.
     publish(&bus, 3);
     sub.try_recv().expect("8");
     publish(&bus, 1);
@@ -176,7 +176,7 @@ fn lag_in_time_is_measured_on_the_stream() {
     assert_eq!(
         (sub.stats().lag, lag(&sub)),
         (1, 0),
-        "it is behind by this one event alone"
+        "it lags by this one event"
     );
     seconds.store(1005, Ordering::SeqCst);
     assert_eq!(lag(&sub), 0, "waiting alone does not make it rise");
@@ -192,7 +192,7 @@ fn lag_in_time_is_measured_on_the_stream() {
     sub.try_recv().expect("3");
     assert_eq!(lag(&sub), 0);
 
-    // Idleness is no lag.
+    // There is no lag while no events come.
     seconds.store(9000, Ordering::SeqCst);
     publish(&bus, 1);
     assert_eq!((sub.stats().lag, lag(&sub)), (1, 0));
@@ -204,7 +204,7 @@ fn lag_in_time_is_measured_on_the_stream() {
 }
 
 #[test]
-fn pinned_bytes_are_those_of_what_waits() {
+fn pinned_bytes_count_the_waiting_events() {
     let bus = bus::<Vec<u8>>(|b| b.dispatch(Dispatch::Manual));
     let mut sub = bus
         .subscription("a")
@@ -227,7 +227,7 @@ fn pinned_bytes_are_those_of_what_waits() {
     assert_eq!(
         sub.stats().pinned_bytes,
         one,
-        "what is claimed comes on top of the bound"
+        "a claimed slot does not count towards the bound"
     );
     let handle = sub.handle();
     drop(sub);
@@ -270,7 +270,7 @@ fn losses_by_reason() {
 // ---- the bus ------------------------------------------------------------------------------------
 
 #[test]
-fn what_is_published_is_queued_until_it_is_sequenced() {
+fn events_are_queued_until_they_are_sequenced() {
     let (bus, _) = manual();
     let mut lanes = [bus.publisher(), bus.publisher()];
     assert_eq!(bus.stats().publishers, 2);
@@ -289,7 +289,7 @@ fn what_is_published_is_queued_until_it_is_sequenced() {
 }
 
 #[test]
-fn what_was_never_sequenced_is_counted() {
+fn events_that_were_never_sequenced_are_counted() {
     let (bus, _) = manual();
     let _sub = blocking(&bus, 1);
     let mut publisher = bus.publisher();
@@ -305,7 +305,7 @@ fn what_was_never_sequenced_is_counted() {
 }
 
 #[test]
-fn the_law_of_the_bus_holds_after_every_step() {
+fn the_sums_of_the_bus_balance_after_every_step() {
     for seed in 0..20 {
         let (bus, _) = manual();
         let mut random = Random::new(seed);
@@ -328,7 +328,7 @@ fn the_law_of_the_bus_holds_after_every_step() {
                     let sub = subs.swap_remove(random.below(subs.len()));
                     if random.one_in(2) {
                         sub.handle().cancel();
-                        subs.push(sub); // ended, and still held
+                        subs.push(sub); // ended, and still owned
                     }
                 }
                 2 if !subs.is_empty() => {
@@ -360,12 +360,12 @@ fn the_law_of_the_bus_holds_after_every_step() {
         let after = bus.stats();
         check_bus_law(&after);
         assert_eq!((after.subscriptions, after.depth, after.lag_max), (0, 0, 0));
-        assert!(after.matched >= before.matched, "nothing is forgotten");
+        assert!(after.matched >= before.matched, "the sums never decrease");
     }
 }
 
 #[test]
-fn the_law_of_the_bus_holds_once_a_churn_is_over() {
+fn the_sums_of_the_bus_balance_after_a_churn() {
     for mode in MODES {
         ends("a churn", move || churn(mode));
     }
@@ -390,7 +390,7 @@ fn churn(mode: Dispatch) {
                 let bus = &bus;
                 scope.spawn(move || {
                     for n in 0..EVENTS {
-                        // A publisher after the other, and the shared lane.
+                        // One publisher after the other, and the shared lane.
                         match number {
                             0 => bus.publish("a", n).expect("open"),
                             _ => bus.publisher().publish("a", n).expect("open"),
@@ -437,7 +437,7 @@ fn churn(mode: Dispatch) {
             .sum()
     });
     assert!(bus.flush_within(FOR_EVER));
-    // A shard may still be about to let the last of them go.
+    // A shard may not have released the last of them yet.
     eventually("the sums settle", || {
         let stats = bus.stats();
         stats.matched == stats.received + stats.lost + stats.unread
@@ -475,7 +475,7 @@ fn labels_are_kept_in_order_and_after_the_end() {
 }
 
 #[test]
-fn labels_at_their_bounds_and_one_past() {
+fn labels_at_and_beyond_their_bounds() {
     let (bus, _) = manual();
     let open = |labels: &[(&str, &str)]| {
         let mut builder = bus.subscription("a");
@@ -535,18 +535,19 @@ fn labels_at_their_bounds_and_one_past() {
         let error = refused(&[("x", ""), (bad, "")]);
         assert_eq!((error.number(), error.rule()), (2, rule), "{bad}");
     }
-    // The first refusal counts.
+    // The first error is reported.
     assert_eq!(refused(&[("", ""), ("a-b", "")]).number(), 1);
     assert_eq!(
         bus.stats().subscriptions_opened,
         2,
-        "who is refused was not there"
+        "a refused subscription leaves nothing behind"
     );
 }
 
-/// Asked for over and over while the ring overflows: what waits is never more than may wait.
+/// Reads the statistics again and again while the ring overflows: the depth never exceeds the
+/// capacity.
 #[test]
-fn depth_keeps_to_the_capacity_while_events_flow() {
+fn depth_never_exceeds_the_capacity_while_events_flow() {
     const CAPACITY: usize = 3;
     let policies = [Overflow::DropOldest, Overflow::Conflate];
     for (overflow, reads) in policies.into_iter().flat_map(|p| [(p, false), (p, true)]) {

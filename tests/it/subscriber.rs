@@ -1,8 +1,8 @@
-//! What a subscriber offers beside receiving: owned items, what waits, its bus, one more like it.
+//! The other methods of a subscriber: owned items, `len`, `bus` and `resubscribe`.
 
 use fanout::{
-    Bus, Dispatch, Ending, Gap, GapReason, Overflow, Pattern, RecvError, SharedEvent,
-    SubscribeError, Subscriber, Topic, WaitStrategy,
+    Bus, Ending, Gap, GapReason, Overflow, Pattern, RecvError, SharedEvent, SubscribeError,
+    Subscriber, Topic, WaitStrategy,
 };
 use std::collections::{BTreeSet, HashSet};
 use std::thread;
@@ -27,7 +27,7 @@ fn items(
 }
 
 #[test]
-fn owned_items_until_the_end() {
+fn next_returns_owned_items_until_the_end() {
     type Next = fn(&mut Subscriber<u64>) -> Option<Result<SharedEvent<u64>, Gap>>;
     let ways: [Next; 3] = [
         |sub| sub.next(),
@@ -55,7 +55,7 @@ fn owned_items_until_the_end() {
             Some(Ending::Disconnected(_))
         ));
 
-        // Cancelled: nothing more.
+        // After a cancel there are no more items.
         let bus = manual();
         let mut sub = bus.subscribe("a").expect("open");
         at_once(&bus, 5);
@@ -64,7 +64,8 @@ fn owned_items_until_the_end() {
     }
 }
 
-/// The items borrow nothing: they are kept while the subscriber is used, and outlive it.
+/// The items borrow nothing: the program keeps them while it uses the subscriber, and after it was
+/// dropped.
 #[test]
 fn owned_items_outlive_their_subscriber() {
     let bus = manual();
@@ -79,7 +80,7 @@ fn owned_items_outlive_their_subscriber() {
     assert_eq!(there.join().expect("no panic"), 3);
 }
 
-/// In a `select!` over two subscribers the loser is dropped, and has lost nothing.
+/// In a `select!` over two subscribers, the other future is dropped, and loses no event.
 #[test]
 fn a_dropped_next_loses_nothing() {
     let bus = bus::<u64>(|b| b);
@@ -105,10 +106,10 @@ fn a_dropped_next_loses_nothing() {
     );
 }
 
-// ---- what waits ---------------------------------------------------------------------------------
+// ---- len ---------------------------------------------------------------------------------
 
 #[test]
-fn len_is_what_can_be_received_without_a_wait() {
+fn len_is_the_number_of_events_that_can_be_received_without_waiting() {
     for overflow in [
         Overflow::DropNewest,
         Overflow::DropOldest,
@@ -138,10 +139,10 @@ fn len_is_what_can_be_received_without_a_wait() {
     at_once(&bus, 3);
     assert_eq!(sub.len(), 3);
     sub.handle().cancel();
-    assert!(sub.is_empty(), "what waited is not received any more");
+    assert!(sub.is_empty(), "waiting events are not received any more");
 }
 
-// ---- its bus ------------------------------------------------------------------------------------
+// ---- bus ------------------------------------------------------------------------------------
 
 #[test]
 fn a_subscriber_knows_its_bus_and_does_not_keep_it_open() {
@@ -165,10 +166,10 @@ fn a_subscriber_knows_its_bus_and_does_not_keep_it_open() {
     assert_eq!(sub.recv().err(), Some(RecvError::Closed));
 }
 
-// ---- one more like it ---------------------------------------------------------------------------
+// ---- resubscribe ---------------------------------------------------------------------------
 
 #[test]
-fn resubscribe_keeps_everything_that_was_set() {
+fn resubscribe_keeps_all_settings() {
     let bus = manual();
     let builder = bus.subscription(["a.*", "b"]).capacity(3).pin_bytes(9999);
     let builder = builder.overflow(Overflow::Block).label("team", "x");
@@ -190,7 +191,7 @@ fn resubscribe_keeps_everything_that_was_set() {
         (3, 9999, Overflow::Block)
     );
     assert_eq!((old.matched, new.matched), (1, 0), "it begins now");
-    // It is never waited for, like the first.
+    // The bus never waits for it, as for the first subscriber.
     (0..5).for_each(|n| bus.publish("c", n).expect("open"));
     bus.drive();
     for (sub, lost) in [(&mut sub, 3), (&mut again, 2)] {
@@ -232,7 +233,7 @@ fn resubscribe_after_every_end() {
     assert_eq!(sub.resubscribe().err(), Some(SubscribeError::Closed));
 }
 
-/// How many events there were up to the end.
+/// The number of events up to the end.
 fn ids_and_end(sub: &mut Subscriber<u64>) -> usize {
     let mut events = 0;
     loop {
@@ -248,8 +249,8 @@ fn ids_and_end(sub: &mut Subscriber<u64>) -> usize {
 
 // ---- builders and patterns ----------------------------------------------------------------------
 
-/// A builder owns what it needs: it is opened in a task or on a thread, later, as often as it is
-/// cloned.
+/// A builder borrows nothing: it can be opened later in a task or on a thread, and its clones as
+/// well.
 #[test]
 fn a_builder_moves_into_a_task() {
     ends("a builder in a task", || {
@@ -312,7 +313,7 @@ fn patterns_in_every_form() {
             (handle.add(none), handle.remove(none)),
             (Ok(false), Ok(false))
         );
-        // One that is refused changes nothing.
+        // If one pattern is refused, no pattern is changed.
         assert!(handle.add(["e", "a..b"]).is_err());
         assert!(handle.remove(["a.*", "a..b"]).is_err());
         assert_eq!(handle.patterns().len(), 2);
@@ -326,7 +327,7 @@ fn patterns_in_every_form() {
 /// Ten thousand patterns in one subscription, some of them twice.
 #[test]
 fn many_patterns_in_one_call() {
-    let bus: Bus<u64> = bus(|b| b.dispatch(Dispatch::Manual));
+    let bus: Bus<u64> = manual();
     let patterns: Vec<_> = (0..10_000).map(|n| format!("t.{}", n / 2)).collect();
     let mut sub = bus.subscribe(&patterns).expect("open");
     assert_eq!(sub.handle().patterns().len(), 5000);

@@ -1,8 +1,8 @@
-//! What the tests share: buses and subscribers, ways to read, payloads that misbehave, and a guard
-//! against hanging.
+//! Code that the tests share: buses and subscribers, functions that read, payloads that misbehave,
+//! and a guard against tests that hang.
 
 use fanout::{
-    Bus, BusBuilder, Dispatch, Event, Gap, Overflow, RecvError, Subscriber, TryRecvError,
+    Bus, BusBuilder, Dispatch, Event, Gap, Overflow, Publisher, RecvError, Subscriber, TryRecvError,
 };
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Longer than anything here takes on a busy machine; only what hangs takes longer.
+/// Longer than any step of a test takes on a busy machine. A step that takes longer hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Longer than [`PATIENCE`]: a wait with this limit that ends in time was woken, it did not time
-/// out.
+/// Longer than [`PATIENCE`]: if a wait with this limit ends before the test fails, it was woken and
+/// did not time out.
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(3600);
 
 pub(crate) const MODES: [Dispatch; 3] = [Dispatch::Pool, Dispatch::Inline, Dispatch::Manual];
 
-/// The modes in which a bus has threads of its own.
+/// The modes in which a bus has threads.
 const MODES_WITH_THREADS: [Dispatch; 2] = [Dispatch::Pool, Dispatch::Inline];
 
-/// Runs a test in each mode of dispatch, on a thread of its own. It fails instead of hanging.
+/// Runs a test in each dispatch mode, on a separate thread. If the test hangs, it fails.
 pub(crate) fn in_every_mode(test: impl Fn(Dispatch) + Clone + Send + 'static) {
     in_modes(&MODES, test);
 }
@@ -40,7 +40,34 @@ fn in_modes(modes: &[Dispatch], test: impl Fn(Dispatch) + Clone + Send + 'static
     }
 }
 
-/// Runs a test on a thread of its own and fails, instead of hanging, if it does not end.
+/// Runs a test in each dispatch mode, with one shard and with three, on a separate thread. If the
+/// test hangs, it fails.
+pub(crate) fn in_every_mode_and_shards(test: impl Fn(Dispatch, usize) + Clone + Send + 'static) {
+    in_modes_and_shards(&MODES, test);
+}
+
+/// Like [`in_every_mode_and_shards`], without [`Dispatch::Manual`].
+pub(crate) fn in_modes_with_threads_and_shards(
+    test: impl Fn(Dispatch, usize) + Clone + Send + 'static,
+) {
+    in_modes_and_shards(&MODES_WITH_THREADS, test);
+}
+
+fn in_modes_and_shards(
+    modes: &[Dispatch],
+    test: impl Fn(Dispatch, usize) + Clone + Send + 'static,
+) {
+    for &mode in modes {
+        for dispatchers in [1, 3] {
+            let test = test.clone();
+            ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
+                test(mode, dispatchers);
+            });
+        }
+    }
+}
+
+/// Runs a test on a separate thread, and fails if the test does not end.
 pub(crate) fn ends<R: Send + 'static>(what: &str, story: impl FnOnce() -> R + Send + 'static) -> R {
     ends_within(PATIENCE, what, story)
 }
@@ -62,18 +89,19 @@ pub(crate) fn ends_within<R: Send + 'static>(
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// The rounds of a race, from 0: as many as that, or as a few seconds hold on a machine that has
-/// other things to do.
+/// The rounds of a race, from 0: the given number, or fewer if they take longer than a few seconds
+/// on a busy machine.
 pub(crate) fn rounds(max: u64) -> impl Iterator<Item = u64> {
     let start = Instant::now();
     (0..max).take_while(move |_| start.elapsed() < Duration::from_secs(5))
 }
 
-pub(crate) fn manual() -> Bus<u64> {
+/// A bus that dispatches only in `drive`, and in calls that flush or close.
+pub(crate) fn manual<T: Send + Sync + 'static>() -> Bus<T> {
     bus(|b| b.dispatch(Dispatch::Manual))
 }
 
-/// Each in a block of its own.
+/// Publishes events, each in its own block.
 pub(crate) fn one_by_one(bus: &Bus<u64>, events: u64) {
     for n in 0..events {
         bus.publish("a", n).expect("open");
@@ -81,13 +109,23 @@ pub(crate) fn one_by_one(bus: &Bus<u64>, events: u64) {
     }
 }
 
-/// In blocks of up to 64.
+/// Publishes events in blocks of up to 64.
 pub(crate) fn at_once(bus: &Bus<u64>, events: u64) {
-    (0..events).for_each(|n| bus.publish("a", n).expect("open"));
+    publish_each(bus, 0..events);
     bus.drive();
 }
 
-/// Waits for what no call can wait for.
+/// Publishes the payloads on the topic `a`.
+pub(crate) fn publish_each<T: Send + Sync + 'static>(
+    bus: &Bus<T>,
+    payloads: impl IntoIterator<Item = T>,
+) {
+    for payload in payloads {
+        assert!(bus.publish("a", payload).is_ok(), "the bus is open");
+    }
+}
+
+/// Waits for a condition that no call can wait for.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
@@ -96,7 +134,7 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Gives a thread that is about to wait the time to do so. Only to provoke a race: no result
+/// Gives a thread that is about to wait the time to do so. This only provokes a race: no result
 /// depends on it.
 pub(crate) fn linger() {
     let start = Instant::now();
@@ -113,52 +151,52 @@ pub(crate) fn bus<T: Send + Sync + 'static>(
         .expect("in range")
 }
 
-/// A subscriber that the bus waits for when so many events wait in its ring.
+/// A `Block` subscriber with this capacity.
 pub(crate) fn blocking<T: Send + Sync + 'static>(bus: &Bus<T>, capacity: usize) -> Subscriber<T> {
     let builder = bus.subscription("a").capacity(capacity);
     builder.overflow(Overflow::Block).open().expect("open")
 }
 
-/// What a subscriber was told.
+/// An item that a subscriber received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum StreamItem {
     Id(u64),
     Lost(Gap),
 }
 
-/// All that is there now, and how it ended.
+/// Receives all items that are available now, and returns them with the last error.
 pub(crate) fn read_out<T: Send + Sync + 'static>(
     sub: &mut Subscriber<T>,
-) -> (Vec<Told>, TryRecvError) {
-    let mut told = Vec::new();
+) -> (Vec<StreamItem>, TryRecvError) {
+    let mut seen = Vec::new();
     loop {
         match sub.try_recv() {
-            Ok(event) => told.push(Told::Id(event.id())),
-            Err(TryRecvError::Lost(gap)) => told.push(Told::Lost(gap)),
-            Err(ending) => return (told, ending),
+            Ok(event) => seen.push(StreamItem::Id(event.id())),
+            Err(TryRecvError::Lost(gap)) => seen.push(StreamItem::Lost(gap)),
+            Err(ending) => return (seen, ending),
         }
     }
 }
 
-/// Everything up to the end, and how it ended.
+/// Receives all items up to the end, and returns them with the ending.
 pub(crate) fn read_to_end<T: Send + Sync + 'static>(
     sub: &mut Subscriber<T>,
-) -> (Vec<Told>, RecvError) {
-    let mut told = Vec::new();
+) -> (Vec<StreamItem>, RecvError) {
+    let mut seen = Vec::new();
     loop {
         match sub.recv() {
-            Ok(event) => told.push(Told::Id(event.id())),
-            Err(RecvError::Lost(gap)) => told.push(Told::Lost(gap)),
+            Ok(event) => seen.push(StreamItem::Id(event.id())),
+            Err(RecvError::Lost(gap)) => seen.push(StreamItem::Lost(gap)),
             Err(ending) => {
                 assert_eq!(sub.recv().err(), Some(ending), "for ever");
-                return (told, ending);
+                return (seen, ending);
             }
         }
     }
 }
 
-/// Publishes until nothing fits anywhere any more, since a `Block` subscriber is full: in no ring,
-/// shard or lane. `publish` answers whether it was accepted. Returns how many were.
+/// Publishes until the rings, the shards and the lanes are full, because a `Block` subscriber is
+/// full. `publish` returns whether the event was accepted. Returns the number of accepted events.
 pub(crate) fn fill<T: Send + Sync + 'static>(
     bus: &Bus<T>,
     mut publish: impl FnMut() -> bool,
@@ -173,23 +211,33 @@ pub(crate) fn fill<T: Send + Sync + 'static>(
             refused += 1;
             assert!(
                 !bus.flush_within(Duration::from_millis(5)),
-                "who has no room?"
+                "a full subscriber delays the flush"
             );
         }
     }
     accepted
 }
 
-/// The ids that are there now; nothing may be lost.
+/// Like [`fill`], through the lane of the publisher and the shared lane.
+pub(crate) fn fill_both_lanes<T: Clone + Send + Sync + 'static>(
+    bus: &Bus<T>,
+    publisher: &mut Publisher<T>,
+    payload: &T,
+) -> u64 {
+    fill(bus, || publisher.try_publish("a", payload.clone()).is_ok())
+        + fill(bus, || bus.try_publish("a", payload.clone()).is_ok())
+}
+
+/// The ids of the available events. No event may be lost.
 pub(crate) fn ids<T: Send + Sync + 'static>(sub: &mut Subscriber<T>) -> Vec<u64> {
-    let id = |told| match told {
-        Told::Id(id) => id,
-        Told::Lost(gap) => panic!("{gap}"),
+    let id = |seen| match seen {
+        StreamItem::Id(id) => id,
+        StreamItem::Lost(gap) => panic!("{gap}"),
     };
     read_out(sub).0.into_iter().map(id).collect()
 }
 
-/// The payloads that are there now; nothing may be lost.
+/// The payloads of the available events. No event may be lost.
 pub(crate) fn payloads<T: Clone + Send + Sync + 'static>(sub: &mut Subscriber<T>) -> Vec<T> {
     let mut payloads = Vec::new();
     loop {
@@ -201,7 +249,7 @@ pub(crate) fn payloads<T: Clone + Send + Sync + 'static>(sub: &mut Subscriber<T>
     }
 }
 
-/// Panics without the message that would have a reader of the tests' output believe in a failure.
+/// Panics without calling the panic hook, whose message would look like a failed test.
 pub(crate) fn panics_quietly() {
     resume_unwind(Box::new("a panic that a test provokes"));
 }

@@ -1,4 +1,4 @@
-//! What the stories about tasks share: a waker that counts, single polls, and executors.
+//! Code that the tests of tasks share: a waker that counts, single polls, and executors.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
-/// Counts how often it was woken.
+/// Counts the wake-ups.
 #[derive(Default)]
 pub(crate) struct Wakes(AtomicUsize);
 
 impl Wakes {
-    /// With a waker, which is one of two owners.
+    /// Returns the counter and a waker. Each owns one of two references.
     pub(crate) fn new() -> (Arc<Wakes>, Waker) {
         let wakes = Arc::new(Wakes::default());
         (wakes.clone(), Waker::from(wakes))
@@ -28,12 +28,12 @@ impl Wake for Wakes {
     }
 }
 
-/// Polls once, for that waker.
+/// Polls once with that waker.
 pub(crate) fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(waker))
 }
 
-/// Polls once and drops it: `None` if it was not ready.
+/// Polls once and drops the future. Returns `None` if it was not ready.
 pub(crate) fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
     let polled = std::pin::pin!(future).poll(&mut Context::from_waker(Waker::noop()));
     match polled {
@@ -42,7 +42,7 @@ pub(crate) fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
     }
 }
 
-/// An executor without anything: polls, and parks its thread.
+/// A minimal executor: it polls, and parks its thread.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(thread::Thread);
     impl Wake for Unpark {
@@ -62,11 +62,11 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Runtime {
-    /// All tasks on the one thread that calls.
+    /// All tasks run on the calling thread.
     TokioCurrentThread,
     TokioMultiThread,
     Smol,
-    /// A thread per task.
+    /// Each task runs on its own thread.
     Bare,
 }
 
@@ -80,7 +80,7 @@ pub(crate) const RUNTIMES: [Runtime; 4] = [
 pub(crate) type Task<R> = Pin<Box<dyn Future<Output = R> + Send>>;
 
 impl Runtime {
-    /// Runs the tasks at the same time, to their ends.
+    /// Runs the tasks concurrently until all of them have ended.
     pub(crate) fn run<R: Send + 'static>(self, tasks: Vec<Task<R>>) -> Vec<R> {
         match self {
             Runtime::TokioCurrentThread => {

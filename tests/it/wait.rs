@@ -1,11 +1,11 @@
-//! Wait strategies: each receives, ends when it should, keeps its time, and sleeps or does not, as
-//! it says.
+//! Wait strategies: each receives events, ends when it should, keeps its timeout, and sleeps or
+//! does not sleep as documented.
 
 use fanout::{Bus, Dispatch, Ending, RecvError, RecvTimeoutError, Subscriber, WaitStrategy};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{FOR_EVER, bus, ends, linger, panics_quietly};
+use crate::support::{FOR_EVER, bus, ends, linger, panics_quietly, publish_each};
 
 const STRATEGIES: [WaitStrategy; 4] = [
     WaitStrategy::Adaptive,
@@ -14,7 +14,7 @@ const STRATEGIES: [WaitStrategy; 4] = [
     WaitStrategy::Park,
 ];
 
-/// Each way to wait on a thread, up to the end: how many events, and which end.
+/// Each method that blocks a thread, up to the end: returns the number of events, and the ending.
 type Way = (&'static str, fn(&mut Subscriber<u32>) -> (u32, RecvError));
 const WAYS: [Way; 6] = [
     ("recv", |sub| {
@@ -76,7 +76,7 @@ fn weigher(data: &u32) -> usize {
     4
 }
 
-/// While it waits, events come, and then an end: closed, cancelled, broken.
+/// While the thread waits, events arrive, and then an end: closed, cancelled, broken.
 #[test]
 fn every_strategy_receives_and_ends() {
     for strategy in STRATEGIES {
@@ -107,9 +107,9 @@ fn every_strategy_receives_and_ends() {
     }
 }
 
-/// A limit is kept, not cut short; nothing at all ends at once.
+/// A wait does not end before its timeout. A timeout of zero ends at once.
 #[test]
-fn every_strategy_keeps_its_time() {
+fn every_strategy_keeps_its_timeout() {
     const LIMIT: Duration = Duration::from_millis(20);
     for strategy in STRATEGIES {
         ends(&format!("{strategy:?}"), move || {
@@ -127,7 +127,7 @@ fn every_strategy_keeps_its_time() {
             assert!(start.elapsed() >= LIMIT);
             let late = sub.recv_timeout(Duration::ZERO).err();
             assert_eq!(late, Some(RecvTimeoutError::Timeout));
-            // What is there is given, however late.
+            // An available event is returned even after the timeout.
             bus.publish("a", 1).expect("open");
             assert!(bus.flush_within(FOR_EVER));
             assert!(sub.recv_timeout(Duration::ZERO).is_ok());
@@ -135,7 +135,7 @@ fn every_strategy_keeps_its_time() {
     }
 }
 
-/// A manual bus that is closing is driven by whoever waits, in whatever way.
+/// A thread that waits drives a manual bus that is closing, under each strategy.
 #[test]
 fn every_strategy_drives_a_manual_bus_that_is_closing() {
     for strategy in STRATEGIES {
@@ -143,19 +143,19 @@ fn every_strategy_drives_a_manual_bus_that_is_closing() {
             let bus = bus(|b| b.dispatch(Dispatch::Manual).wait(strategy));
             let sub = bus.subscription("a").capacity(1);
             let mut sub = sub.overflow(fanout::Overflow::Block).open().expect("open");
-            (0..10).for_each(|n| bus.publish("a", n).expect("open"));
+            publish_each(&bus, 0..10);
             drop(bus);
-            let (told, ending) = crate::support::read_to_end(&mut sub);
-            assert_eq!((told.len(), ending), (10, RecvError::Closed));
+            let (seen, ending) = crate::support::read_to_end(&mut sub);
+            assert_eq!((seen.len(), ending), (10, RecvError::Closed));
         });
     }
 }
 
-/// By the kernel's count of how often a thread went to sleep of its own accord; once in a while it
-/// does so for reasons of its own, such as a page that has to be read.
+/// The test uses the kernel's count of voluntary context switches. There are a few for other
+/// reasons, such as a page that must be read.
 #[cfg(target_os = "linux")]
 #[test]
-fn who_never_sleeps_never_sleeps() {
+fn spin_and_yield_never_sleep() {
     let sleeps = |sub: &mut Subscriber<u32>| {
         let before = times_slept();
         assert!(sub.recv_timeout(Duration::from_millis(10)).is_err());

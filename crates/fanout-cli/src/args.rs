@@ -1,7 +1,7 @@
-//! What can be asked for at the command line.
+//! The arguments of the command line.
 //!
-//! Everything that can be refused by looking at one argument alone is refused here, so that `clap`
-//! can name the argument. Patterns are read later: their language is another argument.
+//! An argument that can be checked without the other arguments is checked here, so that `clap` can
+//! name it in the error. Patterns are parsed later, because their language is another argument.
 
 use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
@@ -143,7 +143,7 @@ pub(crate) enum OverflowChoice {
     /// The event in the ring that has the same topic is replaced; if there is none and the ring is
     /// full, the oldest event in it is lost
     Conflate,
-    /// The subscription ends: it receives what is in its ring, and the run has failed
+    /// The subscription ends: it receives the events in its ring, and the run has failed
     Disconnect,
 }
 

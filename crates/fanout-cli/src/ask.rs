@@ -18,7 +18,7 @@ use crate::judge::Judge;
 use crate::lines::{Line, Lines};
 use crate::status::Status;
 
-/// How much is written to the system at once, in bytes.
+/// The size of a write to the system, in bytes.
 const WRITE_BYTES: usize = 1 << 16;
 
 /// Answers one question, or those on standard input.

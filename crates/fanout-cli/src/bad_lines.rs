@@ -1,14 +1,14 @@
-//! Lines that cannot be used: what is wrong with one, and how many of them are printed.
+//! Lines that cannot be used: the error of a line, and the number of errors that are printed.
 
 use std::fmt;
 
 use crate::console;
 use crate::lines::LINE_BYTES_MAX;
 
-/// The most bad lines that are printed. Further ones are only counted.
+/// The largest number of bad lines that are printed. Further bad lines are only counted.
 const BAD_LINES_SHOWN_MAX: u64 = 20;
 
-/// The most characters that are printed of what is wrong with a line: its beginning and its end.
+/// The largest number of characters of an error that are printed: its beginning and its end.
 const BAD_LINE_CHARS_MAX: usize = 400;
 
 /// Why a line cannot be used.

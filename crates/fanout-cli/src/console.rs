@@ -1,15 +1,15 @@
-//! What is printed: messages and progress on standard error, answers on standard output.
+//! Printing: messages and progress on standard error, answers on standard output.
 //!
-//! Printing on standard error cannot fail: if it is closed or full, there is nowhere to report
-//! that, and it is no reason to end a run.
+//! Printing on standard error ignores errors: if it is closed or full, the program cannot report
+//! that, and the run continues.
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-/// How often progress is drawn at most. Drawing takes a system call, which would be too much for
-/// each line.
+/// The shortest time between two updates of the progress bar. An update takes a system call, which
+/// would be too slow for each line.
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// Prints a message of the program.
@@ -32,11 +32,11 @@ pub(crate) fn print(answer: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// How far a run has come. All clones share one bar. A hidden bar does nothing.
+/// The progress bar of a run. All clones share one bar. A hidden bar does nothing.
 #[derive(Clone)]
 pub(crate) struct Progress {
     bar: ProgressBar,
-    /// When it was drawn last; `None` if it is hidden and never drawn.
+    /// The time of the last update; `None` if the bar is hidden.
     drawn_at: Option<Instant>,
 }
 
@@ -67,7 +67,7 @@ impl Progress {
         }
     }
 
-    /// Shows how far the run is now, if it is time to draw again.
+    /// Updates the bar, if the last update was long enough ago.
     pub(crate) fn advance(&mut self, now: Instant, position_bytes: u64, events: u64) {
         let Some(drawn_at) = self.drawn_at else {
             return;

@@ -1,5 +1,5 @@
-//! `fanout match --explain`: how a pattern is read; or, if it is refused, where, and what would be
-//! right.
+//! `fanout match --explain`: how a pattern is read. If it is not valid, the position of the error,
+//! and advice.
 //!
 //! The explanation is printed on standard output, a refusal on standard error. A caret below the
 //! text marks the place, in columns of a terminal: wide characters take two columns, combining
@@ -16,7 +16,8 @@ use crate::hint;
 use crate::identity::STDOUT_NAME;
 use crate::status::Status;
 
-/// The most columns of a text that are printed before the place, and from the place on.
+/// The largest number of columns of a text that are printed before the position, and from the
+/// position on.
 const COLUMNS_AROUND_MAX: usize = 36;
 
 /// Explains the pattern, and prints whether it matches the topic if there is one.
@@ -79,7 +80,7 @@ fn pointed(text: &str, offset: usize) -> String {
     format!("  {before}{}\n  {caret}^", after.concat())
 }
 
-/// Keeps the first texts, as many as have room, and marks the cut.
+/// Keeps as many of the first texts as have room, and marks the cut.
 fn cut(texts: &mut Vec<String>) {
     let kept = fitting(texts);
     if kept < texts.len() {
@@ -88,7 +89,7 @@ fn cut(texts: &mut Vec<String>) {
     }
 }
 
-/// How many of these texts, from the first one on, have room; at least one.
+/// The number of texts, from the first one on, that have room. At least one.
 fn fitting(texts: &[String]) -> usize {
     let mut columns = 0;
     let fits = texts.iter().take_while(|text| {
@@ -98,7 +99,7 @@ fn fitting(texts: &[String]) -> usize {
     fits.count().max(1)
 }
 
-/// The character as it is printed; control characters as escapes.
+/// The character as it is printed: a control character as an escape.
 fn shown(c: char) -> String {
     match c.is_control() {
         true => c.escape_default().collect(),
@@ -106,7 +107,7 @@ fn shown(c: char) -> String {
     }
 }
 
-/// What would be right instead, if that is known.
+/// Returns advice on how to correct the pattern, if there is any.
 fn advice(error: &PatternError) -> Option<String> {
     let advice = match (error.rule(), error.syntax()) {
         (PatternRule::Empty, Syntax::Segments) => "write `**` or `*` to match every topic",

@@ -1,4 +1,4 @@
-//! What `--help` prints after the list of arguments.
+//! The texts that `--help` prints after the list of arguments.
 
 pub(crate) const MAIN: &str = r#"Examples:
   Count the flights that two patterns match, and write those of the second one to a file:

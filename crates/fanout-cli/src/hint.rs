@@ -1,8 +1,8 @@
 //! Patterns that are written in the style of another language than the one they are read in.
 //!
-//! `orders.>` is a valid native pattern: it matches the topic with exactly this text. Somebody who
-//! knows NATS means something else. Nothing is wrong with the pattern, so it is not refused; but if
-//! it matches nothing, it gets a hint.
+//! `orders.>` is a valid native pattern: it matches the topic with exactly this text. A user who
+//! knows NATS means something else. The pattern is valid, so it is not refused; but if it matches
+//! no topic, the program prints a hint.
 
 use fanout::{Pattern, Syntax, Topic};
 use std::fmt;
@@ -14,11 +14,11 @@ use crate::console::complain;
 pub(crate) struct Hint {
     /// The language.
     syntax: Syntax,
-    /// The pattern as it has to be written in that language.
+    /// The pattern as it must be written in that language.
     text: String,
-    /// Whether this is not how it was written.
+    /// Whether `text` differs from the pattern that the user wrote.
     is_rewritten: bool,
-    /// What was probably meant.
+    /// The meaning that the user probably had in mind.
     meaning: &'static str,
 }
 
@@ -41,7 +41,8 @@ impl fmt::Display for Hint {
     }
 }
 
-/// What the pattern, which is read in the language `syntax`, means in another language.
+/// Returns a hint if the pattern, which is read in the language `syntax`, means more in another
+/// language.
 pub(crate) fn for_pattern(text: &str, syntax: Syntax) -> Option<Hint> {
     let candidates = [nats, amqp, mqtt, segments];
     let mut hints = candidates.iter().filter_map(|hint| hint(text, syntax));

@@ -1,5 +1,5 @@
-//! Which file something is, whatever its name is: so that no output overwrites another file of the
-//! same run.
+//! The identity of a file, independent of its name, so that no output overwrites another file of
+//! the same run.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,11 +7,11 @@ use std::path::Path;
 /// The name that stands for standard input and standard output.
 pub(crate) const STANDARD_STREAM: &str = "-";
 
-/// What messages call the standard streams.
+/// The names of the standard streams in messages.
 pub(crate) const STDIN_NAME: &str = "<stdin>";
 pub(crate) const STDOUT_NAME: &str = "<stdout>";
 
-/// A file, a pipe or a block device, whatever it is called.
+/// The identity of a file, a pipe or a block device, independent of its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Identity(
     #[cfg(unix)] (u64, u64), // device and inode
@@ -20,8 +20,8 @@ pub(crate) struct Identity(
 
 #[cfg(unix)]
 impl Identity {
-    /// None where sharing does no harm: terminals, `/dev/null` and other character devices, and
-    /// sockets, whose two directions are independent.
+    /// Returns `None` for files that can be shared: terminals, `/dev/null` and other character
+    /// devices, and sockets, whose two directions are independent.
     pub(crate) fn of(file: &File, _path: &Path) -> Option<Identity> {
         use std::os::unix::fs::{FileTypeExt, MetadataExt};
         let metadata = file.metadata().ok()?;

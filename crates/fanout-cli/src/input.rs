@@ -12,12 +12,12 @@ use crate::lines::Lines;
 
 /// An opened input.
 pub(crate) struct Input {
-    /// What messages call it.
+    /// The name of the input in messages.
     pub(crate) name: String,
     source: Source,
-    /// Its size if it is a file. This is used for showing progress only.
+    /// The size of the input if it is a file. It is used only to show progress.
     pub(crate) size_bytes: Option<u64>,
-    /// Which file it is, so that no output overwrites it.
+    /// The identity of the file, so that no output overwrites it.
     pub(crate) identity: Option<Identity>,
 }
 
@@ -46,8 +46,8 @@ impl Input {
         })
     }
 
-    /// Its lines. Reading them fails with an error for which [`is_stop`] is true when the
-    /// interrupt comes.
+    /// Returns the lines of the input. After an interrupt, reading them fails with an error for
+    /// which [`is_stop`] is true.
     pub(crate) fn lines(self, interrupt: &Interrupt) -> Lines<Interruptible<'_>> {
         Lines::new(Interruptible {
             source: self.source,
@@ -67,8 +67,8 @@ fn of_file(file: File) -> Source {
     Box::new(file)
 }
 
-/// Not `Stdin`, which has a buffer of its own: waiting for the descriptor would miss what is in
-/// that buffer.
+/// Opens standard input as a file. `Stdin` has its own buffer, and a wait for the descriptor would
+/// miss the content of that buffer.
 #[cfg(unix)]
 fn stdin() -> io::Result<Source> {
     use std::os::fd::AsFd;
@@ -80,10 +80,11 @@ fn stdin() -> io::Result<Source> {
     Ok(Box::new(io::stdin().lock()))
 }
 
-/// Reads a source until an interrupt comes, and a last time then.
+/// Reads a source until there is an interrupt, and then one last time.
 ///
-/// The last read takes what had arrived before the interrupt: the content of a pipe, as a rule.
-/// There is only one, because an input that never pauses would never let the run end.
+/// The last read returns the bytes that arrived before the interrupt, usually the content of a
+/// pipe. There is only one last read, because otherwise an input that never pauses would prevent
+/// the run from ending.
 pub(crate) struct Interruptible<'a> {
     source: Source,
     interrupt: &'a Interrupt,
@@ -101,8 +102,8 @@ impl Read for Interruptible<'_> {
             self.is_last_read_done = is_stopped;
             if self.interrupt.wait_readable(&self.source)? {
                 match self.source.read(buffer) {
-                    // A descriptor that does not block, shared with another process that was
-                    // faster: wait again.
+                    // The descriptor does not block and is shared with another process, which has
+                    // read the input: wait again.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     result => return result,
                 }
@@ -119,7 +120,7 @@ impl Read for Interruptible<'_> {
     }
 }
 
-/// The interrupt came.
+/// The error of a read that was interrupted.
 #[derive(Debug)]
 struct Stopped;
 

@@ -1,4 +1,5 @@
-//! What ends a run before its input ends: a signal, or that no subscription is left.
+//! Interrupts, which end a run before its input ends: a signal, or the end of the last
+//! subscription.
 //!
 //! The thread that reads the input waits for the input and for an interrupt at the same time. So a
 //! run whose input pauses ends at once, and everything that it has received is written.
@@ -39,7 +40,7 @@ mod unix {
 
     use super::Asked;
 
-    /// The signals that end a run in order.
+    /// The signals that end a run in an orderly way.
     const SIGNALS: [(i32, &str); 3] =
         [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGHUP, "SIGHUP")];
 
@@ -55,13 +56,14 @@ mod unix {
             SIGNALS[self.index].1
         }
 
-        /// As a shell reports a process that died of the signal: 128 and the signal's number.
+        /// The exit code with which a shell reports a process that a signal has ended: 128 plus the
+        /// number of the signal.
         pub(crate) fn exit_code(self) -> u8 {
             128 + SIGNALS[self.index].0 as u8
         }
     }
 
-    /// What may interrupt the reading of the input.
+    /// The state of interrupts, shared with the thread that reads the input.
     #[derive(Debug)]
     pub(crate) struct Interrupt {
         asked: Asked,
@@ -106,11 +108,11 @@ mod unix {
         /// Asks the thread that reads to stop, and wakes it.
         pub(crate) fn stop(&self) {
             self.asked.set();
-            // A full socket buffer is a wake-up, too.
+            // If the socket buffer is full, the reading thread has a wake-up already.
             let _ = (&self.waker).write(&[0]);
         }
 
-        /// The signal that came last, if any came.
+        /// Returns the last signal, if there was one.
         pub(crate) fn signal(&self) -> Option<Signal> {
             let latest = self.signal.load(Ordering::SeqCst);
             latest.checked_sub(1).map(|index| Signal { index })
@@ -120,8 +122,8 @@ mod unix {
             self.asked.is_set() || self.signal().is_some()
         }
 
-        /// Waits until the input can be read or there is an interrupt. Answers whether the input
-        /// can be read without waiting; its end and its failure can be read, too.
+        /// Waits until the input can be read or there is an interrupt. Returns whether the input
+        /// can be read without waiting, which includes its end and its errors.
         pub(crate) fn wait_readable(&self, input: &impl AsFd) -> io::Result<bool> {
             loop {
                 // The handler sets the number before it writes to `waker`. So a signal is either
@@ -148,8 +150,8 @@ mod unix {
         }
     }
 
-    /// Whether the process was started with this signal ignored. Only Linux has this file; on
-    /// other systems the answer is no.
+    /// Whether the process was started with this signal ignored. Only Linux has this file; on other
+    /// systems this returns `false`.
     fn is_ignored(signal: i32) -> bool {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
@@ -179,7 +181,7 @@ mod elsewhere {
         }
     }
 
-    /// What may interrupt the reading of the input.
+    /// The state of interrupts, shared with the thread that reads the input.
     #[derive(Debug)]
     pub(crate) struct Interrupt {
         asked: Asked,

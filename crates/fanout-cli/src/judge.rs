@@ -1,6 +1,6 @@
 //! Verdicts for many questions.
 //!
-//! Reading a pattern takes longer than matching a topic, so patterns are remembered, in bounded
+//! Parsing a pattern takes longer than matching a topic, so parsed patterns are cached, in bounded
 //! memory.
 
 use std::collections::HashMap;
@@ -8,34 +8,34 @@ use std::hash::{BuildHasher, RandomState};
 
 use fanout::{Pattern, Syntax};
 
-/// The most patterns that each of the two halves of the memory of a [`Judge`] holds.
+/// The capacity of each of the two halves of the cache of a [`Judge`], in patterns.
 ///
-/// Reading a pattern takes a fraction of a microsecond. This many patterns stay in the caches of
-/// the processor. With 65,536 in a half, finding one and freeing it later took twice as long as
-/// reading it again, although reading took half a microsecond then (November 2026, 300,000
-/// questions with as many patterns).
+/// Parsing a pattern takes a fraction of a microsecond. This many patterns stay in the caches of
+/// the processor. With 65,536 patterns in a half, finding a pattern and freeing it later took twice
+/// as long as parsing it again, although parsing took half a microsecond at that time (November
+/// 2026, 300,000 questions with 300,000 different patterns).
 const PATTERNS_REMEMBERED_MAX: usize = 1 << 12;
 
 /// The number of places for the marks of patterns that a [`Judge`] has seen, and the number of
 /// marks in each place.
 ///
-/// Remembered patterns are spread over memory, and remembering is wasted on a pattern that comes
-/// once. A million questions with a pattern each took 1.4 times as long when each pattern was
-/// remembered at once, and 1.7 times as long with classes and braces (November 2026).
+/// Cached patterns are scattered in memory, and caching a pattern that occurs only once is wasted
+/// work. A million questions with different patterns took 1.4 times as long when each pattern was
+/// cached at its first occurrence, and 1.7 times as long with classes and braces (November 2026).
 const MARK_PLACES: usize = 1 << 13;
 const MARKS: usize = 4;
 
-/// Gives verdicts, and remembers patterns.
+/// Returns verdicts, and caches patterns.
 ///
-/// Its memory is bounded and has two halves. When the young half is full, it becomes the old half,
-/// and the previous old half is forgotten. A pattern that is found in the old half moves to the
-/// young half. So a pattern is found again if fewer other patterns came in between than a half
-/// holds.
+/// The cache is bounded and has two halves. When the young half is full, it becomes the old half,
+/// and the previous old half is dropped. A pattern that is found in the old half moves to the young
+/// half. So a pattern is found again if the number of other patterns in between is less than the
+/// capacity of a half.
 ///
-/// A pattern is remembered when it comes for the second time. The first time, it leaves a mark of a
-/// few bits. Another pattern may have the same mark, and is then remembered at its first time. If
-/// more than [`MARKS`] patterns share a place, some of them may be read each time: about one in 600
-/// if 4,096 patterns come in turn. The marks are the doorkeeper of TinyLFU (Einziger, Friedman and
+/// A pattern is cached at its second occurrence. At the first one, it leaves a mark of a few bits.
+/// Another pattern may have the same mark, and is then cached at its first occurrence. If more than
+/// [`MARKS`] patterns share a place, some of them may be parsed each time: about one in 600 if
+/// 4,096 patterns occur in turn. The marks are the doorkeeper of TinyLFU (Einziger, Friedman and
 /// Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", 2017).
 pub(crate) struct Judge {
     syntax: Syntax,
@@ -45,13 +45,14 @@ pub(crate) struct Judge {
     hasher: RandomState,
     young: Memory,
     old: Memory,
-    /// The last pattern as it was written: often several questions in a row have the same one.
+    /// The text of the last pattern, because several questions in a row often have the same
+    /// pattern.
     last_text: Vec<u8>,
-    /// What `last_text` was read as; `None` if it is refused.
+    /// The parsed `last_text`; `None` if it is not valid.
     last: Option<Pattern>,
 }
 
-/// Patterns by their text; `None` if the text is refused.
+/// Patterns by their text; `None` if the text is not valid.
 type Memory = HashMap<Box<[u8]>, Option<Pattern>>;
 
 impl Judge {
@@ -87,7 +88,7 @@ impl Judge {
         }
     }
 
-    /// What the text is read as. It is remembered from now on if it came before.
+    /// Returns the parsed text. It is cached from now on if it occurred before.
     fn recall(&mut self, text: &[u8]) -> Option<Pattern> {
         if let Some(pattern) = self.young.get(text) {
             return pattern.clone();
@@ -111,7 +112,7 @@ impl Judge {
         pattern
     }
 
-    /// Whether this text has a mark, so that it probably came before. It has one from now on.
+    /// Returns whether this text has a mark, so that it probably occurred before, and gives it one.
     fn has_seen(&mut self, text: &[u8]) -> bool {
         let hash = self.hasher.hash_one(text);
         let marks = &mut self.seen[hash as usize % MARK_PLACES];

@@ -27,7 +27,7 @@ pub(crate) struct Recipe {
     topic: String,
 }
 
-/// What a line publishes.
+/// The content of the event that a line publishes.
 #[derive(Debug)]
 pub(crate) struct Draft<'a> {
     pub(crate) topic: Topic,
@@ -56,7 +56,7 @@ impl Recipe {
         }
     }
 
-    /// What the line publishes; a blank line publishes nothing.
+    /// Returns the content of the event of the line, or `None` for a blank line.
     pub(crate) fn draft<'a>(&mut self, line: Line<'a>) -> Result<Option<Draft<'a>>, BadLine> {
         let bytes = match line {
             Line::Text(bytes) => bytes,

@@ -2,14 +2,14 @@
 //!
 //! A line ends with a line feed; the last line may lack it. A line that is too long is never kept
 //! in memory: its beginning is dropped, and the rest is skipped up to its end. A byte order mark,
-//! which some programs write at the beginning of a file, is no part of the first line.
+//! which some programs write at the beginning of a file, is not part of the first line.
 
 use std::io::{self, BufRead, BufReader, Read};
 
 /// The longest line that is read, in bytes, without its end.
 pub(crate) const LINE_BYTES_MAX: usize = 1 << 20;
 
-/// How much is read from the system at once, in bytes.
+/// The size of a read from the system, in bytes.
 const READ_BYTES: usize = 1 << 16;
 
 /// The byte order mark in UTF-8.
@@ -85,7 +85,8 @@ impl<R: Read> Lines<R> {
         self.position_bytes
     }
 
-    /// Whether nothing of the next line is in memory yet, so that reading it may have to wait.
+    /// Returns whether no byte of the next line is in memory yet, so that reading it may have to
+    /// wait.
     pub(crate) fn is_drained(&self) -> bool {
         self.reader.buffer().is_empty()
     }

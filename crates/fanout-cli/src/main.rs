@@ -4,17 +4,17 @@
 //!
 //! | file | subject |
 //! | --- | --- |
-//! | `args`, `help` | what can be asked for, and the text that explains it |
+//! | `args`, `help` | the arguments, and the text that explains them |
 //! | `duration` | durations as arguments |
 //! | `template` | the topic template, checked at the start |
 //! | `subscription` | one `--subscribe`: a pattern and a file |
-//! | `identity` | which file something is, whatever its name is |
-//! | `interrupt` | what ends a run before its input ends: signals |
+//! | `identity` | the identity of a file, independent of its name |
+//! | `interrupt` | interrupts, which end a run before its input ends: signals |
 //! | `input` | a file or standard input, read until its end or an interrupt |
 //! | `lines` | a stream of bytes becomes lines of bounded length |
 //! | `line` | one line becomes a topic and a payload, or a bad line |
-//! | `bad_lines` | what is wrong with a line, and how many bad lines are printed |
-//! | `payload` | what an event carries |
+//! | `bad_lines` | the errors of lines, and how many of them are printed |
+//! | `payload` | the payload of an event |
 //! | `output` | where events are written, and why no file is overwritten by accident |
 //! | `receive` | one thread per subscription: receives, writes and counts |
 //! | `run` | the whole run: open everything, publish, wait for the receivers, report |
@@ -23,7 +23,7 @@
 //! | `hint` | patterns in the style of another language |
 //! | `ask` | the other command: does this pattern match this topic? |
 //! | `judge` | verdicts for many questions, with a bounded memory for patterns |
-//! | `explain` | how a pattern is read, or the place where it is refused, and the rule |
+//! | `explain` | how a pattern is read, or the position of its error, and the rule |
 //! | `status` | how a command ends |
 //!
 //! The command line uses only the public interface of the library. Imports between these files
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
     status.into()
 }
 
-/// Prints a refusal, or what `--help` or `--version` asks for.
+/// Prints an error of the arguments, or the text of `--help` or `--version`.
 fn print_usage(error: &clap::Error) -> Status {
     match error.print() {
         Err(failure) if !error.use_stderr() => {

@@ -1,12 +1,12 @@
 //! Where events are written: one line of JSON for each event, through a buffer.
 //!
-//! All files are opened before anything is published. First they are opened without any change.
-//! Then, when it is known that no two of them are the same file, that none is the input, and that
-//! none is standard error, they are emptied. So a refused command line destroys nothing, whatever
-//! names and links lead to the files.
+//! All files are opened before the first event is published. First they are opened without any
+//! change. They are emptied only after the program has checked that no two of them are the same
+//! file, that none is the input, and that none is standard error. So a command line that is refused
+//! changes no file, whatever names and links lead to the files.
 //!
-//! The buffer holds whole lines only, so that a reader of the file sees whole lines only. It is
-//! written when it is full, when the input pauses, and at the end.
+//! The buffer contains whole lines only, so that a program that reads the file sees whole lines
+//! only. It is written when it is full, when the input pauses, and at the end.
 
 use fanout::Event;
 use std::collections::HashMap;
@@ -28,7 +28,7 @@ const FILE_DELAY_MAX: Duration = Duration::from_millis(100);
 
 /// The writer of the events of one subscription.
 pub(crate) struct Output {
-    /// What messages call it.
+    /// The name of the output in messages.
     pub(crate) name: String,
     pub(crate) is_stdout: bool,
     pub(crate) is_terminal: bool,
@@ -69,8 +69,8 @@ pub(crate) fn open_all(
             let failed = |error| StartError::Failed(format!("{name}: {error}"));
             let file = open(name).map_err(failed)?;
             let identity = Identity::of(&file, Path::new(name));
-            // The same file opened a second time has a position of its own, so the report, or what
-            // the other process writes there, would overwrite events.
+            // A file that is opened a second time has a second position, so the report, or the
+            // output of another process, would overwrite events.
             let is_stdout = identity.is_some() && identity == stdout;
             ((!is_stdout).then_some(file), identity)
         };
@@ -125,7 +125,7 @@ fn begin(name: &str, file: Option<File>) -> Result<Output, StartError> {
         Some(file) => {
             let failed = |error: io::Error| StartError::Failed(format!("{name}: {error}"));
             let is_terminal = file.is_terminal();
-            // Somebody may be waiting at the other end of a pipe or at a terminal.
+            // A program or a user may be waiting at the other end of a pipe or a terminal.
             let mut delay_max = Duration::ZERO;
             if file.metadata().map_err(failed)?.is_file() {
                 file.set_len(0).map_err(failed)?;
@@ -171,8 +171,8 @@ impl Output {
         self.buffer.line_done(now)
     }
 
-    /// How long the events in the buffer may still wait while no further event comes. `None` if
-    /// there are none.
+    /// Returns how long the events in the buffer may still wait while no further event arrives.
+    /// `None` if the buffer is empty.
     pub(crate) fn may_wait(&self, now: Instant) -> Option<Duration> {
         self.buffer.may_wait(now)
     }
@@ -190,7 +190,7 @@ struct Buffer<W> {
     lines: Vec<u8>,
     /// When the first of these lines was added.
     since: Option<Instant>,
-    /// The longest time that a line waits here while no further line comes.
+    /// The longest time that a line waits here while no further line arrives.
     delay_max: Duration,
 }
 
@@ -204,7 +204,8 @@ impl<W: Write> Buffer<W> {
         }
     }
 
-    /// Where the next line is added. [`line_done`](Self::line_done) follows when it is complete.
+    /// Returns the buffer, to add the next line. The caller calls [`line_done`](Self::line_done)
+    /// when the line is complete.
     fn line(&mut self) -> &mut Vec<u8> {
         &mut self.lines
     }
@@ -228,7 +229,7 @@ impl<W: Write> Buffer<W> {
         self.writer.write_all(&self.lines)?;
         self.writer.flush()?;
         self.lines.clear();
-        // A very long line does not keep its memory.
+        // Releases the memory of a very long line.
         self.lines.shrink_to(2 * WRITE_BYTES);
         self.since = None;
         Ok(())
@@ -239,7 +240,7 @@ impl<W: Write> Buffer<W> {
 mod tests {
     use super::*;
 
-    /// Keeps what is written, each call by itself.
+    /// Stores the bytes of each write.
     #[derive(Default)]
     struct Calls(Vec<Vec<u8>>);
 

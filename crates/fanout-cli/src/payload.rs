@@ -1,11 +1,11 @@
-//! What an event of a run carries.
+//! The payload of the events of a run.
 
 use std::time::Instant;
 
-/// A line of the input, and when it was published.
+/// A line of the input, and the time at which it was published.
 pub(crate) struct Payload {
     /// The line as it was read: a JSON object.
     pub(crate) json: Box<str>,
-    /// Just before the call that publishes it.
+    /// The time just before the call that publishes the line.
     pub(crate) published_at: Instant,
 }

@@ -1,4 +1,4 @@
-//! What each subscription does, on a thread of its own: receive, write, count.
+//! The thread of each subscription: it receives, writes and counts.
 
 use fanout::{RecvTimeoutError, Subscriber, SubscriptionStats};
 use hdrhistogram::Histogram;
@@ -13,7 +13,7 @@ use crate::payload::Payload;
 use crate::report::{self, Latency, SubscriptionReport};
 use crate::subscription::Subscription;
 
-/// What was received, and how receiving ended.
+/// The result of a receiving thread.
 pub(crate) struct Received {
     stats: SubscriptionStats,
     latency: Histogram<u64>,
@@ -38,7 +38,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Receives until the bus is closed and everything is read, or until the output fails. The
+/// Receives until the bus is closed and all events are received, or until the output fails. The
 /// subscriber is dropped at the end of this function. That frees a publisher that waits for room.
 pub(crate) fn receive(
     mut subscriber: Subscriber<Payload>,
@@ -68,7 +68,7 @@ pub(crate) fn receive(
     }
 }
 
-/// Receives and writes. However receiving ends, all events are written that were received.
+/// Receives and writes. All received events are written, however receiving ends.
 fn drain(
     subscriber: &mut Subscriber<Payload>,
     mut output: Option<&mut Output>,
@@ -78,8 +78,8 @@ fn drain(
     let ended = loop {
         let received = match subscriber.try_recv() {
             Ok(event) => Ok(event),
-            // No event is available, so what has been received must not wait in the buffer for too
-            // long. If the reason is not `Empty`, the next call reports it again; or it was a loss,
+            // No event is available, so the received events must not wait in the buffer for too
+            // long. If the error is not `Empty`, the next call reports it again, or it is a loss,
             // which the statistics contain.
             Err(_) => match output.as_ref().and_then(|o| o.may_wait(Instant::now())) {
                 None => subscriber.recv().map_err(RecvTimeoutError::from),
@@ -94,7 +94,7 @@ fn drain(
             Ok(event) => {
                 let now = Instant::now();
                 let waited = now.saturating_duration_since(event.data().published_at);
-                // Recording fails only for values that no clock reaches.
+                // Recording fails only for values that are larger than any possible time.
                 let _ = latency.record(u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX));
                 if let Some(output) = output.as_mut() {
                     output.write(event, now)?;
@@ -116,7 +116,7 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Waits for a receiving thread. If it panicked, only that is known.
+/// Waits for a receiving thread. If it panicked, the result has only the error.
 pub(crate) fn join(receiver: ScopedJoinHandle<'_, Received>) -> Received {
     receiver.join().unwrap_or_else(|_| Received {
         stats: SubscriptionStats::default(),
@@ -126,7 +126,7 @@ pub(crate) fn join(receiver: ScopedJoinHandle<'_, Received>) -> Received {
     })
 }
 
-/// The latencies of all subscriptions together.
+/// The latencies of all subscriptions.
 pub(crate) fn total_latency(received: &[Received]) -> Option<Latency> {
     let mut total = report::histogram();
     for each in received {

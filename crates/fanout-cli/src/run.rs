@@ -1,4 +1,4 @@
-//! `fanout run`: everything is opened, lines are published, events are received and counted.
+//! `fanout run`: opens all files, publishes lines, and receives and counts events.
 //!
 //! ```text
 //!  input --lines--> this thread --publish--> bus --+--> receiving thread --> output
@@ -9,17 +9,18 @@
 //!
 //! By default nothing is lost: the bus waits, so the slowest output determines the speed of
 //! reading. With `--overflow drop-newest`, `drop-oldest` or `conflate`, and after a
-//! `--block-timeout`, losses are counted for each subscription and reported. If a blocking
-//! subscription lost something in spite of that, the run has failed and reports it. A run has also
-//! failed if a subscription ended because of `--overflow disconnect`.
+//! `--block-timeout`, losses are counted for each subscription and reported. If a subscription with
+//! the policy block lost events although there is no timeout, the run has failed and reports that.
+//! A run has also failed if a subscription ended because of `--overflow disconnect`.
 //!
 //! # Failure modes
 //!
-//! - An output cannot be written: its receiving thread ends, and with it the subscription, so that
-//!   nothing waits for it. The others continue. When no subscription is left, reading stops.
-//! - The input cannot be read any more: what was read is delivered, and the run has failed.
+//! - An output cannot be written: its receiving thread and its subscription end, so that the bus
+//!   does not wait for it. The others continue. When no subscription is left, reading stops.
+//! - The input cannot be read any more: the lines that were read are delivered, and the run has
+//!   failed.
 //! - A line is bad: it is printed, counted and skipped. With `--strict`, reading stops there.
-//! - A signal comes: reading stops, and what was read is delivered.
+//! - The process gets a signal: reading stops, and the lines that were read are delivered.
 
 use fanout::{Bus, Message, Overflow, Publisher, Subscriber};
 use std::io::{self, Write};
@@ -41,7 +42,7 @@ use crate::report::{Report, SubscriptionReport, rate};
 use crate::status::{StartError, Status};
 use crate::subscription::Subscription;
 
-/// Does what the arguments ask for.
+/// Runs the command.
 pub(crate) fn run(args: &RunArgs) -> Status {
     let done = match fan_out(args) {
         Ok(done) => done,
@@ -106,8 +107,8 @@ fn fan_out(args: &RunArgs) -> Result<Done, StartError> {
     let progress = Progress::new(input.size_bytes, shows_progress);
     let input_name = input.name.clone();
     let recipe = Recipe::new(args.topic.clone(), args.name_field.clone());
-    // Only now: a signal while a file is being opened, which may take for ever with a named pipe,
-    // ends the process.
+    // Signals are caught only from here on: opening a named pipe may take for ever, and a signal
+    // must end the process then.
     let interrupt = Interrupt::install()
         .map_err(|error| StartError::Failed(format!("signals cannot be caught: {error}")))?;
 
@@ -207,8 +208,8 @@ fn open_bus(
     Ok((bus, subscribers))
 }
 
-/// Dropped when a receiving thread ends. When the last one ends, reading has to stop: nobody would
-/// receive what is read.
+/// Dropped when a receiving thread ends. When the last one ends, reading must stop, because no
+/// subscription would receive the lines.
 struct OneLeft<'a> {
     /// The number of receiving threads that have not ended.
     left: &'a AtomicUsize,
@@ -226,7 +227,8 @@ impl Drop for OneLeft<'_> {
     }
 }
 
-/// What the publishing side needs. Publishing consumes it, so that the publisher is dropped then.
+/// The state of the publishing side. Publishing consumes it, so that the publisher is dropped at
+/// the end.
 struct Publishing<'a> {
     publisher: Publisher<Payload>,
     recipe: Recipe,
@@ -235,14 +237,14 @@ struct Publishing<'a> {
     progress: Progress,
 }
 
-/// What was published, and how publishing ended.
+/// The result of publishing.
 #[derive(Default)]
 struct Published {
     lines: u64,
     blank_lines: u64,
     bad_lines: BadLines,
     events: u64,
-    /// Why it ended before the end of the input, unless a bad line or a signal ended it.
+    /// Why publishing ended before the end of the input, unless a bad line or a signal ended it.
     error: Option<String>,
 }
 
@@ -320,11 +322,11 @@ impl Published {
     }
 }
 
-/// What became of a run.
+/// The result of a run.
 struct Outcome {
     input_name: String,
     published: Published,
-    /// In the order of the subscriptions.
+    /// The results of the receiving threads, in the order of the subscriptions.
     received: Vec<Received>,
     elapsed: Duration,
     signal: Option<Signal>,
@@ -367,7 +369,8 @@ fn report(args: &RunArgs, subscriptions: &[Subscription], outcome: Outcome) -> R
     }
 }
 
-/// Arguments have no smaller unit, and a bound.
+/// The duration in milliseconds, which is exact: the arguments have no smaller unit, and are
+/// bounded.
 fn whole_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -385,7 +388,8 @@ fn print_hints(args: &RunArgs, report: &Report) {
     }
 }
 
-/// Whether something failed, apart from bad lines. Losses are no failure if the policy allows them.
+/// Returns whether anything failed, apart from bad lines. Losses are not a failure if the policy
+/// allows them.
 fn has_failed(report: &Report) -> bool {
     let may_lose = report.overflow != "block" || report.block_timeout_ms.is_some();
     let lost_while_blocking = report.lost > 0 && !may_lose;

@@ -20,7 +20,7 @@ pub(crate) enum Status {
     NoAnswer,
     /// Everything was done, but some lines of the input were bad.
     BadLines,
-    /// A signal ended the run, in order.
+    /// A signal ended the run in an orderly way.
     Ended(Signal),
 }
 

@@ -7,7 +7,7 @@
 
 use fanout::{Pattern, PatternError, Syntax};
 
-/// A pattern, and where its events go.
+/// A pattern, and the output for its events.
 #[derive(Debug, Clone)]
 pub(crate) struct Subscription {
     /// The pattern as it was written.
@@ -44,7 +44,7 @@ impl Subscription {
     }
 }
 
-/// Where the last `=` is that no backslash escapes.
+/// The position of the last `=` that no backslash escapes.
 fn separator(argument: &str) -> Option<usize> {
     let mut signs = argument.rmatch_indices('=').map(|(at, _)| at);
     signs.find(|&at| backslashes_before(&argument[..at]).is_multiple_of(2))
