@@ -159,6 +159,9 @@ impl<'a> EveryMatcher<'a> {
     }
 }
 
+/// Bytes of an input of [`check_sets`] that are read; the rest is ignored.
+pub(super) const SETS_BYTES_MAX: usize = 120;
+
 /// Checks that `covers` and `intersects` agree with the matcher on all pairs of the patterns in the
 /// input, one to a line, and of others that are made from their characters. Where the search finds
 /// a topic, the topic must prove the answer; where it finds none, no topic of a small world may
@@ -169,10 +172,9 @@ impl<'a> EveryMatcher<'a> {
 /// If they disagree.
 pub fn check_sets(data: &[u8]) -> usize {
     // Each pattern is matched with the whole world, and compared with each other pattern.
-    const BYTES_MAX: usize = 120;
     const PATTERNS_MAX: usize = 12;
     const SPELLED: usize = 24;
-    let Ok(text) = std::str::from_utf8(&data[..data.len().min(BYTES_MAX)]) else {
+    let Ok(text) = std::str::from_utf8(&data[..data.len().min(SETS_BYTES_MAX)]) else {
         return 0;
     };
     let lines: Vec<&str> = text.split('\n').collect();
