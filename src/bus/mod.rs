@@ -47,6 +47,7 @@ mod totals;
 mod wait;
 mod wake_timer;
 
+use std::any::Any;
 use std::sync::{OnceLock, Weak};
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ pub use subscriber::{Iter, Subscriber};
 pub use subscription::{Start, SubscriptionBuilder};
 pub use wait::WaitStrategy;
 
-use crate::dispatch::engine::Engine;
+use crate::dispatch::engine::{Engine, Lanes};
 use crate::park::deadline_after;
 use crate::pattern::{Topic, TopicError};
 use crate::sync::{Arc, AtomicWaker, Mutex};
@@ -104,13 +105,23 @@ use slow::SlowMonitor;
 ///
 /// # Large payloads
 ///
-/// A payload lies in its lane and then in its block itself, and is moved from the one to the other.
-/// So **box payloads of more than 4 KiB** (`Bus<Box<Frame>>`, or `Bytes`, `Vec`, `Arc`). Otherwise
-/// the shared lane has room for 1,024 of them ([`lane_capacity`](BusBuilder::lane_capacity)) from
-/// the start and a block for up to 64, each move copies the payload, and a function that holds one
-/// by value needs room for it on its stack: the caller of `publish` for 3 payloads, two of which
-/// are the argument and the answer, or for 14 in a build without optimisation. 512 KiB by value
-/// therefore fit on a usual stack of 2 MiB, and 128 KiB without optimisation.
+/// A payload lies in its lane and then in its block itself, and is moved twice by value: into the
+/// lane, and from the lane into the block. So **box payloads of more than 4 KiB**
+/// (`Bus<Box<Frame>>`, or `Bytes`, `Vec`, `Arc`). Otherwise the shared lane has room for 1,024 of
+/// them ([`lane_capacity`](BusBuilder::lane_capacity)) from the start and a block for up to 64,
+/// each move copies the payload, and a function that holds one by value needs room for it on its
+/// stack:
+///
+/// | thread | room on its stack for | without optimisation |
+/// | --- | --- | --- |
+/// | that publishes | 3 payloads, two of which are the argument and the answer | 16 |
+/// | that publishes, under [`Dispatch::Inline`](crate::Dispatch::Inline) | 5 | 16 |
+/// | that calls [`drive`](Self::drive), or drops the last handle | 2 | 8 |
+/// | that receives, or runs a handler | none | none |
+///
+/// So payloads of up to 384 KiB by value fit on a usual stack of 2 MiB, and of up to 96 KiB in a
+/// build without optimisation. The threads of the dispatcher never run out of stack: for payloads
+/// of more than 4 KiB, each gets 2 MiB and the size of 16 payloads.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -128,24 +139,27 @@ pub struct Bus<T: Send + Sync + 'static = bytes::Bytes> {
 
 /// Owned by everything that keeps the bus open. When the last owner is dropped, the bus closes.
 struct Open<T: Send + Sync + 'static> {
-    core: Arc<Core<T>>,
+    core: Arc<Core>,
+    lanes: Lanes<T>,
 }
 
 /// What lives until the last handle of any kind is dropped.
-struct Core<T: Send + Sync + 'static> {
-    engine: Engine<T>,
+///
+/// It does not depend on the type of the payloads, so that it is compiled once, with this crate.
+struct Core {
+    engine: Engine,
     registry: Mutex<Registry>,
-    /// Set when the bus is built.
-    open: OnceLock<Weak<Open<T>>>,
+    /// The [`Open`] of this bus. Set when the bus is built.
+    open: OnceLock<Weak<dyn Any + Send + Sync>>,
     /// By shard.
     disconnectable: Arc<[DisconnectableFeeds]>,
     defaults: subscription::Options,
     blocking: bool,
     lane_capacity: usize,
-    handlers: Handlers<T>,
+    handlers: Handlers,
     /// Looks for slow subscribers under manual dispatch. `None` while it looks, and if the program
     /// did not ask for it.
-    slow_monitor: Mutex<Option<SlowMonitor<T>>>,
+    slow_monitor: Mutex<Option<SlowMonitor>>,
     /// The thread that looks for them otherwise. It is woken when the bus begins to close.
     slow_waker: AtomicWaker,
 }
@@ -301,7 +315,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// ```
     #[doc(alias("receiver_count", "subscriber_count", "len"))]
     pub fn stats(&self) -> BusStats {
-        self.open.core.stats()
+        self.open.stats()
     }
 
     /// How long sampled events took from the call that published them to the call that received
@@ -512,7 +526,15 @@ impl<T: Send + Sync + 'static> Bus<T> {
         self.is_of(&other.open.core)
     }
 
-    fn is_of(&self, core: &Arc<Core<T>>) -> bool {
+    /// The bus with this core, if it is still open.
+    fn of(core: &Core) -> Option<Self> {
+        let open = core.open.get()?.upgrade()?;
+        Some(Self {
+            open: open.downcast().ok()?,
+        })
+    }
+
+    fn is_of(&self, core: &Arc<Core>) -> bool {
         Arc::ptr_eq(&self.open.core, core)
     }
 
@@ -584,12 +606,6 @@ pub struct WeakBus<T: Send + Sync + 'static = bytes::Bytes> {
 }
 
 impl<T: Send + Sync + 'static> WeakBus<T> {
-    fn of(core: &Core<T>) -> Self {
-        Self {
-            open: core.open.get().cloned().unwrap_or_default(),
-        }
-    }
-
     /// The bus, if a clone or a publisher still keeps it open.
     ///
     /// ```
@@ -621,13 +637,19 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for WeakBus<T> {
     }
 }
 
+impl<T: Send + Sync + 'static> Open<T> {
+    fn stats(&self) -> BusStats {
+        self.core.stats(self.lanes.shared.claimed())
+    }
+}
+
 impl<T: Send + Sync + 'static> Drop for Open<T> {
     fn drop(&mut self) {
         self.core.close();
     }
 }
 
-impl<T: Send + Sync + 'static> Core<T> {
+impl Core {
     /// A subscription has ended: takes it out of the registry and the index, unless it is out.
     fn unregister(&self, record: &Record) {
         let was_registered = self.registry.lock().unregister(&self.engine, record);

@@ -52,7 +52,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         // Under the lock that closing takes first: the sequencer finds and closes every lane that
         // was made before the close.
         let mut registry = core.registry.lock();
-        let (lane, shared) = core.engine.own_lane(core.lane_capacity);
+        let (lane, shared) = open.lanes.own_lane(core.lane_capacity);
         let number = registry.totals.open_lane(shared.clone());
         if registry.is_closed() {
             lane.close();

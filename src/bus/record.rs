@@ -43,7 +43,7 @@ impl Record {
 
     /// How it ended; `None`: it is open. See
     /// [`SubscriptionHandle::ending`](super::SubscriptionHandle::ending) for what that means.
-    pub(super) fn ending<T>(&self, engine: &Engine<T>) -> Option<Ending> {
+    pub(super) fn ending(&self, engine: &Engine) -> Option<Ending> {
         // First: of a bus that closes after this, the end that is read below came before.
         let closing = engine.is_closing();
         match self.feed.end() {
@@ -62,7 +62,7 @@ impl Record {
     }
 
     /// Whether it has not ended.
-    pub(super) fn is_open<T>(&self, engine: &Engine<T>) -> bool {
+    pub(super) fn is_open(&self, engine: &Engine) -> bool {
         !engine.is_closing() && self.feed.end() == End::None
     }
 

@@ -40,9 +40,9 @@ struct ShardSlots {
 }
 
 /// What a subscription is opened with.
-pub(super) struct OpenedFeed<T> {
+pub(super) struct OpenedFeed {
     /// The shard's end of its ring.
-    pub(super) producer: FeedProducer<T>,
+    pub(super) producer: FeedProducer,
     pub(super) shared: Arc<FeedShared>,
     pub(super) handler: Option<Arc<dyn HandlerControl>>,
 }
@@ -71,12 +71,12 @@ impl Registry {
 
     /// Opens a subscription in the shard that has the fewest. What is dispatched after this
     /// returned is matched.
-    pub(super) fn open<T>(
+    pub(super) fn open(
         &mut self,
-        engine: &Engine<T>,
+        engine: &Engine,
         patterns: &[Pattern],
         info: SubscriptionInfo,
-        make: impl FnOnce(usize, u64) -> Result<OpenedFeed<T>, SubscribeError>,
+        make: impl FnOnce(usize, u64) -> Result<OpenedFeed, SubscribeError>,
     ) -> Result<Arc<Record>, SubscribeError> {
         if self.closed {
             return Err(SubscribeError::Closed);
@@ -122,7 +122,7 @@ impl Registry {
 
     /// Removes a subscription whose feed the caller has ended. `true`: it was registered, and the
     /// caller has the shard apply the change.
-    pub(super) fn unregister<T>(&mut self, engine: &Engine<T>, record: &Record) -> bool {
+    pub(super) fn unregister(&mut self, engine: &Engine, record: &Record) -> bool {
         let Some(ended) = self.records.remove(&record.number) else {
             return false;
         };
@@ -142,9 +142,9 @@ impl Registry {
     }
 
     /// Adds patterns. `Ok(false)`: it had all of them already.
-    pub(super) fn add<T>(
+    pub(super) fn add(
         &self,
-        engine: &Engine<T>,
+        engine: &Engine,
         record: &Record,
         patterns: &[Pattern],
     ) -> Result<bool, ChangeError> {
@@ -161,9 +161,9 @@ impl Registry {
     }
 
     /// Removes patterns. `Ok(false)`: it had none of them.
-    pub(super) fn remove<T>(
+    pub(super) fn remove(
         &self,
-        engine: &Engine<T>,
+        engine: &Engine,
         record: &Record,
         patterns: &[Pattern],
     ) -> Result<bool, ChangeError> {
@@ -179,9 +179,9 @@ impl Registry {
         })
     }
 
-    fn change<T>(
+    fn change(
         &self,
-        engine: &Engine<T>,
+        engine: &Engine,
         record: &Record,
         change: impl FnOnce(&mut RouteBatch<'_, '_>, &mut PatternTexts) -> bool,
     ) -> Result<bool, ChangeError> {
@@ -219,7 +219,7 @@ impl Registry {
     }
 
     /// Those that have not ended, oldest first.
-    pub(super) fn open_records<T>(&self, engine: &Engine<T>) -> Vec<Arc<Record>> {
+    pub(super) fn open_records(&self, engine: &Engine) -> Vec<Arc<Record>> {
         let open = self.each().filter(|record| record.is_open(engine));
         open.cloned().collect()
     }
@@ -275,10 +275,10 @@ impl ShardSlots {
 
 /// Changes a shard's index, and queues the change of its feeds that belongs to it: see
 /// [`shard`](crate::dispatch::shard).
-fn publish<T>(
-    engine: &Engine<T>,
+fn publish(
+    engine: &Engine,
     shard: usize,
-    kind: ChangeKind<T>,
+    kind: ChangeKind,
     change: impl FnOnce(&mut RouteBatch<'_, '_>),
 ) {
     let shared = engine.shard_shared(shard);

@@ -276,13 +276,26 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for SlowNotice<T> {
     }
 }
 
-/// The callback.
-pub(super) type OnSlow<T> = Box<dyn FnMut(&SlowNotice<T>) + Send>;
+/// Calls the callback.
+pub(super) type OnSlow = Box<dyn FnMut(&Arc<Core>, Crossing) + Send>;
+
+/// What calls this callback.
+pub(super) fn on_slow<T: Send + Sync + 'static>(
+    mut callback: impl FnMut(&SlowNotice<T>) + Send + 'static,
+) -> OnSlow {
+    Box::new(move |core, crossing| {
+        callback(&SlowNotice {
+            subscription: SubscriptionHandle::new(core.clone(), crossing.record),
+            stats: crossing.stats,
+            status: crossing.status,
+        });
+    })
+}
 
 /// Checks all subscriptions, and calls the callback.
-pub(super) struct SlowMonitor<T: Send + Sync + 'static> {
+pub(super) struct SlowMonitor {
     limit: SlowLimit,
-    on_slow: OnSlow<T>,
+    on_slow: OnSlow,
     /// Numbers of the subscriptions that were reported as slow and not as recovered since.
     slow: BTreeSet<u64>,
     /// Id of the event that was sequenced last, as of the last check.
@@ -292,14 +305,14 @@ pub(super) struct SlowMonitor<T: Send + Sync + 'static> {
 }
 
 /// A subscriber that has crossed a limit since the last check.
-struct Crossing {
+pub(super) struct Crossing {
     record: Arc<Record>,
     stats: SubscriptionStats,
     status: SlowStatus,
 }
 
-impl<T: Send + Sync + 'static> SlowMonitor<T> {
-    pub(super) fn new(limit: SlowLimit, on_slow: OnSlow<T>) -> Self {
+impl SlowMonitor {
+    pub(super) fn new(limit: SlowLimit, on_slow: OnSlow) -> Self {
         Self {
             limit,
             on_slow,
@@ -311,30 +324,21 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
 
     /// Checks all subscriptions, and reports. `true`: nothing was sequenced since the last check,
     /// and no subscriber is slow.
-    pub(super) fn check(&mut self, core: &Arc<Core<T>>) -> bool {
+    pub(super) fn check(&mut self, core: &Arc<Core>) -> bool {
         // Acquire, partner the sequencer.
         let sequenced = core.engine.shared.last_id.load(Ordering::Acquire);
         let moved = std::mem::replace(&mut self.sequenced, sequenced) != sequenced;
         let started = Instant::now();
         let crossings = self.crossings(core);
         self.took = started.elapsed();
-        for Crossing {
-            record,
-            stats,
-            status,
-        } in crossings
-        {
-            self.report(&SlowNotice {
-                subscription: SubscriptionHandle::new(core.clone(), record),
-                stats,
-                status,
-            });
+        for crossing in crossings {
+            contain("the callback of on_slow", || (self.on_slow)(core, crossing));
         }
         !moved && self.slow.is_empty()
     }
 
     /// What the monitor's thread runs.
-    pub(super) fn run(mut self, core: &Arc<Core<T>>) {
+    pub(super) fn run(mut self, core: &Arc<Core>) {
         let engine = &core.engine;
         let mut pause = PAUSE_MIN;
         let mut calm = false;
@@ -366,7 +370,7 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
     }
 
     /// Under the registry's lock, where no user code runs.
-    fn crossings(&mut self, core: &Arc<Core<T>>) -> Vec<Crossing> {
+    fn crossings(&mut self, core: &Arc<Core>) -> Vec<Crossing> {
         let registry = core.registry.lock();
         let mut crossings = Vec::new();
         let mut still_slow = BTreeSet::new();
@@ -398,14 +402,10 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
         self.slow = still_slow;
         crossings
     }
-
-    fn report(&mut self, notice: &SlowNotice<T>) {
-        contain("the callback of on_slow", || (self.on_slow)(notice));
-    }
 }
 
 /// Sleeps until that time, or until the bus begins to close, or has finished closing.
-fn sleep<T: Send + Sync + 'static>(core: &Core<T>, until: Instant) {
+fn sleep(core: &Core, until: Instant) {
     let engine = &core.engine;
     let closing = engine.is_closing();
     loop {

@@ -266,8 +266,9 @@ pub(super) struct CloseSums {
     pub(super) lost: u64,
 }
 
-impl<T: Send + Sync + 'static> Core<T> {
-    pub(super) fn stats(&self) -> BusStats {
+impl Core {
+    /// `claimed`: the events that the shared lane has accepted.
+    pub(super) fn stats(&self, claimed: u64) -> BusStats {
         let shared = &self.engine.shared;
         // What became of the events is read before how many there were, so that the numbers stay
         // plausible while events flow. Acquire, partner the sequencer; the others are statistics.
@@ -275,7 +276,7 @@ impl<T: Send + Sync + 'static> Core<T> {
         let unsequenced = shared.unsequenced.load(Ordering::Relaxed);
         let blocks = shared.blocks.load(Ordering::Relaxed);
         let mut registry = self.registry.lock();
-        let accepted = registry.totals.accepted() + self.engine.shared_lane().claimed();
+        let accepted = registry.totals.accepted() + claimed;
         // A publisher counts its event a moment after the lane has it.
         let published = accepted.max(sequenced + unsequenced);
         let mut sums = registry.totals.unregistered();

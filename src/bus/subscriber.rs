@@ -16,6 +16,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
+use super::Bus;
 use super::batch::Batch;
 use super::ending::Ending;
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
@@ -23,7 +24,6 @@ use super::handle::SubscriptionHandle;
 use super::stats::SubscriptionStats;
 use super::wait::WaitStrategy;
 use super::wake_timer::WakeTimer;
-use super::{Bus, WeakBus};
 use crate::dispatch::Dispatch;
 use crate::dispatch::block::{Event, SharedEvent};
 use crate::dispatch::engine::earliest;
@@ -73,7 +73,7 @@ const BUDGET: u32 = 128;
 /// the first loss.
 #[doc(alias = "Receiver")]
 pub struct Subscriber<T: Send + Sync + 'static> {
-    feed: FeedConsumer<T>,
+    feed: FeedConsumer,
     handle: SubscriptionHandle<T>,
     wait: WaitStrategy,
     /// For `resubscribe`.
@@ -93,7 +93,7 @@ pub struct Subscriber<T: Send + Sync + 'static> {
 
 impl<T: Send + Sync + 'static> Subscriber<T> {
     pub(super) fn new(
-        feed: FeedConsumer<T>,
+        feed: FeedConsumer,
         handle: SubscriptionHandle<T>,
         wait: WaitStrategy,
         block_timeout: BlockTimeout,
@@ -539,7 +539,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// ```
     #[doc(alias = "sender")]
     pub fn bus(&self) -> Option<Bus<T>> {
-        WeakBus::of(self.handle.core()).upgrade()
+        Bus::of(self.handle.core())
     }
 
     /// Whether it subscribes to that bus.
