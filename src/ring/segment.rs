@@ -61,7 +61,7 @@ impl<T> Segment<T> {
         // In place: an item may be larger than the stack of the thread.
         #[cfg(not(loom))]
         // SAFETY: a cell of a `MaybeUninit` is valid whatever is in it.
-        let slots = unsafe { Box::new_uninit_slice(len as usize).assume_init() };
+        let slots = unsafe { Box::new_uninit_slice(len).assume_init() };
         #[cfg(loom)]
         let slots = (0..len)
             .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
