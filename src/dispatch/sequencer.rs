@@ -165,7 +165,7 @@ impl<T: Send + Sync + 'static> Sequencer<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> Sequence for Sequencer<T> {
+impl<T: Send + Sync> Sequence for Sequencer<T> {
     fn round(&mut self, closing: bool, before_sleep: bool) -> RoundResult {
         // Acquire, partner the `fetch_add` in `Engine::flush`: what the caller of a flush saw
         // accepted is in lanes that this thread admits and looks at from here on.
@@ -201,6 +201,7 @@ impl<T: Send + Sync + 'static> Sequence for Sequencer<T> {
 }
 
 impl<T> Sequencer<T> {
+    /// Closes the lanes, and drops the events in them. Returns how many events that were.
     fn drop_accepted(&mut self) -> u64 {
         self.admit_lanes();
         self.close_lanes();
@@ -300,9 +301,7 @@ impl<T> Sequencer<T> {
         }
         ready
     }
-}
 
-impl<T: Send + Sync + 'static> Sequencer<T> {
     /// Takes what is ready, up to the bounds of a round and the room of the shards. Returns how
     /// many events that were.
     fn sequence(&mut self) -> usize {

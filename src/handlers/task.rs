@@ -208,8 +208,8 @@ impl Task {
     }
 }
 
-/// A handler without its type and that of its payloads. One dynamic call for a whole slot, so that the loop inside is
-/// compiled for the closure.
+/// A handler without its type and that of its payloads. One dynamic call for a whole slot, so that
+/// the loop inside is compiled for the closure.
 trait Handle: Send {
     fn handle(&mut self, delivery: &mut SlotDelivery<'_>);
 }

@@ -9,7 +9,7 @@
 
 #![allow(
     unsafe_code,
-    reason = "allocates events of a type that is known at run time; ARCHITECTURE.md lists this module"
+    reason = "allocates events by hand; ARCHITECTURE.md lists this module"
 )]
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};

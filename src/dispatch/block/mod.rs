@@ -19,6 +19,11 @@
 //!
 //! Topics, names and sources are in [`envelope`]s, which are counted per block, not per event.
 //!
+//! A block is not generic, and an [`AnyBlock`] refers to one with payloads of any type, so that
+//! most of the path of an event is compiled once, with this crate. Writers and readers of payloads
+//! have a [`BlockWriter<T>`](BlockWriter) and a [`BlockRef<T>`](BlockRef); the type is checked
+//! where an `AnyBlock` becomes one of these. What has to be known of the payloads is in [`events`].
+//!
 //! **Large payloads.** A payload lies inside its block, so a block is as large as its payloads. The
 //! memory of a block is allocated in place, and [`BlockWriter::push`] moves a payload straight into
 //! it: no event ever lies on the stack as a whole.
@@ -231,7 +236,9 @@ impl Body {
 /// A block that is being filled with payloads of type `T`.
 pub(crate) struct BlockWriter<T> {
     raw: RawWriter,
-    payloads: PhantomData<T>,
+    /// Exactly this type: with `T` alone, a writer of `&'static str` would also be one of a `&str`
+    /// that lives for a shorter time.
+    payloads: PhantomData<fn(T) -> T>,
 }
 
 /// A block that is being filled.

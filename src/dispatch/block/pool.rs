@@ -118,7 +118,8 @@ fn pop(chain: &mut *mut Block) -> Option<NonNull<Block>> {
 /// Hands out blocks to be filled with payloads of type `T`. Owned by the sequencer.
 pub(crate) struct BlockSource<T> {
     pub(super) raw: RawSource,
-    payloads: PhantomData<T>,
+    /// Exactly this type, as in [`BlockWriter`].
+    payloads: PhantomData<fn(T) -> T>,
 }
 
 /// Hands out blocks to be filled. Owned by whatever fills them: the sequencer, or a `Conflate`
@@ -139,7 +140,9 @@ impl<T: Send + Sync + 'static> BlockSource<T> {
             payloads: PhantomData,
         }
     }
+}
 
+impl<T> BlockSource<T> {
     /// An empty block of the smallest class with room for `events` events, or of the largest class
     /// if they are more than that.
     pub(crate) fn block(
