@@ -179,7 +179,7 @@ fn loom_subscribe_against_dispatch() {
         let shared = shared(&signal);
         let (mut output, input) = spsc::ring(4);
         let mut publish = |topics: &[&str], steps: &Steps| {
-            assert!(output.push(maker.block(topics)).is_ok());
+            assert!(output.push(maker.block(topics).into_any()).is_ok());
             steps.step();
             assert_eq!(output.commit(), Ok(false));
         };
