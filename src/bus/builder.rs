@@ -2,17 +2,17 @@
 
 use std::any::{Any, TypeId};
 use std::io;
-use std::sync::OnceLock;
+use std::sync::{OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
 use super::error::BuildError;
 use super::handler::Handlers;
 use super::registry::Registry;
-use super::slow::{OnSlow, SlowLimit, SlowMonitor, SlowNotice};
+use super::slow::{OnSlow, SlowLimit, SlowMonitor, SlowNotice, on_slow};
 use super::subscription::Options;
 use super::wait::WaitStrategy;
 use super::{Bus, Core, Open};
-use crate::dispatch::engine::{Engine, EngineConfig};
+use crate::dispatch::engine::{Engine, EngineConfig, engine};
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Sampling;
 use crate::dispatch::loss::{BlockTimeout, Overflow};
@@ -30,6 +30,17 @@ const LANE_CAPACITY_DEFAULT: usize = 1024;
 
 /// The default bound on the bytes that the waiting events of a subscriber pin: 64 MiB.
 const PIN_BYTES_DEFAULT: usize = 64 << 20;
+
+/// Payloads of more bytes than this have dispatcher threads with larger stacks.
+const LARGE_PAYLOAD: usize = 4 << 10;
+
+/// The stack of a dispatcher thread without payloads: that of every thread, unless the program sets
+/// `RUST_MIN_STACK`.
+const STACK_BYTES: usize = 2 << 20;
+
+/// How many payloads a dispatcher thread has room for on its stack. It needs 2, or 8 in a build
+/// without optimisation (2026-11-27). What is never used is address space, and no memory.
+const PAYLOADS_ON_STACK: usize = 16;
 
 /// Configures a [`Bus`].
 ///
@@ -72,7 +83,6 @@ const PIN_BYTES_DEFAULT: usize = 64 << 20;
 pub struct BusBuilder<T: Send + Sync + 'static> {
     settings: Settings,
     weigh: Weigh<T>,
-    on_slow: Option<OnSlow<T>>,
 }
 
 /// The settings that do not depend on the type of the payload. They are a struct of their own, so
@@ -88,7 +98,7 @@ struct Settings {
     max_handler_threads: usize,
     observer: Option<Arc<Observer>>,
     /// `Some` if the program set a callback for slow subscribers.
-    slow_limit: Option<SlowLimit>,
+    on_slow: Option<(SlowLimit, OnSlow)>,
     match_cache: bool,
     #[cfg(feature = "latency")]
     sample_latency: Option<u32>,
@@ -99,7 +109,6 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         Self {
             settings: Settings::new(),
             weigh: weigh_default(),
-            on_slow: None,
         }
     }
 
@@ -446,8 +455,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         limit: SlowLimit,
         callback: impl FnMut(&SlowNotice<T>) + Send + 'static,
     ) -> Self {
-        self.settings.slow_limit = Some(limit);
-        self.on_slow = Some(Box::new(callback));
+        self.settings.on_slow = Some((limit, on_slow(callback)));
         self
     }
 
@@ -501,64 +509,51 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// # }
     /// ```
     pub fn build(self) -> Result<Bus<T>, BuildError> {
-        let settings = self.settings;
+        let mut settings = self.settings;
         let handler_threads = settings.check()?;
-        #[cfg_attr(
-            not(feature = "latency"),
-            expect(unused_mut, reason = "changed by a feature")
-        )]
-        let mut engine = Engine::new(EngineConfig {
+        let (engine, lanes) = engine(EngineConfig {
             dispatch: settings.dispatch,
             dispatchers: settings.dispatchers,
             lane_capacity: settings.lane_capacity,
-            clock: settings.clock,
+            clock: std::mem::replace(&mut settings.clock, Box::new(SystemTime::now)),
             weigh: self.weigh,
             match_cache: settings.match_cache,
         });
-        #[cfg(feature = "latency")]
-        {
-            engine.sampling = settings.sample_latency.map(Sampling::new);
-        }
-        let monitor = settings
-            .slow_limit
-            .zip(self.on_slow)
-            .map(|(limit, on_slow)| SlowMonitor::new(limit, on_slow));
-        let manual = settings.dispatch == Dispatch::Manual;
-        let (by_hand, by_thread) = if manual {
-            (monitor, None)
-        } else {
-            (None, monitor)
-        };
-        let max_handler_threads = settings.max_handler_threads;
-        let registry = Registry::new(settings.dispatchers);
-        let core = Arc::new(Core {
-            open: OnceLock::new(),
-            disconnectable: registry.disconnectable(),
-            registry: Mutex::new(registry),
-            engine,
-            defaults: settings.defaults,
-            blocking: settings.blocking,
-            lane_capacity: settings.lane_capacity,
-            handlers: Handlers::new(handler_threads, max_handler_threads, settings.observer),
-            slow_monitor: Mutex::new(by_hand),
-            slow_waker: AtomicWaker::new(),
-        });
+        let (core, slow_monitor) = settings.core(engine, handler_threads);
         // If the rest of this function fails, `open` is dropped. That closes the bus and ends the
         // threads that were started: they own the core, which does not keep the bus open.
-        let open = Arc::new(Open { core });
-        open.core.open.get_or_init(|| Arc::downgrade(&open));
-        if !manual {
-            for index in 0..settings.dispatchers {
-                let core = open.core.clone();
-                let life = move || core.engine.run_pool_thread(index);
-                start(format!("fanout-{index}"), Box::new(life))?;
-            }
-        }
-        if let Some(monitor) = by_thread {
-            let core = open.core.clone();
-            start("fanout-slow".into(), Box::new(move || monitor.run(&core)))?;
-        }
+        let open = Arc::new(Open { core, lanes });
+        let weak: Weak<Open<T>> = Arc::downgrade(&open);
+        open.core
+            .start(weak, slow_monitor, stack_size(size_of::<T>()))?;
         Ok(Bus { open })
+    }
+}
+
+impl Core {
+    /// Starts the threads of a bus.
+    fn start(
+        self: &Arc<Self>,
+        open: Weak<dyn Any + Send + Sync>,
+        slow_monitor: Option<SlowMonitor>,
+        stack_size: Option<usize>,
+    ) -> io::Result<()> {
+        self.open.get_or_init(|| open);
+        if self.engine.dispatch() == Dispatch::Manual {
+            *self.slow_monitor.lock() = slow_monitor;
+            return Ok(());
+        }
+        for index in 0..self.engine.dispatchers() {
+            let core = self.clone();
+            start(&format!("fanout-{index}"), stack_size, move || {
+                core.engine.run_pool_thread(index);
+            })?;
+        }
+        if let Some(monitor) = slow_monitor {
+            let core = self.clone();
+            start("fanout-slow", None, move || monitor.run(&core))?;
+        }
+        Ok(())
     }
 }
 
@@ -580,11 +575,44 @@ impl Settings {
             handler_threads: None,
             max_handler_threads: HANDLER_THREADS_MAX,
             observer: None,
-            slow_limit: None,
+            on_slow: None,
             match_cache: true,
             #[cfg(feature = "latency")]
             sample_latency: None,
         }
+    }
+
+    /// The core of the bus, and what looks for slow subscribers.
+    fn core(
+        self,
+        #[cfg_attr(
+            not(feature = "latency"),
+            expect(unused_mut, reason = "changed by a feature")
+        )]
+        mut engine: Engine,
+        handler_threads: usize,
+    ) -> (Arc<Core>, Option<SlowMonitor>) {
+        #[cfg(feature = "latency")]
+        {
+            engine.sampling = self.sample_latency.map(Sampling::new);
+        }
+        let monitor = self
+            .on_slow
+            .map(|(limit, on_slow)| SlowMonitor::new(limit, on_slow));
+        let registry = Registry::new(self.dispatchers);
+        let core = Arc::new(Core {
+            open: OnceLock::new(),
+            disconnectable: registry.disconnectable(),
+            registry: Mutex::new(registry),
+            engine,
+            defaults: self.defaults,
+            blocking: self.blocking,
+            lane_capacity: self.lane_capacity,
+            handlers: Handlers::new(handler_threads, self.max_handler_threads, self.observer),
+            slow_monitor: Mutex::new(None),
+            slow_waker: AtomicWaker::new(),
+        });
+        (core, monitor)
     }
 
     /// Checks every number. Returns the number of threads that run handlers.
@@ -612,7 +640,7 @@ impl Settings {
         if !in_range(max, HANDLER_THREADS_MAX) || !in_range(threads, max) {
             return Err(BuildError::HandlerThreads { threads, max });
         }
-        if let Some(limit) = &self.slow_limit {
+        if let Some((limit, _)) = &self.on_slow {
             limit.check()?;
         }
         #[cfg(feature = "latency")]
@@ -623,11 +651,25 @@ impl Settings {
     }
 }
 
-/// Starts a thread. The closure is boxed, so that this function is compiled once and not for each
-/// type of payload.
-fn start(name: String, life: Box<dyn FnOnce() + Send>) -> io::Result<()> {
-    std::thread::Builder::new().name(name).spawn(life)?;
+/// Starts a thread. `stack_size`: `None` for the usual one.
+fn start(
+    name: &str,
+    stack_size: Option<usize>,
+    life: impl FnOnce() + Send + 'static,
+) -> io::Result<()> {
+    let mut builder = std::thread::Builder::new().name(name.to_owned());
+    if let Some(bytes) = stack_size {
+        builder = builder.stack_size(bytes);
+    }
+    builder.spawn(life)?;
     Ok(())
+}
+
+/// The stack of a dispatcher thread, for payloads of this size, in bytes. `None`: they are so small
+/// that the stack of every thread is large enough.
+fn stack_size(payload: usize) -> Option<usize> {
+    let copies = payload.saturating_mul(PAYLOADS_ON_STACK);
+    (payload > LARGE_PAYLOAD).then(|| copies.saturating_add(STACK_BYTES))
 }
 
 /// The number of processors that this process may use.

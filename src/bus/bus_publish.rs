@@ -367,6 +367,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     fn sender(&self) -> SharedLaneSender<'_, T> {
         SharedLaneSender {
             engine: &self.open.core.engine,
+            lane: &self.open.lanes.shared,
         }
     }
 }

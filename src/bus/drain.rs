@@ -29,7 +29,7 @@ use crate::sync::{Arc, Ordering};
 /// A handler, and the position in its ring up to which a flush waits for it.
 type Awaited = (Arc<Record>, u64);
 
-impl<T: Send + Sync + 'static> Core<T> {
+impl Core {
     pub(super) fn close(&self) {
         // The lock is held here, so that no subscription opens after the close.
         self.registry.lock().close();
@@ -119,15 +119,12 @@ struct DispatchWait {
 
 impl DispatchWait {
     /// Calls `look`. If that returns `None`, `waker` is woken when another look may find a value.
-    fn poll<T, R>(
+    fn poll<R>(
         &mut self,
-        core: &Core<T>,
+        core: &Core,
         waker: &Waker,
-        mut look: impl FnMut(&Engine<T>) -> Option<R>,
-    ) -> Poll<R>
-    where
-        T: Send + Sync + 'static,
-    {
+        mut look: impl FnMut(&Engine) -> Option<R>,
+    ) -> Poll<R> {
         let engine = &core.engine;
         let manual = engine.dispatch() == Dispatch::Manual;
         if manual {
@@ -166,8 +163,8 @@ impl DispatchWait {
 }
 
 /// The future of a flush. It returns `false` if the bus is broken.
-pub(super) struct FlushFuture<T: Send + Sync + 'static> {
-    core: Arc<Core<T>>,
+pub(super) struct FlushFuture {
+    core: Arc<Core>,
     step: FlushStep,
     wait: DispatchWait,
 }
@@ -179,8 +176,8 @@ enum FlushStep {
     Handlers(Vec<Awaited>),
 }
 
-impl<T: Send + Sync + 'static> FlushFuture<T> {
-    pub(super) fn new(core: Arc<Core<T>>) -> Self {
+impl FlushFuture {
+    pub(super) fn new(core: Arc<Core>) -> Self {
         Self {
             core,
             step: FlushStep::Start,
@@ -189,7 +186,7 @@ impl<T: Send + Sync + 'static> FlushFuture<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> Future for FlushFuture<T> {
+impl Future for FlushFuture {
     type Output = bool;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<bool> {
@@ -202,7 +199,7 @@ impl<T: Send + Sync + 'static> Future for FlushFuture<T> {
                     core.engine.run_one_pass();
                 }
                 FlushStep::Dispatch(ticket) => {
-                    let look = |engine: &Engine<T>| engine.check_flush(ticket);
+                    let look = |engine: &Engine| engine.check_flush(ticket);
                     if !ready!(this.wait.poll(core, waker, look)) {
                         return Poll::Ready(false);
                     }
@@ -226,16 +223,16 @@ impl<T: Send + Sync + 'static> Future for FlushFuture<T> {
 }
 
 /// The future of a close.
-pub(super) struct CloseFuture<T: Send + Sync + 'static> {
-    core: Arc<Core<T>>,
+pub(super) struct CloseFuture {
+    core: Arc<Core>,
     /// The number of events that were lost to earlier closes with a time limit. `None` before the
     /// first poll.
     lost_before: Option<u64>,
     wait: DispatchWait,
 }
 
-impl<T: Send + Sync + 'static> CloseFuture<T> {
-    pub(super) fn new(core: Arc<Core<T>>) -> Self {
+impl CloseFuture {
+    pub(super) fn new(core: Arc<Core>) -> Self {
         Self {
             core,
             lost_before: None,
@@ -244,7 +241,7 @@ impl<T: Send + Sync + 'static> CloseFuture<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> Future for CloseFuture<T> {
+impl Future for CloseFuture {
     type Output = CloseReport;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<CloseReport> {
@@ -255,7 +252,7 @@ impl<T: Send + Sync + 'static> Future for CloseFuture<T> {
             core.close();
             lost
         });
-        let look = |engine: &Engine<T>| engine.is_finished().then_some(());
+        let look = |engine: &Engine| engine.is_finished().then_some(());
         ready!(this.wait.poll(core, waker, look));
         core.drive_handlers();
         let pool = core.handlers.pool();

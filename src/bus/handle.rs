@@ -1,6 +1,7 @@
 //! The handle to a subscription, and how a program waits for the end of a subscription.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -43,16 +44,21 @@ use crate::sync::Arc;
 /// # }
 /// ```
 pub struct SubscriptionHandle<T: Send + Sync + 'static> {
-    core: Arc<Core<T>>,
+    core: Arc<Core>,
     record: Arc<Record>,
+    payloads: PhantomData<fn() -> T>,
 }
 
 impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
-    pub(super) fn new(core: Arc<Core<T>>, record: Arc<Record>) -> Self {
-        Self { core, record }
+    pub(super) fn new(core: Arc<Core>, record: Arc<Record>) -> Self {
+        Self {
+            core,
+            record,
+            payloads: PhantomData,
+        }
     }
 
-    pub(super) fn core(&self) -> &Arc<Core<T>> {
+    pub(super) fn core(&self) -> &Arc<Core> {
         &self.core
     }
 
@@ -498,6 +504,7 @@ impl<T: Send + Sync + 'static> Clone for SubscriptionHandle<T> {
         Self {
             core: self.core.clone(),
             record: self.record.clone(),
+            payloads: PhantomData,
         }
     }
 }

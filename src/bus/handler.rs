@@ -9,13 +9,14 @@ use std::time::Duration;
 use super::error::SubscribeError;
 use super::handle::SubscriptionHandle;
 use super::into_patterns::IntoPatterns;
+use super::record::Record;
 use super::registry::OpenedFeed;
 use super::stats::SubscriptionStats;
-use super::subscription::SubscriptionBuilder;
+use super::subscription::{Request, SubscriptionBuilder};
 use super::{Bus, Core};
 use crate::dispatch::Dispatch;
 use crate::dispatch::block::Event;
-use crate::dispatch::feed::Listener;
+use crate::dispatch::feed::{FeedConsumer, Listener};
 use crate::handlers::notice::Observer;
 use crate::handlers::pool::{HandlerJob, Pool, PoolConfig};
 use crate::handlers::task::{HandlerResult, Task};
@@ -24,16 +25,16 @@ use crate::ring::run_queue::Job;
 use crate::sync::{Arc, Ordering};
 
 /// The handler pool of a bus. It is created when the first handler is opened.
-pub(super) struct Handlers<T: Send + Sync + 'static> {
+pub(super) struct Handlers {
     /// 1 to `threads_max`.
     pub(super) threads: usize,
     /// Spare threads included.
     pub(super) threads_max: usize,
     pub(super) observer: Option<Arc<Observer>>,
-    pool: OnceLock<Arc<Pool<T>>>,
+    pool: OnceLock<Arc<Pool>>,
 }
 
-impl<T: Send + Sync + 'static> Handlers<T> {
+impl Handlers {
     pub(super) fn new(threads: usize, threads_max: usize, observer: Option<Arc<Observer>>) -> Self {
         Self {
             threads,
@@ -44,11 +45,11 @@ impl<T: Send + Sync + 'static> Handlers<T> {
     }
 
     /// The pool. `None` if no handler was ever opened.
-    pub(super) fn pool(&self) -> Option<&Arc<Pool<T>>> {
+    pub(super) fn pool(&self) -> Option<&Arc<Pool>> {
         self.pool.get()
     }
 
-    fn make_pool(&self, core: &Arc<Core<T>>) -> &Arc<Pool<T>> {
+    fn make_pool(&self, core: &Arc<Core>) -> &Arc<Pool> {
         self.pool.get_or_init(|| {
             let manual = core.engine.dispatch() == Dispatch::Manual;
             let core = Arc::downgrade(core);
@@ -185,13 +186,35 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         F: FnMut(&Event<T>) -> R + Send + 'static,
         R: HandlerResult,
     {
-        let core = &self.core().clone();
-        let (dedicated, wait) = self.dedication();
-        // Both are dropped only after the registry's lock is released, because dropping a closure
-        // runs user code.
+        // Outlives the lock under which the subscription is opened: dropping a closure runs user
+        // code.
         let mut make = Some(make);
+        let mut task = |number, feed| {
+            let make = make.take().expect("opened once");
+            Task::new(feed, make(number))
+        };
+        let request = self.into_request();
+        let core = request.core.clone();
+        let record = request.open_handler(&mut task)?;
+        Ok(HandlerGuard {
+            subscription: SubscriptionHandle::new(core, record),
+            detached: false,
+        })
+    }
+}
+
+impl Request {
+    /// Opens a subscription with the handler that `task` makes from the subscription's number and
+    /// its feed.
+    fn open_handler(
+        self,
+        task: &mut dyn FnMut(u64, FeedConsumer) -> Task,
+    ) -> Result<Arc<Record>, SubscribeError> {
+        let core = &self.core.clone();
+        let (dedicated, wait) = (self.dedicated, self.options.wait);
+        // Outlives the lock, as the closure does that `task` gives to it.
         let mut made = None;
-        let subscription = self.open_with(|config| {
+        self.open_with(|config| {
             let number = config.number;
             let pool = core.handlers.make_pool(core);
             if !dedicated {
@@ -200,13 +223,12 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
             }
             let mut producer = None;
             let mut feed_shared = None;
-            let job: Arc<HandlerJob<T>> = Arc::new_cyclic(|job| {
+            let job: Arc<HandlerJob> = Arc::new_cyclic(|job| {
                 let weak = job.clone() as std::sync::Weak<_>;
                 let (feed_producer, consumer) = config.make(Listener::Callback(weak));
                 producer = Some(feed_producer);
                 feed_shared = Some(consumer.shared().clone());
-                let handler = make.take().expect("opened once")(number);
-                Job::new(pool.shared(number), Some(Task::new(consumer, handler)))
+                Job::new(pool.shared(number), Some(task(number, consumer)))
             });
             made = Some(job.clone());
             if dedicated {
@@ -219,10 +241,6 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
                 shared: feed_shared.expect("made above"),
                 handler: Some(job),
             })
-        })?;
-        Ok(HandlerGuard {
-            subscription,
-            detached: false,
         })
     }
 }

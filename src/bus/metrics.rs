@@ -308,7 +308,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # }
     /// ```
     pub fn record_metrics(&self) {
-        record(&self.open.core, &[]);
+        record(&self.open.core, &self.stats(), &[]);
     }
 
     /// Like [`record_metrics`](Self::record_metrics), with the label `bus` on every metric.
@@ -318,13 +318,14 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// bus.record_metrics_as("orders"); // without a recorder, this does nothing
     /// ```
     pub fn record_metrics_as(&self, name: &str) {
-        record(&self.open.core, &[MetricLabel::new("bus", name.to_owned())]);
+        let labels = [MetricLabel::new("bus", name.to_owned())];
+        record(&self.open.core, &self.stats(), &labels);
     }
 }
 
-fn record<T: Send + Sync + 'static>(core: &Core<T>, labels: &[MetricLabel]) {
+fn record(core: &Core, stats: &BusStats, labels: &[MetricLabel]) {
     describe();
-    record_bus(&core.stats(), labels);
+    record_bus(stats, labels);
     #[cfg(feature = "latency")]
     record_latency(&core.latency(), labels);
     // The lock is not held here, because a recorder is user code.

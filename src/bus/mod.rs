@@ -47,6 +47,7 @@ mod totals;
 mod wait;
 mod wake_timer;
 
+use std::any::Any;
 use std::sync::{OnceLock, Weak};
 use std::time::Duration;
 
@@ -70,7 +71,7 @@ pub use subscriber::{Iter, Subscriber};
 pub use subscription::{Start, SubscriptionBuilder};
 pub use wait::WaitStrategy;
 
-use crate::dispatch::engine::Engine;
+use crate::dispatch::engine::{Engine, Lanes};
 use crate::park::deadline_after;
 use crate::pattern::{Topic, TopicError};
 use crate::sync::{Arc, AtomicWaker, Mutex};
@@ -112,10 +113,18 @@ use slow::SlowMonitor;
 ///   ([`lane_capacity`](BusBuilder::lane_capacity)) when the bus is built, and a block for up to
 ///   64.
 /// * Each move copies the payload.
-/// * A function that holds a payload by value needs room for it on its stack. The caller of
-///   `publish` needs room for 3 payloads, two of which are the argument and the result, or for 14
-///   in a build without optimisation. So on the usual stack of 2 MiB, a payload may have up to 512
-///   KiB, and up to 128 KiB without optimisation.
+/// * A function that holds a payload by value needs room for it on its stack:
+///
+/// | thread | payloads on its stack | without optimisation |
+/// | --- | --- | --- |
+/// | a publisher | 3, two of which are the argument and the result | 16 |
+/// | a publisher under [`Dispatch::Inline`](crate::Dispatch::Inline) | 5 | 16 |
+/// | one that calls [`drive`](Self::drive), or drops the last handle | 2 | 8 |
+/// | a receiver or a handler | none | none |
+///
+/// So payloads of up to 384 KiB fit on the usual stack of 2 MiB, and payloads of up to 96 KiB in a
+/// build without optimisation. The threads of the dispatcher do not overflow their stacks: for
+/// payloads of more than 4 KiB, each of these stacks has 2 MiB and room for 16 payloads.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -134,24 +143,25 @@ pub struct Bus<T: Send + Sync + 'static = bytes::Bytes> {
 /// Each handle that keeps the bus open owns a reference to this. When the last reference is
 /// dropped, the bus closes.
 struct Open<T: Send + Sync + 'static> {
-    core: Arc<Core<T>>,
+    core: Arc<Core>,
+    lanes: Lanes<T>,
 }
 
 /// The state that lives until the last handle of any kind is dropped.
-struct Core<T: Send + Sync + 'static> {
-    engine: Engine<T>,
+struct Core {
+    engine: Engine,
     registry: Mutex<Registry>,
-    /// Set when the bus is built.
-    open: OnceLock<Weak<Open<T>>>,
+    /// The [`Open`] of this bus. Set when the bus is built.
+    open: OnceLock<Weak<dyn Any + Send + Sync>>,
     /// By shard.
     disconnectable: Arc<[DisconnectableFeeds]>,
     defaults: subscription::Options,
     blocking: bool,
     lane_capacity: usize,
-    handlers: Handlers<T>,
+    handlers: Handlers,
     /// Finds slow subscribers under manual dispatch. `None` while a thread uses it, and if the
     /// program did not set a callback for slow subscribers.
-    slow_monitor: Mutex<Option<SlowMonitor<T>>>,
+    slow_monitor: Mutex<Option<SlowMonitor>>,
     /// The waker of the thread that finds slow subscribers in the other modes. The thread is woken
     /// when the bus begins to close.
     slow_waker: AtomicWaker,
@@ -309,7 +319,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # }
     /// ```
     pub fn stats(&self) -> BusStats {
-        self.open.core.stats()
+        self.open.stats()
     }
 
     /// Returns the sampled latencies of the bus: the time from the call that published an event to
@@ -522,7 +532,15 @@ impl<T: Send + Sync + 'static> Bus<T> {
         self.is_of(&other.open.core)
     }
 
-    fn is_of(&self, core: &Arc<Core<T>>) -> bool {
+    /// The bus with this core, if it is still open.
+    fn of(core: &Core) -> Option<Self> {
+        let open = core.open.get()?.upgrade()?;
+        Some(Self {
+            open: open.downcast().ok()?,
+        })
+    }
+
+    fn is_of(&self, core: &Arc<Core>) -> bool {
         Arc::ptr_eq(&self.open.core, core)
     }
 
@@ -595,12 +613,6 @@ pub struct WeakBus<T: Send + Sync + 'static = bytes::Bytes> {
 }
 
 impl<T: Send + Sync + 'static> WeakBus<T> {
-    fn of(core: &Core<T>) -> Self {
-        Self {
-            open: core.open.get().cloned().unwrap_or_default(),
-        }
-    }
-
     /// Returns a handle to the bus, if a clone or a publisher still keeps it open.
     ///
     /// ```
@@ -632,13 +644,19 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for WeakBus<T> {
     }
 }
 
+impl<T: Send + Sync + 'static> Open<T> {
+    fn stats(&self) -> BusStats {
+        self.core.stats(self.lanes.shared.claimed())
+    }
+}
+
 impl<T: Send + Sync + 'static> Drop for Open<T> {
     fn drop(&mut self) {
         self.core.close();
     }
 }
 
-impl<T: Send + Sync + 'static> Core<T> {
+impl Core {
     /// Removes a subscription that has ended from the registry and the index, unless that was done
     /// before.
     fn unregister(&self, record: &Record) {

@@ -36,7 +36,7 @@ pub(super) trait LaneSender<T> {
     /// Room for one event.
     type Place;
 
-    fn engine(&self) -> &Engine<T>;
+    fn engine(&self) -> &Engine;
 
     /// Returns the envelope with this topic, name and source, from the table of the sender.
     fn envelope<K: AsTopic>(
@@ -85,7 +85,7 @@ pub(super) enum Patience {
 
 /// The lane of a `Publisher`.
 pub(super) struct OwnLaneSender<'a, T> {
-    pub(super) engine: &'a Engine<T>,
+    pub(super) engine: &'a Engine,
     pub(super) lane: &'a mut spsc::Producer<Pending<T>>,
     pub(super) shared: &'a Arc<LaneShared>,
     pub(super) table: &'a mut EnvelopeTable,
@@ -96,7 +96,7 @@ impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
     type Place = ();
 
     #[inline(always)]
-    fn engine(&self) -> &Engine<T> {
+    fn engine(&self) -> &Engine {
         self.engine
     }
 
@@ -149,14 +149,15 @@ impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
 
 /// The shared lane of a `Bus`. Each thread has its own table of envelopes.
 pub(super) struct SharedLaneSender<'a, T> {
-    pub(super) engine: &'a Engine<T>,
+    pub(super) engine: &'a Engine,
+    pub(super) lane: &'a mpsc::Producers<Pending<T>>,
 }
 
 impl<'a, T> LaneSender<T> for SharedLaneSender<'a, T> {
     type Place = mpsc::Claim<'a, Pending<T>>;
 
     #[inline(always)]
-    fn engine(&self) -> &Engine<T> {
+    fn engine(&self) -> &Engine {
         self.engine
     }
 
@@ -176,7 +177,7 @@ impl<'a, T> LaneSender<T> for SharedLaneSender<'a, T> {
 
     #[cfg(feature = "latency")]
     fn position(&self) -> u64 {
-        self.engine.shared_lane().claimed()
+        self.lane.claimed()
     }
 
     #[inline(always)]
@@ -184,13 +185,10 @@ impl<'a, T> LaneSender<T> for SharedLaneSender<'a, T> {
         if self.engine.is_closing() {
             return Err(NoRoom::Closed);
         }
-        self.engine
-            .shared_lane()
-            .try_claim()
-            .map_err(|error| match error {
-                mpsc::ClaimError::Full => NoRoom::Full,
-                mpsc::ClaimError::Closed => NoRoom::Closed,
-            })
+        self.lane.try_claim().map_err(|error| match error {
+            mpsc::ClaimError::Full => NoRoom::Full,
+            mpsc::ClaimError::Closed => NoRoom::Closed,
+        })
     }
 
     #[inline(always)]
@@ -260,18 +258,31 @@ where
     K: AsTopic,
     S: LaneSender<T>,
 {
-    if NonBlockingScope::is_active() {
-        return refuse(Refused::WouldDeadlock, data).map_err(PublishSequencedError::Refused);
-    }
     let (receipt, slot) = receipt();
-    match prepare(&mut sender, heading, Some(receipt), Patience::Unlimited) {
+    let prepared = if NonBlockingScope::is_active() {
+        Err(Refused::WouldDeadlock)
+    } else {
+        prepare(&mut sender, heading, Some(receipt), Patience::Unlimited)
+    };
+    let accepted = match prepared {
         Ok((place, event)) => put(&mut sender, place, event, data),
         Err(refused) => refuse(refused, data),
+    };
+    // Without `map_err` and `?`: in a build without optimisation, each would copy the payload.
+    match accepted {
+        Ok(()) => match wait_for_receipt(&slot) {
+            Some(receipt) => Ok(receipt),
+            None => Err(PublishSequencedError::Unsequenced),
+        },
+        Err(error) => Err(PublishSequencedError::Refused(error)),
     }
-    .map_err(PublishSequencedError::Refused)?;
+}
+
+/// Waits as a thread. `None`: the event will never be sequenced.
+fn wait_for_receipt(slot: &ReceiptSlot) -> Option<Receipt> {
     loop {
         if let Some(answer) = slot.try_get() {
-            return answer.ok_or(PublishSequencedError::Unsequenced);
+            return answer;
         }
         register_thread(&slot.waker);
         if slot.try_get().is_none() {
@@ -389,7 +400,7 @@ where
     Err(E::new(refused, sender.take_back().data))
 }
 
-fn closed_or_broken<T>(engine: &Engine<T>) -> Refused {
+fn closed_or_broken(engine: &Engine) -> Refused {
     if engine.is_broken() {
         Refused::Broken
     } else {

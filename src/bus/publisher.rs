@@ -51,7 +51,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         // Closing takes this lock first. So a lane is either created before the close, and the
         // sequencer finds and closes it, or it is created closed.
         let mut registry = core.registry.lock();
-        let (lane, shared) = core.engine.own_lane(core.lane_capacity);
+        let (lane, shared) = open.lanes.own_lane(core.lane_capacity);
         let number = registry.totals.open_lane(shared.clone());
         if registry.is_closed() {
             lane.close();

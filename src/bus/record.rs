@@ -43,7 +43,7 @@ impl Record {
 
     /// Returns how the subscription ended, or `None` while it is open. See
     /// [`SubscriptionHandle::ending`](super::SubscriptionHandle::ending) for the details.
-    pub(super) fn ending<T>(&self, engine: &Engine<T>) -> Option<Ending> {
+    pub(super) fn ending(&self, engine: &Engine) -> Option<Ending> {
         // This is read first: if the bus closes later, then the end that is read below came before
         // the close.
         let closing = engine.is_closing();
@@ -65,7 +65,7 @@ impl Record {
     }
 
     /// Returns whether the subscription has not ended.
-    pub(super) fn is_open<T>(&self, engine: &Engine<T>) -> bool {
+    pub(super) fn is_open(&self, engine: &Engine) -> bool {
         !engine.is_closing() && self.feed.end() == End::None
     }
 

@@ -40,9 +40,9 @@ struct ShardSlots {
 }
 
 /// A new feed, for a subscription that is being opened.
-pub(super) struct OpenedFeed<T> {
+pub(super) struct OpenedFeed {
     /// The shard's end of its ring.
-    pub(super) producer: FeedProducer<T>,
+    pub(super) producer: FeedProducer,
     pub(super) shared: Arc<FeedShared>,
     pub(super) handler: Option<Arc<dyn HandlerControl>>,
 }
@@ -71,12 +71,12 @@ impl Registry {
 
     /// Opens a subscription in the shard that has the fewest. Events that are dispatched after this
     /// has returned are matched against its patterns.
-    pub(super) fn open<T>(
+    pub(super) fn open(
         &mut self,
-        engine: &Engine<T>,
+        engine: &Engine,
         patterns: &[Pattern],
         info: SubscriptionInfo,
-        make: impl FnOnce(usize, u64) -> Result<OpenedFeed<T>, SubscribeError>,
+        make: impl FnOnce(usize, u64) -> Result<OpenedFeed, SubscribeError>,
     ) -> Result<Arc<Record>, SubscribeError> {
         if self.closed {
             return Err(SubscribeError::Closed);
@@ -122,7 +122,7 @@ impl Registry {
 
     /// Removes a subscription whose feed the caller has ended. Returns `true` if the subscription
     /// was registered; then the caller must make the shard apply the change.
-    pub(super) fn unregister<T>(&mut self, engine: &Engine<T>, record: &Record) -> bool {
+    pub(super) fn unregister(&mut self, engine: &Engine, record: &Record) -> bool {
         let Some(ended) = self.records.remove(&record.number) else {
             return false;
         };
@@ -143,9 +143,9 @@ impl Registry {
     }
 
     /// Adds patterns. Returns `Ok(false)` if the subscription had all of them already.
-    pub(super) fn add<T>(
+    pub(super) fn add(
         &self,
-        engine: &Engine<T>,
+        engine: &Engine,
         record: &Record,
         patterns: &[Pattern],
     ) -> Result<bool, ChangeError> {
@@ -162,9 +162,9 @@ impl Registry {
     }
 
     /// Removes patterns. Returns `Ok(false)` if the subscription had none of them.
-    pub(super) fn remove<T>(
+    pub(super) fn remove(
         &self,
-        engine: &Engine<T>,
+        engine: &Engine,
         record: &Record,
         patterns: &[Pattern],
     ) -> Result<bool, ChangeError> {
@@ -180,9 +180,9 @@ impl Registry {
         })
     }
 
-    fn change<T>(
+    fn change(
         &self,
-        engine: &Engine<T>,
+        engine: &Engine,
         record: &Record,
         change: impl FnOnce(&mut RouteBatch<'_, '_>, &mut PatternTexts) -> bool,
     ) -> Result<bool, ChangeError> {
@@ -220,7 +220,7 @@ impl Registry {
     }
 
     /// The subscriptions that have not ended, the oldest first.
-    pub(super) fn open_records<T>(&self, engine: &Engine<T>) -> Vec<Arc<Record>> {
+    pub(super) fn open_records(&self, engine: &Engine) -> Vec<Arc<Record>> {
         let open = self.each().filter(|record| record.is_open(engine));
         open.cloned().collect()
     }
@@ -276,10 +276,10 @@ impl ShardSlots {
 
 /// Changes the index of a shard, and queues the corresponding change of its feeds: see
 /// [`shard`](crate::dispatch::shard).
-fn publish<T>(
-    engine: &Engine<T>,
+fn publish(
+    engine: &Engine,
     shard: usize,
-    kind: ChangeKind<T>,
+    kind: ChangeKind,
     change: impl FnOnce(&mut RouteBatch<'_, '_>),
 ) {
     let shared = engine.shard_shared(shard);

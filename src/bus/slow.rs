@@ -282,13 +282,26 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for SlowNotice<T> {
     }
 }
 
-/// The callback.
-pub(super) type OnSlow<T> = Box<dyn FnMut(&SlowNotice<T>) + Send>;
+/// Calls the callback.
+pub(super) type OnSlow = Box<dyn FnMut(&Arc<Core>, Crossing) + Send>;
+
+/// What calls this callback.
+pub(super) fn on_slow<T: Send + Sync + 'static>(
+    mut callback: impl FnMut(&SlowNotice<T>) + Send + 'static,
+) -> OnSlow {
+    Box::new(move |core, crossing| {
+        callback(&SlowNotice {
+            subscription: SubscriptionHandle::new(core.clone(), crossing.record),
+            stats: crossing.stats,
+            status: crossing.status,
+        });
+    })
+}
 
 /// Checks all subscriptions, and calls the callback.
-pub(super) struct SlowMonitor<T: Send + Sync + 'static> {
+pub(super) struct SlowMonitor {
     limit: SlowLimit,
-    on_slow: OnSlow<T>,
+    on_slow: OnSlow,
     /// The numbers of the subscriptions that were reported as slow, and not as recovered since
     /// then.
     slow: BTreeSet<u64>,
@@ -299,14 +312,14 @@ pub(super) struct SlowMonitor<T: Send + Sync + 'static> {
 }
 
 /// A subscriber that has crossed a limit since the last check.
-struct Crossing {
+pub(super) struct Crossing {
     record: Arc<Record>,
     stats: SubscriptionStats,
     status: SlowStatus,
 }
 
-impl<T: Send + Sync + 'static> SlowMonitor<T> {
-    pub(super) fn new(limit: SlowLimit, on_slow: OnSlow<T>) -> Self {
+impl SlowMonitor {
+    pub(super) fn new(limit: SlowLimit, on_slow: OnSlow) -> Self {
         Self {
             limit,
             on_slow,
@@ -318,30 +331,21 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
 
     /// Checks all subscriptions, and reports changes. Returns `true` if no event was sequenced
     /// since the last check and no subscriber is slow.
-    pub(super) fn check(&mut self, core: &Arc<Core<T>>) -> bool {
+    pub(super) fn check(&mut self, core: &Arc<Core>) -> bool {
         // Acquire, partner the sequencer's store: the counters of earlier rounds are visible.
         let sequenced = core.engine.shared.last_id.load(Ordering::Acquire);
         let moved = std::mem::replace(&mut self.sequenced, sequenced) != sequenced;
         let started = Instant::now();
         let crossings = self.crossings(core);
         self.took = started.elapsed();
-        for Crossing {
-            record,
-            stats,
-            status,
-        } in crossings
-        {
-            self.report(&SlowNotice {
-                subscription: SubscriptionHandle::new(core.clone(), record),
-                stats,
-                status,
-            });
+        for crossing in crossings {
+            contain("the callback of on_slow", || (self.on_slow)(core, crossing));
         }
         !moved && self.slow.is_empty()
     }
 
     /// The body of the monitor's thread.
-    pub(super) fn run(mut self, core: &Arc<Core<T>>) {
+    pub(super) fn run(mut self, core: &Arc<Core>) {
         let engine = &core.engine;
         let mut pause = PAUSE_MIN;
         let mut calm = false;
@@ -373,7 +377,7 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
     }
 
     /// Takes the registry's lock, under which no user code runs.
-    fn crossings(&mut self, core: &Arc<Core<T>>) -> Vec<Crossing> {
+    fn crossings(&mut self, core: &Arc<Core>) -> Vec<Crossing> {
         let registry = core.registry.lock();
         let mut crossings = Vec::new();
         let mut still_slow = BTreeSet::new();
@@ -406,14 +410,10 @@ impl<T: Send + Sync + 'static> SlowMonitor<T> {
         self.slow = still_slow;
         crossings
     }
-
-    fn report(&mut self, notice: &SlowNotice<T>) {
-        contain("the callback of on_slow", || (self.on_slow)(notice));
-    }
 }
 
 /// Sleeps until that time, or until the bus begins or finishes to close.
-fn sleep<T: Send + Sync + 'static>(core: &Core<T>, until: Instant) {
+fn sleep(core: &Core, until: Instant) {
     let engine = &core.engine;
     let closing = engine.is_closing();
     loop {

@@ -274,8 +274,9 @@ pub(super) struct CloseSums {
     pub(super) lost: u64,
 }
 
-impl<T: Send + Sync + 'static> Core<T> {
-    pub(super) fn stats(&self) -> BusStats {
+impl Core {
+    /// `claimed`: the events that the shared lane has accepted.
+    pub(super) fn stats(&self, claimed: u64) -> BusStats {
         let shared = &self.engine.shared;
         // The counters of later steps are read before those of earlier steps, so that no later
         // counter appears larger than an earlier one while events flow. Acquire, partner the
@@ -284,7 +285,7 @@ impl<T: Send + Sync + 'static> Core<T> {
         let unsequenced = shared.unsequenced.load(Ordering::Relaxed);
         let blocks = shared.blocks.load(Ordering::Relaxed);
         let mut registry = self.registry.lock();
-        let accepted = registry.totals.accepted() + self.engine.shared_lane().claimed();
+        let accepted = registry.totals.accepted() + claimed;
         // A publisher counts its event shortly after the event is in the lane.
         let published = accepted.max(sequenced + unsequenced);
         let mut sums = registry.totals.unregistered();

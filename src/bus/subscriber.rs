@@ -17,6 +17,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
+use super::Bus;
 use super::batch::Batch;
 use super::ending::Ending;
 use super::error::{RecvError, RecvTimeoutError, TryRecvError};
@@ -24,7 +25,6 @@ use super::handle::SubscriptionHandle;
 use super::stats::SubscriptionStats;
 use super::wait::WaitStrategy;
 use super::wake_timer::WakeTimer;
-use super::{Bus, WeakBus};
 use crate::dispatch::Dispatch;
 use crate::dispatch::block::{Event, SharedEvent};
 use crate::dispatch::engine::earliest;
@@ -78,7 +78,7 @@ const BUDGET: u32 = 128;
 /// first loss.
 #[doc(alias("Receiver", "Consumer"))]
 pub struct Subscriber<T: Send + Sync + 'static> {
-    feed: FeedConsumer<T>,
+    feed: FeedConsumer,
     handle: SubscriptionHandle<T>,
     wait: WaitStrategy,
     /// The setting, for `resubscribe`.
@@ -98,7 +98,7 @@ pub struct Subscriber<T: Send + Sync + 'static> {
 
 impl<T: Send + Sync + 'static> Subscriber<T> {
     pub(super) fn new(
-        feed: FeedConsumer<T>,
+        feed: FeedConsumer,
         handle: SubscriptionHandle<T>,
         wait: WaitStrategy,
         block_timeout: BlockTimeout,
@@ -545,7 +545,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # }
     /// ```
     pub fn bus(&self) -> Option<Bus<T>> {
-        WeakBus::of(self.handle.core()).upgrade()
+        Bus::of(self.handle.core())
     }
 
     /// Returns whether this subscriber subscribes to the given bus.

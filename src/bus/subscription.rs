@@ -1,6 +1,7 @@
 //! Opening a subscription.
 
 use std::collections::HashSet;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 use super::Core;
@@ -8,7 +9,7 @@ use super::error::SubscribeError;
 use super::handle::SubscriptionHandle;
 use super::into_patterns::{IntoPatterns, parse_patterns};
 use super::label::LabelsBuilder;
-use super::record::SubscriptionInfo;
+use super::record::{Record, SubscriptionInfo};
 use super::registry::OpenedFeed;
 use super::subscriber::Subscriber;
 use super::wait::WaitStrategy;
@@ -81,7 +82,7 @@ pub(super) struct FeedConfig {
 
 impl FeedConfig {
     /// Creates the ring, and returns its two ends.
-    pub(super) fn make<T>(self, reader: Listener) -> (FeedProducer<T>, FeedConsumer<T>) {
+    pub(super) fn make(self, reader: Listener) -> (FeedProducer, FeedConsumer) {
         let (producer, consumer) = feed(self.limits, self.latch, reader);
         let producer = producer.with_block_timeout(self.block_timeout);
         #[cfg(feature = "latency")]
@@ -145,21 +146,36 @@ pub(super) struct Options {
 /// ```
 #[must_use = "a subscription begins with `open`"]
 pub struct SubscriptionBuilder<T: Send + Sync + 'static> {
-    core: Arc<Core<T>>,
+    request: Request,
+    payloads: PhantomData<fn() -> T>,
+}
+
+/// A subscription that is not open yet: everything that does not depend on the type of the
+/// payloads, so that it is compiled once, with this crate.
+#[derive(Clone)]
+pub(super) struct Request {
+    pub(super) core: Arc<Core>,
     patterns: Result<Vec<Pattern>, PatternError>,
-    options: Options,
-    dedicated: bool,
+    pub(super) options: Options,
+    pub(super) dedicated: bool,
     labels: LabelsBuilder,
 }
 
 impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
-    pub(super) fn new(core: &Arc<Core<T>>, patterns: impl IntoPatterns) -> Self {
-        Self {
+    pub(super) fn new(core: &Arc<Core>, patterns: impl IntoPatterns) -> Self {
+        Self::of(Request {
             core: core.clone(),
             patterns: parse_patterns(patterns),
             options: core.defaults,
             dedicated: false,
             labels: LabelsBuilder::default(),
+        })
+    }
+
+    fn of(request: Request) -> Self {
+        Self {
+            request,
+            payloads: PhantomData,
         }
     }
 
@@ -179,7 +195,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// # }
     /// ```
     pub fn capacity(mut self, events: usize) -> Self {
-        self.options.capacity = events;
+        self.request.options.capacity = events;
         self
     }
 
@@ -201,7 +217,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// # }
     /// ```
     pub fn pin_bytes(mut self, bytes: usize) -> Self {
-        self.options.pin_bytes = bytes;
+        self.request.options.pin_bytes = bytes;
         self
     }
 
@@ -220,7 +236,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// # }
     /// ```
     pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.options.overflow = overflow;
+        self.request.options.overflow = overflow;
         self
     }
 
@@ -265,7 +281,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// # }
     /// ```
     pub fn block_timeout(mut self, longest_wait: impl Into<Option<Duration>>) -> Self {
-        self.options.block_timeout = longest_wait.into();
+        self.request.options.block_timeout = longest_wait.into();
         self
     }
 
@@ -286,7 +302,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// # }
     /// ```
     pub fn wait(mut self, strategy: WaitStrategy) -> Self {
-        self.options.wait = strategy;
+        self.request.options.wait = strategy;
         self
     }
 
@@ -311,7 +327,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// ```
     #[doc(alias = "tag")]
     pub fn label(mut self, key: impl AsRef<str>, value: impl AsRef<str>) -> Self {
-        self.labels.add(key.as_ref(), value.as_ref());
+        self.request.labels.add(key.as_ref(), value.as_ref());
         self
     }
 
@@ -353,7 +369,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// # }
     /// ```
     pub fn dedicated(mut self) -> Self {
-        self.dedicated = true;
+        self.request.dedicated = true;
         self
     }
 
@@ -377,10 +393,36 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// # }
     /// ```
     pub fn open(self) -> Result<Subscriber<T>, SubscribeError> {
+        let wait = self.request.options.wait;
+        let opened = self.request.open()?;
+        let handle = SubscriptionHandle::new(opened.core, opened.record);
+        Ok(Subscriber::new(
+            opened.feed,
+            handle,
+            wait,
+            opened.block_timeout,
+        ))
+    }
+
+    pub(super) fn into_request(self) -> Request {
+        self.request
+    }
+}
+
+/// A subscription that was opened for a [`Subscriber`].
+struct Opened {
+    core: Arc<Core>,
+    record: Arc<Record>,
+    feed: FeedConsumer,
+    block_timeout: BlockTimeout,
+}
+
+impl Request {
+    fn open(self) -> Result<Opened, SubscribeError> {
+        let core = self.core.clone();
         let mut reader = None;
-        let wait = self.options.wait;
         let mut block_timeout = BlockTimeout::NONE;
-        let handle = self.open_with(|config| {
+        let record = self.open_with(|config| {
             block_timeout = config.block_timeout;
             let (producer, consumer) = config.make(Listener::waker());
             let shared = consumer.shared().clone();
@@ -391,24 +433,19 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
                 handler: None,
             })
         })?;
-        let reader = reader.expect("made when it was opened");
-        Ok(Subscriber::new(reader, handle, wait, block_timeout))
-    }
-
-    pub(super) fn core(&self) -> &Arc<Core<T>> {
-        &self.core
-    }
-
-    /// Whether the handler gets its own thread, and how that thread waits.
-    pub(super) fn dedication(&self) -> (bool, WaitStrategy) {
-        (self.dedicated, self.options.wait)
+        Ok(Opened {
+            core,
+            record,
+            feed: reader.expect("made when it was opened"),
+            block_timeout,
+        })
     }
 
     /// Checks all settings, and opens the subscription with the feed that `make` creates.
     pub(super) fn open_with(
         self,
-        make: impl FnOnce(FeedConfig) -> Result<OpenedFeed<T>, SubscribeError>,
-    ) -> Result<SubscriptionHandle<T>, SubscribeError> {
+        make: impl FnOnce(FeedConfig) -> Result<OpenedFeed, SubscribeError>,
+    ) -> Result<Arc<Record>, SubscribeError> {
         let Options {
             capacity,
             pin_bytes,
@@ -465,29 +502,23 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         })?;
         drop(registry);
         engine.apply_shard_changes(record.shard());
-        Ok(SubscriptionHandle::new(self.core, record))
+        Ok(record)
     }
 }
 
 impl<T: Send + Sync + 'static> Clone for SubscriptionBuilder<T> {
     fn clone(&self) -> Self {
-        Self {
-            core: self.core.clone(),
-            patterns: self.patterns.clone(),
-            options: self.options,
-            dedicated: self.dedicated,
-            labels: self.labels.clone(),
-        }
+        Self::of(self.request.clone())
     }
 }
 
 impl<T: Send + Sync + 'static> std::fmt::Debug for SubscriptionBuilder<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SubscriptionBuilder")
-            .field("patterns", &self.patterns)
-            .field("options", &self.options)
-            .field("dedicated", &self.dedicated)
-            .field("labels", &self.labels)
+            .field("patterns", &self.request.patterns)
+            .field("options", &self.request.options)
+            .field("dedicated", &self.request.dedicated)
+            .field("labels", &self.request.labels)
             .finish_non_exhaustive()
     }
 }
@@ -524,7 +555,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     pub fn resubscribe(&self) -> Result<Self, SubscribeError> {
         let handle = self.handle_ref();
         let limits = self.limits();
-        let builder = SubscriptionBuilder {
+        let builder = SubscriptionBuilder::of(Request {
             core: handle.core().clone(),
             patterns: Ok(handle.last_patterns()),
             options: Options {
@@ -536,7 +567,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             },
             dedicated: false,
             labels: LabelsBuilder::of(handle.labels()),
-        };
+        });
         builder.open()
     }
 }

@@ -32,22 +32,22 @@
 use std::task::Waker;
 use std::time::Instant;
 
+use super::block::AnyBlock;
 use super::lane::{LaneShared, OwnLane, Pending};
 use super::role::Role;
 use super::routes::Routes;
-use super::sequencer::{Clock, RoundResult, Sequencer, SequencerShared};
+use super::sequencer::{Clock, RoundResult, Sequence, Sequencer, SequencerShared};
 use super::shard::{INPUT_BLOCKS, Shard, ShardShared};
 use super::signal::{Latch, Signal};
 use crate::contain::catch;
 use crate::log;
 use crate::park::{Backoff, NonBlockingScope, WaitSet};
 use crate::ring::{mpsc, spsc};
-use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Queue, thread};
 
 #[cfg(feature = "latency")]
 use super::latency;
-use super::{Dispatch, Weigh, block};
+use super::{Dispatch, Weigh};
 
 /// What an engine is made from.
 pub(crate) struct EngineConfig<T> {
@@ -65,12 +65,14 @@ pub(crate) struct EngineConfig<T> {
 }
 
 /// The sequencer, the shards, and the means to run them on any thread.
-pub(crate) struct Engine<T> {
+///
+/// It does not depend on the type of the payloads, so that it is compiled once, with this crate.
+/// What does is behind [`Sequence`], and in [`Lanes`].
+pub(crate) struct Engine {
     dispatch: Dispatch,
-    sequencer: Role<Sequencer<T>>,
-    pub(crate) shared: Arc<SequencerShared<T>>,
-    shared_lane: mpsc::Producers<Pending<T>>,
-    shards: Box<[ShardHandle<T>]>,
+    sequencer: Role<Box<dyn Sequence>>,
+    pub(crate) shared: Arc<SequencerShared>,
+    shards: Box<[ShardHandle]>,
     signal: Arc<Signal>,
     sequencer_done: AtomicBool,
     /// Roles that have not finished, 0 to the number of shards and 1.
@@ -88,12 +90,24 @@ pub(crate) struct Engine<T> {
     pub(crate) sampling: Option<latency::Sampling>,
 }
 
+/// The publishers' ends of the lanes of an engine.
+pub(crate) struct Lanes<T> {
+    /// The lane that any thread may push to.
+    pub(crate) shared: mpsc::Producers<Pending<T>>,
+    /// The other ends of new lanes, on their way to the sequencer.
+    new: Arc<Queue<OwnLane<T>>>,
+}
+
 /// A shard's role, and what surrounds it.
-struct ShardHandle<T> {
-    role: Role<Shard<T>>,
-    shared: Arc<ShardShared<T>>,
+struct ShardHandle {
+    role: Role<Shard>,
+    shared: Arc<ShardShared>,
     done: AtomicBool,
 }
+
+/// Makes the sequencer of an engine, with the shards' inputs.
+type MakeSequencer<'a> =
+    Box<dyn FnOnce(Arc<SequencerShared>, Vec<spsc::Producer<AnyBlock>>) -> Box<dyn Sequence> + 'a>;
 
 /// A flush that was requested.
 pub(crate) struct FlushTicket {
@@ -116,58 +130,37 @@ struct PassResult {
     new_deadline: bool,
 }
 
-impl<T> Engine<T> {
-    pub(crate) fn new(config: EngineConfig<T>) -> Self {
-        let EngineConfig {
-            dispatch,
-            dispatchers,
-            lane_capacity,
+/// Makes an engine, and the publishers' ends of its lanes.
+pub(crate) fn engine<T: Send + Sync + 'static>(config: EngineConfig<T>) -> (Engine, Lanes<T>) {
+    let EngineConfig {
+        dispatch,
+        dispatchers,
+        lane_capacity,
+        clock,
+        weigh,
+        match_cache,
+    } = config;
+    let (shared_lane, shared_consumer) = mpsc::ring(lane_capacity);
+    let new_lanes = Arc::new(Queue::new());
+    let lanes = Lanes {
+        shared: shared_lane,
+        new: new_lanes.clone(),
+    };
+    let make: MakeSequencer<'_> = Box::new(|shared, outputs| {
+        Box::new(Sequencer::new(
+            shared_consumer,
+            new_lanes,
+            shared,
+            outputs,
             clock,
             weigh,
-            match_cache,
-        } = config;
-        let threads = if dispatch == Dispatch::Manual {
-            0
-        } else {
-            dispatchers
-        };
-        let signal = Arc::new(Signal::new(threads));
-        let (shared_lane, shared_consumer) = mpsc::ring(lane_capacity);
-        let shared = Arc::new(SequencerShared {
-            new_lanes: Queue::new(),
-            room: WaitSet::new(),
-            last_id: AtomicU64::new(0),
-            unsequenced: AtomicU64::new(0),
-            blocks: AtomicStatistic::new(0),
-            flushes_requested: AtomicU64::new(0),
-            flushes_completed: AtomicU64::new(0),
-        });
-        let mut outputs = Vec::with_capacity(dispatchers);
-        let mut shards = Vec::with_capacity(dispatchers);
-        for _ in 0..dispatchers {
-            let (output, input) = spsc::ring(INPUT_BLOCKS);
-            outputs.push(output);
-            shards.push(ShardHandle::new(input, signal.clone(), match_cache));
-        }
-        let sequencer = Sequencer::new(shared_consumer, shared.clone(), outputs, clock, weigh);
-        Self {
-            dispatch,
-            sequencer: Role::new(sequencer),
-            shared,
-            shared_lane,
-            shards: shards.into_boxed_slice(),
-            signal,
-            sequencer_done: AtomicBool::new(false),
-            unfinished: AtomicUsize::new(dispatchers + 1),
-            closing: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
-            progress: WaitSet::new(),
-            threads: AtomicUsize::new(threads),
-            #[cfg(feature = "latency")]
-            sampling: None,
-        }
-    }
+        ))
+    });
+    let engine = Engine::new(dispatch, dispatchers, match_cache, make);
+    (engine, lanes)
+}
 
+impl<T> Lanes<T> {
     /// A lane for a new publisher. Its other end goes to the sequencer.
     pub(crate) fn own_lane(
         &self,
@@ -184,8 +177,47 @@ impl<T> Engine<T> {
         // The first event has to wake a thread, since perhaps all of them sleep and none has looked
         // at this lane.
         lane.ring.request_wake();
-        self.shared.new_lanes.push(lane);
+        self.new.push(lane);
         (producer, shared)
+    }
+}
+
+impl Engine {
+    fn new(
+        dispatch: Dispatch,
+        dispatchers: usize,
+        match_cache: bool,
+        sequencer: MakeSequencer<'_>,
+    ) -> Self {
+        let threads = if dispatch == Dispatch::Manual {
+            0
+        } else {
+            dispatchers
+        };
+        let signal = Arc::new(Signal::new(threads));
+        let shared = Arc::new(SequencerShared::new());
+        let mut outputs = Vec::with_capacity(dispatchers);
+        let mut shards = Vec::with_capacity(dispatchers);
+        for _ in 0..dispatchers {
+            let (output, input) = spsc::ring(INPUT_BLOCKS);
+            outputs.push(output);
+            shards.push(ShardHandle::new(input, signal.clone(), match_cache));
+        }
+        Self {
+            dispatch,
+            sequencer: Role::new(sequencer(shared.clone(), outputs)),
+            shared,
+            shards: shards.into_boxed_slice(),
+            signal,
+            sequencer_done: AtomicBool::new(false),
+            unfinished: AtomicUsize::new(dispatchers + 1),
+            closing: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            progress: WaitSet::new(),
+            threads: AtomicUsize::new(threads),
+            #[cfg(feature = "latency")]
+            sampling: None,
+        }
     }
 
     /// A publisher was dropped, and has closed its lane. `wake_requested`: the sequencer had
@@ -194,11 +226,6 @@ impl<T> Engine<T> {
         if wake_requested {
             self.signal.wake_one();
         }
-    }
-
-    /// The lane that any thread may push to.
-    pub(crate) fn shared_lane(&self) -> &mpsc::Producers<Pending<T>> {
-        &self.shared_lane
     }
 
     /// A lane has accepted an event. `wake_requested`: the sequencer had requested a wake-up from
@@ -394,7 +421,7 @@ impl<T> Engine<T> {
             ticket.target = Some(self.shared.last_id.load(Ordering::Acquire));
         }
         // Acquire, partner the store in `Shard::commit`: the rings have the events.
-        let delivered = |shard: &ShardHandle<T>| shard.shared.delivered_id.load(Ordering::Acquire);
+        let delivered = |shard: &ShardHandle| shard.shared.delivered_id.load(Ordering::Acquire);
         let done = |target| self.shards.iter().all(|shard| delivered(shard) >= target);
         (self.is_finished() || ticket.target.is_some_and(done)).then_some(true)
     }
@@ -405,8 +432,13 @@ impl<T> Engine<T> {
         self.progress.register(waker);
     }
 
-    pub(crate) fn shard_shared(&self, shard: usize) -> &Arc<ShardShared<T>> {
+    pub(crate) fn shard_shared(&self, shard: usize) -> &Arc<ShardShared> {
         &self.shards[shard].shared
+    }
+
+    /// Shards, and threads of the pool unless dispatch is manual.
+    pub(crate) fn dispatchers(&self) -> usize {
+        self.shards.len()
     }
 
     pub(crate) fn dispatch(&self) -> Dispatch {
@@ -511,7 +543,7 @@ impl<T> Engine<T> {
         self.after_round(round, marked, &self.sequencer_done)
     }
 
-    fn run_shard(&self, shard: &ShardHandle<T>) -> PassResult {
+    fn run_shard(&self, shard: &ShardHandle) -> PassResult {
         let Some(mut held) = shard.role.try_acquire() else {
             return PassResult::default();
         };
@@ -657,12 +689,8 @@ impl<T> Engine<T> {
     }
 }
 
-impl<T> ShardHandle<T> {
-    fn new(
-        input: spsc::Consumer<block::BlockRef<T>>,
-        signal: Arc<Signal>,
-        match_cache: bool,
-    ) -> Self {
+impl ShardHandle {
+    fn new(input: spsc::Consumer<AnyBlock>, signal: Arc<Signal>, match_cache: bool) -> Self {
         let shared = Arc::new(ShardShared {
             routes: Routes::new(),
             changes: Queue::new(),

@@ -29,7 +29,7 @@
 use std::time::{Instant, SystemTime};
 
 use super::Weigh;
-use super::block::{BLOCK_EVENTS_MAX, BlockRef, BlockSource, BlockWriter};
+use super::block::{AnyBlock, BLOCK_EVENTS_MAX, BlockSource, BlockWriter};
 use super::lane::{OwnLane, Pending};
 use crate::contain::contain;
 use crate::park::WaitSet;
@@ -54,10 +54,12 @@ pub(crate) struct Sequencer<T> {
     /// shared lane.
     first_lane: usize,
     shared_lane: mpsc::Consumer<Pending<T>>,
-    shared: Arc<SequencerShared<T>>,
+    /// Lanes of new publishers.
+    new_lanes: Arc<Queue<OwnLane<T>>>,
+    shared: Arc<SequencerShared>,
     source: BlockSource<T>,
     /// The inputs of the shards.
-    outputs: Vec<spsc::Producer<BlockRef<T>>>,
+    outputs: Vec<spsc::Producer<AnyBlock>>,
     /// Id of the next event, from 1.
     next_id: u64,
     /// Blocks passed to the shards.
@@ -81,9 +83,7 @@ struct Flush {
 }
 
 /// What the sequencer shares with other threads.
-pub(crate) struct SequencerShared<T> {
-    /// Lanes of new publishers.
-    pub(crate) new_lanes: Queue<OwnLane<T>>,
+pub(crate) struct SequencerShared {
     /// Publishers that wait for room in the shared lane.
     pub(crate) room: WaitSet,
     /// Id of the event sequenced last; 0: none yet.
@@ -113,11 +113,35 @@ pub(crate) struct RoundResult {
     pub(crate) deadline: Option<Instant>,
 }
 
-impl<T> Sequencer<T> {
+impl SequencerShared {
+    pub(crate) fn new() -> Self {
+        Self {
+            room: WaitSet::new(),
+            last_id: AtomicU64::new(0),
+            unsequenced: AtomicU64::new(0),
+            blocks: AtomicStatistic::new(0),
+            flushes_requested: AtomicU64::new(0),
+            flushes_completed: AtomicU64::new(0),
+        }
+    }
+}
+
+/// What the engine does with a sequencer, whatever the type of the payloads.
+pub(crate) trait Sequence: Send {
+    /// One round. `closing`: the lanes are closed first. `before_sleep`: if there is nothing to do,
+    /// a wake-up is requested from every lane.
+    fn round(&mut self, closing: bool, before_sleep: bool) -> RoundResult;
+
+    /// Closes the lanes, and drops the events in them. Returns how many events that were.
+    fn discard(&mut self) -> u64;
+}
+
+impl<T: Send + Sync + 'static> Sequencer<T> {
     pub(crate) fn new(
         shared_lane: mpsc::Consumer<Pending<T>>,
-        shared: Arc<SequencerShared<T>>,
-        outputs: Vec<spsc::Producer<BlockRef<T>>>,
+        new_lanes: Arc<Queue<OwnLane<T>>>,
+        shared: Arc<SequencerShared>,
+        outputs: Vec<spsc::Producer<AnyBlock>>,
         clock: Clock,
         weigh: Weigh<T>,
     ) -> Self {
@@ -125,6 +149,7 @@ impl<T> Sequencer<T> {
             lanes: Vec::new(),
             first_lane: 0,
             shared_lane,
+            new_lanes,
             shared,
             source: BlockSource::new(),
             outputs,
@@ -138,10 +163,10 @@ impl<T> Sequencer<T> {
             flush: None,
         }
     }
+}
 
-    /// One round. `closing`: the lanes are closed first. `before_sleep`: if there is nothing to do,
-    /// a wake-up is requested from every lane.
-    pub(crate) fn round(&mut self, closing: bool, before_sleep: bool) -> RoundResult {
+impl<T: Send + Sync> Sequence for Sequencer<T> {
+    fn round(&mut self, closing: bool, before_sleep: bool) -> RoundResult {
         // Acquire, partner the `fetch_add` in `Engine::flush`: what the caller of a flush saw
         // accepted is in lanes that this thread admits and looks at from here on.
         let flushes_requested = self.shared.flushes_requested.load(Ordering::Acquire);
@@ -170,8 +195,14 @@ impl<T> Sequencer<T> {
         }
     }
 
+    fn discard(&mut self) -> u64 {
+        self.drop_accepted()
+    }
+}
+
+impl<T> Sequencer<T> {
     /// Closes the lanes, and drops the events in them. Returns how many events that were.
-    pub(crate) fn discard(&mut self) -> u64 {
+    fn drop_accepted(&mut self) -> u64 {
         self.admit_lanes();
         self.close_lanes();
         let mut discarded = 0;
@@ -195,7 +226,7 @@ impl<T> Sequencer<T> {
 
     /// Takes over the lanes of new publishers, and removes the drained lanes of dropped ones.
     fn admit_lanes(&mut self) {
-        while let Some(mut lane) = self.shared.new_lanes.pop() {
+        while let Some(mut lane) = self.new_lanes.pop() {
             if self.lanes_closed {
                 lane.close();
             }
@@ -385,7 +416,7 @@ impl<T> Sequencer<T> {
 
     /// Passes a block to every shard.
     fn send_block(&mut self, writer: BlockWriter<T>) {
-        let block = writer.finish();
+        let block = writer.finish().into_any();
         debug_assert_eq!(block.last_id() + 1, self.next_id, "ids rise by one");
         self.blocks += 1;
         let mut references = block.ref_batch(self.outputs.len());
@@ -419,7 +450,7 @@ impl<T> Drop for Sequencer<T> {
     /// Drops the events that were not sequenced one by one, so that a payload whose drop panics
     /// does not keep the others from being dropped.
     fn drop(&mut self) {
-        self.discard();
+        self.drop_accepted();
     }
 }
 

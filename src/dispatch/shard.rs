@@ -46,7 +46,7 @@
 
 use std::time::Instant;
 
-use super::block::BlockRef;
+use super::block::AnyBlock;
 use super::feed::FeedProducer;
 use super::loss::GapReason;
 use super::routes::{Matched, Matcher, Routes};
@@ -63,47 +63,44 @@ pub(crate) const INPUT_BLOCKS: usize = 64;
 const ROUND_BLOCKS: usize = 16;
 
 /// What subscribing and cancelling ask of a shard.
-pub(crate) struct Change<T> {
+pub(crate) struct Change {
     /// The version of the index that goes with it.
     pub(crate) version: u64,
-    pub(crate) kind: ChangeKind<T>,
+    pub(crate) kind: ChangeKind,
 }
 
-pub(crate) enum ChangeKind<T> {
+pub(crate) enum ChangeKind {
     /// A new subscription.
-    Attach {
-        slot: u32,
-        feed: Box<FeedProducer<T>>,
-    },
+    Attach { slot: u32, feed: Box<FeedProducer> },
     /// A subscription has ended. Its slot may be used again by a change with a higher version.
     Detach { slot: u32 },
 }
 
 /// What a shard shares with other threads.
-pub(crate) struct ShardShared<T> {
+pub(crate) struct ShardShared {
     pub(crate) routes: Routes,
     /// In the order of their versions.
-    pub(crate) changes: Queue<Change<T>>,
+    pub(crate) changes: Queue<Change>,
     /// Id of the event up to which everything has been delivered to the rings, or given up.
     pub(crate) delivered_id: AtomicU64,
     pub(crate) latch: Arc<Latch>,
 }
 
 /// The state behind a shard's role.
-pub(crate) struct Shard<T> {
-    input: spsc::Consumer<BlockRef<T>>,
-    shared: Arc<ShardShared<T>>,
+pub(crate) struct Shard {
+    input: spsc::Consumer<AnyBlock>,
+    shared: Arc<ShardShared>,
     /// A change whose index has not been loaded yet.
-    deferred_change: Option<Change<T>>,
+    deferred_change: Option<Change>,
     /// Version of the index up to which the changes have been applied.
     version: u64,
     /// By slot.
-    feeds: Vec<Option<Box<FeedProducer<T>>>>,
+    feeds: Vec<Option<Box<FeedProducer>>>,
     matched: Matched,
     /// The slots of feeds that have something to commit.
     dirty: Vec<u32>,
     matcher: Matcher,
-    stall: Option<Stall<T>>,
+    stall: Option<Stall>,
     /// Always empty: keeps the memory of the last stall's list for the next stall.
     spare_blocked: Vec<Blocked>,
     /// Id of the last event of the last block taken; 0: none yet.
@@ -112,8 +109,8 @@ pub(crate) struct Shard<T> {
 }
 
 /// A block that some `Block` subscribers have no room for. All other subscribers have got it.
-struct Stall<T> {
-    block: BlockRef<T>,
+struct Stall {
+    block: AnyBlock,
     /// The subscribers that still have to get events of the block. Not empty between two steps.
     blocked: Vec<Blocked>,
     /// The earliest of their deadlines.
@@ -129,15 +126,15 @@ struct Blocked {
     deadline: Option<Instant>,
 }
 
-impl<T> Stall<T> {
+impl Stall {
     fn update_deadline(&mut self) {
         let deadlines = self.blocked.iter().filter_map(|blocked| blocked.deadline);
         self.deadline = deadlines.min();
     }
 }
 
-impl<T> Shard<T> {
-    pub(crate) fn new(input: spsc::Consumer<BlockRef<T>>, shared: Arc<ShardShared<T>>) -> Self {
+impl Shard {
+    pub(crate) fn new(input: spsc::Consumer<AnyBlock>, shared: Arc<ShardShared>) -> Self {
         Self {
             input,
             shared,
@@ -259,7 +256,7 @@ impl<T> Shard<T> {
         taken > 0
     }
 
-    fn dispatch(&mut self, block: BlockRef<T>) {
+    fn dispatch(&mut self, block: AnyBlock) {
         debug_assert_eq!(
             block.first_id(),
             self.dispatched_id + 1,
@@ -277,16 +274,16 @@ impl<T> Shard<T> {
         self.push_block(block);
     }
 
-    fn push_block(&mut self, block: BlockRef<T>) {
+    fn push_block(&mut self, block: AnyBlock) {
         let mut blocked = std::mem::take(&mut self.spare_blocked);
         debug_assert!(blocked.is_empty());
         let mut references = block.ref_batch(self.matched.slots.len());
         for &slot in &self.matched.slots {
             let mask = std::mem::take(&mut self.matched.masks[slot as usize]);
             debug_assert!(
-                mask != 0 && u64::BITS - mask.leading_zeros() <= block.events().len() as u32,
+                mask != 0 && u64::BITS - mask.leading_zeros() <= block.len() as u32,
                 "mask {mask:#b} of a block of {} events",
-                block.events().len()
+                block.len()
             );
             let Some(feed) = &mut self.feeds[slot as usize] else {
                 continue;
@@ -317,7 +314,7 @@ impl<T> Shard<T> {
     }
 
     /// The block begins to wait for room, and asks for it.
-    fn begin_stall(&mut self, block: BlockRef<T>, mut blocked: Vec<Blocked>) {
+    fn begin_stall(&mut self, block: AnyBlock, mut blocked: Vec<Blocked>) {
         debug_assert!(self.stall.is_none());
         let mut began_at = None;
         for blocked in &mut blocked {
@@ -337,7 +334,7 @@ impl<T> Shard<T> {
     }
 
     /// Puts a stall back, unless every subscriber has got its events of the block.
-    fn restore_stall(&mut self, mut stall: Stall<T>) {
+    fn restore_stall(&mut self, mut stall: Stall) {
         debug_assert!(self.stall.is_none());
         debug_assert!(stall.blocked.iter().all(|blocked| blocked.rest != 0));
         if stall.blocked.is_empty() {
@@ -509,7 +506,7 @@ impl<T> Shard<T> {
         }
     }
 
-    fn attach(&mut self, slot: u32, feed: Box<FeedProducer<T>>) {
+    fn attach(&mut self, slot: u32, feed: Box<FeedProducer>) {
         feed.begin(self.dispatched_id + 1);
         let index = slot as usize;
         if self.feeds.len() <= index {

@@ -59,19 +59,19 @@ pub(crate) struct PoolConfig {
 }
 
 /// A handler in the pool.
-pub(crate) type HandlerJob<T> = Job<Shared<T>, Option<Task<T>>>;
+pub(crate) type HandlerJob = Job<Shared, Option<Task>>;
 
 /// The part of a handler that every thread may access.
-pub(crate) struct Shared<T> {
-    pool: Arc<Pool<T>>,
+pub(crate) struct Shared {
+    pool: Arc<Pool>,
     /// Number of the subscription, from 1.
     number: u64,
     extras: HandlerExtras,
 }
 
 /// The workers and their queue.
-pub(crate) struct Pool<T> {
-    queue: RunQueue<Shared<T>, Option<Task<T>>>,
+pub(crate) struct Pool {
+    queue: RunQueue<Shared, Option<Task>>,
     config: PoolConfig,
     /// Which workers sleep.
     signal: Signal,
@@ -97,7 +97,7 @@ pub(crate) struct Pool<T> {
 // The address of the job whose turn runs on this thread; 0: none.
 crate::sync::thread_local!(static CURRENT_JOB: Cell<usize> = const { Cell::new(0) });
 
-impl<T: Send + Sync + 'static> Pool<T> {
+impl Pool {
     pub(crate) fn new(config: PoolConfig) -> Arc<Self> {
         debug_assert!((1..=HANDLER_THREADS_MAX).contains(&config.threads_max));
         debug_assert!((1..=config.threads_max).contains(&config.threads));
@@ -136,7 +136,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
     }
 
     /// Creates the shared part of a new handler, for the subscription with this number.
-    pub(crate) fn shared(self: &Arc<Self>, number: u64) -> Shared<T> {
+    pub(crate) fn shared(self: &Arc<Self>, number: u64) -> Shared {
         Shared {
             pool: self.clone(),
             number,
@@ -153,7 +153,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
     /// Starts a thread for this handler only. `backoff` takes the number of threads that take part,
     /// and returns how the thread waits for events.
     pub(crate) fn dedicate(
-        job: &Arc<HandlerJob<T>>,
+        job: &Arc<HandlerJob>,
         backoff: impl Fn(usize) -> Backoff + Send + 'static,
     ) -> io::Result<()> {
         if job.shared.pool.config.manual {
@@ -221,7 +221,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
     /// Waits until `done` returns `true`. `done` is called again whenever a turn of this job has
     /// ended.
     pub(crate) fn wait_for(
-        job: &HandlerJob<T>,
+        job: &HandlerJob,
         deadline: Option<Instant>,
         mut done: impl FnMut() -> bool,
     ) -> bool {
@@ -238,7 +238,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
     /// Like [`wait_for`](Self::wait_for), for a task. If it returns `false`, `waker` is woken when
     /// a turn has ended.
     pub(crate) fn poll_for(
-        job: &HandlerJob<T>,
+        job: &HandlerJob,
         waker: &Waker,
         done: &mut dyn FnMut() -> bool,
     ) -> bool {
@@ -253,7 +253,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
     }
 
     /// Passes a scheduled job to a thread that runs its turn.
-    fn enqueue(&self, job: Scheduled<Shared<T>, Option<Task<T>>>) {
+    fn enqueue(&self, job: Scheduled<Shared, Option<Task>>) {
         if let Some(thread) = job.job().shared.extras.own_thread() {
             thread.unpark();
         } else if self.queue.push(job) {
@@ -348,7 +348,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
     }
 
     /// Runs one turn. Returns whether the handler has ended.
-    fn run(&self, mut turn: Turn<Shared<T>, Option<Task<T>>>, state: &WorkerState) -> bool {
+    fn run(&self, mut turn: Turn<Shared, Option<Task>>, state: &WorkerState) -> bool {
         let scope = NonBlockingScope::enter();
         let outer = CURRENT_JOB.replace(Arc::as_ptr(turn.job()).addr());
         let (shared, disabled, task) = turn.parts();
@@ -436,7 +436,7 @@ impl<T: Send + Sync + 'static> Pool<T> {
     }
 }
 
-impl<T: Send + Sync + 'static> Monitored for Pool<T> {
+impl Monitored for Pool {
     fn monitor(&self) -> &StallMonitor {
         &self.monitor
     }
@@ -508,7 +508,7 @@ pub(crate) enum DisabledWhile {
     Inside,
 }
 
-impl<T: Send + Sync + 'static> HandlerControl for HandlerJob<T> {
+impl HandlerControl for HandlerJob {
     fn disable(&self) -> DisabledWhile {
         let running = self.disable();
         if CURRENT_JOB.get() == std::ptr::from_ref(self).addr() {
@@ -545,7 +545,7 @@ pub(crate) fn wait_for_running_call(handler: &dyn HandlerControl) {
     }
 }
 
-impl<T: Send + Sync + 'static> ReaderCallback for HandlerJob<T> {
+impl ReaderCallback for HandlerJob {
     fn schedule_read(self: Arc<Self>) {
         if let Some(job) = schedule(self) {
             // This reference keeps the pool alive: once the job is passed on, it may be dropped
@@ -557,10 +557,7 @@ impl<T: Send + Sync + 'static> ReaderCallback for HandlerJob<T> {
 }
 
 /// The body of a thread that runs one handler only.
-fn run_dedicated<T: Send + Sync + 'static>(
-    job: &Arc<HandlerJob<T>>,
-    backoff: &dyn Fn(usize) -> Backoff,
-) {
+fn run_dedicated(job: &Arc<HandlerJob>, backoff: &dyn Fn(usize) -> Backoff) {
     let pool = &job.shared.pool;
     let state = WorkerState::default();
     let backoff = || backoff(pool.working.load(Ordering::Relaxed) + 2);

@@ -1,6 +1,7 @@
 //! A handler with its ring, and the work of one turn.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::OnceLock;
 
 use super::notice::{Notice, Observer, report};
@@ -9,6 +10,7 @@ use crate::contain::{Panic, catch};
 use crate::dispatch::block::Event;
 use crate::dispatch::feed::{FeedConsumer, Found};
 use crate::dispatch::loss::Gap;
+use crate::pattern::Topic;
 use crate::ring::run_queue::DisabledFlag;
 use crate::sync::thread::Thread;
 use crate::sync::{AtomicU64, Ordering};
@@ -112,9 +114,9 @@ pub(crate) struct Counters {
 }
 
 /// The state that a turn works on.
-pub(crate) struct Task<T> {
-    feed: FeedConsumer<T>,
-    handler: Box<dyn Handle<T>>,
+pub(crate) struct Task {
+    feed: FeedConsumer,
+    handler: Box<dyn Handle>,
 }
 
 /// Why a turn ended.
@@ -139,10 +141,11 @@ pub(super) struct TurnContext<'a> {
     pub(super) worker: &'a WorkerState,
 }
 
-impl<T> Task<T> {
+impl Task {
     /// Creates the task of a feed into which no event was pushed yet.
-    pub(crate) fn new<F, R>(mut feed: FeedConsumer<T>, handler: F) -> Self
+    pub(crate) fn new<T, F, R>(mut feed: FeedConsumer, handler: F) -> Self
     where
+        T: 'static,
         F: FnMut(&Event<T>) -> R + Send + 'static,
         R: HandlerResult,
     {
@@ -151,7 +154,7 @@ impl<T> Task<T> {
         debug_assert!(empty, "a new feed is empty");
         Self {
             feed,
-            handler: Box::new(Closure(handler)),
+            handler: Box::new(Closure(handler, PhantomData)),
         }
     }
 
@@ -207,18 +210,19 @@ impl<T> Task<T> {
 
 /// A handler without the type of its closure. There is one dynamic call for a whole slot, so that
 /// the loop over its events is compiled for the closure.
-trait Handle<T>: Send {
-    fn handle(&mut self, delivery: &mut SlotDelivery<'_, T>);
+trait Handle: Send {
+    fn handle(&mut self, delivery: &mut SlotDelivery<'_>);
 }
 
-struct Closure<F>(F);
+struct Closure<T, F>(F, PhantomData<fn(&T)>);
 
-impl<T, F, R> Handle<T> for Closure<F>
+impl<T, F, R> Handle for Closure<T, F>
 where
+    T: 'static,
     F: FnMut(&Event<T>) -> R + Send,
     R: HandlerResult,
 {
-    fn handle(&mut self, delivery: &mut SlotDelivery<'_, T>) {
+    fn handle(&mut self, delivery: &mut SlotDelivery<'_>) {
         let SlotDelivery {
             feed,
             disabled,
@@ -232,22 +236,22 @@ where
             let result = self.0(event).into_result();
             context.note_handled(events.count());
             if let Err(error) = result {
-                context.failed(event, &error);
+                context.failed(event.id(), event.topic(), &error);
             }
         }
     }
 }
 
 /// The events of one slot that are being delivered to the closure.
-struct SlotDelivery<'a, T> {
-    feed: &'a mut FeedConsumer<T>,
+struct SlotDelivery<'a> {
+    feed: &'a mut FeedConsumer,
     disabled: DisabledFlag<'a>,
     context: &'a TurnContext<'a>,
 }
 
-impl<T> SlotDelivery<'_, T> {
+impl SlotDelivery<'_> {
     /// Delivers all events of the slot. After a panic it continues with the next event.
-    fn run(&mut self, handler: &mut dyn Handle<T>) {
+    fn run(&mut self, handler: &mut dyn Handle) {
         self.feed.record_latencies();
         loop {
             let (before, received) = (self.feed.mask(), self.feed.received());
@@ -261,8 +265,8 @@ impl<T> SlotDelivery<'_, T> {
             let received = received + u64::from(taken.count_ones());
             self.feed.set_received(received);
             self.context.note_handled(received);
-            if let Some(event) = self.feed.event(63 - taken.leading_zeros()) {
-                self.context.panicked(event, &panic);
+            if let Some((id, topic)) = self.feed.id_and_topic(63 - taken.leading_zeros()) {
+                self.context.panicked(id, topic, &panic);
             }
         }
     }
@@ -293,28 +297,28 @@ impl TurnContext<'_> {
     }
 
     #[cold]
-    fn failed<T>(&self, event: &Event<T>, error: &dyn fmt::Display) {
+    fn failed(&self, id: u64, topic: &Topic, error: &dyn fmt::Display) {
         // Relaxed: a statistic.
         let errors = &self.extras.init_counters().errors;
         errors.fetch_add(1, Ordering::Relaxed);
         let notice = Notice::Failed {
             subscription: self.subscription,
-            id: event.id(),
-            topic: event.topic(),
+            id,
+            topic,
             error,
         };
         report(self.observer, notice);
     }
 
     #[cold]
-    fn panicked<T>(&self, event: &Event<T>, panic: &Panic) {
+    fn panicked(&self, id: u64, topic: &Topic, panic: &Panic) {
         // Relaxed: a statistic.
         let panics = &self.extras.init_counters().panics;
         panics.fetch_add(1, Ordering::Relaxed);
         let notice = Notice::Panicked {
             subscription: self.subscription,
-            id: event.id(),
-            topic: event.topic(),
+            id,
+            topic,
             message: panic.message(),
         };
         report(self.observer, notice);

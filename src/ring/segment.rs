@@ -58,6 +58,11 @@ impl<T> Segment<T> {
     ) -> *mut Segment<T> {
         debug_assert!((1..=SEGMENTS_MAX).contains(&number), "segment {number}");
         debug_assert!(len.is_power_of_two() && len <= 1 << 31, "{len} slots");
+        // In place: an item may be larger than the stack of the thread.
+        #[cfg(not(loom))]
+        // SAFETY: a cell of a `MaybeUninit` is valid whatever is in it.
+        let slots = unsafe { Box::new_uninit_slice(len).assume_init() };
+        #[cfg(loom)]
         let slots = (0..len)
             .map(|_| UnsafeCell::new(MaybeUninit::uninit()))
             .collect();

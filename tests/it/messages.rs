@@ -249,37 +249,91 @@ fn publisher_and_slow_reader_share_one_thread() {
     });
 }
 
-/// A large payload by value: no publish method may hold more than a few copies of it on the stack.
+/// The largest payload by value that the documentation of [`Bus`] promises to fit on a usual stack.
+const LARGE_BYTES: usize = if cfg!(debug_assertions) { 96 } else { 384 } << 10;
+
+type Large = [u8; LARGE_BYTES];
+
+/// Runs on a thread with the usual stack.
+fn on_usual_stack<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
+    let thread = thread::Builder::new().stack_size(2 << 20).spawn(f);
+    thread.expect("a thread").join().expect("no panic")
+}
+
+fn bus_of_large(dispatch: Dispatch) -> Bus<Large> {
+    on_usual_stack(move || {
+        let builder = Bus::builder().dispatch(dispatch).lane_capacity(8);
+        builder.build().expect("in range")
+    })
+}
+
+fn assert_intact(data: &[u8], filled_with: u8) {
+    assert!(data.iter().all(|&byte| byte == filled_with));
+}
+
+/// A large payload by value: no way to publish may hold more than a few copies of it on the stack,
+/// and neither may what dispatches it.
 #[test]
 fn a_large_payload_needs_little_stack() {
-    const BYTES: usize = 128 << 10;
-    type Large = [u8; BYTES];
-    let build = || {
-        Bus::<Large>::builder()
-            .dispatch(Dispatch::Manual)
-            .lane_capacity(4)
-    };
-    let large_stack = || thread::Builder::new().stack_size(64 << 20);
-    let built = large_stack().spawn(move || build().build().expect("in range"));
-    let bus = built.expect("a thread").join().expect("no panic");
-    let ways: [fn(&Bus<Large>); 6] = [
-        |bus| assert!(bus.publish("a", [1; BYTES]).is_ok()),
-        |bus| assert!(bus.send(Message::new("a", [1; BYTES])).is_ok()),
-        |bus| assert!(bus.try_publish("a", [1; BYTES]).is_ok()),
-        |bus| assert!(bus.publish_timeout("a", [1; BYTES], Duration::ZERO).is_ok()),
-        |bus| assert!(bus.publisher().publish("a", [1; BYTES]).is_ok()),
-        |bus| assert!(bus.publisher().try_publish("a", [1; BYTES]).is_ok()),
+    let ways: [fn(&Bus<Large>); 7] = [
+        |bus| assert!(bus.publish("a", [1; LARGE_BYTES]).is_ok()),
+        |bus| assert!(bus.send(Message::new("a", [1; LARGE_BYTES])).is_ok()),
+        |bus| assert!(bus.try_publish("a", [1; LARGE_BYTES]).is_ok()),
+        |bus| {
+            let sent = bus.publish_timeout("a", [1; LARGE_BYTES], Duration::ZERO);
+            assert!(sent.is_ok());
+        },
+        |bus| assert!(bus.publisher().publish("a", [1; LARGE_BYTES]).is_ok()),
+        |bus| assert!(bus.publisher().try_publish("a", [1; LARGE_BYTES]).is_ok()),
+        |bus| {
+            let mut publishing = std::pin::pin!(bus.publish_async("a", [1; LARGE_BYTES]));
+            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(publishing.as_mut().poll(&mut context).is_ready());
+        },
     ];
+    let bus = bus_of_large(Dispatch::Manual);
+    let mut sub = bus.subscribe("a").expect("open");
     for way in ways {
         let (publishing, driving) = (bus.clone(), bus.clone());
-        // The usual stack of a thread.
-        let publishing = thread::Builder::new()
-            .stack_size(2 << 20)
-            .spawn(move || way(&publishing));
-        publishing.expect("a thread").join().expect("no panic");
-        let driving = large_stack().spawn(move || driving.drive());
-        driving.expect("a thread").join().expect("no panic");
+        on_usual_stack(move || way(&publishing));
+        assert!(on_usual_stack(move || driving.drive()));
+        assert_intact(sub.try_recv().expect("dispatched").data(), 1);
     }
-    let dropping = large_stack().spawn(move || drop(bus));
-    dropping.expect("a thread").join().expect("no panic");
+    // Whoever drops the last handle also drops what was not sequenced.
+    let left = bus.clone();
+    on_usual_stack(move || assert!(left.publish("a", [2; LARGE_BYTES]).is_ok()));
+    drop(sub);
+    on_usual_stack(move || drop(bus));
+}
+
+#[test]
+fn a_large_payload_is_dispatched_by_the_pool_and_by_its_publisher() {
+    for dispatch in [Dispatch::Pool, Dispatch::Inline] {
+        let bus = bus_of_large(dispatch);
+        let mut sub = bus.subscribe("a").expect("open");
+        for n in 1..=3 {
+            let publishing = bus.clone();
+            on_usual_stack(move || {
+                let receipt = publishing.publish_sequenced("a", [n; LARGE_BYTES]);
+                assert!(receipt.is_ok());
+            });
+            assert_intact(sub.recv().expect("an event").data(), n);
+        }
+    }
+}
+
+/// The stack of a dispatcher thread grows with the payloads.
+#[test]
+fn a_dispatcher_thread_has_room_for_payloads_of_any_size() {
+    const BYTES: usize = 1 << 20;
+    let publishing = thread::Builder::new().stack_size(64 << 20).spawn(|| {
+        let builder = Bus::<[u8; BYTES]>::builder().lane_capacity(2);
+        let bus = builder.build().expect("in range");
+        let mut sub = bus.subscribe("a").expect("open");
+        for n in 1..=3 {
+            assert!(bus.publish("a", [n; BYTES]).is_ok());
+            assert_intact(sub.recv().expect("an event").data(), n);
+        }
+    });
+    publishing.expect("a thread").join().expect("no panic");
 }

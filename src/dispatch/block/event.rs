@@ -6,13 +6,14 @@
 )]
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
 use std::ptr::NonNull;
 use std::time::{Duration, SystemTime};
 
 use super::envelope::UncountedEnvelope;
-use super::{Block, BlockRef, Body};
+use super::{AnyBlock, Block, BlockRef, Body};
 use crate::pattern::Topic;
 use crate::sync::Ordering;
 
@@ -39,14 +40,20 @@ use crate::sync::Ordering;
 /// # Ok(())
 /// # }
 /// ```
+#[repr(C)] // a pointer to an event is a pointer to its head
 pub struct Event<T> {
-    pub(super) id: u64,
-    /// The block that this event lies in: [`share`](Self::share) needs its address. With [`SHADOW`]
-    /// set if the payload lies in another block.
-    block: NonNull<Block<T>>,
-    envelope: UncountedEnvelope,
+    pub(super) head: EventHead,
     /// Initialised, unless the event lies in a shadow.
     data: MaybeUninit<T>,
+}
+
+/// An event without its payload.
+pub(super) struct EventHead {
+    pub(super) id: u64,
+    /// The block that this event lies in: [`Event::share`] needs its address. With [`SHADOW`] set
+    /// if the payload lies in another block.
+    block: NonNull<Block>,
+    pub(super) envelope: UncountedEnvelope,
 }
 
 /// Set in the address of an event's block if the block is a [shadow](mod@super::shadow). The
@@ -54,7 +61,7 @@ pub struct Event<T> {
 const SHADOW: usize = 1;
 
 // SAFETY: an event lies in a block, and `block` points to that same block, which is Send and Sync
-// under the same bounds and lives at least as long as any borrow of the event.
+// and lives at least as long as any borrow of the event. It gives out `&T`.
 unsafe impl<T: Send + Sync> Send for Event<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send + Sync> Sync for Event<T> {}
@@ -66,41 +73,21 @@ impl<T> Event<T> {
     pub(super) fn write(
         slot: &mut MaybeUninit<Self>,
         id: u64,
-        block: NonNull<Block<T>>,
+        block: NonNull<Block>,
         envelope: UncountedEnvelope,
         data: T,
     ) {
-        Self::write_without_data(slot, id, block, envelope);
         let event = slot.as_mut_ptr();
-        // SAFETY: a field of the slot, which is borrowed exclusively; `MaybeUninit<T>` has the
-        // layout of `T`.
-        unsafe { (&raw mut (*event).data).cast::<T>().write(data) };
-    }
-
-    /// Writes this event into a slot of a shadow of its block. The payload stays where it is.
-    pub(super) fn write_shadow(&self, slot: &mut MaybeUninit<Self>, shadow: NonNull<Block<T>>) {
-        debug_assert!(
-            !self.is_shadow(),
-            "a shadow borrows from the block that has the payloads"
-        );
-        let block = shadow.map_addr(|address| address | SHADOW);
-        Self::write_without_data(slot, self.id, block, self.envelope.copy());
-    }
-
-    #[inline(always)]
-    fn write_without_data(
-        slot: &mut MaybeUninit<Self>,
-        id: u64,
-        block: NonNull<Block<T>>,
-        envelope: UncountedEnvelope,
-    ) {
-        let event = slot.as_mut_ptr();
-        // SAFETY: fields of the slot, which is borrowed exclusively. What is in it is not dropped:
-        // an event has no drop code of its own.
+        let head = EventHead {
+            id,
+            block,
+            envelope,
+        };
+        // SAFETY: fields of the slot, which is borrowed exclusively; `MaybeUninit<T>` has the
+        // layout of `T`. What is in the slot is not dropped: an event has no drop code of its own.
         unsafe {
-            (&raw mut (*event).id).write(id);
-            (&raw mut (*event).block).write(block);
-            (&raw mut (*event).envelope).write(envelope);
+            (&raw mut (*event).head).write(head);
+            (&raw mut (*event).data).cast::<T>().write(data);
         }
     }
 
@@ -110,7 +97,7 @@ impl<T> Event<T> {
     ///
     /// The event was written by [`write`](Self::write), and its payload is not accessed again.
     pub(super) unsafe fn drop_payload(&mut self) {
-        debug_assert!(!self.is_shadow());
+        debug_assert!(!self.head.is_shadow());
         // SAFETY: as the caller promises.
         unsafe { self.data.assume_init_drop() };
     }
@@ -132,7 +119,7 @@ impl<T> Event<T> {
     /// ```
     #[inline]
     pub fn id(&self) -> u64 {
-        self.id
+        self.head.id
     }
 
     /// The topic that the event was published on.
@@ -148,7 +135,7 @@ impl<T> Event<T> {
     /// ```
     #[inline]
     pub fn topic(&self) -> &Topic {
-        self.envelope.topic()
+        self.head.envelope.topic()
     }
 
     /// The payload.
@@ -164,7 +151,7 @@ impl<T> Event<T> {
     /// ```
     #[inline]
     pub fn data(&self) -> &T {
-        if self.is_shadow() {
+        if self.head.is_shadow() {
             return self.origin().data();
         }
         // SAFETY: the event is not in a shadow, so `write` wrote it, with its payload.
@@ -192,11 +179,11 @@ impl<T> Event<T> {
     /// # }
     /// ```
     pub fn superseded(&self) -> u64 {
-        if !self.is_shadow() {
+        if !self.head.is_shadow() {
             return 0;
         }
         // Relaxed: written before the event became visible, and not since.
-        self.block_body().shadow.superseded[self.index()].load(Ordering::Relaxed)
+        self.head.block_body().shadow.superseded[self.index()].load(Ordering::Relaxed)
     }
 
     /// The name of the event, such as `OrderCreated`, if its publisher set one with
@@ -216,7 +203,7 @@ impl<T> Event<T> {
     /// # }
     /// ```
     pub fn name(&self) -> Option<&str> {
-        self.envelope.name()
+        self.head.envelope.name()
     }
 
     /// The source of the event, such as `billing`, if its publisher set one with
@@ -234,7 +221,7 @@ impl<T> Event<T> {
     /// # }
     /// ```
     pub fn source(&self) -> Option<&str> {
-        self.envelope.source()
+        self.head.envelope.source()
     }
 
     /// The time at which the event was sequenced, in nanoseconds of the system clock. It never
@@ -254,7 +241,7 @@ impl<T> Event<T> {
     /// # }
     /// ```
     pub fn created_at(&self) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.block_body().created_at_ns)
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(self.head.block_body().created_at_ns)
     }
 
     /// Returns an owned handle to this event.
@@ -277,13 +264,60 @@ impl<T> Event<T> {
         let index = self.index();
         // Owns no reference, so it must not be dropped. The borrow of the event keeps the block
         // alive.
-        let uncounted = ManuallyDrop::new(BlockRef {
-            block: self.block(),
+        let uncounted = ManuallyDrop::new(AnyBlock {
+            block: self.head.block(),
         });
         SharedEvent {
-            block: BlockRef::clone(&uncounted),
+            block: BlockRef {
+                block: AnyBlock::clone(&uncounted),
+                payloads: PhantomData,
+            },
             index,
         }
+    }
+
+    /// The event whose payload this event of a shadow borrows.
+    #[cold]
+    fn origin(&self) -> &Self {
+        let origin = self.head.block_body().shadow.origin.as_ref();
+        let origin = origin.expect("a shadow has an origin until it is cleared");
+        // SAFETY: a shadow has the event type of its origin.
+        let events = unsafe { origin.body().events::<T>() };
+        let event = &events[(self.head.id - origin.first_id()) as usize];
+        debug_assert!(event.head.id == self.head.id && !event.head.is_shadow());
+        event
+    }
+
+    /// The index of the event in its block, 0 to 63.
+    fn index(&self) -> usize {
+        let body = self.head.block_body();
+        let offset = std::ptr::from_ref(self).addr() - body.events.address();
+        let index = offset / size_of::<Self>();
+        debug_assert!(index < body.len, "an event lies in its block");
+        index
+    }
+}
+
+impl EventHead {
+    /// Writes the head of this event into a slot of a shadow of its block. The payload stays where
+    /// it is.
+    ///
+    /// # Safety
+    ///
+    /// `slot` is a head of the shadow, which the caller accesses exclusively.
+    pub(super) unsafe fn write_shadow(&self, slot: NonNull<Self>, shadow: NonNull<Block>) {
+        debug_assert!(
+            !self.is_shadow(),
+            "a shadow borrows from the block that has the payloads"
+        );
+        let head = Self {
+            id: self.id,
+            block: shadow.map_addr(|address| address | SHADOW),
+            envelope: self.envelope.copy(),
+        };
+        // SAFETY: as the caller promises. What is in the slot is not dropped: an event has no drop
+        // code of its own.
+        unsafe { slot.write(head) };
     }
 
     #[inline(always)]
@@ -291,32 +325,13 @@ impl<T> Event<T> {
         self.block.addr().get() & SHADOW != 0
     }
 
-    /// The event whose payload this event of a shadow borrows.
-    #[cold]
-    fn origin(&self) -> &Self {
-        let origin = self.block_body().shadow.origin.as_ref();
-        let origin = origin.expect("a shadow has an origin until it is cleared");
-        let event = &origin.events()[(self.id - origin.first_id()) as usize];
-        debug_assert!(event.id == self.id && !event.is_shadow());
-        event
-    }
-
-    /// The index of the event in its block, 0 to 63.
-    fn index(&self) -> usize {
-        let events = self.block_body().events();
-        let offset = std::ptr::from_ref(self).addr() - events.as_ptr().addr();
-        let index = offset / size_of::<Self>();
-        debug_assert!(index < events.len(), "an event lies in its block");
-        index
-    }
-
-    fn block(&self) -> NonNull<Block<T>> {
+    fn block(&self) -> NonNull<Block> {
         let block = self.block.as_ptr().map_addr(|address| address & !SHADOW);
         // SAFETY: it is the address of a block, which `write_shadow` may have set the bit in.
         unsafe { NonNull::new_unchecked(block) }
     }
 
-    fn block_body(&self) -> &Body<T> {
+    fn block_body(&self) -> &Body {
         // SAFETY: events are only borrowed from their own sequenced block. So that block is alive,
         // and no thread writes to its body.
         unsafe { self.block().as_ref().body.with(|body| &*body) }
@@ -326,7 +341,7 @@ impl<T> Event<T> {
 impl<T: fmt::Debug> fmt::Debug for Event<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Event")
-            .field("id", &self.id)
+            .field("id", &self.id())
             .field("topic", &self.topic().as_str())
             .field("name", &self.name())
             .field("source", &self.source())

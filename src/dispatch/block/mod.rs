@@ -19,6 +19,11 @@
 //!
 //! Topics, names and sources are in [`envelope`]s, which are counted per block, not per event.
 //!
+//! A block is not generic, and an [`AnyBlock`] refers to one with payloads of any type, so that
+//! most of the path of an event is compiled once, with this crate. Writers and readers of payloads
+//! have a [`BlockWriter<T>`](BlockWriter) and a [`BlockRef<T>`](BlockRef); the type is checked
+//! where an `AnyBlock` becomes one of these. What has to be known of the payloads is in [`events`].
+//!
 //! **Large payloads.** A payload lies inside its block, so a block is as large as its payloads. The
 //! memory of a block is allocated in place, and [`BlockWriter::push`] moves a payload straight into
 //! it: no event ever lies on the stack as a whole.
@@ -38,25 +43,30 @@
 
 mod envelope;
 mod event;
+mod events;
 mod pool;
 mod shadow;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
 use crossbeam::utils::CachePadded;
-use std::mem::{ManuallyDrop, MaybeUninit, size_of};
+use std::any::TypeId;
+use std::marker::PhantomData;
+use std::mem::{ManuallyDrop, size_of};
+use std::ops::Deref;
 use std::ptr::NonNull;
 
 pub(crate) use envelope::{EnvelopeRef, EnvelopeTable};
+use event::EventHead;
 pub use event::{Event, SharedEvent};
-pub(crate) use pool::BlockSource;
+use events::Events;
 use pool::Pool;
+pub(crate) use pool::{BlockSource, RawSource};
 use shadow::Shadow;
 pub(crate) use shadow::{ReleaseBatch, ShadowEvent, shadow};
 
 #[cfg(feature = "latency")]
 use super::latency::Stamps;
-use crate::contain::contain;
 use crate::pattern::Topic;
 use crate::ring::evicting::Pointer;
 use crate::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
@@ -84,19 +94,19 @@ impl Group {
 ///
 /// Aligned so that the six low bits of its address are 0: [shadows](mod@shadow) use them.
 #[repr(align(64))]
-pub(crate) struct Block<T> {
+pub(crate) struct Block {
     /// References handed out, 0 to `isize::MAX`; 0 in the pool and while the block is being filled.
     /// On a cache line of its own: every subscriber writes it, and every subscriber reads the body.
     references: CachePadded<AtomicUsize>,
-    body: UnsafeCell<Body<T>>,
+    body: UnsafeCell<Body>,
     /// Index into [`CLASSES`].
     class: u8,
-    pool: Arc<Pool<T>>,
+    pool: Arc<Pool>,
     /// The next free block, while this one is in the pool.
-    next: UnsafeCell<*mut Block<T>>,
+    next: UnsafeCell<*mut Block>,
 }
 
-struct Body<T> {
+struct Body {
     first_id: u64,
     /// Nanoseconds since the Unix epoch.
     created_at_ns: u64,
@@ -105,7 +115,7 @@ struct Body<T> {
     /// How many of `events` are initialised: 0 to the room of the class, at least 1 once sequenced.
     len: usize,
     /// As long as the class says.
-    events: Box<[MaybeUninit<Event<T>>]>,
+    events: Events,
     /// Runs of events with the same envelope, in order. An envelope may occur in several runs.
     /// Empty in a shadow.
     groups: Vec<Group>,
@@ -113,26 +123,26 @@ struct Body<T> {
     #[cfg(feature = "latency")]
     stamps: Stamps,
     /// The block that the events are borrowed from, if this block is a shadow.
-    shadow: Shadow<T>,
+    shadow: Shadow,
 }
 
-// SAFETY: while there are references the body is only read, by `&Event<T>` (hence `T: Sync`). Any
-// thread may drop the last reference and with it the payloads (hence `T: Send`). The writer and the
-// pool access a block exclusively, and hand it over by Release and Acquire.
-unsafe impl<T: Send + Sync> Send for Block<T> {}
+// SAFETY: the payloads are `Send` and `Sync`, since a `BlockSource` is made for no others. While
+// there are references the body is only read, by `&Event<T>` (hence `T: Sync`). Any thread may drop
+// the last reference and with it the payloads (hence `T: Send`). The writer and the pool access a
+// block exclusively, and hand it over by Release and Acquire.
+unsafe impl Send for Block {}
 // SAFETY: as above.
-unsafe impl<T: Send + Sync> Sync for Block<T> {}
+unsafe impl Sync for Block {}
 
-impl<T> Block<T> {
-    fn allocate(class: u8, pool: Arc<Pool<T>>) -> NonNull<Self> {
+impl Block {
+    fn allocate(class: u8, pool: Arc<Pool>) -> NonNull<Self> {
         let room = CLASSES[class as usize];
         let body = Body {
             first_id: 0,
             created_at_ns: 0,
             weight: 0,
             len: 0,
-            // In place: an array of these may be larger than the stack of the thread.
-            events: Box::new_uninit_slice(room),
+            events: Events::allocate(pool.event_type, room),
             groups: Vec::with_capacity(room),
             #[cfg(feature = "latency")]
             stamps: Stamps::default(),
@@ -148,8 +158,8 @@ impl<T> Block<T> {
     }
 
     /// Bytes of memory of a block of this class, without what its payloads own elsewhere.
-    const fn bytes(class: usize) -> usize {
-        size_of::<Self>() + CLASSES[class] * (size_of::<Event<T>>() + size_of::<Group>())
+    fn bytes(class: usize, event_size: usize) -> usize {
+        size_of::<Self>() + CLASSES[class] * (event_size + size_of::<Group>())
     }
 }
 
@@ -159,13 +169,22 @@ fn mask_of_first(len: usize) -> u64 {
     u64::MAX >> (BLOCK_EVENTS_MAX - len)
 }
 
-impl<T> Body<T> {
+impl Body {
+    /// # Safety
+    ///
+    /// `T` is the type of the payloads.
     #[inline]
-    fn events(&self) -> &[Event<T>] {
-        let initialised = &self.events[..self.len];
-        // SAFETY: the first `len` events are initialised, and `MaybeUninit<E>` has the layout of
-        // `E`.
-        unsafe { std::slice::from_raw_parts(initialised.as_ptr().cast(), self.len) }
+    unsafe fn events<T>(&self) -> &[Event<T>] {
+        debug_assert!(self.len <= self.events.room());
+        // SAFETY: the first `len` events are initialised, and borrowed together with the body.
+        unsafe { std::slice::from_raw_parts(self.events.start().as_ptr(), self.len) }
+    }
+
+    /// What an event has beside its payload.
+    fn head(&self, index: usize) -> &EventHead {
+        assert!(index < self.len, "a block of {} events", self.len);
+        // SAFETY: the first `len` events are initialised, and borrowed together with the body.
+        unsafe { self.events.head(index).as_ref() }
     }
 
     fn is_shadow(&self) -> bool {
@@ -180,14 +199,10 @@ impl<T> Body<T> {
         if self.is_shadow() {
             debug_assert!(self.groups.is_empty(), "the origin counts the envelopes");
             self.shadow.clear();
-        } else if std::mem::needs_drop::<T>() {
-            for event in &mut self.events[..len] {
-                contain("a payload's drop", || {
-                    // SAFETY: `push` wrote the event with its payload, and `len` is 0 already, so
-                    // nobody accesses the event again.
-                    unsafe { event.assume_init_mut().drop_payload() };
-                });
-            }
+        } else {
+            // SAFETY: `push` wrote the events with their payloads, and `len` is 0 already, so that
+            // nothing accesses them again.
+            unsafe { self.events.drop_payloads(len) };
         }
         for group in self.groups.drain(..) {
             group.envelope.release(group.mask.count_ones() as usize);
@@ -197,10 +212,10 @@ impl<T> Body<T> {
     /// Asserts, in debug builds, what a block that is about to be sequenced must satisfy.
     fn debug_check(&self) {
         debug_assert!(
-            self.len >= 1 && self.len <= self.events.len(),
+            self.len >= 1 && self.len <= self.events.room(),
             "a sequenced block of {} events with room for {}",
             self.len,
-            self.events.len()
+            self.events.room()
         );
         if cfg!(debug_assertions) && !self.is_shadow() {
             let mut covered = 0;
@@ -218,9 +233,17 @@ impl<T> Body<T> {
     }
 }
 
-/// A block that is being filled.
+/// A block that is being filled with payloads of type `T`.
 pub(crate) struct BlockWriter<T> {
-    block: NonNull<Block<T>>,
+    raw: RawWriter,
+    /// Exactly this type: with `T` alone, a writer of `&'static str` would also be one of a `&str`
+    /// that lives for a shorter time.
+    payloads: PhantomData<fn(T) -> T>,
+}
+
+/// A block that is being filled.
+struct RawWriter {
+    block: NonNull<Block>,
 }
 
 impl<T> BlockWriter<T> {
@@ -231,17 +254,14 @@ impl<T> BlockWriter<T> {
     /// If the block [is full](Self::is_full).
     #[inline]
     pub(crate) fn push(&mut self, envelope: EnvelopeRef, data: T, weight: usize) {
-        let block = self.block;
-        let body = self.body_mut();
+        let block = self.raw.block;
+        let body = self.raw.body_mut();
         let index = body.len;
         let id = body.first_id + index as u64;
-        Event::write(
-            &mut body.events[index],
-            id,
-            block,
-            envelope.uncounted(),
-            data,
-        );
+        // SAFETY: the events are of this type, since the source of the block is; and the slot is
+        // borrowed together with the body.
+        let slot = unsafe { body.events.slot(index) };
+        Event::write(slot, id, block, envelope.uncounted(), data);
         body.len += 1;
         body.weight = body.weight.saturating_add(weight);
         match body.groups.last_mut() {
@@ -261,42 +281,51 @@ impl<T> BlockWriter<T> {
     /// Records when the event that was appended last was published.
     #[cfg(feature = "latency")]
     pub(crate) fn stamp(&mut self, stamp_ns: u64) {
-        let body = self.body_mut();
+        let body = self.raw.body_mut();
         debug_assert!(body.len > 0, "there is no event to stamp");
         body.stamps.push(body.len - 1, stamp_ns);
     }
 
     /// Whether there is no room for another event.
     pub(crate) fn is_full(&self) -> bool {
-        let body = self.body();
-        body.len == body.events.len()
+        let body = self.raw.body();
+        body.len == body.events.room()
     }
 
     /// Returns the sequenced block, with one reference to it. It must have at least one event.
     pub(crate) fn finish(self) -> BlockRef<T> {
+        BlockRef {
+            block: self.raw.finish(),
+            payloads: PhantomData,
+        }
+    }
+}
+
+impl RawWriter {
+    fn finish(self) -> AnyBlock {
         self.body().debug_check();
         let block = self.block;
         std::mem::forget(self);
-        let reference = BlockRef { block };
+        let reference = AnyBlock { block };
         // Relaxed: no other thread knows the block. Whatever passes the reference on publishes it.
         reference.block().references.store(1, Ordering::Relaxed);
         reference
     }
 
-    fn body(&self) -> &Body<T> {
+    fn body(&self) -> &Body {
         // SAFETY: until `finish` the writer alone accesses the block.
         unsafe { self.block.as_ref().body.with(|body| &*body) }
     }
 
     #[inline(always)]
-    fn body_mut(&mut self) -> &mut Body<T> {
+    fn body_mut(&mut self) -> &mut Body {
         // SAFETY: until `finish` the writer alone accesses the block, and the writer is borrowed
         // exclusively for as long as the result.
         unsafe { self.block.as_ref().body.with_mut(|body| &mut *body) }
     }
 }
 
-impl<T> Drop for BlockWriter<T> {
+impl Drop for RawWriter {
     /// Reached only when a panic unwinds: drops the events that were appended.
     fn drop(&mut self) {
         // SAFETY: allocated by `Block::allocate`, and until `finish` the writer alone accesses it.
@@ -304,20 +333,97 @@ impl<T> Drop for BlockWriter<T> {
     }
 }
 
-/// A counted reference to a sequenced block.
+/// A counted reference to a sequenced block whose payloads are of type `T`.
 pub(crate) struct BlockRef<T> {
-    block: NonNull<Block<T>>,
+    block: AnyBlock,
+    payloads: PhantomData<T>,
 }
-
-// SAFETY: a counted reference to a `Block<T>`, which is Send and Sync under the same bounds.
-unsafe impl<T: Send + Sync> Send for BlockRef<T> {}
-// SAFETY: as above.
-unsafe impl<T: Send + Sync> Sync for BlockRef<T> {}
 
 impl<T> BlockRef<T> {
     /// The events, 1 to [`BLOCK_EVENTS_MAX`].
+    #[inline]
     pub(crate) fn events(&self) -> &[Event<T>] {
-        self.body().events()
+        // SAFETY: whoever made this reference knew that the payloads are of this type.
+        unsafe { self.block.body().events() }
+    }
+
+    /// The same reference, for code that is the same for all types of payloads.
+    pub(crate) fn into_any(self) -> AnyBlock {
+        self.block
+    }
+}
+
+impl<T> Clone for BlockRef<T> {
+    fn clone(&self) -> Self {
+        Self {
+            block: self.block.clone(),
+            payloads: PhantomData,
+        }
+    }
+}
+
+impl<T> Deref for BlockRef<T> {
+    type Target = AnyBlock;
+
+    fn deref(&self) -> &AnyBlock {
+        &self.block
+    }
+}
+
+/// A counted reference to a sequenced block whose payloads are of any type.
+///
+/// Most of the path of an event does nothing with a payload. What is written in terms of this type
+/// is compiled once, with this crate, and not again for each type of payload.
+pub(crate) struct AnyBlock {
+    block: NonNull<Block>,
+}
+
+// SAFETY: a counted reference to a `Block`, which is Send and Sync.
+unsafe impl Send for AnyBlock {}
+// SAFETY: as above.
+unsafe impl Sync for AnyBlock {}
+
+impl AnyBlock {
+    /// The events, 1 to [`BLOCK_EVENTS_MAX`].
+    ///
+    /// # Panics
+    ///
+    /// If the payloads are not of type `T`.
+    #[inline]
+    pub(crate) fn events<T: 'static>(&self) -> &[Event<T>] {
+        let body = self.body();
+        assert_payloads::<T>(&body.events);
+        // SAFETY: checked.
+        unsafe { body.events() }
+    }
+
+    /// The same reference, for code that reads the payloads.
+    ///
+    /// # Panics
+    ///
+    /// If they are not of type `T`.
+    #[inline]
+    pub(crate) fn typed<T: 'static>(self) -> BlockRef<T> {
+        assert_payloads::<T>(&self.body().events);
+        BlockRef {
+            block: self,
+            payloads: PhantomData,
+        }
+    }
+
+    /// How many events it has, 1 to [`BLOCK_EVENTS_MAX`].
+    pub(crate) fn len(&self) -> usize {
+        self.body().len
+    }
+
+    /// Id and topic of the event with this index.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such event.
+    pub(crate) fn id_and_topic(&self, index: usize) -> (u64, &Topic) {
+        let head = self.body().head(index);
+        (head.id, head.envelope.topic())
     }
 
     /// Id of the first event. The ids of the others follow without holes, except in a shadow.
@@ -354,7 +460,7 @@ impl<T> BlockRef<T> {
     }
 
     /// Takes `n` references in one step. Those that are not used are released in one step, too.
-    pub(crate) fn ref_batch(&self, n: usize) -> RefBatch<'_, T> {
+    pub(crate) fn ref_batch(&self, n: usize) -> RefBatch<'_> {
         // Relaxed: this reference keeps the count above zero meanwhile.
         let before = self.block().references.fetch_add(n, Ordering::Relaxed);
         debug_assert!(before >= 1 && before <= isize::MAX as usize);
@@ -365,13 +471,13 @@ impl<T> BlockRef<T> {
     }
 
     #[inline(always)]
-    fn block(&self) -> &Block<T> {
+    fn block(&self) -> &Block {
         // SAFETY: a counted block lives as long as its references.
         unsafe { self.block.as_ref() }
     }
 
     #[inline(always)]
-    fn body(&self) -> &Body<T> {
+    fn body(&self) -> &Body {
         // SAFETY: no thread writes to the body of a block that has references.
         self.block().body.with(|body| unsafe { &*body })
     }
@@ -379,7 +485,7 @@ impl<T> BlockRef<T> {
     /// # Safety
     ///
     /// The caller owns `n` references, at least 1, and never uses them again.
-    unsafe fn release(block: NonNull<Block<T>>, n: usize) {
+    unsafe fn release(block: NonNull<Block>, n: usize) {
         // SAFETY: the caller's references keep the block alive until they are subtracted.
         let references = unsafe { &block.as_ref().references };
         // AcqRel: Release our reads of the events; Acquire, for the last reference, the reads of
@@ -394,7 +500,15 @@ impl<T> BlockRef<T> {
     }
 }
 
-impl<T> Clone for BlockRef<T> {
+#[inline]
+fn assert_payloads<T: 'static>(events: &Events) {
+    assert!(
+        events.payload_type() == TypeId::of::<T>(),
+        "a block with payloads of another type"
+    );
+}
+
+impl Clone for AnyBlock {
     fn clone(&self) -> Self {
         // Relaxed: as in `ref_batch`.
         let before = self.block().references.fetch_add(1, Ordering::Relaxed);
@@ -408,7 +522,7 @@ impl<T> Clone for BlockRef<T> {
     }
 }
 
-impl<T> Drop for BlockRef<T> {
+impl Drop for AnyBlock {
     #[inline]
     fn drop(&mut self) {
         // SAFETY: this value owns one reference, and is not used again.
@@ -418,7 +532,7 @@ impl<T> Drop for BlockRef<T> {
 
 // SAFETY: a reference consists of the pointer to its block and nothing else, so `from_raw` restores
 // it. It may be sent under the bounds of its `Send`.
-unsafe impl<T> Pointer for BlockRef<T> {
+unsafe impl Pointer for AnyBlock {
     fn into_raw(self) -> NonNull<()> {
         ManuallyDrop::new(self).block.cast()
     }
@@ -429,20 +543,20 @@ unsafe impl<T> Pointer for BlockRef<T> {
 }
 
 /// References to a block that were taken by one atomic addition, for a whole fan-out.
-pub(crate) struct RefBatch<'a, T> {
-    block: &'a BlockRef<T>,
+pub(crate) struct RefBatch<'a> {
+    block: &'a AnyBlock,
     /// References that are counted and not handed out.
     left: usize,
 }
 
-impl<T> RefBatch<'_, T> {
+impl RefBatch<'_> {
     /// Hands out one reference. Beyond the number that was taken, each costs an addition of its
     /// own.
-    pub(crate) fn take(&mut self) -> BlockRef<T> {
+    pub(crate) fn take(&mut self) -> AnyBlock {
         match self.left.checked_sub(1) {
             Some(left) => {
                 self.left = left;
-                BlockRef {
+                AnyBlock {
                     block: self.block.block,
                 }
             }
@@ -451,11 +565,11 @@ impl<T> RefBatch<'_, T> {
     }
 }
 
-impl<T> Drop for RefBatch<'_, T> {
+impl Drop for RefBatch<'_> {
     fn drop(&mut self) {
         if self.left > 0 {
             // SAFETY: `left` references were counted for this batch and not handed out.
-            unsafe { BlockRef::release(self.block.block, self.left) };
+            unsafe { AnyBlock::release(self.block.block, self.left) };
         }
     }
 }

@@ -15,9 +15,12 @@
     reason = "recycles blocks by pointer; ARCHITECTURE.md lists this module"
 )]
 
+use std::any::TypeId;
+use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
-use super::{Block, BlockWriter, CLASSES};
+use super::events::EventType;
+use super::{AnyBlock, Block, BlockWriter, CLASSES, RawWriter};
 use crate::sync::{Arc, AtomicPtr, AtomicUsize, Ordering};
 
 /// Free blocks of each class that a pool keeps at most, on each side of the hand-over. As many
@@ -27,30 +30,31 @@ use crate::sync::{Arc, AtomicPtr, AtomicUsize, Ordering};
 const FREE_BLOCKS_MAX: [usize; CLASSES.len()] = [4096, 1024, 256];
 
 /// The lists that every thread pushes to.
-pub(crate) struct Pool<T> {
-    free: [FreeList<T>; CLASSES.len()],
+pub(crate) struct Pool {
+    pub(super) event_type: EventType,
+    free: [FreeList; CLASSES.len()],
 }
 
-struct FreeList<T> {
+struct FreeList {
     /// The top of the stack, or [`closed`] once nobody takes from it any more.
-    head: AtomicPtr<Block<T>>,
+    head: AtomicPtr<Block>,
     /// About how many blocks were pushed since the list was last taken: pushes that failed count,
     /// too.
     len: AtomicUsize,
 }
 
 /// The head of a list from which nobody takes any more. Compared, never dereferenced.
-fn closed<T>() -> *mut Block<T> {
+fn closed() -> *mut Block {
     ptr::without_provenance_mut(1)
 }
 
-impl<T> Pool<T> {
+impl Pool {
     /// Drops what is in the block, and keeps or frees its memory.
     ///
     /// # Safety
     ///
     /// The block came from [`Block::allocate`], and no other thread accesses it.
-    pub(super) unsafe fn recycle(block: NonNull<Block<T>>) {
+    pub(super) unsafe fn recycle(block: NonNull<Block>) {
         // SAFETY: the caller accesses the block exclusively until it is pushed, and the pool lives
         // as long as the block.
         let list = unsafe {
@@ -64,11 +68,11 @@ impl<T> Pool<T> {
     }
 }
 
-impl<T> FreeList<T> {
+impl FreeList {
     /// Pushes a block that the caller accesses exclusively. `false`: the list is full or closed,
     /// and the block is still the caller's. After `true` another thread may have freed the block,
     /// and with it this list.
-    fn push(&self, block: NonNull<Block<T>>) -> bool {
+    fn push(&self, block: NonNull<Block>) -> bool {
         // SAFETY: the block is the caller's, so it is alive.
         let class = unsafe { block.as_ref().class };
         // Relaxed: the number bounds the idle memory, and need not be exact.
@@ -94,7 +98,7 @@ impl<T> FreeList<T> {
     }
 
     /// Takes the whole chain, and leaves `replacement`.
-    fn take(&self, replacement: *mut Block<T>) -> *mut Block<T> {
+    fn take(&self, replacement: *mut Block) -> *mut Block {
         // Relaxed: as in `push`.
         self.len.store(0, Ordering::Relaxed);
         // Acquire, partner `push`.
@@ -103,7 +107,7 @@ impl<T> FreeList<T> {
 }
 
 /// Pops the first block of a chain that belongs to the caller alone.
-fn pop<T>(chain: &mut *mut Block<T>) -> Option<NonNull<Block<T>>> {
+fn pop(chain: &mut *mut Block) -> Option<NonNull<Block>> {
     let block = NonNull::new(*chain)?;
     debug_assert!(block.as_ptr() != closed(), "the end of a closed list");
     // SAFETY: the chain belongs to the thread that took it.
@@ -111,23 +115,67 @@ fn pop<T>(chain: &mut *mut Block<T>) -> Option<NonNull<Block<T>>> {
     Some(block)
 }
 
-/// Hands out blocks to be filled. Owned by whoever fills them: the sequencer, or a `Conflate` feed.
+/// Hands out blocks to be filled with payloads of type `T`. Owned by the sequencer.
 pub(crate) struct BlockSource<T> {
-    pool: Arc<Pool<T>>,
-    /// For each class, a chain that was taken from the pool.
-    taken: [*mut Block<T>; CLASSES.len()],
+    pub(super) raw: RawSource,
+    /// Exactly this type, as in [`BlockWriter`].
+    payloads: PhantomData<fn(T) -> T>,
 }
 
-// SAFETY: the chains belong to this source alone, and `Block<T>` may be sent under the same bounds.
-unsafe impl<T: Send + Sync> Send for BlockSource<T> {}
+/// Hands out blocks to be filled. Owned by whatever fills them: the sequencer, or a `Conflate`
+/// feed.
+pub(crate) struct RawSource {
+    pool: Arc<Pool>,
+    /// For each class, a chain that was taken from the pool.
+    taken: [*mut Block; CLASSES.len()],
+}
+
+// SAFETY: the chains belong to this source alone, and a `Block` may be sent.
+unsafe impl Send for RawSource {}
+
+impl<T: Send + Sync + 'static> BlockSource<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            raw: RawSource::new(EventType::of::<T>()),
+            payloads: PhantomData,
+        }
+    }
+}
 
 impl<T> BlockSource<T> {
-    pub(crate) fn new() -> Self {
+    /// An empty block of the smallest class with room for `events` events, or of the largest class
+    /// if they are more than that.
+    pub(crate) fn block(
+        &mut self,
+        events: usize,
+        first_id: u64,
+        created_at_ns: u64,
+    ) -> BlockWriter<T> {
+        BlockWriter {
+            raw: self.raw.block(events, first_id, created_at_ns),
+            payloads: PhantomData,
+        }
+    }
+}
+
+impl RawSource {
+    /// For blocks whose payloads are of the same type as those of this block.
+    pub(crate) fn like(block: &AnyBlock) -> Self {
+        Self::new(block.block().pool.event_type)
+    }
+
+    /// The type of the payloads.
+    pub(super) fn payload_type(&self) -> TypeId {
+        self.pool.event_type.payload_type()
+    }
+
+    fn new(event_type: EventType) -> Self {
         let list = || FreeList {
             head: AtomicPtr::new(ptr::null_mut()),
             len: AtomicUsize::new(0),
         };
         let pool = Pool {
+            event_type,
             free: [list(), list(), list()],
         };
         Self {
@@ -138,29 +186,24 @@ impl<T> BlockSource<T> {
 
     /// An empty block of the smallest class with room for `events` events, or of the largest class
     /// if they are more than that.
-    pub(crate) fn block(
-        &mut self,
-        events: usize,
-        first_id: u64,
-        created_at_ns: u64,
-    ) -> BlockWriter<T> {
+    pub(super) fn block(&mut self, events: usize, first_id: u64, created_at_ns: u64) -> RawWriter {
         let class = CLASSES
             .iter()
             .position(|&room| events <= room)
             .unwrap_or(CLASSES.len() - 1);
-        let mut writer = BlockWriter {
+        let mut writer = RawWriter {
             block: self.take(class),
         };
         let body = writer.body_mut();
         debug_assert_eq!(body.len, 0, "a block in the pool is empty");
-        debug_assert_eq!(body.events.len(), CLASSES[class]);
+        debug_assert_eq!(body.events.room(), CLASSES[class]);
         body.first_id = first_id;
         body.created_at_ns = created_at_ns;
-        body.weight = Block::<T>::bytes(class);
+        body.weight = Block::bytes(class, body.events.event_size());
         writer
     }
 
-    fn take(&mut self, class: usize) -> NonNull<Block<T>> {
+    fn take(&mut self, class: usize) -> NonNull<Block> {
         let chain = &mut self.taken[class];
         if chain.is_null() {
             *chain = self.pool.free[class].take(ptr::null_mut());
@@ -169,7 +212,7 @@ impl<T> BlockSource<T> {
     }
 }
 
-impl<T> Drop for BlockSource<T> {
+impl Drop for RawSource {
     /// Frees the free blocks. Blocks that are still referenced free themselves.
     fn drop(&mut self) {
         let pushed = self.pool.free.each_ref().map(|list| list.take(closed()));

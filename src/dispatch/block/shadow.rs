@@ -28,14 +28,14 @@
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
-use super::{Block, BlockRef, BlockSource, Body};
+use super::{AnyBlock, Block, Body, RawSource};
 use crate::ring::evicting::Pointer;
 use crate::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The part of a block that makes it a shadow. Empty in other blocks.
-pub(super) struct Shadow<T> {
+pub(super) struct Shadow {
     /// The block that has the payloads. Never a shadow itself.
-    pub(super) origin: Option<BlockRef<T>>,
+    pub(super) origin: Option<AnyBlock>,
     /// How many events each event of this block replaced. As long as the block while it is a
     /// shadow. Keeps its memory in the pool.
     pub(super) superseded: Vec<AtomicU64>,
@@ -43,7 +43,7 @@ pub(super) struct Shadow<T> {
     queued: AtomicU32,
 }
 
-impl<T> Shadow<T> {
+impl Shadow {
     pub(super) fn none() -> Self {
         Self {
             origin: None,
@@ -60,21 +60,26 @@ impl<T> Shadow<T> {
 /// Makes a shadow of the events in `mask`, in their order. The mask is not empty.
 ///
 /// Its weight is at most `weight_max`, whatever its events were weighed at.
-pub(crate) fn shadow<T>(
-    source: &mut BlockSource<T>,
-    origin: BlockRef<T>,
+pub(crate) fn shadow(
+    source: &mut RawSource,
+    origin: AnyBlock,
     mask: u64,
     weight_max: usize,
-) -> ShadowEvents<T> {
+) -> ShadowEvents {
     debug_assert!(mask != 0, "a shadow of no events");
     debug_assert!(!origin.body().is_shadow(), "a shadow of a shadow");
+    // The events of a shadow read their payloads as those of the origin.
+    assert!(
+        source.payload_type() == origin.body().events.payload_type(),
+        "a shadow of a block with payloads of another type"
+    );
     let count = mask.count_ones();
     let mut writer = source.block(count as usize, origin.first_id(), origin.created_at_ns());
     let block = writer.block;
     let body = writer.body_mut();
     body.shadow.superseded.clear();
     // Room for as many as the block can hold, so that it is allocated once.
-    body.shadow.superseded.reserve_exact(body.events.len());
+    body.shadow.superseded.reserve_exact(body.events.room());
     let (mut len, mut rest) = (0, mask);
     while rest != 0 {
         let index = rest.trailing_zeros() as usize;
@@ -83,7 +88,13 @@ pub(crate) fn shadow<T>(
         if let Some(stamp) = origin.stamps().at(index as u32) {
             body.stamps.push(len, stamp);
         }
-        origin.events()[index].write_shadow(&mut body.events[len], block);
+        // SAFETY: the shadow is being filled, so that nothing else accesses its slots.
+        unsafe {
+            origin
+                .body()
+                .head(index)
+                .write_shadow(body.events.head(len), block);
+        }
         body.shadow.superseded.push(AtomicU64::new(0));
         len += 1;
     }
@@ -103,10 +114,10 @@ pub(crate) fn shadow<T>(
 }
 
 /// The events of a new shadow, to be queued one by one. Those that are left are released on drop.
-pub(crate) struct ShadowEvents<T> {
+pub(crate) struct ShadowEvents {
     /// The reference that all queued events own together; dangling, perhaps, once all were handed
     /// out.
-    block: ManuallyDrop<BlockRef<T>>,
+    block: ManuallyDrop<AnyBlock>,
     /// Index of the next event to hand out: 0 to `end`.
     next: u32,
     /// 1 to 64.
@@ -114,10 +125,10 @@ pub(crate) struct ShadowEvents<T> {
     weight: usize,
 }
 
-impl<T> Iterator for ShadowEvents<T> {
-    type Item = ShadowEvent<T>;
+impl Iterator for ShadowEvents {
+    type Item = ShadowEvent;
 
-    fn next(&mut self) -> Option<ShadowEvent<T>> {
+    fn next(&mut self) -> Option<ShadowEvent> {
         let index = self.next;
         (index < self.end).then(|| {
             self.next += 1;
@@ -129,13 +140,13 @@ impl<T> Iterator for ShadowEvents<T> {
     }
 }
 
-impl<T> Drop for ShadowEvents<T> {
+impl Drop for ShadowEvents {
     fn drop(&mut self) {
         self.for_each(drop);
     }
 }
 
-impl<T> ShadowEvents<T> {
+impl ShadowEvents {
     /// Bytes that the events pin together, until the last one is released.
     pub(crate) fn weight(&self) -> usize {
         self.weight
@@ -143,21 +154,20 @@ impl<T> ShadowEvents<T> {
 }
 
 /// One event of a shadow, in the queue of its subscriber. Released on drop.
-pub(crate) struct ShadowEvent<T> {
-    block: NonNull<Block<T>>,
+pub(crate) struct ShadowEvent {
+    block: NonNull<Block>,
     /// 0 to 63, less than the number of events in the block.
     index: u32,
 }
 
-// SAFETY: the right to one event of a reference-counted `Block<T>`, which is Send and Sync under
-// these bounds.
-unsafe impl<T: Send + Sync> Send for ShadowEvent<T> {}
+// SAFETY: the right to one event of a reference-counted `Block`, which is Send and Sync.
+unsafe impl Send for ShadowEvent {}
 // SAFETY: as above.
-unsafe impl<T: Send + Sync> Sync for ShadowEvent<T> {}
+unsafe impl Sync for ShadowEvent {}
 
 /// An event that was taken out of the queue.
-pub(crate) struct Taken<T> {
-    pub(crate) block: BlockRef<T>,
+pub(crate) struct Taken {
+    pub(crate) block: AnyBlock,
     /// One bit: the event.
     pub(crate) mask: u64,
     /// Bytes that the queue no longer pins: the weight of the shadow with its last event, otherwise
@@ -165,9 +175,9 @@ pub(crate) struct Taken<T> {
     pub(crate) freed: usize,
 }
 
-impl<T> ShadowEvent<T> {
+impl ShadowEvent {
     pub(crate) fn id(&self) -> u64 {
-        self.body().events()[self.index as usize].id
+        self.body().head(self.index as usize).id
     }
 
     /// Sets how many events this one replaced. Only before the event is published.
@@ -177,11 +187,11 @@ impl<T> ShadowEvent<T> {
     }
 
     /// Takes the event out of the queue, to be read.
-    pub(crate) fn take(self) -> Taken<T> {
+    pub(crate) fn take(self) -> Taken {
         // Owns no reference, so it must not be dropped. This event is queued, so the block is
         // alive.
-        let uncounted = ManuallyDrop::new(BlockRef { block: self.block });
-        let block = BlockRef::clone(&uncounted);
+        let uncounted = ManuallyDrop::new(AnyBlock { block: self.block });
+        let block = AnyBlock::clone(&uncounted);
         let mask = 1 << self.index;
         let freed = self.release();
         Taken { block, mask, freed }
@@ -192,14 +202,14 @@ impl<T> ShadowEvent<T> {
         release_events(ManuallyDrop::new(self), 1)
     }
 
-    fn body(&self) -> &Body<T> {
+    fn body(&self) -> &Body {
         // SAFETY: this event is queued, so its block is counted and alive, and no thread writes to
         // the body of a block that has references.
         unsafe { self.block.as_ref().body.with(|body| &*body) }
     }
 }
 
-impl<T> Drop for ShadowEvent<T> {
+impl Drop for ShadowEvent {
     fn drop(&mut self) {
         let Self { block, index } = *self;
         release_events(ManuallyDrop::new(Self { block, index }), 1);
@@ -211,16 +221,16 @@ impl<T> Drop for ShadowEvent<T> {
 /// Topics that are published in turns are replaced in the same order, so neighbours are the rule.
 /// With 1,000 topics and a subscriber that has stopped reading, the whole path takes 0.93 of the
 /// time that one subtraction for each event took (2026-11-22).
-pub(crate) struct ReleaseBatch<T> {
+pub(crate) struct ReleaseBatch {
     /// One of the `count` events of one shadow that are not released yet, for all of them. `None`
     /// if `count` is 0.
-    last: Option<ManuallyDrop<ShadowEvent<T>>>,
+    last: Option<ManuallyDrop<ShadowEvent>>,
     /// 0 to 64.
     count: u32,
     freed: u64,
 }
 
-impl<T> ReleaseBatch<T> {
+impl ReleaseBatch {
     pub(crate) fn new() -> Self {
         Self {
             last: None,
@@ -230,7 +240,7 @@ impl<T> ReleaseBatch<T> {
     }
 
     #[inline]
-    pub(crate) fn add(&mut self, event: ShadowEvent<T>) {
+    pub(crate) fn add(&mut self, event: ShadowEvent) {
         let event = ManuallyDrop::new(event);
         if self
             .last
@@ -259,7 +269,7 @@ impl<T> ReleaseBatch<T> {
     }
 }
 
-impl<T> Drop for ReleaseBatch<T> {
+impl Drop for ReleaseBatch {
     fn drop(&mut self) {
         self.flush();
     }
@@ -267,7 +277,7 @@ impl<T> Drop for ReleaseBatch<T> {
 
 /// Releases `count` events of one shadow for good; `event` is one of them. Returns how many bytes
 /// the queue no longer pins.
-fn release_events<T>(event: ManuallyDrop<ShadowEvent<T>>, count: u32) -> usize {
+fn release_events(event: ManuallyDrop<ShadowEvent>, count: u32) -> usize {
     let body = event.body();
     let weight = body.weight;
     // AcqRel: Release our reads; Acquire, for the last event, the reads of all others. Partner:
@@ -281,19 +291,19 @@ fn release_events<T>(event: ManuallyDrop<ShadowEvent<T>>, count: u32) -> usize {
         return 0;
     }
     // The reference that all queued events owned together.
-    drop(BlockRef { block: event.block });
+    drop(AnyBlock { block: event.block });
     weight
 }
 
 /// The low bits of a block's address, which are 0: room for the index of an event.
 const INDEX_BITS: usize = 63;
 
-const _: () = assert!(align_of::<Block<()>>() > INDEX_BITS);
+const _: () = assert!(align_of::<Block>() > INDEX_BITS);
 
 // SAFETY: the event consists of the address of its block, which is a multiple of 64, and of an
 // index less than 64, which `into_raw` puts into the low bits of the address. So `from_raw`
 // restores both. It may be sent under the bounds of its `Send`.
-unsafe impl<T> Pointer for ShadowEvent<T> {
+unsafe impl Pointer for ShadowEvent {
     fn into_raw(self) -> NonNull<()> {
         let this = ManuallyDrop::new(self);
         let index = this.index as usize;

@@ -7,23 +7,23 @@ use crate::sync::thread;
 const REPEATS: usize = if cfg!(miri) { 30 } else { 20_000 };
 
 /// Counts its drops, and panics in its drop if it is armed.
-struct Payload<'a> {
+struct Payload {
     number: usize,
-    drops: &'a AtomicUsize,
+    drops: Arc<AtomicUsize>,
     armed: bool,
 }
 
-impl<'a> Payload<'a> {
-    fn new(number: usize, drops: &'a AtomicUsize) -> Self {
+impl Payload {
+    fn new(number: usize, drops: &Arc<AtomicUsize>) -> Self {
         Self {
             number,
-            drops,
+            drops: drops.clone(),
             armed: false,
         }
     }
 }
 
-impl Drop for Payload<'_> {
+impl Drop for Payload {
     fn drop(&mut self) {
         self.drops.fetch_add(1, Ordering::Relaxed);
         assert!(!self.armed, "an armed payload panics");
@@ -34,12 +34,12 @@ impl Drop for Payload<'_> {
 const WEIGHT: usize = 10;
 
 /// A block with one event on each of these topics; the payload with the number `armed` panics.
-fn fill<'a>(
-    source: &mut BlockSource<Payload<'a>>,
+fn fill(
+    source: &mut BlockSource<Payload>,
     topics: &[&str],
-    drops: &'a AtomicUsize,
+    drops: &Arc<AtomicUsize>,
     armed: Option<usize>,
-) -> BlockRef<Payload<'a>> {
+) -> BlockRef<Payload> {
     let mut table = EnvelopeTable::new();
     let mut writer = source.block(topics.len(), 100, 5);
     for (number, topic) in topics.iter().enumerate() {
@@ -56,7 +56,7 @@ fn envelope(table: &mut EnvelopeTable, topic: &str) -> EnvelopeRef {
 
 #[test]
 fn a_block_has_the_events_that_were_pushed() {
-    let drops = AtomicUsize::new(0);
+    let drops = Arc::new(AtomicUsize::new(0));
     let mut source = BlockSource::new();
     let block = fill(&mut source, &["a", "a", "b", "a", "c"], &drops, None);
     assert_eq!((block.first_id(), block.last_id()), (100, 104));
@@ -76,13 +76,13 @@ fn a_block_has_the_events_that_were_pushed() {
     let class = CLASSES.iter().position(|&room| room == 8).unwrap();
     assert_eq!(
         block.weight(),
-        Block::<Payload<'_>>::bytes(class) + 5 * WEIGHT
+        Block::bytes(class, size_of::<Event<Payload>>()) + 5 * WEIGHT
     );
 }
 
 #[test]
 fn a_block_is_of_the_smallest_class_that_has_room() {
-    let drops = AtomicUsize::new(0);
+    let drops = Arc::new(AtomicUsize::new(0));
     let mut source = BlockSource::new();
     for (events, room) in [(1, 1), (2, 8), (8, 8), (9, 64), (64, 64)] {
         let topics = vec!["a"; events];
@@ -131,10 +131,10 @@ fn a_large_payload_is_pushed_in_place() {
         let ends = |event: &Event<[u8; LEN]>| (event.data()[0], event.data()[LEN - 1]);
         assert_eq!(ends(&block.events()[0]), (1, 1));
         assert_eq!(ends(&block.events()[1]), (2, 2));
-        let mut shadows = BlockSource::new();
-        let mut events = shadow(&mut shadows, block, 0b10, usize::MAX);
+        let mut shadows = RawSource::like(&block);
+        let mut events = shadow(&mut shadows, block.into_any(), 0b10, usize::MAX);
         let taken = events.next().expect("one event").take();
-        assert_eq!(ends(&taken.block.events()[0]), (2, 2));
+        assert_eq!(ends(&taken.block.events::<[u8; LEN]>()[0]), (2, 2));
     });
     pushing.unwrap().join().unwrap();
 }
@@ -152,7 +152,7 @@ fn the_sum_of_weights_saturates() {
 
 #[test]
 fn payloads_are_dropped_with_the_last_reference() {
-    let drops = AtomicUsize::new(0);
+    let drops = Arc::new(AtomicUsize::new(0));
     let mut source = BlockSource::new();
     let block = fill(&mut source, &["a", "b"], &drops, None);
     let mut refs = block.ref_batch(2);
@@ -180,13 +180,13 @@ fn payloads_are_dropped_with_the_last_reference() {
 
 #[test]
 fn memory_is_reused_and_payloads_are_not_kept_until_then() {
-    let drops = AtomicUsize::new(0);
+    let drops = Arc::new(AtomicUsize::new(0));
     let mut source = BlockSource::new();
     let mut seen = Vec::new();
     for round in 0..10 {
         let block = fill(&mut source, &["a"], &drops, None);
-        if !seen.contains(&block.block) {
-            seen.push(block.block);
+        if !seen.contains(&block.block.block) {
+            seen.push(block.block.block);
         }
         drop(block);
         assert_eq!(drops.load(Ordering::Relaxed), round + 1);
@@ -197,12 +197,12 @@ fn memory_is_reused_and_payloads_are_not_kept_until_then() {
 #[test]
 fn free_memory_is_used_before_more_is_allocated() {
     const BLOCKS: usize = if REPEATS < 1000 { REPEATS } else { 1000 };
-    let drops = AtomicUsize::new(0);
+    let drops = Arc::new(AtomicUsize::new(0));
     let mut source = BlockSource::new();
     let blocks: Vec<_> = (0..BLOCKS)
         .map(|_| fill(&mut source, &["a"], &drops, None))
         .collect();
-    let addresses: Vec<_> = blocks.iter().map(|block| block.block).collect();
+    let addresses: Vec<_> = blocks.iter().map(|block| block.block.block).collect();
     drop(blocks);
     assert_eq!(drops.load(Ordering::Relaxed), BLOCKS);
     let blocks: Vec<_> = (0..BLOCKS)
@@ -210,13 +210,13 @@ fn free_memory_is_used_before_more_is_allocated() {
         .collect();
     let reused = blocks
         .iter()
-        .filter(|block| addresses.contains(&block.block));
+        .filter(|block| addresses.contains(&block.block.block));
     assert_eq!(reused.count(), BLOCKS, "the pool keeps that many");
 }
 
 #[test]
 fn a_writer_that_is_dropped_drops_what_was_pushed() {
-    let drops = AtomicUsize::new(0);
+    let drops = Arc::new(AtomicUsize::new(0));
     let mut source = BlockSource::new();
     let mut table = EnvelopeTable::new();
     let held = envelope(&mut table, "a");
@@ -236,7 +236,7 @@ fn a_writer_that_is_dropped_drops_what_was_pushed() {
 #[test]
 fn a_payload_whose_drop_panics_does_no_harm() {
     for armed in 0..3 {
-        let drops = AtomicUsize::new(0);
+        let drops = Arc::new(AtomicUsize::new(0));
         let mut source = BlockSource::new();
         let block = fill(&mut source, &["a", "a", "a"], &drops, Some(armed));
         assert!(catch_unwind(AssertUnwindSafe(|| drop(block))).is_ok());
@@ -301,7 +301,7 @@ fn an_envelope_that_was_replaced_lives_as_long_as_its_references() {
 
 #[test]
 fn a_block_releases_the_envelopes_of_all_its_events() {
-    let drops = AtomicUsize::new(0);
+    let drops = Arc::new(AtomicUsize::new(0));
     let mut source = BlockSource::new();
     let mut table = EnvelopeTable::new();
     let [a, b] = ["a", "b"].map(|topic| envelope(&mut table, topic));
@@ -325,12 +325,12 @@ fn a_block_releases_the_envelopes_of_all_its_events() {
 #[test]
 fn stress_blocks() {
     const READERS: usize = 3;
-    let drops = AtomicUsize::new(0);
+    let drops = Arc::new(AtomicUsize::new(0));
     thread::scope(|scope| {
         let (drops, mut source) = (&drops, BlockSource::new());
         let (mut rings, mut readers) = (Vec::new(), Vec::new());
         for _ in 0..READERS {
-            let (producer, mut consumer) = crate::ring::spsc::ring::<BlockRef<Payload<'_>>>(8);
+            let (producer, mut consumer) = crate::ring::spsc::ring::<BlockRef<Payload>>(8);
             rings.push(producer);
             readers.push(scope.spawn(move || {
                 let mut sum = 0;
@@ -357,7 +357,7 @@ fn stress_blocks() {
             let block = fill(&mut source, &["a", "b", "b"][..1 + n % 3], drops, None);
             let mut refs = block.ref_batch(READERS);
             for ring in &mut rings {
-                let mut item = refs.take();
+                let mut item = refs.take().typed();
                 while let Err(back) = ring.push(item) {
                     item = back;
                     thread::yield_now();
@@ -383,8 +383,8 @@ fn shadow_of<T>(
     source: &mut BlockSource<T>,
     block: &BlockRef<T>,
     mask: u64,
-) -> Vec<(ShadowEvent<T>, usize)> {
-    let events = shadow(source, block.clone(), mask, usize::MAX);
+) -> Vec<(ShadowEvent, usize)> {
+    let events = shadow(&mut source.raw, block.clone().into_any(), mask, usize::MAX);
     let weight = events.weight();
     events.map(|event| (event, weight)).collect()
 }
@@ -395,7 +395,7 @@ fn references<T>(block: &BlockRef<T>) -> usize {
 
 #[test]
 fn a_shadow_shows_the_events_that_it_borrows() {
-    let drops = AtomicUsize::new(0);
+    let drops = Arc::new(AtomicUsize::new(0));
     let mut source = BlockSource::new();
     let mut table = EnvelopeTable::new();
     let mut writer = source.block(64, 100, 5_000_000_000);
@@ -411,7 +411,7 @@ fn a_shadow_shows_the_events_that_it_borrows() {
         assert_eq!(references(&block), 2, "one for the whole shadow");
         let mut numbers = (0..64_usize).filter(|number| mask & 1 << number != 0);
         let class = CLASSES.iter().position(|&room| events.len() <= room);
-        let own = Block::<Payload<'_>>::bytes(class.unwrap());
+        let own = Block::bytes(class.unwrap(), size_of::<Event<Payload>>());
         for (at, (event, weight)) in events.into_iter().enumerate() {
             assert_eq!(weight, own + block.weight());
             let number = numbers.next().expect("as many as there are bits");
@@ -421,7 +421,7 @@ fn a_shadow_shows_the_events_that_it_borrows() {
             assert_eq!(taken.mask, 1 << at);
             assert_eq!(taken.freed == 0, numbers.clone().next().is_some());
             assert!([0, weight].contains(&taken.freed));
-            let event = &taken.block.events()[at];
+            let event = &taken.block.events::<Payload>()[at];
             let original = &block.events()[number];
             assert_eq!(
                 (event.id(), event.topic()),
@@ -433,7 +433,7 @@ fn a_shadow_shows_the_events_that_it_borrows() {
             assert!(std::ptr::eq(event.data(), original.data()), "borrowed");
             assert_eq!(event.superseded(), 3 * at as u64 + u64::from(u32::MAX));
             assert_eq!(original.superseded(), 0, "the original has no such number");
-            let text = |event: &Event<Payload<'_>>| {
+            let text = |event: &Event<Payload>| {
                 (
                     event.data().number,
                     event.share().id(),
@@ -463,7 +463,7 @@ fn the_last_event_of_a_shadow_releases_it() {
     ];
     for order in ORDERS {
         for ways in (0..27_usize).step_by(if cfg!(miri) { 5 } else { 1 }) {
-            let drops = AtomicUsize::new(0);
+            let drops = Arc::new(AtomicUsize::new(0));
             let mut source = BlockSource::new();
             let block = fill(&mut source, &["a", "b", "c"], &drops, None);
             let mut shadows = BlockSource::new();
@@ -478,7 +478,7 @@ fn the_last_event_of_a_shadow_releases_it() {
                     0 => event.release(),
                     1 => {
                         let taken = event.take();
-                        kept.push((taken.block.events()[index].share(), index));
+                        kept.push((taken.block.events::<Payload>()[index].share(), index));
                         taken.freed
                     }
                     _ => {
@@ -506,7 +506,7 @@ fn the_last_event_of_a_shadow_releases_it() {
 #[test]
 fn neighbours_are_released_together() {
     for order in 0..1_u32 << 4 {
-        let drops = AtomicUsize::new(0);
+        let drops = Arc::new(AtomicUsize::new(0));
         let (mut source, mut shadows) = (BlockSource::new(), BlockSource::new());
         let mut pinned = 0;
         let mut queues = [["a", "b"], ["c", "d"]].map(|topics| {
@@ -541,11 +541,12 @@ fn neighbours_are_released_together() {
 
 #[test]
 fn events_of_a_shadow_that_are_not_used_are_released() {
-    let drops = AtomicUsize::new(0);
-    let (mut source, mut shadows) = (BlockSource::new(), BlockSource::new());
+    let drops = Arc::new(AtomicUsize::new(0));
+    let mut source = BlockSource::new();
+    let mut shadows = BlockSource::<Payload>::new().raw;
     for used in 0..=3 {
         let block = fill(&mut source, &["a", "b", "c"], &drops, None);
-        let mut events = shadow(&mut shadows, block, 0b111, usize::MAX);
+        let mut events = shadow(&mut shadows, block.into_any(), 0b111, usize::MAX);
         for _ in 0..used {
             drop(events.next());
         }
@@ -564,7 +565,7 @@ fn the_weight_of_a_shadow_is_bounded() {
     writer.push(envelope(&mut table, "a"), (), usize::MAX);
     let block = writer.finish();
     for most in [usize::MAX, 1 << 40, 1] {
-        let mut events = shadow(&mut source, block.clone(), 1, most);
+        let mut events = shadow(&mut source.raw, block.clone().into_any(), 1, most);
         assert_eq!(events.weight(), most);
         assert_eq!(events.next().expect("one").take().freed, most);
     }
@@ -574,7 +575,7 @@ fn the_weight_of_a_shadow_is_bounded() {
 /// none.
 #[test]
 fn memory_of_shadows_is_reused_and_keeps_nothing_of_before() {
-    let drops = AtomicUsize::new(0);
+    let drops = Arc::new(AtomicUsize::new(0));
     let (mut source, mut both) = (BlockSource::new(), BlockSource::new());
     let mut seen = Vec::new();
     let mut pushed = 0;
@@ -603,7 +604,7 @@ fn memory_of_shadows_is_reused_and_keeps_nothing_of_before() {
                 seen.push(taken.block.block);
             }
             let expected = if marked { round + 1 } else { 0 };
-            assert_eq!(taken.block.events()[at].superseded(), expected);
+            assert_eq!(taken.block.events::<Payload>()[at].superseded(), expected);
         }
         assert_eq!(drops.load(Ordering::Relaxed), pushed);
     }
@@ -612,7 +613,7 @@ fn memory_of_shadows_is_reused_and_keeps_nothing_of_before() {
 
 #[test]
 fn a_shadow_outlives_both_pools_and_the_table_of_its_envelopes() {
-    let drops = AtomicUsize::new(0);
+    let drops = Arc::new(AtomicUsize::new(0));
     let (mut source, mut shadows) = (BlockSource::new(), BlockSource::new());
     let block = fill(&mut source, &["a", "b"], &drops, None);
     let mut events = shadow_of(&mut shadows, &block, 0b11);
@@ -622,9 +623,9 @@ fn a_shadow_outlives_both_pools_and_the_table_of_its_envelopes() {
     assert_eq!(first.release(), 0);
     let raw = second.into_raw();
     // SAFETY: from `into_raw`, and turned back once.
-    let second = unsafe { ShadowEvent::<Payload<'_>>::from_raw(raw) };
+    let second = unsafe { ShadowEvent::from_raw(raw) };
     let taken = second.take();
-    let kept = taken.block.events()[1].share();
+    let kept = taken.block.events::<Payload>()[1].share();
     drop(taken);
     assert_eq!((kept.topic().as_str(), kept.data().number), ("b", 1));
     thread::scope(|scope| {
@@ -639,7 +640,7 @@ fn a_shadow_outlives_both_pools_and_the_table_of_its_envelopes() {
 /// An event with any index is the same after it was turned into a pointer and back.
 #[test]
 fn an_event_of_a_shadow_fits_into_a_pointer() {
-    let drops = AtomicUsize::new(0);
+    let drops = Arc::new(AtomicUsize::new(0));
     let mut source = BlockSource::new();
     let block = fill(&mut source, &["a"; 64], &drops, None);
     for (index, (event, _)) in shadow_of(&mut BlockSource::new(), &block, u64::MAX)
@@ -648,7 +649,7 @@ fn an_event_of_a_shadow_fits_into_a_pointer() {
     {
         let raw = event.into_raw();
         // SAFETY: from `into_raw`, and turned back once.
-        let event = unsafe { ShadowEvent::<Payload<'_>>::from_raw(raw) };
+        let event = unsafe { ShadowEvent::from_raw(raw) };
         assert_eq!(event.id(), 100 + index as u64);
         assert_eq!(event.take().mask, 1 << index);
     }
@@ -658,7 +659,7 @@ fn an_event_of_a_shadow_fits_into_a_pointer() {
 #[test]
 fn a_payload_whose_drop_panics_does_no_harm_to_a_shadow() {
     for armed in 0..3 {
-        let drops = AtomicUsize::new(0);
+        let drops = Arc::new(AtomicUsize::new(0));
         let (mut source, mut shadows) = (BlockSource::new(), BlockSource::new());
         let block = fill(&mut source, &["a", "a", "a"], &drops, Some(armed));
         let events = shadow_of(&mut shadows, &block, 0b101);
@@ -694,7 +695,7 @@ fn a_shadow_has_the_stamps_of_its_events() {
         let (event, _) = shadow_of(&mut source, &block, mask).pop().expect("some");
         let taken = event.take();
         assert_eq!(taken.block.stamps().mask(), stamped);
-        for (at, event) in taken.block.events().iter().enumerate() {
+        for (at, event) in taken.block.events::<u64>().iter().enumerate() {
             let expected = (stamped >> at & 1 == 1).then_some(100 + *event.data());
             assert_eq!(taken.block.stamps().at(at as u32), expected);
         }
@@ -715,7 +716,10 @@ fn payloads_may_be_large_aligned_or_empty() {
     let block = writer.finish();
     for (at, (event, _)) in shadow_of(&mut source, &block, 0b11).into_iter().enumerate() {
         let taken = event.take();
-        assert_eq!(*taken.block.events()[at].data(), Aligned([at as u8; 300]));
+        assert_eq!(
+            *taken.block.events::<Aligned>()[at].data(),
+            Aligned([at as u8; 300])
+        );
     }
     let mut source = BlockSource::new();
     let mut writer = source.block(2, 1, 0);
@@ -725,8 +729,8 @@ fn payloads_may_be_large_aligned_or_empty() {
     let block = writer.finish();
     for (at, (event, _)) in shadow_of(&mut source, &block, 0b11).into_iter().enumerate() {
         let taken = event.take();
-        assert_eq!(taken.block.events()[at].share().id(), 1 + at as u64);
-        taken.block.events()[at].data();
+        assert_eq!(taken.block.events::<()>()[at].share().id(), 1 + at as u64);
+        taken.block.events::<()>()[at].data();
     }
 }
 
@@ -734,9 +738,10 @@ fn payloads_may_be_large_aligned_or_empty() {
 /// so.
 #[test]
 fn stress_shadows() {
-    let drops = AtomicUsize::new(0);
-    let (mut source, mut shadows) = (BlockSource::new(), BlockSource::new());
-    let (mut ring, mut consumer) = crate::ring::spsc::ring::<ShadowEvent<Payload<'_>>>(256);
+    let drops = Arc::new(AtomicUsize::new(0));
+    let mut source = BlockSource::new();
+    let mut shadows = BlockSource::<Payload>::new().raw;
+    let (mut ring, mut consumer) = crate::ring::spsc::ring::<ShadowEvent>(256);
     thread::scope(|scope| {
         let drops = &drops;
         let reading = scope.spawn(move || {
@@ -751,7 +756,7 @@ fn stress_shadows() {
                 let taken = event.take();
                 freed += taken.freed;
                 let index = taken.mask.trailing_zeros() as usize;
-                let event = &taken.block.events()[index];
+                let event = &taken.block.events::<Payload>()[index];
                 assert_eq!((event.id(), event.superseded()), (id, id));
                 assert_eq!(event.data().number as u64, id - 100);
             }
@@ -769,7 +774,8 @@ fn stress_shadows() {
         for n in 0..REPEATS {
             let topics = &["a", "b", "c", "d"][..1 + n % 4];
             let block = fill(&mut source, topics, drops, None);
-            let events = shadow(&mut shadows, block, mask_of_first(topics.len()), usize::MAX);
+            let mask = mask_of_first(topics.len());
+            let events = shadow(&mut shadows, block.into_any(), mask, usize::MAX);
             pinned += events.weight();
             for (at, event) in events.enumerate() {
                 event.set_superseded(event.id());
@@ -796,5 +802,23 @@ fn what_refers_to_a_block_can_be_shared_and_sent_if_the_payload_can() {
     shared::<SharedEvent<u8>>();
     fn sent<T: Send>() {}
     sent::<BlockSource<u8>>();
-    sent::<ShadowEvent<u8>>();
+    sent::<ShadowEvent>();
+}
+
+/// Code that is not generic hands out blocks of any type; they are never read as another type.
+#[test]
+fn a_block_is_not_read_as_one_of_another_type() {
+    let mut source = BlockSource::new();
+    let mut table = EnvelopeTable::new();
+    let mut writer = source.block(1, 1, 0);
+    writer.push(envelope(&mut table, "a"), 7_u64, 0);
+    let block = writer.finish().into_any();
+    assert_eq!(*block.events::<u64>()[0].data(), 7);
+    let typed = || block.clone().typed::<i64>();
+    assert!(catch_unwind(AssertUnwindSafe(|| typed().events().len())).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| block.events::<i64>().len())).is_err());
+    let mut others = BlockSource::<i64>::new().raw;
+    let other = || shadow(&mut others, block.clone(), 1, usize::MAX).weight();
+    assert!(catch_unwind(AssertUnwindSafe(other)).is_err());
+    assert_eq!(*block.typed::<u64>().events()[0].data(), 7);
 }

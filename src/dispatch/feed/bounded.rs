@@ -16,14 +16,14 @@
 
 use super::consumer::Claim;
 use super::{End, FeedShared, first_and_last, lowest_bits};
-use crate::dispatch::block::{BlockRef, RefBatch};
+use crate::dispatch::block::{AnyBlock, RefBatch};
 use crate::dispatch::gauges::Pushed;
 use crate::dispatch::loss::{BlockTimeout, Gap, GapReason, Overflow};
 use crate::ring::gap::LossRun;
 use crate::ring::spsc::{self, Readiness};
 use crate::sync::Ordering;
 
-pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
+pub(super) fn queue(capacity: usize) -> (WriteEnd, ReadEnd) {
     let (producer, consumer) = spsc::ring(slots_for(capacity));
     let write = WriteEnd {
         ring: producer,
@@ -42,9 +42,9 @@ fn slots_for(capacity: usize) -> usize {
 }
 
 /// A slot of the ring.
-enum Slot<T> {
+enum Slot {
     Events {
-        block: BlockRef<T>,
+        block: AnyBlock,
         /// Which events of the block; at least one.
         mask: u64,
     },
@@ -58,11 +58,11 @@ const GAP_SLOTS: usize = LossRun::WORDS;
 /// A shard writes slots for every subscriber, so they are small: the niche of the reference tells
 /// the two kinds apart.
 #[cfg(not(loom))]
-const _: () = assert!(size_of::<Slot<()>>() == 16);
+const _: () = assert!(size_of::<Slot>() == 16);
 
 /// The shard's end.
-pub(super) struct WriteEnd<T> {
-    ring: spsc::Producer<Slot<T>>,
+pub(super) struct WriteEnd {
+    ring: spsc::Producer<Slot>,
     /// Whether this end has opened the gap cell since it last took a run back.
     gap_open: bool,
     /// A block timeout is over, and the subscriber had not claimed as many events as `wanted` when
@@ -72,14 +72,14 @@ pub(super) struct WriteEnd<T> {
     pub(super) block_timeout: BlockTimeout,
 }
 
-impl<T> WriteEnd<T> {
+impl WriteEnd {
     /// See [`FeedProducer::offer`](super::FeedProducer::offer).
     #[inline]
     pub(super) fn offer(
         &mut self,
         shared: &FeedShared,
-        block: &BlockRef<T>,
-        refs: &mut RefBatch<'_, T>,
+        block: &AnyBlock,
+        refs: &mut RefBatch<'_>,
         mask: u64,
     ) -> u64 {
         let mut rest = mask;
@@ -127,7 +127,7 @@ impl<T> WriteEnd<T> {
     pub(super) fn try_lose(
         &mut self,
         shared: &FeedShared,
-        block: &BlockRef<T>,
+        block: &AnyBlock,
         mask: u64,
         reason: GapReason,
     ) -> bool {
@@ -212,7 +212,7 @@ impl<T> WriteEnd<T> {
 
     /// The ring is full: ends the subscription. What is in the ring can still be read.
     #[cold]
-    fn disconnect(&mut self, shared: &FeedShared, block: &BlockRef<T>, rest: u64) {
+    fn disconnect(&mut self, shared: &FeedShared, block: &AnyBlock, rest: u64) {
         let lost = self.try_lose(shared, block, rest, GapReason::Overflow);
         debug_assert!(
             lost,
@@ -253,7 +253,7 @@ impl<T> WriteEnd<T> {
     }
 
     #[inline]
-    fn push(&mut self, shared: &FeedShared, block: BlockRef<T>, mask: u64, weight: usize) {
+    fn push(&mut self, shared: &FeedShared, block: AnyBlock, mask: u64, weight: usize) {
         if self.gap_open {
             self.push_gap(shared);
         }
@@ -275,7 +275,7 @@ impl<T> WriteEnd<T> {
     }
 
     #[inline]
-    fn push_slot(&mut self, slot: Slot<T>) {
+    fn push_slot(&mut self, slot: Slot) {
         if self.ring.push(slot).is_err() {
             unreachable!(
                 "there are slots for every event and its gap, and there was room for an event"
@@ -305,7 +305,7 @@ fn is_too_heavy(shared: &FeedShared, weight: usize, claimed_bytes: u64) -> bool 
     pinned != 0 && pinned.saturating_add(weight as u64) > shared.status.pin_bytes as u64
 }
 
-fn run_of<T>(block: &BlockRef<T>, mask: u64, reason: GapReason) -> LossRun {
+fn run_of(block: &AnyBlock, mask: u64, reason: GapReason) -> LossRun {
     let (first_id, last_id) = first_and_last(block.first_id(), mask);
     LossRun {
         first_id,
@@ -316,14 +316,14 @@ fn run_of<T>(block: &BlockRef<T>, mask: u64, reason: GapReason) -> LossRun {
 }
 
 /// The subscriber's end.
-pub(super) struct ReadEnd<T> {
-    ring: spsc::Consumer<Slot<T>>,
+pub(super) struct ReadEnd {
+    ring: spsc::Consumer<Slot>,
 }
 
-impl<T> ReadEnd<T> {
+impl ReadEnd {
     /// Claims the next slot.
     #[inline]
-    pub(super) fn claim(&mut self, shared: &FeedShared) -> Claim<T> {
+    pub(super) fn claim(&mut self, shared: &FeedShared) -> Claim {
         match self.ring.pop() {
             Some(Slot::Events { block, mask }) => {
                 self.claimed(shared, &block, mask);
@@ -410,7 +410,7 @@ impl<T> ReadEnd<T> {
         run.map(Gap::of_run)
     }
 
-    fn empty_or_finished(&mut self) -> Claim<T> {
+    fn empty_or_finished(&mut self) -> Claim {
         if self.ring.is_finished() {
             Claim::Finished
         } else {
@@ -419,7 +419,7 @@ impl<T> ReadEnd<T> {
     }
 
     #[inline]
-    fn claimed(&mut self, shared: &FeedShared, block: &BlockRef<T>, mask: u64) {
+    fn claimed(&mut self, shared: &FeedShared, block: &AnyBlock, mask: u64) {
         shared.count_claimed(u64::from(mask.count_ones()), block.weight() as u64);
         if self.ring.release() {
             self.arrive_if_wanted(shared);
@@ -428,7 +428,7 @@ impl<T> ReadEnd<T> {
 
     /// Claims the events behind a gap whose first word was popped.
     #[cold]
-    fn claim_after_gap(&mut self, shared: &FeedShared, first: u64) -> Claim<T> {
+    fn claim_after_gap(&mut self, shared: &FeedShared, first: u64) -> Claim {
         let gap = Gap::of_run(self.rest_of_gap(first));
         match self.ring.pop() {
             Some(Slot::Events { block, mask }) => {

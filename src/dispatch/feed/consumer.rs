@@ -1,10 +1,11 @@
 //! The subscriber's end of a feed.
 
 use super::{End, FeedShared, Listener, bounded, conflated, newest};
-use crate::dispatch::block::{BlockRef, Event};
+use crate::dispatch::block::{AnyBlock, BlockRef, Event};
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Recorder;
 use crate::dispatch::loss::Gap;
+use crate::pattern::Topic;
 use crate::sync::{Arc, AtomicU64, AtomicWaker, Ordering};
 
 /// What a subscriber finds.
@@ -26,9 +27,9 @@ pub(crate) enum Found {
 }
 
 /// What a policy finds when the next slot is claimed.
-pub(super) enum Claim<T> {
+pub(super) enum Claim {
     Events {
-        block: BlockRef<T>,
+        block: AnyBlock,
         /// At least one event.
         mask: u64,
         /// What was lost in front of them.
@@ -43,12 +44,12 @@ pub(super) enum Claim<T> {
 }
 
 /// The subscriber's end of a feed.
-pub(crate) struct FeedConsumer<T> {
-    queue: ReadEnd<T>,
+pub(crate) struct FeedConsumer {
+    queue: ReadEnd,
     shared: Arc<FeedShared>,
     /// The block of the claimed slot. Kept until the next claim, since the program may still read
     /// its last event.
-    block: Option<BlockRef<T>>,
+    block: Option<AnyBlock>,
     /// Events of the claimed slot that were not taken yet.
     mask: u64,
     state: State,
@@ -71,14 +72,14 @@ enum State {
 }
 
 /// The subscriber's end of the queue that the policy asks for.
-pub(super) enum ReadEnd<T> {
-    Bounded(bounded::ReadEnd<T>),
-    Newest(newest::ReadEnd<T>),
-    Conflated(conflated::ReadEnd<T>),
+pub(super) enum ReadEnd {
+    Bounded(bounded::ReadEnd),
+    Newest(newest::ReadEnd),
+    Conflated(conflated::ReadEnd),
 }
 
-impl<T> FeedConsumer<T> {
-    pub(super) fn new(queue: ReadEnd<T>, shared: Arc<FeedShared>) -> Self {
+impl FeedConsumer {
+    pub(super) fn new(queue: ReadEnd, shared: Arc<FeedShared>) -> Self {
         Self {
             queue,
             shared,
@@ -126,7 +127,7 @@ impl<T> FeedConsumer<T> {
 
     /// The event that `check` found.
     #[inline]
-    pub(crate) fn take(&mut self) -> &Event<T> {
+    pub(crate) fn take<T: 'static>(&mut self) -> &Event<T> {
         debug_assert!(self.mask != 0, "`check` found an event");
         let index = self.mask.trailing_zeros() as usize;
         self.mask &= self.mask - 1;
@@ -138,13 +139,14 @@ impl<T> FeedConsumer<T> {
     }
 
     /// All events that are left in the slot in which `check` found an event.
-    pub(crate) fn take_slot(&mut self) -> (BlockRef<T>, u64) {
+    pub(crate) fn take_slot<T: 'static>(&mut self) -> (BlockRef<T>, u64) {
         debug_assert!(self.mask != 0, "`check` found an event");
         let mask = std::mem::take(&mut self.mask);
         #[cfg(feature = "latency")]
         self.record(mask);
         self.count_received(u64::from(mask.count_ones()));
-        (self.block.take().expect("a mask has a block"), mask)
+        let block = self.block.take().expect("a mask has a block");
+        (block.typed(), mask)
     }
 
     /// Which events of the slot in which `check` found an event were not taken yet.
@@ -152,14 +154,14 @@ impl<T> FeedConsumer<T> {
         self.mask
     }
 
-    /// The event with this index in the block of that slot.
-    pub(crate) fn event(&self, index: u32) -> Option<&Event<T>> {
-        self.block.as_ref()?.events().get(index as usize)
+    /// Id and topic of the event with this index in the block of that slot.
+    pub(crate) fn id_and_topic(&self, index: u32) -> Option<(u64, &Topic)> {
+        Some(self.block.as_ref()?.id_and_topic(index as usize))
     }
 
     /// The events of that slot, to be taken one by one.
     #[inline]
-    pub(crate) fn slot(&mut self) -> SlotEvents<'_, T> {
+    pub(crate) fn slot<T: 'static>(&mut self) -> SlotEvents<'_, T> {
         let block = self.block.as_ref().expect("a mask has a block");
         let received = &self.shared.reader.received;
         SlotEvents {
@@ -259,9 +261,9 @@ impl<T> FeedConsumer<T> {
         }
     }
 
-    fn claimed(&mut self, block: BlockRef<T>, mask: u64) {
+    fn claimed(&mut self, block: AnyBlock, mask: u64) {
         debug_assert!(mask != 0, "a slot has an event");
-        debug_assert!((63 - mask.leading_zeros() as usize) < block.events().len());
+        debug_assert!((63 - mask.leading_zeros() as usize) < block.len());
         self.shared.reader.gauges.claimed(block.created_at_ns());
         self.mask = mask;
         #[cfg(feature = "latency")]
@@ -351,7 +353,7 @@ impl<T> FeedConsumer<T> {
 }
 
 /// Drops everything that can be claimed, and returns what had been lost right in front of it.
-pub(super) fn drain_claims<T>(mut claim: impl FnMut() -> Claim<T>) -> Option<Gap> {
+pub(super) fn drain_claims(mut claim: impl FnMut() -> Claim) -> Option<Gap> {
     let mut gap = None;
     let mut first = true;
     while let Claim::Events { gap_before, .. } = claim() {
@@ -404,7 +406,7 @@ impl<T> Drop for SlotEvents<'_, T> {
     }
 }
 
-impl<T> Drop for FeedConsumer<T> {
+impl Drop for FeedConsumer {
     fn drop(&mut self) {
         self.shared.finish(End::Cancelled);
         self.drain();

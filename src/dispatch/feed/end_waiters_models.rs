@@ -10,7 +10,7 @@ use crate::sync::{Arc, AtomicBool, Ordering, thread};
 
 /// What the two ends share, and the ends, which are to be kept: a consumer that is dropped ends its
 /// feed.
-fn shared() -> (Arc<FeedShared>, (FeedProducer<()>, FeedConsumer<()>)) {
+fn shared() -> (Arc<FeedShared>, (FeedProducer, FeedConsumer)) {
     let limits = Limits {
         capacity: 1,
         pin_bytes: 1 << 20,

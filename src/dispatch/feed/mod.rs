@@ -78,11 +78,11 @@ pub(crate) struct Limits {
 
 /// Makes a feed, and returns its two ends. `latch`: where the subscriber arrives when a shard waits
 /// for room in the ring.
-pub(crate) fn feed<T>(
+pub(crate) fn feed(
     limits: Limits,
     latch: Arc<Latch>,
     listener: Listener,
-) -> (FeedProducer<T>, FeedConsumer<T>) {
+) -> (FeedProducer, FeedConsumer) {
     debug_assert!((1..=CAPACITY_MAX).contains(&limits.capacity));
     let (write, read) = match limits.overflow {
         Overflow::DropOldest => {

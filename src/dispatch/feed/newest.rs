@@ -11,14 +11,14 @@
 
 use super::consumer::{Claim, drain_claims};
 use super::{FeedShared, first_and_last, lowest_bits};
-use crate::dispatch::block::{BlockRef, RefBatch};
+use crate::dispatch::block::{AnyBlock, RefBatch};
 use crate::dispatch::gauges::Pushed;
 use crate::dispatch::loss::{Gap, GapReason};
 use crate::ring::evicting::{self, Claimed, PartSet, Size};
 use crate::ring::gap::LossRun;
 use crate::ring::spsc::Readiness;
 
-pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
+pub(super) fn queue(capacity: usize) -> (WriteEnd, ReadEnd) {
     let (producer, consumer) = evicting::ring(capacity);
     let write = WriteEnd {
         ring: producer,
@@ -28,21 +28,21 @@ pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
 }
 
 /// The shard's end.
-pub(super) struct WriteEnd<T> {
-    ring: evicting::Producer<BlockRef<T>>,
+pub(super) struct WriteEnd {
+    ring: evicting::Producer<AnyBlock>,
     /// A commit in the middle of a round found that the subscriber had requested a wake-up.
     wake_requested: bool,
 }
 
-impl<T> WriteEnd<T> {
+impl WriteEnd {
     /// Pushes the events of the mask, and evicts the oldest events if the ring is beyond its
     /// bounds.
     #[inline]
     pub(super) fn offer(
         &mut self,
         shared: &FeedShared,
-        block: &BlockRef<T>,
-        refs: &mut RefBatch<'_, T>,
+        block: &AnyBlock,
+        refs: &mut RefBatch<'_>,
         mask: u64,
     ) {
         let parts = PartSet {
@@ -103,14 +103,14 @@ fn ids(parts: PartSet) -> (u64, u64) {
 }
 
 /// The subscriber's end.
-pub(super) struct ReadEnd<T> {
-    ring: evicting::Consumer<BlockRef<T>>,
+pub(super) struct ReadEnd {
+    ring: evicting::Consumer<AnyBlock>,
 }
 
-impl<T> ReadEnd<T> {
+impl ReadEnd {
     /// Claims the next slot.
     #[inline]
-    pub(super) fn claim(&mut self, shared: &FeedShared) -> Claim<T> {
+    pub(super) fn claim(&mut self, shared: &FeedShared) -> Claim {
         match self.ring.claim() {
             Some(claimed) => {
                 let gap_before = lost_before(&claimed).map(Gap::of_run);
@@ -142,7 +142,7 @@ impl<T> ReadEnd<T> {
 
 /// What was evicted in front of the first event of a slot that is left: whole slots, and the oldest
 /// events of this slot.
-fn lost_before<T>(claimed: &Claimed<BlockRef<T>>) -> Option<LossRun> {
+fn lost_before(claimed: &Claimed<AnyBlock>) -> Option<LossRun> {
     if claimed.cut == 0 {
         return claimed.lost;
     }

@@ -1,27 +1,27 @@
 //! The shard's end of a feed.
 
 use super::{End, FeedShared, bounded, conflated, newest};
-use crate::dispatch::block::{BlockRef, RefBatch};
+use crate::dispatch::block::{AnyBlock, RefBatch};
 use crate::dispatch::loss::{BlockTimeout, GapReason};
 use crate::sync::{Arc, Ordering};
 
 /// The shard's end of a feed.
-pub(crate) struct FeedProducer<T> {
-    queue: WriteEnd<T>,
+pub(crate) struct FeedProducer {
+    queue: WriteEnd,
     shared: Arc<FeedShared>,
     /// Set between a push or a loss and the commit that follows.
     dirty: bool,
 }
 
 /// The shard's end of the queue that the policy asks for.
-pub(super) enum WriteEnd<T> {
-    Bounded(bounded::WriteEnd<T>),
-    Newest(newest::WriteEnd<T>),
-    Conflated(conflated::WriteEnd<T>),
+pub(super) enum WriteEnd {
+    Bounded(bounded::WriteEnd),
+    Newest(newest::WriteEnd),
+    Conflated(conflated::WriteEnd),
 }
 
-impl<T> FeedProducer<T> {
-    pub(super) fn new(queue: WriteEnd<T>, shared: Arc<FeedShared>) -> Self {
+impl FeedProducer {
+    pub(super) fn new(queue: WriteEnd, shared: Arc<FeedShared>) -> Self {
         Self {
             queue,
             shared,
@@ -56,7 +56,7 @@ impl<T> FeedProducer<T> {
 
     /// Counts the events of the mask, which matched and are offered next. `false`: the subscription
     /// ended before this block, and the caller must offer nothing.
-    pub(crate) fn matched(&mut self, block: &BlockRef<T>, mask: u64) -> bool {
+    pub(crate) fn matched(&mut self, block: &AnyBlock, mask: u64) -> bool {
         debug_assert!(mask != 0, "no event matched");
         if self.shared.end() != End::None {
             self.shared.note_last_id(block.first_id() - 1);
@@ -71,12 +71,7 @@ impl<T> FeedProducer<T> {
     /// says. The caller must offer what is returned again when there is room. Nothing has to be
     /// visible before `commit`.
     #[inline]
-    pub(crate) fn offer(
-        &mut self,
-        block: &BlockRef<T>,
-        refs: &mut RefBatch<'_, T>,
-        mask: u64,
-    ) -> u64 {
+    pub(crate) fn offer(&mut self, block: &AnyBlock, refs: &mut RefBatch<'_>, mask: u64) -> u64 {
         debug_assert!(mask != 0, "there is nothing to offer");
         let rest = match &mut self.queue {
             WriteEnd::Bounded(queue) => queue.offer(&self.shared, block, refs, mask),
@@ -96,7 +91,7 @@ impl<T> FeedProducer<T> {
     /// Gives up what `offer` returned: it is lost. `false`: nothing was lost, because there is room
     /// by now, and the caller must offer it again.
     #[must_use]
-    pub(crate) fn give_up(&mut self, block: &BlockRef<T>, rest: u64, reason: GapReason) -> bool {
+    pub(crate) fn give_up(&mut self, block: &AnyBlock, rest: u64, reason: GapReason) -> bool {
         let (queue, shared) = self.bounded_queue();
         queue.try_lose(shared, block, rest, reason)
     }
@@ -182,7 +177,7 @@ impl<T> FeedProducer<T> {
     }
 
     /// The queue of a policy that may return a rest from `offer`.
-    fn bounded_queue(&mut self) -> (&mut bounded::WriteEnd<T>, &FeedShared) {
+    fn bounded_queue(&mut self) -> (&mut bounded::WriteEnd, &FeedShared) {
         match &mut self.queue {
             WriteEnd::Bounded(queue) => (queue, &self.shared),
             WriteEnd::Newest(_) | WriteEnd::Conflated(_) => {
@@ -192,7 +187,7 @@ impl<T> FeedProducer<T> {
     }
 }
 
-impl<T> Drop for FeedProducer<T> {
+impl Drop for FeedProducer {
     fn drop(&mut self) {
         self.shared.status.writer_gone.leave();
     }

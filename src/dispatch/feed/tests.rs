@@ -50,7 +50,7 @@ fn feed_of(
     capacity: usize,
     overflow: Overflow,
     listener: Listener,
-) -> (FeedProducer<u64>, FeedConsumer<u64>) {
+) -> (FeedProducer, FeedConsumer) {
     let limits = Limits {
         capacity,
         pin_bytes: usize::MAX,
@@ -61,7 +61,7 @@ fn feed_of(
 }
 
 /// Offers a block as a shard does. A `Block` subscriber is waited for by trying again.
-fn offer(producer: &mut FeedProducer<u64>, block: &BlockRef<u64>, mask: u64) {
+fn offer(producer: &mut FeedProducer, block: &BlockRef<u64>, mask: u64) {
     if !producer.matched(block, mask) {
         return;
     }
@@ -84,13 +84,13 @@ struct Seen {
     lost: u64,
 }
 
-fn read_to_the_end(consumer: &mut FeedConsumer<u64>, overflow: Overflow) -> Seen {
+fn read_to_the_end(consumer: &mut FeedConsumer, overflow: Overflow) -> Seen {
     let mut seen = Seen::default();
     let mut last_id = 0;
     loop {
         match consumer.check() {
             Found::Event => {
-                let event = consumer.take();
+                let event = consumer.take::<u64>();
                 assert_eq!(*event.data(), event.id());
                 assert!(overflow == Overflow::Conflate || event.id() > last_id);
                 last_id = event.id();
@@ -167,7 +167,7 @@ fn a_dropped_consumer_and_a_dropped_producer_leave_nothing_behind() {
             let (block, mask) = blocks.next(3);
             offer(&mut producer, &block, mask);
             assert_eq!(consumer.check(), Found::Event);
-            let kept = consumer.take().share();
+            let kept = consumer.take::<u64>().share();
             let shared = consumer.shared().clone();
             if producer_first {
                 producer.close(3);
@@ -205,7 +205,7 @@ fn a_callback_is_notified_when_it_asked_for_it_and_while_it_exists() {
         let weak = std::sync::Arc::downgrade(&callback);
         let (mut producer, mut consumer) = feed_of(8, overflow, Listener::Callback(weak));
         let mut blocks = Blocks::new();
-        let mut offer_one = |producer: &mut FeedProducer<u64>| {
+        let mut offer_one = |producer: &mut FeedProducer| {
             let (block, mask) = blocks.next(1);
             offer(producer, &block, mask);
         };
@@ -213,7 +213,7 @@ fn a_callback_is_notified_when_it_asked_for_it_and_while_it_exists() {
         assert_eq!(count(), 0, "it did not ask");
         assert!(!consumer.request_wake(), "there is something to read");
         while consumer.check() == Found::Event {
-            consumer.take();
+            consumer.take::<u64>();
         }
         let before = count();
         assert!(consumer.request_wake());

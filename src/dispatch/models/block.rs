@@ -1,6 +1,6 @@
 //! Blocks and shadows: their last references, and the memory that is used again.
 
-use super::super::block::{BlockSource, ReleaseBatch, ShadowEvent, shadow};
+use super::super::block::{RawSource, ReleaseBatch, ShadowEvent, shadow};
 use super::{BlockMaker, Payload};
 use crate::sync::explore::{Steps, explore};
 use crate::sync::thread;
@@ -19,7 +19,7 @@ fn loom_last_block_reference() {
             let mut references = block.ref_batch(3);
             let reading: Vec<_> = (0..2)
                 .map(|_| {
-                    let reference = references.take();
+                    let reference = references.take().typed::<Payload>();
                     thread::spawn(move || {
                         reference
                             .events()
@@ -89,22 +89,18 @@ fn shadow_last_reference(name: &str, others: OtherEvents) {
         let steps = Steps::new();
         let mut maker = BlockMaker::new();
         let drops = maker.drops.clone();
-        let mut shadows = BlockSource::new();
-        let mut events = shadow(
-            &mut shadows,
-            maker.block(topics),
-            (1 << topics.len()) - 1,
-            usize::MAX,
-        );
+        let block = maker.block(topics).into_any();
+        let mut shadows = RawSource::like(&block);
+        let mut events = shadow(&mut shadows, block, (1 << topics.len()) - 1, usize::MAX);
         let weight = events.weight();
         let [first, second] = [(); 2].map(|()| events.next().expect("two"));
         let third = events.next();
         drop(events);
-        let read = |event: ShadowEvent<Payload>, superseded| {
+        let read = |event: ShadowEvent, superseded| {
             event.set_superseded(superseded);
             let taken = event.take();
             let index = taken.mask.trailing_zeros() as usize;
-            let event = &taken.block.events()[index];
+            let event = &taken.block.events::<Payload>()[index];
             event.data().read();
             assert_eq!(event.superseded(), superseded);
             taken.freed
@@ -160,19 +156,20 @@ fn loom_shadow_recycled() {
         let steps = Steps::new();
         let mut maker = BlockMaker::new();
         let drops = maker.drops.clone();
-        let mut shadows = BlockSource::new();
+        let mut shadows = None;
         let mut lay = move |topics: &[&str], number: u64| {
-            let block = maker.block(topics);
+            let block = maker.block(topics).into_any();
             let mask = (1 << topics.len()) - 1;
-            let events = shadow(&mut shadows, block, mask, usize::MAX);
+            let shadows = shadows.get_or_insert_with(|| RawSource::like(&block));
+            let events = shadow(shadows, block, mask, usize::MAX);
             events.map(move |event| {
                 event.set_superseded(number);
                 event
             })
         };
-        fn read(event: ShadowEvent<Payload>, number: u64) {
+        fn read(event: ShadowEvent, number: u64) {
             let taken = event.take();
-            let event = &taken.block.events()[taken.mask.trailing_zeros() as usize];
+            let event = &taken.block.events::<Payload>()[taken.mask.trailing_zeros() as usize];
             event.data().read();
             assert_eq!(event.superseded(), number);
         }

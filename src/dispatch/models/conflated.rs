@@ -37,11 +37,11 @@ impl Latest {
 
     /// Reads once. `exact`: nothing is lost, so each event says exactly how many events it
     /// replaced.
-    fn read_one(&mut self, consumer: &mut FeedConsumer<Payload>, exact: bool) -> Found {
+    fn read_one(&mut self, consumer: &mut FeedConsumer, exact: bool) -> Found {
         let found = consumer.check();
         match found {
             Found::Event => {
-                let event = consumer.take();
+                let event = consumer.take::<Payload>();
                 event.data().read();
                 let (topic, ordinal) = self.events[event.id() as usize - 1];
                 assert_eq!(event.topic().as_str(), ["a", "b", "c"][topic]);
@@ -62,7 +62,7 @@ impl Latest {
     }
 
     /// Checks the counters when the feed is at rest and everything was read.
-    fn end(&self, consumer: &FeedConsumer<Payload>, exact: bool) {
+    fn end(&self, consumer: &FeedConsumer, exact: bool) {
         let offered = self.events.len() as u64;
         let stats = consumer.shared().stats();
         assert_eq!((stats.matched, stats.received), (offered, self.received));

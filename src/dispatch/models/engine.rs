@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::super::block::EnvelopeTable;
-use super::super::engine::{Engine, EngineConfig};
+use super::super::engine::{Engine, EngineConfig, Lanes};
 use super::super::feed::FeedConsumer;
 use super::super::lane::{Pending, ReceiptSlot, receipt};
 use super::super::loss::Overflow;
@@ -12,19 +12,20 @@ use super::{Drops, Payload, TestRegistry, limits, short_timeout, wait_for_receip
 use crate::sync::explore::{explore, explore_bounded};
 use crate::sync::{Arc, Ordering, thread};
 
-fn engine(dispatch: Dispatch) -> Arc<Engine<Payload>> {
+fn engine(dispatch: Dispatch) -> (Arc<Engine>, Lanes<Payload>) {
     engine_of(dispatch, 1)
 }
 
-fn engine_of(dispatch: Dispatch, dispatchers: usize) -> Arc<Engine<Payload>> {
-    Arc::new(Engine::new(EngineConfig {
+fn engine_of(dispatch: Dispatch, dispatchers: usize) -> (Arc<Engine>, Lanes<Payload>) {
+    let (engine, lanes) = super::super::engine::engine(EngineConfig {
         dispatch,
         dispatchers,
         lane_capacity: 2,
         clock: Box::new(|| SystemTime::UNIX_EPOCH),
         weigh: Weigh::Nothing,
         match_cache: true,
-    }))
+    });
+    (Arc::new(engine), lanes)
 }
 
 fn pending(drops: &Drops) -> (Pending<Payload>, Arc<ReceiptSlot>) {
@@ -50,12 +51,12 @@ fn pending(drops: &Drops) -> (Pending<Payload>, Arc<ReceiptSlot>) {
 fn loom_lane_push_against_sleeping_sequencer() {
     explore("lane: push against a sequencer that goes to sleep", || {
         let drops = Drops::default();
-        let engine = engine(Dispatch::Pool);
+        let (engine, lanes) = engine(Dispatch::Pool);
         let pool = {
             let engine = engine.clone();
             thread::spawn(move || engine.run_pool_thread(0))
         };
-        let (mut lane, _shared) = engine.own_lane(1);
+        let (mut lane, _shared) = lanes.own_lane(1);
         let (pending, slot) = pending(&drops);
         assert!(lane.push(pending).is_ok());
         engine.accepted(lane.commit().expect("open"));
@@ -63,7 +64,7 @@ fn loom_lane_push_against_sleeping_sequencer() {
         engine.begin_close();
         pool.join().unwrap();
         assert!(engine.is_finished());
-        drop((engine, lane));
+        drop((engine, lanes, lane));
         assert_eq!(drops.count(), 1);
     });
 }
@@ -74,23 +75,19 @@ fn loom_lane_push_against_sleeping_sequencer() {
 fn loom_drive_against_last_look() {
     explore("pool: another thread drives at the last look", || {
         let drops = Drops::default();
-        let engine = engine(Dispatch::Pool);
+        let (engine, lanes) = engine(Dispatch::Pool);
         let pool = {
             let engine = engine.clone();
             thread::spawn(move || engine.run_pool_thread(0))
         };
         engine.drive();
         let (pending, slot) = pending(&drops);
-        let wake_requested = engine
-            .shared_lane()
-            .try_push(pending)
-            .ok()
-            .expect("there is room");
+        let wake_requested = lanes.shared.try_push(pending).ok().expect("there is room");
         engine.accepted(wake_requested);
         assert_eq!(wait_for_receipt(&slot).map(|receipt| receipt.id()), Some(1));
         engine.begin_close();
         pool.join().unwrap();
-        drop(engine);
+        drop((engine, lanes));
         assert_eq!(drops.count(), 1);
     });
 }
@@ -99,21 +96,21 @@ fn loom_drive_against_last_look() {
 fn engine_with_stuck_subscriber(
     dispatch: Dispatch,
     dispatchers: usize,
-) -> (Arc<Engine<Payload>>, FeedConsumer<Payload>) {
-    let engine = engine_of(dispatch, dispatchers);
+) -> (Arc<Engine>, Lanes<Payload>, FeedConsumer) {
+    let (engine, lanes) = engine_of(dispatch, dispatchers);
     let mut registry = TestRegistry::new(engine.shard_shared(0));
     let stuck = registry.open_with_timeout("a", 0, limits(1, Overflow::Block), short_timeout());
-    (engine, stuck)
+    (engine, lanes, stuck)
 }
 
-fn publish(engine: &Engine<Payload>, drops: &Drops) {
+fn publish(engine: &Engine, lanes: &Lanes<Payload>, drops: &Drops) {
     let (pending, _slot) = pending(drops);
-    let wake_requested = engine.shared_lane().try_push(pending);
+    let wake_requested = lanes.shared.try_push(pending);
     engine.accepted(wake_requested.ok().expect("there is room"));
 }
 
 /// Waits until the pool has delivered event `id`, without driving.
-fn await_delivery(engine: &Engine<Payload>, id: u64) {
+fn await_delivery(engine: &Engine, id: u64) {
     let delivered_id = &engine.shard_shared(0).delivered_id;
     let delivered = || (delivered_id.load(Ordering::Acquire) == id).then_some(());
     engine.progress.wait_until(None, delivered);
@@ -128,18 +125,18 @@ fn loom_deadline_of_another_thread() {
         2,
         || {
             let drops = Drops::default();
-            let (engine, stuck) = engine_with_stuck_subscriber(Dispatch::Inline, 1);
+            let (engine, lanes, stuck) = engine_with_stuck_subscriber(Dispatch::Inline, 1);
             let pool = {
                 let engine = engine.clone();
                 thread::spawn(move || engine.run_pool_thread(0))
             };
-            publish(&engine, &drops);
-            publish(&engine, &drops);
+            publish(&engine, &lanes, &drops);
+            publish(&engine, &lanes, &drops);
             await_delivery(&engine, 2);
             assert_eq!(stuck.shared().stats().lost.iter().sum::<u64>(), 1);
             engine.begin_close();
             pool.join().unwrap();
-            drop((engine, stuck));
+            drop((engine, lanes, stuck));
             assert_eq!(drops.count(), 2);
         },
     );
@@ -151,9 +148,9 @@ fn loom_deadline_of_another_thread() {
 fn loom_deadline_of_two_pool_threads() {
     explore_bounded("deadline: two pool threads go to sleep", 1, || {
         let drops = Drops::default();
-        let (engine, stuck) = engine_with_stuck_subscriber(Dispatch::Pool, 2);
-        publish(&engine, &drops);
-        publish(&engine, &drops);
+        let (engine, lanes, stuck) = engine_with_stuck_subscriber(Dispatch::Pool, 2);
+        publish(&engine, &lanes, &drops);
+        publish(&engine, &lanes, &drops);
         engine.drive(); // stalls the shard, before any pool thread runs
         let pool = [0, 1].map(|index| {
             let engine = engine.clone();
@@ -163,7 +160,7 @@ fn loom_deadline_of_two_pool_threads() {
         assert_eq!(stuck.shared().stats().lost.iter().sum::<u64>(), 1);
         engine.begin_close();
         pool.into_iter().for_each(|thread| thread.join().unwrap());
-        drop((engine, stuck));
+        drop((engine, lanes, stuck));
         assert_eq!(drops.count(), 2);
     });
 }
@@ -174,12 +171,12 @@ fn loom_deadline_of_two_pool_threads() {
 fn loom_flush_against_drive() {
     explore("flush against another driver", || {
         let drops = Drops::default();
-        let engine = engine(Dispatch::Manual);
+        let (engine, lanes) = engine(Dispatch::Manual);
         let driving = {
             let engine = engine.clone();
             thread::spawn(move || engine.drive())
         };
-        let (mut lane, _shared) = engine.own_lane(1);
+        let (mut lane, _shared) = lanes.own_lane(1);
         let (pending, slot) = pending(&drops);
         assert!(lane.push(pending).is_ok());
         engine.accepted(lane.commit().expect("open"));
@@ -193,7 +190,7 @@ fn loom_flush_against_drive() {
             1
         );
         driving.join().unwrap();
-        drop((engine, lane));
+        drop((engine, lanes, lane));
         assert_eq!(drops.count(), 1);
     });
 }
@@ -204,9 +201,9 @@ fn loom_flush_against_drive() {
 fn loom_deadline_flush_against_drive() {
     explore_bounded("deadline: a flush against another driver", 2, || {
         let drops = Drops::default();
-        let (engine, stuck) = engine_with_stuck_subscriber(Dispatch::Manual, 1);
-        publish(&engine, &drops);
-        publish(&engine, &drops);
+        let (engine, lanes, stuck) = engine_with_stuck_subscriber(Dispatch::Manual, 1);
+        publish(&engine, &lanes, &drops);
+        publish(&engine, &lanes, &drops);
         let driving = {
             let engine = engine.clone();
             thread::spawn(move || engine.drive())
@@ -214,7 +211,7 @@ fn loom_deadline_flush_against_drive() {
         assert!(engine.flush(None));
         assert_eq!(stuck.shared().stats().lost.iter().sum::<u64>(), 1);
         driving.join().unwrap();
-        drop((engine, stuck));
+        drop((engine, lanes, stuck));
         assert_eq!(drops.count(), 2);
     });
 }

@@ -15,8 +15,8 @@ use crate::sync::thread;
 fn disconnecting_feed() -> (
     BlockMaker,
     [BlockRef<Payload>; 3],
-    FeedProducer<Payload>,
-    FeedConsumer<Payload>,
+    FeedProducer,
+    FeedConsumer,
 ) {
     let mut maker = BlockMaker::new();
     let (producer, consumer) = feed_of(1, Overflow::Disconnect);
@@ -173,7 +173,7 @@ fn loom_feed_detach_against_read() {
 
 /// Reads once as a task does, in the way of `Subscriber::look_or_register`: `Empty` means that the
 /// waker will be woken.
-fn poll(log: &mut ReadLog, consumer: &mut FeedConsumer<Payload>, waker: &Waker) -> Found {
+fn poll(log: &mut ReadLog, consumer: &mut FeedConsumer, waker: &Waker) -> Found {
     loop {
         match log.read_one(consumer) {
             Found::Empty => {}
@@ -189,7 +189,7 @@ fn poll(log: &mut ReadLog, consumer: &mut FeedConsumer<Payload>, waker: &Waker) 
 /// Polls until the end, asleep in between. Each wait is polled twice: first with a waker that does
 /// nothing, then with one that wakes this thread. `dropped`: the first future is dropped before the
 /// second poll, and so its waker is removed.
-fn poll_all(log: &mut ReadLog, consumer: &mut FeedConsumer<Payload>, dropped: bool) -> Found {
+fn poll_all(log: &mut ReadLog, consumer: &mut FeedConsumer, dropped: bool) -> Found {
     loop {
         let mut found = poll(log, consumer, Waker::noop());
         if found == Found::Empty {

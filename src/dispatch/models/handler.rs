@@ -13,8 +13,8 @@ use crate::sync::{Arc, thread};
 /// The handler's side of a feed: the dispatcher schedules a turn when it has pushed to a ring whose
 /// handler had found it empty.
 struct TestHandler {
-    job: Arc<Job<(), FeedConsumer<Payload>>>,
-    queue: Arc<RunQueue<(), FeedConsumer<Payload>>>,
+    job: Arc<Job<(), FeedConsumer>>,
+    queue: Arc<RunQueue<(), FeedConsumer>>,
     signal: Arc<Signal>,
 }
 
@@ -93,7 +93,7 @@ fn loom_handler_turns_against_commits() {
 }
 
 /// A turn: reads until the feed is empty. `true`: it has ended.
-fn handle(log: &mut ReadLog, turn: &mut Turn<(), FeedConsumer<Payload>>) -> bool {
+fn handle(log: &mut ReadLog, turn: &mut Turn<(), FeedConsumer>) -> bool {
     loop {
         match log.read_one(turn) {
             Found::Empty if turn.request_wake() => return false,

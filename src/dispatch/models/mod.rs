@@ -103,13 +103,13 @@ fn limits(capacity: usize, overflow: Overflow) -> Limits {
 }
 
 /// The two ends of a feed that no shard owns.
-fn feed_of(capacity: usize, overflow: Overflow) -> (FeedProducer<Payload>, FeedConsumer<Payload>) {
+fn feed_of(capacity: usize, overflow: Overflow) -> (FeedProducer, FeedConsumer) {
     let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
     feed(limits(capacity, overflow), latch, Listener::waker())
 }
 
 /// What a shard shares, for a pool with this signal.
-fn shared(signal: &Arc<Signal>) -> Arc<ShardShared<Payload>> {
+fn shared(signal: &Arc<Signal>) -> Arc<ShardShared> {
     Arc::new(ShardShared {
         routes: Routes::new(),
         changes: Queue::new(),
@@ -121,17 +121,17 @@ fn shared(signal: &Arc<Signal>) -> Arc<ShardShared<Payload>> {
 /// Does what the bus's registry does: it queues a change, and then publishes the index that goes
 /// with it.
 struct TestRegistry {
-    shared: Arc<ShardShared<Payload>>,
+    shared: Arc<ShardShared>,
 }
 
 impl TestRegistry {
-    fn new(shared: &Arc<ShardShared<Payload>>) -> Self {
+    fn new(shared: &Arc<ShardShared>) -> Self {
         Self {
             shared: shared.clone(),
         }
     }
 
-    fn open(&mut self, pattern: &str, slot: u32, limits: Limits) -> FeedConsumer<Payload> {
+    fn open(&mut self, pattern: &str, slot: u32, limits: Limits) -> FeedConsumer {
         self.open_with_timeout(pattern, slot, limits, BlockTimeout::NONE)
     }
 
@@ -141,7 +141,7 @@ impl TestRegistry {
         slot: u32,
         limits: Limits,
         timeout: BlockTimeout,
-    ) -> FeedConsumer<Payload> {
+    ) -> FeedConsumer {
         let (producer, consumer) = feed(limits, self.shared.latch.clone(), Listener::waker());
         let producer = producer.with_block_timeout(timeout);
         let kind = ChangeKind::Attach {
@@ -154,14 +154,14 @@ impl TestRegistry {
         consumer
     }
 
-    fn cancel(&mut self, pattern: &str, slot: u32, consumer: &FeedConsumer<Payload>) {
+    fn cancel(&mut self, pattern: &str, slot: u32, consumer: &FeedConsumer) {
         consumer.shared().finish(End::Cancelled);
         self.publish(ChangeKind::Detach { slot }, |batch| {
             batch.remove(&Pattern::parse(pattern).expect("a pattern"), &slot);
         });
     }
 
-    fn publish(&mut self, kind: ChangeKind<Payload>, change: impl FnOnce(&mut RouteBatch<'_, '_>)) {
+    fn publish(&mut self, kind: ChangeKind, change: impl FnOnce(&mut RouteBatch<'_, '_>)) {
         self.shared.routes.batch(|batch| {
             change(batch);
             let version = batch.version();
@@ -183,11 +183,11 @@ struct ReadLog {
 
 impl ReadLog {
     /// Reads once, and checks that what was found is in its place.
-    fn read_one(&mut self, consumer: &mut FeedConsumer<Payload>) -> Found {
+    fn read_one(&mut self, consumer: &mut FeedConsumer) -> Found {
         let found = consumer.check();
         match found {
             Found::Event => {
-                let event = consumer.take();
+                let event = consumer.take::<Payload>();
                 event.data().read();
                 assert!(event.id() > self.last, "{} after {}", event.id(), self.last);
                 self.last = event.id();
@@ -209,7 +209,7 @@ impl ReadLog {
     }
 
     /// Reads until the end, asleep while there is nothing.
-    fn read_all(&mut self, consumer: &mut FeedConsumer<Payload>) -> Found {
+    fn read_all(&mut self, consumer: &mut FeedConsumer) -> Found {
         loop {
             match self.read_one(consumer) {
                 Found::Event | Found::Gap(_) => {}
@@ -223,7 +223,7 @@ impl ReadLog {
 }
 
 /// Sleeps until there may be something to read.
-fn sleep(consumer: &mut FeedConsumer<Payload>) {
+fn sleep(consumer: &mut FeedConsumer) {
     register_thread(consumer.waker());
     if consumer.request_wake() {
         park(None);
@@ -232,7 +232,7 @@ fn sleep(consumer: &mut FeedConsumer<Payload>) {
 
 /// Does what a shard does with a block of which every event matches, for a feed that has room or
 /// may lose events.
-fn offer(producer: &mut FeedProducer<Payload>, block: &BlockRef<Payload>) {
+fn offer(producer: &mut FeedProducer, block: &BlockRef<Payload>) {
     let mask = (1 << block.events().len()) - 1;
     if producer.matched(block, mask) {
         let mut references = block.ref_batch(1);
@@ -246,7 +246,7 @@ fn offer(producer: &mut FeedProducer<Payload>, block: &BlockRef<Payload>) {
 }
 
 /// Checks the counters of a feed whose every event matched, after all of it was read.
-fn assert_accounts(log: &ReadLog, consumer: &FeedConsumer<Payload>, offered: u64) {
+fn assert_accounts(log: &ReadLog, consumer: &FeedConsumer, offered: u64) {
     assert_eq!(log.ids.len() as u64 + log.lost, offered);
     assert_eq!(
         log.last, offered,

@@ -15,7 +15,7 @@ use crate::sync::{Arc, Ordering, thread};
 
 /// Runs a shard until it has finished, as a pool thread does: asleep while it is idle or waits for
 /// room.
-fn run_shard(mut shard: Shard<Payload>, signal: &Signal) {
+fn run_shard(mut shard: Shard, signal: &Signal) {
     loop {
         let mut round = shard.round(false);
         if !round.progress && !round.more && !round.finished {
@@ -34,13 +34,10 @@ fn run_shard(mut shard: Shard<Payload>, signal: &Signal) {
 }
 
 /// A shard whose input has these blocks and is closed behind them.
-fn shard_with(
-    blocks: Vec<BlockRef<Payload>>,
-    shared: &Arc<ShardShared<Payload>>,
-) -> Shard<Payload> {
+fn shard_with(blocks: Vec<BlockRef<Payload>>, shared: &Arc<ShardShared>) -> Shard {
     let (mut output, input) = spsc::ring(blocks.len());
     for block in blocks {
-        assert!(output.push(block).is_ok());
+        assert!(output.push(block.into_any()).is_ok());
     }
     assert_eq!(output.commit(), Ok(false));
     Shard::new(input, shared.clone())
@@ -182,7 +179,7 @@ fn loom_subscribe_against_dispatch() {
         let shared = shared(&signal);
         let (mut output, input) = spsc::ring(4);
         let mut publish = |topics: &[&str], steps: &Steps| {
-            assert!(output.push(maker.block(topics)).is_ok());
+            assert!(output.push(maker.block(topics).into_any()).is_ok());
             steps.step();
             assert_eq!(output.commit(), Ok(false));
         };

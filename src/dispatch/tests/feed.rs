@@ -66,16 +66,16 @@ fn a_gap_travels_in_front_of_what_came_after_it() {
     let (mut producer, mut consumer) = ring(2, usize::MAX, Overflow::DropNewest);
     offer(&mut producer, &maker.block(3, 0)); // 3 is lost
     assert_eq!(consumer.check(), Found::Event);
-    assert_eq!(consumer.take().id(), 1);
+    assert_eq!(consumer.take::<()>().id(), 1);
     // The slot is claimed, so there is room for two, while 2 is still to be read.
     offer(&mut producer, &maker.block(1, 0));
     assert_eq!(consumer.check(), Found::Event);
-    assert_eq!(consumer.take().id(), 2);
+    assert_eq!(consumer.take::<()>().id(), 2);
     assert!(
         matches!(consumer.check(), Found::Gap(gap) if (gap.first_id(), gap.last_id()) == (3, 3))
     );
     assert_eq!(consumer.check(), Found::Event);
-    assert_eq!(consumer.take().id(), 4);
+    assert_eq!(consumer.take::<()>().id(), 4);
 }
 
 /// A reader that never catches up: nearly every event has a gap in front of it, and all gaps are in
@@ -90,7 +90,7 @@ fn gaps_take_no_room_from_events() {
             offer(&mut producer, &maker.block(1, 0));
             offer(&mut producer, &maker.block(64, 0)); // lost, once the ring is full
             match consumer.check() {
-                Found::Event => seen.push((consumer.take().id(), 1)),
+                Found::Event => seen.push((consumer.take::<()>().id(), 1)),
                 Found::Gap(gap) => seen.push((gap.first_id(), gap.count())),
                 end => panic!("{end:?}"),
             }
@@ -98,7 +98,7 @@ fn gaps_take_no_room_from_events() {
         producer.close(maker.next_id - 1);
         loop {
             match consumer.check() {
-                Found::Event => seen.push((consumer.take().id(), 1)),
+                Found::Event => seen.push((consumer.take::<()>().id(), 1)),
                 Found::Gap(gap) => seen.push((gap.first_id(), gap.count())),
                 end => break assert_eq!(end, Found::Closed),
             }
@@ -161,7 +161,7 @@ fn a_claim_ends_giving_up_at_once() {
         "given up at once"
     );
     assert_eq!(consumer.check(), Found::Event);
-    assert_eq!(consumer.take().id(), first);
+    assert_eq!(consumer.take::<()>().id(), first);
     let heavy = maker.block(2, 2 * weight);
     assert_eq!(offer(&mut producer, &heavy), 0b11, "something was claimed");
     producer.stop_waiting();
@@ -243,7 +243,7 @@ fn a_ring_without_room_asks_for_half_of_it() {
     assert_eq!(offer(&mut producer, &block), 0b111);
     assert!(!producer.request_wake(block.weight(), 3));
     assert_eq!(consumer.check(), Found::Event);
-    assert_eq!(consumer.take().id(), 1);
+    assert_eq!(consumer.take::<()>().id(), 1);
     assert!(producer.take_wake_request(), "one is not enough");
     assert!(!producer.request_wake(block.weight(), 3));
     assert_eq!(consumer.check(), Found::Event);
@@ -275,7 +275,7 @@ fn a_ring_without_room_asks_for_what_it_needs() {
                 );
                 assert!(!producer.request_wake(block.weight(), events as u32));
                 assert_eq!(consumer.check(), Found::Event);
-                consumer.take();
+                consumer.take::<()>();
             }
             assert!(!producer.take_wake_request(), "the reader has arrived");
             assert_eq!(offer_again(&mut producer, &block, rest), 0);
@@ -289,9 +289,9 @@ fn a_whole_slot_is_taken_at_once() {
     let (mut producer, mut consumer) = ring(8, usize::MAX, Overflow::DropNewest);
     offer(&mut producer, &maker.block(3, 0));
     assert_eq!(consumer.check(), Found::Event);
-    assert_eq!(consumer.take().id(), 1);
+    assert_eq!(consumer.take::<()>().id(), 1);
     assert_eq!(consumer.check(), Found::Event);
-    let (block, mask) = consumer.take_slot();
+    let (block, mask) = consumer.take_slot::<()>();
     assert_eq!((block.first_id(), mask), (1, 0b110));
     assert_eq!(consumer.check(), Found::Empty);
     assert_eq!(consumer.shared().stats().received, 3);
@@ -406,7 +406,7 @@ fn a_cancel_reports_a_gap_right_there_and_no_other() {
         offer(&mut producer, &maker.block(2, 0));
         for id in 1..=reads {
             assert_eq!(consumer.check(), Found::Event);
-            assert_eq!(consumer.take().id(), id);
+            assert_eq!(consumer.take::<()>().id(), id);
         }
         offer(&mut producer, &maker.block(3, 0));
         assert!(consumer.shared().finish(End::Cancelled));
@@ -426,7 +426,7 @@ fn a_cancel_reports_a_gap_right_there_and_no_other() {
         offer(&mut producer, &maker.block(3, 0));
         for _ in 0..1 + usize::from(read_all) {
             assert_eq!(consumer.check(), Found::Event);
-            consumer.take();
+            consumer.take::<()>();
         }
         assert!(consumer.shared().finish(End::Cancelled));
         let (ids, gaps, found) = read(&mut consumer);
@@ -442,7 +442,7 @@ fn passed_events_are_those_received_or_reported() {
     let (mut producer, mut consumer) = ring(2, usize::MAX, Overflow::DropOldest);
     offer(&mut producer, &maker.block(2, 0));
     assert_eq!(consumer.check(), Found::Event);
-    consumer.take(); // 1; and 2 is claimed
+    consumer.take::<()>(); // 1; and 2 is claimed
     let shared = consumer.shared().clone();
     assert!(shared.has_passed(1) && !shared.has_passed(2));
     for _ in 0..10 {
@@ -451,7 +451,7 @@ fn passed_events_are_those_received_or_reported() {
     assert_eq!(shared.stats().lost[GapReason::Overflow as usize], 8);
     assert!(!shared.has_passed(2));
     assert_eq!(consumer.check(), Found::Event);
-    consumer.take();
+    consumer.take::<()>();
     assert!(shared.has_passed(2) && !shared.has_passed(3));
     assert!(matches!(consumer.check(), Found::Gap(_)));
     assert!(shared.has_passed(10) && !shared.has_passed(11));
@@ -469,7 +469,7 @@ fn a_reader_does_not_sleep_before_events_gaps_and_ends() {
     offer(&mut producer, &maker.block(2, 0));
     assert!(!consumer.request_wake(), "an event");
     assert_eq!(consumer.check(), Found::Event);
-    consumer.take();
+    consumer.take::<()>();
     assert!(!consumer.request_wake(), "a gap");
     assert!(matches!(consumer.check(), Found::Gap(_)));
     assert!(consumer.request_wake());
@@ -485,10 +485,10 @@ fn what_is_given_up_is_reported_with_its_reason() {
     let rest = offer(&mut producer, &block);
     assert!(producer.give_up(&block, rest, GapReason::Closed));
     producer.close(4);
-    let gap = |consumer: &mut FeedConsumer<()>| -> Option<Gap> {
+    let gap = |consumer: &mut FeedConsumer| -> Option<Gap> {
         loop {
             match consumer.check() {
-                Found::Event => _ = consumer.take(),
+                Found::Event => _ = consumer.take::<()>(),
                 Found::Gap(gap) => return Some(gap),
                 _ => return None,
             }
@@ -528,7 +528,7 @@ proptest! {
                 for _ in 0..n {
                     let found = consumer.check();
                     match found {
-                        Found::Event => seen.push(consumer.take().id()),
+                        Found::Event => seen.push(consumer.take::<()>().id()),
                         Found::Gap(gap) => {
                             let run = gap.first_id()..=gap.last_id();
                             let before = seen.len();
@@ -557,7 +557,7 @@ proptest! {
         producer.close(maker.next_id - 1);
         loop {
             match consumer.check() {
-                Found::Event => seen.push(consumer.take().id()),
+                Found::Event => seen.push(consumer.take::<()>().id()),
                 Found::Gap(gap) => {
                     let run = gap.first_id()..=gap.last_id();
                     seen.extend(offered.iter().filter(|id| run.contains(id)));

@@ -44,11 +44,7 @@ fn latch() -> Arc<Latch> {
     Arc::new(Latch::new(Arc::new(Signal::new(0))))
 }
 
-fn ring(
-    capacity: usize,
-    pin_bytes: usize,
-    overflow: Overflow,
-) -> (FeedProducer<()>, FeedConsumer<()>) {
+fn ring(capacity: usize, pin_bytes: usize, overflow: Overflow) -> (FeedProducer, FeedConsumer) {
     let limits = Limits {
         capacity,
         pin_bytes,
@@ -62,7 +58,7 @@ fn all_of(block: &BlockRef<()>) -> u64 {
 }
 
 /// Offers all events of the block and commits. Returns those that the shard has to offer again.
-fn offer(producer: &mut FeedProducer<()>, block: &BlockRef<()>) -> u64 {
+fn offer(producer: &mut FeedProducer, block: &BlockRef<()>) -> u64 {
     let mask = all_of(block);
     assert!(producer.matched(block, mask));
     let rest = offer_again(producer, block, mask);
@@ -70,18 +66,18 @@ fn offer(producer: &mut FeedProducer<()>, block: &BlockRef<()>) -> u64 {
     rest
 }
 
-fn offer_again(producer: &mut FeedProducer<()>, block: &BlockRef<()>, mask: u64) -> u64 {
+fn offer_again(producer: &mut FeedProducer, block: &BlockRef<()>, mask: u64) -> u64 {
     let mut references = block.ref_batch(1);
     producer.offer(block, &mut references, mask)
 }
 
 /// Reads until there is nothing: the ids of events, gaps as (first id, last id, count), and why it
 /// ended.
-fn read(consumer: &mut FeedConsumer<()>) -> (Vec<u64>, Vec<(u64, u64, u64)>, Found) {
+fn read(consumer: &mut FeedConsumer) -> (Vec<u64>, Vec<(u64, u64, u64)>, Found) {
     let (mut ids, mut gaps) = (Vec::new(), Vec::new());
     loop {
         match consumer.check() {
-            Found::Event => ids.push(consumer.take().id()),
+            Found::Event => ids.push(consumer.take::<()>().id()),
             Found::Gap(gap) => {
                 let after = ids.last().copied().unwrap_or(0);
                 assert!(gap.first_id() > after, "{gap} after {after}");

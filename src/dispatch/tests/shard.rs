@@ -10,7 +10,7 @@ use crate::pattern::Pattern;
 use crate::ring::spsc;
 use crate::sync::{Arc, AtomicU64, Queue};
 
-fn shared() -> Arc<ShardShared<()>> {
+fn shared() -> Arc<ShardShared> {
     let routes = Routes::new();
     routes.batch(|batch| batch.insert(&Pattern::parse("a").expect("a pattern"), 0));
     Arc::new(ShardShared {
@@ -25,7 +25,7 @@ fn shared() -> Arc<ShardShared<()>> {
 fn shard_of_one(
     limits: Limits,
     blocks: impl IntoIterator<Item = BlockRef<()>>,
-) -> (Shard<()>, FeedConsumer<()>) {
+) -> (Shard, FeedConsumer) {
     let shared = shared();
     let (producer, consumer) = feed(limits, shared.latch.clone(), Listener::waker());
     let kind = ChangeKind::Attach {
@@ -35,7 +35,7 @@ fn shard_of_one(
     shared.changes.push(Change { version: 1, kind });
     let (mut output, input) = spsc::ring(64);
     for block in blocks {
-        assert!(output.push(block).is_ok());
+        assert!(output.push(block.into_any()).is_ok());
     }
     output.commit().expect("open");
     drop(output);
@@ -57,7 +57,7 @@ fn a_close_by_force_loses_only_what_has_no_room() {
         shard.round(false);
         for id in 1..=read_first {
             assert_eq!(consumer.check(), Found::Event);
-            assert_eq!(consumer.take().id(), id);
+            assert_eq!(consumer.take::<()>().id(), id);
         }
         shard.force_close();
         let fit = 15.min(8 + read_first);

@@ -48,13 +48,22 @@ pub(crate) fn ring<T>(capacity: usize) -> (Producers<T>, Consumer<T>) {
         "capacity {capacity} is not in 1..=2^31"
     );
     let len = capacity.next_power_of_two().max(2);
-    let slots = (0..len as u64).map(|position| Slot {
-        stamp: AtomicU64::new(word(position)),
-        value: UnsafeCell::new(MaybeUninit::uninit()),
-    });
+    // In place: an item may be larger than the stack of the thread.
+    let mut slots = Box::new_uninit_slice(len);
+    for (position, slot) in slots.iter_mut().enumerate() {
+        let slot: *mut Slot<T> = slot.as_mut_ptr();
+        // SAFETY: fields of the slot, which is borrowed exclusively.
+        unsafe {
+            (&raw mut (*slot).stamp).write(AtomicU64::new(word(position as u64)));
+            // Otherwise there is nothing to write: the cell is valid whatever is in it.
+            #[cfg(loom)]
+            (&raw mut (*slot).value).write(UnsafeCell::new(MaybeUninit::uninit()));
+        }
+    }
     let shared = Arc::new(Shared {
         tail: CachePadded::new(AtomicU64::new(0)),
-        slots: slots.collect(),
+        // SAFETY: every slot was written above.
+        slots: unsafe { slots.assume_init() },
     });
     let producers = Producers {
         shared: shared.clone(),

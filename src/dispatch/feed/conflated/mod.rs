@@ -34,14 +34,14 @@ use hashbrown::HashTable;
 
 use super::FeedShared;
 use super::consumer::{Claim, drain_claims};
-use crate::dispatch::block::{BlockRef, BlockSource, RefBatch, ReleaseBatch, ShadowEvent, shadow};
+use crate::dispatch::block::{AnyBlock, RawSource, RefBatch, ReleaseBatch, ShadowEvent, shadow};
 use crate::dispatch::gauges::Pushed;
 use crate::dispatch::loss::{Gap, GapReason};
 use crate::pattern::Topic;
 use crate::ring::conflating::{self, Consumer, Producer};
 use crate::ring::spsc::Readiness;
 
-pub(super) fn queue<T>(capacity: usize) -> (WriteEnd<T>, ReadEnd<T>) {
+pub(super) fn queue(capacity: usize) -> (WriteEnd, ReadEnd) {
     let (producer, consumer) = conflating::ring(capacity);
     let write = WriteEnd {
         queue: producer,
@@ -61,19 +61,19 @@ fn weight_max(capacity: usize) -> usize {
 }
 
 /// The shard's end.
-pub(super) struct WriteEnd<T> {
-    queue: Producer<ShadowEvent<T>>,
+pub(super) struct WriteEnd {
+    queue: Producer<ShadowEvent>,
     /// Allocated with the first event.
-    topic_slots: Option<Box<TopicSlots<T>>>,
+    topic_slots: Option<Box<TopicSlots>>,
 }
 
 /// What the shard knows of the topic slots.
-struct TopicSlots<T> {
-    shadows: BlockSource<T>,
+struct TopicSlots {
+    shadows: RawSource,
     /// Slot numbers by topic.
     by_topic: HashTable<u32>,
     /// By number, `capacity + SPARE_SLOTS` at most.
-    slots: Vec<TopicSlot<T>>,
+    slots: Vec<TopicSlot>,
     /// The slots in the order of the queue, from the `departed`-th filling on. A slot may occur
     /// twice: claimed by the subscriber, and filled anew.
     order: VecDeque<u32>,
@@ -86,8 +86,8 @@ struct TopicSlots<T> {
 }
 
 /// A topic slot, as the shard knows it.
-struct TopicSlot<T> {
-    slot: conflating::Slot<ShadowEvent<T>>,
+struct TopicSlot {
+    slot: conflating::Slot<ShadowEvent>,
     topic: Topic,
     /// Id of the event that was put in last.
     id: u64,
@@ -99,16 +99,18 @@ struct TopicSlot<T> {
     is_idle: bool,
 }
 
-impl<T> WriteEnd<T> {
+impl WriteEnd {
     /// Puts the events of the mask into the slots of their topics.
     pub(super) fn offer(
         &mut self,
         shared: &FeedShared,
-        block: &BlockRef<T>,
-        refs: &mut RefBatch<'_, T>,
+        block: &AnyBlock,
+        refs: &mut RefBatch<'_>,
         mask: u64,
     ) {
-        let topic_slots = self.topic_slots.get_or_insert_with(TopicSlots::new);
+        let topic_slots = self
+            .topic_slots
+            .get_or_insert_with(|| TopicSlots::new(block));
         // Also if no slot is needed: otherwise `order` would grow with every event.
         topic_slots.update_order(&mut self.queue);
         let capacity = shared.status.capacity as usize;
@@ -214,10 +216,11 @@ impl<T> WriteEnd<T> {
     }
 }
 
-impl<T> TopicSlots<T> {
-    fn new() -> Box<Self> {
+impl TopicSlots {
+    /// `block`: the first that is offered.
+    fn new(block: &AnyBlock) -> Box<Self> {
         Box::new(Self {
-            shadows: BlockSource::new(),
+            shadows: RawSource::like(block),
             by_topic: HashTable::new(),
             slots: Vec::new(),
             order: VecDeque::new(),
@@ -229,13 +232,13 @@ impl<T> TopicSlots<T> {
 
     /// Evicts the oldest events until at most `left` are queued.
     #[cold]
-    fn evict(&mut self, queue: &mut Producer<ShadowEvent<T>>, shared: &FeedShared, left: u64) {
+    fn evict(&mut self, queue: &mut Producer<ShadowEvent>, shared: &FeedShared, left: u64) {
         debug_assert!(left >= 1, "the queue never evicts the event published last");
         // The queue evicts only in front of an event that is published.
         self.wake_requested |= queue.commit() == Ok(true);
         let mut freed = 0;
         let id = |number: u32| self.slots[number as usize].id;
-        let evicted = queue.evict(left, id, |_, event: ShadowEvent<T>| {
+        let evicted = queue.evict(left, id, |_, event: ShadowEvent| {
             freed += event.release() as u64;
         });
         shared.count_lost(evicted, GapReason::Overflow);
@@ -246,7 +249,7 @@ impl<T> TopicSlots<T> {
     #[inline]
     fn slot_of(
         &mut self,
-        queue: &mut Producer<ShadowEvent<T>>,
+        queue: &mut Producer<ShadowEvent>,
         topic: &Topic,
         capacity: usize,
     ) -> u32 {
@@ -262,7 +265,7 @@ impl<T> TopicSlots<T> {
     #[cold]
     fn assign_slot(
         &mut self,
-        queue: &mut Producer<ShadowEvent<T>>,
+        queue: &mut Producer<ShadowEvent>,
         topic: &Topic,
         capacity: usize,
     ) -> u32 {
@@ -306,7 +309,7 @@ impl<T> TopicSlots<T> {
     }
 
     /// Removes from `order` the slots that left the queue since the last call, and makes them idle.
-    fn update_order(&mut self, queue: &mut Producer<ShadowEvent<T>>) {
+    fn update_order(&mut self, queue: &mut Producer<ShadowEvent>) {
         let departed = queue.removed();
         debug_assert!(departed - self.departed <= self.order.len() as u64);
         while self.departed < departed {
@@ -352,11 +355,11 @@ impl<T> TopicSlots<T> {
     #[inline]
     fn put(
         &mut self,
-        queue: &mut Producer<ShadowEvent<T>>,
+        queue: &mut Producer<ShadowEvent>,
         number: u32,
-        event: ShadowEvent<T>,
+        event: ShadowEvent,
         in_run: u64,
-    ) -> Option<ShadowEvent<T>> {
+    ) -> Option<ShadowEvent> {
         let slot = &mut self.slots[number as usize];
         debug_assert!(slot.id < event.id(), "the ids of a topic rise");
         slot.id = event.id();
@@ -380,14 +383,14 @@ fn highest_bit(mask: u64) -> u64 {
 }
 
 /// The subscriber's end.
-pub(super) struct ReadEnd<T> {
-    queue: Consumer<ShadowEvent<T>>,
+pub(super) struct ReadEnd {
+    queue: Consumer<ShadowEvent>,
 }
 
-impl<T> ReadEnd<T> {
+impl ReadEnd {
     /// Claims the next event.
     #[inline]
-    pub(super) fn claim(&mut self, shared: &FeedShared) -> Claim<T> {
+    pub(super) fn claim(&mut self, shared: &FeedShared) -> Claim {
         match self.queue.pop() {
             Some(popped) => {
                 let event = popped.item.take();

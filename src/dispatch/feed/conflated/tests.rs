@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::dispatch::block::EnvelopeTable;
+use crate::dispatch::block::{BlockSource, EnvelopeTable};
 use crate::dispatch::feed::{Limits, Listener};
 use crate::dispatch::loss::Overflow;
 use crate::dispatch::signal::{Latch, Signal};
@@ -18,8 +18,8 @@ const ROUNDS: usize = if cfg!(miri) { 10 } else { 50 };
 
 /// A feed without a shard, and how many of its events were received.
 struct Feed {
-    write: WriteEnd<u64>,
-    read: ReadEnd<u64>,
+    write: WriteEnd,
+    read: ReadEnd,
     shared: FeedShared,
     source: BlockSource<u64>,
     table: EnvelopeTable,
@@ -83,7 +83,7 @@ impl Feed {
         }
         let event = claimed.take_item().item.take();
         self.shared.count_removed(1, event.freed as u64);
-        let event = &event.block.events()[event.mask.trailing_zeros() as usize];
+        let event = &event.block.events::<u64>()[event.mask.trailing_zeros() as usize];
         assert_eq!(event.topic().as_str(), format!("t.{}", event.data()));
         self.received += 1;
         self.superseded += event.superseded();
