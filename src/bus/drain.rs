@@ -38,7 +38,7 @@ impl Core {
         let awaited = self.registry.lock().awaited();
         awaited
             .iter()
-            .for_each(|record| record.feed.wake_end_waiters());
+            .for_each(|record| record.feed.end_state().wake_waiters());
         if self.engine.dispatch() == Dispatch::Manual && !self.engine.is_finished() {
             // From now on the subscribers drive the bus. Those that sleep must be woken, so that
             // they notice it.

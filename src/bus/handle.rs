@@ -481,7 +481,7 @@ impl<T: Send + Sync + 'static> Future for Ended<T> {
             return Poll::Ready(ending);
         }
         let feed = &this.handle.record.feed;
-        this.place = Some(feed.register_end_waiter(this.place, context.waker()));
+        this.place = Some(feed.end_state().register(this.place, context.waker()));
         // This check comes after the waker was registered: an end before that has not woken the
         // waker.
         match this.handle.ending() {
@@ -494,7 +494,7 @@ impl<T: Send + Sync + 'static> Future for Ended<T> {
 impl<T: Send + Sync + 'static> Drop for Ended<T> {
     fn drop(&mut self) {
         if let Some(place) = self.place {
-            self.handle.record.feed.forget_end_waiter(place);
+            self.handle.record.feed.end_state().forget(place);
         }
     }
 }

@@ -228,7 +228,9 @@ impl Registry {
     /// The subscriptions whose end a thread or a task may be waiting for. The caller has begun to
     /// close the bus.
     pub(super) fn awaited(&self) -> Vec<Arc<Record>> {
-        let awaited = self.each().filter(|record| record.feed.has_end_waiters());
+        let awaited = self
+            .each()
+            .filter(|record| record.feed.end_state().has_waiters());
         awaited.cloned().collect()
     }
 

@@ -14,7 +14,7 @@
 //! * A `Block` subscriber does not make room for longer than its block timeout: what has no room is
 //!   lost, without a further wait, until the subscriber claims something.
 
-use super::consumer::Claim;
+use super::claim::Claim;
 use super::{End, FeedShared, first_and_last, lowest_bits};
 use crate::dispatch::block::{AnyBlock, RefBatch};
 use crate::dispatch::gauges::Pushed;

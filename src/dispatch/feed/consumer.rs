@@ -1,5 +1,6 @@
 //! The subscriber's end of a feed.
 
+use super::claim::Claim;
 use super::{End, FeedShared, Listener, bounded, conflated, newest};
 use crate::dispatch::block::{AnyBlock, BlockRef, Event};
 #[cfg(feature = "latency")]
@@ -24,23 +25,6 @@ pub(crate) enum Found {
     /// The ring was full under `Disconnect`, and everything in it was read. The gap is the loss
     /// that ended the subscription.
     Disconnected(Gap),
-}
-
-/// What a policy finds when the next slot is claimed.
-pub(super) enum Claim {
-    Events {
-        block: AnyBlock,
-        /// At least one event.
-        mask: u64,
-        /// What was lost in front of them.
-        gap_before: Option<Gap>,
-    },
-    /// These events were lost here, and nothing lies behind them yet.
-    Gap(Gap),
-    /// Nothing yet.
-    Empty,
-    /// Nothing, and nothing will come.
-    Finished,
 }
 
 /// The subscriber's end of a feed.
@@ -350,18 +334,6 @@ impl FeedConsumer {
             ReadEnd::Conflated(queue) => queue.drain(&self.shared),
         }
     }
-}
-
-/// Drops everything that can be claimed, and returns what had been lost right in front of it.
-pub(super) fn drain_claims(mut claim: impl FnMut() -> Claim) -> Option<Gap> {
-    let mut gap = None;
-    let mut first = true;
-    while let Claim::Events { gap_before, .. } = claim() {
-        if std::mem::take(&mut first) {
-            gap = gap_before;
-        }
-    }
-    gap
 }
 
 /// The events of a claimed slot, taken one by one. Those that are not taken stay in the slot.

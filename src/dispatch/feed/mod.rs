@@ -41,11 +41,12 @@
 //! * **The bus breaks**: the subscriber reads what is in the ring, and then finds [`Found::Ended`].
 
 mod bounded;
+mod claim;
 mod conflated;
 mod consumer;
-mod end_waiters;
+mod end;
 #[cfg(all(test, loom))]
-mod end_waiters_models;
+mod end_models;
 mod listener;
 mod newest;
 mod producer;
@@ -59,9 +60,10 @@ use crate::limits::CAPACITY_MAX;
 use crate::sync::Arc;
 
 pub(crate) use consumer::{FeedConsumer, Found};
+pub(crate) use end::End;
 pub(crate) use listener::{Listener, ReaderCallback};
 pub(crate) use producer::FeedProducer;
-pub(crate) use shared::{End, FeedShared, FeedStats};
+pub(crate) use shared::{FeedShared, FeedStats};
 
 use consumer::ReadEnd;
 use producer::WriteEnd;

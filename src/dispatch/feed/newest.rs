@@ -9,7 +9,7 @@
 //!
 //! * The subscriber does not read: the shard keeps evicting, and never waits.
 
-use super::consumer::{Claim, drain_claims};
+use super::claim::{Claim, drain_claims};
 use super::{FeedShared, first_and_last, lowest_bits};
 use crate::dispatch::block::{AnyBlock, RefBatch};
 use crate::dispatch::gauges::Pushed;

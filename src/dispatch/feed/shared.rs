@@ -26,13 +26,13 @@
 use std::mem::offset_of;
 
 use super::super::gauges::{self, Gauges, Gone, ReaderGauges, WriterGauges};
-use super::super::loss::{GapReason, Overflow};
+use super::super::loss::{Gap, GapReason, Overflow};
 use super::super::signal::Latch;
-use super::end_waiters::EndWaiters;
+use super::end::{End, EndState};
 use super::{Limits, Listener};
 use crate::ring::gap::GapCell;
 use crate::ring::once_box::OnceBox;
-use crate::sync::{Arc, AtomicU8, AtomicU64, CACHE_LINE, Ordering};
+use crate::sync::{Arc, AtomicU64, CACHE_LINE, Ordering};
 
 /// What the two ends, and the subscription's handle, share.
 ///
@@ -47,8 +47,6 @@ pub(crate) struct FeedShared {
     pub(super) status: FeedStatus,
     pub(super) losses: OnceBox<Losses>,
     pub(super) listener: Listener,
-    /// The threads and tasks that wait for the end.
-    pub(super) end_waiters: OnceBox<EndWaiters>,
     /// Written by the subscriber; and by the shard, when it evicts or replaces events in the ring.
     pub(super) reader: ReaderCounters,
 }
@@ -58,8 +56,7 @@ const _: () =
 
 /// The bounds are stored here alone: the shard needs them once per slot, when it reads this anyway.
 pub(super) struct FeedStatus {
-    /// An [`End`].
-    pub(super) end: AtomicU8,
+    pub(super) end: EndState,
     /// The shard has dropped its end.
     pub(super) writer_gone: Gone,
     /// The subscriber was dropped, so nothing waits any more.
@@ -116,35 +113,6 @@ impl Losses {
     }
 }
 
-/// Why no more events come. The first call that ends a feed decides.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum End {
-    /// It has not ended, or only because the ring was closed.
-    None = 0,
-    /// Cancelled, or the subscriber was dropped.
-    Cancelled = 1,
-    /// A thread of the bus panicked.
-    Broken = 2,
-    /// The ring was full, under `Disconnect`.
-    Disconnected = 3,
-    /// The bus was closed, and the subscriber was told so behind the last event.
-    Closed = 4,
-}
-
-impl End {
-    #[inline]
-    pub(super) fn from_word(word: u8) -> Self {
-        match word {
-            0 => Self::None,
-            1 => Self::Cancelled,
-            2 => Self::Broken,
-            3 => Self::Disconnected,
-            _ => Self::Closed,
-        }
-    }
-}
-
 /// How often the counters of a feed are read before the caller gets a snapshot that may not be
 /// consistent. Only a claim makes another try necessary, one per slot, so a caller that meets one
 /// at each try is very slow.
@@ -182,7 +150,7 @@ impl FeedShared {
                 gauges: WriterGauges::new(),
             },
             status: FeedStatus {
-                end: AtomicU8::new(End::None as u8),
+                end: EndState::new(),
                 writer_gone: Gone::new(),
                 reader_gone: Gone::new(),
                 overflow: limits.overflow,
@@ -192,7 +160,6 @@ impl FeedShared {
             },
             losses: OnceBox::new(),
             listener,
-            end_waiters: OnceBox::new(),
             reader: ReaderCounters {
                 received: AtomicU64::new(0),
                 claimed_events: AtomicU64::new(0),
@@ -206,38 +173,19 @@ impl FeedShared {
 
     /// Ends the feed, unless it has ended, and notifies the subscriber. `true`: this call ended it.
     pub(crate) fn finish(&self, end: End) -> bool {
-        debug_assert!(end != End::None);
-        // AcqRel, partner `end`. The waker's own protocol orders it with a subscriber that is about
-        // to sleep.
-        let first = self
-            .status
-            .end
-            .compare_exchange(
-                End::None as u8,
-                end as u8,
-                Ordering::AcqRel,
-                Ordering::Relaxed,
-            )
-            .is_ok();
+        let first = self.status.end.write(end);
         if first {
+            // The waker's own protocol orders the end with a subscriber that is about to sleep.
             self.listener.notify();
-            self.end_was_written();
+            self.status.end.was_written();
         }
         first
     }
 
     /// Ends the feed because the bus is closed and everything was read: the subscriber is told so,
-    /// and nothing else later. `false`: the feed has ended in another way. No thread is woken:
-    /// those that wait for the end learned of the close before.
+    /// and nothing else later. `false`: the feed has ended in another way.
     pub(super) fn finish_closed(&self) -> bool {
-        // AcqRel, partner `finish`.
-        let before = self.status.end.compare_exchange(
-            End::None as u8,
-            End::Closed as u8,
-            Ordering::AcqRel,
-            Ordering::Acquire,
-        );
-        matches!(before.map_err(End::from_word), Ok(_) | Err(End::Closed))
+        self.status.end.write_closed()
     }
 
     /// Wakes a subscriber that waits, though there is nothing to read.
@@ -247,8 +195,27 @@ impl FeedShared {
 
     #[inline]
     pub(crate) fn end(&self) -> End {
-        // Acquire, partner `finish`.
-        End::from_word(self.status.end.load(Ordering::Acquire))
+        self.status.end.get()
+    }
+
+    /// To wait for the end.
+    pub(crate) fn end_state(&self) -> &EndState {
+        &self.status.end
+    }
+
+    /// What a feed that has ended as [`End::Disconnected`] had no room for.
+    pub(crate) fn disconnected_by(&self) -> Option<Gap> {
+        if self.end() != End::Disconnected {
+            return None;
+        }
+        let losses = self.losses.get()?;
+        Some(Gap::of_run(losses.gap.last_run()))
+    }
+
+    /// Whether the shard has closed the ring of a feed that has not ended in another way.
+    pub(crate) fn is_closed(&self) -> bool {
+        // In this order: what ends it otherwise is written before the shard lets it go.
+        self.status.writer_gone.has_left() && matches!(self.end(), End::None | End::Closed)
     }
 
     pub(crate) fn limits(&self) -> Limits {

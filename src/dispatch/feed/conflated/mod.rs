@@ -33,7 +33,7 @@ use std::collections::VecDeque;
 use hashbrown::HashTable;
 
 use super::FeedShared;
-use super::consumer::{Claim, drain_claims};
+use super::claim::{Claim, drain_claims};
 use crate::dispatch::block::{AnyBlock, RawSource, RefBatch, ReleaseBatch, ShadowEvent, shadow};
 use crate::dispatch::gauges::Pushed;
 use crate::dispatch::loss::{Gap, GapReason};

@@ -25,14 +25,14 @@ fn shared() -> (Arc<FeedShared>, (FeedProducer, FeedConsumer)) {
 fn wait(shared: &FeedShared, has_ended: impl Fn() -> bool) {
     let mut place = None;
     while !has_ended() {
-        place = Some(shared.register_end_waiter(place, &thread_waker()));
+        place = Some(shared.end_state().register(place, &thread_waker()));
         if has_ended() {
             break;
         }
         park(None);
     }
     if let Some(place) = place {
-        shared.forget_end_waiter(place);
+        shared.end_state().forget(place);
     }
 }
 
@@ -65,9 +65,9 @@ fn loom_end_waiters_one_gives_up() {
         let giving_up = {
             let (shared, steps) = (shared.clone(), steps.clone());
             thread::spawn(move || {
-                let place = shared.register_end_waiter(None, &thread_waker());
+                let place = shared.end_state().register(None, &thread_waker());
                 steps.step();
-                shared.forget_end_waiter(place);
+                shared.end_state().forget(place);
             })
         };
         let ending = {
@@ -96,8 +96,8 @@ fn loom_end_waiters_against_close() {
                 thread::spawn(move || {
                     // Relaxed: the word of the end orders it.
                     closed.store(true, Ordering::Relaxed);
-                    if shared.has_end_waiters() {
-                        shared.wake_end_waiters();
+                    if shared.end_state().has_waiters() {
+                        shared.end_state().wake_waiters();
                     }
                 })
             };
