@@ -630,6 +630,9 @@ impl Settings {
         if self.defaults.pin_bytes == 0 {
             return Err(BuildError::PinBytes);
         }
+        if self.defaults.overflow == Overflow::Block && !self.blocking {
+            return Err(BuildError::BlockingNotAllowed);
+        }
         if let Some(wait) = self.defaults.block_timeout
             && BlockTimeout::new(wait).is_none()
         {

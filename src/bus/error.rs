@@ -584,6 +584,9 @@ pub enum BuildError {
     LaneCapacity(usize),
     /// `pin_bytes` is 0.
     PinBytes,
+    /// The default policy is `Overflow::Block`, and the bus is not built with
+    /// [`blocking(true)`](crate::BusBuilder::blocking).
+    BlockingNotAllowed,
     /// The block timeout is out of its range.
     BlockTimeout(Duration),
     /// The number of handler threads is out of its range.
@@ -617,6 +620,9 @@ configuration_error! {
         LaneCapacity(events) =>
             "a lane capacity of {events} events is not in 1..={LANE_CAPACITY_MAX}",
         PinBytes => "pin_bytes must be at least 1",
+        BlockingNotAllowed =>
+            "Overflow::Block as the default policy needs blocking(true), \
+             because a blocking subscriber can delay all others",
         BlockTimeout(wait) => "a block timeout of {wait:?} is more than {BLOCK_TIMEOUT_MAX:?}",
         HandlerThreads { threads, max } =>
             "{threads} handler threads with a maximum of {max}: \

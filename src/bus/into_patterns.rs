@@ -33,6 +33,11 @@ use crate::pattern::{Pattern, PatternError, Topic};
 /// # Ok(())
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither a pattern nor a collection of patterns",
+    label = "not a pattern",
+    note = "a pattern is a `&str`, a `String`, a `Pattern` or a `Topic`, or a reference to one"
+)]
 pub trait IntoPatterns: sealed::Source {}
 
 impl<S: sealed::Source> IntoPatterns for S {}
@@ -40,6 +45,11 @@ impl<S: sealed::Source> IntoPatterns for S {}
 mod sealed {
     use super::{Pattern, PatternError};
 
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is neither a pattern nor a collection of patterns",
+        label = "not a pattern",
+        note = "a pattern is a `&str`, a `String`, a `Pattern` or a `Topic`, or a reference to one"
+    )]
     pub trait Source {
         /// Parses the patterns and appends them, up to the first that is not valid.
         fn append_to(self, patterns: &mut Vec<Pattern>) -> Result<(), PatternError>;

@@ -895,3 +895,13 @@ impl<T: Send + Sync + 'static> Iterator for Iter<'_, T> {
 
 /// Once the iterator has returned `None`, it always returns `None`.
 impl<T: Send + Sync + 'static> std::iter::FusedIterator for Iter<'_, T> {}
+
+/// `for item in &mut subscriber` is the loop over [`iter`](Subscriber::iter).
+impl<'a, T: Send + Sync + 'static> IntoIterator for &'a mut Subscriber<T> {
+    type Item = Result<SharedEvent<T>, Gap>;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}

@@ -22,6 +22,11 @@ use crate::pattern::{Topic, TopicError, hash_text};
 /// # Ok(())
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a topic",
+    label = "not a topic",
+    note = "a topic is a `Topic`, a `str` or a `String`, or a reference to one"
+)]
 pub trait AsTopic: sealed::Key {}
 
 impl<K: sealed::Key + ?Sized> AsTopic for K {}
@@ -30,6 +35,11 @@ pub(crate) mod sealed {
     use super::{Topic, TopicError};
 
     /// What a table of topics needs of a key.
+    #[diagnostic::on_unimplemented(
+        message = "`{Self}` is not a topic",
+        label = "not a topic",
+        note = "a topic is a `Topic`, a `str` or a `String`, or a reference to one"
+    )]
     pub trait Key {
         /// The keyed hash of the text: the same for a topic and for its text.
         fn hash64(&self) -> u64;
