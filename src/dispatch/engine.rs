@@ -41,7 +41,7 @@ use super::shard::{INPUT_BLOCKS, Shard, ShardShared};
 use super::signal::{Latch, Signal};
 use crate::contain::catch;
 use crate::log;
-use crate::park::{Backoff, NonBlockingScope, WaitSet};
+use crate::park::{Backoff, NonBlockingScope};
 use crate::ring::{mpsc, spsc};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Queue, thread};
 
@@ -73,15 +73,12 @@ pub(crate) struct Engine {
     sequencer: Role<Box<dyn Sequence>>,
     pub(crate) shared: Arc<SequencerShared>,
     shards: Box<[ShardHandle]>,
-    signal: Arc<Signal>,
+    pub(super) signal: Arc<Signal>,
     sequencer_done: AtomicBool,
     /// Roles that have not finished, 0 to the number of shards and 1.
     unfinished: AtomicUsize,
     closing: AtomicBool,
     broken: AtomicBool,
-    /// Threads that wait until something is done: for a flush or a close, and under `Manual` for
-    /// events.
-    pub(super) progress: WaitSet,
     /// Threads that take part: the pool's, and one per publisher and subscriber. An estimate, which
     /// decides how to back off.
     pub(crate) threads: AtomicUsize,
@@ -213,7 +210,6 @@ impl Engine {
             unfinished: AtomicUsize::new(dispatchers + 1),
             closing: AtomicBool::new(false),
             broken: AtomicBool::new(false),
-            progress: WaitSet::new(),
             threads: AtomicUsize::new(threads),
             #[cfg(feature = "latency")]
             sampling: None,
@@ -273,7 +269,7 @@ impl Engine {
         mut done: impl FnMut() -> Option<R>,
     ) -> Option<R> {
         if self.dispatch != Dispatch::Manual {
-            return self.progress.wait_until(deadline, done);
+            return self.signal.progress.wait_until(deadline, done);
         }
         let mut until = deadline;
         loop {
@@ -289,7 +285,7 @@ impl Engine {
                 }
                 (next != until).then_some(Err(next))
             };
-            match self.progress.wait_until(until, look) {
+            match self.signal.progress.wait_until(until, look) {
                 Some(Ok(value)) => return Some(value),
                 Some(Err(next)) => until = next,
                 None if until == deadline => return None,
@@ -339,9 +335,8 @@ impl Engine {
         }
         if marked && self.dispatch == Dispatch::Manual {
             self.drive(); // instead of the thread that found the shard held by this one
-            self.progress.notify(); // that thread may wait, without knowing of a deadline
         }
-        // Not after each change: many of them would keep a pool thread from sleeping.
+        // A thread that found the shard held may wait without knowing of a deadline. Not after each change: many of them would keep a pool thread from sleeping.
         if marked || was_stalled {
             self.signal.wake_one();
         }
@@ -429,7 +424,7 @@ impl Engine {
     /// Registers a waker that the next round with progress wakes, and the end of the engine, too.
     /// The caller has to look once more after this.
     pub(crate) fn register_for_progress(&self, waker: Waker) {
-        self.progress.register(waker);
+        self.signal.progress.register(waker);
     }
 
     pub(crate) fn shard_shared(&self, shard: usize) -> &Arc<ShardShared> {
@@ -587,7 +582,7 @@ impl Engine {
         if finished {
             self.finish_role(done);
         } else if progress || missed {
-            self.progress.notify();
+            self.signal.progress.notify();
         }
         PassResult {
             progress,
@@ -613,7 +608,7 @@ impl Engine {
                 self.signal.wake_all();
             }
         }
-        self.progress.notify();
+        self.signal.progress.notify();
     }
 
     /// Whether every shard has delivered every sequenced event. Exact once the sequencer has
@@ -685,7 +680,7 @@ impl Engine {
         // accepts nothing more can see that it is broken.
         self.closing.store(true, Ordering::Release);
         self.signal.wake_all();
-        self.progress.notify();
+        self.signal.progress.notify();
     }
 }
 

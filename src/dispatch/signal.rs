@@ -1,9 +1,9 @@
-//! Waking the pool threads ([`Signal`]), and waiting for a set of full rings ([`Latch`]).
+//! Waking the threads that dispatch ([`Signal`]), and waiting for a set of full rings ([`Latch`]).
 
 use std::time::Instant;
 
 use crate::limits::DISPATCHERS_MAX;
-use crate::park::{park, register_thread, wake_registered};
+use crate::park::{WaitSet, park, register_thread, wake_registered};
 use crate::sync::{Arc, AtomicU64, AtomicUsize, AtomicWaker, Ordering};
 
 /// Says which threads of a pool sleep, and wakes them.
@@ -18,7 +18,12 @@ use crate::sync::{Arc, AtomicU64, AtomicUsize, AtomicWaker, Ordering};
 /// thread's, the other thread sees the bit and wakes it; if the other thread's, the pool thread's
 /// look sees the work. (A publisher need not call `wake_one` for each event: its lane says when,
 /// see [`spsc`](crate::ring::spsc).)
+///
+/// Under manual dispatch there are no pool threads. Then the threads and tasks that flush or close
+/// take their place: `wake_one` wakes all that wait, and each drives the bus when it looks again.
 pub(crate) struct Signal {
+    /// The threads and tasks that wait for progress.
+    pub(crate) progress: WaitSet,
     /// Bit i, for i below the number of threads: thread i sleeps, or is about to.
     sleepers: AtomicU64,
     wakers: Box<[AtomicWaker]>,
@@ -32,6 +37,7 @@ impl Signal {
             "{threads} threads are more than a word has bits"
         );
         Self {
+            progress: WaitSet::new(),
             sleepers: AtomicU64::new(0),
             wakers: (0..threads).map(|_| AtomicWaker::new()).collect(),
         }
@@ -80,9 +86,14 @@ impl Signal {
         }
     }
 
-    /// Wakes one thread that sleeps, if there is one.
+    /// Wakes one pool thread that sleeps, if there is one. Without a pool it wakes all that wait for
+    /// progress.
     #[inline]
     pub(crate) fn wake_one(&self) {
+        if self.wakers.is_empty() {
+            self.progress.notify();
+            return;
+        }
         // AcqRel, partner `prepare_sleep`. It changes nothing, but as a read-modify-write it has a
         // place in the order of all changes of the word, which a load does not have.
         let mut sleepers = self.sleepers.fetch_or(0, Ordering::AcqRel);

@@ -1,7 +1,7 @@
 //! Flushing and closing in tasks: the same guarantees as those of the blocking methods, without a
 //! thread that waits.
 
-use fanout::{Bus, BusBuilder, Dispatch, Overflow, RecvError};
+use fanout::{Bus, BusBuilder, Dispatch, Overflow, RecvError, Subscriber};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::Poll;
@@ -75,14 +75,51 @@ fn a_flush_waits_for_room_and_may_be_dropped() {
             assert!(poll(&mut flush, &waker).is_pending());
             let mut read = ids(&mut sub);
             eventually("there is room, and the flush is done", || {
-                if mode == Dispatch::Manual {
-                    bus.drive();
-                }
                 wakes.count() > 0 && poll(&mut flush, &waker) == Poll::Ready(true)
             });
             read.extend(ids(&mut sub));
             assert_eq!(read, [1, 2, 3]);
         });
+    }
+}
+
+/// A flush that waits for a full subscriber is woken when that is read, cancelled or dropped, also
+/// under manual dispatch, where no thread of the bus would drive it.
+#[test]
+fn a_flush_is_woken_when_a_full_subscriber_makes_room_or_ends() {
+    type MakesRoom = fn(&mut Option<Subscriber<u64>>);
+    let ways: [(&str, MakesRoom); 3] = [
+        ("read", |sub| {
+            for _ in 0..3 {
+                sub.as_mut().expect("open").recv().expect("published");
+            }
+        }),
+        ("cancelled", |sub| {
+            sub.as_ref().expect("open").handle().cancel();
+        }),
+        ("dropped", |sub| drop(sub.take())),
+    ];
+    for mode in MODES {
+        for (way, make_room) in ways {
+            for in_task in [false, true] {
+                ends(
+                    &format!("{mode:?}, {way}, in a task: {in_task}"),
+                    move || {
+                        let bus = bus::<u64>(|b| b.dispatch(mode));
+                        let sub = bus.subscription("a").capacity(1);
+                        let mut sub = Some(sub.overflow(Overflow::Block).open().expect("open"));
+                        publish_each(&bus, 0..3);
+                        let flushing = thread::spawn(move || match in_task {
+                            true => block_on(bus.flush_async()),
+                            false => bus.flush_within(FOR_EVER),
+                        });
+                        thread::sleep(Duration::from_millis(20)); // most often, it waits by now
+                        make_room(&mut sub);
+                        assert!(flushing.join().expect("no panic"));
+                    },
+                );
+            }
+        }
     }
 }
 

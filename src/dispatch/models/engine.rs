@@ -113,7 +113,7 @@ fn publish(engine: &Engine, lanes: &Lanes<Payload>, drops: &Drops) {
 fn await_delivery(engine: &Engine, id: u64) {
     let delivered_id = &engine.shard_shared(0).delivered_id;
     let delivered = || (delivered_id.load(Ordering::Acquire) == id).then_some(());
-    engine.progress.wait_until(None, delivered);
+    engine.signal.progress.wait_until(None, delivered);
 }
 
 /// The publishing thread stalls the shard and returns: the pool thread, which may be about to sleep
