@@ -73,7 +73,8 @@ impl Core {
     fn close_report(&self, in_time: bool, lost_before: u64) -> CloseReport {
         let CloseSums { unread, lost } = self.registry.lock().close_sums();
         CloseReport {
-            in_time,
+            // A broken bus gives up what it has accepted and not delivered.
+            in_time: in_time && !self.engine.is_broken(),
             unread,
             // Saturating: the sum no longer includes the losses of a subscription that was
             // cancelled meanwhile.

@@ -521,6 +521,8 @@ pub enum SubscribeError {
     Label(LabelError),
     /// The bus is closed.
     Closed,
+    /// The bus is broken: see [`RecvError::Broken`].
+    Broken,
 }
 
 configuration_error! {
@@ -535,6 +537,7 @@ configuration_error! {
              because a blocking subscriber can delay all others",
         BlockTimeout(wait) => "a block timeout of {wait:?} is more than {BLOCK_TIMEOUT_MAX:?}",
         Closed => "the bus is closed",
+        Broken => "{BROKEN}",
     }
 }
 
@@ -625,8 +628,8 @@ configuration_error! {
              because a blocking subscriber can delay all others",
         BlockTimeout(wait) => "a block timeout of {wait:?} is more than {BLOCK_TIMEOUT_MAX:?}",
         HandlerThreads { threads, max } =>
-            "{threads} handler threads with a maximum of {max}: \
-             the number must be in 1..={max}, and the maximum in 1..={HANDLER_THREADS_MAX}",
+            "{threads} handler threads with a maximum of {max}: the maximum must be \
+             in 1..={HANDLER_THREADS_MAX}, and the number at least 1 and at most the maximum",
         SlowPercent(percent) =>
             "a slow limit of {percent} percent of the capacity is not in 1..=100",
         SlowEvents => "a slow limit must be at least 1 event",

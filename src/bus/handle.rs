@@ -46,7 +46,8 @@ use crate::sync::Arc;
 pub struct SubscriptionHandle<T: Send + Sync + 'static> {
     core: Arc<Core>,
     record: Arc<Record>,
-    payloads: PhantomData<fn() -> T>,
+    /// Exactly this type: blocks are checked by `TypeId`, and a supertype of `T` has another one.
+    payloads: PhantomData<fn(T) -> T>,
 }
 
 impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
@@ -450,7 +451,7 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     }
 
     /// Returns the highest id that the subscription could receive. `None` if the subscription has
-    /// not ended, or its shard has not run since then.
+    /// not ended, or its shard has not run since then; on a broken bus it may never run.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -518,3 +519,22 @@ impl<T: Send + Sync + 'static> fmt::Debug for SubscriptionHandle<T> {
             .finish_non_exhaustive()
     }
 }
+
+/// A subscription is of exactly one type of payloads, not also of its supertypes.
+///
+/// ```compile_fail,E0308
+/// use fanout::Subscriber;
+/// fn coerce(sub: Subscriber<for<'a> fn(&'a str)>) -> Subscriber<fn(&'static str)> {
+///     sub
+/// }
+/// ```
+///
+/// ```compile_fail,E0308
+/// use fanout::SubscriptionBuilder;
+/// type Any = for<'a> fn(&'a str);
+/// fn coerce(builder: SubscriptionBuilder<Any>) -> SubscriptionBuilder<fn(&'static str)> {
+///     builder
+/// }
+/// ```
+#[cfg(doctest)]
+struct Invariant;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use crate::pattern::{Pattern, PatternError, Topic};
 
@@ -11,7 +12,7 @@ use crate::pattern::{Pattern, PatternError, Topic};
 ///
 /// | type | patterns |
 /// | --- | --- |
-/// | `&str`, `String`, `&String`, `Cow<str>` | the pattern that [`Pattern::parse`] returns for the text |
+/// | `&str`, `String`, `&String`, `Box<str>`, `Arc<str>`, `Cow<str>` | the pattern that [`Pattern::parse`] returns for the text |
 /// | [`Pattern`], `&Pattern` | this pattern |
 /// | [`Topic`], `&Topic` | the pattern that matches this topic alone: [`Pattern::exact`] |
 /// | arrays, slices, `Vec`, `HashSet` and `BTreeSet` of these types, and references to them | the patterns of all elements |
@@ -100,6 +101,11 @@ source_as! {
     &&str => |text| *text,
     String => |text| text.as_str(),
     &String => |text| text.as_str(),
+    &&String => |text| text.as_str(),
+    Box<str> => |text| &*text,
+    &Box<str> => |text| &**text,
+    Arc<str> => |text| &*text,
+    &Arc<str> => |text| &**text,
     Cow<'_, str> => |text| text.as_ref(),
     &Cow<'_, str> => |text| text.as_ref(),
     &Pattern => |pattern| pattern.clone(),
@@ -175,6 +181,9 @@ mod tests {
             texts(&text),
             texts(text.clone()),
             texts(Cow::Borrowed("a.*")),
+            texts(Box::<str>::from("a.*")),
+            texts(&Arc::<str>::from("a.*")),
+            texts(&vec![&text]),
             texts(&pattern),
             texts(pattern),
         ] {

@@ -78,6 +78,9 @@ impl Registry {
         info: SubscriptionInfo,
         make: impl FnOnce(usize, u64) -> Result<OpenedFeed, SubscribeError>,
     ) -> Result<Arc<Record>, SubscribeError> {
+        if engine.is_broken() {
+            return Err(SubscribeError::Broken);
+        }
         if self.closed {
             return Err(SubscribeError::Closed);
         }

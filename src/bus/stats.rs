@@ -255,6 +255,8 @@ impl SubscriptionStats {
 pub struct CloseReport {
     /// Whether, before the time limit, all accepted events reached the rings of their subscribers
     /// (or were lost there, according to the overflow policies) and were handled by the handlers.
+    /// `false` on a [broken](crate::RecvError::Broken) bus: an event that was being dispatched when
+    /// the bus broke is in none of the counts below.
     pub in_time: bool,
     /// Events in rings that their subscribers have not received yet.
     pub unread: u64,

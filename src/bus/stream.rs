@@ -115,7 +115,8 @@ impl<T: Send + Sync + 'static> Source<T> {
                 Ok(ending) => {
                     self.ending = Some(ending);
                     match ending {
-                        Ending::Disconnected(gap) => Some(Err(gap)), // the last item
+                        // The last item.
+                        Ending::Disconnected(gap) => self.subscriber.last_gap(gap).map(Err),
                         _ => None,
                     }
                 }

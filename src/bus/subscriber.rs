@@ -87,7 +87,7 @@ pub struct Subscriber<T: Send + Sync + 'static> {
     used_budget: u32,
     /// The subscription was disconnected, and the subscriber has removed it from the registry.
     unregistered: bool,
-    /// `next` has returned the gap at which the subscription was disconnected.
+    /// The gap at which the subscription was disconnected was returned as an item.
     returned_last_gap: bool,
     /// On a manual bus that is closing: the time of the next check if there is no wake-up before,
     /// as of the last check.
@@ -418,7 +418,9 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
                 Err(error) => match ending(error) {
                     Err(gap) => on_gap(gap),
                     Ok(ending) => {
-                        if let Ending::Disconnected(gap) = ending {
+                        if let Ending::Disconnected(gap) = ending
+                            && let Some(gap) = self.last_gap(gap)
+                        {
                             on_gap(gap);
                         }
                         return ending;
@@ -622,12 +624,16 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         match self.event(found) {
             Ok(event) => Some(Ok(event.share())),
             Err(RecvError::Lost(gap)) => Some(Err(gap)),
-            Err(RecvError::Disconnected(gap)) => {
-                let returned = std::mem::replace(&mut self.returned_last_gap, true);
-                (!returned).then_some(Err(gap))
-            }
+            Err(RecvError::Disconnected(gap)) => self.last_gap(gap).map(Err),
             Err(_) => None,
         }
+    }
+
+    /// The gap at which the subscription was disconnected, as an item: once, also if several loops
+    /// and streams read one after the other.
+    pub(super) fn last_gap(&mut self, gap: Gap) -> Option<Gap> {
+        let returned = std::mem::replace(&mut self.returned_last_gap, true);
+        (!returned).then_some(gap)
     }
 
     /// Checks the ring for a task. If the ring is empty, the task is woken when that changes.

@@ -147,7 +147,8 @@ pub(super) struct Options {
 #[must_use = "a subscription begins with `open`"]
 pub struct SubscriptionBuilder<T: Send + Sync + 'static> {
     request: Request,
-    payloads: PhantomData<fn() -> T>,
+    /// Exactly this type: blocks are checked by `TypeId`, and a supertype of `T` has another one.
+    payloads: PhantomData<fn(T) -> T>,
 }
 
 /// A subscription that is not open yet: everything that does not depend on the type of the

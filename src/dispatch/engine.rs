@@ -336,7 +336,8 @@ impl Engine {
         if marked && self.dispatch == Dispatch::Manual {
             self.drive(); // instead of the thread that found the shard held by this one
         }
-        // A thread that found the shard held may wait without knowing of a deadline. Not after each change: many of them would keep a pool thread from sleeping.
+        // A thread that found the shard held may wait without knowing of a deadline. Not after each
+        // change: many of them would keep a pool thread from sleeping.
         if marked || was_stalled {
             self.signal.wake_one();
         }

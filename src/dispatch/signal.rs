@@ -86,8 +86,8 @@ impl Signal {
         }
     }
 
-    /// Wakes one pool thread that sleeps, if there is one. Without a pool it wakes all that wait for
-    /// progress.
+    /// Wakes one pool thread that sleeps, if there is one. Without a pool it wakes all that wait
+    /// for progress.
     #[inline]
     pub(crate) fn wake_one(&self) {
         if self.wakers.is_empty() {

@@ -283,10 +283,13 @@ fn iterators_and_streams_end_with_the_gap() {
     let gap = check(block_on(items.collect()));
     assert_eq!(stream.ending(), Some(Ending::Disconnected(gap)));
     assert!(block_on(stream.next()).is_none());
-    assert_eq!(
-        stream.into_inner().try_recv().err(),
-        Some(TryRecvError::Disconnected(gap))
-    );
+    let mut sub = stream.into_inner();
+    assert_eq!(sub.try_recv().err(), Some(TryRecvError::Disconnected(gap)));
+    // However it is read, the gap is an item once.
+    assert!(sub.next().is_none());
+    let ending = sub.for_each(|_| panic!("all was read"), |gap| panic!("again: {gap}"));
+    assert_eq!(ending, Ending::Disconnected(gap));
+    assert!(block_on(sub.into_stream().next()).is_none());
 
     let (_bus, sub) = overrun();
     let mut stream = sub.into_batch_stream();

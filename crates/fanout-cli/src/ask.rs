@@ -99,7 +99,7 @@ fn answer_all(
     let mut lines = Lines::new(input);
     let mut judge = Judge::new(syntax);
     loop {
-        if lines.is_drained() {
+        if lines.may_wait() {
             // The next read may wait for a program that waits for these answers.
             output.flush().map_err(unwritten)?;
         }

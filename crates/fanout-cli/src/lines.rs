@@ -85,10 +85,10 @@ impl<R: Read> Lines<R> {
         self.position_bytes
     }
 
-    /// Returns whether no byte of the next line is in memory yet, so that reading it may have to
-    /// wait.
-    pub(crate) fn is_drained(&self) -> bool {
-        self.reader.buffer().is_empty()
+    /// Returns whether the end of the next line is not in memory yet, so that reading the line may
+    /// have to wait.
+    pub(crate) fn may_wait(&self) -> bool {
+        memchr::memchr(b'\n', self.reader.buffer()).is_none()
     }
 }
 

@@ -397,3 +397,12 @@ impl<T: fmt::Debug> fmt::Debug for SharedEvent<T> {
         self.deref().fmt(f)
     }
 }
+
+/// A shared event can be sent if its payload can be sent and shared, as with `Arc`.
+///
+/// ```compile_fail,E0277
+/// fn sent<T: Send>() {}
+/// sent::<fanout::SharedEvent<std::cell::Cell<u8>>>();
+/// ```
+#[cfg(doctest)]
+struct AsAnArc;

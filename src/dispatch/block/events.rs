@@ -6,6 +6,8 @@
 //! # Failure modes
 //!
 //! * There is no memory for the events of a block: the process aborts, as it does with `Box`.
+//! * The events of a block would take more than `isize::MAX` bytes, which only huge payloads on a
+//!   32-bit system can: a panic, and the bus breaks.
 
 #![allow(
     unsafe_code,

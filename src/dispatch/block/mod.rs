@@ -126,7 +126,7 @@ struct Body {
     shadow: Shadow,
 }
 
-// SAFETY: the payloads are `Send` and `Sync`, since a `BlockSource` is made for no others. While
+// SAFETY: the payloads are `Send` and `Sync`, since `EventType::of` takes no others. While
 // there are references the body is only read, by `&Event<T>` (hence `T: Sync`). Any thread may drop
 // the last reference and with it the payloads (hence `T: Send`). The writer and the pool access a
 // block exclusively, and hand it over by Release and Acquire.
@@ -336,14 +336,16 @@ impl Drop for RawWriter {
 /// A counted reference to a sequenced block whose payloads are of type `T`.
 pub(crate) struct BlockRef<T> {
     block: AnyBlock,
-    payloads: PhantomData<T>,
+    /// Shares payloads as an `Arc<T>` does: covariant, `Send` and `Sync` if `T` is both, `Unpin`.
+    payloads: PhantomData<std::sync::Arc<T>>,
 }
 
 impl<T> BlockRef<T> {
     /// The events, 1 to [`BLOCK_EVENTS_MAX`].
     #[inline]
     pub(crate) fn events(&self) -> &[Event<T>] {
-        // SAFETY: whoever made this reference knew that the payloads are of this type.
+        // SAFETY: a `BlockRef<T>` is made of a block with payloads of type `T`. It is covariant, so
+        // `T` may be a supertype by now, which has the same layout; the events are only read.
         unsafe { self.block.body().events() }
     }
 

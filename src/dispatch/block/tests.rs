@@ -803,6 +803,8 @@ fn what_refers_to_a_block_can_be_shared_and_sent_if_the_payload_can() {
     fn sent<T: Send>() {}
     sent::<BlockSource<u8>>();
     sent::<ShadowEvent>();
+    fn unpin<T: Unpin>() {}
+    unpin::<SharedEvent<std::marker::PhantomPinned>>();
 }
 
 /// Code that is not generic hands out blocks of any type; they are never read as another type.

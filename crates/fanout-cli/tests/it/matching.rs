@@ -131,6 +131,12 @@ fn match_stdin_answers_at_once_and_survives_a_reader_that_goes_away() {
         stdout.read_line(&mut line).expect("it answers");
         assert_eq!(line, answer);
     }
+    // A question that has arrived only in part does not hold up the answers before it.
+    write!(stdin, "a\ta\na").expect("it reads");
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("it answers");
+    assert_eq!(line, "a\ta\t1\n");
+    writeln!(stdin, "\tb").expect("it reads");
     drop(stdout);
     while stdin.write_all(b"a\ta\n").is_ok() {}
     let ran = wait(child);
