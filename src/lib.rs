@@ -13,13 +13,13 @@
 //!
 //! * up to 64 events share a block, and a delivery is a reference to the block and a 64-bit mask:
 //!   one slot of a ring, one reference count and one wake-up carry up to 64 events, and a payload
-//!   is never copied;
+//!   is never cloned;
 //! * patterns are compiled into an index, so that matching an event does not try every
 //!   subscription. Plain text, wildcards for whole segments, and globs with a plain beginning or
 //!   end that few others share are indexed; other globs are filtered by a text that they require;
 //!   only globs without any plain text are always tried one by one (see [`index`]);
 //! * loss is never silent: the subscriber gets a report at the place of the loss in the stream,
-//!   with the ids and the number of the lost events.
+//!   with the first and the last id of the lost events, and their number.
 //!
 //! # The path of an event
 //!
@@ -51,7 +51,7 @@
 //!         match sub.recv() {
 //!             Ok(event) => sum += event.data(),
 //!             Err(RecvError::Lost(gap)) => eprintln!("{gap}"), // and continue
-//!             Err(_) => return sum, // the end
+//!             Err(_) => return sum, // the end; `Disconnected(gap)` also reports the last loss
 //!         }
 //!     }
 //! });
@@ -64,8 +64,10 @@
 //! # }
 //! ```
 //!
-//! [`Subscriber::for_each`] is this loop. A loop that ends at any error, such as
-//! `while let Ok(event) = sub.recv()`, ends silently at the first loss.
+//! [`Subscriber::for_each`] does the same: it calls a closure with every event and another one with
+//! every gap, also the gap that ends a subscription under [`Overflow::Disconnect`], and it returns
+//! how the subscription ended. A loop that ends at any error ends silently at the first loss: for
+//! example `while let Ok(event) = sub.recv()`.
 //!
 //! # In async code
 //!
@@ -79,13 +81,13 @@
 //! | [`publish`](Bus::publish), [`send`](Bus::send) | [`publish_async`](Bus::publish_async), [`send_async`](Bus::send_async) |
 //! | [`publish_timeout`](Bus::publish_timeout), [`send_timeout`](Bus::send_timeout) | the same, with a timeout of the runtime |
 //! | [`publish_sequenced`](Bus::publish_sequenced), [`send_sequenced`](Bus::send_sequenced) | [`publish_sequenced_async`](Bus::publish_sequenced_async), [`send_sequenced_async`](Bus::send_sequenced_async) |
-//! | [`recv`](Subscriber::recv), [`next_batch`](Subscriber::next_batch) | [`recv_async`](Subscriber::recv_async), [`next_batch_async`](Subscriber::next_batch_async), [`into_stream`](Subscriber::into_stream) |
+//! | [`recv`](Subscriber::recv), [`next`](Subscriber::next), [`next_batch`](Subscriber::next_batch) | [`recv_async`](Subscriber::recv_async), [`next_async`](Subscriber::next_async), [`next_batch_async`](Subscriber::next_batch_async), [`into_stream`](Subscriber::into_stream) |
 //! | [`flush_within`](Bus::flush_within) | [`flush_async`](Bus::flush_async) |
 //! | [`close_within`](Bus::close_within) | [`close_async`](Bus::close_async) |
 //!
 //! `try_publish`, `try_send`, `try_recv`, `close`, `subscribe`, `cancel` and `drop` never wait for
-//! an event or for room, and can be used in async code. (`cancel` of a handler waits up to 10
-//! milliseconds for a call that is running.)
+//! an event or for room, and can be used in async code. (`cancel` of a handler, and dropping a
+//! [`HandlerGuard`], wait at most 10 milliseconds for a call that is running.)
 //!
 //! # Where to look
 //!
@@ -120,9 +122,9 @@
 //! 2. **Nothing after cancel.** After [`cancel`](SubscriptionHandle::cancel) has returned, or a
 //!    subscriber or a [`HandlerGuard`] was dropped, the subscriber receives no event, and no call
 //!    of the handler begins. A call that is running may finish.
-//! 3. **Subscribing is a cut.** Every event that is published after `subscribe` has returned is
-//!    delivered. An event that was published before is delivered, too, if it was not dispatched
-//!    yet: see [`Start::Now`].
+//! 3. **A subscription has a clear start.** Every event that is published after `subscribe` has
+//!    returned is delivered. An event that was published before is delivered, too, if it was not
+//!    dispatched yet: see [`Start::Now`].
 //! 4. **Isolation.** A subscriber or handler that stalls or panics delays no publisher and no other
 //!    subscriber, with two exceptions. First, on a bus built with
 //!    [`blocking(true)`](BusBuilder::blocking), a full [`Overflow::Block`] subscriber delays the
@@ -137,11 +139,11 @@
 //!    64 MiB unless it was set). The overflow policy applies when an event would exceed either
 //!    bound. A block counts as a whole; a block that is heavier than the bound enters the ring only
 //!    when the ring is empty. A lane is bounded by events.
-//! 6. **Loss is never silent.** A run of lost events is reported in-band, once and at its place, as
-//!    a [`Gap`], and counted in the statistics by reason. Under [`Overflow::Conflate`],
-//!    [`Event::superseded`] returns the number of events that an event replaced. The capacity
-//!    counts topics there: if a new topic has no room, the event that has waited longest is lost,
-//!    with a gap.
+//! 6. **Loss is never silent.** A run of lost events is reported in the stream of events, once and
+//!    at its place, as a [`Gap`], and counted in the statistics by reason. Under
+//!    [`Overflow::Conflate`], [`Event::superseded`] returns the number of events that an event
+//!    replaced. The capacity counts topics there: if a new topic has no room, the event that has
+//!    waited longest is lost, with a gap.
 //! 7. **Ids** begin at 1 and increase by 1 with every event of the bus. The times of events never
 //!    decrease.
 //! 8. **Acknowledgements.** *Accepted* means that the event is in a lane: it will be sequenced,
@@ -151,8 +153,10 @@
 //! 9. **Closing drains.** Clones of the [`Bus`] and [`Publisher`]s keep the bus open. When the bus
 //!    is closed, or the last of them is dropped, publishing fails, and accepted events are still
 //!    delivered to rings and handlers. A subscriber receives the events that are left, and then
-//!    always `Closed`. Dropping never waits. Statistics and `cancel` still work after the close.
-//! 10. **Lock-free, precisely.** In a steady state, publishing, dispatching and receiving take no
+//!    always `Closed`. Dropping never waits, except that a [`HandlerGuard`] waits at most 10
+//!    milliseconds for a call of its handler that is running. Statistics and `cancel` still work
+//!    after the close.
+//! 10. **What lock-free means here.** After warm-up, publishing, dispatching and receiving take no
 //!     mutex and do not allocate, with one exception: a publisher that waits for room in the shared
 //!     lane takes a short lock. [`try_publish`](Bus::try_publish) and
 //!     [`try_recv`](Subscriber::try_recv) finish even if all other threads are suspended. Delivery
@@ -164,9 +168,10 @@
 //!     sequenced. This order is the same for every subscriber.
 //! 12. **No deadlock in callbacks.** Inside a handler, and inside other user code that the bus
 //!     calls (an observer, a payload's `drop`, a waker, a clock), publishing never waits. If the
-//!     lane is full, it fails with [`WouldDeadlock`](PublishError::WouldDeadlock) and returns the
-//!     payload. Flushing does not wait there, and closing starts the close and returns. A panic in
-//!     such code is contained and reported; a handler that panicked is called with the next event.
+//!     lane is full, or if the call waits for the id of the event (`publish_sequenced`), it fails
+//!     with [`WouldDeadlock`](PublishError::WouldDeadlock) and returns the payload. Flushing does
+//!     not wait there, and closing starts the close and returns. A panic in such code is contained
+//!     and reported; a handler that panicked is called with the next event.
 //! 13. **Futures are cancel-safe.** [`recv_async`](Subscriber::recv_async) takes an event out of
 //!     the ring only when it becomes ready. [`publish_async`](Bus::publish_async) publishes its
 //!     event only when it becomes ready. [`flush_async`](Bus::flush_async) and

@@ -8,7 +8,8 @@ use super::control::SubscriptionControl;
 use crate::handlers::pool::CANCEL_GRACE;
 use crate::sync::{Arc, Mutex};
 
-/// Keeps a handler subscribed. Dropping the guard cancels the subscription, unless the guard was
+/// Keeps a handler subscribed. Dropping the guard [cancels](Self::cancel) the subscription, and
+/// waits like `cancel` while a call is running. It does nothing if the guard was
 /// [detached](Self::detach).
 ///
 /// ```

@@ -12,7 +12,7 @@ use std::fmt;
 ///
 /// let incident = Incident::dropped("orders.1", 18);
 /// assert_eq!(incident.channel(), Some("orders.1"));
-/// assert_eq!(incident.to_string(), "channel orders.1: 18 event(s) dropped, the buffer was full");
+/// assert_eq!(incident.to_string(), "channel orders.1: 18 events dropped, the buffer was full");
 /// assert!(matches!(incident, Incident::Dropped { count: 18, .. }));
 /// ```
 #[derive(Clone, Copy)]
@@ -105,7 +105,7 @@ impl<'a> Incident<'a> {
     /// use fanout::broadcast::Incident;
     ///
     /// let incident = Incident::dropped("orders.1", 18);
-    /// assert!(incident.to_string().ends_with("18 event(s) dropped, the buffer was full"));
+    /// assert!(incident.to_string().ends_with("18 events dropped, the buffer was full"));
     /// ```
     pub fn dropped(channel: &'a str, count: u64) -> Self {
         debug_assert!(count > 0, "a run of dropped events is not empty");
@@ -169,6 +169,11 @@ impl<'a> Incident<'a> {
     }
 }
 
+/// The ending of a noun that is counted.
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
 impl fmt::Display for Incident<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(channel) = self.channel() {
@@ -181,11 +186,16 @@ impl fmt::Display for Incident<'_> {
                 write!(f, "the handler panicked: {message}")
             }
             Self::Dropped { count, .. } => {
-                write!(f, "{count} event(s) dropped, the buffer was full")
+                write!(
+                    f,
+                    "{count} event{} dropped, the buffer was full",
+                    plural(*count)
+                )
             }
             Self::Disconnected { count, .. } => write!(
                 f,
-                "unsubscribed, the buffer was full: {count} event(s) dropped"
+                "unsubscribed, the buffer was full: {count} event{} dropped",
+                plural(*count)
             ),
             Self::Stalled { replaced: true, .. } => {
                 f.write_str("the handler takes long; another thread took over")

@@ -270,6 +270,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # Errors
     ///
     /// [`PublishSequencedError`], with the payload if the event was not accepted.
+    /// [`WouldDeadlock`](PublishError::WouldDeadlock) always inside a handler and other user code
+    /// that the bus calls, also if the lane has room.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -42,11 +42,15 @@ impl Refused {
             Self::Closed => CLOSED,
             Self::Broken => BROKEN,
             Self::WouldDeadlock => {
-                "waiting for the bus inside a handler or another callback would deadlock"
+                "a handler or callback must not wait for the bus: use try_publish, \
+                 or publish from another thread"
             }
         }
     }
 }
+
+/// [`BLOCK_TIMEOUT_MAX`] in days.
+const BLOCK_TIMEOUT_DAYS: u64 = BLOCK_TIMEOUT_MAX.as_secs() / 86_400;
 
 const CLOSED: &str = "the bus is closed";
 const BROKEN: &str = "the bus is broken: one of its threads has panicked";
@@ -163,9 +167,11 @@ publish_errors! {
     /// ```
     #[doc(alias = "SendError")]
     PublishError {
-        /// The lane is full, and waiting for room would deadlock, because the bus itself called the
-        /// code that publishes (a handler, an observer, a payload's `drop`, a waker, a clock). Use
-        /// `try_publish` there, or publish from another thread.
+        /// The call would have to wait, and this would deadlock, because the bus itself called the
+        /// code that publishes (a handler, an observer, a payload's `drop`, a waker, a clock): the
+        /// lane is full, or the call is `publish_sequenced` or `send_sequenced`, which always wait.
+        /// Use [`try_publish`](crate::Bus::try_publish) there, or publish from another thread. If
+        /// the lane is full, `try_publish` fails, too, with [`Full`](TryPublishError::Full).
         WouldDeadlock,
     }
 
@@ -535,7 +541,9 @@ configuration_error! {
         BlockingNotAllowed =>
             "Overflow::Block needs a bus built with blocking(true), \
              because a blocking subscriber can delay all others",
-        BlockTimeout(wait) => "a block timeout of {wait:?} is more than {BLOCK_TIMEOUT_MAX:?}",
+        BlockTimeout(wait) =>
+            "a block timeout of {wait:?} is more than {BLOCK_TIMEOUT_DAYS} days \
+             ({BLOCK_TIMEOUT_MAX:?})",
         Closed => "the bus is closed",
         Broken => "{BROKEN}",
     }
@@ -626,7 +634,9 @@ configuration_error! {
         BlockingNotAllowed =>
             "Overflow::Block as the default policy needs blocking(true), \
              because a blocking subscriber can delay all others",
-        BlockTimeout(wait) => "a block timeout of {wait:?} is more than {BLOCK_TIMEOUT_MAX:?}",
+        BlockTimeout(wait) =>
+            "a block timeout of {wait:?} is more than {BLOCK_TIMEOUT_DAYS} days \
+             ({BLOCK_TIMEOUT_MAX:?})",
         HandlerThreads { threads, max } =>
             "{threads} handler threads with a maximum of {max}: the maximum must be \
              in 1..={HANDLER_THREADS_MAX}, and the number at least 1 and at most the maximum",

@@ -333,7 +333,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     }
 
     /// Waits until the subscription has ended, and returns [how](Self::ending). The future works on
-    /// any runtime.
+    /// any runtime. It does not wait for a call of a handler that is running: see
+    /// [`HandlerGuard::cancel_and_wait`](super::HandlerGuard::cancel_and_wait).
     ///
     /// The future borrows nothing, and keeps neither the bus nor the subscription open. It may be
     /// dropped at any time, and then removes its waker. Many tasks may wait for the same
@@ -363,7 +364,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
 
     /// Blocks the thread until the subscription has ended, and returns [how](Self::ending). Returns
     /// `None` if the subscription has not ended within `limit`. Inside a handler the call does not
-    /// wait.
+    /// wait. It does not wait for a call of a handler that is running: see
+    /// [`HandlerGuard::cancel_and_wait`](super::HandlerGuard::cancel_and_wait).
     ///
     /// ```
     /// use fanout::{Bus, Ending};

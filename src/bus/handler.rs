@@ -141,11 +141,11 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// next event. When the closure falls behind, the overflow policy of the subscription applies,
     /// and the gap is reported to the observer.
     ///
-    /// Inside the closure no call waits for the bus: publishing into a full lane fails with
-    /// [`WouldDeadlock`](super::PublishError::WouldDeadlock). A closure that publishes should own a
-    /// [`WeakBus`](super::WeakBus), because with a [`Bus`] it would keep the bus, and so itself,
-    /// open. A call that takes long delays other handlers for up to
-    /// [`HANDLER_STALL`](crate::limits::HANDLER_STALL); then a spare thread replaces its thread.
+    /// Inside the closure no call waits for the bus: publishing into a full lane, and
+    /// `publish_sequenced` always, fail with [`WouldDeadlock`](super::PublishError::WouldDeadlock).
+    /// A closure that publishes should own a [`WeakBus`](super::WeakBus), because with a [`Bus`] it
+    /// would keep the bus, and so itself, open. A call that takes long delays other handlers for up
+    /// to [`HANDLER_STALL`](crate::limits::HANDLER_STALL); then a spare thread replaces its thread.
     /// Use [`dedicated`](Self::dedicated) for closures whose calls always take long.
     ///
     /// # Errors
@@ -245,8 +245,9 @@ impl Request {
     }
 }
 
-/// Keeps a handler subscribed. Dropping the guard cancels the handler, unless the guard was
-/// [detached](Self::detach).
+/// Keeps a handler subscribed. Dropping the guard [cancels](Self::cancel) the handler, and waits
+/// like `cancel` for at most 10 milliseconds while a call is running. It does nothing if the guard
+/// was [detached](Self::detach).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -287,6 +288,10 @@ impl<T: Send + Sync + 'static> HandlerGuard<T> {
 
     /// Cancels the handler, and waits until no call of it is running, but no longer than `limit`.
     /// Returns `true` if no call is running. Inside a handler it does not wait.
+    ///
+    /// **Blocks the thread**, and there is no async form. In async code call it where blocking is
+    /// allowed, such as with tokio's `spawn_blocking`. [`ended`](SubscriptionHandle::ended) does
+    /// not wait for a call that is running.
     ///
     /// ```
     /// use std::time::Duration;

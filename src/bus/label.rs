@@ -141,7 +141,7 @@ impl fmt::Display for LabelRule {
                 f,
                 "byte {at} of the key is not in A-Z a-z 0-9 _, or is a leading digit"
             ),
-            Self::Reserved => f.write_str("metrics use this key themselves"),
+            Self::Reserved => f.write_str("this key is reserved for metrics"),
             Self::Twice => f.write_str("an earlier label has the same key"),
             Self::ValueLength(bytes) => {
                 write!(

@@ -8,8 +8,8 @@
 //! # Failure modes
 //!
 //! * **A subscriber falls behind**: its ring is bounded, and its [`Overflow`](crate::Overflow)
-//!   policy says what happens when the ring is full. A run of lost events is reported in-band,
-//!   once, as a [`Gap`](crate::Gap), and counted.
+//!   policy says what happens when the ring is full. A run of lost events is reported in the stream
+//!   of events, once, as a [`Gap`](crate::Gap), and counted.
 //! * **The bus closes**: see above. [`close_within`](Bus::close_within) waits up to a limit and
 //!   reports the events that were left. Dropping a handle never waits.
 //! * **User code panics**: a payload's `drop` or a waker may panic without harm. A panic in a
@@ -346,9 +346,10 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// Dispatches events on the calling thread until there is no more work. Returns whether there
     /// was any work.
     ///
-    /// Under [`Dispatch::Manual`](crate::Dispatch::Manual) events are dispatched only in this call
-    /// and in the calls that flush or close. In the other modes, the calling thread dispatches in
-    /// addition to the threads that do so anyway.
+    /// Under [`Dispatch::Manual`](crate::Dispatch::Manual) events are dispatched only in this call,
+    /// in the calls that flush or close, and, once the bus is closing, in calls that wait for an
+    /// event. In the other modes, the calling thread dispatches in addition to the threads that do
+    /// so anyway.
     ///
     /// ```
     /// use fanout::{Bus, Dispatch};

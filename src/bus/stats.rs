@@ -10,6 +10,7 @@
 //! bounds, and no subscription appears further behind than it was at some time during the call.
 //! Once no events are published, dispatched or received, the numbers are exact.
 
+use std::fmt;
 use std::time::Duration;
 
 use super::Core;
@@ -95,7 +96,7 @@ pub struct BusStats {
     pub panics: u64,
     /// Calls of handlers that took too long. See [`SubscriptionStats::stalls`].
     pub stalls: u64,
-    lost_by: [u64; GapReason::COUNT],
+    lost_by: LostBy,
 }
 
 impl BusStats {
@@ -118,7 +119,18 @@ impl BusStats {
     /// ```
     #[must_use]
     pub fn lost_by(&self, reason: GapReason) -> u64 {
-        self.lost_by[reason as usize]
+        self.lost_by.0[reason as usize]
+    }
+}
+
+/// Losses, one number for each reason. `Debug` names the reasons.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct LostBy([u64; GapReason::COUNT]);
+
+impl fmt::Debug for LostBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let named = GapReason::ALL.map(|reason| (reason, self.0[reason as usize]));
+        f.debug_map().entries(named).finish()
     }
 }
 
@@ -172,11 +184,10 @@ pub struct SubscriptionStats {
     /// received nor seen reported in a [`Gap`](crate::Gap). That is `unread` and the losses that
     /// were not reported yet, so the lag continues to grow while the ring is full.
     pub lag: u64,
-    /// The lag of the subscriber in time; 0 if `lag` is 0. It is the time from the creation of the
-    /// block that the subscriber read last to the creation of the newest block that matched. (If
-    /// the subscriber had received all events, the time begins with the next block that matched.)
-    /// The lag is measured on the stream of events and not with a clock: it grows with new events,
-    /// and not while no events come. Its resolution is one block.
+    /// The lag of the subscriber in time; 0 if `lag` is 0. It is the difference between the times
+    /// of the newest matched block and the last block that the subscriber read; it does not grow
+    /// while no events arrive. (If the subscriber had received all events, the next block that
+    /// matched takes the place of the last block read.) Its resolution is one block.
     pub lag_time: Duration,
     /// Bytes that the waiting events pin, as [`pin_bytes`](crate::SubscriptionBuilder::pin_bytes)
     /// counts them. While older events are being evicted for a new block, that block also counts. 0
@@ -201,7 +212,7 @@ pub struct SubscriptionStats {
     /// Calls of the handler that took longer than [`HANDLER_STALL`](crate::limits::HANDLER_STALL),
     /// so that the bus tried to replace their thread by a spare one.
     pub stalls: u64,
-    lost_by: [u64; GapReason::COUNT],
+    lost_by: LostBy,
 }
 
 impl SubscriptionStats {
@@ -230,7 +241,7 @@ impl SubscriptionStats {
     /// ```
     #[must_use]
     pub fn lost_by(&self, reason: GapReason) -> u64 {
-        self.lost_by[reason as usize]
+        self.lost_by.0[reason as usize]
     }
 }
 
@@ -323,7 +334,7 @@ impl Core {
             errors: sums.errors,
             panics: sums.panics,
             stalls: sums.stalls,
-            lost_by: sums.lost,
+            lost_by: LostBy(sums.lost),
         }
     }
 
@@ -384,7 +395,7 @@ impl FeedStats {
             errors: 0,
             panics: 0,
             stalls: 0,
-            lost_by: self.lost,
+            lost_by: LostBy(self.lost),
         }
     }
 }

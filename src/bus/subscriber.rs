@@ -74,8 +74,10 @@ const BUDGET: u32 = 128;
 /// # }
 /// ```
 ///
-/// [`for_each`](Self::for_each) is this loop. A loop that ends at any error ends silently at the
-/// first loss.
+/// [`for_each`](Self::for_each) does the same with two closures. It also passes the gap of
+/// [`RecvError::Disconnected`] to the closure for gaps: under
+/// [`Overflow::Disconnect`](crate::Overflow::Disconnect) the last loss is reported only in that
+/// error. A loop that ends at any error ends silently at the first loss.
 #[doc(alias("Receiver", "Consumer"))]
 pub struct Subscriber<T: Send + Sync + 'static> {
     feed: FeedConsumer,
@@ -391,6 +393,10 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
 
     /// Receives until the subscription ends. Calls `on_event` with every event, and `on_gap` with
     /// every loss, in its place. Returns how the subscription ended.
+    ///
+    /// Under [`Overflow::Disconnect`](crate::Overflow::Disconnect), the gap that ended the
+    /// subscription is passed to `on_gap` and is also in the returned [`Ending::Disconnected`]. It
+    /// is the same loss: a program that sums up gaps must not count it twice.
     ///
     /// ```
     /// use fanout::{Bus, Ending};

@@ -9,8 +9,13 @@ use crate::ring::gap::LossRun;
 
 /// What happens to an event for which a subscriber's ring has no room.
 ///
-/// Whatever is lost is counted, and reported in-band to the subscriber that lost it, as a [`Gap`].
-/// Other subscribers and the publishers notice nothing, except under [`Block`](Self::Block).
+/// Whatever is lost is counted, and reported in the stream of events to the subscriber that lost
+/// it, as a [`Gap`]. Other subscribers and the publishers notice nothing, except under
+/// [`Block`](Self::Block).
+///
+/// A ring has slots. A slot holds up to 64 events of one block. The subscriber *claims* a slot: it
+/// takes the slot out of the ring, and then reads its events one by one or as a batch. Only
+/// claiming makes room in the ring; reading the other events of a claimed slot does not.
 ///
 /// ```
 /// use fanout::{Bus, Overflow, RecvError};
@@ -38,7 +43,7 @@ pub enum Overflow {
     DropNewest,
     /// The oldest events in the ring are lost to this subscriber, and make room for the new ones.
     /// The [`Gap`] is in front of the oldest event that is left. For a subscriber that wants the
-    /// newest events when it comes to read.
+    /// newest events when it reads.
     ///
     /// No more events are dropped than the new ones need. The events of a slot that the subscriber
     /// has claimed (up to 64) are not dropped any more, so it may read up to 63 events beyond its
@@ -78,15 +83,15 @@ pub enum Overflow {
     ///   block that have no room are lost to it, with the reason [`GapReason::BlockTimeout`]. The
     ///   events that had room stay in the ring.
     /// * From then on, an event that has no room is lost at once, as part of the same [`Gap`],
-    ///   until the subscriber claims something to read. So a subscriber that hangs holds the bus up
+    ///   until the subscriber claims a slot. So a subscriber that hangs holds the bus up
     ///   once, and not once per block.
-    /// * After that the bus waits for the subscriber again. What is then lost is another [`Gap`] if
-    ///   an event entered the ring in between; if none did (the bytes were the bound), it belongs
-    ///   to the same gap. So a subscriber that reads, but more slowly than the publishers publish,
-    ///   holds the bus up again and again, each time for its block timeout at most.
-    ///
-    /// To claim is to take a slot out of the ring, with up to 64 events of one block. Reading the
-    /// other events of a slot that was claimed before makes no room.
+    /// * After that the bus waits for the subscriber again, for the block timeout at most. If
+    ///   events are lost then, they are a new [`Gap`] if an event entered the ring in between, as
+    ///   when events 3 to 5 were lost, 6 entered, and 7 was lost. If none entered, because the
+    ///   bytes were the bound, they belong to the same gap.
+    /// * So a subscriber that reads, but more slowly than the publishers publish, holds the bus up
+    ///   again and again. With a block timeout of 10 milliseconds, each wait takes at most 10
+    ///   milliseconds.
     ///
     /// ```
     /// use fanout::{Bus, GapReason, Overflow, RecvError};
@@ -155,7 +160,6 @@ impl GapReason {
     pub(crate) const COUNT: usize = 3;
 
     /// All of them, each at the index that is its code.
-    #[cfg(feature = "metrics")]
     pub(crate) const ALL: [Self; Self::COUNT] = [Self::Overflow, Self::Closed, Self::BlockTimeout];
 
     /// Its name in metrics.
@@ -244,7 +248,7 @@ impl BlockTimeout {
 /// assert_eq!((gap.first_id(), gap.last_id()), (2, 4));
 /// assert_eq!(gap.count(), 2, "event 3 does not match");
 /// assert_eq!(gap.reason(), GapReason::Overflow);
-/// assert_eq!(gap.to_string(), "lost 2 event(s), ids 2 to 4: the ring was full");
+/// assert_eq!(gap.to_string(), "lost 2 events, ids 2 to 4: the ring was full");
 /// # Ok(())
 /// # }
 /// ```
@@ -305,9 +309,12 @@ impl fmt::Display for Gap {
             count,
             reason,
         } = self;
+        if first_id == last_id {
+            return write!(f, "lost 1 event, id {first_id}: {reason}");
+        }
         write!(
             f,
-            "lost {count} event(s), ids {first_id} to {last_id}: {reason}"
+            "lost {count} events, ids {first_id} to {last_id}: {reason}"
         )
     }
 }

@@ -69,7 +69,7 @@ pub enum Dispatch {
     /// default.
     #[default]
     Pool,
-    /// The publishing thread, if no other thread dispatches at that moment: a lone event does not
+    /// The publishing thread, if no other thread dispatches at that moment: a single event does not
     /// have to wake another thread. It dispatches one round at most, never waits for a full ring,
     /// and leaves the rest to the pool.
     Inline,

@@ -27,8 +27,8 @@
 //! # Closing
 //!
 //! A bus closes when its last [`Bus`](crate::Bus) and [`Publisher`](crate::Publisher) is dropped,
-//! or somebody calls [`close`](crate::Bus::close). Publishing then fails with the value. Accepted
-//! events are delivered, subscribers read what is left, and then get `Closed` for ever.
+//! or when the program calls [`close`](crate::Bus::close). Publishing then fails with the value.
+//! Accepted events are delivered, subscribers read what is left, and then get `Closed` for ever.
 //! [`close_within`](crate::Bus::close_within) waits for that up to a limit and returns a
 //! [`CloseReport`](crate::CloseReport) of what was unread, lost or not even sequenced.
 //!
@@ -38,8 +38,9 @@
 //! # Calling the bus from inside
 //!
 //! Handlers, a payload's `drop` and wakers run on threads of the bus. Publishing from there never
-//! waits: where it would, it answers [`WouldDeadlock`](crate::PublishError::WouldDeadlock) with the
-//! value. Closing from there starts the close and returns.
+//! waits: a call that would have to wait fails with
+//! [`WouldDeadlock`](crate::PublishError::WouldDeadlock) and returns the value. Closing from there
+//! starts the close and returns.
 //!
 //! # What the bus cannot protect you from
 //!

@@ -37,10 +37,11 @@
 //! use std::thread;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! // Like `make(chan int, 16)` for each worker, and a sender that waits for the slowest.
+//! // Like `make(chan int, 16)` for each reader, and a sender that waits for the slowest.
+//! // Each reader gets every price.
 //! let bus = Bus::<u64>::builder().blocking(true).build()?;
-//! let workers: Vec<_> = (0..3)
-//!     .map(|_| bus.subscription("jobs").capacity(16).overflow(Overflow::Block).open())
+//! let readers: Vec<_> = (0..3)
+//!     .map(|_| bus.subscription("prices").capacity(16).overflow(Overflow::Block).open())
 //!     .collect::<Result<Vec<_>, _>>()?
 //!     .into_iter()
 //!     .map(|mut sub| {
@@ -52,11 +53,11 @@
 //!     })
 //!     .collect();
 //! for n in 1..=100 {
-//!     bus.publish("jobs", n)?;
+//!     bus.publish("prices", n)?;
 //! }
-//! drop(bus); // like `close(c)`: the workers' loops end behind the last event
-//! for worker in workers {
-//!     assert_eq!(worker.join().expect("the worker does not panic"), 5050);
+//! drop(bus); // like `close(c)`: the readers' loops end after the last event
+//! for reader in readers {
+//!     assert_eq!(reader.join().expect("the reader does not panic"), 5050);
 //! }
 //! # Ok(())
 //! # }

@@ -24,7 +24,7 @@
 //!   a [`Bus`](crate::Bus) directly.
 //! * **Authorisation is the program's business**: a channel called `private-...` is only a name.
 //! * **Handlers run on a pool**, in order for each subscription. A handler that returns an error or
-//!   panics is reported to the logger and hurts nobody else.
+//!   panics is reported to the logger, and does not affect other handlers.
 //! * **A handler that is too slow** loses what its buffer (256 events unless told otherwise) has no
 //!   room for; the loss is counted, and reported to the logger once for a run of events.
 //!

@@ -10,10 +10,10 @@
 //! | `SendError(value)` when there is no receiver | not an error; the error when the bus is closed is [`PublishError`], with the value |
 //! | `sender.subscribe()` | [`bus.subscribe("topic")`](crate::Bus::subscribe), or `"**"` for everything |
 //! | `receiver.resubscribe()` | [`sub.resubscribe()`](crate::Subscriber::resubscribe) |
-//! | `receiver.recv().await` | [`sub.recv_async().await`](crate::Subscriber::recv_async), which lends the event; [`next_async`] gives an owned one |
+//! | `receiver.recv().await` | [`sub.recv_async().await`](crate::Subscriber::recv_async), which returns a reference; [`next_async`] returns an owned event |
 //! | `receiver.blocking_recv()` | [`sub.recv()`](crate::Subscriber::recv) |
 //! | `receiver.try_recv()` | [`sub.try_recv()`](crate::Subscriber::try_recv) |
-//! | `RecvError::Lagged(n)` | [`RecvError::Lost(gap)`](crate::RecvError::Lost): the ids, the count and the reason |
+//! | `RecvError::Lagged(n)` | [`RecvError::Lost(gap)`](crate::RecvError::Lost): the first and the last id, the count and the reason |
 //! | `RecvError::Closed` | [`RecvError::Closed`](crate::RecvError::Closed) |
 //! | `sender.receiver_count()` | [`bus.subscriber_count("topic")`](crate::Bus::subscriber_count), [`has_subscribers`] |
 //! | `receiver.len()`, `is_empty()` | [`sub.len()`](crate::Subscriber::len), [`is_empty`](crate::Subscriber::is_empty) |
@@ -39,19 +39,21 @@
 //!
 //! # The loop, ported
 //!
-//! With tokio's channel this is the loop that loses events without anybody noticing:
+//! With tokio's channel, a receiver that falls behind learns how many values it missed. It does not
+//! learn which:
 //!
 //! ```text
 //! loop {
 //!     match receiver.recv().await {
 //!         Ok(value) => handle(value),
-//!         Err(RecvError::Lagged(_)) => continue,   // how many? which? nobody knows
+//!         Err(RecvError::Lagged(n)) => eprintln!("missed {n}"), // which ones is not known
 //!         Err(RecvError::Closed) => break,
 //!     }
 //! }
 //! ```
 //!
-//! The same with fanout. A gap says exactly what is missing, so the program can reload it:
+//! The same with fanout. A gap has the first and the last id of the lost events, and their number,
+//! so the program can reload what is missing:
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -78,6 +80,9 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! Under [`Overflow::Disconnect`](crate::Overflow::Disconnect) the last loss is not reported as
+//! `Lost`: it is in the end, `RecvError::Disconnected(gap)`.
 //!
 //! The example `chat_service` is a service on `tokio::sync::broadcast`, ported line by line.
 //!

@@ -1,4 +1,4 @@
-//! Using a bus in async code: what blocks, what does not, and the shapes that borrow well.
+//! Using a bus in async code: what blocks, what does not, and code that passes the borrow checker.
 //!
 //! fanout works with every async runtime and depends on none. Futures are woken through their
 //! [`Waker`](std::task::Waker); no timer and no reactor is needed.
@@ -12,16 +12,25 @@
 //! | blocks | in a task, use |
 //! | --- | --- |
 //! | [`Bus::publish`], [`Bus::send`] when the lane is full | [`publish_async`], [`send_async`], or `try_publish` |
-//! | [`Bus::publish_timeout`] | `publish_async` inside the runtime's timeout |
-//! | [`Bus::publish_sequenced`] always | [`send_sequenced_async`] |
-//! | [`Subscriber::recv`], `recv_timeout`, `next_batch`, `for_each`, `iter` | [`recv_async`], [`next_batch_async`], [`into_stream`] |
+//! | [`Bus::publish_timeout`], [`Bus::send_timeout`] when the lane is full | `publish_async`, `send_async` inside the runtime's timeout |
+//! | [`Bus::publish_sequenced`], [`Bus::send_sequenced`] always | [`publish_sequenced_async`], [`send_sequenced_async`] |
+//! | [`Subscriber::recv`], `recv_timeout`, `next`, `next_batch`, `next_batch_timeout`, `for_each`, `iter` | [`recv_async`], [`next_async`], [`next_batch_async`], [`into_stream`] |
 //! | [`Bus::flush_within`] | [`flush_async`] |
 //! | [`Bus::close_within`] | [`close_async`] |
 //! | [`SubscriptionHandle::wait_ended`] | [`ended`] |
-//! | [`HandlerGuard::cancel_and_wait`] | `cancel`, then `ended` |
+//! | [`HandlerGuard::cancel_and_wait`] while a call of the handler is running | no async form: see below |
+//! | [`Bus::drive`] for as long as there is work | no async form: see below |
 //!
-//! Everything else returns at once: subscribing, cancelling, statistics, `close`, and dropping.
-//! They take short locks, which no event takes.
+//! Call `cancel_and_wait` and `drive` on a thread where blocking is allowed, such as with tokio's
+//! `spawn_blocking`. `cancel` followed by `ended` is not the same as `cancel_and_wait`: neither of
+//! them waits until a call that is running has returned.
+//!
+//! Cancelling a handler, by `cancel` or by dropping its [`HandlerGuard`], waits while a call of the
+//! handler is running, but for at most 10 milliseconds. Inside the handler it does not wait.
+//!
+//! Everything else returns at once: subscribing, cancelling without a handler, statistics, `close`,
+//! and dropping anything else. They take a lock for a short time; publishing and receiving never
+//! take it.
 //!
 //! # A future may be dropped at any time
 //!
@@ -31,7 +40,8 @@
 //!
 //! # Receiving in a loop
 //!
-//! An event is lent from the ring, so it can be used until the next receive:
+//! `recv_async` returns a reference to an event in the ring, which can be used until the next
+//! receive:
 //!
 //! ```
 //! use fanout::{RecvError, Subscriber};
@@ -47,8 +57,11 @@
 //! }
 //! ```
 //!
-//! Where a borrow is in the way, [`next_async`] gives an owned event. It costs two changes of a
-//! reference count.
+//! Under [`Overflow::Disconnect`], the end is `RecvError::Disconnected(gap)`, and this gap is the
+//! last loss. It is not reported as `Lost` before.
+//!
+//! An event cannot be kept while the next one is received. If the program needs that, use
+//! [`next_async`], which returns an owned event. It costs two changes of a reference count.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -59,8 +72,8 @@
 //! let bus = Bus::<u32>::new();
 //! let mut orders = bus.subscribe("orders.*")?;
 //! let mut prices = bus.subscribe("prices.*")?;
-//! bus.publish("orders.eu", 1)?;
-//! bus.publish("prices.eu", 2)?;
+//! bus.publish_async("orders.eu", 1).await?;
+//! bus.publish_async("prices.eu", 2).await?;
 //! bus.close();
 //!
 //! let mut sum = 0;
@@ -85,8 +98,8 @@
 //!
 //! # A session with `&mut self` methods
 //!
-//! A lent event borrows the subscriber, and so the whole session. Take the event as owned before
-//! calling a method of the session:
+//! An event from `recv_async` borrows the subscriber, and so the whole session: no `&mut self`
+//! method of the session can be called. Use `next_async`, which returns an owned event:
 //!
 //! ```
 //! use fanout::{Gap, SharedEvent, Subscriber};
@@ -153,8 +166,8 @@
 //! let sub = bus.subscription("n").capacity(1).overflow(Overflow::Disconnect).open()?;
 //! let handle = sub.handle();
 //! let slow_write = tokio::time::sleep(Duration::from_secs(3600));
-//! bus.publish("n", 1)?;
-//! bus.publish("n", 2)?; // no room: the subscription ends
+//! bus.publish_async("n", 1).await?;
+//! bus.publish_async("n", 2).await?; // no room: the subscription ends
 //! tokio::select! {
 //!     () = slow_write => unreachable!("the write takes an hour"),
 //!     ending = handle.ended() => println!("close the connection: {ending}"),
@@ -174,6 +187,12 @@
 //! [`Bus::publish`]: crate::Bus::publish
 //! [`Bus::send`]: crate::Bus::send
 //! [`Bus::publish_timeout`]: crate::Bus::publish_timeout
+//! [`Bus::send_timeout`]: crate::Bus::send_timeout
+//! [`Bus::send_sequenced`]: crate::Bus::send_sequenced
+//! [`Bus::drive`]: crate::Bus::drive
+//! [`Overflow::Disconnect`]: crate::Overflow::Disconnect
+//! [`HandlerGuard`]: crate::HandlerGuard
+//! [`publish_sequenced_async`]: crate::Bus::publish_sequenced_async
 //! [`Bus::publish_sequenced`]: crate::Bus::publish_sequenced
 //! [`Bus::publisher`]: crate::Bus::publisher
 //! [`Bus::flush_within`]: crate::Bus::flush_within

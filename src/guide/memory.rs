@@ -89,8 +89,12 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! // 1,000 subscribers that may all stop reading, each at another event, need at most about 1 GiB:
-//! let bus = Bus::<Vec<u8>>::builder() .weigh(|payload| payload.capacity()) .pin_bytes(1 << 20)
-//! .capacity(256) .overflow(Overflow::DropOldest) .build()?;
+//! let bus = Bus::<Vec<u8>>::builder()
+//!     .weigh(|payload| payload.capacity())
+//!     .pin_bytes(1 << 20)
+//!     .capacity(256)
+//!     .overflow(Overflow::DropOldest)
+//!     .build()?;
 //! # Ok(())
 //! # }
 //! ```

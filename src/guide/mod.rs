@@ -1,13 +1,13 @@
-//! Guides: pages for people who use a bus. There is no code in here.
+//! Guides: pages for people who use a bus. This module has only documentation, no items.
 //!
-//! | page | for |
+//! | page | what it is about |
 //! | --- | --- |
-//! | [`policies`] | choosing what happens to a subscriber whose ring is full |
-//! | [`in_async_code`] | tasks: what blocks, what does not, and shapes that borrow well |
-//! | [`from_tokio_broadcast`] | readers who know `tokio::sync::broadcast` |
-//! | [`from_go_channels`] | readers who know Go channels |
-//! | [`from_laravel_broadcasting`] | readers who know Laravel's broadcasting |
-//! | [`memory`] | what a bus takes, and what a subscriber that stopped reading keeps alive |
+//! | [`policies`] | how to choose what happens to a subscriber whose ring is full |
+//! | [`in_async_code`] | tasks: what blocks, what does not, and code that passes the borrow checker |
+//! | [`from_tokio_broadcast`] | fanout for readers who know `tokio::sync::broadcast` |
+//! | [`from_go_channels`] | fanout for readers who know Go channels |
+//! | [`from_laravel_broadcasting`] | fanout for readers who know Laravel's broadcasting |
+//! | [`memory`] | how much memory a bus uses, and what a subscriber that stopped reading keeps alive |
 //! | [`failure_modes`] | what can go wrong, and how it is reported |
 //! | [`performance`] | where the time goes |
 

@@ -11,7 +11,7 @@
 //! | can reload what it missed (a cache, a dashboard) | [`DropNewest`], the default | the oldest events, then a gap |
 //! | only cares about recent events (a live view, a monitor) | [`DropOldest`] | a gap, then the newest events |
 //! | wants the current state per topic (prices, positions) | [`Conflate`] | the latest event of each topic, with the number of events that it replaced |
-//! | must be all or nothing (a replica, a client that can reconnect) | [`Disconnect`] | what was queued, then the end, with the gap |
+//! | must have every event or stop (a replica, a client that can reconnect) | [`Disconnect`] | what was queued, then the end, with the gap |
 //! | must see every event, and the publishers can wait for it (an audit log) | [`Block`] | every event |
 //!
 //! # Questions that lead to a policy
@@ -21,10 +21,11 @@
 //!    Give it a [`block_timeout`] unless waiting for ever is right.
 //! 2. **Is an old event still useful when a newer one of the same topic exists?** If not, take
 //!    [`Conflate`]. The capacity then counts topics.
-//! 3. **Can the subscriber repair a hole?** With [`DropNewest`] or [`DropOldest`] it is told which
-//!    ids are missing. If it cannot do anything with that, [`Disconnect`] is honest: the
-//!    subscription ends, and whoever owns it starts again from a known state.
-//! 4. **Which end matters?** [`DropNewest`] keeps a prefix without holes for as long as possible.
+//! 3. **Can the subscriber repair a hole?** With [`DropNewest`] or [`DropOldest`] the gap says
+//!    between which ids events are missing, and how many. If the subscriber cannot repair that,
+//!    choose [`Disconnect`]: the subscription ends, and the program subscribes again from a known
+//!    state.
+//! 4. **Older or newer events?** [`DropNewest`] keeps the older events without a gap.
 //!    [`DropOldest`] keeps the subscriber close to the present. Both lose the same number of
 //!    events.
 //!

@@ -56,9 +56,10 @@
 //!
 //! # Failure modes
 //!
-//! * **A reader keeps a snapshot for ever.** No one waits for it. The next change but one makes a
-//!   third side, which costs as much as the first change of a clone. The snapshot keeps the memory
-//!   of its state alive.
+//! * **A reader keeps a snapshot for ever.** No writer waits for it. A [`SharedIndex`] has two
+//!   copies of the index, its sides: readers load one, and the writer changes the other. The second
+//!   change after the snapshot was taken needs a third side, which costs as much as the first
+//!   change of a clone. The snapshot keeps the memory of its state alive.
 //! * **A writer panics** in a batch, or in the comparison of values: readers see nothing of the
 //!   batch, and the next change makes a new standby. A [`PatternIndex`] that was being changed
 //!   itself may have some expansions of a pattern and lack others afterwards.
@@ -74,18 +75,13 @@
 //!
 //! Brokers with AMQP topic exchanges match bindings with tries over the words of a topic. The
 //! subscription list of NATS adds a cache in front, which a wildcard subscription empties; ours
-//! compares the changes with the topic instead. Two sides that are exchanged are from Ramalhete and
-//! Correia, "Left-Right: A Concurrency Control Technique with Wait-Free Population Oblivious Reads"
-//! (2015); there the writer waits for readers, here it leaves them the side that they hold.
+//! compares the changes with the topic instead. Two copies that are exchanged are from Ramalhete
+//! and Correia, "Left-Right: A Concurrency Control Technique with Wait-Free Population Oblivious
+//! Reads" (2015); there the writer waits for readers, here it leaves them the side that they hold.
 //! Dividing one part of a table at a time is from Litwin, "Linear Hashing: A New Tool for File and
 //! Table Addressing" (1980). Entries in the order of their hash are from Amble and Knuth, "Ordered
 //! Hash Tables" (1974). Candidates that share a short text are from trigram indexes: Russ Cox,
 //! "Regular Expression Matching with a Trigram Index" (2012).
-//!
-//! This index replaced a persistent trie that was published as a whole and copied the path to each
-//! change. With one million subscriptions of four segments, half of them with a wildcard (`cargo
-//! bench --bench million`), changes became visible in half the time, and look-ups took half the
-//! time and the index half the memory (2026-11-22).
 
 // Each file imports from those that it needs, never from here: so the imports have no circles.
 mod cache;

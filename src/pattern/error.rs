@@ -147,7 +147,8 @@ impl From<Infallible> for PatternError {
 /// ```
 /// use fanout::PatternRule;
 ///
-/// assert_eq!(PatternRule::ReversedRange.to_string(), "the range runs backwards");
+/// let reversed = PatternRule::ReversedRange.to_string();
+/// assert_eq!(reversed, "the end of the range comes before its start");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -166,7 +167,7 @@ pub enum PatternRule {
     EmptyClass,
     /// A class without its `]`.
     UnclosedClass,
-    /// A range in a class runs backwards: `[z-a]`.
+    /// The end of a range comes before its start: `[z-a]`.
     ReversedRange,
     /// A `-` without `\` at the beginning or the end of a class, or twice: `[-a]`, `[a-]`, `[a--]`.
     BareDash,
@@ -174,7 +175,7 @@ pub enum PatternRule {
     LeadingBracket,
     /// A range that begins with the end of another: `[a-b-c]`.
     ChainedRange,
-    /// `[:`, `[.` or `[=`, which have a meaning in other languages.
+    /// `[:` or `[=`, or an element such as `[.a.]`, which have a meaning in other languages.
     PosixClass,
     /// A dot in a class, escaped or not: no class can match a dot.
     DotInClass,
@@ -222,7 +223,7 @@ impl fmt::Display for PatternRule {
             PatternRule::JoinedDoubleStar => "`*` and `*` must not meet across braces",
             PatternRule::EmptyClass => "the class contains no character",
             PatternRule::UnclosedClass => "the class has no `]`",
-            PatternRule::ReversedRange => "the range runs backwards",
+            PatternRule::ReversedRange => "the end of the range comes before its start",
             PatternRule::BareDash => "a `-` that is not part of a range must be written `\\-`",
             PatternRule::LeadingBracket => "a `]` in a class must be written `\\]`",
             PatternRule::ChainedRange => "a range must not begin with the end of another range",

@@ -51,9 +51,10 @@
 //! # What is refused
 //!
 //! A text that is not in the language is refused when it is parsed. The error names the rule
-//! ([`PatternRule`] lists them all) and the byte. A pattern that is accepted can match some topic.
-//! Braces multiply to [`BRACE_EXPANSIONS_MAX`] expansions at most, and each expansion must be a
-//! valid pattern; two `*` must not meet across a brace, although `**` would be valid.
+//! ([`PatternRule`] lists them all) and the byte. A pattern of the native language that is accepted
+//! can match some topic; one of another language may match none (see above). Braces multiply to
+//! [`BRACE_EXPANSIONS_MAX`] expansions at most, and each expansion must be a valid pattern; two `*`
+//! must not meet across a brace, although `**` would be valid.
 //!
 //! # Canonical form
 //!

@@ -316,12 +316,23 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// Refuses the `[` at `offset` if the next character makes it `[:`, `[.` or `[=`.
+    /// Refuses the `[` at `offset` if the next character makes it `[:`, `[.` or `[=`. A dot that
+    /// begins no collating element, such as `[.a.]`, is refused as a character of the class.
     fn check_no_posix(&self, offset: usize) -> Result<(), PatternError> {
         match self.peek() {
+            Some('.') if !self.is_collating_element() => {
+                self.refuse(PatternRule::DotInClass, self.at)
+            }
             Some(':' | '.' | '=') => self.refuse(PatternRule::PosixClass, offset),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the dot at the current position begins a collating element of POSIX, such as `.a.]`.
+    fn is_collating_element(&self) -> bool {
+        let behind = &self.text[self.at + 1..];
+        let element = behind.split_once(']').map_or("", |(element, _)| element);
+        element.len() > 1 && element.ends_with('.')
     }
 
     /// The error for a `]` at the beginning of a class. It was meant as a character if another `]`

@@ -1074,7 +1074,7 @@ fn a_flush_waits_for_the_events_of_a_disconnected_handler() {
                 assert!(
                     seen.len() == 1
                         && seen[0].contains("disconnected")
-                        && seen[0].contains("ids 4 to"),
+                        && (seen[0].contains("ids 4 to") || seen[0].contains("id 4:")),
                     "{seen:?}"
                 );
                 eventually("it is unregistered", || bus.stats().subscriptions == 0);

@@ -53,7 +53,8 @@ pub(crate) struct RunArgs {
           default_value = Syntax::Segments.name(), value_parser = syntaxes())]
     pub(crate) syntax: Syntax,
 
-    /// What happens when the ring of a subscription is full
+    /// What happens when the ring of a subscription is full. The default of the library is
+    /// drop-newest
     #[arg(long, value_enum, value_name = "POLICY", ignore_case = true,
           default_value_t = OverflowChoice::Block)]
     pub(crate) overflow: OverflowChoice,
@@ -65,13 +66,13 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "DURATION", value_parser = block_timeout)]
     pub(crate) block_timeout: Option<Duration>,
 
-    /// The number of events that the ring of a subscription holds, at least 1 [default: that of
-    /// the library]
+    /// The number of events that the ring of a subscription holds, at least 1 [default: 1024]
     #[arg(long, value_name = "EVENTS",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=CAPACITY_MAX as u64))]
     pub(crate) capacity: Option<usize>,
 
-    /// The number of threads that dispatch events, at least 1 [default: that of the library]
+    /// The number of threads that dispatch events, 1 to 64 [default: one for every four processors,
+    /// 1 to 4]
     #[arg(long, value_name = "THREADS",
           value_parser = RangedU64ValueParser::<usize>::new().range(1..=DISPATCHERS_MAX as u64))]
     pub(crate) dispatchers: Option<usize>,
@@ -80,7 +81,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FIELD")]
     pub(crate) name_field: Option<String>,
 
-    /// The source of every event
+    /// A text stored as the source of every event (`source` in the output)
     #[arg(long, value_name = "TEXT")]
     pub(crate) source: Option<String>,
 
@@ -99,11 +100,11 @@ pub(crate) struct RunArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct MatchArgs {
-    /// The pattern
+    /// The pattern. Required, unless --stdin is given
     #[arg(required_unless_present = "stdin")]
     pub(crate) pattern: Option<String>,
 
-    /// The topic
+    /// The topic. Required, unless --stdin is given; optional with --explain
     #[arg(required_unless_present_any = ["stdin", "explain"])]
     pub(crate) topic: Option<String>,
 

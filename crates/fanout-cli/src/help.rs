@@ -48,8 +48,8 @@ Subscriptions:
     -s 'a.*=x\=1.ndjson'    the pattern a.* and the file x=1.ndjson
   A file is replaced. Each event becomes one line of JSON, in the order of the ids:
     {"id":1,"topic":"..","name":null,"source":null,"data":<the line>,"created_at":".."}
-  `-` is standard output. So is each other name of it, such as /dev/stdout or the file that it is
-  redirected to. The report then goes to standard error. Two subscriptions cannot write to the same
+  `-` is standard output. `/dev/stdout`, and the file that standard output is redirected to, count
+  as `-`. The report then goes to standard error. Two subscriptions cannot write to the same
   file, and none can write to the input or to standard error. If a file cannot be written any more,
   its subscription ends, and the others continue.
 
@@ -126,8 +126,8 @@ The first TAB separates. A topic with a further TAB, with a carriage return at i
 that are not UTF-8 is refused. A byte order mark before the first line is dropped. A line without a
 TAB, or longer than 1 MiB, has no verdict: nothing is printed for it on standard output, and the
 exit status is 3. The first 20 such lines are printed on standard error; further ones are only
-counted. Verdicts are written whenever the next line has not arrived yet, so that a program can ask
-a question and wait for the answer.
+counted. Output is flushed whenever there is no more input to read, so that a program can ask a
+question and wait for the answer.
 
 Exit status:
   0  match; with --stdin, every line has a verdict; with --explain without a topic, the pattern is

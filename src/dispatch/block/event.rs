@@ -224,9 +224,9 @@ impl<T> Event<T> {
         self.head.envelope.source()
     }
 
-    /// The time at which the event was sequenced, in nanoseconds of the system clock. It never
-    /// decreases as ids rise, even if the system clock is set back. Events that were sequenced in
-    /// the same round have the same time.
+    /// The time of the system clock at which the event was sequenced, with a resolution of one
+    /// nanosecond. It never decreases as ids rise, even if the system clock is set back. Events
+    /// that were sequenced in the same round have the same time.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -246,8 +246,9 @@ impl<T> Event<T> {
 
     /// Returns an owned handle to this event.
     ///
-    /// The handle keeps the whole block alive, up to 64 events with their payloads. To make and to
-    /// drop it changes the reference count of the block once each; the payload is not copied.
+    /// The handle keeps the whole block alive, up to 64 events with their payloads. Creating and
+    /// dropping the handle each change the reference count of the block once; the payload is not
+    /// copied.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -33,7 +33,7 @@
 //! # Failure modes
 //!
 //! * **The ring is full**: the policy decides, see [`Overflow`]. What is lost is counted, and
-//!   reported in-band as a [`Gap`](super::loss::Gap).
+//!   reported in the stream of events as a [`Gap`](super::loss::Gap).
 //! * **The subscriber is dropped**: what is in the ring is dropped at once. What the shard still
 //!   pushes is dropped when the shard detaches the feed.
 //! * **The bus closes**: the ring is closed behind the last event. The subscriber reads up to
