@@ -322,6 +322,32 @@ fn a_large_payload_is_dispatched_by_the_pool_and_by_its_publisher() {
     }
 }
 
+/// A future has its payload inside, so it needs more room.
+#[test]
+fn a_large_payload_in_a_future_needs_little_stack() {
+    const BYTES: usize = if cfg!(debug_assertions) { 64 } else { 192 } << 10;
+    for dispatch in [Dispatch::Pool, Dispatch::Inline] {
+        on_usual_stack(move || {
+            let builder = Bus::builder().dispatch(dispatch).lane_capacity(8);
+            let bus = builder.build().expect("in range");
+            let mut sub = bus.subscribe("a").expect("open");
+            let sending = bus.clone();
+            on_usual_stack(move || {
+                let message = Message::new("a", [1; BYTES]);
+                assert!(block_on(sending.send_sequenced_async(message)).is_ok());
+            });
+            let mut publisher = bus.publisher();
+            on_usual_stack(move || {
+                let message = Message::new("a", [1; BYTES]);
+                assert!(block_on(publisher.send_sequenced_async(message)).is_ok());
+            });
+            for _ in 0..2 {
+                assert_intact(sub.recv().expect("an event").data(), 1);
+            }
+        });
+    }
+}
+
 /// The stack of a dispatcher thread grows with the payloads.
 #[test]
 fn a_dispatcher_thread_has_room_for_payloads_of_any_size() {
