@@ -182,8 +182,8 @@ mod tests {
             texts(text.clone()),
             texts(Cow::Borrowed("a.*")),
             texts(Box::<str>::from("a.*")),
-            texts(&Arc::<str>::from("a.*")),
-            texts(&vec![&text]),
+            texts(Arc::<str>::from("a.*")),
+            texts([&text].as_slice()),
             texts(&pattern),
             texts(pattern),
         ] {
