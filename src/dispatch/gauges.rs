@@ -180,7 +180,7 @@ impl Gone {
 
 /// What a subscriber has claimed, by its counters. The caller loads them (Acquire) before [`read`],
 /// and may load them again afterwards: if they are still the same, the depth and the pinned bytes
-/// are of one moment.
+/// belong to the same moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Claimed {
     pub(crate) events: u64,

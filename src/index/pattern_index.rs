@@ -238,7 +238,7 @@ fn tag(pattern: &Pattern) -> Tag {
     }
 }
 
-/// A clone costs one reference count and shares all memory until one of both changes.
+/// A clone costs one reference count and shares all memory until one of the two changes.
 impl<V> Clone for PatternIndex<V> {
     fn clone(&self) -> Self {
         PatternIndex {
