@@ -157,12 +157,13 @@
 //!    milliseconds for a call of its handler that is running. Statistics and `cancel` still work
 //!    after the close.
 //! 10. **What lock-free means here.** After warm-up, publishing, dispatching and receiving take no
-//!     mutex and do not allocate, with one exception: a publisher that waits for room in the shared
-//!     lane takes a short lock. [`try_publish`](Bus::try_publish) and
-//!     [`try_recv`](Subscriber::try_recv) finish even if all other threads are suspended. Delivery
-//!     makes progress only when a thread that dispatches is scheduled, so it is not lock-free in
-//!     this respect. Subscribing, cancelling and statistics take locks, but publishing, dispatching
-//!     and receiving never take these.
+//!     mutex and do not allocate, with two exceptions: a publisher that waits for room in the
+//!     shared lane takes a lock for a short time, and so does, under [`Dispatch::Manual`], a
+//!     receiver that makes room for a thread or task that flushes.
+//!     [`try_publish`](Bus::try_publish) and [`try_recv`](Subscriber::try_recv) finish even if all
+//!     other threads are suspended. Delivery makes progress only when a thread that dispatches is
+//!     scheduled, so it is not lock-free in this respect. Subscribing, cancelling and statistics
+//!     take locks, but publishing, dispatching and receiving never take these.
 //! 11. **Order.** The events of one lane keep their order. Events of different lanes, also those of
 //!     a [`Publisher`] and of `Bus::publish` on the same thread, have the order in which they are
 //!     sequenced. This order is the same for every subscriber.
