@@ -1,10 +1,14 @@
 //! The metrics have the values of the statistics, and names that do not change.
 
-use fanout::{Bus, Dispatch, Overflow};
+#[cfg(feature = "latency")]
+use fanout::Dispatch;
+use fanout::{Bus, Overflow};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use std::collections::BTreeMap;
 
-use crate::support::{bus, manual, publish_each};
+#[cfg(feature = "latency")]
+use crate::support::bus;
+use crate::support::{manual, publish_each};
 
 /// The values of a recorder, by name and labels.
 fn recorded(record: impl FnOnce()) -> BTreeMap<String, f64> {
