@@ -131,7 +131,7 @@ impl EndState {
     ///
     /// The place is given back with [`forget`](Self::forget).
     pub(crate) fn register(&self, place: Option<usize>, waker: &Waker) -> usize {
-        let waiters = self.waiters.get_or_init(Mutex::default);
+        let waiters = self.waiters.get_or_init(|| Mutex::new(Places::default()));
         // A waker is user code: it is cloned and dropped without the lock.
         let waker = waker.clone();
         let mut places = waiters.lock();
