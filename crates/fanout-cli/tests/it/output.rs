@@ -127,12 +127,12 @@ fn a_failure_of_the_last_flush_is_not_missed() {
     let input = dir.file("in.ndjson", "{\"a\":1}\n");
     let out = dir.path("out.ndjson");
     let limited = "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\"";
-    let ran: Ran = Command::new("sh")
-        .args(["-c", limited, env!("CARGO_BIN_EXE_fanout")])
-        .args(["run", "-i", &input, "-t", "{a}", "-s", &format!("*={out}")])
-        .output()
-        .expect("sh runs")
-        .into();
+    let ran = ran_by(
+        Command::new("sh")
+            .args(["-c", limited, env!("CARGO_BIN_EXE_fanout")])
+            .args(["run", "-i", &input, "-t", "{a}", "-s", &format!("*={out}")])
+            .stdin(Stdio::null()),
+    );
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     let expected = format!("fanout: {out}: File too large");
     assert!(ran.stderr.contains(&expected), "{}", ran.stderr);

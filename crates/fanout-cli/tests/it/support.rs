@@ -90,7 +90,12 @@ impl From<Output> for Ran {
 }
 
 pub(crate) fn ran(args: &[&str]) -> Ran {
-    fanout(args).output().expect("the binary runs").into()
+    ran_by(&mut fanout(args))
+}
+
+pub(crate) fn ran_by(command: &mut Command) -> Ran {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    wait(command.spawn().expect("the binary runs"))
 }
 
 /// The longest time that a run of a test may take, so that a run that hangs fails its test.
