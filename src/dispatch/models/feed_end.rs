@@ -59,7 +59,7 @@ fn disconnect_against_reading(close: bool) {
         let stats = consumer.shared().stats();
         assert_eq!((stats.matched, stats.received), (3, log.ids.len() as u64));
         assert_eq!(stats.lost.iter().sum::<u64>(), gap.count());
-        assert_eq!(stats.gauges.reported_lost, gap.count(), "log once");
+        assert_eq!(stats.gauges.reported_lost, gap.count(), "reported once");
         assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(3)));
         drop(consumer);
         assert_eq!(maker.drops.count(), 4);
