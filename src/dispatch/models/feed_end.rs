@@ -59,7 +59,7 @@ fn disconnect_against_reading(close: bool) {
         let stats = consumer.shared().stats();
         assert_eq!((stats.matched, stats.received), (3, log.ids.len() as u64));
         assert_eq!(stats.lost.iter().sum::<u64>(), gap.count());
-        assert_eq!(stats.gauges.reported_lost, gap.count(), "log once");
+        assert_eq!(stats.gauges.reported_lost, gap.count(), "reported once");
         assert_eq!((stats.first_id, stats.last_id), (Some(1), Some(3)));
         drop(consumer);
         assert_eq!(maker.drops.count(), 4);
@@ -171,8 +171,8 @@ fn loom_feed_detach_against_read() {
     });
 }
 
-/// Reads once as a task does, in the way of `Subscriber::look_or_register`: `Empty` means that the
-/// waker will be woken.
+/// Reads once as a task does, like `check_or_register` in `bus/subscriber.rs`: `Empty` means that
+/// the waker will be woken.
 fn poll(log: &mut ReadLog, consumer: &mut FeedConsumer, waker: &Waker) -> Found {
     loop {
         match log.read_one(consumer) {

@@ -37,7 +37,7 @@ fn loom_role_release_against_push() {
 /// Every holder sees the state as the last holder left it.
 #[test]
 fn loom_role_hand_over() {
-    explore("role: worker-over between three", || {
+    explore("role: hand-over between three", || {
         let steps = Steps::new();
         let role = Arc::new(Role::new([0_u64; 2]));
         let turns = |times| {
