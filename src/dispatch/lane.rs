@@ -185,7 +185,10 @@ impl ReceiptSlot {
 
 impl ReceiptSender {
     pub(crate) fn fill(self, id: u64, created_at_ns: u64) {
-        debug_assert!((1..NEVER_SEQUENCED).contains(&id), "no event has the id {id}");
+        debug_assert!(
+            (1..NEVER_SEQUENCED).contains(&id),
+            "no event has the id {id}"
+        );
         self.0.created_at_ns.store(created_at_ns, Ordering::Relaxed);
         self.finish(id);
     }

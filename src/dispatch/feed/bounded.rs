@@ -214,10 +214,7 @@ impl WriteEnd {
     #[cold]
     fn disconnect(&mut self, shared: &FeedShared, block: &AnyBlock, rest: u64) {
         let lost = self.try_lose(shared, block, rest, GapReason::Overflow);
-        debug_assert!(
-            lost,
-            "no subscriber takes the gap of a `Disconnect` feed"
-        );
+        debug_assert!(lost, "no subscriber takes the gap of a `Disconnect` feed");
         // All events of this block that matched are accounted for, and no later block is offered.
         shared.note_last_id(block.last_id());
         // Before the end: a subscriber that sees the end and finds the ring empty has read
