@@ -412,7 +412,7 @@ impl SlowMonitor {
     }
 }
 
-/// Sleeps until that time, or until the bus begins or finishes to close.
+/// Sleeps until that time, or until the bus begins to close or has finished closing.
 fn sleep(core: &Core, until: Instant) {
     let engine = &core.engine;
     let closing = engine.is_closing();
