@@ -590,7 +590,7 @@ fn a_full_buffer_drops_and_counts(factory: &Factory) {
     let rule = "a handler is called with an event of its channel";
     eventually(rule, &"1 call", count, |&calls| calls == 1);
     for n in 1..PUBLISHED {
-        publish(&*broadcaster, named("a", n)); // never returns in a driver that waits for the handler
+        publish(&*broadcaster, named("a", n)); // hangs if the driver waits for the handler
     }
     // A driver may let a few events more wait than the buffer holds.
     eventually(

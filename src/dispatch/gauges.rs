@@ -208,8 +208,8 @@ pub(crate) fn read(
         .claimed_at_ns
         .load(Ordering::Relaxed)
         .max(resumed_at_ns);
-    // Once the subscriber was dropped, nothing waits: what the shard still pushes is dropped with the
-    // ring.
+    // Once the subscriber was dropped, nothing waits: what the shard still pushes is dropped with
+    // the ring.
     let waits = !reader_gone.has_left();
     Gauges {
         depth: if waits {

@@ -211,8 +211,8 @@ impl Shard {
     /// Gives up the events that blocked subscribers still have to get, except those that have room.
     fn give_up_blocked(&mut self) {
         loop {
-            // A reader arrives at the latch only when there is as much room as the shard asked for, so
-            // there may be some room already.
+            // A reader arrives at the latch only when there is as much room as the shard asked for,
+            // so there may be some room already.
             self.offer_blocked(None);
             let Some(mut stall) = self.stall.take() else {
                 return;
@@ -235,7 +235,8 @@ impl Shard {
         }
     }
 
-    /// The bus broke: ends all feeds. Subscribers read what is in their rings, and then get the end.
+    /// The bus broke: ends all feeds. Subscribers read what is in their rings, and then get the
+    /// end.
     pub(crate) fn break_feeds(&mut self) {
         self.apply_changes_up_to(u64::MAX);
         self.stall = None;

@@ -171,8 +171,9 @@ impl Latch {
 
     /// Whether all have arrived.
     pub(crate) fn is_open(&self) -> bool {
-        // Acquire, partner `arrive`. Compared as a signed number: a ring may arrive although the shard
-        // went on without it, or did not wait for all rings. That only makes the shard look early.
+        // Acquire, partner `arrive`. Compared as a signed number: a ring may arrive although the
+        // shard went on without it, or did not wait for all rings. That only makes the shard look
+        // early.
         self.outstanding.load(Ordering::Acquire) as isize <= 0
     }
 }

@@ -227,7 +227,8 @@ fn check_mpsc(capacity: usize, ops: &[u8]) {
                     Readiness::Empty
                 };
                 assert_eq!(consumer.request_wake(), expected);
-                // If an item is there, the request is in the stamp of its slot, and `pop` clears it.
+                // If an item is there, the request is in the stamp of its slot, and `pop` clears
+                // it.
                 wake_requested = judge.is_empty();
             }
             _ if op & 0xf0 == 0xf0 => {
@@ -353,7 +354,8 @@ fn check_evicting(first_slots: usize, capacity: usize, ops: &[u8]) {
     let operands = ops.iter().skip(1).chain([&0]);
     for (&op, &operand) in ops.iter().zip(operands) {
         match op % 8 {
-            // One item more than the capacity may be pushed, as by a feed, which then evicts at once.
+            // One item more than the capacity may be pushed, as by a feed, which then evicts at
+            // once.
             0..=2 if judge.items.len() <= capacity => {
                 let item = items.item();
                 let number = item.0;

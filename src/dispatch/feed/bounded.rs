@@ -115,7 +115,8 @@ impl WriteEnd {
                     if self.try_lose(shared, block, rest, GapReason::Overflow) {
                         return 0;
                     }
-                    // There is room: meanwhile the subscriber has read everything, and the open gap.
+                    // There is room: meanwhile the subscriber has read everything, and the open
+                    // gap.
                 }
             }
         }

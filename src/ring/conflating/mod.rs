@@ -144,8 +144,8 @@ impl<P: Pointer> Producer<P> {
             }
         }
         mark(&item, false);
-        // A store suffices, since the slot is empty, and only this side fills it. Relaxed: the consumer does
-        // not know the slot before the commit, which publishes the item.
+        // A store suffices, since the slot is empty, and only this side fills it. Relaxed: the
+        // consumer does not know the slot before the commit, which publishes the item.
         shared
             .item
             .store(item.into_raw().as_ptr(), Ordering::Relaxed);
@@ -269,8 +269,8 @@ impl<P: Pointer> Slot<P> {
 impl<P: Pointer> FilledSlot<P> {
     /// Takes the item out.
     fn take_item(self) -> P {
-        // The slot is not dropped, since its `drop` would empty the slot once more, and the producer may
-        // have filled it again by then.
+        // The slot is not dropped, since its `drop` would empty the slot once more, and the
+        // producer may have filled it again by then.
         let item = self.into_shared().take_item();
         item.expect("a slot in the order holds an item")
     }
