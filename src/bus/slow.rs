@@ -285,7 +285,7 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for SlowNotice<T> {
 /// Calls the callback.
 pub(super) type OnSlow = Box<dyn FnMut(&Arc<Core>, Crossing) + Send>;
 
-/// What calls this callback.
+/// Wraps the callback of the program, which needs the type of the payloads.
 pub(super) fn on_slow<T: Send + Sync + 'static>(
     mut callback: impl FnMut(&SlowNotice<T>) + Send + 'static,
 ) -> OnSlow {

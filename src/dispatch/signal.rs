@@ -47,8 +47,8 @@ impl Signal {
     /// `sleep` or `cancel_sleep`.
     pub(crate) fn prepare_sleep(&self, index: usize) {
         debug_assert!(index < self.wakers.len());
-        // AcqRel, partner the first `fetch_or` in `wake_one` and the `swap` in `wake_all`: if one
-        // of these came first, the caller sees, when it looks, the work that was made before.
+        // AcqRel, partner the `fetch_or` in `wake_one` and the `swap` in `wake_all`: if one of
+        // these came first, the caller sees, when it looks, the work that was made before.
         self.sleepers.fetch_or(1 << index, Ordering::AcqRel);
     }
 
