@@ -1,9 +1,10 @@
 #!/bin/sh
-# Builds all fuzz targets with the stable toolchain, into fuzz/target/x86_64-unknown-linux-gnu/release.
+# Builds all fuzz targets with the stable toolchain, into
+# fuzz/target/x86_64-unknown-linux-gnu/release.
 #
 # The flags are those of cargo-fuzz without the address sanitizer, which needs a nightly compiler.
-# libFuzzer gets its coverage from the sanitizer-coverage pass of LLVM. Of these targets, only ring_ops
-# runs unsafe code.
+# libFuzzer gets its coverage from the sanitizer-coverage pass of LLVM. Of these targets, only
+# ring_ops runs code with `unsafe` blocks.
 #
 #     fuzz/build.sh && mkdir -p fuzz/artifacts
 #     fuzz/target/x86_64-unknown-linux-gnu/release/pattern_match -dict=fuzz/patterns.dict \

@@ -1,5 +1,5 @@
-//! The log: reports that no call can return. This is the only file that uses the crate `tracing`;
-//! without the feature of that name nothing is logged.
+//! The log: reports that no call can return. Only this file uses the crate `tracing`, apart from
+//! the code that traces loom models. Without the feature of that name nothing is logged.
 
 use std::fmt;
 

@@ -171,8 +171,8 @@ pub(crate) fn deadline_after(wait: Duration) -> Option<Instant> {
 /// A wait takes a short lock, and so does a wake-up if there is a waiter. Code that must not lock
 /// must not use it.
 pub(crate) struct WaitSet {
-    /// The number of wakers that were registered since the last `wake_all`. Both sides synchronise
-    /// on this word.
+    /// The number of calls of `register` since the last `wake_all`. Both sides synchronise on this
+    /// word.
     waiting: AtomicU64,
     wakers: Mutex<Wakers>,
 }
@@ -236,9 +236,9 @@ impl WaitSet {
     fn wake_all(&self) {
         let mut woken = {
             let mut wakers = self.wakers.lock();
-            // With the lock held, the count and the list agree, except for a waker that is pushed
-            // and not counted yet. It may be woken now, and its count then costs one look at an
-            // empty list.
+            // With the lock held, every waker that is counted is in the list, which may also have a
+            // waker that is not counted yet. That one is woken now, and its count later costs one
+            // look at an empty list.
             //
             // AcqRel, and a read-modify-write instead of a store: the next `register` must see what
             // comes before *every* earlier notify, also before one that found the count at zero
@@ -367,7 +367,7 @@ impl Backoff {
     /// clock at every turn. A yield does, since it costs more than a read, and may take long.
     pub(crate) fn is_past(&self, deadline: Option<Instant>) -> bool {
         let look = match self {
-            Self::Briefly { .. } => false, // it is over soon, and `park` looks
+            Self::Briefly { .. } => false, // such a wait is over soon, and `park` checks
             Self::Spin { turns } => turns.is_multiple_of(TURNS_PER_CLOCK),
             Self::Yield => true,
         };
@@ -394,7 +394,7 @@ fn cores() -> usize {
 crate::sync::thread_local!(static DISPATCHING: Cell<bool> = const { Cell::new(false) });
 
 /// Marks the calling thread as dispatching while the value is alive. User code that runs inside
-/// (the drop of a payload, a waker, a clock) may publish, but must not wait for this very thread.
+/// (the drop of a payload, a waker, a clock) may publish, but must not wait for this same thread.
 pub(crate) struct NonBlockingScope {
     /// Whether the thread was inside such a scope before.
     outer: bool,

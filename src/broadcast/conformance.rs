@@ -221,7 +221,7 @@ fn message_of(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("(the panic has no text)")
 }
 
-/// The longest wait for one thing that must happen. It is longer than anything takes on a busy
+/// The longest wait for one thing that must happen. It is longer than any step takes on a busy
 /// machine.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -590,7 +590,7 @@ fn a_full_buffer_drops_and_counts(factory: &Factory) {
     let rule = "a handler is called with an event of its channel";
     eventually(rule, &"1 call", count, |&calls| calls == 1);
     for n in 1..PUBLISHED {
-        publish(&*broadcaster, named("a", n)); // hangs in a driver that waits for the handler
+        publish(&*broadcaster, named("a", n)); // hangs if the driver waits for the handler
     }
     // A driver may let a few events more wait than the buffer holds.
     eventually(

@@ -142,8 +142,8 @@ impl Memory {
             waiting = match self.bus.publish_by(waiting, Event::channel, timeout) {
                 Ok(()) => return Ok(()),
                 Err(PublishTimeoutError::Timeout(event)) => event,
-                // Inside a handler, no thread waits for the dispatcher, but any thread can take its
-                // role.
+                // A thread inside a handler must not wait for the dispatcher, but it can take the
+                // dispatcher's role.
                 Err(PublishTimeoutError::WouldDeadlock(event)) => {
                     if self.bus.drive() {
                         idle_attempts = 0;

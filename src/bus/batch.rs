@@ -162,7 +162,7 @@ impl<T> std::fmt::Debug for BatchIter<'_, T> {
 /// # }
 /// ```
 pub struct BatchIntoIter<T> {
-    /// The events that are left. The mask may be 0 here, which a mask of another batch never is.
+    /// The events that are left. Here the mask may be 0, unlike in any other batch.
     batch: Batch<T>,
 }
 

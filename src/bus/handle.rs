@@ -241,8 +241,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         (ended_it, disabled_while)
     }
 
-    /// A shard disconnects a subscription without a lock, so the registry and the index still have
-    /// it. This removes it from both.
+    /// Removes a disconnected subscription from the registry and the index, which may still have
+    /// it: a shard disconnects a subscription without a lock.
     fn unregister_if_disconnected(&self) {
         if self.record.feed.end() == End::Disconnected {
             self.unregister();
@@ -485,8 +485,8 @@ impl<T: Send + Sync + 'static> Future for Ended<T> {
         }
         let feed = &this.handle.record.feed;
         this.place = Some(feed.end_state().register(this.place, context.waker()));
-        // This check comes after the waker was registered: an end before that has not woken the
-        // waker.
+        // This check comes after the waker was registered: an end that came before has not woken
+        // it.
         match this.handle.ending() {
             Some(ending) => Poll::Ready(ending),
             None => Poll::Pending,

@@ -212,7 +212,7 @@ impl Request {
     ) -> Result<Arc<Record>, SubscribeError> {
         let core = &self.core.clone();
         let (dedicated, wait) = (self.dedicated, self.options.wait);
-        // Outlives the lock, as the closure does that `task` gives to it.
+        // Outlives the lock, too: what `task` makes owns the closure.
         let mut made = None;
         self.open_with(|config| {
             let number = config.number;

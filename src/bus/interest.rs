@@ -1,9 +1,9 @@
 //! Whether a topic has subscribers: an answer that takes no lock.
 //!
-//! The answer comes from the indexes of the shards, of which every thread can load a snapshot. A
-//! subscription can have ended and still be in the index only if its shard disconnected it, because
-//! a shard disconnects without a lock and does not change the index. This file finds the
-//! disconnected subscriptions by their slots, so that they are not counted.
+//! The answer comes from the indexes of the shards, of which every thread can load a snapshot.
+//! Apart from a cancel in progress, a subscription that has ended is in the index only if its shard
+//! disconnected it, because a shard disconnects without a lock and does not change the index. This
+//! file finds the disconnected subscriptions by their slots, so that they are not counted.
 
 use std::sync::OnceLock;
 

@@ -39,7 +39,7 @@ impl PatternTexts {
                 Pattern::parse_again(text, pattern.syntax()) == *pattern
             })
         });
-        let (from, to) = found.expect("the index knows it");
+        let (from, to) = found.expect("the list contains the pattern");
         let mut texts = std::mem::take(&mut self.0).into_string();
         texts.replace_range(from..to, "");
         self.0 = texts.into_boxed_str();

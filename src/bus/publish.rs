@@ -512,7 +512,7 @@ impl<S: LaneSender<T>, T> Future for PublishFuture<S, T> {
             asked = true;
         };
         let Some(Ok((event, data))) = this.state.take() else {
-            unreachable!("it was there above");
+            unreachable!("the state was checked above");
         };
         Poll::Ready(put(&mut this.sender, place, event, data))
     }

@@ -57,8 +57,8 @@ impl Record {
                     gap.expect("a disconnected feed has a gap at its end"),
                 ))
             }
-            // A bus that breaks sets this end before it begins to close.
             End::None if !closing => None,
+            // A bus that breaks is marked as broken before it is marked as closing.
             End::None if engine.is_broken() && !self.feed.is_closed() => Some(Ending::Broken),
             End::None => Some(Ending::Closed),
         }

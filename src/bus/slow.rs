@@ -285,7 +285,7 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for SlowNotice<T> {
 /// Calls the callback.
 pub(super) type OnSlow = Box<dyn FnMut(&Arc<Core>, Crossing) + Send>;
 
-/// What calls this callback.
+/// Wraps the callback of the program, which needs the type of the payloads.
 pub(super) fn on_slow<T: Send + Sync + 'static>(
     mut callback: impl FnMut(&SlowNotice<T>) + Send + 'static,
 ) -> OnSlow {
@@ -412,7 +412,7 @@ impl SlowMonitor {
     }
 }
 
-/// Sleeps until that time, or until the bus begins or finishes to close.
+/// Sleeps until that time, or until the bus begins to close or has finished closing.
 fn sleep(core: &Core, until: Instant) {
     let engine = &core.engine;
     let closing = engine.is_closing();

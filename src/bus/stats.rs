@@ -291,15 +291,16 @@ impl Core {
     /// `claimed`: the events that the shared lane has accepted.
     pub(super) fn stats(&self, claimed: u64) -> BusStats {
         let shared = &self.engine.shared;
-        // The counters of later steps are read before those of earlier steps, so that no later
-        // counter appears larger than an earlier one while events flow. Acquire, partner the
-        // sequencer's store; the other counters are statistics.
+        // The sequencer's counters are read before those of the publishers' own lanes and of the
+        // subscriptions. Acquire, partner the store in `Sequencer::sequence`; the other counters
+        // are statistics.
         let sequenced = shared.last_id.load(Ordering::Acquire);
         let unsequenced = shared.unsequenced.load(Ordering::Relaxed);
         let blocks = shared.blocks.load(Ordering::Relaxed);
         let mut registry = self.registry.lock();
         let accepted = registry.totals.accepted() + claimed;
-        // A publisher counts its event shortly after the event is in the lane.
+        // A publisher counts its event shortly after the event is in the lane, and `claimed` was
+        // read before `sequenced`.
         let published = accepted.max(sequenced + unsequenced);
         let mut sums = registry.totals.unregistered();
         let (mut subscriptions, mut lag_max) = (0, 0);

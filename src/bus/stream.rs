@@ -207,7 +207,8 @@ macro_rules! stream {
             }
         }
 
-        /// The stream is terminated once it has returned `None`, and returns `None` from then on.
+        /// The stream is terminated once it has returned `None` or the gap that ended the
+        /// subscription, and returns `None` from then on.
         impl<T: Send + Sync + 'static> FusedStream for $name<T> {
             fn is_terminated(&self) -> bool {
                 self.source.ending.is_some()

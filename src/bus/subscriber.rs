@@ -796,7 +796,7 @@ impl<T: Send + Sync + 'static> Drop for Subscriber<T> {
             threads > 0,
             "each subscriber was counted when it was created"
         );
-        // The cancel below must not wake the registered task, which is the one that drops the
+        // The cancel below must not wake the registered task: it is the task that drops the
         // subscriber.
         self.forget_waker();
         self.handle.cancel();
@@ -866,7 +866,7 @@ where
             .as_mut()
             .expect("not polled after it was ready");
         let found = ready!(waiting.poll_found(context));
-        let subscriber = this.subscriber.take().expect("it was there");
+        let subscriber = this.subscriber.take().expect("checked above");
         Poll::Ready((this.take)(subscriber, found))
     }
 }

@@ -1,9 +1,9 @@
 //! A timer that wakes a task at a given time. Without a runtime, a task cannot sleep until a time,
 //! so a thread does.
 //!
-//! It is needed in one case: a task waits for the close or the flush of a manual bus, and the bus
-//! waits for the end of a block timeout. There may be no other thread that runs the shard at that
-//! time.
+//! It is needed under manual dispatch: a task waits for a flush or a close, or for events of a bus
+//! that is closing, and the bus waits for the end of a block timeout. There may be no other thread
+//! that runs the shard at that time.
 
 use std::io;
 use std::sync::Weak;

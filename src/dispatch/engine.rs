@@ -15,9 +15,9 @@
 //! | | passes are made by |
 //! | --- | --- |
 //! | `Pool` | the pool's threads, until nothing is left to do; then they sleep |
-//! | `Inline` | the publishing thread, one per event; what is left, the pool |
+//! | `Inline` | the publishing thread, one pass per event; the pool does what is left |
 //! | `Manual` | the callers of `drive`, flush and close |
-//! | all | threads that flush or close, before they wait; for one shard, those that change it |
+//! | all | threads that flush or close, before they wait; for one shard, threads that change it |
 //!
 //! # Failure modes
 //!
@@ -27,7 +27,7 @@
 //! * **The time to close is over**: the closing thread acquires each role in turn, discards what
 //!   was not sequenced, and gives up what has no room in the rings.
 //! * **User code inside a pass publishes, flushes or closes**: it must not wait for the thread that
-//!   it runs on. Every pass is a [`NonBlockingScope`], in which nothing of this waits.
+//!   it runs on. Every pass is a [`NonBlockingScope`], in which none of these calls waits.
 
 use std::task::Waker;
 use std::time::Instant;
@@ -64,10 +64,10 @@ pub(crate) struct EngineConfig<T> {
     pub(crate) match_cache: bool,
 }
 
-/// The sequencer, the shards, and the means to run them on any thread.
+/// The sequencer and the shards, and what runs them on any thread.
 ///
 /// It does not depend on the type of the payloads, so that it is compiled once, with this crate.
-/// What does is behind [`Sequence`], and in [`Lanes`].
+/// What depends on it is behind [`Sequence`], and in [`Lanes`].
 pub(crate) struct Engine {
     dispatch: Dispatch,
     sequencer: Role<Box<dyn Sequence>>,
@@ -255,8 +255,8 @@ impl Engine {
         }
         if total.run_again || total.new_deadline {
             // A pool thread may have found the sequencer held by this thread, and gone to sleep
-            // without having requested wake-ups from the lanes; or without knowing of a deadline.
-            // A pool thread has to look once more.
+            // without requesting wake-ups from the lanes, or without knowing of a deadline. So a
+            // pool thread has to look once more.
             self.signal.wake_one();
         }
         total
@@ -295,8 +295,9 @@ impl Engine {
     }
 
     /// Drives a manual bus for a thread that waits for the result, and returns when that thread has
-    /// to drive again even if it is not woken. It has to register with `progress` before: if
-    /// another thread holds a shard, that thread looks once more and then notifies.
+    /// to drive again even if it is not woken. The waiting thread must have registered with
+    /// `progress`: if another thread holds a shard, that thread looks once more and then notifies
+    /// `progress`.
     pub(crate) fn drive_and_next_deadline(&self) -> Option<Instant> {
         self.drive_until_idle().deadline
     }
@@ -307,7 +308,7 @@ impl Engine {
         let _scope = NonBlockingScope::enter();
         let mut pass = self.run_sequencer(before_sleep);
         if pass.progress && self.shards.len() > 1 && self.dispatch == Dispatch::Pool {
-            self.signal.wake_one(); // it runs some of the shards
+            self.signal.wake_one(); // the woken thread runs some of the shards
         }
         for shard in &self.shards {
             pass = pass.merge(self.run_shard(shard));
@@ -336,16 +337,16 @@ impl Engine {
         if marked && self.dispatch == Dispatch::Manual {
             self.drive(); // instead of the thread that found the shard held by this one
         }
-        // A thread that found the shard held may wait without knowing of a deadline. Not after each
-        // change: many of them would keep a pool thread from sleeping.
+        // A thread that found the shard held may wait without knowing of a deadline. There is no
+        // wake-up after every change, since many changes would keep a pool thread from sleeping.
         if marked || was_stalled {
             self.signal.wake_one();
         }
         self.break_feeds_if_broken();
     }
 
-    /// The publishers are gone, or the program has closed the bus: accepts no more events, and
-    /// dispatches those that were accepted.
+    /// The publishers are gone, or the program has closed the bus: the engine accepts no more
+    /// events, and dispatches those that were accepted.
     pub(crate) fn begin_close(&self) {
         // Release, partner the load in `is_closing`.
         self.closing.store(true, Ordering::Release);
@@ -396,8 +397,9 @@ impl Engine {
     /// with [`check_flush`](Self::check_flush).
     pub(crate) fn request_flush(&self) -> FlushTicket {
         FlushTicket {
-            // AcqRel, partner the load in `Sequencer::round`: Release carries what this thread
-            // knows to be accepted; Acquire, what the threads know that requested a flush before.
+            // AcqRel, partner the load in `Sequencer::round`: Release publishes which events this
+            // thread knows to be accepted; Acquire makes visible what the threads knew that
+            // requested a flush before.
             number: self.shared.flushes_requested.fetch_add(1, Ordering::AcqRel) + 1,
             target: None,
         }
@@ -412,8 +414,8 @@ impl Engine {
         // Acquire, partner the store in `Sequencer::finish_flush`.
         let completed = self.shared.flushes_completed.load(Ordering::Acquire);
         if ticket.target.is_none() && completed >= ticket.number {
-            // Loaded once: a flush does not wait for what is sequenced later, which may never end.
-            // Acquire, partner the store in `Sequencer::sequence`.
+            // Loaded once: a flush does not wait for events that are sequenced later, since their
+            // stream may never end. Acquire, partner the store in `Sequencer::sequence`.
             ticket.target = Some(self.shared.last_id.load(Ordering::Acquire));
         }
         // Acquire, partner the store in `Shard::commit`: the rings have the events.
@@ -422,8 +424,8 @@ impl Engine {
         (self.is_finished() || ticket.target.is_some_and(done)).then_some(true)
     }
 
-    /// Registers a waker that the next round with progress wakes, and the end of the engine, too.
-    /// The caller has to look once more after this.
+    /// Registers a waker, which is woken by the next round with progress, or by the end of the
+    /// engine. The caller has to look once more after this.
     pub(crate) fn register_for_progress(&self, waker: Waker) {
         self.signal.progress.register(waker);
     }
@@ -461,17 +463,18 @@ impl Engine {
 
     /// What pool thread `index` does until the engine has finished.
     ///
-    /// Before it sleeps, it yields the processor a few times and looks again. So a steady stream
-    /// finds it awake, and a few events have gathered meanwhile. A thread that requests wake-ups
-    /// from the lanes as soon as they are empty chases a fast publisher event by event, and each
-    /// event crosses between cores: with one publisher on two busy cores, 3 million deliveries per
-    /// second to one subscriber became 20 to 40, and 80 became 209 to 16 subscribers (2026-11-21).
-    /// Yielding after every pass, too, was worse at 1 and 4 subscribers.
+    /// Before it sleeps, it yields the processor a few times and looks again. So it is awake during
+    /// a steady stream, and a few events gather meanwhile. A thread that requests wake-ups from the
+    /// lanes as soon as they are empty chases a fast publisher event by event, and each event
+    /// crosses between cores: with one publisher on two busy cores, yielding raised deliveries to
+    /// one subscriber from 3 million per second to between 20 and 40 million, and deliveries to 16
+    /// subscribers from 80 to 209 million (2026-11-21). To yield after every pass as well was worse
+    /// with 1 and with 4 subscribers.
     ///
     /// **Deadlines.** While a shard is stalled and has a deadline, some pool thread is awake, or
     /// sleeps until the deadline at most:
     ///
-    /// | the shard was stalled by | who learns of the deadline |
+    /// | the shard was stalled by | thread that learns of the deadline |
     /// | --- | --- |
     /// | a pool thread | that thread: it looks at every shard once more before it sleeps |
     /// | another thread | the pool thread that it wakes, in the same way |
@@ -502,8 +505,8 @@ impl Engine {
         self.break_feeds_if_broken();
     }
 
-    /// One pass, and a pool thread is woken for what is left: what the publishing thread does under
-    /// inline dispatch, and a task that flushes.
+    /// Makes one pass, and wakes a pool thread for what is left. The publishing thread calls it
+    /// under inline dispatch, and a task that flushes.
     pub(crate) fn run_one_pass(&self) {
         let pass = self.pass(false);
         if pass.run_again || pass.new_deadline {
@@ -597,8 +600,8 @@ impl Engine {
     fn finish_role(&self, done: &AtomicBool) {
         // AcqRel, partner itself in other threads: only one of them counts the role.
         if !done.swap(true, Ordering::AcqRel) {
-            // AcqRel, partner itself and the load in `is_finished`: whoever sees 0 sees what all
-            // roles did.
+            // AcqRel, partner itself and the load in `is_finished`: a thread that reads 0 sees what
+            // all roles did.
             let before = self.unfinished.fetch_sub(1, Ordering::AcqRel);
             debug_assert!(before > 0, "more roles have finished than there are");
             if before == 1 {
@@ -612,8 +615,8 @@ impl Engine {
         self.signal.progress.notify();
     }
 
-    /// Whether every shard has delivered every sequenced event. Exact once the sequencer has
-    /// finished.
+    /// Whether every shard has delivered every sequenced event. The result is exact once the
+    /// sequencer has finished.
     fn is_delivered(&self) -> bool {
         // Acquire, partners the stores in `Sequencer::sequence` and `Shard::commit`.
         let last_id = self.shared.last_id.load(Ordering::Acquire);
@@ -628,8 +631,8 @@ impl Engine {
         let _scope = NonBlockingScope::enter();
         self.acquire_until_done(&self.sequencer, |sequencer| {
             sequencer.discard();
-            // Perhaps not at the first attempt: a publisher that claimed its place in the shared
-            // lane before that was closed may still be writing its event.
+            // This may need several attempts: a publisher that claimed its slot in the shared lane
+            // before the lane was closed may still be writing its event.
             sequencer.round(true, false).finished
         });
         self.finish_role(&self.sequencer_done);
@@ -677,8 +680,8 @@ impl Engine {
         ));
         // Release, partner the load in `is_broken`.
         self.broken.store(true, Ordering::Release);
-        // After that, and Release, partner the load in `is_closing`: whoever sees that the bus
-        // accepts nothing more can see that it is broken.
+        // Stored after `broken`. Release, partner the load in `is_closing`: a thread that sees this
+        // value also sees that the bus is broken.
         self.closing.store(true, Ordering::Release);
         self.signal.wake_all();
         self.signal.progress.notify();

@@ -3,7 +3,7 @@
 //! Each side writes its own half, at most once per slot (under `Conflate`, once per event), with
 //! plain stores to a cache line that it writes at that moment anyway. The path of an event does not
 //! read them, apart from what a side reads back of its own half; [`read`] puts the two halves
-//! together for whoever asks for statistics.
+//! together when a caller asks for statistics.
 //!
 //! **Lag in time** is the time from where the subscriber is to the newest event that matched. The
 //! subscriber is at the block that it claimed last; or, if it had claimed everything, at the first
@@ -36,11 +36,11 @@ pub(crate) struct ReaderGauges {
     claimed_at_ns: AtomicU64,
 }
 
-/// Says that one side of a feed has been dropped. Both flags are outside of the halves, where a
-/// byte is free.
+/// Says that one side of a feed has been dropped. Both flags of a feed lie outside of the halves,
+/// where padding has room for them.
 pub(crate) struct Gone(AtomicBool);
 
-/// What the gauges need to know of a push.
+/// What the gauges record of a push.
 pub(crate) struct Pushed {
     /// Events of the slot, 0 to 64.
     pub(crate) events: u64,
@@ -52,7 +52,7 @@ pub(crate) struct Pushed {
     pub(crate) created_at_ns: u64,
 }
 
-/// What both halves said.
+/// The gauges of both halves, put together.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Gauges {
     /// Events that wait in the ring, 0 to the capacity.
@@ -196,8 +196,8 @@ pub(crate) fn read(
     claimed: Claimed,
 ) -> Gauges {
     // The newest time is loaded first: a position of the subscriber that is loaded later can only
-    // make it look closer than it was. Acquire, as the next two loads, without a partner that
-    // stores with Release: it keeps the loads that follow from being done earlier.
+    // make it look closer than it was. This load and the next two are Acquire, although no store
+    // with Release is their partner: it keeps the loads that follow them from being done earlier.
     let newest_at_ns = writer.newest_at_ns.load(Ordering::Acquire);
     // What is claimed was pushed before, and the caller has acquired the claim. So the number of
     // events pushed is never the smaller one.
@@ -208,7 +208,8 @@ pub(crate) fn read(
         .claimed_at_ns
         .load(Ordering::Relaxed)
         .max(resumed_at_ns);
-    // What the shard pushes after the subscriber was dropped is dropped with the ring.
+    // Once the subscriber was dropped, nothing waits: what the shard still pushes is dropped with
+    // the ring.
     let waits = !reader_gone.has_left();
     Gauges {
         depth: if waits {

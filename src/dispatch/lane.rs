@@ -22,8 +22,8 @@
 //! * **The publisher is dropped**: the ring closes behind its last event, and the sequencer removes
 //!   the lane when it has popped that.
 //! * **The bus closes**: the sequencer closes the lane, and pops what was accepted before.
-//! * **The bus is closed by force, or breaks**: accepted events are discarded, and whoever waits
-//!   for their receipts is told that they will never be sequenced.
+//! * **The bus is closed by force, or breaks**: accepted events are discarded, and the publishers
+//!   that wait for their receipts learn that they will never be sequenced.
 
 use crossbeam::utils::CachePadded;
 use std::time::{Duration, SystemTime};
@@ -185,13 +185,16 @@ impl ReceiptSlot {
 
 impl ReceiptSender {
     pub(crate) fn fill(self, id: u64, created_at_ns: u64) {
-        debug_assert!((1..NEVER_SEQUENCED).contains(&id), "{id} is no event's id");
+        debug_assert!(
+            (1..NEVER_SEQUENCED).contains(&id),
+            "no event has the id {id}"
+        );
         self.0.created_at_ns.store(created_at_ns, Ordering::Relaxed);
         self.finish(id);
     }
 
     fn finish(&self, id: u64) {
-        // Release, partner `ReceiptSlot::try_get`: whoever sees the id sees the time.
+        // Release, partner `ReceiptSlot::try_get`: a thread that sees the id sees the time.
         self.0.id.store(id, Ordering::Release);
         wake_registered(&self.0.waker);
     }

@@ -1,9 +1,9 @@
 //! How long events take from the call that publishes them to the call that receives them. Events
 //! are sampled, and only on a bus that asks for it.
 //!
-//! One place in every `n` of a lane is stamped when `publish` is called. The stamp travels beside
-//! the event, in the lane and then in its block, where only stamped events take memory for it. When
-//! the subscriber's end of the feed hands the event out, it measures the time, and adds it to a
+//! Every `n`-th event of a lane is stamped when `publish` is called. The stamp travels beside the
+//! event, in the lane and then in its block, where only stamped events take memory for it. When the
+//! subscriber's end of the feed hands the event out, it measures the time, and adds it to a
 //! histogram of the subscription. It does not wait for the histogram's lock: while another thread
 //! takes a snapshot, the sample is dropped, and counted as missed.
 //!
@@ -28,7 +28,7 @@ const DIGITS: u8 = 2;
 /// Which events are stamped, and by which clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sampling {
-    /// One place in so many is stamped, at least 1.
+    /// Every so many events of a lane, one is stamped: at least 1.
     every: u64,
     /// When the bus was built.
     base: Instant,
@@ -43,7 +43,7 @@ impl Sampling {
         }
     }
 
-    /// The stamp for the event that is about to be published at this place of its lane. 0: not
+    /// The stamp for the event that is about to be published at this position of its lane. 0: not
     /// sampled.
     #[inline]
     pub(crate) fn stamp(&self, place: u64) -> u64 {

@@ -10,12 +10,12 @@
 //! | file | what happens to the event | it is now |
 //! | --- | --- | --- |
 //! | [`lane`] | a publisher pushes it | accepted |
-//! | [`sequencer`] | it gets its id and its time, and is laid into a [`block`] | sequenced |
+//! | [`sequencer`] | it gets its id and its time, and is put into a [`block`] | sequenced |
 //! | [`shard`] | the subscribers that it matches are found | |
 //! | [`feed`] | it is pushed to the ring of one subscriber, or lost | delivered |
 //!
-//! [`engine`] is the file that says which thread runs the sequencer and the shards: they are
-//! [`role`]s, and any thread that finds one free may run it. [`signal`] has the wake-ups for that.
+//! [`engine`] decides which thread runs the sequencer and the shards: they are [`role`]s, and any
+//! thread that finds a role free may run it. [`signal`] has the wake-ups for that.
 //!
 //! # Failure modes
 //!

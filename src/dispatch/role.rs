@@ -12,9 +12,9 @@
 //! | MARKED | CAS to MARKED: the holder will look again | swap to FREE: look again |
 //!
 //! The race that the mark closes: the holder finds the queue empty; another thread pushes to it,
-//! tries to acquire the role, fails, and goes away; the holder releases the role. Either that
-//! attempt comes after the release, and succeeds; or it comes before, and the release sees the
-//! mark, and everything that was queued before it.
+//! tries to acquire the role, fails, and goes away; the holder releases the role. Either the
+//! attempt comes after the release, and succeeds; or it comes before the release, which then sees
+//! the mark, and everything that was queued before the mark.
 //!
 //! The token also keeps every ring single-producer and single-consumer, since the rings' ends are
 //! in the roles' states.
@@ -40,7 +40,7 @@ const FREE: u8 = 0;
 const HELD: u8 = 1;
 const MARKED: u8 = 2;
 
-/// State behind a token that can be tried, but not waited for.
+/// State behind a token. A thread may try to acquire the token, but never waits for it.
 pub(crate) struct Role<S> {
     /// [`FREE`], [`HELD`] or [`MARKED`].
     token: AtomicU8,
@@ -71,8 +71,8 @@ impl<S> Role<S> {
                 // Acquire, partner the swap in `free`: the last holder's changes of the state.
                 FREE => (HELD, Ordering::Acquire),
                 // Release, partner the swap in `free`: what the caller queued before is seen when
-                // the holder looks again. A marked token is marked once more, since only a write of
-                // the caller's own can promise that.
+                // the holder looks again. A token that is marked already is written again, since
+                // only a write by this caller publishes what this caller queued.
                 _ => (MARKED, Ordering::Release),
             };
             match self

@@ -48,7 +48,8 @@ impl Routes {
     #[inline(never)]
     pub(crate) fn with_matches(&self, topic: &Topic, f: &mut dyn FnMut(&[u32])) {
         thread_local!(static LISTS: Cell<Uncached> = Cell::default());
-        // Taken out while it is in use. A thread that ends has none left, and makes a new one.
+        // Taken out while they are in use. A thread that is ending has no thread-locals any more,
+        // and makes new lists.
         let mut lists = LISTS.try_with(Cell::take).unwrap_or_default();
         f(lists.find(&self.0.index().load(), topic));
         let _ = LISTS.try_with(|place| place.set(lists));
@@ -145,8 +146,9 @@ impl Matcher {
     /// Loads the index, and finds the slots for the topics of a block. The work is per distinct
     /// topic and subscriber, not per event.
     ///
-    /// An error: the index that is published now has another version than this, which the error
-    /// holds. The shard applies its changes up to that version, and calls this again.
+    /// Returns an error if the index that is published now has another version than `version`: the
+    /// error is that other version. The shard applies its changes up to that version, and calls
+    /// this again.
     #[inline(never)]
     pub(crate) fn match_block(
         &mut self,
@@ -156,7 +158,7 @@ impl Matcher {
         matched: &mut Matched,
     ) -> Result<(), u64> {
         debug_assert!(matched.slots.is_empty());
-        // Some of them, since there may be many subscribers.
+        // Checks the first 64 masks only, since there may be many subscribers.
         debug_assert!(matched.masks.iter().take(64).all(|&mask| mask == 0));
         // Dropped when this returns, and so before a subscriber can stall the shard: while the
         // snapshot lives, a thread that subscribes would have to copy what it changes.

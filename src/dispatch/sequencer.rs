@@ -1,4 +1,4 @@
-//! The sequencer: merges the lanes into one order, and lays the events into blocks.
+//! The sequencer: merges the lanes into one order, and puts the events into blocks.
 //!
 //! * **In**: accepted events, in the publishers' own lanes and in the shared lane.
 //! * **Out**: blocks of up to 64 events that have ids and a time, one reference to each block in
@@ -10,11 +10,12 @@
 //! A round looks at every lane, takes at most a quota from each, gives each event the next id and
 //! the round's time, and passes the blocks to every shard. A block holds what was ready: the
 //! sequencer never waits for more events. So batches form by themselves under load, and a lone
-//! event goes alone.
+//! event gets a block of its own.
 //!
 //! Before a pool thread sleeps, the sequencer looks once more and requests a wake-up from every
 //! lane (see [`spsc`]), so the publisher that pushes the next event knows that it has to wake a
-//! thread. Not in every round, since the request is written to the publisher's own cache line.
+//! thread. It does not do so in every round, since the request is written to the publisher's own
+//! cache line.
 //!
 //! # Failure modes
 //!
@@ -167,8 +168,9 @@ impl<T: Send + Sync + 'static> Sequencer<T> {
 
 impl<T: Send + Sync> Sequence for Sequencer<T> {
     fn round(&mut self, closing: bool, before_sleep: bool) -> RoundResult {
-        // Acquire, partner the `fetch_add` in `Engine::flush`: what the caller of a flush saw
-        // accepted is in lanes that this thread admits and looks at from here on.
+        // Acquire, partner the `fetch_add` in `Engine::request_flush`: the events that the caller
+        // of a flush knew to be accepted are in lanes that this thread admits and looks at from
+        // here on.
         let flushes_requested = self.shared.flushes_requested.load(Ordering::Acquire);
         self.admit_lanes();
         self.begin_flush(flushes_requested);
@@ -254,7 +256,7 @@ impl<T> Sequencer<T> {
         let completed = self.shared.flushes_completed.load(Ordering::Relaxed);
         debug_assert!(
             completed <= requested,
-            "{completed} flushes of {requested} are completed"
+            "{completed} of {requested} flushes are completed"
         );
         if self.flush.is_some() || requested == completed {
             return;
@@ -285,7 +287,8 @@ impl<T> Sequencer<T> {
                 .all(|lane| lane.ring.position() >= lane.flush_target);
         if done {
             self.flush = None;
-            // Release, partner the load in `Engine::flush`: `last_id` covers what was flushed.
+            // Release, partner the load in `Engine::check_flush`: `last_id` covers what was
+            // flushed.
             self.shared
                 .flushes_completed
                 .store(ticket, Ordering::Release);
@@ -340,8 +343,8 @@ impl<T> Sequencer<T> {
         debug_assert_eq!(round.sequenced + round.left, ready);
         // Relaxed: a statistic.
         self.shared.blocks.store(self.blocks, Ordering::Relaxed);
-        // Release, partner the load in `Engine::flush`, which then waits until the shards have
-        // delivered this event.
+        // Release, partner the load of `last_id` in `Engine::check_flush`: the flush then waits
+        // until the shards have delivered this event.
         self.shared
             .last_id
             .store(self.next_id - 1, Ordering::Release);
@@ -404,8 +407,9 @@ impl<T> Sequencer<T> {
             writer.stamp(stamp_ns);
         }
         if let Some(receipt) = receipt {
-            // Stored before the end of the round, so that whoever has the receipt of an event finds
-            // it counted. Release, partner the load in `Engine::flush`, as there.
+            // Stored before the end of the round, so that a thread that has the receipt of an event
+            // finds the event counted. Release, partner the loads in `Engine::check_flush` and in
+            // `bus/stats.rs`.
             self.shared.last_id.store(self.next_id, Ordering::Release);
             receipt.fill(self.next_id, self.now_ns);
         }
@@ -456,7 +460,8 @@ impl<T> Drop for Sequencer<T> {
 
 /// A round in progress.
 struct OpenRound<T> {
-    /// The block that is being laid; `None` before the first event and after a block was passed on.
+    /// The block that is being filled; `None` before the first event and after a block was passed
+    /// on.
     writer: Option<BlockWriter<T>>,
     /// Events that the round may still take, [`ROUND_EVENTS`] at most.
     left: usize,

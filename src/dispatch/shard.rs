@@ -20,9 +20,9 @@
 //! be used again without harm.
 //!
 //! **Stalls**: a [`Block`](super::loss::Overflow::Block) subscriber without room stops the shard in
-//! the middle of a block. All other subscribers have got the block by then. The shard remembers who
-//! still has to get which events (its [`Stall`]), asks for room, and releases its role; no thread
-//! waits.
+//! the middle of a block. All other subscribers have got the block by then. The shard remembers
+//! which subscribers still have to get which events (its [`Stall`]), asks them for room, and
+//! releases its role; no thread waits.
 //!
 //! **Block timeouts**: some of the blocked subscribers may have one. It counts from the moment when
 //! the block began to wait. The clock is read then, and in each round of the stall; never while no
@@ -62,7 +62,7 @@ pub(crate) const INPUT_BLOCKS: usize = 64;
 /// The most blocks that a round takes before it wakes the subscribers.
 const ROUND_BLOCKS: usize = 16;
 
-/// What subscribing and cancelling ask of a shard.
+/// A change that subscribing or cancelling requests from a shard.
 pub(crate) struct Change {
     /// The version of the index that goes with it.
     pub(crate) version: u64,
@@ -111,7 +111,8 @@ pub(crate) struct Shard {
 /// A block that some `Block` subscribers have no room for. All other subscribers have got it.
 struct Stall {
     block: AnyBlock,
-    /// The subscribers that still have to get events of the block. Not empty between two steps.
+    /// The subscribers that still have to get events of the block. Never empty while this is in
+    /// `Shard::stall`.
     blocked: Vec<Blocked>,
     /// The earliest of their deadlines.
     deadline: Option<Instant>,
@@ -120,7 +121,8 @@ struct Stall {
 /// A subscriber that has no room.
 struct Blocked {
     slot: u32,
-    /// The events of the stalled block that it still has to get. Not 0 between two steps.
+    /// The events of the stalled block that it still has to get. Never 0 while the stall is in
+    /// `Shard::stall`.
     rest: u64,
     /// The shard waits for this subscriber until then; `None`: without a limit.
     deadline: Option<Instant>,
@@ -209,8 +211,8 @@ impl Shard {
     /// Gives up the events that blocked subscribers still have to get, except those that have room.
     fn give_up_blocked(&mut self) {
         loop {
-            // A reader arrives only when there is as much room as the shard asked for, so some room
-            // may have been free for long.
+            // A reader arrives at the latch only when there is as much room as the shard asked for,
+            // so there may be some room already.
             self.offer_blocked(None);
             let Some(mut stall) = self.stall.take() else {
                 return;
@@ -233,7 +235,8 @@ impl Shard {
         }
     }
 
-    /// The bus broke: subscribers read what is in their rings, and then learn of it.
+    /// The bus broke: ends all feeds. Subscribers read what is in their rings, and then get the
+    /// end.
     pub(crate) fn break_feeds(&mut self) {
         self.apply_changes_up_to(u64::MAX);
         self.stall = None;
@@ -313,7 +316,7 @@ impl Shard {
         }
     }
 
-    /// The block begins to wait for room, and asks for it.
+    /// The block begins to wait for room, and the shard asks the readers for it.
     fn begin_stall(&mut self, block: AnyBlock, mut blocked: Vec<Blocked>) {
         debug_assert!(self.stall.is_none());
         let mut began_at = None;
@@ -423,9 +426,9 @@ impl Shard {
     /// `true`: there is as much room as the shard asks for already.
     ///
     /// The shard goes on when the last of them has arrived. There is an exception: a subscriber
-    /// with a deadline that needs more room than it has when its reader arrives must get what has
-    /// room at once, and then make more room. Otherwise it would lose events only because the shard
-    /// waits for the other subscribers.
+    /// with a deadline may need more room than it has when its reader arrives. It must get the
+    /// events that have room at once, and then make more room. Otherwise it would lose events only
+    /// because the shard waits for the other subscribers.
     fn ask_for_room(&mut self) -> bool {
         let Some(stall) = &self.stall else {
             return true;
@@ -456,8 +459,8 @@ impl Shard {
                 }
             }
         }
-        // If the latch was armed for the first arrival, it may have been opened by that before the
-        // shard's own.
+        // If the latch was armed for one arrival, that may have opened it before the shard itself
+        // arrives here.
         latch.arrive() || latch.is_open()
     }
 
@@ -480,7 +483,8 @@ impl Shard {
         if delivered == self.dispatched_id || self.stall.is_some() {
             return false;
         }
-        // Release, partner the load in `Engine::flush`: the commits come before.
+        // Release, partner the loads in `Engine::check_flush` and `Engine::is_delivered`: the
+        // commits come before.
         delivered_id.store(self.dispatched_id, Ordering::Release);
         true
     }

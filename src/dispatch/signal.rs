@@ -14,10 +14,10 @@ use crate::sync::{Arc, AtomicU64, AtomicUsize, AtomicWaker, Ordering};
 /// | 2. looks for work once more | 2. `wake_one`: reads the bits with a read-modify-write |
 /// | 3. none: `sleep`; some: `cancel_sleep` | 3. clears a bit that is set, and wakes that thread |
 ///
-/// Steps 1 and 2 are read-modify-writes of one word, so one of them comes first: if the pool
-/// thread's, the other thread sees the bit and wakes it; if the other thread's, the pool thread's
-/// look sees the work. (A publisher need not call `wake_one` for each event: its lane says when,
-/// see [`spsc`](crate::ring::spsc).)
+/// Step 1 of the pool thread and step 2 of the other thread are read-modify-writes of one word, so
+/// one of them comes first. If it is the pool thread's, the other thread sees the bit and wakes the
+/// pool thread. Otherwise the pool thread finds the work in its step 2. (A publisher need not call
+/// `wake_one` for each event: its lane says when, see [`spsc`](crate::ring::spsc).)
 ///
 /// Under manual dispatch there are no pool threads. Then the threads and tasks that flush or close
 /// take their place: `wake_one` wakes all that wait, and each drives the bus when it looks again.
@@ -34,7 +34,7 @@ impl Signal {
     pub(crate) fn new(threads: usize) -> Self {
         assert!(
             threads <= DISPATCHERS_MAX,
-            "{threads} threads are more than a word has bits"
+            "{threads} threads, but a word has {DISPATCHERS_MAX} bits"
         );
         Self {
             progress: WaitSet::new(),
@@ -47,8 +47,8 @@ impl Signal {
     /// `sleep` or `cancel_sleep`.
     pub(crate) fn prepare_sleep(&self, index: usize) {
         debug_assert!(index < self.wakers.len());
-        // AcqRel, partner the first `fetch_or` in `wake_one` and the `swap` in `wake_all`: if
-        // theirs came first, the caller's look sees the work that was made before it.
+        // AcqRel, partner the `fetch_or` in `wake_one` and the `swap` in `wake_all`: if one of
+        // these came first, the caller sees, when it looks, the work that was made before.
         self.sleepers.fetch_or(1 << index, Ordering::AcqRel);
     }
 
@@ -131,7 +131,7 @@ impl Signal {
 }
 
 /// Counts the full rings that a stalled shard still waits for. The shard goes on when the last of
-/// them has room, and not at each, unless it asks for fewer.
+/// them has room, not at each of them; it may also be armed for fewer arrivals.
 pub(crate) struct Latch {
     /// Rings that have yet to arrive, and 1 for the shard while it still counts. As an `isize`, it
     /// may be negative, by the number of rings at most: see `is_open`.
@@ -155,7 +155,7 @@ impl Latch {
         self.outstanding.store(rings + 1, Ordering::Release);
     }
 
-    /// One of those that the latch counts has arrived. `true`: it was the last.
+    /// A ring, or the shard itself, has arrived. `true`: it was the last one that is waited for.
     pub(crate) fn arrive(&self) -> bool {
         // AcqRel, partner itself in the other arrivals: the last one sees what all others did.
         self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1
@@ -171,8 +171,9 @@ impl Latch {
 
     /// Whether all have arrived.
     pub(crate) fn is_open(&self) -> bool {
-        // Acquire, partner `arrive`. Compared as a signed number: a ring may arrive after the shard
-        // went on without it, or did not wait for all, and then only makes the shard look early.
+        // Acquire, partner `arrive`. Compared as a signed number: a ring may arrive although the
+        // shard went on without it, or did not wait for all rings. That only makes the shard look
+        // early.
         self.outstanding.load(Ordering::Acquire) as isize <= 0
     }
 }

@@ -52,9 +52,9 @@ pub(crate) struct PoolConfig {
     /// There are no workers; turns run only in [`Pool::drive`].
     pub(crate) manual: bool,
     pub(crate) observer: Option<Arc<Observer>>,
-    /// Counts a stall of the subscription with this number.
+    /// Called with the number of a subscription whose handler is stalled: counts the stall.
     pub(crate) on_stall: Box<dyn Fn(u64) + Send + Sync>,
-    /// Unregisters the subscription with this number, which was disconnected.
+    /// Called with the number of a subscription that was disconnected: unregisters it.
     pub(crate) on_disconnect: Box<dyn Fn(u64) + Send + Sync>,
 }
 

@@ -2,7 +2,8 @@
 
 use crate::sync::{AtomicBool, AtomicU64};
 
-/// The state of one worker. Written by the worker, except for `stalled` and `yield_requested`.
+/// The state of one worker. Only the worker writes it, except for `stalled` and `yield_requested`:
+/// the monitor sets them, and the worker clears them.
 ///
 /// All accesses are Relaxed, unless a comment says otherwise: the monitor compares the values with
 /// those that it read before, and no other data depends on them.

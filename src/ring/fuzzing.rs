@@ -1,4 +1,5 @@
-//! What the fuzz target checks, here so that the tests replay its corpus through the same code.
+//! What the fuzz target checks. It is here so that the tests replay the corpus through the same
+//! code.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -12,11 +13,12 @@ use super::spsc::{self, Closed, Readiness};
 /// operations.
 ///
 /// The first byte chooses the structure and, for a ring, its capacity and whether it has to grow;
-/// each further byte is an operation, for the evicting ring together with the one behind it.
+/// each further byte is an operation, which for the evicting ring also uses the byte behind it as
+/// an operand.
 ///
 /// # Panics
 ///
-/// If one of them does not, or if an item is dropped twice or not at all.
+/// If one of them behaves differently, or if an item is dropped twice or not at all.
 pub fn check_ops(data: &[u8]) {
     const OPS_MAX: usize = 4096;
     let Some((&first, ops)) = data.split_first() else {
@@ -30,14 +32,14 @@ pub fn check_ops(data: &[u8]) {
         2 => check_mpsc(capacity, ops),
         _ if first < 128 => check_gap(ops),
         _ => {
-            let first_cells = [1, 2, 4, 16][usize::from(first / 4 % 4)];
+            let first_slots = [1, 2, 4, 16][usize::from(first / 4 % 4)];
             let capacity = [1, 2, 3, 5, 8, 63, 64, 65][usize::from(first / 16 % 8)];
-            check_evicting(first_cells, capacity, ops);
+            check_evicting(first_slots, capacity, ops);
         }
     }
 }
 
-/// An item that counts how many of it there are.
+/// An item. The references to its `Rc` count how many items are alive.
 #[derive(Debug)]
 struct Item(
     u64,
@@ -68,12 +70,12 @@ impl Items {
     }
 }
 
-/// The judge of the single-producer ring.
+/// The reference model of the single-producer ring.
 #[derive(Default)]
 struct Spsc {
     published: VecDeque<u64>,
     staged: VecDeque<u64>,
-    /// Popped, and their slots not given back yet.
+    /// Items popped whose slots are not given back yet.
     held: usize,
     pushed: u64,
     popped: u64,
@@ -192,7 +194,7 @@ fn check_mpsc(capacity: usize, ops: &[u8]) {
     let mut judge = VecDeque::new();
     let mut popped = 0;
     let mut closed = false;
-    // The consumer asked to be told of the item at its place.
+    // The consumer has requested a wake-up for the item at its position.
     let mut wake_requested = false;
     for &op in ops {
         match op % 8 {
@@ -200,10 +202,10 @@ fn check_mpsc(capacity: usize, ops: &[u8]) {
                 let item = items.item();
                 let number = item.0;
                 match producers.try_push(item) {
-                    Ok(told) => {
+                    Ok(reported) => {
                         assert!(!closed && judge.len() < len);
-                        assert_eq!(told, wake_requested && judge.is_empty());
-                        wake_requested &= !told;
+                        assert_eq!(reported, wake_requested && judge.is_empty());
+                        wake_requested &= !reported;
                         judge.push_back(number);
                     }
                     Err(PushError::Full(back)) => {
@@ -225,7 +227,8 @@ fn check_mpsc(capacity: usize, ops: &[u8]) {
                     Readiness::Empty
                 };
                 assert_eq!(consumer.request_wake(), expected);
-                // With an item there, the wish goes with that item.
+                // If an item is there, the request is in the stamp of its slot, and `pop` clears
+                // it.
                 wake_requested = judge.is_empty();
             }
             _ if op & 0xf0 == 0xf0 => {
@@ -250,7 +253,7 @@ fn check_mpsc(capacity: usize, ops: &[u8]) {
     items.assert_alive(0);
 }
 
-/// The judge of the evicting ring: an item is a list of its parts.
+/// The reference model of the evicting ring: an item is a list of its parts.
 #[derive(Default)]
 struct Evicting {
     /// Published ones first.
@@ -265,9 +268,9 @@ struct Evicting {
 struct Waiting {
     number: u64,
     parts: PartSet,
-    /// Ids of the parts that were not cut.
+    /// Ids of the parts that were not cut off.
     ids: VecDeque<u64>,
-    /// Of those that were, lowest first.
+    /// Ids of the parts that were cut off, lowest first.
     cut: Vec<u64>,
     bytes: u64,
 }
@@ -280,8 +283,8 @@ impl Evicting {
         }
     }
 
-    /// Evicts part by part, or whole items where bytes are too many. Returns how many parts, and
-    /// the items that went.
+    /// Evicts part by part, or whole items if there are too many bytes. Returns how many parts were
+    /// evicted, and the items that were evicted whole.
     fn evict(&mut self, bound: Size) -> (u64, Vec<Waiting>) {
         let before = self.waiting().parts;
         let mut gone = Vec::new();
@@ -338,10 +341,10 @@ fn ids_of(parts: PartSet) -> impl DoubleEndedIterator<Item = u64> {
     bits.map(move |bit| parts.base + bit)
 }
 
-fn check_evicting(first_cells: usize, capacity: usize, ops: &[u8]) {
+fn check_evicting(first_slots: usize, capacity: usize, ops: &[u8]) {
     let mut items = Items::new();
     let (mut producer, mut consumer) =
-        evicting::ring_with_first_slots::<Box<Item>>(first_cells, capacity);
+        evicting::ring_with_first_slots::<Box<Item>>(first_slots, capacity);
     let mut judge = Evicting::default();
     let name = |parts| {
         let mut ids = ids_of(parts);
@@ -351,7 +354,8 @@ fn check_evicting(first_cells: usize, capacity: usize, ops: &[u8]) {
     let operands = ops.iter().skip(1).chain([&0]);
     for (&op, &operand) in ops.iter().zip(operands) {
         match op % 8 {
-            // One past the capacity, as its user does who evicts at once.
+            // One item more than the capacity may be pushed, as by a feed, which then evicts at
+            // once.
             0..=2 if judge.items.len() <= capacity => {
                 let item = items.item();
                 let number = item.0;
@@ -382,10 +386,10 @@ fn check_evicting(first_cells: usize, capacity: usize, ops: &[u8]) {
                 let (parts, gone) = judge.evict(bound);
                 let mut gone = gone.into_iter();
                 let evicted = producer.evict(bound, name, |item, parts| {
-                    let expected = gone.next().expect("no more than that");
+                    let expected = gone.next().expect("the model evicts it, too");
                     assert_eq!((item.0, parts), (expected.number, expected.parts));
                 });
-                assert!(gone.next().is_none(), "all of it");
+                assert!(gone.next().is_none(), "every item that the model evicts");
                 assert_eq!(evicted, parts);
             }
             5 | 6 => {
@@ -459,7 +463,7 @@ fn check_gap(ops: &[u8]) {
                 id = loss.last_id;
                 assert!(
                     cell.open_or_extend(position, loss),
-                    "nobody took it meanwhile"
+                    "no consumer took it meanwhile"
                 );
                 let (_, run) = judge.get_or_insert((position, LossRun { count: 0, ..loss }));
                 (run.last_id, run.count) = (loss.last_id, run.count + loss.count);

@@ -2,8 +2,8 @@
 //!
 //! Losses happen while the ring is full, so they cannot be pushed into it. They accumulate in one
 //! cell. When the producer has room again, it takes the run back, and pushes it in front of the
-//! next item. When the consumer has read everything in front of the run before that, it takes the
-//! run itself. Exactly one of them gets it.
+//! next item. If the consumer has read everything in front of the run earlier, it takes the run
+//! itself. Exactly one of them gets it.
 //!
 //! ```text
 //! state word = version | EMPTY, OPEN or BUSY
@@ -119,8 +119,8 @@ impl GapCell {
     /// Producer, which has opened a run and has not taken it back: adds a loss to this run.
     ///
     /// `false`: nothing was written, because the consumer has taken the run. As with
-    /// [`open_or_extend`](Self::open_or_extend), the ring has room, so a producer that opened a new
-    /// run here would open it behind an empty ring, and would report one run as two.
+    /// [`open_or_extend`](Self::open_or_extend), the ring has room. A producer that opened a new
+    /// run here would open it behind an empty ring, and one run would be reported as two.
     pub(crate) fn extend_open(&self, loss: LossRun) -> bool {
         // Acquire: as in `open_or_extend`; and what the consumer had read when it took the run.
         let state = self.state.load(Ordering::Acquire);
@@ -181,8 +181,8 @@ impl GapCell {
         self.is_open_at(position).then(|| self.read())
     }
 
-    /// Any thread, once the producer has written its last run: that run, taken or not. Whatever
-    /// tells the caller that it was the last also makes the fields visible.
+    /// Any thread, once the producer has written its last run: that run, taken or not. The load by
+    /// which the caller knows that it was the last also makes the fields visible.
     pub(crate) fn last_run(&self) -> LossRun {
         self.read()
     }
@@ -196,9 +196,9 @@ impl GapCell {
 
     /// Changes the state, unless the other side has changed it.
     fn transfer(&self, from: u64, to: u64) -> bool {
-        // AcqRel: the winner's reads of the fields stay before this, and the loser's next writes
-        // come after it, so a run that was read under this version was whole. Partner: the other
-        // side's `transfer`.
+        // AcqRel: the reads of the fields by the side that succeeds stay before this, and the next
+        // writes of the other side come after it. So a run that was read under this version was
+        // whole. Partner: the other side's `transfer`.
         self.state
             .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
@@ -366,7 +366,7 @@ mod models {
                 runs.extend(cell.take(7));
             }
             runs.extend(losing.join().unwrap());
-            assert_eq!(cell.take(6), None, "it stands further on");
+            assert_eq!(cell.take(6), None, "the run is at another position");
             let left = cell.is_open_at(7);
             assert_eq!(cell.take(7).map(|run| runs.push(run)).is_some(), left);
             runs.sort_by_key(|run| run.first_id);

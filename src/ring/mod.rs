@@ -13,7 +13,7 @@
 //! | [`once_box`] | | | a value that is created when it is first needed |
 //!
 //! A ring knows nothing of events, wakers or threads. The atomic step that publishes an item also
-//! returns whether the other side has requested a wake-up. To wake it is up to the caller.
+//! returns whether the other side has requested a wake-up. The caller wakes that side.
 
 pub(crate) mod conflating;
 pub(crate) mod evicting;
@@ -38,8 +38,8 @@ mod tests;
 const WAKE_REQUESTED: u64 = 0b01;
 /// Nothing more will be pushed. Set in a tail word, and never cleared.
 const CLOSED: u64 = 0b10;
-/// The counter stands above the two flags: 0 to 2^62 - 1. At 10^9 items per second it overflows
-/// after 146 years.
+/// The counter is in the bits above the two flags: 0 to 2^62 - 1. At 10^9 items per second it
+/// overflows after 146 years.
 const FLAG_BITS: u32 = 2;
 
 /// The counter of a word, without its flags.

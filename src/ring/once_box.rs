@@ -1,4 +1,4 @@
-//! A value that is created when it is first needed, for fields that most of their kind never need.
+//! A value that is created when it is first needed, for fields that most owners never need.
 //!
 //! Until then it takes one word: a subscription pays only for what it uses. Like the
 //! `race::OnceBox` of [once_cell], and unlike `std`'s `OnceLock`, it never blocks: of two threads
@@ -93,8 +93,8 @@ mod models {
     use crate::sync::unmodelled;
     use crate::sync::{Arc, AtomicU64, thread};
 
-    /// The thread that creates it writes its fields. Its drop fails if a read of another thread
-    /// does not happen before.
+    /// A value whose fields are written by the thread that creates it. Its drop fails if a read of
+    /// another thread does not happen before.
     struct Value {
         number: AtomicU64,
         same_number: AtomicU64,
@@ -109,8 +109,8 @@ mod models {
         }
     }
 
-    /// Two threads create the value while a third looks: all get the same value, complete, and the
-    /// other one is dropped.
+    /// Two threads create the value while a third looks: all get the same, complete value, and the
+    /// other value is dropped.
     #[test]
     fn loom_once_box() {
         explore("once box: created twice against get", || {

@@ -58,7 +58,7 @@ impl<T> Segment<T> {
     ) -> *mut Segment<T> {
         debug_assert!((1..=SEGMENTS_MAX).contains(&number), "segment {number}");
         debug_assert!(len.is_power_of_two() && len <= 1 << 31, "{len} slots");
-        // In place: an item may be larger than the stack of the thread.
+        // Allocated in place: an item may be larger than the stack of the thread.
         #[cfg(not(loom))]
         // SAFETY: a cell of a `MaybeUninit` is valid whatever is in it.
         let slots = unsafe { Box::new_uninit_slice(len).assume_init() };
@@ -154,8 +154,8 @@ impl<T> Link<T> {
     /// Position of the first item behind the link, or [`NO_POSITION`].
     pub(super) fn next_start(&self) -> u64 {
         // Relaxed: a side that goes through the link has seen an item behind it committed, by
-        // Acquire, and therefore sees this store. A side that sees it earlier has a number, no
-        // more.
+        // Acquire, and therefore sees this store. A side that sees it earlier does not follow the
+        // link yet.
         self.next_start.load(Ordering::Relaxed)
     }
 

@@ -1,7 +1,7 @@
 //! The producer's word of a ring: how many items are published, whether the ring is closed, and
 //! whether the consumer has requested a wake-up.
 //!
-//! All three stand in one atomic, so that no wake-up is lost: see [`spsc`](super::spsc).
+//! All three are in one atomic, so that no wake-up is lost: see [`spsc`](super::spsc).
 
 use super::{CLOSED, WAKE_REQUESTED, count, word};
 use crate::sync::{AtomicU64, Ordering};
@@ -32,7 +32,7 @@ impl Tail {
     /// `Ok(true)`: that flag was set, so the caller has to wake the consumer.
     #[inline]
     pub(super) fn commit(&self, committed: u64, staged: u64) -> Result<bool, Closed> {
-        debug_assert!(committed <= staged, "items that are published stay so");
+        debug_assert!(committed <= staged, "published items stay published");
         let mut current = word(committed);
         loop {
             // Release: publishes the items; Acquire: what the consumer did before it requested a

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::fuzzing::check_ops;
 
-/// Random sequences of operations that are tried for each property, and operations in each at most.
+/// How many random sequences of operations are tried for each property, and the longest of them.
 const CASES_AND_OPS: (u32, usize) = if cfg!(miri) { (5, 80) } else { (3000, 400) };
 
 proptest! {
@@ -13,14 +13,14 @@ proptest! {
     })]
 
     #[test]
-    fn random_operations_agree_with_the_judges(
+    fn random_operations_agree_with_the_reference_models(
         data in prop::collection::vec(any::<u8>(), 1..CASES_AND_OPS.1),
     ) {
         check_ops(&data);
     }
 
     #[test]
-    fn the_evicting_ring_agrees_with_its_judge(
+    fn the_evicting_ring_agrees_with_its_reference_model(
         kind in 0..32_u8,
         data in prop::collection::vec(any::<u8>(), 1..CASES_AND_OPS.1),
     ) {

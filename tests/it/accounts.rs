@@ -31,7 +31,7 @@ struct Sums {
     received: u64,
     lost: u64,
     /// Neither received nor reported as lost.
-    untold: u64,
+    unreported: u64,
 }
 
 impl Account<'_> {
@@ -56,14 +56,14 @@ impl Account<'_> {
         let Sums {
             received,
             lost,
-            untold,
+            unreported,
         } = if stats.overflow == Overflow::Conflate {
             self.check_by_topic(matched, topic, topics)
         } else {
             assert_eq!(stats.superseded, 0);
             self.check_in_order(matched)
         };
-        assert_eq!(stats.matched, received + lost + untold, "{stats:?}");
+        assert_eq!(stats.matched, received + lost + unreported, "{stats:?}");
         assert_eq!(
             stats.matched,
             stats.received + stats.lost + stats.superseded + stats.unread,
@@ -75,12 +75,12 @@ impl Account<'_> {
         assert!(stats.lost >= lost, "{stats:?}");
         match self.ending {
             Some(RecvError::Closed | RecvError::Disconnected(_)) => assert_eq!(
-                (untold, stats.lost, stats.unread),
+                (unreported, stats.lost, stats.unread),
                 (stats.superseded, lost, 0),
                 "{stats:?}"
             ),
             Some(RecvError::Cancelled) | None => {
-                assert!(untold >= stats.superseded, "{stats:?}");
+                assert!(unreported >= stats.superseded, "{stats:?}");
             }
             Some(other) => panic!("{other}"),
         }
@@ -120,7 +120,7 @@ impl Account<'_> {
             assert_eq!(self.stats.overflow, Overflow::Disconnect);
             sums.lost += self.check_gap(gap, &mut matched);
         }
-        sums.untold = matched.count() as u64;
+        sums.unreported = matched.count() as u64;
         sums
     }
 
@@ -158,8 +158,8 @@ impl Account<'_> {
         let stats = &self.stats;
         let mut by_topic = vec![Vec::new(); topics];
         matched.for_each(|id| by_topic[topic(id)].push(id));
-        // For each topic, the first event that is not accounted for; and the events that no
-        // received event has replaced.
+        // `next` is, for each topic, the first event that is not accounted for. `missing` has the
+        // events that no received event has replaced.
         let mut next = vec![0; topics];
         let mut missing = Vec::new();
         let mut runs_missing = 0;
@@ -216,7 +216,7 @@ impl Account<'_> {
                 "{stats:?}"
             );
         }
-        sums.untold = superseded + missing.len() as u64 - sums.lost;
+        sums.unreported = superseded + missing.len() as u64 - sums.lost;
         sums
     }
 }

@@ -132,7 +132,7 @@ const ACYCLIC: [&str; 11] = [
 ];
 
 struct Source {
-    /// Below `src`, with `/`.
+    /// The path below `src`, with `/` between its parts.
     path: String,
     code: String,
 }

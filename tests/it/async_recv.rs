@@ -355,7 +355,7 @@ fn a_round_wakes_a_task_once() {
     );
     burst(120); // in two blocks, and one round
     bus.drive();
-    assert_eq!(wakes.count(), 1, "it has not asked again");
+    assert_eq!(wakes.count(), 1, "it has not requested another wake-up");
     assert_eq!(all.wakes.load(Ordering::SeqCst), 2);
 
     let seen = all.seen.lock().expect("no panic");
@@ -449,7 +449,7 @@ fn every_end_wakes_a_task_that_waits() {
     }
 }
 
-/// The actions of a waker when it is woken.
+/// A waker that runs a closure when it is woken for the first time.
 struct Does(Mutex<Option<Box<dyn FnOnce() + Send>>>, AtomicBool);
 
 impl Does {
@@ -539,8 +539,7 @@ fn wakers_may_publish_cancel_drop_and_panic() {
     });
 }
 
-// ---- gaps and ends
-// -------------------------------------------------------------------------------
+// ---- gaps and ends ------------------------------------------------------------------------------
 
 /// Three rings overflow twice. Four receive methods return the same items.
 #[test]

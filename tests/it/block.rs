@@ -290,7 +290,7 @@ fn a_block_timeout_can_end_in_the_middle_of_a_block() {
     assert_eq!(sub.try_recv().expect("there").id(), 1);
     // The subscriber made room for two more events. Whether this was before the timeout or not:
     // events that fit at the end are not lost.
-    let early = bus.drive(); // gives it up already if this thread paused for as long as the wait
+    let early = bus.drive(); // gives up if this thread has paused until the timeout
     thread::sleep(wait);
     assert!(bus.drive() || early, "the block is done");
     let (seen, _) = read_out(&mut sub);
@@ -642,7 +642,7 @@ fn a_handler_that_hangs_loses_events_after_the_block_timeout() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         for dedicated in [false, true] {
             ends(&format!("{mode:?}, dedicated: {dedicated}"), move || {
-                let (lost, told_lost) = mpsc::channel();
+                let (lost, lost_gaps) = mpsc::channel();
                 let bus = bus(|b| {
                     b.dispatch(mode).handler_threads(1).observer(move |notice| {
                         if let Notice::Lost { gap, .. } = notice {
@@ -682,7 +682,7 @@ fn a_handler_that_hangs_loses_events_after_the_block_timeout() {
                     (stats.received, stats.lost_by(GapReason::BlockTimeout)),
                     (3, 197)
                 );
-                let gap = told_lost.recv().expect("it was seen");
+                let gap = lost_gaps.recv().expect("it was seen");
                 assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (4, 200, 197));
                 assert_eq!(gap.reason(), GapReason::BlockTimeout);
             });
@@ -822,13 +822,13 @@ fn give_up_at_random(mode: Dispatch, dispatchers: usize, seed: u64) {
             let mut random = Random::new(seed << 8 | n);
             thread::spawn(move || {
                 let mut next = 1;
-                let mut told_a_gap = false;
+                let mut reported_gap = false;
                 loop {
                     match sub.recv() {
                         Ok(event) => {
                             assert_eq!(event.id(), next, "seed {seed}");
                             next += 1;
-                            told_a_gap = false;
+                            reported_gap = false;
                         }
                         Err(RecvError::Lost(gap)) => {
                             assert_eq!(
@@ -839,8 +839,8 @@ fn give_up_at_random(mode: Dispatch, dispatchers: usize, seed: u64) {
                             // A run that was reported while it grew ends there: the reader has made
                             // room since.
                             next = gap.last_id() + 1;
-                            assert!(!told_a_gap, "seed {seed}: two gaps in a row");
-                            told_a_gap = true;
+                            assert!(!reported_gap, "seed {seed}: two gaps in a row");
+                            reported_gap = true;
                         }
                         Err(ending) => {
                             assert_eq!(ending, RecvError::Closed);

@@ -38,7 +38,7 @@ mod conformance {
         run(|setup| open(setup, true, Overflow::DropNewest));
     }
 
-    /// It drops other events, but as many.
+    /// Under this policy other events are dropped, but the same number of them.
     #[test]
     fn memory_that_drops_the_oldest_conforms() {
         run(|setup| open(setup, false, Overflow::DropOldest));
@@ -132,7 +132,7 @@ mod conformance {
 
         fn dropped(&self) -> u64 {
             match self.fault {
-                // As many as the case waits for, but not all.
+                // Enough for the case to continue, and fewer than were dropped.
                 Fault::CountsNoDrops => self.memory.dropped().min(16),
                 _ => self.memory.dropped(),
             }

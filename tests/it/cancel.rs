@@ -232,7 +232,7 @@ fn release(mode: Dispatch, dispatchers: usize, going: Going) {
         }
         going_threads
             .into_iter()
-            .filter_map(|thread| thread.join().expect("went"))
+            .filter_map(|thread| thread.join().expect("no panic"))
             .collect()
     });
     assert!(bus.flush_within(FOR_EVER));

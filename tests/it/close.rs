@@ -106,7 +106,7 @@ fn dropping_the_last_handle_closes_the_bus() {
         drop(publisher);
         again
             .publish("a", 3)
-            .expect("so does what a weak handle became");
+            .expect("an upgraded weak handle keeps it open");
         again.drive();
         drop(again);
         assert!(weak.upgrade().is_none());

@@ -275,7 +275,7 @@ fn overrun() -> Subscriber<u64> {
 
 #[test]
 fn every_receive_method_reports_the_gap_in_its_place() {
-    let as_told = |item: Result<u64, Gap>| item.map_or_else(StreamItem::Lost, StreamItem::Id);
+    let as_item = |item: Result<u64, Gap>| item.map_or_else(StreamItem::Lost, StreamItem::Id);
     let mut ways: Vec<(&str, Vec<StreamItem>)> = Vec::new();
     let seen = Mutex::new(Vec::new());
     let ending = overrun().for_each(
@@ -290,13 +290,13 @@ fn every_receive_method_reports_the_gap_in_its_place() {
     ways.push(("for_each", seen.into_inner().expect("unpoisoned")));
     let mut sub = overrun();
     let iter = sub.iter().map(|item| item.map(|event| event.id()));
-    ways.push(("iter", iter.map(as_told).collect()));
+    ways.push(("iter", iter.map(as_item).collect()));
     let stream = overrun().into_stream();
-    let items = stream.map(|item| as_told(item.map(|event| event.id())));
+    let items = stream.map(|item| as_item(item.map(|event| event.id())));
     ways.push(("stream", block_on(items.collect())));
     let stream = overrun().into_batch_stream();
     let items = stream.map(|item| {
-        as_told(item.map(|batch| {
+        as_item(item.map(|batch| {
             assert_eq!(batch.len(), 1);
             batch.iter().next().expect("one").id()
         }))
@@ -305,7 +305,7 @@ fn every_receive_method_reports_the_gap_in_its_place() {
     let mut sub = overrun();
     let mut timed = Vec::new();
     while timed.len() < 3 {
-        timed.push(as_told(match sub.recv_timeout(FOR_EVER).map(Event::id) {
+        timed.push(as_item(match sub.recv_timeout(FOR_EVER).map(Event::id) {
             Ok(id) => Ok(id),
             Err(fanout::RecvTimeoutError::Lost(gap)) => Err(gap),
             Err(other) => panic!("{other}"),

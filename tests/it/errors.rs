@@ -1,5 +1,5 @@
-//! Bad input: every setting at its bound and one past it, and errors that name the input, the place
-//! and the rule.
+//! Invalid input: every setting at its bound and one beyond it, and errors that name the input, the
+//! place and the rule.
 
 use fanout::limits::{CAPACITY_MAX, DISPATCHERS_MAX, LANE_CAPACITY_MAX};
 use fanout::{
@@ -280,7 +280,7 @@ fn refused<R, E: Error>(answer: Result<R, E>, into_value: impl FnOnce(E) -> Bare
     text
 }
 
-/// What an error reporter prints: the error and the chain of its sources. Nothing is said twice.
+/// What an error reporter prints: the error and the chain of its sources. No text occurs twice.
 fn reported(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut last = error;

@@ -116,7 +116,7 @@ fn events_are_handled_in_order_and_one_at_a_time() {
     });
 }
 
-/// Guarantee 1 for handlers that fall behind, and for others that keep up.
+/// The delivery law, for a handler that falls behind and for another one that keeps up.
 #[test]
 fn losses_of_a_slow_handler_are_counted_and_reported() {
     ends("slow", || {
@@ -163,7 +163,7 @@ fn losses_of_a_slow_handler_are_counted_and_reported() {
     });
 }
 
-/// Guarantee 2 under load: no call may begin after `cancel` has returned.
+/// While events flow, no call may begin after `cancel` has returned.
 #[test]
 fn no_call_begins_after_cancel() {
     ends("cancel", || {
@@ -206,7 +206,10 @@ fn no_call_begins_after_cancel() {
         }
         stop.store(true, Ordering::Relaxed);
         publishing.join().expect("open");
-        assert!(called > 0, "a test that sees nothing proves nothing");
+        assert!(
+            called > 0,
+            "the handler was called, so the test has checked something"
+        );
         assert_eq!(late.load(Ordering::SeqCst), 0);
     });
 }
@@ -227,7 +230,7 @@ fn cancel_waits_for_a_call_only_when_asked_to() {
         };
         bus.publish("a", 1).expect("open");
         bus.publish("a", 2).expect("open");
-        eventually("it is at it", || gate.waiting() == 1);
+        eventually("the call is running", || gate.waiting() == 1);
         assert!(handle.cancel());
         assert!(!handle.cancel(), "idempotent");
         assert!(!handle.cancel_and_wait(Duration::from_millis(20)));
@@ -373,7 +376,7 @@ fn a_panic_of_the_observer_is_contained() {
     });
 }
 
-/// Guarantee 4: as many handlers hang as there are workers, and the other handlers still run.
+/// More handlers hang than there are workers, and the other handlers still run.
 #[test]
 fn a_stalled_worker_is_replaced() {
     ends("stall", || {
@@ -484,7 +487,7 @@ fn a_dedicated_handler_has_its_own_thread() {
     });
 }
 
-/// Guarantee 12: a handler may publish, subscribe, cancel and close on the bus that calls it.
+/// A handler may publish, subscribe, cancel and close on the bus that calls it.
 #[test]
 fn handlers_publish_subscribe_cancel_and_close() {
     in_every_mode(|mode| {
@@ -570,7 +573,7 @@ fn a_handler_never_waits_for_room() {
     });
 }
 
-/// Guarantee 9: accepted events are handled before the bus ends.
+/// Accepted events are handled before the bus ends.
 #[test]
 fn close_drains_into_handlers() {
     for mode in MODES {
@@ -617,7 +620,7 @@ fn a_close_with_a_limit_reports_a_handler_that_is_not_done() {
             bus.on("a", move |_| gate.wait()).expect("open")
         };
         publish_each(&bus, 0..10);
-        eventually("it is at it", || gate.waiting() == 1);
+        eventually("the call is running", || gate.waiting() == 1);
         let report = bus.close_within(Duration::from_millis(20));
         assert!(!report.in_time);
         assert_eq!(
@@ -625,7 +628,7 @@ fn a_close_with_a_limit_reports_a_handler_that_is_not_done() {
             "a running call does not count as handled"
         );
         gate.open();
-        eventually("it goes on", || handle.stats().received == 10);
+        eventually("the handler continues", || handle.stats().received == 10);
         assert!(bus.close_within(FOR_EVER).in_time);
     });
 }
@@ -815,7 +818,7 @@ fn a_broken_bus_ends_its_handlers() {
             let _ = &owned;
         });
         (0..20).for_each(|n| drop(bus.publish("a", n)));
-        eventually("the closure goes", || {
+        eventually("the closure is dropped", || {
             bus.drive();
             dropped.load(Ordering::SeqCst) == 1
         });
@@ -855,7 +858,9 @@ fn a_pool_releases_all_its_memory() {
         cancelled.cancel();
         assert!(bus.close_within(FOR_EVER).in_time);
         drop((bus, cancelled));
-        eventually("the observer goes", || dropped.load(Ordering::SeqCst) == 1);
+        eventually("the observer is dropped", || {
+            dropped.load(Ordering::SeqCst) == 1
+        });
     });
 }
 
@@ -967,7 +972,7 @@ fn a_flush_is_exact_also_under_loss() {
                 subscription.handler(move |_| gate.wait()).expect("open")
             };
             bus.publish("a", 0).expect("open");
-            eventually("it is at it", || gate.waiting() == 1);
+            eventually("the call is running", || gate.waiting() == 1);
             bus.publish("a", 0).expect("open");
             let flushing = {
                 let bus = bus.clone();
@@ -1032,7 +1037,7 @@ fn a_flush_waits_for_the_events_of_a_disconnected_handler() {
                     subscription.handler(move |_| gate.wait()).expect("open")
                 };
                 bus.publish("a", 1).expect("open");
-                eventually("it is at it", || gate.waiting() == 1);
+                eventually("the call is running", || gate.waiting() == 1);
                 publish_each(&bus, 2..=5);
                 assert!(!bus.flush_within(Duration::from_millis(50)), "three wait");
                 assert_eq!(handle.stats().received, 0);
@@ -1115,14 +1120,16 @@ fn a_handler_cancelled_on_a_broken_bus_ends() {
         for _ in 0..30 {
             bus.publish_sequenced("a", 0).expect("open");
         }
-        eventually("it is at it", || gates[0].waiting() == 1);
+        eventually("the call is running", || gates[0].waiting() == 1);
         let _refused_or_not = bus.publish("a", 13);
         eventually("it breaks", || bus.is_closed());
         gates[0].open();
-        eventually("it goes on", || gates[1].waiting() == 1);
+        eventually("the handler continues", || gates[1].waiting() == 1);
         handle.cancel();
         gates[1].open();
-        eventually("the closure goes", || dropped.load(Ordering::SeqCst) == 1);
+        eventually("the closure is dropped", || {
+            dropped.load(Ordering::SeqCst) == 1
+        });
     });
 }
 

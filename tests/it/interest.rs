@@ -107,8 +107,8 @@ fn a_closed_or_broken_bus_has_no_subscribers() {
     }
 }
 
-/// The test asks again and again while other subscriptions are opened and dropped: a subscription
-/// that stays open is always counted.
+/// While other subscriptions are opened and dropped, a subscription that stays open is always
+/// counted.
 #[test]
 fn an_unchanged_subscription_is_always_counted() {
     for overflow in [Overflow::DropNewest, Overflow::Disconnect] {

@@ -23,16 +23,16 @@ use crate::accounts::{self, StreamItem};
 use crate::support::{MODES, PATIENCE, Random, bus, ends_within, eventually};
 
 const PUBLISHERS: usize = 8;
-/// The number of those that publish through the shared lane.
+/// How many of the publishers publish through the shared lane.
 const SHARED: usize = 3;
 const SUBSCRIBERS: usize = 64;
 /// The number of events of an episode, if it is not closed before.
 const EVENTS: u32 = 120_000;
 const CAPACITIES: [usize; 9] = [1, 2, 7, 30, 63, 64, 65, 1024, 4096];
-/// The number of events of a longer episode.
-const CAPACITIES_LARGE: [usize; 5] = [30, 64, 65, 256, 1024];
+/// The capacities under `Disconnect`: with smaller ones, subscriptions would end too soon.
+const CAPACITIES_DISCONNECT: [usize; 5] = [30, 64, 65, 256, 1024];
 
-/// The block timeout.
+/// The block timeouts of `Block` subscribers, in milliseconds.
 const LONGEST_WAITS_MS: [Option<u64>; 5] = [None, None, Some(0), Some(1), Some(20)];
 
 /// Runs for `FANOUT_LAW_EVENTS` events or `FANOUT_LAW_SECONDS` seconds, whichever comes first, but
@@ -144,16 +144,16 @@ struct Account {
     want: usize,
     overflow: Overflow,
     longest_wait: Option<Duration>,
-    told: Vec<StreamItem>,
-    /// The handler, if the subscription has one.
-    diary: Diary,
+    items: Vec<StreamItem>,
+    /// The calls of the handler. Empty for a subscription without one.
+    call_log: CallLog,
     ending: Option<RecvError>,
     handle: SubscriptionHandle<Payload>,
 }
 
 /// The notices about handlers, each with a time: a counter that all handlers share.
 #[derive(Default)]
-struct Office {
+struct NoticeLog {
     time: AtomicU64,
     notices: SegQueue<(u64, Notified)>,
 }
@@ -164,7 +164,7 @@ struct Notified {
     is_end: bool,
 }
 
-impl Office {
+impl NoticeLog {
     fn now(&self) -> u64 {
         self.time.fetch_add(1, Ordering::Relaxed)
     }
@@ -189,13 +189,13 @@ impl Office {
 }
 
 /// The events that a handler was called with, and the times.
-type Diary = SegQueue<(u64, StreamItem)>;
+type CallLog = SegQueue<(u64, StreamItem)>;
 
 fn episode(mode: Dispatch, dispatchers: usize, seed: u64) -> u64 {
     let mut random = Random::new(seed);
     let lane = [4, 64, 1024][random.below(3)];
-    let office = Arc::new(Office::default());
-    let observer = office.clone();
+    let notice_log = Arc::new(NoticeLog::default());
+    let observer = notice_log.clone();
     let bus = bus::<Payload>(|b| {
         b.dispatch(mode)
             .dispatchers(dispatchers)
@@ -226,8 +226,8 @@ fn episode(mode: Dispatch, dispatchers: usize, seed: u64) -> u64 {
         let subscribers: Vec<_> = (0..SUBSCRIBERS as u64)
             .map(|n| {
                 let (bus, cancels, random) = (&bus, cancels.clone(), Random::new(seed << 16 | n));
-                let office = office.clone();
-                scope.spawn(move || subscriber(bus, random, &cancels, &office))
+                let notice_log = notice_log.clone();
+                scope.spawn(move || subscriber(bus, random, &cancels, &notice_log))
             })
             .collect();
         drop(cancels);
@@ -267,7 +267,7 @@ fn episode(mode: Dispatch, dispatchers: usize, seed: u64) -> u64 {
         stats.received + stats.lost + stats.superseded + stats.unread,
         "{stats:?}"
     );
-    enter(&office, &mut accounts);
+    add_notices(&notice_log, &mut accounts);
     for account in &accounts {
         account.check(&record, &topics);
     }
@@ -380,7 +380,7 @@ fn subscriber(
     bus: &Bus<Payload>,
     mut random: Random,
     cancels: &mpsc::Sender<SubscriptionHandle<Payload>>,
-    office: &Arc<Office>,
+    notice_log: &Arc<NoticeLog>,
 ) -> Vec<Account> {
     let mut accounts = Vec::new();
     loop {
@@ -396,7 +396,7 @@ fn subscriber(
             Overflow::Block,
         ][random.below(8)];
         let capacities = if overflow == Overflow::Disconnect {
-            &CAPACITIES_LARGE[..]
+            &CAPACITIES_DISCONNECT[..]
         } else {
             &CAPACITIES
         };
@@ -414,21 +414,26 @@ fn subscriber(
             want,
             overflow,
             longest_wait,
-            told: Vec::new(),
-            diary: Diary::new(),
+            items: Vec::new(),
+            call_log: CallLog::new(),
             ending: None,
             handle,
         };
         if random.one_in(4) {
-            let diary = Arc::new(Diary::new());
+            let call_log = Arc::new(CallLog::new());
             let slow = !holds_up(overflow, longest_wait) && random.one_in(3);
             let random_of_its_own = Random::new(random.next());
-            let handler = handler(diary.clone(), office.clone(), slow, random_of_its_own);
+            let handler = handler(
+                call_log.clone(),
+                notice_log.clone(),
+                slow,
+                random_of_its_own,
+            );
             let Ok(handle) = builder.handler(handler) else {
                 return accounts;
             };
             let mut account = open(handle.detach());
-            account.handled(diary, &mut random, bus);
+            account.handled(call_log, &mut random, bus);
             accounts.push(account);
             continue;
         }
@@ -467,13 +472,13 @@ fn holds_up(overflow: Overflow, longest_wait: Option<Duration>) -> bool {
 
 /// Records its events, and sometimes pauses.
 fn handler(
-    diary: Arc<Diary>,
-    office: Arc<Office>,
+    call_log: Arc<CallLog>,
+    notice_log: Arc<NoticeLog>,
     slow: bool,
     mut random: Random,
 ) -> impl FnMut(&Event<Payload>) + Send + 'static {
     move |event| {
-        diary.push((office.now(), StreamItem::of(event)));
+        call_log.push((notice_log.now(), StreamItem::of(event)));
         if slow && random.one_in(200) {
             (0..20).for_each(|_| thread::yield_now());
         }
@@ -484,15 +489,15 @@ fn handler(
 }
 
 /// Enters the notices into the accounts of their subscriptions, in the order of time.
-fn enter(office: &Office, accounts: &mut [Account]) {
+fn add_notices(notice_log: &NoticeLog, accounts: &mut [Account]) {
     let mut by_number: HashMap<u64, Vec<(u64, Notified)>> = HashMap::new();
-    while let Some((time, notified)) = office.notices.pop() {
+    while let Some((time, notified)) = notice_log.notices.pop() {
         let notices = by_number.entry(notified.subscription).or_default();
         notices.push((time, notified));
     }
     for account in accounts {
         let notices = by_number.remove(&account.handle.number());
-        account.enter(notices.unwrap_or_default());
+        account.add_notices(notices.unwrap_or_default());
     }
     assert!(by_number.is_empty(), "notices without a subscription");
 }
@@ -518,20 +523,20 @@ impl Account {
                 let _ = handle.remove("churn.here");
                 assert!(bus.stats().subscriptions > 0 || bus.is_closed());
             }
-            let told = match way {
-                0 => sub.recv().map(|event| self.told(event)).map(Some),
+            let item = match way {
+                0 => sub.recv().map(|event| self.item(event)).map(Some),
                 1 => {
                     if self.take_batch(sub) {
                         continue;
                     }
                     return;
                 }
-                2 => match sub.try_recv().map(|event| self.told(event)) {
+                2 => match sub.try_recv().map(|event| self.item(event)) {
                     Err(TryRecvError::Empty) => {
                         thread::yield_now();
                         Ok(None)
                     }
-                    Ok(told) => Ok(Some(told)),
+                    Ok(item) => Ok(Some(item)),
                     Err(TryRecvError::Lost(gap)) => Err(RecvError::Lost(gap)),
                     Err(TryRecvError::Disconnected(gap)) => Err(RecvError::Disconnected(gap)),
                     Err(TryRecvError::Closed) => Err(RecvError::Closed),
@@ -539,17 +544,17 @@ impl Account {
                 },
                 _ => match sub
                     .recv_timeout(Duration::from_micros(200))
-                    .map(|event| self.told(event))
+                    .map(|event| self.item(event))
                 {
                     Err(RecvTimeoutError::Timeout) => Ok(None),
-                    Ok(told) => Ok(Some(told)),
+                    Ok(item) => Ok(Some(item)),
                     Err(RecvTimeoutError::Lost(gap)) => Err(RecvError::Lost(gap)),
                     Err(RecvTimeoutError::Disconnected(gap)) => Err(RecvError::Disconnected(gap)),
                     Err(RecvTimeoutError::Closed) => Err(RecvError::Closed),
                     Err(other) => panic!("{other}"),
                 },
             };
-            if !self.take(told) {
+            if !self.take(item) {
                 return;
             }
         }
@@ -561,7 +566,7 @@ impl Account {
     }
 
     /// Lets the handler run for a while, or until it ends.
-    fn handled(&mut self, mut diary: Arc<Diary>, random: &mut Random, bus: &Bus<Payload>) {
+    fn handled(&mut self, mut call_log: Arc<CallLog>, random: &mut Random, bus: &Bus<Payload>) {
         let calls = random.below(4000) as u64;
         let to_end = random.one_in(4);
         let goes_on = |stats: SubscriptionStats| {
@@ -577,24 +582,24 @@ impl Account {
         }
         eventually("the handler is dropped", || {
             thread::sleep(Duration::from_micros(100));
-            Arc::get_mut(&mut diary).is_some()
+            Arc::get_mut(&mut call_log).is_some()
         });
-        self.diary = std::mem::take(Arc::get_mut(&mut diary).expect("just seen"));
+        self.call_log = std::mem::take(Arc::get_mut(&mut call_log).expect("just seen"));
     }
 
     /// Merges the events of the handler with the notices about it.
-    fn enter(&mut self, notices: Vec<(u64, Notified)>) {
-        let mut told: Vec<_> = std::mem::take(&mut self.diary).into_iter().collect();
+    fn add_notices(&mut self, notices: Vec<(u64, Notified)>) {
+        let mut items: Vec<_> = std::mem::take(&mut self.call_log).into_iter().collect();
         for (time, notified) in notices {
             if notified.is_end {
-                assert!(told.iter().all(|(before, _)| *before < time), "the end");
+                assert!(items.iter().all(|(before, _)| *before < time), "the end");
                 self.ending = Some(RecvError::Disconnected(notified.gap));
             } else {
-                told.push((time, StreamItem::Lost(notified.gap)));
+                items.push((time, StreamItem::Lost(notified.gap)));
             }
         }
-        told.sort_by_key(|(time, _)| *time);
-        self.told.extend(told.into_iter().map(|(_, told)| told));
+        items.sort_by_key(|(time, _)| *time);
+        self.items.extend(items.into_iter().map(|(_, item)| item));
     }
 
     /// Waits without a limit.
@@ -602,7 +607,7 @@ impl Account {
         self.overflow == Overflow::Block && self.longest_wait.is_none()
     }
 
-    fn told(&self, event: &Event<Payload>) -> StreamItem {
+    fn item(&self, event: &Event<Payload>) -> StreamItem {
         assert!(
             (WANTS[self.want].1)(event.topic().as_str()),
             "{} is not wanted",
@@ -611,10 +616,10 @@ impl Account {
         StreamItem::of(event)
     }
 
-    fn take(&mut self, told: Result<Option<StreamItem>, RecvError>) -> bool {
-        match told {
-            Ok(told) => self.told.extend(told),
-            Err(RecvError::Lost(gap)) => self.told.push(StreamItem::Lost(gap)),
+    fn take(&mut self, item: Result<Option<StreamItem>, RecvError>) -> bool {
+        match item {
+            Ok(item) => self.items.extend(item),
+            Err(RecvError::Lost(gap)) => self.items.push(StreamItem::Lost(gap)),
             Err(ending) => self.ending = Some(ending),
         }
         self.ending.is_none()
@@ -624,7 +629,7 @@ impl Account {
         match sub.next_batch() {
             Ok(batch) => batch
                 .iter()
-                .all(|event| self.take(Ok(Some(self.told(event))))),
+                .all(|event| self.take(Ok(Some(self.item(event))))),
             Err(error) => self.take(Err(error)),
         }
     }
@@ -636,7 +641,7 @@ impl Account {
             .collect();
         let topic = |id: u64| usize::from(record[id as usize - 1].topic);
         let account = accounts::Account {
-            seen: &self.told,
+            seen: &self.items,
             waited_for: self.is_waited_for(),
             ending: self.ending,
             stats: self.handle.stats(),

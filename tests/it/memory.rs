@@ -80,7 +80,7 @@ fn a_batch_and_an_event_outlive_the_bus() {
     assert_eq!(dropped.load(Ordering::SeqCst), 64);
 }
 
-/// This holds for payloads that are received, lost, unread, cancelled, refused or never sequenced.
+/// Payloads that are received, lost, unread, cancelled, refused or never sequenced.
 #[test]
 fn every_payload_is_dropped_exactly_once() {
     in_every_mode_and_shards(|mode, dispatchers| {
@@ -173,13 +173,13 @@ fn a_ring_pins_no_more_bytes_than_its_bound() {
     for fit in [2, 3, 10] {
         let (bus, mut sub) = heavy(fit * WEIGHT + WEIGHT / 2, Overflow::DropNewest);
         publish_singly(&bus, 20);
-        let (told, _) = read_out(&mut sub);
+        let (items, _) = read_out(&mut sub);
         assert_eq!(
-            told[..fit],
+            items[..fit],
             (1..=fit as u64).map(StreamItem::Id).collect::<Vec<_>>()
         );
-        let [StreamItem::Lost(gap)] = told[fit..] else {
-            panic!("{told:?}")
+        let [StreamItem::Lost(gap)] = items[fit..] else {
+            panic!("{items:?}")
         };
         assert_eq!(
             (gap.first_id(), gap.last_id(), gap.reason()),
@@ -195,11 +195,11 @@ fn a_block_heavier_than_the_bound_is_delivered_alone() {
     for pin_bytes in [1, WEIGHT / 2] {
         let (bus, mut sub) = heavy(pin_bytes, Overflow::DropNewest);
         publish_singly(&bus, 5);
-        let (told, _) = read_out(&mut sub);
+        let (items, _) = read_out(&mut sub);
         assert!(
-            matches!(told[..], [StreamItem::Id(1), StreamItem::Lost(gap)]
+            matches!(items[..], [StreamItem::Id(1), StreamItem::Lost(gap)]
                 if (gap.first_id(), gap.last_id()) == (2, 5)),
-            "{told:?}"
+            "{items:?}"
         );
         publish_singly(&bus, 1);
         assert_eq!(ids(&mut sub), [6]);

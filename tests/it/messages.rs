@@ -299,7 +299,7 @@ fn a_large_payload_needs_little_stack() {
         assert!(on_usual_stack(move || driving.drive()));
         assert_intact(sub.try_recv().expect("dispatched").data(), 1);
     }
-    // Whoever drops the last handle also drops what was not sequenced.
+    // The thread that drops the last handle also drops the events that were not sequenced.
     let left = bus.clone();
     on_usual_stack(move || assert!(left.publish("a", [2; LARGE_BYTES]).is_ok()));
     drop(sub);

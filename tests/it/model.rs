@@ -253,20 +253,20 @@ struct ModelSub {
     lost_at_close: u64,
     lost_late: u64,
     superseded: u64,
-    told_lost: u64,
+    reported_lost: u64,
     high_water: usize,
     first_id: u64,
     last_id: Option<u64>,
     cancelled: bool,
     disconnected: Option<ModelGap>,
     /// The bus has unregistered it.
-    taken_out: bool,
+    unregistered: bool,
     /// Its subscriber has received the end.
-    told_end: bool,
-    told_closed: bool,
+    received_end: bool,
+    received_closed: bool,
     closed: bool,
     /// Its subscriber was dropped.
-    gone: bool,
+    subscriber_dropped: bool,
 }
 
 impl ModelSub {
@@ -435,7 +435,7 @@ impl ModelSub {
     fn look(&mut self) -> Option<Answer> {
         let answer = self.found();
         if let Some(Answer::Lost(gap)) = answer {
-            self.told_lost += gap.count;
+            self.reported_lost += gap.count;
         }
         answer
     }
@@ -448,8 +448,8 @@ impl ModelSub {
                 Some(slot) => slot.gap,
                 None => self.open_gap.take(),
             };
-            let gap = here.filter(|_| !between && !self.told_end);
-            self.told_end = true;
+            let gap = here.filter(|_| !between && !self.received_end);
+            self.received_end = true;
             return Some(gap.map_or(Answer::Cancelled, Answer::Lost));
         }
         if !self.claimed.is_empty() {
@@ -463,12 +463,12 @@ impl ModelSub {
             return Some(Answer::Lost(gap));
         }
         if let Some(gap) = self.disconnected {
-            if !std::mem::replace(&mut self.told_end, true) {
-                self.told_lost += gap.count;
+            if !std::mem::replace(&mut self.received_end, true) {
+                self.reported_lost += gap.count;
             }
             return Some(Answer::Disconnected(gap));
         }
-        self.told_closed |= self.closed;
+        self.received_closed |= self.closed;
         Some(if self.closed {
             Answer::Closed
         } else {
@@ -496,7 +496,11 @@ impl ModelSub {
 
     /// The expected statistics.
     fn expected(&self) -> Numbers {
-        let depth = if self.gone { 0 } else { self.waiting() };
+        let depth = if self.subscriber_dropped {
+            0
+        } else {
+            self.waiting()
+        };
         Numbers {
             matched: self.matched,
             received: self.received,
@@ -505,10 +509,14 @@ impl ModelSub {
             lost_late: self.lost_late,
             superseded: self.superseded,
             unread: self.unread(),
-            lag: self.matched - self.received - self.told_lost - self.superseded,
+            lag: self.matched - self.received - self.reported_lost - self.superseded,
             depth: depth as u64,
             high_water: self.high_water as u64,
-            pinned_bytes: if self.gone { 0 } else { self.pinned() },
+            pinned_bytes: if self.subscriber_dropped {
+                0
+            } else {
+                self.pinned()
+            },
             first_id: Some(self.first_id),
             last_id: self.last_id,
         }
@@ -629,32 +637,32 @@ impl Model {
             lost_at_close: 0,
             lost_late: 0,
             superseded: 0,
-            told_lost: 0,
+            reported_lost: 0,
             high_water: 0,
             first_id: self.shards[shard].dispatched_id + 1,
             last_id: None,
             cancelled: false,
             disconnected: None,
-            taken_out: false,
-            told_end: false,
-            told_closed: false,
+            unregistered: false,
+            received_end: false,
+            received_closed: false,
             closed: false,
-            gone: false,
+            subscriber_dropped: false,
         });
     }
 
     /// Returns `false` if the subscription had ended already.
     fn cancel(&mut self, number: usize) -> bool {
         let sub = &mut self.subs[number];
-        let ends_it = !sub.has_ended() && !sub.told_closed;
+        let ends_it = !sub.has_ended() && !sub.received_closed;
         sub.cancelled |= ends_it;
-        self.take_out(number);
+        self.unregister(number);
         ends_it
     }
 
     fn drop(&mut self, number: usize) {
         self.cancel(number);
-        self.subs[number].gone = true;
+        self.subs[number].subscriber_dropped = true;
     }
 
     /// How a subscription ended. A close counts at once, and may change until the subscriber has
@@ -672,14 +680,14 @@ impl Model {
     fn refuses_change(&mut self, number: usize) -> bool {
         let refuses = self.ending(&self.subs[number]).is_some();
         if self.subs[number].disconnected.is_some() {
-            self.take_out(number);
+            self.unregister(number);
         }
         refuses
     }
 
-    fn take_out(&mut self, number: usize) {
+    fn unregister(&mut self, number: usize) {
         let sub = &mut self.subs[number];
-        if std::mem::replace(&mut sub.taken_out, true) {
+        if std::mem::replace(&mut sub.unregistered, true) {
             return;
         }
         let shard = &mut self.shards[sub.shard];
@@ -705,7 +713,7 @@ impl Model {
             answer = how(&mut self.subs[number]);
         }
         if matches!(answer, Answer::Disconnected(_)) {
-            self.take_out(number);
+            self.unregister(number);
         }
         answer
     }
@@ -1090,7 +1098,7 @@ impl Both {
         }
         for sub in &self.model.subs {
             assert!(
-                sub.cancelled || sub.gone || sub.unread() == 0,
+                sub.cancelled || sub.subscriber_dropped || sub.unread() == 0,
                 "the model itself lost something"
             );
         }

@@ -14,7 +14,7 @@ const PUBLISHERS: u64 = 6;
 /// 30,000 events took more than a minute beside three busy processes on two cores.
 const EVENTS: u64 = 1000;
 
-/// The publisher and the sequence number in one word.
+/// The number of the publisher, and the sequence number of the event in its lane.
 type Payload = (u64, u64);
 
 #[test]

@@ -58,7 +58,7 @@ fn bursts_against_capacities() {
     }
 }
 
-/// The same, if the bytes are always or sometimes the tighter bound.
+/// The same with bounds in bytes that are always or sometimes the tighter bound.
 #[test]
 fn bursts_against_bytes() {
     for policy in POLICIES {

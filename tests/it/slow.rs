@@ -12,9 +12,9 @@ use crate::support::{
 };
 
 /// The number of the subscription, the status and the lag.
-type StreamItem = (u64, SlowStatus, u64);
+type Report = (u64, SlowStatus, u64);
 
-fn telling(sender: mpsc::Sender<StreamItem>) -> impl FnMut(&SlowNotice<u64>) + Send + 'static {
+fn reporting(sender: mpsc::Sender<Report>) -> impl FnMut(&SlowNotice<u64>) + Send + 'static {
     move |notice| {
         let seen = (
             notice.subscription().number(),
@@ -25,9 +25,12 @@ fn telling(sender: mpsc::Sender<StreamItem>) -> impl FnMut(&SlowNotice<u64>) + S
     }
 }
 
-fn manual(limit: SlowLimit) -> (Bus<u64>, mpsc::Receiver<StreamItem>) {
+fn manual(limit: SlowLimit) -> (Bus<u64>, mpsc::Receiver<Report>) {
     let (sender, seen) = mpsc::channel();
-    let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual).on_slow(limit, telling(sender)));
+    let bus = bus::<u64>(|b| {
+        b.dispatch(Dispatch::Manual)
+            .on_slow(limit, reporting(sender))
+    });
     (bus, seen)
 }
 
@@ -38,7 +41,7 @@ fn publish(bus: &Bus<u64>, events: u64) {
     }
 }
 
-fn all(seen: &mpsc::Receiver<StreamItem>) -> Vec<StreamItem> {
+fn all(seen: &mpsc::Receiver<Report>) -> Vec<Report> {
     seen.try_iter().collect()
 }
 
@@ -68,7 +71,7 @@ fn a_notice_comes_once_exactly_at_the_limit() {
         assert_eq!(all(&seen), [(1, SlowStatus::Slow, at)], "{limit:?}");
         publish(&bus, 1);
         bus.drive();
-        assert_eq!(all(&seen), [], "{limit:?}: told already");
+        assert_eq!(all(&seen), [], "{limit:?}: reported already");
 
         // It has recovered at half of the limit, and not before.
         for left in (at / 2 + 1..=at).rev() {
@@ -108,7 +111,7 @@ fn a_limit_in_time() {
             .clock(move || {
                 SystemTime::UNIX_EPOCH + Duration::from_secs(clock.load(Ordering::SeqCst))
             })
-            .on_slow(SlowLimit::time(Duration::from_secs(10)), telling(sender))
+            .on_slow(SlowLimit::time(Duration::from_secs(10)), reporting(sender))
     });
     let mut sub = bus.subscribe("a").expect("open");
     publish(&bus, 1);
@@ -182,11 +185,11 @@ fn the_callback_may_drive_the_bus_and_panic() {
     let (sender, seen) = mpsc::channel();
     let slot: Arc<std::sync::OnceLock<fanout::WeakBus<u64>>> = Arc::default();
     let weak = slot.clone();
-    let mut tell = telling(sender);
+    let mut report = reporting(sender);
     let bus = bus::<u64>(|b| {
         b.dispatch(Dispatch::Manual)
             .on_slow(SlowLimit::events(1), move |notice| {
-                tell(notice);
+                report(notice);
                 if let Some(bus) = weak.get().and_then(fanout::WeakBus::upgrade) {
                     bus.drive();
                 }
@@ -241,8 +244,8 @@ fn limits_at_and_beyond_their_bounds() {
 // ---- on a separate thread ---------------------------------------------------------------------
 
 /// Waits for the next one.
-fn next(seen: &mpsc::Receiver<StreamItem>) -> (u64, SlowStatus) {
-    let (number, status, _) = seen.recv_timeout(PATIENCE).expect("told in time");
+fn next(seen: &mpsc::Receiver<Report>) -> (u64, SlowStatus) {
+    let (number, status, _) = seen.recv_timeout(PATIENCE).expect("reported in time");
     (number, status)
 }
 
@@ -251,12 +254,12 @@ fn the_monitor_reports_from_its_own_thread_after_a_pause() {
     for mode in [Dispatch::Pool, Dispatch::Inline] {
         ends("watching", move || {
             let (sender, seen) = mpsc::channel();
-            let mut tell = telling(sender);
+            let mut report = reporting(sender);
             let bus = bus::<u64>(|b| {
                 b.dispatch(mode)
                     .on_slow(SlowLimit::percent(50), move |notice| {
                         assert_eq!(thread::current().name(), Some("fanout-slow"));
-                        tell(notice);
+                        report(notice);
                     })
             });
             let mut sub = bus.subscription("a").capacity(10).open().expect("open");
@@ -277,10 +280,10 @@ fn the_monitor_reports_from_its_own_thread_after_a_pause() {
 fn a_panic_of_the_callback_does_not_end_the_monitor() {
     ends("watching", || {
         let (sender, seen) = mpsc::channel();
-        let mut tell = telling(sender);
+        let mut report = reporting(sender);
         let bus = bus::<u64>(|b| {
             b.on_slow(SlowLimit::events(3), move |notice| {
-                tell(notice);
+                report(notice);
                 panics_quietly();
             })
         });

@@ -22,7 +22,7 @@ use std::ptr::NonNull;
 use super::event::{Event, EventHead};
 use crate::contain::contain;
 
-/// What the code that is not generic has to know of events with a type of payloads.
+/// What code that is not generic has to know of events whose payloads are of one type.
 #[derive(Clone, Copy)]
 pub(super) struct EventType {
     payload: TypeId,
@@ -72,7 +72,7 @@ pub(super) struct Events {
 }
 
 impl Events {
-    /// On the heap, and nowhere else: the events of a block may be larger than a stack.
+    /// Allocates on the heap directly: the events of a block may be larger than a stack.
     pub(super) fn allocate(event_type: EventType, room: usize) -> Self {
         let layout = array_layout(event_type, room);
         // SAFETY: the size is not 0, since an event has a head and there is room for one.

@@ -236,8 +236,8 @@ impl Body {
 /// A block that is being filled with payloads of type `T`.
 pub(crate) struct BlockWriter<T> {
     raw: RawWriter,
-    /// Exactly this type: with `T` alone, a writer of `&'static str` would also be one of a `&str`
-    /// that lives for a shorter time.
+    /// Invariant in `T`: with a `T` here, a writer of `&'static str` would also be a writer of a
+    /// `&str` that lives for a shorter time.
     payloads: PhantomData<fn(T) -> T>,
 }
 
@@ -307,7 +307,8 @@ impl RawWriter {
         let block = self.block;
         std::mem::forget(self);
         let reference = AnyBlock { block };
-        // Relaxed: no other thread knows the block. Whatever passes the reference on publishes it.
+        // Relaxed: no other thread knows the block. The operation that passes the reference on
+        // publishes it.
         reference.block().references.store(1, Ordering::Relaxed);
         reference
     }

@@ -23,10 +23,10 @@ use super::events::EventType;
 use super::{AnyBlock, Block, BlockWriter, CLASSES, RawWriter};
 use crate::sync::{Arc, AtomicPtr, AtomicUsize, Ordering};
 
-/// Free blocks of each class that a pool keeps at most, on each side of the hand-over. As many
-/// blocks of one event as the rings of a few slow subscribers hold, or else these would be
-/// allocated and freed over and over. Fewer of the larger classes, so that the free blocks of each
-/// class take about as much memory.
+/// Free blocks of each class that a pool keeps at most, on each side of the hand-over. The pool
+/// keeps as many blocks of one event as the rings of a few slow subscribers hold: otherwise these
+/// blocks would be allocated and freed over and over. It keeps fewer of the larger classes, so that
+/// the free blocks of each class take about the same memory.
 const FREE_BLOCKS_MAX: [usize; CLASSES.len()] = [4096, 1024, 256];
 
 /// The lists that every thread pushes to.
@@ -36,14 +36,14 @@ pub(crate) struct Pool {
 }
 
 struct FreeList {
-    /// The top of the stack, or [`closed`] once nobody takes from it any more.
+    /// The top of the stack, or [`closed`] once no source takes from it any more.
     head: AtomicPtr<Block>,
     /// About how many blocks were pushed since the list was last taken: pushes that failed count,
     /// too.
     len: AtomicUsize,
 }
 
-/// The head of a list from which nobody takes any more. Compared, never dereferenced.
+/// The head of a list from which no source takes any more. Compared, never dereferenced.
 fn closed() -> *mut Block {
     ptr::without_provenance_mut(1)
 }
@@ -118,7 +118,7 @@ fn pop(chain: &mut *mut Block) -> Option<NonNull<Block>> {
 /// Hands out blocks to be filled with payloads of type `T`. Owned by the sequencer.
 pub(crate) struct BlockSource<T> {
     pub(super) raw: RawSource,
-    /// Exactly this type, as in [`BlockWriter`].
+    /// Invariant in `T`, as in [`BlockWriter`].
     payloads: PhantomData<fn(T) -> T>,
 }
 

@@ -8,8 +8,8 @@
 //!
 //! The events of a shadow are queued one by one, each in the slot of its topic, as
 //! [`ShadowEvent`]s. Together they own one reference to the shadow: an event that is replaced costs
-//! one subtraction at most. The release of the last one says so, and from then on the queue pins
-//! neither block.
+//! one subtraction at most. The release of the last one returns the weight of the shadow, and from
+//! then on the queue pins neither block.
 //!
 //! | step | by | change of the counters |
 //! | --- | --- | --- |
@@ -115,7 +115,7 @@ pub(crate) fn shadow(
 
 /// The events of a new shadow, to be queued one by one. Those that are left are released on drop.
 pub(crate) struct ShadowEvents {
-    /// The reference that all queued events own together; dangling, perhaps, once all were handed
+    /// The reference that all queued events own together. It may dangle once all events were handed
     /// out.
     block: ManuallyDrop<AnyBlock>,
     /// Index of the next event to hand out: 0 to `end`.
@@ -218,7 +218,7 @@ impl Drop for ShadowEvent {
 
 /// Releases events one after the other. Neighbours of one shadow are released by one subtraction.
 ///
-/// Topics that are published in turns are replaced in the same order, so neighbours are the rule.
+/// Topics that are published in turns are replaced in the same order, so neighbours are frequent.
 /// With 1,000 topics and a subscriber that has stopped reading, the whole path takes 0.93 of the
 /// time that one subtraction for each event took (2026-11-22).
 pub(crate) struct ReleaseBatch {

@@ -102,7 +102,7 @@ fn a_block_is_of_the_smallest_class_that_has_room() {
     assert!(writer.is_full());
 }
 
-/// On a thread whose stack has room for a quarter of a payload.
+/// The test runs on a thread whose stack has room for a quarter of a payload.
 #[test]
 fn a_block_of_large_payloads_is_allocated_in_place() {
     const LEN: usize = 1 << 20;
@@ -230,7 +230,7 @@ fn a_writer_that_is_dropped_drops_what_was_pushed() {
     assert_eq!(drops.load(Ordering::Relaxed), 3);
     drop(table);
     assert!(before >= 1);
-    assert_eq!(held.references(), 1, "ours");
+    assert_eq!(held.references(), 1, "only the one held here is left");
 }
 
 #[test]
@@ -449,8 +449,8 @@ fn a_shadow_shows_the_events_that_it_borrows() {
     assert_eq!(drops.load(Ordering::Relaxed), 64);
 }
 
-/// In every order, taken, released or dropped: the last event returns what was freed, and the
-/// shadow is gone.
+/// The events are taken, released or dropped, in every order. The last one returns what was freed,
+/// and the shadow is gone.
 #[test]
 fn the_last_event_of_a_shadow_releases_it() {
     const ORDERS: [[usize; 3]; 6] = [
@@ -501,8 +501,9 @@ fn the_last_event_of_a_shadow_releases_it() {
     }
 }
 
-/// Of two shadows, in every order: a shadow is gone when all its events were added and one of the
-/// other shadow follows, not before; or when the batch is finished or dropped.
+/// The events of two shadows are added in every order. A shadow is gone when all its events were
+/// added and an event of the other shadow follows, and not before; or when the batch is finished or
+/// dropped.
 #[test]
 fn neighbours_are_released_together() {
     for order in 0..1_u32 << 4 {
@@ -571,8 +572,7 @@ fn the_weight_of_a_shadow_is_bounded() {
     }
 }
 
-/// Memory that was a shadow of more or of fewer events than are in it next, and memory that was
-/// none.
+/// The memory is reused for more and for fewer events than before; before, it was a shadow or not.
 #[test]
 fn memory_of_shadows_is_reused_and_keeps_nothing_of_before() {
     let drops = Arc::new(AtomicUsize::new(0));
@@ -584,7 +584,7 @@ fn memory_of_shadows_is_reused_and_keeps_nothing_of_before() {
         let mask = (1 << topics.len()) - 1;
         pushed += topics.len();
         if round % 3 == 2 {
-            // What no feed does: events with payloads in memory that was a shadow.
+            // No feed does this: it puts events with payloads into memory that was a shadow.
             let block = fill(&mut both, topics, &drops, None);
             assert!(block.events().iter().all(|event| event.superseded() == 0));
             drop(block);
@@ -673,7 +673,7 @@ fn a_payload_whose_drop_panics_does_no_harm_to_a_shadow() {
     }
 }
 
-/// The stamps of the events that are borrowed, and no others.
+/// A shadow has the stamps of the events that it borrows, and no others.
 #[cfg(feature = "latency")]
 #[test]
 fn a_shadow_has_the_stamps_of_its_events() {

@@ -35,8 +35,8 @@ pub(super) fn queue(capacity: usize) -> (WriteEnd, ReadEnd) {
 }
 
 /// The number of slots that `capacity` events need at most: each event may be alone in its slot,
-/// with a gap in front of it. One event and gap more for the slot that is being claimed: its events
-/// are counted as claimed before its slots are released.
+/// with a gap in front of it. One more event with its gap is added for the slot that is being
+/// claimed: its events are counted as claimed before its slots are released.
 fn slots_for(capacity: usize) -> usize {
     (capacity + 1) * (1 + GAP_SLOTS)
 }
@@ -68,7 +68,8 @@ pub(super) struct WriteEnd {
     /// A block timeout is over, and the subscriber had not claimed as many events as `wanted` when
     /// this end last checked.
     gave_up: bool,
-    /// Here, where there is room for it, and not in `FeedShared`: only the shard needs it.
+    /// It is here and not in `FeedShared`, since only the shard needs it, and padding has room for
+    /// it here.
     pub(super) block_timeout: BlockTimeout,
 }
 
@@ -104,7 +105,7 @@ impl WriteEnd {
                     if self.try_lose(shared, block, rest, GapReason::BlockTimeout) {
                         return 0;
                     }
-                    // There is room, for the reason given below.
+                    // There is room: see the last arm.
                 }
                 Overflow::Disconnect => {
                     self.disconnect(shared, block, rest);
@@ -114,8 +115,8 @@ impl WriteEnd {
                     if self.try_lose(shared, block, rest, GapReason::Overflow) {
                         return 0;
                     }
-                    // There is room: the subscriber has read everything, and the open gap,
-                    // meanwhile.
+                    // There is room: meanwhile the subscriber has read everything, and the open
+                    // gap.
                 }
             }
         }
@@ -134,8 +135,8 @@ impl WriteEnd {
         let run = run_of(block, mask, reason);
         let gap = &shared.losses().gap;
         let position = self.ring.staged_position();
-        // If the gap is still open: since this end found no room, the subscriber may have read
-        // everything and taken the gap.
+        // If this end has left the gap open, the subscriber may have read everything and taken the
+        // gap since this end found no room.
         self.gap_open = if self.gap_open {
             gap.extend_open(run)
         } else {
@@ -214,10 +215,7 @@ impl WriteEnd {
     #[cold]
     fn disconnect(&mut self, shared: &FeedShared, block: &AnyBlock, rest: u64) {
         let lost = self.try_lose(shared, block, rest, GapReason::Overflow);
-        debug_assert!(
-            lost,
-            "the subscriber does not take the gap of a `Disconnect` feed"
-        );
+        debug_assert!(lost, "no subscriber takes the gap of a `Disconnect` feed");
         // All events of this block that matched are accounted for, and no later block is offered.
         shared.note_last_id(block.last_id());
         // Before the end: a subscriber that sees the end and finds the ring empty has read
@@ -337,7 +335,7 @@ impl ReadEnd {
             None => {}
         }
         if shared.status.overflow == Overflow::Disconnect {
-            // Its only gap is reported as its end.
+            // The only gap of such a feed is reported as its end.
             return self.empty_or_finished();
         }
         if let Some(gap) = self.take_open_gap(shared) {
@@ -363,8 +361,8 @@ impl ReadEnd {
         if self.ring.request_wake() != Readiness::Empty {
             return false;
         }
-        // The gap of a `Disconnect` feed is reported as its end, which wakes the subscriber by
-        // itself. To stay awake for the gap alone would be to spin until the shard has set the end.
+        // The gap of a `Disconnect` feed is reported as its end, and the end wakes the subscriber.
+        // A subscriber that stayed awake for the gap would spin until the shard has set the end.
         let here = self.ring.position();
         let losses = shared.losses.get();
         shared.status.overflow == Overflow::Disconnect

@@ -45,7 +45,7 @@ pub(crate) struct FeedConsumer {
     sampled: u64,
 }
 
-/// What the program was told about the end. It is never told anything else later.
+/// Which end was reported to the program. No other end is reported later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Nothing yet.
@@ -93,7 +93,7 @@ impl FeedConsumer {
         self.shared.end() != End::None
     }
 
-    /// Looks for what to report next. Finishes whatever other threads do.
+    /// Looks for what to report next. It never waits for other threads.
     #[inline]
     pub(crate) fn check(&mut self) -> Found {
         let end = self.shared.end();
@@ -297,7 +297,7 @@ impl FeedConsumer {
         }
     }
 
-    /// Everything was read.
+    /// The feed has ended, and everything in it was read.
     #[cold]
     fn ended(&mut self, end: End) -> Found {
         let gap = match &self.queue {
@@ -309,7 +309,7 @@ impl FeedConsumer {
         let Some(gap) = gap else {
             return Found::Ended(end);
         };
-        // Counted as reported once, however often the program asks.
+        // The loss is counted as reported once, however often the program asks.
         if std::mem::replace(&mut self.state, State::Ended) == State::Open {
             self.shared.reader.gauges.report_lost(gap.count());
         }
@@ -338,7 +338,7 @@ impl FeedConsumer {
 
 /// The events of a claimed slot, taken one by one. Those that are not taken stay in the slot.
 ///
-/// Keeps its counts in registers, because the loop of a handler is short.
+/// It keeps its counts in registers: the loop of a handler is short, so memory accesses would show.
 pub(crate) struct SlotEvents<'a, T> {
     events: &'a [Event<T>],
     /// Events that were not taken yet.

@@ -38,7 +38,7 @@ pub(crate) enum End {
     Broken = 2,
     /// The ring was full, under `Disconnect`.
     Disconnected = 3,
-    /// The bus was closed, and the subscriber was told so behind the last event.
+    /// The bus was closed, which was reported to the subscriber behind the last event.
     Closed = 4,
 }
 
@@ -55,7 +55,7 @@ impl End {
     }
 }
 
-/// The word that says how a feed ended, and those who wait for it to be written.
+/// The word that says how a feed ended, and the wakers of the threads and tasks that wait for it.
 pub(crate) struct EndState {
     /// An [`End`].
     word: AtomicU8,
@@ -85,7 +85,7 @@ impl EndState {
     }
 
     /// Writes the end, unless there is one. `true`: this call has written it, and the caller wakes
-    /// those who wait for it, with [`was_written`](Self::was_written).
+    /// the waiters, with [`was_written`](Self::was_written).
     pub(super) fn write(&self, end: End) -> bool {
         debug_assert!(end != End::None);
         // AcqRel, partners `get` and `order`.
@@ -113,7 +113,7 @@ impl EndState {
         matches!(before.map_err(End::from_word), Ok(_) | Err(End::Closed))
     }
 
-    /// The end was just written: wakes those who wait for it, without waiting for the lock.
+    /// The end was just written: wakes the waiters, without waiting for the lock.
     pub(super) fn was_written(&self) {
         let Some(waiters) = self.waiters.get() else {
             return;
@@ -156,8 +156,8 @@ impl EndState {
         self.wake_if_written();
     }
 
-    /// Wakes those who wait for the end, though it is not written here: the bus closes. The caller
-    /// has set its flag.
+    /// Wakes the waiters although no end is written here, because the bus closes. The caller has
+    /// set its flag.
     pub(crate) fn wake_waiters(&self) {
         self.order();
         if let Some(waiters) = self.waiters.get() {
@@ -182,13 +182,12 @@ impl EndState {
     /// Reads the end by a read-modify-write that changes nothing, so that this step and the one
     /// that writes the end have an order.
     fn order(&self) -> End {
-        // AcqRel, partner `write`, and this line on other threads: what came before it there is
-        // visible behind it here, or the other way round.
+        // AcqRel, partners `write`, and this line on other threads: of two such steps, the later
+        // one sees what came before the earlier one.
         End::from_word(self.word.fetch_or(0, Ordering::AcqRel))
     }
 
-    /// A place inside the lock where a model may change threads: loom changes them at atomics
-    /// alone.
+    /// A point inside the lock at which loom may switch threads: it does so only at atomics.
     #[inline(always)]
     fn step_of_a_model(&self) {
         #[cfg(loom)]
@@ -204,8 +203,8 @@ impl Places {
             self.wakers.push(None);
             self.wakers.len() - 1
         });
-        // The list was taken since the waiter got its place: the feed has ended, so the waiter
-        // looks again and finds that. It may go without a waker.
+        // If there is no such slot, the list was taken since the waiter got its place. Then the
+        // feed has ended, and the waiter finds that when it looks again, so it needs no waker.
         let slot = self.wakers.get_mut(place);
         (place, slot.and_then(|slot| slot.replace(waker)))
     }

@@ -8,8 +8,8 @@ use crate::park::{park, thread_waker};
 use crate::sync::explore::{Steps, explore, explore_bounded};
 use crate::sync::{Arc, AtomicBool, Ordering, thread};
 
-/// What the two ends share, and the ends, which are to be kept: a consumer that is dropped ends its
-/// feed.
+/// What the two ends share, and the ends themselves. The caller has to keep them: a consumer that
+/// is dropped ends its feed.
 fn shared() -> (Arc<FeedShared>, (FeedProducer, FeedConsumer)) {
     let limits = Limits {
         capacity: 1,

@@ -2,8 +2,8 @@
 //!
 //! The shard makes room by evicting the events that have waited longest, one by one, whatever the
 //! subscriber does: see [`evicting`]. What was evicted in front of an event is reported in front of
-//! it. So no event is ever refused, and of a mask with more events than the capacity the newest are
-//! kept.
+//! it. So no event is ever refused, and if a mask has more events than the capacity, the newest of
+//! them are kept.
 //!
 //! # Failure modes
 //!
@@ -86,7 +86,7 @@ impl WriteEnd {
     }
 
     fn evict(&mut self, shared: &FeedShared, bound: Size) {
-        // The ring evicts only in front of a slot that is published.
+        // The ring can evict only when every slot is published.
         self.wake_requested |= self.ring.commit() == Ok(true);
         let mut bytes = 0_u64;
         let evicted = self.ring.evict(bound, ids, |block, _| {

@@ -67,9 +67,9 @@ impl FeedProducer {
         true
     }
 
-    /// Pushes the events of the mask, as far as there is room, and does with the rest as the policy
-    /// says. The caller must offer what is returned again when there is room. Nothing has to be
-    /// visible before `commit`.
+    /// Pushes the events of the mask that have room; the policy decides what happens to the others.
+    /// Returns the events that the caller must offer again when there is room. What was pushed may
+    /// stay invisible until `commit`.
     #[inline]
     pub(crate) fn offer(&mut self, block: &AnyBlock, refs: &mut RefBatch<'_>, mask: u64) -> u64 {
         debug_assert!(mask != 0, "there is nothing to offer");
@@ -96,8 +96,8 @@ impl FeedProducer {
         queue.try_lose(shared, block, rest, reason)
     }
 
-    /// A block has waited for the subscriber for as long as it may. What is offered from now on and
-    /// finds no room is lost, until the subscriber claims something.
+    /// A block has waited for the subscriber as long as its block timeout allows. From now on,
+    /// offered events that find no room are lost, until the subscriber claims something.
     #[cold]
     pub(crate) fn stop_waiting(&mut self) {
         let (queue, shared) = self.bounded_queue();

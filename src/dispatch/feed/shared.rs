@@ -54,7 +54,8 @@ pub(crate) struct FeedShared {
 const _: () =
     assert!(offset_of!(FeedShared, reader) - offset_of!(FeedShared, writer) >= CACHE_LINE);
 
-/// The bounds are stored here alone: the shard needs them once per slot, when it reads this anyway.
+/// The bounds are stored only here: the shard needs them once per slot, and reads this cache line
+/// then anyway.
 pub(super) struct FeedStatus {
     pub(super) end: EndState,
     /// The shard has dropped its end.
@@ -78,7 +79,7 @@ pub(super) struct ReaderCounters {
     pub(super) gauges: ReaderGauges,
 }
 
-/// In this order, so that what is written for every slot lies on the first cache line.
+/// The order of the fields puts what is written for every slot on the first cache line.
 #[repr(C)]
 pub(super) struct WriterCounters {
     matched: AtomicU64,
@@ -114,8 +115,8 @@ impl Losses {
 }
 
 /// How often the counters of a feed are read before the caller gets a snapshot that may not be
-/// consistent. Only a claim makes another try necessary, one per slot, so a caller that meets one
-/// at each try is very slow.
+/// consistent. Only a claim makes another try necessary, and there is one claim per slot, so only a
+/// very slow caller needs all tries.
 const STATS_TRIES: u32 = 8;
 
 /// The counters of a feed. They are read one after the other, so they are exact once nothing moves.
@@ -182,8 +183,8 @@ impl FeedShared {
         first
     }
 
-    /// Ends the feed because the bus is closed and everything was read: the subscriber is told so,
-    /// and nothing else later. `false`: the feed has ended in another way.
+    /// Ends the feed because the bus is closed and everything was read. The subscriber reports this
+    /// to the program, and no other end later. `false`: the feed has ended in another way.
     pub(super) fn finish_closed(&self) -> bool {
         self.status.end.write_closed()
     }
@@ -214,7 +215,7 @@ impl FeedShared {
 
     /// Whether the shard has closed the ring of a feed that has not ended in another way.
     pub(crate) fn is_closed(&self) -> bool {
-        // In this order: what ends it otherwise is written before the shard lets it go.
+        // In this order: another end is written before the shard drops its side.
         self.status.writer_gone.has_left() && matches!(self.end(), End::None | End::Closed)
     }
 
@@ -317,8 +318,8 @@ impl FeedShared {
             claimed_bytes,
             ..
         } = &self.reader;
-        // Release, partners `claimed` and `pinned_bytes`. Often one of them does not change; and
-        // the cache line may be the other end's.
+        // Release, partners `claimed` and `pinned_bytes`. A counter that does not change is not
+        // written, since its cache line may be in the other end's cache.
         for (counter, removed) in [(claimed_bytes, bytes), (claimed_events, events)] {
             if removed != 0 {
                 counter.fetch_add(removed, Ordering::Release);
@@ -327,7 +328,7 @@ impl FeedShared {
     }
 
     /// In debug builds, asserts the accounting law where it holds exactly: the ring was closed, and
-    /// the subscriber has read all of it and was told of every loss.
+    /// the subscriber has read all of it, with every loss.
     pub(super) fn debug_check_all_read(&self) {
         if !cfg!(debug_assertions) {
             return;
@@ -365,9 +366,9 @@ impl FeedShared {
         }
     }
 
-    /// How far the subscriber has read: how many of the events pushed, from the front, it has
-    /// received or was told that they were evicted. Evicted events that were not reported yet do
-    /// not count: they may lie behind events that the subscriber has claimed and not received.
+    /// How far the subscriber has read: how many of the events pushed, from the front, were
+    /// received, or were reported as evicted. Evicted events that were not reported yet do not
+    /// count: they may lie behind events that the subscriber has claimed and not received.
     fn passed_events(&self) -> u64 {
         // Acquire, partner the Release stores. Both only rise, so the sum is never more than the
         // truth.
@@ -393,7 +394,8 @@ impl FeedShared {
             claimed = later;
         }
         let mut stats = self.read_stats(claimed);
-        // What was claimed in between may still be among them, but the bound held at any time.
+        // The bytes of what was claimed in between may still be among them, but the ring keeps to
+        // the bound, except for one block that is heavier than the bound alone.
         let pinned_bytes = &mut stats.gauges.pinned_bytes;
         *pinned_bytes = (*pinned_bytes).min(self.status.pin_bytes as u64);
         stats

@@ -1,5 +1,5 @@
 //! All policies through the two ends of a feed, and what the files of this module have in common.
-//! Further tests of feeds are in `dispatch/tests.rs`.
+//! Further tests of feeds are in `dispatch/tests/feed.rs`.
 
 use super::*;
 use crate::dispatch::block::{BlockRef, BlockSource, EnvelopeTable};
@@ -107,7 +107,7 @@ fn read_to_the_end(consumer: &mut FeedConsumer, overflow: Overflow) -> Seen {
                 seen.lost += gap.count();
                 return seen;
             }
-            Found::Ended(end) => panic!("nobody ends it with {end:?}"),
+            Found::Ended(end) => panic!("no thread ends the feed, but it has ended: {end:?}"),
         }
     }
 }
@@ -124,7 +124,7 @@ fn stress_all_policies_keep_the_accounting_law() {
                 for n in 0..BLOCKS {
                     let (block, mask) = blocks.next(1 + n % 5);
                     offer(&mut producer, &block, mask);
-                    // In the middle of all this: debug builds assert the law inside.
+                    // While events flow. In debug builds, `stats` asserts the law.
                     let stats = shared.stats();
                     assert!(stats.received <= stats.matched);
                 }
@@ -141,14 +141,14 @@ fn stress_all_policies_keep_the_accounting_law() {
                 stats.matched,
                 "{overflow:?} {capacity}: {stats:?}"
             );
-            // An event that was evicted takes its number along.
+            // The number of an event that was evicted is never seen.
             assert!(seen.superseded <= stats.superseded);
             assert!(stats.gauges.high_water <= capacity as u64);
         }
     }
 }
 
-/// The checks of debug builds are awake: a counter that breaks the law does not go unnoticed.
+/// The checks of debug builds run: they find a counter that breaks the law.
 #[cfg(debug_assertions)]
 #[test]
 #[should_panic(expected = "the accounting law")]
@@ -220,7 +220,7 @@ fn a_callback_is_notified_when_it_asked_for_it_and_while_it_exists() {
         offer_one(&mut producer);
         offer_one(&mut producer);
         assert_eq!(count(), before + 1, "once for each request");
-        // To wake a thread that waits has no effect on a callback.
+        // `wake_reader` has no effect on a callback.
         consumer.shared().wake_reader();
         assert_eq!(count(), before + 1);
         consumer.shared().finish(End::Cancelled);

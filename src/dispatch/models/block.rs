@@ -5,9 +5,9 @@ use super::{BlockMaker, Payload};
 use crate::sync::explore::{Steps, explore};
 use crate::sync::thread;
 
-/// Two threads drop the last references to a block while the source of blocks is dropped, too: the
-/// payloads are dropped once, after every read, and the memory is freed (loom would report the
-/// pool's `Arc` as leaked).
+/// Two threads drop the last references to a block while the source of blocks is dropped, too. The
+/// payloads are dropped once, after every read, and the memory is freed (otherwise loom would
+/// report the pool's `Arc` as leaked).
 #[test]
 fn loom_last_block_reference() {
     explore(

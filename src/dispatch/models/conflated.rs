@@ -6,7 +6,7 @@ use super::{BlockMaker, Payload, feed_of, offer, sleep};
 use crate::sync::explore::{Steps, explore_bounded};
 use crate::sync::thread;
 
-/// What a reader has got from a feed under `Conflate`, checked as it comes.
+/// What a reader has received from a feed under `Conflate`. Each event is checked when it is read.
 struct Latest {
     /// By id, from 1: its topic, and which event of that topic it is.
     events: Vec<(usize, u64)>,
@@ -144,22 +144,23 @@ fn loom_feed_conflate_runs_of_a_topic() {
     conflate_accounting(2, &[&["a"], &["a", "b", "a", "a"]], true, true);
 }
 
-/// Room for one topic of two: one is evicted, and its box goes to another topic, or to itself
-/// again.
+/// Room for one topic of two: one is evicted, and its slot is reused for another topic, or for the
+/// same one again.
 #[test]
 fn loom_feed_conflate_evicts() {
     conflate_accounting(1, &[&["a"], &["b"], &["a"]], false, false);
 }
 
-/// Three topics at once, with room for one: boxes go from topic to topic while the reader reads.
+/// Three topics at once, with room for one: slots are reused for other topics while the reader
+/// reads.
 #[test]
 fn loom_feed_conflate_evicts_in_a_block() {
     conflate_accounting(1, &[&["a"], &["b", "c", "a"]], false, false);
 }
 
 /// A reader that sleeps is woken for a topic that enters the ring, also if the shard evicts in the
-/// middle of a round. It is not woken for an event that replaces another, since a topic that waits
-/// has woken it before.
+/// middle of a round. It is not woken for an event that replaces another, since it was woken when
+/// the replaced event entered the ring.
 fn conflate_against_sleep(
     capacity: usize,
     blocks: &'static [&'static [&'static str]],

@@ -1,4 +1,4 @@
-//! The engine: which thread runs what, and who is woken for it.
+//! The engine: which thread runs what, and which thread is woken for it.
 
 use std::time::SystemTime;
 

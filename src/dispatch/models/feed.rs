@@ -75,8 +75,8 @@ fn loom_feed_accounting_oldest_capacity_2_of_3() {
     feed_accounting(2, Overflow::DropOldest, &[&["a", "a", "a"], &["a", "a"]]);
 }
 
-/// The same with a reader that sleeps: it is woken for events and gaps. A round has that many
-/// blocks of one event, and then a commit, which wakes the reader.
+/// The same with a reader that sleeps: it is woken for events and gaps. `rounds`: how many blocks
+/// of one event each round has, before the commit that wakes the reader.
 fn losses_against_sleep(overflow: Overflow, rounds: &'static [usize]) {
     let name = format!("{overflow:?} feed of 1: rounds of {rounds:?} against a reader that sleeps");
     explore(&name, move || {

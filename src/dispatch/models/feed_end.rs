@@ -171,8 +171,8 @@ fn loom_feed_detach_against_read() {
     });
 }
 
-/// Reads once as a task does, in the way of `Subscriber::look_or_register`: `Empty` means that the
-/// waker will be woken.
+/// Reads once as a task does, like `check_or_register` in `bus/subscriber.rs`: `Empty` means that
+/// the waker will be woken.
 fn poll(log: &mut ReadLog, consumer: &mut FeedConsumer, waker: &Waker) -> Found {
     loop {
         match log.read_one(consumer) {

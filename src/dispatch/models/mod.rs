@@ -170,7 +170,7 @@ impl TestRegistry {
     }
 }
 
-/// What a reader has got from a feed, checked as it comes.
+/// What a reader has received from a feed. Each finding is checked when it is read.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct ReadLog {
     ids: Vec<u64>,

@@ -46,7 +46,7 @@ fn loom_signal_two_sleepers() {
         let sleeper = |index| {
             let (signal, work, done) = (signal.clone(), work.clone(), done.clone());
             move || {
-                // Takes one piece of work; whoever does the last piece ends both threads.
+                // Takes one piece of work; the thread that does the last piece ends both threads.
                 let take = || {
                     let one = |left: usize| left.checked_sub(1);
                     work.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one)

@@ -250,11 +250,11 @@ fn a_ring_without_room_asks_for_half_of_it() {
     assert!(!producer.take_wake_request(), "two are");
     assert!(
         producer.request_wake(block.weight(), 3),
-        "there is room: nobody will arrive"
+        "there is room: the reader will not arrive"
     );
 }
 
-/// It asks for no more than the block needs.
+/// The shard asks for no more room than the block needs.
 #[test]
 fn a_ring_without_room_asks_for_what_it_needs() {
     for capacity in [1, 2, 3, 8, 100_usize] {
@@ -327,7 +327,7 @@ fn the_first_end_counts() {
     assert_eq!(consumer.shared().stats().last_id, Some(late.first_id() - 1));
 }
 
-/// Whether the shard closes or detaches its end afterwards: the reader gets the loss, and nothing
+/// Whether the shard closes or detaches its end afterwards, the reader gets the loss, and nothing
 /// else.
 #[test]
 fn disconnected_is_for_ever() {

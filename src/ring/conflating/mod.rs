@@ -10,7 +10,7 @@
 //! | --- | --- | --- |
 //! | producer | `put` into a filled slot: CAS its item | the item is replaced; the slot keeps its place |
 //! | producer | `put` into an empty slot: fills it, pushes it to the end of the order | the consumer sees it with the next `commit` |
-//! | consumer | `pop`: claims the first slot of the order, then swaps its item for null | it gets the item that was put last |
+//! | consumer | `pop`: claims the first slot of the order, then swaps its item for null | it gets the item that was put in last |
 //! | producer | `evict`: takes the first slot out of the order, then its item | that item is lost |
 //!
 //! A slot is in the order once, from when it is filled until it is claimed or evicted. The side
@@ -144,8 +144,8 @@ impl<P: Pointer> Producer<P> {
             }
         }
         mark(&item, false);
-        // A store, since the slot is empty, and only this side fills it. Relaxed: the consumer does
-        // not know the slot before the commit, which publishes the item.
+        // A store suffices, since the slot is empty, and only this side fills it. Relaxed: the
+        // consumer does not know the slot before the commit, which publishes the item.
         shared
             .item
             .store(item.into_raw().as_ptr(), Ordering::Relaxed);
@@ -269,7 +269,8 @@ impl<P: Pointer> Slot<P> {
 impl<P: Pointer> FilledSlot<P> {
     /// Takes the item out.
     fn take_item(self) -> P {
-        // Not `drop`, which empties the slot: the producer may have filled it again by then.
+        // The slot is not dropped, since its `drop` would empty the slot once more, and the
+        // producer may have filled it again by then.
         let item = self.into_shared().take_item();
         item.expect("a slot in the order holds an item")
     }

@@ -152,8 +152,8 @@ impl Received {
     }
 }
 
-/// Items are put into the slots `before`. Then the producer does `produce`, while the consumer pops
-/// so many `times`.
+/// Items are put into the slots in `before`. Then the producer does `produce`, while the consumer
+/// pops `times` times.
 fn against_pops(
     name: &str,
     capacity: usize,

@@ -7,7 +7,7 @@ use crate::park::{park, register_thread, wake_registered};
 use crate::ring::support::{Drops, STRESS_ITEMS};
 use crate::sync::{AtomicU64, AtomicWaker, thread};
 
-/// Random sequences of steps that are tried, and steps in each at most.
+/// How many random sequences of steps are tried, and the longest of them.
 const CASES_AND_STEPS: (u32, usize) = if cfg!(miri) { (5, 40) } else { (1000, 200) };
 
 /// An item that says what it replaced, as an event of a shadow does, and counts its drop.

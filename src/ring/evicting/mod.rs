@@ -34,7 +34,7 @@
 //! still: the ring is lock-free.
 //!
 //! **Memory** is allocated by the first push. A ring that is full below its capacity is copied to a
-//! buffer of twice the length, as the deque of [Chase and Lev][c] does it. A consumer may still be
+//! buffer of twice the length, as in the deque of [Chase and Lev][c]. A consumer may still be
 //! reading the old buffer, so old buffers are kept until the ring is dropped. Together they are at
 //! most as long as the current one.
 //!
@@ -92,7 +92,8 @@ unsafe impl<T> Pointer for Box<T> {
 /// Slots of a ring's first buffer. Few in a model, so that its rings grow and use slots again.
 const FIRST_SLOTS: usize = if cfg!(loom) { 2 } else { 16 };
 
-/// A ring for up to `capacity` items, 1 to 2^31. One more fits in until the producer has evicted.
+/// A ring for up to `capacity` items, 1 to 2^31. There is room for one more, which the producer may
+/// push before it evicts.
 pub(crate) fn ring<P: Pointer>(capacity: usize) -> (Producer<P>, Consumer<P>) {
     ring_with_first_slots(FIRST_SLOTS, capacity)
 }
@@ -132,7 +133,7 @@ pub(in crate::ring) fn ring_with_first_slots<P: Pointer>(
     (producer, consumer)
 }
 
-/// How much a number of items is.
+/// The size of a number of items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Size {
     pub(crate) parts: u64,
@@ -191,7 +192,7 @@ struct Shared<P: Pointer> {
     _padding: [u64; 6],
     /// A [`Head`].
     head: AtomicU64,
-    /// It owns items, which the slots do not say.
+    /// It owns items, which the types of the slots do not say.
     _marker: PhantomData<P>,
 }
 
@@ -287,7 +288,7 @@ impl<P: Pointer> Producer<P> {
         debug_assert!(parts.mask != 0, "an item has a part");
         debug_assert!(self.has_room());
         self.make_room();
-        // SAFETY: `make_room` has seen to it that there is a buffer.
+        // SAFETY: `make_room` has ensured that there is a buffer.
         let slot = unsafe { self.buffer() }.slot(self.staged);
         // Relaxed, as the stores below: the commit publishes them. A consumer that reads the slot
         // for the item that was in it before fails in its CAS.
@@ -410,7 +411,7 @@ impl<P: Pointer> Producer<P> {
         self.shared.tail.close()
     }
 
-    /// Whether `push` may be called. Changes nothing, since it is for assertions.
+    /// Whether `push` may be called. For assertions, so it changes nothing.
     fn has_room(&self) -> bool {
         let head = Head(self.shared.head.load(Ordering::Relaxed));
         self.staged - head.position() <= self.capacity.into()
@@ -464,7 +465,7 @@ impl<P: Pointer> Producer<P> {
         (target != head).then_some(target)
     }
 
-    /// Sees to it that there is a buffer, and that its next slot is free.
+    /// Ensures that there is a buffer, and that its next slot is free.
     fn make_room(&mut self) {
         // Relaxed: written by this side.
         let buffer = self.shared.buffer.load(Ordering::Relaxed);
@@ -488,7 +489,7 @@ impl<P: Pointer> Producer<P> {
         };
         assert!(
             new_len <= len_max,
-            "more items were pushed than the capacity, and one"
+            "more than `capacity + 1` items are in the ring"
         );
         let new = Buffer {
             slots: (0..new_len).map(|_| Slot::empty()).collect(),
@@ -518,8 +519,7 @@ impl<P: Pointer> Producer<P> {
     }
 }
 
-/// The run, with an item behind it. Under `Conflate`, the ids of items do not rise from one to the
-/// next.
+/// The run, extended by an item behind it. Under `Conflate`, the ids do not rise from item to item.
 fn extended(run: Option<LossRun>, first_id: u64, last_id: u64, count: u32) -> LossRun {
     debug_assert!(first_id <= last_id && count >= 1);
     let count = u64::from(count);
@@ -542,7 +542,7 @@ fn extended(run: Option<LossRun>, first_id: u64, last_id: u64, count: u32) -> Lo
 impl<P: Pointer> Drop for Producer<P> {
     /// Closes the ring, and drops the items that were staged and not published.
     fn drop(&mut self) {
-        // First, since the drop of an item may panic.
+        // Closed first, since the drop of an item may panic.
         self.close();
         for position in self.committed..self.staged {
             // SAFETY: an item was staged, so there is a buffer; the item was never published, so

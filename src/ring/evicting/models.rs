@@ -21,7 +21,7 @@ impl Item {
             first_id: AtomicU64::new(0),
             drops: drops.clone(),
         };
-        // Not by `new`: loom does not check whether that happens before a read.
+        // Written here and not by `new`: loom does not check whether `new` happens before a read.
         item.first_id.with_mut(|id| *id = first_id);
         Box::new(item)
     }
@@ -55,7 +55,7 @@ impl Pushing {
 
     fn commit(&mut self) -> bool {
         self.steps.step();
-        self.ring.commit().expect("nobody else closes it")
+        self.ring.commit().expect("no other thread closes it")
     }
 
     /// Evicts until the ring is within the bound.
@@ -118,7 +118,7 @@ fn ring(first_slots: usize, capacity: usize) -> (Pushing, Claiming) {
     (pushing, claiming)
 }
 
-/// `push` against some claims: each item goes to one side, which drops it, and every loss is
+/// `push` runs against some claims: each item goes to one side, which drops it, and every loss is
 /// reported in order. Then the consumer reads what is left.
 fn against_claims(
     name: &str,
@@ -210,7 +210,7 @@ fn loom_evicting_bytes_against_claim() {
 /// The ring is copied to a buffer of twice the length while the consumer reads the old one.
 #[test]
 fn loom_evicting_growth_against_claim() {
-    against_claims("evicting ring of 1 to 4 cells", (1, 3), 2, |pushing| {
+    against_claims("evicting ring of 1 to 4 slots", (1, 3), 2, |pushing| {
         for _ in 0..3 {
             pushing.push(1);
             pushing.commit();
@@ -223,7 +223,7 @@ fn loom_evicting_growth_against_claim() {
 #[test]
 fn loom_evicting_growth_and_evict_against_claim() {
     against_claims(
-        "evicting ring of 1 to 4 cells, full",
+        "evicting ring of 1 to 4 slots, full",
         (1, 2),
         2,
         |pushing| {
@@ -238,7 +238,7 @@ fn loom_evicting_growth_and_evict_against_claim() {
 #[test]
 fn loom_evicting_growth_behind_a_run() {
     against_claims(
-        "evicting ring of 2 to 4 cells, behind a run",
+        "evicting ring of 2 to 4 slots, behind a run",
         (2, 3),
         2,
         |pushing| {

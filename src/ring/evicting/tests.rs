@@ -103,7 +103,7 @@ fn the_item_published_last_is_not_evicted() {
     assert!(!producer.close() && consumer.is_finished());
 }
 
-/// The sum of their bytes would overflow, and wrap around to a small number.
+/// The sum of the items' bytes would overflow, and wrap around to a small number.
 #[test]
 fn items_of_the_greatest_possible_weight_are_evicted() {
     for (light, heavy) in [
@@ -176,7 +176,7 @@ fn a_drop_that_panics_drops_nothing_twice() {
 }
 
 /// An item that is written to when it is dropped, without synchronisation: so a race detector
-/// reports an access of another thread that does not happen before the drop.
+/// reports an access by another thread that does not happen before the drop.
 struct Unsynchronised {
     id: u64,
     touched: std::cell::Cell<u64>,

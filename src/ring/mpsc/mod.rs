@@ -1,7 +1,7 @@
 //! A bounded ring with many producers and one consumer: the shared lane behind `Bus::publish`.
 //!
 //! After [Vyukov's bounded queue][v]: a producer claims a position by a CAS on the tail, writes the
-//! item, and stamps the slot. Since there is one consumer, a slot that is not free at the claimed
+//! item, and stamps the slot. Since there is one consumer, a slot that is not free for the next
 //! position means that the ring is *full*, and never that another consumer has to finish first. So
 //! `try_push` does not wait for other threads.
 //!
@@ -12,7 +12,7 @@
 //!
 //! Before it sleeps, the consumer sets `WAKE_REQUESTED` in the **stamp** of the very slot that it
 //! waits for. The producer that stamps this slot reads and clears the flag in the same swap. The
-//! flag cannot stand in the tail: a position is claimed before it is written, so the consumer could
+//! flag cannot be in the tail: a position is claimed before it is written, so the consumer could
 //! request a wake-up between the two, and no later step would read the flag.
 //!
 //! Closing sets a flag in the tail: a claim comes before it or fails, and a claimed position is
@@ -48,7 +48,7 @@ pub(crate) fn ring<T>(capacity: usize) -> (Producers<T>, Consumer<T>) {
         "capacity {capacity} is not in 1..=2^31"
     );
     let len = capacity.next_power_of_two().max(2);
-    // In place: an item may be larger than the stack of the thread.
+    // Allocated in place: an item may be larger than the stack of the thread.
     let mut slots = Box::new_uninit_slice(len);
     for (position, slot) in slots.iter_mut().enumerate() {
         let slot: *mut Slot<T> = slot.as_mut_ptr();

@@ -75,7 +75,7 @@ fn stress_mpsc() {
                                 Ok(true) => break wake_registered(waker),
                                 Ok(false) => break,
                                 Err(PushError::Full(back)) => item = back,
-                                Err(PushError::Closed(_)) => panic!("nobody closes the ring"),
+                                Err(PushError::Closed(_)) => panic!("no thread closes the ring"),
                             }
                             thread::yield_now();
                         }

@@ -37,9 +37,9 @@
 //! is linked through the jobs, so it needs no memory. The worker that takes it keeps 16 jobs in its
 //! slots and the rest in its overflow list, which every worker may take, in the same way. Workers
 //! look at the inbox only when they find all overflow lists empty, so jobs that were pushed later
-//! do not overtake for ever, and no job starves. A worker that finds inbox and overflow lists empty
-//! steals half of another worker's slots, as with the deques of [Blumofe and Leiserson][steal], but
-//! with one swap for each slot.
+//! do not overtake earlier ones for ever, and no job starves. A worker that finds inbox and
+//! overflow lists empty steals half of another worker's slots, as with the deques of [Blumofe and
+//! Leiserson][steal], but with one swap for each slot.
 //!
 //! A job is in one place at a time, and every place is emptied by a swap, so exactly one worker
 //! gets the job.
@@ -80,7 +80,7 @@ const DEDICATED: u32 = 0b1_0000;
 pub(crate) struct Job<P, S> {
     /// The five bits above.
     word: AtomicU32,
-    /// The next job in the inbox or in an overflow list, while this job is in one of them.
+    /// The next job in the same list, while this job is in the inbox or in an overflow list.
     next: AtomicPtr<Job<P, S>>,
     pub(crate) shared: P,
     state: UnsafeCell<S>,
@@ -107,8 +107,8 @@ impl<P, S> Job<P, S> {
     /// Sets `QUEUED`, and returns the word as it was before.
     #[inline]
     fn set_queued(&self) -> u32 {
-        // AcqRel: Release what the caller did before to the turn that this brings about; Acquire
-        // the end of the last turn. Partners: `begin` and `Turn::finish`.
+        // AcqRel: Release what the caller did before to the turn that will begin; Acquire the end
+        // of the last turn. Partners: `begin` and `Turn::finish`.
         self.word.fetch_or(QUEUED, Ordering::AcqRel)
     }
 
@@ -119,13 +119,13 @@ impl<P, S> Job<P, S> {
     ///
     /// If the job is not idle, or is disabled or dedicated.
     pub(crate) fn dedicate(&self) {
-        // Relaxed: the user hands the job to its thread afterwards.
+        // Relaxed: the caller hands the job to its thread afterwards.
         let old = self.word.fetch_or(DEDICATED, Ordering::Relaxed);
         assert_eq!(old, 0, "a job is dedicated once, before it is used");
     }
 
-    /// Sets `DISABLED`, for ever. What a turn must not do any more, the user decides. `true`: a
-    /// turn is in progress, which may not have seen the flag yet.
+    /// Sets `DISABLED`, for ever. The user of the job decides what a turn must not do any more.
+    /// `true`: a turn is in progress, which may not have seen the flag yet.
     pub(crate) fn disable(&self) -> bool {
         // AcqRel, partner `begin`: a turn that begins later sees the bit.
         self.word.fetch_or(DISABLED, Ordering::AcqRel) & RUNNING != 0
@@ -199,7 +199,7 @@ fn begin<P, S>(job: Arc<Job<P, S>>) -> Turn<P, S> {
             Err(actual) => {
                 assert!(
                     actual & (QUEUED | RUNNING) == QUEUED,
-                    "a turn began at a job that waits for none (word {actual:#07b})"
+                    "a turn began at a job that is not scheduled or has a turn (word {actual:#07b})"
                 );
                 current = actual;
             }
@@ -211,7 +211,7 @@ fn begin<P, S>(job: Arc<Job<P, S>>) -> Turn<P, S> {
     }
 }
 
-/// The right to work on a job. Dereferences to its state.
+/// The right to work on a job. It dereferences to the state of the job.
 pub(crate) struct Turn<P, S> {
     job: Arc<Job<P, S>>,
     /// It gives access to an `S`, so it may be shared only if an `S` may.
@@ -286,7 +286,7 @@ impl<P, S> Deref for Turn<P, S> {
     type Target = S;
 
     fn deref(&self) -> &S {
-        // SAFETY: there is one `Turn` at a time, and `self` is borrowed, so nobody has a `&mut` to
+        // SAFETY: there is one `Turn` at a time, and `self` is borrowed, so there is no `&mut` to
         // the state.
         self.job.state.with(|state| unsafe { &*state })
     }
@@ -294,8 +294,8 @@ impl<P, S> Deref for Turn<P, S> {
 
 impl<P, S> DerefMut for Turn<P, S> {
     fn deref_mut(&mut self) -> &mut S {
-        // SAFETY: there is one `Turn` at a time, and `self` is borrowed exclusively, so nobody else
-        // refers to the state.
+        // SAFETY: there is one `Turn` at a time, and `self` is borrowed exclusively, so there is no
+        // other reference to the state.
         self.job.state.with_mut(|state| unsafe { &mut *state })
     }
 }
@@ -303,9 +303,9 @@ impl<P, S> DerefMut for Turn<P, S> {
 impl<P, S> Drop for Turn<P, S> {
     /// Runs only if the turn panics. Clears `RUNNING`, so that a thread that polls
     /// [`is_running`](Job::is_running) does not wait for ever. What was scheduled meanwhile is not
-    /// done.
+    /// done, and a requested finish notice is not given.
     fn drop(&mut self) {
-        // Release, partners `is_running` and `begin`.
+        // AcqRel, as in `finish`. Partners: `is_running` and `begin`.
         self.job.word.fetch_and(!RUNNING, Ordering::AcqRel);
     }
 }
@@ -348,7 +348,7 @@ impl Worker {
 /// What [`RunQueue::take`] has found.
 pub(crate) struct Taken<P, S> {
     pub(crate) turn: Turn<P, S>,
-    /// There are more jobs than this worker can do at once, so the caller should wake another one.
+    /// There are more jobs than this one, so the caller should wake another worker.
     pub(crate) more: bool,
 }
 
@@ -377,7 +377,7 @@ impl<P, S> RunQueue<P, S> {
     /// Puts a job into the inbox.
     ///
     /// `true`: the inbox was empty, so the caller has to wake a worker. A caller that pushes behind
-    /// other jobs need not: the one that pushed the first of them does.
+    /// other jobs need not: the caller that pushed the first of them does.
     ///
     /// # Panics
     ///
@@ -410,7 +410,7 @@ impl<P, S> RunQueue<P, S> {
         }
     }
 
-    /// Takes a job, from wherever there is one, and begins a turn at it.
+    /// Takes a job from any place, and begins a turn at it.
     pub(crate) fn take(&self, worker: &mut Worker) -> Option<Taken<P, S>> {
         if let Some(job) = self.next_local(worker) {
             return Some(Taken {
@@ -552,11 +552,11 @@ impl<P, S> RunQueue<P, S> {
 /// Empties a place, a slot or the head of a list.
 #[inline]
 fn take_place<P, S>(place: &AtomicPtr<Job<P, S>>) -> *mut Job<P, S> {
-    // Look first: a swap takes the cache line away from other threads that look.
+    // A load first: a swap takes the cache line away from other threads that look.
     if place.load(Ordering::Relaxed).is_null() {
         return ptr::null_mut();
     }
-    // Acquire, partners `push` and the stores to slots and overflow lists: the links, and the jobs.
+    // Acquire, partners `link` and the stores to slots and overflow lists: the links, and the jobs.
     place.swap(ptr::null_mut(), Ordering::Acquire)
 }
 

@@ -4,9 +4,9 @@ use super::{Job, RunQueue, Turn, schedule};
 use crate::sync::explore::{Steps, explore};
 use crate::sync::{Arc, AtomicUsize, Ordering, thread};
 
-/// Shared data: what there is to do. State: what was done. What there is to do is written and read
-/// by relaxed accesses, so that only the job's word orders them. loom checks that one thread at a
-/// time has the state.
+/// Shared data: what there is to do. State: what was done. The shared data is written and read by
+/// relaxed accesses, so that only the job's word orders them. loom checks that one thread at a time
+/// has the state.
 type TestJob = Job<[AtomicUsize; 2], [usize; 2]>;
 type TestQueue = RunQueue<[AtomicUsize; 2], [usize; 2]>;
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::ring::support::STRESS_ITEMS;
 use crate::sync::{AtomicU64, thread};
 
-/// What there is to do, and what was done.
+/// A job with the amount of work to do as shared data, and the amount done as its state.
 type TestJob = Job<AtomicU64, u64>;
 type TestQueue = RunQueue<AtomicU64, u64>;
 
@@ -98,8 +98,8 @@ fn a_disabled_job_gets_turns_that_see_it() {
     assert!(turn.finish().awaited);
 }
 
-/// Jobs in the slots, in the overflow list and in the inbox are found, and those that nobody takes
-/// are dropped with the queue.
+/// Jobs in the slots, in the overflow list and in the inbox are found, and those that no worker
+/// takes are dropped with the queue.
 #[test]
 fn jobs_are_found_in_every_place_or_dropped_with_the_queue() {
     for taken_by_the_second in [0, 1, 100] {

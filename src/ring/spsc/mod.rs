@@ -234,16 +234,16 @@ impl<T> Producer<T> {
 
     /// Sets `WAKE_REQUESTED` in the head word, which [`Consumer::release`] reports from now on.
     ///
-    /// The caller then looks once more at what it waits for, in whatever variable the consumer
-    /// writes before its release, and sleeps only if that says so.
+    /// The caller then looks once more at the variable that the consumer writes before its release,
+    /// and sleeps only if there is still nothing.
     pub(crate) fn request_wake(&mut self) {
         // AcqRel, partner `Consumer::release`: an earlier release is seen here, a later one sees
         // the flag.
         self.released = count(self.shared.head.fetch_or(WAKE_REQUESTED, Ordering::AcqRel));
     }
 
-    /// Clears `WAKE_REQUESTED` in the head word. `true`: it was set, so that the consumer will not
-    /// wake this side on account of it.
+    /// Clears `WAKE_REQUESTED` in the head word. `true`: it was set, so the consumer will not wake
+    /// this side because of it.
     pub(crate) fn take_wake_request(&mut self) -> bool {
         self.shared.take_producer_wake_request()
     }
@@ -254,8 +254,8 @@ impl<T> Producer<T> {
         self.shared.tail.close()
     }
 
-    /// Drops what is staged and not committed. Not a part of `drop`, which would reserve stack for
-    /// a large item even if nothing is staged.
+    /// Drops what is staged and not committed. It is not a part of `drop`, which would then reserve
+    /// stack for a large item even if nothing is staged.
     #[cold]
     #[inline(never)]
     fn drop_staged(&mut self) {
@@ -371,7 +371,7 @@ impl<T> Vacant<'_, T> {
 impl<T> Drop for Producer<T> {
     /// Closes the ring, and drops the items that were staged and not published.
     fn drop(&mut self) {
-        // First, since the drop of an item may panic.
+        // Closed first, since the drop of an item may panic.
         self.close();
         if self.staged != self.committed {
             self.drop_staged();
@@ -470,7 +470,8 @@ impl<T> Consumer<T> {
         debug_assert!(self.committed <= committed);
         debug_assert!(committed - self.released <= self.shared.capacity);
         self.committed = committed;
-        // Relaxed: whoever commits an item of a segment has counted the segment before.
+        // Relaxed: the producer counts a segment before it commits an item in it, and the load of
+        // the tail acquired that commit.
         if self.shared.grown.load(Ordering::Relaxed) != self.slots.number {
             self.find_segment_end();
         }

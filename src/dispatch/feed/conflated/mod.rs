@@ -6,7 +6,7 @@
 //! wakes up receives each topic once, in its latest state.
 //!
 //! An event in a slot is an event of a [`shadow`] of its block: it knows how many events it
-//! replaced. Of a run of events of one topic in a block, only the last one gets that far.
+//! replaced. If a block has several events of one topic, only the last of them is put into a slot.
 //!
 //! **Bounds.** `capacity` counts queued topics: beyond it, the topic that has been queued longest
 //! loses its event. `pin_bytes` counts every block of which some event is queued, whole and once,
@@ -15,8 +15,8 @@
 //!
 //! **Topic slots are reused.** A slot whose event was taken keeps its topic, which is likely to be
 //! published again, until another topic needs a slot. One is always available, since there are two
-//! more slots than topics may be queued: the one that is filled last before the oldest is evicted,
-//! and the one that the subscriber has claimed and not emptied yet.
+//! more slots than topics may be queued: one for the topic that is put in before the oldest is
+//! evicted, and one for the slot that the subscriber has claimed and not emptied yet.
 //!
 //! # Failure modes
 //!
@@ -111,7 +111,7 @@ impl WriteEnd {
         let topic_slots = self
             .topic_slots
             .get_or_insert_with(|| TopicSlots::new(block));
-        // Also if no slot is needed: otherwise `order` would grow with every event.
+        // Called even if no slot is needed: otherwise `order` would grow with every event.
         topic_slots.update_order(&mut self.queue);
         let capacity = shared.status.capacity as usize;
         let runs = || {
@@ -154,7 +154,7 @@ impl WriteEnd {
                     gauges.pushed_more(1);
                     waiting += 1;
                     if waiting > capacity as u64 {
-                        // At once: a block may have more topics than there are slots.
+                        // Evicts at once, since a block may have more topics than there are slots.
                         topic_slots.evict(&mut self.queue, shared, capacity as u64);
                         waiting = self.queue.waiting();
                         debug_assert!(waiting <= capacity as u64, "evicted to the topic");
@@ -185,7 +185,7 @@ impl WriteEnd {
     }
 
     /// Evicts the oldest events until the bound on bytes is kept, or only the newest block is left:
-    /// to lose some of its events would free nothing. Its weight is `newest`, and its first id
+    /// evicting some of its events would free nothing. Its weight is `newest`, and its first id
     /// `first_id`.
     #[inline]
     fn enforce_pin_bytes(&mut self, shared: &FeedShared, first_id: u64, newest: u64) {
@@ -201,8 +201,8 @@ impl WriteEnd {
             return;
         };
         topic_slots.update_order(&mut self.queue);
-        // The bytes alone do not tell what to evict: what the subscriber took a moment ago may
-        // still be counted among them.
+        // The bytes alone do not say what to evict: they may still include what the subscriber took
+        // a moment ago.
         let Some(end) = topic_slots.end_of_those_before(first_id) else {
             return;
         };
@@ -234,7 +234,7 @@ impl TopicSlots {
     #[cold]
     fn evict(&mut self, queue: &mut Producer<ShadowEvent>, shared: &FeedShared, left: u64) {
         debug_assert!(left >= 1, "the queue never evicts the event published last");
-        // The queue evicts only in front of an event that is published.
+        // The queue can evict only when every slot is published.
         self.wake_requested |= queue.commit() == Ok(true);
         let mut freed = 0;
         let id = |number: u32| self.slots[number as usize].id;

@@ -1,5 +1,5 @@
-//! What the shard knows of its topic slots, checked after every step; and steps between the two
-//! halves of a claim, where no caller can take any.
+//! These tests check after every step what the shard knows of its topic slots. They also take steps
+//! between the two halves of a claim, which a caller of the feed cannot do.
 
 use proptest::prelude::*;
 
@@ -185,7 +185,7 @@ fn a_slot_that_is_being_emptied_is_not_reused() {
     assert!(!feed.take(&[]));
     for round in 1..ROUNDS {
         feed.offer(&[round]);
-        // Other topics, again and again: they share the two other slots.
+        // Other topics, one after the other: they share the two other slots.
         assert!(feed.take(&[vec![round + 1, round + 2], vec![round + 3], vec![round]]));
         assert!(feed.take(&[]));
     }
