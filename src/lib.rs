@@ -230,6 +230,7 @@ mod log;
 mod park;
 mod ring;
 mod sync;
+mod time_limit;
 
 #[cfg(not(loom))]
 pub mod broadcast;

@@ -31,9 +31,20 @@ use crate::contain::contain;
 use crate::sync::parker::Parker;
 use crate::sync::unmodelled::AtomicUsize as UnmodelledUsize;
 use crate::sync::{AtomicU64, AtomicWaker, Mutex, Ordering, spin_loop, thread};
+use crate::time_limit;
 
 /// Wakes the task or thread. If the waker panics, the panic is contained.
+///
+/// If the time of the calling thread is over, another thread wakes it: see
+/// [`time_limit`].
 pub(crate) fn wake(waker: Waker) {
+    if time_limit::is_over() {
+        return time_limit::hand_over(move || wake_here(waker));
+    }
+    wake_here(waker);
+}
+
+fn wake_here(waker: Waker) {
     // After a panic, the task may continue to sleep. The engine cannot do anything about that.
     contain("a waker", || waker.wake());
 }
@@ -391,31 +402,64 @@ fn cores() -> usize {
     cores
 }
 
-crate::sync::thread_local!(static DISPATCHING: Cell<bool> = const { Cell::new(false) });
+crate::sync::thread_local!(static SCOPE: Cell<Scope> = const { Cell::new(Scope::Program) });
 
-/// Marks the calling thread as dispatching while the value is alive. User code that runs inside
-/// (the drop of a payload, a waker, a clock) may publish, but must not wait for this same thread.
+/// What code the calling thread runs.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Scope {
+    /// Code of the program, which may wait.
+    Program,
+    /// A handler or a callback.
+    Callback,
+    /// A round of the sequencer or of a shard, and the user code inside it: the drop of a payload,
+    /// a waker, a clock.
+    Dispatch,
+}
+
+/// Marks the calling thread as one that must not wait for the bus while the value is alive. User
+/// code that runs inside may publish and receive, but must not wait for this same thread.
 pub(crate) struct NonBlockingScope {
-    /// Whether the thread was inside such a scope before.
-    outer: bool,
+    outer: Scope,
 }
 
 impl NonBlockingScope {
+    /// For a handler or a callback.
     pub(crate) fn enter() -> Self {
-        Self {
-            outer: DISPATCHING.with(|dispatching| dispatching.replace(true)),
-        }
+        Self::enter_at_least(Scope::Callback)
+    }
+
+    /// For a thread that holds the role of the sequencer or of a shard.
+    pub(crate) fn enter_dispatch() -> Self {
+        Self::enter_at_least(Scope::Dispatch)
     }
 
     /// Whether the calling thread is inside such a scope, so that a wait could be a deadlock.
     pub(crate) fn is_active() -> bool {
-        DISPATCHING.try_with(Cell::get).unwrap_or(false)
+        Self::scope() != Scope::Program
+    }
+
+    /// Whether the calling thread is dispatching: it may be the only one that can deliver events.
+    pub(crate) fn is_dispatching() -> bool {
+        Self::scope() == Scope::Dispatch
+    }
+
+    fn enter_at_least(scope: Scope) -> Self {
+        let outer = SCOPE.with(|current| {
+            let outer = current.get();
+            current.set(outer.max(scope));
+            outer
+        });
+        Self { outer }
+    }
+
+    fn scope() -> Scope {
+        SCOPE.try_with(Cell::get).unwrap_or(Scope::Program)
     }
 }
 
 impl Drop for NonBlockingScope {
     fn drop(&mut self) {
-        DISPATCHING.with(|dispatching| dispatching.set(self.outer));
+        SCOPE.with(|scope| scope.set(self.outer));
     }
 }
 

@@ -7,6 +7,7 @@ use super::cancel::{CancelToken, Registration};
 use super::control::SubscriptionControl;
 use crate::handlers::pool::CANCEL_GRACE;
 use crate::sync::{Arc, Mutex};
+use crate::time_limit::TimeLimit;
 
 /// Keeps a handler subscribed. Dropping the guard [cancels](Self::cancel) the subscription, and
 /// waits like `cancel` while a call is running. It does nothing if the guard was
@@ -89,6 +90,7 @@ impl SubscriptionGuard {
     /// # }
     /// ```
     pub fn cancel_and_wait(&self, timeout: Duration) -> bool {
+        let _limit = TimeLimit::enter(timeout);
         self.control.cancel();
         let registrations = std::mem::take(&mut *self.registrations.lock());
         registrations.iter().for_each(Registration::remove);

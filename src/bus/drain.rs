@@ -15,7 +15,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Core;
 use super::record::Record;
@@ -25,6 +25,7 @@ use crate::dispatch::Dispatch;
 use crate::dispatch::engine::{Engine, FlushTicket};
 use crate::park::wake_registered;
 use crate::sync::{Arc, Ordering};
+use crate::time_limit::TimeLimit;
 
 /// A handler, and the position in its ring up to which a flush waits for it.
 type Awaited = (Arc<Record>, u64);
@@ -56,10 +57,17 @@ impl Core {
         }
     }
 
-    pub(super) fn close_within(&self, deadline: Option<Instant>) -> CloseReport {
+    /// Dropping payloads and calling wakers counts against the limit: see [`time_limit`].
+    ///
+    /// [`time_limit`]: crate::time_limit
+    pub(super) fn close_within(&self, limit: Duration) -> CloseReport {
+        let limit = TimeLimit::enter(limit);
+        let deadline = limit.deadline();
         let lost_before = self.lost_at_close();
         self.close();
-        let in_rings = self.engine.finish_close(deadline);
+        let in_rings = self
+            .engine
+            .finish_close(deadline, &|| self.drive_handlers());
         self.drive_handlers();
         let pool = self.handlers.pool();
         let handled = pool.is_none_or(|pool| pool.wait_finished(deadline));
@@ -84,9 +92,11 @@ impl Core {
         }
     }
 
-    pub(super) fn flush(&self, deadline: Option<Instant>) -> bool {
-        self.drive();
-        if !self.engine.flush(deadline) {
+    /// Dropping payloads and calling wakers counts against the limit, as in `close_within`.
+    pub(super) fn flush(&self, limit: Duration) -> bool {
+        let limit = TimeLimit::enter(limit);
+        let deadline = limit.deadline();
+        if !self.engine.flush(deadline, &|| self.drive_handlers()) {
             return false;
         }
         self.drive_handlers();
@@ -138,7 +148,7 @@ impl DispatchWait {
         // task.
         engine.register_for_progress(waker.clone());
         let recheck_at = if manual {
-            engine.drive_and_next_deadline()
+            core.drive_and_next_deadline()
         } else {
             None
         };

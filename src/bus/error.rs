@@ -315,6 +315,10 @@ macro_rules! recv_errors {
             /// A thread of the bus panicked, in the program's [weigher](crate::BusBuilder::weigh)
             /// or because of a bug in this library. Events may be missing without a gap.
             Broken,
+            /// There is no event, and the call was made on a thread that is dispatching: in the
+            /// `drop` of a payload, in a waker, or in the clock of the bus. It would wait for its
+            /// own thread. Only calls that block a thread return this error, and it is not final.
+            WouldDeadlock,
         }
 
         impl fmt::Display for $name {
@@ -328,6 +332,10 @@ macro_rules! recv_errors {
                     Self::Closed => f.write_str("the bus is closed and all events were received"),
                     Self::Cancelled => f.write_str("the subscription was cancelled"),
                     Self::Broken => f.write_str(BROKEN),
+                    Self::WouldDeadlock => f.write_str(
+                        "a thread that dispatches must not wait for an event: use try_recv, \
+                         or receive on another thread",
+                    ),
                 }
             }
         }
@@ -343,6 +351,7 @@ macro_rules! recv_errors {
                     RecvError::Closed => Self::Closed,
                     RecvError::Cancelled => Self::Cancelled,
                     RecvError::Broken => Self::Broken,
+                    RecvError::WouldDeadlock => Self::WouldDeadlock,
                 }
             }
         } )?
@@ -352,8 +361,8 @@ macro_rules! recv_errors {
 recv_errors! {
     /// Why [`Subscriber::recv`](crate::Subscriber::recv) returned no event.
     ///
-    /// After `Lost`, receiving continues. Every other variant is final, and every later call
-    /// returns it again. A loop that ends at any error therefore ends at the first loss: see
+    /// After `Lost` and `WouldDeadlock`, receiving continues. Every other variant is final, and every
+    /// later call returns it again. A loop that ends at any error therefore ends at the first loss: see
     /// [`for_each`](crate::Subscriber::for_each).
     ///
     /// ```

@@ -20,9 +20,9 @@ use crate::dispatch::feed::{FeedConsumer, Listener};
 use crate::handlers::notice::Observer;
 use crate::handlers::pool::{HandlerJob, Pool, PoolConfig};
 use crate::handlers::task::{HandlerResult, Task};
-use crate::park::deadline_after;
 use crate::ring::run_queue::Job;
 use crate::sync::{Arc, Ordering};
+use crate::time_limit::TimeLimit;
 
 /// The handler pool of a bus. It is created when the first handler is opened.
 pub(super) struct Handlers {
@@ -306,9 +306,9 @@ impl<T: Send + Sync + 'static> HandlerGuard<T> {
     /// ```
     #[doc(alias = "join")]
     pub fn cancel_and_wait(&self, limit: Duration) -> bool {
-        let deadline = deadline_after(limit);
+        let limit = TimeLimit::enter(limit);
         self.subscription.cancel_at_once();
-        self.subscription.wait_for_handler(deadline)
+        self.subscription.wait_for_handler(limit.deadline())
     }
 
     /// Consumes the guard, and keeps the handler subscribed until the bus closes, or until

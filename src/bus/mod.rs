@@ -49,7 +49,7 @@ mod wake_timer;
 
 use std::any::Any;
 use std::sync::{OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use batch::{Batch, BatchIntoIter, BatchIter};
 pub use builder::BusBuilder;
@@ -71,10 +71,11 @@ pub use subscriber::{Iter, Subscriber};
 pub use subscription::{Start, SubscriptionBuilder};
 pub use wait::WaitStrategy;
 
+use crate::dispatch::Dispatch;
 use crate::dispatch::engine::{Engine, Lanes};
-use crate::park::deadline_after;
 use crate::pattern::{Topic, TopicError};
 use crate::sync::{Arc, AtomicWaker, Mutex};
+use crate::time_limit;
 use drain::{CloseFuture, FlushFuture};
 use handler::Handlers;
 use interest::DisconnectableFeeds;
@@ -378,8 +379,11 @@ impl<T: Send + Sync + 'static> Bus<T> {
     ///
     /// **Blocks the thread** for up to `limit`; in async code use
     /// [`flush_async`](Self::flush_async). The call does not wait until subscribers have received
-    /// the events. Inside a handler it does not wait at all, and returns whether everything is done
-    /// already.
+    /// the events. Inside a handler it dispatches, but does not wait for other threads.
+    ///
+    /// The call may exceed the limit by one drop of a payload or one call of a waker, which it cannot
+    /// interrupt; see [time limits](crate::guide::failure_modes#time-limits). It ends at the limit
+    /// also if other threads publish all the time. A limit of zero means: without waiting.
     ///
     /// Returns `false` at the time limit (a `Block` subscriber has no room, or a handler is busy),
     /// or if the bus is broken.
@@ -397,7 +401,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// # }
     /// ```
     pub fn flush_within(&self, limit: Duration) -> bool {
-        self.open.core.flush(deadline_after(limit))
+        self.open.core.flush(limit)
     }
 
     /// Waits until all events that were accepted before the first poll are in the rings of their
@@ -462,6 +466,12 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// continue after the time limit. The call does not wait until subscribers have received the
     /// events. Inside a handler it starts the close and returns.
     ///
+    /// The call may exceed the limit by 10 ms, and by one drop of a payload or one call of a waker,
+    /// which it cannot interrupt; see [time limits](crate::guide::failure_modes#time-limits). If a
+    /// thread that dispatches is inside user code for longer than that, it gives up what is left when
+    /// it comes back, and the numbers of the report are those at the end of this call. A limit of zero
+    /// means: without waiting.
+    ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::time::Duration;
@@ -476,7 +486,13 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// ```
     #[doc(alias = "shutdown_timeout")]
     pub fn close_within(&self, limit: Duration) -> CloseReport {
-        self.open.core.close_within(deadline_after(limit))
+        let mut report = self.open.core.close_within(limit);
+        if !self.open.core.engine.is_finished() {
+            // A thread that sequences is inside user code, and has not counted them yet.
+            let stats = self.open.stats();
+            report.unsequenced = stats.unsequenced + stats.queued;
+        }
+        report
     }
 
     /// Closes the bus at the first poll, and waits until all accepted events are in the rings of
@@ -666,6 +682,17 @@ impl Core {
         let was_registered = self.registry.lock().unregister(&self.engine, record);
         if was_registered {
             self.engine.apply_shard_changes(record.shard());
+            self.drive_if_closing();
+        }
+    }
+
+    /// A subscription has ended that may have kept a manual bus from closing. There may be no other
+    /// thread left that drives it.
+    fn drive_if_closing(&self) {
+        let engine = &self.engine;
+        // Also if the engine has finished: its handlers may not have.
+        if engine.dispatch() == Dispatch::Manual && engine.is_closing() {
+            self.drive();
         }
     }
 
@@ -673,12 +700,25 @@ impl Core {
         let mut done = false;
         while self.engine.drive() | self.drive_handlers() {
             done = true;
+            if time_limit::must_stop() {
+                break;
+            }
         }
         done
     }
 
     /// Runs the handlers of a manual bus. Handlers may publish, so there may be more to dispatch
     /// afterwards.
+    /// Like [`Engine::drive_and_next_deadline`], and runs the handlers, which make room for events.
+    fn drive_and_next_deadline(&self) -> Option<Instant> {
+        loop {
+            let deadline = self.engine.drive_and_next_deadline();
+            if !self.drive_handlers() || time_limit::must_stop() {
+                return deadline;
+            }
+        }
+    }
+
     fn drive_handlers(&self) -> bool {
         self.handlers.pool().is_some_and(|pool| pool.drive())
     }

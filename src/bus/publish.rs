@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use super::error::{PublishError, PublishSequencedError, Refused, RefusedError};
 use super::message::Heading;
+use crate::dispatch::Dispatch;
 use crate::dispatch::block::{EnvelopeRef, EnvelopeTable};
 use crate::dispatch::engine::Engine;
 use crate::dispatch::lane::{LaneShared, Pending, Receipt, ReceiptSender, ReceiptSlot, receipt};
@@ -30,6 +31,7 @@ use crate::park::{NonBlockingScope, deadline_after, park, register_thread, threa
 use crate::pattern::TopicError;
 use crate::ring::{mpsc, spsc};
 use crate::sync::Arc;
+use crate::time_limit::TimeLimit;
 
 /// One end of a lane, through which events enter.
 pub(super) trait LaneSender<T> {
@@ -225,6 +227,7 @@ where
     S: LaneSender<T>,
     E: RefusedError<T>,
 {
+    let _limit = time_limit(&sender, patience);
     match prepare(&mut sender, heading, None, patience) {
         Ok((place, event)) => put(&mut sender, place, event, data),
         Err(refused) => refuse(refused, data),
@@ -242,9 +245,22 @@ where
     S: LaneSender<T>,
     E: RefusedError<T>,
 {
+    let _limit = time_limit(&sender, patience);
     match prepare(&mut sender, &Heading::topic(topic(&data)), None, patience) {
         Ok((place, event)) => put(&mut sender, place, event, data),
         Err(refused) => refuse(refused, data),
+    }
+}
+
+/// Under inline dispatch the publishing thread also dispatches, and so runs user code. (The time
+/// limit of the wait for room is in `wait_for_room`.)
+#[inline]
+fn time_limit<T>(sender: &impl LaneSender<T>, patience: Patience) -> Option<TimeLimit> {
+    match patience {
+        Patience::AtMost(limit) if sender.engine().dispatch() == Dispatch::Inline => {
+            Some(TimeLimit::enter(limit))
+        }
+        _ => None,
     }
 }
 

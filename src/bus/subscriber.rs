@@ -30,8 +30,9 @@ use crate::dispatch::block::{Event, SharedEvent};
 use crate::dispatch::engine::earliest;
 use crate::dispatch::feed::{End, FeedConsumer, Found, Limits};
 use crate::dispatch::loss::{BlockTimeout, Gap};
-use crate::park::{deadline_after, forget_registered, park, register_thread, thread_waker};
+use crate::park::{NonBlockingScope, forget_registered, park, register_thread, thread_waker};
 use crate::sync::{AtomicWaker, Ordering};
+use crate::time_limit::TimeLimit;
 
 /// The number of receives in a row without a wait after which a task lets other tasks run; see
 /// [`stream`](super::stream).
@@ -187,8 +188,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # }
     /// ```
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<&Event<T>, RecvTimeoutError> {
-        match self.wait_for_next(deadline_after(timeout)) {
-            Found::Empty => Err(RecvTimeoutError::Timeout),
+        match self.wait_within(timeout) {
+            Found::Empty => Err(no_event_in_time()),
             found => Ok(self.event(found)?),
         }
     }
@@ -361,8 +362,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// # }
     /// ```
     pub fn next_batch_timeout(&mut self, timeout: Duration) -> Result<Batch<T>, RecvTimeoutError> {
-        match self.wait_for_next(deadline_after(timeout)) {
-            Found::Empty => Err(RecvTimeoutError::Timeout),
+        match self.wait_within(timeout) {
+            Found::Empty => Err(no_event_in_time()),
             found => Ok(self.batch(found)?),
         }
     }
@@ -686,7 +687,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         forget_registered(self.feed.waker());
     }
 
-    /// Waits until a check finds something. Returns `Empty` at the deadline.
+    /// Waits until a check finds something. Returns `Empty` at the deadline, and on a thread that is
+    /// dispatching, which would wait for itself.
     #[inline]
     fn wait_for_next(&mut self, deadline: Option<Instant>) -> Found {
         match self.check() {
@@ -695,9 +697,18 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
+    /// Waits like `wait_for_next`, for a call with a time limit.
+    fn wait_within(&mut self, timeout: Duration) -> Found {
+        let limit = TimeLimit::enter(timeout);
+        self.wait_for_next(limit.deadline())
+    }
+
     /// First spins or yields, for as long as the strategy says, and then sleeps.
     #[cold]
     fn wait(&mut self, deadline: Option<Instant>) -> Found {
+        if NonBlockingScope::is_dispatching() {
+            return Found::Empty;
+        }
         let threads = self.handle.core().engine.threads.load(Ordering::Relaxed);
         let mut backoff = self.wait.backoff(threads);
         while backoff.snooze() {
@@ -774,7 +785,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     #[cold]
     fn drive_if_closing(&mut self) -> Found {
         if self.is_closing_manually() {
-            self.recheck_at = self.handle.core().engine.drive_and_next_deadline();
+            self.recheck_at = self.handle.core().drive_and_next_deadline();
             return self.feed.check();
         }
         Found::Empty
@@ -812,6 +823,15 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for Subscriber<T> {
 }
 
 #[cold]
+fn no_event_in_time() -> RecvTimeoutError {
+    if NonBlockingScope::is_dispatching() {
+        RecvTimeoutError::WouldDeadlock
+    } else {
+        RecvTimeoutError::Timeout
+    }
+}
+
+#[cold]
 fn recv_error(found: Found) -> RecvError {
     match found {
         Found::Gap(gap) => RecvError::Lost(gap),
@@ -819,11 +839,17 @@ fn recv_error(found: Found) -> RecvError {
         Found::Closed => RecvError::Closed,
         Found::Ended(End::Broken) => RecvError::Broken,
         Found::Ended(_) => RecvError::Cancelled,
-        Found::Event | Found::Empty => unreachable!("not an error"),
+        // A wait without a time limit finds something, except where it must not wait.
+        Found::Empty => RecvError::WouldDeadlock,
+        Found::Event => unreachable!("not an error"),
     }
 }
 
 /// Converts an error of receiving to the ending, or to the gap if it is a loss.
+///
+/// # Panics
+///
+/// If the error is neither.
 pub(super) fn ending(error: RecvError) -> Result<Ending, Gap> {
     match error {
         RecvError::Lost(gap) => Err(gap),
@@ -831,6 +857,7 @@ pub(super) fn ending(error: RecvError) -> Result<Ending, Gap> {
         RecvError::Closed => Ok(Ending::Closed),
         RecvError::Cancelled => Ok(Ending::Cancelled),
         RecvError::Broken => Ok(Ending::Broken),
+        RecvError::WouldDeadlock => panic!("{error}"),
     }
 }
 

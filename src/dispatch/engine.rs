@@ -24,13 +24,14 @@
 //! * **A round panics**: the thread survives, and the bus is *broken*. Nothing is accepted any
 //!   more, accepted events are discarded, and subscribers read what is in their rings and then get
 //!   `Broken`. Threads that wait for a flush or a close are woken.
-//! * **The time to close is over**: the closing thread acquires each role in turn, discards what
-//!   was not sequenced, and gives up what has no room in the rings.
+//! * **The time to close is over**: whichever thread holds a role discards what was not sequenced,
+//!   or gives up what has no room in the rings. The closing thread does so with the roles that are
+//!   free, and does not wait for a thread that holds one in user code.
 //! * **User code inside a pass publishes, flushes or closes**: it must not wait for the thread that
 //!   it runs on. Every pass is a [`NonBlockingScope`], in which none of these calls waits.
 
 use std::task::Waker;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::block::AnyBlock;
 use super::lane::{LaneShared, OwnLane, Pending};
@@ -43,11 +44,16 @@ use crate::contain::catch;
 use crate::log;
 use crate::park::{Backoff, NonBlockingScope};
 use crate::ring::{mpsc, spsc};
-use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Queue, thread};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Queue, now};
+use crate::time_limit;
 
 #[cfg(feature = "latency")]
 use super::latency;
 use super::{Dispatch, Weigh};
+
+/// How long a forced close waits for threads that hold a role, 10 ms. They need far less, unless
+/// they are in user code.
+const FORCE_CLOSE_GRACE: Duration = Duration::from_millis(10);
 
 /// What an engine is made from.
 pub(crate) struct EngineConfig<T> {
@@ -78,6 +84,8 @@ pub(crate) struct Engine {
     /// Roles that have not finished, 0 to the number of shards and 1.
     unfinished: AtomicUsize,
     closing: AtomicBool,
+    /// The time to close is over.
+    forced: AtomicBool,
     broken: AtomicBool,
     /// Threads that take part: the pool's, and one per publisher and subscriber. An estimate, which
     /// decides how to back off.
@@ -209,6 +217,7 @@ impl Engine {
             sequencer_done: AtomicBool::new(false),
             unfinished: AtomicUsize::new(dispatchers + 1),
             closing: AtomicBool::new(false),
+            forced: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             threads: AtomicUsize::new(threads),
             #[cfg(feature = "latency")]
@@ -235,25 +244,30 @@ impl Engine {
         }
     }
 
-    /// Makes passes until there is nothing left to do. `true`: something was done.
+    /// Makes passes until there is nothing left to do, or until the time of the calling thread is
+    /// over. `true`: something was done.
     pub(crate) fn drive(&self) -> bool {
-        self.drive_until_idle().progress
+        self.drive_while(|| true).progress
     }
 
-    /// As `drive`, and also returns when there will be more to do.
-    fn drive_until_idle(&self) -> PassResult {
+    /// As `drive`, as long as `go_on` returns `true`, which is asked after each pass. Also returns
+    /// when there will be more to do.
+    fn drive_while(&self, mut go_on: impl FnMut() -> bool) -> PassResult {
         let mut total = PassResult::default();
-        loop {
+        let idle = loop {
             let pass = self.pass(false);
             total = PassResult {
                 deadline: pass.deadline,
                 ..total.merge(pass)
             };
             if pass.is_idle() {
-                break;
+                break true;
             }
-        }
-        if total.run_again || total.new_deadline {
+            if !go_on() || time_limit::must_stop() {
+                break false;
+            }
+        };
+        if !idle || total.run_again || total.new_deadline {
             // A pool thread may have found the sequencer held by this thread, and gone to sleep
             // without requesting wake-ups from the lanes, or without knowing of a deadline. So a
             // pool thread has to look once more.
@@ -263,30 +277,55 @@ impl Engine {
     }
 
     /// Waits until `done` returns a value. `None`: it did not before the deadline.
+    ///
+    /// The calling thread is awake, so it dispatches first, in every mode. It looks after each
+    /// pass: while publishers publish, there is always more to dispatch. From inside a pass or a
+    /// callback, it then does not wait for other threads, since that could deadlock.
+    ///
+    /// `drive_handlers` runs the handlers of a manual bus, which make room for events. `true`: it
+    /// ran some.
     fn wait_for<R>(
         &self,
         deadline: Option<Instant>,
+        drive_handlers: &dyn Fn() -> bool,
         mut done: impl FnMut() -> Option<R>,
     ) -> Option<R> {
-        if self.dispatch != Dispatch::Manual {
+        let is_late = || deadline.is_some_and(|deadline| now() >= deadline);
+        let mut drive = || {
+            loop {
+                let mut value = None;
+                let pass = self.drive_while(|| {
+                    value = done();
+                    value.is_none()
+                });
+                value = value.or_else(&mut done);
+                if value.is_some() || time_limit::must_stop() || !drive_handlers() {
+                    return (value, pass.deadline);
+                }
+            }
+        };
+        if self.dispatch != Dispatch::Manual || NonBlockingScope::is_active() {
+            let (value, _) = drive();
+            if value.is_some() || is_late() || NonBlockingScope::is_active() {
+                return value;
+            }
             return self.signal.progress.wait_until(deadline, done);
         }
         let mut until = deadline;
         loop {
-            let look = || {
-                if let Some(value) = done() {
-                    return Some(Ok(value));
+            // No pool thread looks at the shards when a block timeout is over, and another thread
+            // may have stalled a shard since this one looked last.
+            let look = || match drive() {
+                (Some(value), _) => Some(Ok(value)),
+                (None, _) if is_late() => Some(Err(deadline)),
+                (None, next) => {
+                    let next = earliest(deadline, next);
+                    (next != until).then_some(Err(next))
                 }
-                // No pool thread looks at the shards when a block timeout is over, and another
-                // thread may have stalled a shard since this one looked last.
-                let next = earliest(deadline, self.drive_and_next_deadline());
-                if let Some(value) = done() {
-                    return Some(Ok(value));
-                }
-                (next != until).then_some(Err(next))
             };
             match self.signal.progress.wait_until(until, look) {
                 Some(Ok(value)) => return Some(value),
+                Some(Err(_)) if is_late() => return None,
                 Some(Err(next)) => until = next,
                 None if until == deadline => return None,
                 None => {}
@@ -299,13 +338,13 @@ impl Engine {
     /// `progress`: if another thread holds a shard, that thread looks once more and then notifies
     /// `progress`.
     pub(crate) fn drive_and_next_deadline(&self) -> Option<Instant> {
-        self.drive_until_idle().deadline
+        self.drive_while(|| true).deadline
     }
 
     /// One round of every role that is free. `before_sleep`: the calling thread is about to sleep,
     /// so the sequencer requests wake-ups from the lanes.
     fn pass(&self, before_sleep: bool) -> PassResult {
-        let _scope = NonBlockingScope::enter();
+        let _scope = NonBlockingScope::enter_dispatch();
         let mut pass = self.run_sequencer(before_sleep);
         if pass.progress && self.shards.len() > 1 && self.dispatch == Dispatch::Pool {
             self.signal.wake_one(); // the woken thread runs some of the shards
@@ -320,7 +359,7 @@ impl Engine {
     /// shard.
     pub(crate) fn apply_shard_changes(&self, shard: usize) {
         // A stalled shard may drop the last reference to its block, and so run a payload's drop.
-        let _scope = NonBlockingScope::enter();
+        let _scope = NonBlockingScope::enter_dispatch();
         let shard = &self.shards[shard];
         let (mut marked, mut was_stalled) = (false, false);
         loop {
@@ -362,34 +401,34 @@ impl Engine {
     /// Waits until everything is dispatched. At the deadline, gives up what is left. `true`:
     /// nothing was given up.
     ///
-    /// From inside a pass it neither waits nor acquires roles by force, since both would deadlock:
-    /// the calling thread may hold those roles.
-    pub(crate) fn finish_close(&self, deadline: Option<Instant>) -> bool {
-        self.drive();
-        if NonBlockingScope::is_active() {
-            return self.is_finished();
-        }
+    /// From inside a pass or a callback it dispatches, and neither waits nor gives anything up.
+    pub(crate) fn finish_close(
+        &self,
+        deadline: Option<Instant>,
+        drive_handlers: &dyn Fn() -> bool,
+    ) -> bool {
         let done = || self.is_finished().then_some(());
-        if self.wait_for(deadline, done).is_some() {
+        if self.wait_for(deadline, drive_handlers, done).is_some() {
             return true;
         }
-        self.force_close();
+        if !NonBlockingScope::is_active() {
+            self.force_close();
+        }
         false
     }
 
     /// Waits until everything that was accepted so far is in the rings. `false`: it is not at the
     /// deadline, or the bus broke.
     ///
-    /// From inside a pass it does not wait, since that would deadlock.
-    pub(crate) fn flush(&self, deadline: Option<Instant>) -> bool {
+    /// From inside a pass or a callback it dispatches, and does not wait.
+    pub(crate) fn flush(
+        &self,
+        deadline: Option<Instant>,
+        drive_handlers: &dyn Fn() -> bool,
+    ) -> bool {
         let mut ticket = self.request_flush();
-        self.drive();
-        let deadline = if NonBlockingScope::is_active() {
-            Some(Instant::now())
-        } else {
-            deadline
-        };
-        self.wait_for(deadline, || self.check_flush(&mut ticket))
+        let done = || self.check_flush(&mut ticket);
+        self.wait_for(deadline, drive_handlers, done)
             .unwrap_or(false)
     }
 
@@ -536,8 +575,13 @@ impl Engine {
                 ..PassResult::default()
             };
         }
-        let closing = self.is_closing();
-        let round = self.run_or_break(|| held.round(closing, before_sleep));
+        let (closing, forced) = (self.is_closing(), self.is_forced());
+        let round = self.run_or_break(|| {
+            if forced {
+                held.discard();
+            }
+            held.round(closing, before_sleep)
+        });
         let marked = held.release();
         self.after_round(round, marked, &self.sequencer_done)
     }
@@ -555,7 +599,15 @@ impl Engine {
             };
         }
         let ignore_latch = self.dispatch == Dispatch::Manual;
-        let round = self.run_or_break(|| held.round(ignore_latch));
+        // Not before the sequencer has closed the shard's input: a forced close ends at its end.
+        // Acquire, partner the swap in `finish_role`.
+        let forced = self.is_forced() && self.sequencer_done.load(Ordering::Acquire);
+        let round = self.run_or_break(|| {
+            if forced {
+                held.force_close();
+            }
+            held.round(ignore_latch)
+        });
         let marked = held.release();
         self.after_round(round, marked, &shard.done)
     }
@@ -582,7 +634,7 @@ impl Engine {
         };
         // On a manual bus, the thread that left the mark may be about to wait without knowing of a
         // deadline.
-        let missed = marked && self.dispatch == Dispatch::Manual;
+        let missed = marked && deadline.is_some() && self.dispatch == Dispatch::Manual;
         if finished {
             self.finish_role(done);
         } else if progress || missed {
@@ -611,8 +663,9 @@ impl Engine {
                 );
                 self.signal.wake_all();
             }
+            // Once: threads that wait and drive a manual bus would wake one another for ever.
+            self.signal.progress.notify();
         }
-        self.signal.progress.notify();
     }
 
     /// Whether every shard has delivered every sequenced event. The result is exact once the
@@ -626,40 +679,25 @@ impl Engine {
     }
 
     /// The time to close is over: discards what is not sequenced, and gives up what has no room.
-    /// Other threads hold a role for a round at most, so this call acquires each of them soon.
+    ///
+    /// The calling thread does so with the roles that are free. The holder of another role does it
+    /// when it releases that role, because this call has left a mark there. The holder may be in
+    /// user code for long, so this call waits for [`FORCE_CLOSE_GRACE`] at most.
     fn force_close(&self) {
-        let _scope = NonBlockingScope::enter();
-        self.acquire_until_done(&self.sequencer, |sequencer| {
-            sequencer.discard();
-            // This may need several attempts: a publisher that claimed its slot in the shared lane
-            // before the lane was closed may still be writing its event.
-            sequencer.round(true, false).finished
-        });
-        self.finish_role(&self.sequencer_done);
-        for shard in &self.shards {
-            self.acquire_until_done(&shard.role, |shard| {
-                shard.force_close();
-                true
-            });
-            self.finish_role(&shard.done);
-        }
+        // Release, partner the load in `is_forced`: a holder that sees the mark of the passes below
+        // sees the flag.
+        self.forced.store(true, Ordering::Release);
+        self.drive_while(|| !self.is_finished());
+        let finished = || self.is_finished().then_some(());
+        let grace = now().checked_add(FORCE_CLOSE_GRACE);
+        self.signal.progress.wait_until(grace, finished);
         self.break_feeds_if_broken();
     }
 
-    /// Acquires a role again and again, until `f` returns `true` or the bus is broken.
-    fn acquire_until_done<S>(&self, role: &Role<S>, mut f: impl FnMut(&mut S) -> bool) {
-        while !self.is_broken() {
-            if let Some(mut held) = role.try_acquire() {
-                let done = self.run_or_break(|| f(&mut held));
-                if held.release() {
-                    self.signal.wake_one();
-                }
-                if done == Some(true) {
-                    return;
-                }
-            }
-            thread::yield_now();
-        }
+    /// Whether the time to close is over.
+    fn is_forced(&self) -> bool {
+        // Acquire, partner the store in `force_close`.
+        self.forced.load(Ordering::Acquire)
     }
 
     /// Runs a part of a role. A panic in it breaks the bus, and gives `None`.

@@ -37,7 +37,8 @@ use crate::park::WaitSet;
 use crate::ring::spsc::Readiness;
 use crate::ring::{mpsc, spsc};
 use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
-use crate::sync::{Arc, AtomicU64, Ordering, Queue};
+use crate::sync::{Arc, AtomicU64, Ordering, Queue, thread};
+use crate::time_limit;
 
 /// The most events that a round takes: a bound on how long the shards wait for it.
 pub(crate) const ROUND_EVENTS: usize = 1024;
@@ -133,8 +134,9 @@ pub(crate) trait Sequence: Send {
     /// a wake-up is requested from every lane.
     fn round(&mut self, closing: bool, before_sleep: bool) -> RoundResult;
 
-    /// Closes the lanes, and drops the events in them. Returns how many events that were.
-    fn discard(&mut self) -> u64;
+    /// Closes the lanes, and drops the events in them, which count as unsequenced. If the calling
+    /// thread has a time limit, another thread drops them.
+    fn discard(&mut self);
 }
 
 impl<T: Send + Sync + 'static> Sequencer<T> {
@@ -166,7 +168,7 @@ impl<T: Send + Sync + 'static> Sequencer<T> {
     }
 }
 
-impl<T: Send + Sync> Sequence for Sequencer<T> {
+impl<T: Send + Sync + 'static> Sequence for Sequencer<T> {
     fn round(&mut self, closing: bool, before_sleep: bool) -> RoundResult {
         // Acquire, partner the `fetch_add` in `Engine::request_flush`: the events that the caller
         // of a flush knew to be accepted are in lanes that this thread admits and looks at from
@@ -197,33 +199,33 @@ impl<T: Send + Sync> Sequence for Sequencer<T> {
         }
     }
 
-    fn discard(&mut self) -> u64 {
-        self.drop_accepted()
+    fn discard(&mut self) {
+        let closed = self.close_and_take_lanes();
+        if time_limit::is_set() {
+            time_limit::hand_over(move || closed.discard());
+        } else {
+            closed.discard();
+        }
     }
 }
 
 impl<T> Sequencer<T> {
-    /// Closes the lanes, and drops the events in them. Returns how many events that were.
-    fn drop_accepted(&mut self) -> u64 {
+    /// Closes the lanes, and leaves none. Their events count as unsequenced.
+    fn close_and_take_lanes(&mut self) -> ClosedLanes<T> {
         self.admit_lanes();
         self.close_lanes();
-        let mut discarded = 0;
-        while let Some(pending) = self.shared_lane.pop() {
-            pending.discard();
-            discarded += 1;
-        }
-        for lane in &mut self.lanes {
-            while let Some(pending) = lane.ring.pop() {
-                pending.discard();
-                discarded += 1;
-            }
-            lane.ring.release();
-        }
+        let (nobody, no_lane) = mpsc::ring(1);
+        no_lane.close();
+        drop(nobody);
+        let mut closed = ClosedLanes {
+            own: std::mem::take(&mut self.lanes),
+            shared: std::mem::replace(&mut self.shared_lane, no_lane),
+        };
         // Relaxed: a statistic.
         self.shared
             .unsequenced
-            .fetch_add(discarded, Ordering::Relaxed);
-        discarded
+            .fetch_add(closed.events(), Ordering::Relaxed);
+        closed
     }
 
     /// Takes over the lanes of new publishers, and removes the drained lanes of dropped ones.
@@ -451,10 +453,43 @@ impl<T> Sequencer<T> {
 }
 
 impl<T> Drop for Sequencer<T> {
-    /// Drops the events that were not sequenced one by one, so that a payload whose drop panics
-    /// does not keep the others from being dropped.
     fn drop(&mut self) {
-        self.drop_accepted();
+        self.close_and_take_lanes().discard();
+    }
+}
+
+/// Lanes that accept nothing more, and whose events will not be sequenced.
+struct ClosedLanes<T> {
+    own: Vec<OwnLane<T>>,
+    shared: mpsc::Consumer<Pending<T>>,
+}
+
+impl<T> ClosedLanes<T> {
+    /// The number of events that the lanes have accepted and that were not sequenced.
+    fn events(&mut self) -> u64 {
+        let own = self.own.iter_mut().map(|lane| lane.ring.refresh());
+        (own.sum::<usize>() + self.shared.ready()) as u64
+    }
+
+    /// Drops the events one by one, so that a payload whose drop panics does not keep the others
+    /// from being dropped.
+    fn discard(mut self) {
+        for lane in &mut self.own {
+            while let Some(pending) = lane.ring.pop() {
+                pending.discard();
+            }
+        }
+        loop {
+            while let Some(pending) = self.shared.pop() {
+                pending.discard();
+            }
+            if self.shared.is_finished() {
+                return;
+            }
+            // A publisher that claimed its place before the lane was closed is still writing its
+            // event.
+            thread::yield_now();
+        }
     }
 }
 

@@ -40,14 +40,27 @@
 //! Handlers, a payload's `drop` and wakers run on threads of the bus. Publishing from there never
 //! waits: a call that would have to wait fails with
 //! [`WouldDeadlock`](crate::PublishError::WouldDeadlock) and returns the value. Closing from there
-//! starts the close and returns.
+//! starts the close and returns. A thread that dispatches must not wait for an event either: inside
+//! a payload's `drop` or a waker, `recv` returns what is in the ring, or
+//! [`WouldDeadlock`](crate::RecvError::WouldDeadlock).
+//!
+//! # Time limits
+//!
+//! Calls with a time limit (`flush_within`, `close_within`, `recv_timeout`, `next_batch_timeout`,
+//! `publish_timeout`, `cancel_and_wait`) may dispatch on the calling thread, and so drop payloads
+//! and call wakers. Neither can be interrupted. Once the limit is over, the calling thread begins
+//! no other one: it hands the rest over to the thread `fanout-late`. So such a call is late by one
+//! drop of a payload, one call of a waker or, under [`Dispatch::Manual`](crate::Dispatch::Manual),
+//! one turn of a handler at most. A limit of zero means "without waiting": the call then does all
+//! that it can do without another thread.
 //!
 //! # What the bus cannot protect you from
 //!
 //! * **A waker that blocks.** The dispatcher calls wakers. One that takes a second holds up the
 //!   subscribers of its shard for that second. Wakers of the common runtimes return at once.
 //! * **A payload's `drop` that takes long.** It runs on whichever thread releases the last
-//!   reference: a reader, or the dispatcher.
+//!   reference: a reader, or the dispatcher. Payloads that are dropped after a time limit wait for
+//!   one another on one thread, also those of different buses.
 //! * **Priority inversion.** If the thread that dispatches has a lower priority than the threads
 //!   that keep all cores busy, events wait for as long as the system lets it wait.
 //! * **Spinning without a core.** [`WaitStrategy::Spin`](crate::WaitStrategy::Spin) on a machine

@@ -22,6 +22,7 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 11] = [
         "std::thread",
         &[
             ("park.rs", "asks for the number of processors"),
+            ("time_limit.rs", "starts its thread, with a name"),
             ("bus/wake_timer.rs", "starts its thread, with a name"),
             (
                 "bus/builder.rs",
@@ -36,7 +37,16 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 11] = [
         ],
     ),
     ("std::cell::UnsafeCell", &[]),
-    ("std::sync::Mutex", &[CONFORMANCE]),
+    (
+        "std::sync::Mutex",
+        &[
+            CONFORMANCE,
+            (
+                "time_limit.rs",
+                "is static, as loom's cannot be; models have no time limits",
+            ),
+        ],
+    ),
     ("std::sync::RwLock", &[]),
     ("loom::", &[]),
     ("parking_lot", &[]),
@@ -56,9 +66,10 @@ const MODELS_DISPATCH: (&str, &str) =
     ("dispatch/models/mod.rs", "models count their own schedules");
 
 /// The modules, from the bottom up. Each may use itself and the modules on lower floors.
-const FLOORS: [&[&str]; 8] = [
+const FLOORS: [&[&str]; 9] = [
     &["guide", "log"],
     &["sync", "contain"],
+    &["time_limit"],
     &["park", "ring", "pattern"],
     &["index", "limits"],
     &["dispatch"],

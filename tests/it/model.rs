@@ -695,6 +695,10 @@ impl Model {
         sub.missing.clear();
         sub.patterns.clear();
         sub.last_id.get_or_insert(shard.dispatched_id);
+        if self.closing {
+            // The subscription may have been in the way of the close.
+            self.drive();
+        }
     }
 
     fn receive(&mut self, number: usize) -> Answer {

@@ -17,6 +17,7 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::any::TypeId;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::ptr::NonNull;
 
 use super::event::{Event, EventHead};
@@ -28,8 +29,8 @@ pub(super) struct EventType {
     payload: TypeId,
     /// Of an event.
     layout: Layout,
-    /// Drops the payloads of the first events of a block; `None`: there is nothing to drop.
-    drop_payloads: Option<unsafe fn(&mut Events, usize)>,
+    /// Drops the payloads of these events of a block; `None`: there is nothing to drop.
+    drop_payloads: Option<unsafe fn(&mut Events, Range<usize>)>,
 }
 
 impl EventType {
@@ -47,13 +48,13 @@ impl EventType {
     }
 }
 
-/// Drops the first `len` payloads. Contains a panic in the `drop` of a payload.
+/// Drops these payloads. Contains a panic in the `drop` of a payload.
 ///
 /// # Safety
 ///
-/// The payloads are of type `T`, `len` of them are initialised, and they are not accessed again.
-unsafe fn drop_payloads<T>(events: &mut Events, len: usize) {
-    for index in 0..len {
+/// The payloads are of type `T` and initialised, and they are not accessed again.
+unsafe fn drop_payloads<T>(events: &mut Events, indices: Range<usize>) {
+    for index in indices {
         // SAFETY: the type is right, as the caller promises.
         let slot = unsafe { events.slot::<T>(index) };
         contain("a payload's drop", || {
@@ -141,15 +142,20 @@ impl Events {
         unsafe { self.start::<T>().add(index).cast().as_mut() }
     }
 
-    /// Drops the payloads of the first `len` events. Contains a panic in the `drop` of a payload.
+    /// Whether dropping a payload runs any code.
+    pub(super) fn need_drop(&self) -> bool {
+        self.event_type.drop_payloads.is_some()
+    }
+
+    /// Drops the payloads of these events. Contains a panic in the `drop` of a payload.
     ///
     /// # Safety
     ///
     /// They are initialised, and not accessed again.
-    pub(super) unsafe fn drop_payloads(&mut self, len: usize) {
+    pub(super) unsafe fn drop_payloads(&mut self, indices: Range<usize>) {
         if let Some(drop_payloads) = self.event_type.drop_payloads {
             // SAFETY: it was made for this type of payloads; the rest as the caller promises.
-            unsafe { drop_payloads(self, len) };
+            unsafe { drop_payloads(self, indices) };
         }
     }
 }

@@ -70,6 +70,7 @@ use super::latency::Stamps;
 use crate::pattern::Topic;
 use crate::ring::evicting::Pointer;
 use crate::sync::{Arc, AtomicUsize, Ordering, UnsafeCell};
+use crate::time_limit;
 
 /// Events per block, at most: as many as a mask has bits.
 pub(crate) const BLOCK_EVENTS_MAX: usize = 64;
@@ -192,21 +193,34 @@ impl Body {
     }
 
     /// Drops the events and releases their envelopes. Contains a panic in the `drop` of a payload.
-    fn clear(&mut self) {
+    /// Returns `false` if the time of the calling thread was over first. Another call then
+    /// continues.
+    fn clear(&mut self) -> bool {
         #[cfg(feature = "latency")]
         self.stamps.clear();
-        let len = std::mem::take(&mut self.len);
         if self.is_shadow() {
             debug_assert!(self.groups.is_empty(), "the origin counts the envelopes");
+            self.len = 0;
             self.shadow.clear();
+        } else if time_limit::is_set() && self.events.need_drop() {
+            while self.len > 0 {
+                if time_limit::is_over() {
+                    return false;
+                }
+                self.len -= 1;
+                // SAFETY: `push` wrote the event with its payload, and it is beyond `len` already,
+                // so that nothing accesses it again.
+                unsafe { self.events.drop_payloads(self.len..self.len + 1) };
+            }
         } else {
-            // SAFETY: `push` wrote the events with their payloads, and `len` is 0 already, so that
-            // nothing accesses them again.
-            unsafe { self.events.drop_payloads(len) };
+            let len = std::mem::take(&mut self.len);
+            // SAFETY: as above.
+            unsafe { self.events.drop_payloads(0..len) };
         }
         for group in self.groups.drain(..) {
             group.envelope.release(group.mask.count_ones() as usize);
         }
+        true
     }
 
     /// Asserts, in debug builds, what a block that is about to be sequenced must satisfy.

@@ -22,6 +22,7 @@ use std::ptr::{self, NonNull};
 use super::events::EventType;
 use super::{AnyBlock, Block, BlockWriter, CLASSES, RawWriter};
 use crate::sync::{Arc, AtomicPtr, AtomicUsize, Ordering};
+use crate::time_limit;
 
 /// Free blocks of each class that a pool keeps at most, on each side of the hand-over. The pool
 /// keeps as many blocks of one event as the rings of a few slow subscribers hold: otherwise these
@@ -49,22 +50,39 @@ fn closed() -> *mut Block {
 }
 
 impl Pool {
-    /// Drops what is in the block, and keeps or frees its memory.
+    /// Drops what is in the block, and keeps or frees its memory. If the time of the calling thread
+    /// is over, another thread does so: see [`time_limit`].
     ///
     /// # Safety
     ///
     /// The block came from [`Block::allocate`], and no other thread accesses it.
     pub(super) unsafe fn recycle(block: NonNull<Block>) {
+        // SAFETY: the caller accesses the block exclusively.
+        let cleared = unsafe { block.as_ref().body.with_mut(|body| (*body).clear()) };
+        if !cleared {
+            let unused = UnusedBlock(block);
+            // SAFETY: the other thread is the only one that has the block from now on.
+            return time_limit::hand_over(move || unsafe { Self::recycle(unused.into_inner()) });
+        }
         // SAFETY: the caller accesses the block exclusively until it is pushed, and the pool lives
         // as long as the block.
-        let list = unsafe {
-            block.as_ref().body.with_mut(|body| (*body).clear());
-            &block.as_ref().pool.free[block.as_ref().class as usize]
-        };
+        let list = unsafe { &block.as_ref().pool.free[block.as_ref().class as usize] };
         if !list.push(block) {
             // SAFETY: not pushed, so still exclusively the caller's; allocated by `Box`.
             drop(unsafe { Box::from_raw(block.as_ptr()) });
         }
+    }
+}
+
+/// A block without references, on its way to another thread.
+struct UnusedBlock(NonNull<Block>);
+
+// SAFETY: it is the only access to the block, and a `Block` may be sent.
+unsafe impl Send for UnusedBlock {}
+
+impl UnusedBlock {
+    fn into_inner(self) -> NonNull<Block> {
+        self.0
     }
 }
 
