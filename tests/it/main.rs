@@ -35,6 +35,7 @@ mod latency;
 mod law;
 mod limits;
 mod manual;
+mod many_patterns;
 mod match_cache;
 mod memory;
 mod messages;
