@@ -50,6 +50,10 @@ const CATCH_UPS_MAX: usize = 4;
 /// So few changes of other writers are made under the lock.
 const CATCH_UP_FEW: usize = 16;
 
+/// How many operations of other writers are kept for a [`Bulk`] change. If there are more, because
+/// its thread does not run, it begins again with a new copy.
+const BULK_LAG_MAX: u64 = if cfg!(test) { 64 } else { 1 << 16 };
+
 /// A [`PatternIndex`] for many threads: readers load snapshots and never wait, writers wait for
 /// each other.
 ///
@@ -96,7 +100,7 @@ struct Writer<V> {
     /// How many operations were ever applied to the published side.
     applied: u64,
     /// While a bulk change is prepared: how many operations were applied to its copy. The log has
-    /// the others.
+    /// the others. `None` also if there were more than [`BULK_LAG_MAX`].
     bulk: Option<u64>,
     /// Sides that were abandoned while readers held them.
     abandoned: Vec<Arc<Side<V>>>,
@@ -270,6 +274,7 @@ impl<V: Copy + Ord> SharedIndex<V> {
             shared: self,
             index,
             applied,
+            done: Vec::new(),
             unused_sides: Vec::new(),
             unused_log: VecDeque::new(),
         })
@@ -311,6 +316,8 @@ impl<V: Copy + Ord> Writer<V> {
             }
             None => Arc::new(published.clone_in_lineage()),
         };
+        let is_late = |applied| self.applied - applied > BULK_LAG_MAX;
+        self.bulk = self.bulk.filter(|&applied| !is_late(applied));
         let standbys = self.standbys.iter().map(|standby| standby.applied);
         let oldest = standbys.chain(self.bulk).min();
         // The published side will be the next standby, and lacks nothing that was applied so far.
@@ -504,6 +511,8 @@ pub(crate) struct Bulk<'a, V: Copy + Ord> {
     /// How many operations of other writers were applied to the published side when the copy
     /// had the last of them.
     applied: u64,
+    /// The changes, in their order.
+    done: Vec<Operation<V>>,
     /// What is freed when the change has ended, and no lock is held.
     unused_sides: Vec<Arc<Side<V>>>,
     unused_log: VecDeque<Operation<V>>,
@@ -512,12 +521,28 @@ pub(crate) struct Bulk<'a, V: Copy + Ord> {
 impl<V: Copy + Ord> Bulk<'_, V> {
     /// Adds a pair, as [`PatternIndex::insert`] does.
     pub(crate) fn insert(&mut self, pattern: &Pattern, value: V) -> bool {
-        self.index.insert(pattern, value)
+        let is_new = self.index.insert(pattern, value);
+        if is_new {
+            self.record(true, pattern, value);
+        }
+        is_new
     }
 
     /// Removes a pair, as [`PatternIndex::remove`] does.
     pub(crate) fn remove(&mut self, pattern: &Pattern, value: &V) -> bool {
-        self.index.remove(pattern, value)
+        let was_there = self.index.remove(pattern, value);
+        if was_there {
+            self.record(false, pattern, *value);
+        }
+        was_there
+    }
+
+    fn record(&mut self, inserts: bool, pattern: &Pattern, value: V) {
+        self.done.push(Operation {
+            inserts,
+            pattern: pattern.clone(),
+            value,
+        });
     }
 
     /// Makes the changes that other writers have made meanwhile, so that few are left for
@@ -525,7 +550,12 @@ impl<V: Copy + Ord> Bulk<'_, V> {
     pub(crate) fn catch_up(&mut self) {
         for _ in 0..CATCH_UPS_MAX {
             let mut writer = self.shared.writer.lock();
-            let operations: Vec<_> = writer.operations_since(self.applied).cloned().collect();
+            let operations: Vec<_> = if writer.bulk.is_some() {
+                writer.operations_since(self.applied).cloned().collect()
+            } else {
+                self.copy();
+                self.done.clone()
+            };
             self.applied = writer.applied;
             writer.bulk = Some(self.applied);
             drop(writer);
@@ -542,8 +572,15 @@ impl<V: Copy + Ord> Bulk<'_, V> {
     /// immediately before that. Must be called once at most.
     pub(crate) fn publish(&mut self, before: impl FnOnce(u64)) {
         let mut writer = self.shared.writer.lock();
-        for operation in writer.operations_since(self.applied) {
-            operation.apply(&mut self.index);
+        if writer.bulk.is_some() {
+            for operation in writer.operations_since(self.applied) {
+                operation.apply(&mut self.index);
+            }
+        } else {
+            self.copy();
+            for operation in &self.done {
+                operation.apply(&mut self.index);
+            }
         }
         let mut index = std::mem::take(&mut self.index);
         // In the old lineage, the same number stands for a state without these changes.
@@ -562,6 +599,13 @@ impl<V: Copy + Ord> Bulk<'_, V> {
             .extend(writer.abandoned.extract_if(.., is_free));
         self.unused_log = std::mem::take(&mut writer.log);
         writer.bulk = None;
+    }
+}
+
+impl<V: Copy + Ord> Bulk<'_, V> {
+    /// Begins again with a new copy, because the log lacks operations.
+    fn copy(&mut self) {
+        self.index = self.shared.published.load().index.clone_in_lineage();
     }
 }
 
@@ -792,7 +836,7 @@ mod tests {
     /// Other writers change the index while a bulk change is prepared, and after it was published.
     #[test]
     fn a_bulk_change_and_the_changes_of_others_reach_all_sides() {
-        for (count, others) in [(1, 0), (3, 2), (CHANGES, CATCH_UP_FEW as u32 + 2)] {
+        for (count, others) in [(1, 0), (3, 2), (CHANGES / 10, CATCH_UP_FEW as u32 + 2)] {
             let index = SharedIndex::new();
             let (bulk, other) = (
                 |n: u32| pattern(&format!("bulk.{n}")),
@@ -912,6 +956,32 @@ mod tests {
         assert_eq!(cache.lookup(&index.load(), &topic), [1, 2]);
         assert!(index.insert(&pattern("e"), 3));
         assert_eq!(cache.lookup(&index.load(), &topic), [1, 2]);
+    }
+
+    /// The operations that are kept for a bulk change are bounded, and it is complete all the same.
+    #[test]
+    fn a_bulk_change_that_lags_far_behind_begins_again() {
+        for catches_up in [true, false] {
+            let index = SharedIndex::new();
+            index.insert(&pattern("a"), 0);
+            index.bulk(|changes| {
+                assert!(changes.insert(&pattern("a"), 1));
+                assert!(changes.remove(&pattern("a"), &0));
+                for n in 2..3 * BULK_LAG_MAX as u32 {
+                    assert!(index.insert(&pattern("a"), n));
+                    let kept = index.writer.lock().log.len() as u64;
+                    assert!(kept <= BULK_LAG_MAX + 1, "{kept}");
+                }
+                assert_eq!(index.writer.lock().bulk, None);
+                if catches_up {
+                    changes.catch_up();
+                    assert!(index.writer.lock().bulk.is_some());
+                }
+                changes.publish(|_| ());
+            });
+            let all: Vec<_> = (1..3 * BULK_LAG_MAX as u32).collect();
+            assert_eq!(found(&index.load(), "a"), all);
+        }
     }
 
     /// A long batch of another writer, while a bulk change is prepared, is applied to it.
