@@ -6,7 +6,7 @@
 
 mod counting_allocator;
 
-use counting_allocator::{allocations, live_bytes};
+use counting_allocator::{allocated_bytes, allocations, live_bytes};
 use fanout::broadcast::{
     self, Broadcaster, BroadcasterExt, CancelToken, Memory, SubscriptionGuard,
 };
@@ -49,6 +49,7 @@ fn memory() {
     used_channels_are_released();
     dropped_subscriptions_and_publishers_are_released();
     an_idle_subscription_takes_little_memory();
+    a_change_of_one_of_many_patterns_copies_little();
 }
 
 // ---- no allocation per event --------------------------------------------------------------------
@@ -517,4 +518,39 @@ fn an_idle_subscription_takes_little_memory() {
     cost_of("handler", |bus, pattern| {
         bus.on(pattern, |_| {}).expect("open")
     });
+}
+
+/// What a change copies does not depend on how many patterns the subscription has. The old list of
+/// their texts was copied as a whole.
+fn a_change_of_one_of_many_patterns_copies_little() {
+    const PATTERNS: usize = 20_000;
+    const CHANGES: usize = 1_000;
+    const BYTES_MAX: usize = 40 << 10;
+
+    let bus = Bus::<u64>::builder().dispatch(Dispatch::Manual).build();
+    let bus = bus.expect("the settings are valid");
+    let texts = |from: usize| (from..from + PATTERNS).map(|n| format!("t.[ab]{n}.x"));
+    let before = live_bytes();
+    let sub = bus.subscribe(texts(0).collect::<Vec<_>>()).expect("open");
+    let handle = sub.handle();
+    let each = (live_bytes() - before) as usize / PATTERNS;
+    println!("a pattern of a subscription with {PATTERNS}: {each} bytes");
+    let changes: [(&str, &dyn Fn(usize)); 3] = [
+        ("add", &|n| {
+            assert_eq!(handle.add(format!("s.[ab]{n}.x")), Ok(true))
+        }),
+        ("remove", &|n| {
+            assert_eq!(handle.remove(format!("s.[ab]{n}.x")), Ok(true))
+        }),
+        ("remove another spelling", &|n| {
+            assert_eq!(handle.remove(format!("t.[ba]{n}.x")), Ok(true))
+        }),
+    ];
+    for (what, change) in changes {
+        let before = allocated_bytes();
+        (0..CHANGES).for_each(change);
+        let each = (allocated_bytes() - before) / CHANGES;
+        println!("{what}: {each} bytes are allocated");
+        assert!(each < BYTES_MAX, "{what}: {each} bytes");
+    }
 }

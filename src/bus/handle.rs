@@ -11,6 +11,7 @@ use super::error::ChangeError;
 use super::into_patterns::{IntoPatterns, parse_patterns};
 use super::label::Label;
 use super::record::Record;
+use super::registry;
 use super::stats::SubscriptionStats;
 use super::{Bus, Core};
 use crate::dispatch::feed::End;
@@ -161,9 +162,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// ```
     pub fn add(&self, patterns: impl IntoPatterns) -> Result<bool, ChangeError> {
         let patterns = parse_patterns(patterns)?;
-        let registry = self.core.registry.lock();
-        let added = registry.add(&self.core.engine, &self.record, &patterns);
-        drop(registry);
+        let (registry, engine) = (&self.core.registry, &self.core.engine);
+        let added = registry::add(registry, engine, &self.record, &patterns);
         self.unregister_if_disconnected();
         added
     }
@@ -191,9 +191,8 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     /// ```
     pub fn remove(&self, patterns: impl IntoPatterns) -> Result<bool, ChangeError> {
         let patterns = parse_patterns(patterns)?;
-        let registry = self.core.registry.lock();
-        let removed = registry.remove(&self.core.engine, &self.record, &patterns);
-        drop(registry);
+        let (registry, engine) = (&self.core.registry, &self.core.engine);
+        let removed = registry::remove(registry, engine, &self.record, &patterns);
         self.unregister_if_disconnected();
         removed
     }

@@ -43,6 +43,7 @@ mod stats;
 mod stream;
 mod subscriber;
 mod subscription;
+mod text_table;
 mod totals;
 mod wait;
 mod wake_timer;
@@ -679,7 +680,7 @@ impl Core {
     /// Removes a subscription that has ended from the registry and the index, unless that was done
     /// before.
     fn unregister(&self, record: &Record) {
-        let was_registered = self.registry.lock().unregister(&self.engine, record);
+        let was_registered = registry::unregister(&self.registry, &self.engine, record);
         if was_registered {
             self.engine.apply_shard_changes(record.shard());
             self.drive_if_closing();

@@ -5,17 +5,85 @@
 //! small. The parsed pattern `t.7.x` takes 173 bytes in five or more allocations; here it takes 7
 //! bytes in the one allocation for all patterns (2026-11-22). Parsing a text again takes about a
 //! microsecond. It cannot fail, because the text was parsed before.
+//!
+//! A change of such a list reads and copies all of it. So a subscription with many patterns has a
+//! [`TextTable`] instead, where a pattern takes about ten bytes more.
 
+use super::text_table::TextTable;
 use crate::pattern::{Pattern, Syntax};
+
+/// The most patterns in one list.
+const LIST_MAX: usize = 16;
+
+/// The patterns of a subscription.
+pub(super) enum PatternTexts {
+    Few(TextList),
+    /// More than [`LIST_MAX`] patterns, or fewer if some were removed; never none.
+    Many(Box<TextTable>),
+}
+
+impl PatternTexts {
+    /// The patterns must differ.
+    pub(super) fn new(patterns: &[Pattern]) -> Self {
+        if patterns.len() <= LIST_MAX {
+            return Self::Few(TextList::new(patterns));
+        }
+        let mut table = TextTable::new();
+        for pattern in patterns {
+            table.push(pattern);
+        }
+        Self::Many(Box::new(table))
+    }
+
+    /// Adds a pattern. There must be no equal one.
+    pub(super) fn push(&mut self, pattern: &Pattern) {
+        if let Self::Few(list) = self {
+            if list.each().count() < LIST_MAX {
+                return list.push(pattern);
+            }
+            let mut table = TextTable::new();
+            for pattern in list.parse() {
+                table.push(&pattern);
+            }
+            *self = Self::Many(Box::new(table));
+        }
+        if let Self::Many(table) = self {
+            table.push(pattern);
+        }
+    }
+
+    /// Removes the pattern that is equal to this one, in whatever spelling. The patterns must
+    /// contain it.
+    pub(super) fn remove(&mut self, pattern: &Pattern) {
+        match self {
+            Self::Few(list) => list.remove(pattern),
+            Self::Many(table) => {
+                let was_there = table.remove(pattern);
+                debug_assert!(was_there, "the index knows it");
+                if table.len() == 0 {
+                    *self = Self::Few(TextList::default());
+                }
+            }
+        }
+    }
+
+    /// Returns all patterns, in the order in which they were added.
+    pub(super) fn parse(&self) -> Vec<Pattern> {
+        match self {
+            Self::Few(list) => list.parse(),
+            Self::Many(table) => table.parse(),
+        }
+    }
+}
 
 /// An entry for each text: its length, the mark of its syntax, and the text, as in
 /// `5:t.7.x4:a.**3/a/#`. The length says where a text ends, because a pattern may contain any
 /// character.
 #[derive(Default)]
-pub(super) struct PatternTexts(Box<str>);
+pub(super) struct TextList(Box<str>);
 
-impl PatternTexts {
-    pub(super) fn new(patterns: &[Pattern]) -> Self {
+impl TextList {
+    fn new(patterns: &[Pattern]) -> Self {
         let mut texts = String::new();
         for pattern in patterns {
             push_entry(&mut texts, pattern);
@@ -23,15 +91,13 @@ impl PatternTexts {
         Self(texts.into_boxed_str())
     }
 
-    pub(super) fn push(&mut self, pattern: &Pattern) {
+    fn push(&mut self, pattern: &Pattern) {
         let mut texts = std::mem::take(&mut self.0).into_string();
         push_entry(&mut texts, pattern);
         self.0 = texts.into_boxed_str();
     }
 
-    /// Removes the pattern that is equal to this one, in whatever spelling. The list must contain
-    /// it.
-    pub(super) fn remove(&mut self, pattern: &Pattern) {
+    fn remove(&mut self, pattern: &Pattern) {
         // Most texts are identical or in canonical form. Only other texts have to be parsed.
         let alike = |text: &str| text == pattern.as_str() || text == pattern.canonical();
         let found = self.find(pattern.syntax(), alike).or_else(|| {
@@ -45,8 +111,7 @@ impl PatternTexts {
         self.0 = texts.into_boxed_str();
     }
 
-    /// Returns all patterns, in the order in which they were added.
-    pub(super) fn parse(&self) -> Vec<Pattern> {
+    fn parse(&self) -> Vec<Pattern> {
         let texts = self.each();
         texts
             .map(|text| Pattern::parse_again(text.text, text.syntax))
@@ -139,5 +204,32 @@ mod tests {
         assert!(texts.parse().is_empty());
         texts.push(&Pattern::parse("b").expect("valid"));
         assert_eq!(texts.parse()[0].as_str(), "b");
+    }
+
+    #[test]
+    fn few_become_many_and_are_all_kept() {
+        let pattern = |n: usize| Pattern::parse(&format!("t.[ba]{n}")).expect("valid");
+        let check = |texts: &PatternTexts, expected: std::ops::Range<usize>| {
+            let expected: Vec<_> = expected.map(|n| format!("t.[ba]{n}")).collect();
+            let patterns = texts.parse();
+            let texts: Vec<_> = patterns.iter().map(Pattern::as_str).collect();
+            assert_eq!(texts, expected);
+        };
+        for count in [LIST_MAX, LIST_MAX + 1, 3 * LIST_MAX] {
+            let at_once: Vec<_> = (0..count).map(pattern).collect();
+            let mut texts = PatternTexts::new(&at_once);
+            check(&texts, 0..count);
+            let mut one_by_one = PatternTexts::new(&[]);
+            for (n, pattern) in at_once.iter().enumerate() {
+                one_by_one.push(pattern);
+                check(&one_by_one, 0..n + 1);
+            }
+            for n in 0..count {
+                check(&texts, n..count);
+                texts.remove(&Pattern::parse(&format!("t.[ab]{n}")).expect("valid"));
+            }
+            assert!(matches!(&texts, PatternTexts::Few(list) if list.0.is_empty()));
+        }
+        assert_eq!(size_of::<PatternTexts>(), 16, "as large as the list alone");
     }
 }

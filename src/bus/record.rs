@@ -23,8 +23,8 @@ pub(super) struct Record {
     pub(super) slot: u32,
     pub(super) feed: Arc<FeedShared>,
     pub(super) handler: Option<Arc<dyn HandlerControl>>,
-    /// The patterns, also after the subscription has ended. They change only under the registry's
-    /// lock. The list has its own lock, so that reading it does not need the registry's lock.
+    /// The patterns, also after the subscription has ended. A thread that changes them, or that
+    /// unregisters the subscription, holds this lock, and takes the registry's lock after it.
     pub(super) patterns: Mutex<PatternTexts>,
     pub(super) info: SubscriptionInfo,
 }

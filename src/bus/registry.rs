@@ -1,7 +1,17 @@
-//! The list of subscriptions. Only the registry writes to the indexes of the shards. It is behind a
-//! lock that no thread takes to publish, dispatch or receive.
+//! The list of subscriptions. Only this file writes to the indexes of the shards. The list is behind
+//! a lock that no thread takes to publish, dispatch or receive.
+//!
+//! A thread holds that lock for some microseconds, also if it opens, changes or ends a subscription
+//! with tens of thousands of patterns: then it prepares the change of the index before it takes
+//! the lock (see [`SharedIndex::bulk`](crate::index::SharedIndex)).
+//!
+//! The locks, in the order in which a thread takes them: that of the patterns of a subscription
+//! ([`Record::patterns`]), that of a bulk change of an index, that of the registry, that of the
+//! writers of an index. The patterns of a registered subscription change, and the subscription is
+//! unregistered, only under the first.
 
 use std::collections::BTreeMap;
+use std::ops::DerefMut;
 
 use super::error::{ChangeError, SubscribeError};
 use super::interest::DisconnectableFeeds;
@@ -12,11 +22,15 @@ use super::totals::Totals;
 use crate::dispatch::engine::Engine;
 use crate::dispatch::feed::{FeedProducer, FeedShared};
 use crate::dispatch::loss::{GapReason, Overflow};
-use crate::dispatch::routes::RouteBatch;
-use crate::dispatch::shard::{Change, ChangeKind};
+use crate::dispatch::routes::{RouteBatch, RouteBulk, Routes};
+use crate::dispatch::shard::{Change, ChangeKind, ShardShared};
 use crate::handlers::pool::HandlerControl;
 use crate::pattern::Pattern;
 use crate::sync::{Arc, Mutex};
+
+/// If a change has more routes of patterns than this, it is a bulk change of the index. So many take
+/// about a millisecond.
+const BATCH_ROUTES_MAX: usize = if cfg!(test) { 16 } else { 1024 };
 
 /// The subscriptions of a bus, and the sums over those that have ended.
 pub(super) struct Registry {
@@ -69,45 +83,47 @@ impl Registry {
         self.disconnectable.clone()
     }
 
-    /// Opens a subscription in the shard that has the fewest. Events that are dispatched after this
-    /// has returned are matched against its patterns.
-    pub(super) fn open(
-        &mut self,
-        engine: &Engine,
-        patterns: &[Pattern],
-        info: SubscriptionInfo,
-        make: impl FnOnce(usize, u64) -> Result<OpenedFeed, SubscribeError>,
-    ) -> Result<Arc<Record>, SubscribeError> {
+    /// An error: no subscription can be opened.
+    fn check_open(&self, engine: &Engine) -> Result<(), SubscribeError> {
         if engine.is_broken() {
             return Err(SubscribeError::Broken);
         }
         if self.closed {
             return Err(SubscribeError::Closed);
         }
-        let shard = (0..self.shards.len())
+        Ok(())
+    }
+
+    /// The shard that has the fewest subscriptions.
+    fn next_shard(&self) -> usize {
+        (0..self.shards.len())
             .min_by_key(|&shard| self.shards[shard].subscriptions)
-            .expect("a bus has at least one shard");
-        let number = self.next_number;
+            .expect("a bus has at least one shard")
+    }
+
+    /// Enters a subscription whose slot is taken. `publish` queues the change of the shard's feeds,
+    /// and makes the patterns visible.
+    fn enter(
+        &mut self,
+        (shard, slot): (usize, u32),
+        feed: OpenedFeed,
+        patterns: PatternTexts,
+        info: SubscriptionInfo,
+        publish: impl FnOnce(ChangeKind),
+    ) -> Arc<Record> {
         let OpenedFeed {
             producer,
             shared,
             handler,
-        } = make(shard, number)?;
-        let slots_of_shard = &mut self.shards[shard];
-        let slot = slots_of_shard.take_slot();
-        slots_of_shard.subscriptions += 1;
+        } = feed;
         if shared.limits().overflow == Overflow::Disconnect {
             self.disconnectable[shard].set(slot, shared.clone());
         }
-        let kind = ChangeKind::Attach {
+        publish(ChangeKind::Attach {
             slot,
             feed: Box::new(producer),
-        };
-        publish(engine, shard, kind, |batch| {
-            for pattern in patterns {
-                batch.insert(pattern, slot);
-            }
         });
+        let number = self.next_number;
         self.next_number += 1;
         let record = Arc::new(Record {
             number,
@@ -115,87 +131,29 @@ impl Registry {
             slot,
             feed: shared,
             handler,
-            patterns: Mutex::new(PatternTexts::new(patterns)),
+            patterns: Mutex::new(patterns),
             info,
         });
         let before = self.records.insert(number, record.clone());
         debug_assert!(before.is_none(), "a number is used once");
-        Ok(record)
+        record
     }
 
-    /// Removes a subscription whose feed the caller has ended. Returns `true` if the subscription
-    /// was registered; then the caller must make the shard apply the change.
-    pub(super) fn unregister(&mut self, engine: &Engine, record: &Record) -> bool {
-        let Some(ended) = self.records.remove(&record.number) else {
-            return false;
-        };
-        self.totals.add_unregistered(ended);
-        // The patterns stay in the record, because `resubscribe` needs them.
-        let patterns = record.patterns.lock().parse();
+    /// Removes a subscription. `publish` queues the change of the shard's feeds, and makes the
+    /// removal of the patterns visible.
+    fn erase(&mut self, record: &Record, publish: impl FnOnce(ChangeKind)) {
+        let ended = self.records.remove(&record.number);
+        self.totals.add_unregistered(ended.expect("registered"));
         let (shard, slot) = (record.shard(), record.slot);
-        publish(engine, shard, ChangeKind::Detach { slot }, |batch| {
-            for pattern in patterns {
-                batch.remove(&pattern, &slot);
-            }
-        });
+        publish(ChangeKind::Detach { slot });
         self.disconnectable[shard].clear(slot);
         // This comes last: no other subscription may use the slot before the change is in the queue
         // of the shard.
         self.shards[shard].give_back(slot);
-        true
     }
 
-    /// Adds patterns. Returns `Ok(false)` if the subscription had all of them already.
-    pub(super) fn add(
-        &self,
-        engine: &Engine,
-        record: &Record,
-        patterns: &[Pattern],
-    ) -> Result<bool, ChangeError> {
-        self.change(engine, record, |batch, texts| {
-            let mut changed = false;
-            for pattern in patterns {
-                if batch.insert(pattern, record.slot) {
-                    texts.push(pattern);
-                    changed = true;
-                }
-            }
-            changed
-        })
-    }
-
-    /// Removes patterns. Returns `Ok(false)` if the subscription had none of them.
-    pub(super) fn remove(
-        &self,
-        engine: &Engine,
-        record: &Record,
-        patterns: &[Pattern],
-    ) -> Result<bool, ChangeError> {
-        self.change(engine, record, |batch, texts| {
-            let mut changed = false;
-            for pattern in patterns {
-                if batch.remove(pattern, &record.slot) {
-                    texts.remove(pattern);
-                    changed = true;
-                }
-            }
-            changed
-        })
-    }
-
-    fn change(
-        &self,
-        engine: &Engine,
-        record: &Record,
-        change: impl FnOnce(&mut RouteBatch<'_, '_>, &mut PatternTexts) -> bool,
-    ) -> Result<bool, ChangeError> {
-        // A shard disconnects without a lock, so a record that is registered may have ended.
-        if !record.is_open(engine) || !self.records.contains_key(&record.number) {
-            return Err(ChangeError::Ended);
-        }
-        let routes = &engine.shard_shared(record.shard()).routes;
-        let mut texts = record.patterns.lock();
-        Ok(routes.batch(|batch| change(batch, &mut texts)))
+    fn is_registered(&self, record: &Record) -> bool {
+        self.records.contains_key(&record.number)
     }
 
     /// No subscription can be opened from now on.
@@ -261,7 +219,9 @@ impl Registry {
 }
 
 impl ShardSlots {
+    /// A slot for one more subscription.
     fn take_slot(&mut self) -> u32 {
+        self.subscriptions += 1;
         self.free_slots.pop().unwrap_or_else(|| {
             self.slots += 1;
             self.slots - 1
@@ -277,6 +237,189 @@ impl ShardSlots {
             self.slots as usize
         );
     }
+}
+
+/// Opens a subscription in the shard that has the fewest. Events that are dispatched after this has
+/// returned are matched against its patterns, which must differ. `make` runs under the registry's
+/// lock.
+pub(super) fn open(
+    registry: &Mutex<Registry>,
+    engine: &Engine,
+    patterns: &[Pattern],
+    info: SubscriptionInfo,
+    make: impl FnOnce(usize, u64) -> Result<OpenedFeed, SubscribeError>,
+) -> Result<Arc<Record>, SubscribeError> {
+    let texts = PatternTexts::new(patterns);
+    if !are_very_many(patterns) {
+        let registry = &mut *registry.lock();
+        registry.check_open(engine)?;
+        let shard = registry.next_shard();
+        let feed = make(shard, registry.next_number)?;
+        let slot = registry.shards[shard].take_slot();
+        let publish = |kind| {
+            publish(engine, shard, kind, |batch| {
+                for pattern in patterns {
+                    batch.insert(pattern, slot);
+                }
+            });
+        };
+        return Ok(registry.enter((shard, slot), feed, texts, info, publish));
+    }
+    let mut locked = registry.lock();
+    locked.check_open(engine)?;
+    let shard = locked.next_shard();
+    let slot = locked.shards[shard].take_slot();
+    drop(locked);
+    let shared = engine.shard_shared(shard);
+    shared.routes.bulk(|bulk| {
+        for pattern in patterns {
+            bulk.insert(pattern, slot);
+        }
+        bulk.catch_up();
+        let registry = &mut *registry.lock();
+        // The bus may have been closed meanwhile.
+        let feed = registry.check_open(engine);
+        let feed = feed.and_then(|()| make(shard, registry.next_number));
+        let feed = feed.inspect_err(|_| registry.shards[shard].give_back(slot))?;
+        let publish = |kind| publish_bulk(shared, bulk, kind);
+        Ok(registry.enter((shard, slot), feed, texts, info, publish))
+    })
+}
+
+/// Removes a subscription whose feed the caller has ended. Returns `true` if the subscription was
+/// registered; then the caller must make the shard apply the change.
+pub(super) fn unregister(registry: &Mutex<Registry>, engine: &Engine, record: &Record) -> bool {
+    // The patterns stay in the record, because `resubscribe` needs them. While they are locked,
+    // no other thread unregisters the subscription.
+    let texts = record.patterns.lock();
+    if !registry.lock().is_registered(record) {
+        return false;
+    }
+    let patterns = texts.parse();
+    let (shard, slot) = (record.shard(), record.slot);
+    if !are_very_many(&patterns) {
+        registry.lock().erase(record, |kind| {
+            publish(engine, shard, kind, |batch| {
+                for pattern in &patterns {
+                    batch.remove(pattern, &slot);
+                }
+            });
+        });
+        return true;
+    }
+    let shared = engine.shard_shared(shard);
+    shared.routes.bulk(|bulk| {
+        for pattern in &patterns {
+            bulk.remove(pattern, &slot);
+        }
+        bulk.catch_up();
+        let publish = |kind| publish_bulk(shared, bulk, kind);
+        registry.lock().erase(record, publish);
+    });
+    true
+}
+
+/// Adds patterns. Returns `Ok(false)` if the subscription had all of them already.
+pub(super) fn add(
+    registry: &Mutex<Registry>,
+    engine: &Engine,
+    record: &Record,
+    patterns: &[Pattern],
+) -> Result<bool, ChangeError> {
+    let (mut texts, routes) = begin_change(registry, engine, record)?;
+    let mut changed = false;
+    if are_very_many(patterns) {
+        let added: Vec<&Pattern> = routes.bulk(|bulk| {
+            let is_new = |pattern: &&Pattern| bulk.insert(pattern, record.slot);
+            let added: Vec<&Pattern> = patterns.iter().filter(is_new).collect();
+            if !added.is_empty() {
+                bulk.catch_up();
+                bulk.publish(&mut |_| ());
+            }
+            added
+        });
+        for pattern in added {
+            texts.push(pattern);
+            changed = true;
+        }
+    } else {
+        routes.batch(|batch| {
+            for pattern in patterns {
+                if batch.insert(pattern, record.slot) {
+                    texts.push(pattern);
+                    changed = true;
+                }
+            }
+        });
+    }
+    Ok(changed)
+}
+
+/// Removes patterns. Returns `Ok(false)` if the subscription had none of them.
+pub(super) fn remove(
+    registry: &Mutex<Registry>,
+    engine: &Engine,
+    record: &Record,
+    patterns: &[Pattern],
+) -> Result<bool, ChangeError> {
+    let (mut texts, routes) = begin_change(registry, engine, record)?;
+    let mut changed = false;
+    if are_very_many(patterns) {
+        let removed: Vec<&Pattern> = routes.bulk(|bulk| {
+            let was_there = |pattern: &&Pattern| bulk.remove(pattern, &record.slot);
+            let removed: Vec<&Pattern> = patterns.iter().filter(was_there).collect();
+            if !removed.is_empty() {
+                bulk.catch_up();
+                bulk.publish(&mut |_| ());
+            }
+            removed
+        });
+        for pattern in removed {
+            texts.remove(pattern);
+            changed = true;
+        }
+    } else {
+        routes.batch(|batch| {
+            for pattern in patterns {
+                if batch.remove(pattern, &record.slot) {
+                    texts.remove(pattern);
+                    changed = true;
+                }
+            }
+        });
+    }
+    Ok(changed)
+}
+
+/// Locks the patterns of a subscription for a change, and returns them with the routes of its
+/// shard. The registry's lock is not held meanwhile.
+fn begin_change<'a>(
+    registry: &Mutex<Registry>,
+    engine: &'a Engine,
+    record: &'a Record,
+) -> Result<(impl DerefMut<Target = PatternTexts> + 'a, &'a Routes), ChangeError> {
+    // While the patterns are locked, no other thread unregisters the subscription.
+    let texts = record.patterns.lock();
+    // A shard disconnects without a lock, so a record that is registered may have ended.
+    if !record.is_open(engine) || !registry.lock().is_registered(record) {
+        return Err(ChangeError::Ended);
+    }
+    Ok((texts, &engine.shard_shared(record.shard()).routes))
+}
+
+/// Whether a change of these patterns takes so long that it must not delay other threads.
+fn are_very_many(patterns: &[Pattern]) -> bool {
+    let routes = patterns.iter().map(|pattern| pattern.routes().len());
+    routes.sum::<usize>() > BATCH_ROUTES_MAX
+}
+
+/// Queues a change of a shard's feeds, and publishes the changes of its index that were prepared.
+fn publish_bulk(shared: &ShardShared, bulk: &mut RouteBulk<'_, '_>, kind: ChangeKind) {
+    let mut kind = Some(kind);
+    bulk.publish(&mut |version| {
+        let kind = kind.take().expect("called once");
+        shared.changes.push(Change { version, kind });
+    });
 }
 
 /// Changes the index of a shard, and queues the corresponding change of its feeds: see

@@ -10,7 +10,7 @@ use super::handle::SubscriptionHandle;
 use super::into_patterns::{IntoPatterns, parse_patterns};
 use super::label::LabelsBuilder;
 use super::record::{Record, SubscriptionInfo};
-use super::registry::OpenedFeed;
+use super::registry::{self, OpenedFeed};
 use super::subscriber::Subscriber;
 use super::wait::WaitStrategy;
 use crate::dispatch::feed::{FeedConsumer, FeedProducer, Limits, Listener, feed};
@@ -490,8 +490,7 @@ impl Request {
         };
         #[cfg(feature = "latency")]
         let recorder = info.recorder.clone();
-        let mut registry = self.core.registry.lock();
-        let record = registry.open(engine, &patterns, info, |shard, number| {
+        let make = |shard, number| {
             make(FeedConfig {
                 number,
                 limits,
@@ -500,8 +499,8 @@ impl Request {
                 #[cfg(feature = "latency")]
                 recorder,
             })
-        })?;
-        drop(registry);
+        };
+        let record = registry::open(&self.core.registry, engine, &patterns, info, make)?;
         engine.apply_shard_changes(record.shard());
         Ok(record)
     }

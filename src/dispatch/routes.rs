@@ -14,7 +14,7 @@
 use std::cell::Cell;
 
 use super::block::Group;
-use crate::index::{Batch, MatchCache, PatternIndex, Scratch, SharedIndex};
+use crate::index::{Batch, Bulk, MatchCache, PatternIndex, Scratch, SharedIndex};
 use crate::pattern::{Pattern, Topic};
 
 /// The patterns of a shard's subscriptions, for all threads. The values are the slots of their
@@ -66,6 +66,23 @@ impl Routes {
         result.expect("called once")
     }
 
+    /// Makes very many changes, and delays other writers for an instant only: see
+    /// [`SharedIndex::bulk`]. Only one thread at a time may change a slot.
+    pub(crate) fn bulk<R>(&self, change: impl FnOnce(&mut RouteBulk<'_, '_>) -> R) -> R {
+        let mut change = Some(change);
+        let mut result = None;
+        self.bulk_dyn(&mut |bulk| {
+            let change = change.take().expect("called once");
+            result = Some(change(bulk));
+        });
+        result.expect("called once")
+    }
+
+    #[inline(never)]
+    fn bulk_dyn(&self, change: &mut dyn FnMut(&mut RouteBulk<'_, '_>)) {
+        self.0.index().bulk(|bulk| change(&mut RouteBulk(bulk)));
+    }
+
     #[inline(never)]
     fn batch_dyn(&self, change: &mut dyn FnMut(&mut RouteBatch<'_, '_>)) {
         self.0.index().batch(|batch| change(&mut RouteBatch(batch)));
@@ -92,6 +109,36 @@ impl RouteBatch<'_, '_> {
     #[inline(never)]
     pub(crate) fn version(&mut self) -> u64 {
         self.0.version()
+    }
+}
+
+/// Very many changes of the routes that become visible together.
+pub(crate) struct RouteBulk<'a, 'b>(&'a mut Bulk<'b, u32>);
+
+impl RouteBulk<'_, '_> {
+    /// `false`: the slot had the pattern.
+    #[inline(never)]
+    pub(crate) fn insert(&mut self, pattern: &Pattern, slot: u32) -> bool {
+        self.0.insert(pattern, slot)
+    }
+
+    /// `false`: the slot did not have the pattern.
+    #[inline(never)]
+    pub(crate) fn remove(&mut self, pattern: &Pattern, slot: &u32) -> bool {
+        self.0.remove(pattern, slot)
+    }
+
+    /// Makes the changes that other writers have made meanwhile.
+    #[inline(never)]
+    pub(crate) fn catch_up(&mut self) {
+        self.0.catch_up();
+    }
+
+    /// Makes the changes visible, after a call of `before` with the version that the index will
+    /// have. Must be called once at most.
+    #[inline(never)]
+    pub(crate) fn publish(&mut self, before: &mut dyn FnMut(u64)) {
+        self.0.publish(before);
     }
 }
 

@@ -60,6 +60,9 @@
 //!   copies of the index, its sides: readers load one, and the writer changes the other. The second
 //!   change after the snapshot was taken needs a third side, which costs as much as the first
 //!   change of a clone. The snapshot keeps the memory of its state alive.
+//! * **A change of tens of thousands of pairs**: a batch of a [`SharedIndex`] keeps other writers
+//!   waiting. The bus prepares such a change in a clone, so that others wait for some microseconds.
+//!   Afterwards, changes copy what they change until the sides share nothing.
 //! * **A writer panics** in a batch, or in the comparison of values: readers see nothing of the
 //!   batch, and the next change makes a new standby. A [`PatternIndex`] that was being changed
 //!   itself may have some expansions of a pattern and lack others afterwards.
@@ -91,6 +94,8 @@ mod change_log;
 pub mod fuzzing;
 mod interner;
 mod matchers;
+#[cfg(all(test, loom))]
+mod models;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod naive;
@@ -109,5 +114,7 @@ pub use self::cache::{
 };
 pub use self::change_log::CHANGES_KEPT;
 pub use self::pattern_index::PatternIndex;
+pub(crate) use self::shared::Bulk;
 pub use self::shared::{Batch, SharedIndex, Snapshot};
+pub(crate) use self::table::keyed_hash;
 pub use self::walk::Scratch;

@@ -13,6 +13,11 @@
 //! instant, the writer abandons the side that is furthest behind. A new side begins as a clone of
 //! the published index: it shares the memory with it, chunk by chunk, until it changes.
 //!
+//! A bulk change, such as the opening of a subscription with tens of thousands of patterns, would
+//! keep other writers waiting for long. So it is prepared in a clone of the published index, while
+//! others change the index. Then the operations of the others are applied to the clone, the last
+//! of them under the lock, and it is published. The other sides are abandoned.
+//!
 //! The writer frees abandoned sides, at some later change, when no reader holds them any more. So a
 //! reader never frees an index.
 
@@ -37,6 +42,17 @@ const FREE_SPINS: usize = if cfg!(loom) { 0 } else { 64 };
 ///
 /// Small under Miri, which is slow.
 const REPLAYED_MIN: usize = if cfg!(miri) { 16 } else { 1024 };
+
+/// How often a [`Bulk`] change makes the changes of other writers before it takes the lock under
+/// which it makes the last of them.
+const CATCH_UPS_MAX: usize = 4;
+
+/// So few changes of other writers are made under the lock.
+const CATCH_UP_FEW: usize = 16;
+
+/// How many operations of other writers are kept for a [`Bulk`] change. If there are more, because
+/// its thread does not run, it begins again with a new copy.
+const BULK_LAG_MAX: u64 = if cfg!(test) { 64 } else { 1 << 16 };
 
 /// A [`PatternIndex`] for many threads: readers load snapshots and never wait, writers wait for
 /// each other.
@@ -64,6 +80,8 @@ const REPLAYED_MIN: usize = if cfg!(miri) { 16 } else { 1024 };
 pub struct SharedIndex<V> {
     published: Published<Side<V>>,
     writer: Mutex<Writer<V>>,
+    /// Held by the thread that makes a [`bulk`](Self::bulk) change.
+    bulk: Mutex<()>,
 }
 
 /// One of the complete indexes.
@@ -81,6 +99,9 @@ struct Writer<V> {
     log: VecDeque<Operation<V>>,
     /// How many operations were ever applied to the published side.
     applied: u64,
+    /// While a bulk change is prepared: how many operations were applied to its copy. The log has
+    /// the others. `None` also if there were more than [`BULK_LAG_MAX`].
+    bulk: Option<u64>,
     /// Sides that were abandoned while readers held them.
     abandoned: Vec<Arc<Side<V>>>,
 }
@@ -205,6 +226,7 @@ impl<V: Copy + Ord> SharedIndex<V> {
             side: Arc::get_mut(&mut standby).expect("no one else holds the standby"),
             done: Vec::new(),
             is_long: false,
+            may_be_long: writer.bulk.is_none(),
             must_publish: false,
         };
         let result = changes(&mut batch);
@@ -231,6 +253,32 @@ impl<V: Copy + Ord> SharedIndex<V> {
         }
         result
     }
+
+    /// Makes very many changes that become visible together, and keeps other writers waiting for
+    /// an instant only.
+    ///
+    /// `changes` makes them in a copy of the index, which shares the memory that it does not change.
+    /// Other writers continue meanwhile; only another bulk change waits. Then `changes` calls
+    /// [`Bulk::publish`]; if it does not, or if it panics, nothing is changed.
+    ///
+    /// Meanwhile no other writer may insert or remove a pair that `changes` inserts or removes, and
+    /// `changes` must not make another bulk change of this index: that would deadlock.
+    pub(crate) fn bulk<R>(&self, changes: impl FnOnce(&mut Bulk<'_, V>) -> R) -> R {
+        let _alone = self.bulk.lock();
+        let mut writer = self.writer.lock();
+        let applied = writer.applied;
+        writer.bulk = Some(applied);
+        let index = self.published.load().index.clone_in_lineage();
+        drop(writer);
+        changes(&mut Bulk {
+            shared: self,
+            index,
+            applied,
+            done: Vec::new(),
+            unused_sides: Vec::new(),
+            unused_log: VecDeque::new(),
+        })
+    }
 }
 
 impl<V: Copy + Ord> Writer<V> {
@@ -239,8 +287,17 @@ impl<V: Copy + Ord> Writer<V> {
             standbys: VecDeque::new(),
             log: VecDeque::new(),
             applied: 0,
+            bulk: None,
             abandoned: Vec::new(),
         }
+    }
+
+    /// The operations that were applied to the published side after so many others.
+    fn operations_since(&self, applied: u64) -> impl Iterator<Item = &Operation<V>> {
+        debug_assert!(applied <= self.applied, "{applied} of {}", self.applied);
+        let lacking = (self.applied - applied) as usize;
+        debug_assert!(lacking <= self.log.len(), "the log has what a side lacks");
+        self.log.range(self.log.len() - lacking..)
     }
 
     /// A side with the content of the published one and with the next version, which no one else
@@ -252,20 +309,17 @@ impl<V: Copy + Ord> Writer<V> {
         let mut side = match self.free_standby() {
             Some(Standby { mut side, applied }) => {
                 let own = Arc::get_mut(&mut side).expect("it is free");
-                debug_assert!(applied <= self.applied, "{applied} of {}", self.applied);
-                let lacking = (self.applied - applied) as usize;
-                debug_assert!(
-                    lacking <= self.log.len(),
-                    "the log has what a standby lacks"
-                );
-                for operation in self.log.range(self.log.len() - lacking..) {
+                for operation in self.operations_since(applied) {
                     operation.apply(&mut own.index);
                 }
                 side
             }
             None => Arc::new(published.clone_in_lineage()),
         };
-        let oldest = self.standbys.iter().map(|standby| standby.applied).min();
+        let is_late = |applied| self.applied - applied > BULK_LAG_MAX;
+        self.bulk = self.bulk.filter(|&applied| !is_late(applied));
+        let standbys = self.standbys.iter().map(|standby| standby.applied);
+        let oldest = standbys.chain(self.bulk).min();
         // The published side will be the next standby, and lacks nothing that was applied so far.
         let needed = (self.applied - oldest.unwrap_or(self.applied)) as usize;
         self.log.drain(..self.log.len() - needed);
@@ -316,6 +370,7 @@ impl<V: Copy + Ord> Writer<V> {
     /// Replaces all standbys by a copy of the published side, after so many operations that they
     /// are not applied again.
     fn replace_standbys(&mut self, published: &Published<Side<V>>) {
+        debug_assert!(self.bulk.is_none(), "a bulk change needs the log");
         self.abandoned
             .extend(self.standbys.drain(..).map(|standby| standby.side));
         self.free_abandoned();
@@ -373,6 +428,8 @@ pub struct Batch<'a, V> {
     /// The operations in their order; empty if the batch is long.
     done: Vec<Operation<V>>,
     is_long: bool,
+    /// Whether the batch may become long. While a bulk change is prepared, it needs all operations.
+    may_be_long: bool,
     /// Whether the side must be published, because it changed or because its version was asked for.
     must_publish: bool,
 }
@@ -431,7 +488,7 @@ impl<V: Copy + Ord> Batch<'_, V> {
             pattern: pattern.clone(),
             value,
         });
-        if self.done.len() > REPLAYED_MIN.max(self.side.index.len() / 4) {
+        if self.may_be_long && self.done.len() > REPLAYED_MIN.max(self.side.index.len() / 4) {
             self.done = Vec::new();
             self.is_long = true;
         }
@@ -443,6 +500,118 @@ impl<V> fmt::Debug for Batch<'_, V> {
         f.debug_struct("Batch")
             .field("index", &self.side.index)
             .finish_non_exhaustive()
+    }
+}
+
+/// Very many changes that become visible at once: see [`SharedIndex::bulk`].
+pub(crate) struct Bulk<'a, V: Copy + Ord> {
+    shared: &'a SharedIndex<V>,
+    /// The copy in which the changes are made.
+    index: PatternIndex<V>,
+    /// How many operations of other writers were applied to the published side when the copy
+    /// had the last of them.
+    applied: u64,
+    /// The changes, in their order.
+    done: Vec<Operation<V>>,
+    /// What is freed when the change has ended, and no lock is held.
+    unused_sides: Vec<Arc<Side<V>>>,
+    unused_log: VecDeque<Operation<V>>,
+}
+
+impl<V: Copy + Ord> Bulk<'_, V> {
+    /// Adds a pair, as [`PatternIndex::insert`] does.
+    pub(crate) fn insert(&mut self, pattern: &Pattern, value: V) -> bool {
+        let is_new = self.index.insert(pattern, value);
+        if is_new {
+            self.record(true, pattern, value);
+        }
+        is_new
+    }
+
+    /// Removes a pair, as [`PatternIndex::remove`] does.
+    pub(crate) fn remove(&mut self, pattern: &Pattern, value: &V) -> bool {
+        let was_there = self.index.remove(pattern, value);
+        if was_there {
+            self.record(false, pattern, *value);
+        }
+        was_there
+    }
+
+    fn record(&mut self, inserts: bool, pattern: &Pattern, value: V) {
+        self.done.push(Operation {
+            inserts,
+            pattern: pattern.clone(),
+            value,
+        });
+    }
+
+    /// Makes the changes that other writers have made meanwhile, so that few are left for
+    /// [`publish`](Self::publish).
+    pub(crate) fn catch_up(&mut self) {
+        for _ in 0..CATCH_UPS_MAX {
+            let mut writer = self.shared.writer.lock();
+            let operations: Vec<_> = if writer.bulk.is_some() {
+                writer.operations_since(self.applied).cloned().collect()
+            } else {
+                self.copy();
+                self.done.clone()
+            };
+            self.applied = writer.applied;
+            writer.bulk = Some(self.applied);
+            drop(writer);
+            for operation in &operations {
+                operation.apply(&mut self.index);
+            }
+            if operations.len() <= CATCH_UP_FEW {
+                break;
+            }
+        }
+    }
+
+    /// Makes the changes visible. Calls `before` with the version that the index will have,
+    /// immediately before that. Must be called once at most.
+    pub(crate) fn publish(&mut self, before: impl FnOnce(u64)) {
+        let mut writer = self.shared.writer.lock();
+        if writer.bulk.is_some() {
+            for operation in writer.operations_since(self.applied) {
+                operation.apply(&mut self.index);
+            }
+        } else {
+            self.copy();
+            for operation in &self.done {
+                operation.apply(&mut self.index);
+            }
+        }
+        let mut index = std::mem::take(&mut self.index);
+        // In the old lineage, the same number stands for a state without these changes.
+        index.begin_lineage();
+        let version = self.shared.published.load().version + 1;
+        before(version);
+        let side = Arc::new(Side { version, index });
+        let side = self.shared.published.swap(side);
+        // Nothing is applied to the other sides: the next change makes one that shares its memory
+        // with the published side.
+        let standbys = std::mem::take(&mut writer.standbys).into_iter();
+        let unused = standbys.map(|standby| standby.side).chain([side]);
+        writer.abandoned.extend(unused);
+        let is_free = |side: &mut Arc<Side<V>>| Arc::get_mut(side).is_some();
+        self.unused_sides
+            .extend(writer.abandoned.extract_if(.., is_free));
+        self.unused_log = std::mem::take(&mut writer.log);
+        writer.bulk = None;
+    }
+}
+
+impl<V: Copy + Ord> Bulk<'_, V> {
+    /// Begins again with a new copy, because the log lacks operations.
+    fn copy(&mut self) {
+        self.index = self.shared.published.load().index.clone_in_lineage();
+    }
+}
+
+impl<V: Copy + Ord> Drop for Bulk<'_, V> {
+    fn drop(&mut self) {
+        self.shared.writer.lock().bulk = None;
     }
 }
 
@@ -501,6 +670,7 @@ impl<V: Copy + Ord> From<PatternIndex<V>> for SharedIndex<V> {
         SharedIndex {
             published: Published::new(Arc::new(Side { version: 0, index })),
             writer: Mutex::new(Writer::new()),
+            bulk: Mutex::new(()),
         }
     }
 }
@@ -661,6 +831,171 @@ mod tests {
                 assert!((0..count).all(|n| found(&snapshot, &format!("a.{n}")) == [n]));
             }
         }
+    }
+
+    /// Other writers change the index while a bulk change is prepared, and after it was published.
+    #[test]
+    fn a_bulk_change_and_the_changes_of_others_reach_all_sides() {
+        for (count, others) in [(1, 0), (3, 2), (CHANGES / 10, CATCH_UP_FEW as u32 + 2)] {
+            let index = SharedIndex::new();
+            let (bulk, other) = (
+                |n: u32| pattern(&format!("bulk.{n}")),
+                |n: u32| pattern(&format!("other.{n}")),
+            );
+            (0..others).for_each(|n| assert!(index.insert(&other(n), n)));
+            let before = index.load();
+            let change = |inserts: bool| {
+                index.bulk(|changes| {
+                    for n in 0..count {
+                        let changed = if inserts {
+                            changes.insert(&bulk(n), n)
+                        } else {
+                            changes.remove(&bulk(n), &n)
+                        };
+                        assert!(changed);
+                        // Would deadlock if the lock of the writers were held.
+                        if n < others {
+                            assert!(index.remove(&other(n), &n) && index.insert(&other(n), n + 1));
+                        }
+                    }
+                    changes.catch_up();
+                    if others > 0 {
+                        assert!(index.insert(&other(others), 0));
+                    }
+                    let next = index.load().version() + 1;
+                    assert_eq!(found(&index.load(), "bulk.0").is_empty(), inserts);
+                    changes.publish(|version| assert_eq!(version, next));
+                    assert_eq!(index.load().version(), next);
+                });
+            };
+            let check = |bulk_count: u32| {
+                // On both sides, and on a third.
+                let mut held = Vec::new();
+                for n in 0..4 {
+                    assert!(index.insert(&pattern("last"), n));
+                    let snapshot = index.load();
+                    assert_eq!(found(&snapshot, "last"), (0..=n).collect::<Vec<_>>());
+                    for n in 0..count {
+                        let expected = (0..bulk_count).contains(&n).then_some(n);
+                        assert_eq!(
+                            found(&snapshot, &format!("bulk.{n}")),
+                            Vec::from_iter(expected)
+                        );
+                    }
+                    held.push(snapshot);
+                }
+                (0..4).for_each(|n| assert!(index.remove(&pattern("last"), &n)));
+            };
+            change(true);
+            check(count);
+            assert_eq!(
+                index.load().len() as u32,
+                count + others + u32::from(others > 0)
+            );
+            assert_eq!(before.len() as u32, others);
+            for n in 0..others.min(count) {
+                assert!(index.remove(&other(n), &(n + 1)) && index.insert(&other(n), n));
+            }
+            if others > 0 {
+                assert!(index.remove(&other(others), &0));
+            }
+            change(false);
+            check(0);
+            assert_eq!(index.writer.lock().bulk, None);
+        }
+    }
+
+    #[test]
+    fn a_bulk_change_that_is_not_published_or_panics_changes_nothing() {
+        let index = SharedIndex::new();
+        index.insert(&pattern("a"), 1);
+        index.bulk(|changes| assert!(changes.remove(&pattern("a"), &1)));
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            index.bulk(|changes| {
+                assert!(changes.remove(&pattern("a"), &1));
+                panic!("on purpose");
+            })
+        }));
+        assert!(panicked.is_err());
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            index.bulk(|changes| {
+                assert!(changes.remove(&pattern("a"), &1));
+                changes.publish(|_| panic!("on purpose"));
+            })
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(index.load().version(), 1);
+        for n in 2..5 {
+            assert!(index.insert(&pattern("a"), n));
+            assert_eq!(found(&index.load(), "a"), (1..=n).collect::<Vec<_>>());
+        }
+        assert_eq!(
+            index.writer.lock().log.len(),
+            1,
+            "no operation is kept for it"
+        );
+    }
+
+    /// A cache that has an answer from before a bulk change, or from the time of its preparation,
+    /// computes it again.
+    #[test]
+    fn a_cache_notices_a_bulk_change() {
+        let index = SharedIndex::new();
+        let mut cache = MatchCache::with_sets(1);
+        let topic = Topic::new("a").unwrap();
+        index.insert(&pattern("a"), 1);
+        index.insert(&pattern("b"), 1);
+        assert_eq!(cache.lookup(&index.load(), &topic), [1]);
+        index.bulk(|changes| {
+            assert!(changes.insert(&pattern("a"), 2));
+            assert!(index.insert(&pattern("c"), 3));
+            assert!(index.insert(&pattern("d"), 3));
+            assert_eq!(cache.lookup(&index.load(), &topic), [1]);
+            changes.publish(|_| ());
+        });
+        assert_eq!(cache.lookup(&index.load(), &topic), [1, 2]);
+        assert!(index.insert(&pattern("e"), 3));
+        assert_eq!(cache.lookup(&index.load(), &topic), [1, 2]);
+    }
+
+    /// The operations that are kept for a bulk change are bounded, and it is complete all the same.
+    #[test]
+    fn a_bulk_change_that_lags_far_behind_begins_again() {
+        for catches_up in [true, false] {
+            let index = SharedIndex::new();
+            index.insert(&pattern("a"), 0);
+            index.bulk(|changes| {
+                assert!(changes.insert(&pattern("a"), 1));
+                assert!(changes.remove(&pattern("a"), &0));
+                for n in 2..3 * BULK_LAG_MAX as u32 {
+                    assert!(index.insert(&pattern("a"), n));
+                    let kept = index.writer.lock().log.len() as u64;
+                    assert!(kept <= BULK_LAG_MAX + 1, "{kept}");
+                }
+                assert_eq!(index.writer.lock().bulk, None);
+                if catches_up {
+                    changes.catch_up();
+                    assert!(index.writer.lock().bulk.is_some());
+                }
+                changes.publish(|_| ());
+            });
+            let all: Vec<_> = (1..3 * BULK_LAG_MAX as u32).collect();
+            assert_eq!(found(&index.load(), "a"), all);
+        }
+    }
+
+    /// A long batch of another writer, while a bulk change is prepared, is applied to it.
+    #[test]
+    fn a_long_batch_during_a_bulk_change_is_not_lost() {
+        let index = SharedIndex::new();
+        index.insert(&pattern("a"), 0);
+        index.bulk(|changes| {
+            assert!(changes.insert(&pattern("a"), 1));
+            index.extend((2..3 + REPLAYED_MIN as u32).map(|n| (pattern("a"), n)));
+            changes.publish(|_| ());
+        });
+        let all: Vec<_> = (0..3 + REPLAYED_MIN as u32).collect();
+        assert_eq!(found(&index.load(), "a"), all);
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(super) trait Entry: Clone {
 }
 
 /// A keyed hash of any value: for texts and patterns, which come from outside.
-pub(super) fn keyed_hash(value: impl Hash) -> u64 {
+pub(crate) fn keyed_hash(value: impl Hash) -> u64 {
     static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     KEY.hash_one(value)
 }

@@ -17,11 +17,17 @@ struct CountingAllocator;
 static ALLOCATOR: CountingAllocator = CountingAllocator;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+static ALLOCATED_BYTES: AtomicUsize = AtomicUsize::new(0);
 static LIVE_BYTES: AtomicIsize = AtomicIsize::new(0);
 
 /// Allocations of the process since it began.
 pub(crate) fn allocations() -> usize {
     ALLOCATIONS.load(Ordering::Relaxed)
+}
+
+/// Bytes of all allocations of the process since it began.
+pub(crate) fn allocated_bytes() -> usize {
+    ALLOCATED_BYTES.load(Ordering::Relaxed)
 }
 
 /// Bytes that are allocated now.
@@ -31,6 +37,7 @@ pub(crate) fn live_bytes() -> isize {
 
 fn count(layout: Layout) {
     ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+    ALLOCATED_BYTES.fetch_add(layout.size(), Ordering::Relaxed);
     LIVE_BYTES.fetch_add(layout.size() as isize, Ordering::Relaxed);
 }
 

@@ -36,6 +36,7 @@ mod law;
 mod limits;
 mod manual;
 mod manual_close;
+mod many_patterns;
 mod match_cache;
 mod memory;
 mod messages;
