@@ -24,7 +24,9 @@
 //!
 //! ```text
 //! weight = its own memory + the sum of weigh(payload) over all its events
+//!        + the memory of the topic, name and source, for each run of events that have the same
 //! own memory = places x (size of T + 40 bytes) + 400 bytes, about; places: 1, 8 or 64
+//! topic, name and source = their texts + 112 bytes, about
 //! ```
 //!
 //! The memory of the block includes `size_of::<T>()` for each place, used or not, and [`weigh`]

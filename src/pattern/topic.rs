@@ -43,6 +43,9 @@ struct Inner {
 }
 
 impl Topic {
+    /// Bytes of memory of a topic beside its text.
+    pub(crate) const OWN_BYTES: usize = 2 * size_of::<usize>() + size_of::<Inner>();
+
     /// Checks `text` and makes a topic of it.
     ///
     /// # Errors

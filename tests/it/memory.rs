@@ -1,7 +1,7 @@
 //! Memory: bounded by events and by bytes, and released with the last reference. (`tests/alloc.rs`,
 //! which is a separate binary, counts allocations.)
 
-use fanout::{Bus, Dispatch, GapReason, Overflow, RecvError, Subscriber, TryRecvError};
+use fanout::{Bus, Dispatch, GapReason, Message, Overflow, RecvError, Subscriber, TryRecvError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -366,4 +366,42 @@ fn a_block_weighs_its_memory_and_the_sum_of_the_weigher() {
             "{places}: {block}"
         );
     }
+}
+
+/// What an event keeps alive beside its payload counts, too.
+#[test]
+fn topics_names_and_sources_count() {
+    const BOUND: usize = 1 << 20;
+    const LONG: usize = 100_000;
+    let topic = |n: usize| format!("{n:04}.{}", "t".repeat(1000));
+    let text = |n: usize| format!("{n:04}{}", "n".repeat(LONG - 4));
+    let waiting = |long: usize, send: &dyn Fn(&Bus<u8>, usize)| {
+        let bus = bus::<u8>(|b| b.dispatch(Dispatch::Manual).lane_capacity(4096));
+        let subscription = bus.subscription("**").capacity(4096).pin_bytes(BOUND);
+        let mut sub = subscription.open().expect("open");
+        (0..2000).for_each(|n| send(&bus, n));
+        bus.drive();
+        let stats = sub.stats();
+        assert!(stats.pinned_bytes as usize >= stats.depth as usize * long);
+        let items = read_out(&mut sub).0;
+        let events = items
+            .iter()
+            .filter(|item| matches!(item, StreamItem::Id(_)));
+        let events = events.count();
+        // One block of 64 may be heavier than the bound by itself.
+        assert!(events * long <= BOUND.max(64 * (long + 2000)), "{events}");
+        events
+    };
+    let by_topic = waiting(1000, &|bus, n| {
+        bus.publish(topic(n), 0).expect("open");
+    });
+    assert!(by_topic > 500, "{by_topic}");
+    waiting(LONG, &|bus, n| {
+        let message = Message::new("a", 0_u8).name(text(n));
+        bus.send(message).expect("open");
+    });
+    waiting(LONG, &|bus, n| {
+        let message = Message::new("a", 0_u8).source(text(n));
+        bus.send(message).expect("open");
+    });
 }

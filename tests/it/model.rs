@@ -50,17 +50,31 @@ fn weigh(topic: usize) -> usize {
     [0, 1, 100, 1000, 50_000][topic]
 }
 
-/// The weight of a block of each size whose payloads weigh 0: the memory of the block, which is not
-/// documented, and is measured here.
+/// The weight of a block with events on these topics whose payloads weigh 0.
+fn measure<'a>(topics: impl IntoIterator<Item = &'a str>) -> u64 {
+    let bus = bus::<usize>(|b| b.dispatch(Dispatch::Manual).weigh(|_| 0));
+    let sub = bus.subscribe("**").expect("open");
+    for topic in topics {
+        bus.publish(topic, 0).expect("open");
+    }
+    bus.drive();
+    sub.stats().pinned_bytes
+}
+
+/// The memory of the topic, name and source of a run of events.
+fn envelope_weight(topic: usize) -> u64 {
+    static WEIGHT: OnceLock<u64> = OnceLock::new();
+    let one_byte = *WEIGHT.get_or_init(|| measure(["a", "b"]) - measure(["a", "a"]));
+    one_byte + TOPICS[topic].len() as u64 - 1
+}
+
+/// The memory of a block of each size. It is not documented, and is measured here.
 fn empty_weights() -> [u64; 3] {
     static WEIGHTS: OnceLock<[u64; 3]> = OnceLock::new();
     *WEIGHTS.get_or_init(|| {
         [1, 8, BLOCK_EVENTS].map(|events| {
-            let bus = bus::<usize>(|b| b.dispatch(Dispatch::Manual).weigh(|_| 0));
-            let sub = bus.subscribe("**").expect("open");
-            (0..events).for_each(|_| bus.publish("a", 0).expect("open"));
-            bus.drive();
-            sub.stats().pinned_bytes
+            let topics = std::iter::repeat_n("a", events);
+            measure(topics) - envelope_weight(0)
         })
     })
 }
@@ -774,8 +788,10 @@ impl Model {
             let ids = self.next_id..;
             self.next_id += topics.len() as u64;
             let weights = topics.iter().map(|&topic| weigh(topic) as u64);
+            let runs = topics.chunk_by(|one, next| one == next);
+            let envelopes = runs.map(|run| envelope_weight(run[0]));
             let block = ModelBlock {
-                weight: own_weight + weights.sum::<u64>(),
+                weight: own_weight + weights.sum::<u64>() + envelopes.sum::<u64>(),
                 events: ids
                     .zip(topics)
                     .map(|(id, topic)| ModelEvent {

@@ -10,6 +10,9 @@
 //!
 //! * A publisher uses more topics than its table has room for: the table replaces its oldest
 //!   entries. Each replacement costs an allocation. Nothing is lost.
+//! * Topics, names and sources are long: the table forgets what it has when that is more than
+//!   [`TABLE_BYTES_MAX`], and does not keep a single envelope of more than
+//!   [`TABLE_ENVELOPE_BYTES_MAX`].
 //!
 //! [w]: https://dl.acm.org/doi/10.5555/646880.710450
 //!     "D. I. Bevan, Distributed Garbage Collection Using Reference Counting, PARLE 1987"
@@ -31,6 +34,8 @@ use crate::sync::{AtomicUsize, Ordering};
 pub(crate) struct Envelope {
     /// Of all tables, publishers and blocks; at least 1 while the envelope exists.
     references: AtomicUsize,
+    /// Bytes of memory, with those of the texts.
+    bytes: usize,
     topic: Topic,
     name: Option<Box<str>>,
     source: Option<Box<str>>,
@@ -48,6 +53,11 @@ impl Envelope {
     pub(crate) fn source(&self) -> Option<&str> {
         self.source.as_deref()
     }
+
+    /// Bytes of memory, with those of the texts.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 /// One counted reference.
@@ -61,8 +71,11 @@ unsafe impl Sync for EnvelopeRef {}
 
 impl EnvelopeRef {
     fn new(topic: Topic, name: Option<&str>, source: Option<&str>, references: usize) -> Self {
+        let texts = [Some(topic.as_str()), name, source];
+        let texts = texts.into_iter().flatten().map(str::len);
         let envelope = Envelope {
             references: AtomicUsize::new(references),
+            bytes: size_of::<Envelope>() + Topic::OWN_BYTES + texts.sum::<usize>(),
             topic,
             name: name.map(Box::from),
             source: source.map(Box::from),
@@ -148,6 +161,13 @@ const TABLE_SETS: usize = if cfg!(miri) { 4 } else { 256 };
 /// 100 programs.
 const SET_WAYS: usize = 8;
 
+/// The memory of the envelopes in a table, 512 KiB at most. The table of a thread lives as long as
+/// the thread, also when the bus is gone. There is room for 2,048 envelopes with short texts.
+pub(crate) const TABLE_BYTES_MAX: usize = 512 << 10;
+
+/// The memory of an envelope that a table keeps, 32 KiB at most.
+pub(crate) const TABLE_ENVELOPE_BYTES_MAX: usize = 32 << 10;
+
 /// The envelopes that one publisher used last, by topic, name and source, with references in stock.
 ///
 /// The table is set-associative: the keyed hash of the topic selects a set. In a full set, a new
@@ -158,6 +178,8 @@ const SET_WAYS: usize = 8;
 /// at 8 million events per second, with 256 sets at 25 million (2026-11-22).
 pub(crate) struct EnvelopeTable {
     sets: Box<[Option<Box<Set>>]>,
+    /// Memory of the envelopes, 0 to [`TABLE_BYTES_MAX`].
+    bytes: usize,
 }
 
 #[derive(Default)]
@@ -184,6 +206,7 @@ impl EnvelopeTable {
     pub(crate) fn new() -> Self {
         Self {
             sets: (0..TABLE_SETS).map(|_| None).collect(),
+            bytes: 0,
         }
     }
 
@@ -207,11 +230,21 @@ impl EnvelopeTable {
                 return Ok(entry.take());
             }
         }
-        Ok(set.insert(hash, topic.to_topic()?, name, source))
+        Ok(self.insert(hash, topic.to_topic()?, name, source))
     }
-}
 
-impl Set {
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The same, from the entries.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn bytes_counted(&self) -> usize {
+        let entries = self.sets.iter().flatten().flat_map(|set| &set.entries);
+        entries.flatten().map(|entry| entry.envelope.bytes()).sum()
+    }
+
     #[cold]
     fn insert(
         &mut self,
@@ -220,16 +253,36 @@ impl Set {
         name: Option<&str>,
         source: Option<&str>,
     ) -> EnvelopeRef {
-        // The first use takes two references only: many topics are published once.
-        let envelope = EnvelopeRef::new(topic, name, source, 2);
-        self.hashes[self.next] = hash;
-        let entry = self.entries[self.next].insert(Entry {
-            envelope: ManuallyDrop::new(envelope),
-            left: 2,
+        let envelope = EnvelopeRef::new(topic, name, source, 1);
+        let bytes = envelope.bytes();
+        if bytes > TABLE_ENVELOPE_BYTES_MAX {
+            return envelope;
+        }
+        if self.bytes + bytes > TABLE_BYTES_MAX {
+            *self = Self::new();
+        }
+        let set = self.sets[hash as usize % TABLE_SETS].get_or_insert_default();
+        self.bytes -= set.replace(hash, &envelope);
+        self.bytes += bytes;
+        envelope
+    }
+}
+
+impl Set {
+    /// Keeps an envelope in place of the oldest. Returns the memory of that one, or 0.
+    fn replace(&mut self, hash: u64, envelope: &EnvelopeRef) -> usize {
+        // Two references in all, the caller's and this one: many topics are published once.
+        // Relaxed: the caller's reference keeps the count above zero meanwhile.
+        envelope.references.fetch_add(1, Ordering::Relaxed);
+        let entry = Entry {
+            envelope: ManuallyDrop::new(EnvelopeRef(envelope.0)),
+            left: 1,
             refill: 1,
-        });
+        };
+        self.hashes[self.next] = hash;
+        let replaced = self.entries[self.next].replace(entry);
         self.next = (self.next + 1) % SET_WAYS;
-        entry.take()
+        replaced.map_or(0, |entry| entry.envelope.bytes())
     }
 }
 

@@ -111,7 +111,8 @@ struct Body {
     first_id: u64,
     /// Nanoseconds since the Unix epoch.
     created_at_ns: u64,
-    /// Bytes that the block pins: its own memory, and what its payloads were weighed at.
+    /// Bytes that the block pins: its own memory, its envelopes, and what its payloads were weighed
+    /// at. An envelope counts for each of its runs.
     weight: usize,
     /// How many of `events` are initialised: 0 to the room of the class, at least 1 once sequenced.
     len: usize,
@@ -285,10 +286,13 @@ impl<T> BlockWriter<T> {
                 // there.
                 std::mem::forget(envelope);
             }
-            _ => body.groups.push(Group {
-                envelope,
-                mask: 1 << index,
-            }),
+            _ => {
+                body.weight = body.weight.saturating_add(envelope.bytes());
+                body.groups.push(Group {
+                    envelope,
+                    mask: 1 << index,
+                });
+            }
         }
     }
 

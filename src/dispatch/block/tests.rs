@@ -1,5 +1,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::envelope::{Envelope, TABLE_BYTES_MAX, TABLE_ENVELOPE_BYTES_MAX};
 use super::*;
 use crate::sync::thread;
 
@@ -74,9 +75,11 @@ fn a_block_has_the_events_that_were_pushed() {
         [("a", 0b11), ("b", 0b100), ("a", 0b1000), ("c", 0b1_0000)]
     );
     let class = CLASSES.iter().position(|&room| room == 8).unwrap();
+    let envelopes: usize = block.groups().iter().map(|g| g.envelope.bytes()).sum();
+    assert!(envelopes > 4 * size_of::<Envelope>());
     assert_eq!(
         block.weight(),
-        Block::bytes(class, size_of::<Event<Payload>>()) + 5 * WEIGHT
+        Block::bytes(class, size_of::<Event<Payload>>()) + envelopes + 5 * WEIGHT
     );
 }
 
@@ -823,4 +826,22 @@ fn a_block_is_not_read_as_one_of_another_type() {
     let other = || shadow(&mut others, block.clone(), 1, usize::MAX).weight();
     assert!(catch_unwind(AssertUnwindSafe(other)).is_err());
     assert_eq!(*block.typed::<u64>().events()[0].data(), 7);
+}
+
+/// A table holds many short envelopes, few long ones, and no very long one.
+#[test]
+fn a_table_of_envelopes_is_bounded_in_bytes() {
+    let mut table = EnvelopeTable::new();
+    let name = "n".repeat(1000);
+    for n in 0..if cfg!(miri) { 20 } else { 5000 } {
+        let envelope = table.envelope(&format!("topic.{n}"), Some(&name), None);
+        assert!(envelope.unwrap().bytes() > 1000);
+        assert_eq!(table.bytes(), table.bytes_counted());
+        assert!(table.bytes() <= TABLE_BYTES_MAX);
+    }
+    assert!(table.bytes() > 1000, "it keeps some");
+    let before = table.bytes();
+    let long = "n".repeat(TABLE_ENVELOPE_BYTES_MAX);
+    let envelope = table.envelope("topic.0", Some(&long), None).unwrap();
+    assert_eq!((table.bytes(), envelope.references()), (before, 1));
 }
