@@ -159,13 +159,13 @@ impl fmt::Debug for Notice<'_> {
 /// The function that the program registered for notices.
 pub(crate) type Observer = Box<dyn Fn(&Notice<'_>) + Send + Sync>;
 
-/// Reports to the log and to the observer. A panic of the observer is contained.
+/// Reports to the log and to the observer. A panic of either is contained.
 #[cold]
 pub(crate) fn report(observer: Option<&Observer>, notice: Notice<'_>) {
     // An observer must not wait: it runs on the handler's thread, or on the one that monitors them
     // all.
     let _scope = NonBlockingScope::enter();
-    log::warn(format_args!("{notice}"));
+    contain("the logger", || log::warn(format_args!("{notice}")));
     if let Some(observer) = observer {
         contain("the observer", || observer(&notice));
     }

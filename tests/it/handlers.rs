@@ -1148,3 +1148,43 @@ fn an_error_that_panics_counts_its_call_once() {
         );
     });
 }
+
+/// The logger panics, with a value whose drop panics: the handler is called with the next event.
+#[cfg(feature = "tracing")]
+#[test]
+fn a_logger_that_panics_stops_no_handler() {
+    struct Panics;
+    impl tracing::Subscriber for Panics {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            metadata.target() == "fanout"
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+        fn event(&self, _: &tracing::Event<'_>) {
+            std::panic::resume_unwind(Box::new(OnDrop::panics()));
+        }
+        fn enter(&self, _: &tracing::span::Id) {}
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+    let notices = Arc::new(AtomicUsize::new(0));
+    let bus = {
+        let notices = notices.clone();
+        bus::<u64>(|b| {
+            // Handlers run on this thread, which has the logger.
+            b.dispatch(Dispatch::Manual).observer(move |_| {
+                notices.fetch_add(1, Ordering::SeqCst);
+                panics_quietly();
+            })
+        })
+    };
+    let guard = bus.on("a", |_| Err::<(), _>("no")).expect("open");
+    tracing::subscriber::with_default(Panics, || {
+        publish_each(&bus, 0..10);
+        bus.drive();
+    });
+    assert_eq!(guard.stats().errors, 10);
+    assert_eq!(notices.load(Ordering::SeqCst), 10);
+}
