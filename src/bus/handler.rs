@@ -270,7 +270,10 @@ impl<T: Send + Sync + 'static> HandlerGuard<T> {
     ///
     /// A call of the handler that is running may finish. `cancel` waits for it for at most 10
     /// milliseconds, and does not wait if it is called from inside that handler. Returns whether
-    /// `cancel` ended the subscription; `false` means that the subscription had ended before.
+    /// `cancel` ended the subscription; `false` means that the subscription had ended before. Also
+    /// then no call begins after this has returned: if the handler was disconnected, the events
+    /// that are left in its ring are not handled, and the observer gets
+    /// [`Notice::Disconnected`](super::Notice::Disconnected).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

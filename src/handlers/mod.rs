@@ -27,7 +27,8 @@
 //! * **A call takes long**: after [`HANDLER_STALL`](crate::limits::HANDLER_STALL) a spare thread
 //!   replaces the worker. The number of threads is limited.
 //! * **A handler is cancelled**: no call begins after the cancel has returned. A call that is
-//!   running may finish.
+//!   running may finish. If the handler had been disconnected before, the events that wait in its
+//!   ring are not handled; the observer still gets the notice.
 //! * **The bus closes**: the accepted events are handled, then the closure is dropped.
 //! * **The bus breaks**: the events in the ring are handled, then the closure is dropped.
 

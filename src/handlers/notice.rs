@@ -79,7 +79,9 @@ pub enum Notice<'a> {
         gap: Gap,
     },
     /// A handler fell behind under [`Overflow::Disconnect`](crate::Overflow::Disconnect). It has
-    /// handled what was in its ring, and its subscription has ended.
+    /// handled what was in its ring, and its subscription has ended. If it was cancelled after the
+    /// loss, the events that were left in its ring are not handled, and count as
+    /// [`unread`](crate::SubscriptionStats::unread).
     #[non_exhaustive]
     Disconnected {
         /// Number of the subscription.

@@ -178,11 +178,15 @@ impl Task {
                         // The thread that disabled the job ends the feed next, which schedules one
                         // more turn. But if the feed had ended before, no thread schedules another
                         // turn.
-                        return if self.feed.has_ended() {
-                            TurnEnd::Finished
-                        } else {
-                            TurnEnd::Idle
-                        };
+                        if !self.feed.has_ended() {
+                            return TurnEnd::Idle;
+                        }
+                        // The events that wait are not handled, but the loss that disconnected the
+                        // handler before is reported.
+                        if let Some(gap) = self.feed.shared().disconnected_by() {
+                            context.disconnected(gap);
+                        }
+                        return TurnEnd::Finished;
                     }
                     if context.must_yield() {
                         return TurnEnd::More;

@@ -2,7 +2,8 @@
 
 use fanout::limits::HANDLER_THREADS_MAX;
 use fanout::{
-    Bus, Dispatch, Event, HandlerGuard, Notice, Overflow, PublishError, SubscribeError, WeakBus,
+    Bus, Dispatch, Ending, Event, HandlerGuard, Notice, Overflow, PublishError, SubscribeError,
+    WeakBus,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
@@ -1146,6 +1147,96 @@ fn an_error_that_panics_counts_its_call_once() {
             (stats.matched, stats.received, stats.errors),
             (100, 100, 100)
         );
+    });
+}
+
+/// A handler was disconnected, and is cancelled before it has handled what waits: the notice comes,
+/// once, although no call begins any more.
+#[test]
+fn a_disconnected_handler_that_is_cancelled_is_reported() {
+    for by_drop in [false, true] {
+        ends(&format!("by drop: {by_drop}"), move || {
+            let notices = Arc::new(Mutex::new(Vec::new()));
+            let bus = bus::<u64>(|b| {
+                let notices = notices.clone();
+                b.handler_threads(1).observer(move |notice| {
+                    if let Notice::Disconnected { gap, .. } = notice {
+                        notices.lock().expect("fine").push(gap.count());
+                    }
+                })
+            });
+            let gate = Gate::default();
+            let guard = {
+                let gate = gate.clone();
+                let subscription = bus.subscription("a").capacity(14);
+                let subscription = subscription.overflow(Overflow::Disconnect);
+                subscription.handler(move |_| gate.wait()).expect("open")
+            };
+            bus.publish("a", 0).expect("open");
+            eventually("it is called", || gate.waiting() == 1);
+            for n in 0..16 {
+                bus.publish("a", n).expect("open");
+                assert!(!bus.flush_within(Duration::from_millis(1)));
+            }
+            let handle = guard.subscription().clone();
+            eventually("it is disconnected", || handle.is_ended());
+            if by_drop {
+                drop(guard);
+            } else {
+                assert!(!guard.cancel(), "it had ended before");
+            }
+            gate.open();
+            let reported = || notices.lock().expect("fine").clone();
+            eventually("it is reported", || !reported().is_empty());
+            assert!(bus.close_within(FOR_EVER).in_time);
+            assert_eq!(reported().len(), 1, "once");
+            let stats = handle.stats();
+            assert_eq!(stats.received, 1, "no call begins after the cancel");
+            assert_eq!(stats.received + stats.lost + stats.unread, stats.matched);
+            assert_eq!(stats.unread, 14);
+        });
+    }
+}
+
+/// A cancel races with the disconnect: whoever comes first, a disconnected handler is reported
+/// once, and another one not at all.
+#[test]
+fn each_disconnected_handler_is_reported_once() {
+    ends("race", || {
+        let reported = Arc::new(Mutex::new(Vec::new()));
+        let bus = bus::<u64>(|b| {
+            let reported = reported.clone();
+            b.handler_threads(2).observer(move |notice| {
+                if let Notice::Disconnected { subscription, .. } = notice {
+                    reported.lock().expect("fine").push(*subscription);
+                }
+            })
+        });
+        let mut disconnected = Vec::new();
+        for n in rounds(2_000) {
+            let guard = {
+                let subscription = bus.subscription("a").capacity(3);
+                let subscription = subscription.overflow(Overflow::Disconnect);
+                let handler = move |_: &_| (0..n % 7).for_each(|_| thread::yield_now());
+                subscription.handler(handler).expect("open")
+            };
+            publish_each(&bus, 0..n % 50);
+            let cancelled = guard.cancel();
+            let handle = guard.subscription().clone();
+            drop(guard);
+            match handle.ending() {
+                Some(Ending::Disconnected(_)) => {
+                    assert!(!cancelled);
+                    disconnected.push(handle.number());
+                }
+                ending => assert!(cancelled, "{ending:?}"),
+            }
+        }
+        assert!(bus.close_within(FOR_EVER).in_time);
+        let mut reported = reported.lock().expect("fine").clone();
+        reported.sort_unstable();
+        println!("{} of the handlers were disconnected", disconnected.len());
+        assert_eq!(reported, disconnected);
     });
 }
 
