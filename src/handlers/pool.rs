@@ -348,7 +348,10 @@ impl Pool {
     }
 
     /// Runs one turn. Returns whether the handler has ended.
-    fn run(&self, mut turn: Turn<Shared, Option<Task>>, state: &WorkerState) -> bool {
+    fn run(&self, turn: Turn<Shared, Option<Task>>, state: &WorkerState) -> bool {
+        let unwinding = NotifyOnUnwind(self);
+        // Dropped first: the end of the turn comes before the notification.
+        let mut turn = turn;
         let scope = NonBlockingScope::enter();
         let outer = CURRENT_JOB.replace(Arc::as_ptr(turn.job()).addr());
         let (shared, disabled, task) = turn.parts();
@@ -387,6 +390,7 @@ impl Pool {
             turn.schedule_again();
         }
         let finished = turn.finish();
+        std::mem::forget(unwinding);
         if let Some(job) = finished.again.filter(|_| end != TurnEnd::Finished) {
             self.enqueue(job);
         }
@@ -433,6 +437,16 @@ impl Pool {
             ));
             false
         })
+    }
+}
+
+/// Notifies the threads that wait for the end of a turn, if the turn unwinds. Nothing in a turn
+/// should: see [`contain`].
+struct NotifyOnUnwind<'a>(&'a Pool);
+
+impl Drop for NotifyOnUnwind<'_> {
+    fn drop(&mut self) {
+        self.0.turn_ends.notify();
     }
 }
 

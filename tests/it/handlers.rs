@@ -1240,6 +1240,43 @@ fn each_disconnected_handler_is_reported_once() {
     });
 }
 
+/// The drop of a closure panics with a value whose drop panics: threads that wait for the end of
+/// the call, and for the close, are notified.
+#[test]
+fn a_closure_whose_drop_panics_delays_no_wait() {
+    for dedicated in [false, true] {
+        ends(&format!("dedicated: {dedicated}"), move || {
+            let bus = bus::<u64>(|b| b.handler_threads(1).max_handler_threads(1));
+            let gate = Gate::default();
+            let guard = {
+                let gate = gate.clone();
+                let owned = OnDrop::new(|| std::panic::resume_unwind(Box::new(OnDrop::panics())));
+                let handler = move |_: &_| {
+                    let _ = &owned;
+                    gate.wait();
+                };
+                let mut subscription = bus.subscription("a");
+                if dedicated {
+                    subscription = subscription.dedicated();
+                }
+                subscription.handler(handler).expect("open")
+            };
+            bus.publish("a", 0).expect("open");
+            eventually("it is called", || gate.waiting() == 1);
+            let opening = {
+                let gate = gate.clone();
+                thread::spawn(move || {
+                    linger();
+                    gate.open();
+                })
+            };
+            assert!(guard.cancel_and_wait(FOR_EVER));
+            opening.join().expect("fine");
+            assert!(bus.close_within(FOR_EVER).in_time);
+        });
+    }
+}
+
 /// The logger panics, with a value whose drop panics: the handler is called with the next event.
 #[cfg(feature = "tracing")]
 #[test]

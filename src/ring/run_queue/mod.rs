@@ -301,12 +301,14 @@ impl<P, S> DerefMut for Turn<P, S> {
 }
 
 impl<P, S> Drop for Turn<P, S> {
-    /// Runs only if the turn panics. Clears `RUNNING`, so that a thread that polls
-    /// [`is_running`](Job::is_running) does not wait for ever. What was scheduled meanwhile is not
-    /// done.
+    /// Runs only if the turn panics. Clears the same bits as [`finish`](Self::finish), so that no
+    /// thread waits for ever for the end of the turn. The user notifies the threads that wait.
+    /// What was scheduled meanwhile is not done.
     fn drop(&mut self) {
-        // Release, partners `is_running` and `begin`.
-        self.job.word.fetch_and(!RUNNING, Ordering::AcqRel);
+        // AcqRel, partners as in `finish`.
+        self.job
+            .word
+            .fetch_and(!(RUNNING | FINISH_AWAITED), Ordering::AcqRel);
     }
 }
 

@@ -121,6 +121,20 @@ fn jobs_are_found_in_every_place_or_dropped_with_the_queue() {
     }
 }
 
+/// A job whose turn panics: no thread waits for its end any more.
+#[test]
+fn a_turn_that_unwinds_clears_what_its_end_clears() {
+    let job = job();
+    let turn = begin(schedule(job.clone()).expect("the job was idle").0);
+    assert!(job.request_finish_notice(), "a turn is in progress");
+    let unwound = catch_unwind(AssertUnwindSafe(move || {
+        let _turn = turn;
+        std::panic::resume_unwind(Box::new(()));
+    }));
+    assert!(unwound.is_err() && !job.is_running());
+    assert_eq!(job.word.load(Ordering::Relaxed), 0);
+}
+
 /// Every job does what it was scheduled for, whichever worker takes it, and nothing is forgotten.
 #[test]
 fn stress_run_queue() {
