@@ -257,8 +257,9 @@ impl Request {
 }
 
 /// Keeps a handler subscribed. Dropping the guard [cancels](Self::cancel) the handler, and waits
-/// like `cancel` for at most 10 milliseconds while a call is running. It does nothing if the guard
-/// was [detached](Self::detach).
+/// like `cancel` for at most 10 milliseconds while a call is running. Guards that are dropped one
+/// after the other wait one after the other: 50 of them, each while a call is running, for up to
+/// half a second. It does nothing if the guard was [detached](Self::detach).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
