@@ -16,7 +16,7 @@ use super::notice::{Notice, Observer, report};
 use crate::contain::contain;
 use crate::dispatch::signal::Signal;
 use crate::log;
-use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, Queue};
+use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, Queue, thread};
 
 /// The largest number of reports that wait.
 const REPORTS_MAX: usize = 1024;
@@ -69,8 +69,8 @@ impl Reporter {
         self.reports.push(report);
         // Relaxed: only the monitor reads and writes it.
         if !self.started.load(Ordering::Relaxed) {
-            let thread = std::thread::Builder::new().name("fanout-notices".to_owned());
-            let started = thread.spawn(move || run(&*pool)).is_ok();
+            let builder = thread::Builder::new().name("fanout-notices".to_owned());
+            let started = builder.spawn(move || run(&*pool)).is_ok();
             self.started.store(started, Ordering::Relaxed);
         }
         self.wake();
