@@ -434,10 +434,14 @@ impl Pool {
             on_disconnect: &*self.config.on_disconnect,
             worker: state,
             timed_from,
-            calls: Cell::new((0, 0)),
         };
         let limit = match timed_from {
-            Some(_) => TurnLimit::TIME,
+            Some(_) => {
+                // Relaxed: only this worker accesses them.
+                state.clock_interval.store(0, Ordering::Relaxed);
+                state.clock_in.store(0, Ordering::Relaxed);
+                TurnLimit::TIME
+            }
             None => TurnLimit::SLOTS,
         };
         state.turn_limit.store(limit, Ordering::Relaxed);

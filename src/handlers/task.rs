@@ -1,6 +1,5 @@
 //! A handler with its ring, and the work of one turn.
 
-use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
@@ -149,9 +148,6 @@ pub(super) struct TurnContext<'a> {
     pub(super) worker: &'a WorkerState,
     /// The beginning of a timed turn.
     pub(super) timed_from: Option<Instant>,
-    /// In a timed turn, the number of calls up to the last read of the clock, and the number of
-    /// calls that are left until the next one.
-    pub(super) calls: Cell<(u32, u32)>,
 }
 
 impl Task {
@@ -319,13 +315,21 @@ impl TurnContext<'_> {
         if self.has_yielded() {
             return true;
         }
-        let (calls, left) = self.calls.get();
+        let WorkerState {
+            clock_interval,
+            clock_in,
+            ..
+        } = self.worker;
+        // Relaxed: only this worker accesses them.
+        let left = clock_in.load(Ordering::Relaxed);
         if left > 1 {
-            self.calls.set((calls, left - 1));
+            clock_in.store(left - 1, Ordering::Relaxed);
             return false;
         }
-        let next = (calls * 2).clamp(1, CALLS_PER_CLOCK);
-        self.calls.set((next, next));
+        let interval = clock_interval.load(Ordering::Relaxed);
+        let next = (interval * 2).clamp(1, CALLS_PER_CLOCK);
+        clock_interval.store(next, Ordering::Relaxed);
+        clock_in.store(next, Ordering::Relaxed);
         let is_over = self
             .timed_from
             .is_none_or(|began| began.elapsed() >= TURN_TIME);

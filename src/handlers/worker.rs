@@ -25,6 +25,10 @@ pub(super) struct WorkerState {
     /// When the turn ends, although there are more events: one of the constants of [`TurnLimit`].
     /// Set by the worker at the beginning of a turn, and by the monitor.
     pub(super) turn_limit: AtomicU8,
+    /// In a timed turn, the number of calls between the last read of the clock and the next one.
+    pub(super) clock_interval: AtomicU32,
+    /// The number of these calls that are left.
+    pub(super) clock_in: AtomicU32,
 }
 
 /// The values of [`WorkerState::turn_limit`].
