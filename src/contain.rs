@@ -10,6 +10,7 @@
 //! `catch_unwind`.
 
 use std::any::Any;
+use std::fmt;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -49,7 +50,7 @@ impl Drop for Panic {
         let empty: Box<dyn Any + Send> = Box::new(());
         let value = std::mem::replace(&mut *self.0, empty);
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-            log::error(format_args!(
+            log_error(format_args!(
                 "the value of a panic panicked when it was dropped"
             ));
             // The value of the second panic may do the same, and so on: it is leaked.
@@ -61,7 +62,15 @@ impl Drop for Panic {
 #[cold]
 fn report(what: &'static str, panic: &Panic) {
     let message = panic.message().unwrap_or("(not text)");
-    log::error(format_args!("{what} panicked: {message}"));
+    log_error(format_args!("{what} panicked: {message}"));
+}
+
+/// Logs a panic. The logger is user code, too. If it panics, the value of its panic is leaked.
+#[cold]
+fn log_error(message: fmt::Arguments<'_>) {
+    if let Err(value) = catch_unwind(AssertUnwindSafe(|| log::error(message))) {
+        std::mem::forget(value);
+    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -130,10 +130,12 @@
 //!    [`blocking(true)`](BusBuilder::blocking), a full [`Overflow::Block`] subscriber delays the
 //!    whole bus. If it has a [block timeout](SubscriptionBuilder::block_timeout), it delays the bus
 //!    at most for that time, and not again before it has made room. Second, handlers share threads.
-//!    If a call of a handler takes longer than [`HANDLER_STALL`](limits::HANDLER_STALL), a spare
-//!    thread replaces its thread. If all [`max_handler_threads`](BusBuilder::max_handler_threads)
-//!    are in use, handlers wait for each other, which is counted and reported. A
-//!    [dedicated](SubscriptionBuilder::dedicated) handler has its own thread.
+//!    They get their turns in order; while calls take long, each turn is one call. If a call of a
+//!    handler takes longer than [`HANDLER_STALL`](limits::HANDLER_STALL), a spare thread replaces
+//!    its thread, and spare threads help if handlers wait for too long. If all
+//!    [`max_handler_threads`](BusBuilder::max_handler_threads) are in use, handlers wait for each
+//!    other, which is counted and reported. A [dedicated](SubscriptionBuilder::dedicated) handler
+//!    has its own thread.
 //! 5. **Bounded memory.** A ring is bounded by events ([`capacity`](SubscriptionBuilder::capacity))
 //!    and by the bytes that its events keep alive ([`pin_bytes`](SubscriptionBuilder::pin_bytes),
 //!    64 MiB unless it was set). The overflow policy applies when an event would exceed either

@@ -14,7 +14,7 @@ pub(crate) use normal::*;
 /// An atomic for numbers that no protocol relies on, such as statistics. It is always that of
 /// `std`, so that a model does not explore its schedules.
 pub(crate) mod unmodelled {
-    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+    pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 }
 
 #[cfg(loom)]

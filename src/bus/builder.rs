@@ -363,6 +363,12 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// [`HANDLER_STALL`](crate::limits::HANDLER_STALL) for one event. If no spare thread is left,
     /// handlers wait for each other, and the bus notifies the observer.
     ///
+    /// Spare threads also help while handlers with calls of a millisecond or more have to wait for
+    /// each other for more than about 15 milliseconds. So a handler waits at most for one call of
+    /// each handler in front of it, divided by the number of threads, and, while there are spare
+    /// threads, for no more than about 50 milliseconds. A spare thread that is no longer needed
+    /// ends.
+    ///
     /// ```
     /// # fn main() -> Result<(), fanout::BuildError> {
     /// let bus = fanout::Bus::<u32>::builder()
@@ -380,9 +386,9 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// Sets a callback for everything about handlers that no call can return: errors, panics,
     /// losses (once for a run of lost events) and stalls. Default: no callback.
     ///
-    /// The callback runs on the thread of the handler, or on the thread that monitors stalls, and
-    /// never on the thread of a publisher. While the callback runs, that handler waits. A panic in
-    /// the callback is contained. With the feature `tracing`, each notice also becomes an event of
+    /// The callback runs on the thread of the handler, or, for a stall, on a thread that reports
+    /// stalls, and never on the thread of a publisher. While the callback runs, that handler waits;
+    /// other handlers do not, even if the callback blocks. A panic in the callback is contained. With the feature `tracing`, each notice also becomes an event of
     /// `tracing`, with or without a callback.
     ///
     /// ```

@@ -61,9 +61,14 @@ impl Handlers {
                 observer: self.observer.clone(),
                 on_stall: Box::new(move |number| {
                     let Some(core) = for_stalls.upgrade() else {
-                        return;
+                        return true;
                     };
-                    let record = core.registry.lock().record(number);
+                    // The thread that calls this must not wait.
+                    let Some(registry) = core.registry.try_lock() else {
+                        return false;
+                    };
+                    let record = registry.record(number);
+                    drop(registry);
                     if let Some(handler) =
                         record.as_ref().and_then(|record| record.handler.as_ref())
                     {
@@ -74,6 +79,7 @@ impl Handlers {
                             .stalls
                             .fetch_add(1, Ordering::Relaxed);
                     }
+                    true
                 }),
                 on_disconnect: Box::new(move |number| {
                     let Some(core) = core.upgrade() else { return };
@@ -144,9 +150,14 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     /// Inside the closure no call waits for the bus: publishing into a full lane, and
     /// `publish_sequenced` always, fail with [`WouldDeadlock`](super::PublishError::WouldDeadlock).
     /// A closure that publishes should own a [`WeakBus`](super::WeakBus), because with a [`Bus`] it
-    /// would keep the bus, and so itself, open. A call that takes long delays other handlers for up
-    /// to [`HANDLER_STALL`](crate::limits::HANDLER_STALL); then a spare thread replaces its thread.
-    /// Use [`dedicated`](Self::dedicated) for closures whose calls always take long.
+    /// would keep the bus, and so itself, open.
+    ///
+    /// Handlers get their turns in order. While other handlers wait and calls take long, each turn
+    /// is one call. A call that takes longer than
+    /// [`HANDLER_STALL`](crate::limits::HANDLER_STALL) has its thread replaced by a spare thread,
+    /// and spare threads also help if handlers wait for too long: see
+    /// [`max_handler_threads`](super::BusBuilder::max_handler_threads). Use
+    /// [`dedicated`](Self::dedicated) for closures whose calls always take long.
     ///
     /// # Errors
     ///
@@ -246,8 +257,9 @@ impl Request {
 }
 
 /// Keeps a handler subscribed. Dropping the guard [cancels](Self::cancel) the handler, and waits
-/// like `cancel` for at most 10 milliseconds while a call is running. It does nothing if the guard
-/// was [detached](Self::detach).
+/// like `cancel` for at most 10 milliseconds while a call is running. Guards that are dropped one
+/// after the other wait one after the other: 50 of them, each while a call is running, for up to
+/// half a second. It does nothing if the guard was [detached](Self::detach).
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -270,7 +282,10 @@ impl<T: Send + Sync + 'static> HandlerGuard<T> {
     ///
     /// A call of the handler that is running may finish. `cancel` waits for it for at most 10
     /// milliseconds, and does not wait if it is called from inside that handler. Returns whether
-    /// `cancel` ended the subscription; `false` means that the subscription had ended before.
+    /// `cancel` ended the subscription; `false` means that the subscription had ended before. Also
+    /// then no call begins after this has returned: if the handler was disconnected, the events
+    /// that are left in its ring are not handled, and the observer gets
+    /// [`Notice::Disconnected`](super::Notice::Disconnected).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

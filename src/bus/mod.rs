@@ -11,7 +11,8 @@
 //!   policy says what happens when the ring is full. A run of lost events is reported in the stream
 //!   of events, once, as a [`Gap`](crate::Gap), and counted.
 //! * **The bus closes**: see above. [`close_within`](Bus::close_within) waits up to a limit and
-//!   reports the events that were left. Dropping a handle never waits.
+//!   reports the events that were left. Dropping a handle never waits, except that the guard of a
+//!   handler waits at most 10 milliseconds for a call that is running.
 //! * **User code panics**: a payload's `drop` or a waker may panic without harm. A panic in a
 //!   weigher, or in this library, breaks the bus: publishing fails with `Broken`, and subscribers
 //!   receive the events in their rings and then `Broken`.

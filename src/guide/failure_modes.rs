@@ -8,6 +8,7 @@
 //! | a publisher is faster than the dispatcher | none | its lane fills up: `publish` waits, the other forms return the value |
 //! | a handler returns an error or panics | none; the next event is handled as usual | the [`observer`], the log, `errors` and `panics` in its statistics |
 //! | a handler takes long | after [`HANDLER_STALL`] a spare thread takes over the other handlers | [`Notice::Stalled`], `stalls` in its statistics |
+//! | many handlers take some milliseconds for each event | they take turns, one event each; spare threads help if a handler waits for too long | none |
 //! | all spare threads are used up | the other handlers wait for one another | the same, with `replaced: false` |
 //! | a payload's `drop` panics | none; what the payload owned may be leaked | the log |
 //! | a waker panics | its task may sleep on | the log |

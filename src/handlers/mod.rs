@@ -13,7 +13,8 @@
 //! | [`notice`] | the notices that the observer gets |
 //! | [`worker`] | the state of a worker thread that other threads can read |
 //! | [`task`] | a closure, its ring, and one turn; errors and panics of the closure |
-//! | [`stall_monitor`] | finds calls that take too long |
+//! | [`reporter`] | reports what the monitor has found, on a separate thread |
+//! | [`stall_monitor`] | finds calls that take too long, jobs that wait too long, and suspended workers |
 //! | [`pool`] | the worker threads: which one runs the next turn, sleeps, ends or is replaced |
 //!
 //! Each file imports only from files above it in this table.
@@ -26,13 +27,19 @@
 //!   subscription. The gap is reported to the observer.
 //! * **A call takes long**: after [`HANDLER_STALL`](crate::limits::HANDLER_STALL) a spare thread
 //!   replaces the worker. The number of threads is limited.
+//! * **Many handlers have calls that take some milliseconds**: they take turns, one call each. If a
+//!   handler would wait too long, spare threads help: see [`pool`].
 //! * **A handler is cancelled**: no call begins after the cancel has returned. A call that is
-//!   running may finish.
+//!   running may finish. If the handler had been disconnected before, the events that wait in its
+//!   ring are not handled; the observer still gets the notice.
 //! * **The bus closes**: the accepted events are handled, then the closure is dropped.
 //! * **The bus breaks**: the events in the ring are handled, then the closure is dropped.
 
 pub(crate) mod notice;
 pub(crate) mod pool;
+mod reporter;
 mod stall_monitor;
 pub(crate) mod task;
+#[cfg(test)]
+mod tests;
 mod worker;

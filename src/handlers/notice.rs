@@ -79,7 +79,9 @@ pub enum Notice<'a> {
         gap: Gap,
     },
     /// A handler fell behind under [`Overflow::Disconnect`](crate::Overflow::Disconnect). It has
-    /// handled what was in its ring, and its subscription has ended.
+    /// handled what was in its ring, and its subscription has ended. If it was cancelled after the
+    /// loss, the events that were left in its ring are not handled, and count as
+    /// [`unread`](crate::SubscriptionStats::unread).
     #[non_exhaustive]
     Disconnected {
         /// Number of the subscription.
@@ -89,6 +91,9 @@ pub enum Notice<'a> {
     },
     /// One call of a handler has taken longer than [`HANDLER_STALL`](crate::limits::HANDLER_STALL),
     /// so its thread is to be replaced. The call itself is not interrupted.
+    ///
+    /// A separate thread reports stalls, so an observer that blocks delays only further notices of
+    /// stalls. Up to 1,024 of them wait for it; later ones are counted and not reported.
     #[non_exhaustive]
     Stalled {
         /// Number of the subscription.
@@ -159,13 +164,13 @@ impl fmt::Debug for Notice<'_> {
 /// The function that the program registered for notices.
 pub(crate) type Observer = Box<dyn Fn(&Notice<'_>) + Send + Sync>;
 
-/// Reports to the log and to the observer. A panic of the observer is contained.
+/// Reports to the log and to the observer. A panic of either is contained.
 #[cold]
 pub(crate) fn report(observer: Option<&Observer>, notice: Notice<'_>) {
-    // An observer must not wait: it runs on the handler's thread, or on the one that monitors them
-    // all.
+    // An observer must not wait: it runs on the handler's thread, or on the one that reports
+    // stalls.
     let _scope = NonBlockingScope::enter();
-    log::warn(format_args!("{notice}"));
+    contain("the logger", || log::warn(format_args!("{notice}")));
     if let Some(observer) = observer {
         contain("the observer", || observer(&notice));
     }

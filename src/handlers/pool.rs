@@ -9,12 +9,25 @@
 //! a spare thread takes its place at once. Any worker may take the jobs that the stalled one has in
 //! its local queue. When the call has returned, the worker finds that it was replaced, and ends.
 //!
+//! **How long a handler waits.** Jobs get their turns in the order in which they were scheduled.
+//! While turns are short, a turn handles many events. When turns take long and jobs wait, a turn
+//! ends after [`TURN_TIME`](super::task::TURN_TIME), which is one call if the calls take longer
+//! than that. So a handler waits for one turn of each handler in front of it, divided by the number
+//! of threads. If jobs have waited for more than 10 to 15 ms, the monitor adds threads, and doubles
+//! their number at each check until the jobs no longer wait, or until there are no more spare
+//! threads.
+//!
 //! # Failure modes
 //!
 //! * **No thread can be started for a new handler**: opening the subscription fails.
 //! * **No spare thread is available**: the handlers share the threads that are left. The monitor
 //!   tries again at each check.
 //! * **A turn panics outside of the closure**: the panic is contained, and the handler ends.
+//! * **The system suspends a worker that was woken**: at its next check the monitor wakes another
+//!   one, or, if none sleeps, adds threads. The jobs in the local queue of the suspended worker are
+//!   given to the others.
+//! * **The observer or the logger blocks**: the handler whose notice it has waits. If that takes
+//!   long, its worker is replaced, like that of a call that takes long. The monitor does not wait.
 
 use std::cell::Cell;
 use std::io;
@@ -23,16 +36,16 @@ use std::time::{Duration, Instant};
 
 use crossbeam::utils::CachePadded;
 
-use super::notice::{Notice, Observer, report};
+use super::notice::Observer;
+use super::reporter::{Report, Reporter, Reporting};
 use super::stall_monitor::{Monitored, StallMonitor};
 use super::task::{HandlerExtras, Task, TurnContext, TurnEnd};
-use super::worker::WorkerState;
+use super::worker::{TurnLimit, WorkerState};
 use crate::contain::contain;
 use crate::dispatch::feed::ReaderCallback;
 use crate::dispatch::role::Role;
 use crate::dispatch::signal::Signal;
 use crate::limits::{HANDLER_STALL, HANDLER_THREADS_MAX};
-use crate::log;
 use crate::park::{Backoff, NonBlockingScope, WaitSet};
 use crate::ring::run_queue::{Job, RunQueue, Scheduled, Turn, Worker, schedule, try_begin};
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, thread};
@@ -43,6 +56,9 @@ use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, thread};
 /// taken to be inside a call.
 pub(crate) const CANCEL_GRACE: Duration = HANDLER_STALL;
 
+/// The largest number of stalls that wait to be counted. More are not counted.
+const UNCOUNTED_MAX: usize = 1024;
+
 /// The settings of a pool.
 pub(crate) struct PoolConfig {
     /// The number of workers without spares: 1 to `threads_max`.
@@ -52,8 +68,9 @@ pub(crate) struct PoolConfig {
     /// There are no workers; turns run only in [`Pool::drive`].
     pub(crate) manual: bool,
     pub(crate) observer: Option<Arc<Observer>>,
-    /// Called with the number of a subscription whose handler is stalled: counts the stall.
-    pub(crate) on_stall: Box<dyn Fn(u64) + Send + Sync>,
+    /// Called with the number of a subscription whose handler is stalled: counts the stall. Must not
+    /// wait: `false` means that a lock is not free, and that the stall has to be counted later.
+    pub(crate) on_stall: Box<dyn Fn(u64) -> bool + Send + Sync>,
     /// Called with the number of a subscription that was disconnected: unregisters it.
     pub(crate) on_disconnect: Box<dyn Fn(u64) + Send + Sync>,
 }
@@ -82,6 +99,9 @@ pub(crate) struct Pool {
     free_queues: Mutex<Vec<Worker>>,
     /// Workers that are not stalled, 0 to the number of queues.
     working: AtomicUsize,
+    /// Workers beyond `config.threads` that the monitor has asked for, because jobs waited for too
+    /// long: 0 to `config.threads_max - config.threads`. Only the monitor writes it.
+    additional: AtomicUsize,
     /// Handlers that have not ended, plus 1 while the pool is open. One word, so that either the
     /// last handler or the close comes last, and finds that the pool has finished.
     live: AtomicUsize,
@@ -90,6 +110,10 @@ pub(crate) struct Pool {
     /// Threads that wait for a turn to end, or for the last handler.
     turn_ends: WaitSet,
     monitor: StallMonitor,
+    /// The stalls that could not be counted yet, at most [`UNCOUNTED_MAX`]. Only the monitor takes
+    /// this lock.
+    uncounted: Mutex<Vec<u64>>,
+    reporter: Reporter,
     /// Held by the thread that drives a manual bus.
     driver: Role<Worker>,
 }
@@ -113,10 +137,13 @@ impl Pool {
             workers: (0..=queues).map(|_| CachePadded::default()).collect(),
             free_queues: Mutex::new(free_queues),
             working: AtomicUsize::new(0),
+            additional: AtomicUsize::new(0),
             live: AtomicUsize::new(1),
             closing: AtomicBool::new(false),
             turn_ends: WaitSet::new(),
             monitor: StallMonitor::new(HANDLER_STALL),
+            uncounted: Mutex::new(Vec::new()),
+            reporter: Reporter::new(),
             driver: Role::new(driver),
         })
     }
@@ -128,9 +155,10 @@ impl Pool {
             return Ok(());
         }
         while self.working.load(Ordering::Relaxed) < self.config.threads {
-            if !self.spawn_worker()? {
+            let Some(queue) = self.free_queues.lock().pop() else {
                 break;
-            }
+            };
+            self.spawn_worker(queue)?;
         }
         self.monitor.start(self.clone())
     }
@@ -192,7 +220,7 @@ impl Pool {
             };
             while let Some(taken) = self.queue.take(&mut worker) {
                 let state = &self.workers[worker.index()];
-                self.run(taken.turn, state);
+                self.run(taken.turn, state, None);
                 done = true;
             }
             if !worker.release() {
@@ -256,16 +284,16 @@ impl Pool {
     fn enqueue(&self, job: Scheduled<Shared, Option<Task>>) {
         if let Some(thread) = job.job().shared.extras.own_thread() {
             thread.unpark();
-        } else if self.queue.push(job) {
-            self.signal.wake_one();
+        } else {
+            if self.queue.push(job) {
+                self.signal.wake_one();
+            }
+            self.monitor.wake_if_asleep();
         }
     }
 
-    /// Starts a worker thread. Returns `false` if the largest number of threads is reached.
-    fn spawn_worker(self: &Arc<Self>) -> io::Result<bool> {
-        let Some(queue) = self.free_queues.lock().pop() else {
-            return Ok(false);
-        };
+    /// Starts a worker thread with this queue.
+    fn spawn_worker(self: &Arc<Self>, queue: Worker) -> io::Result<()> {
         let index = queue.index();
         let pool = self.clone();
         // The queue is passed on behind a lock, so that it can be taken back if no thread could be
@@ -284,7 +312,7 @@ impl Pool {
                 }
             });
         match spawned {
-            Ok(_) => Ok(true),
+            Ok(_) => Ok(()),
             Err(error) => {
                 self.decrement_working();
                 self.free_queues.lock().extend(passed.lock().take());
@@ -304,14 +332,16 @@ impl Pool {
                 if taken.more {
                     self.signal.wake_one();
                 }
+                state.note_wait(taken.waited_ticks);
                 // Relaxed: only this worker writes it, and `wake` publishes the first store.
                 if !state.active.load(Ordering::Relaxed) {
                     state.active.store(true, Ordering::Relaxed);
                     self.monitor.wake();
                 }
-                self.run(taken.turn, state);
+                let single_steps = self.queue.has_single_steps();
+                self.run(taken.turn, state, single_steps.then(Instant::now));
                 idle = backoff();
-                if self.was_replaced(state) {
+                if self.was_replaced(state) || self.is_surplus() {
                     break;
                 }
                 continue;
@@ -324,10 +354,19 @@ impl Pool {
                 } else {
                     self.signal.sleep(index);
                 }
+                if self.is_surplus() {
+                    break;
+                }
                 idle = backoff();
             }
         }
         state.active.store(false, Ordering::Relaxed);
+        // Relaxed load: checked again by the swap. Acquire, partner `replace_stalled`.
+        if state.stalled.load(Ordering::Relaxed) && state.stalled.swap(false, Ordering::Acquire) {
+            // The monitor no longer counted this worker when it ended as a surplus one, which was
+            // counted, too.
+            self.working.fetch_add(1, Ordering::Relaxed);
+        }
         self.queue.clear(&mut queue);
         self.free_queues.lock().push(queue);
         self.signal.wake_one();
@@ -340,15 +379,44 @@ impl Pool {
         if !state.stalled.load(Ordering::Relaxed) || !state.stalled.swap(false, Ordering::Acquire) {
             return false;
         }
-        let stay = |working| (working < self.config.threads).then_some(working + 1);
+        let stay = |working| (working < self.wanted()).then_some(working + 1);
         // Relaxed: a number of threads, on which nothing else depends.
         self.working
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, stay)
             .is_err()
     }
 
-    /// Runs one turn. Returns whether the handler has ended.
-    fn run(&self, mut turn: Turn<Shared, Option<Task>>, state: &WorkerState) -> bool {
+    /// The number of workers that are not stalled, as it should be.
+    fn wanted(&self) -> usize {
+        // Relaxed: a number of threads, on which nothing else depends.
+        self.config.threads + self.additional.load(Ordering::Relaxed)
+    }
+
+    /// Whether there are more workers than there should be, so that the caller has to end. Then it
+    /// no longer counts as a worker.
+    #[inline]
+    fn is_surplus(&self) -> bool {
+        // Relaxed: a number of threads, on which nothing else depends.
+        if self.working.load(Ordering::Relaxed) <= self.wanted() {
+            return false;
+        }
+        let leave = |working| (working > self.wanted()).then(|| working - 1);
+        self.working
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, leave)
+            .is_ok()
+    }
+
+    /// Runs one turn. Returns whether the handler has ended. `timed_from`: the beginning of the
+    /// turn, if it has to end after a short time.
+    fn run(
+        &self,
+        turn: Turn<Shared, Option<Task>>,
+        state: &WorkerState,
+        timed_from: Option<Instant>,
+    ) -> bool {
+        let unwinding = NotifyOnUnwind(self);
+        // Dropped first: the end of the turn comes before the notification.
+        let mut turn = turn;
         let scope = NonBlockingScope::enter();
         let outer = CURRENT_JOB.replace(Arc::as_ptr(turn.job()).addr());
         let (shared, disabled, task) = turn.parts();
@@ -365,8 +433,19 @@ impl Pool {
             observer: self.config.observer.as_deref(),
             on_disconnect: &*self.config.on_disconnect,
             worker: state,
+            timed_from,
         };
-        state.yield_requested.store(false, Ordering::Relaxed);
+        let limit = match timed_from {
+            Some(_) => {
+                // Relaxed: only this worker accesses them.
+                state.clock_interval.store(0, Ordering::Relaxed);
+                state.clock_in.store(0, Ordering::Relaxed);
+                TurnLimit::TIME
+            }
+            None => TurnLimit::SLOTS,
+        };
+        state.turn_limit.store(limit, Ordering::Relaxed);
+        state.note_turn();
         let end = match task {
             Some(task) => contain("a handler's turn", || task.turn(disabled, &context))
                 .unwrap_or(TurnEnd::Finished),
@@ -387,6 +466,7 @@ impl Pool {
             turn.schedule_again();
         }
         let finished = turn.finish();
+        std::mem::forget(unwinding);
         if let Some(job) = finished.again.filter(|_| end != TurnEnd::Finished) {
             self.enqueue(job);
         }
@@ -411,6 +491,7 @@ impl Pool {
             self.turn_ends.notify();
             self.signal.wake_all();
             self.monitor.wake();
+            self.reporter.wake();
         }
     }
 
@@ -426,13 +507,45 @@ impl Pool {
         self.live.load(Ordering::Acquire) == 0
     }
 
+    /// Starts a spare thread. Only the monitor calls this. Returns `false` if there is none, or if
+    /// the lock on the queues is not free.
     fn spawn_spare(self: &Arc<Self>) -> bool {
-        self.spawn_worker().unwrap_or_else(|error| {
-            log::error(format_args!(
-                "could not start a spare thread for handlers: {error}"
-            ));
-            false
-        })
+        let queue = self
+            .free_queues
+            .try_lock()
+            .and_then(|mut queues| queues.pop());
+        let Some(queue) = queue else {
+            return false;
+        };
+        match self.spawn_worker(queue) {
+            Ok(()) => true,
+            Err(error) => {
+                self.reporter.send(self.clone(), Report::NoThread(error));
+                false
+            }
+        }
+    }
+
+    /// Counts the stalls that were found, as far as no lock prevents it.
+    fn count_stalls(&self, found: Option<u64>) {
+        // Not under the lock: it may drop the last reference to the bus.
+        let mut uncounted = std::mem::take(&mut *self.uncounted.lock());
+        uncounted.extend(found);
+        let count = |number: &&u64| (self.config.on_stall)(**number);
+        let counted = uncounted.iter().take_while(count).count();
+        uncounted.drain(..counted);
+        uncounted.truncate(UNCOUNTED_MAX);
+        *self.uncounted.lock() = uncounted;
+    }
+}
+
+/// Notifies the threads that wait for the end of a turn, if the turn unwinds. Nothing in a turn
+/// should: see [`contain`].
+struct NotifyOnUnwind<'a>(&'a Pool);
+
+impl Drop for NotifyOnUnwind<'_> {
+    fn drop(&mut self) {
+        self.0.turn_ends.notify();
     }
 }
 
@@ -447,6 +560,32 @@ impl Monitored for Pool {
 
     fn is_finished(&self) -> bool {
         self.has_finished()
+    }
+
+    fn advance_tick(&self) {
+        self.queue.advance_tick();
+    }
+
+    fn has_work(&self) -> bool {
+        self.queue.has_work()
+    }
+
+    fn has_work_in_order(&self) -> bool {
+        self.queue.has_work_in_order()
+    }
+
+    fn wake_worker(&self) {
+        self.signal.wake_one();
+    }
+
+    fn release_local(&self, worker: usize) {
+        if self.queue.release_local(worker) {
+            self.signal.wake_one();
+        }
+    }
+
+    fn set_single_steps(&self, single_steps: bool) {
+        self.queue.set_single_steps(single_steps);
     }
 
     #[cold]
@@ -465,21 +604,63 @@ impl Monitored for Pool {
         // Allows other workers to take jobs from its local queue.
         self.queue.release_local(worker);
         self.signal.wake_one();
-        (self.config.on_stall)(subscription);
-        report(
-            self.config.observer.as_deref(),
-            Notice::Stalled {
-                subscription,
-                replaced,
-            },
-        );
+        self.count_stalls(Some(subscription));
+        let report = Report::Stalled {
+            subscription,
+            replaced,
+        };
+        self.reporter.send(self.clone(), report);
     }
 
-    /// Tries again to start a worker if no spare thread was available before.
-    fn ensure_workers(self: Arc<Self>) {
-        if self.working.load(Ordering::Relaxed) < self.config.threads && self.queue.has_work() {
-            self.spawn_spare();
+    fn working(&self) -> usize {
+        self.working.load(Ordering::Relaxed)
+    }
+
+    fn additional_threads(&self) -> usize {
+        self.additional.load(Ordering::Relaxed)
+    }
+
+    #[cold]
+    fn add_threads(&self, threads: usize) {
+        let additional = self.additional_threads() + threads;
+        let most = self.config.threads_max - self.config.threads;
+        // Relaxed: only the monitor writes it.
+        self.additional
+            .store(additional.min(most), Ordering::Relaxed);
+    }
+
+    #[cold]
+    fn remove_threads(&self, threads: usize) {
+        let additional = self.additional_threads();
+        debug_assert!(threads <= additional, "only what was added is removed");
+        // Relaxed: only the monitor writes it.
+        self.additional
+            .store(additional - threads, Ordering::Relaxed);
+        // Those that sleep look whether they have to end.
+        (0..threads).for_each(|_| self.signal.wake_one());
+    }
+
+    fn finish_check(self: Arc<Self>) {
+        while self.working() < self.wanted() && self.queue.has_work() {
+            if !self.spawn_spare() {
+                break;
+            }
         }
+        self.count_stalls(None);
+    }
+}
+
+impl Reporting for Pool {
+    fn reporter(&self) -> &Reporter {
+        &self.reporter
+    }
+
+    fn observer(&self) -> Option<&Observer> {
+        self.config.observer.as_deref()
+    }
+
+    fn is_finished(&self) -> bool {
+        self.has_finished()
     }
 }
 
@@ -564,7 +745,7 @@ fn run_dedicated(job: &Arc<HandlerJob>, backoff: &dyn Fn(usize) -> Backoff) {
     let mut idle = backoff();
     loop {
         if let Some(turn) = try_begin(job) {
-            if pool.run(turn, &state) {
+            if pool.run(turn, &state, None) {
                 return;
             }
             idle = backoff();
@@ -581,5 +762,83 @@ fn deadline_unless_inside(deadline: Option<Instant>) -> Option<Instant> {
         Some(Instant::now())
     } else {
         deadline
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::ring::run_queue::Turn;
+
+    /// A pool of which one worker may have no thread.
+    pub(in crate::handlers) struct TestPool {
+        pool: Arc<Pool>,
+        suspended: Mutex<Option<Worker>>,
+        turn: Mutex<Option<Turn<Shared, Option<Task>>>>,
+    }
+
+    impl TestPool {
+        pub(in crate::handlers) fn new(threads: usize) -> Self {
+            let pool = Pool::new(PoolConfig {
+                threads,
+                threads_max: 8,
+                manual: false,
+                observer: None,
+                on_stall: Box::new(|_| true),
+                on_disconnect: Box::new(|_| {}),
+            });
+            Self {
+                pool,
+                suspended: Mutex::new(None),
+                turn: Mutex::new(None),
+            }
+        }
+
+        /// It is the first to be woken.
+        pub(in crate::handlers) fn add_suspended_worker(&self) {
+            let queue = self.pool.free_queues.lock().pop().expect("eight");
+            assert_eq!(queue.index(), 0);
+            self.pool.working.fetch_add(1, Ordering::Relaxed);
+            *self.suspended.lock() = Some(queue);
+        }
+
+        pub(in crate::handlers) fn suspended_worker_sleeps(&self) {
+            self.pool.signal.prepare_sleep(0);
+        }
+
+        pub(in crate::handlers) fn suspended_worker_takes_a_job(&self) -> bool {
+            let mut suspended = self.suspended.lock();
+            let queue = suspended.as_mut().expect("added before");
+            let taken = self.pool.queue.take(queue);
+            *self.turn.lock() = taken.map(|taken| taken.turn);
+            self.turn.lock().is_some()
+        }
+
+        pub(in crate::handlers) fn start(&self) {
+            self.pool.start().expect("threads can be started");
+        }
+
+        /// The handler of the job has ended, so that a turn does nothing.
+        pub(in crate::handlers) fn push_job(&self) {
+            let job = Arc::new(Job::new(self.pool.shared(1), None));
+            let scheduled = schedule(job).expect("the job is idle");
+            self.pool.enqueue(scheduled);
+        }
+
+        /// The turns that all workers have begun.
+        pub(in crate::handlers) fn turns(&self) -> u32 {
+            let turns = |worker: &CachePadded<WorkerState>| worker.turns.load(Ordering::Relaxed);
+            self.pool.workers.iter().map(turns).sum()
+        }
+
+        pub(in crate::handlers) fn additional(&self) -> usize {
+            self.pool.additional_threads()
+        }
+    }
+
+    impl Drop for TestPool {
+        fn drop(&mut self) {
+            self.pool.close();
+        }
     }
 }

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use super::notice::{Notice, Observer, report};
-use super::worker::WorkerState;
+use super::worker::{TurnLimit, WorkerState};
 use crate::contain::{Panic, catch};
 use crate::dispatch::block::Event;
 use crate::dispatch::feed::{FeedConsumer, Found};
@@ -18,6 +19,12 @@ use crate::sync::{AtomicU64, Ordering};
 /// The largest number of slots, of up to 64 events each, that one turn handles before other jobs
 /// get their turns.
 const TURN_SLOTS: usize = 16;
+
+/// The time after which a timed turn ends, with the call that is running then.
+pub(super) const TURN_TIME: Duration = Duration::from_micros(100);
+
+/// The largest number of calls between two reads of the clock in a timed turn.
+const CALLS_PER_CLOCK: u32 = 16;
 
 /// What the closure of a handler may return: nothing, or a `Result` whose error is reported to the
 /// [observer](crate::BusBuilder::observer).
@@ -139,6 +146,8 @@ pub(super) struct TurnContext<'a> {
     /// Called with the number of a subscription that was disconnected.
     pub(super) on_disconnect: &'a (dyn Fn(u64) + Send + Sync),
     pub(super) worker: &'a WorkerState,
+    /// The beginning of a timed turn.
+    pub(super) timed_from: Option<Instant>,
 }
 
 impl Task {
@@ -178,13 +187,17 @@ impl Task {
                         // The thread that disabled the job ends the feed next, which schedules one
                         // more turn. But if the feed had ended before, no thread schedules another
                         // turn.
-                        return if self.feed.has_ended() {
-                            TurnEnd::Finished
-                        } else {
-                            TurnEnd::Idle
-                        };
+                        if !self.feed.has_ended() {
+                            return TurnEnd::Idle;
+                        }
+                        // The events that wait are not handled, but the loss that disconnected the
+                        // handler before is reported.
+                        if let Some(gap) = self.feed.shared().disconnected_by() {
+                            context.disconnected(gap);
+                        }
+                        return TurnEnd::Finished;
                     }
-                    if context.must_yield() {
+                    if context.has_yielded() {
                         return TurnEnd::More;
                     }
                 }
@@ -229,14 +242,17 @@ where
             context,
         } = delivery;
         let mut events = feed.slot();
+        // At least one call in each turn.
         while !disabled.is_set()
-            && !context.must_yield()
             && let Some(event) = events.next()
         {
             let result = self.0(event).into_result();
             context.note_handled(events.count());
             if let Err(error) = result {
                 context.failed(event.id(), event.topic(), &error);
+            }
+            if context.must_yield() {
+                break;
             }
         }
     }
@@ -268,15 +284,62 @@ impl SlotDelivery<'_> {
             if let Some((id, topic)) = self.feed.id_and_topic(63 - taken.leading_zeros()) {
                 self.context.panicked(id, topic, &panic);
             }
+            if self.context.must_yield() {
+                return;
+            }
         }
     }
 }
 
 impl TurnContext<'_> {
+    /// Whether the turn has to end. Called after each call of the handler.
     #[inline(always)]
     fn must_yield(&self) -> bool {
         // Relaxed: a hint.
-        self.worker.yield_requested.load(Ordering::Relaxed)
+        self.worker.turn_limit.load(Ordering::Relaxed) != TurnLimit::SLOTS && self.is_over()
+    }
+
+    /// Whether the turn has to end, without counting a call.
+    fn has_yielded(&self) -> bool {
+        // Relaxed: a hint.
+        self.worker.turn_limit.load(Ordering::Relaxed) == TurnLimit::NOW
+    }
+
+    /// Whether a turn that is not limited by slots alone has to end. If the time of a timed turn is
+    /// over, sets its limit to [`TurnLimit::NOW`].
+    ///
+    /// The clock is read after 1, 2, 4, 8 and 16 calls, and then after every 16, because a read may
+    /// take longer than a call.
+    #[cold]
+    fn is_over(&self) -> bool {
+        if self.has_yielded() {
+            return true;
+        }
+        let WorkerState {
+            clock_interval,
+            clock_in,
+            ..
+        } = self.worker;
+        // Relaxed: only this worker accesses them.
+        let left = clock_in.load(Ordering::Relaxed);
+        if left > 1 {
+            clock_in.store(left - 1, Ordering::Relaxed);
+            return false;
+        }
+        let interval = clock_interval.load(Ordering::Relaxed);
+        let next = (interval * 2).clamp(1, CALLS_PER_CLOCK);
+        clock_interval.store(next, Ordering::Relaxed);
+        clock_in.store(next, Ordering::Relaxed);
+        let is_over = self
+            .timed_from
+            .is_none_or(|began| began.elapsed() >= TURN_TIME);
+        if is_over {
+            // Relaxed: a hint.
+            self.worker
+                .turn_limit
+                .store(TurnLimit::NOW, Ordering::Relaxed);
+        }
+        is_over
     }
 
     /// Called when a call has returned, with the number of events that the handler has handled.

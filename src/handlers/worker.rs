@@ -1,9 +1,9 @@
 //! The state of a worker thread that other threads can read.
 
-use crate::sync::{AtomicBool, AtomicU64};
+use crate::sync::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
-/// The state of one worker. Only the worker writes it, except for `stalled` and `yield_requested`:
-/// the monitor sets them, and the worker clears them.
+/// The state of one worker. Only the worker writes it, except for `stalled` and `turn_limit`: the
+/// monitor sets them, and the worker clears them.
 ///
 /// All accesses are Relaxed, unless a comment says otherwise: the monitor compares the values with
 /// those that it read before, and no other data depends on them.
@@ -13,12 +13,50 @@ pub(super) struct WorkerState {
     pub(super) running: AtomicU64,
     /// The number of events that this handler has handled. It changes whenever a call has returned.
     pub(super) handled: AtomicU64,
+    /// The number of turns that this worker has begun, wrapping.
+    pub(super) turns: AtomicU32,
+    /// The longest time, in ticks, that a job had waited before this worker took it. The monitor
+    /// sets it to zero.
+    pub(super) longest_wait: AtomicU32,
     /// The worker has woken the monitor, and has not been idle since.
     pub(super) active: AtomicBool,
     /// Set by the monitor when a call has taken too long. This worker then no longer counts as a
     /// worker.
     pub(super) stalled: AtomicBool,
-    /// Set by the monitor when this handler has been running for a while, because other jobs may
-    /// need the worker.
-    pub(super) yield_requested: AtomicBool,
+    /// When the turn ends, although there are more events: one of the constants of [`TurnLimit`].
+    /// Set by the worker at the beginning of a turn, and by the monitor.
+    pub(super) turn_limit: AtomicU8,
+    /// In a timed turn, the number of calls between the last read of the clock and the next one.
+    pub(super) clock_interval: AtomicU32,
+    /// The number of these calls that are left.
+    pub(super) clock_in: AtomicU32,
+}
+
+/// The values of [`WorkerState::turn_limit`].
+pub(super) struct TurnLimit;
+
+impl TurnLimit {
+    /// After so many slots that they need not be timed.
+    pub(super) const SLOTS: u8 = 0;
+    /// After a short time, because turns take long and other jobs wait.
+    pub(super) const TIME: u8 = 1;
+    /// At once: other jobs may need the worker.
+    pub(super) const NOW: u8 = 2;
+}
+
+impl WorkerState {
+    /// Notes that a job had waited for so many ticks.
+    #[inline]
+    pub(super) fn note_wait(&self, ticks: u32) {
+        if ticks > self.longest_wait.load(Ordering::Relaxed) {
+            self.longest_wait.store(ticks, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that a turn begins.
+    #[inline]
+    pub(super) fn note_turn(&self) {
+        let turns = self.turns.load(Ordering::Relaxed).wrapping_add(1);
+        self.turns.store(turns, Ordering::Relaxed);
+    }
 }

@@ -2,7 +2,8 @@
 
 use fanout::limits::HANDLER_THREADS_MAX;
 use fanout::{
-    Bus, Dispatch, Event, HandlerGuard, Notice, Overflow, PublishError, SubscribeError, WeakBus,
+    Bus, Dispatch, Ending, Event, HandlerGuard, Notice, Overflow, PublishError, SubscribeError,
+    WeakBus,
 };
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, mpsc};
@@ -1154,4 +1155,171 @@ fn an_error_that_panics_counts_its_call_once() {
             (100, 100, 100)
         );
     });
+}
+
+/// A handler was disconnected, and is cancelled before it has handled what waits: the notice comes,
+/// once, although no call begins any more.
+#[test]
+fn a_disconnected_handler_that_is_cancelled_is_reported() {
+    for by_drop in [false, true] {
+        ends(&format!("by drop: {by_drop}"), move || {
+            let notices = Arc::new(Mutex::new(Vec::new()));
+            let bus = bus::<u64>(|b| {
+                let notices = notices.clone();
+                b.handler_threads(1).observer(move |notice| {
+                    if let Notice::Disconnected { gap, .. } = notice {
+                        notices.lock().expect("fine").push(gap.count());
+                    }
+                })
+            });
+            let gate = Gate::default();
+            let guard = {
+                let gate = gate.clone();
+                let subscription = bus.subscription("a").capacity(14);
+                let subscription = subscription.overflow(Overflow::Disconnect);
+                subscription.handler(move |_| gate.wait()).expect("open")
+            };
+            bus.publish("a", 0).expect("open");
+            eventually("it is called", || gate.waiting() == 1);
+            for n in 0..16 {
+                bus.publish("a", n).expect("open");
+                assert!(!bus.flush_within(Duration::from_millis(1)));
+            }
+            let handle = guard.subscription().clone();
+            eventually("it is disconnected", || handle.is_ended());
+            if by_drop {
+                drop(guard);
+            } else {
+                assert!(!guard.cancel(), "it had ended before");
+            }
+            gate.open();
+            let reported = || notices.lock().expect("fine").clone();
+            eventually("it is reported", || !reported().is_empty());
+            assert!(bus.close_within(FOR_EVER).in_time);
+            assert_eq!(reported().len(), 1, "once");
+            let stats = handle.stats();
+            assert_eq!(stats.received, 1, "no call begins after the cancel");
+            assert_eq!(stats.received + stats.lost + stats.unread, stats.matched);
+            assert_eq!(stats.unread, 14);
+        });
+    }
+}
+
+/// A cancel races with the disconnect: whoever comes first, a disconnected handler is reported
+/// once, and another one not at all.
+#[test]
+fn each_disconnected_handler_is_reported_once() {
+    ends("race", || {
+        let reported = Arc::new(Mutex::new(Vec::new()));
+        let bus = bus::<u64>(|b| {
+            let reported = reported.clone();
+            b.handler_threads(2).observer(move |notice| {
+                if let Notice::Disconnected { subscription, .. } = notice {
+                    reported.lock().expect("fine").push(*subscription);
+                }
+            })
+        });
+        let mut disconnected = Vec::new();
+        for n in rounds(2_000) {
+            let guard = {
+                let subscription = bus.subscription("a").capacity(3);
+                let subscription = subscription.overflow(Overflow::Disconnect);
+                let handler = move |_: &_| (0..n % 7).for_each(|_| thread::yield_now());
+                subscription.handler(handler).expect("open")
+            };
+            publish_each(&bus, 0..n % 50);
+            let cancelled = guard.cancel();
+            let handle = guard.subscription().clone();
+            drop(guard);
+            match handle.ending() {
+                Some(Ending::Disconnected(_)) => {
+                    assert!(!cancelled);
+                    disconnected.push(handle.number());
+                }
+                ending => assert!(cancelled, "{ending:?}"),
+            }
+        }
+        assert!(bus.close_within(FOR_EVER).in_time);
+        let mut reported = reported.lock().expect("fine").clone();
+        reported.sort_unstable();
+        println!("{} of the handlers were disconnected", disconnected.len());
+        assert_eq!(reported, disconnected);
+    });
+}
+
+/// The drop of a closure panics with a value whose drop panics: threads that wait for the end of
+/// the call, and for the close, are notified.
+#[test]
+fn a_closure_whose_drop_panics_delays_no_wait() {
+    for dedicated in [false, true] {
+        ends(&format!("dedicated: {dedicated}"), move || {
+            let bus = bus::<u64>(|b| b.handler_threads(1).max_handler_threads(1));
+            let gate = Gate::default();
+            let guard = {
+                let gate = gate.clone();
+                let owned = OnDrop::new(|| std::panic::resume_unwind(Box::new(OnDrop::panics())));
+                let handler = move |_: &_| {
+                    let _ = &owned;
+                    gate.wait();
+                };
+                let mut subscription = bus.subscription("a");
+                if dedicated {
+                    subscription = subscription.dedicated();
+                }
+                subscription.handler(handler).expect("open")
+            };
+            bus.publish("a", 0).expect("open");
+            eventually("it is called", || gate.waiting() == 1);
+            let opening = {
+                let gate = gate.clone();
+                thread::spawn(move || {
+                    linger();
+                    gate.open();
+                })
+            };
+            assert!(guard.cancel_and_wait(FOR_EVER));
+            opening.join().expect("fine");
+            assert!(bus.close_within(FOR_EVER).in_time);
+        });
+    }
+}
+
+/// The logger panics, with a value whose drop panics: the handler is called with the next event.
+#[cfg(feature = "tracing")]
+#[test]
+fn a_logger_that_panics_stops_no_handler() {
+    struct Panics;
+    impl tracing::Subscriber for Panics {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            metadata.target() == "fanout"
+        }
+        fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+            tracing::span::Id::from_u64(1)
+        }
+        fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+        fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+        fn event(&self, _: &tracing::Event<'_>) {
+            std::panic::resume_unwind(Box::new(OnDrop::panics()));
+        }
+        fn enter(&self, _: &tracing::span::Id) {}
+        fn exit(&self, _: &tracing::span::Id) {}
+    }
+    let notices = Arc::new(AtomicUsize::new(0));
+    let bus = {
+        let notices = notices.clone();
+        bus::<u64>(|b| {
+            // Handlers run on this thread, which has the logger.
+            b.dispatch(Dispatch::Manual).observer(move |_| {
+                notices.fetch_add(1, Ordering::SeqCst);
+                panics_quietly();
+            })
+        })
+    };
+    let guard = bus.on("a", |_| Err::<(), _>("no")).expect("open");
+    tracing::subscriber::with_default(Panics, || {
+        publish_each(&bus, 0..10);
+        bus.drive();
+    });
+    assert_eq!(guard.stats().errors, 10);
+    assert_eq!(notices.load(Ordering::SeqCst), 10);
 }

@@ -25,6 +25,7 @@ mod documentation;
 mod drop_oldest;
 mod ending;
 mod errors;
+mod fairness;
 mod flush;
 mod handlers;
 #[cfg(target_os = "linux")]

@@ -27,22 +27,42 @@
 //!
 //! # The queue
 //!
+//! Jobs get their turns in the order in which they were pushed.
+//!
 //! ```text
-//! push --> inbox ------+--as a whole--> a worker: the first 16 --> its slots --one by one--> turns
-//!                      |                          the rest ------> its overflow list
-//! overflow lists ------+
+//! push --> inbox --as a whole, oldest first--> a worker: the first 16 --> its slots --> turns
+//!                                                        the rest ------> its overflow list
+//! front list, overflow lists ----as a whole----^
 //! ```
 //!
 //! The inbox is a [Treiber] stack that is only ever taken as a whole, so it has no ABA problem. It
-//! is linked through the jobs, so it needs no memory. The worker that takes it keeps 16 jobs in its
-//! slots and the rest in its overflow list, which every worker may take, in the same way. Workers
-//! look at the inbox only when they find all overflow lists empty, so jobs that were pushed later
-//! do not overtake earlier ones for ever, and no job starves. A worker that finds inbox and
-//! overflow lists empty steals half of another worker's slots, as with the deques of [Blumofe and
-//! Leiserson][steal], but with one swap for each slot.
+//! is linked through the jobs, so it needs no memory. The worker that takes it reverses it, so that
+//! the oldest job comes first, keeps 16 jobs in its slots and the rest in its overflow list, which
+//! every worker may take. Workers look at the inbox only when they find the other lists empty,
+//! since what is in the inbox is newer. A worker that finds all lists empty steals half of another
+//! worker's slots, as with the deques of [Blumofe and Leiserson][steal], but with one swap for each
+//! slot.
+//!
+//! Jobs in the slots of a worker wait for that worker, so they are a batch for short turns only.
+//! Two things keep a long turn from delaying them:
+//!
+//! * [`release_local`](RunQueue::release_local) moves the jobs of a worker that makes no progress
+//!   into the front list, at which every worker looks first.
+//! * In [single steps](RunQueue::set_single_steps) a worker takes one job out of a list and puts
+//!   the rest back, and fills no slots. So the workers share one queue, in its order.
+//!
+//! Each job has the number of the [tick](RunQueue::advance_tick) in which it was pushed, and
+//! `take` says how many ticks it has waited.
 //!
 //! A job is in one place at a time, and every place is emptied by a swap, so exactly one worker
 //! gets the job.
+//!
+//! # Failure modes
+//!
+//! * **A worker is suspended by the system, between turns or inside of one**: the jobs in its slots
+//!   and in its overflow list can be taken by other workers. The exception is a worker that is
+//!   suspended in `take` between the swap that empties a list and the store that puts the rest of
+//!   the list back: these jobs wait until it runs again.
 //!
 //! [Treiber]: https://dominoweb.draco.res.ibm.com/58319a2ed2b1078985257003004617ef.html "R. K. Treiber, Systems Programming: Coping with Parallelism, IBM RJ 5118, 1986"
 //! [steal]: https://dl.acm.org/doi/10.1145/324133.324234 "R. D. Blumofe, C. E. Leiserson, Scheduling Multithreaded Computations by Work Stealing, JACM 1999"
@@ -63,6 +83,7 @@ use std::ptr;
 
 use crossbeam::utils::CachePadded;
 
+use crate::sync::unmodelled::{AtomicBool as UnmodelledBool, AtomicU32 as UnmodelledU32};
 use crate::sync::{Arc, AtomicPtr, AtomicU32, Ordering, UnsafeCell};
 
 /// A thread has to take a turn at the job.
@@ -80,7 +101,9 @@ const DEDICATED: u32 = 0b1_0000;
 pub(crate) struct Job<P, S> {
     /// The five bits above.
     word: AtomicU32,
-    /// The next job in the same list, while this job is in the inbox or in an overflow list.
+    /// The tick in which the job was pushed, wrapping.
+    pushed_at: UnmodelledU32,
+    /// The next job in the same list, while this job is in the inbox or in another list.
     next: AtomicPtr<Job<P, S>>,
     pub(crate) shared: P,
     state: UnsafeCell<S>,
@@ -98,6 +121,7 @@ impl<P, S> Job<P, S> {
     pub(crate) fn new(shared: P, state: S) -> Self {
         Self {
             word: AtomicU32::new(0),
+            pushed_at: UnmodelledU32::new(0),
             next: AtomicPtr::new(ptr::null_mut()),
             shared,
             state: UnsafeCell::new(state),
@@ -301,12 +325,14 @@ impl<P, S> DerefMut for Turn<P, S> {
 }
 
 impl<P, S> Drop for Turn<P, S> {
-    /// Runs only if the turn panics. Clears `RUNNING`, so that a thread that polls
-    /// [`is_running`](Job::is_running) does not wait for ever. What was scheduled meanwhile is not
-    /// done, and a requested finish notice is not given.
+    /// Runs only if the turn panics. Clears the same bits as [`finish`](Self::finish), so that no
+    /// thread waits for ever for the end of the turn. The user notifies the threads that wait.
+    /// What was scheduled meanwhile is not done.
     fn drop(&mut self) {
-        // AcqRel, as in `finish`. Partners: `is_running` and `begin`.
-        self.job.word.fetch_and(!RUNNING, Ordering::AcqRel);
+        // AcqRel, partners as in `finish`.
+        self.job
+            .word
+            .fetch_and(!(RUNNING | FINISH_AWAITED), Ordering::AcqRel);
     }
 }
 
@@ -317,14 +343,24 @@ const LOCAL_SLOTS: usize = if cfg!(loom) { 2 } else { 16 };
 pub(crate) struct RunQueue<P, S> {
     /// The job pushed last, linked to those pushed before it.
     inbox: CachePadded<AtomicPtr<Job<P, S>>>,
+    clock: CachePadded<Clock>,
+    /// A linked list of jobs that are older than all others. Any thread may fill and empty it.
+    front: AtomicPtr<Job<P, S>>,
     queues: Box<[CachePadded<WorkerQueue<P, S>>]>,
     /// It owns jobs and moves them between threads, neither of which an `AtomicPtr` says.
     _marker: PhantomData<Arc<Job<P, S>>>,
 }
 
+/// Read for each job, and written rarely. Hints: no other data depends on them.
+struct Clock {
+    /// The number of the current tick, wrapping.
+    tick: UnmodelledU32,
+    single_steps: UnmodelledBool,
+}
+
 /// The places of one worker. Only this worker fills them; every worker may empty them.
 struct WorkerQueue<P, S> {
-    /// A linked list of jobs.
+    /// A linked list of jobs, the oldest first.
     overflow: AtomicPtr<Job<P, S>>,
     /// Single jobs.
     slots: [AtomicPtr<Job<P, S>>; LOCAL_SLOTS],
@@ -350,6 +386,8 @@ pub(crate) struct Taken<P, S> {
     pub(crate) turn: Turn<P, S>,
     /// There are more jobs than this one, so the caller should wake another worker.
     pub(crate) more: bool,
+    /// The number of ticks that the job has waited.
+    pub(crate) waited_ticks: u32,
 }
 
 impl<P, S> RunQueue<P, S> {
@@ -360,8 +398,14 @@ impl<P, S> RunQueue<P, S> {
             overflow: place(),
             slots: std::array::from_fn(|_| place()),
         };
+        let clock = Clock {
+            tick: UnmodelledU32::new(0),
+            single_steps: UnmodelledBool::new(false),
+        };
         let queue = Self {
             inbox: CachePadded::new(place()),
+            clock: CachePadded::new(clock),
+            front: place(),
             queues: (0..workers).map(|_| CachePadded::new(queue())).collect(),
             _marker: PhantomData,
         };
@@ -372,6 +416,34 @@ impl<P, S> RunQueue<P, S> {
             })
             .collect();
         (queue, workers)
+    }
+
+    /// Begins the next tick. One thread calls this, at regular intervals.
+    pub(crate) fn advance_tick(&self) {
+        let tick = &self.clock.tick;
+        // Relaxed: a hint, and written by one thread.
+        tick.store(
+            tick.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Sets whether workers take one job at a time, because turns take long. Any thread may call
+    /// this.
+    pub(crate) fn set_single_steps(&self, single_steps: bool) {
+        // Relaxed: a hint.
+        if self.has_single_steps() != single_steps {
+            self.clock
+                .single_steps
+                .store(single_steps, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether workers take one job at a time.
+    #[inline]
+    pub(crate) fn has_single_steps(&self) -> bool {
+        // Relaxed: a hint.
+        self.clock.single_steps.load(Ordering::Relaxed)
     }
 
     /// Puts a job into the inbox.
@@ -387,22 +459,20 @@ impl<P, S> RunQueue<P, S> {
         // Relaxed: never changed once the job is in use.
         let word = job.0.word.load(Ordering::Relaxed);
         assert!(word & DEDICATED == 0, "the job has a thread of its own");
-        self.link(job.0)
-    }
-
-    /// Puts a job that is in no place into the inbox. `true`: the inbox was empty.
-    #[inline]
-    fn link(&self, job: Arc<Job<P, S>>) -> bool {
-        let job = Arc::into_raw(job).cast_mut();
+        // Relaxed: hints.
+        let tick = self.clock.tick.load(Ordering::Relaxed);
+        job.0.pushed_at.store(tick, Ordering::Relaxed);
+        let job = Arc::into_raw(job.0).cast_mut();
         let mut head = self.inbox.load(Ordering::Relaxed);
         loop {
             // SAFETY: `into_raw` keeps our reference, so the job is alive. Relaxed: the CAS
             // publishes it.
             unsafe { (*job).next.store(head, Ordering::Relaxed) };
-            // Release, partner `take_place`: the link, and the job.
+            // AcqRel: Release the link, and the job, partner `take_place`; Acquire what a thread
+            // did before it found nothing, partner `has_work_in_order`.
             match self
                 .inbox
-                .compare_exchange_weak(head, job, Ordering::Release, Ordering::Relaxed)
+                .compare_exchange_weak(head, job, Ordering::AcqRel, Ordering::Relaxed)
             {
                 Ok(_) => return head.is_null(),
                 Err(now) => head = now,
@@ -413,61 +483,110 @@ impl<P, S> RunQueue<P, S> {
     /// Takes a job from any place, and begins a turn at it.
     pub(crate) fn take(&self, worker: &mut Worker) -> Option<Taken<P, S>> {
         if let Some(job) = self.next_local(worker) {
-            return Some(Taken {
-                turn: begin(job),
-                more: false,
-            });
+            return Some(self.taken(job, false));
+        }
+        let front = take_place(&self.front);
+        if !front.is_null() {
+            let (first, rest) = split(front);
+            if !rest.is_null() {
+                self.put_in_front(rest);
+            }
+            return Some(self.taken(first, !rest.is_null()));
         }
         let list = self.take_list(worker.index);
         if list.is_null() {
             return self.steal(worker);
         }
-        // SAFETY: the list counted this job, and the swap gave the list to this worker alone.
-        let first = unsafe { Arc::from_raw(list) };
-        let mut rest = first.next.load(Ordering::Relaxed);
+        let (first, mut rest) = split(list);
         let more = !rest.is_null();
         let queue = &self.queues[worker.index];
-        let mut filled = 0;
-        while filled < LOCAL_SLOTS && !rest.is_null() {
-            // SAFETY: as above. Read before another worker can take the job.
-            let next = unsafe { (*rest).next.load(Ordering::Relaxed) };
-            debug_assert!(queue.slots[filled].load(Ordering::Relaxed).is_null());
-            // Release, partner `take_place`. The slot is empty: `next_local` has been through all
-            // of them.
-            queue.slots[filled].store(rest, Ordering::Release);
-            filled += 1;
-            rest = next;
+        if !self.has_single_steps() {
+            let mut filled = 0;
+            while filled < LOCAL_SLOTS && !rest.is_null() {
+                // SAFETY: the list counted this job, and the swap gave the list to this worker
+                // alone. Read before another worker can take the job.
+                let next = unsafe { (*rest).next.load(Ordering::Relaxed) };
+                debug_assert!(queue.slots[filled].load(Ordering::Relaxed).is_null());
+                // Release, partner `take_place`. The slot is empty: `next_local` has been through
+                // all of them.
+                queue.slots[filled].store(rest, Ordering::Release);
+                filled += 1;
+                rest = next;
+            }
+            worker.next = 0;
         }
-        worker.next = 0;
         if !rest.is_null() {
             debug_assert!(queue.overflow.load(Ordering::Relaxed).is_null());
             // Release, partner `take_place`. The list is empty: `take_list` has looked there first,
             // and only this worker fills it.
             queue.overflow.store(rest, Ordering::Release);
         }
-        Some(Taken {
-            turn: begin(first),
-            more,
-        })
+        Some(self.taken(first, more))
     }
 
-    /// Moves the jobs in this worker's slots back to the inbox: the worker ends. Other workers find
-    /// its overflow list.
-    pub(crate) fn clear(&self, worker: &mut Worker) {
-        while let Some(job) = self.next_local(worker) {
-            self.link(job);
+    /// Begins the turn at a job that was taken out of its place.
+    fn taken(&self, job: Arc<Job<P, S>>, more: bool) -> Taken<P, S> {
+        // Relaxed: hints.
+        let tick = self.clock.tick.load(Ordering::Relaxed);
+        let waited_ticks = tick.wrapping_sub(job.pushed_at.load(Ordering::Relaxed));
+        Taken {
+            turn: begin(job),
+            more,
+            waited_ticks,
         }
     }
 
-    /// Moves the jobs in the slots of the worker with this index back to the inbox, because that
-    /// worker is stuck in a turn. Any thread may call this.
-    pub(crate) fn release_local(&self, index: usize) {
-        for slot in &self.queues[index].slots {
+    /// Moves the jobs in this worker's slots to the front list: the worker ends. Other workers find
+    /// its overflow list.
+    pub(crate) fn clear(&self, worker: &mut Worker) {
+        self.release_local(worker.index);
+        worker.next = LOCAL_SLOTS;
+    }
+
+    /// Moves the jobs in the slots of the worker with this index to the front list, because that
+    /// worker makes no progress. Returns whether there were jobs. Any thread may call this.
+    pub(crate) fn release_local(&self, index: usize) -> bool {
+        let mut list = ptr::null_mut();
+        for slot in self.queues[index].slots.iter().rev() {
             let job = take_place(slot);
             if !job.is_null() {
                 // SAFETY: the slot counted this job, and the swap gave it to this thread alone.
-                self.link(unsafe { Arc::from_raw(job) });
+                // Relaxed: published with the list.
+                unsafe { (*job).next.store(list, Ordering::Relaxed) };
+                list = job;
             }
+        }
+        if list.is_null() {
+            return false;
+        }
+        self.put_in_front(list);
+        true
+    }
+
+    /// Fills the front list with a list that belongs to this thread alone, and with what other
+    /// threads have put there meanwhile.
+    #[cold]
+    fn put_in_front(&self, list: *mut Job<P, S>) {
+        debug_assert!(!list.is_null());
+        // Release, partner `take_place`: the links, and the jobs.
+        while self
+            .front
+            .compare_exchange(ptr::null_mut(), list, Ordering::Release, Ordering::Relaxed)
+            .is_err()
+        {
+            let newer = take_place(&self.front);
+            let mut last = list;
+            loop {
+                // SAFETY: both lists counted their jobs, and the swaps gave them to this thread
+                // alone. Relaxed: published with the list.
+                let next = unsafe { (*last).next.load(Ordering::Relaxed) };
+                if next.is_null() {
+                    break;
+                }
+                last = next;
+            }
+            // SAFETY: as above.
+            unsafe { (*last).next.store(newer, Ordering::Relaxed) };
         }
     }
 
@@ -477,10 +596,23 @@ impl<P, S> RunQueue<P, S> {
         // hint.
         let is_filled = |place: &AtomicPtr<Job<P, S>>| !place.load(Ordering::Acquire).is_null();
         is_filled(&self.inbox)
+            || is_filled(&self.front)
             || self
                 .queues
                 .iter()
                 .any(|queue| is_filled(&queue.overflow) || queue.slots.iter().any(is_filled))
+    }
+
+    /// Whether there is a job in any place. If there is none, a thread whose [`push`](Self::push)
+    /// comes later sees all that the caller wrote before this call.
+    pub(crate) fn has_work_in_order(&self) -> bool {
+        let empty = ptr::null_mut();
+        // AcqRel: a read-modify-write that changes nothing has a place in the order of the changes
+        // of the inbox. Partner `push`: one of the two sees what the other one did before.
+        self.inbox
+            .compare_exchange(empty, empty, Ordering::AcqRel, Ordering::Relaxed)
+            .is_err()
+            || self.has_work()
     }
 
     /// The next job in the worker's own slots.
@@ -497,7 +629,8 @@ impl<P, S> RunQueue<P, S> {
         None
     }
 
-    /// A linked list of jobs: the worker's own overflow list, that of another worker, or the inbox.
+    /// A linked list of jobs, the oldest first: the worker's own overflow list, that of another
+    /// worker, or the inbox.
     fn take_list(&self, own: usize) -> *mut Job<P, S> {
         let (left, right) = self.queues.split_at(own);
         for queue in right.iter().chain(left) {
@@ -506,16 +639,27 @@ impl<P, S> RunQueue<P, S> {
                 return list;
             }
         }
-        take_place(&self.inbox)
+        reverse(take_place(&self.inbox))
     }
 
-    /// Takes half of the jobs in the slots of another worker.
+    /// Takes half of the jobs in the slots of another worker; in single steps, the oldest of them.
     fn steal(&self, worker: &mut Worker) -> Option<Taken<P, S>> {
         debug_assert_eq!(worker.next, LOCAL_SLOTS, "its own slots are empty");
         let own = &self.queues[worker.index].slots;
         let (left, right) = self.queues.split_at(worker.index);
+        let single_steps = self.has_single_steps();
         for victim in right.iter().skip(1).chain(left) {
             let is_filled = |slot: &&AtomicPtr<Job<P, S>>| !slot.load(Ordering::Relaxed).is_null();
+            if single_steps {
+                let mut jobs = victim.slots.iter().map(take_place);
+                if let Some(job) = jobs.find(|job| !job.is_null()) {
+                    // SAFETY: the slot counted this job, and the swap gave it to this worker alone.
+                    let job = unsafe { Arc::from_raw(job) };
+                    let more = victim.slots.iter().any(|slot| is_filled(&slot));
+                    return Some(self.taken(job, more));
+                }
+                continue;
+            }
             let wanted = victim.slots.iter().filter(is_filled).count().div_ceil(2);
             let mut first = None;
             let mut filled = 0;
@@ -539,14 +683,36 @@ impl<P, S> RunQueue<P, S> {
             }
             if let Some(first) = first {
                 worker.next = 0;
-                return Some(Taken {
-                    turn: begin(first),
-                    more: filled > 0,
-                });
+                return Some(self.taken(first, filled > 0));
             }
         }
         None
     }
+}
+
+/// Splits off the first job of a list that belongs to the caller alone and is not empty.
+fn split<P, S>(list: *mut Job<P, S>) -> (Arc<Job<P, S>>, *mut Job<P, S>) {
+    // SAFETY: the list counted this job, and belongs to the caller alone.
+    let first = unsafe { Arc::from_raw(list) };
+    let rest = first.next.load(Ordering::Relaxed);
+    (first, rest)
+}
+
+/// Reverses a list that belongs to the caller alone.
+fn reverse<P, S>(mut list: *mut Job<P, S>) -> *mut Job<P, S> {
+    let mut reversed = ptr::null_mut();
+    while !list.is_null() {
+        // SAFETY: the list counts its jobs, and belongs to the caller alone. Relaxed: for the same
+        // reason.
+        let next = unsafe {
+            let next = (*list).next.load(Ordering::Relaxed);
+            (*list).next.store(reversed, Ordering::Relaxed);
+            next
+        };
+        reversed = list;
+        list = next;
+    }
+    reversed
 }
 
 /// Empties a place, a slot or the head of a list.
@@ -571,7 +737,7 @@ impl<P, S> Drop for RunQueue<P, S> {
             }
         }
         let overflows = self.queues.iter().map(|queue| &queue.overflow);
-        for list in overflows.chain([&*self.inbox]) {
+        for list in overflows.chain([&*self.inbox, &self.front]) {
             let mut job = take_place(list);
             while !job.is_null() {
                 // SAFETY: the list counted this job, and the swap gave the list to us alone.

@@ -150,6 +150,74 @@ fn loom_run_queue_drop() {
     });
 }
 
+/// The jobs in the slots of a worker are moved to the front list by two threads, while two workers
+/// take jobs in single steps: each job is done.
+#[test]
+fn loom_run_queue_release_local_against_take() {
+    explore("run queue: release_local against take", || {
+        let (queue, mut workers) = RunQueue::new(2);
+        let queue = Arc::new(queue);
+        let jobs: Vec<_> = (0..4).map(|_| job()).collect();
+        let steps = Steps::new();
+        jobs.iter().for_each(|job| add(&queue, job, 0));
+        let mut suspended = workers.pop().expect("a queue for two");
+        let taken = queue.take(&mut suspended).expect("four are in the inbox");
+        work(&queue, taken.turn);
+        // Two are in the slots, one in the overflow list.
+        queue.set_single_steps(true);
+        let releasing = {
+            let (queue, steps) = (queue.clone(), steps.clone());
+            thread::spawn(move || {
+                steps.step();
+                queue.release_local(suspended.index());
+                steps.step();
+                if let Some(taken) = queue.take(&mut suspended) {
+                    work(&queue, taken.turn);
+                }
+                queue.clear(&mut suspended);
+            })
+        };
+        let mut worker = workers.pop().expect("a queue for two");
+        for _ in 0..2 {
+            steps.step();
+            if let Some(taken) = queue.take(&mut worker) {
+                work(&queue, taken.turn);
+            }
+        }
+        releasing.join().unwrap();
+        while let Some(taken) = queue.take(&mut worker) {
+            work(&queue, taken.turn);
+        }
+        assert!(!queue.has_work());
+        for job in &jobs {
+            assert_eq!(done(job), 1);
+        }
+    });
+}
+
+/// A thread that is about to sleep looks for work in order, and another thread pushes a job: either
+/// the first finds the job, or the other one sees that the first is about to sleep.
+#[test]
+fn loom_run_queue_work_in_order_against_push() {
+    explore("run queue: has_work_in_order against push", || {
+        let (queue, _workers) = RunQueue::new(1);
+        let queue = Arc::new(queue);
+        let is_asleep = Arc::new(AtomicUsize::new(0));
+        let pushing = {
+            let (queue, is_asleep) = (queue.clone(), is_asleep.clone());
+            thread::spawn(move || {
+                let scheduled = schedule(job()).expect("the job is idle");
+                assert!(queue.push(scheduled));
+                is_asleep.load(Ordering::Relaxed) == 1
+            })
+        };
+        is_asleep.store(1, Ordering::Relaxed);
+        let has_work = queue.has_work_in_order();
+        let sees_sleeper = pushing.join().unwrap();
+        assert!(has_work || sees_sleeper);
+    });
+}
+
 /// If `disable` finds no turn in progress, every later turn sees the flag. Otherwise the caller
 /// sees the end of the turn.
 #[test]

@@ -107,8 +107,8 @@ fn jobs_are_found_in_every_place_or_dropped_with_the_queue() {
         let jobs: Vec<_> = (0..40).map(|_| job()).collect();
         jobs.iter().for_each(|job| add(&queue, job));
         assert!(work(&queue, &mut workers[0]) && queue.has_work());
-        // It was at the head of the list, so it is idle again.
-        add(&queue, &jobs[39]);
+        // It was the first, so it is idle again.
+        add(&queue, &jobs[0]);
         let mut turns = 1;
         while turns <= taken_by_the_second && work(&queue, &mut workers[1]) {
             turns += 1;
@@ -121,11 +121,104 @@ fn jobs_are_found_in_every_place_or_dropped_with_the_queue() {
     }
 }
 
+/// A job whose turn panics: no thread waits for its end any more.
+#[test]
+fn a_turn_that_unwinds_clears_what_its_end_clears() {
+    let job = job();
+    let turn = begin(schedule(job.clone()).expect("the job was idle").0);
+    assert!(job.request_finish_notice(), "a turn is in progress");
+    let unwound = catch_unwind(AssertUnwindSafe(move || {
+        let _turn = turn;
+        std::panic::resume_unwind(Box::new(()));
+    }));
+    assert!(unwound.is_err() && !job.is_running());
+    assert_eq!(job.word.load(Ordering::Relaxed), 0);
+}
+
+/// The payload of each job is its number.
+fn numbered(jobs: u64) -> Vec<Arc<TestJob>> {
+    let numbered = |number| Arc::new(Job::new(AtomicU64::new(0), number));
+    (0..jobs).map(numbered).collect()
+}
+
+/// Takes the next job, leaves it idle, and returns its number.
+fn next(queue: &TestQueue, worker: &mut Worker) -> Option<u64> {
+    let taken = queue.take(worker)?;
+    let number = *taken.turn;
+    assert!(taken.turn.finish().again.is_none());
+    Some(number)
+}
+
+#[test]
+fn jobs_are_taken_in_the_order_in_which_they_were_pushed() {
+    for single_steps in [false, true] {
+        let (queue, mut workers) = RunQueue::new(2);
+        queue.set_single_steps(single_steps);
+        let jobs = numbered(100);
+        let (first, rest) = jobs.split_at(60);
+        first.iter().for_each(|job| add(&queue, job));
+        let mut taken: Vec<_> = (0..20)
+            .map_while(|_| next(&queue, &mut workers[0]))
+            .collect();
+        rest.iter().for_each(|job| add(&queue, job));
+        taken.extend(std::iter::from_fn(|| next(&queue, &mut workers[0])));
+        assert!(taken.into_iter().eq(0..100), "one worker");
+
+        // In single steps, also several workers share one order.
+        jobs.iter().for_each(|job| add(&queue, job));
+        let taken: Vec<_> = (0..)
+            .map_while(|turn| next(&queue, &mut workers[turn % 2]))
+            .collect();
+        assert_eq!(taken.len(), 100);
+        assert!(!single_steps || taken.into_iter().eq(0..100), "two workers");
+    }
+}
+
+/// A worker makes no progress: its jobs come first, in their order, and before newer ones.
+#[test]
+fn jobs_of_a_worker_that_makes_no_progress_are_taken_by_others() {
+    let (queue, mut workers) = RunQueue::new(3);
+    let jobs = numbered(50);
+    let (first, rest) = jobs.split_at(40);
+    first.iter().for_each(|job| add(&queue, job));
+    assert_eq!(next(&queue, &mut workers[0]), Some(0));
+    // 16 are in the slots of that worker, 23 in its overflow list.
+    rest.iter().for_each(|job| add(&queue, job));
+    assert!(queue.release_local(0));
+    assert!(!queue.release_local(0), "nothing is left");
+    let taken: Vec<_> = std::iter::from_fn(|| next(&queue, &mut workers[1])).collect();
+    assert!(taken.into_iter().eq(1..50));
+
+    // Two of them: the lists are joined.
+    first.iter().for_each(|job| add(&queue, job));
+    assert_eq!(next(&queue, &mut workers[0]), Some(0));
+    assert_eq!(next(&queue, &mut workers[1]), Some(17));
+    assert!(queue.release_local(0) && queue.release_local(1));
+    let mut taken: Vec<_> = std::iter::from_fn(|| next(&queue, &mut workers[2])).collect();
+    taken.sort_unstable();
+    assert!(taken.into_iter().eq((1..40).filter(|&job| job != 17)));
+}
+
+#[test]
+fn a_job_knows_for_how_many_ticks_it_has_waited() {
+    let (queue, mut workers) = RunQueue::new(1);
+    let jobs = numbered(3);
+    for job in &jobs {
+        add(&queue, job);
+        queue.advance_tick();
+    }
+    for waited in [3, 2, 1] {
+        let taken = queue.take(&mut workers[0]).expect("three were pushed");
+        assert_eq!(taken.waited_ticks, waited);
+        drop(taken);
+    }
+}
+
 /// Every job does what it was scheduled for, whichever worker takes it, and nothing is forgotten.
 #[test]
 fn stress_run_queue() {
     const WORKERS: usize = 3;
-    const JOBS: usize = 20;
+    const JOBS: usize = 40;
     let (queue, workers) = RunQueue::new(WORKERS);
     let jobs: Vec<_> = (0..JOBS).map(|_| job()).collect();
     let rounds = STRESS_ITEMS / JOBS as u64;
@@ -146,6 +239,9 @@ fn stress_run_queue() {
                     }
                     if turns.is_multiple_of(77) {
                         queue.release_local((worker.index() + 1) % WORKERS);
+                    }
+                    if turns.is_multiple_of(1000) {
+                        queue.set_single_steps(turns.is_multiple_of(3_000));
                     }
                 }
             });
