@@ -24,7 +24,7 @@ use super::error::BuildError;
 use super::handle::SubscriptionHandle;
 use super::record::Record;
 use super::stats::SubscriptionStats;
-use crate::contain::contain;
+use crate::contain::{UserValue, contain};
 use crate::dispatch::feed::End;
 use crate::park::{park, register_thread, thread_waker};
 use crate::sync::{Arc, Ordering};
@@ -283,19 +283,19 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for SlowNotice<T> {
 }
 
 /// Calls the callback.
-pub(super) type OnSlow = Box<dyn FnMut(&Arc<Core>, Crossing) + Send>;
+pub(super) type OnSlow = UserValue<Box<dyn FnMut(&Arc<Core>, Crossing) + Send>>;
 
 /// What calls this callback.
 pub(super) fn on_slow<T: Send + Sync + 'static>(
     mut callback: impl FnMut(&SlowNotice<T>) + Send + 'static,
 ) -> OnSlow {
-    Box::new(move |core, crossing| {
+    UserValue::new(Box::new(move |core, crossing| {
         callback(&SlowNotice {
             subscription: SubscriptionHandle::new(core.clone(), crossing.record),
             stats: crossing.stats,
             status: crossing.status,
         });
-    })
+    }))
 }
 
 /// Checks all subscriptions, and calls the callback.

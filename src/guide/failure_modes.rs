@@ -17,6 +17,7 @@
 //! | a thread of the bus dies | the bus ends as `Broken` | the same |
 //! | the process forks, is killed or loses power | nothing survives | nothing |
 //! | the system does not schedule the dispatcher | events wait in their lanes | [`lag`](crate::SubscriptionStats::lag) rises |
+//! | the `tracing` subscriber panics | that line is lost | nothing |
 //!
 //! # Falling behind
 //!
