@@ -40,22 +40,15 @@ pub(crate) fn wake(waker: Waker) {
 
 /// Wakes the registered waker, if there is one. If the waker panics, the panic is contained.
 pub(crate) fn wake_registered(waker: &AtomicWaker) {
-    if let Some(waker) = take_registered(waker) {
+    if let Some(waker) = waker.take() {
         wake(waker);
     }
 }
 
 /// Removes the registered waker. If its drop panics, the panic is contained.
 pub(crate) fn forget_registered(waker: &AtomicWaker) {
-    let waker = take_registered(waker);
+    let waker = waker.take();
     contain("a waker's drop", || drop(waker));
-}
-
-fn take_registered(waker: &AtomicWaker) -> Option<Waker> {
-    #[cfg(not(loom))]
-    return waker.take();
-    #[cfg(loom)]
-    return waker.take_waker();
 }
 
 /// Registers the calling thread to be woken.
@@ -63,7 +56,7 @@ pub(crate) fn register_thread(waker: &AtomicWaker) {
     #[cfg(not(loom))]
     with_thread_waker(|thread| waker.register(thread));
     #[cfg(loom)]
-    waker.register(thread_waker());
+    waker.register(&thread_waker());
 }
 
 /// A waker that ends a [`park`] of the calling thread.

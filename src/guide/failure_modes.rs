@@ -10,7 +10,8 @@
 //! | a handler takes long | after [`HANDLER_STALL`] a spare thread takes over the other handlers | [`Notice::Stalled`], `stalls` in its statistics |
 //! | all spare threads are used up | the other handlers wait for one another | the same, with `replaced: false` |
 //! | a payload's `drop` panics | none; what the payload owned may be leaked | the log |
-//! | a waker panics | its task may sleep on | the log |
+//! | a waker panics in `wake` | its task may sleep on | the log |
+//! | a waker panics in `clone` or when it is dropped | none; a panic of `clone` goes to the poll that clones it | the log, for a drop |
 //! | a waker blocks in `wake` | the subscribers of the same shard wait for it | nothing: see below |
 //! | the clock function panics or goes backwards | the time of the last event is used again | the log, for a panic |
 //! | the weigher panics | the bus ends as `Broken` | publishing and receiving answer `Broken` |

@@ -54,3 +54,4 @@ mod suite;
 mod support;
 mod tasks;
 mod wait;
+mod wakers;
