@@ -41,7 +41,7 @@ use super::shard::{INPUT_BLOCKS, Shard, ShardShared};
 use super::signal::{Latch, Signal};
 use crate::contain::catch;
 use crate::log;
-use crate::park::{Backoff, NonBlockingScope};
+use crate::park::{Backoff, NonBlockingScope, Registration};
 use crate::ring::{mpsc, spsc};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Queue, thread};
 
@@ -424,8 +424,13 @@ impl Engine {
 
     /// Registers a waker that the next round with progress wakes, and the end of the engine, too.
     /// The caller has to look once more after this.
-    pub(crate) fn register_for_progress(&self, waker: Waker) {
-        self.signal.progress.register(waker);
+    pub(crate) fn register_for_progress(&self, registration: &mut Registration, waker: &Waker) {
+        self.signal.progress.register(registration, waker);
+    }
+
+    /// Gives back what [`register_for_progress`](Self::register_for_progress) has registered.
+    pub(crate) fn forget_progress(&self, registration: &mut Registration) {
+        self.signal.progress.forget(registration);
     }
 
     pub(crate) fn shard_shared(&self, shard: usize) -> &Arc<ShardShared> {

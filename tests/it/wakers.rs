@@ -333,3 +333,62 @@ fn flush_and_close_survive_faulty_wakers() {
         survives("close", &mut polls(bus.close_async()), &mut make_room);
     });
 }
+
+/// A task that waits is registered once, however often it is polled and however many others wait,
+/// and no longer when its future is dropped. The references to its waker say so: that of the test,
+/// that of the waker, and one more.
+#[test]
+fn a_task_that_waits_is_registered_once() {
+    const TASKS: usize = 1000;
+    const POLLS: usize = 100;
+    in_every_mode(|mode| {
+        let bus = bus(|b| b.dispatch(mode).lane_capacity(2));
+        let mut sub = blocking(&bus, 1);
+        let mut publisher = bus.publisher();
+        fill_both_lanes(&bus, &mut publisher, &0);
+        let handle = sub.handle();
+        let tasks: Vec<_> = (0..TASKS).map(|_| Wakes::new()).collect();
+        let mut futures: Vec<Pin<Box<dyn Future<Output = ()> + '_>>> = Vec::new();
+        let own = publisher.publish_async("a", 1);
+        futures.push(Box::pin(async { drop(own.await) }));
+        futures.push(Box::pin(async {
+            handle.ended().await;
+        }));
+        let (sequenced, bus) = (bus.publish_sequenced_async("a", 1), &bus);
+        futures.push(Box::pin(async { drop(sequenced.await) }));
+        if mode != Dispatch::Manual {
+            // Under manual dispatch each poll drives the bus.
+            futures.extend((0..10).map(|_| -> Pin<Box<dyn Future<Output = ()>>> {
+                let flush = bus.flush_async();
+                Box::pin(async {
+                    flush.await;
+                })
+            }));
+        }
+        while futures.len() < TASKS {
+            let shared = bus.publish_async("a", 1);
+            futures.push(Box::pin(async { drop(shared.await) }));
+        }
+        for _ in 0..POLLS {
+            for (future, (_, waker)) in futures.iter_mut().zip(&tasks) {
+                let pending = future.as_mut().poll(&mut Context::from_waker(waker));
+                assert!(pending.is_pending());
+            }
+        }
+        for (index, (wakes, _)) in tasks.iter().enumerate() {
+            // A flush is woken by each round that has progress.
+            let expected = 3 - wakes.count().min(1);
+            assert!(
+                Arc::strong_count(wakes) <= 3,
+                "{index}: {}",
+                Arc::strong_count(wakes)
+            );
+            assert!(Arc::strong_count(wakes) >= expected, "{index}");
+        }
+        drop(futures);
+        for (index, (wakes, _)) in tasks.iter().enumerate() {
+            assert_eq!(Arc::strong_count(wakes), 2, "{index}");
+        }
+        read_out(&mut sub);
+    });
+}
