@@ -101,8 +101,11 @@ impl fmt::Display for Dispatch {
 pub(crate) enum Weigh<T> {
     /// What payloads own outside of themselves is not counted.
     Nothing,
-    By(UserValue<Box<dyn Fn(&T) -> usize + Send>>),
+    By(UserValue<Weigher<T>>),
 }
+
+/// A function of the program that weighs payloads.
+type Weigher<T> = Box<dyn Fn(&T) -> usize + Send>;
 
 impl<T> Weigh<T> {
     /// Returns the weight, or the panic of the program's function.
