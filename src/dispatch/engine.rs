@@ -26,6 +26,10 @@
 //!   `Broken`. Threads that wait for a flush or a close are woken.
 //! * **The time to close is over**: the closing thread acquires each role in turn, discards what
 //!   was not sequenced, and gives up what has no room in the rings.
+//! * **The system suspends a pool thread** that was chosen to be woken, or that is between two
+//!   passes: another thread of the pool does its work, within about 20 milliseconds. If the thread
+//!   holds a role, the work of that role stops until the thread continues; if the pool has one
+//!   thread, all work does.
 //! * **User code inside a pass publishes, flushes or closes**: it must not wait for the thread that
 //!   it runs on. Every pass is a [`NonBlockingScope`], in which nothing of this waits.
 
@@ -38,12 +42,12 @@ use super::role::Role;
 use super::routes::Routes;
 use super::sequencer::{Clock, RoundResult, Sequence, Sequencer, SequencerShared};
 use super::shard::{INPUT_BLOCKS, Shard, ShardShared};
-use super::signal::{Latch, Signal};
+use super::signal::{Latch, Signal, WATCH_PERIOD};
 use crate::contain::catch;
 use crate::log;
 use crate::park::{Backoff, NonBlockingScope, Registration};
 use crate::ring::{mpsc, spsc};
-use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Queue, thread};
+use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Queue, now, thread};
 
 #[cfg(feature = "latency")]
 use super::latency;
@@ -191,7 +195,7 @@ impl Engine {
         } else {
             dispatchers
         };
-        let signal = Arc::new(Signal::new(threads));
+        let signal = Arc::new(Signal::with_watcher(threads));
         let shared = Arc::new(SequencerShared::new());
         let mut outputs = Vec::with_capacity(dispatchers);
         let mut shards = Vec::with_capacity(dispatchers);
@@ -486,6 +490,9 @@ impl Engine {
     /// may have learnt of it, and all of them wake up at that time: at most one per dispatcher,
     /// once for each block timeout that is over. A thread that is woken earlier looks again before
     /// it sleeps again.
+    ///
+    /// **A thread that the system suspends** is replaced: see [`Signal`]. The last thread of the
+    /// pool looks from time to time while another one is awake.
     pub(crate) fn run_pool_thread(&self, index: usize) {
         // Relaxed: an estimate.
         let backoff = || Backoff::adaptive(self.threads.load(Ordering::Relaxed));
@@ -494,10 +501,12 @@ impl Engine {
             if !self.pass(false).is_idle() {
                 idle = backoff();
             } else if !idle.snooze() {
-                self.signal.prepare_sleep(index);
+                let watches = self.signal.prepare_sleep(index);
                 let pass = self.pass(true);
                 if pass.is_idle() && !self.is_finished() {
-                    self.signal.sleep_until(index, pass.deadline);
+                    let look_at = watches.then(|| now() + WATCH_PERIOD);
+                    let deadline = earliest(pass.deadline, look_at);
+                    self.signal.sleep_until(index, deadline);
                 } else {
                     self.signal.cancel_sleep(index);
                 }

@@ -18,6 +18,7 @@
 //! | a thread of the bus dies | the bus ends as `Broken` | the same |
 //! | the process forks, is killed or loses power | nothing survives | nothing |
 //! | the system does not schedule the dispatcher | events wait in their lanes | [`lag`](crate::SubscriptionStats::lag) rises |
+//! | the system suspends one of several dispatcher threads | another one takes over within about 20 milliseconds, unless the suspended thread holds a role: see below | the same |
 //! | the `tracing` subscriber panics | that line is lost | nothing |
 //!
 //! # Falling behind
@@ -52,6 +53,10 @@
 //!   reference: a reader, or the dispatcher.
 //! * **Priority inversion.** If the thread that dispatches has a lower priority than the threads
 //!   that keep all cores busy, events wait for as long as the system lets it wait.
+//! * **A suspended thread that holds a role.** A thread that runs a round of the sequencer or of a
+//!   shard is the only one that can finish it. If the system suspends it there, all events, or those
+//!   of that shard, wait until it continues. Everywhere else another thread of the pool takes over,
+//!   if [`dispatchers`](crate::BusBuilder::dispatchers) is 2 or more and only one is suspended.
 //! * **Spinning without a core.** [`WaitStrategy::Spin`](crate::WaitStrategy::Spin) on a machine
 //!   with fewer cores than spinning threads keeps the very thread from running that it waits for.
 //!
