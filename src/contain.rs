@@ -7,12 +7,16 @@
 //! `std::panic::catch_unwind` alone is not enough. It returns the value that the code panicked
 //! with, and the `drop` of that value is user code again, which may panic outside of the
 //! `catch_unwind`. [`Panic`] contains that panic, too. No other file of the engine calls
-//! `catch_unwind`.
+//! `catch_unwind`, but for `log.rs`, which this file uses.
+//!
+//! A closure that the engine keeps owns values of the program. [`UserValue`] contains the panics of
+//! their drops.
 
 use std::any::Any;
 use std::fmt;
 use std::mem::ManuallyDrop;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ops::{Deref, DerefMut};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::log;
 
@@ -43,6 +47,12 @@ impl Panic {
         let text = self.0.downcast_ref::<&str>().copied();
         text.or_else(|| self.0.downcast_ref::<String>().map(String::as_str))
     }
+
+    /// Continues the panic.
+    pub(crate) fn resume(mut self) -> ! {
+        let empty: Box<dyn Any + Send> = Box::new(());
+        resume_unwind(std::mem::replace(&mut *self.0, empty))
+    }
 }
 
 impl Drop for Panic {
@@ -56,6 +66,39 @@ impl Drop for Panic {
             // The value of the second panic may do the same, and so on: it is leaked.
             std::mem::forget(second);
         }
+    }
+}
+
+/// A value that the program has given to the engine, such as a closure. If its drop panics, the
+/// panic is contained.
+pub(crate) struct UserValue<T>(Option<T>);
+
+impl<T> UserValue<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+}
+
+impl<T> Deref for UserValue<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("only `drop` takes it")
+    }
+}
+
+impl<T> DerefMut for UserValue<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("only `drop` takes it")
+    }
+}
+
+impl<T> Drop for UserValue<T> {
+    fn drop(&mut self) {
+        let value = self.0.take();
+        contain("the drop of a callback", || drop(value));
     }
 }
 

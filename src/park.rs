@@ -22,6 +22,8 @@
 //!
 //! A waker is user code and may panic: [`wake`] contains the panic.
 
+mod wait_set;
+
 use std::cell::Cell;
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
@@ -30,8 +32,10 @@ use crate::contain::contain;
 #[cfg(not(loom))]
 use crate::sync::parker::Parker;
 use crate::sync::unmodelled::AtomicUsize as UnmodelledUsize;
-use crate::sync::{AtomicU64, AtomicWaker, Mutex, Ordering, spin_loop, thread};
+use crate::sync::{AtomicWaker, Ordering, spin_loop, thread};
 use crate::time_limit;
+
+pub(crate) use self::wait_set::{Registration, WaitSet};
 
 /// Wakes the task or thread. If the waker panics, the panic is contained.
 ///
@@ -51,22 +55,19 @@ fn wake_here(waker: Waker) {
 
 /// Wakes the registered waker, if there is one. If the waker panics, the panic is contained.
 pub(crate) fn wake_registered(waker: &AtomicWaker) {
-    if let Some(waker) = take_registered(waker) {
+    if let Some(waker) = waker.take() {
         wake(waker);
     }
 }
 
 /// Removes the registered waker. If its drop panics, the panic is contained.
 pub(crate) fn forget_registered(waker: &AtomicWaker) {
-    let waker = take_registered(waker);
-    contain("a waker's drop", || drop(waker));
+    drop_waker(waker.take());
 }
 
-fn take_registered(waker: &AtomicWaker) -> Option<Waker> {
-    #[cfg(not(loom))]
-    return waker.take();
-    #[cfg(loom)]
-    return waker.take_waker();
+/// Drops a waker. If its drop panics, the panic is contained.
+fn drop_waker(waker: Option<Waker>) {
+    contain("a waker's drop", || drop(waker));
 }
 
 /// Registers the calling thread to be woken.
@@ -74,7 +75,7 @@ pub(crate) fn register_thread(waker: &AtomicWaker) {
     #[cfg(not(loom))]
     with_thread_waker(|thread| waker.register(thread));
     #[cfg(loom)]
-    waker.register(thread_waker());
+    waker.register(&thread_waker());
 }
 
 /// A waker that ends a [`park`] of the calling thread.
@@ -174,119 +175,6 @@ pub(crate) fn park(deadline: Option<Instant>) -> bool {
 /// time.
 pub(crate) fn deadline_after(wait: Duration) -> Option<Instant> {
     Instant::now().checked_add(wait)
-}
-
-/// The wakers of several threads and tasks that wait for the same change: publishers that wait for
-/// room in the shared lane, callers of flush and close.
-///
-/// A wait takes a short lock, and so does a wake-up if there is a waiter. Code that must not lock
-/// must not use it.
-pub(crate) struct WaitSet {
-    /// The number of calls of `register` since the last `wake_all`. Both sides synchronise on this
-    /// word.
-    waiting: AtomicU64,
-    wakers: Mutex<Wakers>,
-}
-
-#[derive(Default)]
-struct Wakers {
-    registered: Vec<Waker>,
-    /// Empty lists, at most [`SPARES_KEPT`], which keep their memory for reuse: one for each thread
-    /// that called `wake_all` at the same time as others. So in a steady state neither side
-    /// allocates.
-    spares: Vec<Vec<Waker>>,
-}
-
-/// The largest number of empty lists that a [`WaitSet`] keeps.
-const SPARES_KEPT: usize = 16;
-
-/// The largest capacity of a list that a [`WaitSet`] keeps.
-const CAPACITY_KEPT: usize = 1024;
-
-impl WaitSet {
-    pub(crate) fn new() -> Self {
-        Self {
-            waiting: AtomicU64::new(0),
-            wakers: Mutex::new(Wakers::default()),
-        }
-    }
-
-    /// Registers a waker for the next `notify`. The caller looks once more afterwards.
-    pub(crate) fn register(&self, waker: Waker) {
-        // A waiter with a time limit, which registers again and again while nothing notifies, is in
-        // the list once. Only the end of the list is searched, since many thousands of tasks may
-        // wait.
-        const SEARCHED: usize = 64;
-        let mut wakers = self.wakers.lock();
-        let registered = &mut wakers.registered;
-        if !registered
-            .iter()
-            .rev()
-            .take(SEARCHED)
-            .any(|known| known.will_wake(&waker))
-        {
-            registered.push(waker);
-        }
-        drop(wakers);
-        // AcqRel, partner `notify`: a change before an earlier notify is visible to the caller's
-        // next look.
-        self.waiting.fetch_add(1, Ordering::AcqRel);
-    }
-
-    /// Wakes all wakers that were registered before. The caller must make the change before this
-    /// call.
-    #[inline]
-    pub(crate) fn notify(&self) {
-        // A read-modify-write, so that it is ordered with `register`. AcqRel, partner `register`.
-        if self.waiting.fetch_add(0, Ordering::AcqRel) != 0 {
-            self.wake_all();
-        }
-    }
-
-    #[cold]
-    fn wake_all(&self) {
-        let mut woken = {
-            let mut wakers = self.wakers.lock();
-            // With the lock held, every waker that is counted is in the list, which may also have a
-            // waker that is not counted yet. That one is woken now, and its count later costs one
-            // look at an empty list.
-            //
-            // AcqRel, and a read-modify-write instead of a store: the next `register` must see what
-            // comes before *every* earlier notify, also before one that found the count at zero
-            // between our look and this line. A store would end the release sequence of that
-            // notify.
-            self.waiting.swap(0, Ordering::AcqRel);
-            let spare = wakers.spares.pop().unwrap_or_default();
-            std::mem::replace(&mut wakers.registered, spare)
-        };
-        woken.drain(..).for_each(wake);
-        if woken.capacity() <= CAPACITY_KEPT {
-            let spares = &mut self.wakers.lock().spares;
-            if spares.len() < SPARES_KEPT {
-                spares.push(woken);
-            }
-        }
-    }
-
-    /// Blocks until `ready` returns a value. Returns `None` at the deadline.
-    pub(crate) fn wait_until<R>(
-        &self,
-        deadline: Option<Instant>,
-        mut ready: impl FnMut() -> Option<R>,
-    ) -> Option<R> {
-        loop {
-            if let Some(value) = ready() {
-                return Some(value);
-            }
-            self.register(thread_waker());
-            if let Some(value) = ready() {
-                return Some(value);
-            }
-            if !park(deadline) {
-                return ready();
-            }
-        }
-    }
 }
 
 /// How a thread waits before it sleeps, or instead of sleeping: by spinning and by yielding the
@@ -506,42 +394,5 @@ mod tests {
             wake_registered(&shared.0);
             ending.join().unwrap();
         }
-    }
-}
-
-#[cfg(all(test, loom))]
-mod models {
-    use super::*;
-    use crate::sync::explore::explore_bounded;
-    use crate::sync::{Arc, AtomicUsize, thread};
-
-    /// Two threads wait for different changes, and two others make the changes and notify: no
-    /// thread sleeps for ever.
-    #[test]
-    fn loom_wait_set() {
-        explore_bounded("wait set", 2, || {
-            let set = Arc::new(WaitSet::new());
-            let flags = Arc::new([AtomicUsize::new(0), AtomicUsize::new(0)]);
-            let wait_for = |flag: usize| {
-                let (set, flags) = (set.clone(), flags.clone());
-                move || {
-                    let is_set = || (flags[flag].load(Ordering::Relaxed) != 0).then_some(());
-                    assert_eq!(set.wait_until(None, is_set), Some(()));
-                }
-            };
-            let waiting = thread::spawn(wait_for(0));
-            let notifying: Vec<_> = (0..2)
-                .map(|flag| {
-                    let (set, flags) = (set.clone(), flags.clone());
-                    thread::spawn(move || {
-                        flags[flag].store(1, Ordering::Relaxed);
-                        set.notify();
-                    })
-                })
-                .collect();
-            wait_for(1)();
-            waiting.join().unwrap();
-            notifying.into_iter().for_each(|n| n.join().unwrap());
-        });
     }
 }

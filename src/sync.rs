@@ -1,12 +1,15 @@
 //! Atomics, cells, locks, threads, and the clock for deadlines. The rest of the crate uses them
 //! through this module, so that a model checker sees all of them.
 //!
-//! In a normal build they come from `std`, `parking_lot`, `arc-swap`, `atomic-waker` and
-//! `crossbeam`. Under `--cfg loom` the same names come from [loom](https://docs.rs/loom), or are
-//! replacements built from loom's types for code that loom cannot model: [`Published`] replaces
-//! arc-swap, [`Queue`] replaces crossbeam's `SegQueue`. A replacement has the same contract and a
-//! simple implementation, so a model checks the protocol around it. The ordinary tests and
-//! ThreadSanitizer check the real types.
+//! In a normal build they come from `std`, `parking_lot`, `arc-swap` and `crossbeam`. Under `--cfg
+//! loom` the same names come from [loom](https://docs.rs/loom), or are replacements built from
+//! loom's types for code that loom cannot model: [`Published`] replaces arc-swap, [`Queue`]
+//! replaces crossbeam's `SegQueue`. A replacement has the same contract and a simple
+//! implementation, so a model checks the protocol around it. The ordinary tests and ThreadSanitizer
+//! check the real types.
+//!
+//! Two files are our own: `atomic_waker.rs` and `parker.rs`. Each has its own models, and is
+//! replaced in the other models, which have fewer schedules that way.
 
 #[cfg(not(loom))]
 pub(crate) use normal::*;
@@ -20,6 +23,8 @@ pub(crate) mod unmodelled {
 #[cfg(loom)]
 pub(crate) use model::*;
 
+#[cfg(any(not(loom), test))]
+mod atomic_waker;
 #[cfg(all(test, loom))]
 pub(crate) mod explore;
 #[cfg(any(not(loom), test))]
@@ -39,8 +44,9 @@ mod normal {
     pub(crate) use std::thread_local;
     use std::time::Instant;
 
-    pub(crate) use atomic_waker::AtomicWaker;
     pub(crate) use parking_lot::Mutex;
+
+    pub(crate) use super::atomic_waker::AtomicWaker;
 
     /// `std::cell::UnsafeCell` with loom's interface.
     #[derive(Debug)]
@@ -130,7 +136,6 @@ mod normal {
 #[cfg(loom)]
 mod model {
     pub(crate) use loom::cell::UnsafeCell;
-    pub(crate) use loom::future::AtomicWaker;
     pub(crate) use loom::hint::spin_loop;
     pub(crate) use loom::sync::Arc;
     pub(crate) use loom::sync::atomic::{
@@ -198,6 +203,23 @@ mod model {
 
         pub(crate) fn park() {
             current().0.wait();
+        }
+    }
+
+    /// loom's own place for a waker, with the interface of ours.
+    pub(crate) struct AtomicWaker(loom::future::AtomicWaker);
+
+    impl AtomicWaker {
+        pub(crate) fn new() -> Self {
+            Self(loom::future::AtomicWaker::new())
+        }
+
+        pub(crate) fn register(&self, waker: &std::task::Waker) {
+            self.0.register_by_ref(waker);
+        }
+
+        pub(crate) fn take(&self) -> Option<std::task::Waker> {
+            self.0.take_waker()
         }
     }
 

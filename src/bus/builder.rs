@@ -12,6 +12,7 @@ use super::slow::{OnSlow, SlowLimit, SlowMonitor, SlowNotice, on_slow};
 use super::subscription::Options;
 use super::wait::WaitStrategy;
 use super::{Bus, Core, Open};
+use crate::contain::UserValue;
 use crate::dispatch::engine::{Engine, EngineConfig, engine};
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::Sampling;
@@ -316,7 +317,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// # }
     /// ```
     pub fn weigh(mut self, weigh: impl Fn(&T) -> usize + Send + 'static) -> Self {
-        self.weigh = Weigh::By(Box::new(weigh));
+        self.weigh = Weigh::By(UserValue::new(Box::new(weigh)));
         self
     }
 
@@ -336,7 +337,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// # }
     /// ```
     pub fn clock(mut self, clock: impl Fn() -> SystemTime + Send + 'static) -> Self {
-        self.settings.clock = Box::new(clock);
+        self.settings.clock = UserValue::new(Box::new(clock));
         self
     }
 
@@ -412,7 +413,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// ```
     #[doc(alias = "on_error")]
     pub fn observer(mut self, observer: impl Fn(&Notice<'_>) + Send + Sync + 'static) -> Self {
-        self.settings.observer = Some(Arc::new(Box::new(observer)));
+        self.settings.observer = Some(Arc::new(UserValue::new(Box::new(observer))));
         self
     }
 
@@ -522,7 +523,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
             dispatch: settings.dispatch,
             dispatchers: settings.dispatchers,
             lane_capacity: settings.lane_capacity,
-            clock: std::mem::replace(&mut settings.clock, Box::new(SystemTime::now)),
+            clock: std::mem::replace(&mut settings.clock, system_clock()),
             weigh: self.weigh,
             match_cache: settings.match_cache,
         });
@@ -578,7 +579,7 @@ impl Settings {
                 wait: WaitStrategy::default(),
             },
             blocking: false,
-            clock: Box::new(SystemTime::now),
+            clock: system_clock(),
             handler_threads: None,
             max_handler_threads: HANDLER_THREADS_MAX,
             observer: None,
@@ -683,6 +684,10 @@ fn stack_size(payload: usize) -> Option<usize> {
 }
 
 /// The number of processors that this process may use.
+fn system_clock() -> Clock {
+    UserValue::new(Box::new(SystemTime::now))
+}
+
 fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
@@ -700,7 +705,8 @@ fn weigh_default<T: 'static>() -> Weigh<T> {
         TypeId::of::<String>(),
     ];
     if known.contains(&TypeId::of::<T>()) {
-        Weigh::By(Box::new(|data: &T| length(data).unwrap_or(0)))
+        let weigh = |data: &T| length(data).unwrap_or(0);
+        Weigh::By(UserValue::new(Box::new(weigh)))
     } else {
         Weigh::Nothing
     }

@@ -23,7 +23,7 @@ use super::stats::{CloseReport, CloseSums};
 use super::wake_timer::WakeTimer;
 use crate::dispatch::Dispatch;
 use crate::dispatch::engine::{Engine, FlushTicket};
-use crate::park::wake_registered;
+use crate::park::{Registration, wake_registered};
 use crate::sync::{Arc, Ordering};
 use crate::time_limit::TimeLimit;
 
@@ -108,6 +108,14 @@ impl Core {
         handled && !self.engine.is_broken()
     }
 
+    /// A future no longer waits for the dispatch and for the handlers.
+    fn forget_waits(&self, wait: &mut DispatchWait, turn_ends: &mut Registration) {
+        self.engine.forget_progress(&mut wait.registration);
+        if let Some(pool) = self.handlers.pool() {
+            pool.forget(turn_ends);
+        }
+    }
+
     /// The handlers, each with the number of events that were pushed into its ring so far. A flush
     /// does not wait for later events.
     fn awaited_handlers(&self) -> Vec<Awaited> {
@@ -126,6 +134,7 @@ impl Core {
 #[derive(Default)]
 struct DispatchWait {
     timer: Option<WakeTimer>,
+    registration: Registration,
 }
 
 impl DispatchWait {
@@ -146,7 +155,7 @@ impl DispatchWait {
         }
         // The task registers before its last look: progress that the look does not see wakes the
         // task.
-        engine.register_for_progress(waker.clone());
+        engine.register_for_progress(&mut self.registration, waker);
         let recheck_at = if manual {
             core.drive_and_next_deadline()
         } else {
@@ -178,6 +187,8 @@ pub(super) struct FlushFuture {
     core: Arc<Core>,
     step: FlushStep,
     wait: DispatchWait,
+    /// In the handler pool.
+    turn_ends: Registration,
 }
 
 enum FlushStep {
@@ -193,6 +204,7 @@ impl FlushFuture {
             core,
             step: FlushStep::Start,
             wait: DispatchWait::default(),
+            turn_ends: Registration::default(),
         }
     }
 }
@@ -220,8 +232,10 @@ impl Future for FlushFuture {
                     core.drive_handlers();
                     while let Some((record, pushed)) = awaited.last() {
                         let mut is_done = || record.feed.has_passed(*pushed);
-                        let handler = record.handler.as_deref();
-                        if handler.is_some_and(|handler| !handler.poll_for(waker, &mut is_done)) {
+                        let turn_ends = &mut this.turn_ends;
+                        if let Some(handler) = record.handler.as_deref()
+                            && !handler.poll_for(turn_ends, waker, &mut is_done)
+                        {
                             return Poll::Pending;
                         }
                         awaited.pop();
@@ -233,6 +247,12 @@ impl Future for FlushFuture {
     }
 }
 
+impl Drop for FlushFuture {
+    fn drop(&mut self) {
+        self.core.forget_waits(&mut self.wait, &mut self.turn_ends);
+    }
+}
+
 /// The future of a close.
 pub(super) struct CloseFuture {
     core: Arc<Core>,
@@ -240,6 +260,8 @@ pub(super) struct CloseFuture {
     /// first poll.
     lost_before: Option<u64>,
     wait: DispatchWait,
+    /// In the handler pool.
+    turn_ends: Registration,
 }
 
 impl CloseFuture {
@@ -248,6 +270,7 @@ impl CloseFuture {
             core,
             lost_before: None,
             wait: DispatchWait::default(),
+            turn_ends: Registration::default(),
         }
     }
 }
@@ -267,9 +290,16 @@ impl Future for CloseFuture {
         ready!(this.wait.poll(core, waker, look));
         core.drive_handlers();
         let pool = core.handlers.pool();
-        if pool.is_some_and(|pool| !pool.poll_finished(waker)) {
+        let turn_ends = &mut this.turn_ends;
+        if pool.is_some_and(|pool| !pool.poll_finished(turn_ends, waker)) {
             return Poll::Pending;
         }
         Poll::Ready(core.close_report(true, lost_before))
+    }
+}
+
+impl Drop for CloseFuture {
+    fn drop(&mut self) {
+        self.core.forget_waits(&mut self.wait, &mut self.turn_ends);
     }
 }

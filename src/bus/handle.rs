@@ -18,7 +18,7 @@ use crate::dispatch::feed::End;
 #[cfg(feature = "latency")]
 use crate::dispatch::latency::LatencyStats;
 use crate::handlers::pool::{DisabledWhile, HandlerControl, wait_for_running_call};
-use crate::park::{NonBlockingScope, deadline_after, park, thread_waker};
+use crate::park::{NonBlockingScope, Registration, deadline_after, park, thread_waker};
 use crate::pattern::Pattern;
 use crate::sync::Arc;
 
@@ -357,7 +357,7 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
     pub fn ended(&self) -> impl Future<Output = Ending> + Send + use<T> {
         Ended {
             handle: self.clone(),
-            place: None,
+            registration: Registration::default(),
         }
     }
 
@@ -470,8 +470,7 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
 /// The future of [`SubscriptionHandle::ended`].
 struct Ended<T: Send + Sync + 'static> {
     handle: SubscriptionHandle<T>,
-    /// The place where the waker is registered.
-    place: Option<usize>,
+    registration: Registration,
 }
 
 impl<T: Send + Sync + 'static> Future for Ended<T> {
@@ -482,8 +481,8 @@ impl<T: Send + Sync + 'static> Future for Ended<T> {
         if let Some(ending) = this.handle.ending() {
             return Poll::Ready(ending);
         }
-        let feed = &this.handle.record.feed;
-        this.place = Some(feed.end_state().register(this.place, context.waker()));
+        let end = this.handle.record.feed.end_state();
+        end.register(&mut this.registration, context.waker());
         // This check comes after the waker was registered: an end that came before has not woken
         // it.
         match this.handle.ending() {
@@ -495,9 +494,8 @@ impl<T: Send + Sync + 'static> Future for Ended<T> {
 
 impl<T: Send + Sync + 'static> Drop for Ended<T> {
     fn drop(&mut self) {
-        if let Some(place) = self.place {
-            self.handle.record.feed.end_state().forget(place);
-        }
+        let end = self.handle.record.feed.end_state();
+        end.forget(&mut self.registration);
     }
 }
 

@@ -27,7 +27,10 @@ use crate::dispatch::block::{EnvelopeRef, EnvelopeTable};
 use crate::dispatch::engine::Engine;
 use crate::dispatch::lane::{LaneShared, Pending, Receipt, ReceiptSender, ReceiptSlot, receipt};
 use crate::dispatch::topic_arg::AsTopic;
-use crate::park::{NonBlockingScope, deadline_after, park, register_thread, thread_waker};
+use crate::park::{
+    NonBlockingScope, Registration, deadline_after, forget_registered, park, register_thread,
+    thread_waker,
+};
 use crate::pattern::TopicError;
 use crate::ring::{mpsc, spsc};
 use crate::sync::Arc;
@@ -66,8 +69,11 @@ pub(super) trait LaneSender<T> {
     fn take_back(&mut self) -> Pending<T>;
 
     /// Registers `waker` to be woken when the lane has room. The caller must try once more
-    /// afterwards.
-    fn ask_for_room(&mut self, waker: &Waker);
+    /// afterwards, and call `forget_request` when it no longer waits.
+    fn ask_for_room(&mut self, registration: &mut Registration, waker: &Waker);
+
+    /// The caller no longer waits for room.
+    fn forget_request(&mut self, registration: &mut Registration);
 }
 
 /// Why no room was reserved.
@@ -143,9 +149,13 @@ impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
         self.lane.unstage().expect("accept has staged it")
     }
 
-    fn ask_for_room(&mut self, waker: &Waker) {
+    fn ask_for_room(&mut self, _: &mut Registration, waker: &Waker) {
         self.shared.room.register(waker);
         self.lane.request_wake();
+    }
+
+    fn forget_request(&mut self, _: &mut Registration) {
+        forget_registered(&self.shared.room);
     }
 }
 
@@ -209,8 +219,12 @@ impl<'a, T> LaneSender<T> for SharedLaneSender<'a, T> {
         unreachable!("a claimed place is always accepted")
     }
 
-    fn ask_for_room(&mut self, waker: &Waker) {
-        self.engine.shared.room.register(waker.clone());
+    fn ask_for_room(&mut self, registration: &mut Registration, waker: &Waker) {
+        self.engine.shared.room.register(registration, waker);
+    }
+
+    fn forget_request(&mut self, registration: &mut Registration) {
+        self.engine.shared.room.forget(registration);
     }
 }
 
@@ -428,8 +442,22 @@ fn closed_or_broken(engine: &Engine) -> Refused {
 #[inline(never)]
 fn wait_for_room<T, S: LaneSender<T>>(
     sender: &mut S,
+    no_room: NoRoom,
+    patience: Patience,
+) -> Result<S::Place, Refused> {
+    let mut registration = Registration::default();
+    let place = wait_registered(sender, no_room, patience, &mut registration);
+    if !matches!(patience, Patience::None) {
+        sender.forget_request(&mut registration);
+    }
+    place
+}
+
+fn wait_registered<T, S: LaneSender<T>>(
+    sender: &mut S,
     mut no_room: NoRoom,
     patience: Patience,
+    registration: &mut Registration,
 ) -> Result<S::Place, Refused> {
     let deadline = match patience {
         Patience::None | Patience::Unlimited => None,
@@ -448,7 +476,7 @@ fn wait_for_room<T, S: LaneSender<T>>(
         if asked {
             late = !park(deadline);
         } else {
-            sender.ask_for_room(&thread_waker());
+            sender.ask_for_room(registration, &thread_waker());
         }
         asked = !asked;
         match sender.try_reserve() {
@@ -462,8 +490,11 @@ fn wait_for_room<T, S: LaneSender<T>>(
 ///
 /// The topic is parsed when the future is created. The event is not accepted before the future is
 /// polled.
-pub(super) struct PublishFuture<S, T> {
+pub(super) struct PublishFuture<S: LaneSender<T>, T> {
     sender: S,
+    /// Whether the future waits for room, and so is registered.
+    waits: bool,
+    registration: Registration,
     /// `None` once the future has been ready.
     state: Option<Result<(EventHead, T), (TopicError, T)>>,
 }
@@ -485,6 +516,8 @@ impl<S: LaneSender<T>, T> PublishFuture<S, T> {
         };
         Self {
             sender,
+            waits: false,
+            registration: Registration::default(),
             state: Some(state),
         }
     }
@@ -497,6 +530,7 @@ impl<S: LaneSender<T>, T> PublishFuture<S, T> {
     /// Returns the error: either the topic is not valid, or the lane is closed.
     #[cold]
     fn refuse(&mut self) -> Poll<Result<(), PublishError<T>>> {
+        self.stop_waiting();
         let error = match self.state.take() {
             Some(Ok((_, data))) => PublishError::new(closed_or_broken(self.sender.engine()), data),
             Some(Err((error, data))) => PublishError::Topic(error, data),
@@ -504,10 +538,22 @@ impl<S: LaneSender<T>, T> PublishFuture<S, T> {
         };
         Poll::Ready(Err(error))
     }
+
+    fn stop_waiting(&mut self) {
+        if std::mem::take(&mut self.waits) {
+            self.sender.forget_request(&mut self.registration);
+        }
+    }
+}
+
+impl<S: LaneSender<T>, T> Drop for PublishFuture<S, T> {
+    fn drop(&mut self) {
+        self.stop_waiting();
+    }
 }
 
 /// Nothing of it is pinned: it may be moved between two polls.
-impl<S, T> Unpin for PublishFuture<S, T> {}
+impl<S: LaneSender<T>, T> Unpin for PublishFuture<S, T> {}
 
 impl<S: LaneSender<T>, T> Future for PublishFuture<S, T> {
     type Output = Result<(), PublishError<T>>;
@@ -523,10 +569,15 @@ impl<S: LaneSender<T>, T> Future for PublishFuture<S, T> {
                 Ok(place) => break place,
                 Err(NoRoom::Closed) => return this.refuse(),
                 Err(NoRoom::Full) if asked => return Poll::Pending,
-                Err(NoRoom::Full) => this.sender.ask_for_room(context.waker()),
+                Err(NoRoom::Full) => {
+                    this.waits = true;
+                    this.sender
+                        .ask_for_room(&mut this.registration, context.waker());
+                }
             }
             asked = true;
         };
+        this.stop_waiting();
         let Some(Ok((event, data))) = this.state.take() else {
             unreachable!("the state was checked above");
         };
@@ -535,7 +586,7 @@ impl<S: LaneSender<T>, T> Future for PublishFuture<S, T> {
 }
 
 /// The future of publishing an event and waiting until it has its id.
-pub(super) struct PublishSequencedFuture<S, T> {
+pub(super) struct PublishSequencedFuture<S: LaneSender<T>, T> {
     publish: PublishFuture<S, T>,
     slot: Arc<ReceiptSlot>,
 }
@@ -550,8 +601,16 @@ impl<S: LaneSender<T>, T> PublishSequencedFuture<S, T> {
     }
 }
 
+impl<S: LaneSender<T>, T> Drop for PublishSequencedFuture<S, T> {
+    fn drop(&mut self) {
+        if self.publish.is_done() {
+            forget_registered(&self.slot.waker);
+        }
+    }
+}
+
 /// Nothing of it is pinned: it may be moved between two polls.
-impl<S, T> Unpin for PublishSequencedFuture<S, T> {}
+impl<S: LaneSender<T>, T> Unpin for PublishSequencedFuture<S, T> {}
 
 impl<S: LaneSender<T>, T> Future for PublishSequencedFuture<S, T> {
     type Output = Result<Receipt, PublishSequencedError<T>>;

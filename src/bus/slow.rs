@@ -24,9 +24,9 @@ use super::error::BuildError;
 use super::handle::SubscriptionHandle;
 use super::record::Record;
 use super::stats::SubscriptionStats;
-use crate::contain::contain;
+use crate::contain::{UserValue, contain};
 use crate::dispatch::feed::End;
-use crate::park::{park, register_thread, thread_waker};
+use crate::park::{Registration, park, register_thread, thread_waker};
 use crate::sync::{Arc, Ordering};
 
 /// The pause between two checks while events flow.
@@ -283,19 +283,19 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for SlowNotice<T> {
 }
 
 /// Calls the callback.
-pub(super) type OnSlow = Box<dyn FnMut(&Arc<Core>, Crossing) + Send>;
+pub(super) type OnSlow = UserValue<Box<dyn FnMut(&Arc<Core>, Crossing) + Send>>;
 
 /// Wraps the callback of the program, which needs the type of the payloads.
 pub(super) fn on_slow<T: Send + Sync + 'static>(
     mut callback: impl FnMut(&SlowNotice<T>) + Send + 'static,
 ) -> OnSlow {
-    Box::new(move |core, crossing| {
+    UserValue::new(Box::new(move |core, crossing| {
         callback(&SlowNotice {
             subscription: SubscriptionHandle::new(core.clone(), crossing.record),
             stats: crossing.stats,
             status: crossing.status,
         });
-    })
+    }))
 }
 
 /// Checks all subscriptions, and calls the callback.
@@ -349,15 +349,19 @@ impl SlowMonitor {
         let engine = &core.engine;
         let mut pause = PAUSE_MIN;
         let mut calm = false;
+        let mut progress = Registration::default();
         loop {
             if calm {
-                engine.register_for_progress(thread_waker());
+                engine.register_for_progress(&mut progress, &thread_waker());
+            } else {
+                engine.forget_progress(&mut progress);
             }
             register_thread(&core.slow_waker);
             let finished = engine.is_finished();
             let sequenced = self.sequenced;
             let still_calm = self.check(core);
             if finished {
+                engine.forget_progress(&mut progress);
                 return;
             }
             if calm && still_calm && !engine.is_closing() {
@@ -370,7 +374,7 @@ impl SlowMonitor {
                     (2 * pause).min(PAUSE_MAX)
                 };
                 pause = pause.max(PAUSE_PER_CHECK * self.took);
-                sleep(core, Instant::now() + pause);
+                sleep(core, Instant::now() + pause, &mut progress);
             }
             calm = still_calm;
         }
@@ -413,12 +417,12 @@ impl SlowMonitor {
 }
 
 /// Sleeps until that time, or until the bus begins to close or has finished closing.
-fn sleep(core: &Core, until: Instant) {
+fn sleep(core: &Core, until: Instant, progress: &mut Registration) {
     let engine = &core.engine;
     let closing = engine.is_closing();
     loop {
         if closing {
-            engine.register_for_progress(thread_waker());
+            engine.register_for_progress(progress, &thread_waker());
         }
         register_thread(&core.slow_waker);
         if engine.is_closing() != closing || engine.is_finished() || !park(Some(until)) {

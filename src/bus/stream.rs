@@ -185,7 +185,7 @@ macro_rules! stream {
             /// # Ok(())
             /// # }
             /// ```
-            pub fn into_inner(self) -> Subscriber<T> {
+            pub fn into_inner(mut self) -> Subscriber<T> {
                 self.source.subscriber.forget_waker();
                 self.source.subscriber
             }

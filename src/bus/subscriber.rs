@@ -30,7 +30,9 @@ use crate::dispatch::block::{Event, SharedEvent};
 use crate::dispatch::engine::earliest;
 use crate::dispatch::feed::{End, FeedConsumer, Found, Limits};
 use crate::dispatch::loss::{BlockTimeout, Gap};
-use crate::park::{NonBlockingScope, forget_registered, park, register_thread, thread_waker};
+use crate::park::{
+    NonBlockingScope, Registration, forget_registered, park, register_thread, thread_waker,
+};
 use crate::sync::{AtomicWaker, Ordering};
 use crate::time_limit::TimeLimit;
 
@@ -97,6 +99,8 @@ pub struct Subscriber<T: Send + Sync + 'static> {
     recheck_at: Option<Instant>,
     /// Wakes the task at that time.
     timer: Option<WakeTimer>,
+    /// On a manual bus that is closing: waits for the progress of the engine.
+    progress: Registration,
 }
 
 impl<T: Send + Sync + 'static> Subscriber<T> {
@@ -117,6 +121,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             returned_last_gap: false,
             recheck_at: None,
             timer: None,
+            progress: Registration::default(),
         }
     }
 
@@ -683,8 +688,10 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     }
 
     /// Removes the waker of a task that no longer waits.
-    pub(super) fn forget_waker(&self) {
+    pub(super) fn forget_waker(&mut self) {
         forget_registered(self.feed.waker());
+        let engine = &self.handle.core().engine;
+        engine.forget_progress(&mut self.progress);
     }
 
     /// Waits until a check finds something. Returns `Empty` at the deadline, and on a thread that is
@@ -747,7 +754,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             // This check comes after the waker was registered: a thread that begins the close later
             // wakes it.
             if self.is_closing_manually() {
-                self.handle.core().engine.register_for_progress(waker());
+                let engine = &self.handle.core().engine;
+                engine.register_for_progress(&mut self.progress, &waker());
                 match self.check() {
                     Found::Empty => {}
                     found => return found,
@@ -900,7 +908,7 @@ where
 
 impl<T: Send + Sync + 'static, F> Drop for RecvFuture<'_, T, F> {
     fn drop(&mut self) {
-        if let Some(waiting) = &self.subscriber {
+        if let Some(waiting) = &mut self.subscriber {
             waiting.forget_waker();
         }
     }

@@ -27,6 +27,10 @@
 //! * **The time to close is over**: whichever thread holds a role discards what was not sequenced,
 //!   or gives up what has no room in the rings. The closing thread does so with the roles that are
 //!   free, and does not wait for a thread that holds one in user code.
+//! * **The system suspends a pool thread** that was chosen to be woken, or that is between two
+//!   passes: another thread of the pool does its work, within about 20 milliseconds. If the thread
+//!   holds a role, the work of that role stops until the thread continues; if the pool has one
+//!   thread, all work does.
 //! * **User code inside a pass publishes, flushes or closes**: it must not wait for the thread that
 //!   it runs on. Every pass is a [`NonBlockingScope`], in which none of these calls waits.
 
@@ -39,10 +43,10 @@ use super::role::Role;
 use super::routes::Routes;
 use super::sequencer::{Clock, RoundResult, Sequence, Sequencer, SequencerShared};
 use super::shard::{INPUT_BLOCKS, Shard, ShardShared};
-use super::signal::{Latch, Signal};
+use super::signal::{Latch, Signal, WATCH_PERIOD};
 use crate::contain::catch;
 use crate::log;
-use crate::park::{Backoff, NonBlockingScope};
+use crate::park::{Backoff, NonBlockingScope, Registration};
 use crate::ring::{mpsc, spsc};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Queue, now};
 use crate::time_limit;
@@ -199,7 +203,7 @@ impl Engine {
         } else {
             dispatchers
         };
-        let signal = Arc::new(Signal::new(threads));
+        let signal = Arc::new(Signal::with_watcher(threads));
         let shared = Arc::new(SequencerShared::new());
         let mut outputs = Vec::with_capacity(dispatchers);
         let mut shards = Vec::with_capacity(dispatchers);
@@ -465,8 +469,13 @@ impl Engine {
 
     /// Registers a waker, which is woken by the next round with progress, or by the end of the
     /// engine. The caller has to look once more after this.
-    pub(crate) fn register_for_progress(&self, waker: Waker) {
-        self.signal.progress.register(waker);
+    pub(crate) fn register_for_progress(&self, registration: &mut Registration, waker: &Waker) {
+        self.signal.progress.register(registration, waker);
+    }
+
+    /// Gives back what [`register_for_progress`](Self::register_for_progress) has registered.
+    pub(crate) fn forget_progress(&self, registration: &mut Registration) {
+        self.signal.progress.forget(registration);
     }
 
     pub(crate) fn shard_shared(&self, shard: usize) -> &Arc<ShardShared> {
@@ -523,6 +532,9 @@ impl Engine {
     /// may have learnt of it, and all of them wake up at that time: at most one per dispatcher,
     /// once for each block timeout that is over. A thread that is woken earlier looks again before
     /// it sleeps again.
+    ///
+    /// **A thread that the system suspends** is replaced: see [`Signal`]. The last thread of the
+    /// pool looks from time to time while another one is awake.
     pub(crate) fn run_pool_thread(&self, index: usize) {
         // Relaxed: an estimate.
         let backoff = || Backoff::adaptive(self.threads.load(Ordering::Relaxed));
@@ -531,10 +543,12 @@ impl Engine {
             if !self.pass(false).is_idle() {
                 idle = backoff();
             } else if !idle.snooze() {
-                self.signal.prepare_sleep(index);
+                let watches = self.signal.prepare_sleep(index);
                 let pass = self.pass(true);
                 if pass.is_idle() && !self.is_finished() {
-                    self.signal.sleep_until(index, pass.deadline);
+                    let look_at = watches.then(|| now() + WATCH_PERIOD);
+                    let deadline = earliest(pass.deadline, look_at);
+                    self.signal.sleep_until(index, deadline);
                 } else {
                     self.signal.cancel_sleep(index);
                 }

@@ -45,6 +45,8 @@ pub(crate) mod topic_arg;
 
 use std::fmt;
 
+use crate::contain::{Panic, UserValue, catch};
+
 /// Which threads carry events from the lanes to the rings.
 ///
 /// ```
@@ -99,15 +101,19 @@ impl fmt::Display for Dispatch {
 pub(crate) enum Weigh<T> {
     /// What payloads own outside of themselves is not counted.
     Nothing,
-    By(Box<dyn Fn(&T) -> usize + Send>),
+    By(UserValue<Weigher<T>>),
 }
 
+/// A function of the program that weighs payloads.
+type Weigher<T> = Box<dyn Fn(&T) -> usize + Send>;
+
 impl<T> Weigh<T> {
+    /// Returns the weight, or the panic of the program's function.
     #[inline]
-    fn weigh(&self, data: &T) -> usize {
+    fn weigh(&self, data: &T) -> Result<usize, Panic> {
         match self {
-            Self::Nothing => 0,
-            Self::By(weigh) => weigh(data),
+            Self::Nothing => Ok(0),
+            Self::By(weigh) => catch(|| weigh(data)),
         }
     }
 }

@@ -32,7 +32,7 @@ use std::time::{Instant, SystemTime};
 use super::Weigh;
 use super::block::{AnyBlock, BLOCK_EVENTS_MAX, BlockSource, BlockWriter};
 use super::lane::{OwnLane, Pending};
-use crate::contain::contain;
+use crate::contain::{UserValue, contain};
 use crate::park::WaitSet;
 use crate::ring::spsc::Readiness;
 use crate::ring::{mpsc, spsc};
@@ -47,7 +47,7 @@ pub(crate) const ROUND_EVENTS: usize = 1024;
 const QUOTA_MIN: usize = BLOCK_EVENTS_MAX;
 
 /// Where the times of events come from.
-pub(crate) type Clock = Box<dyn Fn() -> SystemTime + Send>;
+pub(crate) type Clock = UserValue<Box<dyn Fn() -> SystemTime + Send>>;
 
 /// The state behind the sequencer's role.
 pub(crate) struct Sequencer<T> {
@@ -398,7 +398,14 @@ impl<T> Sequencer<T> {
             #[cfg(feature = "latency")]
             stamp_ns,
         } = pending;
-        let weight = self.weigh.weigh(&data);
+        let weight = match self.weigh.weigh(&data) {
+            Ok(weight) => weight,
+            Err(panic) => {
+                // Not while the panic unwinds: a second panic would abort the process.
+                contain("a payload's drop", || drop(data));
+                panic.resume()
+            }
+        };
         let writer = match &mut round.writer {
             Some(writer) => writer,
             none => none.insert(self.source.block(round.left, self.next_id, self.now_ns)),

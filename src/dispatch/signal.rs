@@ -1,6 +1,6 @@
 //! Waking the threads that dispatch ([`Signal`]), and waiting for a set of full rings ([`Latch`]).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::limits::DISPATCHERS_MAX;
 use crate::park::{WaitSet, park, register_thread, wake_registered};
@@ -19,6 +19,23 @@ use crate::sync::{Arc, AtomicU64, AtomicUsize, AtomicWaker, Ordering};
 /// pool thread. Otherwise the pool thread finds the work in its step 2. (A publisher need not call
 /// `wake_one` for each event: its lane says when, see [`spsc`](crate::ring::spsc).)
 ///
+/// # A thread that is woken and does not come
+///
+/// The system may suspend a pool thread for long, also one that was just chosen to be woken, or one
+/// that is awake and has not looked yet. Others must do its work. So the last thread of a pool of
+/// several is its *watcher*:
+///
+/// | | the watcher |
+/// | --- | --- |
+/// | all threads sleep | sleeps, too, without a timeout |
+/// | the first thread becomes awake | is woken by the thread that changes the first bit, and looks for work |
+/// | another thread is awake, or was chosen to be woken | sleeps for [`WATCH_PERIOD`] at most, and looks for work |
+///
+/// The word of the bits decides which of these holds, so no state is missed. What it costs: a
+/// second wake-up when the pool becomes busy, and a look in every period while it is busy. A thread
+/// that is suspended while it holds a role is beyond this: only that thread can go on with the
+/// role. So are a suspended watcher together with another suspended thread, and a pool of one.
+///
 /// Under manual dispatch there are no pool threads. Then the threads and tasks that flush or close
 /// take their place: `wake_one` wakes all that wait, and each drives the bus when it looks again.
 pub(crate) struct Signal {
@@ -27,7 +44,12 @@ pub(crate) struct Signal {
     /// Bit i, for i below the number of threads: thread i sleeps, or is about to.
     sleepers: AtomicU64,
     wakers: Box<[AtomicWaker]>,
+    /// The bits of all threads, if the last of them is the watcher; else 0.
+    watched: u64,
 }
+
+/// The longest sleep of the watcher while another thread of its pool does not sleep.
+pub(crate) const WATCH_PERIOD: Duration = Duration::from_millis(20);
 
 impl Signal {
     /// For a pool of `threads` threads, 0 to [`DISPATCHERS_MAX`].
@@ -40,24 +62,66 @@ impl Signal {
             progress: WaitSet::new(),
             sleepers: AtomicU64::new(0),
             wakers: (0..threads).map(|_| AtomicWaker::new()).collect(),
+            watched: 0,
+        }
+    }
+
+    /// As `new`. If there are several threads, the last one is the watcher.
+    pub(crate) fn with_watcher(threads: usize) -> Self {
+        let watched = if threads >= 2 {
+            u64::MAX >> (u64::BITS as usize - threads)
+        } else {
+            0
+        };
+        Self {
+            watched,
+            ..Self::new(threads)
         }
     }
 
     /// Pool thread `index` is about to sleep. It looks for work after this call, and then calls
-    /// `sleep` or `cancel_sleep`.
-    pub(crate) fn prepare_sleep(&self, index: usize) {
+    /// `sleep` or `cancel_sleep`. Returns whether it is the watcher, and has to look again after
+    /// [`WATCH_PERIOD`].
+    pub(crate) fn prepare_sleep(&self, index: usize) -> bool {
         debug_assert!(index < self.wakers.len());
-        // AcqRel, partner the `fetch_or` in `wake_one` and the `swap` in `wake_all`: if one of
-        // these came first, the caller sees, when it looks, the work that was made before.
-        self.sleepers.fetch_or(1 << index, Ordering::AcqRel);
+        // AcqRel, partner the `fetch_or` in `wake_one` and the `swap` in `wake_all`: if
+        // theirs came first, the caller's look sees the work that was made before it.
+        let others = self.sleepers.fetch_or(1 << index, Ordering::AcqRel);
+        self.is_watcher(index) && others | 1 << index != self.watched
+    }
+
+    fn is_watcher(&self, index: usize) -> bool {
+        self.watched != 0 && index + 1 == self.wakers.len()
+    }
+
+    /// The bit of a thread was cleared, which had this index. `old`: the bits before. Wakes the
+    /// watcher if all threads slept, since it may sleep without a timeout.
+    #[inline]
+    fn wake_watcher(&self, index: usize, old: u64) {
+        if old == self.watched && old != 0 && !self.is_watcher(index) {
+            self.wake(self.wakers.len() - 1);
+        }
+    }
+
+    /// Wakes that pool thread, unless it does not sleep, or another thread wakes it. Returns the
+    /// bits before.
+    fn wake(&self, index: usize) -> u64 {
+        // AcqRel, partner the load in `sleep_until` and the `fetch_and` in `cancel_sleep`: the
+        // thread sees what the caller did before. Only one caller clears the bit.
+        let old = self.sleepers.fetch_and(!(1 << index), Ordering::AcqRel);
+        if old & (1 << index) != 0 {
+            wake_registered(&self.wakers[index]);
+        }
+        old
     }
 
     /// Pool thread `index` no longer sleeps, whether or not it was woken.
     pub(crate) fn cancel_sleep(&self, index: usize) {
         debug_assert!(index < self.wakers.len());
-        // AcqRel, partner the `fetch_and` in `wake_one` and the `swap` in `wake_all`: if one of
-        // them has cleared the bit, the caller's next look sees the work that it was woken for.
-        self.sleepers.fetch_and(!(1 << index), Ordering::AcqRel);
+        // AcqRel, partner the `fetch_and` in `wake` and the `swap` in `wake_all`: if one of them
+        // has cleared the bit, the caller's next look sees the work that it was woken for.
+        let old = self.sleepers.fetch_and(!(1 << index), Ordering::AcqRel);
+        self.wake_watcher(index, old);
     }
 
     /// Sleeps until pool thread `index` is woken. It has called `prepare_sleep`.
@@ -72,7 +136,7 @@ impl Signal {
             // Registered anew in each turn: a thread that cleared the bit of an earlier sleep may
             // be slow, and take the waker of this sleep.
             register_thread(&self.wakers[index]);
-            // Acquire, partner the `fetch_and` in `wake_one` and the `swap` in `wake_all`: what was
+            // Acquire, partner the `fetch_and` in `wake` and the `swap` in `wake_all`: what was
             // done before the wake-up is visible.
             if self.sleepers.load(Ordering::Acquire) & (1 << index) == 0 {
                 return;
@@ -99,12 +163,11 @@ impl Signal {
         let mut sleepers = self.sleepers.fetch_or(0, Ordering::AcqRel);
         debug_assert!(self.is_in_range(sleepers));
         while sleepers != 0 {
-            let index = sleepers.trailing_zeros();
-            // AcqRel, partner the load in `sleep_until` and the `fetch_and` in `cancel_sleep`: the
-            // thread sees what the caller did before. Only one caller clears the bit.
-            let old = self.sleepers.fetch_and(!(1 << index), Ordering::AcqRel);
+            // The watcher has the last bit, so it is chosen last.
+            let index = sleepers.trailing_zeros() as usize;
+            let old = self.wake(index);
             if old & (1 << index) != 0 {
-                wake_registered(&self.wakers[index as usize]);
+                self.wake_watcher(index, old);
                 return;
             }
             sleepers = old;
@@ -175,5 +238,50 @@ impl Latch {
         // shard went on without it, or did not wait for all rings. That only makes the shard look
         // early.
         self.outstanding.load(Ordering::Acquire) as isize <= 0
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn sleepers(signal: &Signal) -> u64 {
+        signal.sleepers.load(Ordering::Relaxed)
+    }
+
+    /// The first wake-up of a pool wakes the watcher, too. Later ones do not, until all sleep.
+    #[test]
+    fn the_watcher_is_woken_when_the_pool_becomes_busy() {
+        let signal = Signal::with_watcher(3);
+        assert!(!signal.prepare_sleep(0));
+        assert!(signal.prepare_sleep(2), "thread 1 is awake");
+        assert!(!signal.prepare_sleep(1));
+        assert_eq!(sleepers(&signal), 0b111);
+        signal.wake_one();
+        assert_eq!(sleepers(&signal), 0b010, "the first and the watcher");
+        assert!(
+            signal.prepare_sleep(2),
+            "thread 0 was chosen, and has not come"
+        );
+        signal.wake_one();
+        assert_eq!(sleepers(&signal), 0b100);
+        signal.wake_one();
+        assert_eq!(sleepers(&signal), 0, "the watcher is chosen last");
+        assert!(!signal.prepare_sleep(0));
+        assert!(!signal.prepare_sleep(1));
+        assert!(!signal.prepare_sleep(2), "all sleep");
+        // A thread that finds work at its last look is awake, too.
+        signal.cancel_sleep(1);
+        assert_eq!(sleepers(&signal), 0b001);
+    }
+
+    #[test]
+    fn a_pool_of_one_has_no_watcher() {
+        for signal in [Signal::with_watcher(1), Signal::new(1)] {
+            assert!(!signal.prepare_sleep(0));
+            signal.wake_one();
+            assert_eq!(sleepers(&signal), 0);
+        }
+        assert_eq!(Signal::with_watcher(64).watched, u64::MAX);
     }
 }

@@ -11,13 +11,16 @@
 //! | many handlers take some milliseconds for each event | they take turns, one event each; spare threads help if a handler waits for too long | none |
 //! | all spare threads are used up | the other handlers wait for one another | the same, with `replaced: false` |
 //! | a payload's `drop` panics | none; what the payload owned may be leaked | the log |
-//! | a waker panics | its task may sleep on | the log |
+//! | a waker panics in `wake` | its task may sleep on | the log |
+//! | a waker panics in `clone` or when it is dropped | none; a panic of `clone` goes to the poll that clones it | the log, for a drop |
 //! | a waker blocks in `wake` | the subscribers of the same shard wait for it | nothing: see below |
 //! | the clock function panics or goes backwards | the time of the last event is used again | the log, for a panic |
 //! | the weigher panics | the bus ends as `Broken` | publishing and receiving answer `Broken` |
 //! | a thread of the bus dies | the bus ends as `Broken` | the same |
 //! | the process forks, is killed or loses power | nothing survives | nothing |
 //! | the system does not schedule the dispatcher | events wait in their lanes | [`lag`](crate::SubscriptionStats::lag) rises |
+//! | the system suspends one of several dispatcher threads | another one takes over within about 20 milliseconds, unless the suspended thread holds a role: see below | the same |
+//! | the `tracing` subscriber panics | that line is lost | nothing |
 //!
 //! # Falling behind
 //!
@@ -64,6 +67,10 @@
 //!   one another on one thread, also those of different buses.
 //! * **Priority inversion.** If the thread that dispatches has a lower priority than the threads
 //!   that keep all cores busy, events wait for as long as the system lets it wait.
+//! * **A suspended thread that holds a role.** A thread that runs a round of the sequencer or of a
+//!   shard is the only one that can finish it. If the system suspends it there, all events, or those
+//!   of that shard, wait until it continues. Everywhere else another thread of the pool takes over,
+//!   if [`dispatchers`](crate::BusBuilder::dispatchers) is 2 or more and only one is suspended.
 //! * **Spinning without a core.** [`WaitStrategy::Spin`](crate::WaitStrategy::Spin) on a machine
 //!   with fewer cores than spinning threads keeps the very thread from running that it waits for.
 //!

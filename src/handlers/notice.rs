@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::contain::contain;
+use crate::contain::{UserValue, contain};
 use crate::dispatch::loss::Gap;
 use crate::log;
 use crate::park::NonBlockingScope;
@@ -162,7 +162,7 @@ impl fmt::Debug for Notice<'_> {
 }
 
 /// The function that the program registered for notices.
-pub(crate) type Observer = Box<dyn Fn(&Notice<'_>) + Send + Sync>;
+pub(crate) type Observer = UserValue<Box<dyn Fn(&Notice<'_>) + Send + Sync>>;
 
 /// Reports to the log and to the observer. A panic of either is contained.
 #[cold]

@@ -46,7 +46,7 @@ use crate::dispatch::feed::ReaderCallback;
 use crate::dispatch::role::Role;
 use crate::dispatch::signal::Signal;
 use crate::limits::{HANDLER_STALL, HANDLER_THREADS_MAX};
-use crate::park::{Backoff, NonBlockingScope, WaitSet};
+use crate::park::{Backoff, NonBlockingScope, Registration, WaitSet};
 use crate::ring::run_queue::{Job, RunQueue, Scheduled, Turn, Worker, schedule, try_begin};
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, thread};
 
@@ -239,11 +239,16 @@ impl Pool {
 
     /// Returns whether every handler of a closed pool has ended. If not, `waker` is woken when a
     /// turn has ended.
-    pub(crate) fn poll_finished(&self, waker: &Waker) -> bool {
+    pub(crate) fn poll_finished(&self, registration: &mut Registration, waker: &Waker) -> bool {
         self.has_finished() || {
-            self.turn_ends.register(waker.clone());
+            self.turn_ends.register(registration, waker);
             self.has_finished()
         }
+    }
+
+    /// Gives back what a task has registered with this pool.
+    pub(crate) fn forget(&self, registration: &mut Registration) {
+        self.turn_ends.forget(registration);
     }
 
     /// Waits until `done` returns `true`. `done` is called again whenever a turn of this job has
@@ -267,6 +272,7 @@ impl Pool {
     /// a turn has ended.
     pub(crate) fn poll_for(
         job: &HandlerJob,
+        registration: &mut Registration,
         waker: &Waker,
         done: &mut dyn FnMut() -> bool,
     ) -> bool {
@@ -275,7 +281,7 @@ impl Pool {
             done()
         };
         check() || {
-            job.shared.pool.turn_ends.register(waker.clone());
+            job.shared.pool.turn_ends.register(registration, waker);
             check()
         }
     }
@@ -674,7 +680,12 @@ pub(crate) trait HandlerControl: Send + Sync {
     /// `false` at the deadline.
     fn wait_for(&self, deadline: Option<Instant>, done: &mut dyn FnMut() -> bool) -> bool;
     /// Returns whether `done` returned `true`. If not, `waker` is woken when a turn has ended.
-    fn poll_for(&self, waker: &Waker, done: &mut dyn FnMut() -> bool) -> bool;
+    fn poll_for(
+        &self,
+        registration: &mut Registration,
+        waker: &Waker,
+        done: &mut dyn FnMut() -> bool,
+    ) -> bool;
     fn is_running(&self) -> bool;
 }
 
@@ -709,8 +720,13 @@ impl HandlerControl for HandlerJob {
         Pool::wait_for(self, deadline, done)
     }
 
-    fn poll_for(&self, waker: &Waker, done: &mut dyn FnMut() -> bool) -> bool {
-        Pool::poll_for(self, waker, done)
+    fn poll_for(
+        &self,
+        registration: &mut Registration,
+        waker: &Waker,
+        done: &mut dyn FnMut() -> bool,
+    ) -> bool {
+        Pool::poll_for(self, registration, waker, done)
     }
 
     fn is_running(&self) -> bool {

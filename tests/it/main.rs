@@ -58,3 +58,4 @@ mod support;
 mod tasks;
 mod time_limits;
 mod wait;
+mod wakers;

@@ -1,6 +1,8 @@
 //! Panics of user code: they are contained, or the bus breaks and returns errors. No thread hangs.
 
-use fanout::{Dispatch, Overflow, PublishError, RecvError, SubscribeError, TryPublishError};
+use fanout::{
+    Dispatch, Overflow, PublishError, RecvError, SlowLimit, SubscribeError, TryPublishError,
+};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -166,6 +168,238 @@ fn a_waker_that_panics_is_contained() {
         );
         assert!(own.as_mut().poll(&mut context).is_ready());
         assert!(shared.as_mut().poll(&mut context).is_ready());
+    });
+}
+
+/// The weigher panics, and then the drop of the payload that it was called with, which must not
+/// abort the process.
+#[test]
+fn a_weigher_and_its_payload_may_both_panic() {
+    in_every_mode(|mode| {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let weighed = AtomicUsize::new(0);
+        let bus = bus(|b| {
+            b.dispatch(mode).weigh(move |_: &OnDrop| {
+                if weighed.fetch_add(1, Ordering::SeqCst) == 2 {
+                    panics_quietly();
+                }
+                0
+            })
+        });
+        let mut sub = bus.subscribe("a").expect("open");
+        for _ in 0..6 {
+            let payload = OnDrop::new({
+                let dropped = dropped.clone();
+                move || {
+                    dropped.fetch_add(1, Ordering::SeqCst);
+                    panics_quietly();
+                }
+            });
+            let _ = bus.publish("a", payload).map_err(std::mem::forget);
+            bus.drive();
+        }
+        eventually("the bus is broken", || {
+            bus.drive();
+            bus.is_closed()
+        });
+        assert_eq!(read_to_end(&mut sub).1, RecvError::Broken);
+        drop(sub);
+        let report = bus.close_within(FOR_EVER);
+        assert!(!report.in_time, "{report:?}");
+        let refused = bus.publish("a", OnDrop::nothing());
+        assert!(matches!(refused, Err(PublishError::Broken(_))));
+    });
+}
+
+/// A subscriber that falls behind, an error of a handler, and a panic of a handler call each
+/// callback, and each callback owns a value whose drop panics.
+#[test]
+fn callbacks_that_own_values_that_panic_are_contained() {
+    in_every_mode(|mode| {
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let owned = || {
+            let dropped = dropped.clone();
+            OnDrop::new(move || {
+                dropped.fetch_add(1, Ordering::SeqCst);
+                panics_quietly();
+            })
+        };
+        let (clock, weigher, observer, on_slow) = (owned(), owned(), owned(), owned());
+        let bus = bus(|b| {
+            b.dispatch(mode)
+                .clock(move || {
+                    let _owned = &clock;
+                    std::time::SystemTime::now()
+                })
+                .weigh(Weigher(weigher).weigh())
+                .observer(move |_| {
+                    let _owned = &observer;
+                })
+                .on_slow(SlowLimit::events(1), move |_| {
+                    let _owned = &on_slow;
+                })
+        });
+        let handler = owned();
+        let calls = Arc::new(AtomicUsize::new(0));
+        let bad = bus
+            .on("a", move |_| {
+                let _owned = &handler;
+            })
+            .expect("open");
+        let good = bus
+            .on("a", {
+                let calls = calls.clone();
+                move |_| {
+                    calls.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+            .expect("open");
+        bus.publish("a", 1).expect("open");
+        assert!(bus.flush_within(FOR_EVER));
+        bad.cancel();
+        eventually("the closure was dropped", || {
+            bus.drive();
+            dropped.load(Ordering::SeqCst) == 1
+        });
+        bus.publish("a", 1).expect("open");
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(calls.load(Ordering::SeqCst), 2, "the other handler goes on");
+        assert!(bus.close_within(FOR_EVER).in_time);
+        drop((bad, good, bus));
+        eventually("everything was dropped", || {
+            dropped.load(Ordering::SeqCst) == 5
+        });
+    });
+}
+
+struct Weigher(OnDrop);
+
+impl Weigher {
+    fn weigh(self) -> impl Fn(&i32) -> usize + Send {
+        let owned = Mutex::new(self.0);
+        move |_| {
+            let _owned = &owned;
+            4
+        }
+    }
+}
+
+/// A program whose `tracing` subscriber panics loses log lines and nothing else: the bus breaks as
+/// it should, a handler's failure is counted, and the observer is called.
+#[cfg(feature = "tracing")]
+#[test]
+fn a_log_that_panics_is_contained() {
+    use std::sync::atomic::AtomicU64;
+    use tracing::span;
+
+    struct Panics(Arc<AtomicU64>);
+
+    impl tracing::Subscriber for Panics {
+        fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+            metadata.target() == "fanout"
+        }
+        fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+            span::Id::from_u64(1)
+        }
+        fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+        fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+        fn event(&self, _: &tracing::Event<'_>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            panics_quietly();
+        }
+        fn enter(&self, _: &span::Id) {}
+        fn exit(&self, _: &span::Id) {}
+    }
+
+    // The subscriber is that of this thread alone, so the bus has no threads.
+    let lines = Arc::new(AtomicU64::new(0));
+    tracing::subscriber::with_default(Panics(lines.clone()), || {
+        let noticed = Arc::new(AtomicUsize::new(0));
+        let bus = bus(|b| {
+            let noticed = noticed.clone();
+            b.dispatch(Dispatch::Manual)
+                .weigh(weigher)
+                .clock(|| {
+                    panics_quietly();
+                    std::time::SystemTime::now()
+                })
+                .observer(move |_| {
+                    noticed.fetch_add(1, Ordering::SeqCst);
+                    panics_quietly();
+                })
+        });
+        let guard = bus
+            .on("a", |event: &fanout::Event<i32>| {
+                if *event.data() == 1 {
+                    panics_quietly()
+                };
+                Err::<(), _>("an error")
+            })
+            .expect("open");
+        publish_each(&bus, [1, 2]);
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(noticed.load(Ordering::SeqCst), 2);
+        // A clock, two notices, two observers.
+        assert!(lines.load(Ordering::SeqCst) >= 5, "{lines:?}");
+        publish_each(&bus, [13]);
+        bus.drive();
+        assert!(bus.is_closed(), "broken");
+        assert!(matches!(bus.publish("a", 1), Err(PublishError::Broken(1))));
+        drop(guard);
+    });
+}
+
+/// The error that a handler returned panics when it is displayed. The call counts as failed, and
+/// the next one is made.
+#[test]
+fn an_error_that_panics_when_it_is_displayed_is_contained() {
+    struct Bad;
+    impl std::fmt::Display for Bad {
+        fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            panics_quietly();
+            Ok(())
+        }
+    }
+    in_every_mode(|mode| {
+        let noticed = Arc::new(AtomicUsize::new(0));
+        let bus = bus(|b| {
+            let noticed = noticed.clone();
+            b.dispatch(mode).observer(move |notice| {
+                noticed.fetch_add(1, Ordering::SeqCst);
+                let _ = notice.to_string();
+            })
+        });
+        let guard = bus.on("a", |_| Err::<(), _>(Bad)).expect("open");
+        publish_each(&bus, 0..3);
+        assert!(bus.flush_within(FOR_EVER));
+        let stats = guard.stats();
+        assert_eq!(stats.received, 3);
+        assert_eq!(noticed.load(Ordering::SeqCst), 3);
+    });
+}
+
+/// Arguments that are converted by user code: the panic is the caller's, and no lock is held.
+#[test]
+fn an_argument_that_panics_when_it_is_converted_harms_nothing() {
+    struct Bad;
+    impl AsRef<str> for Bad {
+        fn as_ref(&self) -> &str {
+            panics_quietly();
+            ""
+        }
+    }
+    in_every_mode(|mode| {
+        let bus = bus::<i32>(|b| b.dispatch(mode));
+        let panics = |f: &dyn Fn()| {
+            let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
+            assert!(outcome.map_err(std::mem::forget).is_err());
+        };
+        panics(&|| drop(bus.subscription("a").label(Bad, "x")));
+        panics(&|| drop(bus.subscription("a").label("x", Bad)));
+        let mut sub = bus.subscribe("a").expect("open");
+        bus.publish("a", 1).expect("open");
+        assert!(bus.flush_within(FOR_EVER));
+        assert_eq!(read_out(&mut sub).0, [StreamItem::Id(1)]);
     });
 }
 

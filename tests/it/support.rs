@@ -249,9 +249,26 @@ pub(crate) fn payloads<T: Clone + Send + Sync + 'static>(sub: &mut Subscriber<T>
     }
 }
 
-/// Panics without calling the panic hook, whose message would look like a failed test.
+/// Panics without calling the panic hook, whose message would look like a failed test. The value of
+/// the panic panics again when it is dropped.
 pub(crate) fn panics_quietly() {
-    resume_unwind(Box::new("a panic that a test provokes"));
+    Bomb::explode();
+}
+
+/// The value of a panic that panics when it is dropped, with a value of the same kind.
+pub(crate) struct Bomb;
+
+impl Bomb {
+    /// Panics with a bomb, without calling the panic hook.
+    pub(crate) fn explode() -> ! {
+        resume_unwind(Box::new(Bomb))
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        Bomb::explode();
+    }
 }
 
 /// A payload that does something when it is dropped.

@@ -4,7 +4,7 @@
 use super::{End, FeedConsumer, FeedProducer, FeedShared, Limits, Listener, feed};
 use crate::dispatch::loss::Overflow;
 use crate::dispatch::signal::{Latch, Signal};
-use crate::park::{park, thread_waker};
+use crate::park::{Registration, park, thread_waker};
 use crate::sync::explore::{Steps, explore, explore_bounded};
 use crate::sync::{Arc, AtomicBool, Ordering, thread};
 
@@ -23,17 +23,17 @@ fn shared() -> (Arc<FeedShared>, (FeedProducer, FeedConsumer)) {
 
 /// Waits until `has_ended`, as a future does that is polled again when it is woken.
 fn wait(shared: &FeedShared, has_ended: impl Fn() -> bool) {
-    let mut place = None;
+    let mut registration = Registration::default();
     while !has_ended() {
-        place = Some(shared.end_state().register(place, &thread_waker()));
+        shared
+            .end_state()
+            .register(&mut registration, &thread_waker());
         if has_ended() {
             break;
         }
         park(None);
     }
-    if let Some(place) = place {
-        shared.end_state().forget(place);
-    }
+    shared.end_state().forget(&mut registration);
 }
 
 /// Two waiters, and a thread that ends the feed and never waits for the lock of the list.
@@ -56,7 +56,7 @@ fn loom_end_waiters_two() {
     });
 }
 
-/// One waiter gives up while the feed ends: the place that it gives back is not that of the other.
+/// One waiter gives up while the feed ends: the entry that it gives back is not that of the other.
 #[test]
 fn loom_end_waiters_one_gives_up() {
     explore_bounded("end waiters: one gives up", 2, || {
@@ -65,9 +65,12 @@ fn loom_end_waiters_one_gives_up() {
         let giving_up = {
             let (shared, steps) = (shared.clone(), steps.clone());
             thread::spawn(move || {
-                let place = shared.end_state().register(None, &thread_waker());
+                let mut registration = Registration::default();
+                shared
+                    .end_state()
+                    .register(&mut registration, &thread_waker());
                 steps.step();
-                shared.end_state().forget(place);
+                shared.end_state().forget(&mut registration);
             })
         };
         let ending = {

@@ -9,6 +9,7 @@ use super::super::lane::{Pending, ReceiptSlot, receipt};
 use super::super::loss::Overflow;
 use super::super::{Dispatch, Weigh};
 use super::{Drops, Payload, TestRegistry, limits, short_timeout, wait_for_receipt};
+use crate::contain::UserValue;
 use crate::sync::explore::{explore, explore_bounded};
 use crate::sync::{Arc, Ordering, thread};
 
@@ -21,7 +22,7 @@ fn engine_of(dispatch: Dispatch, dispatchers: usize) -> (Arc<Engine>, Lanes<Payl
         dispatch,
         dispatchers,
         lane_capacity: 2,
-        clock: Box::new(|| SystemTime::UNIX_EPOCH),
+        clock: UserValue::new(Box::new(|| SystemTime::UNIX_EPOCH)),
         weigh: Weigh::Nothing,
         match_cache: true,
     });

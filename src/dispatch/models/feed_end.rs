@@ -179,7 +179,7 @@ fn poll(log: &mut ReadLog, consumer: &mut FeedConsumer, waker: &Waker) -> Found 
             Found::Empty => {}
             found => return found,
         }
-        consumer.waker().register(waker.clone());
+        consumer.waker().register(waker);
         if consumer.request_wake() {
             return Found::Empty;
         }

@@ -1,8 +1,8 @@
 //! Waking pool threads, and the latch of a stalled shard.
 
-use super::super::signal::{Latch, Signal};
+use super::super::signal::{Latch, Signal, WATCH_PERIOD};
 use crate::sync::explore::{explore, explore_bounded};
-use crate::sync::{Arc, AtomicUsize, Ordering, thread};
+use crate::sync::{Arc, AtomicUsize, Ordering, now, thread};
 
 /// A pool thread sleeps twice. A thread that cleared its bit in the first sleep may be slow, and
 /// take the waker in the second sleep, which another thread needs.
@@ -110,5 +110,32 @@ fn loom_latch_of_two() {
         }
         assert_eq!(rooms.load(Ordering::Relaxed), 2);
         arriving.into_iter().for_each(|a| a.join().unwrap());
+    });
+}
+
+/// Both threads of a pool sleep. Of two, the one that was chosen to be woken never comes: the
+/// watcher does the work, whether it sleeps already or is about to.
+#[test]
+fn loom_signal_chosen_thread_does_not_come() {
+    explore("signal: the chosen thread does not come", || {
+        let signal = Arc::new(Signal::with_watcher(2));
+        let work = Arc::new(AtomicUsize::new(0));
+        signal.prepare_sleep(0); // and it is suspended
+        let waking = {
+            let (signal, work) = (signal.clone(), work.clone());
+            thread::spawn(move || {
+                work.fetch_add(1, Ordering::Relaxed);
+                signal.wake_one();
+            })
+        };
+        while work.load(Ordering::Relaxed) == 0 {
+            let watches = signal.prepare_sleep(1);
+            if work.load(Ordering::Relaxed) == 0 {
+                signal.sleep_until(1, watches.then(|| now() + WATCH_PERIOD));
+            } else {
+                signal.cancel_sleep(1);
+            }
+        }
+        waking.join().unwrap();
     });
 }

@@ -2,6 +2,7 @@
 //! this file has what they share.
 
 mod feed;
+mod frozen;
 mod loss;
 mod role;
 mod shard;
