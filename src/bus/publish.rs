@@ -24,7 +24,7 @@ use super::error::{PublishError, PublishSequencedError, Refused, RefusedError};
 use super::message::Heading;
 use crate::dispatch::block::{EnvelopeRef, EnvelopeTable};
 use crate::dispatch::engine::Engine;
-use crate::dispatch::lane::{LaneShared, Pending, Receipt, ReceiptSender, ReceiptSlot, receipt};
+use crate::dispatch::lane::{LaneProducer, Pending, Receipt, ReceiptSender, ReceiptSlot, receipt};
 use crate::dispatch::topic_arg::AsTopic;
 use crate::park::{NonBlockingScope, deadline_after, park, register_thread, thread_waker};
 use crate::pattern::TopicError;
@@ -86,8 +86,7 @@ pub(super) enum Patience {
 /// The lane of a `Publisher`.
 pub(super) struct OwnLaneSender<'a, T> {
     pub(super) engine: &'a Engine,
-    pub(super) lane: &'a mut spsc::Producer<Pending<T>>,
-    pub(super) shared: &'a Arc<LaneShared>,
+    pub(super) lane: &'a mut LaneProducer<T>,
     pub(super) table: &'a mut EnvelopeTable,
 }
 
@@ -119,7 +118,7 @@ impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
     fn try_reserve(&mut self) -> Result<(), NoRoom> {
         if self.engine.is_closing() {
             Err(NoRoom::Closed)
-        } else if self.lane.has_room() {
+        } else if self.lane.has_room(&self.engine.shared.lanes) {
             Ok(())
         } else {
             Err(NoRoom::Full)
@@ -130,8 +129,7 @@ impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
     fn accept(&mut self, (): (), event: EventHead, data: T) -> Result<(), spsc::Closed> {
         let vacant = self.lane.vacant().expect("room was reserved");
         vacant.stage(event.with(data));
-        let wake_requested = self.lane.commit()?;
-        self.shared.note_accepted(self.lane.staged_position());
+        let wake_requested = self.lane.commit(&self.engine.shared.lanes)?;
         self.engine.accepted(wake_requested);
         Ok(())
     }
@@ -142,8 +140,9 @@ impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
     }
 
     fn ask_for_room(&mut self, waker: &Waker) {
-        self.shared.room.register(waker);
-        self.lane.request_wake();
+        if !self.lane.register_for_room(waker) {
+            self.engine.shared.room.register(waker.clone());
+        }
     }
 }
 

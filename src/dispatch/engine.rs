@@ -24,6 +24,8 @@
 //! * **A round panics**: the thread survives, and the bus is *broken*. Nothing is accepted any
 //!   more, accepted events are discarded, and subscribers read what is in their rings and then get
 //!   `Broken`. Threads that wait for a flush or a close are woken.
+//! * **The weigher panics**: the round ends in order, and the bus breaks as above. In both cases the
+//!   engine counts as finished once the events that were not sequenced are discarded and counted.
 //! * **The time to close is over**: the closing thread acquires each role in turn, discards what
 //!   was not sequenced, and gives up what has no room in the rings.
 //! * **User code inside a pass publishes, flushes or closes**: it must not wait for the thread that
@@ -33,7 +35,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::block::AnyBlock;
-use super::lane::{LaneShared, OwnLane, Pending};
+use super::lane::{LaneProducer, NewLanes, Pending, own_lane};
 use super::role::Role;
 use super::routes::Routes;
 use super::sequencer::{Clock, RoundResult, Sequence, Sequencer, SequencerShared};
@@ -91,8 +93,8 @@ pub(crate) struct Engine {
 pub(crate) struct Lanes<T> {
     /// The lane that any thread may push to.
     pub(crate) shared: mpsc::Producers<Pending<T>>,
-    /// The other ends of new lanes, on their way to the sequencer.
-    new: Arc<Queue<OwnLane<T>>>,
+    /// Where the other ends of new lanes are passed to the sequencer.
+    new: Arc<NewLanes<T>>,
 }
 
 /// A shard's role, and what surrounds it.
@@ -138,7 +140,7 @@ pub(crate) fn engine<T: Send + Sync + 'static>(config: EngineConfig<T>) -> (Engi
         match_cache,
     } = config;
     let (shared_lane, shared_consumer) = mpsc::ring(lane_capacity);
-    let new_lanes = Arc::new(Queue::new());
+    let new_lanes = Arc::new(NewLanes::new());
     let lanes = Lanes {
         shared: shared_lane,
         new: new_lanes.clone(),
@@ -158,24 +160,9 @@ pub(crate) fn engine<T: Send + Sync + 'static>(config: EngineConfig<T>) -> (Engi
 }
 
 impl<T> Lanes<T> {
-    /// A lane for a new publisher. Its other end goes to the sequencer.
-    pub(crate) fn own_lane(
-        &self,
-        capacity: usize,
-    ) -> (spsc::Producer<Pending<T>>, Arc<LaneShared>) {
-        let (producer, ring) = spsc::ring(capacity);
-        let shared = Arc::new(LaneShared::new());
-        let mut lane = OwnLane {
-            ring,
-            shared: shared.clone(),
-            capacity,
-            flush_target: 0,
-        };
-        // The first event has to wake a thread, since perhaps all of them sleep and none has looked
-        // at this lane.
-        lane.ring.request_wake();
-        self.new.push(lane);
-        (producer, shared)
+    /// A lane for a new publisher. Its other end goes to the sequencer with the first event.
+    pub(crate) fn own_lane(&self, capacity: usize) -> LaneProducer<T> {
+        own_lane(capacity, &self.new)
     }
 }
 
@@ -216,22 +203,34 @@ impl Engine {
         }
     }
 
-    /// A publisher was dropped, and has closed its lane. `wake_requested`: the sequencer had
-    /// requested a wake-up from that lane.
+    /// A publisher was dropped, and has closed and reported its lane. `wake_requested`: the
+    /// sequencer had requested a wake-up from that lane.
     pub(crate) fn lane_closed(&self, wake_requested: bool) {
         if wake_requested {
             self.signal.wake_one();
         }
     }
 
-    /// A lane has accepted an event. `wake_requested`: the sequencer had requested a wake-up from
-    /// that lane.
+    /// A lane has accepted an event, and the publisher has reported the lane if it was parked.
+    /// `wake_requested`: the sequencer had requested a wake-up from that lane.
     #[inline]
     pub(crate) fn accepted(&self, wake_requested: bool) {
         match self.dispatch {
-            Dispatch::Pool if wake_requested => self.signal.wake_one(),
             Dispatch::Inline => self.run_one_pass(),
+            Dispatch::Pool | Dispatch::Manual if wake_requested => self.wake_for_lane(),
             Dispatch::Pool | Dispatch::Manual => {}
+        }
+    }
+
+    #[cold]
+    fn wake_for_lane(&self) {
+        if self.dispatch == Dispatch::Pool {
+            self.signal.wake_one();
+        }
+        if self.is_broken() {
+            // The event was written after the sequencer had discarded the others, and perhaps no
+            // other thread makes passes any more: see `Sequence::discard_all`.
+            self.drive();
         }
     }
 
@@ -453,10 +452,12 @@ impl Engine {
     }
 
     /// Whether every role has finished, so that everything that was accepted is in the rings, and
-    /// all rings are closed; or the bus is broken.
+    /// all rings are closed; or the bus is broken, and what was not sequenced is discarded.
     pub(crate) fn is_finished(&self) -> bool {
         // Acquire, partner the `fetch_sub` in `finish_role`.
-        self.unfinished.load(Ordering::Acquire) == 0 || self.is_broken()
+        self.unfinished.load(Ordering::Acquire) == 0
+            // Acquire, partner the `swap` in `finish_role`: what was discarded is counted.
+            || self.is_broken() && self.sequencer_done.load(Ordering::Acquire)
     }
 
     /// What pool thread `index` does until the engine has finished.
@@ -525,18 +526,31 @@ impl Engine {
         let Some(mut held) = self.sequencer.try_acquire() else {
             return PassResult::default();
         };
-        if self.is_broken() {
-            held.discard();
-            let marked = held.release();
-            return PassResult {
-                run_again: marked,
-                ..PassResult::default()
-            };
+        let mut round = None;
+        let broke_now = !self.is_broken();
+        if broke_now {
+            let closing = self.is_closing();
+            round = self.run_or_break(|| held.round(closing, before_sleep));
+            if round.is_some_and(|round| round.failed) {
+                self.mark_broken();
+            }
         }
-        let closing = self.is_closing();
-        let round = self.run_or_break(|| held.round(closing, before_sleep));
+        if !self.is_broken() {
+            let marked = held.release();
+            return self.after_round(round, marked, &self.sequencer_done);
+        }
+        let discarded = held.discard_all();
         let marked = held.release();
-        self.after_round(round, marked, &self.sequencer_done)
+        if discarded && !self.sequencer_done.load(Ordering::Relaxed) {
+            self.finish_role(&self.sequencer_done);
+            self.signal.wake_all();
+        }
+        PassResult {
+            progress: round.is_some_and(|round| round.progress),
+            // If the bus broke just now, the next pass ends the feeds.
+            run_again: marked || broke_now,
+            ..PassResult::default()
+        }
     }
 
     fn run_shard(&self, shard: &ShardHandle) -> PassResult {
@@ -570,6 +584,7 @@ impl Engine {
             more,
             finished,
             deadline,
+            failed: _, // the caller has looked
         }) = round
         else {
             return PassResult {

@@ -22,7 +22,7 @@
 //! A thread that panics in a role breaks the bus: nothing is accepted any more, subscribers read
 //! what is in their rings and then get `Broken`, and no thread waits for ever. User code that runs
 //! inside a role (a payload's `drop`, a waker, a clock) may panic without harm, except for a
-//! weigher.
+//! weigher, which also breaks the bus.
 
 pub(crate) mod block;
 pub(crate) mod engine;
@@ -100,14 +100,4 @@ pub(crate) enum Weigh<T> {
     /// What payloads own outside of themselves is not counted.
     Nothing,
     By(Box<dyn Fn(&T) -> usize + Send>),
-}
-
-impl<T> Weigh<T> {
-    #[inline]
-    fn weigh(&self, data: &T) -> usize {
-        match self {
-            Self::Nothing => 0,
-            Self::By(weigh) => weigh(data),
-        }
-    }
 }

@@ -182,6 +182,7 @@ impl Shard {
             more,
             finished,
             deadline: self.deadline(),
+            failed: false,
         }
     }
 

@@ -2,6 +2,7 @@
 //! this file has what they share.
 
 mod feed;
+mod lane;
 mod loss;
 mod role;
 mod shard;
