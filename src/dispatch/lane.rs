@@ -129,8 +129,9 @@ impl LaneShared {
     /// The sequencer is about to request a wake-up from this lane, and parks it in this slot.
     fn set_parked(&self, slot: u32) {
         debug_assert!(slot < NOT_PARKED);
-        // Relaxed: a publisher that relies on it sees the request, which comes later.
-        self.parked_slot.store(slot, Ordering::Relaxed);
+        // AcqRel, partner `take_parked_slot`. A read-modify-write, so that it comes after a swap of
+        // the publisher that found no slot: neither side reads that swap's value from now on.
+        self.parked_slot.swap(slot, Ordering::AcqRel);
     }
 
     /// Takes the slot. `None`: the lane is not parked, or the other side has taken the slot.
