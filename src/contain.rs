@@ -13,10 +13,9 @@
 //! their drops.
 
 use std::any::Any;
-use std::fmt;
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::log;
 
@@ -47,12 +46,6 @@ impl Panic {
         let text = self.0.downcast_ref::<&str>().copied();
         text.or_else(|| self.0.downcast_ref::<String>().map(String::as_str))
     }
-
-    /// Continues the panic.
-    pub(crate) fn resume(mut self) -> ! {
-        let empty: Box<dyn Any + Send> = Box::new(());
-        resume_unwind(std::mem::replace(&mut *self.0, empty))
-    }
 }
 
 impl Drop for Panic {
@@ -60,7 +53,7 @@ impl Drop for Panic {
         let empty: Box<dyn Any + Send> = Box::new(());
         let value = std::mem::replace(&mut *self.0, empty);
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-            log_error(format_args!(
+            log::error(format_args!(
                 "the value of a panic panicked when it was dropped"
             ));
             // The value of the second panic may do the same, and so on: it is leaked.
@@ -105,15 +98,7 @@ impl<T> Drop for UserValue<T> {
 #[cold]
 fn report(what: &'static str, panic: &Panic) {
     let message = panic.message().unwrap_or("(not text)");
-    log_error(format_args!("{what} panicked: {message}"));
-}
-
-/// Logs a panic. The logger is user code, too. If it panics, the value of its panic is leaked.
-#[cold]
-fn log_error(message: fmt::Arguments<'_>) {
-    if let Err(value) = catch_unwind(AssertUnwindSafe(|| log::error(message))) {
-        std::mem::forget(value);
-    }
+    log::error(format_args!("{what} panicked: {message}"));
 }
 
 #[cfg(all(test, not(loom)))]

@@ -7,6 +7,7 @@
 //! | --- | --- | --- |
 //! | [`CAPACITY_MAX`] | events | the ring of a subscription |
 //! | [`LANE_CAPACITY_MAX`] | events | a lane, from a publisher to the sequencer |
+//! | [`DROPPED_LANES_MAX`] | lanes | the lanes of dropped publishers that still have events |
 //! | [`BLOCK_TIMEOUT_MAX`] | time | how long the bus waits for a [`Block`] subscriber |
 //! | [`DISPATCHERS_MAX`] | threads | the dispatcher pool |
 //! | [`HANDLER_THREADS_MAX`] | threads | the handler pool, spare threads included |
@@ -52,6 +53,31 @@ pub const CAPACITY_MAX: usize = 1 << 24;
 /// assert!(lane_of(LANE_CAPACITY_MAX + 1).is_err());
 /// ```
 pub const LANE_CAPACITY_MAX: usize = 1 << 24;
+
+/// The largest number of lanes of dropped [`Publisher`](crate::Publisher)s that may still have
+/// events: 1,024.
+///
+/// A dropped publisher's lane remains until the bus has taken its events. While there are so many
+/// of these lanes, or while they have as many events as one lane can hold
+/// ([`lane_capacity`](crate::BusBuilder::lane_capacity)), the lane of a publisher that has not
+/// published yet counts as full.
+///
+/// ```
+/// use fanout::{Bus, Dispatch, TryPublishError};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let bus = Bus::<u32>::builder().dispatch(Dispatch::Manual).lane_capacity(2).build()?;
+/// bus.publisher().try_publish("n", 1)?;
+/// bus.publisher().try_publish("n", 2)?;
+/// let full = bus.publisher().try_publish("n", 3).unwrap_err();
+/// assert!(matches!(full, TryPublishError::Full(3)));
+/// bus.drive();
+/// bus.publisher().try_publish("n", 3)?;
+/// assert_eq!(fanout::limits::DROPPED_LANES_MAX, 1024);
+/// # Ok(())
+/// # }
+/// ```
+pub const DROPPED_LANES_MAX: usize = 1024;
 
 /// The longest block timeout of an [`Overflow::Block`](crate::Overflow::Block) subscriber: 30 days.
 /// The shortest is zero. Without a [block timeout](crate::SubscriptionBuilder::block_timeout) the

@@ -48,6 +48,8 @@ fn memory() {
     conflated_events_are_released();
     used_channels_are_released();
     dropped_subscriptions_and_publishers_are_released();
+    dropped_publishers_of_a_stalled_bus_are_bounded();
+    many_publishers_allocate_nothing();
     an_idle_subscription_takes_little_memory();
     a_change_of_one_of_many_patterns_copies_little();
 }
@@ -491,6 +493,58 @@ fn dropped_subscriptions_and_publishers_are_released() {
             grown < SLACK,
             "{mode:?}: {grown} bytes more after {ROUNDS} subscriptions"
         );
+    }
+}
+
+/// Publishers are made and dropped, each with or without an event, while the events wait.
+fn dropped_publishers_of_a_stalled_bus_are_bounded() {
+    const PUBLISHERS: u64 = 100_000;
+    /// The lanes and their events, the shards' inputs, and what warms up.
+    const BOUND: isize = 4 << 20;
+    for mode in MODES {
+        let bus = Bus::<u64>::builder().dispatch(mode).blocking(true).build();
+        let bus = bus.expect("in range");
+        let full = bus.subscription("a").capacity(1).overflow(Overflow::Block);
+        let full = full.open().expect("open");
+        let before = live_bytes();
+        let grown = |what: &str| {
+            let grown = live_bytes() - before;
+            println!("{mode:?}, {what}: {grown} bytes for {PUBLISHERS} publishers");
+            assert!(grown < BOUND, "{mode:?}, {what}: {grown} bytes");
+        };
+        for n in 0..PUBLISHERS {
+            let _full = bus.publisher().try_publish("a", n);
+        }
+        grown("with events");
+        (0..PUBLISHERS).for_each(|_| drop(bus.publisher()));
+        grown("without events");
+        bus.close();
+        for n in 0..PUBLISHERS {
+            bus.publisher().try_publish("a", n).expect_err("closed");
+        }
+        grown("closed");
+        drop(full);
+    }
+}
+
+/// The lanes of many publishers are parked and taken up again, all the time.
+fn many_publishers_allocate_nothing() {
+    for mode in MODES {
+        let bus = Bus::<u64>::builder().dispatch(mode).blocking(true).build();
+        let bus = bus.expect("in range");
+        let mut publishers: Vec<_> = (0..200).map(|_| bus.publisher()).collect();
+        let mut sub = bus.subscribe("a").expect("open");
+        let mut next = 0;
+        until_steady(&format!("{mode:?}, 200 publishers"), || {
+            for burst in 0..50 {
+                for _ in 0..=burst {
+                    next = (next + 7) % publishers.len();
+                    publishers[next].publish("a", 1).expect("open");
+                }
+                assert!(bus.flush_within(FOR_EVER));
+                drain(&mut sub, burst % 3);
+            }
+        });
     }
 }
 

@@ -213,7 +213,8 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// Sets the capacity of each lane, in events, 1 to [`LANE_CAPACITY_MAX`]. The shared lane
     /// rounds the capacity up to a power of two, at least 2, and allocates its slots when the bus
     /// is built. The lane of a [`Publisher`](super::Publisher) allocates slots when events wait in
-    /// it. Default: 1,024.
+    /// it. The lanes of dropped publishers together have the bound of one lane: see
+    /// [`DROPPED_LANES_MAX`](crate::limits::DROPPED_LANES_MAX). Default: 1,024.
     ///
     /// ```
     /// # fn main() -> Result<(), fanout::BuildError> {

@@ -15,7 +15,8 @@
 //!   handler waits at most 10 milliseconds for a call that is running.
 //! * **User code panics**: a payload's `drop` or a waker may panic without harm. A panic in a
 //!   weigher, or in this library, breaks the bus: publishing fails with `Broken`, and subscribers
-//!   receive the events in their rings and then `Broken`.
+//!   receive the events in their rings and then `Broken`. Accepted events that were not sequenced
+//!   are dropped, and counted as `unsequenced`.
 //! * **The process ends**: all events are lost. The bus stores nothing outside of the process.
 
 mod batch;

@@ -25,7 +25,7 @@ use super::message::Heading;
 use crate::dispatch::Dispatch;
 use crate::dispatch::block::{EnvelopeRef, EnvelopeTable};
 use crate::dispatch::engine::Engine;
-use crate::dispatch::lane::{LaneShared, Pending, Receipt, ReceiptSender, ReceiptSlot, receipt};
+use crate::dispatch::lane::{LaneProducer, Pending, Receipt, ReceiptSender, ReceiptSlot, receipt};
 use crate::dispatch::topic_arg::AsTopic;
 use crate::park::{
     NonBlockingScope, Registration, deadline_after, forget_registered, park, register_thread,
@@ -94,8 +94,7 @@ pub(super) enum Patience {
 /// The lane of a `Publisher`.
 pub(super) struct OwnLaneSender<'a, T> {
     pub(super) engine: &'a Engine,
-    pub(super) lane: &'a mut spsc::Producer<Pending<T>>,
-    pub(super) shared: &'a Arc<LaneShared>,
+    pub(super) lane: &'a mut LaneProducer<T>,
     pub(super) table: &'a mut EnvelopeTable,
 }
 
@@ -127,7 +126,7 @@ impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
     fn try_reserve(&mut self) -> Result<(), NoRoom> {
         if self.engine.is_closing() {
             Err(NoRoom::Closed)
-        } else if self.lane.has_room() {
+        } else if self.lane.has_room(&self.engine.shared.lanes) {
             Ok(())
         } else {
             Err(NoRoom::Full)
@@ -138,8 +137,7 @@ impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
     fn accept(&mut self, (): (), event: EventHead, data: T) -> Result<(), spsc::Closed> {
         let vacant = self.lane.vacant().expect("room was reserved");
         vacant.stage(event.with(data));
-        let wake_requested = self.lane.commit()?;
-        self.shared.note_accepted(self.lane.staged_position());
+        let wake_requested = self.lane.commit(&self.engine.shared.lanes)?;
         self.engine.accepted(wake_requested);
         Ok(())
     }
@@ -149,13 +147,15 @@ impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
         self.lane.unstage().expect("accept has staged it")
     }
 
-    fn ask_for_room(&mut self, _: &mut Registration, waker: &Waker) {
-        self.shared.room.register(waker);
-        self.lane.request_wake();
+    fn ask_for_room(&mut self, registration: &mut Registration, waker: &Waker) {
+        if !self.lane.register_for_room(waker) {
+            self.engine.shared.room.register(registration, waker);
+        }
     }
 
-    fn forget_request(&mut self, _: &mut Registration) {
-        forget_registered(&self.shared.room);
+    fn forget_request(&mut self, registration: &mut Registration) {
+        self.lane.forget_room_request();
+        self.engine.shared.room.forget(registration);
     }
 }
 

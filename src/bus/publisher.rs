@@ -7,9 +7,8 @@ use super::message::{Heading, Message};
 use super::publish::{self, OwnLaneSender, Patience, PublishFuture, PublishSequencedFuture};
 use super::{Bus, Open};
 use crate::dispatch::block::EnvelopeTable;
-use crate::dispatch::lane::{LaneShared, Pending, Receipt};
+use crate::dispatch::lane::{LaneProducer, Receipt};
 use crate::dispatch::topic_arg::AsTopic;
-use crate::ring::spsc;
 use crate::sync::{Arc, Ordering};
 
 /// Publishes events through its own lane. The events of one publisher keep their order, and
@@ -18,6 +17,11 @@ use crate::sync::{Arc, Ordering};
 /// A `Publisher` is `Send`, and its methods take `&mut self`: one thread or task uses it at a time.
 /// It caches the topics, names and sources that it used last, so that publishing with a `&str`
 /// costs a look-up and no allocation. Like a clone of the [`Bus`], it keeps the bus open.
+///
+/// An idle publisher costs nothing but its memory: the bus looks only at lanes that have events or
+/// had some recently. A dropped publisher's events are still delivered. Until then they count
+/// towards a [bound](crate::limits::DROPPED_LANES_MAX) for all dropped publishers together; while
+/// it is reached, the lane of a publisher that has not published yet counts as full.
 ///
 /// The methods are those of [`Bus`]: the `publish` methods take a topic and a payload, the `send`
 /// methods take a [`Message`].
@@ -40,28 +44,19 @@ pub struct Publisher<T: Send + Sync + 'static> {
     open: Arc<Open<T>>,
     /// The number of this publisher's lane in the totals.
     number: u64,
-    lane: spsc::Producer<Pending<T>>,
-    shared: Arc<LaneShared>,
+    lane: LaneProducer<T>,
     table: EnvelopeTable,
 }
 
 impl<T: Send + Sync + 'static> Publisher<T> {
     pub(super) fn new(open: Arc<Open<T>>) -> Self {
         let core = &open.core;
-        // Closing takes this lock first. So a lane is either created before the close, and the
-        // sequencer finds and closes it, or it is created closed.
-        let mut registry = core.registry.lock();
-        let (lane, shared) = open.lanes.own_lane(core.lane_capacity);
-        let number = registry.totals.open_lane(shared.clone());
-        if registry.is_closed() {
-            lane.close();
-        }
-        drop(registry);
+        let lane = open.lanes.own_lane(core.lane_capacity);
+        let number = core.registry.lock().totals.open_lane(lane.shared.clone());
         core.engine.threads.fetch_add(1, Ordering::Relaxed);
         Self {
             number,
             lane,
-            shared,
             table: EnvelopeTable::new(),
             open,
         }
@@ -415,7 +410,6 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         OwnLaneSender {
             engine: &self.open.core.engine,
             lane: &mut self.lane,
-            shared: &self.shared,
             table: &mut self.table,
         }
     }
@@ -426,9 +420,9 @@ impl<T: Send + Sync + 'static> Drop for Publisher<T> {
     fn drop(&mut self) {
         let engine = &self.open.core.engine;
         engine.threads.fetch_sub(1, Ordering::Relaxed);
-        // The sequencer removes a closed lane once it is empty. If the sequencer sleeps, it is
-        // woken to do so.
-        let wake_requested = self.lane.close();
+        // The sequencer removes a closed lane once it is empty. If it sleeps, it is woken to do so,
+        // and if the lane is parked, it finds the lane among those that were reported.
+        let wake_requested = self.lane.close(&engine.shared.lanes);
         engine.lane_closed(wake_requested);
         let registry = &self.open.core.registry;
         registry.lock().totals.close_lane(self.number);
@@ -439,7 +433,7 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for Publisher<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Publisher")
             .field("bus", &self.bus())
-            .field("accepted", &self.shared.accepted())
+            .field("accepted", &self.lane.shared.accepted())
             .finish_non_exhaustive()
     }
 }

@@ -161,10 +161,6 @@ impl Registry {
         self.closed = true;
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed
-    }
-
     pub(super) fn record(&self, number: u64) -> Option<Arc<Record>> {
         self.records.get(&number).cloned()
     }

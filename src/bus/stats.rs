@@ -55,9 +55,10 @@ pub struct BusStats {
     /// Events that were sequenced so far. This is also the id of the last one.
     pub sequenced: u64,
     /// Events that were accepted, and dropped before they were sequenced, because the time limit of
-    /// a close was over or the bus broke.
+    /// a close was over or the bus broke. On a broken bus these are the event whose weigher
+    /// panicked, if that broke the bus, and all events that were queued behind it.
     pub unsequenced: u64,
-    /// Events that wait in lanes to be sequenced.
+    /// Events that wait in lanes to be sequenced, in those of dropped publishers too.
     pub queued: u64,
     /// Blocks that were used for the events so far. `sequenced / blocks` is the average number of
     /// events in a block, 1 to 64.
@@ -82,7 +83,9 @@ pub struct BusStats {
     pub lag_max: u64,
     /// The largest lag of an open subscription, in time. See [`SubscriptionStats::lag_time`].
     pub lag_time_max: Duration,
-    /// Open [`Publisher`](crate::Publisher)s.
+    /// Open [`Publisher`](crate::Publisher)s: those that are not dropped, whether or not they have
+    /// published. A dropped publisher does not count, even if some of its events are still
+    /// [`queued`](Self::queued).
     pub publishers: usize,
     /// Open subscriptions: those that have not [ended](crate::SubscriptionHandle::ending). 0 once
     /// the bus is closed.

@@ -24,6 +24,8 @@
 //! * **A round panics**: the thread survives, and the bus is *broken*. Nothing is accepted any
 //!   more, accepted events are discarded, and subscribers read what is in their rings and then get
 //!   `Broken`. Threads that wait for a flush or a close are woken.
+//! * **The weigher panics**: the round ends in order, and the bus breaks as above. In both cases the
+//!   engine counts as finished once the events that were not sequenced are discarded and counted.
 //! * **The time to close is over**: whichever thread holds a role discards what was not sequenced,
 //!   or gives up what has no room in the rings. The closing thread does so with the roles that are
 //!   free, and does not wait for a thread that holds one in user code.
@@ -38,7 +40,7 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::block::AnyBlock;
-use super::lane::{LaneShared, OwnLane, Pending};
+use super::lane::{LaneProducer, NewLanes, Pending, own_lane};
 use super::role::Role;
 use super::routes::Routes;
 use super::sequencer::{Clock, RoundResult, Sequence, Sequencer, SequencerShared};
@@ -103,8 +105,8 @@ pub(crate) struct Engine {
 pub(crate) struct Lanes<T> {
     /// The lane that any thread may push to.
     pub(crate) shared: mpsc::Producers<Pending<T>>,
-    /// The other ends of new lanes, on their way to the sequencer.
-    new: Arc<Queue<OwnLane<T>>>,
+    /// Where the other ends of new lanes are passed to the sequencer.
+    new: Arc<NewLanes<T>>,
 }
 
 /// A shard's role, and what surrounds it.
@@ -150,7 +152,7 @@ pub(crate) fn engine<T: Send + Sync + 'static>(config: EngineConfig<T>) -> (Engi
         match_cache,
     } = config;
     let (shared_lane, shared_consumer) = mpsc::ring(lane_capacity);
-    let new_lanes = Arc::new(Queue::new());
+    let new_lanes = Arc::new(NewLanes::new());
     let lanes = Lanes {
         shared: shared_lane,
         new: new_lanes.clone(),
@@ -170,24 +172,9 @@ pub(crate) fn engine<T: Send + Sync + 'static>(config: EngineConfig<T>) -> (Engi
 }
 
 impl<T> Lanes<T> {
-    /// A lane for a new publisher. Its other end goes to the sequencer.
-    pub(crate) fn own_lane(
-        &self,
-        capacity: usize,
-    ) -> (spsc::Producer<Pending<T>>, Arc<LaneShared>) {
-        let (producer, ring) = spsc::ring(capacity);
-        let shared = Arc::new(LaneShared::new());
-        let mut lane = OwnLane {
-            ring,
-            shared: shared.clone(),
-            capacity,
-            flush_target: 0,
-        };
-        // The first event has to wake a thread, since perhaps all of them sleep and none has looked
-        // at this lane.
-        lane.ring.request_wake();
-        self.new.push(lane);
-        (producer, shared)
+    /// A lane for a new publisher. Its other end goes to the sequencer with the first event.
+    pub(crate) fn own_lane(&self, capacity: usize) -> LaneProducer<T> {
+        own_lane(capacity, &self.new)
     }
 }
 
@@ -229,21 +216,21 @@ impl Engine {
         }
     }
 
-    /// A publisher was dropped, and has closed its lane. `wake_requested`: the sequencer had
-    /// requested a wake-up from that lane.
+    /// A publisher was dropped, and has closed and reported its lane. `wake_requested`: the
+    /// sequencer had requested a wake-up from that lane.
     pub(crate) fn lane_closed(&self, wake_requested: bool) {
         if wake_requested {
             self.signal.wake_one();
         }
     }
 
-    /// A lane has accepted an event. `wake_requested`: the sequencer had requested a wake-up from
-    /// that lane.
+    /// A lane has accepted an event, and the publisher has reported the lane if it was parked.
+    /// `wake_requested`: the sequencer had requested a wake-up from that lane.
     #[inline]
     pub(crate) fn accepted(&self, wake_requested: bool) {
         match self.dispatch {
-            Dispatch::Pool if wake_requested => self.signal.wake_one(),
             Dispatch::Inline => self.run_one_pass(),
+            Dispatch::Pool if wake_requested => self.signal.wake_one(),
             Dispatch::Pool | Dispatch::Manual => {}
         }
     }
@@ -503,10 +490,12 @@ impl Engine {
     }
 
     /// Whether every role has finished, so that everything that was accepted is in the rings, and
-    /// all rings are closed; or the bus is broken.
+    /// all rings are closed; or the bus is broken, and what was not sequenced is discarded.
     pub(crate) fn is_finished(&self) -> bool {
         // Acquire, partner the `fetch_sub` in `finish_role`.
-        self.unfinished.load(Ordering::Acquire) == 0 || self.is_broken()
+        self.unfinished.load(Ordering::Acquire) == 0
+            // Acquire, partner the `swap` in `finish_role`: what was discarded is counted.
+            || self.is_broken() && self.sequencer_done.load(Ordering::Acquire)
     }
 
     /// What pool thread `index` does until the engine has finished.
@@ -581,23 +570,33 @@ impl Engine {
         let Some(mut held) = self.sequencer.try_acquire() else {
             return PassResult::default();
         };
-        if self.is_broken() {
-            held.discard();
-            let marked = held.release();
-            return PassResult {
-                run_again: marked,
-                ..PassResult::default()
-            };
-        }
-        let (closing, forced) = (self.is_closing(), self.is_forced());
-        let round = self.run_or_break(|| {
-            if forced {
-                held.discard();
+        let was_broken = self.is_broken();
+        let mut round = None;
+        if !was_broken {
+            let (closing, forced) = (self.is_closing(), self.is_forced());
+            round = self.run_or_break(|| {
+                if forced {
+                    held.discard();
+                }
+                held.round(closing, before_sleep)
+            });
+            if round.is_some_and(|round| round.failed) {
+                self.mark_broken();
             }
-            held.round(closing, before_sleep)
-        });
+        }
+        if !self.is_broken() {
+            let marked = held.release();
+            return self.after_round(round, marked, &self.sequencer_done);
+        }
+        held.discard();
         let marked = held.release();
-        self.after_round(round, marked, &self.sequencer_done)
+        self.finish_role(&self.sequencer_done);
+        PassResult {
+            progress: round.is_some_and(|round| round.progress),
+            // If the bus broke just now, the next pass ends the feeds.
+            run_again: marked || !was_broken,
+            ..PassResult::default()
+        }
     }
 
     fn run_shard(&self, shard: &ShardHandle) -> PassResult {
@@ -639,6 +638,7 @@ impl Engine {
             more,
             finished,
             deadline,
+            failed: _, // the caller has looked
         }) = round
         else {
             return PassResult {

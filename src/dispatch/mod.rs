@@ -22,7 +22,7 @@
 //! A thread that panics in a role breaks the bus: nothing is accepted any more, subscribers read
 //! what is in their rings and then get `Broken`, and no thread waits for ever. User code that runs
 //! inside a role (a payload's `drop`, a waker, a clock) may panic without harm, except for a
-//! weigher.
+//! weigher, which also breaks the bus.
 
 pub(crate) mod block;
 pub(crate) mod engine;
@@ -45,7 +45,7 @@ pub(crate) mod topic_arg;
 
 use std::fmt;
 
-use crate::contain::{Panic, UserValue, catch};
+use crate::contain::UserValue;
 
 /// Which threads carry events from the lanes to the rings.
 ///
@@ -97,23 +97,12 @@ impl fmt::Display for Dispatch {
     }
 }
 
+/// A function of the program that weighs payloads.
+type Weigher<T> = Box<dyn Fn(&T) -> usize + Send>;
+
 /// How payloads are weighed, in bytes.
 pub(crate) enum Weigh<T> {
     /// What payloads own outside of themselves is not counted.
     Nothing,
     By(UserValue<Weigher<T>>),
-}
-
-/// A function of the program that weighs payloads.
-type Weigher<T> = Box<dyn Fn(&T) -> usize + Send>;
-
-impl<T> Weigh<T> {
-    /// Returns the weight, or the panic of the program's function.
-    #[inline]
-    fn weigh(&self, data: &T) -> Result<usize, Panic> {
-        match self {
-            Self::Nothing => Ok(0),
-            Self::By(weigh) => catch(|| weigh(data)),
-        }
-    }
 }

@@ -7,15 +7,20 @@
 //!   the sequencer's role: [`Sequencer::round`].
 //! * **Next file**: `shard.rs`. (`block/mod.rs` is what a block is.)
 //!
-//! A round looks at every lane, takes at most a quota from each, gives each event the next id and
-//! the round's time, and passes the blocks to every shard. A block holds what was ready: the
+//! A round looks at every active lane (see [`lane`](super::lane)), takes at most a quota from each,
+//! gives each event the next id and the round's time, and passes the blocks to every shard. A block holds what was ready: the
 //! sequencer never waits for more events. So batches form by themselves under load, and a lone
 //! event gets a block of its own.
 //!
 //! Before a pool thread sleeps, the sequencer looks once more and requests a wake-up from every
-//! lane (see [`spsc`]), so the publisher that pushes the next event knows that it has to wake a
-//! thread. It does not do so in every round, since the request is written to the publisher's own
+//! active lane (see [`spsc`]), so the publisher that pushes the next event knows that it has to wake
+//! a thread. It does not do so in every round, since the request is written to the publisher's own
 //! cache line.
+//!
+//! A lane that was empty in [`EMPTY_ROUNDS_MAX`] rounds is parked, with a request, and is not looked
+//! at again until its publisher reports it. So an event costs a bounded number of looks at empty
+//! lanes, however many publishers there are. The last [`ACTIVE_LANES_MIN`] lanes are not parked:
+//! to look at them costs less than to park them and to report them again.
 //!
 //! # Failure modes
 //!
@@ -25,19 +30,20 @@
 //! * **Closing by force, or a broken bus**: [`Sequencer::discard`] drops what is in the lanes, and
 //!   counts it as unsequenced.
 //! * **The clock** panics, runs backwards or is before 1970: the time stands still.
-//! * **The weigher** panics: that breaks the bus, since the round cannot be finished.
+//! * **The weigher** panics: its event is dropped, and counted as unsequenced. The round ends there,
+//!   with the events before it, and [`RoundResult::failed`] makes the engine break the bus.
 
 use std::time::{Instant, SystemTime};
 
 use super::Weigh;
-use super::block::{AnyBlock, BLOCK_EVENTS_MAX, BlockSource, BlockWriter};
-use super::lane::{OwnLane, Pending};
-use crate::contain::{UserValue, contain};
+use super::block::{AnyBlock, BLOCK_EVENTS_MAX, BlockSource, BlockWriter, EnvelopeRef};
+use super::lane::{LanesShared, NewLanes, OwnLane, Pending, ReceiptSender};
+use crate::contain::{UserValue, catch, contain};
 use crate::park::WaitSet;
 use crate::ring::spsc::Readiness;
 use crate::ring::{mpsc, spsc};
 use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
-use crate::sync::{Arc, AtomicU64, Ordering, Queue, thread};
+use crate::sync::{Arc, AtomicU64, Ordering, thread};
 use crate::time_limit;
 
 /// The most events that a round takes: a bound on how long the shards wait for it.
@@ -46,18 +52,33 @@ pub(crate) const ROUND_EVENTS: usize = 1024;
 /// Events that a round may take from a lane, however many lanes there are.
 const QUOTA_MIN: usize = BLOCK_EVENTS_MAX;
 
+/// While there are no more active lanes than this, none of them is parked. In models every lane is.
+pub(crate) const ACTIVE_LANES_MIN: usize = if cfg!(loom) { 0 } else { 16 };
+
+/// A lane that was empty in more rounds in succession is parked.
+pub(crate) const EMPTY_ROUNDS_MAX: u32 = if cfg!(loom) { 0 } else { 8 };
+
+/// Lists of lanes that are empty keep the memory for so many lanes.
+const LANES_KEPT: usize = 1024;
+
 /// Where the times of events come from.
 pub(crate) type Clock = UserValue<Box<dyn Fn() -> SystemTime + Send>>;
 
 /// The state behind the sequencer's role.
+#[allow(
+    clippy::vec_box,
+    reason = "a lane moves between this list and the parked ones, and a slot of either is small"
+)]
 pub(crate) struct Sequencer<T> {
-    lanes: Vec<OwnLane<T>>,
-    /// The lane at which the last round began, 0 to the number of lanes, which stands for the
+    /// The active lanes.
+    lanes: Vec<Box<OwnLane<T>>>,
+    parked: ParkedLanes<T>,
+    /// The active lane at which the last round began, 0 to their number, which stands for the
     /// shared lane.
     first_lane: usize,
     shared_lane: mpsc::Consumer<Pending<T>>,
     /// Lanes of new publishers.
-    new_lanes: Arc<Queue<OwnLane<T>>>,
+    new_lanes: Arc<NewLanes<T>>,
     shared: Arc<SequencerShared>,
     source: BlockSource<T>,
     /// The inputs of the shards.
@@ -73,6 +94,8 @@ pub(crate) struct Sequencer<T> {
     lanes_closed: bool,
     /// Whether the last round left events that it could have taken with a larger bound.
     more: bool,
+    /// Whether the weigher has panicked.
+    failed: bool,
     flush: Option<Flush>,
 }
 
@@ -86,14 +109,18 @@ struct Flush {
 
 /// What the sequencer shares with other threads.
 pub(crate) struct SequencerShared {
-    /// Publishers that wait for room in the shared lane.
+    /// Publishers that wait for room in the shared lane, or to register their own lanes.
     pub(crate) room: WaitSet,
+    pub(crate) lanes: LanesShared,
     /// Id of the event sequenced last; 0: none yet.
     pub(crate) last_id: AtomicU64,
     /// Events discarded before they were sequenced.
     pub(crate) unsequenced: AtomicU64,
     /// Blocks passed to the shards; written once per round.
     pub(crate) blocks: AtomicStatistic,
+    /// How often rounds have looked at own lanes, for tests.
+    #[cfg(test)]
+    pub(crate) lane_looks: AtomicStatistic,
     /// Flushes requested.
     pub(crate) flushes_requested: AtomicU64,
     /// Flushes completed, 0 to those requested: everything accepted before they were requested is
@@ -113,15 +140,20 @@ pub(crate) struct RoundResult {
     pub(crate) finished: bool,
     /// When another round has something to do even if no thread wakes the pool.
     pub(crate) deadline: Option<Instant>,
+    /// Whether user code has panicked, so that the bus has to break. The counts are right.
+    pub(crate) failed: bool,
 }
 
 impl SequencerShared {
     pub(crate) fn new() -> Self {
         Self {
             room: WaitSet::new(),
+            lanes: LanesShared::new(),
             last_id: AtomicU64::new(0),
             unsequenced: AtomicU64::new(0),
             blocks: AtomicStatistic::new(0),
+            #[cfg(test)]
+            lane_looks: AtomicStatistic::new(0),
             flushes_requested: AtomicU64::new(0),
             flushes_completed: AtomicU64::new(0),
         }
@@ -142,7 +174,7 @@ pub(crate) trait Sequence: Send {
 impl<T: Send + Sync + 'static> Sequencer<T> {
     pub(crate) fn new(
         shared_lane: mpsc::Consumer<Pending<T>>,
-        new_lanes: Arc<Queue<OwnLane<T>>>,
+        new_lanes: Arc<NewLanes<T>>,
         shared: Arc<SequencerShared>,
         outputs: Vec<spsc::Producer<AnyBlock>>,
         clock: Clock,
@@ -150,6 +182,7 @@ impl<T: Send + Sync + 'static> Sequencer<T> {
     ) -> Self {
         Self {
             lanes: Vec::new(),
+            parked: ParkedLanes::new(),
             first_lane: 0,
             shared_lane,
             new_lanes,
@@ -163,6 +196,7 @@ impl<T: Send + Sync + 'static> Sequencer<T> {
             weigh,
             lanes_closed: false,
             more: false,
+            failed: false,
             flush: None,
         }
     }
@@ -180,7 +214,7 @@ impl<T: Send + Sync + 'static> Sequence for Sequencer<T> {
             self.close_lanes();
         }
         let mut sequenced = self.sequence();
-        if sequenced == 0 && before_sleep && self.request_wakes() {
+        if sequenced == 0 && before_sleep && !self.failed && self.request_wakes() {
             sequenced = self.sequence();
         }
         let finished = self.lanes_closed && self.is_drained();
@@ -196,15 +230,23 @@ impl<T: Send + Sync + 'static> Sequence for Sequencer<T> {
             more: self.more || flushed,
             finished,
             deadline: None,
+            failed: self.failed,
         }
     }
 
     fn discard(&mut self) {
-        let closed = self.close_and_take_lanes();
-        if time_limit::is_set() {
-            time_limit::hand_over(move || closed.discard());
-        } else {
-            closed.discard();
+        if self.lanes_closed && self.is_drained() {
+            return;
+        }
+        let mut closed = self.close_and_take_lanes();
+        if time_limit::is_set() || !closed.discard_written() {
+            // A publisher that claimed its place before the lane was closed may still be writing
+            // its event, for long if the system does not schedule it.
+            time_limit::hand_over(move || {
+                while !closed.discard_written() {
+                    thread::yield_now();
+                }
+            });
         }
     }
 }
@@ -228,7 +270,7 @@ impl<T> Sequencer<T> {
         closed
     }
 
-    /// Takes over the lanes of new publishers, and removes the drained lanes of dropped ones.
+    /// Takes over the lanes of new publishers, and the parked lanes that publishers have reported.
     fn admit_lanes(&mut self) {
         while let Some(mut lane) = self.new_lanes.pop() {
             if self.lanes_closed {
@@ -236,16 +278,77 @@ impl<T> Sequencer<T> {
             }
             self.lanes.push(lane);
         }
-        if self.lanes.iter_mut().any(|lane| lane.ring.is_finished()) {
-            self.lanes.retain_mut(|lane| !lane.ring.is_finished());
+        // Once the lanes are closed none is parked. A publisher may still report its lane.
+        if !self.parked.is_empty()
+            && let Some(first) = self.shared.lanes.ready.take()
+        {
+            self.unpark(first);
         }
     }
 
+    #[cold]
+    fn unpark(&mut self, first: u32) {
+        let unparked_from = self.lanes.len();
+        let mut next = Some(first);
+        while let Some(slot) = next {
+            let lane = self.parked.remove(slot);
+            next = lane.next_ready();
+            self.lanes.push(lane);
+        }
+        // In the order in which they were reported.
+        self.lanes[unparked_from..].reverse();
+    }
+
     fn close_lanes(&mut self) {
-        self.lanes_closed = true;
+        if !self.lanes_closed {
+            self.lanes_closed = true;
+            self.new_lanes.close();
+            self.parked.remove_all(&mut self.lanes);
+            self.admit_lanes(); // what was registered before
+        }
         self.shared_lane.close();
+        self.lanes.iter_mut().for_each(|lane| lane.close());
         self.shared.room.notify();
-        self.lanes.iter_mut().for_each(OwnLane::close);
+    }
+
+    /// Removes the lanes of dropped publishers that are empty, and parks those that were empty for
+    /// long. `true`: one of these has got an event meanwhile.
+    #[cold]
+    fn retire_lanes(&mut self) -> bool {
+        let (mut removed_dropped, mut late_event) = (false, false);
+        let mut index = self.lanes.len();
+        while index > 0 {
+            index -= 1;
+            let lane = &mut self.lanes[index];
+            if lane.ring.is_finished() {
+                let lane = self.lanes.swap_remove(index);
+                removed_dropped |= lane.note_removed(&self.shared.lanes.dropped);
+            } else if lane.empty_rounds > EMPTY_ROUNDS_MAX {
+                late_event |= !self.park_if_many(index);
+            }
+        }
+        if self.lanes.capacity() > LANES_KEPT.max(4 * self.lanes.len()) {
+            self.lanes.shrink_to(2 * self.lanes.len());
+        }
+        if removed_dropped {
+            self.shared.room.notify();
+        }
+        late_event
+    }
+
+    /// Parks an active lane, unless there are few of them. `false`: it is not empty.
+    fn park_if_many(&mut self, index: usize) -> bool {
+        if self.lanes_closed || self.lanes.len() <= ACTIVE_LANES_MIN {
+            return true;
+        }
+        let slot = self.parked.free_slot();
+        let lane = &mut self.lanes[index];
+        lane.empty_rounds = 0;
+        let parked = lane.park(slot);
+        if parked {
+            self.parked.insert(slot, self.lanes.swap_remove(index));
+        }
+        parked
     }
 
     fn is_drained(&mut self) -> bool {
@@ -301,19 +404,48 @@ impl<T> Sequencer<T> {
     /// Requests a wake-up from every lane for its next event. `true`: there is an event already.
     fn request_wakes(&mut self) -> bool {
         let mut ready = self.shared_lane.request_wake() == Readiness::Ready;
-        for lane in &mut self.lanes {
-            ready |= lane.ring.request_wake() == Readiness::Ready;
+        let mut index = self.lanes.len();
+        while index > 0 {
+            index -= 1;
+            // A lane that is parked is not looked at when the thread wakes up.
+            ready |= if self.lanes_closed || self.lanes.len() <= ACTIVE_LANES_MIN {
+                self.lanes[index].ring.request_wake() == Readiness::Ready
+            } else {
+                self.lanes[index].ring.refresh() > 0 || !self.park_if_many(index)
+            };
         }
         ready
+    }
+
+    /// Looks at the active lanes. Returns how many events they have, and whether one that was to be
+    /// parked has got an event meanwhile, which is not counted.
+    fn look_at_lanes(&mut self) -> (usize, bool) {
+        let (mut own_ready, mut retire) = (0, false);
+        let many = self.lanes.len() > ACTIVE_LANES_MIN;
+        for lane in &mut self.lanes {
+            let (ready, closed) = lane.ring.look();
+            own_ready += ready;
+            if ready == 0 {
+                lane.empty_rounds = lane.empty_rounds.saturating_add(1);
+                retire |= closed | (many & (lane.empty_rounds > EMPTY_ROUNDS_MAX));
+            } else {
+                lane.empty_rounds = 0;
+            }
+        }
+        #[cfg(test)]
+        self.shared
+            .lane_looks
+            .fetch_add(self.lanes.len() as u64, Ordering::Relaxed);
+        (own_ready, retire && self.retire_lanes())
     }
 
     /// Takes what is ready, up to the bounds of a round and the room of the shards. Returns how
     /// many events that were.
     fn sequence(&mut self) -> usize {
         let shared_ready = self.shared_lane.ready();
-        let own_ready: usize = self.lanes.iter_mut().map(|lane| lane.ring.refresh()).sum();
+        let (own_ready, late_event) = self.look_at_lanes();
         let ready = (shared_ready + own_ready).min(ROUND_EVENTS);
-        self.more = false;
+        self.more = late_event;
         if ready == 0 || !self.has_room() {
             return 0;
         }
@@ -323,6 +455,7 @@ impl<T> Sequencer<T> {
             writer: None,
             left: ready,
             sequenced: 0,
+            unsequenced: 0,
         };
 
         // Each round begins at another lane: otherwise the last lane would starve when the shards
@@ -342,7 +475,7 @@ impl<T> Sequencer<T> {
         if let Some(writer) = round.writer.take() {
             self.send_block(writer);
         }
-        debug_assert_eq!(round.sequenced + round.left, ready);
+        debug_assert_eq!(round.sequenced + round.unsequenced + round.left, ready);
         // Relaxed: a statistic.
         self.shared.blocks.store(self.blocks, Ordering::Relaxed);
         // Release, partner the load of `last_id` in `Engine::check_flush`: the flush then waits
@@ -350,23 +483,24 @@ impl<T> Sequencer<T> {
         self.shared
             .last_id
             .store(self.next_id - 1, Ordering::Release);
-        self.more = round.sequenced > 0 && round.sequenced < shared_ready + own_ready;
+        self.more |= round.sequenced > 0 && round.sequenced < shared_ready + own_ready;
         round.sequenced
     }
 
     /// Takes up to `quota` events from a lane; the number `self.lanes.len()` stands for the shared
-    /// lane. `false`: the shards have no room for another block.
+    /// lane. `false`: the round ends, since the shards have no room for another block, or since the
+    /// weigher has panicked.
     fn drain(&mut self, lane: usize, quota: usize, round: &mut OpenRound<T>) -> bool {
         let shared = lane == self.lanes.len();
         let mut taken = 0;
-        let mut room = true;
+        let mut goes_on = true;
         while taken < quota && round.left > 0 {
             if round.needs_block() {
                 if let Some(writer) = round.writer.take() {
                     self.send_block(writer);
                 }
                 if !self.has_room() {
-                    room = false;
+                    goes_on = false;
                     break;
                 }
             }
@@ -376,8 +510,11 @@ impl<T> Sequencer<T> {
                 self.lanes[lane].ring.pop()
             };
             let Some(pending) = pending else { break };
-            self.append(pending, round);
             taken += 1;
+            if !self.append(pending, round) {
+                goes_on = false;
+                break;
+            }
         }
         if taken > 0 {
             if shared {
@@ -386,11 +523,12 @@ impl<T> Sequencer<T> {
                 self.lanes[lane].release();
             }
         }
-        room
+        goes_on
     }
 
+    /// Lays an event into the block. `false`: its weigher has panicked.
     #[inline]
-    fn append(&mut self, pending: Pending<T>, round: &mut OpenRound<T>) {
+    fn append(&mut self, pending: Pending<T>, round: &mut OpenRound<T>) -> bool {
         let Pending {
             envelope,
             data,
@@ -398,13 +536,15 @@ impl<T> Sequencer<T> {
             #[cfg(feature = "latency")]
             stamp_ns,
         } = pending;
-        let weight = match self.weigh.weigh(&data) {
-            Ok(weight) => weight,
-            Err(panic) => {
-                // Not while the panic unwinds: a second panic would abort the process.
-                contain("a payload's drop", || drop(data));
-                panic.resume()
-            }
+        let weight = match &self.weigh {
+            Weigh::Nothing => 0,
+            Weigh::By(weigh) => match catch(|| weigh(&data)) {
+                Ok(weight) => weight,
+                Err(_) => {
+                    self.fail(envelope, data, receipt, round);
+                    return false;
+                }
+            },
         };
         let writer = match &mut round.writer {
             Some(writer) => writer,
@@ -425,6 +565,33 @@ impl<T> Sequencer<T> {
         self.next_id += 1;
         round.left -= 1;
         round.sequenced += 1;
+        true
+    }
+
+    /// The weigher has panicked at an event, which is therefore not sequenced. The panic was caught
+    /// before the event is dropped: if the drop panics too, that is a panic of its own.
+    #[cold]
+    #[inline(never)]
+    fn fail(
+        &mut self,
+        envelope: EnvelopeRef,
+        data: T,
+        receipt: Option<ReceiptSender>,
+        round: &mut OpenRound<T>,
+    ) {
+        self.failed = true;
+        round.left -= 1;
+        round.unsequenced += 1;
+        // Relaxed: a statistic.
+        self.shared.unsequenced.fetch_add(1, Ordering::Relaxed);
+        let unsequenced = Pending {
+            envelope,
+            data,
+            receipt,
+            #[cfg(feature = "latency")]
+            stamp_ns: 0,
+        };
+        unsequenced.discard();
     }
 
     /// Passes a block to every shard.
@@ -461,13 +628,15 @@ impl<T> Sequencer<T> {
 
 impl<T> Drop for Sequencer<T> {
     fn drop(&mut self) {
-        self.close_and_take_lanes().discard();
+        // No publisher is left, so all events are written.
+        self.close_and_take_lanes().discard_written();
     }
 }
 
 /// Lanes that accept nothing more, and whose events will not be sequenced.
+#[allow(clippy::vec_box, reason = "as in `Sequencer`")]
 struct ClosedLanes<T> {
-    own: Vec<OwnLane<T>>,
+    own: Vec<Box<OwnLane<T>>>,
     shared: mpsc::Consumer<Pending<T>>,
 }
 
@@ -478,25 +647,73 @@ impl<T> ClosedLanes<T> {
         (own.sum::<usize>() + self.shared.ready()) as u64
     }
 
-    /// Drops the events one by one, so that a payload whose drop panics does not keep the others
-    /// from being dropped.
-    fn discard(mut self) {
+    /// Drops the events that are written one by one, so that a payload whose drop panics does not
+    /// keep the others from being dropped. `true`: these were all.
+    fn discard_written(&mut self) -> bool {
         for lane in &mut self.own {
             while let Some(pending) = lane.ring.pop() {
                 pending.discard();
             }
         }
-        loop {
-            while let Some(pending) = self.shared.pop() {
-                pending.discard();
-            }
-            if self.shared.is_finished() {
-                return;
-            }
-            // A publisher that claimed its place before the lane was closed is still writing its
-            // event.
-            thread::yield_now();
+        while let Some(pending) = self.shared.pop() {
+            pending.discard();
         }
+        self.shared.is_finished()
+    }
+}
+
+/// The parked lanes, by slot.
+struct ParkedLanes<T> {
+    slots: Vec<Option<Box<OwnLane<T>>>>,
+    /// The empty ones of `slots`, each once.
+    free_slots: Vec<u32>,
+}
+
+impl<T> ParkedLanes<T> {
+    fn new() -> Self {
+        Self {
+            slots: Vec::new(),
+            free_slots: Vec::new(),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.slots.len() == self.free_slots.len()
+    }
+
+    /// A slot to park a lane in. It stays free until `insert`.
+    fn free_slot(&mut self) -> u32 {
+        if self.free_slots.is_empty() {
+            self.free_slots.push(self.slots.len() as u32);
+            self.slots.push(None);
+        }
+        *self.free_slots.last().expect("a slot was added")
+    }
+
+    /// `slot` was returned by the last `free_slot`.
+    fn insert(&mut self, slot: u32, lane: Box<OwnLane<T>>) {
+        let free = self.free_slots.pop();
+        debug_assert_eq!(free, Some(slot));
+        self.slots[slot as usize] = Some(lane);
+    }
+
+    fn remove(&mut self, slot: u32) -> Box<OwnLane<T>> {
+        let lane = self.slots[slot as usize].take();
+        self.free_slots.push(slot);
+        if self.free_slots.len() == self.slots.len() {
+            self.slots.clear();
+            self.slots.shrink_to(LANES_KEPT);
+            self.free_slots.clear();
+            self.free_slots.shrink_to(LANES_KEPT);
+        }
+        lane.expect("a lane is reported once, by the side that has taken its slot")
+    }
+
+    /// Moves all lanes to `lanes`.
+    #[allow(clippy::vec_box, reason = "as in `Sequencer`")]
+    fn remove_all(&mut self, lanes: &mut Vec<Box<OwnLane<T>>>) {
+        lanes.extend(self.slots.drain(..).flatten());
+        self.free_slots.clear();
     }
 }
 
@@ -507,8 +724,10 @@ struct OpenRound<T> {
     writer: Option<BlockWriter<T>>,
     /// Events that the round may still take, [`ROUND_EVENTS`] at most.
     left: usize,
-    /// Events that the round has taken.
+    /// Events that the round has sequenced.
     sequenced: usize,
+    /// 1 if the weigher has panicked, else 0.
+    unsequenced: usize,
 }
 
 impl<T> OpenRound<T> {

@@ -184,6 +184,7 @@ impl Shard {
             more,
             finished,
             deadline: self.deadline(),
+            failed: false,
         }
     }
 

@@ -6,6 +6,7 @@
 //! | a subscriber stops reading for good | none; its ring keeps at most [`pin_bytes`] alive | the same |
 //! | a `Block` subscriber stops reading | the whole bus waits, up to its [`block_timeout`] | `publish` blocks, `try_publish` answers `Full` |
 //! | a publisher is faster than the dispatcher | none | its lane fills up: `publish` waits, the other forms return the value |
+//! | publishers are dropped faster than the dispatcher takes their events | the first event of each new publisher waits | as for a full lane: see [`DROPPED_LANES_MAX`] |
 //! | a handler returns an error or panics | none; the next event is handled as usual | the [`observer`], the log, `errors` and `panics` in its statistics |
 //! | a handler takes long | after [`HANDLER_STALL`] a spare thread takes over the other handlers | [`Notice::Stalled`], `stalls` in its statistics |
 //! | many handlers take some milliseconds for each event | they take turns, one event each; spare threads help if a handler waits for too long | none |
@@ -15,7 +16,7 @@
 //! | a waker panics in `clone` or when it is dropped | none; a panic of `clone` goes to the poll that clones it | the log, for a drop |
 //! | a waker blocks in `wake` | the subscribers of the same shard wait for it | nothing: see below |
 //! | the clock function panics or goes backwards | the time of the last event is used again | the log, for a panic |
-//! | the weigher panics | the bus ends as `Broken` | publishing and receiving answer `Broken` |
+//! | the weigher panics | the bus ends as `Broken`; that event and those behind it are not sequenced | publishing and receiving answer `Broken`; `unsequenced` in the statistics |
 //! | a thread of the bus dies | the bus ends as `Broken` | the same |
 //! | the process forks, is killed or loses power | nothing survives | nothing |
 //! | the system does not schedule the dispatcher | events wait in their lanes | [`lag`](crate::SubscriptionStats::lag) rises |
@@ -82,5 +83,6 @@
 //! [`pin_bytes`]: crate::SubscriptionBuilder::pin_bytes
 //! [`block_timeout`]: crate::SubscriptionBuilder::block_timeout
 //! [`observer`]: crate::BusBuilder::observer
+//! [`DROPPED_LANES_MAX`]: crate::limits::DROPPED_LANES_MAX
 //! [`HANDLER_STALL`]: crate::limits::HANDLER_STALL
 //! [`Notice::Stalled`]: crate::Notice::Stalled

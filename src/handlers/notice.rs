@@ -170,7 +170,7 @@ pub(crate) fn report(observer: Option<&Observer>, notice: Notice<'_>) {
     // An observer must not wait: it runs on the handler's thread, or on the one that reports
     // stalls.
     let _scope = NonBlockingScope::enter();
-    contain("the logger", || log::warn(format_args!("{notice}")));
+    log::warn(format_args!("{notice}"));
     if let Some(observer) = observer {
         contain("the observer", || observer(&notice));
     }

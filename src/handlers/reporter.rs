@@ -13,7 +13,6 @@
 use std::io;
 
 use super::notice::{Notice, Observer, report};
-use crate::contain::contain;
 use crate::dispatch::signal::Signal;
 use crate::log;
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Ordering, Queue, thread};
@@ -104,11 +103,9 @@ fn run(pool: &dyn Reporting) {
             },
         ),
         Report::NoThread(error) => {
-            contain("the logger", || {
-                log::error(format_args!(
-                    "could not start a spare thread for handlers: {error}"
-                ));
-            });
+            log::error(format_args!(
+                "could not start a spare thread for handlers: {error}"
+            ));
         }
     };
     loop {

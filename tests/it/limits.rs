@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use fanout::limits::{
-    BLOCK_TIMEOUT_MAX, BRACE_EXPANSIONS_MAX, CAPACITY_MAX, DISPATCHERS_MAX, HANDLER_STALL,
-    HANDLER_THREADS_MAX, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX, LANE_CAPACITY_MAX,
-    MQTT_LEVELS_MAX, PATTERN_BYTES_MAX, SET_STEPS_MAX, TOPIC_BYTES_MAX,
+    BLOCK_TIMEOUT_MAX, BRACE_EXPANSIONS_MAX, CAPACITY_MAX, DISPATCHERS_MAX, DROPPED_LANES_MAX,
+    HANDLER_STALL, HANDLER_THREADS_MAX, LABEL_KEY_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX,
+    LANE_CAPACITY_MAX, MQTT_LEVELS_MAX, PATTERN_BYTES_MAX, SET_STEPS_MAX, TOPIC_BYTES_MAX,
 };
 use fanout::{
     BuildError, Bus, BusBuilder, Dispatch, LabelRule, Pattern, PatternRule, SubscribeError,
@@ -32,6 +32,12 @@ fn label_rule(opened: Result<(), SubscribeError>) -> LabelRule {
         Err(SubscribeError::Label(error)) => error.rule(),
         other => panic!("not refused for a label: {other:?}"),
     }
+}
+
+/// The behaviour at the bound is in `lanes.rs`.
+#[test]
+fn the_lanes_of_dropped_publishers() {
+    assert_eq!(DROPPED_LANES_MAX, 1024);
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod handlers;
 #[cfg(target_os = "linux")]
 mod idle;
 mod interest;
+mod lanes;
 #[cfg(feature = "latency")]
 mod latency;
 mod law;

@@ -1,19 +1,21 @@
 //! Panics of user code: they are contained, or the bus breaks and returns errors. No thread hangs.
 
 use fanout::{
-    Dispatch, Overflow, PublishError, RecvError, SlowLimit, SubscribeError, TryPublishError,
+    Dispatch, Overflow, PublishError, PublishSequencedError, RecvError, SlowLimit, SubscribeError,
+    TryPublishError,
 };
-use std::pin::pin;
+use std::panic::resume_unwind;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
 use crate::support::{
     FOR_EVER, MODES, OnDrop, StreamItem, blocking, bus, ends, eventually, fill, fill_both_lanes,
     in_every_mode, in_modes_with_threads, linger, panics_quietly, publish_each, read_out,
-    read_to_end,
+    read_to_end, rounds,
 };
 
 #[test]
@@ -462,6 +464,211 @@ fn breaks(mode: Dispatch, dispatchers: usize) {
     assert_eq!((report.in_time, report.lost), (false, 0), "{report:?}");
     assert_eq!(bus.subscribe("a").err(), Some(SubscribeError::Broken));
     assert_eq!(bus.on("a", |_| {}).err(), Some(SubscribeError::Broken));
+}
+
+/// Ten events are accepted before the first of them is sequenced, and the weigher panics at the
+/// seventh. Each of them is counted, in the statistics and in the report of the close.
+#[test]
+fn an_event_that_is_accepted_is_counted_when_the_weigher_panics() {
+    for lanes in ["shared", "own", "both", "each its own"] {
+        in_every_mode(move |mode| {
+            let gate = Arc::new(Mutex::new(()));
+            let entered = Arc::new(AtomicBool::new(false));
+            let clock = {
+                let (gate, entered) = (gate.clone(), entered.clone());
+                move || {
+                    entered.store(true, Ordering::SeqCst);
+                    drop(gate.lock().expect("no panic"));
+                    std::time::SystemTime::now()
+                }
+            };
+            let bus = bus(|b| b.dispatch(mode).clock(clock).weigh(weigher));
+            let _sub = bus.subscribe("a").expect("open");
+            // The clock holds the first round, which takes the first event.
+            let closed = gate.lock().expect("no panic");
+            let first = {
+                let bus = bus.clone();
+                thread::spawn(move || {
+                    bus.publish("a", 1).expect("open");
+                    bus.drive();
+                })
+            };
+            eventually("the round has begun", || entered.load(Ordering::SeqCst));
+            let mut publisher = bus.publisher();
+            let mut others: Vec<_> = (0..10).map(|_| bus.publisher()).collect();
+            for n in 2..=10 {
+                let data = if n == 7 { 13 } else { n };
+                match lanes {
+                    "shared" => bus.publish("a", data),
+                    "own" => publisher.publish("a", data),
+                    "both" if n % 2 == 0 => publisher.publish("a", data),
+                    "both" => bus.publish("a", data),
+                    _ => others[n as usize - 1].publish("a", data),
+                }
+                .expect("open");
+            }
+            drop(closed);
+            first.join().expect("no panic");
+            let report = bus.close_within(FOR_EVER);
+            let stats = bus.stats();
+            let what = format!("{lanes}: {stats:?}, {report:?}");
+            assert_eq!((stats.published, stats.queued), (10, 0), "{what}");
+            assert_eq!(stats.sequenced + stats.unsequenced, 10, "{what}");
+            assert_eq!(report.unsequenced, stats.unsequenced, "{what}");
+            if matches!(lanes, "shared" | "own") {
+                assert_eq!((stats.sequenced, stats.unsequenced), (6, 4), "{what}");
+            }
+            assert!(!report.in_time && stats.unsequenced > 0, "{what}");
+        });
+    }
+}
+
+/// Each event has a receipt, or the answer that it will never be sequenced, as the counts say.
+#[test]
+fn receipts_agree_with_the_counts_when_the_weigher_panics() {
+    in_every_mode(|mode| {
+        for own in [false, true] {
+            let bus = bus(|b| b.dispatch(mode).weigh(weigher));
+            let mut publishers: Vec<_> = (0..10).map(|_| bus.publisher()).collect();
+            let mut accepted: Vec<_> = publishers
+                .iter_mut()
+                .enumerate()
+                .map(|(n, publisher)| {
+                    let data = if n == 6 { 13 } else { 0 };
+                    let receipt: Pin<Box<dyn Future<Output = _>>> = if own {
+                        Box::pin(publisher.publish_sequenced_async("a", data))
+                    } else {
+                        Box::pin(bus.publish_sequenced_async("a", data))
+                    };
+                    receipt
+                })
+                .collect();
+            let mut context = Context::from_waker(Waker::noop());
+            let mut answers = Vec::new();
+            let mut polls = |answers: &mut Vec<_>| {
+                accepted.retain_mut(|receipt| match receipt.as_mut().poll(&mut context) {
+                    Poll::Ready(answer) => {
+                        answers.push(answer);
+                        false
+                    }
+                    Poll::Pending => true,
+                });
+                accepted.is_empty()
+            };
+            polls(&mut answers);
+            bus.drive();
+            let report = bus.close_within(FOR_EVER);
+            assert!(polls(&mut answers), "no wait for a receipt is for ever");
+            let (mut ids, mut never, mut refused) = (Vec::new(), 0, 0);
+            for answer in answers {
+                match answer {
+                    Ok(receipt) => ids.push(receipt.id()),
+                    Err(PublishSequencedError::Unsequenced) => never += 1,
+                    Err(_) => refused += 1,
+                }
+            }
+            ids.sort_unstable();
+            let stats = bus.stats();
+            assert_eq!(ids, (1..=stats.sequenced).collect::<Vec<_>>());
+            assert_eq!((stats.unsequenced, report.unsequenced), (never, never));
+            assert_eq!(stats.published + refused, 10);
+            assert_eq!(stats.queued, 0);
+        }
+    });
+}
+
+/// Threads publish while the weigher panics: whatever was accepted is counted once all have ended.
+#[test]
+fn events_that_race_with_a_break_are_counted() {
+    in_every_mode(|mode| {
+        for round in rounds(200) {
+            let bus = bus(|b| b.dispatch(mode).weigh(weigher));
+            let publishing: Vec<_> = (0..3)
+                .map(|n| {
+                    let bus = bus.clone();
+                    thread::spawn(move || {
+                        let mut publisher = bus.publisher();
+                        let mut publish = |data| match n {
+                            0 => publisher.try_publish("a", data).is_ok(),
+                            _ => bus.try_publish("a", data).is_ok(),
+                        };
+                        let accepted = (0..50).filter(|&event| {
+                            let data = if event == round % 50 { 13 } else { 0 };
+                            publish(data)
+                        });
+                        let accepted = accepted.count() as u64;
+                        bus.drive();
+                        accepted
+                    })
+                })
+                .collect();
+            let joined = publishing.into_iter().map(|t| t.join().expect("no panic"));
+            let accepted: u64 = joined.sum();
+            let report = bus.close_within(FOR_EVER);
+            let stats = bus.stats();
+            assert_eq!(stats.published, accepted, "{stats:?}");
+            assert_eq!(stats.sequenced + stats.unsequenced, accepted, "{stats:?}");
+            assert_eq!(report.unsequenced, stats.unsequenced);
+        }
+    });
+}
+
+/// A payload whose weigher and whose drop panic, with a value whose drop panics.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        resume_unwind(Box::new(BombValue));
+    }
+}
+
+struct BombValue;
+
+impl Drop for BombValue {
+    fn drop(&mut self) {
+        if !thread::panicking() {
+            panics_quietly();
+        }
+    }
+}
+
+#[test]
+fn a_weigher_and_a_drop_that_panic_for_one_event_are_contained() {
+    let this_binary = std::env::current_exe().expect("known");
+    // Alone, because a panic during a panic aborts the process.
+    let alone = std::process::Command::new(this_binary)
+        .args(["--exact", "panic::double_panics_run_alone", "--ignored"])
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&alone.stdout);
+    assert!(
+        alone.status.success() && said.contains("1 passed"),
+        "{}: {said}",
+        alone.status
+    );
+}
+
+#[test]
+#[ignore = "run by another test"]
+fn double_panics_run_alone() {
+    in_every_mode(|mode| {
+        for own in [false, true] {
+            let weigher = |_: &Bomb| -> usize { resume_unwind(Box::new(BombValue)) };
+            let bus = bus(|b| b.dispatch(mode).weigh(weigher));
+            let mut sub = bus.subscribe("a").expect("open");
+            let mut publisher = bus.publisher();
+            let accepted = if own {
+                publisher.try_publish("a", Bomb)
+            } else {
+                bus.try_publish("a", Bomb)
+            };
+            assert!(was_accepted(accepted));
+            bus.drive();
+            assert_eq!(sub.recv().err(), Some(RecvError::Broken));
+            let report = bus.close_within(FOR_EVER);
+            assert_eq!((report.in_time, report.unsequenced), (false, 1));
+        }
+    });
 }
 
 #[test]

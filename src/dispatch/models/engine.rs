@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use super::super::block::EnvelopeTable;
 use super::super::engine::{Engine, EngineConfig, Lanes};
 use super::super::feed::FeedConsumer;
-use super::super::lane::{Pending, ReceiptSlot, receipt};
+use super::super::lane::{LaneProducer, Pending, ReceiptSlot, receipt};
 use super::super::loss::Overflow;
 use super::super::{Dispatch, Weigh};
 use super::{Drops, Payload, TestRegistry, limits, short_timeout, wait_for_receipt};
@@ -18,12 +18,20 @@ fn engine(dispatch: Dispatch) -> (Arc<Engine>, Lanes<Payload>) {
 }
 
 fn engine_of(dispatch: Dispatch, dispatchers: usize) -> (Arc<Engine>, Lanes<Payload>) {
+    weighing_engine_of(dispatch, dispatchers, Weigh::Nothing)
+}
+
+fn weighing_engine_of(
+    dispatch: Dispatch,
+    dispatchers: usize,
+    weigh: Weigh<Payload>,
+) -> (Arc<Engine>, Lanes<Payload>) {
     let (engine, lanes) = super::super::engine::engine(EngineConfig {
         dispatch,
         dispatchers,
         lane_capacity: 2,
         clock: UserValue::new(Box::new(|| SystemTime::UNIX_EPOCH)),
-        weigh: Weigh::Nothing,
+        weigh,
         match_cache: true,
     });
     (Arc::new(engine), lanes)
@@ -46,6 +54,14 @@ fn pending(drops: &Drops) -> (Pending<Payload>, Arc<ReceiptSlot>) {
     )
 }
 
+/// Publishes through a lane that has room.
+fn publish_to_own(engine: &Engine, lane: &mut LaneProducer<Payload>, pending: Pending<Payload>) {
+    let lanes = &engine.shared.lanes;
+    assert!(lane.has_room(lanes));
+    lane.vacant().expect("there is room").stage(pending);
+    engine.accepted(lane.commit(lanes).expect("open"));
+}
+
 /// A publisher pushes to its own lane while the pool thread goes to sleep, and then the bus closes:
 /// the event is sequenced, and the thread ends.
 #[test]
@@ -57,10 +73,9 @@ fn loom_lane_push_against_sleeping_sequencer() {
             let engine = engine.clone();
             thread::spawn(move || engine.run_pool_thread(0))
         };
-        let (mut lane, _shared) = lanes.own_lane(1);
+        let mut lane = lanes.own_lane(1);
         let (pending, slot) = pending(&drops);
-        assert!(lane.push(pending).is_ok());
-        engine.accepted(lane.commit().expect("open"));
+        publish_to_own(&engine, &mut lane, pending);
         assert_eq!(wait_for_receipt(&slot).map(|receipt| receipt.id()), Some(1));
         engine.begin_close();
         pool.join().unwrap();
@@ -170,17 +185,16 @@ fn loom_deadline_of_two_pool_threads() {
 /// delivered, also from a new lane.
 #[test]
 fn loom_flush_against_drive() {
-    explore("flush against another driver", || {
+    explore_bounded("flush against another driver", 2, || {
         let drops = Drops::default();
         let (engine, lanes) = engine(Dispatch::Manual);
         let driving = {
             let engine = engine.clone();
             thread::spawn(move || engine.drive())
         };
-        let (mut lane, _shared) = lanes.own_lane(1);
+        let mut lane = lanes.own_lane(1);
         let (pending, slot) = pending(&drops);
-        assert!(lane.push(pending).is_ok());
-        engine.accepted(lane.commit().expect("open"));
+        publish_to_own(&engine, &mut lane, pending);
         assert!(engine.flush(None));
         assert!(
             matches!(slot.try_get(), Some(Some(_))),
@@ -215,4 +229,130 @@ fn loom_deadline_flush_against_drive() {
         drop((engine, lanes, stuck));
         assert_eq!(drops.count(), 2);
     });
+}
+
+/// A publisher pushes again to a lane that the pool thread may be about to park, or has parked: the
+/// event is sequenced. Then the publisher is dropped, which the sequencer notices.
+#[test]
+fn loom_parked_lane_push_against_sleeping_sequencer() {
+    explore_bounded("lane: push to a lane that is being parked", 2, || {
+        let drops = Drops::default();
+        let (engine, lanes) = engine(Dispatch::Pool);
+        let pool = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.run_pool_thread(0))
+        };
+        let mut lane = lanes.own_lane(2);
+        for id in 1..=2 {
+            let (pending, slot) = pending(&drops);
+            publish_to_own(&engine, &mut lane, pending);
+            assert_eq!(
+                wait_for_receipt(&slot).map(|receipt| receipt.id()),
+                Some(id)
+            );
+        }
+        engine.lane_closed(lane.close(&engine.shared.lanes));
+        engine.begin_close();
+        pool.join().unwrap();
+        drop((engine, lanes, lane));
+        assert_eq!(drops.count(), 2);
+    });
+}
+
+/// A lane is parked by one thread that drives, while its publisher pushes and flushes: the flush
+/// covers the event.
+#[test]
+fn loom_parked_lane_flush_against_drive() {
+    explore_bounded("lane: flush of a lane that is being parked", 2, || {
+        let drops = Drops::default();
+        let (engine, lanes) = engine(Dispatch::Manual);
+        let mut lane = lanes.own_lane(2);
+        publish_to_own(&engine, &mut lane, pending(&drops).0);
+        let driving = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.drive())
+        };
+        let (pending, slot) = pending(&drops);
+        publish_to_own(&engine, &mut lane, pending);
+        assert!(engine.flush(None));
+        assert!(matches!(slot.try_get(), Some(Some(_))), "it is sequenced");
+        driving.join().unwrap();
+        drop((engine, lanes, lane));
+        assert_eq!(drops.count(), 2);
+    });
+}
+
+/// A new publisher publishes while the bus closes: its event is sequenced, or refused.
+#[test]
+fn loom_new_lane_against_close() {
+    explore_bounded("lane: the first event against a close", 2, || {
+        let drops = Drops::default();
+        let (engine, lanes) = engine(Dispatch::Manual);
+        let mut lane = lanes.own_lane(1);
+        let closing = {
+            let engine = engine.clone();
+            thread::spawn(move || {
+                engine.begin_close();
+                engine.drive();
+            })
+        };
+        let (pending, slot) = pending(&drops);
+        let shared = &engine.shared.lanes;
+        assert!(lane.has_room(shared));
+        lane.vacant().expect("there is room").stage(pending);
+        let accepted = lane.commit(shared);
+        if let Ok(wake_requested) = accepted {
+            engine.accepted(wake_requested);
+        }
+        closing.join().unwrap();
+        engine.drive();
+        assert!(engine.is_finished());
+        let sequenced = matches!(slot.try_get(), Some(Some(_)));
+        assert_eq!(accepted.is_ok(), sequenced);
+        drop((engine, lanes, lane));
+        assert_eq!(drops.count(), 1);
+    });
+}
+
+/// Two threads publish to the shared lane while the weigher panics: what was accepted is counted
+/// once both have ended, although no thread makes passes any more.
+#[test]
+fn loom_break_against_publish() {
+    explore_bounded(
+        "break: a publisher against the discarding thread",
+        2,
+        || {
+            let drops = Drops::default();
+            let weigh = Weigh::By(Box::new(|_: &Payload| {
+                std::panic::resume_unwind(Box::new("the weigher panics"))
+            }));
+            let (engine, lanes) = weighing_engine_of(Dispatch::Manual, 1, weigh);
+            let lanes = Arc::new(lanes);
+            let try_publish = |engine: &Engine, lanes: &Lanes<Payload>, drops: &Drops| match lanes
+                .shared
+                .try_push(pending(drops).0)
+            {
+                Ok(wake_requested) => {
+                    engine.accepted(wake_requested);
+                    1
+                }
+                Err(_) => 0,
+            };
+            let publishing = {
+                let (engine, lanes, drops) = (engine.clone(), lanes.clone(), drops.clone());
+                thread::spawn(move || try_publish(&engine, &lanes, &drops))
+            };
+            let mut accepted = try_publish(&engine, &lanes, &drops);
+            engine.drive();
+            accepted += publishing.join().unwrap();
+            if !engine.is_broken() {
+                engine.drive(); // the other thread's event was the first, and not written yet
+            }
+            assert!(engine.is_broken() && engine.is_finished());
+            assert_eq!(engine.shared.last_id.load(Ordering::Relaxed), 0);
+            assert_eq!(engine.shared.unsequenced.load(Ordering::Relaxed), accepted);
+            drop((engine, lanes));
+            assert_eq!(drops.count(), 2);
+        },
+    );
 }

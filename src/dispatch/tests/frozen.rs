@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use super::super::block::EnvelopeTable;
 use super::super::engine::{Engine, EngineConfig, Lanes, engine};
-use super::super::lane::{Pending, ReceiptSlot, receipt};
+use super::super::lane::{LaneProducer, Pending, ReceiptSlot, receipt};
 use super::super::{Dispatch, Weigh};
 use crate::contain::UserValue;
 use crate::park::{park, register_thread};
@@ -36,6 +36,14 @@ fn pending() -> (Pending<()>, Arc<ReceiptSlot>) {
     (pending, slot)
 }
 
+/// Publishes an event, and returns whether the sequencer has to be woken.
+fn push(engine: &Engine, lane: &mut LaneProducer<()>, pending: Pending<()>) -> bool {
+    let lanes = &engine.shared.lanes;
+    assert!(lane.has_room(lanes));
+    lane.vacant().expect("there is room").stage(pending);
+    lane.commit(lanes).expect("open")
+}
+
 fn wait_for(slot: &ReceiptSlot) {
     while slot.try_get().is_none() {
         register_thread(&slot.waker);
@@ -59,15 +67,15 @@ fn with_second_thread(engine: &Engine, f: impl FnOnce()) {
 #[test]
 fn a_thread_that_was_chosen_and_does_not_come_is_replaced() {
     let (engine, lanes) = pool_of_two();
-    let (mut lane, _shared) = lanes.own_lane(16);
+    let mut lane = lanes.own_lane(16);
     with_second_thread(&engine, || {
         for _ in 0..5 {
             // It has come once more, and is suspended when it has been chosen again.
             engine.signal.prepare_sleep(0);
             thread::sleep(std::time::Duration::from_millis(5));
             let (pending, slot) = pending();
-            assert!(lane.push(pending).is_ok());
-            engine.accepted(lane.commit().expect("open"));
+            let wake_requested = push(&engine, &mut lane, pending);
+            engine.accepted(wake_requested);
             wait_for(&slot);
         }
     });
@@ -77,13 +85,12 @@ fn a_thread_that_was_chosen_and_does_not_come_is_replaced() {
 #[test]
 fn a_thread_that_is_awake_and_does_not_look_is_replaced() {
     let (engine, lanes) = pool_of_two();
-    let (mut lane, _shared) = lanes.own_lane(16);
+    let mut lane = lanes.own_lane(16);
     with_second_thread(&engine, || {
         for _ in 0..5 {
             thread::sleep(std::time::Duration::from_millis(5));
             let (pending, slot) = pending();
-            assert!(lane.push(pending).is_ok());
-            lane.commit().expect("open");
+            push(&engine, &mut lane, pending);
             wait_for(&slot);
         }
     });

@@ -3,6 +3,7 @@
 
 mod feed;
 mod frozen;
+mod lane;
 mod loss;
 mod role;
 mod shard;

@@ -177,6 +177,18 @@ impl<T> Producer<T> {
         self.staged != self.limit || self.make_room()
     }
 
+    /// Whether there is room for an item that needs no further look. `false` before the first push.
+    #[inline(always)]
+    pub(crate) fn has_known_room(&self) -> bool {
+        self.staged != self.limit
+    }
+
+    /// Items that are published and not released. Always reads the head word.
+    pub(crate) fn unreleased(&mut self) -> u64 {
+        self.room();
+        self.committed - self.released
+    }
+
     /// The slot for the next item. `None`: the ring is full.
     #[inline]
     pub(crate) fn vacant(&mut self) -> Option<Vacant<'_, T>> {
@@ -433,6 +445,15 @@ impl<T> Consumer<T> {
         let tail = self.shared.tail.load();
         self.note_committed(tail.count());
         (self.committed - self.popped) as usize
+    }
+
+    /// How many items can be popped now, and whether the ring is closed, so that no more follow.
+    /// Always reads the tail word.
+    #[inline]
+    pub(crate) fn look(&mut self) -> (usize, bool) {
+        let tail = self.shared.tail.load();
+        self.note_committed(tail.count());
+        ((self.committed - self.popped) as usize, tail.is_closed())
     }
 
     /// Sets `WAKE_REQUESTED` in the tail word, which the next `commit` or `close` reports, and
