@@ -94,12 +94,18 @@ pub struct Subscriber<T: Send + Sync + 'static> {
     unregistered: bool,
     /// The gap at which the subscription was disconnected was returned as an item.
     returned_last_gap: bool,
-    /// On a manual bus that is closing: the time of the next check if there is no wake-up before,
-    /// as of the last check.
+    /// Allocated when it is needed, since every idle subscription would pay for it.
+    closing: Option<Box<ManualClose>>,
+}
+
+/// How a subscriber waits for a manual bus that is closing, which it drives.
+#[derive(Default)]
+struct ManualClose {
+    /// The time of the next check if there is no wake-up before, as of the last check.
     recheck_at: Option<Instant>,
     /// Wakes the task at that time.
     timer: Option<WakeTimer>,
-    /// On a manual bus that is closing: waits for the progress of the engine.
+    /// Waits for the progress of the engine.
     progress: Registration,
 }
 
@@ -119,9 +125,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             used_budget: 0,
             unregistered: false,
             returned_last_gap: false,
-            recheck_at: None,
-            timer: None,
-            progress: Registration::default(),
+            closing: None,
         }
     }
 
@@ -660,7 +664,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         match self.check_or_register(|place| place.register(waker), || waker.clone()) {
             Found::Empty => {
                 self.used_budget = 0;
-                if let Some(at) = self.recheck_at {
+                if let Some(at) = self.recheck_at() {
                     self.set_timer(at, waker);
                 }
                 Poll::Pending
@@ -676,12 +680,12 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// Starts a timer that wakes the task at that time.
     #[cold]
     fn set_timer(&mut self, at: Instant, waker: &Waker) {
-        let timer = self.timer.as_ref();
-        if timer.is_some_and(|timer| timer.is_for(at, waker)) {
+        let timer = &mut self.closing.get_or_insert_default().timer;
+        if timer.as_ref().is_some_and(|timer| timer.is_for(at, waker)) {
             return;
         }
-        self.timer = WakeTimer::start(at, waker).ok();
-        if self.timer.is_none() {
+        *timer = WakeTimer::start(at, waker).ok();
+        if timer.is_none() {
             // The system could not start a thread, so the task polls until then.
             waker.wake_by_ref();
         }
@@ -691,7 +695,9 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     pub(super) fn forget_waker(&mut self) {
         forget_registered(self.feed.waker());
         let engine = &self.handle.core().engine;
-        engine.forget_progress(&mut self.progress);
+        if let Some(closing) = &mut self.closing {
+            engine.forget_progress(&mut closing.progress);
+        }
     }
 
     /// Waits until a check finds something. Returns `Empty` at the deadline, and on a thread that is
@@ -730,7 +736,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
                 Found::Empty => {}
                 found => return found,
             }
-            let until = earliest(deadline, self.recheck_at);
+            let until = earliest(deadline, self.recheck_at());
             if !park(until) && until == deadline {
                 return self.check();
             }
@@ -755,7 +761,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             // wakes it.
             if self.is_closing_manually() {
                 let engine = &self.handle.core().engine;
-                engine.register_for_progress(&mut self.progress, &waker());
+                let closing = self.closing.get_or_insert_default();
+                engine.register_for_progress(&mut closing.progress, &waker());
                 match self.check() {
                     Found::Empty => {}
                     found => return found,
@@ -789,11 +796,16 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         Found::Disconnected(gap)
     }
 
+    fn recheck_at(&self) -> Option<Instant> {
+        self.closing.as_ref()?.recheck_at
+    }
+
     /// The ring is empty: on a manual bus that is closing, the subscriber dispatches.
     #[cold]
     fn drive_if_closing(&mut self) -> Found {
         if self.is_closing_manually() {
-            self.recheck_at = self.handle.core().drive_and_next_deadline();
+            let recheck_at = self.handle.core().drive_and_next_deadline();
+            self.closing.get_or_insert_default().recheck_at = recheck_at;
             return self.feed.check();
         }
         Found::Empty

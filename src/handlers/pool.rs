@@ -168,7 +168,7 @@ impl Pool {
         Shared {
             pool: self.clone(),
             number,
-            extras: HandlerExtras::default(),
+            extras: HandlerExtras::new(),
         }
     }
 

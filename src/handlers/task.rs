@@ -12,6 +12,7 @@ use crate::dispatch::block::Event;
 use crate::dispatch::feed::{FeedConsumer, Found};
 use crate::dispatch::loss::Gap;
 use crate::pattern::Topic;
+use crate::ring::once_box::OnceBox;
 use crate::ring::run_queue::DisabledFlag;
 use crate::sync::thread::Thread;
 use crate::sync::{AtomicU64, Ordering};
@@ -79,8 +80,7 @@ impl<E: fmt::Display> HandlerResult for Result<(), E> {
 }
 
 /// Data that few handlers need. It is allocated on first use, to keep the other handlers small.
-#[derive(Default)]
-pub(crate) struct HandlerExtras(OnceLock<Box<ExtraFields>>);
+pub(crate) struct HandlerExtras(OnceBox<ExtraFields>);
 
 #[derive(Default)]
 struct ExtraFields {
@@ -90,6 +90,10 @@ struct ExtraFields {
 }
 
 impl HandlerExtras {
+    pub(crate) fn new() -> Self {
+        Self(OnceBox::new())
+    }
+
     /// `None`: all counters are zero.
     pub(crate) fn counters(&self) -> Option<&Counters> {
         self.0.get().map(|extras| &extras.counters)
@@ -98,12 +102,12 @@ impl HandlerExtras {
     /// Returns the counters, and allocates them if necessary.
     #[cold]
     pub(crate) fn init_counters(&self) -> &Counters {
-        &self.0.get_or_init(Box::default).counters
+        &self.0.get_or_init(ExtraFields::default).counters
     }
 
     /// Sets the thread of a dedicated handler. Returns `false` if it has one already.
     pub(crate) fn dedicate(&self, thread: Thread) -> bool {
-        let extras = self.0.get_or_init(Box::default);
+        let extras = self.0.get_or_init(ExtraFields::default);
         extras.own_thread.set(thread).is_ok()
     }
 

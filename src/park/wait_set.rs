@@ -116,6 +116,10 @@ impl WaitSet {
             if let Some(known) = known {
                 return Some(std::mem::replace(known, new));
             }
+            if entries.list.capacity() == 0 {
+                // A thread that notified without a spare list has taken this one.
+                entries.list = self.spare();
+            }
             registration.0 = Some(entries.add(new));
             // AcqRel, partner `notify`: a change before an earlier notify is visible to the
             // caller's next look.
