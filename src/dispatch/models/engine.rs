@@ -195,7 +195,7 @@ fn loom_flush_against_drive() {
         let mut lane = lanes.own_lane(1);
         let (pending, slot) = pending(&drops);
         publish_to_own(&engine, &mut lane, pending);
-        assert!(engine.flush(None));
+        assert!(engine.flush(None, &|| false));
         assert!(
             matches!(slot.try_get(), Some(Some(_))),
             "accepted before the flush, so sequenced"
@@ -223,7 +223,7 @@ fn loom_deadline_flush_against_drive() {
             let engine = engine.clone();
             thread::spawn(move || engine.drive())
         };
-        assert!(engine.flush(None));
+        assert!(engine.flush(None, &|| false));
         assert_eq!(stuck.shared().stats().lost.iter().sum::<u64>(), 1);
         driving.join().unwrap();
         drop((engine, lanes, stuck));
@@ -274,7 +274,7 @@ fn loom_parked_lane_flush_against_drive() {
         };
         let (pending, slot) = pending(&drops);
         publish_to_own(&engine, &mut lane, pending);
-        assert!(engine.flush(None));
+        assert!(engine.flush(None, &|| false));
         assert!(matches!(slot.try_get(), Some(Some(_))), "it is sequenced");
         driving.join().unwrap();
         drop((engine, lanes, lane));
@@ -323,9 +323,9 @@ fn loom_break_against_publish() {
         2,
         || {
             let drops = Drops::default();
-            let weigh = Weigh::By(Box::new(|_: &Payload| {
+            let weigh = Weigh::By(UserValue::new(Box::new(|_: &Payload| {
                 std::panic::resume_unwind(Box::new("the weigher panics"))
-            }));
+            })));
             let (engine, lanes) = weighing_engine_of(Dispatch::Manual, 1, weigh);
             let lanes = Arc::new(lanes);
             let try_publish = |engine: &Engine, lanes: &Lanes<Payload>, drops: &Drops| match lanes
