@@ -33,6 +33,7 @@ mod interest;
 #[cfg(feature = "latency")]
 mod latency;
 mod law;
+mod leaks;
 mod limits;
 mod manual;
 mod manual_close;
