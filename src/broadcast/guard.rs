@@ -108,8 +108,8 @@ impl SubscriptionGuard {
     ///
     /// Returns `false` if the token is cancelled already; the subscription is cancelled then, too.
     /// [`subscribe_until`](super::Broadcaster::subscribe_until) does not subscribe at all in that
-    /// case. A subscription may be registered with several tokens, and with any number of tokens one
-    /// after the other: it forgets those that were dropped.
+    /// case. A subscription may be registered with several tokens, and with any number of tokens
+    /// one after the other: it forgets those that were dropped.
     ///
     /// ```
     /// use fanout::broadcast::{BroadcasterExt, CancelToken, Memory};
