@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, SystemTime};
 
-use crate::support::{FOR_EVER, ends, eventually};
+use crate::support::{FOR_EVER, ends, eventually, panics_quietly};
 
 /// An `Arc` whose owners are counted.
 type Mark = Arc<()>;
@@ -477,4 +477,78 @@ fn a_handler_of_a_bus_that_refuses_it_is_dropped() {
     assert!(dedicated.handler(move |_| drop(owned.clone())).is_err());
     drop(bus);
     is_released(&mark);
+}
+
+/// A handler that owns its own guard, or the only handle to its bus, for each way to dispatch.
+#[test]
+fn a_handler_that_owns_its_guard_or_its_bus_is_dropped() {
+    ends("dropping a bus", || {
+        for dispatch in DISPATCH {
+            for (dedicated, owns_bus) in
+                [(false, false), (true, false), (false, true), (true, true)]
+            {
+                let mark = Mark::default();
+                let bus = marked_bus(&mark).dispatch(dispatch).build();
+                let bus = bus.expect("in range");
+                let place = Arc::new(Mutex::new(None));
+                let (own, owned) = (place.clone(), mark.clone());
+                let mut subscription = bus.subscription("a");
+                if dedicated {
+                    subscription = subscription.dedicated();
+                }
+                let guard = subscription.handler(move |_| {
+                    let _ = (&own, &owned);
+                });
+                let guard = guard.expect("open");
+                bus.publish("a", 1).expect("open");
+                if owns_bus {
+                    *place.lock().unwrap() = Some((guard, Some(bus.clone())));
+                    bus.close();
+                } else {
+                    *place.lock().unwrap() = Some((guard, None));
+                }
+                drop(place);
+                drop(bus);
+                is_released(&mark);
+            }
+        }
+    });
+}
+
+/// The handlers of a bus that breaks end, and so does what they and the observer own.
+#[test]
+fn a_bus_that_broke_is_released() {
+    ends("dropping a bus", || {
+        for dispatch in DISPATCH {
+            let mark = Mark::default();
+            let handles = Handles::default();
+            let (known, own, owned) = (handles.clone(), handles.clone(), mark.clone());
+            let bus = marked_bus(&mark)
+                .dispatch(dispatch)
+                .weigh(|&n| {
+                    if n == 2 {
+                        panics_quietly();
+                    }
+                    0
+                })
+                .observer(move |_| {
+                    let _ = &known;
+                })
+                .build()
+                .expect("in range");
+            let handle = bus.on("a", move |_| {
+                let _ = (&own, &owned);
+            });
+            handles.lock().unwrap().push(handle.expect("open").detach());
+            drop(handles);
+            bus.publish("a", 1).expect("open");
+            let _ = bus.publish("a", 2);
+            eventually("the bus is broken", || {
+                bus.drive();
+                bus.publish("a", 3).is_err()
+            });
+            drop(bus);
+            is_released(&mark);
+        }
+    });
 }
