@@ -1,19 +1,37 @@
 //! A token that cancels many subscriptions at once.
+//!
+//! A token and a subscription know each other: the token owns the [`Cancellable`] part of the
+//! subscription, which has a weak reference to the token for each [`Registration`]. Whichever ends
+//! first takes the pair apart: a token that is cancelled or dropped drops its subscriptions, and a
+//! subscription that has ended removes itself from all its tokens.
+//!
+//! # Failure modes
+//!
+//! * **A subscription is detached**: nothing else owns its cancellable part, so the token's copy is
+//!   the only one. [`Memory`](super::Memory) ends the registrations with the handler. The control
+//!   of a driver says itself that it [has ended](SubscriptionControl::is_ended), and the token asks
+//!   now and then.
+//! * **A control is dropped**: that may run user code, so it happens outside of all locks.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::time::Instant;
+use std::sync::Weak;
+use std::time::{Duration, Instant};
 
 use super::control::SubscriptionControl;
 use crate::handlers::pool::CANCEL_GRACE;
 use crate::sync::{Arc, AtomicBool, Mutex, Ordering};
 
+/// Fewer subscriptions of a token, or tokens of a subscription, are not checked for those that have
+/// ended.
+const CHECK_MIN: usize = 32;
+
 /// Cancels any number of subscriptions, and publishers that wait, like the cancellation of a
 /// context in Go.
 ///
 /// Clones are the same token. A token is cancelled once and stays cancelled. A token may live as
-/// long as the program: subscriptions that were cancelled in another way are no longer registered
-/// with it.
+/// long as the program: subscriptions that have ended in another way are no longer registered with
+/// it, also if they were [detached](super::SubscriptionGuard::detach).
 ///
 /// ```
 /// use fanout::broadcast::{
@@ -49,9 +67,12 @@ struct State {
 /// The subscriptions that are cancelled with the token.
 #[derive(Default)]
 struct Registered {
-    /// Number of the next registration: larger than all numbers in `controls`.
+    /// Number of the next registration: larger than all numbers in `subscriptions`.
     next: u64,
-    controls: BTreeMap<u64, Arc<dyn SubscriptionControl>>,
+    subscriptions: BTreeMap<u64, Arc<Cancellable>>,
+    /// The number of subscriptions at which they are asked whether they have ended: at least twice
+    /// their number after the last time, so that each is asked a few times only.
+    check_at: usize,
 }
 
 impl CancelToken {
@@ -80,24 +101,25 @@ impl CancelToken {
     /// assert!(token.is_cancelled());
     /// ```
     pub fn cancel(&self) {
-        let controls = {
+        let subscriptions = {
             let registered = self.state.registered.lock();
             // Release, partner `is_cancelled`. Under the lock, so that each `register` either comes
             // before it and is in the copy, or comes after it and sees the flag.
             self.state.cancelled.store(true, Ordering::Release);
-            // The controls are copied: another thread that cancels the token meanwhile must find
-            // the same controls, because it must not return before all of them are cancelled
+            // The subscriptions are copied: another thread that cancels the token meanwhile must
+            // find the same ones, because it must not return before all of them are cancelled
             // either.
-            registered.controls.clone()
+            registered.subscriptions.clone()
         };
-        controls.values().for_each(|control| control.cancel());
+        let each = || subscriptions.values();
+        each().for_each(|subscription| subscription.control.cancel());
         let started = Instant::now();
-        for control in controls.values() {
-            control.wait(CANCEL_GRACE.saturating_sub(started.elapsed()));
+        for subscription in each() {
+            let left = CANCEL_GRACE.saturating_sub(started.elapsed());
+            subscription.control.wait(left);
         }
-        for number in controls.keys() {
-            self.unregister(*number);
-        }
+        // Also with other tokens.
+        each().for_each(|subscription| subscription.registrations.end());
     }
 
     /// Whether the token was cancelled. A driver whose calls wait looks at this while it waits.
@@ -115,48 +137,162 @@ impl CancelToken {
         self.state.cancelled.load(Ordering::Acquire)
     }
 
-    /// Registers a subscription. `None`: the token is cancelled already, and nothing was
-    /// registered.
-    pub(super) fn register(&self, control: Arc<dyn SubscriptionControl>) -> Option<Registration> {
-        let mut registered = self.state.registered.lock();
-        if self.is_cancelled() {
-            return None;
-        }
-        let number = registered.next;
-        registered.next += 1;
-        let previous = registered.controls.insert(number, control);
-        debug_assert!(previous.is_none(), "numbers are used once");
-        Some(Registration {
-            token: self.clone(),
+    /// Registers a subscription, unless it has ended. Returns `false` if the token is cancelled
+    /// already, and registers nothing then.
+    pub(super) fn register(&self, subscription: &Arc<Cancellable>) -> bool {
+        self.remove_ended();
+        let number = {
+            let mut registered = self.state.registered.lock();
+            if self.is_cancelled() {
+                return false;
+            }
+            let number = registered.next;
+            registered.next += 1;
+            let previous = registered
+                .subscriptions
+                .insert(number, subscription.clone());
+            debug_assert!(previous.is_none(), "numbers are used once");
+            number
+        };
+        subscription.registrations.add(Registration {
+            token: Arc::downgrade(&self.state),
             number,
-        })
+        });
+        true
     }
 
-    fn unregister(&self, number: u64) {
-        let control = self.state.registered.lock().controls.remove(&number);
-        // Only after the lock is released: the control may own a handler, and dropping a handler
-        // runs user code.
-        drop(control);
+    /// Removes the subscriptions of drivers that have ended, if there are many.
+    fn remove_ended(&self) {
+        let subscriptions = {
+            let registered = self.state.registered.lock();
+            if registered.subscriptions.len() < registered.check_at.max(CHECK_MIN) {
+                return;
+            }
+            registered.subscriptions.clone()
+        };
+        // Without the lock: `is_ended` is code of a driver.
+        for subscription in subscriptions.values() {
+            if subscription.control.is_ended() {
+                subscription.registrations.end();
+            }
+        }
+        let mut registered = self.state.registered.lock();
+        registered.check_at = 2 * registered.subscriptions.len();
     }
 }
 
 impl fmt::Debug for CancelToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let registered = self.state.registered.lock().subscriptions.len();
         f.debug_struct("CancelToken")
             .field("cancelled", &self.is_cancelled())
-            .field("registered", &self.state.registered.lock().controls.len())
+            .field("registered", &registered)
             .finish()
     }
 }
 
+/// What cancels a subscription, and where it is registered.
+pub(super) struct Cancellable {
+    pub(super) control: Box<dyn SubscriptionControl>,
+    /// The handler of a [`Memory`](super::Memory) shares them.
+    pub(super) registrations: Arc<Registrations>,
+}
+
+impl SubscriptionControl for Cancellable {
+    fn cancel(&self) {
+        self.control.cancel();
+        self.registrations.end();
+    }
+
+    fn wait(&self, timeout: Duration) -> bool {
+        self.control.wait(timeout)
+    }
+
+    fn is_ended(&self) -> bool {
+        self.control.is_ended()
+    }
+}
+
+/// The registrations of one subscription, with any number of tokens.
+pub(super) struct Registrations {
+    list: Mutex<RegistrationList>,
+}
+
+struct RegistrationList {
+    registrations: Vec<Registration>,
+    /// The length at which registrations with tokens that were dropped are removed.
+    check_at: usize,
+    ended: bool,
+}
+
 /// The place of a subscription in a token.
-pub(super) struct Registration {
-    token: CancelToken,
+struct Registration {
+    token: Weak<State>,
     number: u64,
 }
 
+impl Registrations {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            list: Mutex::new(RegistrationList {
+                registrations: Vec::new(),
+                check_at: CHECK_MIN,
+                ended: false,
+            }),
+        })
+    }
+
+    fn add(&self, registration: Registration) {
+        {
+            let list = &mut *self.list.lock();
+            if !list.ended {
+                if list.registrations.len() >= list.check_at {
+                    list.registrations.retain(Registration::is_live);
+                    list.check_at = (2 * list.registrations.len()).max(CHECK_MIN);
+                }
+                list.registrations.push(registration);
+                return;
+            }
+        }
+        // The subscription has ended since the token registered it, or before.
+        registration.remove();
+    }
+
+    /// The subscription has ended: removes it from all tokens, and from those that it is registered
+    /// with later.
+    pub(super) fn end(&self) {
+        let registrations = {
+            let list = &mut *self.list.lock();
+            list.ended = true;
+            std::mem::take(&mut list.registrations)
+        };
+        registrations.iter().for_each(Registration::remove);
+    }
+
+    /// Whether no token cancels the subscription any more, because it has ended.
+    pub(super) fn have_ended(&self) -> bool {
+        self.list.lock().ended
+    }
+
+    /// The number of tokens.
+    pub(super) fn count(&self) -> usize {
+        let list = self.list.lock();
+        let live = list.registrations.iter().filter(|r| r.is_live());
+        live.count()
+    }
+}
+
 impl Registration {
-    pub(super) fn remove(&self) {
-        self.token.unregister(self.number);
+    fn is_live(&self) -> bool {
+        self.token.strong_count() > 0
+    }
+
+    fn remove(&self) {
+        let Some(state) = self.token.upgrade() else {
+            return;
+        };
+        let removed = state.registered.lock().subscriptions.remove(&self.number);
+        // Only after the lock is released: dropping the control of a driver runs user code.
+        drop(removed);
     }
 }

@@ -40,6 +40,32 @@ pub trait SubscriptionControl: Send + Sync {
     /// `true` then. Returns `false` at the timeout. Called from inside any handler, it does not
     /// wait.
     fn wait(&self, timeout: Duration) -> bool;
+
+    /// Returns whether the subscription has ended for whatever reason, so that no call of the
+    /// handler will start any more. `false` if that is not known, which is the default.
+    ///
+    /// A [`CancelToken`](super::CancelToken) keeps the control of a
+    /// [detached](super::SubscriptionGuard::detach) subscription until it is cancelled. If the
+    /// control says that its subscription has ended, the token drops it earlier, without a call of
+    /// [`cancel`](Self::cancel). The token asks when something is registered with it, now and then.
+    /// A control that owns that of a local subscription returns what the latter returns.
+    ///
+    /// ```
+    /// use fanout::broadcast::{BroadcasterExt, Memory};
+    /// use std::time::Duration;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let control = Memory::new().on("orders.1", |_| ())?.into_control();
+    /// // The broadcaster was dropped, so it closes.
+    /// while !control.is_ended() {
+    ///     std::thread::sleep(Duration::from_millis(1));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    fn is_ended(&self) -> bool {
+        false
+    }
 }
 
 /// A shared control works like the control itself: see
@@ -51,5 +77,9 @@ impl<C: SubscriptionControl + ?Sized> SubscriptionControl for Arc<C> {
 
     fn wait(&self, timeout: Duration) -> bool {
         (**self).wait(timeout)
+    }
+
+    fn is_ended(&self) -> bool {
+        (**self).is_ended()
     }
 }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::cancel::{CancelToken, Registration};
+use super::cancel::{CancelToken, Cancellable, Registrations};
 use super::control::SubscriptionControl;
 use crate::handlers::pool::CANCEL_GRACE;
-use crate::sync::{Arc, Mutex};
+use crate::sync::Arc;
 use crate::time_limit::TimeLimit;
 
 /// Keeps a handler subscribed. Dropping the guard [cancels](Self::cancel) the subscription, and
@@ -26,9 +26,7 @@ use crate::time_limit::TimeLimit;
 #[doc(alias = "Subscription")]
 #[must_use = "dropping the guard cancels the subscription; `detach` keeps it"]
 pub struct SubscriptionGuard {
-    control: Arc<dyn SubscriptionControl>,
-    /// Where the control is registered, to remove it from there when the subscription is cancelled.
-    registrations: Mutex<Vec<Registration>>,
+    subscription: Arc<Cancellable>,
     detached: bool,
 }
 
@@ -48,9 +46,19 @@ impl SubscriptionGuard {
     /// # }
     /// ```
     pub fn new(control: impl SubscriptionControl + 'static) -> Self {
+        Self::with_registrations(control, Registrations::new())
+    }
+
+    /// Like [`new`](Self::new). The end of the registrations is the end of the subscription.
+    pub(super) fn with_registrations(
+        control: impl SubscriptionControl + 'static,
+        registrations: Arc<Registrations>,
+    ) -> Self {
         Self {
-            control: Arc::new(control),
-            registrations: Mutex::new(Vec::new()),
+            subscription: Arc::new(Cancellable {
+                control: Box::new(control),
+                registrations,
+            }),
             detached: false,
         }
     }
@@ -91,10 +99,8 @@ impl SubscriptionGuard {
     /// ```
     pub fn cancel_and_wait(&self, timeout: Duration) -> bool {
         let _limit = TimeLimit::enter(timeout);
-        self.control.cancel();
-        let registrations = std::mem::take(&mut *self.registrations.lock());
-        registrations.iter().for_each(Registration::remove);
-        self.control.wait(timeout)
+        self.subscription.cancel();
+        self.subscription.wait(timeout)
     }
 
     /// Registers the subscription with a token: when the token is cancelled, so is the
@@ -102,7 +108,8 @@ impl SubscriptionGuard {
     ///
     /// Returns `false` if the token is cancelled already; the subscription is cancelled then, too.
     /// [`subscribe_until`](super::Broadcaster::subscribe_until) does not subscribe at all in that
-    /// case. A subscription may be registered with several tokens.
+    /// case. A subscription may be registered with several tokens, and with any number of tokens
+    /// one after the other: it forgets those that were dropped.
     ///
     /// ```
     /// use fanout::broadcast::{BroadcasterExt, CancelToken, Memory};
@@ -118,16 +125,11 @@ impl SubscriptionGuard {
     /// # }
     /// ```
     pub fn cancel_with(&self, token: &CancelToken) -> bool {
-        match token.register(self.control.clone()) {
-            Some(registration) => {
-                self.registrations.lock().push(registration);
-                true
-            }
-            None => {
-                self.cancel();
-                false
-            }
+        let registered = token.register(&self.subscription);
+        if !registered {
+            self.cancel();
         }
+        registered
     }
 
     /// Keeps the handler subscribed until the broadcaster closes, or until a token that the
@@ -165,7 +167,7 @@ impl SubscriptionGuard {
     /// ```
     pub fn into_control(mut self) -> Arc<dyn SubscriptionControl> {
         self.detached = true;
-        self.control.clone()
+        self.subscription.clone()
     }
 }
 
@@ -180,7 +182,7 @@ impl Drop for SubscriptionGuard {
 impl fmt::Debug for SubscriptionGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SubscriptionGuard")
-            .field("tokens", &self.registrations.lock().len())
+            .field("tokens", &self.subscription.registrations.count())
             .finish_non_exhaustive()
     }
 }

@@ -17,7 +17,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::broadcaster::{Broadcaster, Handler};
-use super::cancel::CancelToken;
+use super::cancel::{CancelToken, Registrations};
 use super::error::{
     BoxError, BroadcastCloseError, BroadcastPublishError, BroadcastSubscribeError, ChannelError,
     ErrorChain,
@@ -190,34 +190,33 @@ impl Broadcaster for Memory {
         if self.dedicated {
             subscription = subscription.dedicated();
         }
-        let mut inserted = None;
-        let opened = subscription.handler_with(|number| {
+        let registrations = Registrations::new();
+        let opened = subscription.handler_with(|number, counters| {
             // Before the first event, because a notice about the subscription may come with it.
-            self.subscriptions.insert(number, channel);
-            inserted = Some(number);
+            let registrations = registrations.clone();
+            let listing = self
+                .subscriptions
+                .insert(number, channel, counters, registrations);
             move |event: &crate::dispatch::block::Event<Event>| {
+                // The subscription is listed for as long as its handler exists.
+                let _ = &listing;
                 handler(event.data()).map_err(HandlerError)
             }
         });
         match opened {
             Ok(guard) => {
-                // The broadcaster's own guard cancels the subscription.
-                let handle = guard.detach();
-                self.subscriptions.opened(&handle);
-                Ok(SubscriptionGuard::new(MemorySubscription {
-                    handle,
-                    subscriptions: self.subscriptions.clone(),
-                }))
+                let control = MemorySubscription {
+                    // The broadcaster's own guard cancels the subscription.
+                    handler: guard.detach_weak(),
+                    registrations: registrations.clone(),
+                };
+                Ok(SubscriptionGuard::with_registrations(
+                    control,
+                    registrations,
+                ))
             }
-            Err(error) => {
-                if let Some(number) = inserted {
-                    self.subscriptions.remove(number);
-                }
-                Err(match error {
-                    SubscribeError::Closed => BroadcastSubscribeError::Closed,
-                    error => BroadcastSubscribeError::Driver(error.into()),
-                })
-            }
+            Err(SubscribeError::Closed) => Err(BroadcastSubscribeError::Closed),
+            Err(error) => Err(BroadcastSubscribeError::Driver(error.into())),
         }
     }
 
@@ -351,6 +350,10 @@ impl MemoryBuilder {
     /// and never on the thread of a publisher. The same incidents go to `tracing`, with or without
     /// a logger. A panic of the logger is caught.
     ///
+    /// A logger that publishes should own a [`Weak`](std::sync::Weak) broadcaster. With a strong
+    /// one, the broadcaster and the logger keep each other alive until the program calls `close`.
+    /// The logger is dropped when the broadcaster is closed and its last handler has ended.
+    ///
     /// ```
     /// use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Incident, Memory};
     /// use std::sync::mpsc;
@@ -413,5 +416,125 @@ impl fmt::Debug for MemoryBuilder {
             .field("overflow", &self.overflow)
             .field("dedicated", &self.dedicated)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Instant;
+
+    use super::super::broadcaster::BroadcasterExt;
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    #[track_caller]
+    fn eventually(mut holds: impl FnMut() -> bool) {
+        let started = Instant::now();
+        while !holds() {
+            assert!(started.elapsed() < PATIENCE);
+            thread::yield_now();
+        }
+    }
+
+    /// Waits until the list is empty. `dropped` drops the counters that are final.
+    #[track_caller]
+    fn forgets_all(memory: &Memory) {
+        eventually(|| {
+            memory.dropped();
+            memory.subscriptions.sizes() == (0, 0)
+        });
+    }
+
+    fn event() -> Event {
+        Event::new("a", "n", "")
+    }
+
+    #[test]
+    fn a_subscription_that_was_cancelled_leaves_nothing() {
+        let memory = Memory::new();
+        let token = CancelToken::new();
+        for round in 0..1000 {
+            let guard = memory.on_until(&token, "a", |_| ()).expect("open");
+            memory.publish(event()).expect("open");
+            if round % 2 == 0 {
+                guard.into_control().cancel();
+            } else {
+                drop(guard);
+            }
+        }
+        forgets_all(&memory);
+        let one = memory.on_until(&token, "a", |_| ()).expect("open");
+        one.detach();
+        let list = &memory.subscriptions;
+        assert_eq!(list.sizes().0, 1);
+        token.cancel();
+        forgets_all(&memory);
+    }
+
+    #[test]
+    fn a_detached_subscription_that_was_disconnected_leaves_its_count() {
+        for dedicated in [false, true] {
+            let builder = Memory::builder().buffer(1).overflow(Overflow::Disconnect);
+            let memory = builder.dedicated(dedicated).build().expect("in range");
+            let mut expected = 0;
+            for round in 1..=40 {
+                let (go, gate) = mpsc::channel::<()>();
+                let handler = move |_: &Event| {
+                    let _ = gate.recv();
+                };
+                memory.on("a", handler).expect("open").detach();
+                assert!(memory.subscriptions.sizes().0 >= 1);
+                while memory.dropped() == expected {
+                    memory.publish(event()).expect("open");
+                }
+                let before = memory.dropped();
+                drop(go);
+                eventually(|| memory.subscriptions.sizes().0 == 0);
+                forgets_all(&memory);
+                expected = memory.dropped();
+                assert!(
+                    before >= round && expected >= before,
+                    "{before}, {expected}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_broadcaster_that_closed_has_no_entries() {
+        let memory = Memory::builder().buffer(1).build().expect("in range");
+        let (go, gate) = mpsc::channel::<()>();
+        let blocks = memory.on("a", move |_| {
+            let _ = gate.recv();
+        });
+        blocks.expect("open").detach();
+        for _ in 0..10 {
+            memory.on("b", |_| ()).expect("open").detach();
+            memory.publish(event()).expect("open");
+        }
+        eventually(|| memory.dropped() >= 7);
+        let dropped = memory.dropped();
+        drop(go);
+        assert!(memory.close_within(PATIENCE).expect("closes").in_time);
+        assert_eq!(memory.dropped(), dropped);
+        forgets_all(&memory);
+        assert_eq!(memory.dropped(), dropped);
+    }
+
+    /// The list stays short while nothing asks for the sum.
+    #[test]
+    fn the_counters_of_ended_subscriptions_are_bounded() {
+        let memory = Memory::new();
+        let mut longest = 0;
+        for _ in 0..1000 {
+            drop(memory.on("a", |_| ()).expect("open"));
+            // Only then are the counters final.
+            assert!(memory.flush_within(PATIENCE));
+            eventually(|| memory.subscriptions.sizes().0 == 0);
+            longest = longest.max(memory.subscriptions.sizes().1);
+        }
+        assert!(longest <= 64, "{longest}");
     }
 }

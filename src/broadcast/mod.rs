@@ -73,7 +73,10 @@
 //! * **The process ends**: [`Memory`] loses all events.
 //!
 //! A handler that publishes should own a [`Weak`](std::sync::Weak) broadcaster. With a strong one,
-//! the broadcaster and the handler keep each other alive until the program calls `close`.
+//! the broadcaster and the handler keep each other alive until the program calls `close`. The same
+//! holds for the [logger](MemoryBuilder::logger). A [`SubscriptionGuard`], a
+//! [`SubscriptionControl`] and a [`CancelToken`] keep no broadcaster alive, and nothing of one that
+//! was dropped.
 //!
 //! # Names
 //!
@@ -347,6 +350,10 @@
 //!
 //!     fn wait(&self, timeout: Duration) -> bool {
 //!         self.local.wait(timeout)
+//!     }
+//!
+//!     fn is_ended(&self) -> bool {
+//!         self.local.is_ended() // so that a token need not keep what has ended
 //!     }
 //! }
 //!

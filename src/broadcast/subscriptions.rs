@@ -5,30 +5,44 @@
 //! each subscription, for the logger, and how many events were dropped for subscriptions that have
 //! ended, for [`dropped`](super::Broadcaster::dropped). Both are kept here.
 //!
+//! # What keeps what alive
+//!
+//! The bus owns the logger, the logger's observer owns this list, and each handler owns its
+//! [`Listing`] in it. Nothing here owns the bus: an entry has only the counters of its
+//! subscription, and a control has only weak references. A strong reference would keep the whole
+//! bus alive for as long as the program keeps a guard or a token, or for ever, as a cycle.
+//!
 //! # Failure modes
 //!
-//! * **A subscription is cancelled while its shard delivers to it**: the shard may drop events for
-//!   it for a moment longer. The entry stays until that number is final, so that no drop is
-//!   forgotten or counted twice.
-//! * **A handler owns guards or tokens of the same broadcaster**: dropping it cancels other
-//!   subscriptions. Entries are therefore dropped only after the lock is released.
+//! * **A subscription ends**, for whatever reason: its handler is dropped, and with it the listing,
+//!   which removes the entry, and the registrations with tokens. Its shard may drop events for it
+//!   for a moment longer. The counters stay until they are final, so that no drop is forgotten or
+//!   counted twice.
+//! * **The bus does not open a subscription after all**: its handler is dropped, and so is the
+//!   listing. The next subscription may have got the same number before that, so a listing removes
+//!   an entry only if the counters are its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::cancel::Registrations;
 use super::control::SubscriptionControl;
 use super::event::Event;
 use super::incident::{Incident, Logger};
-use crate::bus::SubscriptionHandle;
+use crate::bus::WeakHandler;
+use crate::dispatch::feed::FeedShared;
 use crate::handlers::notice::Notice;
 use crate::park::deadline_after;
 use crate::pattern::Topic;
 use crate::sync::{Arc, Mutex};
 
+/// The counters of ended subscriptions are not checked while there are fewer than this.
+const UNSETTLED_MIN: usize = 32;
+
 /// The subscriptions of one broadcaster, by number.
 ///
-/// The lock is taken after the lock of the bus's registry, never before it. Neither publishing nor
-/// handling an event takes it.
+/// The lock is taken after the lock of the bus's registry, never before it. No user code runs under
+/// it. Neither publishing nor handling an event takes it.
 #[derive(Default)]
 pub(super) struct Subscriptions {
     list: Mutex<List>,
@@ -37,82 +51,57 @@ pub(super) struct Subscriptions {
 #[derive(Default)]
 struct List {
     entries: BTreeMap<u64, Entry>,
-    /// Numbers of cancelled subscriptions that may still lose events. Each has an entry.
-    cancelled: Vec<u64>,
-    /// Events dropped for subscriptions whose entries were removed. Only grows.
+    /// The counters of subscriptions that have ended, and were not final at the last check.
+    unsettled: Vec<Arc<FeedShared>>,
+    /// The length at which these are checked: at least twice their number after the last check, so
+    /// that each is checked a few times only.
+    check_at: usize,
+    /// Events dropped for ended subscriptions whose counters were final. Only grows.
     dropped: u64,
 }
 
 struct Entry {
     channel: Topic,
-    /// `None` until the bus has opened the subscription.
-    handle: Option<SubscriptionHandle<Event>>,
+    counters: Arc<FeedShared>,
 }
 
-impl Entry {
-    /// Events dropped for this subscription so far.
-    fn dropped(&self) -> u64 {
-        self.handle.as_ref().map_or(0, |open| open.stats().lost)
-    }
-
-    /// Whether [`dropped`](Self::dropped) no longer changes. The shard fixes the last id when it
-    /// stops delivering to the subscription.
-    fn is_final(&self) -> bool {
-        self.handle
-            .as_ref()
-            .is_none_or(|open| open.last_id().is_some())
-    }
+/// The place of a subscription in the list. Its handler owns it.
+pub(super) struct Listing {
+    subscriptions: Arc<Subscriptions>,
+    number: u64,
+    counters: Arc<FeedShared>,
+    registrations: Arc<Registrations>,
 }
 
 impl Subscriptions {
     /// Adds a subscription that the bus is opening. Its first event may arrive at once.
-    pub(super) fn insert(&self, number: u64, channel: Topic) {
+    pub(super) fn insert(
+        self: &Arc<Self>,
+        number: u64,
+        channel: Topic,
+        counters: &Arc<FeedShared>,
+        registrations: Arc<Registrations>,
+    ) -> Listing {
         let entry = Entry {
             channel,
-            handle: None,
+            counters: counters.clone(),
         };
-        let previous = self.list.lock().entries.insert(number, entry);
-        debug_assert!(previous.is_none(), "the bus used number {number} twice");
-    }
-
-    /// Completes the entry of a subscription that the bus has opened.
-    pub(super) fn opened(&self, handle: &SubscriptionHandle<Event>) {
-        let mut list = self.list.lock();
-        let entry = list.entries.get_mut(&handle.number());
-        debug_assert!(entry.is_some(), "an open subscription has an entry");
-        if let Some(entry) = entry {
-            entry.handle = Some(handle.clone());
+        // What is replaced was never open, and has lost nothing.
+        self.list.lock().entries.insert(number, entry);
+        Listing {
+            subscriptions: self.clone(),
+            number,
+            counters: counters.clone(),
+            registrations,
         }
-        let removed = list.remove_final();
-        drop(list);
-        drop(removed);
-    }
-
-    /// Removes a subscription that the bus did not open after all.
-    pub(super) fn remove(&self, number: u64) {
-        let removed = self.list.lock().entries.remove(&number);
-        debug_assert!(removed.is_some_and(|entry| entry.handle.is_none()));
-    }
-
-    /// Removes a cancelled subscription, as soon as its count of dropped events is final.
-    fn cancelled(&self, number: u64) {
-        let mut list = self.list.lock();
-        if list.entries.contains_key(&number) && !list.cancelled.contains(&number) {
-            list.cancelled.push(number);
-        }
-        let removed = list.remove_final();
-        drop(list);
-        drop(removed);
     }
 
     /// Events dropped since the beginning, for all subscriptions, ended ones included.
     pub(super) fn dropped(&self) -> u64 {
-        let mut list = self.list.lock();
-        let removed = list.remove_final();
-        let dropped = list.dropped + list.entries.values().map(Entry::dropped).sum::<u64>();
-        drop(list);
-        drop(removed);
-        dropped
+        let list = &mut *self.list.lock();
+        list.settle();
+        let open = list.entries.values().map(|entry| &entry.counters);
+        list.dropped + open.chain(&list.unsettled).map(lost).sum::<u64>()
     }
 
     /// Reports a notice of the bus to the logger, by channel.
@@ -138,58 +127,79 @@ impl Subscriptions {
         }
     }
 
-    /// The channel of a subscription. Empty if the subscription was cancelled and removed before
-    /// its handler's thread could report.
+    /// The channel of a subscription. Empty if the subscription has ended, and its handler was
+    /// dropped, before another thread could report.
     fn channel(&self, number: u64) -> String {
         let list = self.list.lock();
         let entry = list.entries.get(&number);
         entry.map_or_else(String::new, |entry| entry.channel.to_string())
     }
+
+    /// The numbers of entries, and of ended subscriptions whose counters are kept.
+    #[cfg(all(test, not(loom)))]
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        let list = self.list.lock();
+        (list.entries.len(), list.unsettled.len())
+    }
+}
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        {
+            let list = &mut *self.subscriptions.list.lock();
+            let is_own = |entry: &Entry| Arc::ptr_eq(&entry.counters, &self.counters);
+            if list.entries.get(&self.number).is_some_and(is_own) {
+                list.entries.remove(&self.number);
+                list.unsettled.push(self.counters.clone());
+                if list.unsettled.len() >= list.check_at.max(UNSETTLED_MIN) {
+                    list.settle();
+                    list.check_at = 2 * list.unsettled.len();
+                }
+            }
+        }
+        self.registrations.end();
+    }
 }
 
 impl List {
-    /// Removes the cancelled subscriptions that can lose no more events, and adds their losses to
-    /// the sum. The caller drops the entries after it has released the lock: an entry may be the
-    /// last owner of a handler, and dropping a handler runs user code.
-    #[must_use]
-    fn remove_final(&mut self) -> Vec<Entry> {
+    /// Adds the counters that are final to the sum, and drops them.
+    fn settle(&mut self) {
         let Self {
-            entries,
-            cancelled,
-            dropped,
+            unsettled, dropped, ..
         } = self;
-        let mut removed = Vec::new();
-        cancelled.retain(|number| {
-            if entries.get(number).is_some_and(|entry| !entry.is_final()) {
-                return true;
+        unsettled.retain(|counters| {
+            // This check comes first: counters that are read after it are final.
+            let is_final = counters.is_settled();
+            if is_final {
+                *dropped += lost(counters);
             }
-            if let Some(entry) = entries.remove(number) {
-                *dropped += entry.dropped();
-                removed.push(entry);
-            }
-            false
+            !is_final
         });
-        debug_assert!(
-            cancelled.len() <= entries.len(),
-            "each cancelled subscription that is listed has an entry"
-        );
-        removed
     }
+}
+
+/// Events dropped for this subscription so far.
+fn lost(counters: &Arc<FeedShared>) -> u64 {
+    counters.stats().lost.iter().sum()
 }
 
 /// Cancels one subscription of a [`Memory`](super::Memory).
 pub(super) struct MemorySubscription {
-    pub(super) handle: SubscriptionHandle<Event>,
-    pub(super) subscriptions: Arc<Subscriptions>,
+    pub(super) handler: WeakHandler<Event>,
+    /// They end when the handler is dropped, or when the subscription is cancelled.
+    pub(super) registrations: Arc<Registrations>,
 }
 
 impl SubscriptionControl for MemorySubscription {
     fn cancel(&self) {
-        self.handle.cancel_at_once();
-        self.subscriptions.cancelled(self.handle.number());
+        self.handler.cancel_at_once();
     }
 
     fn wait(&self, timeout: Duration) -> bool {
-        self.handle.wait_for_handler(deadline_after(timeout))
+        self.handler.wait(deadline_after(timeout))
+    }
+
+    fn is_ended(&self) -> bool {
+        self.registrations.have_ended()
     }
 }

@@ -393,6 +393,11 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// other handlers do not, even if the callback blocks. A panic in the callback is contained. With the feature `tracing`, each notice also becomes an event of
     /// `tracing`, with or without a callback.
     ///
+    /// The callback is dropped when the bus is closed and its last handler has ended. It may own
+    /// [handles](super::SubscriptionHandle) to subscriptions of the bus. If it publishes, it should
+    /// own a [`WeakBus`](crate::WeakBus): with a [`Bus`] it would keep the bus open until the
+    /// program calls [`close`](Bus::close).
+    ///
     /// ```
     /// use fanout::{Bus, Notice};
     /// use std::sync::mpsc;
@@ -432,7 +437,8 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// The thread ends when the bus is closed and all events are dispatched. So the callback must
     /// not keep the bus open: a callback that publishes should own a [`WeakBus`](crate::WeakBus).
     /// Under [`Dispatch::Manual`] there is no such thread, and [`Bus::drive`] checks the
-    /// subscribers after it has dispatched.
+    /// subscribers after it has dispatched; the callback is dropped with the last handle to the
+    /// bus.
     ///
     /// ```
     /// use fanout::{Bus, Dispatch, SlowStatus, SlowLimit};

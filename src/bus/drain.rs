@@ -55,6 +55,7 @@ impl Core {
                 self.drive();
             }
         }
+        self.handlers.release_observer();
     }
 
     /// Dropping payloads and calling wakers counts against the limit: see [`time_limit`].

@@ -26,7 +26,9 @@ use crate::sync::Arc;
 /// change its patterns, to cancel it, or to wait for its end.
 ///
 /// Clones are handles to the same subscription. Dropping a handle does nothing, and a handle keeps
-/// neither the subscription nor the bus open.
+/// neither the subscription nor the bus open. Until the last handle is dropped, the memory of the
+/// bus is not released, also if the bus is closed: its indexes and caches, its clock, and the
+/// numbers of its subscriptions. Events, handlers and the observer are dropped earlier.
 ///
 /// ```
 /// use fanout::{Bus, RecvError};
@@ -62,6 +64,10 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
 
     pub(super) fn core(&self) -> &Arc<Core> {
         &self.core
+    }
+
+    pub(super) fn record(&self) -> &Arc<Record> {
+        &self.record
     }
 
     /// The patterns, also if the subscription has ended.

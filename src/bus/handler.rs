@@ -3,8 +3,9 @@
 //! This file opens such subscriptions and has the guard that keeps one open.
 //! [`handlers`](crate::handlers) runs the closures, and describes the failure modes.
 
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::marker::PhantomData;
+use std::sync::{OnceLock, Weak};
+use std::time::{Duration, Instant};
 
 use super::error::SubscribeError;
 use super::handle::SubscriptionHandle;
@@ -14,23 +15,30 @@ use super::registry::OpenedFeed;
 use super::stats::SubscriptionStats;
 use super::subscription::{Request, SubscriptionBuilder};
 use super::{Bus, Core};
+use crate::contain::UserValue;
+use crate::contain::contain;
 use crate::dispatch::Dispatch;
 use crate::dispatch::block::Event;
-use crate::dispatch::feed::{FeedConsumer, Listener};
+use crate::dispatch::feed::{End, FeedConsumer, FeedShared, Listener};
 use crate::handlers::notice::Observer;
-use crate::handlers::pool::{HandlerJob, Pool, PoolConfig};
+use crate::handlers::pool::{HandlerControl, HandlerJob, Pool, PoolConfig};
 use crate::handlers::task::{HandlerResult, Task};
 use crate::ring::run_queue::Job;
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, Mutex, Ordering};
 use crate::time_limit::TimeLimit;
 
 /// The handler pool of a bus. It is created when the first handler is opened.
+///
+/// The observer belongs to the open bus and to each handler, and the pool has a weak reference. So
+/// the observer is dropped when the bus is closed and its last handler has ended, also if something
+/// that the observer owns keeps the core alive: a handle to a subscription, for example.
 pub(super) struct Handlers {
     /// 1 to `threads_max`.
     pub(super) threads: usize,
     /// Spare threads included.
     pub(super) threads_max: usize,
-    pub(super) observer: Option<Arc<Observer>>,
+    /// `None` if the program set none, or if the bus is closed.
+    observer: Mutex<Option<Arc<Observer>>>,
     pool: OnceLock<Arc<Pool>>,
 }
 
@@ -39,9 +47,16 @@ impl Handlers {
         Self {
             threads,
             threads_max,
-            observer,
+            observer: Mutex::new(observer),
             pool: OnceLock::new(),
         }
+    }
+
+    /// Called when the bus is closed. From now on only the handlers own the observer.
+    pub(super) fn release_observer(&self) {
+        let observer = self.observer.lock().take();
+        // Only after the lock is released: dropping the observer runs user code.
+        contain("the drop of the observer", || drop(observer));
     }
 
     /// The pool. `None` if no handler was ever opened.
@@ -54,11 +69,12 @@ impl Handlers {
             let manual = core.engine.dispatch() == Dispatch::Manual;
             let core = Arc::downgrade(core);
             let for_stalls = core.clone();
+            let observer = self.observer.lock().as_ref().map(weak_observer);
             Pool::new(PoolConfig {
                 threads: self.threads,
                 threads_max: self.threads_max,
                 manual,
-                observer: self.observer.clone(),
+                observer,
                 on_stall: Box::new(move |number| {
                     let Some(core) = for_stalls.upgrade() else {
                         return true;
@@ -91,6 +107,26 @@ impl Handlers {
             })
         })
     }
+}
+
+impl Drop for Handlers {
+    /// The core is being dropped. Its engine, a field in front of this one, has dropped its end of
+    /// each feed, so every handler that is left ends in its next turn.
+    fn drop(&mut self) {
+        if let Some(pool) = self.pool.get() {
+            pool.run_left();
+        }
+    }
+}
+
+/// An observer that calls this one, unless it was dropped.
+fn weak_observer(observer: &Arc<Observer>) -> Arc<Observer> {
+    let weak = Arc::downgrade(observer);
+    Arc::new(UserValue::new(Box::new(move |notice| {
+        if let Some(observer) = weak.upgrade() {
+            observer(notice);
+        }
+    })))
 }
 
 impl<T: Send + Sync + 'static> Bus<T> {
@@ -184,14 +220,14 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         F: FnMut(&Event<T>) -> R + Send + 'static,
         R: HandlerResult,
     {
-        self.handler_with(|_| handler)
+        self.handler_with(|_, _| handler)
     }
 
-    /// Like [`handler`](Self::handler), but `make` creates the closure from the number of the
-    /// subscription, before the first event. `make` runs under the registry's lock.
+    /// Like [`handler`](Self::handler), but `make` creates the closure from the number and the
+    /// counters of the subscription, before the first event. `make` runs under the registry's lock.
     pub(crate) fn handler_with<F, R>(
         self,
-        make: impl FnOnce(u64) -> F,
+        make: impl FnOnce(u64, &Arc<FeedShared>) -> F,
     ) -> Result<HandlerGuard<T>, SubscribeError>
     where
         F: FnMut(&Event<T>) -> R + Send + 'static,
@@ -200,12 +236,18 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         // Outlives the lock under which the subscription is opened: dropping a closure runs user
         // code.
         let mut make = Some(make);
-        let mut task = |number, feed| {
-            let make = make.take().expect("opened once");
-            Task::new(feed, make(number))
-        };
         let request = self.into_request();
         let core = request.core.clone();
+        let handlers = &core.handlers;
+        let mut task = |number, feed: FeedConsumer| {
+            let make = make.take().expect("opened once");
+            let mut handler = make(number, feed.shared());
+            let observer = handlers.observer.lock().clone();
+            Task::new(feed, move |event: &Event<T>| {
+                let _ = &observer; // the handler owns it
+                handler(event)
+            })
+        };
         let record = request.open_handler(&mut task)?;
         Ok(HandlerGuard {
             subscription: SubscriptionHandle::new(core, record),
@@ -344,6 +386,21 @@ impl<T: Send + Sync + 'static> HandlerGuard<T> {
         self.subscription.clone()
     }
 
+    /// Consumes the guard, and keeps the handler subscribed. What it returns can cancel the
+    /// handler, and keeps nothing of the bus alive.
+    pub(crate) fn detach_weak(self) -> WeakHandler<T> {
+        let handle = self.detach();
+        let record = handle.record();
+        let handler = record.handler.as_ref();
+        WeakHandler {
+            core: Arc::downgrade(handle.core()),
+            record: Arc::downgrade(record),
+            feed: Arc::downgrade(&record.feed),
+            handler: Arc::downgrade(handler.expect("the guard of a handler")),
+            payloads: PhantomData,
+        }
+    }
+
     /// Returns a handle to the subscription, for its statistics and patterns, and to wait for its
     /// end.
     ///
@@ -387,5 +444,42 @@ impl<T: Send + Sync + 'static> std::fmt::Debug for HandlerGuard<T> {
         f.debug_struct("HandlerGuard")
             .field("subscription", &self.subscription)
             .finish_non_exhaustive()
+    }
+}
+
+/// Cancels a handler, like a [`SubscriptionHandle`], but keeps nothing of the bus alive.
+pub(crate) struct WeakHandler<T: Send + Sync + 'static> {
+    core: Weak<Core>,
+    record: Weak<Record>,
+    /// The handler owns it, and may outlive the core: once all events are in the rings, the handler
+    /// pool needs no core.
+    feed: Weak<FeedShared>,
+    handler: Weak<dyn HandlerControl>,
+    payloads: PhantomData<fn(T) -> T>,
+}
+
+impl<T: Send + Sync + 'static> WeakHandler<T> {
+    /// Cancels the handler. A call that is running, or starting at this moment, may finish.
+    pub(crate) fn cancel_at_once(&self) {
+        if let (Some(core), Some(record)) = (self.core.upgrade(), self.record.upgrade()) {
+            SubscriptionHandle::<T>::new(core, record).cancel_at_once();
+            return;
+        }
+        // The subscription is not registered any more. If the handler is gone, too, no call of it
+        // will start.
+        if let Some(handler) = self.handler.upgrade() {
+            handler.disable();
+        }
+        if let Some(feed) = self.feed.upgrade() {
+            feed.finish(End::Cancelled);
+        }
+    }
+
+    /// Waits until no call of the handler is running. Returns `false` at the deadline.
+    pub(crate) fn wait(&self, deadline: Option<Instant>) -> bool {
+        let Some(handler) = self.handler.upgrade() else {
+            return true;
+        };
+        handler.wait_for(deadline, &mut || !handler.is_running())
     }
 }

@@ -63,6 +63,7 @@ pub use error::{
 };
 pub use handle::SubscriptionHandle;
 pub use handler::HandlerGuard;
+pub(crate) use handler::WeakHandler;
 pub use into_patterns::IntoPatterns;
 pub use label::{Label, LabelError, LabelRule};
 pub use message::Message;
@@ -74,6 +75,7 @@ pub use subscriber::{Iter, Subscriber};
 pub use subscription::{Start, SubscriptionBuilder};
 pub use wait::WaitStrategy;
 
+use crate::contain::contain;
 use crate::dispatch::Dispatch;
 use crate::dispatch::engine::{Engine, Lanes};
 use crate::pattern::{Topic, TopicError};
@@ -675,6 +677,10 @@ impl<T: Send + Sync + 'static> Open<T> {
 impl<T: Send + Sync + 'static> Drop for Open<T> {
     fn drop(&mut self) {
         self.core.close();
+        // Only a handle to the bus calls the callback of a manual bus, and it may own something
+        // that keeps the core alive.
+        let monitor = self.core.slow_monitor.lock().take();
+        contain("the drop of the callback of on_slow", || drop(monitor));
     }
 }
 

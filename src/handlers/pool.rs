@@ -210,7 +210,20 @@ impl Pool {
     /// Runs turns until there are none, on a manual bus. Returns whether at least one was run.
     pub(crate) fn drive(&self) -> bool {
         // A handler that drives would run turns inside its own turn.
-        if !self.config.manual || NonBlockingScope::is_active() {
+        !NonBlockingScope::is_active() && self.run_queued()
+    }
+
+    /// Runs the turns that are left, when the core of the bus is dropped: no thread can drive this
+    /// pool any more, and the queue and its jobs would keep each other alive. The thread may be
+    /// inside a handler of another bus, but is in no turn of this pool, which needs the core.
+    pub(crate) fn run_left(&self) {
+        self.run_queued();
+    }
+
+    /// Runs turns until no job is in the queue. Returns whether it ran one. Does nothing if there
+    /// are worker threads.
+    fn run_queued(&self) -> bool {
+        if !self.config.manual {
             return false;
         }
         let mut done = false;

@@ -35,6 +35,7 @@ mod lanes;
 #[cfg(feature = "latency")]
 mod latency;
 mod law;
+mod leaks;
 mod limits;
 mod manual;
 mod manual_close;
