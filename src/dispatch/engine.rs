@@ -254,7 +254,8 @@ impl Engine {
             if pass.is_idle() {
                 break true;
             }
-            if !go_on() || time_limit::must_stop() {
+            // After the end no other thread may be left that does what a mark asks for.
+            if (!go_on() || time_limit::must_stop()) && !self.is_finished() {
                 break false;
             }
         };
@@ -528,9 +529,13 @@ impl Engine {
         // Relaxed: an estimate.
         let backoff = || Backoff::adaptive(self.threads.load(Ordering::Relaxed));
         let mut idle = backoff();
-        while !self.is_finished() {
+        loop {
             if !self.pass(false).is_idle() {
                 idle = backoff();
+            } else if self.is_finished() {
+                // Not before that pass: a thread that has opened a subscription meanwhile may have
+                // left a mark, and rely on this thread to close the feed.
+                break;
             } else if !idle.snooze() {
                 let watches = self.signal.prepare_sleep(index);
                 let pass = self.pass(true);
@@ -553,6 +558,9 @@ impl Engine {
         let pass = self.pass(false);
         if pass.run_again || pass.new_deadline {
             self.signal.wake_one();
+            if self.is_finished() {
+                self.drive(); // the pool's threads may have ended
+            }
             self.break_feeds_if_broken();
         }
     }

@@ -356,3 +356,23 @@ fn loom_break_against_publish() {
         },
     );
 }
+
+/// A pool thread holds the shard while a subscription is opened, and the bus closes: the feed is
+/// closed, too, also if that thread finds that the engine has finished.
+#[test]
+fn loom_close_against_an_opened_subscription() {
+    explore("close: against a subscription that was just opened", || {
+        let (engine, _lanes) = engine(Dispatch::Pool);
+        let pool = {
+            let engine = engine.clone();
+            thread::spawn(move || engine.run_pool_thread(0))
+        };
+        let mut registry = TestRegistry::new(engine.shard_shared(0));
+        let consumer = registry.open("a", 0, limits(1, Overflow::DropNewest));
+        engine.apply_shard_changes(0);
+        engine.begin_close();
+        assert!(engine.finish_close(None, &|| false));
+        pool.join().unwrap();
+        assert!(consumer.shared().is_closed(), "its ring is closed");
+    });
+}
