@@ -243,10 +243,13 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
             let make = make.take().expect("opened once");
             let mut handler = make(number, feed.shared());
             let observer = handlers.observer.lock().clone();
-            Task::new(feed, move |event: &Event<T>| {
-                let _ = &observer; // the handler owns it
-                handler(event)
-            })
+            match observer {
+                None => Task::new(feed, handler),
+                Some(observer) => Task::new(feed, move |event: &Event<T>| {
+                    let _ = &observer; // the handler owns it
+                    handler(event)
+                }),
+            }
         };
         let record = request.open_handler(&mut task)?;
         Ok(HandlerGuard {
