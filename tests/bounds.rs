@@ -9,12 +9,24 @@ mod counting_allocator;
 use counting_allocator::live_bytes;
 use fanout::{Bus, Dispatch, Overflow, Subscriber};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 /// Only one test at a time may use the counter.
 static TURN: Mutex<()> = Mutex::new(());
 
 fn turn() -> MutexGuard<'static, ()> {
-    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    // The threads of the last test's buses may still be releasing memory.
+    let mut before = live_bytes();
+    loop {
+        thread::sleep(Duration::from_millis(50));
+        let now = live_bytes();
+        if now == before {
+            return turn;
+        }
+        before = now;
+    }
 }
 
 const PAYLOAD: usize = 64 << 10;

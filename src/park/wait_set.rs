@@ -23,11 +23,12 @@
 //! * **A waiter is suspended while it has the lock**: other waiters wait for it. Notifying threads
 //!   do not, but the others sleep until it has released the lock.
 
+use std::ops::DerefMut;
 use std::task::Waker;
 use std::time::Instant;
 
 use super::{drop_waker, park, thread_waker, wake};
-use crate::sync::{AtomicU64, Mutex, Ordering};
+use crate::sync::{AtomicU64, Mutex, Ordering, spin_loop};
 
 /// The bit of [`WaitSet::word`] that says that all entries are to be woken.
 const NOTIFIED: u64 = 1;
@@ -203,7 +204,7 @@ impl WaitSet {
     }
 
     fn spare(&self) -> Vec<Entry> {
-        let spares = self.spares.try_lock();
+        let spares = self.try_lock_spares();
         spares
             .and_then(|mut spares| spares.pop())
             .unwrap_or_default()
@@ -212,11 +213,24 @@ impl WaitSet {
     fn keep_spare(&self, list: Vec<Entry>) {
         debug_assert!(list.is_empty());
         if (1..=CAPACITY_KEPT).contains(&list.capacity())
-            && let Some(mut spares) = self.spares.try_lock()
+            && let Some(mut spares) = self.try_lock_spares()
             && spares.len() < SPARES_KEPT
         {
             spares.push(list);
         }
+    }
+
+    /// Tries a few times, since the lock is held for a few instructions: a list that is not kept has
+    /// to be allocated again. A holder that the system suspends stops no other thread.
+    fn try_lock_spares(&self) -> Option<impl DerefMut<Target = Vec<Vec<Entry>>> + '_> {
+        const TRIES: usize = if cfg!(loom) { 1 } else { 100 };
+        (0..TRIES).find_map(|_| {
+            let spares = self.spares.try_lock();
+            if spares.is_none() {
+                spin_loop();
+            }
+            spares
+        })
     }
 
     /// Blocks until `ready` returns a value. Returns `None` at the deadline.
