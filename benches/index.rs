@@ -6,10 +6,10 @@
 //! node, in a shared index as a bus has it.
 //!
 //! `many` prints a table: the times of a bus with 8,000, 16,000 and 32,000 patterns, once with all
-//! of them on one subscription, once with as many subscriptions. The last column is the ratio of the
-//! times for 32,000 and 8,000 patterns: about 4 where the cost of a pattern does not depend on their
-//! number, 16 where it is proportional to it. `cargo bench --bench index -- many` prints nothing
-//! else.
+//! of them on one subscription, once with as many subscriptions. The last column is the ratio of
+//! the times for 32,000 and 8,000 patterns: about 4 where the cost of a pattern does not depend on
+//! their number, 16 where it is proportional to it. `cargo bench --bench index -- many` prints
+//! nothing else.
 
 use std::hint::black_box;
 use std::sync::LazyLock;

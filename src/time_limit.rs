@@ -2,8 +2,8 @@
 //!
 //! A call such as `close_within` may dispatch events on the calling thread, and so call wakers and
 //! drop payloads. Neither can be interrupted. But once the time is over, the calling thread need
-//! not begin another one: it hands the rest over to another thread. So the call exceeds its limit by
-//! one payload's drop or one call of a waker at most, and by the library's own work.
+//! not begin another one: it hands the rest over to another thread. So the call exceeds its limit
+//! by one payload's drop or one call of a waker at most, and by the library's own work.
 //!
 //! * [`TimeLimit`] sets the limit of the calling thread.
 //! * [`is_over`] is asked before each piece of user code that can be handed over.

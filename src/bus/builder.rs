@@ -390,8 +390,9 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     ///
     /// The callback runs on the thread of the handler, or, for a stall, on a thread that reports
     /// stalls, and never on the thread of a publisher. While the callback runs, that handler waits;
-    /// other handlers do not, even if the callback blocks. A panic in the callback is contained. With the feature `tracing`, each notice also becomes an event of
-    /// `tracing`, with or without a callback.
+    /// other handlers do not, even if the callback blocks. A panic in the callback is contained.
+    /// With the feature `tracing`, each notice also becomes an event of `tracing`, with or without
+    /// a callback.
     ///
     /// The callback is dropped when the bus is closed and its last handler has ended. It may own
     /// [handles](super::SubscriptionHandle) to subscriptions of the bus. If it publishes, it should

@@ -361,9 +361,9 @@ macro_rules! recv_errors {
 recv_errors! {
     /// Why [`Subscriber::recv`](crate::Subscriber::recv) returned no event.
     ///
-    /// After `Lost` and `WouldDeadlock`, receiving continues. Every other variant is final, and every
-    /// later call returns it again. A loop that ends at any error therefore ends at the first loss: see
-    /// [`for_each`](crate::Subscriber::for_each).
+    /// After `Lost` and `WouldDeadlock`, receiving continues. Every other variant is final, and
+    /// every later call returns it again. A loop that ends at any error therefore ends at the first
+    /// loss: see [`for_each`](crate::Subscriber::for_each).
     ///
     /// ```
     /// use fanout::{Bus, RecvError};

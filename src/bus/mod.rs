@@ -386,9 +386,9 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// [`flush_async`](Self::flush_async). The call does not wait until subscribers have received
     /// the events. Inside a handler it dispatches, but does not wait for other threads.
     ///
-    /// The call may exceed the limit by one drop of a payload or one call of a waker, which it cannot
-    /// interrupt; see [time limits](crate::guide::failure_modes#time-limits). It ends at the limit
-    /// also if other threads publish all the time. A limit of zero means: without waiting.
+    /// The call may exceed the limit by one drop of a payload or one call of a waker, which it
+    /// cannot interrupt; see [time limits](crate::guide::failure_modes#time-limits). It ends at the
+    /// limit also if other threads publish all the time. A limit of zero means: without waiting.
     ///
     /// Returns `false` at the time limit (a `Block` subscriber has no room, or a handler is busy),
     /// or if the bus is broken.
@@ -473,9 +473,9 @@ impl<T: Send + Sync + 'static> Bus<T> {
     ///
     /// The call may exceed the limit by 10 ms, and by one drop of a payload or one call of a waker,
     /// which it cannot interrupt; see [time limits](crate::guide::failure_modes#time-limits). If a
-    /// thread that dispatches is inside user code for longer than that, it gives up what is left when
-    /// it comes back, and the numbers of the report are those at the end of this call. A limit of zero
-    /// means: without waiting.
+    /// thread that dispatches is inside user code for longer than that, it gives up what is left
+    /// when it comes back, and the numbers of the report are those at the end of this call. A limit
+    /// of zero means: without waiting.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,5 +1,5 @@
-//! The list of subscriptions. Only this file writes to the indexes of the shards. The list is behind
-//! a lock that no thread takes to publish, dispatch or receive.
+//! The list of subscriptions. Only this file writes to the indexes of the shards. The list is
+//! behind a lock that no thread takes to publish, dispatch or receive.
 //!
 //! A thread holds that lock for some microseconds, also if it opens, changes or ends a subscription
 //! with tens of thousands of patterns: then it prepares the change of the index before it takes
@@ -28,8 +28,8 @@ use crate::handlers::pool::HandlerControl;
 use crate::pattern::Pattern;
 use crate::sync::{Arc, Mutex};
 
-/// If a change has more routes of patterns than this, it is a bulk change of the index. So many take
-/// about a millisecond.
+/// If a change has more routes of patterns than this, it is a bulk change of the index. So many
+/// take about a millisecond.
 const BATCH_ROUTES_MAX: usize = if cfg!(test) { 16 } else { 1024 };
 
 /// The subscriptions of a bus, and the sums over those that have ended.

@@ -700,8 +700,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    /// Waits until a check finds something. Returns `Empty` at the deadline, and on a thread that is
-    /// dispatching, which would wait for itself.
+    /// Waits until a check finds something. Returns `Empty` at the deadline, and on a thread that
+    /// is dispatching, which would wait for itself.
     #[inline]
     fn wait_for_next(&mut self, deadline: Option<Instant>) -> Found {
         match self.check() {

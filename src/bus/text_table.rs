@@ -72,8 +72,8 @@ impl TextTable {
         }
     }
 
-    /// Removes the pattern that is equal to this one, in whatever spelling. Returns `false` if there
-    /// is none.
+    /// Removes the pattern that is equal to this one, in whatever spelling. Returns `false` if
+    /// there is none.
     pub(super) fn remove(&mut self, pattern: &Pattern) -> bool {
         let hash = hash_of(pattern);
         let is_equal = |entry: &Entry<'_>| {

@@ -24,8 +24,9 @@
 //! * **A round panics**: the thread survives, and the bus is *broken*. Nothing is accepted any
 //!   more, accepted events are discarded, and subscribers read what is in their rings and then get
 //!   `Broken`. Threads that wait for a flush or a close are woken.
-//! * **The weigher panics**: the round ends in order, and the bus breaks as above. In both cases the
-//!   engine counts as finished once the events that were not sequenced are discarded and counted.
+//! * **The weigher panics**: the round ends in order, and the bus breaks as above. In both cases
+//!   the engine counts as finished once the events that were not sequenced are discarded and
+//!   counted.
 //! * **The time to close is over**: whichever thread holds a role discards what was not sequenced,
 //!   or gives up what has no room in the rings. The closing thread does so with the roles that are
 //!   free, and does not wait for a thread that holds one in user code.

@@ -170,7 +170,8 @@ impl LanesShared {
 }
 
 /// The parked lanes that have got an event, or whose publishers were dropped: a stack of slots that
-/// publishers push to, and that the sequencer takes as a whole. It needs no memory beside the lanes.
+/// publishers push to, and that the sequencer takes as a whole. It needs no memory beside the
+/// lanes.
 pub(crate) struct ReadyLanes {
     /// The slot that was pushed last, plus 1; 0: the stack is empty.
     head: AtomicU32,

@@ -8,19 +8,19 @@
 //! * **Next file**: `shard.rs`. (`block/mod.rs` is what a block is.)
 //!
 //! A round looks at every active lane (see [`lane`](super::lane)), takes at most a quota from each,
-//! gives each event the next id and the round's time, and passes the blocks to every shard. A block holds what was ready: the
-//! sequencer never waits for more events. So batches form by themselves under load, and a lone
-//! event gets a block of its own.
+//! gives each event the next id and the round's time, and passes the blocks to every shard. A block
+//! holds what was ready: the sequencer never waits for more events. So batches form by themselves
+//! under load, and a lone event gets a block of its own.
 //!
 //! Before a pool thread sleeps, the sequencer looks once more and requests a wake-up from every
-//! active lane (see [`spsc`]), so the publisher that pushes the next event knows that it has to wake
-//! a thread. It does not do so in every round, since the request is written to the publisher's own
-//! cache line.
+//! active lane (see [`spsc`]), so the publisher that pushes the next event knows that it has to
+//! wake a thread. It does not do so in every round, since the request is written to the publisher's
+//! own cache line.
 //!
-//! A lane that was empty in [`EMPTY_ROUNDS_MAX`] rounds is parked, with a request, and is not looked
-//! at again until its publisher reports it. So an event costs a bounded number of looks at empty
-//! lanes, however many publishers there are. The last [`ACTIVE_LANES_MIN`] lanes are not parked:
-//! to look at them costs less than to park them and to report them again.
+//! A lane that was empty in [`EMPTY_ROUNDS_MAX`] rounds is parked, with a request, and is not
+//! looked at again until its publisher reports it. So an event costs a bounded number of looks at
+//! empty lanes, however many publishers there are. The last [`ACTIVE_LANES_MIN`] lanes are not
+//! parked: to look at them costs less than to park them and to report them again.
 //!
 //! # Failure modes
 //!
@@ -30,8 +30,8 @@
 //! * **Closing by force, or a broken bus**: [`Sequencer::discard`] drops what is in the lanes, and
 //!   counts it as unsequenced.
 //! * **The clock** panics, runs backwards or is before 1970: the time stands still.
-//! * **The weigher** panics: its event is dropped, and counted as unsequenced. The round ends there,
-//!   with the events before it, and [`RoundResult::failed`] makes the engine break the bus.
+//! * **The weigher** panics: its event is dropped, and counted as unsequenced. The round ends
+//!   there, with the events before it, and [`RoundResult::failed`] makes the engine break the bus.
 
 use std::time::{Instant, SystemTime};
 

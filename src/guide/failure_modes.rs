@@ -69,9 +69,10 @@
 //! * **Priority inversion.** If the thread that dispatches has a lower priority than the threads
 //!   that keep all cores busy, events wait for as long as the system lets it wait.
 //! * **A suspended thread that holds a role.** A thread that runs a round of the sequencer or of a
-//!   shard is the only one that can finish it. If the system suspends it there, all events, or those
-//!   of that shard, wait until it continues. Everywhere else another thread of the pool takes over,
-//!   if [`dispatchers`](crate::BusBuilder::dispatchers) is 2 or more and only one is suspended.
+//!   shard is the only one that can finish it. If the system suspends it there, all events, or
+//!   those of that shard, wait until it continues. Everywhere else another thread of the pool takes
+//!   over, if [`dispatchers`](crate::BusBuilder::dispatchers) is 2 or more and only one is
+//!   suspended.
 //! * **Spinning without a core.** [`WaitStrategy::Spin`](crate::WaitStrategy::Spin) on a machine
 //!   with fewer cores than spinning threads keeps the very thread from running that it waits for.
 //!

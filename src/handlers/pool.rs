@@ -68,8 +68,8 @@ pub(crate) struct PoolConfig {
     /// There are no workers; turns run only in [`Pool::drive`].
     pub(crate) manual: bool,
     pub(crate) observer: Option<Arc<Observer>>,
-    /// Called with the number of a subscription whose handler is stalled: counts the stall. Must not
-    /// wait: `false` means that a lock is not free, and that the stall has to be counted later.
+    /// Called with the number of a subscription whose handler is stalled: counts the stall. Must
+    /// not wait: `false` means that a lock is not free, and that the stall has to be counted later.
     pub(crate) on_stall: Box<dyn Fn(u64) -> bool + Send + Sync>,
     /// Called with the number of a subscription that was disconnected: unregisters it.
     pub(crate) on_disconnect: Box<dyn Fn(u64) + Send + Sync>,

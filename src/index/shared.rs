@@ -257,9 +257,9 @@ impl<V: Copy + Ord> SharedIndex<V> {
     /// Makes very many changes that become visible together, and keeps other writers waiting for
     /// an instant only.
     ///
-    /// `changes` makes them in a copy of the index, which shares the memory that it does not change.
-    /// Other writers continue meanwhile; only another bulk change waits. Then `changes` calls
-    /// [`Bulk::publish`]; if it does not, or if it panics, nothing is changed.
+    /// `changes` makes them in a copy of the index, which shares the memory that it does not
+    /// change. Other writers continue meanwhile; only another bulk change waits. Then `changes`
+    /// calls [`Bulk::publish`]; if it does not, or if it panics, nothing is changed.
     ///
     /// Meanwhile no other writer may insert or remove a pair that `changes` inserts or removes, and
     /// `changes` must not make another bulk change of this index: that would deadlock.

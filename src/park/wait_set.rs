@@ -220,8 +220,8 @@ impl WaitSet {
         }
     }
 
-    /// Tries a few times, since the lock is held for a few instructions: a list that is not kept has
-    /// to be allocated again. A holder that the system suspends stops no other thread.
+    /// Tries a few times, since the lock is held for a few instructions: a list that is not kept
+    /// has to be allocated again. A holder that the system suspends stops no other thread.
     fn try_lock_spares(&self) -> Option<impl DerefMut<Target = Vec<Vec<Entry>>> + '_> {
         const TRIES: usize = if cfg!(loom) { 1 } else { 100 };
         (0..TRIES).find_map(|_| {
