@@ -330,7 +330,7 @@ impl<T: Send + Sync + 'static> HandlerGuard<T> {
     /// `cancel` ended the subscription; `false` means that the subscription had ended before. Also
     /// then no call begins after this has returned: if the handler was disconnected, the events
     /// that are left in its ring are not handled, and the observer gets
-    /// [`Notice::Disconnected`](super::Notice::Disconnected).
+    /// [`Notice::Disconnected`](crate::Notice::Disconnected).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -124,7 +124,7 @@ use slow::SlowMonitor;
 /// | thread | payloads on its stack | without optimisation |
 /// | --- | --- | --- |
 /// | a publisher | 3, two of which are the argument and the result | 16 |
-/// | a publisher under [`Dispatch::Inline`](crate::Dispatch::Inline) | 5 | 16 |
+/// | a publisher under [`Dispatch::Inline`] | 5 | 16 |
 /// | one that polls the future of an `_async` function, which has its payload inside | 10 | 32 |
 /// | one that calls [`drive`](Self::drive), or drops the last handle | 2 | 8 |
 /// | a receiver or a handler | none | none |
@@ -354,7 +354,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// Dispatches events on the calling thread until there is no more work. Returns whether there
     /// was any work.
     ///
-    /// Under [`Dispatch::Manual`](crate::Dispatch::Manual) events are dispatched only in this call,
+    /// Under [`Dispatch::Manual`] events are dispatched only in this call,
     /// in the calls that flush or close, and, once the bus is closing, in calls that wait for an
     /// event. In the other modes, the calling thread dispatches in addition to the threads that do
     /// so anyway.
@@ -417,7 +417,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// The future has no time limit. Use a timeout of the runtime, because the future waits for
     /// ever for a `Block` subscriber that does not read or a handler that does not return. It may
     /// be dropped at any time, which has no effect on the bus. It starts no thread, with one
-    /// exception: under [`Dispatch::Manual`](crate::Dispatch::Manual), while a `Block` subscriber
+    /// exception: under [`Dispatch::Manual`], while a `Block` subscriber
     /// with a [block timeout](SubscriptionBuilder::block_timeout) is full, a thread wakes the task
     /// when the timeout is over.
     ///
