@@ -33,19 +33,30 @@ use crate::contain::contain;
 use crate::sync::parker::Parker;
 use crate::sync::unmodelled::AtomicUsize as UnmodelledUsize;
 use crate::sync::{AtomicWaker, Ordering, spin_loop, thread};
-use crate::time_limit;
+use crate::time_limit::{self, Kind};
 
 pub(crate) use self::wait_set::{Registration, WaitSet};
 
 /// Wakes the task or thread. If the waker panics, the panic is contained.
 ///
-/// If the time of the calling thread is over, another thread wakes it: see
-/// [`time_limit`].
+/// If the time of the calling thread is over, another thread wakes a task: see [`time_limit`]. A
+/// thread that sleeps in this library is woken at once, since its waker is no user code.
 pub(crate) fn wake(waker: Waker) {
-    if time_limit::is_over() {
-        return time_limit::hand_over(move || wake_here(waker));
+    if time_limit::is_over() && !is_thread_waker(&waker) {
+        return time_limit::hand_over(Kind::Wake, move || wake_here(waker));
     }
     wake_here(waker);
+}
+
+/// Whether this is a waker of [`thread_waker`].
+#[cfg(not(loom))]
+fn is_thread_waker(waker: &Waker) -> bool {
+    with_thread_waker(|own| own.vtable() == waker.vtable())
+}
+
+#[cfg(loom)]
+fn is_thread_waker(_: &Waker) -> bool {
+    true
 }
 
 fn wake_here(waker: Waker) {

@@ -6,21 +6,23 @@
 //! by one payload's drop or one call of a waker at most, and by the library's own work.
 //!
 //! * [`TimeLimit`] sets the limit of the calling thread.
-//! * [`is_over`] is asked before each piece of user code that can be handed over.
-//! * [`must_stop`] is asked between the passes of a loop.
-//! * [`hand_over`] runs what is left on the thread `fanout-late`, which all buses share. It starts
-//!   when it is needed, and ends when it has nothing left to do.
+//! * [`is_over`] is asked before each piece of user code, and between the passes of a loop.
+//! * [`hand_over`] runs what is left on the threads `fanout-late` and `fanout-wake`, which all
+//!   buses share. They start when they are needed, and end when they have nothing left to do.
 //!
-//! A limit of zero means: without waiting. Then the calling thread does all that it can do without
-//! another thread, which is bounded by what was published before. So programs under manual dispatch
-//! are deterministic.
+//! A limit of zero means: without waiting. It limits no user code: the calling thread does all that
+//! it can do without another thread, which is bounded by what was published before. So programs
+//! under manual dispatch are deterministic.
+//!
+//! Threads that sleep in this library are never woken by way of another thread: see
+//! [`park::wake`](crate::park::wake).
 //!
 //! # Failure modes
 //!
 //! * **The thread cannot be started**: the calling thread runs the code itself, and exceeds its
 //!   limit.
-//! * **User code that was handed over never returns**: other code that is handed over waits behind
-//!   it. No call of the library waits for it.
+//! * **User code that was handed over never returns**: other code of its kind that is handed over
+//!   waits behind it. A payload's drop does not keep a task from being woken.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -29,35 +31,25 @@ use std::time::{Duration, Instant};
 
 use crate::contain::contain;
 
-/// The limit of a thread.
-#[derive(Clone, Copy)]
-struct Limit {
-    deadline: Instant,
-    /// The limit is zero.
-    without_waiting: bool,
-}
-
-std::thread_local!(static LIMIT: Cell<Option<Limit>> = const { Cell::new(None) });
+std::thread_local!(static LIMIT: Cell<Option<Instant>> = const { Cell::new(None) });
 
 /// The calling thread has a time limit while the value is alive.
 pub(crate) struct TimeLimit {
-    outer: Option<Limit>,
+    outer: Option<Instant>,
     deadline: Option<Instant>,
 }
 
 impl TimeLimit {
-    /// Begins a limit. Inside of another one, the earlier one holds.
+    /// Begins a limit. Inside of another one, the earlier one holds. A limit of zero limits nothing
+    /// here.
     #[inline]
     pub(crate) fn enter(limit: Duration) -> Self {
         let deadline = Instant::now().checked_add(limit);
         let outer = LIMIT.get();
-        let inner = deadline.map(|deadline| Limit {
-            deadline,
-            without_waiting: limit.is_zero(),
-        });
+        let inner = deadline.filter(|_| !limit.is_zero());
         LIMIT.set(match (outer, inner) {
-            (Some(outer), Some(inner)) if outer.deadline <= inner.deadline => Some(outer),
-            (outer, inner) => inner.or(outer),
+            (Some(outer), Some(inner)) => Some(outer.min(inner)),
+            (outer, inner) => outer.or(inner),
         });
         Self { outer, deadline }
     }
@@ -81,21 +73,15 @@ pub(crate) fn is_set() -> bool {
     limit().is_some()
 }
 
-/// Whether the time of the calling thread is over. `false` if it has no limit.
+/// Whether the time of the calling thread is over, so that it must begin no other piece of user
+/// code, and no other pass. `false` if it has no limit.
 #[inline]
 pub(crate) fn is_over() -> bool {
-    limit().is_some_and(|limit| Instant::now() >= limit.deadline)
-}
-
-/// Whether the calling thread must begin no other pass: its time is over, and the limit was not
-/// zero.
-#[inline]
-pub(crate) fn must_stop() -> bool {
-    limit().is_some_and(|limit| !limit.without_waiting && Instant::now() >= limit.deadline)
+    limit().is_some_and(|deadline| Instant::now() >= deadline)
 }
 
 #[inline]
-fn limit() -> Option<Limit> {
+fn limit() -> Option<Instant> {
     if cfg!(loom) {
         return None; // time does not pass in a model
     }
@@ -105,46 +91,65 @@ fn limit() -> Option<Limit> {
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// User code that was handed over.
 struct Late {
-    /// In the order in which they were handed over.
+    /// In the order in which it was handed over.
     jobs: VecDeque<Job>,
     /// Whether the thread runs.
     running: bool,
 }
 
-static LATE: Mutex<Late> = Mutex::new(Late {
-    jobs: VecDeque::new(),
-    running: false,
-});
+/// What is handed over. Each kind has a thread of its own.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    Drop,
+    Wake,
+}
+
+static LATE: [Mutex<Late>; 2] = [const {
+    Mutex::new(Late {
+        jobs: VecDeque::new(),
+        running: false,
+    })
+}; 2];
 
 /// Runs user code on another thread. A panic of it is contained.
 #[cold]
-pub(crate) fn hand_over(job: impl FnOnce() + Send + 'static) {
+pub(crate) fn hand_over(kind: Kind, job: impl FnOnce() + Send + 'static) {
     if cfg!(loom) {
         return job(); // a model has the threads that it starts itself
     }
-    let mut late = lock();
+    let mut late = lock(kind);
     late.jobs.push_back(Box::new(job));
     if std::mem::replace(&mut late.running, true) {
         return;
     }
     drop(late);
+    let name = match kind {
+        Kind::Drop => "fanout-late",
+        Kind::Wake => "fanout-wake",
+    };
     let started = std::thread::Builder::new()
-        .name("fanout-late".to_owned())
-        .spawn(run_late);
+        .name(name.to_owned())
+        .spawn(move || run_late(kind));
     if started.is_err() {
-        run_late();
+        // Without the limit: the code would be handed over again.
+        let limit = LIMIT.take();
+        run_late(kind);
+        LIMIT.set(limit);
     }
 }
 
 /// No user code runs with the lock held, so no panic poisons it.
-fn lock() -> MutexGuard<'static, Late> {
-    LATE.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(kind: Kind) -> MutexGuard<'static, Late> {
+    LATE[kind as usize]
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
 }
 
-fn run_late() {
+fn run_late(kind: Kind) {
     loop {
-        let mut late = lock();
+        let mut late = lock(kind);
         let Some(job) = late.jobs.pop_front() else {
             late.running = false;
             return;
@@ -169,7 +174,7 @@ mod tests {
         {
             let inner = TimeLimit::enter(Duration::from_nanos(1));
             std::thread::sleep(Duration::from_millis(1));
-            assert!(is_over() && must_stop());
+            assert!(is_over());
             assert!(
                 inner
                     .deadline()
@@ -178,7 +183,7 @@ mod tests {
             let _longer = TimeLimit::enter(LONG);
             let _endless = TimeLimit::enter(Duration::MAX);
             let _zero = TimeLimit::enter(Duration::ZERO);
-            assert!(is_over() && must_stop());
+            assert!(is_over());
         }
         assert!(is_set() && !is_over());
         drop(outer);
@@ -186,9 +191,14 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_zero_does_not_stop_what_needs_no_other_thread() {
-        let _limit = TimeLimit::enter(Duration::ZERO);
-        assert!(is_over() && !must_stop());
+    fn a_limit_of_zero_limits_no_user_code() {
+        let limit = TimeLimit::enter(Duration::ZERO);
+        assert!(!is_set() && !is_over());
+        assert!(
+            limit
+                .deadline()
+                .is_some_and(|deadline| deadline <= Instant::now())
+        );
     }
 
     #[test]
@@ -196,7 +206,7 @@ mod tests {
         let (sender, receiver) = mpsc::channel();
         for n in 0..100 {
             let sender = sender.clone();
-            hand_over(move || {
+            hand_over(Kind::Drop, move || {
                 sender.send((n, std::thread::current().id())).unwrap();
                 std::panic::resume_unwind(Box::new("a panic that a test provokes"));
             });

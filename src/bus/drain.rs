@@ -88,7 +88,7 @@ impl Core {
             // Saturating: the sum no longer includes the losses of a subscription that was
             // cancelled meanwhile.
             lost: lost.saturating_sub(lost_before),
-            // Relaxed: a statistic, which no longer changes.
+            // Relaxed: a statistic. It may still grow if a thread that sequences is in user code.
             unsequenced: self.engine.shared.unsequenced.load(Ordering::Relaxed),
         }
     }

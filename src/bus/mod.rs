@@ -709,25 +709,25 @@ impl Core {
         let mut done = false;
         while self.engine.drive() | self.drive_handlers() {
             done = true;
-            if time_limit::must_stop() {
+            if time_limit::is_over() {
                 break;
             }
         }
         done
     }
 
-    /// Runs the handlers of a manual bus. Handlers may publish, so there may be more to dispatch
-    /// afterwards.
     /// Like [`Engine::drive_and_next_deadline`], and runs the handlers, which make room for events.
     fn drive_and_next_deadline(&self) -> Option<Instant> {
         loop {
             let deadline = self.engine.drive_and_next_deadline();
-            if !self.drive_handlers() || time_limit::must_stop() {
+            if !self.drive_handlers() || time_limit::is_over() {
                 return deadline;
             }
         }
     }
 
+    /// Runs the handlers of a manual bus. Handlers may publish, so there may be more to dispatch
+    /// afterwards.
     fn drive_handlers(&self) -> bool {
         self.handlers.pool().is_some_and(|pool| pool.drive())
     }

@@ -242,8 +242,9 @@ where
     E: RefusedError<T>,
 {
     let _limit = time_limit(&sender, patience);
-    match prepare(&mut sender, heading, None, patience) {
-        Ok((place, event)) => put(&mut sender, place, event, data),
+    let mut waited = Registration::default();
+    match prepare(&mut sender, heading, None, patience, &mut waited) {
+        Ok((place, event)) => put_and_forget(&mut sender, place, event, data, &mut waited),
         Err(refused) => refuse(refused, data),
     }
 }
@@ -260,8 +261,10 @@ where
     E: RefusedError<T>,
 {
     let _limit = time_limit(&sender, patience);
-    match prepare(&mut sender, &Heading::topic(topic(&data)), None, patience) {
-        Ok((place, event)) => put(&mut sender, place, event, data),
+    let mut waited = Registration::default();
+    let heading = Heading::topic(topic(&data));
+    match prepare(&mut sender, &heading, None, patience, &mut waited) {
+        Ok((place, event)) => put_and_forget(&mut sender, place, event, data, &mut waited),
         Err(refused) => refuse(refused, data),
     }
 }
@@ -289,13 +292,15 @@ where
     S: LaneSender<T>,
 {
     let (receipt, slot) = receipt();
+    let mut waited = Registration::default();
     let prepared = if NonBlockingScope::is_active() {
         Err(Refused::WouldDeadlock)
     } else {
-        prepare(&mut sender, heading, Some(receipt), Patience::Unlimited)
+        let patience = Patience::Unlimited;
+        prepare(&mut sender, heading, Some(receipt), patience, &mut waited)
     };
     let accepted = match prepared {
-        Ok((place, event)) => put(&mut sender, place, event, data),
+        Ok((place, event)) => put_and_forget(&mut sender, place, event, data, &mut waited),
         Err(refused) => refuse(refused, data),
     };
     // Without `map_err` and `?`: in a build without optimisation, each would copy the payload.
@@ -332,6 +337,7 @@ fn prepare<T, K, S>(
     heading: &Heading<'_, K>,
     receipt: Option<ReceiptSender>,
     patience: Patience,
+    waited: &mut Registration,
 ) -> Result<(S::Place, EventHead), Refused>
 where
     K: AsTopic,
@@ -340,7 +346,7 @@ where
     let event = event_head(sender, heading, receipt).map_err(Refused::Topic)?;
     let place = match sender.try_reserve() {
         Ok(place) => place,
-        Err(no_room) => wait_for_room(sender, no_room, patience)?,
+        Err(no_room) => wait_for_room(sender, no_room, patience, waited)?,
     };
     Ok((place, event))
 }
@@ -398,6 +404,27 @@ impl EventHead {
     }
 }
 
+/// Moves the event into its place in the lane. Then gives back what was registered to wait for that
+/// place: this may run user code, for which other publishers of the shared lane must not wait.
+#[inline(always)]
+fn put_and_forget<T, S, E>(
+    sender: &mut S,
+    place: S::Place,
+    event: EventHead,
+    data: T,
+    waited: &mut Registration,
+) -> Result<(), E>
+where
+    S: LaneSender<T>,
+    E: RefusedError<T>,
+{
+    let accepted = put(sender, place, event, data);
+    if waited.is_registered() {
+        sender.forget_request(waited);
+    }
+    accepted
+}
+
 /// Moves the event into its place in the lane.
 #[inline(always)]
 fn put<T, S, E>(sender: &mut S, place: S::Place, event: EventHead, data: T) -> Result<(), E>
@@ -444,11 +471,11 @@ fn wait_for_room<T, S: LaneSender<T>>(
     sender: &mut S,
     no_room: NoRoom,
     patience: Patience,
+    waited: &mut Registration,
 ) -> Result<S::Place, Refused> {
-    let mut registration = Registration::default();
-    let place = wait_registered(sender, no_room, patience, &mut registration);
-    if !matches!(patience, Patience::None) {
-        sender.forget_request(&mut registration);
+    let place = wait_registered(sender, no_room, patience, waited);
+    if place.is_err() && !matches!(patience, Patience::None) {
+        sender.forget_request(waited);
     }
     place
 }
@@ -577,11 +604,13 @@ impl<S: LaneSender<T>, T> Future for PublishFuture<S, T> {
             }
             asked = true;
         };
-        this.stop_waiting();
         let Some(Ok((event, data))) = this.state.take() else {
             unreachable!("the state was checked above");
         };
-        Poll::Ready(put(&mut this.sender, place, event, data))
+        let accepted = put(&mut this.sender, place, event, data);
+        // Last: it may run user code, for which other publishers of the shared lane must not wait.
+        this.stop_waiting();
+        Poll::Ready(accepted)
     }
 }
 

@@ -256,7 +256,7 @@ impl Engine {
                 break true;
             }
             // After the end no other thread may be left that does what a mark asks for.
-            if (!go_on() || time_limit::must_stop()) && !self.is_finished() {
+            if (!go_on() || time_limit::is_over()) && !self.is_finished() {
                 break false;
             }
         };
@@ -292,7 +292,7 @@ impl Engine {
                     value.is_none()
                 });
                 value = value.or_else(&mut done);
-                if value.is_some() || time_limit::must_stop() || !drive_handlers() {
+                if value.is_some() || time_limit::is_over() || !drive_handlers() {
                     return (value, pass.deadline);
                 }
             }
@@ -679,13 +679,12 @@ impl Engine {
             // all roles did.
             let before = self.unfinished.fetch_sub(1, Ordering::AcqRel);
             debug_assert!(before > 0, "more roles have finished than there are");
-            if before == 1 {
-                debug_assert!(
-                    self.is_broken() || self.is_delivered(),
-                    "every role has finished, but not every event is delivered"
-                );
-                self.signal.wake_all();
-            }
+            debug_assert!(
+                before != 1 || self.is_broken() || self.is_delivered(),
+                "every role has finished, but not every event is delivered"
+            );
+            // Each time, since a broken bus is finished when its sequencer is.
+            self.signal.wake_all();
             // Once: threads that wait and drive a manual bus would wake one another for ever.
             self.signal.progress.notify();
         }
@@ -711,7 +710,13 @@ impl Engine {
         // sees the flag.
         self.forced.store(true, Ordering::Release);
         self.drive_while(|| !self.is_finished());
-        let finished = || self.is_finished().then_some(());
+        let finished = || {
+            if self.dispatch == Dispatch::Manual {
+                // The holder may be a thread that drives, and whose time is over.
+                self.pass(false);
+            }
+            self.is_finished().then_some(())
+        };
         let grace = now().checked_add(FORCE_CLOSE_GRACE);
         self.signal.progress.wait_until(grace, finished);
         self.break_feeds_if_broken();

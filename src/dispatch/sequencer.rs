@@ -44,7 +44,7 @@ use crate::ring::spsc::Readiness;
 use crate::ring::{mpsc, spsc};
 use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
 use crate::sync::{Arc, AtomicU64, Ordering, thread};
-use crate::time_limit;
+use crate::time_limit::{self, Kind};
 
 /// The most events that a round takes: a bound on how long the shards wait for it.
 pub(crate) const ROUND_EVENTS: usize = 1024;
@@ -239,10 +239,11 @@ impl<T: Send + Sync + 'static> Sequence for Sequencer<T> {
             return;
         }
         let mut closed = self.close_and_take_lanes();
-        if time_limit::is_set() || !closed.discard_written() {
-            // A publisher that claimed its place before the lane was closed may still be writing
-            // its event, for long if the system does not schedule it.
-            time_limit::hand_over(move || {
+        if !closed.discard_written() {
+            // The time of this thread is over, or a publisher that claimed its place before the
+            // lane was closed may still be writing its event, for long if the system does not
+            // schedule it.
+            time_limit::hand_over(Kind::Drop, move || {
                 while !closed.discard_written() {
                     thread::yield_now();
                 }
@@ -648,17 +649,18 @@ impl<T> ClosedLanes<T> {
     }
 
     /// Drops the events that are written one by one, so that a payload whose drop panics does not
-    /// keep the others from being dropped. `true`: these were all.
+    /// keep the others from being dropped. `false`: there are others, or the time of the calling
+    /// thread is over.
     fn discard_written(&mut self) -> bool {
         for lane in &mut self.own {
-            while let Some(pending) = lane.ring.pop() {
+            while let Some(pending) = next_in_time(|| lane.ring.pop()) {
                 pending.discard();
             }
         }
-        while let Some(pending) = self.shared.pop() {
+        while let Some(pending) = next_in_time(|| self.shared.pop()) {
             pending.discard();
         }
-        self.shared.is_finished()
+        self.own.iter_mut().all(|lane| lane.ring.refresh() == 0) && self.shared.is_finished()
     }
 }
 
@@ -715,6 +717,11 @@ impl<T> ParkedLanes<T> {
         lanes.extend(self.slots.drain(..).flatten());
         self.free_slots.clear();
     }
+}
+
+/// `None` also if the time of the calling thread is over.
+fn next_in_time<P>(pop: impl FnOnce() -> Option<P>) -> Option<P> {
+    if time_limit::is_over() { None } else { pop() }
 }
 
 /// A round in progress.

@@ -49,6 +49,7 @@ use crate::limits::{HANDLER_STALL, HANDLER_THREADS_MAX};
 use crate::park::{Backoff, NonBlockingScope, Registration, WaitSet};
 use crate::ring::run_queue::{Job, RunQueue, Scheduled, Turn, Worker, schedule, try_begin};
 use crate::sync::{Arc, AtomicBool, AtomicUsize, Mutex, Ordering, thread};
+use crate::time_limit;
 
 /// How long a cancel waits for a turn that is in progress. A worker checks whether the job is
 /// disabled and then calls the closure; the operating system may preempt it in between. Only the
@@ -233,10 +234,13 @@ impl Pool {
             };
             while let Some(taken) = self.queue.take(&mut worker) {
                 let state = &self.workers[worker.index()];
-                self.run(taken.turn, state, None);
+                self.run(taken.turn, state, time_limit::is_set().then(Instant::now));
                 done = true;
+                if time_limit::is_over() {
+                    break;
+                }
             }
-            if !worker.release() {
+            if !worker.release() || time_limit::is_over() {
                 return done;
             }
         }

@@ -60,6 +60,14 @@ pub(crate) struct WaitSet {
 #[derive(Debug, Default)]
 pub(crate) struct Registration(Option<Place>);
 
+impl Registration {
+    /// Whether the waiter has an entry, which may have been taken.
+    #[inline]
+    pub(crate) fn is_registered(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Place {
     index: usize,
@@ -421,17 +429,17 @@ mod tests {
         register_all(TIMES);
         assert_eq!(set.len(), WAITERS);
         // In another order than they came, and some of them come back.
-        let mut first = waiters.split_off(500);
+        let mut first = waiters.split_off(WAITERS / 2);
         drop(waiters);
-        assert_eq!(set.len(), 500);
-        first.extend((0..300).map(|_| set.waiter()));
+        assert_eq!(set.len(), WAITERS / 2);
+        first.extend((0..WAITERS * 3 / 10).map(|_| set.waiter()));
         for (waiter, (_, waker)) in first.iter_mut().rev().zip(&wakers) {
             waiter.register(waker);
         }
-        assert_eq!(set.len(), 800);
+        assert_eq!(set.len(), WAITERS * 8 / 10);
         assert_eq!(
             set.entries.lock().list.len(),
-            1000,
+            WAITERS,
             "free entries are used first"
         );
         drop(first);

@@ -148,6 +148,8 @@ struct Account {
     /// The calls of the handler. Empty for a subscription without one.
     call_log: CallLog,
     ending: Option<RecvError>,
+    /// The test has cancelled the handler.
+    cancelled: bool,
     handle: SubscriptionHandle<Payload>,
 }
 
@@ -417,6 +419,7 @@ fn subscriber(
             items: Vec::new(),
             call_log: CallLog::new(),
             ending: None,
+            cancelled: false,
             handle,
         };
         if random.one_in(4) {
@@ -579,6 +582,7 @@ impl Account {
             self.ending = Some(RecvError::Closed); // unless a notice says otherwise
         } else {
             self.handle.cancel(); // it may have been disconnected
+            self.cancelled = true;
         }
         eventually("the handler is dropped", || {
             thread::sleep(Duration::from_micros(100));
@@ -593,7 +597,9 @@ impl Account {
         for (time, notified) in notices {
             if notified.is_end {
                 assert!(items.iter().all(|(before, _)| *before < time), "the end");
-                self.ending = Some(RecvError::Disconnected(notified.gap));
+                // After a cancel the events in front of this gap may be unhandled, and count as
+                // unread.
+                self.ending = (!self.cancelled).then_some(RecvError::Disconnected(notified.gap));
             } else {
                 items.push((time, StreamItem::Lost(notified.gap)));
             }

@@ -22,7 +22,7 @@ use std::ptr::{self, NonNull};
 use super::events::EventType;
 use super::{AnyBlock, Block, BlockWriter, CLASSES, RawWriter};
 use crate::sync::{Arc, AtomicPtr, AtomicUsize, Ordering};
-use crate::time_limit;
+use crate::time_limit::{self, Kind};
 
 /// Free blocks of each class that a pool keeps at most, on each side of the hand-over. The pool
 /// keeps as many blocks of one event as the rings of a few slow subscribers hold: otherwise these
@@ -62,7 +62,9 @@ impl Pool {
         if !cleared {
             let unused = UnusedBlock(block);
             // SAFETY: the other thread is the only one that has the block from now on.
-            return time_limit::hand_over(move || unsafe { Self::recycle(unused.into_inner()) });
+            return time_limit::hand_over(Kind::Drop, move || unsafe {
+                Self::recycle(unused.into_inner())
+            });
         }
         // SAFETY: the caller accesses the block exclusively until it is pushed, and the pool lives
         // as long as the block.

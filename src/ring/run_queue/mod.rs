@@ -722,7 +722,8 @@ fn take_place<P, S>(place: &AtomicPtr<Job<P, S>>) -> *mut Job<P, S> {
     if place.load(Ordering::Relaxed).is_null() {
         return ptr::null_mut();
     }
-    // Acquire, partners `link` and the stores to slots and overflow lists: the links, and the jobs.
+    // Acquire, partners `push`, `put_in_front` and the stores to slots and overflow lists: the
+    // links, and the jobs.
     place.swap(ptr::null_mut(), Ordering::Acquire)
 }
 
