@@ -322,33 +322,7 @@ pub(super) fn add(
     record: &Record,
     patterns: &[Pattern],
 ) -> Result<bool, ChangeError> {
-    let (mut texts, routes) = begin_change(registry, engine, record)?;
-    let mut changed = false;
-    if are_very_many(patterns) {
-        let added: Vec<&Pattern> = routes.bulk(|bulk| {
-            let is_new = |pattern: &&Pattern| bulk.insert(pattern, record.slot);
-            let added: Vec<&Pattern> = patterns.iter().filter(is_new).collect();
-            if !added.is_empty() {
-                bulk.catch_up();
-                bulk.publish(&mut |_| ());
-            }
-            added
-        });
-        for pattern in added {
-            texts.push(pattern);
-            changed = true;
-        }
-    } else {
-        routes.batch(|batch| {
-            for pattern in patterns {
-                if batch.insert(pattern, record.slot) {
-                    texts.push(pattern);
-                    changed = true;
-                }
-            }
-        });
-    }
-    Ok(changed)
+    change(registry, engine, record, patterns, &ADDITION)
 }
 
 /// Removes patterns. Returns `Ok(false)` if the subscription had none of them.
@@ -358,27 +332,58 @@ pub(super) fn remove(
     record: &Record,
     patterns: &[Pattern],
 ) -> Result<bool, ChangeError> {
+    change(registry, engine, record, patterns, &REMOVAL)
+}
+
+/// How one pattern is changed, in the index and in the list of the subscription. The index answers
+/// `false` if nothing changed.
+struct PatternChange {
+    in_batch: fn(&mut RouteBatch<'_, '_>, &Pattern, u32) -> bool,
+    in_bulk: fn(&mut RouteBulk<'_, '_>, &Pattern, u32) -> bool,
+    in_texts: fn(&mut PatternTexts, &Pattern),
+}
+
+const ADDITION: PatternChange = PatternChange {
+    in_batch: |batch, pattern, slot| batch.insert(pattern, slot),
+    in_bulk: |bulk, pattern, slot| bulk.insert(pattern, slot),
+    in_texts: PatternTexts::push,
+};
+
+const REMOVAL: PatternChange = PatternChange {
+    in_batch: |batch, pattern, slot| batch.remove(pattern, &slot),
+    in_bulk: |bulk, pattern, slot| bulk.remove(pattern, &slot),
+    in_texts: PatternTexts::remove,
+};
+
+/// Changes patterns. Returns `Ok(false)` if nothing changed.
+fn change(
+    registry: &Mutex<Registry>,
+    engine: &Engine,
+    record: &Record,
+    patterns: &[Pattern],
+    how: &PatternChange,
+) -> Result<bool, ChangeError> {
     let (mut texts, routes) = begin_change(registry, engine, record)?;
     let mut changed = false;
     if are_very_many(patterns) {
-        let removed: Vec<&Pattern> = routes.bulk(|bulk| {
-            let was_there = |pattern: &&Pattern| bulk.remove(pattern, &record.slot);
-            let removed: Vec<&Pattern> = patterns.iter().filter(was_there).collect();
-            if !removed.is_empty() {
+        let affected: Vec<&Pattern> = routes.bulk(|bulk| {
+            let is_changed = |pattern: &&Pattern| (how.in_bulk)(bulk, pattern, record.slot);
+            let affected: Vec<&Pattern> = patterns.iter().filter(is_changed).collect();
+            if !affected.is_empty() {
                 bulk.catch_up();
                 bulk.publish(&mut |_| ());
             }
-            removed
+            affected
         });
-        for pattern in removed {
-            texts.remove(pattern);
+        for pattern in affected {
+            (how.in_texts)(&mut texts, pattern);
             changed = true;
         }
     } else {
         routes.batch(|batch| {
             for pattern in patterns {
-                if batch.remove(pattern, &record.slot) {
-                    texts.remove(pattern);
+                if (how.in_batch)(batch, pattern, record.slot) {
+                    (how.in_texts)(&mut texts, pattern);
                     changed = true;
                 }
             }

@@ -559,10 +559,9 @@ impl Engine {
         let pass = self.pass(false);
         if pass.run_again || pass.new_deadline {
             self.signal.wake_one();
-            if self.is_finished() {
+            if self.is_finished() || self.is_broken() {
                 self.drive(); // the pool's threads may have ended
             }
-            self.break_feeds_if_broken();
         }
     }
 
