@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{FOR_EVER, bus, ends, eventually};
+use crate::support::{FOR_EVER, Gate, bus, ends, eventually};
 
 /// Handlers whose calls sleep, on the topic `slow`. Their rings are full from now on.
 struct SlowHandlers {
@@ -161,28 +161,6 @@ fn spare_threads_bound_the_wait_in_a_burst() {
     });
 }
 
-/// A gate that keeps threads until it is opened.
-#[derive(Clone, Default)]
-struct Gate(Arc<(AtomicBool, AtomicUsize)>);
-
-impl Gate {
-    fn wait(&self) {
-        self.0.1.fetch_add(1, Ordering::SeqCst);
-        eventually("the gate opens", || {
-            thread::sleep(Duration::from_micros(200));
-            self.0.0.load(Ordering::SeqCst)
-        });
-    }
-
-    fn entered(&self) -> usize {
-        self.0.1.load(Ordering::SeqCst)
-    }
-
-    fn open(&self) {
-        self.0.0.store(true, Ordering::SeqCst);
-    }
-}
-
 /// The observer blocks on the notice of a stall: later stalls are found, counted and replaced.
 #[test]
 fn an_observer_that_blocks_does_not_stop_the_stall_protection() {
@@ -215,8 +193,8 @@ fn an_observer_that_blocks_does_not_stop_the_stall_protection() {
         };
         for n in 0..5 {
             bus.publish(format!("stuck.{n}"), 0).expect("open");
-            eventually("it is called", || gate.entered() == n + 1);
-            eventually("the observer blocks", || observer_gate.entered() == 1);
+            eventually("it is called", || gate.waiting() == n + 1);
+            eventually("the observer blocks", || observer_gate.waiting() == 1);
             bus.publish("well", 0).expect("open");
             eventually("handled meanwhile", || {
                 handled.load(Ordering::SeqCst) == n + 1
@@ -224,7 +202,7 @@ fn an_observer_that_blocks_does_not_stop_the_stall_protection() {
         }
         let is_counted = |handle: &HandlerGuard<u64>| handle.stats().stalls == 1;
         eventually("each is counted", || stuck.iter().all(is_counted));
-        assert_eq!(observer_gate.entered(), 1, "one notice at a time");
+        assert_eq!(observer_gate.waiting(), 1, "one notice at a time");
         observer_gate.open();
         eventually("each is reported", || notices.load(Ordering::SeqCst) == 5);
         gate.open();
@@ -254,7 +232,7 @@ fn stalls_are_counted_while_subscriptions_come_and_go() {
             })
             .collect();
         bus.publish("stuck", 0).expect("open");
-        eventually("all are called", || gate.entered() == 8);
+        eventually("all are called", || gate.waiting() == 8);
         let is_counted = |handle: &HandlerGuard<u64>| handle.stats().stalls == 1;
         eventually("each is counted", || stuck.iter().all(is_counted));
         stop.store(true, Ordering::Relaxed);

@@ -11,7 +11,7 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, OnDrop, Random, bus, ends, eventually, in_every_mode,
+    FOR_EVER, Gate, MODES, OnDrop, Random, bus, ends, eventually, in_every_mode,
     in_every_mode_and_shards, in_modes_with_threads, linger, manual, panics_quietly, publish_each,
     rounds,
 };
@@ -59,30 +59,6 @@ impl Log {
     fn threads(&self) -> Vec<ThreadId> {
         let log = self.0.lock().expect("not poisoned");
         log.iter().map(|(_, thread)| *thread).collect()
-    }
-}
-
-/// A gate: a handler waits in it until it is opened.
-#[derive(Clone, Default)]
-struct Gate(Arc<(AtomicBool, AtomicUsize)>);
-
-impl Gate {
-    fn wait(&self) {
-        self.0.1.fetch_add(1, Ordering::SeqCst);
-        eventually("the gate opens", || {
-            thread::sleep(Duration::from_micros(200));
-            self.0.0.load(Ordering::SeqCst)
-        });
-        self.0.1.fetch_sub(1, Ordering::SeqCst);
-    }
-
-    fn open(&self) {
-        self.0.0.store(true, Ordering::SeqCst);
-    }
-
-    /// The number of handlers that wait.
-    fn waiting(&self) -> usize {
-        self.0.1.load(Ordering::SeqCst)
     }
 }
 

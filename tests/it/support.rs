@@ -6,7 +6,7 @@ use fanout::{
 };
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -300,6 +300,30 @@ impl Drop for OnDrop {
         if let Some(f) = self.0.take() {
             f();
         }
+    }
+}
+
+/// A gate: threads of handlers and observers wait in it until it is opened.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(Arc<(AtomicBool, AtomicUsize)>);
+
+impl Gate {
+    pub(crate) fn wait(&self) {
+        self.0.1.fetch_add(1, Ordering::SeqCst);
+        eventually("the gate opens", || {
+            thread::sleep(Duration::from_micros(200));
+            self.0.0.load(Ordering::SeqCst)
+        });
+        self.0.1.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.0.store(true, Ordering::SeqCst);
+    }
+
+    /// The number of threads that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.0.1.load(Ordering::SeqCst)
     }
 }
 
