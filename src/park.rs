@@ -64,6 +64,12 @@ fn wake_here(waker: Waker) {
     contain("a waker", || waker.wake());
 }
 
+/// Wakes the task that is being polled, so that it is polled again. If the waker panics, the panic
+/// is contained: what the poll has changed so far stays complete.
+pub(crate) fn wake_to_poll_again(waker: &Waker) {
+    contain("a waker", || waker.wake_by_ref());
+}
+
 /// Wakes the registered waker, if there is one. If the waker panics, the panic is contained.
 pub(crate) fn wake_registered(waker: &AtomicWaker) {
     if let Some(waker) = waker.take() {

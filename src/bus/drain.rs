@@ -23,7 +23,7 @@ use super::stats::{CloseReport, CloseSums};
 use super::wake_timer::WakeTimer;
 use crate::dispatch::Dispatch;
 use crate::dispatch::engine::{Engine, FlushTicket};
-use crate::park::{Registration, wake_registered};
+use crate::park::{Registration, wake_registered, wake_to_poll_again};
 use crate::sync::{Arc, Ordering};
 use crate::time_limit::TimeLimit;
 
@@ -178,7 +178,7 @@ impl DispatchWait {
         }
         self.timer = WakeTimer::start(at, waker).ok();
         if self.timer.is_none() {
-            waker.wake_by_ref(); // no thread could be started: the task polls until then
+            wake_to_poll_again(waker); // no thread could be started: the task polls until then
         }
     }
 }

@@ -32,6 +32,7 @@ use crate::dispatch::feed::{End, FeedConsumer, Found, Limits};
 use crate::dispatch::loss::{BlockTimeout, Gap};
 use crate::park::{
     NonBlockingScope, Registration, forget_registered, park, register_thread, thread_waker,
+    wake_to_poll_again,
 };
 use crate::sync::{AtomicWaker, Ordering};
 use crate::time_limit::TimeLimit;
@@ -657,7 +658,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     pub(super) fn poll_found(&mut self, context: &mut Context<'_>) -> Poll<Found> {
         if self.used_budget == BUDGET {
             self.used_budget = 0;
-            context.waker().wake_by_ref();
+            wake_to_poll_again(context.waker());
             return Poll::Pending;
         }
         let waker = context.waker();
@@ -687,7 +688,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         *timer = WakeTimer::start(at, waker).ok();
         if timer.is_none() {
             // The system could not start a thread, so the task polls until then.
-            waker.wake_by_ref();
+            wake_to_poll_again(waker);
         }
     }
 

@@ -15,12 +15,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::thread;
 
-use fanout::{Dispatch, Ending};
+use fanout::{Dispatch, Ending, Event};
 use smol::stream::Stream;
 
 use crate::support::{
     Bomb, FOR_EVER, blocking, bus, eventually, fill_both_lanes, in_every_mode,
-    in_modes_with_threads, read_out,
+    in_modes_with_threads, manual, publish_each, read_out,
 };
 use crate::tasks::Wakes;
 
@@ -169,6 +169,41 @@ fn a_subscriber_survives_faulty_wakers() {
             |context: &mut Context<'_>| Pin::new(&mut stream).poll_next(context).is_ready();
         survives("batch stream", &mut poll, &mut publish);
     });
+}
+
+/// A task that receives without a pause yields now and then: it is pending although there are
+/// events, and wakes itself.
+#[test]
+fn a_task_that_yields_survives_faulty_wakers() {
+    const EVENTS: u64 = 500;
+    let bus = manual::<u64>();
+    let mut sub = bus
+        .subscription("a")
+        .capacity(EVENTS as usize)
+        .open()
+        .expect("open");
+    publish_each(&bus, 0..EVENTS);
+    bus.drive();
+    let mut yields = 0;
+    let mut received = 0;
+    while received < EVENTS {
+        let (polled, panics) = with_faulty(Fault::Wake, |context| {
+            pin!(sub.recv_async())
+                .poll(context)
+                .map(|item| item.map(Event::id))
+        });
+        match polled.expect("the panic is contained") {
+            Poll::Ready(item) => {
+                received += 1;
+                assert_eq!((item, panics), (Ok(received), 0));
+            }
+            Poll::Pending => {
+                yields += 1;
+                assert_eq!(panics, 1, "it woke itself");
+            }
+        }
+    }
+    assert!(yields > 0);
 }
 
 /// After the faulty tasks, a thread waits.
