@@ -3,12 +3,15 @@
 #[cfg(feature = "latency")]
 use fanout::Dispatch;
 use fanout::{Bus, Overflow};
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit};
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[cfg(feature = "latency")]
 use crate::support::bus;
-use crate::support::{manual, publish_each};
+use crate::support::{manual, panics_quietly, publish_each};
 
 /// The values of a recorder, by name and labels.
 fn recorded(record: impl FnOnce()) -> BTreeMap<String, f64> {
@@ -127,6 +130,80 @@ fn metrics_have_the_values_of_the_statistics() {
         assert_eq!(recorded.get(name), Some(&value), "{name} in {recorded:#?}");
     }
     assert_eq!(recorded.len(), 38, "{recorded:#?}");
+}
+
+/// A recorder that panics in its call with this number, with a value that panics when it is
+/// dropped.
+struct PanicsAt(AtomicUsize);
+
+impl PanicsAt {
+    fn count(&self) {
+        if self.0.fetch_sub(1, Ordering::SeqCst) == 0 {
+            panics_quietly();
+        }
+    }
+}
+
+impl Recorder for PanicsAt {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {
+        self.count();
+    }
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {
+        self.count();
+    }
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {
+        self.count();
+    }
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        self.count();
+        Counter::noop()
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        self.count();
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        self.count();
+        Histogram::noop()
+    }
+}
+
+/// The recorder runs on the thread that asks for the metrics: its panic is that thread's, and no
+/// lock of the bus is held, or left behind in a bad state.
+#[test]
+fn a_recorder_that_panics_harms_only_its_call() {
+    let bus = busy();
+    let expected = recorded(|| bus.record_metrics());
+    let mut panics = 0;
+    for call in 0.. {
+        let recorder = PanicsAt(AtomicUsize::new(call));
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            metrics::with_local_recorder(&recorder, || bus.record_metrics());
+        }));
+        match outcome {
+            Err(value) => std::mem::forget(value),
+            Ok(()) => break,
+        }
+        panics += 1;
+        let opened = bus.subscribe("b").expect("open");
+        bus.publish("b", 1).expect("open");
+        bus.drive();
+        assert_eq!(bus.stats().subscriptions, 2);
+        drop(opened);
+    }
+    assert!(panics > expected.len(), "each metric was refused: {panics}");
+    let after = recorded(|| bus.record_metrics());
+    for (name, value) in expected
+        .iter()
+        .filter(|(name, _)| name.contains("{subscription=1"))
+    {
+        assert!(name.contains("lag") || after[name] == *value, "{name}");
+    }
 }
 
 #[test]
