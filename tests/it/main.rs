@@ -53,6 +53,8 @@ mod policies;
 mod send;
 mod slow;
 mod stats;
+#[cfg(target_os = "linux")]
+mod stress;
 mod subscriber;
 #[path = "../suite/mod.rs"]
 mod suite;
