@@ -620,7 +620,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     pub(super) fn event(&mut self, found: Found) -> Result<&Event<T>, RecvError> {
         match found {
             Found::Event => Ok(self.feed.take()),
-            other => Err(recv_error(other)),
+            other => Err(self.recv_error(other)),
         }
     }
 
@@ -632,7 +632,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
                 let (block, mask) = self.feed.take_slot();
                 Ok(Batch::new(block, mask))
             }
-            other => Err(recv_error(other)),
+            other => Err(self.recv_error(other)),
         }
     }
 
@@ -646,6 +646,20 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
+    #[cold]
+    fn recv_error(&self, found: Found) -> RecvError {
+        match found {
+            Found::Gap => RecvError::Lost(self.feed.gap()),
+            Found::Disconnected => RecvError::Disconnected(self.feed.gap()),
+            Found::Closed => RecvError::Closed,
+            Found::Ended(End::Broken) => RecvError::Broken,
+            Found::Ended(_) => RecvError::Cancelled,
+            // A wait without a time limit finds something, except where it must not wait.
+            Found::Empty => RecvError::WouldDeadlock,
+            Found::Event => unreachable!("not an error"),
+        }
+    }
+
     /// The gap at which the subscription was disconnected, as an item: once, also if several loops
     /// and streams read one after the other.
     pub(super) fn last_gap(&mut self, gap: Gap) -> Option<Gap> {
@@ -656,12 +670,25 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// Checks the ring for a task. If the ring is empty, the task is woken when that changes.
     #[inline]
     pub(super) fn poll_found(&mut self, context: &mut Context<'_>) -> Poll<Found> {
+        if self.used_budget < BUDGET {
+            let found = self.check();
+            if found != Found::Empty {
+                self.used_budget += 1;
+                return Poll::Ready(found);
+            }
+        }
+        self.poll_wait(context)
+    }
+
+    /// There is no event, or the task has to let others run.
+    #[cold]
+    fn poll_wait(&mut self, context: &mut Context<'_>) -> Poll<Found> {
+        let waker = context.waker();
         if self.used_budget == BUDGET {
             self.used_budget = 0;
-            wake_to_poll_again(context.waker());
+            wake_to_poll_again(waker);
             return Poll::Pending;
         }
-        let waker = context.waker();
         match self.check_or_register(|place| place.register(waker), || waker.clone()) {
             Found::Empty => {
                 self.used_budget = 0;
@@ -775,14 +802,22 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn check(&mut self) -> Found {
-        let found = match self.feed.check() {
+        match self.feed.check() {
+            Found::Event => Found::Event,
+            found => self.check_without_event(found),
+        }
+    }
+
+    #[cold]
+    fn check_without_event(&mut self, found: Found) -> Found {
+        let found = match found {
             Found::Empty => self.drive_if_closing(),
             found => found,
         };
         match found {
-            Found::Disconnected(gap) => self.disconnected(gap),
+            Found::Disconnected => self.disconnected(),
             found => found,
         }
     }
@@ -790,11 +825,11 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     /// A shard disconnects a subscription without a lock, so the subscriber removes it from the
     /// registry and the index.
     #[cold]
-    fn disconnected(&mut self, gap: Gap) -> Found {
+    fn disconnected(&mut self) -> Found {
         if !std::mem::replace(&mut self.unregistered, true) {
             self.handle.unregister();
         }
-        Found::Disconnected(gap)
+        Found::Disconnected
     }
 
     fn recheck_at(&self) -> Option<Instant> {
@@ -849,20 +884,6 @@ fn no_event_in_time() -> RecvTimeoutError {
         RecvTimeoutError::WouldDeadlock
     } else {
         RecvTimeoutError::Timeout
-    }
-}
-
-#[cold]
-fn recv_error(found: Found) -> RecvError {
-    match found {
-        Found::Gap(gap) => RecvError::Lost(gap),
-        Found::Disconnected(gap) => RecvError::Disconnected(gap),
-        Found::Closed => RecvError::Closed,
-        Found::Ended(End::Broken) => RecvError::Broken,
-        Found::Ended(_) => RecvError::Cancelled,
-        // A wait without a time limit finds something, except where it must not wait.
-        Found::Empty => RecvError::WouldDeadlock,
-        Found::Event => unreachable!("not an error"),
     }
 }
 

@@ -205,17 +205,17 @@ impl Task {
                         return TurnEnd::More;
                     }
                 }
-                Found::Gap(gap) => report(
+                Found::Gap => report(
                     context.observer,
                     Notice::Lost {
                         subscription: context.subscription,
-                        gap,
+                        gap: self.feed.gap(),
                     },
                 ),
                 Found::Empty if self.feed.request_wake() => return TurnEnd::Idle,
                 Found::Empty => {}
-                Found::Disconnected(gap) => {
-                    context.disconnected(gap);
+                Found::Disconnected => {
+                    context.disconnected(self.feed.gap());
                     return TurnEnd::Finished;
                 }
                 Found::Closed | Found::Ended(_) => return TurnEnd::Finished,

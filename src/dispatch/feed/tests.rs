@@ -97,14 +97,15 @@ fn read_to_the_end(consumer: &mut FeedConsumer, overflow: Overflow) -> Seen {
                 seen.received += 1;
                 seen.superseded += event.superseded();
             }
-            Found::Gap(gap) => {
+            Found::Gap => {
+                let gap = consumer.gap();
                 assert!(gap.count() >= 1);
                 seen.lost += gap.count();
             }
             Found::Empty => thread::yield_now(),
             Found::Closed => return seen,
-            Found::Disconnected(gap) => {
-                seen.lost += gap.count();
+            Found::Disconnected => {
+                seen.lost += consumer.gap().count();
                 return seen;
             }
             Found::Ended(end) => panic!("no thread ends the feed, but it has ended: {end:?}"),

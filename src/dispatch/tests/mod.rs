@@ -80,7 +80,8 @@ fn read(consumer: &mut FeedConsumer) -> (Vec<u64>, Vec<(u64, u64, u64)>, Found) 
     loop {
         match consumer.check() {
             Found::Event => ids.push(consumer.take::<()>().id()),
-            Found::Gap(gap) => {
+            Found::Gap => {
+                let gap = consumer.gap();
                 let after = ids.last().copied().unwrap_or(0);
                 assert!(gap.first_id() > after, "{gap} after {after}");
                 gaps.push((gap.first_id(), gap.last_id(), gap.count()));
