@@ -15,8 +15,7 @@ use super::registry::OpenedFeed;
 use super::stats::SubscriptionStats;
 use super::subscription::{Request, SubscriptionBuilder};
 use super::{Bus, Core};
-use crate::contain::UserValue;
-use crate::contain::contain;
+use crate::contain::{UserValue, contain};
 use crate::dispatch::Dispatch;
 use crate::dispatch::block::Event;
 use crate::dispatch::feed::{End, FeedConsumer, FeedShared, Listener};
@@ -251,7 +250,9 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
                 }),
             }
         };
-        let record = request.open_handler(&mut task)?;
+        let opened = request.open_handler(&mut task);
+        contain("the drop of a handler that was refused", || drop(make));
+        let record = opened?;
         Ok(HandlerGuard {
             subscription: SubscriptionHandle::new(core, record),
             detached: false,

@@ -613,6 +613,25 @@ fn events_that_race_with_a_break_are_counted() {
     });
 }
 
+#[test]
+fn a_handler_that_is_refused_is_dropped_without_a_panic() {
+    in_every_mode(|mode| {
+        let bus = bus::<u64>(|b| b.dispatch(mode));
+        let handler = || {
+            let payload = OnDrop::panics();
+            move |_: &fanout::Event<u64>| {
+                let _ = &payload;
+            }
+        };
+        assert!(bus.on("a..b", handler()).is_err());
+        let too_small = || bus.subscription("a").capacity(0);
+        assert!(too_small().handler(handler()).is_err());
+        assert!(too_small().dedicated().handler(handler()).is_err());
+        bus.close();
+        assert!(bus.on("a", handler()).is_err());
+    });
+}
+
 /// A payload whose weigher and whose drop panic, with a value whose drop panics.
 struct Bomb;
 
