@@ -78,6 +78,7 @@ pub use wait::WaitStrategy;
 use crate::contain::contain;
 use crate::dispatch::Dispatch;
 use crate::dispatch::engine::{Engine, Lanes};
+use crate::park::NonBlockingScope;
 use crate::pattern::{Topic, TopicError};
 use crate::sync::{Arc, AtomicWaker, Mutex};
 use crate::time_limit;
@@ -729,7 +730,8 @@ impl Core {
     /// Runs the handlers of a manual bus. Handlers may publish, so there may be more to dispatch
     /// afterwards.
     fn drive_handlers(&self) -> bool {
-        self.handlers.pool().is_some_and(|pool| pool.drive())
+        let closing = self.engine.is_closing();
+        self.handlers.pool().is_some_and(|pool| pool.drive(closing))
     }
 
     /// Finds slow subscribers under manual dispatch.
@@ -737,7 +739,10 @@ impl Core {
         // The monitor is taken out of the mutex meanwhile, because the callback may drive the bus.
         let monitor = self.slow_monitor.lock().take();
         if let Some(mut monitor) = monitor {
+            // This thread may be the only one that dispatches.
+            let scope = NonBlockingScope::enter();
             monitor.check(self);
+            drop(scope);
             *self.slow_monitor.lock() = Some(monitor);
         }
     }

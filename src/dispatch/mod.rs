@@ -106,3 +106,9 @@ pub(crate) enum Weigh<T> {
     Nothing,
     By(UserValue<Weigher<T>>),
 }
+
+impl<T> Weigh<T> {
+    pub(crate) fn is_user_code(&self) -> bool {
+        matches!(self, Self::By(_))
+    }
+}

@@ -489,13 +489,19 @@ impl<T> Sequencer<T> {
     }
 
     /// Takes up to `quota` events from a lane; the number `self.lanes.len()` stands for the shared
-    /// lane. `false`: the round ends, since the shards have no room for another block, or since the
-    /// weigher has panicked.
+    /// lane. `false`: the round ends, since the shards have no room for another block, since the weigher
+    /// has panicked, or since the thread's time is over.
     fn drain(&mut self, lane: usize, quota: usize, round: &mut OpenRound<T>) -> bool {
         let shared = lane == self.lanes.len();
         let mut taken = 0;
         let mut goes_on = true;
         while taken < quota && round.left > 0 {
+            // The time limit of the calling thread counts for each call of the weigher.
+            if self.weigh.is_user_code() && time_limit::is_over() {
+                self.more = true;
+                goes_on = false;
+                break;
+            }
             if round.needs_block() {
                 if let Some(writer) = round.writer.take() {
                     self.send_block(writer);

@@ -209,9 +209,11 @@ impl Pool {
     }
 
     /// Runs turns until there are none, on a manual bus. Returns whether at least one was run.
-    pub(crate) fn drive(&self) -> bool {
-        // A handler that drives would run turns inside its own turn.
-        !NonBlockingScope::is_active() && self.run_queued()
+    ///
+    /// Inside a callback, handlers run only if the bus is closing: there may be no later call that
+    /// runs them. Inside a turn of this pool, none run, since that turn holds the role of the driver.
+    pub(crate) fn drive(&self, closing: bool) -> bool {
+        (closing || !NonBlockingScope::is_active()) && self.run_queued()
     }
 
     /// Runs the turns that are left, when the core of the bus is dropped: no thread can drive this
@@ -232,13 +234,12 @@ impl Pool {
             let Some(mut worker) = self.driver.try_acquire() else {
                 return done;
             };
-            while let Some(taken) = self.queue.take(&mut worker) {
+            while !time_limit::is_over()
+                && let Some(taken) = self.queue.take(&mut worker)
+            {
                 let state = &self.workers[worker.index()];
                 self.run(taken.turn, state, time_limit::is_set().then(Instant::now));
                 done = true;
-                if time_limit::is_over() {
-                    break;
-                }
             }
             if !worker.release() || time_limit::is_over() {
                 return done;

@@ -10,7 +10,8 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::support::{
-    FOR_EVER, OnDrop, bus, ends, eventually, in_every_mode, in_modes_with_threads,
+    FOR_EVER, OnDrop, bus, ends, eventually, in_every_mode, in_modes_with_threads, manual,
+    publish_each,
 };
 
 /// How long user code takes in these tests.
@@ -100,6 +101,63 @@ fn a_close_drops_no_payload_after_its_limit() {
         calls.keep_limit(LIMIT, || bus.close_within(LIMIT));
         all_dropped(&bus, &calls);
     });
+}
+
+#[test]
+fn a_flush_and_a_close_call_no_weigher_after_their_limits() {
+    in_every_mode(|mode| {
+        if mode == Dispatch::Inline {
+            return; // the publishing threads have called it
+        }
+        for close in [false, true] {
+            let calls = Calls::default();
+            let weigher = calls.clone();
+            let bus = bus::<u64>(|b| {
+                b.dispatch(mode).weigh(move |_| {
+                    weigher.note();
+                    0
+                })
+            });
+            let _sub = bus.subscribe("a").expect("open");
+            publish_each(&bus, 0..20);
+            calls.keep_limit(LIMIT, || match close {
+                false => bus.flush_within(LIMIT),
+                true => bus.close_within(LIMIT).in_time,
+            });
+        }
+    });
+}
+
+/// A shard is stalled until its block timeout is over, and then has events for many handlers.
+#[test]
+fn a_receive_from_a_closing_manual_bus_begins_no_turn_after_its_timeout() {
+    let calls = Calls::default();
+    let bus = manual::<u64>();
+    let full = bus.subscription("b").capacity(1).overflow(Overflow::Block);
+    let full = full.block_timeout(Duration::from_millis(20));
+    let _full = full.open().expect("open");
+    let mut idle = bus.subscribe("nothing").expect("open");
+    let handlers: Vec<_> = (0..20)
+        .map(|_| {
+            let calls = calls.clone();
+            bus.on("a", move |_| calls.note()).expect("open")
+        })
+        .collect();
+    for n in 0..3 {
+        bus.publish("b", n).expect("open");
+    }
+    bus.drive();
+    publish_each(&bus, 0..3);
+    bus.close();
+    assert_eq!(calls.len(), 0, "the shard is stalled");
+    thread::sleep(Duration::from_millis(25));
+    calls.keep_limit(LIMIT, || idle.recv_timeout(LIMIT).is_err());
+    calls.keep_limit(LIMIT, || idle.next_batch_timeout(LIMIT).is_err());
+    eventually("all events are handled", || {
+        bus.drive();
+        calls.len() == 60
+    });
+    drop(handlers);
 }
 
 /// A full `Block` subscriber keeps the events in the lanes, where the forced close finds them.
