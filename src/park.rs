@@ -60,6 +60,7 @@ fn is_thread_waker(_: &Waker) -> bool {
 }
 
 fn wake_here(waker: Waker) {
+    let _scope = NonBlockingScope::enter();
     // After a panic, the task may continue to sleep. The engine cannot do anything about that.
     contain("a waker", || waker.wake());
 }
@@ -67,6 +68,7 @@ fn wake_here(waker: Waker) {
 /// Wakes the task that is being polled, so that it is polled again. If the waker panics, the panic
 /// is contained: what the poll has changed so far stays complete.
 pub(crate) fn wake_to_poll_again(waker: &Waker) {
+    let _scope = NonBlockingScope::enter();
     contain("a waker", || waker.wake_by_ref());
 }
 
@@ -83,7 +85,8 @@ pub(crate) fn forget_registered(waker: &AtomicWaker) {
 }
 
 /// Drops a waker. If its drop panics, the panic is contained.
-fn drop_waker(waker: Option<Waker>) {
+pub(crate) fn drop_waker(waker: Option<Waker>) {
+    let _scope = NonBlockingScope::enter();
     contain("a waker's drop", || drop(waker));
 }
 

@@ -31,8 +31,8 @@ use crate::dispatch::engine::earliest;
 use crate::dispatch::feed::{End, FeedConsumer, Found, Limits};
 use crate::dispatch::loss::{BlockTimeout, Gap};
 use crate::park::{
-    NonBlockingScope, Registration, forget_registered, park, register_thread, thread_waker,
-    wake_to_poll_again,
+    NonBlockingScope, Registration, drop_waker, forget_registered, park, register_thread,
+    thread_waker, wake_to_poll_again,
 };
 use crate::sync::{AtomicWaker, Ordering};
 use crate::time_limit::TimeLimit;
@@ -790,7 +790,9 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             if self.is_closing_manually() {
                 let engine = &self.handle.core().engine;
                 let closing = self.closing.get_or_insert_default();
-                engine.register_for_progress(&mut closing.progress, &waker());
+                let waker = waker();
+                engine.register_for_progress(&mut closing.progress, &waker);
+                drop_waker(Some(waker));
                 match self.check() {
                     Found::Empty => {}
                     found => return found,

@@ -63,7 +63,7 @@ use std::time::{Duration, SystemTime};
 use super::block::EnvelopeRef;
 use crate::contain::contain;
 use crate::limits::DROPPED_LANES_MAX;
-use crate::park::{forget_registered, wake_registered};
+use crate::park::{NonBlockingScope, forget_registered, wake_registered};
 use crate::ring::spsc;
 use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
 use crate::sync::{Arc, AtomicU32, AtomicU64, AtomicUsize, AtomicWaker, Ordering, Queue};
@@ -81,6 +81,7 @@ pub(crate) struct Pending<T> {
 impl<T> Pending<T> {
     /// Drops an event that will never be sequenced. A payload whose drop panics harms nothing else.
     pub(crate) fn discard(self) {
+        let _scope = NonBlockingScope::enter();
         contain("a payload's drop", || drop(self));
     }
 }

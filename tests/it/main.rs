@@ -14,6 +14,7 @@ mod async_recv;
 mod batch;
 mod block;
 mod broadcast;
+mod callbacks;
 mod cancel;
 mod close;
 mod conflate;

@@ -206,6 +206,20 @@ fn a_task_that_yields_survives_faulty_wakers() {
     assert!(yields > 0);
 }
 
+/// On a manual bus that closes, the engine keeps a second waker of a task that receives.
+#[test]
+fn a_receive_from_a_closing_manual_bus_survives_faulty_wakers() {
+    let bus = manual::<u64>();
+    let mut full = blocking(&bus, 1);
+    let mut sub = bus.subscribe("b").expect("open");
+    publish_each(&bus, 0..3);
+    bus.close();
+    let mut end = || {
+        read_out(&mut full);
+    };
+    survives("recv", &mut polls(sub.recv_async()), &mut end);
+}
+
 /// After the faulty tasks, a thread waits.
 #[test]
 fn a_thread_that_waits_after_faulty_wakers_is_woken() {

@@ -22,6 +22,7 @@ use std::ptr::NonNull;
 
 use super::event::{Event, EventHead};
 use crate::contain::contain;
+use crate::park::NonBlockingScope;
 
 /// What code that is not generic has to know of events whose payloads are of one type.
 #[derive(Clone, Copy)]
@@ -48,12 +49,14 @@ impl EventType {
     }
 }
 
-/// Drops these payloads. Contains a panic in the `drop` of a payload.
+/// Drops these payloads. Contains a panic in the `drop` of a payload, which must not wait for the
+/// bus: the calling thread may be the reader that makes the room.
 ///
 /// # Safety
 ///
 /// The payloads are of type `T` and initialised, and they are not accessed again.
 unsafe fn drop_payloads<T>(events: &mut Events, indices: Range<usize>) {
+    let _scope = NonBlockingScope::enter();
     for index in indices {
         // SAFETY: the type is right, as the caller promises.
         let slot = unsafe { events.slot::<T>(index) };
