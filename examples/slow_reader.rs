@@ -1,4 +1,4 @@
-//! A reader that cannot keep up: no publisher waits for it, and it learns exactly what it missed.
+//! A reader that is too slow: no publisher waits for it, and it learns exactly what it missed.
 //!
 //! ```sh
 //! cargo run --release --example slow_reader

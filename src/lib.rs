@@ -86,8 +86,8 @@
 //! | [`close_within`](Bus::close_within) | [`close_async`](Bus::close_async) |
 //!
 //! `try_publish`, `try_send`, `try_recv`, `close`, `subscribe`, `cancel` and `drop` never wait for
-//! an event or for room, and can be used in async code. (`cancel` of a handler, and dropping a
-//! [`HandlerGuard`], wait at most 10 milliseconds for a call that is running.)
+//! an event or for room, and can be used in async code. Guarantee 9 says when they run user code on
+//! the calling thread, and so take as long as this code.
 //!
 //! # Where to look
 //!
@@ -119,23 +119,20 @@
 //!    of the event that replaced it counts it. And the ids that a `Conflate` subscriber receives
 //!    rise for each topic, but not over all topics: a topic keeps its place in the ring when its
 //!    event is replaced, so event 9 of one topic may arrive before event 5 of another topic.
-//! 2. **Nothing after cancel.** After [`cancel`](SubscriptionHandle::cancel) has returned, or a
-//!    subscriber or a [`HandlerGuard`] was dropped, the subscriber receives no event, and no call
-//!    of the handler begins. A call that is running may finish.
+//! 2. **Nothing after cancel.** After [`cancel`](SubscriptionHandle::cancel) has ended a
+//!    subscription, its subscriber receives no event. A subscription that had ended before keeps
+//!    its ending: `cancel` returns `false`, and a subscriber that was disconnected, or whose bus is
+//!    broken, still receives the events in its ring. After `cancel` has returned, or a
+//!    [`HandlerGuard`] was dropped, no call of the handler begins, whatever `cancel` returned. A
+//!    call that is running may finish.
 //! 3. **A subscription has a clear start.** Every event that is published after `subscribe` has
 //!    returned is delivered. An event that was published before is delivered, too, if it was not
-//!    dispatched yet: see [`Start::Now`].
+//!    dispatched yet; under load this is the usual case. A program that wants no earlier events
+//!    flushes before it subscribes: see [`Start::Now`].
 //! 4. **Isolation.** A subscriber or handler that stalls or panics delays no publisher and no other
-//!    subscriber, with two exceptions. First, on a bus built with
-//!    [`blocking(true)`](BusBuilder::blocking), a full [`Overflow::Block`] subscriber delays the
-//!    whole bus. If it has a [block timeout](SubscriptionBuilder::block_timeout), it delays the bus
-//!    at most for that time, and not again before it has made room. Second, handlers share threads.
-//!    They get their turns in order; while calls take long, each turn is one call. If a call of a
-//!    handler takes longer than [`HANDLER_STALL`](limits::HANDLER_STALL), a spare thread replaces
-//!    its thread, and spare threads help if handlers wait for too long. If all
-//!    [`max_handler_threads`](BusBuilder::max_handler_threads) are in use, handlers wait for each
-//!    other, which is counted and reported. A [dedicated](SubscriptionBuilder::dedicated) handler
-//!    has its own thread.
+//!    subscriber. The exceptions, such as [`Overflow::Block`], handlers that share threads, and
+//!    user code that runs on a thread that dispatches, are
+//!    [listed in the guide to failure modes](guide::failure_modes#what-isolation-does-not-cover).
 //! 5. **Bounded memory.** A ring is bounded by events ([`capacity`](SubscriptionBuilder::capacity))
 //!    and by the bytes that its events keep alive ([`pin_bytes`](SubscriptionBuilder::pin_bytes),
 //!    64 MiB unless it was set). The overflow policy applies when an event would exceed either
@@ -155,9 +152,21 @@
 //! 9. **Closing drains.** Clones of the [`Bus`] and [`Publisher`]s keep the bus open. When the bus
 //!    is closed, or the last of them is dropped, publishing fails, and accepted events are still
 //!    delivered to rings and handlers. A subscriber receives the events that are left, and then
-//!    always `Closed`. Dropping never waits, except that a [`HandlerGuard`] waits at most 10
-//!    milliseconds for a call of its handler that is running. Statistics and `cancel` still work
-//!    after the close.
+//!    always `Closed`. Statistics and `cancel` still work after the close.
+//!
+//!    `close`, `cancel` and dropping never wait for an event, for room or for a subscriber. One
+//!    call waits for a handler: cancelling a handler, also by dropping its [`HandlerGuard`], waits
+//!    at most 10 milliseconds for a call that is running. But these calls, and the `try_` methods,
+//!    may run user code on the calling thread, and then take as long as this code:
+//!    * In every mode they may drop payloads and call wakers. For example, dropping a subscriber
+//!      drops the payloads in its ring that no other subscriber still needs.
+//!    * Under [`Dispatch::Inline`], each publish method, also [`try_publish`](Bus::try_publish),
+//!      runs a round of dispatch, and `close`, or dropping the last handle to the bus, dispatches
+//!      the accepted events. The payloads that are dropped and the wakers that are called in this
+//!      time run on the calling thread.
+//!    * Under [`Dispatch::Manual`], `close`, or dropping the last handle to the bus, dispatches the
+//!      accepted events and calls the handlers with them. Once the bus is closing, receiving,
+//!      `cancel`, and dropping a subscriber or a [`HandlerGuard`] do the same.
 //! 10. **What lock-free means here.** After warm-up, publishing, dispatching and receiving take no
 //!     mutex and do not allocate, with two exceptions: a publisher that waits for room in the
 //!     shared lane takes a lock for a short time, and so does, under [`Dispatch::Manual`], a
@@ -166,8 +175,9 @@
 //!     other threads are suspended. Delivery makes progress only when a thread that dispatches is
 //!     scheduled, so it is not lock-free in this respect. Subscribing, cancelling and statistics
 //!     take locks, but publishing, dispatching and receiving never take these.
-//! 11. **Order.** The events of one lane keep their order. Events of different lanes, also those of
-//!     a [`Publisher`] and of `Bus::publish` on the same thread, have the order in which they are
+//! 11. **Order.** The events of one lane keep their order: those of one [`Publisher`], and those
+//!     that one thread publishes through `Bus`. Events of different lanes, also those of a
+//!     [`Publisher`] and of `Bus::publish` on the same thread, have the order in which they are
 //!     sequenced. This order is the same for every subscriber.
 //! 12. **No deadlock in callbacks.** Inside a handler, and inside other user code that the bus
 //!     calls (an observer, a payload's `drop`, a waker, a clock), publishing never waits. If the

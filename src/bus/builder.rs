@@ -230,7 +230,8 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// Sets the default of
     /// [`SubscriptionBuilder::block_timeout`](super::SubscriptionBuilder::block_timeout): how long
     /// the bus waits for a full [`Overflow::Block`] subscriber, from zero to [`BLOCK_TIMEOUT_MAX`],
-    /// rounded up to a whole millisecond. Default: the bus waits without a limit.
+    /// rounded up to a whole millisecond. The setting has no effect under the other policies.
+    /// Default: the bus waits without a limit.
     ///
     /// [`BLOCK_TIMEOUT_MAX`]: crate::limits::BLOCK_TIMEOUT_MAX
     ///

@@ -29,6 +29,10 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// The bus delivers the event to every subscription that was opened before this call and has a
     /// pattern that matches the topic. It is not an error if there is no such subscription.
     ///
+    /// The events that one thread publishes through the shared lane keep their order. There is no
+    /// fixed order between them and the events that the thread publishes through a
+    /// [`Publisher`](crate::Publisher).
+    ///
     /// **Blocks the thread** while the lane is full. In async code use
     /// [`publish_async`](Self::publish_async): if the runtime has only one thread, the task that
     /// would make room may need the thread that waits here, and then neither makes progress.
@@ -82,7 +86,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
     }
 
     /// Publishes an event, or refuses it if the lane is full. The call never blocks: it finishes
-    /// even if all other threads are suspended.
+    /// even if all other threads are suspended. Under [`Dispatch::Inline`](crate::Dispatch::Inline)
+    /// it may run user code: see [guarantee 9](crate#guarantees).
     ///
     /// # Errors
     ///

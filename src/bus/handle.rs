@@ -203,16 +203,18 @@ impl<T: Send + Sync + 'static> SubscriptionHandle<T> {
         removed
     }
 
-    /// Cancels the subscription. After the call has returned, the subscriber receives no event,
-    /// only `Cancelled`. The events that wait in the ring are dropped when the subscriber calls a
-    /// receive method or is dropped. For a subscription with a handler, see
-    /// [`HandlerGuard::cancel`](super::HandlerGuard::cancel).
+    /// Cancels the subscription, unless it has ended: after the call has returned `true`, the
+    /// subscriber receives no event, only `Cancelled`. The events that wait in the ring are dropped
+    /// when the subscriber calls a receive method or is dropped. For a subscription with a handler,
+    /// see [`HandlerGuard::cancel`](super::HandlerGuard::cancel).
     ///
     /// Returns whether this call ended the subscription. `false` means that the subscription had
     /// ended before and keeps that ending: a subscriber that was disconnected still receives the
     /// events in its ring, and then `Disconnected`. On a closed bus, a subscription can still be
     /// cancelled as long as its subscriber has not received all events: see
     /// [`ending`](Self::ending).
+    ///
+    /// The call may run user code on the calling thread: see [guarantee 9](crate#guarantees).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -134,6 +134,9 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// [`subscription`](Self::subscription) followed by [`handler`](SubscriptionBuilder::handler),
     /// which documents the rules.
     ///
+    /// Keep the guard that the call returns: dropping it cancels the handler, and
+    /// `let _ = bus.on(..)?` drops it at once.
+    ///
     /// # Errors
     ///
     /// [`SubscribeError`].
@@ -196,7 +199,8 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     ///
     /// # Errors
     ///
-    /// [`SubscribeError`]: as for [`open`](Self::open), and `Thread` if the system could not start a thread.
+    /// [`SubscribeError`]: as for [`open`](Self::open), and `Thread` if the system could not start
+    /// a thread.
     ///
     /// ```
     /// use fanout::{Bus, Overflow};

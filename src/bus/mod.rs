@@ -11,8 +11,8 @@
 //!   policy says what happens when the ring is full. A run of lost events is reported in the stream
 //!   of events, once, as a [`Gap`](crate::Gap), and counted.
 //! * **The bus closes**: see above. [`close_within`](Bus::close_within) waits up to a limit and
-//!   reports the events that were left. Dropping a handle never waits, except that the guard of a
-//!   handler waits at most 10 milliseconds for a call that is running.
+//!   reports the events that were left. Closing and dropping a handle do not wait, but may run user
+//!   code on the calling thread: see [guarantee 9](crate#guarantees).
 //! * **User code panics**: a payload's `drop` or a waker may panic without harm. A panic in a
 //!   weigher, or in this library, breaks the bus: publishing fails with `Broken`, and subscribers
 //!   receive the events in their rings and then `Broken`. Accepted events that were not sequenced
@@ -212,8 +212,9 @@ impl<T: Send + Sync + 'static> Bus<T> {
         BusBuilder::new()
     }
 
-    /// Creates a publisher, which has its own lane. On a closed bus the publisher refuses every
-    /// event.
+    /// Creates a publisher, which has its own lane, so its events have no fixed order with those
+    /// that the same thread publishes through the `Bus`. On a closed bus the publisher refuses
+    /// every event.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -252,7 +253,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
 
     /// Subscribes to one or several patterns, with the default settings of the bus. Every event
     /// that is published after this call has returned is delivered if a pattern matches its topic.
-    /// See [`Start::Now`] for events that were published before.
+    /// An event that was published before is delivered, too, if it was not dispatched yet: see
+    /// [`Start::Now`].
     ///
     /// # Errors
     ///
@@ -355,10 +357,10 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// Dispatches events on the calling thread until there is no more work. Returns whether there
     /// was any work.
     ///
-    /// Under [`Dispatch::Manual`] events are dispatched only in this call,
-    /// in the calls that flush or close, and, once the bus is closing, in calls that wait for an
-    /// event. In the other modes, the calling thread dispatches in addition to the threads that do
-    /// so anyway.
+    /// Under [`Dispatch::Manual`] events are dispatched only in this call, in the calls that flush
+    /// or close, when the last handle to the bus is dropped, and, once the bus is closing, in calls
+    /// that receive, cancel, or drop a subscriber. In the other modes, the calling thread
+    /// dispatches in addition to the threads that do so anyway.
     ///
     /// ```
     /// use fanout::{Bus, Dispatch};
@@ -440,8 +442,10 @@ impl<T: Send + Sync + 'static> Bus<T> {
         FlushFuture::new(self.open.core.clone())
     }
 
-    /// Closes the bus, for all its clones and publishers, and returns at once. Events that were
-    /// accepted before are still delivered.
+    /// Closes the bus, for all its clones and publishers. Events that were accepted before are
+    /// still delivered. The call does not wait until they are. But under [`Dispatch::Inline`] and
+    /// [`Dispatch::Manual`] it dispatches them on the calling thread, and under `Manual` it also
+    /// calls the handlers: see [guarantee 9](crate#guarantees).
     ///
     /// ```
     /// use fanout::{Bus, PublishError, RecvError};

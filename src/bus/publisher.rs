@@ -12,7 +12,9 @@ use crate::dispatch::topic_arg::AsTopic;
 use crate::sync::{Arc, Ordering};
 
 /// Publishes events through its own lane. The events of one publisher keep their order, and
-/// publishers do not contend with each other.
+/// publishers do not contend with each other. Events that the same thread publishes through
+/// another publisher or through [`Bus::publish`] use another lane, so they may change places with
+/// those of this one. A thread that needs an order publishes everything in one of these ways.
 ///
 /// A `Publisher` is `Send`, and its methods take `&mut self`: one thread or task uses it at a time.
 /// It caches the topics, names and sources that it used last, so that publishing with a `&str`

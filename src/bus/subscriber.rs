@@ -135,7 +135,9 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     ///
     /// # Errors
     ///
-    /// [`RecvError`]: `Lost` once for a run of lost events, after which receiving continues. Every other error is final: all later calls return it again.
+    /// [`RecvError`]: `Lost` once for a run of lost events, after which receiving continues, and
+    /// `WouldDeadlock` in code that the dispatcher calls, which is not final either. Every other
+    /// error is final: all later calls return it again.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -45,8 +45,11 @@ pub enum Start {
     /// published before is delivered, too, if it was not dispatched yet when the subscription was
     /// opened: it was still in a lane, or in front of the shard. An event that was dispatched
     /// before is not delivered. [`first_id`](SubscriptionHandle::first_id) returns the id at which
-    /// the subscription began. A program that wants no earlier events calls
-    /// [`flush_within`](super::Bus::flush_within) before it subscribes.
+    /// the subscription began.
+    ///
+    /// Under load, the first events of a subscription are nearly always earlier ones. A program
+    /// that wants no event from before a moment calls [`flush_within`](super::Bus::flush_within) or
+    /// [`flush_async`](super::Bus::flush_async) at that moment, and then subscribes.
     ///
     /// ```
     /// use fanout::{Bus, Dispatch};
@@ -333,7 +336,8 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     }
 
     /// Sets where the subscription begins. Default: [`Start::Now`], which is the only choice in
-    /// this version.
+    /// this version, so today this call changes nothing. It is here for persistent history, which
+    /// is planned: then a subscription can also begin with an event that was stored before.
     ///
     /// ```
     /// use fanout::{Bus, Start};
@@ -379,7 +383,8 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
     ///
     /// # Errors
     ///
-    /// [`SubscribeError`]: a pattern or a label is not valid, a number is out of its range, the bus does not allow [`Overflow::Block`], or the bus is closed.
+    /// [`SubscribeError`]: a pattern or a label is not valid, a number is out of its range, the bus
+    /// does not allow [`Overflow::Block`], or the bus is closed.
     ///
     /// ```
     /// use fanout::{Bus, SubscribeError};

@@ -66,7 +66,7 @@ pub enum Overflow {
     /// events between them may have been received.
     Conflate,
     /// The bus waits until the subscriber has room, so nothing is lost, and a subscriber that does
-    /// not read holds up every other subscriber and the publishers. Needs
+    /// not read delays every other subscriber and the publishers. Needs
     /// [`BusBuilder::blocking`](crate::BusBuilder::blocking).
     ///
     /// The bus goes on when the ring has room for all events of the waiting block that the
@@ -83,13 +83,13 @@ pub enum Overflow {
     ///   block that have no room are lost to it, with the reason [`GapReason::BlockTimeout`]. The
     ///   events that had room stay in the ring.
     /// * From then on, an event that has no room is lost at once, as part of the same [`Gap`],
-    ///   until the subscriber claims a slot. So a subscriber that hangs holds the bus up
-    ///   once, and not once per block.
+    ///   until the subscriber claims a slot. So a subscriber that hangs delays the bus once, and
+    ///   not once per block.
     /// * After that the bus waits for the subscriber again, for the block timeout at most. If
     ///   events are lost then, they are a new [`Gap`] if an event entered the ring in between, as
     ///   when events 3 to 5 were lost, 6 entered, and 7 was lost. If none entered, because the
     ///   bytes were the bound, they belong to the same gap.
-    /// * So a subscriber that reads, but more slowly than the publishers publish, holds the bus up
+    /// * So a subscriber that reads, but more slowly than the publishers publish, delays the bus
     ///   again and again. With a block timeout of 10 milliseconds, each wait takes at most 10
     ///   milliseconds.
     ///

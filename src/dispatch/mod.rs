@@ -53,7 +53,8 @@ use crate::contain::UserValue;
 /// use fanout::{Bus, Dispatch};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// // For tests and simulations: events move in `drive` alone.
+/// // For tests and simulations: while the bus is open, events move only when the program calls
+/// // `drive` or flushes.
 /// let bus = Bus::<u32>::builder().dispatch(Dispatch::Manual).build()?;
 /// let mut sub = bus.subscribe("n")?;
 /// bus.publish("n", 1)?;
@@ -73,17 +74,20 @@ pub enum Dispatch {
     Pool,
     /// The publishing thread, if no other thread dispatches at that moment: a single event does not
     /// have to wake another thread. It dispatches one round at most, never waits for a full ring,
-    /// and leaves the rest to the pool.
+    /// and leaves the rest to the pool. So publishing, also `try_publish`, may drop payloads and
+    /// call wakers: see [guarantee 9](crate#guarantees).
     Inline,
     /// The threads that call [`Bus::drive`](crate::Bus::drive), and those that flush or close,
-    /// which drive too. There is no pool. For deterministic tests.
+    /// which drive too. Dropping the last handle to the bus closes it, and so dispatches all
+    /// accepted events and calls the handlers with them. There is no pool. For deterministic tests.
     ///
     /// A `publish` that finds its lane full waits until another thread drives, and
     /// `publish_sequenced` always does; a single-threaded program uses `try_publish`.
     ///
     /// `flush_within` and `close_within` drive, and then wait for the other threads that drive.
     /// They drive again when the [block timeout](crate::SubscriptionBuilder::block_timeout) of a
-    /// subscriber is over. Once the bus is closing, a thread that waits for events drives, too.
+    /// subscriber is over. Once the bus is closing, a thread that receives, cancels or drops a
+    /// subscriber drives, too.
     Manual,
 }
 

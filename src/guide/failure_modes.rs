@@ -3,16 +3,16 @@
 //! | what happens | effect on others | how it is reported |
 //! | --- | --- | --- |
 //! | a subscriber reads too slowly | none, unless it is a [`Block`] subscriber | a [`Gap`] in its stream; `lost` in its [statistics]; [`on_slow`] |
-//! | a subscriber stops reading for good | none; its ring keeps at most [`pin_bytes`] alive | the same |
+//! | a subscriber stops reading and never continues | none; its ring keeps at most [`pin_bytes`] alive, or one block if that is heavier, plus the block that it has begun to read: see [memory](super::memory) | the same |
 //! | a `Block` subscriber stops reading | the whole bus waits, up to its [`block_timeout`] | `publish` blocks, `try_publish` answers `Full` |
 //! | a publisher is faster than the dispatcher | none | its lane fills up: `publish` waits, the other forms return the value |
 //! | publishers are dropped faster than the dispatcher takes their events | the first event of each new publisher waits | as for a full lane: see [`DROPPED_LANES_MAX`] |
 //! | a handler returns an error or panics | none; the next event is handled as usual | the [`observer`], the log, `errors` and `panics` in its statistics |
 //! | a handler takes long | after [`HANDLER_STALL`] a spare thread takes over the other handlers | [`Notice::Stalled`], `stalls` in its statistics |
+//! | a handler takes long, and all spare threads are used up | the other handlers wait for one another | [`Notice::Stalled`] with `replaced: false`, `stalls` in its statistics |
 //! | many handlers take some milliseconds for each event | they take turns, one event each; spare threads help if a handler waits for too long | none |
-//! | all spare threads are used up | the other handlers wait for one another | the same, with `replaced: false` |
 //! | a payload's `drop` panics | none; what the payload owned may be leaked | the log |
-//! | a waker panics in `wake` | its task may sleep on | the log |
+//! | a waker panics in `wake` | its task is not woken before the next event for it | the log |
 //! | a waker panics in `clone` or when it is dropped | none; a panic of `clone` goes to the poll that clones it | the log, for a drop |
 //! | a waker blocks in `wake` | the subscribers of the same shard wait for it | nothing: see below |
 //! | the clock function panics or goes backwards | the time of the last event is used again | the log, for a panic |
@@ -59,15 +59,39 @@
 //! one turn of a handler at most. A limit of zero means "without waiting": the call then does all
 //! that it can do without another thread.
 //!
-//! # What the bus cannot protect you from
+//! # What isolation does not cover
 //!
-//! * **A waker that blocks.** The dispatcher calls wakers. One that takes a second holds up the
-//!   subscribers of its shard for that second. Wakers of the common runtimes return at once.
+//! A subscriber or handler that stalls or panics delays no publisher and no other subscriber. This
+//! is the complete list of exceptions. (Where only one shard is delayed, the whole bus waits once
+//! 64 blocks wait for this shard.)
+//!
+//! * **[`Block`].** On a bus built with [`blocking(true)`](crate::BusBuilder::blocking), a full
+//!   `Block` subscriber delays the whole bus. If it has a [`block_timeout`], it delays the bus at
+//!   most for that time, and not again before it has made room.
+//! * **Handlers share threads.** They get their turns in order; while calls take long, each turn is
+//!   one call. If a call of a handler takes longer than [`HANDLER_STALL`], a spare thread replaces
+//!   its thread, and spare threads help if handlers wait for too long. If all
+//!   [`max_handler_threads`](crate::BusBuilder::max_handler_threads) are in use, handlers wait for
+//!   each other, which is counted and reported. A
+//!   [dedicated](crate::SubscriptionBuilder::dedicated) handler has its own thread.
+//! * **Handlers and [`Dispatch::Manual`](crate::Dispatch::Manual).** The thread that drives the bus
+//!   calls the handlers, and the callback of [`on_slow`], one after the other. One that blocks
+//!   delays everything.
+//! * **A waker that blocks.** The thread that dispatches calls wakers. One that takes a second
+//!   delays the subscribers of its shard for that second, and also the publisher if that is the
+//!   thread that dispatches ([`Dispatch::Inline`](crate::Dispatch::Inline)). Wakers of the common
+//!   runtimes return at once.
 //! * **A payload's `drop` that takes long.** It runs on whichever thread releases the last
-//!   reference: a reader, or the dispatcher. Payloads that are dropped after a time limit wait for
-//!   one another on one thread, also those of different buses.
-//! * **Priority inversion.** If the thread that dispatches has a lower priority than the threads
-//!   that keep all cores busy, events wait for as long as the system lets it wait.
+//!   reference: a reader, or a thread that dispatches, which it delays like a waker. Payloads that
+//!   are dropped after a time limit wait for one another on one thread, also those of different
+//!   buses.
+//! * **A clock, a weigher or a `tracing` subscriber that blocks.** The sequencer calls the clock
+//!   and the weigher, and a report to the log is made on the thread that has something to report.
+//!   If one of them blocks on a thread that dispatches, all events wait.
+//! * **Processor time.** All threads share the processors, and all subscriptions share the
+//!   dispatcher: each subscription that matches an event adds work. If the thread that
+//!   dispatches has a lower priority than the threads that keep all cores busy, events wait for as
+//!   long as the system lets it wait.
 //! * **A suspended thread that holds a role.** A thread that runs a round of the sequencer or of a
 //!   shard is the only one that can finish it. If the system suspends it there, all events, or
 //!   those of that shard, wait until it continues. Everywhere else another thread of the pool takes

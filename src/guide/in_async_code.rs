@@ -28,9 +28,11 @@
 //! Cancelling a handler, by `cancel` or by dropping its [`HandlerGuard`], waits while a call of the
 //! handler is running, but for at most 10 milliseconds. Inside the handler it does not wait.
 //!
-//! Everything else returns at once: subscribing, cancelling without a handler, statistics, `close`,
-//! and dropping anything else. They take a lock for a short time; publishing and receiving never
-//! take it.
+//! Nothing else waits: subscribing, cancelling without a handler, statistics, `close`, the `try_`
+//! methods, and dropping anything else. Except for the `try_` methods, these calls take a lock for
+//! a short time; publishing and receiving never take it. But they may run user code on the calling
+//! thread: a payload's `drop`, wakers and, under [`Dispatch::Manual`](crate::Dispatch::Manual),
+//! handlers. See [guarantee 9](crate#guarantees).
 //!
 //! # A future may be dropped at any time
 //!
@@ -90,6 +92,35 @@
 //!     }
 //! }
 //! assert_eq!(sum, 3);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Streams
+//!
+//! [`into_stream`] turns a subscriber into a [`Stream`](futures_core::Stream) of owned events and
+//! gaps. Its `next` and combinators come from the trait `StreamExt` of the crates `futures`,
+//! `futures-lite`, `tokio-stream` or `smol` (`smol::stream`); each of them works on every runtime.
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+//! # runtime.block_on(async {
+//! use fanout::Bus;
+//! use smol::stream::StreamExt;
+//!
+//! let bus = Bus::<u32>::new();
+//! let mut events = bus.subscribe("orders.*")?.into_stream();
+//! bus.publish_async("orders.eu", 7).await?;
+//! bus.close();
+//! while let Some(item) = events.next().await {
+//!     match item {
+//!         Ok(event) => assert_eq!(*event.data(), 7),
+//!         Err(gap) => eprintln!("{gap}"), // and continue
+//!     }
+//! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # })?;
 //! # Ok(())
@@ -180,8 +211,8 @@
 //!
 //! # Fairness
 //!
-//! A task that always finds an event would never give its thread back. After 128 receives in a row,
-//! a receive returns `Pending` once and wakes its own task, so other tasks of the runtime run.
+//! A task that always finds an event would never let other tasks run on its thread. So after 128
+//! receives in a row, a receive returns `Pending` once and wakes its own task.
 //!
 //! [`Bus`]: crate::Bus
 //! [`Bus::publish`]: crate::Bus::publish

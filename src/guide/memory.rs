@@ -42,17 +42,18 @@
 //!
 //! # The formula
 //!
-//! Let `C` be the capacity, `P` = [`pin_bytes`], `W` the weight of the heaviest block, and `2^n(x)`
-//! the smallest power of two that is at least `x`. A subscriber that has stopped reading keeps at
-//! most this memory alive:
+//! Let `C` be the capacity, `P` = [`pin_bytes`], `W` the weight of the heaviest block, and
+//! `next_power_of_two(x)` the smallest power of two that is at least `x`. A subscriber that has
+//! stopped reading keeps at most this memory alive:
 //!
 //! ```text
 //! max(P, W)              the blocks that wait: fewer bytes than P, or a single heavier one
 //! + W                    the block that it has begun to read, if it has
 //! + ring                 its queue, which grows with what waits, up to:
-//!     DropNewest, Block, Disconnect    32 bytes x 2^n(4 x (C + 1))
-//!     DropOldest                       128 bytes x 2^n(C + 1)
-//!     Conflate                         512 bytes x 2^n(C + 1), and the texts of C + 2 topics
+//!     DropNewest, Block, Disconnect    32 bytes x next_power_of_two(4 x (C + 1))
+//!     DropOldest                       128 bytes x next_power_of_two(C + 1)
+//!     Conflate                         512 bytes x next_power_of_two(C + 1),
+//!                                      and the texts of C + 2 topics
 //! ```
 //!
 //! In addition, every subscription takes less than 1 KiB from the start.

@@ -8,8 +8,8 @@
 //!
 //! | the subscriber | policy | what it sees when it falls behind |
 //! | --- | --- | --- |
-//! | can reload what it missed (a cache, a dashboard) | [`DropNewest`], the default | the oldest events, then a gap |
-//! | only cares about recent events (a live view, a monitor) | [`DropOldest`] | a gap, then the newest events |
+//! | handles events in order, and can reload what it missed later (a cache, an importer) | [`DropNewest`], the default | the oldest events, then a gap |
+//! | only cares about recent events (a live view, a dashboard) | [`DropOldest`] | a gap, then the newest events |
 //! | wants the current state per topic (prices, positions) | [`Conflate`] | the latest event of each topic, with the number of events that it replaced |
 //! | must have every event or stop (a replica, a client that can reconnect) | [`Disconnect`] | what was queued, then the end, with the gap |
 //! | must see every event, and the publishers can wait for it (an audit log) | [`Block`] | every event |
@@ -17,8 +17,8 @@
 //! # Questions that lead to a policy
 //!
 //! 1. **May the publishers wait for this subscriber?** Only then [`Block`] is a choice. The bus
-//!    must be built with [`blocking(true)`], because one `Block` subscriber can hold up everybody.
-//!    Give it a [`block_timeout`] unless waiting for ever is right.
+//!    must be built with [`blocking(true)`], because one `Block` subscriber can delay the whole
+//!    bus. Give it a [`block_timeout`] unless waiting for ever is right.
 //! 2. **Is an old event still useful when a newer one of the same topic exists?** If not, take
 //!    [`Conflate`]. The capacity then counts topics.
 //! 3. **Can the subscriber repair a hole?** With [`DropNewest`] or [`DropOldest`] the gap says
@@ -38,7 +38,8 @@
 //!
 //! # Loss is in the stream
 //!
-//! Under every policy, a run of lost events is reported once, in its place:
+//! A run of lost events is reported once, in its place. Under [`Disconnect`] the loss is the final
+//! error, which every later receive returns again. Under the other policies receiving continues:
 //!
 //! ```
 //! use fanout::{Bus, Dispatch, Overflow, TryRecvError};

@@ -9,6 +9,8 @@ use super::syntax::Syntax;
 
 /// A text is not a valid pattern.
 ///
+/// The message names the byte at fault. Bytes are counted from 0, alternatives of braces from 1.
+///
 /// ```
 /// use fanout::{Pattern, PatternRule};
 ///
@@ -52,7 +54,7 @@ impl PatternError {
         self.rule
     }
 
-    /// The byte at which the text breaks the rule, counted from its start: 0 to its length.
+    /// The byte at which the text breaks the rule, counted from 0 at its start: 0 to its length.
     ///
     /// ```
     /// assert_eq!(fanout::Pattern::parse("a.[b").unwrap_err().offset(), 2);

@@ -188,6 +188,8 @@ impl FusedIterator for Segments<'_> {}
 
 /// A text is not a valid topic.
 ///
+/// The message names the byte at fault. Bytes are counted from 0.
+///
 /// ```
 /// let error = fanout::Topic::new("orders..created").unwrap_err();
 /// assert_eq!(error.offset(), 7);
@@ -255,7 +257,7 @@ impl fmt::Display for TopicError {
 impl Error for TopicError {}
 
 impl TopicError {
-    /// The byte at which the text breaks the rule, counted from its start: 0 to its length.
+    /// The byte at which the text breaks the rule, counted from 0 at its start: 0 to its length.
     ///
     /// ```
     /// assert_eq!(fanout::Topic::new("a.").unwrap_err().offset(), 2);
