@@ -32,7 +32,7 @@ use crate::args::RunArgs;
 use crate::bad_lines::BadLines;
 use crate::console::{self, Progress, complain};
 use crate::hint;
-use crate::input::{Input, is_stop};
+use crate::input::{self, Input, is_stop};
 use crate::interrupt::{Interrupt, Signal};
 use crate::line::{Draft, Recipe};
 use crate::output::{self, Output};
@@ -93,7 +93,7 @@ struct Done {
 fn fan_out(args: &RunArgs) -> Result<Done, StartError> {
     let subscriptions = read_subscriptions(args)?;
     let input = Input::open(&args.input)
-        .map_err(|error| StartError::Failed(format!("{}: {error}", args.input.display())))?;
+        .map_err(|error| StartError::Failed(format!("{}: {error}", input::name_of(&args.input))))?;
     let (bus, subscribers) = open_bus(args, &subscriptions)?;
     let names: Vec<_> = subscriptions
         .iter()
