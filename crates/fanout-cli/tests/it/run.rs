@@ -124,7 +124,7 @@ fn a_ring_of_one_event_loses_nothing_by_default_and_counts_losses_with_other_pol
     assert_eq!(ran_blocking.code, 0, "{}", ran_blocking.stderr);
     assert_eq!(ran_blocking.report()["received"], 2000);
 
-    let ran_waiting = ran(&[&base[..], &["--block-timeout", "2592000000"]].concat());
+    let ran_waiting = ran(&[&base[..], &["--block-timeout", "2592000000ms"]].concat());
     assert_eq!(ran_waiting.code, 0, "{}", ran_waiting.stderr);
     assert_eq!(ran_waiting.report()["received"], 2000);
 
@@ -165,7 +165,7 @@ fn a_ring_of_one_event_loses_nothing_by_default_and_counts_losses_with_other_pol
 fn an_output_that_hangs_delays_a_run_by_the_longest_wait() {
     const LINES: usize = 50_000;
     let args = ["run", "-i", "-", "-t", "{a}", "--json", "--capacity", "1"];
-    let subscribed = ["-s", "*=-", "-s", "*", "--block-timeout", "20"];
+    let subscribed = ["-s", "*=-", "-s", "*", "--block-timeout", "20ms"];
     let mut child = fanout(&[&args[..], &subscribed].concat())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
