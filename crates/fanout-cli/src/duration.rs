@@ -43,7 +43,7 @@ pub(crate) fn parse(text: &str, max: Duration) -> Result<Duration, String> {
 }
 
 /// Displays the duration in the largest unit that needs no fraction.
-fn shown(duration: Duration) -> String {
+pub(crate) fn shown(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let fits = |(_, unit_ms): &&(&str, u64)| ms % unit_ms == 0;
     let (unit, unit_ms) = UNITS.iter().rev().find(fits).unwrap_or(&UNITS[0]);

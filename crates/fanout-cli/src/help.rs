@@ -80,15 +80,19 @@ Report (with --json, one object with these keys):
   error       null, or why publishing or the subscription ended early
 
 Exit status:
-  0    every line was published, and every event was written
+  0    every line was published (except blank ones), and no event was lost: each one was written to
+       the output of its subscription, or replaced by a later one (policy conflate)
   1    a failure: a file could not be read or written, a subscription ended because the policy is
        disconnect, or events were lost although the policy is block without --block-timeout
   2    refused: an argument, a pattern or the topic template; nothing was published
   3    some lines were bad (unless --strict is given, all other lines were published)
+  4    everything worked, but events were lost by the policy that was chosen: drop-newest,
+       drop-oldest, conflate, or block with --block-timeout. A line for each subscription on
+       standard error says how many events it lost, and why
   129  SIGHUP ended the run, and everything that had arrived was written
   130  the same for SIGINT
   143  the same for SIGTERM
-  If several of them apply, 1 comes before 129 to 143, and these come before 3."#;
+  If several of them apply, 1 comes before 129 to 143, these come before 3, and 3 before 4."#;
 
 pub(crate) const MATCH: &str = r#"Examples:
   One question; the exit status is the answer, too:

@@ -9,9 +9,10 @@
 //!
 //! By default nothing is lost: the bus waits, so the slowest output determines the speed of
 //! reading. With `--overflow drop-newest`, `drop-oldest` or `conflate`, and after a
-//! `--block-timeout`, losses are counted for each subscription and reported. If a subscription with
-//! the policy block lost events although there is no timeout, the run has failed and reports that.
-//! A run has also failed if a subscription ended because of `--overflow disconnect`.
+//! `--block-timeout`, losses are counted for each subscription, a message names them, and the exit
+//! status is another one than that of a run without losses. If a subscription with the policy block
+//! lost events although there is no timeout, the run has failed. A run has also failed if a
+//! subscription ended because of `--overflow disconnect`.
 //!
 //! # Failure modes
 //!
@@ -23,14 +24,16 @@
 //! - The process gets a signal: reading stops, and the lines that were read are delivered.
 
 use fanout::{Bus, Message, Overflow, Publisher, Subscriber};
+use indicatif::HumanCount;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::args::RunArgs;
+use crate::args::{OverflowChoice, RunArgs};
 use crate::bad_lines::BadLines;
 use crate::console::{self, Progress, complain};
+use crate::duration;
 use crate::hint;
 use crate::input::{self, Input, is_stop};
 use crate::interrupt::{Interrupt, Signal};
@@ -57,6 +60,7 @@ pub(crate) fn run(args: &RunArgs) -> Status {
     };
     let report = &done.report;
     print_hints(args, report);
+    print_losses(args, report);
     let text = if args.json {
         report.json()
     } else {
@@ -70,12 +74,14 @@ pub(crate) fn run(args: &RunArgs) -> Status {
     if let Err(error) = &printed {
         complain(format_args!("the report cannot be printed: {error}"));
     }
-    if has_failed(report) || printed.is_err() {
+    if has_failed(args, report) || printed.is_err() {
         Status::Failed
     } else if let Some(signal) = done.signal {
         Status::Ended(signal)
     } else if report.bad_lines > 0 {
         Status::BadLines
+    } else if report.lost > 0 {
+        Status::Lost
     } else {
         Status::Good
     }
@@ -388,17 +394,36 @@ fn print_hints(args: &RunArgs, report: &Report) {
     }
 }
 
+/// Prints how many events each subscription lost, and why.
+fn print_losses(args: &RunArgs, report: &Report) {
+    let policy = report.overflow;
+    let why = match (args.overflow, args.block_timeout) {
+        (OverflowChoice::Block, Some(timeout)) => {
+            let timeout = duration::shown(timeout);
+            format!("its ring was full for longer than --block-timeout {timeout}")
+        }
+        (OverflowChoice::Block, None) => format!("although --overflow {policy} loses none"),
+        _ => format!("its ring was full (--overflow {policy})"),
+    };
+    for subscription in &report.subscriptions {
+        // The error of a subscription that was disconnected contains its loss, and is printed.
+        let is_known = args.overflow == OverflowChoice::Disconnect && subscription.error.is_some();
+        if subscription.lost > 0 && !is_known {
+            let [lost, matched] = [subscription.lost, subscription.matched].map(HumanCount);
+            complain(format_args!(
+                "subscription {:?}: lost {lost} of {matched} events: {why}",
+                subscription.pattern
+            ));
+        }
+    }
+}
+
 /// Returns whether anything failed, apart from bad lines. Losses are not a failure if the policy
 /// allows them.
-fn has_failed(report: &Report) -> bool {
-    let may_lose = report.overflow != "block" || report.block_timeout_ms.is_some();
-    let lost_while_blocking = report.lost > 0 && !may_lose;
-    if lost_while_blocking {
-        complain(format_args!(
-            "{} events were lost, see the report",
-            report.lost
-        ));
-    }
+fn has_failed(args: &RunArgs, report: &Report) -> bool {
+    let may_lose = args.overflow != OverflowChoice::Block || args.block_timeout.is_some();
     let has_error = |subscription: &SubscriptionReport| subscription.error.is_some();
-    lost_while_blocking || report.error.is_some() || report.subscriptions.iter().any(has_error)
+    (report.lost > 0 && !may_lose)
+        || report.error.is_some()
+        || report.subscriptions.iter().any(has_error)
 }

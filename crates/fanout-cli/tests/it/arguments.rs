@@ -174,6 +174,7 @@ fn help_teaches() {
             &[
                 "Examples:",
                 "Exit status:",
+                "  4    everything worked, but events were lost by the policy that was chosen",
                 "Topics:",
                 "Bad lines:",
                 "--strict",
