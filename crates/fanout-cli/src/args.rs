@@ -27,7 +27,7 @@ pub(crate) enum Command {
     Run(RunArgs),
 
     /// Test whether a pattern matches a topic
-    #[command(after_help = help::MATCH)]
+    #[command(after_help = help::MATCH, override_usage = help::MATCH_USAGE)]
     Match(MatchArgs),
 }
 

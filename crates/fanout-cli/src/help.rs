@@ -94,6 +94,13 @@ Exit status:
   143  the same for SIGTERM
   If several of them apply, 1 comes before 129 to 143, these come before 3, and 3 before 4."#;
 
+/// The usage of `match`. That of `clap` has all arguments in one line, which none of the three ways
+/// to use the command fits.
+pub(crate) const MATCH_USAGE: &str = "\
+fanout match [OPTIONS] <PATTERN> <TOPIC>
+       fanout match [OPTIONS] --explain <PATTERN> [TOPIC]
+       fanout match [OPTIONS] --stdin";
+
 pub(crate) const MATCH: &str = r#"Examples:
   One question; the exit status is the answer, too:
     fanout match 'flights.SFO.*' flights.SFO.LAX        prints `match`, exit status 0
