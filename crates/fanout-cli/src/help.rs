@@ -50,8 +50,9 @@ Subscriptions:
     {"id":1,"topic":"..","name":null,"source":null,"data":<the line>,"created_at":".."}
   `-` is standard output. `/dev/stdout`, and the file that standard output is redirected to, count
   as `-`. The report then goes to standard error. Two subscriptions cannot write to the same
-  file, and none can write to the input or to standard error. If a file cannot be written any more,
-  its subscription ends, and the others continue.
+  file, and none can write to the input or to standard error (if standard error is redirected to
+  standard output, as with `2>&1`, messages and the events of `-` are mixed). If a file cannot be
+  written any more, its subscription ends, and the others continue.
 
 Live input:
   Events are written to pipes and terminals at once, and to files at most 0.1 seconds after the
