@@ -58,7 +58,8 @@ Live input:
   Events are written to pipes and terminals at once, and to files at most 0.1 seconds after the
   input pauses. SIGINT (Ctrl-C), SIGTERM and SIGHUP end the run: the lines that have arrived are
   published, all events are written, and the report is printed. A line that has arrived in part is
-  not published. A second signal ends the process at once. SIGHUP has no effect under `nohup`.
+  not published. If the run has not ended after one second, a message names the outputs that it
+  waits for. A second signal ends the process at once. SIGHUP has no effect under `nohup`.
 
 Bad lines:
   A line is bad if it is not a JSON object in UTF-8, if a field is missing or cannot be part of a
