@@ -91,7 +91,8 @@ fn check_readable(file: &File) -> io::Result<()> {
         }
     } else {
         // A read of no bytes fails if the descriptor is open for writing only, and never waits.
-        (&*file).read(&mut [])?;
+        let none = (&*file).read(&mut [])?;
+        debug_assert_eq!(none, 0);
     }
     Ok(())
 }
