@@ -120,13 +120,12 @@ impl Pattern {
     pub fn explain(&self) -> Explanation {
         let (text, syntax) = (self.as_str(), self.syntax());
         let expansions = match syntax {
-            Syntax::Segments => native(text),
+            Syntax::Segments => native(text, self.routes()),
             _ => {
                 let routes = self.routes().iter();
                 routes.map(|route| foreign(text, route, syntax)).collect()
             }
         };
-        debug_assert_eq!(expansions.len(), self.routes().len());
         Explanation {
             written: text.to_owned(),
             syntax,
@@ -182,8 +181,17 @@ impl fmt::Display for Expansion {
 }
 
 /// The expansions of a pattern of the native language. Expansions that mean the same are explained
-/// once, as they are compiled once.
-fn native(text: &str) -> Vec<Expansion> {
+/// once, as they are compiled once: to `routes`.
+fn native(text: &str, routes: &[Route]) -> Vec<Expansion> {
+    let expansion = |parts| Expansion {
+        guard: None,
+        parts,
+        tail: Vec::new(),
+    };
+    if text == "*" {
+        let meaning = "any number of segments: every topic matches";
+        return vec![expansion(vec![part(text, meaning)])];
+    }
     let mut known = Vec::new();
     let mut expansions = Vec::new();
     for written in parse::expansions(text) {
@@ -197,19 +205,12 @@ fn native(text: &str) -> Vec<Expansion> {
             continue;
         }
         known.push(route);
-        let parts = match text {
-            "*" => vec![part(text, "any number of segments: every topic matches")],
-            _ => segments
-                .iter()
-                .map(|(written, segment)| explain_segment(written, segment))
-                .collect(),
-        };
-        expansions.push(Expansion {
-            guard: None,
-            parts,
-            tail: Vec::new(),
-        });
+        let parts = segments
+            .iter()
+            .map(|(written, segment)| explain_segment(written, segment));
+        expansions.push(expansion(parts.collect()));
     }
+    debug_assert_eq!(known, routes, "{text}");
     expansions
 }
 
@@ -526,11 +527,14 @@ mod tests {
     fn every_expansion_is_explained() {
         let both = explained("{a,b.c}", Syntax::Segments);
         assert_eq!(both[1], ["b = this text", "c = this text"]);
-        let starred = explained("x{?,[yx]}*{,.*}", Syntax::Segments);
+        let starred = explained("x{?,[yx]}*.{a,*}", Syntax::Segments);
         assert_eq!(starred.len(), 4);
         assert_eq!(
             starred[1],
-            ["x[yx]* = the text `x`, one character of `[xy]`, any run of characters"]
+            [
+                "x[yx]* = the text `x`, one character of `[xy]`, any run of characters",
+                "a = this text"
+            ]
         );
         assert_eq!(
             starred[2],
