@@ -66,7 +66,7 @@ pub(crate) struct RunArgs {
           allow_hyphen_values = true)]
     pub(crate) block_timeout: Option<Duration>,
 
-    /// The number of events that the ring of a subscription holds, at least 1 [default: 1024]
+    /// The number of events that the ring of a subscription holds, 1 to 16777216 [default: 1024]
     #[arg(long, value_name = "EVENTS", value_parser = capacity, allow_hyphen_values = true)]
     pub(crate) capacity: Option<usize>,
 
@@ -202,6 +202,21 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_the_bounds() {
+        let mut command = Args::command();
+        let run = command.find_subcommand_mut("run").expect("it is there");
+        let help = run.render_long_help().to_string();
+        let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for bound in [
+            format!("holds, 1 to {CAPACITY_MAX} "),
+            format!("dispatch events, 1 to {DISPATCHERS_MAX} "),
+            format!("at most {}. ", duration::shown(BLOCK_TIMEOUT_MAX)),
+        ] {
+            assert!(words.contains(&bound), "{bound}: {words}");
+        }
     }
 
     #[test]
