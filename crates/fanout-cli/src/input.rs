@@ -89,8 +89,9 @@ fn check_readable(file: &File) -> io::Result<()> {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::SPIPE) => {}
             result => drop(result?),
         }
-    } else {
-        // A read of no bytes fails if the descriptor is open for writing only, and never waits.
+    } else if !io::IsTerminal::is_terminal(file) {
+        // A read of no bytes fails if the descriptor is open for writing only. It never waits,
+        // except perhaps on a terminal.
         let none = (&*file).read(&mut [])?;
         debug_assert_eq!(none, 0);
     }

@@ -211,6 +211,39 @@ fn an_output_that_hangs_delays_a_run_by_the_longest_wait() {
     }
 }
 
+/// Standard output is a pipe that nobody reads until the whole input is read, so most events are
+/// lost.
+#[test]
+fn losses_by_the_policy_have_their_place_in_the_exit_status() {
+    let args = ["run", "-i", "-", "-t", "{a}", "--capacity", "1", "--json"];
+    for policy in ["drop-newest", "drop-oldest", "conflate"] {
+        for (bad, code) in [("", 4), ("nonsense\n", 3)] {
+            let chosen = ["-s", "*=-", "--overflow", policy];
+            let mut child = fanout(&[&args[..], &chosen].concat())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("the binary runs");
+            let mut stdin = child.stdin.take().expect("a pipe");
+            let lines: String = (0..20_000).map(|n| format!("{{\"a\":{n}}}\n")).collect();
+            stdin
+                .write_all((lines + bad).as_bytes())
+                .expect("it reads on");
+            drop(stdin);
+            let ran = wait(child);
+            assert_eq!(ran.code, code, "{policy}: {}", ran.stderr);
+            let messages = errors(&ran.stderr);
+            assert!(
+                messages.len() == 1
+                    && messages[0].starts_with("fanout: subscription \"*\": lost ")
+                    && messages[0].ends_with(&format!("(--overflow {policy})")),
+                "{messages:?}"
+            );
+        }
+    }
+}
+
 /// Ids rise strictly. Times are RFC 3339, in UTC and with nanoseconds, and never fall.
 fn assert_ids_and_times_rise(events: &[Written<'_>]) {
     let time = |event: &Written<'_>| -> jiff::Timestamp {
