@@ -72,7 +72,7 @@ impl PatternError {
     /// assert_eq!(error.syntax(), Syntax::Mqtt);
     /// assert_eq!(
     ///     error.to_string(),
-    ///     "mqtt pattern `a/#/b`, byte 2: `#`, the wildcard for the rest of the topic, must be last",
+    ///     "mqtt pattern `a/#/b`, byte 2: `#` stands for the rest of the topic and must be last",
     /// );
     /// ```
     #[must_use]
@@ -127,15 +127,15 @@ impl fmt::Display for PatternError {
             }
         }
         match (self.rule, self.syntax) {
-            (PatternRule::RestNotLast, Syntax::Nats) => write!(f, ": `>`, {REST_NOT_LAST}"),
-            (PatternRule::RestNotLast, Syntax::Mqtt) => write!(f, ": `#`, {REST_NOT_LAST}"),
+            (PatternRule::RestNotLast, Syntax::Nats) => write!(f, ": `>` {REST_NOT_LAST}"),
+            (PatternRule::RestNotLast, Syntax::Mqtt) => write!(f, ": `#` {REST_NOT_LAST}"),
             (rule, _) => write!(f, ": {rule}"),
         }
     }
 }
 
 /// The rule, to be preceded by the wildcard.
-const REST_NOT_LAST: &str = "the wildcard for the rest of the topic, must be last";
+const REST_NOT_LAST: &str = "stands for the rest of the topic and must be last";
 
 impl std::error::Error for PatternError {}
 

@@ -133,7 +133,7 @@ fn a_filter_of_mqtt_with_dots_learns_its_separator_and_not_its_language() {
 fn a_refusal_names_the_wildcard_of_the_language() {
     for (syntax, pattern, wildcard) in [("nats", "a.>.b", ">"), ("mqtt", "a/#/b", "#")] {
         let ran = ran(&["match", "-x", syntax, pattern, "a.b"]);
-        let rule = format!(": `{wildcard}`, the wildcard for the rest of the topic, must be last");
+        let rule = format!(": `{wildcard}` stands for the rest of the topic and must be last");
         assert_eq!(ran.code, 2);
         assert!(ran.stderr.contains(&rule), "{}", ran.stderr);
     }
