@@ -74,7 +74,7 @@ impl PatternError {
     /// assert_eq!(error.syntax(), Syntax::Mqtt);
     /// assert_eq!(
     ///     error.to_string(),
-    ///     "mqtt pattern `a/#/b`, byte 2: the wildcard for the rest of the topic must be last",
+    ///     "mqtt pattern `a/#/b`, byte 2: `#` stands for the rest of the topic and must be last",
     /// );
     /// ```
     #[must_use]
@@ -128,9 +128,16 @@ impl fmt::Display for PatternError {
                 text => write!(f, " (`{text}`)")?,
             }
         }
-        write!(f, ": {}", self.rule)
+        match (self.rule, self.syntax) {
+            (PatternRule::RestNotLast, Syntax::Nats) => write!(f, ": `>` {REST_NOT_LAST}"),
+            (PatternRule::RestNotLast, Syntax::Mqtt) => write!(f, ": `#` {REST_NOT_LAST}"),
+            (rule, _) => write!(f, ": {rule}"),
+        }
     }
 }
+
+/// The rule, to be preceded by the wildcard.
+const REST_NOT_LAST: &str = "stands for the rest of the topic and must be last";
 
 impl std::error::Error for PatternError {}
 
@@ -249,7 +256,9 @@ impl fmt::Display for PatternRule {
             PatternRule::Control => "a control character is not allowed",
             PatternRule::WhiteSpace => "white space is not allowed",
             PatternRule::RestNotLast => "the wildcard for the rest of the topic must be last",
-            PatternRule::GluedWildcard => "`+` and `#` must be a level of their own",
+            PatternRule::GluedWildcard => {
+                "`+` and `#` must be a level of their own, and levels are separated by `/`"
+            }
             PatternRule::TooManyLevels => {
                 return write!(f, "a filter has {MQTT_LEVELS_MAX} levels at most");
             }

@@ -5,15 +5,16 @@
 //! a part that can match no topic is said to match nothing. Making an explanation allocates, and
 //! takes time in proportion to the length of the pattern for each expansion.
 //!
-//! The parts are spelled in the pattern's own language where it has a spelling for them.
+//! The parts have the text that the user wrote, because the routes are simplified: their spelling
+//! may be one that the user cannot know. The two languages on whole topics are the exception.
 
 use std::fmt::{self, Write};
 
 use super::charset::ByteSet;
 use super::dialect::path;
 use super::glob::{Atom, Glob, Piece};
+use super::parse;
 use super::pattern::Pattern;
-use super::print;
 use super::route::{Guard, Route, Segment};
 use super::syntax::Syntax;
 use super::tail::{self, Star, Tail};
@@ -90,7 +91,15 @@ pub struct Expansion {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExplainedPart {
-    /// The canonical spelling of the part, control characters escaped.
+    /// The part as it was written, control characters escaped. In the languages
+    /// [`Path`](Syntax::Path) and [`Redis`](Syntax::Redis), its canonical spelling.
+    ///
+    /// ```
+    /// let explanation = fanout::Pattern::parse("{a,b}.?*")?.explain();
+    /// let last = &explanation.expansions[1].parts[1];
+    /// assert_eq!((&*last.text, &*last.meaning), ("?*", "any one segment"));
+    /// # Ok::<(), fanout::PatternError>(())
+    /// ```
     pub text: String,
     /// What the part matches, in words.
     pub meaning: String,
@@ -109,16 +118,19 @@ impl Pattern {
     /// ```
     #[must_use]
     pub fn explain(&self) -> Explanation {
-        let syntax = self.syntax();
+        let (text, syntax) = (self.as_str(), self.syntax());
+        let expansions = match syntax {
+            Syntax::Segments => native(text, self.routes()),
+            _ => {
+                let routes = self.routes().iter();
+                routes.map(|route| foreign(text, route, syntax)).collect()
+            }
+        };
         Explanation {
-            written: self.as_str().to_owned(),
+            written: text.to_owned(),
             syntax,
             canonical: self.canonical().to_owned(),
-            expansions: self
-                .routes()
-                .iter()
-                .map(|route| expansion(route, syntax))
-                .collect(),
+            expansions,
         }
     }
 }
@@ -127,7 +139,11 @@ impl fmt::Display for Explanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "pattern    {}", shown(&self.written))?;
         writeln!(f, "syntax     {}", self.syntax)?;
-        writeln!(f, "canonical  {}", shown(&self.canonical))?;
+        write!(f, "canonical  {}", shown(&self.canonical))?;
+        if self.canonical != self.written {
+            write!(f, "  (another spelling, for the same topics)")?;
+        }
+        writeln!(f)?;
         let count = self.expansions.len();
         for (number, expansion) in (1..).zip(&self.expansions) {
             writeln!(f)?;
@@ -164,64 +180,125 @@ impl fmt::Display for Expansion {
     }
 }
 
-fn expansion(route: &Route, syntax: Syntax) -> Expansion {
+/// The expansions of a pattern of the native language. Expansions that mean the same are explained
+/// once, as they are compiled once: to `routes`.
+fn native(text: &str, routes: &[Route]) -> Vec<Expansion> {
+    let expansion = |parts| Expansion {
+        guard: None,
+        parts,
+        tail: Vec::new(),
+    };
+    if text == "*" {
+        let meaning = "any number of segments: every topic matches";
+        return vec![expansion(vec![part(text, meaning)])];
+    }
+    let mut known = Vec::new();
+    let mut expansions = Vec::new();
+    for written in parse::expansions(text) {
+        // Every dot separates segments: classes contain none, and none can be escaped.
+        let segments: Vec<_> = written
+            .split('.')
+            .map(|segment| (segment, native_segment(segment)))
+            .collect();
+        let route = Route::new(segments.iter().map(|(_, parsed)| parsed.clone()).collect());
+        if known.contains(&route) {
+            continue;
+        }
+        known.push(route);
+        let parts = segments
+            .iter()
+            .map(|(written, segment)| explain_segment(written, segment));
+        expansions.push(expansion(parts.collect()));
+    }
+    debug_assert_eq!(known, routes, "{text}");
+    expansions
+}
+
+/// A segment of an expansion. A single `*` is any one segment here.
+fn native_segment(text: &str) -> Segment {
+    match text {
+        "*" => Segment::Any,
+        _ => {
+            let parsed = parse::parse(text).expect("a segment of a valid pattern is valid");
+            parsed.routes[0].segments()[0].clone()
+        }
+    }
+}
+
+/// The only expansion of a pattern of another language.
+fn foreign(text: &str, route: &Route, syntax: Syntax) -> Expansion {
     let guard = match route.guard() {
         Guard::Open => None,
         Guard::NoDollar => Some("the topic must not begin with `$`"),
     };
     Expansion {
         guard: guard.map(str::to_owned),
-        parts: segments(route.segments(), syntax),
+        parts: match syntax {
+            Syntax::Nats => words(text, '.', "*", ">"),
+            Syntax::Amqp => words(text, '.', "*", "#"),
+            Syntax::Mqtt => words(text, '/', "+", "#"),
+            _ => head(route.segments()),
+        },
         tail: route.tail().map_or_else(Vec::new, |tail| tail_parts(tail)),
     }
 }
 
-fn segments(segments: &[Segment], syntax: Syntax) -> Vec<ExplainedPart> {
-    // NATS has one wildcard for these two segments at the end.
-    let (segments, is_rest) = match (syntax, segments) {
-        (Syntax::Nats, [before @ .., Segment::Any, Segment::Many]) => (before, true),
-        _ => (segments, false),
-    };
-    let rest = is_rest.then(|| part(">", "one or more segments"));
-    let (any, many) = match syntax {
-        Syntax::Mqtt => ("+", "#"),
-        Syntax::Amqp => ("*", "#"),
-        _ => ("*", "**"),
-    };
-    let explained = segments.iter().map(|segment| match segment {
-        Segment::Literal(text) => literal(text, syntax),
-        Segment::Any => part(any, "any one segment"),
-        Segment::Many => part(many, "any number of segments, also none"),
-        Segment::Glob(glob) => explain_glob(glob),
+/// The parts of a pattern whose wildcards are whole words: `any` is one segment, `many` several.
+fn words(text: &str, separator: char, any: &str, many: &str) -> Vec<ExplainedPart> {
+    let words = text.split(separator).map(|word| match word {
+        ">" if word == many => part(word, "one or more segments"),
+        _ if word == many => explain_segment(word, &Segment::Many),
+        _ if word == any => explain_segment(word, &Segment::Any),
+        _ => explain_segment(word, &Segment::Literal(word.into())),
     });
-    explained.chain(rest).collect()
+    words.collect()
 }
 
-fn literal(text: &str, syntax: Syntax) -> ExplainedPart {
+/// The segments of a pattern on the whole topic, in front of its tail. They are plain text, except
+/// a star at the end, which stands for segments if there is no tail.
+fn head(segments: &[Segment]) -> Vec<ExplainedPart> {
+    let (texts, star) = match segments {
+        [Segment::Many] => (&[][..], Some("every topic matches")),
+        [texts @ .., Segment::Any, Segment::Many] => (texts, Some("one or more segments")),
+        texts => (texts, None),
+    };
+    let explained = texts.iter().map(|segment| match segment {
+        Segment::Literal(text) => explain_segment(text, segment),
+        other => unreachable!("a segment in front of a tail is plain text: {other:?}"),
+    });
+    explained
+        .chain(star.map(|meaning| part("*", meaning)))
+        .collect()
+}
+
+fn explain_segment(written: &str, segment: &Segment) -> ExplainedPart {
+    match segment {
+        Segment::Literal(text) => literal(written, text),
+        Segment::Any => part(written, "any one segment"),
+        Segment::Many => part(written, "any number of segments, also none"),
+        Segment::Glob(glob) => part(written, &glob_meaning(glob)),
+    }
+}
+
+fn literal(written: &str, text: &str) -> ExplainedPart {
     let is_segment = Topic::new(text).is_ok() && !text.contains('.');
     let meaning = match (is_segment, text) {
+        (true, _) if written != text => return part(written, &format!("the text `{text}`")),
         (true, _) => "this text",
         (false, "") => "an empty segment, which no topic has: nothing matches",
         (false, _) => "this text, which no topic has as a segment: nothing matches",
     };
-    if syntax == Syntax::Segments {
-        let mut escaped = String::new();
-        print::write_text(&mut escaped, text, false);
-        return part(&escaped, meaning);
-    }
-    part(text, meaning)
+    part(written, meaning)
 }
 
-fn explain_glob(glob: &Glob) -> ExplainedPart {
-    let mut text = String::new();
-    print::write_glob(&mut text, glob).expect("writing to a string succeeds");
+fn glob_meaning(glob: &Glob) -> String {
     let mut words = Vec::new();
     glob_words(&glob.head, &mut words);
     for piece in &glob.rest {
         words.push("any run of characters".to_owned());
         glob_words(piece, &mut words);
     }
-    part(&text, &words.join(", "))
+    words.join(", ")
 }
 
 fn glob_words(piece: &Piece, words: &mut Vec<String>) {
@@ -330,18 +407,36 @@ mod tests {
             (
                 "*",
                 Syntax::Segments,
-                &["** = any number of segments, also none"][..],
+                &["* = any number of segments: every topic matches"][..],
             ),
-            ("?*", Syntax::Segments, &["* = any one segment"]),
+            (
+                "**.*.**",
+                Syntax::Segments,
+                &[
+                    "** = any number of segments, also none",
+                    "* = any one segment",
+                    "** = any number of segments, also none",
+                ],
+            ),
+            ("?*", Syntax::Segments, &["?* = any one segment"]),
+            (
+                "a.*?.[b]",
+                Syntax::Segments,
+                &[
+                    "a = this text",
+                    "*? = any one segment",
+                    "[b] = the text `b`",
+                ],
+            ),
             (
                 "\\*.b",
                 Syntax::Segments,
-                &["\\* = this text", "b = this text"],
+                &["\\* = the text `*`", "b = this text"],
             ),
             (
                 "a*?",
                 Syntax::Segments,
-                &["a?* = the text `a`, any one character, any run of characters"],
+                &["a*? = the text `a`, any one character, any run of characters"],
             ),
             (
                 "a.>",
@@ -362,6 +457,15 @@ mod tests {
                 "#.a*",
                 Syntax::Amqp,
                 &["# = any number of segments, also none", "a* = this text"],
+            ),
+            (
+                "#.*.#",
+                Syntax::Amqp,
+                &[
+                    "# = any number of segments, also none",
+                    "* = any one segment",
+                    "# = any number of segments, also none",
+                ],
             ),
             (".", Syntax::Amqp, &[]),
             (
@@ -398,6 +502,13 @@ mod tests {
                 ],
             ),
             (
+                "a.**",
+                Syntax::Redis,
+                &["a = this text", "* = one or more segments"],
+            ),
+            ("*", Syntax::Redis, &["* = every topic matches"]),
+            ("*", Syntax::Path, &["* = every topic matches"]),
+            (
                 "[]",
                 Syntax::Redis,
                 &["[] = one byte of an empty class: nothing matches"],
@@ -416,6 +527,25 @@ mod tests {
     fn every_expansion_is_explained() {
         let both = explained("{a,b.c}", Syntax::Segments);
         assert_eq!(both[1], ["b = this text", "c = this text"]);
+        let starred = explained("x{?,[yx]}*.{a,*}", Syntax::Segments);
+        assert_eq!(starred.len(), 4);
+        assert_eq!(
+            starred[1],
+            [
+                "x[yx]* = the text `x`, one character of `[xy]`, any run of characters",
+                "a = this text"
+            ]
+        );
+        assert_eq!(
+            starred[2],
+            [
+                "x?* = the text `x`, any one character, any run of characters",
+                "* = any one segment"
+            ]
+        );
+        let alone = explained("{a\\,,*}", Syntax::Segments);
+        assert_eq!(alone, [["a\\, = the text `a,`"], ["* = any one segment"]]);
+        assert_eq!(explained("{a,[a],a}", Syntax::Segments).len(), 1);
         let text = Pattern::parse("{a,b}.x")
             .expect("a pattern")
             .explain()
@@ -423,6 +553,19 @@ mod tests {
         assert!(
             text.contains("\nexpansion 2 of 2\n  b  this text\n"),
             "{text}"
+        );
+    }
+
+    #[test]
+    fn a_canonical_form_that_differs_is_explained() {
+        let canonical = |text| {
+            let explanation = Pattern::parse(text).expect(text).explain().to_string();
+            explanation.lines().nth(2).expect("three lines").to_owned()
+        };
+        assert_eq!(canonical("a.*"), "canonical  a.*");
+        assert_eq!(
+            canonical("a.?*"),
+            "canonical  a.*  (another spelling, for the same topics)"
         );
     }
 

@@ -9,7 +9,8 @@ use super::topic::Topic;
 use super::{match_plan, naive};
 
 /// Checks that parsing a text of the native language does not panic, that an error names a byte
-/// within the text, and that the canonical form parses to an equal pattern.
+/// within the text, that the canonical form parses to an equal pattern, and that each expansion is
+/// explained.
 ///
 /// # Panics
 ///
@@ -22,6 +23,7 @@ pub fn check_parse(data: &[u8]) {
         let exact = Pattern::exact(&topic);
         assert!(exact.matches(&topic), "{exact:?}");
         assert_eq!(exact.as_str(), exact.canonical());
+        assert_eq!(exact.explain().expansions.len(), 1);
     }
     check_parse_as(text, Syntax::Segments);
 }
@@ -60,6 +62,8 @@ pub fn check_parse_as(text: &str, syntax: Syntax) {
         }
     };
     assert_eq!((pattern.as_str(), pattern.syntax()), (text, syntax));
+    let explained = pattern.explain().expansions.len();
+    assert_eq!(explained, pattern.routes().len(), "{text}");
     let canonical = pattern.to_string();
     assert!(
         canonical.len() <= text.len().max("**".len()),

@@ -113,6 +113,30 @@ pub(super) fn parts(text: &str) -> Result<Vec<Part<'_>>, PatternError> {
     Scanner { text, at: 0 }.parts()
 }
 
+/// The expansions of the braces of a valid pattern, as they are written, in the order in which
+/// they are compiled. A text may occur several times.
+pub(super) fn expansions(text: &str) -> Vec<String> {
+    let parts = parts(text).expect("the pattern is valid");
+    let count = parts.iter().map(alternatives).product();
+    let mut written = vec![String::with_capacity(text.len()); count];
+    let begins = parts.iter().skip(1).map(Part::offset).chain([text.len()]);
+    let mut repeats = 1;
+    for (part, end) in parts.iter().zip(begins) {
+        for (expansion, written) in written.iter_mut().enumerate() {
+            written.push_str(match part {
+                Part::Token(placed) => &text[placed.offset..end],
+                Part::Braces(alternatives) => {
+                    let Alternative { start, end, .. } =
+                        alternatives[expansion / repeats % alternatives.len()];
+                    &text[start..end]
+                }
+            });
+        }
+        repeats *= alternatives(part);
+    }
+    written
+}
+
 /// Reads the text from left to right.
 struct Scanner<'a> {
     text: &'a str,
@@ -415,6 +439,16 @@ fn expand(text: &str, parts: &[Part<'_>]) -> Result<Vec<Route>, PatternError> {
         }
     }
     Ok(routes)
+}
+
+impl Part<'_> {
+    /// The byte at which it begins.
+    fn offset(&self) -> usize {
+        match self {
+            Part::Token(placed) => placed.offset,
+            Part::Braces(alternatives) => alternatives[0].start - 1,
+        }
+    }
 }
 
 fn alternatives(part: &Part<'_>) -> usize {

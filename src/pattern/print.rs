@@ -50,7 +50,7 @@ fn write_route(out: &mut String, route: &Route) -> fmt::Result {
     Ok(())
 }
 
-pub(super) fn write_glob(out: &mut String, glob: &Glob) -> fmt::Result {
+fn write_glob(out: &mut String, glob: &Glob) -> fmt::Result {
     write_piece(out, &glob.head)?;
     for piece in &glob.rest {
         out.push('*');
@@ -108,7 +108,7 @@ fn write_class(out: &mut String, class: &Class, in_braces: bool) -> fmt::Result 
     Ok(())
 }
 
-pub(super) fn write_text(out: &mut String, text: &str, in_braces: bool) {
+fn write_text(out: &mut String, text: &str, in_braces: bool) {
     if text.contains(|c| needs_escape(c, in_braces)) {
         text.chars().for_each(|c| write_char(out, c, in_braces));
     } else {

@@ -293,7 +293,7 @@ mod tests {
             ),
             (
                 r##"{"syntax":"mqtt","pattern":"#/a"}"##,
-                "mqtt pattern `#/a`, byte 0: the wildcard for the rest of the topic must be last",
+                "mqtt pattern `#/a`, byte 0: `#` stands for the rest of the topic and must be last",
             ),
             (r#"{"syntax":"mqtt"}"#, "missing field `pattern`"),
             (

@@ -3,7 +3,7 @@
 //! An argument that can be checked without the other arguments is checked here, so that `clap` can
 //! name it in the error. Patterns are parsed later, because their language is another argument.
 
-use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Parser, Subcommand, ValueEnum};
 use fanout::limits::{BLOCK_TIMEOUT_MAX, CAPACITY_MAX, DISPATCHERS_MAX};
 use fanout::{Overflow, Syntax};
@@ -27,7 +27,7 @@ pub(crate) enum Command {
     Run(RunArgs),
 
     /// Test whether a pattern matches a topic
-    #[command(after_help = help::MATCH)]
+    #[command(after_help = help::MATCH, override_usage = help::MATCH_USAGE)]
     Match(MatchArgs),
 }
 
@@ -60,25 +60,23 @@ pub(crate) struct RunArgs {
     pub(crate) overflow: OverflowChoice,
 
     /// With --overflow block: the longest time that a block of up to 64 events waits for room in
-    /// the ring of a subscription, such as 500ms, 5s or 2m; a number without a unit is in
-    /// milliseconds. Events that have no room then are lost to the subscription, and counted
-    /// [default: no limit]
-    #[arg(long, value_name = "DURATION", value_parser = block_timeout)]
+    /// the ring of a subscription, such as 500ms, 5s or 2m, at most 30d. Events that have no room
+    /// then are lost to the subscription, and counted [default: no limit]
+    #[arg(long, value_name = "DURATION", value_parser = block_timeout,
+          allow_hyphen_values = true)]
     pub(crate) block_timeout: Option<Duration>,
 
-    /// The number of events that the ring of a subscription holds, at least 1 [default: 1024]
-    #[arg(long, value_name = "EVENTS",
-          value_parser = RangedU64ValueParser::<usize>::new().range(1..=CAPACITY_MAX as u64))]
+    /// The number of events that the ring of a subscription holds, 1 to 16777216 [default: 1024]
+    #[arg(long, value_name = "EVENTS", value_parser = capacity, allow_hyphen_values = true)]
     pub(crate) capacity: Option<usize>,
 
     /// The number of threads that dispatch events, 1 to 64 [default: one for every four processors,
     /// 1 to 4]
-    #[arg(long, value_name = "THREADS",
-          value_parser = RangedU64ValueParser::<usize>::new().range(1..=DISPATCHERS_MAX as u64))]
+    #[arg(long, value_name = "THREADS", value_parser = dispatchers, allow_hyphen_values = true)]
     pub(crate) dispatchers: Option<usize>,
 
     /// A field whose value becomes the name of the event; a line without the field has no name
-    #[arg(long, value_name = "FIELD")]
+    #[arg(long, value_name = "FIELD", value_parser = field)]
     pub(crate) name_field: Option<String>,
 
     /// A text stored as the source of every event (`source` in the output)
@@ -132,6 +130,30 @@ fn block_timeout(text: &str) -> Result<Duration, String> {
     duration::parse(text, BLOCK_TIMEOUT_MAX)
 }
 
+fn capacity(text: &str) -> Result<usize, String> {
+    whole_number(text, CAPACITY_MAX)
+}
+
+fn dispatchers(text: &str) -> Result<usize, String> {
+    whole_number(text, DISPATCHERS_MAX)
+}
+
+/// Reads a number from 1 to `max`. The arguments that use this, and durations, allow values that
+/// begin with a dash, so that the error for `-1` names the argument and the rule.
+fn whole_number(text: &str, max: usize) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (1..=max).contains(&number) => Ok(number),
+        _ => Err(format!("write a whole number from 1 to {max}")),
+    }
+}
+
+fn field(name: &str) -> Result<String, String> {
+    if name.is_empty() {
+        return Err("write the name of a field, which is not empty".to_owned());
+    }
+    Ok(name.to_owned())
+}
+
 /// The overflow policies that the command line offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OverflowChoice {
@@ -180,6 +202,21 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_names_the_bounds() {
+        let mut command = Args::command();
+        let run = command.find_subcommand_mut("run").expect("it is there");
+        let help = run.render_long_help().to_string();
+        let words = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for bound in [
+            format!("holds, 1 to {CAPACITY_MAX} "),
+            format!("dispatch events, 1 to {DISPATCHERS_MAX} "),
+            format!("at most {}. ", duration::shown(BLOCK_TIMEOUT_MAX)),
+        ] {
+            assert!(words.contains(&bound), "{bound}: {words}");
+        }
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Durations as arguments: a whole number and a unit, as in `500ms` or `5s`.
+//!
+//! A number without a unit is refused: the users of other programs expect seconds or milliseconds.
 
 use std::time::Duration;
 
-/// Each unit and its length in milliseconds. A number without a unit is in milliseconds.
-const UNITS: [(&str, u64); 6] = [
-    ("", 1),
+/// Each unit and its length in milliseconds.
+const UNITS: [(&str, u64); 5] = [
     ("ms", 1),
     ("s", 1_000),
     ("m", 60_000),
@@ -16,11 +17,18 @@ const UNITS: [(&str, u64); 6] = [
 pub(crate) fn parse(text: &str, max: Duration) -> Result<Duration, String> {
     let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let (number, unit) = text.split_at(digits);
+    if digits > 0 && unit.is_empty() {
+        return Err(format!(
+            "the unit is missing: write `{number}ms` or `{number}s` (the units are ms, s, m, h \
+             and d)"
+        ));
+    }
     let unit_ms = UNITS.iter().find(|(name, _)| *name == unit);
     let (Some((_, unit_ms)), true) = (unit_ms, digits > 0) else {
-        return Err(
-            "write a whole number and a unit (ms, s, m, h or d), as in 500ms, 5s or 2m".to_owned(),
-        );
+        return Err(format!(
+            "write a whole number and a unit (ms, s, m, h or d), as in 500ms, 5s or 2m, at most {}",
+            shown(max)
+        ));
     };
     // A number that overflows is longer than any bound.
     let duration = number
@@ -35,10 +43,10 @@ pub(crate) fn parse(text: &str, max: Duration) -> Result<Duration, String> {
 }
 
 /// Displays the duration in the largest unit that needs no fraction.
-fn shown(duration: Duration) -> String {
+pub(crate) fn shown(duration: Duration) -> String {
     let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let fits = |(_, unit_ms): &&(&str, u64)| ms % unit_ms == 0;
-    let (unit, unit_ms) = UNITS.iter().rev().find(fits).unwrap_or(&UNITS[1]);
+    let (unit, unit_ms) = UNITS.iter().rev().find(fits).unwrap_or(&UNITS[0]);
     format!("{}{unit}", ms / unit_ms)
 }
 
@@ -51,8 +59,7 @@ mod tests {
     #[test]
     fn a_number_and_a_unit_are_a_duration() {
         for (text, ms) in [
-            ("0", 0),
-            ("250", 250),
+            ("0ms", 0),
             ("250ms", 250),
             ("5s", 5_000),
             ("2m", 120_000),
@@ -69,12 +76,17 @@ mod tests {
             let error = parse(text, MAX).expect_err(text);
             assert!(error.contains("as in 500ms, 5s or 2m"), "{text}: {error}");
         }
-        for text in ["31d", "2592000001", "99999999999999999999s"] {
+        for text in ["31d", "2592000001ms", "99999999999999999999s"] {
             assert_eq!(
                 parse(text, MAX),
                 Err("longer than 30d".to_owned()),
                 "{text}"
             );
+        }
+        for text in ["0", "5", "99999999999999999999"] {
+            let error = parse(text, MAX).expect_err(text);
+            let forms = format!("write `{text}ms` or `{text}s`");
+            assert!(error.contains(&forms), "{error}");
         }
         assert_eq!(
             parse("2s", Duration::from_millis(1500)),

@@ -27,7 +27,7 @@ pub(crate) fn explain(pattern_text: &str, topic_text: Option<&str>, syntax: Synt
     if let Err(error) = &pattern {
         let pointed = pointed(pattern_text, error.offset());
         let mut message = format!("{error}\n\n{pointed}");
-        if let Some(advice) = advice(error) {
+        if let Some(advice) = advice(error, pattern_text) {
             let _ = write!(message, "\n\n  {advice}");
         }
         complain(format_args!("{message}"));
@@ -107,8 +107,13 @@ fn shown(c: char) -> String {
     }
 }
 
-/// Returns advice on how to correct the pattern, if there is any.
-fn advice(error: &PatternError) -> Option<String> {
+/// Returns advice on how to correct the pattern `text`, if there is any.
+fn advice(error: &PatternError, text: &str) -> Option<String> {
+    if error.rule() == PatternRule::GluedWildcard
+        && let Some(hint) = hint::for_pattern(text, error.syntax())
+    {
+        return Some(hint.to_string());
+    }
     let advice = match (error.rule(), error.syntax()) {
         (PatternRule::Empty, Syntax::Segments) => "write `**` or `*` to match every topic",
         (PatternRule::Empty, Syntax::Nats) => "write `>` to match every topic",

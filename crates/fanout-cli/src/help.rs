@@ -50,14 +50,16 @@ Subscriptions:
     {"id":1,"topic":"..","name":null,"source":null,"data":<the line>,"created_at":".."}
   `-` is standard output. `/dev/stdout`, and the file that standard output is redirected to, count
   as `-`. The report then goes to standard error. Two subscriptions cannot write to the same
-  file, and none can write to the input or to standard error. If a file cannot be written any more,
-  its subscription ends, and the others continue.
+  file, and none can write to the input or to standard error (if standard error is redirected to
+  standard output, as with `2>&1`, messages and the events of `-` are mixed). If a file cannot be
+  written any more, its subscription ends, and the others continue.
 
 Live input:
   Events are written to pipes and terminals at once, and to files at most 0.1 seconds after the
   input pauses. SIGINT (Ctrl-C), SIGTERM and SIGHUP end the run: the lines that have arrived are
   published, all events are written, and the report is printed. A line that has arrived in part is
-  not published. A second signal ends the process at once. SIGHUP has no effect under `nohup`.
+  not published. If the run has not ended after one second, a message names the outputs that it
+  waits for. A second signal ends the process at once. SIGHUP has no effect under `nohup`.
 
 Bad lines:
   A line is bad if it is not a JSON object in UTF-8, if a field is missing or cannot be part of a
@@ -80,15 +82,26 @@ Report (with --json, one object with these keys):
   error       null, or why publishing or the subscription ended early
 
 Exit status:
-  0    every line was published, and every event was written
+  0    every line was published (except blank ones), and no event was lost: each one was written to
+       the output of its subscription, or replaced by a later one (policy conflate)
   1    a failure: a file could not be read or written, a subscription ended because the policy is
        disconnect, or events were lost although the policy is block without --block-timeout
   2    refused: an argument, a pattern or the topic template; nothing was published
   3    some lines were bad (unless --strict is given, all other lines were published)
+  4    everything worked, but events were lost by the policy that was chosen: drop-newest,
+       drop-oldest, conflate, or block with --block-timeout. A line for each subscription on
+       standard error says how many events it lost, and why
   129  SIGHUP ended the run, and everything that had arrived was written
   130  the same for SIGINT
   143  the same for SIGTERM
-  If several of them apply, 1 comes before 129 to 143, and these come before 3."#;
+  If several of them apply, 1 comes before 129 to 143, these come before 3, and 3 before 4."#;
+
+/// The usage of `match`. That of `clap` has all arguments in one line, which none of the three ways
+/// to use the command fits.
+pub(crate) const MATCH_USAGE: &str = "\
+fanout match [OPTIONS] <PATTERN> <TOPIC>
+       fanout match [OPTIONS] --explain <PATTERN> [TOPIC]
+       fanout match [OPTIONS] --stdin";
 
 pub(crate) const MATCH: &str = r#"Examples:
   One question; the exit status is the answer, too:

@@ -1,4 +1,5 @@
-//! Patterns that are written in the style of another language than the one they are read in.
+//! Patterns that are written in the style of another language than the one they are read in, or
+//! with dots between the levels of MQTT.
 //!
 //! `orders.>` is a valid native pattern: it matches the topic with exactly this text. A user who
 //! knows NATS means something else. The pattern is valid, so it is not refused; but if it matches
@@ -9,11 +10,13 @@ use std::fmt;
 
 use crate::console::complain;
 
-/// A pattern that means more in another language.
+/// A pattern that means more in another language, or in another spelling.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Hint {
     /// The language.
     syntax: Syntax,
+    /// Whether the pattern is read in this language already.
+    is_known: bool,
     /// The pattern as it must be written in that language.
     text: String,
     /// Whether `text` differs from the pattern that the user wrote.
@@ -23,7 +26,7 @@ pub(crate) struct Hint {
 }
 
 impl Hint {
-    /// Whether the pattern matches the topic in the other language.
+    /// Whether the pattern matches the topic in the other language or spelling.
     pub(crate) fn matches(&self, topic: &Topic) -> bool {
         Pattern::parse_as(&self.text, self.syntax).is_ok_and(|pattern| pattern.matches(topic))
     }
@@ -32,34 +35,46 @@ impl Hint {
 impl fmt::Display for Hint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.meaning)?;
-        let syntax = self.syntax;
-        if self.is_rewritten {
-            write!(f, ": write `{}` and use --syntax {syntax}", self.text)
-        } else {
-            write!(f, ": use --syntax {syntax}")
+        let (syntax, text) = (self.syntax, &self.text);
+        match (self.is_rewritten, self.is_known) {
+            (true, true) => write!(f, ": write `{text}`"),
+            (true, false) => write!(f, ": write `{text}` and use --syntax {syntax}"),
+            (false, _) => write!(f, ": use --syntax {syntax}"),
         }
     }
 }
 
 /// Returns a hint if the pattern, which is read in the language `syntax`, means more in another
-/// language.
+/// language, or in another spelling.
 pub(crate) fn for_pattern(text: &str, syntax: Syntax) -> Option<Hint> {
-    let candidates = [nats, amqp, mqtt, segments];
-    let mut hints = candidates.iter().filter_map(|hint| hint(text, syntax));
+    // `#` is a wildcard of two languages. The one that the user chose comes first.
+    let candidates = match syntax {
+        Syntax::Mqtt => [nats, mqtt, amqp, segments],
+        _ => [nats, amqp, mqtt, segments],
+    };
+    let mut hints = candidates.iter().filter_map(|hint| {
+        let hint = hint(text, syntax)?;
+        let is_known = hint.syntax == syntax;
+        Some(Hint { is_known, ..hint })
+    });
     hints.find(|hint| {
-        let is_other = hint.syntax != syntax || hint.is_rewritten;
+        let is_other = !hint.is_known || hint.is_rewritten;
         is_other && Pattern::parse_as(&hint.text, hint.syntax).is_ok()
     })
 }
 
 /// Prints the hint for a pattern that does not match this topic, if it matches in the other
-/// language.
+/// language or spelling.
 pub(crate) fn print_if_it_matches(text: &str, syntax: Syntax, topic: &Topic) {
     if let Some(hint) = for_pattern(text, syntax)
         && hint.matches(topic)
     {
+        let other = match hint.is_known {
+            true => "spelling",
+            false => "language",
+        };
         complain(format_args!(
-            "{text:?} would match in another language; {hint}"
+            "{text:?} would match in another {other}; {hint}"
         ));
     }
 }
@@ -67,6 +82,7 @@ pub(crate) fn print_if_it_matches(text: &str, syntax: Syntax, topic: &Topic) {
 fn as_written(text: &str, syntax: Syntax, meaning: &'static str) -> Option<Hint> {
     Some(Hint {
         syntax,
+        is_known: false,
         text: text.to_owned(),
         is_rewritten: false,
         meaning,
@@ -86,20 +102,22 @@ fn amqp(text: &str, _: Syntax) -> Option<Hint> {
 }
 
 fn mqtt(text: &str, syntax: Syntax) -> Option<Hint> {
-    let meaning = "in MQTT, `+` stands for one segment and `#` for any number of them";
-    if text.split('/').any(|level| level == "+" || level == "#") {
-        return as_written(text, Syntax::Mqtt, meaning);
-    }
+    let meaning = "in MQTT, `+` stands for one segment, `#` for any number of them, and `/` for \
+                   the dots of the topic";
     let rewritten = |meaning| Hint {
         syntax: Syntax::Mqtt,
+        is_known: false,
         text: text.replace('.', "/"),
         is_rewritten: true,
         meaning,
     };
     if syntax == Syntax::Mqtt && text.contains('.') {
         return Some(rewritten(
-            "in MQTT filters, slashes stand for the dots of topics",
+            "in MQTT, `/` separates levels and stands for the dots of the topic",
         ));
+    }
+    if text.split('/').any(|level| level == "+" || level == "#") {
+        return as_written(text, Syntax::Mqtt, meaning);
     }
     let has_plus = text.split('.').any(|level| level == "+");
     has_plus.then(|| rewritten(meaning))
@@ -157,8 +175,12 @@ mod tests {
             (
                 Mqtt,
                 "a.b",
-                Some("slashes stand for the dots of topics: write `a/b`"),
+                Some("`/` separates levels and stands for the dots of the topic: write `a/b`"),
             ),
+            (Mqtt, "a.+", Some("`/` separates levels")), // MQTT refuses it as it is
+            (Mqtt, "a/+.b", Some("write `a/+/b`")),
+            (Mqtt, "a.#", Some("write `a/#`")),
+            (Mqtt, "a.#.b", Some("use --syntax amqp")), // refused with slashes, too
             (Mqtt, "*", Some("use --syntax segments")),
             (Segments, "a.*.**", None),
             (Segments, "a.b", None),
@@ -178,6 +200,8 @@ mod tests {
                     "{read_as} {text}: {hint:?}"
                 ),
             }
+            let same = format!("--syntax {read_as}");
+            assert!(!hint.is_some_and(|hint| hint.contains(&same)), "{text}");
         }
     }
 

@@ -11,6 +11,12 @@ pub(crate) const STANDARD_STREAM: &str = "-";
 pub(crate) const STDIN_NAME: &str = "<stdin>";
 pub(crate) const STDOUT_NAME: &str = "<stdout>";
 
+/// The paths under which systems offer the standard error of a process.
+#[cfg(unix)]
+pub(crate) const STDERR_PATHS: &[&str] = &["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"];
+#[cfg(not(unix))]
+pub(crate) const STDERR_PATHS: &[&str] = &[];
+
 /// The identity of a file, a pipe or a block device, independent of its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Identity(

@@ -1,4 +1,7 @@
 //! The input of a run: a file or standard input, read until its end or until an interrupt.
+//!
+//! An input that cannot be read at all, such as a directory, is refused when it is opened. Outputs
+//! are emptied only after that, so such a run changes no file.
 
 use std::error::Error;
 use std::fmt;
@@ -21,6 +24,14 @@ pub(crate) struct Input {
     pub(crate) identity: Option<Identity>,
 }
 
+/// The name of the input in messages.
+pub(crate) fn name_of(path: &Path) -> String {
+    if path.as_os_str() == STANDARD_STREAM {
+        return STDIN_NAME.to_owned();
+    }
+    path.display().to_string()
+}
+
 #[cfg(unix)]
 type Source = File;
 #[cfg(not(unix))]
@@ -29,17 +40,21 @@ type Source = Box<dyn Read>;
 impl Input {
     pub(crate) fn open(path: &Path) -> io::Result<Input> {
         if path.as_os_str() == STANDARD_STREAM {
+            let source = stdin()?;
+            #[cfg(unix)]
+            check_readable(&source)?;
             return Ok(Input {
-                name: STDIN_NAME.to_owned(),
-                source: stdin()?,
+                name: name_of(path),
+                source,
                 size_bytes: None,
                 identity: Identity::of_stdin(),
             });
         }
         let file = File::open(path)?;
+        check_readable(&file)?;
         let metadata = file.metadata()?;
         Ok(Input {
-            name: path.display().to_string(),
+            name: name_of(path),
             size_bytes: metadata.is_file().then_some(metadata.len()),
             identity: Identity::of(&file, path),
             source: of_file(file),
@@ -55,6 +70,32 @@ impl Input {
             is_last_read_done: false,
         })
     }
+}
+
+/// Fails if no line can be read from the file. Consumes nothing, and does not wait for input.
+fn check_readable(file: &File) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    if metadata.is_dir() {
+        return Err(io::Error::other(
+            "a directory, but a file of lines is needed",
+        ));
+    }
+    #[cfg(unix)]
+    if metadata.is_file() {
+        use rustix::io::Errno;
+        use std::os::unix::fs::FileExt;
+        match file.read_at(&mut [0], 0) {
+            // Some files of the kernel have no positions, and can be read only once.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::SPIPE) => {}
+            result => drop(result?),
+        }
+    } else if !io::IsTerminal::is_terminal(file) {
+        // A read of no bytes fails if the descriptor is open for writing only. It never waits,
+        // except perhaps on a terminal.
+        let none = (&*file).read(&mut [])?;
+        debug_assert_eq!(none, 0);
+    }
+    Ok(())
 }
 
 #[cfg(unix)]

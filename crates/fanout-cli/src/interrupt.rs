@@ -2,7 +2,8 @@
 //! subscription.
 //!
 //! The thread that reads the input waits for the input and for an interrupt at the same time. So a
-//! run whose input pauses ends at once, and everything that it has received is written.
+//! run whose input pauses ends at once, and everything that it has received is written. Another
+//! thread waits for signals only: if the run does not end soon after one, it tells the user why.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -37,6 +38,7 @@ mod unix {
     use std::os::unix::net::UnixStream;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::time::Duration;
 
     use super::Asked;
 
@@ -73,7 +75,14 @@ mod unix {
         woken: UnixStream,
         /// A byte that is written here makes `woken` readable.
         waker: UnixStream,
+        /// Has a byte for each signal, and `OVER` after the run.
+        notices: UnixStream,
+        /// A byte that is written here comes out of `notices`.
+        notifier: UnixStream,
     }
+
+    /// The notice that the run is over. The notice of a signal is another byte.
+    const OVER: u8 = b'.';
 
     impl Interrupt {
         /// Catches the signals from now on. After the first one, each further one has its usual
@@ -84,6 +93,8 @@ mod unix {
             let (woken, waker) = UnixStream::pair()?;
             woken.set_nonblocking(true)?;
             waker.set_nonblocking(true)?;
+            let (notices, notifier) = UnixStream::pair()?;
+            notifier.set_nonblocking(true)?;
             let latest = Arc::new(AtomicUsize::new(0));
             let is_ending = Arc::new(AtomicBool::new(false));
             for (index, (signal, _)) in SIGNALS.into_iter().enumerate() {
@@ -96,12 +107,15 @@ mod unix {
                 flag::register(signal, Arc::clone(&is_ending))?;
                 flag::register_usize(signal, Arc::clone(&latest), index + 1)?;
                 low_level::pipe::register(signal, waker.try_clone()?)?;
+                low_level::pipe::register(signal, notifier.try_clone()?)?;
             }
             Ok(Interrupt {
                 asked: Asked::default(),
                 signal: latest,
                 woken,
                 waker,
+                notices,
+                notifier,
             })
         }
 
@@ -120,6 +134,32 @@ mod unix {
 
         pub(crate) fn is_stopped(&self) -> bool {
             self.asked.is_set() || self.signal().is_some()
+        }
+
+        /// Waits until the run is over, or a signal has come and the run is not over after
+        /// `patience`. Returns the signal in the second case. Only one thread may call this.
+        pub(crate) fn wait_for_slow_end(&self, patience: Duration) -> Option<Signal> {
+            self.notices.set_read_timeout(None).ok()?;
+            if self.notice().ok()? == OVER {
+                return None;
+            }
+            self.notices.set_read_timeout(Some(patience)).ok()?;
+            match self.notice() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.signal(),
+                _ => None, // a second signal ends the process
+            }
+        }
+
+        fn notice(&self) -> io::Result<u8> {
+            let mut notice = [0];
+            (&self.notices).read_exact(&mut notice)?; // repeats a read that a signal interrupts
+            Ok(notice[0])
+        }
+
+        /// Ends the wait for a slow end.
+        pub(crate) fn run_is_over(&self) {
+            // There is room, unless thousands of signals have come.
+            let _ = (&self.notifier).write(&[OVER]);
         }
 
         /// Waits until the input can be read or there is an interrupt. Returns whether the input
@@ -164,6 +204,7 @@ mod unix {
 mod elsewhere {
     use std::convert::Infallible;
     use std::io;
+    use std::time::Duration;
 
     use super::Asked;
 
@@ -202,6 +243,12 @@ mod elsewhere {
         pub(crate) fn signal(&self) -> Option<Signal> {
             None
         }
+
+        pub(crate) fn wait_for_slow_end(&self, _patience: Duration) -> Option<Signal> {
+            None
+        }
+
+        pub(crate) fn run_is_over(&self) {}
 
         pub(crate) fn is_stopped(&self) -> bool {
             self.asked.is_set()

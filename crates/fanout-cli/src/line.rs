@@ -7,6 +7,7 @@
 
 use fanout::Topic;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::error::Category;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
@@ -131,13 +132,23 @@ fn string_or_number<'a>(field: &str, raw: &'a RawValue) -> Result<Option<Cow<'a,
         Some(b'"') if !raw.contains('\\') => Ok(Some(Cow::Borrowed(&raw[1..raw.len() - 1]))),
         Some(b'"') => match serde_json::from_str(raw) {
             Ok(content) => Ok(Some(Cow::Owned(content))),
-            Err(error) => Err(bad(rule_of(&error))),
+            Err(_) => Err(bad("half of a surrogate pair is not a character".into())),
         },
         Some(b'-' | b'0'..=b'9') => Ok(Some(Cow::Borrowed(raw))),
         Some(b'n') => Ok(None),
-        Some(b't' | b'f') => Err(bad(not_usable("true or false"))),
-        Some(b'[') => Err(bad(not_usable("an array"))),
-        _ => Err(bad(not_usable("an object"))),
+        _ => Err(bad(not_usable(kind_of(raw)))),
+    }
+}
+
+/// What kind of value this text is, or begins with.
+fn kind_of(json: &str) -> &'static str {
+    match json.trim_start().as_bytes().first() {
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "true or false",
+        Some(b'n') => "null",
+        _ => "a number",
     }
 }
 
@@ -157,16 +168,28 @@ fn pick<'a>(json: &'a str, wanted: &[String]) -> Result<Vec<Option<&'a RawValue>
         })
         .and_then(|()| deserializer.end())
         .map_err(|error| {
-            BadLine::new(format!("column {}", error.column().max(1)), rule_of(&error))
+            let rule = match error.classify() {
+                // The visitor accepts every object.
+                Category::Data => format!("{}, but an object is needed", kind_of(json)),
+                Category::Eof => "not valid JSON: the line ends too early".to_owned(),
+                Category::Syntax | Category::Io => not_valid(&error),
+            };
+            BadLine::new(format!("column {}", error.column().max(1)), rule)
         })?;
     Ok(picked)
 }
 
-/// The text of a JSON error without the place that it ends with, where the line is always 1.
-fn rule_of(error: &serde_json::Error) -> String {
+/// Says that a text is not valid JSON, and why, if the words of the parser are of use to a user.
+fn not_valid(error: &serde_json::Error) -> String {
     let text = error.to_string();
+    // The text ends with the place, where the line is always 1.
     let place = format!(" at line {} column {}", error.line(), error.column());
-    text.strip_suffix(&place).unwrap_or(&text).to_owned()
+    match text.strip_suffix(&place).unwrap_or(&text) {
+        // What is expected is known to the parser only.
+        "expected ident" | "expected value" => "not valid JSON".to_owned(),
+        "trailing characters" => "not valid JSON: more text follows the value".to_owned(),
+        reason => format!("not valid JSON: {reason}"),
+    }
 }
 
 struct Pick<'w, 'p, 'a> {
@@ -254,14 +277,21 @@ mod tests {
     #[test]
     fn a_bad_line_names_place_and_rule() {
         for (json, expected) in [
-            ("{", "column 1: EOF while parsing an object"),
-            (r#"{"a":1,}"#, "column 8: trailing comma"),
-            (r#"{"a":1,"b":2}x"#, "column 14: trailing characters"),
-            (r#"{"a":1,"b":2,"c":nul}"#, "column 21: expected ident"),
+            ("{", "column 1: not valid JSON: the line ends too early"),
+            (r#"{"a":1,}"#, "column 8: not valid JSON: trailing comma"),
             (
-                r#"[1]"#,
-                "column 1: invalid type: sequence, expected a JSON object",
+                r#"{"a":1,"b":2}x"#,
+                "column 14: not valid JSON: more text follows the value",
             ),
+            (r#"{"a":1,"b":2,"c":nul}"#, "column 21: not valid JSON"),
+            (r#"{"a":1,"b":2,"c":x}"#, "column 18: not valid JSON"),
+            ("not json", "column 2: not valid JSON"),
+            (r#"[1]"#, "column 1: an array, but an object is needed"),
+            (" 7", "column 2: a number, but an object is needed"),
+            ("-", "column 1: not valid JSON"),
+            (r#""x""#, "column 3: a string, but an object is needed"),
+            ("null", "column 4: null, but an object is needed"),
+            ("true", "column 4: true or false, but an object is needed"),
             (r#"{"a":1}"#, r#"field "b": missing"#),
             (r#"{"b":1}"#, r#"field "a": missing"#),
             (
@@ -302,7 +332,10 @@ mod tests {
             assert!(bad.starts_with(expected), "{json}: {bad}");
         }
         let bad = topic(r#"{"a":"\ud800","b":1}"#).expect_err("half a pair");
-        assert!(bad.starts_with("field \"a\": "), "{bad}");
+        assert_eq!(
+            bad,
+            "field \"a\": half of a surrogate pair is not a character"
+        );
         let bad = recipe()
             .draft(Line::Text(b"{\"a\":\"\xff\"}"))
             .expect_err("the line is not UTF-8");

@@ -15,7 +15,7 @@ use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::identity::{Identity, STANDARD_STREAM, STDOUT_NAME};
+use crate::identity::{Identity, STANDARD_STREAM, STDERR_PATHS, STDOUT_NAME};
 use crate::payload::Payload;
 use crate::status::StartError;
 
@@ -63,6 +63,16 @@ pub(crate) fn open_all(
             opened.push(None);
             continue;
         };
+        let is_stderr = |name: &str| {
+            refused(format!(
+                "{name} is standard error, where messages go, so it cannot be an output"
+            ))
+        };
+        // The identity of standard error is that of standard output with `2>&1`, and a terminal has
+        // none.
+        if STDERR_PATHS.contains(&name) {
+            return is_stderr(name);
+        }
         let (file, identity) = if name == STANDARD_STREAM {
             (None, stdout.clone())
         } else {
@@ -86,9 +96,7 @@ pub(crate) fn open_all(
                 return refused(format!("{name} is the input, so it cannot be an output"));
             }
             if file.is_some() && stderr.as_ref() == Some(&identity) {
-                return refused(format!(
-                    "{name} is standard error, where messages go, so it cannot be an output"
-                ));
+                return is_stderr(name);
             }
             if let Some(other) = seen.insert(identity, name) {
                 return refused(format!(

@@ -9,9 +9,10 @@
 //!
 //! By default nothing is lost: the bus waits, so the slowest output determines the speed of
 //! reading. With `--overflow drop-newest`, `drop-oldest` or `conflate`, and after a
-//! `--block-timeout`, losses are counted for each subscription and reported. If a subscription with
-//! the policy block lost events although there is no timeout, the run has failed and reports that.
-//! A run has also failed if a subscription ended because of `--overflow disconnect`.
+//! `--block-timeout`, losses are counted for each subscription, a message names them, and the exit
+//! status is another one than that of a run without losses. If a subscription with the policy block
+//! lost events although there is no timeout, the run has failed. A run has also failed if a
+//! subscription ended because of `--overflow disconnect`.
 //!
 //! # Failure modes
 //!
@@ -20,19 +21,23 @@
 //! - The input cannot be read any more: the lines that were read are delivered, and the run has
 //!   failed.
 //! - A line is bad: it is printed, counted and skipped. With `--strict`, reading stops there.
-//! - The process gets a signal: reading stops, and the lines that were read are delivered.
+//! - The process gets a signal: reading stops, and the lines that were read are delivered. If that
+//!   takes long, a message names the outputs that the run waits for.
 
 use fanout::{Bus, Message, Overflow, Publisher, Subscriber};
+use indicatif::HumanCount;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
-use crate::args::RunArgs;
+use crate::args::{OverflowChoice, RunArgs};
 use crate::bad_lines::BadLines;
 use crate::console::{self, Progress, complain};
+use crate::duration;
 use crate::hint;
-use crate::input::{Input, is_stop};
+use crate::identity::{STANDARD_STREAM, STDOUT_NAME};
+use crate::input::{self, Input, is_stop};
 use crate::interrupt::{Interrupt, Signal};
 use crate::line::{Draft, Recipe};
 use crate::output::{self, Output};
@@ -41,6 +46,12 @@ use crate::receive::{Received, join, receive, total_latency};
 use crate::report::{Report, SubscriptionReport, rate};
 use crate::status::{StartError, Status};
 use crate::subscription::Subscription;
+
+/// How long after a signal a run may take to end without a message.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The largest number of outputs that this message names.
+const WAITED_FOR_SHOWN_MAX: usize = 3;
 
 /// Runs the command.
 pub(crate) fn run(args: &RunArgs) -> Status {
@@ -57,6 +68,7 @@ pub(crate) fn run(args: &RunArgs) -> Status {
     };
     let report = &done.report;
     print_hints(args, report);
+    print_losses(args, report);
     let text = if args.json {
         report.json()
     } else {
@@ -70,12 +82,14 @@ pub(crate) fn run(args: &RunArgs) -> Status {
     if let Err(error) = &printed {
         complain(format_args!("the report cannot be printed: {error}"));
     }
-    if has_failed(report) || printed.is_err() {
+    if has_failed(args, report) || printed.is_err() {
         Status::Failed
     } else if let Some(signal) = done.signal {
         Status::Ended(signal)
     } else if report.bad_lines > 0 {
         Status::BadLines
+    } else if report.lost > 0 {
+        Status::Lost
     } else {
         Status::Good
     }
@@ -93,7 +107,7 @@ struct Done {
 fn fan_out(args: &RunArgs) -> Result<Done, StartError> {
     let subscriptions = read_subscriptions(args)?;
     let input = Input::open(&args.input)
-        .map_err(|error| StartError::Failed(format!("{}: {error}", args.input.display())))?;
+        .map_err(|error| StartError::Failed(format!("{}: {error}", input::name_of(&args.input))))?;
     let (bus, subscribers) = open_bus(args, &subscriptions)?;
     let names: Vec<_> = subscriptions
         .iter()
@@ -114,13 +128,17 @@ fn fan_out(args: &RunArgs) -> Result<Done, StartError> {
 
     let started_at = Instant::now();
     let left = AtomicUsize::new(subscribers.len());
+    let waited_for: Vec<_> = subscriptions.iter().map(WaitedFor::new).collect();
     let (published, received) = thread::scope(|scope| {
+        let _over = RunOver(&interrupt);
+        watch_for_slow_end(scope, &interrupt, &waited_for, progress.clone());
         let mut receivers = Vec::new();
         let each = subscribers.into_iter().zip(&subscriptions).zip(outputs);
         for (index, ((subscriber, asked), output)) in each.enumerate() {
             let progress = progress.clone();
             let one_left = OneLeft {
                 left: &left,
+                is_running: &waited_for[index].is_running,
                 interrupt: &interrupt,
             };
             let receiver = thread::Builder::new()
@@ -213,18 +231,89 @@ fn open_bus(
 struct OneLeft<'a> {
     /// The number of receiving threads that have not ended.
     left: &'a AtomicUsize,
+    /// Whether this one has not ended.
+    is_running: &'a AtomicBool,
     interrupt: &'a Interrupt,
 }
 
 impl Drop for OneLeft<'_> {
     fn drop(&mut self) {
-        // Relaxed: the number guards no other memory.
+        // Relaxed: the flag and the number guard no other memory.
+        self.is_running.store(false, Ordering::Relaxed);
         let before = self.left.fetch_sub(1, Ordering::Relaxed);
         debug_assert!(before >= 1);
         if before == 1 {
             self.interrupt.stop();
         }
     }
+}
+
+/// A receiving thread, for the message that names those that a run waits for.
+struct WaitedFor {
+    /// The output, or the subscription if its events are only counted.
+    name: String,
+    is_running: AtomicBool,
+}
+
+impl WaitedFor {
+    fn new(asked: &Subscription) -> WaitedFor {
+        WaitedFor {
+            name: match asked.output.as_deref() {
+                Some(STANDARD_STREAM) => STDOUT_NAME.to_owned(),
+                Some(output) => output.to_owned(),
+                None => format!("subscription {:?}", asked.text),
+            },
+            is_running: AtomicBool::new(true),
+        }
+    }
+}
+
+/// Dropped when the run is over, however it ends.
+struct RunOver<'a>(&'a Interrupt);
+
+impl Drop for RunOver<'_> {
+    fn drop(&mut self) {
+        self.0.run_is_over();
+    }
+}
+
+/// Starts the thread that prints a message if a signal does not end the run soon, because an output
+/// takes no events. Without that message, the user would not know what a second signal does. If
+/// the thread cannot be started, there is no message.
+fn watch_for_slow_end<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    interrupt: &'scope Interrupt,
+    waited_for: &'scope [WaitedFor],
+    progress: Progress,
+) {
+    let watch = move || {
+        let Some(signal) = interrupt.wait_for_slow_end(PATIENCE) else {
+            return;
+        };
+        // Relaxed: the flags guard no other memory.
+        let running = waited_for
+            .iter()
+            .filter(|each| each.is_running.load(Ordering::Relaxed));
+        let names: Vec<_> = running.map(|each| each.name.as_str()).collect();
+        if names.is_empty() {
+            return; // the last one has just ended
+        }
+        let shown = names.len().min(WAITED_FOR_SHOWN_MAX);
+        let mut text = names[..shown].join(", ");
+        if shown < names.len() {
+            text += &format!(" and {} others", names.len() - shown);
+        }
+        progress.interrupt(|| {
+            complain(format_args!(
+                "{}: waiting until {text} can take the events that are left; a second signal \
+                 (Ctrl-C) ends the process at once, without these events",
+                signal.name()
+            ));
+        });
+    };
+    let _ = thread::Builder::new()
+        .name("fanout-signals".into())
+        .spawn_scoped(scope, watch);
 }
 
 /// The state of the publishing side. Publishing consumes it, so that the publisher is dropped at
@@ -388,17 +477,36 @@ fn print_hints(args: &RunArgs, report: &Report) {
     }
 }
 
+/// Prints how many events each subscription lost, and why.
+fn print_losses(args: &RunArgs, report: &Report) {
+    let policy = report.overflow;
+    let why = match (args.overflow, args.block_timeout) {
+        (OverflowChoice::Block, Some(timeout)) => {
+            let timeout = duration::shown(timeout);
+            format!("its ring was full for longer than --block-timeout {timeout}")
+        }
+        (OverflowChoice::Block, None) => format!("although --overflow {policy} loses none"),
+        _ => format!("its ring was full (--overflow {policy})"),
+    };
+    for subscription in &report.subscriptions {
+        // The error of a subscription that was disconnected contains its loss, and is printed.
+        let is_known = args.overflow == OverflowChoice::Disconnect && subscription.error.is_some();
+        if subscription.lost > 0 && !is_known {
+            let [lost, matched] = [subscription.lost, subscription.matched].map(HumanCount);
+            complain(format_args!(
+                "subscription {:?}: lost {lost} of {matched} events: {why}",
+                subscription.pattern
+            ));
+        }
+    }
+}
+
 /// Returns whether anything failed, apart from bad lines. Losses are not a failure if the policy
 /// allows them.
-fn has_failed(report: &Report) -> bool {
-    let may_lose = report.overflow != "block" || report.block_timeout_ms.is_some();
-    let lost_while_blocking = report.lost > 0 && !may_lose;
-    if lost_while_blocking {
-        complain(format_args!(
-            "{} events were lost, see the report",
-            report.lost
-        ));
-    }
+fn has_failed(args: &RunArgs, report: &Report) -> bool {
+    let may_lose = args.overflow != OverflowChoice::Block || args.block_timeout.is_some();
     let has_error = |subscription: &SubscriptionReport| subscription.error.is_some();
-    lost_while_blocking || report.error.is_some() || report.subscriptions.iter().any(has_error)
+    (report.lost > 0 && !may_lose)
+        || report.error.is_some()
+        || report.subscriptions.iter().any(has_error)
 }

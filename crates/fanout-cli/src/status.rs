@@ -20,6 +20,8 @@ pub(crate) enum Status {
     NoAnswer,
     /// Everything was done, but some lines of the input were bad.
     BadLines,
+    /// Everything was done, but events were lost by the policy that the user chose.
+    Lost,
     /// A signal ended the run in an orderly way.
     Ended(Signal),
 }
@@ -32,6 +34,7 @@ impl From<Status> for ExitCode {
             Status::NoMatch | Status::Failed => 1,
             Status::Refused | Status::NoAnswer => 2,
             Status::BadLines => 3,
+            Status::Lost => 4,
             Status::Ended(signal) => signal.exit_code(),
         })
     }

@@ -41,20 +41,35 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
         ),
         (
             vec!["--capacity".into(), "0".into()],
-            &["--capacity", "0 is not in 1.."],
+            &["'0' for '--capacity", "a whole number from 1 to "],
         ),
-        (vec!["--capacity".into(), "x".into()], &["--capacity"]),
+        (
+            vec!["--capacity".into(), "x".into()],
+            &["'x' for '--capacity", "a whole number from 1 to "],
+        ),
+        (
+            vec!["--capacity".into(), "-1".into()],
+            &["'-1' for '--capacity", "a whole number from 1 to "],
+        ),
         (
             vec!["--capacity".into(), "99999999999999999999".into()],
-            &["--capacity"],
+            &["--capacity", "a whole number from 1 to "],
         ),
         (
             vec!["--dispatchers".into(), "0".into()],
-            &["--dispatchers", "0 is not in 1.."],
+            &["--dispatchers", "a whole number from 1 to 64"],
         ),
         (
             vec!["--dispatchers".into(), "65".into()],
-            &["--dispatchers", "65 is not in 1..=64"],
+            &["'65' for '--dispatchers", "a whole number from 1 to 64"],
+        ),
+        (
+            vec!["--dispatchers".into(), "-2".into()],
+            &["'-2' for '--dispatchers", "a whole number from 1 to 64"],
+        ),
+        (
+            vec!["--name-field".into(), "".into()],
+            &["--name-field", "not empty"],
         ),
         (
             vec!["--overflow".into(), "hope".into()],
@@ -76,17 +91,25 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
             &["--block-timeout", "5sec", "as in 500ms, 5s or 2m"],
         ),
         (
+            vec!["--block-timeout".into(), "-5s".into()],
+            &["'-5s' for '--block-timeout", "as in 500ms", "at most 30d"],
+        ),
+        (
+            vec!["--block-timeout".into(), "5".into()],
+            &["'5' for '--block-timeout", "write `5ms` or `5s`"],
+        ),
+        (
             vec!["--syntax".into(), "kafka".into()],
             &["--syntax", "nats", "amqp", "mqtt"],
         ),
         (
-            vec!["--block-timeout".into(), "2592000001".into()],
+            vec!["--block-timeout".into(), "2592000001ms".into()],
             &["--block-timeout", "longer than 30d"],
         ),
         (
             vec![
                 "--block-timeout".into(),
-                "5".into(),
+                "5ms".into(),
                 "--overflow".into(),
                 "drop-newest".into(),
             ],
@@ -151,6 +174,7 @@ fn help_teaches() {
             &[
                 "Examples:",
                 "Exit status:",
+                "  4    everything worked, but events were lost by the policy that was chosen",
                 "Topics:",
                 "Bad lines:",
                 "--strict",
@@ -185,7 +209,6 @@ fn help_teaches() {
 #[test]
 fn durations_have_units() {
     for (text, ms) in [
-        ("20", 20),
         ("20ms", 20),
         ("5s", 5_000),
         ("2m", 120_000),

@@ -45,6 +45,31 @@ expansion 2 of 2
     assert_eq!(ran(&["match", "--explain"]).code, 2);
 }
 
+/// A user must not have to guess where a text comes from that the user did not write.
+#[test]
+fn match_explains_the_text_that_was_written() {
+    let ran_star = ran(&["match", "--explain", "a.?*"]);
+    assert_eq!(
+        ran_star.out(),
+        "\
+pattern    a.?*
+syntax     segments
+canonical  a.*  (another spelling, for the same topics)
+
+  a   this text
+  ?*  any one segment
+"
+    );
+    for (pattern, line) in [
+        ("?*", "\n  ?*  any one segment\n"),
+        ("*", "\n  *  any number of segments: every topic matches\n"),
+        ("flights.{ORD,ATL}.?*", "\n  ?*       any one segment\n"),
+    ] {
+        let ran = ran(&["match", "--explain", pattern]);
+        assert!(ran.out().ends_with(line), "{}", ran.out());
+    }
+}
+
 #[test]
 fn match_explains_a_refusal_with_a_caret_below_the_place() {
     for (args, place) in [

@@ -63,7 +63,8 @@ fn a_pattern_that_matches_nothing_in_its_language_gets_a_hint() {
         (&["-x", "nats", "-s", "orders.**"], "use --syntax segments"),
         (
             &["-x", "mqtt", "-s", "orders.eu.new"],
-            "write `orders/eu/new` and use --syntax mqtt",
+            "in MQTT, `/` separates levels and stands for the dots of the topic: write \
+             `orders/eu/new`\n",
         ),
     ] {
         let ran = run_with(args);
@@ -100,5 +101,40 @@ fn match_has_the_same_hint_if_the_other_language_would_match() {
         assert!(hinted.out().ends_with("no match\n"));
         assert_eq!(ask(&["orders.>", "invoices.eu"]).stderr, "");
         assert_eq!(ask(&["orders.>", "orders.>"]).stderr, "");
+    }
+}
+
+#[test]
+fn a_filter_of_mqtt_with_dots_learns_its_separator_and_not_its_language() {
+    let levels = "in MQTT, `/` separates levels and stands for the dots of the topic";
+    let ran_dotted = ran(&["match", "-x", "mqtt", "a.b", "a.b"]);
+    assert_eq!((ran_dotted.code, ran_dotted.out()), (1, "no match\n"));
+    assert_eq!(
+        ran_dotted.stderr,
+        format!("fanout: \"a.b\" would match in another spelling; {levels}: write `a/b`\n")
+    );
+
+    let rule = "`+` and `#` must be a level of their own, and levels are separated by `/`";
+    let refused = [
+        ran(&["match", "-x", "mqtt", "a.+", "a.b"]),
+        ran(&["match", "-x", "mqtt", "--explain", "a.+"]),
+        run_with(&["-x", "mqtt", "-s", "a.+"]),
+    ];
+    for ran in &refused {
+        assert_eq!((ran.code, ran.out()), (2, ""));
+        assert!(ran.stderr.contains(rule), "{}", ran.stderr);
+    }
+    let explained = &refused[1].stderr;
+    let advice = format!("\n\n  {levels}: write `a/+`\n");
+    assert!(explained.ends_with(&advice), "{explained}");
+}
+
+#[test]
+fn a_refusal_names_the_wildcard_of_the_language() {
+    for (syntax, pattern, wildcard) in [("nats", "a.>.b", ">"), ("mqtt", "a/#/b", "#")] {
+        let ran = ran(&["match", "-x", syntax, pattern, "a.b"]);
+        let rule = format!(": `{wildcard}` stands for the rest of the topic and must be last");
+        assert_eq!(ran.code, 2);
+        assert!(ran.stderr.contains(&rule), "{}", ran.stderr);
     }
 }

@@ -56,20 +56,20 @@ fn bad_lines() -> Vec<(Vec<u8>, &'static str)> {
     vec![
         (
             b"{\"a\":\"x\",\"b\":\"y\"".to_vec(),
-            "column 16: EOF while parsing an object",
+            "column 16: not valid JSON: the line ends too early",
         ),
-        (b"nonsense".to_vec(), "column 2: expected ident"),
+        (b"nonsense".to_vec(), "column 2: not valid JSON"),
         (
             b"[\"a\",\"b\"]".to_vec(),
-            "column 1: invalid type: sequence, expected a JSON object",
+            "column 1: an array, but an object is needed",
         ),
         (
             b"{\"a\":1,\"b\":2} {}".to_vec(),
-            "column 15: trailing characters",
+            "column 15: not valid JSON: more text follows the value",
         ),
         (
             b"{\"a\":1,\"b\":2,\"c\":01}".to_vec(),
-            "column 19: invalid number",
+            "column 19: not valid JSON: invalid number",
         ),
         (b"{\"a\":\"x\"}".to_vec(), "field \"b\": missing"),
         (b"{\"a\":\"\",\"b\":1}".to_vec(), "field \"a\": empty"),
@@ -204,7 +204,7 @@ fn strict_stops_at_the_first_bad_line_and_delivers_what_was_before_it() {
     assert_eq!(data(&written(ran.out())), ["{\"a\":1}", "{\"a\":2}"]);
     assert!(
         ran.stderr
-            .contains("<stdin>:3: column 5: EOF while parsing"),
+            .contains("<stdin>:3: column 5: not valid JSON: the line ends too early"),
         "{}",
         ran.stderr
     );
@@ -233,4 +233,66 @@ fn a_missing_or_unreadable_input_fails_and_is_named() {
         assert_eq!(ran.code, 1);
         assert!(ran.stderr.contains(input), "{}", ran.stderr);
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn an_input_that_cannot_be_read_changes_no_output_and_has_no_report() {
+    use std::fs::{File, OpenOptions};
+
+    let dir = Dir::new("unread");
+    let out = dir.file("out.ndjson", "keep\n");
+    let missing = dir.path("missing.ndjson");
+    let here = dir.0.to_str().expect("UTF-8");
+    let is_directory = "a directory, but a file of lines is needed";
+    let args = |input: &str| {
+        let to_file = format!("*={out}");
+        ["run", "-i", input, "-t", "{a}", "-s", &to_file].map(str::to_owned)
+    };
+    let refused = |ran: Ran, name: &str, expected: &str| {
+        assert_eq!((ran.code, ran.out()), (1, ""), "{name}");
+        let message = ran.stderr.strip_prefix(&format!("fanout: {name}: "));
+        assert!(
+            message.is_some_and(|message| message.contains(expected)),
+            "{name}: {}",
+            ran.stderr
+        );
+        assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
+        assert_eq!(fs::read(&out).expect("it is there"), b"keep\n", "{name}");
+    };
+    let by_name = |input: &str| {
+        let args = args(input);
+        ran(&args.each_ref().map(String::as_str))
+    };
+    refused(by_name(here), here, is_directory);
+    refused(by_name(&missing), &missing, "No such file");
+    if cfg!(target_os = "linux") {
+        // A regular file whose first byte cannot be read.
+        refused(by_name("/proc/self/mem"), "/proc/self/mem", "(os error");
+    }
+
+    let by_stdin = |stdin: File| {
+        let args = args("-");
+        ran_by(fanout(&args.each_ref().map(String::as_str)).stdin(stdin))
+    };
+    let directory = File::open(here).expect("a directory can be opened");
+    refused(by_stdin(directory), "<stdin>", is_directory);
+    let written_only = |name: &str| OpenOptions::new().write(true).open(name);
+    for name in [&dir.file("in", ""), "/dev/null"] {
+        let stdin = written_only(name).expect("it can be opened");
+        refused(by_stdin(stdin), "<stdin>", "(os error");
+    }
+}
+
+/// An output that is refused must not have changed the outputs before it.
+#[test]
+fn an_output_that_is_a_directory_changes_no_other_output() {
+    let dir = Dir::new("into-directory");
+    let out = dir.file("out.ndjson", "keep\n");
+    let here = dir.0.to_str().expect("UTF-8");
+    let (first, second) = (format!("*={out}"), format!("*={here}"));
+    let ran = ran(&["run", "-i", FLIGHTS, "-t", "a", "-s", &first, "-s", &second]);
+    assert_eq!((ran.code, ran.out()), (1, ""));
+    assert!(ran.stderr.contains(here), "{}", ran.stderr);
+    assert_eq!(fs::read(&out).expect("it is there"), b"keep\n");
 }

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -221,6 +222,56 @@ fn a_second_signal_ends_the_process_at_once() {
         Some(2),
         "{status:?}"
     );
+}
+
+/// One signal does not end a run whose output nobody reads. The user learns what it waits for.
+#[test]
+fn a_run_that_waits_after_a_signal_names_what_it_waits_for() {
+    let dir = Dir::new("waits");
+    let out = dir.path("out.ndjson");
+    let to_file = format!("*={out}");
+    let args = ["run", "-i", "-", "-t", "{a}", "-s", "*=-", "-s", &to_file];
+    let Live {
+        mut child,
+        mut stdin,
+    } = Live::start(fanout(&args));
+    let endless = thread::spawn(move || while stdin.write_all(b"{\"a\":1}\n").is_ok() {});
+    let mut last = None;
+    eventually("no more events are written", || {
+        thread::sleep(Duration::from_millis(200));
+        let size = fs::metadata(&out).map_or(0, |file| file.len());
+        let is_stuck = size > 0 && last == Some(size);
+        last = Some(size);
+        is_stuck
+    });
+    let id = child.id().to_string();
+    let signal = |name: &str| {
+        let sent = Command::new("sh")
+            .args(["-c", "kill -s \"$0\" \"$1\"", name, &id])
+            .status();
+        assert!(sent.expect("sh runs").success());
+    };
+    signal("INT");
+    let mut stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+    let (read, message) = mpsc::channel();
+    thread::spawn(move || {
+        let mut line = String::new();
+        read.send(stderr.read_line(&mut line).map(|_| line))
+    });
+    let message = message.recv_timeout(Duration::from_secs(30));
+    let Ok(Ok(message)) = message else {
+        signal("KILL");
+        panic!("no message: {message:?}");
+    };
+    assert!(
+        message.starts_with("fanout: SIGINT: waiting until <stdout>")
+            && message.contains("a second signal (Ctrl-C) ends the process at once"),
+        "{message}"
+    );
+    signal("INT");
+    let status = child.wait().expect("it ends");
+    assert_eq!(status.signal(), Some(2), "{status:?}");
+    endless.join().expect("its pipe was closed");
 }
 
 #[test]

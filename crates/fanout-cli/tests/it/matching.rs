@@ -53,6 +53,29 @@ fn match_refuses_naming_place_and_rule() {
     }
 }
 
+/// The usage below an error must not show the use that the error refuses as the only one.
+#[test]
+fn the_usage_of_match_lists_the_three_ways_to_use_it() {
+    let usage = "\
+Usage: fanout match [OPTIONS] <PATTERN> <TOPIC>
+       fanout match [OPTIONS] --explain <PATTERN> [TOPIC]
+       fanout match [OPTIONS] --stdin
+";
+    for (args, code) in [
+        (&["match", "a"][..], 2),
+        (&["match"], 2),
+        (&["match", "--stdin", "a"], 2),
+        (&["match", "--stdin", "--explain"], 2),
+        (&["match", "a", "b", "--unknown"], 2),
+        (&["match", "--help"], 0),
+    ] {
+        let ran = ran(args);
+        let text = if code == 0 { ran.out() } else { &ran.stderr };
+        assert_eq!(ran.code, code, "{args:?}");
+        assert!(text.contains(usage), "{args:?}: {text}");
+    }
+}
+
 #[test]
 fn match_stdin_echoes_each_question_and_its_verdict() {
     let questions: [(&[u8], u8); 18] = [

@@ -240,6 +240,17 @@ fn a_standard_stream_that_is_another_file_of_the_run_is_refused() {
             "is standard error",
         );
     }
+    // The same if standard error is standard output, as with `2>&1`.
+    for name in ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"] {
+        let _ = fs::remove_file(&out);
+        refused(
+            &["-s", &format!("*={name}")],
+            &out,
+            &out,
+            "is standard error",
+        );
+    }
+    fs::remove_file(&out).expect("it is there");
     let _ = fs::remove_file(&err);
     let both = ["-s", "*=-", "-s", "1=/dev/stdout"];
     refused(

@@ -1,6 +1,7 @@
 //! What a run delivers: every event to every subscription whose pattern matches it, with each
 //! overflow policy.
 
+use indicatif::HumanCount;
 use serde_json::Value;
 use std::fs;
 use std::io::Write;
@@ -124,18 +125,26 @@ fn a_ring_of_one_event_loses_nothing_by_default_and_counts_losses_with_other_pol
     assert_eq!(ran_blocking.code, 0, "{}", ran_blocking.stderr);
     assert_eq!(ran_blocking.report()["received"], 2000);
 
-    let ran_waiting = ran(&[&base[..], &["--block-timeout", "2592000000"]].concat());
+    let ran_waiting = ran(&[&base[..], &["--block-timeout", "2592000000ms"]].concat());
     assert_eq!(ran_waiting.code, 0, "{}", ran_waiting.stderr);
     assert_eq!(ran_waiting.report()["received"], 2000);
 
     for policy in ["drop-newest", "drop-oldest", "conflate"] {
         let ran_dropping = ran(&[&base[..], &["--overflow", policy]].concat());
-        assert_eq!(
-            ran_dropping.code, 0,
-            "what was allowed to be lost is no failure"
-        );
         let report = ran_dropping.report();
         let count = |key: &str| report[key].as_u64().expect("a count");
+        // What was allowed to be lost is no failure, but not the same as a run without losses.
+        let lost = count("lost");
+        let (code, message) = match lost {
+            0 => (0, String::new()),
+            _ => {
+                let why = format!("its ring was full (--overflow {policy})");
+                let lost = HumanCount(lost);
+                let message = format!("subscription \"*\": lost {lost} of 2,000 events: {why}");
+                (4, format!("fanout: {message}\n"))
+            }
+        };
+        assert_eq!((ran_dropping.code, &ran_dropping.stderr), (code, &message));
         assert_eq!(count("matched"), 2000);
         assert_eq!(
             count("received") + count("lost") + count("superseded"),
@@ -165,7 +174,7 @@ fn a_ring_of_one_event_loses_nothing_by_default_and_counts_losses_with_other_pol
 fn an_output_that_hangs_delays_a_run_by_the_longest_wait() {
     const LINES: usize = 50_000;
     let args = ["run", "-i", "-", "-t", "{a}", "--json", "--capacity", "1"];
-    let subscribed = ["-s", "*=-", "-s", "*", "--block-timeout", "20"];
+    let subscribed = ["-s", "*=-", "-s", "*", "--block-timeout", "20ms"];
     let mut child = fanout(&[&args[..], &subscribed].concat())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -178,13 +187,18 @@ fn an_output_that_hangs_delays_a_run_by_the_longest_wait() {
     }
     drop(stdin);
     let ran = wait(child);
-    assert_eq!(ran.code, 0, "allowed to be lost: {}", ran.stderr);
-    let report: Value = serde_json::from_str(&ran.stderr).expect("the report is there");
+    assert_eq!(ran.code, 4, "lost by the policy: {}", ran.stderr);
+    let (messages, json) = ran.stderr.split_at(ran.stderr.find('{').expect("a report"));
+    let report: Value = serde_json::from_str(json).expect("the report is there");
     assert_eq!(report["overflow"], "block");
     assert_eq!(report["block_timeout_ms"], 20);
     let count = |value: &Value| value.as_u64().expect("a count");
     let hung = &report["subscriptions"][0];
-    assert!(count(&hung["lost"]) > 0, "{hung}");
+    let lost = HumanCount(count(&hung["lost"]));
+    assert!(lost.0 > 0, "{hung}");
+    let why = "its ring was full for longer than --block-timeout 20ms";
+    let first = format!("fanout: subscription \"*\": lost {lost} of 50,000 events: {why}\n");
+    assert!(messages.starts_with(&first), "{messages}");
     assert_eq!(count(&hung["written"]), ran.out().lines().count() as u64);
     for each in report["subscriptions"].as_array().expect("a list") {
         let [matched, received, lost] =
@@ -194,6 +208,39 @@ fn an_output_that_hangs_delays_a_run_by_the_longest_wait() {
             (LINES as u64, matched),
             "{each}"
         );
+    }
+}
+
+/// Standard output is a pipe that nobody reads until the whole input is read, so most events are
+/// lost.
+#[test]
+fn losses_by_the_policy_have_their_place_in_the_exit_status() {
+    let args = ["run", "-i", "-", "-t", "{a}", "--capacity", "1", "--json"];
+    for policy in ["drop-newest", "drop-oldest", "conflate"] {
+        for (bad, code) in [("", 4), ("nonsense\n", 3)] {
+            let chosen = ["-s", "*=-", "--overflow", policy];
+            let mut child = fanout(&[&args[..], &chosen].concat())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("the binary runs");
+            let mut stdin = child.stdin.take().expect("a pipe");
+            let lines: String = (0..20_000).map(|n| format!("{{\"a\":{n}}}\n")).collect();
+            stdin
+                .write_all((lines + bad).as_bytes())
+                .expect("it reads on");
+            drop(stdin);
+            let ran = wait(child);
+            assert_eq!(ran.code, code, "{policy}: {}", ran.stderr);
+            let messages = errors(&ran.stderr);
+            assert!(
+                messages.len() == 1
+                    && messages[0].starts_with("fanout: subscription \"*\": lost ")
+                    && messages[0].ends_with(&format!("(--overflow {policy})")),
+                "{messages:?}"
+            );
+        }
     }
 }
 
