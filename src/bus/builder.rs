@@ -304,7 +304,8 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     /// for `Bytes`, `Vec<u8>` and `String`, and 0 for every other type.
     ///
     /// The thread that dispatches calls the closure once for each event. The closure must not
-    /// panic: a panic breaks the bus.
+    /// panic: a panic breaks the bus. Nor may it own a [handle](super::SubscriptionHandle) of the
+    /// same bus: the bus drops the closure after the last of its handles.
     ///
     /// ```
     /// struct Frame {
@@ -325,7 +326,8 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
 
     /// Sets the clock for [`created_at`](crate::Event::created_at), for deterministic tests. The
     /// sequencer reads the clock once in each of its rounds. While the clock runs backwards, shows
-    /// a time before 1970 or panics, the sequencer uses the last time again. Default:
+    /// a time before 1970 or panics, the sequencer uses the last time again. Like the function of
+    /// [`weigh`](Self::weigh), the clock may not own a handle of the same bus. Default:
     /// `SystemTime::now`.
     ///
     /// ```

@@ -318,6 +318,10 @@ macro_rules! recv_errors {
             /// There is no event, and the call was made on a thread that is dispatching: in the
             /// `drop` of a payload, in a waker, or in the clock of the bus. It would wait for its
             /// own thread. Only calls that block a thread return this error, and it is not final.
+            ///
+            /// A handler may receive, and then waits, also if it runs on the only thread that
+            /// drives a bus under [`Dispatch::Manual`](crate::Dispatch::Manual): that thread would
+            /// wait for itself.
             WouldDeadlock,
         }
 

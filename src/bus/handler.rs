@@ -337,6 +337,9 @@ impl<T: Send + Sync + 'static> HandlerGuard<T> {
     /// that are left in its ring are not handled, and the observer gets
     /// [`Notice::Disconnected`](crate::Notice::Disconnected).
     ///
+    /// A thread that runs handlers drops the closure soon afterwards. Under
+    /// [`Dispatch::Manual`](crate::Dispatch::Manual), the next call that drives the bus drops it.
+    ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// let bus = fanout::Bus::<u32>::new();

@@ -52,12 +52,17 @@
 //! # Time limits
 //!
 //! Calls with a time limit (`flush_within`, `close_within`, `recv_timeout`, `next_batch_timeout`,
-//! `publish_timeout`, `cancel_and_wait`) may dispatch on the calling thread, and so drop payloads
-//! and call wakers. Neither can be interrupted. Once the limit is over, the calling thread begins
-//! no other one: it hands the rest over to the thread `fanout-late`. So such a call is late by one
-//! drop of a payload, one call of a waker or, under [`Dispatch::Manual`](crate::Dispatch::Manual),
-//! one turn of a handler at most. A limit of zero means "without waiting": the call then does all
-//! that it can do without another thread.
+//! `publish_timeout`, `cancel_and_wait`) may dispatch on the calling thread, and so drop payloads,
+//! and call wakers and the weigher. None of them can be interrupted. Once the limit is over, the
+//! calling thread begins no other one: it hands payloads over to the thread `fanout-late`, and
+//! wakers to the thread `fanout-wake`. So such a call is late by one drop of a payload, one call of
+//! a waker or of the weigher, or, under [`Dispatch::Manual`](crate::Dispatch::Manual), one turn of
+//! a handler at most. A limit of zero means "without waiting": the call then does all that it can
+//! do without another thread.
+//!
+//! The bus's own work for the call counts against no limit. It depends on what the call changes:
+//! cancelling a subscription with 32,000 patterns took 0.2 seconds, and closing a bus with 100,000
+//! subscribers less than 0.1 (2026-11-27, a busy machine).
 //!
 //! # What isolation does not cover
 //!

@@ -180,7 +180,8 @@ impl<V: Copy + Ord> SharedIndex<V> {
         self.batch(|batch| batch.remove(pattern, value))
     }
 
-    /// Adds many pairs. Readers see none of them or all.
+    /// Adds many pairs. Readers see none of them or all. The iterator runs inside the change, so it
+    /// must not change the same index: that would wait for itself.
     ///
     /// ```
     /// use fanout::{Pattern, index::SharedIndex};

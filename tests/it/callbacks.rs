@@ -26,8 +26,10 @@ fn publish_and_wait(bus: &WeakBus<OnDrop>, answers: &Answers) {
     let _ = answers.send(would_deadlock);
 }
 
+type Read = fn(&mut Subscriber<OnDrop>);
+
 /// Ways in which a reader drops the events of a block.
-const WAYS: [(&str, fn(&mut Subscriber<OnDrop>)); 4] = [
+const WAYS: [(&str, Read); 4] = [
     ("try_recv", |sub| {
         sub.try_recv().expect("an event");
         let _ = sub.try_recv().map(drop);
