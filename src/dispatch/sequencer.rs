@@ -489,8 +489,8 @@ impl<T> Sequencer<T> {
     }
 
     /// Takes up to `quota` events from a lane; the number `self.lanes.len()` stands for the shared
-    /// lane. `false`: the round ends, since the shards have no room for another block, since the weigher
-    /// has panicked, or since the thread's time is over.
+    /// lane. `false`: the round ends, since the shards have no room for another block, since the
+    /// weigher has panicked, or since the thread's time is over.
     fn drain(&mut self, lane: usize, quota: usize, round: &mut OpenRound<T>) -> bool {
         let shared = lane == self.lanes.len();
         let mut taken = 0;

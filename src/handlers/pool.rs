@@ -211,7 +211,8 @@ impl Pool {
     /// Runs turns until there are none, on a manual bus. Returns whether at least one was run.
     ///
     /// Inside a callback, handlers run only if the bus is closing: there may be no later call that
-    /// runs them. Inside a turn of this pool, none run, since that turn holds the role of the driver.
+    /// runs them. Inside a turn of this pool, none run, since that turn holds the role of the
+    /// driver.
     pub(crate) fn drive(&self, closing: bool) -> bool {
         (closing || !NonBlockingScope::is_active()) && self.run_queued()
     }
