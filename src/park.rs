@@ -328,17 +328,20 @@ enum Scope {
 /// code that runs inside may publish and receive, but must not wait for this same thread.
 pub(crate) struct NonBlockingScope {
     outer: Scope,
+    /// The limit of the call that runs the user code, which is no limit for what that code calls:
+    /// it may close another bus, for example.
+    _no_limit: Option<time_limit::Suspended>,
 }
 
 impl NonBlockingScope {
     /// For a handler or a callback.
     pub(crate) fn enter() -> Self {
-        Self::enter_at_least(Scope::Callback)
+        Self::enter_at_least(Scope::Callback, Some(time_limit::suspend()))
     }
 
     /// For a thread that holds the role of the sequencer or of a shard.
     pub(crate) fn enter_dispatch() -> Self {
-        Self::enter_at_least(Scope::Dispatch)
+        Self::enter_at_least(Scope::Dispatch, None)
     }
 
     /// Whether the calling thread is inside such a scope, so that a wait could be a deadlock.
@@ -351,13 +354,16 @@ impl NonBlockingScope {
         Self::scope() == Scope::Dispatch
     }
 
-    fn enter_at_least(scope: Scope) -> Self {
+    fn enter_at_least(scope: Scope, no_limit: Option<time_limit::Suspended>) -> Self {
         let outer = SCOPE.with(|current| {
             let outer = current.get();
             current.set(outer.max(scope));
             outer
         });
-        Self { outer }
+        Self {
+            outer,
+            _no_limit: no_limit,
+        }
     }
 
     fn scope() -> Scope {

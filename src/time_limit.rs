@@ -67,6 +67,23 @@ impl Drop for TimeLimit {
     }
 }
 
+/// The calling thread has no time limit while the value is alive: it runs user code, and the calls
+/// that this code makes have limits of their own.
+pub(crate) struct Suspended(Option<Instant>);
+
+/// Suspends the time limit of the calling thread.
+#[inline]
+pub(crate) fn suspend() -> Suspended {
+    Suspended(LIMIT.take())
+}
+
+impl Drop for Suspended {
+    #[inline]
+    fn drop(&mut self) {
+        LIMIT.set(self.0);
+    }
+}
+
 /// Whether the calling thread has a time limit.
 #[inline]
 pub(crate) fn is_set() -> bool {

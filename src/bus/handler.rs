@@ -275,7 +275,7 @@ impl Request {
         let (dedicated, wait) = (self.dedicated, self.options.wait);
         // Outlives the lock, too: what `task` makes owns the closure.
         let mut made = None;
-        self.open_with(|config| {
+        let opened = self.open_with(|config| {
             let number = config.number;
             let pool = core.handlers.make_pool(core);
             if !dedicated {
@@ -302,7 +302,9 @@ impl Request {
                 shared: feed_shared.expect("made above"),
                 handler: Some(job),
             })
-        })
+        });
+        contain("the drop of a handler that was refused", || drop(made));
+        opened
     }
 }
 

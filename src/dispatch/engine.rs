@@ -655,8 +655,9 @@ impl Engine {
             };
         };
         // On a manual bus, the thread that left the mark may be about to wait without knowing of a
-        // deadline.
-        let missed = marked && deadline.is_some() && self.dispatch == Dispatch::Manual;
+        // deadline, or of events that this thread leaves because its time is over.
+        let left = deadline.is_some() || time_limit::is_over();
+        let missed = marked && left && self.dispatch == Dispatch::Manual;
         if finished {
             self.finish_role(done);
         } else if progress || missed {

@@ -242,7 +242,12 @@ impl Pool {
                 self.run(taken.turn, state, time_limit::is_set().then(Instant::now));
                 done = true;
             }
-            if !worker.release() || time_limit::is_over() {
+            let missed = worker.release();
+            if missed && time_limit::is_over() {
+                // The thread that found this one driving may wait for the turns that are left.
+                self.turn_ends.notify();
+            }
+            if !missed || time_limit::is_over() {
                 return done;
             }
         }
@@ -250,7 +255,10 @@ impl Pool {
 
     /// Waits until every handler of a closed pool has ended. Returns `false` at the deadline.
     pub(crate) fn wait_finished(&self, deadline: Option<Instant>) -> bool {
-        let finished = || self.has_finished().then_some(());
+        let finished = || {
+            self.drive(true);
+            self.has_finished().then_some(())
+        };
         self.turn_ends
             .wait_until(deadline_unless_inside(deadline), finished)
             .is_some()
@@ -277,11 +285,13 @@ impl Pool {
         deadline: Option<Instant>,
         mut done: impl FnMut() -> bool,
     ) -> bool {
+        let pool = &job.shared.pool;
         let mut check = || {
+            pool.drive(false);
             job.request_finish_notice();
             done().then_some(())
         };
-        let turn_ends = &job.shared.pool.turn_ends;
+        let turn_ends = &pool.turn_ends;
         turn_ends
             .wait_until(deadline_unless_inside(deadline), &mut check)
             .is_some()

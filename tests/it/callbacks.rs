@@ -6,9 +6,13 @@ use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Wake, Waker};
+use std::thread;
 use std::time::Duration;
 
 use crate::support::{FOR_EVER, OnDrop, bus, ends, in_every_mode, manual};
+
+/// A time limit that is over when user code has slept for as long.
+const BRIEF: Duration = Duration::from_millis(2);
 
 /// What user code says: whether publishing would have been a deadlock.
 type Answers = mpsc::Sender<bool>;
@@ -130,11 +134,12 @@ fn a_waker_that_a_cancel_calls_does_not_wait() {
     });
 }
 
-/// The closure owns its own subscription, so only the end of the handler drops it.
+/// The closure owns its own subscription, so only the end of the handler drops it. The time limit
+/// of the call that runs the callback is over.
 #[test]
 fn a_manual_bus_that_a_callback_of_another_bus_drops_runs_its_handlers() {
     ends("the bus closes", || {
-        let bus = manual::<u64>();
+        let bus = manual::<String>();
         let calls = Arc::new(AtomicUsize::new(0));
         let (counter, dropped) = (calls.clone(), OnDrop::counts(&calls));
         let own = Arc::new(Mutex::new(None));
@@ -145,14 +150,38 @@ fn a_manual_bus_that_a_callback_of_another_bus_drops_runs_its_handlers() {
         });
         *own.lock().expect("no panic") = Some(handler.expect("open").detach());
         drop(own);
-        bus.publish("x", 1).expect("open");
+        bus.publish("x", String::new()).expect("open");
 
         let other: Bus<u64> = manual();
         let mut last = Some(bus);
-        let guard = other.on("go", move |_| drop(last.take()));
+        let guard = other.on("go", move |_| {
+            thread::sleep(BRIEF);
+            drop(last.take());
+        });
         let _guard = guard.expect("open");
         other.publish("go", 1).expect("open");
-        other.drive();
+        other.flush_within(BRIEF);
         assert_eq!(calls.load(Ordering::SeqCst), 1001, "handled, and dropped");
+    });
+}
+
+/// A limit says what the bus may begin, and is no limit for the calls of user code.
+#[test]
+fn a_callback_that_outlasts_a_limit_can_use_another_bus() {
+    ends("the callback returns", || {
+        let outer: Bus<u64> = manual();
+        let (answers, answered) = mpsc::channel();
+        let guard = outer.on("go", move |_| {
+            thread::sleep(BRIEF);
+            let bus = manual::<String>();
+            let mut sub = bus.subscribe("a").expect("open");
+            bus.publish("a", String::new()).expect("open");
+            bus.close();
+            answers.send(sub.recv().is_ok()).expect("the test waits");
+        });
+        let _guard = guard.expect("open");
+        outer.publish("go", 1).expect("open");
+        outer.flush_within(BRIEF);
+        assert_eq!(answered.try_recv(), Ok(true));
     });
 }

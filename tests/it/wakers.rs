@@ -157,12 +157,20 @@ fn a_subscriber_survives_faulty_wakers() {
             bus.drive();
         };
         survives("recv", &mut polls(sub.recv_async()), &mut publish);
+        assert!(
+            bus.flush_within(FOR_EVER),
+            "each event that was published can be read"
+        );
         read_out(&mut sub);
         let mut stream = sub.into_stream();
         let mut poll =
             |context: &mut Context<'_>| Pin::new(&mut stream).poll_next(context).is_ready();
         survives("stream", &mut poll, &mut publish);
         let mut sub = stream.into_inner();
+        assert!(
+            bus.flush_within(FOR_EVER),
+            "each event that was published can be read"
+        );
         read_out(&mut sub);
         let mut stream = sub.into_batch_stream();
         let mut poll =

@@ -41,14 +41,12 @@ pub(crate) struct FeedConsumer {
     /// Events of the claimed slot that were not taken yet.
     mask: u64,
     state: State,
-    /// The gap that `check` found last.
-    gap: Option<Gap>,
+    /// The gap that `check` found last. In a box, since most subscribers lose nothing; the box is
+    /// used again, so that only the first loss allocates.
+    gap: Option<Box<Gap>>,
     /// Where the latencies of sampled events are recorded.
     #[cfg(feature = "latency")]
     recorder: Option<Arc<Recorder>>,
-    /// The sampled events of the claimed slot; 0 without a recorder.
-    #[cfg(feature = "latency")]
-    sampled: u64,
 }
 
 /// Which end was reported to the program. No other end is reported later.
@@ -79,8 +77,6 @@ impl FeedConsumer {
             gap: None,
             #[cfg(feature = "latency")]
             recorder: None,
-            #[cfg(feature = "latency")]
-            sampled: 0,
         }
     }
 
@@ -142,7 +138,14 @@ impl FeedConsumer {
     /// The gap that `check` found.
     #[cold]
     pub(crate) fn gap(&self) -> Gap {
-        self.gap.expect("`check` found a gap")
+        **self.gap.as_ref().expect("`check` found a gap")
+    }
+
+    fn set_gap(&mut self, gap: Gap) {
+        match &mut self.gap {
+            Some(known) => **known = gap,
+            none => *none = Some(Box::new(gap)),
+        }
     }
 
     /// All events that are left in the slot in which `check` found an event.
@@ -211,10 +214,9 @@ impl FeedConsumer {
     #[cfg(feature = "latency")]
     #[inline(always)]
     fn record(&self, mask: u64) {
-        if self.sampled & mask == 0 {
-            return;
-        }
-        if let (Some(recorder), Some(block)) = (&self.recorder, &self.block) {
+        if let (Some(recorder), Some(block)) = (&self.recorder, &self.block)
+            && block.stamps().mask() & mask != 0
+        {
             recorder.record(block.stamps(), mask);
         }
     }
@@ -273,10 +275,6 @@ impl FeedConsumer {
         debug_assert!((63 - mask.leading_zeros() as usize) < block.len());
         self.shared.reader.gauges.claimed(block.created_at_ns());
         self.mask = mask;
-        #[cfg(feature = "latency")]
-        if self.recorder.is_some() {
-            self.sampled = block.stamps().mask() & mask;
-        }
         self.block = Some(block);
     }
 
@@ -336,7 +334,7 @@ impl FeedConsumer {
         if std::mem::replace(&mut self.state, State::Ended) == State::Open {
             self.shared.reader.gauges.report_lost(gap.count());
         }
-        self.gap = Some(gap);
+        self.set_gap(gap);
         Found::Disconnected
     }
 
@@ -344,7 +342,7 @@ impl FeedConsumer {
     fn report(&mut self, gap: Gap) -> Found {
         debug_assert_eq!(self.state, State::Open, "no loss is reported after the end");
         self.shared.reader.gauges.report_lost(gap.count());
-        self.gap = Some(gap);
+        self.set_gap(gap);
         Found::Gap
     }
 
