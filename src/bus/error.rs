@@ -319,9 +319,9 @@ macro_rules! recv_errors {
             /// `drop` of a payload, in a waker, or in the clock of the bus. It would wait for its
             /// own thread. Only calls that block a thread return this error, and it is not final.
             ///
-            /// A handler may receive, and then waits, also if it runs on the only thread that
-            /// drives a bus under [`Dispatch::Manual`](crate::Dispatch::Manual): that thread would
-            /// wait for itself.
+            /// Elsewhere user code may receive, and then waits: in a handler, or in the `drop` of a
+            /// payload on a thread that receives. If this thread is the only one that drives the
+            /// bus under [`Dispatch::Manual`](crate::Dispatch::Manual), it waits for itself.
             WouldDeadlock,
         }
 

@@ -379,7 +379,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
         let core = &self.open.core;
         let done = core.drive();
         core.check_slow_manually();
-        done
+        // The callback of `on_slow` may have published.
+        done | core.drive()
     }
 
     /// Waits until all events that were accepted before this call are in the rings of their

@@ -301,7 +301,7 @@ fn watch_for_slow_end<'scope>(
         let shown = names.len().min(WAITED_FOR_SHOWN_MAX);
         let mut text = names[..shown].join(", ");
         if shown < names.len() {
-            text += &format!(" and {} others", names.len() - shown);
+            text += &format!(" and {} more", names.len() - shown);
         }
         progress.interrupt(|| {
             complain(format_args!(
