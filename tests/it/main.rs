@@ -51,6 +51,7 @@ mod order;
 mod panic;
 mod parking;
 mod policies;
+mod publish_batch;
 mod send;
 mod slow;
 mod stats;

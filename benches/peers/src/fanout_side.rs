@@ -1,7 +1,7 @@
 //! fanout itself: a publisher handle (a lane) per publisher, one topic, one pattern that all
 //! subscribers share, `Overflow::Block`, so nothing is lost.
 
-use fanout::{Bus, Dispatch, Overflow, RecvError, SubscriptionBuilder};
+use fanout::{Bus, Dispatch, Overflow, RecvError, Subscriber, SubscriptionBuilder};
 
 use crate::race::{CAPACITY, Outcome, System, Work, race, race_handlers, race_tasks};
 use crate::tick::{Checker, Tick, Ticks};
@@ -12,6 +12,8 @@ pub enum Fanout {
     Recv,
     /// `next_batch`, default dispatch.
     Batches,
+    /// `publish_batch` and `next_batch`, default dispatch.
+    BatchesPublished,
     /// `recv`, inline dispatch: publishing threads carry their events where they can.
     Inline,
 }
@@ -21,6 +23,7 @@ impl System for Fanout {
         match self {
             Self::Recv => "fanout",
             Self::Batches => "fanout-batches",
+            Self::BatchesPublished => "fanout-publish-batch",
             Self::Inline => "fanout-inline",
         }
     }
@@ -29,6 +32,9 @@ impl System for Fanout {
         match self {
             Self::Recv => "one lane per publisher, Overflow::Block, recv() lends each event",
             Self::Batches => "the same, next_batch() lends up to 64 events at a time",
+            Self::BatchesPublished => {
+                "the same as fanout-batches, publish_batch() publishes up to 64 events at a time"
+            }
             Self::Inline => "the same as fanout, Dispatch::Inline",
         }
     }
@@ -54,41 +60,30 @@ impl System for Fanout {
         let subscribers: Vec<_> = (0..work.subscribers)
             .map(|_| subscription(&bus).open().expect("a valid subscription"))
             .collect();
-        let publishers = publishers(bus, work);
-
-        if matches!(self, Self::Batches) {
-            let receiving = subscribers
-                .into_iter()
-                .map(|mut subscriber| {
-                    move |check: &mut Checker| loop {
-                        match subscriber.next_batch() {
-                            Ok(batch) => {
-                                for event in &batch {
-                                    check.accept(event.data());
-                                }
-                            }
-                            Err(RecvError::Closed) => break,
-                            Err(error) => panic!("next_batch: {error}"),
-                        }
-                    }
-                })
-                .collect();
-            race(work, publishers, receiving)
-        } else {
-            let receiving = subscribers
-                .into_iter()
-                .map(|mut subscriber| {
-                    move |check: &mut Checker| loop {
-                        match subscriber.recv() {
-                            Ok(event) => check.accept(event.data()),
-                            Err(RecvError::Closed) => break,
-                            Err(error) => panic!("recv: {error}"),
-                        }
-                    }
-                })
-                .collect();
-            race(work, publishers, receiving)
+        if matches!(self, Self::BatchesPublished) {
+            return race(
+                work,
+                batch_publishers(bus, work),
+                batch_readers(subscribers),
+            );
         }
+        let publishers = publishers(bus, work);
+        if matches!(self, Self::Batches) {
+            return race(work, publishers, batch_readers(subscribers));
+        }
+        let receiving = subscribers
+            .into_iter()
+            .map(|mut subscriber| {
+                move |check: &mut Checker| loop {
+                    match subscriber.recv() {
+                        Ok(event) => check.accept(event.data()),
+                        Err(RecvError::Closed) => break,
+                        Err(error) => panic!("recv: {error}"),
+                    }
+                }
+            })
+            .collect();
+        race(work, publishers, receiving)
     }
 }
 
@@ -252,6 +247,42 @@ fn publishers(bus: Bus<Tick>, work: &Work) -> Vec<impl FnOnce(Ticks) + Send + us
             move |ticks: Ticks| {
                 for tick in ticks {
                     publisher.publish(&topic, tick).expect("the bus is open");
+                }
+            }
+        })
+        .collect()
+}
+
+/// Like `publishers`, with all events in one batch.
+fn batch_publishers(bus: Bus<Tick>, work: &Work) -> Vec<impl FnOnce(Ticks) + Send + use<>> {
+    (0..work.publishers)
+        .map(|_| {
+            let topic = bus.topic("bench.tick").expect("a valid topic");
+            let mut publisher = bus.publisher();
+            move |ticks: Ticks| {
+                publisher
+                    .publish_batch(&topic, ticks)
+                    .expect("the bus is open");
+            }
+        })
+        .collect()
+}
+
+fn batch_readers(
+    subscribers: Vec<Subscriber<Tick>>,
+) -> Vec<impl FnOnce(&mut Checker) + Send + use<>> {
+    subscribers
+        .into_iter()
+        .map(|mut subscriber| {
+            move |check: &mut Checker| loop {
+                match subscriber.next_batch() {
+                    Ok(batch) => {
+                        for event in &batch {
+                            check.accept(event.data());
+                        }
+                    }
+                    Err(RecvError::Closed) => break,
+                    Err(error) => panic!("next_batch: {error}"),
                 }
             }
         })

@@ -136,7 +136,12 @@ const LATENCY_SYSTEMS: [&str; 4] = [
 /// fanout and its peers, in the order of the tables.
 fn systems(race: Race) -> Vec<&'static dyn System> {
     let fanout: &[&'static dyn System] = match race {
-        Race::Threads => &[&Fanout::Recv, &Fanout::Batches, &Fanout::Inline],
+        Race::Threads => &[
+            &Fanout::Recv,
+            &Fanout::Batches,
+            &Fanout::BatchesPublished,
+            &Fanout::Inline,
+        ],
         Race::Handlers => &[&Called::Pool, &Called::Inline],
         Race::Async => &[&Tasks::Recv, &Tasks::Batches],
     };

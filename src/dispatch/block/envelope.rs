@@ -187,15 +187,15 @@ struct Set {
     /// Topic hashes of the entries, so that a look-up compares one entry at most as a rule. Any
     /// value for an empty entry.
     hashes: [u64; SET_WAYS],
-    entries: [Option<Entry>; SET_WAYS],
+    entries: [Option<EnvelopeStock>; SET_WAYS],
     /// Index of the entry to replace next: 0 to `SET_WAYS - 1`.
     next: usize,
 }
 
 /// An envelope with references in stock.
-struct Entry {
+pub(crate) struct EnvelopeStock {
     envelope: ManuallyDrop<EnvelopeRef>,
-    /// References that this entry owns, 1 to [`REFILL_MAX`] + 1. The last one keeps the envelope
+    /// References that this stock owns, 1 to [`REFILL_MAX`] + 1. The last one keeps the envelope
     /// alive.
     left: usize,
     /// References that were taken last, 1 to [`REFILL_MAX`]; the next time it is twice as many.
@@ -274,11 +274,7 @@ impl Set {
         // Two references in all, the caller's and this one: many topics are published once.
         // Relaxed: the caller's reference keeps the count above zero meanwhile.
         envelope.references.fetch_add(1, Ordering::Relaxed);
-        let entry = Entry {
-            envelope: ManuallyDrop::new(EnvelopeRef(envelope.0)),
-            left: 1,
-            refill: 1,
-        };
+        let entry = EnvelopeStock::new(EnvelopeRef(envelope.0));
         self.hashes[self.next] = hash;
         let replaced = self.entries[self.next].replace(entry);
         self.next = (self.next + 1) % SET_WAYS;
@@ -286,13 +282,23 @@ impl Set {
     }
 }
 
-impl Entry {
+impl EnvelopeStock {
+    /// A stock of one reference.
+    pub(crate) fn new(envelope: EnvelopeRef) -> Self {
+        Self {
+            envelope: ManuallyDrop::new(envelope),
+            left: 1,
+            refill: 1,
+        }
+    }
+
+    /// Takes a reference. The count changes only if the stock has to be refilled.
     #[inline]
-    fn take(&mut self) -> EnvelopeRef {
+    pub(crate) fn take(&mut self) -> EnvelopeRef {
         debug_assert!((1..=REFILL_MAX + 1).contains(&self.left));
         if self.left == 1 {
             self.refill = (self.refill * 2).min(REFILL_MAX);
-            // Relaxed: the reference that this entry owns keeps the count above zero meanwhile.
+            // Relaxed: the reference that this stock owns keeps the count above zero meanwhile.
             self.envelope
                 .references
                 .fetch_add(self.refill, Ordering::Relaxed);
@@ -303,7 +309,7 @@ impl Entry {
     }
 }
 
-impl Drop for Entry {
+impl Drop for EnvelopeStock {
     fn drop(&mut self) {
         EnvelopeRef(self.envelope.0).release(self.left);
     }

@@ -56,7 +56,7 @@ use std::mem::{ManuallyDrop, size_of};
 use std::ops::Deref;
 use std::ptr::NonNull;
 
-pub(crate) use envelope::{EnvelopeRef, EnvelopeTable};
+pub(crate) use envelope::{EnvelopeRef, EnvelopeStock, EnvelopeTable};
 use event::EventHead;
 pub use event::{Event, SharedEvent};
 use events::Events;
