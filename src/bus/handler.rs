@@ -340,7 +340,7 @@ impl<T: Send + Sync + 'static> HandlerGuard<T> {
     /// [`Notice::Disconnected`](crate::Notice::Disconnected).
     ///
     /// A thread that runs handlers drops the closure soon afterwards. Under
-    /// [`Dispatch::Manual`](crate::Dispatch::Manual), the next call that drives the bus drops it.
+    /// [`Dispatch::Manual`], the next call that drives the bus drops it.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
