@@ -71,7 +71,7 @@ fn a_signal_ends_a_run_and_everything_that_arrived_is_written() {
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         if signal == "HUP" && hangup_is_ignored() {
             eprintln!(
-            eprintln!("SKIPPED: SIGHUP is ignored, as under `nohup`, so this run does not check it");
+            eprintln!("SKIPPED: SIGHUP is ignored, as under `nohup`: this run does not check it");
             );
             continue;
         }
