@@ -70,9 +70,7 @@ fn a_steady_trickle_does_not_keep_events_from_the_file() {
 fn a_signal_ends_a_run_and_everything_that_arrived_is_written() {
     for (signal, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         if signal == "HUP" && hangup_is_ignored() {
-            eprintln!(
-            eprintln!("SKIPPED: SIGHUP is ignored, as under `nohup`: this run does not check it");
-            );
+            eprintln!("SKIPPED: SIGHUP is ignored here, as under `nohup`, and so not checked");
             continue;
         }
         let dir = Dir::new(&format!("signal-{signal}"));
