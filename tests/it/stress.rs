@@ -142,8 +142,9 @@ fn suspend_threads(process: &mut Child) {
                 all += 1;
                 of_buses += usize::from(of_bus);
             }
-            // It has ended.
-            Err(Errno::ESRCH | Errno::ECHILD) => {}
+            // It has ended, or (`EPERM`) it is about to. Where no thread can be suspended at all,
+            // the count below fails.
+            Err(Errno::ESRCH | Errno::ECHILD | Errno::EPERM) => {}
             Err(error) => panic!("thread {thread} cannot be suspended: {error}"),
         }
         thread::sleep(Duration::from_micros(random.below(2000) as u64));
