@@ -119,7 +119,13 @@ fn suspend_threads(process: &mut Child) {
     let main = Pid::from_raw(process.id() as i32);
     let mut random = Random::new(1);
     let (mut all, mut of_buses) = (0, 0);
+    let limit = Duration::from_secs(seconds()) + 10 * PATIENCE;
+    let start = Instant::now();
     while process.try_wait().expect("it was started").is_none() {
+        if start.elapsed() > limit {
+            process.kill().expect("it runs");
+            panic!("the process has not ended after {limit:?}");
+        }
         let threads = threads_of(main);
         let of_bus: Vec<_> = threads.iter().filter(|(_, of_bus)| *of_bus).collect();
         let chosen = match of_bus[..] {
@@ -175,7 +181,10 @@ fn suspend(thread: Pid, time: Duration) -> Result<(), Errno> {
     waitpid(thread, Some(WaitPidFlag::__WALL))?;
     interrupted?;
     thread::sleep(time);
-    ptrace::detach(thread, None)
+    ptrace::detach(thread, None).inspect_err(|_| {
+        // The process has ended meanwhile, and waits until this thread has taken note of that.
+        let _ = waitpid(thread, Some(WaitPidFlag::__WALL));
+    })
 }
 
 // ---- hostile user code --------------------------------------------------------------------------
