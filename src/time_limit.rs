@@ -151,9 +151,8 @@ pub(crate) fn hand_over(kind: Kind, job: impl FnOnce() + Send + 'static) {
         .spawn(move || run_late(kind));
     if started.is_err() {
         // Without the limit: the code would be handed over again.
-        let limit = LIMIT.take();
+        let _no_limit = suspend();
         run_late(kind);
-        LIMIT.set(limit);
     }
 }
 

@@ -378,9 +378,9 @@ impl<T: Send + Sync + 'static> Bus<T> {
     pub fn drive(&self) -> bool {
         let core = &self.open.core;
         let done = core.drive();
-        core.check_slow_manually();
         // The callback of `on_slow` may have published.
-        done | core.drive()
+        let more = core.check_slow_manually() && core.drive();
+        done | more
     }
 
     /// Waits until all events that were accepted before this call are in the rings of their
@@ -739,16 +739,19 @@ impl Core {
         self.handlers.pool().is_some_and(|pool| pool.drive(closing))
     }
 
-    /// Finds slow subscribers under manual dispatch.
-    fn check_slow_manually(self: &Arc<Self>) {
+    /// Finds slow subscribers under manual dispatch. Returns whether the bus has a callback for
+    /// them.
+    fn check_slow_manually(self: &Arc<Self>) -> bool {
         // The monitor is taken out of the mutex meanwhile, because the callback may drive the bus.
         let monitor = self.slow_monitor.lock().take();
-        if let Some(mut monitor) = monitor {
-            // This thread may be the only one that dispatches.
-            let scope = NonBlockingScope::enter();
-            monitor.check(self);
-            drop(scope);
-            *self.slow_monitor.lock() = Some(monitor);
-        }
+        let Some(mut monitor) = monitor else {
+            return false;
+        };
+        // This thread may be the only one that dispatches.
+        let scope = NonBlockingScope::enter();
+        monitor.check(self);
+        drop(scope);
+        *self.slow_monitor.lock() = Some(monitor);
+        true
     }
 }

@@ -98,6 +98,23 @@ pub(super) struct OwnLaneSender<'a, T> {
     pub(super) table: &'a mut EnvelopeTable,
 }
 
+impl<T> OwnLaneSender<'_, T> {
+    /// Writes an event into the lane, in the room that was reserved.
+    #[inline(always)]
+    fn stage(&mut self, event: EventHead, data: T) {
+        let vacant = self.lane.vacant().expect("room was reserved");
+        vacant.stage(event.with(data));
+    }
+
+    /// Publishes what is staged, and wakes or runs the dispatcher if necessary.
+    #[inline(always)]
+    fn commit(&mut self) -> Result<(), spsc::Closed> {
+        let wake_requested = self.lane.commit(&self.engine.shared.lanes)?;
+        self.engine.accepted(wake_requested);
+        Ok(())
+    }
+}
+
 impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
     /// The lane has only this sender, so the room stays free until this sender uses it.
     type Place = ();
@@ -135,11 +152,8 @@ impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
 
     #[inline(always)]
     fn accept(&mut self, (): (), event: EventHead, data: T) -> Result<(), spsc::Closed> {
-        let vacant = self.lane.vacant().expect("room was reserved");
-        vacant.stage(event.with(data));
-        let wake_requested = self.lane.commit(&self.engine.shared.lanes)?;
-        self.engine.accepted(wake_requested);
-        Ok(())
+        self.stage(event, data);
+        self.commit()
     }
 
     #[cold]
@@ -345,8 +359,7 @@ impl<T> OpenBatch<'_, T> {
             #[cfg(feature = "latency")]
             stamp_ns: stamp(&self.sender),
         };
-        let vacant = self.sender.lane.vacant().expect("room was reserved");
-        vacant.stage(event.with(data));
+        self.sender.stage(event, data);
         self.staged += 1;
         debug_assert!(self.staged <= COMMIT_EVENTS);
         self.staged
@@ -357,10 +370,8 @@ impl<T> OpenBatch<'_, T> {
         if self.staged == 0 {
             return Ok(());
         }
-        let engine = self.sender.engine;
-        let wake_requested = self.sender.lane.commit(&engine.shared.lanes)?;
+        self.sender.commit()?;
         self.accepted += std::mem::take(&mut self.staged);
-        engine.accepted(wake_requested);
         Ok(())
     }
 

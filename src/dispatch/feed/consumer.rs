@@ -113,9 +113,6 @@ impl FeedConsumer {
         if end == End::Cancelled {
             return self.cancelled();
         }
-        if self.mask != 0 {
-            return Found::Event;
-        }
         match self.claim() {
             Found::Empty if end != End::None => self.ended(end),
             found => found,

@@ -539,7 +539,7 @@ proptest! {
                     match found {
                         Found::Event => seen.push(consumer.take::<()>().id()),
                         Found::Gap => {
- let gap = consumer.gap();
+                            let gap = consumer.gap();
                             let run = gap.first_id()..=gap.last_id();
                             let before = seen.len();
                             seen.extend(offered.iter().filter(|id| run.contains(id)));
@@ -569,7 +569,7 @@ proptest! {
             match consumer.check() {
                 Found::Event => seen.push(consumer.take::<()>().id()),
                 Found::Gap => {
- let gap = consumer.gap();
+                    let gap = consumer.gap();
                     let run = gap.first_id()..=gap.last_id();
                     seen.extend(offered.iter().filter(|id| run.contains(id)));
                 }
