@@ -25,7 +25,8 @@ use crate::sync::Arc;
 
 /// Why an event was not accepted. The error of the operation adds the payload.
 pub(super) enum Refused {
-    Topic(TopicError),
+    /// In a box, so that what is returned per event is small.
+    Topic(Box<TopicError>),
     Full,
     Timeout,
     Closed,
@@ -102,7 +103,7 @@ macro_rules! publish_errors {
         impl<T> RefusedError<T> for $name<T> {
             fn new(refused: Refused, value: T) -> Self {
                 match refused {
-                    Refused::Topic(error) => Self::Topic(error, value),
+                    Refused::Topic(error) => Self::Topic(*error, value),
                     Refused::Closed => Self::Closed(value),
                     Refused::Broken => Self::Broken(value),
                     $( Refused::$variant => Self::$variant(value), )*

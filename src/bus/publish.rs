@@ -49,7 +49,7 @@ pub(super) trait LaneSender<T> {
         topic: &K,
         name: Option<&str>,
         source: Option<&str>,
-    ) -> Result<EnvelopeRef, TopicError>;
+    ) -> Result<EnvelopeRef, Box<TopicError>>;
 
     /// Returns the position of the next event in the lane, from 0. In a shared lane this is an
     /// estimate.
@@ -130,7 +130,7 @@ impl<T> LaneSender<T> for OwnLaneSender<'_, T> {
         topic: &K,
         name: Option<&str>,
         source: Option<&str>,
-    ) -> Result<EnvelopeRef, TopicError> {
+    ) -> Result<EnvelopeRef, Box<TopicError>> {
         self.table.envelope(topic, name, source)
     }
 
@@ -192,7 +192,7 @@ impl<'a, T> LaneSender<T> for SharedLaneSender<'a, T> {
         topic: &K,
         name: Option<&str>,
         source: Option<&str>,
-    ) -> Result<EnvelopeRef, TopicError> {
+    ) -> Result<EnvelopeRef, Box<TopicError>> {
         thread_local!(static TABLE: RefCell<EnvelopeTable> = RefCell::new(EnvelopeTable::new()));
         TABLE
             .try_with(|table| table.borrow_mut().envelope(topic, name, source))
@@ -296,7 +296,7 @@ pub(super) fn publish_batch<T, K: AsTopic>(
     let name = heading.name.as_deref();
     let envelope = sender
         .envelope(&heading.topic, name, heading.source.as_deref())
-        .map_err(|error| PublishError::Topic(error, Vec::new()))?;
+        .map_err(|error| PublishError::Topic(*error, Vec::new()))?;
     let mut batch = OpenBatch {
         sender,
         envelopes: EnvelopeStock::new(envelope),
@@ -493,7 +493,7 @@ fn event_head<T, K, S>(
     sender: &mut S,
     heading: &Heading<'_, K>,
     receipt: Option<ReceiptSender>,
-) -> Result<EventHead, TopicError>
+) -> Result<EventHead, Box<TopicError>>
 where
     K: AsTopic,
     S: LaneSender<T>,
@@ -660,7 +660,7 @@ pub(super) struct PublishFuture<S: LaneSender<T>, T> {
     waits: bool,
     registration: Registration,
     /// `None` once the future has been ready.
-    state: Option<Result<(EventHead, T), (TopicError, T)>>,
+    state: Option<Result<(EventHead, T), (Box<TopicError>, T)>>,
 }
 
 impl<S: LaneSender<T>, T> PublishFuture<S, T> {
@@ -697,7 +697,7 @@ impl<S: LaneSender<T>, T> PublishFuture<S, T> {
         self.stop_waiting();
         let error = match self.state.take() {
             Some(Ok((_, data))) => PublishError::new(closed_or_broken(self.sender.engine()), data),
-            Some(Err((error, data))) => PublishError::Topic(error, data),
+            Some(Err((error, data))) => PublishError::Topic(*error, data),
             None => panic!("the future was polled after it had been ready"),
         };
         Poll::Ready(Err(error))

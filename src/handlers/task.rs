@@ -246,16 +246,19 @@ where
             context,
         } = delivery;
         let mut events = feed.slot();
+        // In a register: it is used for each event, and the closure might change what is behind a
+        // reference in memory.
+        let worker = context.worker;
         // At least one call in each turn.
         while !disabled.is_set()
             && let Some(event) = events.next()
         {
             let result = self.0(event).into_result();
-            context.note_handled(events.count());
+            worker.note_handled(events.count());
             if let Err(error) = result {
                 context.failed(event.id(), event.topic(), &error);
             }
-            if context.must_yield() {
+            if worker.has_turn_limit() && context.is_over() {
                 break;
             }
         }
@@ -284,11 +287,11 @@ impl SlotDelivery<'_> {
             debug_assert!(taken != 0, "a call panicked, so its event was taken");
             let received = received + u64::from(taken.count_ones());
             self.feed.set_received(received);
-            self.context.note_handled(received);
+            self.context.worker.note_handled(received);
             if let Some((id, topic)) = self.feed.id_and_topic(63 - taken.leading_zeros()) {
                 self.context.panicked(id, topic, &panic);
             }
-            if self.context.must_yield() {
+            if self.context.worker.has_turn_limit() && self.context.is_over() {
                 return;
             }
         }
@@ -296,21 +299,14 @@ impl SlotDelivery<'_> {
 }
 
 impl TurnContext<'_> {
-    /// Whether the turn has to end. Called after each call of the handler.
-    #[inline(always)]
-    fn must_yield(&self) -> bool {
-        // Relaxed: a hint.
-        self.worker.turn_limit.load(Ordering::Relaxed) != TurnLimit::SLOTS && self.is_over()
-    }
-
     /// Whether the turn has to end, without counting a call.
     fn has_yielded(&self) -> bool {
         // Relaxed: a hint.
         self.worker.turn_limit.load(Ordering::Relaxed) == TurnLimit::NOW
     }
 
-    /// Whether a turn that is not limited by slots alone has to end. If the time of a timed turn is
-    /// over, sets its limit to [`TurnLimit::NOW`].
+    /// Whether a turn that is not limited by slots alone has to end. Called after each call of the
+    /// handler. If the time of a timed turn is over, sets its limit to [`TurnLimit::NOW`].
     ///
     /// The clock is read after 1, 2, 4, 8 and 16 calls, and then after every 16, because a read may
     /// take longer than a call.
@@ -344,13 +340,6 @@ impl TurnContext<'_> {
                 .store(TurnLimit::NOW, Ordering::Relaxed);
         }
         is_over
-    }
-
-    /// Called when a call has returned, with the number of events that the handler has handled.
-    #[inline(always)]
-    fn note_handled(&self, handled: u64) {
-        // Relaxed: see `WorkerState`.
-        self.worker.handled.store(handled, Ordering::Relaxed);
     }
 
     #[cold]

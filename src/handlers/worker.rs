@@ -53,6 +53,18 @@ impl WorkerState {
         }
     }
 
+    /// Called when a call has returned, with the number of events that the handler has handled.
+    #[inline(always)]
+    pub(super) fn note_handled(&self, handled: u64) {
+        self.handled.store(handled, Ordering::Relaxed);
+    }
+
+    /// Whether anything but the number of slots limits the turn.
+    #[inline(always)]
+    pub(super) fn has_turn_limit(&self) -> bool {
+        self.turn_limit.load(Ordering::Relaxed) != TurnLimit::SLOTS
+    }
+
     /// Notes that a turn begins.
     #[inline]
     pub(super) fn note_turn(&self) {
