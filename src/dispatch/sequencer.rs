@@ -36,12 +36,12 @@
 use std::time::{Instant, SystemTime};
 
 use super::Weigh;
-use super::block::{AnyBlock, BLOCK_EVENTS_MAX, BlockSource, BlockWriter, EnvelopeRef};
+use super::block::{AnyBlock, BLOCK_EVENTS_MAX, BlockSource, BlockWriter};
 use super::lane::{LanesShared, NewLanes, OwnLane, Pending, ReceiptSender};
 use crate::contain::{UserValue, catch, contain};
 use crate::park::WaitSet;
 use crate::ring::spsc::Readiness;
-use crate::ring::{mpsc, spsc};
+use crate::ring::{Consume, Front, mpsc, spsc};
 use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
 use crate::sync::{Arc, AtomicU64, Ordering, thread};
 use crate::time_limit::{self, Kind};
@@ -80,23 +80,36 @@ pub(crate) struct Sequencer<T> {
     /// Lanes of new publishers.
     new_lanes: Arc<NewLanes<T>>,
     shared: Arc<SequencerShared>,
-    source: BlockSource<T>,
-    /// The inputs of the shards.
-    outputs: Vec<spsc::Producer<AnyBlock>>,
-    /// Id of the next event, from 1.
-    next_id: u64,
-    /// Blocks passed to the shards.
-    blocks: u64,
-    /// Time of the last round, in nanoseconds since the Unix epoch. It never goes back.
-    now_ns: u64,
+    appender: Appender<T>,
     clock: Clock,
-    weigh: Weigh<T>,
     lanes_closed: bool,
     /// Whether the last round left events that it could have taken with a larger bound.
     more: bool,
+    flush: Option<Flush>,
+}
+
+/// Appends events to blocks, and passes the blocks to the shards.
+struct Appender<T> {
+    /// The block that is being filled; `None` before the first event of a round and after a block
+    /// was passed on.
+    writer: Option<BlockWriter<T>>,
+    source: BlockSource<T>,
+    /// The inputs of the shards.
+    outputs: Vec<spsc::Producer<AnyBlock>>,
+    shared: Arc<SequencerShared>,
+    weigh: Weigh<T>,
     /// Whether the weigher has panicked.
     failed: bool,
-    flush: Option<Flush>,
+    /// Id of the next event, from 1.
+    next_id: u64,
+    /// Time of the round, in nanoseconds since the Unix epoch. It never goes back.
+    now_ns: u64,
+    /// Events that the round may still take, [`ROUND_EVENTS`] at most.
+    left: usize,
+    /// Events that the round has sequenced.
+    sequenced: usize,
+    /// Blocks passed to the shards.
+    blocks: u64,
 }
 
 /// A flush in progress: it is complete when every lane has been drained up to its target.
@@ -186,17 +199,23 @@ impl<T: Send + Sync + 'static> Sequencer<T> {
             first_lane: 0,
             shared_lane,
             new_lanes,
+            appender: Appender {
+                writer: None,
+                source: BlockSource::new(),
+                outputs,
+                shared: shared.clone(),
+                weigh,
+                failed: false,
+                next_id: 1,
+                now_ns: 0,
+                left: 0,
+                sequenced: 0,
+                blocks: 0,
+            },
             shared,
-            source: BlockSource::new(),
-            outputs,
-            next_id: 1,
-            blocks: 0,
-            now_ns: 0,
             clock,
-            weigh,
             lanes_closed: false,
             more: false,
-            failed: false,
             flush: None,
         }
     }
@@ -214,12 +233,12 @@ impl<T: Send + Sync + 'static> Sequence for Sequencer<T> {
             self.close_lanes();
         }
         let mut sequenced = self.sequence();
-        if sequenced == 0 && before_sleep && !self.failed && self.request_wakes() {
+        if sequenced == 0 && before_sleep && !self.appender.failed && self.request_wakes() {
             sequenced = self.sequence();
         }
         let finished = self.lanes_closed && self.is_drained();
         if finished {
-            self.outputs.iter().for_each(|output| {
+            self.appender.outputs.iter().for_each(|output| {
                 output.close();
             });
         }
@@ -230,7 +249,7 @@ impl<T: Send + Sync + 'static> Sequence for Sequencer<T> {
             more: self.more || flushed,
             finished,
             deadline: None,
-            failed: self.failed,
+            failed: self.appender.failed,
         }
     }
 
@@ -447,17 +466,12 @@ impl<T> Sequencer<T> {
         let (own_ready, late_event) = self.look_at_lanes();
         let ready = (shared_ready + own_ready).min(ROUND_EVENTS);
         self.more = late_event;
-        if ready == 0 || !self.has_room() {
+        if ready == 0 || !self.appender.has_room() {
             return 0;
         }
-        self.read_clock();
+        let now_ns = self.read_clock();
+        self.appender.begin_round(ready, now_ns);
         let quota = (ROUND_EVENTS / (self.lanes.len() + 1)).max(QUOTA_MIN);
-        let mut round = OpenRound {
-            writer: None,
-            left: ready,
-            sequenced: 0,
-            unsequenced: 0,
-        };
 
         // Each round begins at another lane: otherwise the last lane would starve when the shards
         // have little room.
@@ -469,100 +483,126 @@ impl<T> Sequencer<T> {
         };
         for offset in 0..=lanes {
             let lane = (self.first_lane + offset) % (lanes + 1);
-            if !self.drain(lane, quota, &mut round) {
+            let taken = match self.lanes.get_mut(lane) {
+                Some(lane) => {
+                    let taken = self.appender.take_from(&mut lane.ring, quota);
+                    if taken.events > 0 {
+                        lane.release();
+                    }
+                    taken
+                }
+                None => {
+                    let taken = self.appender.take_from(&mut self.shared_lane, quota);
+                    if taken.events > 0 {
+                        self.shared.room.notify();
+                    }
+                    taken
+                }
+            };
+            self.more |= taken.time_is_over;
+            if taken.ends_round {
                 break;
             }
         }
-        if let Some(writer) = round.writer.take() {
-            self.send_block(writer);
-        }
-        debug_assert_eq!(round.sequenced + round.unsequenced + round.left, ready);
-        // Relaxed: a statistic.
-        self.shared.blocks.store(self.blocks, Ordering::Relaxed);
-        // Release, partner the load of `last_id` in `Engine::check_flush`: the flush then waits
-        // until the shards have delivered this event.
-        self.shared
-            .last_id
-            .store(self.next_id - 1, Ordering::Release);
-        self.more |= round.sequenced > 0 && round.sequenced < shared_ready + own_ready;
-        round.sequenced
+        let sequenced = self.appender.finish_round();
+        self.more |= sequenced > 0 && sequenced < shared_ready + own_ready;
+        sequenced
     }
 
-    /// Takes up to `quota` events from a lane; the number `self.lanes.len()` stands for the shared
-    /// lane. `false`: the round ends, since the shards have no room for another block, since the
-    /// weigher has panicked, or since the thread's time is over.
-    fn drain(&mut self, lane: usize, quota: usize, round: &mut OpenRound<T>) -> bool {
-        let shared = lane == self.lanes.len();
-        let mut taken = 0;
-        let mut goes_on = true;
-        while taken < quota && round.left > 0 {
+    /// Reads the clock, in nanoseconds since the Unix epoch. 0 if it fails.
+    fn read_clock(&mut self) -> u64 {
+        let since = contain("the clock", || (self.clock)())
+            .and_then(|now| now.duration_since(SystemTime::UNIX_EPOCH).ok());
+        since
+            .and_then(|since| u64::try_from(since.as_nanos()).ok())
+            .unwrap_or(0)
+    }
+}
+
+/// What [`Appender::take_from`] did.
+struct Taken {
+    /// Events taken from the lane, also one whose weigher has panicked.
+    events: usize,
+    /// The round ends: the shards have no room for another block, the weigher has panicked, or the
+    /// time of the thread is over.
+    ends_round: bool,
+    time_is_over: bool,
+}
+
+impl<T> Appender<T> {
+    /// Begins a round that may take so many events.
+    fn begin_round(&mut self, events: usize, now_ns: u64) {
+        debug_assert!(self.writer.is_none() && (1..=ROUND_EVENTS).contains(&events));
+        self.left = events;
+        self.sequenced = 0;
+        self.now_ns = self.now_ns.max(now_ns);
+    }
+
+    /// Takes up to `quota` events from a lane.
+    fn take_from<L: Consume<Pending<T>>>(&mut self, lane: &mut L, quota: usize) -> Taken {
+        let mut taken = Taken {
+            events: 0,
+            ends_round: false,
+            time_is_over: false,
+        };
+        while taken.events < quota && self.left > 0 {
             // The time limit of the calling thread counts for each call of the weigher.
             if self.weigh.is_user_code() && time_limit::is_over() {
-                self.more = true;
-                goes_on = false;
+                taken.time_is_over = true;
+                taken.ends_round = true;
                 break;
             }
-            if round.needs_block() {
-                if let Some(writer) = round.writer.take() {
-                    self.send_block(writer);
-                }
-                if !self.has_room() {
-                    goes_on = false;
-                    break;
-                }
+            let Some(front) = lane.front() else { break };
+            if self.needs_block() && !self.begin_block() {
+                taken.ends_round = true;
+                break;
             }
-            let pending = if shared {
-                self.shared_lane.pop()
-            } else {
-                self.lanes[lane].ring.pop()
-            };
-            let Some(pending) = pending else { break };
-            taken += 1;
-            if !self.append(pending, round) {
-                goes_on = false;
+            taken.events += 1;
+            if !self.append(front) {
+                taken.ends_round = true;
                 break;
             }
         }
-        if taken > 0 {
-            if shared {
-                self.shared.room.notify();
-            } else {
-                self.lanes[lane].release();
-            }
-        }
-        goes_on
+        taken
     }
 
-    /// Lays an event into the block. `false`: its weigher has panicked.
-    #[inline]
-    fn append(&mut self, pending: Pending<T>, round: &mut OpenRound<T>) -> bool {
-        let Pending {
-            envelope,
-            data,
-            receipt,
-            #[cfg(feature = "latency")]
-            stamp_ns,
-        } = pending;
+    /// Moves an event into the block. `false`: its weigher has panicked.
+    #[inline(always)]
+    fn append(&mut self, front: impl Front<Pending<T>>) -> bool {
         let weight = match &self.weigh {
             Weigh::Nothing => 0,
-            Weigh::By(weigh) => match catch(|| weigh(&data)) {
+            Weigh::By(weigh) => match catch(|| weigh(&front.item().data)) {
                 Ok(weight) => weight,
                 Err(_) => {
-                    self.fail(envelope, data, receipt, round);
+                    self.fail(front);
                     return false;
                 }
             },
         };
-        let writer = match &mut round.writer {
-            Some(writer) => writer,
-            none => none.insert(self.source.block(round.left, self.next_id, self.now_ns)),
-        };
-        writer.push(envelope, data, weight);
+        let writer = self.writer.as_mut().expect("a block was begun");
+        // Nothing comes between the two ends of the move, so that the payload is copied once: with
+        // a `Pending` in hand the compiler copied it three times through the stack, and each copy
+        // waited for the one before (2026-11-27).
+        let rest = front.pop_into(|pending| {
+            let Pending {
+                envelope,
+                data,
+                receipt,
+                #[cfg(feature = "latency")]
+                stamp_ns,
+            } = pending;
+            writer.push(envelope, data, weight);
+            PendingRest {
+                receipt,
+                #[cfg(feature = "latency")]
+                stamp_ns,
+            }
+        });
         #[cfg(feature = "latency")]
-        if stamp_ns != 0 {
-            writer.stamp(stamp_ns);
+        if rest.stamp_ns != 0 {
+            writer.stamp(rest.stamp_ns);
         }
-        if let Some(receipt) = receipt {
+        if let Some(receipt) = rest.receipt {
             // Stored before the end of the round, so that a thread that has the receipt of an event
             // finds the event counted. Release, partner the loads in `Engine::check_flush` and in
             // `bus/stats.rs`.
@@ -570,8 +610,8 @@ impl<T> Sequencer<T> {
             receipt.fill(self.next_id, self.now_ns);
         }
         self.next_id += 1;
-        round.left -= 1;
-        round.sequenced += 1;
+        self.left -= 1;
+        self.sequenced += 1;
         true
     }
 
@@ -579,30 +619,36 @@ impl<T> Sequencer<T> {
     /// before the event is dropped: if the drop panics too, that is a panic of its own.
     #[cold]
     #[inline(never)]
-    fn fail(
-        &mut self,
-        envelope: EnvelopeRef,
-        data: T,
-        receipt: Option<ReceiptSender>,
-        round: &mut OpenRound<T>,
-    ) {
+    fn fail(&mut self, front: impl Front<Pending<T>>) {
         self.failed = true;
-        round.left -= 1;
-        round.unsequenced += 1;
+        self.left -= 1;
         // Relaxed: a statistic.
         self.shared.unsequenced.fetch_add(1, Ordering::Relaxed);
-        let unsequenced = Pending {
-            envelope,
-            data,
-            receipt,
-            #[cfg(feature = "latency")]
-            stamp_ns: 0,
-        };
-        unsequenced.discard();
+        front.pop_into(Pending::discard);
     }
 
-    /// Passes a block to every shard.
-    fn send_block(&mut self, writer: BlockWriter<T>) {
+    /// Whether the next event needs a new block.
+    #[inline]
+    fn needs_block(&self) -> bool {
+        self.writer.as_ref().is_none_or(BlockWriter::is_full)
+    }
+
+    /// Passes on the block that is full, and begins another. `false`: a shard has no room for it.
+    #[inline(never)]
+    fn begin_block(&mut self) -> bool {
+        self.send_block();
+        if !self.has_room() {
+            return false;
+        }
+        self.writer = Some(self.source.block(self.left, self.next_id, self.now_ns));
+        true
+    }
+
+    /// Passes the block to every shard, if there is one.
+    fn send_block(&mut self) {
+        let Some(writer) = self.writer.take() else {
+            return;
+        };
         let block = writer.finish().into_any();
         debug_assert_eq!(block.last_id() + 1, self.next_id, "ids rise by one");
         self.blocks += 1;
@@ -617,20 +663,30 @@ impl<T> Sequencer<T> {
         }
     }
 
+    /// Passes on the last block. Returns how many events the round has sequenced.
+    fn finish_round(&mut self) -> usize {
+        self.send_block();
+        // Relaxed: a statistic.
+        self.shared.blocks.store(self.blocks, Ordering::Relaxed);
+        // Release, partner the load of `last_id` in `Engine::check_flush`: the flush then waits
+        // until the shards have delivered this event.
+        self.shared
+            .last_id
+            .store(self.next_id - 1, Ordering::Release);
+        self.sequenced
+    }
+
     /// Whether every shard has room for a block.
     fn has_room(&mut self) -> bool {
         self.outputs.iter_mut().all(|output| output.room() > 0)
     }
+}
 
-    /// Reads the clock. The time stands still when the clock fails or runs backwards.
-    fn read_clock(&mut self) {
-        let since = contain("the clock", || (self.clock)())
-            .and_then(|now| now.duration_since(SystemTime::UNIX_EPOCH).ok());
-        let now_ns = since
-            .and_then(|since| u64::try_from(since.as_nanos()).ok())
-            .unwrap_or(0);
-        self.now_ns = self.now_ns.max(now_ns);
-    }
+/// A pending event without what is in its block.
+struct PendingRest {
+    receipt: Option<ReceiptSender>,
+    #[cfg(feature = "latency")]
+    stamp_ns: u64,
 }
 
 impl<T> Drop for Sequencer<T> {
@@ -728,24 +784,4 @@ impl<T> ParkedLanes<T> {
 /// `None` also if the time of the calling thread is over.
 fn next_in_time<P>(pop: impl FnOnce() -> Option<P>) -> Option<P> {
     if time_limit::is_over() { None } else { pop() }
-}
-
-/// A round in progress.
-struct OpenRound<T> {
-    /// The block that is being filled; `None` before the first event and after a block was passed
-    /// on.
-    writer: Option<BlockWriter<T>>,
-    /// Events that the round may still take, [`ROUND_EVENTS`] at most.
-    left: usize,
-    /// Events that the round has sequenced.
-    sequenced: usize,
-    /// 1 if the weigher has panicked, else 0.
-    unsequenced: usize,
-}
-
-impl<T> OpenRound<T> {
-    /// Whether the next event needs a new block.
-    fn needs_block(&self) -> bool {
-        self.writer.as_ref().is_none_or(BlockWriter::is_full)
-    }
 }

@@ -7,6 +7,7 @@
 //! | [`conflating`] | 1 | 1 | the ring of a `Conflate` subscriber |
 //! | [`mpsc`] | many | 1 | the shared lane behind `Bus::publish` |
 //! | [`run_queue`] | many | many | the handlers that have something to do |
+//! | [`front`] | | | an item that is read in its slot, before it is popped |
 //! | [`segment`] | | | the memory of [`spsc`] |
 //! | [`tail`] | | | the producer's word: items published, closed, wake-up requested |
 //! | [`gap`] | 1 | 1 | the open run of losses at the end of a subscriber's ring |
@@ -17,6 +18,7 @@
 
 pub(crate) mod conflating;
 pub(crate) mod evicting;
+mod front;
 pub(crate) mod gap;
 pub(crate) mod mpsc;
 pub(crate) mod once_box;
@@ -32,6 +34,8 @@ pub mod fuzzing;
 mod support;
 #[cfg(all(test, not(loom)))]
 mod tests;
+
+pub(crate) use front::{Consume, Front};
 
 /// The side that is about to sleep sets this flag in a counter word of the other side; see
 /// [`spsc`].

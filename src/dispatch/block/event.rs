@@ -86,8 +86,10 @@ impl<T> Event<T> {
         // SAFETY: fields of the slot, which is borrowed exclusively; `MaybeUninit<T>` has the
         // layout of `T`. What is in the slot is not dropped: an event has no drop code of its own.
         unsafe {
-            (&raw mut (*event).head).write(head);
+            // First: a write of something else would keep the compiler from moving the payload
+            // straight from where the caller has it.
             (&raw mut (*event).data).cast::<T>().write(data);
+            (&raw mut (*event).head).write(head);
         }
     }
 

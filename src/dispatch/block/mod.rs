@@ -261,13 +261,16 @@ struct RawWriter {
     block: NonNull<Block>,
 }
 
+// SAFETY: the writer alone accesses a `Block`, which is Send.
+unsafe impl Send for RawWriter {}
+
 impl<T> BlockWriter<T> {
     /// Appends an event. The payload is moved once, into the block.
     ///
     /// # Panics
     ///
     /// If the block [is full](Self::is_full).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, envelope: EnvelopeRef, data: T, weight: usize) {
         let block = self.raw.block;
         let body = self.raw.body_mut();

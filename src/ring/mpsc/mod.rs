@@ -35,7 +35,7 @@ use std::mem::MaybeUninit;
 use crossbeam::utils::CachePadded;
 
 use crate::ring::spsc::Readiness;
-use crate::ring::{CLOSED, WAKE_REQUESTED, count, word};
+use crate::ring::{CLOSED, Consume, Front, WAKE_REQUESTED, count, word};
 use crate::sync::{Arc, AtomicU64, Ordering, UnsafeCell};
 
 /// A ring for `capacity` items, 1 to 2^31, rounded up to a power of two that is at least 2.
@@ -192,22 +192,7 @@ impl<T> Consumer<T> {
     /// Moves the next item out and frees its slot.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
-        let slot = self.shared.slot(self.popped);
-        // Acquire, partner `Claim::write`: the item is in the slot.
-        let stamp = count(slot.stamp.load(Ordering::Acquire));
-        debug_assert!(stamp == self.popped || stamp == self.popped + 1, "{stamp}");
-        if stamp != self.popped + 1 {
-            return None;
-        }
-        // SAFETY: the stamp says that position `popped` is written, and only this side pops.
-        let item = slot
-            .value
-            .with_mut(|value| unsafe { (*value).assume_init_read() });
-        let next = self.popped + self.shared.slots.len() as u64;
-        // Release, partner `try_claim`: this side is done with the slot.
-        slot.stamp.store(word(next), Ordering::Release);
-        self.popped += 1;
-        Some(item)
+        Some(self.front()?.pop_into(|item| item))
     }
 
     /// Sets `WAKE_REQUESTED` in the stamp of the next slot, which the `try_push` that writes this
@@ -252,6 +237,71 @@ impl<T> Consumer<T> {
     /// The position of the next item to pop: how many were popped so far.
     pub(crate) fn position(&self) -> u64 {
         self.popped
+    }
+}
+
+impl<T> Consume<T> for Consumer<T> {
+    type Front<'a>
+        = Occupied<'a, T>
+    where
+        T: 'a;
+
+    #[inline]
+    fn front(&mut self) -> Option<Occupied<'_, T>> {
+        let slot = self.shared.slot(self.popped);
+        // Acquire, partner `Claim::write`: the item is in the slot.
+        let stamp = count(slot.stamp.load(Ordering::Acquire));
+        debug_assert!(stamp == self.popped || stamp == self.popped + 1, "{stamp}");
+        (stamp == self.popped + 1).then_some(Occupied {
+            slot,
+            popped: &mut self.popped,
+            len: self.shared.slots.len() as u64,
+        })
+    }
+}
+
+/// The slot of the next item of a [`Consumer`], which is written.
+pub(crate) struct Occupied<'a, T> {
+    /// The slot of the position `popped`.
+    slot: &'a Slot<T>,
+    popped: &'a mut u64,
+    /// Slots of the ring.
+    len: u64,
+}
+
+impl<T> Front<T> for Occupied<'_, T> {
+    #[inline(always)]
+    fn item(&self) -> &T {
+        // SAFETY: the stamp says that position `popped` is written, and the one consumer, which is
+        // borrowed, does not pop it meanwhile.
+        self.slot
+            .value
+            .with(|value| unsafe { (*value).assume_init_ref() })
+    }
+
+    #[inline(always)]
+    fn pop_into<R>(self, f: impl FnOnce(T) -> R) -> R {
+        /// Frees the slot, also if `f` panics: the item was moved out.
+        struct FreeOnDrop<'a, T>(Occupied<'a, T>);
+
+        impl<T> Drop for FreeOnDrop<'_, T> {
+            #[inline(always)]
+            fn drop(&mut self) {
+                let Occupied { slot, popped, len } = &mut self.0;
+                // Release, partner `try_claim`: this side is done with the slot.
+                slot.stamp.store(word(**popped + *len), Ordering::Release);
+                **popped += 1;
+            }
+        }
+
+        // SAFETY: the stamp says that position `popped` is written, and only this side pops. The
+        // stamp changes below, also on a panic, so the item is not read again.
+        let item = self
+            .slot
+            .value
+            .with_mut(|value| unsafe { (*value).assume_init_read() });
+        let _freed = FreeOnDrop(self);
+        f(item)
     }
 }
 

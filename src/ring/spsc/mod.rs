@@ -59,7 +59,7 @@ use std::ptr;
 use crate::ring::segment::{NO_POSITION, SEGMENTS_MAX, Segment, SegmentList, Slots};
 use crate::ring::tail::Tail;
 pub(crate) use crate::ring::tail::{Closed, Readiness};
-use crate::ring::{FLAG_BITS, WAKE_REQUESTED, count};
+use crate::ring::{Consume, FLAG_BITS, Front, WAKE_REQUESTED, count};
 use crate::sync::{Arc, AtomicU32, AtomicU64, CACHE_LINE, Ordering};
 
 /// Slots of a ring's first segment.
@@ -395,23 +395,7 @@ impl<T> Consumer<T> {
     /// Moves the next item out. The next `release` gives its slot back.
     #[inline]
     pub(crate) fn pop(&mut self) -> Option<T> {
-        if self.popped == self.committed && self.refresh() == 0 {
-            return None;
-        }
-        debug_assert!(self.popped < self.committed);
-        if self.popped == self.segment_end {
-            self.enter_next_segment();
-        }
-        // SAFETY: `popped < committed`: the item was published by Release and seen by Acquire. It
-        // was not popped before, and `popped` rises, so it is not read again. It lies in `segment`,
-        // which only this side frees.
-        let item = unsafe {
-            self.slots
-                .slot(self.popped)
-                .with_mut(|slot| (*slot).assume_init_read())
-        };
-        self.popped += 1;
-        Some(item)
+        Some(self.front()?.pop_into(|item| item))
     }
 
     /// Gives the slots of the popped items back. `true`: the producer has set `WAKE_REQUESTED` in
@@ -531,6 +515,71 @@ impl<T> Consumer<T> {
             // since it has committed an item behind it.
             unsafe { Segment::free(old) };
         }
+    }
+}
+
+impl<T> Consume<T> for Consumer<T> {
+    type Front<'a>
+        = Occupied<'a, T>
+    where
+        T: 'a;
+
+    #[inline]
+    fn front(&mut self) -> Option<Occupied<'_, T>> {
+        if self.popped == self.committed && self.refresh() == 0 {
+            return None;
+        }
+        debug_assert!(self.popped < self.committed);
+        if self.popped == self.segment_end {
+            self.enter_next_segment();
+        }
+        Some(Occupied(self))
+    }
+}
+
+/// The slot of the next item of a [`Consumer`]: `popped` is below `committed`, and lies in the
+/// segment.
+pub(crate) struct Occupied<'a, T>(&'a mut Consumer<T>);
+
+impl<T> Front<T> for Occupied<'_, T> {
+    #[inline(always)]
+    fn item(&self) -> &T {
+        let consumer = &*self.0;
+        // SAFETY: `popped < committed`: the item was published by Release and seen by Acquire. It
+        // lies in `segment`, which only this side frees, and it is borrowed together with this
+        // side, so that it is not popped meanwhile.
+        unsafe {
+            consumer
+                .slots
+                .slot(consumer.popped)
+                .with(|slot| (*slot).assume_init_ref())
+        }
+    }
+
+    /// The next `release` gives the slot back.
+    #[inline(always)]
+    fn pop_into<R>(self, f: impl FnOnce(T) -> R) -> R {
+        /// Counts the item as popped, also if `f` panics: it was moved out.
+        struct CountOnDrop<'a>(&'a mut u64);
+
+        impl Drop for CountOnDrop<'_> {
+            #[inline(always)]
+            fn drop(&mut self) {
+                *self.0 += 1;
+            }
+        }
+
+        let consumer = self.0;
+        // SAFETY: as in `item`. It was not popped before, and `popped` rises below, also on a
+        // panic, so it is not read again.
+        let item = unsafe {
+            consumer
+                .slots
+                .slot(consumer.popped)
+                .with_mut(|slot| (*slot).assume_init_read())
+        };
+        let _counted = CountOnDrop(&mut consumer.popped);
+        f(item)
     }
 }
 
