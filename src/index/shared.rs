@@ -52,7 +52,13 @@ const CATCH_UP_FEW: usize = 16;
 
 /// How many operations of other writers are kept for a [`Bulk`] change. If there are more, because
 /// its thread does not run, it begins again with a new copy.
-const BULK_LAG_MAX: u64 = if cfg!(test) { 64 } else { 1 << 16 };
+const BULK_LAG_MAX: u64 = if cfg!(miri) {
+    16
+} else if cfg!(test) {
+    64
+} else {
+    1 << 16
+};
 
 /// A [`PatternIndex`] for many threads: readers load snapshots and never wait, writers wait for
 /// each other.

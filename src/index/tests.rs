@@ -10,9 +10,6 @@ use super::*;
 use crate::pattern::tests::{cases, pattern_text, small_patterns, small_topics, suite, topic_text};
 use crate::pattern::{Pattern, Syntax, Topic};
 
-/// Divides the sizes of the tests: Miri is thousands of times slower.
-const DIVISOR: usize = if cfg!(miri) { 100 } else { 1 };
-
 /// Sets of a cache in tests.
 const CACHE_SETS: usize = if cfg!(miri) { 4 } else { 512 };
 
@@ -150,11 +147,9 @@ fn a_clone_does_not_see_later_changes() {
 
 #[test]
 fn the_deepest_patterns_can_be_removed() {
-    let deep = "a.".repeat(511 / DIVISOR) + "a";
-    let braces = format!(
-        "{}a",
-        "{?,[ab],*}.".repeat(3) + &"**.b.".repeat(198 / DIVISOR)
-    );
+    let (segments, tails) = if cfg!(miri) { (5, 1) } else { (511, 198) };
+    let deep = "a.".repeat(segments) + "a";
+    let braces = format!("{}a", "{?,[ab],*}.".repeat(3) + &"**.b.".repeat(tails));
     let mut index = PatternIndex::new();
     for text in [&deep, &braces] {
         index.insert(&pattern(text), 1);
@@ -328,7 +323,7 @@ fn a_crowded_node_is_cheap_to_match_and_to_change() {
 /// As many texts as there are in a large index, which agree in their beginning and their length.
 #[test]
 fn many_similar_texts_are_distinguished() {
-    let count = 20_000 / DIVISOR as u32;
+    let count = if cfg!(miri) { 50 } else { 20_000 };
     let text = |n: u32| format!("{}{n:05}.x", "a".repeat(60));
     let index = PatternIndex::from_iter((0..count).map(|n| (pattern(&text(n)), n)));
     for n in (0..count).step_by(97) {
