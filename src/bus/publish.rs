@@ -543,6 +543,9 @@ impl EventHead {
 
 /// Moves the event into its place in the lane. Then gives back what was registered to wait for that
 /// place: this may run user code, for which other publishers of the shared lane must not wait.
+///
+/// The large result is made last. A copy of it that waits in a variable is copied to its place also
+/// if there is no error: that was 57 % of the time of a `try_publish` (2026-11-27).
 #[inline(always)]
 fn put_and_forget<T, S, E>(
     sender: &mut S,
@@ -555,21 +558,11 @@ where
     S: LaneSender<T>,
     E: RefusedError<T>,
 {
-    let accepted = put(sender, place, event, data);
+    let accepted = sender.accept(place, event, data);
     if waited.is_registered() {
         sender.forget_request(waited);
     }
-    accepted
-}
-
-/// Moves the event into its place in the lane.
-#[inline(always)]
-fn put<T, S, E>(sender: &mut S, place: S::Place, event: EventHead, data: T) -> Result<(), E>
-where
-    S: LaneSender<T>,
-    E: RefusedError<T>,
-{
-    match sender.accept(place, event, data) {
+    match accepted {
         Ok(()) => Ok(()),
         Err(spsc::Closed) => refuse_accepted(sender),
     }
@@ -744,10 +737,14 @@ impl<S: LaneSender<T>, T> Future for PublishFuture<S, T> {
         let Some(Ok((event, data))) = this.state.take() else {
             unreachable!("the state was checked above");
         };
-        let accepted = put(&mut this.sender, place, event, data);
-        // Last: it may run user code, for which other publishers of the shared lane must not wait.
+        let accepted = this.sender.accept(place, event, data);
+        // After that: it may run user code, for which other publishers of the shared lane must not
+        // wait.
         this.stop_waiting();
-        Poll::Ready(accepted)
+        Poll::Ready(match accepted {
+            Ok(()) => Ok(()),
+            Err(spsc::Closed) => refuse_accepted(&mut this.sender),
+        })
     }
 }
 
