@@ -437,10 +437,10 @@ impl<T> Sequencer<T> {
         ready
     }
 
-    /// Looks at the active lanes. Returns how many events they have, and whether one that was to be
-    /// parked has got an event meanwhile, which is not counted.
-    fn look_at_lanes(&mut self) -> (usize, bool) {
-        let (mut own_ready, mut retire) = (0, false);
+    /// Looks at the active lanes. Returns how many events they have, how many lanes have events, and
+    /// whether one that was to be parked has got an event meanwhile, which is not counted.
+    fn look_at_lanes(&mut self) -> (usize, usize, bool) {
+        let (mut own_ready, mut ready_lanes, mut retire) = (0, 0, false);
         let many = self.lanes.len() > ACTIVE_LANES_MIN;
         for lane in &mut self.lanes {
             let (ready, closed) = lane.ring.look();
@@ -450,20 +450,21 @@ impl<T> Sequencer<T> {
                 retire |= closed | (many & (lane.empty_rounds > EMPTY_ROUNDS_MAX));
             } else {
                 lane.empty_rounds = 0;
+                ready_lanes += 1;
             }
         }
         #[cfg(test)]
         self.shared
             .lane_looks
             .fetch_add(self.lanes.len() as u64, Ordering::Relaxed);
-        (own_ready, retire && self.retire_lanes())
+        (own_ready, ready_lanes, retire && self.retire_lanes())
     }
 
     /// Takes what is ready, up to the bounds of a round and the room of the shards. Returns how
     /// many events that were.
     fn sequence(&mut self) -> usize {
         let shared_ready = self.shared_lane.ready();
-        let (own_ready, late_event) = self.look_at_lanes();
+        let (own_ready, ready_lanes, late_event) = self.look_at_lanes();
         let ready = (shared_ready + own_ready).min(ROUND_EVENTS);
         self.more = late_event;
         if ready == 0 || !self.appender.has_room() {
@@ -471,7 +472,11 @@ impl<T> Sequencer<T> {
         }
         let now_ns = self.read_clock();
         self.appender.begin_round(ready, now_ns);
-        let quota = (ROUND_EVENTS / (self.lanes.len() + 1)).max(QUOTA_MIN);
+        // A share for each lane that has events. With a share for each lane that there is, one busy
+        // lane took two rounds, and its publisher slept and woke up twice as often: 27 instead of
+        // 30 million events per second to one subscriber on one core (2026-11-27).
+        let busy_lanes = ready_lanes + usize::from(shared_ready > 0);
+        let quota = (ROUND_EVENTS / busy_lanes.max(1)).max(QUOTA_MIN);
 
         // Each round begins at another lane: otherwise the last lane would starve when the shards
         // have little room.
