@@ -164,12 +164,14 @@ pub fn tables(cells: &[Cell], rounds: usize, markdown: bool) -> String {
             .iter()
             .filter(|cell| cell.publishers == publishers)
             .collect();
-        let plural = if publishers == 1 { "" } else { "s" };
+        let plural = |number| if number == 1 { "" } else { "s" };
         let _ = writeln!(
             text,
-            "{}{publishers} publisher{plural}: million deliveries per second, median of {rounds} \
-             rounds\n",
-            if markdown { "**" } else { "" }
+            "{}{publishers} publisher{}: million deliveries per second, median of {rounds} \
+             round{}\n",
+            if markdown { "**" } else { "" },
+            plural(publishers as usize),
+            plural(rounds),
         );
         if markdown {
             text.truncate(text.trim_end().len());
