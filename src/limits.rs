@@ -54,8 +54,8 @@ pub const CAPACITY_MAX: usize = 1 << 24;
 /// ```
 pub const LANE_CAPACITY_MAX: usize = 1 << 24;
 
-/// The number of lanes of dropped [`Publisher`](crate::Publisher)s with events at which the lanes of
-/// new publishers count as full: 1,024.
+/// The number of lanes of dropped [`Publisher`](crate::Publisher)s with events at which the lanes
+/// of new publishers count as full: 1,024.
 ///
 /// A dropped publisher's lane remains until the bus has taken its events. While there are 1,024 of
 /// these lanes or more, or while they have as many events as one lane can hold

@@ -437,8 +437,8 @@ impl<T> Sequencer<T> {
         ready
     }
 
-    /// Looks at the active lanes. Returns how many events they have, how many lanes have events, and
-    /// whether one that was to be parked has got an event meanwhile, which is not counted.
+    /// Looks at the active lanes. Returns how many events they have, how many lanes have events,
+    /// and whether one that was to be parked has got an event meanwhile, which is not counted.
     fn look_at_lanes(&mut self) -> (usize, usize, bool) {
         let (mut own_ready, mut ready_lanes, mut retire) = (0, 0, false);
         let many = self.lanes.len() > ACTIVE_LANES_MIN;

@@ -76,7 +76,8 @@
 //!   subscriber. Behind it at most 64 blocks for each dispatcher wait, and the events in the lanes:
 //!   up to `lane_capacity` events for each publisher that was open at one time, for the shared
 //!   lane, and for all dropped publishers together. A publisher whose first event comes when
-//!   [`DROPPED_LANES_MAX`] lanes of dropped publishers still have events waits until there are fewer.
+//!   [`DROPPED_LANES_MAX`] lanes of dropped publishers still have events waits until there are
+//!   fewer.
 //! * **A [`SharedEvent`] or [`Batch`] that the program keeps** keeps its block alive, and does not
 //!   count here.
 //!

@@ -160,7 +160,8 @@ fn a_receive_from_a_closing_manual_bus_begins_no_turn_after_its_timeout() {
     drop(handlers);
 }
 
-/// Under manual dispatch the thread of the call runs the handlers, and drops what they have handled.
+/// Under manual dispatch the thread of the call runs the handlers, and drops what they have
+/// handled.
 #[test]
 fn no_payload_that_was_handled_is_dropped_after_the_limit() {
     type Call = fn(&Bus<OnDrop>);
