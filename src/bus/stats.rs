@@ -295,7 +295,7 @@ impl Core {
     pub(super) fn stats(&self, claimed: u64) -> BusStats {
         let shared = &self.engine.shared;
         // The sequencer's counters are read before those of the publishers' own lanes and of the
-        // subscriptions. Acquire, partner the store in `Sequencer::sequence`; the other counters
+        // subscriptions. Acquire, partner the store in `Appender::finish_round`; the other counters
         // are statistics.
         let sequenced = shared.last_id.load(Ordering::Acquire);
         let unsequenced = shared.unsequenced.load(Ordering::Relaxed);

@@ -447,7 +447,7 @@ impl Engine {
         let completed = self.shared.flushes_completed.load(Ordering::Acquire);
         if ticket.target.is_none() && completed >= ticket.number {
             // Loaded once: a flush does not wait for events that are sequenced later, since their
-            // stream may never end. Acquire, partner the store in `Sequencer::sequence`.
+            // stream may never end. Acquire, partner the store in `Appender::finish_round`.
             ticket.target = Some(self.shared.last_id.load(Ordering::Acquire));
         }
         // Acquire, partner the store in `Shard::commit`: the rings have the events.
@@ -693,7 +693,7 @@ impl Engine {
     /// Whether every shard has delivered every sequenced event. The result is exact once the
     /// sequencer has finished.
     fn is_delivered(&self) -> bool {
-        // Acquire, partners the stores in `Sequencer::sequence` and `Shard::commit`.
+        // Acquire, partners the stores in `Appender::finish_round` and `Shard::commit`.
         let last_id = self.shared.last_id.load(Ordering::Acquire);
         self.shards
             .iter()

@@ -73,9 +73,9 @@ pub(crate) struct Sequencer<T> {
     /// The active lanes.
     lanes: Vec<Box<OwnLane<T>>>,
     parked: ParkedLanes<T>,
-    /// The active lane at which the last round began, 0 to their number, which stands for the
-    /// shared lane.
-    first_lane: usize,
+    /// The active lane at which the next round begins, modulo their number and 1. Their number
+    /// stands for the shared lane.
+    next_lane: usize,
     shared_lane: mpsc::Consumer<Pending<T>>,
     /// Lanes of new publishers.
     new_lanes: Arc<NewLanes<T>>,
@@ -90,8 +90,8 @@ pub(crate) struct Sequencer<T> {
 
 /// Appends events to blocks, and passes the blocks to the shards.
 struct Appender<T> {
-    /// The block that is being filled; `None` before the first event of a round and after a block
-    /// was passed on.
+    /// The block that is being filled, in a round. `None` between rounds, unless a round has
+    /// panicked.
     writer: Option<BlockWriter<T>>,
     source: BlockSource<T>,
     /// The inputs of the shards.
@@ -196,7 +196,7 @@ impl<T: Send + Sync + 'static> Sequencer<T> {
         Self {
             lanes: Vec::new(),
             parked: ParkedLanes::new(),
-            first_lane: 0,
+            next_lane: 0,
             shared_lane,
             new_lanes,
             appender: Appender {
@@ -254,6 +254,8 @@ impl<T: Send + Sync + 'static> Sequence for Sequencer<T> {
     }
 
     fn discard(&mut self) {
+        // After a panic in a round.
+        self.appender.writer = None;
         if self.lanes_closed && self.is_drained() {
             return;
         }
@@ -478,17 +480,14 @@ impl<T> Sequencer<T> {
         let busy_lanes = ready_lanes + usize::from(shared_ready > 0);
         let quota = (ROUND_EVENTS / busy_lanes.max(1)).max(QUOTA_MIN);
 
-        // Each round begins at another lane: otherwise the last lane would starve when the shards
-        // have little room.
+        // Each round begins at another lane, and after a round that ended early behind the lane that
+        // it ended at. Otherwise one lane would get most of the room when the shards have little.
         let lanes = self.lanes.len();
-        self.first_lane = if self.first_lane >= lanes {
-            0
-        } else {
-            self.first_lane + 1
-        };
+        let first_lane = self.next_lane;
+        self.next_lane = (first_lane + 1) % (lanes + 1);
         for offset in 0..=lanes {
-            let lane = (self.first_lane + offset) % (lanes + 1);
-            let taken = match self.lanes.get_mut(lane) {
+            let index = (first_lane + offset) % (lanes + 1);
+            let taken = match self.lanes.get_mut(index) {
                 Some(lane) => {
                     let taken = self.appender.take_from(&mut lane.ring, quota);
                     if taken.events > 0 {
@@ -506,6 +505,7 @@ impl<T> Sequencer<T> {
             };
             self.more |= taken.time_is_over;
             if taken.ends_round {
+                self.next_lane = (index + 1) % (lanes + 1);
                 break;
             }
         }
@@ -629,7 +629,12 @@ impl<T> Appender<T> {
         self.left -= 1;
         // Relaxed: a statistic.
         self.shared.unsequenced.fetch_add(1, Ordering::Relaxed);
-        front.pop_into(Pending::discard);
+        // A block that was begun for this event has none.
+        if self.writer.as_ref().is_some_and(BlockWriter::is_empty) {
+            self.writer = None;
+        }
+        // Its slot is free before it is dropped, since its drop may publish.
+        front.pop_into(|pending| pending).discard();
     }
 
     /// Whether the next event needs a new block.

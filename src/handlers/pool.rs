@@ -488,10 +488,8 @@ impl Pool {
         };
         // The task is taken by the first turn that finds that the handler has ended.
         let ended = end == TurnEnd::Finished && task.is_some();
-        if ended {
-            let task = task.take();
-            let _no_limit = time_limit::suspend();
-            contain("the drop of a handler", || drop(task));
+        if let Some(task) = task.take_if(|_| ended) {
+            task.finish();
         }
         state.running.store(0, Ordering::Relaxed);
         CURRENT_JOB.set(outer);

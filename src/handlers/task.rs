@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::notice::{Notice, Observer, report};
 use super::worker::{TurnLimit, WorkerState};
-use crate::contain::{Panic, catch};
+use crate::contain::{Panic, catch, contain};
 use crate::dispatch::block::Event;
 use crate::dispatch::feed::{FeedConsumer, Found};
 use crate::dispatch::loss::Gap;
@@ -172,6 +172,14 @@ impl Task {
         }
     }
 
+    /// The handler has ended. Drops the events in its ring, within the time limit of the calling
+    /// thread, and then what the handler owns.
+    pub(super) fn finish(self) {
+        drop(self.feed);
+        let _no_limit = time_limit::suspend();
+        contain("the drop of a handler", || drop(self.handler));
+    }
+
     /// Calls the handler with the events in the ring, up to the limit of a turn. No call begins
     /// once the job is disabled.
     pub(super) fn turn(
@@ -277,14 +285,11 @@ impl SlotDelivery<'_> {
     /// Delivers all events of the slot. After a panic it continues with the next event.
     fn run(&mut self, handler: &mut dyn Handle) {
         self.feed.record_latencies();
+        // What the handler calls has limits of its own.
+        let _no_limit = time_limit::suspend();
         loop {
             let (before, received) = (self.feed.mask(), self.feed.received());
-            let result = {
-                // What the handler calls has limits of its own.
-                let _no_limit = time_limit::suspend();
-                catch(|| handler.handle(self))
-            };
-            let Err(panic) = result else {
+            let Err(panic) = catch(|| handler.handle(self)) else {
                 return;
             };
             // Each call counts once, even if the panic came after the call: from the `Display` of

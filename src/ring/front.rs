@@ -18,7 +18,8 @@ pub(crate) trait Consume<T> {
 pub(crate) trait Front<T> {
     fn item(&self) -> &T;
 
-    /// Pops the item, and moves it into `f`. The slot is free when `f` has returned or panicked.
+    /// Pops the item, and moves it into `f`. The item counts as popped when `f` has returned or
+    /// panicked.
     ///
     /// If `f` moves the item to its place before it writes to other memory, the item is copied
     /// once.

@@ -427,6 +427,29 @@ fn a_weigher_that_panics_breaks_the_bus_for_all_users() {
     }
 }
 
+/// At whatever place of a block the weigher panics: every event is counted once, and no block is
+/// empty. (The bus breaks before the events of that round are delivered.)
+#[test]
+fn a_weigher_may_panic_at_any_place_of_a_block() {
+    const EVENTS: u64 = 200;
+    for at in [1, 2, 63, 64, 65, 66, 128, 129, EVENTS] {
+        let bus = bus::<u64>(|b| {
+            b.dispatch(Dispatch::Manual).weigh(move |&n| {
+                assert!(n != at, "the weigher panics at {n}");
+                0
+            })
+        });
+        let mut sub = bus.subscribe("a").expect("open");
+        publish_each(&bus, 1..=EVENTS);
+        bus.drive();
+        let stats = bus.stats();
+        let counts = (stats.sequenced, stats.unsequenced, stats.queued);
+        assert_eq!(counts, (at - 1, EVENTS - at + 1, 0), "at {at}");
+        assert_eq!(stats.blocks, (at - 1).div_ceil(64), "at {at}");
+        assert_eq!(sub.recv().err(), Some(RecvError::Broken), "at {at}");
+    }
+}
+
 fn breaks(mode: Dispatch, dispatchers: usize) {
     let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).weigh(weigher));
     let subs: Vec<_> = (0..5).map(|_| bus.subscribe("a").expect("open")).collect();

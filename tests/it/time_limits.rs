@@ -188,6 +188,24 @@ fn no_payload_that_was_handled_is_dropped_after_the_limit() {
     }
 }
 
+/// The events behind the one at which a handler cancels itself are dropped within the limit, too.
+#[test]
+fn a_handler_that_cancels_itself_drops_no_other_payload_after_the_limit() {
+    let calls = Calls::default();
+    let bus = manual::<OnDrop>();
+    let handle = Arc::new(Mutex::new(None::<fanout::SubscriptionHandle<OnDrop>>));
+    let own = handle.clone();
+    let guard = bus.on("a", move |_| {
+        thread::sleep(2 * LIMIT);
+        let own = own.lock().expect("no panic").take();
+        own.expect("one call").cancel();
+    });
+    *handle.lock().expect("no panic") = Some(guard.expect("open").detach());
+    publish_slow(&bus, &calls, "a");
+    calls.keep_limit(LIMIT, || bus.flush_within(LIMIT));
+    all_dropped(&bus, &calls);
+}
+
 /// A full `Block` subscriber keeps the events in the lanes, where the forced close finds them.
 #[test]
 fn a_forced_close_drops_no_payload_that_was_not_sequenced_after_its_limit() {

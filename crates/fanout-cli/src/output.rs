@@ -3,7 +3,8 @@
 //! All files are opened before the first event is published. First they are opened without any
 //! change. They are emptied only after the program has checked that no two of them are the same
 //! file, that none is the input, and that none is standard error. So a command line that is refused
-//! changes no file, whatever names and links lead to the files, and leaves no new one.
+//! changes no file, whatever names and links lead to the files, and removes those that it has
+//! created. (A file that a dangling link led to remains.)
 //!
 //! The buffer contains whole lines only, so that a program that reads the file sees whole lines
 //! only. It is written when it is full, when the input pauses, and at the end.

@@ -116,7 +116,7 @@ fn fan_out(args: &RunArgs) -> Result<Done, StartError> {
     let outputs = output::open_all(&names, input.identity.as_ref())?;
     // Signals are caught only from here on: opening a named pipe may take for ever, and a signal
     // must end the process then. They are caught before the files are emptied, so that a signal
-    // either leaves the files as they were or is followed by a report.
+    // either leaves the content of all files or is followed by a report.
     let interrupt = Interrupt::install()
         .map_err(|error| StartError::Failed(format!("signals cannot be caught: {error}")))?;
     let outputs = outputs.begin()?;

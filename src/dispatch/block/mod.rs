@@ -307,6 +307,10 @@ impl<T> BlockWriter<T> {
         body.stamps.push(body.len - 1, stamp_ns);
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.raw.body().len == 0
+    }
+
     /// Whether there is no room for another event.
     pub(crate) fn is_full(&self) -> bool {
         let body = self.raw.body();
@@ -348,7 +352,8 @@ impl RawWriter {
 }
 
 impl Drop for RawWriter {
-    /// Reached only when a panic unwinds: drops the events that were appended.
+    /// Reached when the block is not sequenced, since user code or a round has panicked: drops the
+    /// events that were appended.
     fn drop(&mut self) {
         // SAFETY: allocated by `Block::allocate`, and until `finish` the writer alone accesses it.
         unsafe { Pool::recycle(self.block) };

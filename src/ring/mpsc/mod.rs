@@ -80,7 +80,7 @@ pub(crate) struct Producers<T> {
 pub(crate) struct Consumer<T> {
     shared: Arc<Shared<T>>,
     /// Items moved out: 0 to the positions claimed. A slot is free for its next position as soon as
-    /// its item is moved out.
+    /// its item is at its new place.
     popped: u64,
 }
 
@@ -118,7 +118,7 @@ impl<T> Producers<T> {
             }
             let position = count(tail);
             let slot = shared.slot(position);
-            // Acquire, partner `Consumer::pop`: the previous item is moved out of the slot.
+            // Acquire, partner `Occupied::pop_into`: the previous item is moved out of the slot.
             let free = count(slot.stamp.load(Ordering::Acquire)) == position;
             if !free {
                 // Relaxed: this only asks whether our copy of the tail is outdated.
@@ -171,7 +171,7 @@ impl<T> Claim<'_, T> {
         // (`MaybeUninit::write` would keep another copy on the stack.)
         slot.value
             .with_mut(|value| unsafe { value.cast::<T>().write(item) });
-        // AcqRel: Release the item to `Consumer::pop`; Acquire what the consumer did before
+        // AcqRel: Release the item to `Consumer::front`; Acquire what the consumer did before
         // `request_wake`.
         let old = slot.stamp.swap(word(position + 1), Ordering::AcqRel);
         debug_assert_eq!(count(old), position, "the slot was free for this position");

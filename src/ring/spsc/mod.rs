@@ -53,6 +53,7 @@ mod models;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+use std::marker::PhantomData;
 use std::mem::offset_of;
 use std::ptr;
 
@@ -533,18 +534,25 @@ impl<T> Consume<T> for Consumer<T> {
         if self.popped == self.segment_end {
             self.enter_next_segment();
         }
-        Some(Occupied(self))
+        Some(Occupied {
+            consumer: self,
+            lends: PhantomData,
+        })
     }
 }
 
 /// The slot of the next item of a [`Consumer`]: `popped` is below `committed`, and lies in the
 /// segment.
-pub(crate) struct Occupied<'a, T>(&'a mut Consumer<T>);
+pub(crate) struct Occupied<'a, T> {
+    consumer: &'a mut Consumer<T>,
+    /// It lends the item, so it may be shared only where a `T` may.
+    lends: PhantomData<&'a mut T>,
+}
 
 impl<T> Front<T> for Occupied<'_, T> {
     #[inline(always)]
     fn item(&self) -> &T {
-        let consumer = &*self.0;
+        let consumer = &*self.consumer;
         // SAFETY: `popped < committed`: the item was published by Release and seen by Acquire. It
         // lies in `segment`, which only this side frees, and it is borrowed together with this
         // side, so that it is not popped meanwhile.
@@ -569,7 +577,7 @@ impl<T> Front<T> for Occupied<'_, T> {
             }
         }
 
-        let consumer = self.0;
+        let consumer = self.consumer;
         // SAFETY: as in `item`. It was not popped before, and `popped` rises below, also on a
         // panic, so it is not read again.
         let item = unsafe {
