@@ -35,7 +35,7 @@ const CHECK_MIN: usize = 32;
 ///
 /// ```
 /// use fanout::broadcast::{
-///     BroadcastSubscribeError, Broadcaster, BroadcasterExt, CancelToken, Event, Memory,
+///     BroadcastEvent, BroadcastSubscribeError, Broadcaster, BroadcasterExt, CancelToken, Memory,
 /// };
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -47,7 +47,7 @@ const CHECK_MIN: usize = 32;
 /// session.cancel(); // no call of either handler starts any more
 /// let late = broadcaster.on_until(&session, "orders.1", |_| ());
 /// assert!(matches!(late, Err(BroadcastSubscribeError::Cancelled)));
-/// let event = Event::new("orders.1", "OrderShipped", "");
+/// let event = BroadcastEvent::new("orders.1", "OrderShipped", "");
 /// assert!(broadcaster.publish_until(&session, event).is_err());
 /// # Ok(())
 /// # }

@@ -14,7 +14,7 @@
 use std::cell::Cell;
 
 use super::block::Group;
-use crate::index::{Batch, Bulk, MatchCache, PatternIndex, Scratch, SharedIndex};
+use crate::index::{Bulk, IndexBatch, MatchCache, PatternIndex, Scratch, SharedIndex};
 use crate::pattern::{Pattern, Topic};
 
 /// The patterns of a shard's subscriptions, for all threads. The values are the slots of their
@@ -90,7 +90,7 @@ impl Routes {
 }
 
 /// Changes of the routes that become visible together.
-pub(crate) struct RouteBatch<'a, 'b>(&'a mut Batch<'b, u32>);
+pub(crate) struct RouteBatch<'a, 'b>(&'a mut IndexBatch<'b, u32>);
 
 impl RouteBatch<'_, '_> {
     /// `false`: the slot had the pattern.

@@ -115,6 +115,6 @@ pub use self::cache::{
 pub use self::change_log::CHANGES_KEPT;
 pub use self::pattern_index::PatternIndex;
 pub(crate) use self::shared::Bulk;
-pub use self::shared::{Batch, SharedIndex, Snapshot};
+pub use self::shared::{IndexBatch, SharedIndex, Snapshot};
 pub(crate) use self::table::keyed_hash;
 pub use self::walk::Scratch;

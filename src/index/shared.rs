@@ -224,12 +224,12 @@ impl<V: Copy + Ord> SharedIndex<V> {
     /// assert_eq!(index.load().len(), 1);
     /// # Ok::<(), fanout::PatternError>(())
     /// ```
-    pub fn batch<R>(&self, changes: impl FnOnce(&mut Batch<'_, V>) -> R) -> R {
+    pub fn batch<R>(&self, changes: impl FnOnce(&mut IndexBatch<'_, V>) -> R) -> R {
         let writer = &mut *self.writer.lock();
         // The standby is no longer in the list: if `changes` panics, it is dropped, so a half-made
         // batch is never published.
         let mut standby = writer.take_standby(&self.published);
-        let mut batch = Batch {
+        let mut batch = IndexBatch {
             side: Arc::get_mut(&mut standby).expect("no one else holds the standby"),
             done: Vec::new(),
             is_long: false,
@@ -237,7 +237,7 @@ impl<V: Copy + Ord> SharedIndex<V> {
             must_publish: false,
         };
         let result = changes(&mut batch);
-        let Batch {
+        let IndexBatch {
             done,
             is_long,
             must_publish,
@@ -419,9 +419,9 @@ impl<V: Copy + Ord> Side<V> {
 /// Several changes that become visible at once: see [`SharedIndex::batch`].
 ///
 /// ```
-/// use fanout::{Pattern, index::{Batch, SharedIndex}};
+/// use fanout::{Pattern, index::{IndexBatch, SharedIndex}};
 ///
-/// fn rename(batch: &mut Batch<'_, u32>, from: &Pattern, to: &Pattern) -> bool {
+/// fn rename(batch: &mut IndexBatch<'_, u32>, from: &Pattern, to: &Pattern) -> bool {
 ///     batch.remove(from, &1) && batch.insert(to, 1)
 /// }
 /// let index = SharedIndex::new();
@@ -430,7 +430,7 @@ impl<V: Copy + Ord> Side<V> {
 /// assert!(index.batch(|batch| rename(batch, &a, &b)));
 /// # Ok::<(), fanout::PatternError>(())
 /// ```
-pub struct Batch<'a, V> {
+pub struct IndexBatch<'a, V> {
     side: &'a mut Side<V>,
     /// The operations in their order; empty if the batch is long.
     done: Vec<Operation<V>>,
@@ -441,7 +441,7 @@ pub struct Batch<'a, V> {
     must_publish: bool,
 }
 
-impl<V: Copy + Ord> Batch<'_, V> {
+impl<V: Copy + Ord> IndexBatch<'_, V> {
     /// Adds a pair, as [`PatternIndex::insert`] does.
     ///
     /// ```
@@ -502,9 +502,9 @@ impl<V: Copy + Ord> Batch<'_, V> {
     }
 }
 
-impl<V> fmt::Debug for Batch<'_, V> {
+impl<V> fmt::Debug for IndexBatch<'_, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch")
+        f.debug_struct("IndexBatch")
             .field("index", &self.side.index)
             .finish_non_exhaustive()
     }

@@ -2,8 +2,8 @@
 //! owns, and counts its owners: a leak leaves an owner that nobody can reach.
 
 use fanout::broadcast::{
-    Broadcaster, BroadcasterExt, CancelToken, Event, Memory, MemoryBuilder, SubscriptionControl,
-    SubscriptionGuard,
+    BroadcastEvent, Broadcaster, BroadcasterExt, CancelToken, Memory, MemoryBuilder,
+    SubscriptionControl, SubscriptionGuard,
 };
 use fanout::{Bus, BusBuilder, Dispatch, Overflow, SlowLimit, SubscriptionHandle};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,8 +28,8 @@ fn marked(mark: &Mark) -> MemoryBuilder {
     Memory::builder().logger(move |_| drop(mark.clone()))
 }
 
-fn event() -> Event {
-    Event::new("a", "n", "")
+fn event() -> BroadcastEvent {
+    BroadcastEvent::new("a", "n", "")
 }
 
 fn registered(token: &CancelToken) -> String {
