@@ -57,8 +57,8 @@ pub const LANE_CAPACITY_MAX: usize = 1 << 24;
 /// The largest number of lanes of dropped [`Publisher`](crate::Publisher)s that may still have
 /// events: 1,024.
 ///
-/// A dropped publisher's lane remains until the bus has taken its events. While there are so many
-/// of these lanes, or while they have as many events as one lane can hold
+/// A dropped publisher's lane remains until the bus has taken its events. While there are 1,024 of
+/// these lanes, or while they have as many events as one lane can hold
 /// ([`lane_capacity`](crate::BusBuilder::lane_capacity)), the lane of a publisher that has not
 /// published yet counts as full.
 ///

@@ -284,7 +284,7 @@ where
 }
 
 /// The largest number of events of a batch that one `commit` publishes: those of a block. The first
-/// of them are not delayed by more than the time that the iterator takes for so many.
+/// of them is delayed by at most the time that the iterator takes to return a block of events.
 const COMMIT_EVENTS: usize = BLOCK_EVENTS_MAX;
 
 /// Accepts the payloads of an iterator, and publishes several of them at a time. Returns how many.

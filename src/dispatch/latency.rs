@@ -28,7 +28,7 @@ const DIGITS: u8 = 2;
 /// Which events are stamped, and by which clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sampling {
-    /// Every so many events of a lane, one is stamped: at least 1.
+    /// One event in `every` events of a lane is stamped. At least 1.
     every: u64,
     /// When the bus was built.
     base: Instant,

@@ -58,7 +58,7 @@ pub(crate) const ACTIVE_LANES_MIN: usize = if cfg!(loom) { 0 } else { 16 };
 /// A lane that was empty in more rounds in succession is parked.
 pub(crate) const EMPTY_ROUNDS_MAX: u32 = if cfg!(loom) { 0 } else { 8 };
 
-/// Lists of lanes that are empty keep the memory for so many lanes.
+/// The number of lanes for which an empty list of lanes keeps its memory.
 const LANES_KEPT: usize = 1024;
 
 /// Where the times of events come from.
@@ -437,8 +437,8 @@ impl<T> Sequencer<T> {
         ready
     }
 
-    /// Looks at the active lanes. Returns how many events they have, how many lanes have events, and
-    /// whether one that was to be parked has got an event meanwhile, which is not counted.
+    /// Looks at the active lanes. Returns how many events they have, how many lanes have events,
+    /// and whether one that was to be parked has got an event meanwhile, which is not counted.
     fn look_at_lanes(&mut self) -> (usize, usize, bool) {
         let (mut own_ready, mut ready_lanes, mut retire) = (0, 0, false);
         let many = self.lanes.len() > ACTIVE_LANES_MIN;
@@ -535,7 +535,7 @@ struct Taken {
 }
 
 impl<T> Appender<T> {
-    /// Begins a round that may take so many events.
+    /// Begins a round that takes at most `events` events.
     fn begin_round(&mut self, events: usize, now_ns: u64) {
         debug_assert!(self.writer.is_none() && (1..=ROUND_EVENTS).contains(&events));
         self.left = events;

@@ -37,7 +37,7 @@ const TICK: Duration = Duration::from_millis(5);
 /// number of checks after which a change of the load ends what it has brought about.
 const IDLE_TICKS: u32 = 20;
 
-/// Jobs have waited for too long after so many ticks: 10 to 15 ms.
+/// The number of ticks after which a job has waited for too long: 10 to 15 ms.
 const WAIT_TICKS: u32 = 3;
 
 /// Turns take long if a busy worker begins fewer than this in a tick: 0.2 ms for each.

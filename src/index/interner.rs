@@ -17,7 +17,8 @@ pub(super) type Symbol = u32;
 /// The first symbol that is assigned. Lower ones have a fixed meaning.
 pub(super) const FIRST_SYMBOL: Symbol = 16;
 
-/// The largest number of a node or symbol: 536,870,911. So many can be in use at the same time.
+/// The largest number of a node or symbol: 536,870,911. It is also the number of nodes or symbols
+/// that can be in use at the same time.
 pub(super) const IDS_MAX: u32 = (1 << 29) - 1;
 
 /// A part of a pattern that has a symbol.

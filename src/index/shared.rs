@@ -299,7 +299,7 @@ impl<V: Copy + Ord> Writer<V> {
         }
     }
 
-    /// The operations that were applied to the published side after so many others.
+    /// The operations that were applied to the published side after the first `applied` ones.
     fn operations_since(&self, applied: u64) -> impl Iterator<Item = &Operation<V>> {
         debug_assert!(applied <= self.applied, "{applied} of {}", self.applied);
         let lacking = (self.applied - applied) as usize;
@@ -374,8 +374,8 @@ impl<V: Copy + Ord> Writer<V> {
             .retain_mut(|side| Arc::get_mut(side).is_none());
     }
 
-    /// Replaces all standbys by a copy of the published side, after so many operations that they
-    /// are not applied again.
+    /// Replaces all standbys by a copy of the published side, after more operations than are
+    /// applied again.
     fn replace_standbys(&mut self, published: &Published<Side<V>>) {
         debug_assert!(self.bulk.is_none(), "a bulk change needs the log");
         self.abandoned

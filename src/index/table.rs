@@ -250,7 +250,7 @@ fn order(hash: u64) -> u64 {
     hash >> 32
 }
 
-/// The slot that this hash names among so many homes.
+/// The slot of this hash in a table of `homes` homes.
 #[inline]
 fn home(hash: u64, homes: u32) -> usize {
     ((order(hash) * u64::from(homes)) >> 32) as usize
@@ -357,7 +357,7 @@ impl<T: Entry> Chunk<T> {
         self.rebuild(homes, entries, mixer);
     }
 
-    /// Puts the entries, which must be in ascending order, into new slots with so many homes.
+    /// Puts the entries, which must be in ascending order, into new slots with `homes` homes.
     fn rebuild(&mut self, homes: usize, entries: impl IntoIterator<Item = T>, mixer: Mixer) {
         self.homes = homes as u32;
         self.len = 0;

@@ -258,7 +258,7 @@ fn an_envelope_counts_its_references() {
         (first.name(), first.source()),
         (Some("name"), Some("source"))
     );
-    // So many that the table takes more references again and again.
+    // Enough events that the table takes more references again and again.
     let count = REPEATS / 4;
     let more: Vec<_> = (0..count)
         .map(|_| table.envelope("a", Some("name"), Some("source")).unwrap())

@@ -98,7 +98,7 @@ pub(crate) fn ring<P: Pointer>(capacity: usize) -> (Producer<P>, Consumer<P>) {
     ring_with_first_slots(FIRST_SLOTS, capacity)
 }
 
-/// A ring whose first buffer has so many slots: a power of two, up to 2^31.
+/// A ring whose first buffer has `first_slots` slots: a power of two, up to 2^31.
 pub(in crate::ring) fn ring_with_first_slots<P: Pointer>(
     first_slots: usize,
     capacity: usize,
@@ -276,7 +276,7 @@ pub(crate) struct Claimed<P> {
 }
 
 impl<P: Pointer> Producer<P> {
-    /// Stages an item of so many bytes: writes it into its slot, where the consumer does not see it
+    /// Stages an item of `bytes` bytes: writes it into its slot, where the consumer does not see it
     /// yet.
     ///
     /// There must be room: before the call, at most `capacity` items are in the ring.

@@ -70,7 +70,7 @@ pub(crate) fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
     ring_with_first_slots(FIRST_SLOTS, capacity)
 }
 
-/// A ring whose first segment has so many slots: a power of two, up to 2^31.
+/// A ring whose first segment has `first_slots` slots: a power of two, up to 2^31.
 pub(in crate::ring) fn ring_with_first_slots<T>(
     first_slots: usize,
     capacity: usize,
