@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .buffer(256)
         .logger(move |incident| drop(sender.send(incident.to_string())))
         .build()?;
-    // The rest of the program knows the trait only, so a driver for a broker can replace `Memory`.
+    // The rest of the program uses the trait only, so a driver for a broker can replace `Memory`.
     let broadcaster: Arc<dyn Broadcaster> = Arc::new(memory);
 
     // A handler returns nothing, or a `Result`. Its error goes to the logger, not to the publisher.

@@ -1,16 +1,16 @@
 //! A token that cancels many subscriptions at once.
 //!
-//! A token and a subscription know each other: the token owns the [`Cancellable`] part of the
-//! subscription, which has a weak reference to the token for each [`Registration`]. Whichever ends
-//! first takes the pair apart: a token that is cancelled or dropped drops its subscriptions, and a
-//! subscription that has ended removes itself from all its tokens.
+//! A token and a subscription have references to each other: the token owns the [`Cancellable`]
+//! part of the subscription, which has a weak reference to the token for each [`Registration`]. The
+//! one that ends first removes both references: a token that is cancelled or dropped drops its
+//! subscriptions, and a subscription that has ended removes itself from all its tokens.
 //!
 //! # Failure modes
 //!
 //! * **A subscription is detached**: nothing else owns its cancellable part, so the token's copy is
 //!   the only one. [`Memory`](super::Memory) ends the registrations with the handler. The control
-//!   of a driver says itself that it [has ended](SubscriptionControl::is_ended), and the token asks
-//!   now and then.
+//!   of a driver reports whether its subscription [has ended](SubscriptionControl::is_ended); the
+//!   token checks this at some of its registrations.
 //! * **A control is dropped**: that may run user code, so it happens outside of all locks.
 
 use std::collections::BTreeMap;

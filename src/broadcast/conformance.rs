@@ -411,7 +411,7 @@ fn dropping_a_guard_cancels_and_detaching_does_not(factory: &Factory) {
     guard.detach();
     publish(&*broadcaster, named("a", "after"));
     detached.expect(
-        "a detached subscription goes on until the broadcaster closes",
+        "a detached subscription continues until the broadcaster closes",
         &named("a", "after"),
     );
     dropped.expect_end("dropping the guard cancels the subscription");

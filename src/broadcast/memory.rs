@@ -526,7 +526,7 @@ mod tests {
         assert_eq!(memory.dropped(), dropped);
     }
 
-    /// The list stays short while nothing asks for the sum.
+    /// The list stays short although the sum is never requested.
     #[test]
     fn the_counters_of_ended_subscriptions_are_bounded() {
         let memory = Memory::new();

@@ -301,7 +301,7 @@
 //!         let is_drained = *drained;
 //!         drop(drained); // no lock is held while the local half waits for handlers
 //!         if !is_drained {
-//!             // The thread goes on and delivers what is still on its way.
+//!             // The thread continues, and delivers what is still on its way.
 //!             let in_flight = self.connection.in_flight.load(Ordering::SeqCst);
 //!             return Ok(BroadcastCloseReport::new(false).with_unhandled(in_flight));
 //!         }

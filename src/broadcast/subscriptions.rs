@@ -1,9 +1,9 @@
 //! The list of subscriptions of a [`Memory`](super::Memory), and the control that cancels one of
 //! them.
 //!
-//! The bus knows its subscriptions by number. The broadcaster needs two more things: the channel of
-//! each subscription, for the logger, and how many events were dropped for subscriptions that have
-//! ended, for [`dropped`](super::Broadcaster::dropped). Both are kept here.
+//! The bus has a number for each of its subscriptions. The broadcaster needs two more things: the
+//! channel of each subscription, for the logger, and how many events were dropped for subscriptions
+//! that have ended, for [`dropped`](super::Broadcaster::dropped). Both are kept here.
 //!
 //! # What keeps what alive
 //!

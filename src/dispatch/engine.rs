@@ -255,7 +255,7 @@ impl Engine {
             if pass.is_idle() {
                 break true;
             }
-            // After the end no other thread may be left that does what a mark asks for.
+            // After the end no other thread may be left that does what a mark requests.
             if (!go_on() || time_limit::is_over()) && !self.is_finished() {
                 break false;
             }

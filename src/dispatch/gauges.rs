@@ -3,7 +3,7 @@
 //! Each side writes its own half, at most once per slot (under `Conflate`, once per event), with
 //! plain stores to a cache line that it writes at that moment anyway. The path of an event does not
 //! read them, apart from what a side reads back of its own half; [`read`] puts the two halves
-//! together when a caller asks for statistics.
+//! together when a caller reads the statistics.
 //!
 //! **Lag in time** is the time from where the subscriber is to the newest event that matched. The
 //! subscriber is at the block that it claimed last; or, if it had claimed everything, at the first

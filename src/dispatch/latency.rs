@@ -1,5 +1,5 @@
 //! How long events take from the call that publishes them to the call that receives them. Events
-//! are sampled, and only on a bus that asks for it.
+//! are sampled, and only on a bus with `sample_latency`.
 //!
 //! Every `n`-th event of a lane is stamped when `publish` is called. The stamp travels beside the
 //! event, in the lane and then in its block, where only stamped events take memory for it. When the

@@ -42,8 +42,8 @@ pub enum Overflow {
     #[default]
     DropNewest,
     /// The oldest events in the ring are lost to this subscriber, and make room for the new ones.
-    /// The [`Gap`] is in front of the oldest event that is left. For a subscriber that wants the
-    /// newest events when it reads.
+    /// The [`Gap`] is in front of the oldest event that is left. This policy is for a subscriber
+    /// that needs the newest events when it reads.
     ///
     /// No more events are dropped than the new ones need. The events of a slot that the subscriber
     /// has claimed (up to 64) are not dropped any more, so it may read up to 63 events beyond its
@@ -66,13 +66,13 @@ pub enum Overflow {
     /// events between them may have been received.
     Conflate,
     /// The bus waits until the subscriber has room, so nothing is lost, and a subscriber that does
-    /// not read delays every other subscriber and the publishers. Needs
+    /// not read delays every other subscriber and the publishers. This policy requires
     /// [`BusBuilder::blocking`](crate::BusBuilder::blocking).
     ///
-    /// The bus goes on when the ring has room for all events of the waiting block that the
+    /// The bus continues when the ring has room for all events of the waiting block that the
     /// subscriber still has to get (up to 64), or for half the capacity if that is less. If the
-    /// block is too heavy for [`pin_bytes`](crate::SubscriptionBuilder::pin_bytes), the bus goes on
-    /// when the ring is empty.
+    /// block is too heavy for [`pin_bytes`](crate::SubscriptionBuilder::pin_bytes), the bus
+    /// continues when the ring is empty.
     ///
     /// The bus waits without a limit unless there is a block timeout, for the subscription
     /// ([`SubscriptionBuilder::block_timeout`](crate::SubscriptionBuilder::block_timeout)) or for

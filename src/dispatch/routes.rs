@@ -44,7 +44,8 @@ impl Routes {
         self.0.index().load().version()
     }
 
-    /// Calls `f` with the slots of a topic. Takes no lock, and uses no cache: any thread may ask.
+    /// Calls `f` with the slots of a topic. It takes no lock and uses no cache, so any thread may
+    /// call it.
     #[inline(never)]
     pub(crate) fn with_matches(&self, topic: &Topic, f: &mut dyn FnMut(&[u32])) {
         thread_local!(static LISTS: Cell<Uncached> = Cell::default());

@@ -92,7 +92,7 @@
 //! ```
 //!
 //! Under [`Overflow::Disconnect`](crate::Overflow::Disconnect) the last loss is not reported as
-//! `Lost`: it is in the end, `RecvError::Disconnected(gap)`.
+//! `Lost`: it is in the ending, `RecvError::Disconnected(gap)`.
 //!
 //! The example `chat_service` is a service on `tokio::sync::broadcast`, ported line by line.
 //!

@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | a call that has lasted for [`HANDLER_STALL`](crate::limits::HANDLER_STALL) | has a spare thread replace the worker |
 //! | a worker that began no turn in a tick | gives the jobs in its slots to the other workers |
-//! | a turn in progress, and jobs that wait | asks the worker to end the turn |
+//! | a turn in progress, and jobs that wait | requests that the worker ends its turn |
 //! | jobs that wait | wakes one more worker, if one sleeps: another one that was woken may be suspended by the system |
 //! | jobs that wait, and turns that take long | has the workers take one job at a time, and has each turn end after a short time |
 //! | jobs that have waited for [`WAIT_TICKS`], and turns that take long | doubles the number of threads that run handlers, as far as there are spare threads |

@@ -167,8 +167,8 @@ impl<V: Copy + Ord> MatchCache<V> {
         topic.hash64() as usize & (self.sets.len() - 1)
     }
 
-    /// Asks the index, and keeps the answer if it is not too long. `way` is the topic's entry, if
-    /// it has one that is out of date.
+    /// Looks the topic up in the index, and keeps the answer if it is not too long. `way` is the
+    /// topic's entry, if it has one that is out of date.
     #[cold]
     fn compute(
         &mut self,

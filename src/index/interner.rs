@@ -2,8 +2,8 @@
 //! no text.
 //!
 //! Each plain text, glob and tail that is in use has a [`Symbol`]. So a walk looks up each segment
-//! of its topic once, from however many nodes it continues, and knows at once if no pattern has the
-//! text.
+//! of its topic once, from however many nodes it continues, and finds out at once whether no
+//! pattern has the text.
 
 use std::sync::Arc;
 

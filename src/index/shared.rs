@@ -437,7 +437,7 @@ pub struct IndexBatch<'a, V> {
     is_long: bool,
     /// Whether the batch may become long. While a bulk change is prepared, it needs all operations.
     may_be_long: bool,
-    /// Whether the side must be published, because it changed or because its version was asked for.
+    /// Whether the side must be published, because it changed or because its version was requested.
     must_publish: bool,
 }
 
@@ -751,7 +751,7 @@ mod tests {
         };
         let change = |n: u32| assert!(index.insert(&pattern("a"), n));
         (0..10).for_each(change);
-        assert_eq!(sides(), (1, 0, 1), "nobody reads, and two are enough");
+        assert_eq!(sides(), (1, 0, 1), "no thread reads, and two are enough");
         let held = index.load();
         (10..20).for_each(change);
         assert_eq!(
@@ -965,7 +965,7 @@ mod tests {
         assert_eq!(cache.lookup(&index.load(), &topic), [1, 2]);
     }
 
-    /// The operations that are kept for a bulk change are bounded, and it is complete all the same.
+    /// The operations that are kept for a bulk change are bounded, and it is complete nevertheless.
     #[test]
     fn a_bulk_change_that_lags_far_behind_begins_again() {
         for catches_up in [true, false] {

@@ -500,9 +500,9 @@ fn threads_end_with_their_bus() {
         ])
         .output()
         .expect("it runs");
-    let said = String::from_utf8_lossy(&alone.stdout);
+    let output = String::from_utf8_lossy(&alone.stdout);
     assert!(
-        alone.status.success() && said.contains("1 passed"),
-        "{said}"
+        alone.status.success() && output.contains("1 passed"),
+        "{output}"
     );
 }

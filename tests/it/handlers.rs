@@ -1,4 +1,4 @@
-//! Handlers: order, isolation, cancel, and what happens when a closure misbehaves.
+//! Handlers: order, isolation, cancel, and closures that panic or block.
 
 use fanout::limits::HANDLER_THREADS_MAX;
 use fanout::{
@@ -1181,7 +1181,7 @@ fn a_disconnected_handler_that_is_cancelled_is_reported() {
     }
 }
 
-/// A cancel races with the disconnect: whoever comes first, a disconnected handler is reported
+/// A cancel races with the disconnect: whichever is first, a disconnected handler is reported
 /// once, and another one not at all.
 #[test]
 fn each_disconnected_handler_is_reported_once() {

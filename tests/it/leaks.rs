@@ -1,5 +1,5 @@
 //! What keeps what alive. Each test hands a token of its own (an `Arc`) to user code that the bus
-//! owns, and counts its owners: a leak leaves an owner that nobody can reach.
+//! owns, and counts its owners: a leak leaves an owner that no code can reach.
 
 use fanout::broadcast::{
     BroadcastEvent, Broadcaster, BroadcasterExt, CancelToken, Memory, MemoryBuilder,

@@ -1,5 +1,5 @@
-//! A bus under manual dispatch that closes: whoever may have made progress possible drives it, so
-//! that every accepted event is delivered and handled, and every closure is dropped.
+//! A bus under manual dispatch that closes: the thread that may have made progress possible drives
+//! it, so that every accepted event is delivered and handled, and every closure is dropped.
 
 use fanout::{Bus, Overflow, RecvError, RecvTimeoutError, TryRecvError};
 use std::pin::Pin;
@@ -50,7 +50,7 @@ fn a_reader_of_a_closing_bus_runs_its_handlers() {
     });
 }
 
-/// How the close of a bus goes on that waits for a `Block` subscriber.
+/// What lets a close continue that waits for a `Block` subscriber.
 #[derive(Clone, Copy, Debug)]
 enum GoesOn {
     Reads,
@@ -165,7 +165,7 @@ impl Wake for Wakes {
     }
 }
 
-/// Tasks that wait for a close to go on must not wake one another for ever.
+/// Tasks that wait for the progress of a close must not wake one another for ever.
 #[test]
 fn tasks_that_wait_for_a_closing_bus_come_to_rest() {
     ends("the tasks", || {

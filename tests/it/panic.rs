@@ -265,7 +265,11 @@ fn callbacks_that_own_values_that_panic_are_contained() {
         });
         bus.publish("a", 1).expect("open");
         assert!(bus.flush_within(FOR_EVER));
-        assert_eq!(calls.load(Ordering::SeqCst), 2, "the other handler goes on");
+        assert_eq!(
+            calls.load(Ordering::SeqCst),
+            2,
+            "the other handler continues"
+        );
         assert!(bus.close_within(FOR_EVER).in_time);
         drop((bad, good, bus));
         eventually("everything was dropped", || {
@@ -659,10 +663,10 @@ fn a_weigher_and_a_drop_that_panic_for_one_event_are_contained() {
         .args(["--exact", "panic::double_panics_run_alone", "--ignored"])
         .output()
         .expect("it runs");
-    let said = String::from_utf8_lossy(&alone.stdout);
+    let output = String::from_utf8_lossy(&alone.stdout);
     assert!(
-        alone.status.success() && said.contains("1 passed"),
-        "{}: {said}",
+        alone.status.success() && output.contains("1 passed"),
+        "{}: {output}",
         alone.status
     );
 }

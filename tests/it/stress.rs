@@ -83,17 +83,17 @@ fn run_alone(test: &str, disturb: impl FnOnce(&mut Child)) {
         .expect("it starts");
     let mut stdout = alone.stdout.take().expect("it is a pipe");
     let reading = thread::spawn(move || {
-        let mut said = String::new();
-        stdout.read_to_string(&mut said).map(|_| said)
+        let mut output = String::new();
+        stdout.read_to_string(&mut output).map(|_| output)
     });
     disturb(&mut alone);
     let status = alone.wait().expect("it was started");
-    let said = reading.join().expect("no panic").expect("it is text");
+    let output = reading.join().expect("no panic").expect("it is text");
     assert!(
-        status.success() && said.contains("1 passed"),
-        "{status}: {said}"
+        status.success() && output.contains("1 passed"),
+        "{status}: {output}"
     );
-    println!("{said}");
+    println!("{output}");
 }
 
 /// Runs a test in a process whose threads may use one processor only.
@@ -177,7 +177,7 @@ fn threads_of(process: Pid) -> Vec<(Pid, bool)> {
 fn suspend(thread: Pid, time: Duration) -> Result<(), Errno> {
     ptrace::seize(thread, ptrace::Options::empty())?;
     let interrupted = ptrace::interrupt(thread);
-    // If the thread has ended instead, this takes note of its end.
+    // If the thread has ended instead, this waits for its end.
     waitpid(thread, Some(WaitPidFlag::__WALL))?;
     interrupted?;
     thread::sleep(time);
@@ -235,7 +235,7 @@ impl World {
 
     /// What user code may do: mostly nothing. It blocks, calls the bus, or panics with a value that
     /// panics when it is dropped.
-    fn misbehave(self: &Arc<Self>, one_in: usize) {
+    fn run_user_code(self: &Arc<Self>, one_in: usize) {
         let mut random = self.random();
         if !random.one_in(one_in) || thread::panicking() || DEPTH.get() > 2 {
             return;
@@ -298,11 +298,11 @@ impl Payload {
 impl Drop for Payload {
     fn drop(&mut self) {
         self.0.alive.fetch_sub(1, Ordering::Relaxed);
-        self.0.misbehave(500);
+        self.0.run_user_code(500);
     }
 }
 
-/// A waker that misbehaves whenever it is cloned, dropped or called.
+/// A waker that runs user code whenever it is cloned, dropped or called.
 struct HostileWaker(Arc<World>, Waker);
 
 impl Wake for HostileWaker {
@@ -313,13 +313,13 @@ impl Wake for HostileWaker {
     fn wake_by_ref(self: &Arc<Self>) {
         // It wakes even if the rest panics: a waker that does not wake harms its own task.
         self.1.wake_by_ref();
-        self.0.misbehave(20);
+        self.0.run_user_code(20);
     }
 }
 
 impl Drop for HostileWaker {
     fn drop(&mut self) {
-        self.0.misbehave(20);
+        self.0.run_user_code(20);
     }
 }
 
@@ -365,11 +365,11 @@ fn hostile_episode(mode: Dispatch, seed: u64) -> u64 {
         calls: AtomicUsize::new(0),
     });
     let breaks = random.one_in(4);
-    let misbehaves = |one_in| {
+    let user_code_in = |one_in| {
         let world = world.clone();
-        move || world.misbehave(one_in)
+        move || world.run_user_code(one_in)
     };
-    let (in_observer, in_slow, in_clock) = (misbehaves(3), misbehaves(3), misbehaves(100));
+    let (in_observer, in_slow, in_clock) = (user_code_in(3), user_code_in(3), user_code_in(100));
     let weighed = AtomicU64::new(0);
     let bus = Bus::<Payload>::builder()
         .blocking(true)
@@ -395,7 +395,7 @@ fn hostile_episode(mode: Dispatch, seed: u64) -> u64 {
     *world.bus.lock().expect("no panic") = Some(bus.downgrade());
 
     for n in 0..8 {
-        let in_handler = misbehaves(50);
+        let in_handler = user_code_in(50);
         let overflow = [Overflow::Block, Overflow::DropNewest, Overflow::DropOldest][n % 3];
         let handler = bus
             .subscription("a.*")

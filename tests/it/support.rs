@@ -1,5 +1,5 @@
-//! Code that the tests share: buses and subscribers, functions that read, payloads that misbehave,
-//! and a guard against tests that hang.
+//! Code that the tests share: buses and subscribers, functions that read, payloads whose drop runs
+//! code, and a guard against tests that hang.
 
 use fanout::{
     Bus, BusBuilder, Dispatch, Event, Gap, Overflow, Publisher, RecvError, Subscriber, TryRecvError,

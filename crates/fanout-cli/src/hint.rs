@@ -1,8 +1,8 @@
 //! Patterns that are written in the style of another language than the one they are read in, or
 //! with dots between the levels of MQTT.
 //!
-//! `orders.>` is a valid native pattern: it matches the topic with exactly this text. A user who
-//! knows NATS means something else. The pattern is valid, so it is not refused; but if it matches
+//! `orders.>` is a valid native pattern: it matches the topic with exactly this text. A NATS user
+//! probably expects the wildcard. The pattern is valid, so it is not refused; but if it matches
 //! no topic, the program prints a hint.
 
 use fanout::{Pattern, Syntax, Topic};
@@ -21,7 +21,7 @@ pub(crate) struct Hint {
     text: String,
     /// Whether `text` differs from the pattern that the user wrote.
     is_rewritten: bool,
-    /// The meaning that the user probably had in mind.
+    /// The meaning that the user probably expects.
     meaning: &'static str,
 }
 

@@ -328,8 +328,8 @@ impl RawWriter {
         let block = self.block;
         std::mem::forget(self);
         let reference = AnyBlock { block };
-        // Relaxed: no other thread knows the block. The operation that passes the reference on
-        // publishes it.
+        // Relaxed: no other thread has a reference to the block. The operation that passes the
+        // reference on publishes it.
         reference.block().references.store(1, Ordering::Relaxed);
         reference
     }

@@ -275,8 +275,8 @@ impl Drop for ReleaseBatch {
     }
 }
 
-/// Releases `count` events of one shadow for good; `event` is one of them. Returns how many bytes
-/// the queue no longer pins.
+/// Releases `count` events of one shadow permanently; `event` is one of them. Returns how many
+/// bytes the queue no longer pins.
 fn release_events(event: ManuallyDrop<ShadowEvent>, count: u32) -> usize {
     let body = event.body();
     let weight = body.weight;

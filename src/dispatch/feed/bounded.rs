@@ -356,7 +356,7 @@ impl ReadEnd {
         run.map(Gap::of_run)
     }
 
-    /// Asks for a wake-up, and checks once more. `false`: there is something to read already.
+    /// Requests a wake-up, and checks once more. `false`: there is something to read already.
     pub(super) fn request_wake(&mut self, shared: &FeedShared) -> bool {
         if self.ring.request_wake() != Readiness::Empty {
             return false;

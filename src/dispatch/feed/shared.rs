@@ -309,8 +309,8 @@ impl FeedShared {
         claimed_events.store(events_now, Ordering::Release);
     }
 
-    /// Events were claimed, evicted or replaced, in a ring from which both ends take. For
-    /// statistics and the bound on bytes: the ring itself knows what waits.
+    /// Events were claimed, evicted or replaced, in a ring from which both ends take. These counts
+    /// are for statistics and the bound on bytes; the ring itself counts what waits.
     #[inline]
     pub(super) fn count_removed(&self, events: u64, bytes: u64) {
         let ReaderCounters {

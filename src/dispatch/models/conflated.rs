@@ -77,7 +77,7 @@ impl Latest {
 }
 
 /// Received + lost + superseded = offered, under every schedule, and each event says how many it
-/// replaced. `watched`: the reader asks for the statistics meanwhile, and finds them plausible.
+/// replaced. `watched`: the reader also reads the statistics, and checks that they are plausible.
 fn conflate_accounting(
     capacity: usize,
     blocks: &'static [&'static [&'static str]],

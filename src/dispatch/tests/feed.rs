@@ -260,7 +260,7 @@ fn a_ring_without_room_asks_for_half_of_it() {
     );
 }
 
-/// The shard asks for no more room than the block needs.
+/// The shard requests no more room than the block needs.
 #[test]
 fn a_ring_without_room_asks_for_what_it_needs() {
     for capacity in [1, 2, 3, 8, 100_usize] {
