@@ -8,7 +8,7 @@
 use fanout::{Pattern, Syntax, Topic};
 use std::fmt;
 
-use crate::console::complain;
+use crate::console::print_message;
 
 /// A pattern that means more in another language, or in another spelling.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub(crate) fn print_if_it_matches(text: &str, syntax: Syntax, topic: &Topic) {
             true => "spelling",
             false => "language",
         };
-        complain(format_args!(
+        print_message(format_args!(
             "{text:?} would match in another {other}; {hint}"
         ));
     }
