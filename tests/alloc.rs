@@ -251,7 +251,7 @@ fn receiving_as_a_task_allocates_nothing() {
     let mut publisher = bus.publisher();
     let mut sub = bus.subscribe("a").expect("open");
     let mut stream = pin!(bus.subscribe("a").expect("open").into_stream());
-    let waker = Waker::from(Arc::new(Unheard));
+    let waker = Waker::from(Arc::new(NoopWaker));
     let mut context = Context::from_waker(&waker);
     until_steady("as a task", || {
         for n in 0..500 {
@@ -296,10 +296,10 @@ fn broadcasting_allocates_nothing() {
     });
 }
 
-/// The waker of a task that is polled in any case.
-struct Unheard;
+/// The waker of a task that is polled without being woken.
+struct NoopWaker;
 
-impl Wake for Unheard {
+impl Wake for NoopWaker {
     fn wake(self: Arc<Self>) {}
 }
 

@@ -54,7 +54,7 @@
 //! Calls with a time limit (`flush_within`, `close_within`, `recv_timeout`, `next_batch_timeout`,
 //! `publish_timeout`, `cancel_and_wait`) may dispatch on the calling thread, and so drop payloads,
 //! and call wakers and the weigher. None of them can be interrupted. Once the limit is over, the
-//! calling thread begins no other one: it hands payloads over to the thread `fanout-late`, and
+//! calling thread begins no other one: it hands payloads over to the thread `fanout-drop`, and
 //! wakers to the thread `fanout-wake`. So such a call is late by one drop of a payload, one call of
 //! a waker or of the weigher, or, under [`Dispatch::Manual`](crate::Dispatch::Manual), one turn of
 //! a handler at most. A limit of zero means "without waiting": the call then does all that it can

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::support::{FOR_EVER, MODES, OnDrop, ends, eventually, linger};
+use crate::support::{FOR_EVER, MODES, OnDrop, ends, eventually, yield_for_a_while};
 use crate::tasks::{block_on, now_or_never};
 
 fn bus() -> Bus<u64> {
@@ -844,7 +844,7 @@ fn the_delivery_law_holds_under_concurrency() {
                             let topic = format!("t.{}", n * n % TOPICS);
                             lane.publish(topic, 2 * n + who).expect("open");
                             if n % 1000 == 0 {
-                                linger();
+                                yield_for_a_while();
                             }
                         }
                     })
@@ -861,7 +861,7 @@ fn the_delivery_law_holds_under_concurrency() {
                         received += 1;
                         superseded += event.superseded();
                         if received % 1000 == 0 {
-                            linger();
+                            yield_for_a_while();
                         }
                     }
                     Err(RecvError::Lost(gap)) => lost += gap.count(),

@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, OnDrop, blocking, ends, eventually, in_every_mode, linger, manual, publish_each,
-    read_to_end,
+    FOR_EVER, OnDrop, blocking, ends, eventually, in_every_mode, manual, publish_each, read_to_end,
+    yield_for_a_while,
 };
 
 /// A handler that counts its calls, and the drop of its closure as 1,000 calls.
@@ -52,7 +52,7 @@ fn a_reader_of_a_closing_bus_runs_its_handlers() {
 
 /// What lets a close continue that waits for a `Block` subscriber.
 #[derive(Clone, Copy, Debug)]
-enum GoesOn {
+enum Progress {
     Reads,
     ReadsAsTask,
     ReadsWithTimeouts,
@@ -62,7 +62,7 @@ enum GoesOn {
 
 #[test]
 fn whatever_lets_a_close_finish_runs_the_handlers() {
-    use GoesOn::{Cancelled, Dropped, Reads, ReadsAsTask, ReadsWithTimeouts};
+    use Progress::{Cancelled, Dropped, Reads, ReadsAsTask, ReadsWithTimeouts};
     for goes_on in [Reads, ReadsAsTask, ReadsWithTimeouts, Dropped, Cancelled] {
         ends(&format!("{goes_on:?}"), move || {
             let bus = manual();
@@ -121,7 +121,7 @@ fn a_reader_that_waits_is_woken_when_the_subscriber_in_its_way_ends() {
                 bus.drive();
                 drop(bus);
                 let reading = thread::spawn(move || read_to_end(&mut waits));
-                linger();
+                yield_for_a_while();
                 if cancels {
                     assert!(stuck.handle().cancel());
                 } else {
@@ -144,7 +144,7 @@ fn a_flush_that_waits_is_woken_when_the_subscriber_in_its_way_ends() {
                 publish_each(&bus, [1, 2]);
                 let flushed = bus.clone();
                 let flushing = thread::spawn(move || flushed.flush_within(FOR_EVER));
-                linger();
+                yield_for_a_while();
                 if cancels {
                     assert!(stuck.handle().cancel());
                 } else {

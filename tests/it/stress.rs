@@ -572,11 +572,11 @@ impl Drop for Slow {
     }
 }
 
-/// The largest excess over a limit so far, by the name of the call.
+/// The largest overruns over a limit so far, by the name of the call.
 #[derive(Default)]
-struct Excess(Vec<(&'static str, Duration)>);
+struct Overruns(Vec<(&'static str, Duration)>);
 
-impl Excess {
+impl Overruns {
     fn measure<R>(&mut self, call: &'static str, limit: Duration, body: impl FnOnce() -> R) {
         let start = Instant::now();
         body();
@@ -608,7 +608,7 @@ fn limits_episode(mode: Dispatch, seed: u64) -> u64 {
     });
     let slow = slow.expect("open");
     let over = AtomicBool::new(false);
-    let mut excess = Excess::default();
+    let mut overruns = Overruns::default();
     let worst_delay = thread::scope(|scope| {
         let publishers: Vec<_> = (0..4)
             .map(|n| {
@@ -640,28 +640,28 @@ fn limits_episode(mode: Dispatch, seed: u64) -> u64 {
         for _ in 0..60 {
             let limit = Duration::from_millis(random.below(10) as u64);
             match random.below(8) {
-                0 | 1 => excess.measure("flush", limit, || bus.flush_within(limit)),
-                2 => excess.measure("recv", limit, || idle.recv_timeout(limit).is_ok()),
-                3 => excess.measure("batch", limit, || idle.next_batch_timeout(limit).is_ok()),
-                4 => excess.measure("publish", limit, || {
+                0 | 1 => overruns.measure("flush", limit, || bus.flush_within(limit)),
+                2 => overruns.measure("recv", limit, || idle.recv_timeout(limit).is_ok()),
+                3 => overruns.measure("batch", limit, || idle.next_batch_timeout(limit).is_ok()),
+                4 => overruns.measure("publish", limit, || {
                     bus.publish_timeout("b", Slow(1), limit).is_ok()
                 }),
-                5 => excess.measure("publisher", limit, || {
+                5 => overruns.measure("publisher", limit, || {
                     own.publish_timeout("b", Slow(1), limit).is_ok()
                 }),
                 6 => {
                     let handle = full.handle();
-                    excess.measure("wait_ended", limit, || handle.wait_ended(limit));
+                    overruns.measure("wait_ended", limit, || handle.wait_ended(limit));
                 }
                 _ => {
                     let brief = bus.on("a", |_| thread::sleep(Duration::from_millis(1)));
                     let brief = brief.expect("open");
-                    excess.measure("cancel", limit, || brief.cancel_and_wait(limit));
+                    overruns.measure("cancel", limit, || brief.cancel_and_wait(limit));
                 }
             }
         }
         let limit = Duration::from_millis(random.below(10) as u64);
-        excess.measure("close", limit, || bus.close_within(limit));
+        overruns.measure("close", limit, || bus.close_within(limit));
         over.store(true, Ordering::Relaxed);
         publishers
             .into_iter()
@@ -669,13 +669,13 @@ fn limits_episode(mode: Dispatch, seed: u64) -> u64 {
         delay.join().expect("no panic")
     });
     let allowed = ALLOWANCE + 20 * worst_delay;
-    for (call, excess) in &excess.0 {
+    for (call, overruns) in &overruns.0 {
         assert!(
-            excess < &allowed,
-            "{call}: {excess:?} beyond its limit, {allowed:?} allowed"
+            overruns < &allowed,
+            "{call}: {overruns:?} beyond its limit, {allowed:?} allowed"
         );
     }
-    let worst = excess.0.iter().max_by_key(|(_, excess)| excess);
+    let worst = overruns.0.iter().max_by_key(|(_, overruns)| overruns);
     println!("{worst:?}, a thread waited {worst_delay:?}");
     drop((cheap, full, slow));
     bus.stats().published

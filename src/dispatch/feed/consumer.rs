@@ -404,6 +404,6 @@ impl Drop for FeedConsumer {
     fn drop(&mut self) {
         self.shared.finish(End::Cancelled);
         self.drain();
-        self.shared.status.reader_gone.leave();
+        self.shared.status.reader_dropped.set();
     }
 }

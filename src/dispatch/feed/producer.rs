@@ -189,6 +189,6 @@ impl FeedProducer {
 
 impl Drop for FeedProducer {
     fn drop(&mut self) {
-        self.shared.status.writer_gone.leave();
+        self.shared.status.writer_dropped.set();
     }
 }

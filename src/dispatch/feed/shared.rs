@@ -25,7 +25,7 @@
 
 use std::mem::offset_of;
 
-use super::super::gauges::{self, Gauges, Gone, ReaderGauges, WriterGauges};
+use super::super::gauges::{self, DroppedFlag, Gauges, ReaderGauges, WriterGauges};
 use super::super::loss::{Gap, GapReason, Overflow};
 use super::super::signal::Latch;
 use super::end::{End, EndState};
@@ -59,9 +59,9 @@ const _: () =
 pub(super) struct FeedStatus {
     pub(super) end: EndState,
     /// The shard has dropped its end.
-    pub(super) writer_gone: Gone,
+    pub(super) writer_dropped: DroppedFlag,
     /// The subscriber was dropped, so nothing waits any more.
-    pub(super) reader_gone: Gone,
+    pub(super) reader_dropped: DroppedFlag,
     /// See [`Limits`], as for the next two.
     pub(super) overflow: Overflow,
     pub(super) capacity: u32,
@@ -152,8 +152,8 @@ impl FeedShared {
             },
             status: FeedStatus {
                 end: EndState::new(),
-                writer_gone: Gone::new(),
-                reader_gone: Gone::new(),
+                writer_dropped: DroppedFlag::new(),
+                reader_dropped: DroppedFlag::new(),
                 overflow: limits.overflow,
                 capacity: limits.capacity as u32,
                 pin_bytes: limits.pin_bytes,
@@ -216,7 +216,7 @@ impl FeedShared {
     /// Whether the shard has closed the ring of a feed that has not ended in another way.
     pub(crate) fn is_closed(&self) -> bool {
         // In this order: another end is written before the shard drops its side.
-        self.status.writer_gone.has_left() && matches!(self.end(), End::None | End::Closed)
+        self.status.writer_dropped.is_set() && matches!(self.end(), End::None | End::Closed)
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -229,7 +229,7 @@ impl FeedShared {
 
     /// Whether both ends are gone, so that the counters are final.
     pub(crate) fn is_settled(&self) -> bool {
-        self.status.writer_gone.has_left() && self.status.reader_gone.has_left()
+        self.status.writer_dropped.is_set() && self.status.reader_dropped.is_set()
     }
 
     // ---- for the shard --------------------------------------------------------------------------
@@ -359,7 +359,7 @@ impl FeedShared {
     pub(crate) fn has_passed(&self, pushed_events: u64) -> bool {
         match self.end() {
             End::None | End::Disconnected => {
-                self.passed_events() >= pushed_events || self.status.reader_gone.has_left()
+                self.passed_events() >= pushed_events || self.status.reader_dropped.is_set()
             }
             // The subscriber reads nothing more, or not all that was counted.
             End::Cancelled | End::Broken | End::Closed => true,
@@ -420,7 +420,7 @@ impl FeedShared {
         let mut gauges = gauges::read(
             &self.writer.gauges,
             &self.reader.gauges,
-            &self.status.reader_gone,
+            &self.status.reader_dropped,
             claimed,
         );
         // A shard that makes room for what it pushes counts the push first, and what it evicted for

@@ -2,11 +2,11 @@
 //! this file has what they share.
 
 mod feed;
-mod frozen;
 mod lane;
 mod loss;
 mod role;
 mod shard;
+mod suspended;
 
 use super::block::{BlockRef, BlockSource, EnvelopeTable};
 use super::feed::{FeedConsumer, FeedProducer, Found, Limits, Listener, feed};
