@@ -1,7 +1,7 @@
 //! A token that cancels many subscriptions at once.
 //!
 //! A token and a subscription have references to each other: the token owns the [`Cancellable`]
-//! part of the subscription, which has a weak reference to the token for each [`Registration`]. The
+//! part of the subscription, which has a weak reference to the token for each [`TokenRegistration`]. The
 //! one that ends first removes both references: a token that is cancelled or dropped drops its
 //! subscriptions, and a subscription that has ended removes itself from all its tokens.
 //!
@@ -154,7 +154,7 @@ impl CancelToken {
             debug_assert!(previous.is_none(), "numbers are used once");
             number
         };
-        subscription.registrations.add(Registration {
+        subscription.registrations.add(TokenRegistration {
             token: Arc::downgrade(&self.state),
             number,
         });
@@ -219,14 +219,14 @@ pub(super) struct Registrations {
 }
 
 struct RegistrationList {
-    registrations: Vec<Registration>,
+    registrations: Vec<TokenRegistration>,
     /// The length at which registrations with tokens that were dropped are removed.
     check_at: usize,
     ended: bool,
 }
 
 /// The place of a subscription in a token.
-struct Registration {
+struct TokenRegistration {
     token: Weak<State>,
     number: u64,
 }
@@ -242,12 +242,12 @@ impl Registrations {
         })
     }
 
-    fn add(&self, registration: Registration) {
+    fn add(&self, registration: TokenRegistration) {
         {
             let list = &mut *self.list.lock();
             if !list.ended {
                 if list.registrations.len() >= list.check_at {
-                    list.registrations.retain(Registration::is_live);
+                    list.registrations.retain(TokenRegistration::is_live);
                     list.check_at = (2 * list.registrations.len()).max(CHECK_MIN);
                 }
                 list.registrations.push(registration);
@@ -266,7 +266,7 @@ impl Registrations {
             list.ended = true;
             std::mem::take(&mut list.registrations)
         };
-        registrations.iter().for_each(Registration::remove);
+        registrations.iter().for_each(TokenRegistration::remove);
     }
 
     /// Whether no token cancels the subscription any more, because it has ended.
@@ -282,7 +282,7 @@ impl Registrations {
     }
 }
 
-impl Registration {
+impl TokenRegistration {
     fn is_live(&self) -> bool {
         self.token.strong_count() > 0
     }

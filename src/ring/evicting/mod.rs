@@ -57,7 +57,7 @@ use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 
 use crate::ring::gap::LossRun;
-use crate::ring::tail::{Closed, Readiness, Tail, TailState};
+use crate::ring::tail::{Closed, Readiness, TailWord, TailState};
 use crate::sync::{Arc, AtomicPtr, AtomicU64, CACHE_LINE, Ordering};
 
 /// A type that fits into one pointer.
@@ -110,7 +110,7 @@ pub(in crate::ring) fn ring_with_first_slots<P: Pointer>(
     debug_assert!(first_slots.is_power_of_two() && first_slots <= 1 << 31);
     let () = Shared::<P>::ON_TWO_CACHE_LINES;
     let shared = Arc::new(Shared {
-        tail: Tail::new(),
+        tail: TailWord::new(),
         buffer: AtomicPtr::new(ptr::null_mut()),
         _padding: [0; 6],
         head: AtomicU64::new(0),
@@ -186,7 +186,7 @@ pub(crate) struct Consumer<P: Pointer> {
 /// The words that both sides write lie a cache line apart.
 #[repr(C)]
 struct Shared<P: Pointer> {
-    tail: Tail,
+    tail: TailWord,
     /// Null before the first push. Written by the producer.
     buffer: AtomicPtr<Buffer>,
     _padding: [u64; 6],
