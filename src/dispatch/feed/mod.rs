@@ -45,9 +45,9 @@ mod claim;
 mod conflated;
 mod consumer;
 mod end;
-#[cfg(all(test, loom))]
-mod end_models;
 mod listener;
+#[cfg(all(test, loom))]
+mod models;
 mod newest;
 mod producer;
 mod shared;

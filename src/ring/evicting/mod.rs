@@ -57,7 +57,7 @@ use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 
 use crate::ring::gap::LossRun;
-use crate::ring::tail::{Closed, Readiness, TailWord, TailState};
+use crate::ring::tail::{Closed, Readiness, TailState, TailWord};
 use crate::sync::{Arc, AtomicPtr, AtomicU64, CACHE_LINE, Ordering};
 
 /// A type that fits into one pointer.

@@ -1,8 +1,8 @@
 //! Feeds that keep the latest event of each topic.
 
-use super::super::feed::{End, FeedConsumer, Found};
-use super::super::loss::Overflow;
-use super::{BlockMaker, Payload, feed_of, offer, sleep};
+use crate::dispatch::feed::{End, FeedConsumer, Found};
+use crate::dispatch::loss::Overflow;
+use crate::dispatch::models::{BlockMaker, Payload, feed_of, offer, sleep};
 use crate::sync::explore::{Steps, explore_bounded};
 use crate::sync::thread;
 

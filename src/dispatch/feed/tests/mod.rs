@@ -1,5 +1,6 @@
 //! All policies through the two ends of a feed, and what the files of this module have in common.
-//! Further tests of feeds are in `dispatch/tests/feed.rs`.
+
+mod accounting;
 
 use super::*;
 use crate::dispatch::block::{BlockRef, BlockSource, EnvelopeTable};

@@ -2,9 +2,9 @@
 
 use proptest::prelude::*;
 
-use super::super::feed::{End, FeedConsumer, Found};
-use super::super::loss::{Gap, GapReason, Overflow};
-use super::{BlockMaker, all_of, offer, offer_again, read, ring};
+use crate::dispatch::feed::{End, FeedConsumer, Found};
+use crate::dispatch::loss::{Gap, GapReason, Overflow};
+use crate::dispatch::tests::{BlockMaker, all_of, offer, offer_again, read, ring};
 
 #[test]
 fn a_ring_holds_its_capacity_and_no_more() {
@@ -262,8 +262,11 @@ fn a_ring_without_room_asks_for_half_of_it() {
 
 /// The shard requests no more room than the block needs.
 #[test]
-fn a_ring_without_room_asks_for_what_it_needs() {
+fn a_ring_without_room_requests_what_it_needs() {
     for capacity in [1, 2, 3, 8, 100_usize] {
+        if cfg!(miri) && capacity > 8 {
+            continue; // Miri is slow
+        }
         for events in 1..=capacity.div_ceil(2).min(64) {
             let mut maker = BlockMaker::new();
             let (mut producer, mut consumer) = ring(capacity, usize::MAX, Overflow::Block);
@@ -517,7 +520,7 @@ fn what_is_given_up_is_reported_with_its_reason() {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: 500,
+        cases: if cfg!(miri) { 2 } else { 500 }, // Miri is slow
         failure_persistence: None,
         ..Default::default()
     })]
