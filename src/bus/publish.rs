@@ -1,5 +1,13 @@
 //! How an event enters a lane: all methods that publish use this file.
 //!
+//! * **In**: a payload with its topic, name and source.
+//! * **Out**: a pending event in a lane. The event is now **accepted**. Or an error, which returns
+//!   the payload.
+//! * **Called by**: the publish methods of [`Bus`](super::Bus), in `bus_publish.rs`, and of
+//!   [`Publisher`](super::Publisher), in `publisher.rs`.
+//! * **Next file**: `dispatch/sequencer.rs`, which takes the event out of the lane, on the thread
+//!   that `dispatch/engine.rs` chooses. (`dispatch/lane.rs` has the lanes.)
+//!
 //! A [`Publisher`](super::Publisher) has its own lane; a [`Bus`](super::Bus) uses the shared lane.
 //! [`LaneSender`] is implemented for each of the two. The methods differ in how long they wait for
 //! room ([`Patience`]), and in whether they block a thread or suspend a task.

@@ -324,6 +324,22 @@ fn every_listed_exception_is_needed() {
     }
 }
 
+/// Each module of the crate's root has a row in the table of modules of ARCHITECTURE.md.
+#[test]
+fn the_map_has_every_module_of_the_root() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("it is text");
+    let table = map.split("## The modules").nth(1).expect("the section");
+    let table = table.split("\n### ").next().expect("the first part");
+    let cells = table.lines().filter_map(|line| line.split('|').nth(1));
+    let cells: Vec<_> = cells.collect();
+    for module in LAYERS.iter().copied().flatten() {
+        let paths = [format!("`src/{module}.rs`"), format!("`src/{module}/`")];
+        let has_row = |path: &String| cells.iter().any(|cell| cell.contains(path));
+        assert!(paths.iter().any(has_row), "ARCHITECTURE.md has no {module}");
+    }
+}
+
 #[test]
 fn imports_point_downwards() {
     let layer_of = |module: &str| LAYERS.iter().position(|layer| layer.contains(&module));

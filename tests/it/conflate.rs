@@ -822,7 +822,7 @@ fn only_received_events_have_a_sampled_latency() {
 #[test]
 fn the_delivery_law_holds_under_concurrency() {
     const TOPICS: u64 = 6;
-    ends("the law", || {
+    ends("the delivery law", || {
         for (mode, capacity) in [
             (Dispatch::Pool, 256),
             (Dispatch::Pool, 3),

@@ -710,7 +710,7 @@ fn tens_of_thousands_of_handlers_share_two_threads() {
 /// threads publish.
 #[test]
 fn the_delivery_law_holds_for_handlers_that_come_and_go() {
-    ends("law", || {
+    ends("the delivery law", || {
         let bus = bus::<u64>(|b| b.dispatchers(2).handler_threads(3));
         let stop = Arc::new(AtomicBool::new(false));
         let publishing: Vec<_> = (0..4)

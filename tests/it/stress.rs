@@ -1,5 +1,6 @@
 //! Stress tests: user code blocks, panics and calls the bus at random, while threads are suspended
-//! one at a time, or all threads share one processor. The laws must hold, and every call must end.
+//! one at a time, or all threads share one processor. The delivery law must hold, and every call
+//! must end.
 //!
 //! All tests are ignored by default, because they need their processor time for themselves. Each
 //! runs for `FANOUT_STRESS_SECONDS` (5) seconds: `cargo test --all-features --test it stress:: --

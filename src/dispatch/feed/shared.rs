@@ -1,6 +1,6 @@
 //! What the two ends of a feed share with each other and with the subscription's handle.
 //!
-//! # The accounting law
+//! # The accounting invariant
 //!
 //! Every event that matched is received, lost, superseded or unread:
 //!
@@ -21,7 +21,7 @@
 //!
 //! * The counters are read one after the other, while events flow: [`FeedShared::stats`] reads them
 //!   again if they moved, a bounded number of times. A snapshot that is still not consistent keeps
-//!   to the bounds, and to the law.
+//!   to the bounds, and to the invariant.
 
 use std::mem::offset_of;
 
@@ -327,8 +327,8 @@ impl FeedShared {
         }
     }
 
-    /// In debug builds, asserts the accounting law where it holds exactly: the ring was closed, and
-    /// the subscriber has read all of it, with every loss.
+    /// In debug builds, asserts the accounting invariant where it holds exactly: the ring was
+    /// closed, and the subscriber has read all of it, with every loss.
     pub(super) fn debug_check_all_read(&self) {
         if !cfg!(debug_assertions) {
             return;
@@ -337,7 +337,7 @@ impl FeedShared {
         assert_eq!(
             stats.settled(),
             stats.matched,
-            "the accounting law: {stats:?}"
+            "the accounting invariant: {stats:?}"
         );
         let lost: u64 = stats.lost.iter().sum();
         assert_eq!(
@@ -443,7 +443,7 @@ impl FeedShared {
         };
         debug_assert!(
             stats.settled() <= stats.matched,
-            "the accounting law: {stats:?}"
+            "the accounting invariant: {stats:?}"
         );
         stats
     }

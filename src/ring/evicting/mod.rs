@@ -46,7 +46,7 @@
 )]
 
 #[cfg(test)]
-mod law;
+mod invariants;
 #[cfg(all(test, loom))]
 mod models;
 #[cfg(all(test, not(loom)))]

@@ -528,7 +528,7 @@ proptest! {
     /// For any sequence of offers and reads: received + lost + unread = matched, in order, within
     /// the bounds.
     #[test]
-    fn random_turns_keep_the_delivery_law(
+    fn random_turns_keep_the_accounting_invariant(
         capacity in 1..80_usize,
         turns in prop::collection::vec((any::<bool>(), 1..=64_usize, any::<u64>()), 1..60),
     ) {

@@ -1,5 +1,5 @@
-//! What must hold of an [`evicting`](super) ring whatever its two sides do, for its tests and
-//! models.
+//! The invariants of an [`evicting`](super) ring, which hold whatever its two sides do, for its
+//! tests and models.
 
 use super::{Claimed, PartSet, Size};
 
