@@ -38,7 +38,7 @@ pub type Handler = Box<dyn FnMut(&BroadcastEvent) -> Result<(), BoxError> + Send
 
 /// Publishes events on channels and calls handlers with them.
 ///
-/// [The module](super) says what every broadcaster promises, and how a driver is written. A
+/// [The module](super) says what every broadcaster guarantees, and how a driver is written. A
 /// broadcaster that is dropped closes, and does not wait.
 ///
 /// ```

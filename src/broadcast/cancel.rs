@@ -1,9 +1,10 @@
 //! A token that cancels many subscriptions at once.
 //!
 //! A token and a subscription have references to each other: the token owns the [`Cancellable`]
-//! part of the subscription, which has a weak reference to the token for each [`TokenRegistration`]. The
-//! one that ends first removes both references: a token that is cancelled or dropped drops its
-//! subscriptions, and a subscription that has ended removes itself from all its tokens.
+//! part of the subscription, which has a weak reference to the token for each
+//! [`TokenRegistration`]. The one that ends first removes both references: a token that is
+//! cancelled or dropped drops its subscriptions, and a subscription that has ended removes itself
+//! from all its tokens.
 //!
 //! # Failure modes
 //!
@@ -70,8 +71,8 @@ struct Registered {
     /// Number of the next registration: larger than all numbers in `subscriptions`.
     next: u64,
     subscriptions: BTreeMap<u64, Arc<Cancellable>>,
-    /// The number of subscriptions at which they are asked whether they have ended: at least twice
-    /// their number after the last time, so that each is asked a few times only.
+    /// The number of subscriptions at which the token checks which of them have ended: at least
+    /// twice their number after the last time, so that each is checked a few times only.
     check_at: usize,
 }
 

@@ -44,7 +44,7 @@ const TOKEN_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Broadcasts inside one process.
 ///
-/// Dropping it closes it, without waiting. [The module](super) says what it promises.
+/// Dropping it closes it, without waiting. [The module](super) says what it guarantees.
 ///
 /// ```
 /// use fanout::broadcast::{BroadcastEvent, Broadcaster, BroadcasterExt, Memory};

@@ -177,7 +177,7 @@
 //!         self.in_flight.fetch_add(events, Ordering::SeqCst);
 //!         commands.send(command).map_err(|_| {
 //!             self.in_flight.fetch_sub(events, Ordering::SeqCst);
-//!             SendError::Broken("the broker is gone".into())
+//!             SendError::Broken("the broker has stopped".into())
 //!         })
 //!     }
 //! }

@@ -57,7 +57,7 @@ pub enum WaitStrategy {
 
 impl WaitStrategy {
     /// The part of a wait before the thread sleeps. `threads` is an estimate of the number of
-    /// threads that take part.
+    /// threads that publish, dispatch and receive.
     pub(super) fn backoff(self, threads: usize) -> Backoff {
         match self {
             Self::Adaptive => Backoff::adaptive(threads),

@@ -17,8 +17,8 @@ use hdrhistogram::Histogram;
 use crate::sync::unmodelled::AtomicU64;
 use crate::sync::{Mutex, Ordering};
 
-/// The longest latency that percentiles can tell from longer ones: an hour. `max` is exact beyond
-/// it.
+/// The longest latency that percentiles can distinguish from longer ones: an hour. `max` is exact
+/// beyond it.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 
 /// Decimal digits of percentiles: exact to 1 %, at the cost of 36 KiB per subscription that has

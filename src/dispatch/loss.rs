@@ -209,7 +209,7 @@ impl BlockTimeout {
     /// The block waits without a limit.
     pub(crate) const NONE: Self = Self { ms: NO_TIMEOUT_MS };
 
-    /// Rounds up, so that the block waits at least as long as was asked for. `None`: out of range.
+    /// Rounds up, so that the block waits at least as long as was requested. `None`: out of range.
     pub(crate) fn new(timeout: Duration) -> Option<Self> {
         let ms = timeout.as_nanos().div_ceil(1_000_000);
         (timeout <= BLOCK_TIMEOUT_MAX).then_some(Self { ms: ms as u32 })

@@ -1,4 +1,4 @@
-//! The routes of a shard: which of its subscriptions want a topic.
+//! The routes of a shard: which of its subscriptions match a topic.
 //!
 //! * **In**: patterns with the slots of subscriptions, from the threads that open, change and end
 //!   subscriptions; and topics, from the shard.

@@ -211,10 +211,10 @@ impl Latch {
     }
 
     /// The shard begins to wait for the first `rings` rings that arrive, at least 1. The shard has
-    /// to arrive itself, after it has asked all rings.
+    /// to arrive itself, after it has requested room from all rings.
     pub(crate) fn arm(&self, rings: usize) {
         debug_assert!(rings > 0 && rings < isize::MAX as usize, "{rings} rings");
-        // Release, partner `arrive`: the count is set before any ring is asked to arrive.
+        // Release, partner `arrive`: the count is set before any ring can arrive.
         self.outstanding.store(rings + 1, Ordering::Release);
     }
 
@@ -224,7 +224,7 @@ impl Latch {
         self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    /// A ring has the room that it was asked for: its reader arrives, and wakes a pool thread if it
+    /// A ring has the room that was requested: its reader arrives, and wakes a pool thread if it
     /// is the last.
     pub(crate) fn arrive_and_wake(&self) {
         if self.arrive() {

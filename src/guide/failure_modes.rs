@@ -1,4 +1,4 @@
-//! Failure modes: what can go wrong, who notices, and what the bus does.
+//! Failure modes: what can go wrong, how it is reported, and what the bus does.
 //!
 //! | what happens | effect on others | how it is reported |
 //! | --- | --- | --- |
@@ -17,7 +17,7 @@
 //! | a waker blocks in `wake` | the subscribers of the same shard wait for it | nothing: see below |
 //! | the clock function panics or goes backwards | the time of the last event is used again | the log, for a panic |
 //! | the weigher panics | the bus ends as `Broken`; that event and those behind it are not sequenced | publishing and receiving return `Broken`; `unsequenced` in the statistics |
-//! | a thread of the bus dies | the bus ends as `Broken` | the same |
+//! | a thread of the bus ends by a bug | the bus ends as `Broken` | the same |
 //! | the process forks, is killed or loses power | nothing survives | nothing |
 //! | the system does not schedule the dispatcher | events wait in their lanes | [`lag`](crate::SubscriptionStats::lag) rises |
 //! | the system suspends one of several dispatcher threads | another one takes over within about 20 milliseconds, unless the suspended thread holds a role: see below | the same |

@@ -47,7 +47,7 @@ const FEW_TURNS: u32 = 25;
 /// for each.
 const VERY_FEW_TURNS: u32 = 8;
 
-/// A pool of workers, as the monitor sees it.
+/// What the monitor needs of a pool of workers.
 pub(super) trait Monitored: Send + Sync {
     fn monitor(&self) -> &StallMonitor;
 

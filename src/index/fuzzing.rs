@@ -191,7 +191,7 @@ impl Run {
                 found.clear();
                 index.matches_with(topic, &mut self.scratch, &mut found);
                 assert_eq!(found, expected, "{topic}: {list:?}");
-                // A cache may be asked about different states in turn.
+                // A cache may be used with different states in turn.
                 for cache in [&mut self.cache, &mut self.shared_cache] {
                     assert_eq!(cache.lookup(index, topic), expected, "{topic}: {list:?}");
                 }

@@ -177,7 +177,7 @@ impl Automaton {
         universal
     }
 
-    /// The first character of each group that the pattern does not tell apart, in order.
+    /// The first character of each group that the pattern does not distinguish, in order.
     pub(super) fn boundaries(&self) -> &[u32] {
         &self.alphabet.starts
     }

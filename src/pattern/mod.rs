@@ -1,4 +1,4 @@
-//! Topics and patterns: publishers publish events on topics, subscribers ask for them with
+//! Topics and patterns: publishers publish events on topics, subscribers select them with
 //! patterns.
 //!
 //! A [`Topic`] is 1 to [`TOPIC_BYTES_MAX`] bytes of text, in segments that are separated by dots. A

@@ -21,12 +21,12 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
     (
         "std::thread",
         &[
-            ("park.rs", "asks for the number of processors"),
+            ("park.rs", "reads the number of processors"),
             ("time_limit.rs", "starts its thread, with a name"),
             ("bus/wake_timer.rs", "starts its thread, with a name"),
             (
                 "bus/builder.rs",
-                "asks for the number of processors; starts the pool's threads, with names",
+                "reads the number of processors; starts the pool's threads, with names",
             ),
             ("handlers/pool.rs", "starts the workers, with names"),
             (

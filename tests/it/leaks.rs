@@ -277,7 +277,7 @@ fn a_token_keeps_few_subscriptions_of_drivers_that_have_ended() {
             // That a close ends in time is the subject of other tests.
             let _ = local.close_within(Duration::from_secs(5)).expect("closed");
         }
-        // It asks when there are 32, or twice as many as were left the last time.
+        // It checks when there are 32, or twice as many as were left the last time.
         let kept = Arc::strong_count(&mark) - 1;
         assert!(kept <= 64, "{kept}");
         token.cancel();

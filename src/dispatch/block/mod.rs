@@ -518,7 +518,7 @@ impl AnyBlock {
         let before = references.fetch_sub(n, Ordering::AcqRel);
         debug_assert!(n >= 1 && before >= n, "{n} of {before} references released");
         if before == n {
-            // SAFETY: the last reference is gone, so no other thread accesses the block.
+            // SAFETY: the last reference was released, so no other thread accesses the block.
             unsafe { Pool::recycle(block) };
         }
     }

@@ -55,8 +55,8 @@ enum Slot {
 /// Words of a gap, as [`LossRun::to_words`] makes them.
 const GAP_SLOTS: usize = LossRun::WORDS;
 
-/// A shard writes slots for every subscriber, so they are small: the niche of the reference tells
-/// the two kinds apart.
+/// A shard writes slots for every subscriber, so they are small: the niche of the reference
+/// distinguishes the two kinds.
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Slot>() == 16);
 

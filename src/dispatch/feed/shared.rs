@@ -227,7 +227,7 @@ impl FeedShared {
         }
     }
 
-    /// Whether both ends are gone, so that the counters are final.
+    /// Whether both ends were dropped, so that the counters are final.
     pub(crate) fn is_settled(&self) -> bool {
         self.status.writer_dropped.is_set() && self.status.reader_dropped.is_set()
     }

@@ -1,4 +1,4 @@
-//! The queue of a subscriber that wants the latest event of each topic: `Conflate`.
+//! The queue of a subscriber under `Conflate`, with the latest event of each topic.
 //!
 //! Every topic with a queued event has a *topic slot* in a [`conflating`] ring. The subscriber
 //! reads the slots in the order in which they were filled. A new event of a topic that is queued

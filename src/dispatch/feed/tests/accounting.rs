@@ -138,7 +138,7 @@ fn a_full_block_ring_hands_the_rest_back() {
     ids.extend(read(&mut consumer).0);
     assert_eq!(ids, [1, 2, 3, 4, 5]);
     assert!(!producer.take_wake_request(), "the reader arrived");
-    // The subscriber is gone: the feed does not make the shard wait for it.
+    // The subscriber was dropped: the feed does not make the shard wait for it.
     offer(&mut producer, &maker.block(2, 0));
     drop(consumer);
     let late = maker.block(1, 0);

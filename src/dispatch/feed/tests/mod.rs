@@ -212,7 +212,7 @@ fn a_callback_is_notified_when_it_asked_for_it_and_while_it_exists() {
             offer(producer, &block, mask);
         };
         offer_one(&mut producer);
-        assert_eq!(count(), 0, "it did not ask");
+        assert_eq!(count(), 0, "it requested no wake-up");
         assert!(!consumer.request_wake(), "there is something to read");
         while consumer.check() == Found::Event {
             consumer.take::<u64>();
