@@ -1,7 +1,6 @@
 //! Receiving: one by one or slot by slot, on a thread that blocks or in a task.
 //!
-//! * **In**: the subscriber's end of its feed,
-//!   [`FeedConsumer`](crate::dispatch::feed::FeedConsumer), with slots of a block and a mask.
+//! * **In**: the subscriber's end of its feed, [`FeedConsumer`], with slots of a block and a mask.
 //! * **Out**: events, borrowed or owned, batches of events, gaps, and the end of the subscription.
 //! * **Called by**: the program, on a thread or in a task; `stream.rs` for streams.
 //! * **Next file**: none: this is the end of the path. (`batch.rs` has batches, `stream.rs` has
