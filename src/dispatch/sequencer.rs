@@ -587,7 +587,7 @@ impl<T> Appender<T> {
         };
         let writer = self.writer.as_mut().expect("a block was begun");
         // Nothing comes between the two ends of the move, so that the payload is copied once: with
-        // a `Pending` in hand the compiler copied it three times through the stack, and each copy
+        // a local `Pending` the compiler copied it three times through the stack, and each copy
         // waited for the one before (2026-11-27).
         let rest = front.pop_into(|pending| {
             let Pending {
