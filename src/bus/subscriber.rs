@@ -222,7 +222,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     ///
     /// # Errors
     ///
-    /// As for [`recv`](Self::recv).
+    /// The errors are those of [`recv`](Self::recv).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -316,7 +316,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     ///
     /// # Errors
     ///
-    /// As for [`recv`](Self::recv).
+    /// The errors are those of [`recv`](Self::recv).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -392,7 +392,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     ///
     /// # Errors
     ///
-    /// As for [`recv`](Self::recv).
+    /// The errors are those of [`recv`](Self::recv).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

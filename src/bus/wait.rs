@@ -44,14 +44,14 @@ use crate::park::Backoff;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WaitStrategy {
-    /// Spins and yields for a moment, then sleeps. The default.
+    /// The thread spins and yields for a moment, and then sleeps. This is the default.
     #[default]
     Adaptive,
-    /// Never sleeps and never yields.
+    /// The thread never sleeps and never yields.
     Spin,
-    /// Never sleeps, and yields after every check.
+    /// The thread never sleeps, and yields after every check.
     Yield,
-    /// Sleeps at once.
+    /// The thread sleeps at once.
     Park,
 }
 
