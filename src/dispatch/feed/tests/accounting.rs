@@ -1,10 +1,14 @@
-//! Feeds: bounds, gaps in their places, room for blocks that wait, and ends.
+//! Feeds: bounds, gaps in their places, room for blocks that wait, and ends. Under Miri, which is
+//! slow, the longest tests take fewer steps.
 
 use proptest::prelude::*;
 
 use crate::dispatch::feed::{End, FeedConsumer, Found};
 use crate::dispatch::loss::{Gap, GapReason, Overflow};
 use crate::dispatch::tests::{BlockMaker, all_of, offer, offer_again, read, ring};
+
+/// Two blocks are offered in each of these rounds.
+const ROUNDS: usize = if cfg!(miri) { 8 } else { 50 };
 
 #[test]
 fn a_ring_holds_its_capacity_and_no_more() {
@@ -86,7 +90,7 @@ fn gaps_take_no_room_from_events() {
         let mut maker = BlockMaker::new();
         let (mut producer, mut consumer) = ring(capacity, usize::MAX, Overflow::DropNewest);
         let mut seen = Vec::new();
-        for _ in 0..50 {
+        for _ in 0..ROUNDS {
             offer(&mut producer, &maker.block(1, 0));
             offer(&mut producer, &maker.block(64, 0)); // lost, once the ring is full
             match consumer.check() {
@@ -265,7 +269,7 @@ fn a_ring_without_room_asks_for_half_of_it() {
 fn a_ring_without_room_requests_what_it_needs() {
     for capacity in [1, 2, 3, 8, 100_usize] {
         if cfg!(miri) && capacity > 8 {
-            continue; // Miri is slow
+            continue;
         }
         for events in 1..=capacity.div_ceil(2).min(64) {
             let mut maker = BlockMaker::new();
@@ -520,7 +524,7 @@ fn what_is_given_up_is_reported_with_its_reason() {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 2 } else { 500 }, // Miri is slow
+        cases: if cfg!(miri) { 1 } else { 500 },
         failure_persistence: None,
         ..Default::default()
     })]
