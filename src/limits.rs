@@ -54,13 +54,14 @@ pub const CAPACITY_MAX: usize = 1 << 24;
 /// ```
 pub const LANE_CAPACITY_MAX: usize = 1 << 24;
 
-/// The largest number of lanes of dropped [`Publisher`](crate::Publisher)s that may still have
-/// events: 1,024.
+/// The number of lanes of dropped [`Publisher`](crate::Publisher)s with events at which the lanes
+/// of new publishers count as full: 1,024.
 ///
 /// A dropped publisher's lane remains until the bus has taken its events. While there are 1,024 of
-/// these lanes, or while they have as many events as one lane can hold
+/// these lanes or more, or while they have as many events as one lane can hold
 /// ([`lane_capacity`](crate::BusBuilder::lane_capacity)), the lane of a publisher that has not
-/// published yet counts as full.
+/// published yet counts as full. (Publishers that have published before they are dropped are not
+/// delayed, so there may be more of these lanes: one for each publisher that was open at one time.)
 ///
 /// ```
 /// use fanout::{Bus, Dispatch, TryPublishError};

@@ -339,6 +339,13 @@ impl NonBlockingScope {
         Self::enter_at_least(Scope::Callback, Some(time_limit::suspend()))
     }
 
+    /// For a turn of a handler. The time limit of the calling thread holds for what the library
+    /// does in the turn, such as to drop the events that were handled. The turn suspends the limit
+    /// around the handler itself.
+    pub(crate) fn enter_turn() -> Self {
+        Self::enter_at_least(Scope::Callback, None)
+    }
+
     /// For a thread that holds the role of the sequencer or of a shard.
     pub(crate) fn enter_dispatch() -> Self {
         Self::enter_at_least(Scope::Dispatch, None)

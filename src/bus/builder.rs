@@ -415,7 +415,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     ///         }
     ///     })
     ///     .build()?;
-    /// let _guard = bus.on("a.*", |event| Err::<(), _>(format!("{} is not for me", event.data())))?;
+    /// let _guard = bus.on("a.*", |event| Err::<(), _>(format!("unexpected: {}", event.data())))?;
     /// bus.publish("a.b", "this")?;
     /// assert_eq!(failures.recv()?, "a.b: this is not for me");
     /// # Ok(())

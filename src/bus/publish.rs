@@ -651,6 +651,9 @@ fn wait_registered<T, S: LaneSender<T>>(
     }
 }
 
+/// The topic of an event is not valid: its error, and the payload.
+type InvalidTopic<T> = (Box<TopicError>, T);
+
 /// The future of publishing an event.
 ///
 /// The topic is parsed when the future is created. The event is not accepted before the future is
@@ -661,7 +664,7 @@ pub(super) struct PublishFuture<S: LaneSender<T>, T> {
     waits: bool,
     registration: Registration,
     /// `None` once the future has been ready.
-    state: Option<Result<(EventHead, T), (Box<TopicError>, T)>>,
+    state: Option<Result<(EventHead, T), InvalidTopic<T>>>,
 }
 
 impl<S: LaneSender<T>, T> PublishFuture<S, T> {

@@ -19,6 +19,7 @@
 //!   every receive from then on reports the end.
 //! * **A wait is given up** (a timeout, a dropped future): no event was taken out of the ring.
 
+use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
@@ -971,9 +972,16 @@ impl<T: Send + Sync + 'static, F> Drop for RecvFuture<'_, T, F> {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Iter<'a, T: Send + Sync + 'static> {
     subscriber: &'a mut Subscriber<T>,
+}
+
+impl<T: Send + Sync + 'static> fmt::Debug for Iter<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter")
+            .field("subscriber", &self.subscriber)
+            .finish()
+    }
 }
 
 impl<T: Send + Sync + 'static> Iterator for Iter<'_, T> {

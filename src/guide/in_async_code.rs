@@ -181,6 +181,36 @@
 //! }
 //! ```
 //!
+//! A task that publishes many events makes its own `Publisher` from the shared state:
+//!
+//! ```
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use fanout::{Bus, PublishError};
+//!
+//! #[derive(Clone)]
+//! struct AppState {
+//!     bus: Bus<u64>,
+//! }
+//!
+//! /// Receives a file from a client, for example, and publishes its records.
+//! async fn upload(state: AppState, records: Vec<u64>) -> Result<(), PublishError<u64>> {
+//!     let mut publisher = state.bus.publisher();
+//!     for record in records {
+//!         publisher.publish_async("records", record).await?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! let state = AppState { bus: Bus::new() };
+//! let mut sub = state.bus.subscribe("records")?;
+//! smol::block_on(upload(state.clone(), vec![1, 2, 3]))?;
+//! for record in 1..=3 {
+//!     assert_eq!(*sub.recv()?.data(), record);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # Learning that a subscription has ended
 //!
 //! A task that is busy elsewhere, such as in a slow write to a socket, does not receive, and so

@@ -75,7 +75,9 @@
 //! * **`Block`**: the block that the bus waits with is kept once by the bus, not by each
 //!   subscriber. Behind it at most 64 blocks for each dispatcher wait, and the events in the lanes:
 //!   up to `lane_capacity` events for each publisher that was open at one time, for the shared
-//!   lane, and for all dropped publishers together, whose lanes are at most [`DROPPED_LANES_MAX`].
+//!   lane, and for all dropped publishers together. A publisher whose first event comes when
+//!   [`DROPPED_LANES_MAX`] lanes of dropped publishers still have events waits until there are
+//!   fewer.
 //! * **A [`SharedEvent`] or [`Batch`] that the program keeps** keeps its block alive, and does not
 //!   count here.
 //!

@@ -55,9 +55,9 @@
 //! * [`BusStats`](crate::BusStats) and [`SubscriptionStats`](crate::SubscriptionStats) cost nothing
 //!   until they are read.
 //! * The feature `latency` samples the time from publishing to receiving.
-//! * `benches/peers` in the repository runs the same work on fanout and on its rivals, and prints
-//!   ratios. On a shared machine, compare ratios within one run: absolute numbers differ by a
-//!   factor of two from run to run.
+//! * `benches/peers` in the repository runs the same work on fanout and on comparable libraries
+//!   (its peers), and prints ratios. On a shared machine, compare ratios within one run: absolute
+//!   numbers differ by a factor of two from run to run.
 //!
 //! [`Publisher`]: crate::Publisher
 //! [`Bus::publish`]: crate::Bus::publish

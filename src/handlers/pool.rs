@@ -452,7 +452,7 @@ impl Pool {
         let unwinding = NotifyOnUnwind(self);
         // Dropped first: the end of the turn comes before the notification.
         let mut turn = turn;
-        let scope = NonBlockingScope::enter();
+        let scope = NonBlockingScope::enter_turn();
         let outer = CURRENT_JOB.replace(Arc::as_ptr(turn.job()).addr());
         let (shared, disabled, task) = turn.parts();
         debug_assert_eq!(
@@ -490,6 +490,7 @@ impl Pool {
         let ended = end == TurnEnd::Finished && task.is_some();
         if ended {
             let task = task.take();
+            let _no_limit = time_limit::suspend();
             contain("the drop of a handler", || drop(task));
         }
         state.running.store(0, Ordering::Relaxed);

@@ -16,6 +16,7 @@ use crate::ring::once_box::OnceBox;
 use crate::ring::run_queue::DisabledFlag;
 use crate::sync::thread::Thread;
 use crate::sync::{AtomicU64, Ordering};
+use crate::time_limit;
 
 /// The largest number of slots, of up to 64 events each, that one turn handles before other jobs
 /// get their turns.
@@ -278,7 +279,12 @@ impl SlotDelivery<'_> {
         self.feed.record_latencies();
         loop {
             let (before, received) = (self.feed.mask(), self.feed.received());
-            let Err(panic) = catch(|| handler.handle(self)) else {
+            let result = {
+                // What the handler calls has limits of its own.
+                let _no_limit = time_limit::suspend();
+                catch(|| handler.handle(self))
+            };
+            let Err(panic) = result else {
                 return;
             };
             // Each call counts once, even if the panic came after the call: from the `Display` of

@@ -1264,6 +1264,7 @@ fn a_closure_whose_drop_panics_delays_no_wait() {
 #[cfg(feature = "tracing")]
 #[test]
 fn a_logger_that_panics_stops_no_handler() {
+    #[derive(Clone)]
     struct Panics;
     impl tracing::Subscriber for Panics {
         fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
@@ -1292,7 +1293,7 @@ fn a_logger_that_panics_stops_no_handler() {
         })
     };
     let guard = bus.on("a", |_| Err::<(), _>("no")).expect("open");
-    tracing::subscriber::with_default(Panics, || {
+    crate::support::with_logger(Panics, || {
         publish_each(&bus, 0..10);
         bus.drive();
     });

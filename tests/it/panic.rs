@@ -295,9 +295,11 @@ impl Weigher {
 #[cfg(feature = "tracing")]
 #[test]
 fn a_log_that_panics_is_contained() {
+    use crate::support::with_logger;
     use std::sync::atomic::AtomicU64;
     use tracing::span;
 
+    #[derive(Clone)]
     struct Panics(Arc<AtomicU64>);
 
     impl tracing::Subscriber for Panics {
@@ -319,7 +321,7 @@ fn a_log_that_panics_is_contained() {
 
     // The subscriber is that of this thread alone, so the bus has no threads.
     let lines = Arc::new(AtomicU64::new(0));
-    tracing::subscriber::with_default(Panics(lines.clone()), || {
+    with_logger(Panics(lines.clone()), || {
         let noticed = Arc::new(AtomicUsize::new(0));
         let bus = bus(|b| {
             let noticed = noticed.clone();

@@ -18,6 +18,28 @@ fn of_static<T: Send + 'static>(_: T) {}
 /// A payload may be of any type that is `Send + Sync + 'static`.
 type Payload = Box<dyn Fn() + Send + Sync>;
 
+/// A payload without `Debug`.
+struct Opaque;
+
+fn debug<T: std::fmt::Debug>() {}
+
+/// The types that hold payloads implement `Debug` for payloads that do not. (`Event`, `SharedEvent`
+/// and `Message` show their payloads, so they need it.)
+#[test]
+fn types_with_payloads_implement_debug() {
+    debug::<(Bus<Opaque>, WeakBus<Opaque>, BusBuilder<Opaque>)>();
+    debug::<(Publisher<Opaque>, Subscriber<Opaque>)>();
+    debug::<(fanout::Iter<'static, Opaque>, fanout::HandlerGuard<Opaque>)>();
+    debug::<(EventStream<Opaque>, BatchStream<Opaque>)>();
+    debug::<(
+        Batch<Opaque>,
+        BatchIter<'static, Opaque>,
+        BatchIntoIter<Opaque>,
+    )>();
+    debug::<(SubscriptionBuilder<Opaque>, SubscriptionHandle<Opaque>)>();
+    debug::<(PublishError<Opaque>, TryPublishError<Opaque>)>();
+}
+
 #[test]
 fn public_types_are_send_and_sync() {
     both::<Bus>();

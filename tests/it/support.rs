@@ -23,6 +23,23 @@ pub(crate) const MODES: [Dispatch; 3] = [Dispatch::Pool, Dispatch::Inline, Dispa
 /// The modes in which a bus has threads.
 const MODES_WITH_THREADS: [Dispatch; 2] = [Dispatch::Pool, Dispatch::Inline];
 
+/// Runs `f` with this logger for the calling thread.
+///
+/// While a process has one logger, `tracing` asks only the logger of the thread that comes to a
+/// logging place first whether that place is of interest, and remembers the result. Tests on other
+/// threads have none, and would disable the place for this thread, too. A second logger prevents
+/// that.
+#[cfg(feature = "tracing")]
+pub(crate) fn with_logger<R>(
+    logger: impl tracing::Subscriber + Clone + Send + Sync + 'static,
+    f: impl FnOnce() -> R,
+) -> R {
+    let second = tracing::Dispatch::new(logger.clone());
+    let result = tracing::subscriber::with_default(logger, f);
+    drop(second);
+    result
+}
+
 /// Runs a test in each dispatch mode, on a separate thread. If the test hangs, it fails.
 pub(crate) fn in_every_mode(test: impl Fn(Dispatch) + Clone + Send + 'static) {
     in_modes(&MODES, test);

@@ -160,6 +160,34 @@ fn a_receive_from_a_closing_manual_bus_begins_no_turn_after_its_timeout() {
     drop(handlers);
 }
 
+/// Under manual dispatch the thread of the call runs the handlers, and drops what they have
+/// handled.
+#[test]
+fn no_payload_that_was_handled_is_dropped_after_the_limit() {
+    type Call = fn(&Bus<OnDrop>);
+    let policies = [
+        Overflow::DropNewest,
+        Overflow::DropOldest,
+        Overflow::Conflate,
+        Overflow::Block,
+    ];
+    let calls_with_limits: [Call; 2] = [
+        |bus| _ = bus.flush_within(LIMIT),
+        |bus| _ = bus.close_within(LIMIT),
+    ];
+    for overflow in policies {
+        for call in calls_with_limits {
+            let calls = Calls::default();
+            let bus = manual::<OnDrop>();
+            let subscription = bus.subscription("a").overflow(overflow);
+            let _handler = subscription.handler(|_| {}).expect("open");
+            publish_slow(&bus, &calls, "a");
+            calls.keep_limit(LIMIT, || call(&bus));
+            all_dropped(&bus, &calls);
+        }
+    }
+}
+
 /// A full `Block` subscriber keeps the events in the lanes, where the forced close finds them.
 #[test]
 fn a_forced_close_drops_no_payload_that_was_not_sequenced_after_its_limit() {

@@ -1,41 +1,43 @@
-//! fanout itself: a publisher handle (a lane) per publisher, one topic, one pattern that all
-//! subscribers share, `Overflow::Block`, so nothing is lost.
+//! fanout itself: each publisher has a handle with a lane of its own, there is one topic, and all
+//! subscribers use the same pattern. With `Overflow::Block` no event is lost.
 
-use fanout::{Bus, Dispatch, Overflow, RecvError, Subscriber, SubscriptionBuilder};
+use fanout::{
+    Bus, Dispatch, Overflow, Publisher, RecvError, Subscriber, SubscriptionBuilder, Topic,
+};
 
-use crate::race::{CAPACITY, Outcome, System, Work, race, race_handlers, race_tasks};
+use crate::harness::{CAPACITY, Outcome, System, Work, run_handlers, run_tasks, run_threads};
 use crate::tick::{Checker, Tick, Ticks};
 
-/// Subscribers that are threads: how they receive, and which threads carry the events.
-pub enum Fanout {
-    /// `recv`, one event at a time, default dispatch (a pool): the headline row.
+/// fanout with subscribers that are threads.
+pub enum FanoutThreads {
+    /// `recv`, one event at a time, with the default dispatch (a pool). This is the headline row.
     Recv,
-    /// `next_batch`, default dispatch.
+    /// `next_batch`, with the default dispatch.
     Batches,
-    /// `publish_batch` and `next_batch`, default dispatch.
-    BatchesPublished,
-    /// `recv`, inline dispatch: publishing threads carry their events where they can.
+    /// `publish_batch` and `next_batch`, with the default dispatch.
+    PublishBatch,
+    /// `recv`, with inline dispatch: a publishing thread dispatches its own events if it can.
     Inline,
 }
 
-impl System for Fanout {
+impl System for FanoutThreads {
     fn name(&self) -> &'static str {
         match self {
             Self::Recv => "fanout",
             Self::Batches => "fanout-batches",
-            Self::BatchesPublished => "fanout-publish-batch",
+            Self::PublishBatch => "fanout-publish-batch",
             Self::Inline => "fanout-inline",
         }
     }
 
     fn about(&self) -> &'static str {
         match self {
-            Self::Recv => "one lane per publisher, Overflow::Block, recv() lends each event",
-            Self::Batches => "the same, next_batch() lends up to 64 events at a time",
-            Self::BatchesPublished => {
-                "the same as fanout-batches, publish_batch() publishes up to 64 events at a time"
+            Self::Recv => "one lane per publisher, Overflow::Block, recv()",
+            Self::Batches => "as fanout, but next_batch() receives up to 64 events at a time",
+            Self::PublishBatch => {
+                "as fanout-batches, but publish_batch() publishes up to 64 events at a time"
             }
-            Self::Inline => "the same as fanout, Dispatch::Inline",
+            Self::Inline => "as fanout, but with Dispatch::Inline",
         }
     }
 
@@ -47,55 +49,54 @@ impl System for Fanout {
         true
     }
 
-    fn topics(&self) -> bool {
+    fn has_topics(&self) -> bool {
         true
     }
 
-    fn refuses(&self, work: &Work) -> Option<&'static str> {
-        (matches!(self, Self::Inline) && work.publishers > 1).then_some("shown for one publisher")
+    fn exclusion(&self, work: &Work) -> Option<&'static str> {
+        (matches!(self, Self::Inline) && work.publishers > 1)
+            .then_some("measured only with one publisher")
     }
 
     fn run(&self, work: &Work) -> Outcome {
         let bus = bus(matches!(self, Self::Inline));
         let subscribers: Vec<_> = (0..work.subscribers)
-            .map(|_| subscription(&bus).open().expect("a valid subscription"))
-            .collect();
-        if matches!(self, Self::BatchesPublished) {
-            return race(
-                work,
-                batch_publishers(bus, work),
-                batch_readers(subscribers),
-            );
-        }
-        let publishers = publishers(bus, work);
-        if matches!(self, Self::Batches) {
-            return race(work, publishers, batch_readers(subscribers));
-        }
-        let receiving = subscribers
-            .into_iter()
-            .map(|mut subscriber| {
-                move |check: &mut Checker| loop {
-                    match subscriber.recv() {
-                        Ok(event) => check.accept(event.data()),
-                        Err(RecvError::Closed) => break,
-                        Err(error) => panic!("recv: {error}"),
-                    }
-                }
+            .map(|_| {
+                subscription(&bus)
+                    .open()
+                    .expect("the subscription is valid")
             })
             .collect();
-        race(work, publishers, receiving)
+        match self {
+            Self::Recv | Self::Inline => run_threads(
+                work,
+                publishers(bus, work, publish_each),
+                receive_each(subscribers),
+            ),
+            Self::Batches => run_threads(
+                work,
+                publishers(bus, work, publish_each),
+                receive_batches(subscribers),
+            ),
+            Self::PublishBatch => run_threads(
+                work,
+                publishers(bus, work, publish_batch),
+                receive_batches(subscribers),
+            ),
+        }
     }
 }
 
-/// Subscribers that are closures, on a handler pool of as many threads as there are cores.
-pub enum Called {
-    /// Default dispatch: the headline row.
+/// fanout with subscribers that are handlers, on a pool with as many threads as there are cores.
+pub enum FanoutHandlers {
+    /// The default dispatch. This is the headline row.
     Pool,
-    /// Inline dispatch: publishing threads carry their events to the rings, the pool calls.
+    /// Inline dispatch: a publishing thread puts its events into the rings, and the pool calls the
+    /// handlers.
     Inline,
 }
 
-impl System for Called {
+impl System for FanoutHandlers {
     fn name(&self) -> &'static str {
         match self {
             Self::Pool => "fanout-handlers",
@@ -106,10 +107,10 @@ impl System for Called {
     fn about(&self) -> &'static str {
         match self {
             Self::Pool => {
-                "one lane per publisher, Overflow::Block, handler() on the default pool: a thread per \
-                 core"
+                "one lane per publisher, Overflow::Block, handler() on the default pool with a \
+                 thread per core"
             }
-            Self::Inline => "the same, Dispatch::Inline",
+            Self::Inline => "as fanout-handlers, but with Dispatch::Inline",
         }
     }
 
@@ -121,33 +122,33 @@ impl System for Called {
         true
     }
 
-    fn topics(&self) -> bool {
+    fn has_topics(&self) -> bool {
         true
     }
 
     fn run(&self, work: &Work) -> Outcome {
-        race_handlers(work, |handlers| {
+        run_handlers(work, |handlers| {
             let bus = bus(matches!(self, Self::Inline));
             for mut handler in handlers {
                 subscription(&bus)
                     .handler(move |event| handler.call(event.data()))
-                    .expect("a valid subscription")
+                    .expect("the subscription is valid")
                     .detach();
             }
-            publishers(bus, work)
+            publishers(bus, work, publish_each)
         })
     }
 }
 
-/// Subscribers that are tasks: how they receive.
-pub enum Tasks {
-    /// `recv_async`, one event at a time: the headline row.
+/// fanout with subscribers that are tasks.
+pub enum FanoutTasks {
+    /// `recv_async`, one event at a time. This is the headline row.
     Recv,
     /// `next_batch_async`.
     Batches,
 }
 
-impl System for Tasks {
+impl System for FanoutTasks {
     fn name(&self) -> &'static str {
         match self {
             Self::Recv => "fanout-tasks",
@@ -158,10 +159,11 @@ impl System for Tasks {
     fn about(&self) -> &'static str {
         match self {
             Self::Recv => {
-                "one lane per publisher, Overflow::Block, recv_async() lends each event; publishing \
-                 threads publish()"
+                "one lane per publisher, Overflow::Block, recv_async(); publishers are threads"
             }
-            Self::Batches => "the same, next_batch_async() lends up to 64 events at a time",
+            Self::Batches => {
+                "as fanout-tasks, but next_batch_async() receives up to 64 events at a time"
+            }
         }
     }
 
@@ -173,53 +175,57 @@ impl System for Tasks {
         true
     }
 
-    fn topics(&self) -> bool {
+    fn has_topics(&self) -> bool {
         true
     }
 
     fn run(&self, work: &Work) -> Outcome {
         let bus = bus(false);
         let subscribers: Vec<_> = (0..work.subscribers)
-            .map(|_| subscription(&bus).open().expect("a valid subscription"))
+            .map(|_| {
+                subscription(&bus)
+                    .open()
+                    .expect("the subscription is valid")
+            })
             .collect();
-        let publishers = publishers(bus, work);
+        let publishers = publishers(bus, work, publish_each);
 
         if matches!(self, Self::Batches) {
             let receiving = subscribers
                 .into_iter()
                 .map(|mut subscriber| {
-                    |mut check: Checker| async move {
+                    |mut checker: Checker| async move {
                         loop {
                             match subscriber.next_batch_async().await {
                                 Ok(batch) => {
                                     for event in &batch {
-                                        check.accept(event.data());
+                                        checker.accept(event.data());
                                     }
                                 }
-                                Err(RecvError::Closed) => return check,
+                                Err(RecvError::Closed) => return checker,
                                 Err(error) => panic!("next_batch_async: {error}"),
                             }
                         }
                     }
                 })
                 .collect();
-            race_tasks(work, publishers, receiving)
+            run_tasks(work, publishers, receiving)
         } else {
             let receiving = subscribers
                 .into_iter()
                 .map(|mut subscriber| {
-                    |mut check: Checker| async move {
+                    |mut checker: Checker| async move {
                         loop {
                             match subscriber.recv_async().await {
-                                Ok(event) => check.accept(event.data()),
-                                Err(RecvError::Closed) => return check,
+                                Ok(event) => checker.accept(event.data()),
+                                Err(RecvError::Closed) => return checker,
                                 Err(error) => panic!("recv_async: {error}"),
                             }
                         }
                     }
                 })
                 .collect();
-            race_tasks(work, publishers, receiving)
+            run_tasks(work, publishers, receiving)
         }
     }
 }
@@ -229,7 +235,7 @@ fn bus(inline: bool) -> Bus<Tick> {
     if inline {
         builder = builder.dispatch(Dispatch::Inline);
     }
-    builder.build().expect("a valid configuration")
+    builder.build().expect("the configuration is valid")
 }
 
 fn subscription(bus: &Bus<Tick>) -> SubscriptionBuilder<Tick> {
@@ -238,47 +244,64 @@ fn subscription(bus: &Bus<Tick>) -> SubscriptionBuilder<Tick> {
         .overflow(Overflow::Block)
 }
 
-/// From here on the publishers keep the bus open: it closes when the last of them is done.
-fn publishers(bus: Bus<Tick>, work: &Work) -> Vec<impl FnOnce(Ticks) + Send + use<>> {
+/// The publishers, each with a handle of its own. The bus closes when the last of them is done.
+fn publishers<F>(bus: Bus<Tick>, work: &Work, publish: F) -> Vec<impl FnOnce(Ticks) + Send + use<F>>
+where
+    F: FnOnce(&mut Publisher<Tick>, &Topic, Ticks) + Copy + Send,
+{
     (0..work.publishers)
         .map(|_| {
-            let topic = bus.topic("bench.tick").expect("a valid topic");
+            let topic = bus.topic("bench.tick").expect("the topic is valid");
             let mut publisher = bus.publisher();
-            move |ticks: Ticks| {
-                for tick in ticks {
-                    publisher.publish(&topic, tick).expect("the bus is open");
+            move |ticks: Ticks| publish(&mut publisher, &topic, ticks)
+        })
+        .collect()
+}
+
+/// Publishes the events one at a time.
+fn publish_each(publisher: &mut Publisher<Tick>, topic: &Topic, ticks: Ticks) {
+    for tick in ticks {
+        publisher.publish(topic, tick).expect("the bus is open");
+    }
+}
+
+/// Publishes the events with one call of `publish_batch`.
+fn publish_batch(publisher: &mut Publisher<Tick>, topic: &Topic, ticks: Ticks) {
+    publisher
+        .publish_batch(topic, ticks)
+        .expect("the bus is open");
+}
+
+/// Threads that receive one event at a time.
+fn receive_each(
+    subscribers: Vec<Subscriber<Tick>>,
+) -> Vec<impl FnOnce(&mut Checker) + Send + use<>> {
+    subscribers
+        .into_iter()
+        .map(|mut subscriber| {
+            move |checker: &mut Checker| loop {
+                match subscriber.recv() {
+                    Ok(event) => checker.accept(event.data()),
+                    Err(RecvError::Closed) => break,
+                    Err(error) => panic!("recv: {error}"),
                 }
             }
         })
         .collect()
 }
 
-/// Like `publishers`, with all events in one batch.
-fn batch_publishers(bus: Bus<Tick>, work: &Work) -> Vec<impl FnOnce(Ticks) + Send + use<>> {
-    (0..work.publishers)
-        .map(|_| {
-            let topic = bus.topic("bench.tick").expect("a valid topic");
-            let mut publisher = bus.publisher();
-            move |ticks: Ticks| {
-                publisher
-                    .publish_batch(&topic, ticks)
-                    .expect("the bus is open");
-            }
-        })
-        .collect()
-}
-
-fn batch_readers(
+/// Threads that receive batches of events.
+fn receive_batches(
     subscribers: Vec<Subscriber<Tick>>,
 ) -> Vec<impl FnOnce(&mut Checker) + Send + use<>> {
     subscribers
         .into_iter()
         .map(|mut subscriber| {
-            move |check: &mut Checker| loop {
+            move |checker: &mut Checker| loop {
                 match subscriber.next_batch() {
                     Ok(batch) => {
                         for event in &batch {
-                            check.accept(event.data());
+                            checker.accept(event.data());
                         }
                     }
                     Err(RecvError::Closed) => break,

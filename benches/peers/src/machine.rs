@@ -1,9 +1,9 @@
-//! Where and when the numbers were taken, and of which versions.
+//! The machine, the date, and the versions of the packages, for the report.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The machine in a line.
+/// A description of the machine in one line.
 pub fn describe() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo")
         .ok()
@@ -19,12 +19,12 @@ pub fn describe() -> String {
     format!("{cpu}, {} cores, {system}", cores())
 }
 
-/// Cores that this process may use.
+/// The number of cores that this process may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// The version of a package, from the lock file that this program was built with.
+/// The version of a package in the lock file with which this program was built.
 pub fn version(package: &str) -> &'static str {
     let wanted = format!("name = \"{package}\"");
     let mut lines = include_str!("../Cargo.lock").lines();
@@ -37,7 +37,7 @@ pub fn version(package: &str) -> &'static str {
         .unwrap_or("unknown")
 }
 
-/// Today, in UTC, as `2026-01-31`.
+/// The date of today in UTC, as in `2026-01-31`.
 pub fn today() -> String {
     let seconds = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -45,7 +45,8 @@ pub fn today() -> String {
     date(seconds / 86_400)
 }
 
-/// The date this many days after 1970-01-01: counts eras of 400 years from 0000-03-01.
+/// The date `days` days after 1970-01-01. The computation counts eras of 400 years from
+/// 0000-03-01.
 fn date(days: u64) -> String {
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);
@@ -77,7 +78,10 @@ mod tests {
     #[test]
     fn versions_come_from_the_lock_file() {
         assert_eq!(version("no-such-package"), "unknown");
-        for system in crate::race::Race::ALL.into_iter().flat_map(crate::systems) {
+        for system in crate::harness::Scenario::ALL
+            .into_iter()
+            .flat_map(crate::systems)
+        {
             if let Some(package) = system.package() {
                 assert_ne!(version(package), "unknown", "{}", system.name());
             }

@@ -1,100 +1,111 @@
-//! The same work on fanout and on its rivals, side by side.
+//! Runs the same work on fanout and on comparable libraries (peers), and compares the rates.
 //!
 //! # The work
 //!
-//! One or four publishing threads publish 64-byte events ([`tick::Tick`]: publisher, sequence
-//! number, six words of payload); 1 to 1,024 subscribers each receive all of them. Nothing may be
-//! lost, and each subscriber has room for 1,024 events. What a subscriber is makes three races:
+//! One or four publishers publish 64-byte events ([`tick::Tick`]: the publisher, a sequence number
+//! and six words of payload). Each of 1 to 1,024 subscribers receives every event. No event may be
+//! lost, and the capacity is 1,024 events per subscriber. There are three scenarios
+//! ([`harness::Scenario`]), one for each kind of subscriber:
 //!
-//! - `--race threads`, the default: a thread that receives.
-//! - `--race handlers`: a closure that is called. fanout has a pool of threads for that, disruptor
-//!   a thread per closure. Peers that call nobody take part with a thread per subscriber, and with
-//!   what one would write by hand on top of the most used of them: a worker thread per core with a
-//!   channel and a part of the closures.
-//! - `--race async`: a task on a tokio runtime with two workers. Publishers are threads all the
-//!   same; every peer has a blocking send for that. One peer is shown with tasks as publishers,
-//!   too. Peers that know no tasks take part with a thread per subscriber.
+//! - `--race threads`, the default: a subscriber is a thread that receives.
+//! - `--race handlers`: a subscriber is a handler, which is a closure that is called for each
+//!   event. fanout calls handlers on a pool of threads, disruptor on a thread per handler. Peers
+//!   without handlers are measured with a thread per subscriber. In addition, crossbeam-channel,
+//!   the most used of them, is measured with what a user would write by hand: a worker thread per
+//!   core, each with a channel and an equal part of the handlers.
+//! - `--race async`: a subscriber is a task on a tokio runtime with two workers. Publishers are
+//!   threads here too, because every peer has a blocking send. One peer is also measured with tasks
+//!   as publishers. Peers without an async interface are measured with a thread per subscriber.
 //!
 //! # What is measured
 //!
-//! Deliveries per second: events times subscribers, by the wall time from a start barrier until the
-//! last subscriber has everything. All threads and tasks exist and all receivers are waiting before
-//! the clock starts; setting up, the end of the stream and clearing up are outside of it.
+//! The result is the number of deliveries per second: events times subscribers, divided by the wall
+//! time from a start barrier until the last subscriber has received its last event. All threads and
+//! tasks exist, and all receivers are waiting, before the clock starts. The setup, the end of the
+//! stream and the cleanup are not part of the measured time.
 //!
-//! How many events a run has is found per system by short warm runs, so that a run takes about
-//! `--millis`; then it stays fixed. Rounds are interleaved (A B C, A B C, ..), so that the drift of
-//! a busy machine hits all alike, and ratios are formed within a round before their median is
-//! taken. The best peer is whichever was the fastest in that round, the rows that do less than the
-//! others included, however it receives; `direct` and `crossbeam-per-worker` are no peers, but
-//! bounds with ratios of their own.
+//! Short calibration runs find the number of events for each system, so that a run takes about
+//! `--millis`. The number then stays the same in all rounds. The rounds of all systems are
+//! interleaved (A B C, A B C, ...), so that changes in the load of the machine affect all systems
+//! equally. A ratio is computed within each round, and the tables show the median of these ratios.
+//! The best peer is the peer that was the fastest in a round, in any of its variants, also in those
+//! that do less work than the others. `direct` and `crossbeam-per-worker` are bounds, not peers,
+//! and have ratios of their own.
 //!
-//! # Rules of honesty
+//! # What is equal, and what is not
 //!
-//! What is equal for all: the event, its publisher's code up to the send, the room per subscriber,
-//! a thread per publisher, and the check. In each run every subscriber checks of every event that
-//! it is the next of its publisher and that its payload is intact (the payload is read, not only
-//! moved), and at the end the count, the count per publisher, a checksum over all payload, and that
-//! the stream ends there. A check that fails, a system that loses an event, and a run that hangs
-//! end the program with a failure: there is no table of a wrong result.
+//! The following is equal for all systems: the event, the code of the publisher up to the send, the
+//! capacity per subscriber (with the exceptions below), a thread per publisher, and the check. In
+//! each run, every subscriber checks for each event that it is the next event of its publisher and
+//! that its payload is intact. For this it reads the whole payload. At the end it checks the number
+//! of events, the number of events of each publisher, and a checksum of all payloads, and it checks
+//! that the stream ends there. If a check fails, a system loses an event, or a run hangs, then the
+//! program ends with a failure and prints no table.
 //!
-//! What is not equal:
+//! The following is not equal:
 //!
-//! - fanout looks up a topic among patterns, gives each event an id and a time, and has one order
-//!   for all subscribers. No peer has topics. With one channel per subscriber (crossbeam-channel,
-//!   flume, kanal, async-channel, `tokio-mpsc`) two subscribers may see two publishers' events in
-//!   different orders.
-//! - fanout runs a dispatcher thread (rows of their own show inline dispatch, without it);
-//!   `bus` runs a thread that wakes receivers, `bus-feed` one more.
-//! - fanout, disruptor and the two below lend the event to the receiver, all others hand over a
-//!   copy of 64 bytes.
-//! - fanout's lanes and `bus-feed`'s channel are room in addition to the 1,024 per subscriber.
-//! - `bus` has a single sender: four publishers share it behind a mutex (`bus`) or feed it through
-//!   a channel (`bus-feed`).
-//! - `tokio::sync::broadcast` loses events by design: a credit counter of ours makes it wait
-//!   (`tokio-credits`), or it has room for the whole run and never waits (`tokio-room-for-all`).
-//! - disruptor spins: it takes part only where each thread has a core, and shows what that buys.
-//!   Ratios are given with and without it. `batch_publish` is not used, as nobody else batches.
+//! - fanout matches a topic against patterns, gives each event an id and a time, and delivers the
+//!   events to all subscribers in the same order. No peer has topics. In systems with one channel
+//!   per subscriber (crossbeam-channel, flume, kanal, async-channel, `tokio-mpsc`), two subscribers
+//!   may see the events of two publishers in different orders.
+//! - fanout runs a dispatcher thread. (Separate rows show inline dispatch, which has none.) `bus`
+//!   runs a thread that wakes receivers, and `bus-feed` runs another thread in addition.
+//! - In fanout, disruptor and the two bounds, the subscriber gets a reference to the event. In all
+//!   other systems it gets a copy of 64 bytes.
+//! - The lanes of fanout and the channel of `bus-feed` hold events in addition to the 1,024 per
+//!   subscriber.
+//! - `bus` has a single sender. Four publishers share it behind a mutex (`bus`) or send to it
+//!   through a channel (`bus-feed`).
+//! - `tokio::sync::broadcast` loses events by design. In `tokio-credits`, a credit counter in this
+//!   package makes it wait. In `tokio-room-for-all`, it has capacity for the whole run and never
+//!   waits.
+//! - disruptor spins, so it is measured only if each thread has a core of its own. There are ratios
+//!   with it and without it. Its `batch_publish` is not used, because no other peer publishes in
+//!   batches.
 //!
-//! Of the closures:
+//! In the scenario `handlers`:
 //!
-//! - `direct` has no queue and no threads: a loop over the closures on the publishing thread
-//!   (behind a mutex where there are four). A slow closure holds up everybody, and no event ever
-//!   waits. It is what fan-out costs at least on one thread, so it has a ratio of its own.
-//! - `crossbeam-per-worker` has one queue per worker: the room of 1,024 events is that of all its
-//!   closures together, a slow closure holds up those of the same worker, and none can be added or
-//!   taken away. It is `direct` on all cores, written by hand for the case, so it counts as a
-//!   bound.
-//! - fanout keeps a ring per closure, so that only its own events wait for a slow one; closures
-//!   move between the threads of the pool, a panic ends a call and not a thread, and a call that
-//!   takes too long has its thread replaced.
-//! - Where closures are called through a box, the caller does not know their type (fanout: one such
-//!   call per slot of the ring, up to 64 events; `direct`, `crossbeam-per-worker`: one per event).
-//!   A thread that receives, and disruptor's, knows what it does.
+//! - `direct` has no queue and no threads. It is a loop over the handlers on the publishing thread
+//!   (behind a mutex if there are four publishers). A slow handler delays the publishers and all
+//!   other handlers, and no event is ever queued. It shows the minimum cost of fan-out on one
+//!   thread, so it has a ratio of its own.
+//! - `crossbeam-per-worker` has one queue per worker. All handlers of a worker share the capacity
+//!   of 1,024 events, a slow handler delays the other handlers of its worker, and no handler can be
+//!   added or removed. It is like `direct` on all cores and written by hand for this case, so it is
+//!   a bound.
+//! - fanout has a ring per handler, so a slow handler delays only its own events. Handlers move
+//!   between the threads of the pool, a panic ends a call but not the thread, and the pool replaces
+//!   a thread if a call on it takes too long.
+//! - In fanout, `direct` and `crossbeam-per-worker`, the handlers are called through a box, so the
+//!   compiler cannot inline them. fanout makes one such call per slot of the ring, for up to 64
+//!   events. The other two make one for each event. In a thread that receives, and in the threads
+//!   of disruptor, the type of the handler is known, so the compiler can inline it.
 //!
-//! Of the tasks:
+//! In the scenario `async`:
 //!
-//! - The runtime has two workers, whatever the machine. fanout's dispatcher, the publishers, and
-//!   the threads of the peers that have no tasks, are beside them.
-//! - In `tokio-mpsc-all-tasks` publishers are tasks as well, so a wake-up seldom leaves the thread;
-//!   they start when the clock does, as a task must not wait at a barrier.
+//! - The runtime has two workers on every machine. The dispatcher of fanout, the publishers, and
+//!   the threads of the peers without an async interface run on other threads.
+//! - In `tokio-mpsc-all-tasks` the publishers are tasks too, so a wake-up is seldom sent to another
+//!   thread. They are spawned after the clock has started, because a task must not block at the
+//!   start barrier.
 //!
-//! Who is left out: futures-channel has no blocking send, and its bounded channel more room than it
-//! was asked for. In the races of closures and tasks, async-broadcast and `tokio-credits` do not
-//! run with a thread per subscriber: with threads they are slower than the best peer at every size.
-//! With 1,024 threads, flume, bus and `tokio-room-for-all` take up to minutes for a thousand
-//! events, and do not take part.
+//! The following is not measured: futures-channel has no blocking send, and the capacity of its
+//! bounded channel is larger than the requested one. In the scenarios `handlers` and `async`,
+//! async-broadcast and `tokio-credits` are not measured with a thread per subscriber, because with
+//! threads they are slower than the best peer at every size. With 1,024 threads, flume, bus and
+//! `tokio-room-for-all` are not measured, because a thousand events can take minutes.
 //!
 //! # Latency
 //!
-//! With `--latency` (threads alone) one publisher sleeps about 200 microseconds before each event,
-//! so that all subscribers are parked when it comes; the time from just before publishing to the
-//! check in each subscriber goes into a histogram.
+//! With `--latency` (only in the scenario `threads`), a publisher sleeps about 200 microseconds
+//! before each event, so that all subscribers are parked when the event arrives. A histogram
+//! collects the times from just before publishing until the check in each subscriber.
 
 mod fanout_side;
+mod harness;
 mod machine;
 mod options;
 mod peers;
-mod race;
 mod report;
 mod tick;
 
@@ -105,27 +116,27 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fanout_side::{Called, Fanout, Tasks};
+use fanout_side::{FanoutHandlers, FanoutTasks, FanoutThreads};
+use harness::{CAPACITY, Outcome, Scenario, System, Work};
 use options::{HELP, Options};
-use race::{CAPACITY, Outcome, Race, System, Work};
 use report::{Cell, Latency, Row};
 
-/// A run that takes longer than this hangs.
-const HANGS: Duration = Duration::from_secs(120);
+/// The maximum duration of a run. The watchdog ends the program after it.
+const RUN_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// No run has fewer events: the rings shall go round a few times.
-const FEWEST_EVENTS: u64 = 4 * CAPACITY as u64;
+/// The minimum number of events in a run, so that the index of each ring wraps around a few times.
+const MIN_EVENTS: u64 = 4 * CAPACITY as u64;
 
-/// Warm runs grow until they take this long.
-const LONG_ENOUGH: Duration = Duration::from_millis(30);
+/// The minimum duration of a calibration run. The number of events grows until a run reaches it.
+const MIN_CALIBRATION_TIME: Duration = Duration::from_millis(30);
 
-/// The pause between events where latency is measured.
+/// The pause before each event if latency is measured.
 const PAUSE: Duration = Duration::from_micros(200);
 
-/// Events per run where latency is measured.
+/// The number of events per run if latency is measured.
 const LATENCY_EVENTS: u64 = 1_000;
 
-/// The systems of the latency table.
+/// The systems in the latency table.
 const LATENCY_SYSTEMS: [&str; 4] = [
     "fanout",
     "fanout-inline",
@@ -133,61 +144,65 @@ const LATENCY_SYSTEMS: [&str; 4] = [
     "tokio-credits",
 ];
 
-/// fanout and its peers, in the order of the tables.
-fn systems(race: Race) -> Vec<&'static dyn System> {
-    let fanout: &[&'static dyn System] = match race {
-        Race::Threads => &[
-            &Fanout::Recv,
-            &Fanout::Batches,
-            &Fanout::BatchesPublished,
-            &Fanout::Inline,
+/// The systems of a scenario, in the order of its table.
+fn systems(scenario: Scenario) -> Vec<&'static dyn System> {
+    let fanout: &[&'static dyn System] = match scenario {
+        Scenario::Threads => &[
+            &FanoutThreads::Recv,
+            &FanoutThreads::Batches,
+            &FanoutThreads::PublishBatch,
+            &FanoutThreads::Inline,
         ],
-        Race::Handlers => &[&Called::Pool, &Called::Inline],
-        Race::Async => &[&Tasks::Recv, &Tasks::Batches],
+        Scenario::Handlers => &[&FanoutHandlers::Pool, &FanoutHandlers::Inline],
+        Scenario::Async => &[&FanoutTasks::Recv, &FanoutTasks::Batches],
     };
-    [fanout, &peers::of(race)].concat()
+    [fanout, &peers::systems(scenario)].concat()
 }
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
-        Err(error) => return refuse(&error),
+        Err(error) => return exit_with_error(&error),
     };
     if options.help {
         println!("{HELP}");
         return ExitCode::SUCCESS;
     }
-    // What measures nothing does so for all races, unless one is named.
-    let races = match options.race {
-        None if options.list || options.smoke => Race::ALL.to_vec(),
-        _ => vec![options.race()],
+    // --list and --smoke apply to all scenarios if --race is not given.
+    let scenarios = match options.scenario {
+        None if options.list || options.smoke => Scenario::ALL.to_vec(),
+        _ => vec![options.scenario()],
     };
-    let selected = match select(&options, &races) {
+    let selected = match select(&options, &scenarios) {
         Ok(selected) => selected,
-        Err(error) => return refuse(&error),
+        Err(error) => return exit_with_error(&error),
     };
     if options.list {
         list(&selected);
         return ExitCode::SUCCESS;
     }
-    name_failures();
-    thread::spawn(watch);
+    install_panic_hook();
+    thread::spawn(watchdog);
     if options.smoke {
         smoke(&options, &selected);
         return ExitCode::SUCCESS;
     }
-    let (race, systems) = &selected[0];
-    report(&options, *race, systems)
+    let (scenario, systems) = &selected[0];
+    measure_and_report(&options, *scenario, systems)
 }
 
-/// Measures a race and prints its table.
-fn report(options: &Options, race: Race, systems: &[&'static dyn System]) -> ExitCode {
+/// Measures a scenario and prints its tables.
+fn measure_and_report(
+    options: &Options,
+    scenario: Scenario,
+    systems: &[&'static dyn System],
+) -> ExitCode {
     let (cells, latency) = if options.latency {
         (Vec::new(), measure_latency(options, systems))
     } else {
-        (measure(options, race, systems), Vec::new())
+        (measure(options, scenario, systems), Vec::new())
     };
-    print!("{}", report::preamble(race, systems, options.markdown));
+    print!("{}", report::preamble(scenario, systems, options.markdown));
     if options.latency {
         print!("{}", report::latency_table(&latency, options.markdown));
     } else {
@@ -195,43 +210,45 @@ fn report(options: &Options, race: Race, systems: &[&'static dyn System]) -> Exi
         println!("{}", text.trim_end());
     }
     if let Some(path) = &options.json {
-        let json = report::json(race, &cells, &latency, systems);
+        let json = report::json(scenario, &cells, &latency, systems);
         if let Err(error) = std::fs::write(path, format!("{json:#}\n")) {
-            return refuse(&format!("{}: {error}", path.display()));
+            return exit_with_error(&format!("{}: {error}", path.display()));
         }
     }
     ExitCode::SUCCESS
 }
 
 fn list(selected: &[Selected]) {
-    for (number, (race, systems)) in selected.iter().enumerate() {
+    for (number, (scenario, systems)) in selected.iter().enumerate() {
         if number > 0 {
             println!();
         }
-        println!("--race {}: {}", race.name(), race.about());
+        println!("--race {}: {}", scenario.name(), scenario.about());
         for system in systems {
             println!("  {:<25} {}", system.name(), system.about());
         }
     }
 }
 
-fn refuse(error: &str) -> ExitCode {
-    eprintln!("peers: {error} (--help says more)");
+fn exit_with_error(error: &str) -> ExitCode {
+    eprintln!("peers: {error} (see --help)");
     ExitCode::from(2)
 }
 
-/// A race, and those of its systems that shall run.
-type Selected = (Race, Vec<&'static dyn System>);
+/// A scenario, and the systems of it that are selected.
+type Selected = (Scenario, Vec<&'static dyn System>);
 
-/// What shall run.
-fn select(options: &Options, races: &[Race]) -> Result<Vec<Selected>, String> {
+/// Selects the systems to run by `--only` and `--without`.
+fn select(options: &Options, scenarios: &[Scenario]) -> Result<Vec<Selected>, String> {
     for name in options.only.iter().chain(&options.without) {
-        let mut all = races.iter().flat_map(|race| systems(*race));
+        let mut all = scenarios.iter().flat_map(|scenario| systems(*scenario));
         if !all.any(|system| system.name() == name) {
-            return Err(format!("there is no system {name}; --list names them"));
+            return Err(format!(
+                "--only, --without: there is no system {name:?}; --list prints the names"
+            ));
         }
     }
-    let chosen = |system: &&dyn System| {
+    let is_selected = |system: &&dyn System| {
         let name = system.name();
         if options.without.iter().any(|without| without == name) {
             false
@@ -241,89 +258,98 @@ fn select(options: &Options, races: &[Race]) -> Result<Vec<Selected>, String> {
             !options.latency || options.smoke || LATENCY_SYSTEMS.contains(&name)
         }
     };
-    Ok(races
+    Ok(scenarios
         .iter()
-        .map(|race| (*race, systems(*race).into_iter().filter(chosen).collect()))
+        .map(|scenario| {
+            let systems = systems(*scenario).into_iter().filter(is_selected);
+            (*scenario, systems.collect())
+        })
         .collect())
 }
 
-/// All numbers of publishers with all numbers of subscribers.
-fn sizes(options: &Options, race: Race) -> impl Iterator<Item = (u32, usize)> {
+/// Each number of publishers combined with each number of subscribers.
+fn sizes(options: &Options, scenario: Scenario) -> impl Iterator<Item = (u32, usize)> {
     options.publishers.iter().flat_map(move |publishers| {
         options
-            .subscribers(race)
+            .subscribers(scenario)
             .iter()
             .map(|subscribers| (*publishers, *subscribers))
     })
 }
 
-/// The run that is under way, and since when: what the watchdog looks at.
+/// The start time and the description of the current run, for the watchdog and the panic hook.
 static RUNNING: Mutex<Option<(Instant, String)>> = Mutex::new(None);
 
-/// Does the work under the eye of the watchdog.
+/// Runs the work on a system while the watchdog limits the duration.
 fn run(system: &dyn System, work: &Work) -> Outcome {
-    let set = |now| *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) = now;
-    let what = format!(
+    let set = |run| *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) = run;
+    let description = format!(
         "{}, publishers {}, subscribers {}, events {}",
         system.name(),
         work.publishers,
         work.subscribers,
         work.events
     );
-    set(Some((Instant::now(), what)));
+    set(Some((Instant::now(), description)));
     let outcome = system.run(work);
     set(None);
     outcome
 }
 
-/// A failed check ends the program by itself (`panic = "abort"`); this names the run that failed.
-fn name_failures() {
+/// Adds the description of the current run to the message of a panic. The panic of a failed check
+/// ends the program, because the package is built with `panic = "abort"`.
+fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
         let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-        let what = running.as_ref().map_or("no run", |(_, what)| what);
+        let run = running
+            .as_ref()
+            .map_or("no run", |(_, description)| description);
         let thread = thread::current();
         let name = thread.name().unwrap_or("a thread without a name");
-        eprintln!("FAILED: {what}: {name}: {info}");
+        eprintln!("FAILED: {run}: {name}: {info}");
     }));
 }
 
-/// Ends the program where a run hangs, and says which.
-fn watch() {
+/// Ends the program if a run takes longer than [`RUN_TIMEOUT`], and prints the run.
+fn watchdog() {
     loop {
         thread::sleep(Duration::from_secs(1));
         let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((since, what)) = &*running
-            && since.elapsed() > HANGS
+        if let Some((start, run)) = &*running
+            && start.elapsed() > RUN_TIMEOUT
         {
-            eprintln!("FAILED: {what}: no end after {} s", HANGS.as_secs());
+            eprintln!(
+                "FAILED: {run}: the run did not end within {} s",
+                RUN_TIMEOUT.as_secs()
+            );
             process::exit(1);
         }
     }
 }
 
-/// One tiny run of everything, with all checks.
+/// Runs each system briefly at each size, with all checks.
 fn smoke(options: &Options, selected: &[Selected]) {
     let start = Instant::now();
-    // Some systems are in several races: the first has run them.
+    // A system that is in several scenarios runs only in the first of them.
     let mut done = HashSet::new();
     let mut runs = 0;
-    for (race, systems) in selected {
+    for (scenario, systems) in selected {
         let is_new = |system: &&&dyn System| !done.contains(system.name());
         let systems: Vec<_> = systems.iter().filter(is_new).collect();
-        for (publishers, subscribers) in sizes(options, *race) {
-            // Full speed, more events than there is room for; and parked receivers, on a few
-            // threads.
-            let full = (None, CAPACITY as u64 + 256);
-            let paced = (subscribers <= 16).then_some((Some(PAUSE), 20));
-            for (every, events) in iter::once(full).chain(paced) {
+        for (publishers, subscribers) in sizes(options, *scenario) {
+            // One run is at full speed, with more events than the capacity. If there are not many
+            // subscribers, another run has pauses, so that the receivers park.
+            let full_speed = (None, CAPACITY as u64 + 256);
+            let with_pauses = (subscribers <= 16).then_some((Some(PAUSE), 20));
+            for (pause, events) in iter::once(full_speed).chain(with_pauses) {
                 let work = Work {
                     publishers,
                     subscribers,
                     events: events.next_multiple_of(u64::from(publishers)),
-                    every,
+                    pause,
                 };
                 for system in &systems {
-                    if system.refuses(&work).is_none() {
+                    if system.exclusion(&work).is_none() {
                         run(**system, &work);
                         runs += 1;
                     }
@@ -333,35 +359,36 @@ fn smoke(options: &Options, selected: &[Selected]) {
         done.extend(systems.iter().map(|system| system.name()));
     }
     println!(
-        "{runs} runs of {} systems in {:.1} s: every subscriber got exactly what it should",
+        "{runs} runs of {} systems in {:.1} s: every subscriber received exactly the expected \
+         events",
         done.len(),
         start.elapsed().as_secs_f64()
     );
 }
 
-/// Rates of all systems at all sizes.
-fn measure(options: &Options, race: Race, systems: &[&'static dyn System]) -> Vec<Cell> {
+/// Measures the rates of all systems at all sizes.
+fn measure(options: &Options, scenario: Scenario, systems: &[&'static dyn System]) -> Vec<Cell> {
     let mut cells = Vec::new();
-    for (publishers, subscribers) in sizes(options, race) {
+    for (publishers, subscribers) in sizes(options, scenario) {
         let mut work = Work {
             publishers,
             subscribers,
             events: 0,
-            every: None,
+            pause: None,
         };
         let mut rows: Vec<Row> = systems
             .iter()
             .map(|system| {
-                let refused = system.refuses(&work);
+                let excluded = system.exclusion(&work);
                 Row {
                     system: *system,
-                    events: if refused.is_none() {
+                    events: if excluded.is_none() {
                         calibrate(*system, &work, options.millis)
                     } else {
                         0
                     },
                     rates: Vec::new(),
-                    refused,
+                    excluded,
                 }
             })
             .collect();
@@ -370,7 +397,7 @@ fn measure(options: &Options, race: Race, systems: &[&'static dyn System]) -> Ve
                 "publishers {publishers}, subscribers {subscribers}: round {round} of {}",
                 options.rounds
             );
-            for row in rows.iter_mut().filter(|row| row.refused.is_none()) {
+            for row in rows.iter_mut().filter(|row| row.excluded.is_none()) {
                 work.events = row.events;
                 row.rates.push(run(row.system, &work).rate());
             }
@@ -384,13 +411,13 @@ fn measure(options: &Options, race: Race, systems: &[&'static dyn System]) -> Ve
     cells
 }
 
-/// How many events a run of about the wanted length has.
+/// Finds the number of events for a run of about `millis` milliseconds.
 fn calibrate(system: &dyn System, work: &Work, millis: u64) -> u64 {
     let round_up = |events: u64| events.next_multiple_of(u64::from(work.publishers));
-    let most = system.most_events() / u64::from(work.publishers) * u64::from(work.publishers);
+    let max = system.max_events() / u64::from(work.publishers) * u64::from(work.publishers);
     let wanted = |seconds_per_event: f64| {
         let events = (millis as f64 / 1e3 / seconds_per_event) as u64;
-        round_up(events.max(FEWEST_EVENTS)).min(most)
+        round_up(events.max(MIN_EVENTS)).min(max)
     };
     let time = |events: u64| {
         let outcome = run(
@@ -405,32 +432,33 @@ fn calibrate(system: &dyn System, work: &Work, millis: u64) -> u64 {
             outcome.elapsed.as_secs_f64() / events as f64,
         )
     };
-    let mut events = round_up(FEWEST_EVENTS);
+    let mut events = round_up(MIN_EVENTS);
     let first = loop {
         let (elapsed, per_event) = time(events);
-        if elapsed >= LONG_ENOUGH || events >= most {
+        if elapsed >= MIN_CALIBRATION_TIME || events >= max {
             break per_event;
         }
-        events = round_up(events * 4).min(most);
+        events = round_up(events * 4).min(max);
     };
-    // Some systems have a fast and a slow mode, from run to run: a second look, and the middle.
+    // The speed of some systems differs much from run to run. So the result is the geometric mean
+    // of two estimates.
     let (_, second) = time(wanted(first));
     wanted((first * second).sqrt())
 }
 
-/// Latencies of all systems at all sizes.
+/// Measures the latencies of all systems at all sizes.
 fn measure_latency(options: &Options, systems: &[&'static dyn System]) -> Vec<Latency> {
     let mut rows = Vec::new();
-    for (publishers, subscribers) in sizes(options, Race::Threads) {
+    for (publishers, subscribers) in sizes(options, Scenario::Threads) {
         let work = Work {
             publishers,
             subscribers,
             events: LATENCY_EVENTS.next_multiple_of(u64::from(publishers)),
-            every: Some(PAUSE),
+            pause: Some(PAUSE),
         };
-        let mut of_size: Vec<Latency> = systems
+        let mut group: Vec<Latency> = systems
             .iter()
-            .filter(|system| system.refuses(&work).is_none())
+            .filter(|system| system.exclusion(&work).is_none())
             .map(|system| Latency {
                 system: *system,
                 publishers,
@@ -443,14 +471,14 @@ fn measure_latency(options: &Options, systems: &[&'static dyn System]) -> Vec<La
                 "latency, publishers {publishers}, subscribers {subscribers}: round {round} of {}",
                 options.rounds
             );
-            for row in &mut of_size {
+            for row in &mut group {
                 let outcome = run(row.system, &work);
                 row.histogram
                     .add(&outcome.latencies)
-                    .expect("all histograms have one range");
+                    .expect("all histograms have the same range");
             }
         }
-        rows.append(&mut of_size);
+        rows.append(&mut group);
     }
     rows
 }

@@ -2,54 +2,59 @@
 
 use std::path::PathBuf;
 
-use crate::race::Race;
+use crate::harness::Scenario;
 
-/// What `--help` prints.
+/// The text that `--help` prints.
 pub const HELP: &str = "\
-The same work on fanout and on its rivals, side by side.
+Runs the same work on fanout and on comparable libraries (peers), and compares the rates.
 
 usage: peers [options]
 
-  --race NAME           threads: every subscriber is a thread (default)
-                        handlers: every subscriber is a closure that is called; peers that call
-                        nobody take part with a thread each, and `direct` is a plain loop over the
-                        closures, an upper bound that is no peer
-                        async: every subscriber is a task on a tokio runtime with 2 workers; peers
-                        that know no tasks take part with a thread each
-  --rounds N            measured rounds, medians are taken over them (default 7)
-  --millis N            how long one run shall take, about (default 300)
-  --publishers LIST     numbers of publishing threads (default 1,4)
-  --subscribers LIST    numbers of subscribers (default 1,4,16,64,256; with --race handlers
+  --race NAME           the scenario, which is the kind of subscriber:
+                        threads: every subscriber is a thread that receives (default)
+                        handlers: every subscriber is a handler, a closure that is called for each
+                        event; a peer without handlers is measured with a thread per subscriber;
+                        `direct` and `crossbeam-per-worker` are bounds, not peers
+                        async: every subscriber is a task on a tokio runtime with 2 workers; a peer
+                        without an async interface is measured with a thread per subscriber
+  --rounds N            the number of measured rounds; the tables show medians (default 7)
+  --millis N            the approximate length of one run in milliseconds (default 300)
+  --publishers LIST     the numbers of publishers (default 1,4)
+  --subscribers LIST    the numbers of subscribers (default 1,4,16,64,256; with --race handlers
                         1,16,64,256,1024; with --race async 4,64,1024)
-  --only NAME,..        these systems alone (names as in the table)
-  --without NAME,..     all but these
-  --json FILE           write all numbers to a file, each round's too
-  --markdown            print tables in Markdown, with machine, date and versions
-  --latency             measure latency instead: parked subscribers, a lone event now and then
-                        (defaults: one publisher, 1 and 16 subscribers, fanout, fanout-inline,
-                        crossbeam-channel and tokio-credits; --race threads alone)
-  --smoke               one tiny run of everything, of all races or of that of --race, in less than
-                        a minute: checks, measures nothing
-  --list                name the systems, of all races or of that of --race, and say how each is used
-  --help                this
+  --only LIST           measure only these systems (names as in the tables)
+  --without LIST        measure all systems except these
+  --json FILE           write all numbers, also those of each round, to a file
+  --markdown            print the tables in Markdown, with a description of each system
+  --latency             measure latency instead of rates, with parked subscribers and pauses between
+                        the events; only with --race threads (defaults: 1 publisher, 1 and 16
+                        subscribers, the systems fanout, fanout-inline, crossbeam-channel and
+                        tokio-credits)
+  --smoke               run every system briefly with all checks, but measure nothing; this takes
+                        less than a minute; without --race it runs all scenarios
+  --list                print a description of each system; without --race, of all scenarios
+  --help                print this text
+
+A LIST is separated by commas.
 
 examples:
   peers --race handlers --markdown                      the table of handlers in the README
-  peers --race async --markdown                         the table of tasks
+  peers --race async --markdown                         the table of tasks in the README
   peers --race handlers --subscribers 64 --publishers 1 --rounds 3 \\
         --only fanout-handlers,direct,crossbeam-per-worker
 
-The exit status is 0 where every subscriber got exactly what it should, in every run.";
+The exit status is 0 if every subscriber received exactly the expected events in every run. It is 2
+if the command line is not valid or if the JSON file cannot be written.";
 
-/// The command line, parsed.
+/// The parsed command line.
 #[derive(Debug)]
 pub struct Options {
-    /// `None` where it was not said.
-    pub race: Option<Race>,
+    /// The value of `--race`. `None` means that the option was not given.
+    pub scenario: Option<Scenario>,
     pub rounds: usize,
     pub millis: u64,
     pub publishers: Vec<u32>,
-    /// Empty: those of the race.
+    /// The value of `--subscribers`. If it is empty, the numbers of the scenario apply.
     pub subscribers: Vec<usize>,
     pub only: Vec<String>,
     pub without: Vec<String>,
@@ -65,7 +70,7 @@ impl Options {
     /// Parses the arguments, without the program's name.
     pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let mut options = Self {
-            race: None,
+            scenario: None,
             rounds: 7,
             millis: 300,
             publishers: Vec::new(),
@@ -87,11 +92,11 @@ impl Options {
                     .ok_or_else(|| format!("{argument} needs a value"))
             };
             match argument.as_str() {
-                "--race" => options.race = Some(race(&value()?)?),
-                "--rounds" => options.rounds = number(&value()?)?,
-                "--millis" => options.millis = number(&value()?)?,
-                "--publishers" => options.publishers = numbers(&value()?)?,
-                "--subscribers" => options.subscribers = numbers(&value()?)?,
+                "--race" => options.scenario = Some(scenario(&argument, &value()?)?),
+                "--rounds" => options.rounds = number(&argument, &value()?)?,
+                "--millis" => options.millis = number(&argument, &value()?)?,
+                "--publishers" => options.publishers = numbers(&argument, &value()?)?,
+                "--subscribers" => options.subscribers = numbers(&argument, &value()?)?,
                 "--only" => options.only = names(&value()?),
                 "--without" => options.without = names(&value()?),
                 "--json" => options.json = Some(value()?.into()),
@@ -100,19 +105,19 @@ impl Options {
                 "--smoke" => options.smoke = true,
                 "--list" => options.list = true,
                 "--help" | "-h" => options.help = true,
-                // `cargo bench` and `cargo test` pass this to every target.
+                // `cargo bench` passes this argument to every target.
                 "--bench" => {}
-                _ => return Err(format!("unknown argument {argument}")),
+                _ => return Err(format!("unknown argument {argument:?}")),
             }
         }
         if options.publishers.is_empty() {
             options.publishers = if options.latency { vec![1] } else { vec![1, 4] };
         }
         if options.latency {
-            if options.race() != Race::Threads {
-                return Err("--latency is for --race threads alone".to_owned());
+            if options.scenario() != Scenario::Threads {
+                return Err("--latency: it needs --race threads".to_owned());
             }
-            options.race = Some(Race::Threads);
+            options.scenario = Some(Scenario::Threads);
             if options.subscribers.is_empty() {
                 options.subscribers = vec![1, 16];
             }
@@ -120,42 +125,44 @@ impl Options {
         Ok(options)
     }
 
-    /// The race to measure.
-    pub fn race(&self) -> Race {
-        self.race.unwrap_or(Race::Threads)
+    /// The scenario to measure.
+    pub fn scenario(&self) -> Scenario {
+        self.scenario.unwrap_or(Scenario::Threads)
     }
 
-    /// The numbers of subscribers in a race.
-    pub fn subscribers(&self, race: Race) -> &[usize] {
+    /// The numbers of subscribers in a scenario.
+    pub fn subscribers(&self, scenario: Scenario) -> &[usize] {
         if self.subscribers.is_empty() {
-            race.subscribers()
+            scenario.subscribers()
         } else {
             &self.subscribers
         }
     }
 }
 
-fn race(name: &str) -> Result<Race, String> {
-    Race::ALL
+fn scenario(option: &str, name: &str) -> Result<Scenario, String> {
+    Scenario::ALL
         .into_iter()
-        .find(|race| race.name() == name)
-        .ok_or_else(|| format!("there is no race {name}: threads, handlers or async"))
+        .find(|scenario| scenario.name() == name)
+        .ok_or_else(|| format!("{option}: {name:?} is not threads, handlers or async"))
 }
 
 fn names(text: &str) -> Vec<String> {
     text.split(',').map(|name| name.trim().to_owned()).collect()
 }
 
-fn numbers<N: TryFrom<u64>>(text: &str) -> Result<Vec<N>, String> {
-    text.split(',').map(|text| number(text.trim())).collect()
+fn numbers<N: TryFrom<u64>>(option: &str, text: &str) -> Result<Vec<N>, String> {
+    text.split(',')
+        .map(|text| number(option, text.trim()))
+        .collect()
 }
 
-fn number<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
+fn number<N: TryFrom<u64>>(option: &str, text: &str) -> Result<N, String> {
     text.parse::<u64>()
         .ok()
         .filter(|number| *number > 0)
         .and_then(|number| N::try_from(number).ok())
-        .ok_or_else(|| format!("{text} is not a number from 1 that fits"))
+        .ok_or_else(|| format!("{option}: {text:?} is not a positive integer, or it is too large"))
 }
 
 #[cfg(test)]
@@ -167,32 +174,32 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_the_table() {
+    fn the_defaults_are_the_sizes_of_the_table() {
         let options = parse("").unwrap();
         assert_eq!(options.rounds, 7);
         assert_eq!(options.publishers, [1, 4]);
-        let sizes = options.subscribers(options.race());
+        let sizes = options.subscribers(options.scenario());
         assert_eq!(sizes, [1, 4, 16, 64, 256]);
     }
 
     #[test]
-    fn each_race_has_its_sizes() {
+    fn each_scenario_has_its_own_sizes() {
         let options = parse("--race handlers").unwrap();
-        let sizes = options.subscribers(options.race());
+        let sizes = options.subscribers(options.scenario());
         assert_eq!(sizes, [1, 16, 64, 256, 1024]);
         let options = parse("--race async --subscribers 2").unwrap();
-        assert_eq!(options.subscribers(options.race()), [2]);
+        assert_eq!(options.subscribers(options.scenario()), [2]);
         let options = parse("--latency").unwrap();
-        assert_eq!(options.subscribers(options.race()), [1, 16]);
+        assert_eq!(options.subscribers(options.scenario()), [1, 16]);
         assert!(parse("--latency --race async").is_err());
-        assert!(parse("--race horses").is_err());
+        assert!(parse("--race sockets").is_err());
     }
 
     #[test]
-    fn lists_and_refusals() {
+    fn lists_are_parsed_and_invalid_values_are_rejected() {
         let options = parse("--only bus,flume --subscribers 1,2").unwrap();
         assert_eq!(options.only, ["bus", "flume"]);
-        assert_eq!(options.subscribers(options.race()), [1, 2]);
+        assert_eq!(options.subscribers(options.scenario()), [1, 2]);
         assert!(parse("--rounds 0").is_err());
         assert!(parse("--rounds").is_err());
         assert!(parse("--publishers 1,x").is_err());

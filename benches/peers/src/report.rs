@@ -1,55 +1,57 @@
-//! Medians, ratios, tables.
+//! The medians, the ratios, and the tables.
 
 use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
+use crate::harness::{CAPACITY, Scenario, System};
 use crate::machine;
-use crate::race::{CAPACITY, Race, System};
 
-/// All rounds of one system at one number of publishers and subscribers.
+/// The results of one system with one number of publishers and subscribers.
 pub struct Row {
     pub system: &'static dyn System,
-    /// Events per run.
+    /// The number of events per run.
     pub events: u64,
-    /// Deliveries per second of each round; empty where the system took no part.
+    /// The deliveries per second in each round. It is empty if the system was not measured.
     pub rates: Vec<f64>,
-    /// Why it took no part.
-    pub refused: Option<&'static str>,
+    /// The reason why the system was not measured.
+    pub excluded: Option<&'static str>,
 }
 
-/// All systems at one number of publishers and subscribers.
+/// The results of all systems with one number of publishers and subscribers.
 pub struct Cell {
     pub publishers: u32,
     pub subscribers: usize,
     pub rows: Vec<Row>,
 }
 
-/// A ratio to the best peer.
-pub struct Best {
-    /// The peer that was the best in most rounds.
+/// The ratio to the best peer.
+pub struct BestPeer {
+    /// The name of the peer that was the fastest in the most rounds.
     pub peer: &'static str,
-    /// The median over the rounds of this system's rate by the rate of the round's best peer.
+    /// The median of the ratios of all rounds. The ratio of a round is the rate of the system
+    /// divided by the rate of the fastest peer in that round.
     pub ratio: f64,
 }
 
 impl Cell {
-    /// The row of a system by its name.
+    /// The row of the system with this name, if the system was measured.
     fn row(&self, name: &str) -> Option<&Row> {
         self.rows
             .iter()
             .find(|row| row.system.name() == name && !row.rates.is_empty())
     }
 
-    /// Round by round against whichever peer was the fastest in that round.
-    pub fn against_best(&self, name: &str, spinning_too: bool) -> Option<Best> {
+    /// The ratio of a system to the fastest peer of each round. Peers that spin are included only
+    /// if `include_spinning` is true.
+    pub fn ratio_to_best(&self, name: &str, include_spinning: bool) -> Option<BestPeer> {
         let own = self.row(name)?;
         let peers: Vec<&Row> = self
             .rows
             .iter()
             .filter(|row| is_peer(row.system) && !row.rates.is_empty())
-            .filter(|row| spinning_too || !row.system.spins())
+            .filter(|row| include_spinning || !row.system.spins())
             .collect();
         let mut wins = vec![0; peers.len()];
         let mut ratios = Vec::new();
@@ -62,14 +64,14 @@ impl Cell {
             ratios.push(rate / peer.rates[round]);
         }
         let (best, _) = wins.iter().enumerate().max_by_key(|(_, wins)| **wins)?;
-        Some(Best {
+        Some(BestPeer {
             peer: peers[best].system.name(),
             ratio: median(&ratios),
         })
     }
 
-    /// The median over the rounds of a system's rate by another's.
-    fn against(&self, name: &str, other: &Row) -> Option<f64> {
+    /// The median over all rounds of the rate of a system divided by the rate of another system.
+    fn ratio_to(&self, name: &str, other: &Row) -> Option<f64> {
         let own = self.row(name)?;
         let ratios: Vec<f64> = own
             .rates
@@ -80,7 +82,7 @@ impl Cell {
         (!ratios.is_empty()).then(|| median(&ratios))
     }
 
-    /// The system whose ratios are the result: the first of fanout's.
+    /// The system whose ratios to each peer are in the tables: the first row of fanout.
     fn headline(&self) -> Option<&'static str> {
         let mut systems = self.rows.iter().map(|row| row.system);
         systems
@@ -88,7 +90,7 @@ impl Cell {
             .map(|system| system.name())
     }
 
-    /// What all could reach at most.
+    /// The rows of the bounds.
     fn bounds(&self) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(|row| row.system.is_bound())
     }
@@ -98,7 +100,7 @@ fn is_peer(system: &dyn System) -> bool {
     !system.is_fanout() && !system.is_bound()
 }
 
-/// The middle value, or the mean of the middle two.
+/// The median: the middle value, or the mean of the two middle values.
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -112,7 +114,7 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Rows of cells, as text or as Markdown; the first row is the head.
+/// Formats rows as plain text or as Markdown. The first row is the header.
 fn table(rows: &[Vec<String>], markdown: bool) -> String {
     let columns = rows.first().map_or(0, Vec::len);
     let widths: Vec<usize> = (0..columns)
@@ -152,7 +154,7 @@ fn table(rows: &[Vec<String>], markdown: bool) -> String {
     text
 }
 
-/// The tables of all cells: rates first, then the ratios.
+/// The tables for all numbers of publishers: for each, the rates and then the ratios.
 pub fn tables(cells: &[Cell], rounds: usize, markdown: bool) -> String {
     let mut text = String::new();
     let mut publishers: Vec<u32> = cells.iter().map(|cell| cell.publishers).collect();
@@ -162,11 +164,14 @@ pub fn tables(cells: &[Cell], rounds: usize, markdown: bool) -> String {
             .iter()
             .filter(|cell| cell.publishers == publishers)
             .collect();
-        let many = if publishers == 1 { "" } else { "s" };
+        let plural = |number| if number == 1 { "" } else { "s" };
         let _ = writeln!(
             text,
-            "{}{publishers} publisher{many}: million deliveries per second, median of {rounds}\n",
-            if markdown { "**" } else { "" }
+            "{}{publishers} publisher{}: million deliveries per second, median of {rounds} \
+             round{}\n",
+            if markdown { "**" } else { "" },
+            plural(publishers as usize),
+            plural(rounds),
         );
         if markdown {
             text.truncate(text.trim_end().len());
@@ -176,7 +181,7 @@ pub fn tables(cells: &[Cell], rounds: usize, markdown: bool) -> String {
         text.push('\n');
         let ratios = ratios(&cells);
         if ratios.len() > 1 {
-            text.push_str("Ratios, median of the rounds' ratios:\n\n");
+            text.push_str("Ratios, each the median of the ratios of all rounds:\n\n");
             text.push_str(&table(&ratios, markdown));
             text.push('\n');
         }
@@ -184,19 +189,19 @@ pub fn tables(cells: &[Cell], rounds: usize, markdown: bool) -> String {
     text
 }
 
-fn head(first: &str, cells: &[&Cell]) -> Vec<String> {
-    let mut head = vec![first.to_owned()];
-    head.extend(cells.iter().map(|cell| match cell.subscribers {
+fn header(first: &str, cells: &[&Cell]) -> Vec<String> {
+    let mut header = vec![first.to_owned()];
+    header.extend(cells.iter().map(|cell| match cell.subscribers {
         1 => "1 subscriber".to_owned(),
-        many => format!("{many}"),
+        number => number.to_string(),
     }));
-    head
+    header
 }
 
 fn rates(cells: &[&Cell]) -> Vec<Vec<String>> {
-    let mut head = head("system", cells);
-    head.push("topics".to_owned());
-    let mut rows = vec![head];
+    let mut header = header("system", cells);
+    header.push("topics".to_owned());
+    let mut rows = vec![header];
     for number in 0..cells[0].rows.len() {
         let system = cells[0].rows[number].system;
         let mut row = vec![system.name().to_owned()];
@@ -211,14 +216,14 @@ fn rates(cells: &[&Cell]) -> Vec<Vec<String>> {
         if row[1..].iter().all(|cell| cell == "-") {
             continue;
         }
-        row.push(if system.topics() { "yes" } else { "no" }.to_owned());
+        row.push(if system.has_topics() { "yes" } else { "no" }.to_owned());
         rows.push(row);
     }
     rows
 }
 
 fn ratios(cells: &[&Cell]) -> Vec<Vec<String>> {
-    let mut rows = vec![head("ratio", cells)];
+    let mut rows = vec![header("ratio", cells)];
     let mut add = |name: String, ratio: &dyn Fn(&Cell) -> Option<String>| {
         let values: Vec<Option<String>> = cells.iter().map(|cell| ratio(cell)).collect();
         if values.iter().any(Option::is_some) {
@@ -239,9 +244,9 @@ fn ratios(cells: &[&Cell]) -> Vec<Vec<String>> {
     });
     for system in systems().filter(|system| system.is_fanout()) {
         let name = system.name();
-        let best = |spinning_too| {
+        let best = |include_spinning| {
             move |cell: &Cell| {
-                let best = cell.against_best(name, spinning_too)?;
+                let best = cell.ratio_to_best(name, include_spinning)?;
                 Some(format!("{:.2} ({})", best.ratio, best.peer))
             }
         };
@@ -251,7 +256,7 @@ fn ratios(cells: &[&Cell]) -> Vec<Vec<String>> {
         }
         for (number, bound) in cells[0].bounds().enumerate() {
             add(format!("{name} / {}", bound.system.name()), &|cell| {
-                let ratio = cell.against(name, cell.bounds().nth(number)?)?;
+                let ratio = cell.ratio_to(name, cell.bounds().nth(number)?)?;
                 Some(format!("{ratio:.2}"))
             });
         }
@@ -262,7 +267,7 @@ fn ratios(cells: &[&Cell]) -> Vec<Vec<String>> {
     for (number, system) in systems().enumerate() {
         if is_peer(system) {
             add(format!("{headline} / {}", system.name()), &|cell| {
-                let ratio = cell.against(headline, &cell.rows[number])?;
+                let ratio = cell.ratio_to(headline, &cell.rows[number])?;
                 Some(format!("{ratio:.2}"))
             });
         }
@@ -270,7 +275,7 @@ fn ratios(cells: &[&Cell]) -> Vec<Vec<String>> {
     rows
 }
 
-/// The latencies of one system at one number of publishers and subscribers.
+/// The latencies of one system with one number of publishers and subscribers.
 pub struct Latency {
     pub system: &'static dyn System,
     pub publishers: u32,
@@ -288,14 +293,14 @@ impl Latency {
 
 /// The table of latencies.
 pub fn latency_table(rows: &[Latency], markdown: bool) -> String {
-    let mut head = vec![
+    let mut header = vec![
         "system".to_owned(),
         "publishers".to_owned(),
         "subscribers".to_owned(),
     ];
-    head.extend(PERCENTILES.iter().map(|(name, _)| format!("{name} (us)")));
-    head.push("deliveries".to_owned());
-    let mut lines = vec![head];
+    header.extend(PERCENTILES.iter().map(|(name, _)| format!("{name} (us)")));
+    header.push("deliveries".to_owned());
+    let mut lines = vec![header];
     for row in rows {
         let mut line = vec![
             row.system.name().to_owned(),
@@ -313,8 +318,9 @@ pub fn latency_table(rows: &[Latency], markdown: bool) -> String {
     table(&lines, markdown)
 }
 
-/// Machine, date, versions, and how each system is used.
-pub fn preamble(race: Race, systems: &[&'static dyn System], markdown: bool) -> String {
+/// The text above the tables: the date, the machine, the versions, and in Markdown also a
+/// description of each system.
+pub fn preamble(scenario: Scenario, systems: &[&'static dyn System], markdown: bool) -> String {
     let mut versions: Vec<String> = Vec::new();
     for system in systems {
         let Some(package) = system.package() else {
@@ -326,11 +332,12 @@ pub fn preamble(race: Race, systems: &[&'static dyn System], markdown: bool) -> 
         }
     }
     let mut text = format!(
-        "{}; {}. {}. 64-byte events, lossless, {CAPACITY} events of room per subscriber, {}.\n\n",
+        "{}; {}. {}. 64-byte events, lossless, capacity of {CAPACITY} events per subscriber; \
+         {}.\n\n",
         machine::today(),
         machine::describe(),
         versions.join(", "),
-        race.about(),
+        scenario.about(),
     );
     if markdown {
         for system in systems {
@@ -341,9 +348,9 @@ pub fn preamble(race: Race, systems: &[&'static dyn System], markdown: bool) -> 
     text
 }
 
-/// All numbers, for `--json`.
+/// All numbers as JSON, for `--json`.
 pub fn json(
-    race: Race,
+    scenario: Scenario,
     cells: &[Cell],
     latency: &[Latency],
     systems: &[&'static dyn System],
@@ -359,8 +366,8 @@ pub fn json(
             let rows: Vec<Value> = cell
                 .rows
                 .iter()
-                .map(|row| match row.refused {
-                    Some(why) => json!({ "system": row.system.name(), "refused": why }),
+                .map(|row| match row.excluded {
+                    Some(reason) => json!({ "system": row.system.name(), "refused": reason }),
                     None => json!({
                         "system": row.system.name(),
                         "events": row.events,
@@ -369,7 +376,7 @@ pub fn json(
                         "headline_ratio": cell
                             .headline()
                             .filter(|_| !row.system.is_fanout())
-                            .and_then(|headline| cell.against(headline, row)),
+                            .and_then(|headline| cell.ratio_to(headline, row)),
                         "bound": row.system.is_bound(),
                     }),
                 })
@@ -380,12 +387,12 @@ pub fn json(
                 .filter(|row| row.system.is_fanout())
                 .filter_map(|row| {
                     let name = row.system.name();
-                    let all = cell.against_best(name, true)?;
-                    let sleeping = cell.against_best(name, false);
+                    let all = cell.ratio_to_best(name, true)?;
+                    let sleeping = cell.ratio_to_best(name, false);
                     let bounds: serde_json::Map<String, Value> = cell
                         .bounds()
                         .filter_map(|bound| {
-                            let ratio = cell.against(name, bound)?;
+                            let ratio = cell.ratio_to(name, bound)?;
                             Some((bound.system.name().to_owned(), ratio.into()))
                         })
                         .collect();
@@ -423,7 +430,7 @@ pub fn json(
         })
         .collect();
     json!({
-        "race": race.name(),
+        "race": scenario.name(),
         "date": machine::today(),
         "machine": machine::describe(),
         "cores": machine::cores(),
@@ -440,7 +447,7 @@ mod tests {
     use super::*;
 
     fn row(name: &str, rates: &[f64]) -> Row {
-        let system = Race::ALL
+        let system = Scenario::ALL
             .into_iter()
             .flat_map(crate::systems)
             .find(|system| system.name() == name)
@@ -449,7 +456,7 @@ mod tests {
             system,
             events: 1,
             rates: rates.to_vec(),
-            refused: None,
+            excluded: None,
         }
     }
 
@@ -461,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_are_taken_round_by_round() {
+    fn a_ratio_is_the_median_of_the_ratios_of_the_rounds() {
         let cell = Cell {
             publishers: 1,
             subscribers: 1,
@@ -473,16 +480,16 @@ mod tests {
                 row("disruptor", &[10.0, 20.0, 90.0]),
             ],
         };
-        let best = cell.against_best("fanout", false).unwrap();
+        let best = cell.ratio_to_best("fanout", false).unwrap();
         assert_eq!((best.peer, best.ratio), ("bus", 2.5));
-        let best = cell.against_best("fanout", true).unwrap();
+        let best = cell.ratio_to_best("fanout", true).unwrap();
         assert_eq!((best.peer, best.ratio), ("disruptor", 1.0));
-        assert_eq!(cell.against("fanout", &cell.rows[3]), Some(5.0));
-        assert!(cell.against_best("fanout-inline", true).is_none());
+        assert_eq!(cell.ratio_to("fanout", &cell.rows[3]), Some(5.0));
+        assert!(cell.ratio_to_best("fanout-inline", true).is_none());
     }
 
     #[test]
-    fn a_bound_is_no_peer() {
+    fn a_bound_is_not_a_peer() {
         let cell = Cell {
             publishers: 1,
             subscribers: 16,
@@ -492,7 +499,7 @@ mod tests {
                 row("kanal", &[1e6, 1e6, 1e6]),
             ],
         };
-        let best = cell.against_best("fanout-handlers", true).unwrap();
+        let best = cell.ratio_to_best("fanout-handlers", true).unwrap();
         assert_eq!((best.peer, best.ratio), ("kanal", 4.0));
         let text = tables(&[cell], 3, true);
         for line in [
@@ -506,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn tables_name_the_best_peer() {
+    fn the_tables_show_the_best_peer() {
         let cell = Cell {
             publishers: 4,
             subscribers: 16,

@@ -1,10 +1,11 @@
-//! The event, who makes it, and who checks it.
+//! The event, the iterator that makes it, and the checker that verifies it.
 
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
-/// Added to the sequence number to make the payload words; any distinct values do.
+/// These values are added to the sequence number to make the payload words. Any distinct values
+/// are suitable.
 const SALT: [u64; 6] = [
     0x9e37_79b9_7f4a_7c15,
     0xbf58_476d_1ce4_e5b9,
@@ -14,22 +15,22 @@ const SALT: [u64; 6] = [
     0xe703_7ed1_a0b4_28db,
 ];
 
-/// What the words of the event (0, 0) add up to.
+/// The sum of the payload words of the event with publisher 0 and sequence number 0.
 const SALT_SUM: u64 = {
     let mut sum = 0_u64;
-    let mut at = 0;
-    while at < SALT.len() {
-        sum = sum.wrapping_add(SALT[at]);
-        at += 1;
+    let mut index = 0;
+    while index < SALT.len() {
+        sum = sum.wrapping_add(SALT[index]);
+        index += 1;
     }
     sum
 };
 
-/// One event: 64 bytes, moved by value, no heap.
+/// One event: 64 bytes that are moved by value, without heap memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tick {
     publisher: u32,
-    /// Nanoseconds when it was published, modulo 2^32; 0 where latency is not measured.
+    /// The time of publishing, in nanoseconds modulo 2^32. It is 0 if latency is not measured.
     sent: u32,
     sequence: u64,
     words: [u64; 6],
@@ -38,7 +39,7 @@ pub struct Tick {
 const _: () = assert!(size_of::<Tick>() == 64);
 
 impl Tick {
-    /// The event with this number of this publisher.
+    /// The event of this publisher with this sequence number.
     #[inline]
     fn new(publisher: u32, sequence: u64) -> Self {
         let base = Self::base(publisher, sequence);
@@ -55,7 +56,7 @@ impl Tick {
         sequence ^ (u64::from(publisher) << 48)
     }
 
-    /// What the words must add up to, known without them.
+    /// The sum that the payload words should have, computed without reading them.
     #[inline]
     fn expected_sum(publisher: u32, sequence: u64) -> u64 {
         Self::base(publisher, sequence)
@@ -63,7 +64,7 @@ impl Tick {
             .wrapping_add(SALT_SUM)
     }
 
-    /// What the words do add up to: reads all of them.
+    /// The sum of the payload words. It reads all of them.
     #[inline]
     fn sum(&self) -> u64 {
         self.words
@@ -72,7 +73,7 @@ impl Tick {
     }
 }
 
-/// What one publisher has to publish, in order.
+/// The events of one publisher, in order.
 pub struct Ticks {
     publisher: u32,
     next: u64,
@@ -80,17 +81,18 @@ pub struct Ticks {
     pace: Option<Pace>,
 }
 
-/// Slow publishing, for latency: each event is stamped with the time at which it is handed out.
+/// The slow pace at which events are published if latency is measured. The iterator stamps each
+/// event with the time at which it returns the event.
 #[derive(Clone, Copy)]
 pub struct Pace {
     /// The pause before each event.
-    pub every: Duration,
-    /// What the stamps count from.
+    pub pause: Duration,
+    /// The instant from which the time stamps count.
     pub epoch: Instant,
 }
 
 impl Ticks {
-    /// `count` events of this publisher, as fast as they are asked for or at the given pace.
+    /// Makes `count` events of this publisher. Without a pace, there is no pause between them.
     pub fn new(publisher: u32, count: u64, pace: Option<Pace>) -> Self {
         Self {
             publisher,
@@ -112,20 +114,21 @@ impl Iterator for Ticks {
         let mut tick = Tick::new(self.publisher, self.next);
         self.next += 1;
         if let Some(pace) = self.pace {
-            std::thread::sleep(pace.every);
+            std::thread::sleep(pace.pause);
             tick.sent = stamp(pace.epoch);
         }
         Some(tick)
     }
 }
 
-/// Nanoseconds since `epoch`, modulo 2^32: differences are right up to four seconds.
+/// The nanoseconds since `epoch`, modulo 2^32. Differences are correct up to four seconds.
 fn stamp(epoch: Instant) -> u32 {
     (epoch.elapsed().as_nanos() & u128::from(u32::MAX)) as u32
 }
 
-/// Checks what one subscriber receives: per publisher each number once and in order, each payload
-/// as it was made, nothing missing and nothing too much. Panics at the first thing that is wrong.
+/// Checks the events that one subscriber receives: each sequence number of each publisher arrives
+/// once and in order, each payload is intact, and no event is missing or extra. It panics at the
+/// first error.
 pub struct Checker {
     next: Vec<u64>,
     received: u64,
@@ -136,9 +139,10 @@ pub struct Checker {
 }
 
 impl Checker {
-    /// For a subscriber that shall get `expected` events, the same number from each publisher.
+    /// A checker for a subscriber that should receive `expected` events, the same number from each
+    /// publisher.
     pub fn new(publishers: u32, expected: u64, pace: Option<Pace>) -> Self {
-        // Room to spare: the counters of two subscribers never share a cache line.
+        // At least 128 bytes, so that the counters of two subscribers do not share a cache line.
         let mut next = Vec::with_capacity(16.max(publishers as usize));
         next.resize(publishers as usize, 0);
         Self {
@@ -151,25 +155,29 @@ impl Checker {
         }
     }
 
-    /// Takes one event: the same work, to the instruction, for every system.
+    /// Checks one event. The same code runs for every system.
     #[inline]
     pub fn accept(&mut self, tick: &Tick) {
         if let Some((epoch, histogram)) = &mut self.latency {
             let nanos = stamp(*epoch).wrapping_sub(tick.sent);
             histogram
                 .record(u64::from(nanos))
-                .expect("four seconds are in range");
+                .expect("up to four seconds are in the range");
         }
         let Some(next) = self.next.get_mut(tick.publisher as usize) else {
-            wrong(tick, "of a publisher that does not exist", 0)
+            fail(
+                tick,
+                "from a publisher that does not exist, number",
+                tick.publisher.into(),
+            )
         };
         if tick.sequence != *next {
-            wrong(tick, "out of order, expected number", *next);
+            fail(tick, "out of order: the expected number is", *next);
         }
         *next += 1;
         let sum = tick.sum();
         if sum != Tick::expected_sum(tick.publisher, tick.sequence) {
-            wrong(tick, "damaged, its words add up to", sum);
+            fail(tick, "damaged: the sum of its words is", sum);
         }
         self.sum = self.sum.wrapping_add(sum);
         self.received += 1;
@@ -178,8 +186,8 @@ impl Checker {
         }
     }
 
-    /// After the end of the stream: was it all, and no more? Answers when the last event came, and
-    /// the latencies where they were measured.
+    /// Checks the counts and the checksum after the end of the stream. It returns the time of the
+    /// last event, and the latencies if they were measured.
     pub fn finish(self) -> (Instant, Option<Histogram<u64>>) {
         assert_eq!(self.received, self.expected, "events received and expected");
         let each = self.expected / self.next.len() as u64;
@@ -194,21 +202,21 @@ impl Checker {
                 sum = sum.wrapping_add(Tick::expected_sum(publisher, sequence));
             }
         }
-        assert_eq!(self.sum, sum, "checksum over the payload of all events");
-        let finished = self.finished.expect("the last event stamps the time");
+        assert_eq!(self.sum, sum, "checksum of the payload of all events");
+        let finished = self.finished.expect("the last event set the time");
         (finished, self.latency.map(|(_, histogram)| histogram))
     }
 }
 
-/// An empty histogram of nanoseconds up to four seconds, three digits.
+/// An empty histogram with a range of 1 ns to four seconds and a precision of three digits.
 pub fn latencies() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, u64::from(u32::MAX), 3).expect("a valid range")
+    Histogram::new_with_bounds(1, u64::from(u32::MAX), 3).expect("the range is valid")
 }
 
 #[cold]
 #[inline(never)]
-fn wrong(tick: &Tick, what: &str, value: u64) -> ! {
-    panic!("event is {what} {value}: {tick:?}")
+fn fail(tick: &Tick, error: &str, value: u64) -> ! {
+    panic!("an event is {error} {value}: {tick:?}")
 }
 
 #[cfg(test)]
@@ -220,31 +228,31 @@ mod tests {
     }
 
     #[test]
-    fn accepts_what_was_published_in_any_interleaving() {
-        let mut check = checker();
+    fn any_interleaving_of_publishers_is_accepted() {
+        let mut checker = checker();
         for (publisher, sequence) in [(1, 0), (0, 0), (0, 1), (1, 1)] {
-            check.accept(&Tick::new(publisher, sequence));
+            checker.accept(&Tick::new(publisher, sequence));
         }
-        check.finish();
+        checker.finish();
     }
 
     #[test]
-    #[should_panic(expected = "out of order, expected number 0")]
-    fn refuses_a_gap() {
+    #[should_panic(expected = "out of order: the expected number is 0")]
+    fn a_gap_is_detected() {
         checker().accept(&Tick::new(0, 1));
     }
 
     #[test]
-    #[should_panic(expected = "out of order, expected number 1")]
-    fn refuses_a_duplicate() {
-        let mut check = checker();
-        check.accept(&Tick::new(0, 0));
-        check.accept(&Tick::new(0, 0));
+    #[should_panic(expected = "out of order: the expected number is 1")]
+    fn a_duplicate_is_detected() {
+        let mut checker = checker();
+        checker.accept(&Tick::new(0, 0));
+        checker.accept(&Tick::new(0, 0));
     }
 
     #[test]
     #[should_panic(expected = "damaged")]
-    fn refuses_a_torn_payload() {
+    fn a_torn_payload_is_detected() {
         let mut tick = Tick::new(0, 0);
         tick.words[5] = Tick::new(0, 1).words[5];
         checker().accept(&tick);
@@ -252,25 +260,25 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "does not exist")]
-    fn refuses_a_foreign_publisher() {
+    fn an_unknown_publisher_is_detected() {
         checker().accept(&Tick::new(2, 0));
     }
 
     #[test]
     #[should_panic(expected = "events received and expected")]
-    fn refuses_an_early_end() {
-        let mut check = checker();
-        check.accept(&Tick::new(0, 0));
-        check.finish();
+    fn an_early_end_is_detected() {
+        let mut checker = checker();
+        checker.accept(&Tick::new(0, 0));
+        checker.finish();
     }
 
     #[test]
     #[should_panic(expected = "events received and expected")]
-    fn refuses_one_too_many() {
-        let mut check = checker();
+    fn an_extra_event_is_detected() {
+        let mut checker = checker();
         for (publisher, sequence) in [(1, 0), (0, 0), (0, 1), (1, 1), (1, 2)] {
-            check.accept(&Tick::new(publisher, sequence));
+            checker.accept(&Tick::new(publisher, sequence));
         }
-        check.finish();
+        checker.finish();
     }
 }

@@ -3,7 +3,7 @@
 //! All files are opened before the first event is published. First they are opened without any
 //! change. They are emptied only after the program has checked that no two of them are the same
 //! file, that none is the input, and that none is standard error. So a command line that is refused
-//! changes no file, whatever names and links lead to the files.
+//! changes no file, whatever names and links lead to the files, and leaves no new one.
 //!
 //! The buffer contains whole lines only, so that a program that reads the file sees whole lines
 //! only. It is written when it is full, when the input pauses, and at the end.
@@ -38,12 +38,43 @@ pub(crate) struct Output {
     time: Option<(SystemTime, String)>,
 }
 
+/// The outputs, which are open and unchanged.
+pub(crate) struct OpenOutputs<'a> {
+    /// The name of each output, and its file. Standard output has none.
+    outputs: Vec<Option<(&'a str, Option<File>)>>,
+    created: CreatedFiles<'a>,
+}
+
+/// The files that were created in order to open them. Dropping this removes them.
+#[derive(Default)]
+struct CreatedFiles<'a>(Vec<&'a str>);
+
+impl Drop for CreatedFiles<'_> {
+    fn drop(&mut self) {
+        for name in self.0.drain(..) {
+            // An error remains unreported: there is one already, for which the file is removed.
+            let _ = std::fs::remove_file(name);
+        }
+    }
+}
+
+impl OpenOutputs<'_> {
+    /// Empties the files.
+    pub(crate) fn begin(mut self) -> Result<Vec<Option<Output>>, StartError> {
+        self.created.0.clear(); // they remain
+        let outputs = std::mem::take(&mut self.outputs).into_iter();
+        outputs
+            .map(|output| output.map(|(name, file)| begin(name, file)).transpose())
+            .collect()
+    }
+}
+
 /// Opens the outputs in the order of the names. A name that is `None` has no output. `input` is the
 /// file that is read.
-pub(crate) fn open_all(
-    names: &[Option<&str>],
+pub(crate) fn open_all<'a>(
+    names: &[Option<&'a str>],
     input: Option<&Identity>,
-) -> Result<Vec<Option<Output>>, StartError> {
+) -> Result<OpenOutputs<'a>, StartError> {
     let refused = |message: String| Err(StartError::Refused(message));
     let stdout = Identity::of_stdout();
     let stderr = Identity::of_stderr();
@@ -58,6 +89,7 @@ pub(crate) fn open_all(
     let mut stdout_name: Option<&str> = None;
     let mut seen: HashMap<Identity, &str> = HashMap::new();
     let mut opened = Vec::new();
+    let mut created = CreatedFiles::default();
     for name in names {
         let Some(name) = *name else {
             opened.push(None);
@@ -77,7 +109,7 @@ pub(crate) fn open_all(
             (None, stdout.clone())
         } else {
             let failed = |error| StartError::Failed(format!("{name}: {error}"));
-            let file = open(name).map_err(failed)?;
+            let file = open(name, &mut created).map_err(failed)?;
             let identity = Identity::of(&file, Path::new(name));
             // A file that is opened a second time has a second position, so the report, or the
             // output of another process, would overwrite events.
@@ -106,18 +138,26 @@ pub(crate) fn open_all(
         }
         opened.push(Some((name, file)));
     }
-    opened
-        .into_iter()
-        .map(|output| output.map(|(name, file)| begin(name, file)).transpose())
-        .collect()
+    Ok(OpenOutputs {
+        outputs: opened,
+        created,
+    })
 }
 
-fn open(name: &str) -> io::Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(name)
+fn open<'a>(name: &'a str, created: &mut CreatedFiles<'a>) -> io::Result<File> {
+    match OpenOptions::new().write(true).create_new(true).open(name) {
+        Ok(file) => {
+            created.0.push(name);
+            Ok(file)
+        }
+        // It exists, or it is a link to a file that does not.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(name),
+        Err(error) => Err(error),
+    }
 }
 
 /// Empties the file, if it is a regular file, and makes a writer of it. Without a file, the output

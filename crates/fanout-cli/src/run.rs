@@ -114,6 +114,12 @@ fn fan_out(args: &RunArgs) -> Result<Done, StartError> {
         .map(|asked| asked.output.as_deref())
         .collect();
     let outputs = output::open_all(&names, input.identity.as_ref())?;
+    // Signals are caught only from here on: opening a named pipe may take for ever, and a signal
+    // must end the process then. They are caught before the files are emptied, so that a signal
+    // either leaves the files as they were or is followed by a report.
+    let interrupt = Interrupt::install()
+        .map_err(|error| StartError::Failed(format!("signals cannot be caught: {error}")))?;
+    let outputs = outputs.begin()?;
     let is_any = |has: fn(&Output) -> bool| outputs.iter().flatten().any(has);
     let is_stdout_taken = is_any(|output| output.is_stdout);
     let shows_progress = !args.quiet && !is_any(|output| output.is_terminal);
@@ -121,10 +127,6 @@ fn fan_out(args: &RunArgs) -> Result<Done, StartError> {
     let progress = Progress::new(input.size_bytes, shows_progress);
     let input_name = input.name.clone();
     let recipe = Recipe::new(args.topic.clone(), args.name_field.clone());
-    // Signals are caught only from here on: opening a named pipe may take for ever, and a signal
-    // must end the process then.
-    let interrupt = Interrupt::install()
-        .map_err(|error| StartError::Failed(format!("signals cannot be caught: {error}")))?;
 
     let started_at = Instant::now();
     let left = AtomicUsize::new(subscribers.len());

@@ -144,6 +144,10 @@ impl<P: Pointer> Producer<P> {
             }
         }
         mark(&item, false);
+        debug_assert!(
+            shared.item.load(Ordering::Relaxed).is_null(),
+            "only this side fills the slot"
+        );
         // A store suffices, since the slot is empty, and only this side fills it. Relaxed: the
         // consumer does not know the slot before the commit, which publishes the item.
         shared
@@ -189,6 +193,7 @@ impl<P: Pointer> Producer<P> {
         mut id: impl FnMut(u32) -> u64,
         mut on_evicted: impl FnMut(u32, P),
     ) -> u64 {
+        debug_assert!(!self.has_staged(), "everything is committed");
         let bound = Size {
             parts: left,
             bytes: u64::MAX,

@@ -1,14 +1,14 @@
-//! `async-broadcast`: one broadcast channel, overflow off; where subscribers are threads, through
-//! its blocking calls.
+//! `async-broadcast`: one broadcast channel without overflow. If subscribers are threads, they use
+//! the blocking calls.
 
 use std::iter;
 
 use async_broadcast::{Sender, broadcast};
 
-use crate::race::{CAPACITY, Outcome, System, Work, race, race_tasks};
+use crate::harness::{CAPACITY, Outcome, System, Work, run_tasks, run_threads};
 use crate::tick::{Checker, Tick, Ticks};
 
-/// See the module.
+/// async-broadcast with subscribers that are threads.
 pub struct AsyncBroadcast;
 
 impl System for AsyncBroadcast {
@@ -17,7 +17,7 @@ impl System for AsyncBroadcast {
     }
 
     fn about(&self) -> &'static str {
-        "one broadcast channel, overflow off, broadcast_blocking() and recv_blocking()"
+        "one broadcast channel without overflow, broadcast_blocking() and recv_blocking()"
     }
 
     fn package(&self) -> Option<&'static str> {
@@ -29,18 +29,18 @@ impl System for AsyncBroadcast {
         let publishers = publishers(work, sender);
         let subscribers = iter::repeat_n(receiver, work.subscribers)
             .map(|mut receiver| {
-                move |check: &mut Checker| {
+                move |checker: &mut Checker| {
                     while let Ok(tick) = receiver.recv_blocking() {
-                        check.accept(&tick);
+                        checker.accept(&tick);
                     }
                 }
             })
             .collect();
-        race(work, publishers, subscribers)
+        run_threads(work, publishers, subscribers)
     }
 }
 
-/// The same, for subscribers that are tasks.
+/// async-broadcast with subscribers that are tasks.
 pub struct Tasks;
 
 impl System for Tasks {
@@ -49,7 +49,8 @@ impl System for Tasks {
     }
 
     fn about(&self) -> &'static str {
-        "one broadcast channel, overflow off, recv(); publishing threads broadcast_blocking()"
+        "one broadcast channel without overflow, recv(); publishers are threads with \
+         broadcast_blocking()"
     }
 
     fn package(&self) -> Option<&'static str> {
@@ -61,26 +62,28 @@ impl System for Tasks {
         let publishers = publishers(work, sender);
         let subscribers = iter::repeat_n(receiver, work.subscribers)
             .map(|mut receiver| {
-                |mut check: Checker| async move {
+                |mut checker: Checker| async move {
                     while let Ok(tick) = receiver.recv().await {
-                        check.accept(&tick);
+                        checker.accept(&tick);
                     }
-                    check
+                    checker
                 }
             })
             .collect();
-        race_tasks(work, publishers, subscribers)
+        run_tasks(work, publishers, subscribers)
     }
 }
 
-/// Threads that publish.
+/// The publishers, which are threads.
 fn publishers(work: &Work, sender: Sender<Tick>) -> Vec<impl FnOnce(Ticks) + Send + use<>> {
     iter::repeat_n(sender, work.publishers as usize)
         .map(|sender| {
             move |ticks: Ticks| {
                 for tick in ticks {
-                    let pushed_out = sender.broadcast_blocking(tick).expect("all left");
-                    assert!(pushed_out.is_none(), "overflow is off");
+                    let evicted = sender
+                        .broadcast_blocking(tick)
+                        .expect("all receivers were dropped");
+                    assert!(evicted.is_none(), "the channel does not drop events");
                 }
             }
         })

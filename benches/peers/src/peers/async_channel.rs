@@ -1,11 +1,11 @@
-//! `async-channel`: one bounded channel per subscriber; a publisher sends a copy to each.
+//! `async-channel`: one bounded channel per subscriber. A publisher sends a copy to each.
 
 use async_channel::bounded;
 
-use crate::race::{CAPACITY, Outcome, System, Work, race_tasks};
+use crate::harness::{CAPACITY, Outcome, System, Work, run_tasks};
 use crate::tick::{Checker, Ticks};
 
-/// See the module.
+/// async-channel with subscribers that are tasks.
 pub struct AsyncChannel;
 
 impl System for AsyncChannel {
@@ -14,8 +14,8 @@ impl System for AsyncChannel {
     }
 
     fn about(&self) -> &'static str {
-        "one bounded channel per subscriber, recv(); publishing threads send_blocking(), a copy to each; \
-         no order across publishers"
+        "one bounded channel per subscriber, each gets a copy, recv(); publishers are threads with \
+         send_blocking(); no order across publishers"
     }
 
     fn package(&self) -> Option<&'static str> {
@@ -31,7 +31,9 @@ impl System for AsyncChannel {
                 move |ticks: Ticks| {
                     for tick in ticks {
                         for sender in &senders {
-                            sender.send_blocking(tick).expect("a subscriber left");
+                            sender
+                                .send_blocking(tick)
+                                .expect("a subscriber dropped its receiver");
                         }
                     }
                 }
@@ -40,14 +42,14 @@ impl System for AsyncChannel {
         let subscribers = receivers
             .into_iter()
             .map(|receiver| {
-                |mut check: Checker| async move {
+                |mut checker: Checker| async move {
                     while let Ok(tick) = receiver.recv().await {
-                        check.accept(&tick);
+                        checker.accept(&tick);
                     }
-                    check
+                    checker
                 }
             })
             .collect();
-        race_tasks(work, publishers, subscribers)
+        run_tasks(work, publishers, subscribers)
     }
 }

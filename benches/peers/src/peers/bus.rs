@@ -1,18 +1,18 @@
-//! `bus`: a broadcast ring for one sender. For several publishers there are two ways around that,
-//! and both are measured: a mutex around the sender, and the one of its documentation, a channel
-//! that feeds a thread that broadcasts.
+//! `bus`: a broadcast ring with one sender. Several publishers can share it in two ways, and both
+//! are measured: with a mutex around the sender, or with a channel to a thread that broadcasts, as
+//! its documentation recommends.
 
 use std::iter;
 use std::sync::{Arc, Mutex};
 
-use crate::race::{CAPACITY, Outcome, System, Work, race, too_many_threads};
+use crate::harness::{CAPACITY, Outcome, System, Work, run_threads, too_many_threads};
 use crate::tick::{Checker, Ticks};
 
-/// How several publishers share the one sender.
+/// bus with subscribers that are threads. The variants are the ways to share the sender.
 pub enum Bus {
-    /// A mutex; with a single publisher, nothing: it owns the sender.
+    /// A mutex. A single publisher owns the sender and needs no mutex.
     Mutex,
-    /// A bounded crossbeam channel into a thread of its own.
+    /// A bounded crossbeam channel to a thread that owns the sender.
     Feed,
 }
 
@@ -26,9 +26,10 @@ impl System for Bus {
 
     fn about(&self) -> &'static str {
         match self {
-            Self::Mutex => "one broadcast ring; several publishers share it behind a mutex",
+            Self::Mutex => "one broadcast ring; several publishers share the sender behind a mutex",
             Self::Feed => {
-                "the same, several publishers feed it through a bounded channel and a thread more"
+                "as bus, but several publishers send through a bounded channel to a thread that \
+                 broadcasts"
             }
         }
     }
@@ -37,9 +38,9 @@ impl System for Bus {
         Some("bus")
     }
 
-    fn refuses(&self, work: &Work) -> Option<&'static str> {
+    fn exclusion(&self, work: &Work) -> Option<&'static str> {
         if matches!(self, Self::Feed) && work.publishers == 1 {
-            return Some("nothing to merge");
+            return Some("a single publisher does not share the sender");
         }
         too_many_threads(work)
     }
@@ -49,9 +50,9 @@ impl System for Bus {
         let subscribers = (0..work.subscribers)
             .map(|_| {
                 let mut receiver = bus.add_rx();
-                move |check: &mut Checker| {
+                move |checker: &mut Checker| {
                     while let Ok(tick) = receiver.recv() {
-                        check.accept(&tick);
+                        checker.accept(&tick);
                     }
                 }
             })
@@ -63,7 +64,7 @@ impl System for Bus {
                     bus.broadcast(tick);
                 }
             };
-            return race(work, vec![publisher], subscribers);
+            return run_threads(work, vec![publisher], subscribers);
         }
         match self {
             Self::Mutex => {
@@ -77,11 +78,11 @@ impl System for Bus {
                         }
                     })
                     .collect();
-                race(work, publishers, subscribers)
+                run_threads(work, publishers, subscribers)
             }
             Self::Feed => {
                 let (sender, receiver) = crossbeam_channel::bounded(CAPACITY);
-                let feeder = std::thread::spawn(move || {
+                let forwarder = std::thread::spawn(move || {
                     for tick in receiver {
                         bus.broadcast(tick);
                     }
@@ -90,13 +91,15 @@ impl System for Bus {
                     .map(|sender| {
                         move |ticks: Ticks| {
                             for tick in ticks {
-                                sender.send(tick).expect("the feeder left");
+                                sender
+                                    .send(tick)
+                                    .expect("the forwarding thread ended too early");
                             }
                         }
                     })
                     .collect();
-                let outcome = race(work, publishers, subscribers);
-                feeder.join().expect("the feeder failed");
+                let outcome = run_threads(work, publishers, subscribers);
+                forwarder.join().expect("the forwarding thread panicked");
                 outcome
             }
         }

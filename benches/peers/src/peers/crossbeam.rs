@@ -1,16 +1,17 @@
-//! `crossbeam-channel`: one bounded channel per subscriber; a publisher sends a copy to each. Or,
-//! where subscribers are closures, one per worker thread, which calls those that it owns: what one
-//! would write by hand.
+//! `crossbeam-channel`: one bounded channel per subscriber. A publisher sends a copy to each.
+//!
+//! For the scenario `handlers` there is also a variant that a user would write by hand: one bounded
+//! channel per worker thread, and each worker calls its part of the handlers.
 
 use std::thread;
 
 use crossbeam_channel::bounded;
 
+use crate::harness::{CAPACITY, Outcome, System, Work, run_handlers, run_threads};
 use crate::machine;
-use crate::race::{CAPACITY, Outcome, System, Work, race, race_handlers};
 use crate::tick::{Checker, Ticks};
 
-/// See the module.
+/// crossbeam-channel with subscribers that are threads.
 pub struct Crossbeam;
 
 impl System for Crossbeam {
@@ -19,7 +20,7 @@ impl System for Crossbeam {
     }
 
     fn about(&self) -> &'static str {
-        "one bounded channel per subscriber, a copy sent to each; no order across publishers"
+        "one bounded channel per subscriber, each gets a copy; no order across publishers"
     }
 
     fn package(&self) -> Option<&'static str> {
@@ -35,7 +36,9 @@ impl System for Crossbeam {
                 move |ticks: Ticks| {
                     for tick in ticks {
                         for sender in &senders {
-                            sender.send(tick).expect("a subscriber left");
+                            sender
+                                .send(tick)
+                                .expect("a subscriber dropped its receiver");
                         }
                     }
                 }
@@ -44,18 +47,19 @@ impl System for Crossbeam {
         let subscribers = receivers
             .into_iter()
             .map(|receiver| {
-                move |check: &mut Checker| {
+                move |checker: &mut Checker| {
                     while let Ok(tick) = receiver.recv() {
-                        check.accept(&tick);
+                        checker.accept(&tick);
                     }
                 }
             })
             .collect();
-        race(work, publishers, subscribers)
+        run_threads(work, publishers, subscribers)
     }
 }
 
-/// One worker per core, each with a channel and an equal part of the closures.
+/// One worker thread per core, each with a channel and an equal part of the handlers. It is a
+/// bound.
 pub struct PerWorker;
 
 impl System for PerWorker {
@@ -64,10 +68,9 @@ impl System for PerWorker {
     }
 
     fn about(&self) -> &'static str {
-        "no peer, but what one writes by hand where closures need no isolation: a worker thread per \
-         core, each with one bounded channel and its part of the closures, which it calls one after \
-         the other; the room of 1,024 events is that of a worker, and a slow \
-         closure holds up all of its worker; no order across publishers"
+        "a bound, not a peer, as a user would write it by hand: a worker thread per core, each \
+         with one bounded channel and its part of the handlers; the capacity of 1,024 events is \
+         per worker; a slow handler delays all handlers of its worker; no order across publishers"
     }
 
     fn package(&self) -> Option<&'static str> {
@@ -80,7 +83,7 @@ impl System for PerWorker {
 
     fn run(&self, work: &Work) -> Outcome {
         let mut workers = Vec::new();
-        let outcome = race_handlers(work, |handlers| {
+        let outcome = run_handlers(work, |handlers| {
             let mut senders = Vec::new();
             let mut parts: Vec<Vec<_>> = Vec::new();
             parts.resize_with(machine::cores().min(work.subscribers), Vec::new);
@@ -88,13 +91,13 @@ impl System for PerWorker {
                 let worker = number % parts.len();
                 parts[worker].push(handler.boxed());
             }
-            for mut closures in parts {
+            for mut handlers in parts {
                 let (sender, receiver) = bounded(CAPACITY);
                 senders.push(sender);
                 workers.push(thread::spawn(move || {
                     while let Ok(tick) = receiver.recv() {
-                        for closure in &mut closures {
-                            closure(&tick);
+                        for handler in &mut handlers {
+                            handler(&tick);
                         }
                     }
                 }));
@@ -105,7 +108,7 @@ impl System for PerWorker {
                     move |ticks: Ticks| {
                         for tick in ticks {
                             for sender in &senders {
-                                sender.send(tick).expect("a worker left");
+                                sender.send(tick).expect("a worker thread ended too early");
                             }
                         }
                     }
@@ -113,7 +116,7 @@ impl System for PerWorker {
                 .collect()
         });
         for worker in workers {
-            worker.join().expect("a worker failed");
+            worker.join().expect("a worker thread panicked");
         }
         outcome
     }

@@ -1,14 +1,15 @@
-//! No system at all: the publishing thread calls all closures itself. Nobody is isolated from
-//! anybody: a slow closure holds up the publisher and all other closures. No fan-out engine can be
-//! faster than this on one thread; how near one comes is what its queues and threads cost.
+//! A bound without queues and threads: the publishing thread calls all handlers itself. Nothing is
+//! isolated: a slow handler delays the publisher and all other handlers. No fan-out library can be
+//! faster than this on one thread. The difference to this bound is the cost of the queues and
+//! threads of a library.
 
 use std::iter;
 use std::sync::{Arc, Mutex};
 
-use crate::race::{Outcome, System, Work, race_handlers};
+use crate::harness::{Handler, Outcome, System, Work, run_handlers};
 use crate::tick::Ticks;
 
-/// See the module.
+/// A loop over the handlers on the publishing thread.
 pub struct Direct;
 
 impl System for Direct {
@@ -17,8 +18,8 @@ impl System for Direct {
     }
 
     fn about(&self) -> &'static str {
-        "no peer, an upper bound: a loop over boxed closures on the publishing thread, no queue, no \
-         isolation; several publishers share the loop behind a mutex"
+        "a bound, not a peer: a loop over boxed handlers on the publishing thread, without queues \
+         and isolation; several publishers share the handlers behind a mutex"
     }
 
     fn package(&self) -> Option<&'static str> {
@@ -31,26 +32,26 @@ impl System for Direct {
 
     fn run(&self, work: &Work) -> Outcome {
         if work.publishers == 1 {
-            return race_handlers(work, |handlers| {
-                let mut closures: Vec<_> = handlers.into_iter().map(|one| one.boxed()).collect();
+            return run_handlers(work, |handlers| {
+                let mut handlers: Vec<_> = handlers.into_iter().map(Handler::boxed).collect();
                 vec![move |ticks: Ticks| {
                     for tick in ticks {
-                        for closure in &mut closures {
-                            closure(&tick);
+                        for handler in &mut handlers {
+                            handler(&tick);
                         }
                     }
                 }]
             });
         }
-        race_handlers(work, |handlers| {
-            let closures: Vec<_> = handlers.into_iter().map(|one| one.boxed()).collect();
-            let closures = Arc::new(Mutex::new(closures));
-            iter::repeat_n(closures, work.publishers as usize)
-                .map(|closures| {
+        run_handlers(work, |handlers| {
+            let handlers: Vec<_> = handlers.into_iter().map(Handler::boxed).collect();
+            let handlers = Arc::new(Mutex::new(handlers));
+            iter::repeat_n(handlers, work.publishers as usize)
+                .map(|handlers| {
                     move |ticks: Ticks| {
                         for tick in ticks {
-                            for closure in &mut *closures.lock().expect("no closure panicked") {
-                                closure(&tick);
+                            for handler in &mut *handlers.lock().expect("no handler panicked") {
+                                handler(&tick);
                             }
                         }
                     }

@@ -1,6 +1,6 @@
-//! `disruptor`: one ring, readers that spin. It is made for a core per thread, so it takes part
-//! only where there is one. Its event poller gives each reader a thread of ours; where subscribers
-//! are closures, it calls each on a thread of its own.
+//! `disruptor`: one ring with readers that spin. It is made for a core per thread, so it is
+//! measured only if there is a core for each thread. If subscribers are threads, each uses an event
+//! poller. If subscribers are handlers, disruptor calls each of them on a thread of its own.
 
 use std::iter;
 
@@ -8,11 +8,11 @@ use disruptor::{
     BusySpin, Polling, Producer, Sequence, build_multi_producer, build_single_producer,
 };
 
+use crate::harness::{CAPACITY, Handler, Outcome, System, Work, run_handlers, run_threads};
 use crate::machine;
-use crate::race::{CAPACITY, Handler, Outcome, System, Work, race, race_handlers};
 use crate::tick::{Checker, Tick, Ticks};
 
-/// A thread that publishes.
+/// A publisher thread.
 macro_rules! publisher {
     ($producer:expr) => {{
         let mut producer = $producer;
@@ -24,15 +24,15 @@ macro_rules! publisher {
     }};
 }
 
-/// A thread that polls, and spins where there is nothing: what `BusySpin` does.
+/// A subscriber thread. It polls, and spins if there is no event, as `BusySpin` does.
 macro_rules! subscriber {
     ($poller:expr) => {{
         let mut poller = $poller;
-        move |check: &mut Checker| loop {
+        move |checker: &mut Checker| loop {
             match poller.poll() {
                 Ok(mut events) => {
                     for tick in &mut events {
-                        check.accept(tick);
+                        checker.accept(tick);
                     }
                 }
                 Err(Polling::NoEvents) => {}
@@ -42,11 +42,12 @@ macro_rules! subscriber {
     }};
 }
 
-fn refuses(work: &Work) -> Option<&'static str> {
-    (work.threads() > machine::cores()).then_some("spins: more threads than cores")
+/// Excludes work with more threads than cores.
+fn exclusion(work: &Work) -> Option<&'static str> {
+    (work.threads() > machine::cores()).then_some("it spins, and there are more threads than cores")
 }
 
-/// See the module.
+/// disruptor with subscribers that are threads.
 pub struct Disruptor;
 
 impl System for Disruptor {
@@ -55,8 +56,8 @@ impl System for Disruptor {
     }
 
     fn about(&self) -> &'static str {
-        "one ring, BusySpin, event pollers, publish() one by one; every thread holds a core, also \
-         when idle"
+        "one ring, BusySpin, event pollers, publish() for each event; every thread uses a core \
+         fully, also when idle"
     }
 
     fn package(&self) -> Option<&'static str> {
@@ -67,18 +68,18 @@ impl System for Disruptor {
         true
     }
 
-    fn refuses(&self, work: &Work) -> Option<&'static str> {
-        refuses(work)
+    fn exclusion(&self, work: &Work) -> Option<&'static str> {
+        exclusion(work)
     }
 
     fn run(&self, work: &Work) -> Outcome {
-        // The builders' types differ with the number of producers and consumers; each case gets the
-        // cheapest barriers that the library has for it.
+        // The types of the builders depend on the number of producers and consumers. Each case uses
+        // the cheapest barriers that the library has for it.
         match (work.publishers, work.subscribers) {
             (1, 1) => {
                 let ring = build_single_producer(CAPACITY, Tick::default, BusySpin);
                 let (poller, ring) = ring.new_event_poller();
-                race(
+                run_threads(
                     work,
                     vec![publisher!(ring.build())],
                     vec![subscriber!(poller)],
@@ -93,7 +94,7 @@ impl System for Disruptor {
                     subscribers.push(subscriber!(poller));
                     ring = rest;
                 }
-                race(work, vec![publisher!(ring.build())], subscribers)
+                run_threads(work, vec![publisher!(ring.build())], subscribers)
             }
             _ => {
                 let mut ring =
@@ -107,22 +108,22 @@ impl System for Disruptor {
                 let publishers = iter::repeat_n(ring.build(), work.publishers as usize)
                     .map(|producer| publisher!(producer))
                     .collect();
-                race(work, publishers, subscribers)
+                run_threads(work, publishers, subscribers)
             }
         }
     }
 }
 
-/// Subscribers are closures, which it calls: `handle_events_with`.
-pub struct Called;
+/// disruptor with subscribers that are handlers, through `handle_events_with`.
+pub struct Handlers;
 
-impl System for Called {
+impl System for Handlers {
     fn name(&self) -> &'static str {
         "disruptor-handlers"
     }
 
     fn about(&self) -> &'static str {
-        "one ring, BusySpin, handle_events_with(): a thread for each closure, which holds a core, \
+        "one ring, BusySpin, handle_events_with(): a thread per handler, which uses a core fully, \
          also when idle"
     }
 
@@ -134,22 +135,23 @@ impl System for Called {
         true
     }
 
-    fn refuses(&self, work: &Work) -> Option<&'static str> {
-        refuses(work)
+    fn exclusion(&self, work: &Work) -> Option<&'static str> {
+        exclusion(work)
     }
 
     fn run(&self, work: &Work) -> Outcome {
-        let closure =
+        let wrap =
             |mut handler: Handler| move |tick: &Tick, _: Sequence, _: bool| handler.call(tick);
-        race_handlers(work, |handlers| {
-            let mut closures = handlers.into_iter().map(closure);
-            let first = closures.next().expect("at least one");
-            // A producer's drop waits until all is handled, and drops the closures.
+        run_handlers(work, |handlers| {
+            let mut handlers = handlers.into_iter().map(wrap);
+            let first = handlers.next().expect("there is at least one handler");
+            // The drop of the last producer waits until all events are handled, and then drops the
+            // handlers.
             if work.publishers > 1 {
                 let ring = build_multi_producer(CAPACITY, Tick::default, BusySpin)
                     .with_multi_consumer()
                     .handle_events_with(first);
-                let ring = closures.fold(ring, |ring, next| ring.handle_events_with(next));
+                let ring = handlers.fold(ring, |ring, next| ring.handle_events_with(next));
                 return iter::repeat_n(ring.build(), work.publishers as usize)
                     .map(|producer| boxed(publisher!(producer)))
                     .collect();
@@ -159,14 +161,15 @@ impl System for Called {
                 boxed(publisher!(ring.handle_events_with(first).build()))
             } else {
                 let ring = ring.with_multi_consumer().handle_events_with(first);
-                let ring = closures.fold(ring, |ring, next| ring.handle_events_with(next));
+                let ring = handlers.fold(ring, |ring, next| ring.handle_events_with(next));
                 boxed(publisher!(ring.build()))
             }]
         })
     }
 }
 
-/// So that publishers of all kinds are of one type; one call for all of a publisher's events.
+/// Boxes a publisher, so that publishers of all kinds have the same type. There is one call through
+/// the box for all events of a publisher.
 fn boxed(publisher: impl FnOnce(Ticks) + Send + 'static) -> Box<dyn FnOnce(Ticks) + Send> {
     Box::new(publisher)
 }

@@ -1,11 +1,11 @@
-//! `flume`: one bounded channel per subscriber; a publisher sends a copy to each.
+//! `flume`: one bounded channel per subscriber. A publisher sends a copy to each.
 
 use flume::bounded;
 
-use crate::race::{CAPACITY, Outcome, System, Work, race, race_tasks, too_many_threads};
+use crate::harness::{CAPACITY, Outcome, System, Work, run_tasks, run_threads, too_many_threads};
 use crate::tick::{Checker, Ticks};
 
-/// See the module.
+/// flume with subscribers that are threads.
 pub struct Flume;
 
 impl System for Flume {
@@ -14,14 +14,14 @@ impl System for Flume {
     }
 
     fn about(&self) -> &'static str {
-        "one bounded channel per subscriber, a copy sent to each; no order across publishers"
+        "one bounded channel per subscriber, each gets a copy; no order across publishers"
     }
 
     fn package(&self) -> Option<&'static str> {
         Some("flume")
     }
 
-    fn refuses(&self, work: &Work) -> Option<&'static str> {
+    fn exclusion(&self, work: &Work) -> Option<&'static str> {
         too_many_threads(work)
     }
 
@@ -34,7 +34,9 @@ impl System for Flume {
                 move |ticks: Ticks| {
                     for tick in ticks {
                         for sender in &senders {
-                            sender.send(tick).expect("a subscriber left");
+                            sender
+                                .send(tick)
+                                .expect("a subscriber dropped its receiver");
                         }
                     }
                 }
@@ -43,18 +45,18 @@ impl System for Flume {
         let subscribers = receivers
             .into_iter()
             .map(|receiver| {
-                move |check: &mut Checker| {
+                move |checker: &mut Checker| {
                     while let Ok(tick) = receiver.recv() {
-                        check.accept(&tick);
+                        checker.accept(&tick);
                     }
                 }
             })
             .collect();
-        race(work, publishers, subscribers)
+        run_threads(work, publishers, subscribers)
     }
 }
 
-/// The same, for subscribers that are tasks.
+/// flume with subscribers that are tasks.
 pub struct Tasks;
 
 impl System for Tasks {
@@ -63,8 +65,8 @@ impl System for Tasks {
     }
 
     fn about(&self) -> &'static str {
-        "one bounded channel per subscriber, recv_async(); publishing threads send(), a copy to each; \
-         no order across publishers"
+        "one bounded channel per subscriber, each gets a copy, recv_async(); publishers are \
+         threads with send(); no order across publishers"
     }
 
     fn package(&self) -> Option<&'static str> {
@@ -80,7 +82,9 @@ impl System for Tasks {
                 move |ticks: Ticks| {
                     for tick in ticks {
                         for sender in &senders {
-                            sender.send(tick).expect("a subscriber left");
+                            sender
+                                .send(tick)
+                                .expect("a subscriber dropped its receiver");
                         }
                     }
                 }
@@ -89,14 +93,14 @@ impl System for Tasks {
         let subscribers = receivers
             .into_iter()
             .map(|receiver| {
-                |mut check: Checker| async move {
+                |mut checker: Checker| async move {
                     while let Ok(tick) = receiver.recv_async().await {
-                        check.accept(&tick);
+                        checker.accept(&tick);
                     }
-                    check
+                    checker
                 }
             })
             .collect();
-        race_tasks(work, publishers, subscribers)
+        run_tasks(work, publishers, subscribers)
     }
 }

@@ -1,11 +1,11 @@
-//! `kanal`: one bounded channel per subscriber; a publisher sends a copy to each.
+//! `kanal`: one bounded channel per subscriber. A publisher sends a copy to each.
 
 use kanal::bounded;
 
-use crate::race::{CAPACITY, Outcome, System, Work, race, race_tasks};
+use crate::harness::{CAPACITY, Outcome, System, Work, run_tasks, run_threads};
 use crate::tick::{Checker, Ticks};
 
-/// See the module.
+/// kanal with subscribers that are threads.
 pub struct Kanal;
 
 impl System for Kanal {
@@ -14,7 +14,7 @@ impl System for Kanal {
     }
 
     fn about(&self) -> &'static str {
-        "one bounded channel per subscriber, a copy sent to each; no order across publishers"
+        "one bounded channel per subscriber, each gets a copy; no order across publishers"
     }
 
     fn package(&self) -> Option<&'static str> {
@@ -30,7 +30,9 @@ impl System for Kanal {
                 move |ticks: Ticks| {
                     for tick in ticks {
                         for sender in &senders {
-                            sender.send(tick).expect("a subscriber left");
+                            sender
+                                .send(tick)
+                                .expect("a subscriber dropped its receiver");
                         }
                     }
                 }
@@ -39,18 +41,18 @@ impl System for Kanal {
         let subscribers = receivers
             .into_iter()
             .map(|receiver| {
-                move |check: &mut Checker| {
+                move |checker: &mut Checker| {
                     while let Ok(tick) = receiver.recv() {
-                        check.accept(&tick);
+                        checker.accept(&tick);
                     }
                 }
             })
             .collect();
-        race(work, publishers, subscribers)
+        run_threads(work, publishers, subscribers)
     }
 }
 
-/// The same, for subscribers that are tasks.
+/// kanal with subscribers that are tasks.
 pub struct Tasks;
 
 impl System for Tasks {
@@ -59,8 +61,8 @@ impl System for Tasks {
     }
 
     fn about(&self) -> &'static str {
-        "one bounded channel per subscriber, an AsyncReceiver for each; publishing threads send() with \
-         its Sender, a copy to each; no order across publishers"
+        "one bounded channel per subscriber, each gets a copy, AsyncReceiver; publishers are \
+         threads with a Sender; no order across publishers"
     }
 
     fn package(&self) -> Option<&'static str> {
@@ -80,7 +82,9 @@ impl System for Tasks {
                 move |ticks: Ticks| {
                     for tick in ticks {
                         for sender in &senders {
-                            sender.send(tick).expect("a subscriber left");
+                            sender
+                                .send(tick)
+                                .expect("a subscriber dropped its receiver");
                         }
                     }
                 }
@@ -89,14 +93,14 @@ impl System for Tasks {
         let subscribers = receivers
             .into_iter()
             .map(|receiver| {
-                |mut check: Checker| async move {
+                |mut checker: Checker| async move {
                     while let Ok(tick) = receiver.recv().await {
-                        check.accept(&tick);
+                        checker.accept(&tick);
                     }
-                    check
+                    checker
                 }
             })
             .collect();
-        race_tasks(work, publishers, subscribers)
+        run_tasks(work, publishers, subscribers)
     }
 }

@@ -1,4 +1,5 @@
-//! The rivals: a file each, used as their own documentation recommends.
+//! The peers and the bounds, a file for each package. Each peer is used as its own documentation
+//! recommends.
 
 mod async_broadcast;
 mod async_channel;
@@ -12,18 +13,18 @@ mod postage;
 mod tokio;
 mod tokio_mpsc;
 
-use crate::race::{Race, System};
+use crate::harness::{Scenario, System};
 
-/// Those of a race, in the order of its table.
-pub fn of(race: Race) -> Vec<&'static dyn System> {
-    match race {
-        Race::Threads => THREADS.to_vec(),
-        Race::Handlers => [HANDLERS, BEST_WITH_THREADS].concat(),
-        Race::Async => [TASKS, BEST_WITH_THREADS].concat(),
+/// The peers and the bounds of a scenario, in the order of its table.
+pub fn systems(scenario: Scenario) -> Vec<&'static dyn System> {
+    match scenario {
+        Scenario::Threads => THREADS.to_vec(),
+        Scenario::Handlers => [HANDLERS, FASTEST_THREADS].concat(),
+        Scenario::Async => [TASKS, FASTEST_THREADS].concat(),
     }
 }
 
-/// For subscribers that are threads.
+/// The peers with subscribers that are threads.
 const THREADS: &[&dyn System] = &[
     &crossbeam::Crossbeam,
     &flume::Flume,
@@ -36,9 +37,9 @@ const THREADS: &[&dyn System] = &[
     &disruptor::Disruptor,
 ];
 
-/// Those that also run, with a thread per subscriber, where others call closures or wake tasks: all
-/// but the two that are slower than the best of them at every size.
-const BEST_WITH_THREADS: &[&dyn System] = &[
+/// The peers that are also measured with a thread per subscriber in the scenarios `handlers` and
+/// `async`. The two that are slower than the best peer at every size are left out.
+const FASTEST_THREADS: &[&dyn System] = &[
     &crossbeam::Crossbeam,
     &flume::Flume,
     &kanal::Kanal,
@@ -48,10 +49,10 @@ const BEST_WITH_THREADS: &[&dyn System] = &[
     &disruptor::Disruptor,
 ];
 
-/// For subscribers that are closures.
-const HANDLERS: &[&dyn System] = &[&direct::Direct, &crossbeam::PerWorker, &disruptor::Called];
+/// The peers and the bounds with subscribers that are handlers.
+const HANDLERS: &[&dyn System] = &[&direct::Direct, &crossbeam::PerWorker, &disruptor::Handlers];
 
-/// For subscribers that are tasks.
+/// The peers with subscribers that are tasks.
 const TASKS: &[&dyn System] = &[
     &tokio_mpsc::TokioMpsc::Threads,
     &tokio_mpsc::TokioMpsc::Batches,

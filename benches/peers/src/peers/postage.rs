@@ -1,14 +1,15 @@
-//! `postage`: its broadcast channel, which loses nothing: a sender waits for the slowest receiver.
+//! `postage`: its broadcast channel. It loses no event, because a sender waits for the slowest
+//! receiver.
 
 use std::iter;
 
 use postage::broadcast;
 use postage::prelude::{Sink, Stream};
 
-use crate::race::{CAPACITY, Outcome, System, Work, race_tasks};
+use crate::harness::{CAPACITY, Outcome, System, Work, run_tasks};
 use crate::tick::{Checker, Ticks};
 
-/// See the module.
+/// postage with subscribers that are tasks.
 pub struct Postage;
 
 impl System for Postage {
@@ -17,7 +18,7 @@ impl System for Postage {
     }
 
     fn about(&self) -> &'static str {
-        "one broadcast channel, recv(); publishing threads blocking_send()"
+        "one broadcast channel, recv(); publishers are threads with blocking_send()"
     }
 
     fn package(&self) -> Option<&'static str> {
@@ -30,21 +31,23 @@ impl System for Postage {
             .map(|mut sender| {
                 move |ticks: Ticks| {
                     for tick in ticks {
-                        sender.blocking_send(tick).expect("all left");
+                        sender
+                            .blocking_send(tick)
+                            .expect("all receivers were dropped");
                     }
                 }
             })
             .collect();
         let subscribers = iter::repeat_n(receiver, work.subscribers)
             .map(|mut receiver| {
-                |mut check: Checker| async move {
+                |mut checker: Checker| async move {
                     while let Some(tick) = receiver.recv().await {
-                        check.accept(&tick);
+                        checker.accept(&tick);
                     }
-                    check
+                    checker
                 }
             })
             .collect();
-        race_tasks(work, publishers, subscribers)
+        run_tasks(work, publishers, subscribers)
     }
 }

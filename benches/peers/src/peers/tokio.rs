@@ -1,8 +1,8 @@
-//! `tokio::sync::broadcast`: it never makes a sender wait, it drops what a receiver was too slow
-//! for. So it is made lossless from outside, in two ways.
+//! `tokio::sync::broadcast`: a sender never waits, and the channel drops events if a receiver is
+//! too slow. This file makes it lossless in two ways.
 //!
-//! `blocking_recv` receives on plain threads, no runtime takes part; where subscribers are tasks,
-//! `recv`.
+//! If subscribers are threads, they use `blocking_recv` without a runtime. If they are tasks, they
+//! use `recv`.
 
 use std::iter;
 use std::sync::Arc;
@@ -13,14 +13,16 @@ use crossbeam_utils::{Backoff, CachePadded};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{Receiver, Sender};
 
-use crate::race::{CAPACITY, Outcome, System, Work, race, race_tasks, too_many_threads};
+use crate::harness::{CAPACITY, Outcome, System, Work, run_tasks, run_threads, too_many_threads};
 use crate::tick::{Checker, Tick, Ticks};
 
-/// What keeps it from losing events.
+/// tokio's broadcast channel with subscribers that are threads. The variants are the ways to avoid
+/// the loss of events.
 pub enum Tokio {
-    /// Senders wait until the slowest receiver is less than the capacity behind.
+    /// A sender waits while the slowest receiver is behind by the whole capacity.
     Credits,
-    /// Room for all events of the run: senders never wait, memory is not bounded.
+    /// The channel has capacity for all events of the run. A sender never waits, and the memory has
+    /// no bound.
     RoomForAll,
 }
 
@@ -35,12 +37,13 @@ impl System for Tokio {
     fn about(&self) -> &'static str {
         match self {
             Self::Credits => {
-                "sync::broadcast, blocking_recv(), behind a credit counter of ours: senders wait \
-                 for the slowest receiver"
+                "sync::broadcast, blocking_recv(), with a credit counter, so that a publisher \
+                 waits for the slowest receiver"
             }
             Self::RoomForAll => {
-                "sync::broadcast, blocking_recv(), with room for all events of the run: senders \
-                 never wait, so this row does less than the others and its memory has no bound"
+                "sync::broadcast, blocking_recv(), with capacity for all events of the run; a \
+                 publisher never waits, so this row does less work than the others, and its \
+                 memory has no bound"
             }
         }
     }
@@ -49,14 +52,14 @@ impl System for Tokio {
         Some("tokio")
     }
 
-    fn most_events(&self) -> u64 {
+    fn max_events(&self) -> u64 {
         match self {
             Self::Credits => u64::MAX,
             Self::RoomForAll => 1 << 20,
         }
     }
 
-    fn refuses(&self, work: &Work) -> Option<&'static str> {
+    fn exclusion(&self, work: &Work) -> Option<&'static str> {
         too_many_threads(work)
     }
 
@@ -68,40 +71,40 @@ impl System for Tokio {
                     .map(|number| {
                         let mut receiver = sender.subscribe();
                         let credits = Arc::clone(&credits);
-                        move |check: &mut Checker| {
+                        move |checker: &mut Checker| {
                             let mut received = 0;
-                            while let Some(tick) = ok(receiver.blocking_recv()) {
+                            while let Some(tick) = event_or_end(receiver.blocking_recv()) {
                                 received += 1;
                                 credits.progress[number].store(received, Ordering::Release);
-                                check.accept(&tick);
+                                checker.accept(&tick);
                             }
                         }
                     })
                     .collect();
-                race(
+                run_threads(
                     work,
                     publishers_with_credits(work, sender, credits),
                     subscribers,
                 )
             }
             Self::RoomForAll => {
-                let sender = sender_with_room_for_all(work);
+                let sender = sender_with_capacity_for_all(work);
                 let subscribers = subscribe(&sender, work)
                     .map(|mut receiver| {
-                        move |check: &mut Checker| {
-                            while let Some(tick) = ok(receiver.blocking_recv()) {
-                                check.accept(&tick);
+                        move |checker: &mut Checker| {
+                            while let Some(tick) = event_or_end(receiver.blocking_recv()) {
+                                checker.accept(&tick);
                             }
                         }
                     })
                     .collect();
-                race(work, publishers_that_never_wait(work, sender), subscribers)
+                run_threads(work, publishers_without_credits(work, sender), subscribers)
             }
         }
     }
 }
 
-/// The same, for subscribers that are tasks.
+/// tokio's broadcast channel with subscribers that are tasks.
 pub struct Tasks(pub Tokio);
 
 impl System for Tasks {
@@ -115,12 +118,13 @@ impl System for Tasks {
     fn about(&self) -> &'static str {
         match self.0 {
             Tokio::Credits => {
-                "sync::broadcast, recv(), behind a credit counter of ours: publishing threads wait \
-                 for the slowest receiver"
+                "sync::broadcast, recv(), with a credit counter, so that a publisher, which is a \
+                 thread, waits for the slowest receiver"
             }
             Tokio::RoomForAll => {
-                "sync::broadcast, recv(), with room for all events of the run: publishing threads \
-                 never wait, so this row does less than the others and its memory has no bound"
+                "sync::broadcast, recv(), with capacity for all events of the run; a publisher, \
+                 which is a thread, never waits, so this row does less work than the others, and \
+                 its memory has no bound"
             }
         }
     }
@@ -129,8 +133,8 @@ impl System for Tasks {
         self.0.package()
     }
 
-    fn most_events(&self) -> u64 {
-        self.0.most_events()
+    fn max_events(&self) -> u64 {
+        self.0.max_events()
     }
 
     fn run(&self, work: &Work) -> Outcome {
@@ -141,43 +145,43 @@ impl System for Tasks {
                     .map(|number| {
                         let mut receiver = sender.subscribe();
                         let credits = Arc::clone(&credits);
-                        move |mut check: Checker| async move {
+                        move |mut checker: Checker| async move {
                             let mut received = 0;
-                            while let Some(tick) = ok(receiver.recv().await) {
+                            while let Some(tick) = event_or_end(receiver.recv().await) {
                                 received += 1;
                                 credits.progress[number].store(received, Ordering::Release);
-                                check.accept(&tick);
+                                checker.accept(&tick);
                             }
-                            check
+                            checker
                         }
                     })
                     .collect();
-                race_tasks(
+                run_tasks(
                     work,
                     publishers_with_credits(work, sender, credits),
                     subscribers,
                 )
             }
             Tokio::RoomForAll => {
-                let sender = sender_with_room_for_all(work);
+                let sender = sender_with_capacity_for_all(work);
                 let subscribers = subscribe(&sender, work)
                     .map(|mut receiver| {
-                        |mut check: Checker| async move {
-                            while let Some(tick) = ok(receiver.recv().await) {
-                                check.accept(&tick);
+                        |mut checker: Checker| async move {
+                            while let Some(tick) = event_or_end(receiver.recv().await) {
+                                checker.accept(&tick);
                             }
-                            check
+                            checker
                         }
                     })
                     .collect();
-                race_tasks(work, publishers_that_never_wait(work, sender), subscribers)
+                run_tasks(work, publishers_without_credits(work, sender), subscribers)
             }
         }
     }
 }
 
-fn sender_with_room_for_all(work: &Work) -> Sender<Tick> {
-    Sender::new(usize::try_from(work.events).expect("events fit"))
+fn sender_with_capacity_for_all(work: &Work) -> Sender<Tick> {
+    Sender::new(usize::try_from(work.events).expect("the number of events is small enough"))
 }
 
 fn sender_with_credits(work: &Work) -> (Sender<Tick>, Arc<Credits>) {
@@ -191,8 +195,8 @@ fn subscribe(sender: &Sender<Tick>, work: &Work) -> impl Iterator<Item = Receive
     (0..work.subscribers).map(|_| sender.subscribe())
 }
 
-/// The event, or the end of the stream. A loss is a failure.
-fn ok(received: Result<Tick, RecvError>) -> Option<Tick> {
+/// The event, or `None` at the end of the stream. It panics if events were lost.
+fn event_or_end(received: Result<Tick, RecvError>) -> Option<Tick> {
     match received {
         Ok(tick) => Some(tick),
         Err(RecvError::Closed) => None,
@@ -200,7 +204,7 @@ fn ok(received: Result<Tick, RecvError>) -> Option<Tick> {
     }
 }
 
-fn publishers_that_never_wait(
+fn publishers_without_credits(
     work: &Work,
     sender: Sender<Tick>,
 ) -> Vec<impl FnOnce(Ticks) + Send + use<>> {
@@ -208,7 +212,7 @@ fn publishers_that_never_wait(
         .map(|sender| {
             move |ticks: Ticks| {
                 for tick in ticks {
-                    assert!(sender.send(tick).is_ok(), "all receivers left");
+                    assert!(sender.send(tick).is_ok(), "all receivers were dropped");
                 }
             }
         })
@@ -220,37 +224,38 @@ fn publishers_with_credits(
     sender: Sender<Tick>,
     credits: Arc<Credits>,
 ) -> Vec<impl FnOnce(Ticks) + Send + use<>> {
-    let alone = work.publishers == 1;
+    let is_single = work.publishers == 1;
     iter::repeat_n((sender, credits), work.publishers as usize)
         .map(|(sender, credits)| {
             move |ticks: Ticks| {
                 let mut slowest = Slowest::default();
                 for (own, tick) in (0..).zip(ticks) {
-                    let place = if alone { own } else { credits.claim() };
-                    credits.wait_for(place, &mut slowest);
-                    assert!(sender.send(tick).is_ok(), "all receivers left");
+                    let position = if is_single { own } else { credits.claim() };
+                    credits.wait_for(position, &mut slowest);
+                    assert!(sender.send(tick).is_ok(), "all receivers were dropped");
                 }
             }
         })
         .collect()
 }
 
-/// A sender that waited goes on when the slowest receiver is at most so far behind. (Other marks,
-/// from 1 to all but one of the capacity, and sleeping in place of yielding were tried, too: no
-/// difference beyond noise. What costs is probably that tokio wakes each sleeping receiver for each
-/// event; that was not profiled.)
-const LOW_WATER: u64 = CAPACITY as u64 / 2;
+/// A sender that had to wait continues when the slowest receiver is at most this number of events
+/// behind. Other values, from 1 to the capacity minus one, and sleeping instead of yielding were
+/// tried and made no difference beyond the noise. Most of the cost is probably that tokio wakes
+/// each sleeping receiver for each event, but this was not profiled.
+const LOW_WATER_MARK: u64 = CAPACITY as u64 / 2;
 
-/// How far everybody is. An event may be sent when its place is less than the capacity ahead of the
-/// slowest receiver; then it overwrites nothing that anybody still has to read.
+/// The progress of all receivers. An event may be sent if its position is ahead of the slowest
+/// receiver by less than the capacity. Then it overwrites no event that a receiver has not read.
 struct Credits {
-    /// Places given out: senders share it where there are several.
+    /// The next position, if several senders share the channel.
     claimed: CachePadded<AtomicU64>,
-    /// Events received, each written by its receiver alone.
+    /// The number of events that each receiver has received. Only the receiver writes it (Release),
+    /// and the loads in `wait_slow` are its partners (Acquire).
     progress: Vec<CachePadded<AtomicU64>>,
 }
 
-/// What a sender remembers of its last look.
+/// The slowest receiver when a sender last read the progress of all receivers.
 #[derive(Default)]
 struct Slowest {
     number: usize,
@@ -267,25 +272,25 @@ impl Credits {
         }
     }
 
-    /// The place of the next event, where several senders share the channel.
+    /// Claims the position of the next event, if several senders share the channel.
     fn claim(&self) -> u64 {
         self.claimed.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Waits until an event at this place overwrites nothing. Mostly the remembered minimum
-    /// answers, without a look at the receivers; while waiting, only the slowest of them is looked
-    /// at. A sender that has to wait waits until half of the ring is free, so that it then sends
-    /// many.
+    /// Waits until an event at this position overwrites no unread event. In most calls the cached
+    /// minimum is sufficient, and the progress of the receivers is not read. While a
+    /// sender waits, it reads only the progress of the slowest receiver. It waits until half of the
+    /// ring is free, so that it can then send many events.
     #[inline]
-    fn wait_for(&self, place: u64, slowest: &mut Slowest) {
-        if place >= slowest.received + CAPACITY as u64 {
-            self.wait_long(place, slowest);
+    fn wait_for(&self, position: u64, slowest: &mut Slowest) {
+        if position >= slowest.received + CAPACITY as u64 {
+            self.wait_slow(position, slowest);
         }
     }
 
     #[cold]
-    fn wait_long(&self, place: u64, slowest: &mut Slowest) {
-        let enough = place - LOW_WATER;
+    fn wait_slow(&self, position: u64, slowest: &mut Slowest) {
+        let target = position - LOW_WATER_MARK;
         let backoff = Backoff::new();
         loop {
             for (number, progress) in self.progress.iter().enumerate() {
@@ -294,11 +299,11 @@ impl Credits {
                     *slowest = Slowest { number, received };
                 }
             }
-            if slowest.received >= enough {
+            if slowest.received >= target {
                 return;
             }
             let progress = &self.progress[slowest.number];
-            while progress.load(Ordering::Acquire) < enough {
+            while progress.load(Ordering::Acquire) < target {
                 if backoff.is_completed() {
                     thread::yield_now();
                 } else {
@@ -314,7 +319,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sender_waits_for_the_slowest_receiver_alone() {
+    fn a_sender_waits_for_the_slowest_receiver() {
         let credits = Credits::new(2);
         let mut slowest = Slowest::default();
         let capacity = CAPACITY as u64;
@@ -326,9 +331,12 @@ mod tests {
                 slowest.received
             });
             thread::sleep(std::time::Duration::from_millis(20));
-            assert!(!waiting.is_finished(), "nothing was received by the second");
-            credits.progress[1].store(LOW_WATER, Ordering::Release);
-            assert_eq!(waiting.join().unwrap(), LOW_WATER);
+            assert!(
+                !waiting.is_finished(),
+                "the second receiver has received no event"
+            );
+            credits.progress[1].store(LOW_WATER_MARK, Ordering::Release);
+            assert_eq!(waiting.join().unwrap(), LOW_WATER_MARK);
         });
     }
 }

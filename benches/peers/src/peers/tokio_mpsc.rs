@@ -1,20 +1,20 @@
-//! `tokio::sync::mpsc`: one bounded channel per subscriber; a publisher sends a copy to each.
+//! `tokio::sync::mpsc`: one bounded channel per subscriber. A publisher sends a copy to each.
 
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use crate::race::{CAPACITY, Outcome, System, Work, race_tasks, race_tasks_alone};
+use crate::harness::{CAPACITY, Outcome, System, Work, run_all_as_tasks, run_tasks};
 use crate::tick::{Checker, Tick, Ticks};
 
-/// Events that are taken at once at most, as many as fanout lends at once.
+/// The maximum size of a batch. It is the same as that of fanout.
 const BATCH: usize = 64;
 
-/// What its publishers are, and how its subscribers receive.
+/// tokio's mpsc channels with subscribers that are tasks.
 pub enum TokioMpsc {
-    /// Threads, as everywhere.
+    /// Publishers are threads, as in the other systems.
     Threads,
-    /// Threads; and its subscribers receive by the batch.
+    /// Publishers are threads, and subscribers receive batches.
     Batches,
-    /// Tasks on the runtime of the subscribers.
+    /// Publishers are tasks on the runtime of the subscribers.
     Tasks,
 }
 
@@ -30,12 +30,13 @@ impl System for TokioMpsc {
     fn about(&self) -> &'static str {
         match self {
             Self::Threads => {
-                "one bounded sync::mpsc channel per subscriber, recv(); publishing threads \
-                 blocking_send(), a copy to each; no order across publishers"
+                "one bounded sync::mpsc channel per subscriber, each gets a copy, recv(); \
+                 publishers are threads with blocking_send(); no order across publishers"
             }
-            Self::Batches => "the same, recv_many() takes up to 64 events at a time",
+            Self::Batches => "as tokio-mpsc, but recv_many() receives up to 64 events at a time",
             Self::Tasks => {
-                "as tokio-mpsc, publishers are tasks on the same runtime: no thread but its two workers"
+                "as tokio-mpsc, but publishers are tasks on the same runtime, so its two workers \
+                 are the only threads"
             }
         }
     }
@@ -51,16 +52,18 @@ impl System for TokioMpsc {
         let receivers = receivers.into_iter();
         match self {
             Self::Threads => {
-                let subscribers = receivers.map(|receiver| |check| one_by_one(receiver, check));
-                race_tasks(
+                let subscribers =
+                    receivers.map(|receiver| |checker| receive_each(receiver, checker));
+                run_tasks(
                     work,
                     senders.map(publisher).collect(),
                     subscribers.collect(),
                 )
             }
             Self::Batches => {
-                let subscribers = receivers.map(|receiver| |check| in_batches(receiver, check));
-                race_tasks(
+                let subscribers =
+                    receivers.map(|receiver| |checker| receive_batches(receiver, checker));
+                run_tasks(
                     work,
                     senders.map(publisher).collect(),
                     subscribers.collect(),
@@ -68,35 +71,38 @@ impl System for TokioMpsc {
             }
             Self::Tasks => {
                 let publishers = senders.map(|senders| |ticks| publish(senders, ticks));
-                let subscribers = receivers.map(|receiver| |check| one_by_one(receiver, check));
-                race_tasks_alone(work, publishers.collect(), subscribers.collect())
+                let subscribers =
+                    receivers.map(|receiver| |checker| receive_each(receiver, checker));
+                run_all_as_tasks(work, publishers.collect(), subscribers.collect())
             }
         }
     }
 }
 
-async fn one_by_one(mut receiver: Receiver<Tick>, mut check: Checker) -> Checker {
+async fn receive_each(mut receiver: Receiver<Tick>, mut checker: Checker) -> Checker {
     while let Some(tick) = receiver.recv().await {
-        check.accept(&tick);
+        checker.accept(&tick);
     }
-    check
+    checker
 }
 
-async fn in_batches(mut receiver: Receiver<Tick>, mut check: Checker) -> Checker {
+async fn receive_batches(mut receiver: Receiver<Tick>, mut checker: Checker) -> Checker {
     let mut ticks = Vec::with_capacity(BATCH);
     while receiver.recv_many(&mut ticks, BATCH).await > 0 {
         for tick in ticks.drain(..) {
-            check.accept(&tick);
+            checker.accept(&tick);
         }
     }
-    check
+    checker
 }
 
 fn publisher(senders: Vec<Sender<Tick>>) -> impl FnOnce(Ticks) + Send {
     move |ticks| {
         for tick in ticks {
             for sender in &senders {
-                sender.blocking_send(tick).expect("a subscriber left");
+                sender
+                    .blocking_send(tick)
+                    .expect("a subscriber dropped its receiver");
             }
         }
     }
@@ -105,7 +111,10 @@ fn publisher(senders: Vec<Sender<Tick>>) -> impl FnOnce(Ticks) + Send {
 async fn publish(senders: Vec<Sender<Tick>>, ticks: Ticks) {
     for tick in ticks {
         for sender in &senders {
-            sender.send(tick).await.expect("a subscriber left");
+            sender
+                .send(tick)
+                .await
+                .expect("a subscriber dropped its receiver");
         }
     }
 }

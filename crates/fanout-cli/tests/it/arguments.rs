@@ -143,6 +143,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
             b"{\"a\":1}\n",
             "{extra:?}"
         );
+        assert!(!fs::exists(&other).expect("readable"), "{extra:?}");
     }
     for (template, expected) in [
         ("a.{b", "byte 2"),
