@@ -137,11 +137,11 @@ fn lookups(c: &mut Criterion) {
 }
 
 /// A name, a language, the n-th glob, and a topic that matches one of the globs.
-type Crowd = (&'static str, Syntax, fn(usize) -> String, &'static str);
+type GlobSet = (&'static str, Syntax, fn(usize) -> String, &'static str);
 
 /// Globs below one node, each with a number in the middle. Their beginnings and ends do not
 /// distinguish them.
-const CROWDS: [Crowd; 6] = [
+const GLOB_SETS: [GlobSet; 6] = [
     (
         "segments",
         Syntax::Segments,
@@ -192,7 +192,7 @@ fn letter(n: usize) -> char {
 fn crowds(c: &mut Criterion) {
     let mut group = c.benchmark_group("index/crowd");
     let size = 100_000;
-    for (name, syntax, text_of, topic) in CROWDS {
+    for (name, syntax, text_of, topic) in GLOB_SETS {
         let pattern = |n| Pattern::parse_as(&text_of(n), syntax).expect("a pattern");
         let index = SharedIndex::new();
         index.extend((0..size).map(|n| (pattern(n), n as u32)));

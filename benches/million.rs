@@ -7,7 +7,7 @@
 //! medians of five runs. They are processor time where the system reports it. Memory is the number
 //! of bytes that were requested from the allocator.
 //!
-//! This does not use criterion, because most measurements change the index for good, and because
+//! This does not use criterion, because most measurements change the index permanently, and because
 //! one of them is paired: a reader with and without a writer. Run `cargo bench --bench million`, or
 //! `cargo bench --bench million -- 100000` for another number of subscriptions. Without `--bench`,
 //! as under `cargo test`, it runs once with 10,000 subscriptions.

@@ -73,11 +73,11 @@ fn main() {
             "on a topic each"
         };
         for (instead, against) in [
-            (Churn::Nowhere, "no changes"),
-            (Churn::Elsewhere, "changes of another bus"),
+            (ChangingBus::Nowhere, "no changes"),
+            (ChangingBus::Elsewhere, "changes of another bus"),
         ] {
             let name = format!("churn among {} {place}, to {against}", effort.subscribers);
-            let churn = |with| if with { Churn::Here } else { instead };
+            let churn = |with| if with { ChangingBus::Here } else { instead };
             pair(&effort, &format!("{name}: throughput"), |with| {
                 churned(&effort, hot, churn(with), throughput)
             });
@@ -211,7 +211,7 @@ fn drain(sub: &mut Subscriber<Tick>) -> usize {
 
 /// The bus on which subscriptions are opened and cancelled.
 #[derive(Clone, Copy, PartialEq)]
-enum Churn {
+enum ChangingBus {
     Nowhere,
     /// On another bus, with the same number of subscribers.
     Elsewhere,
@@ -223,21 +223,21 @@ enum Churn {
 fn churned(
     effort: &Effort,
     hot: bool,
-    churn: Churn,
+    churn: ChangingBus,
     measure: impl FnOnce(&Bus<Tick>, Duration) -> f64,
 ) -> f64 {
     let measured = bus(Dispatch::Pool);
     let other = bus(Dispatch::Pool);
-    let mut crowds = [&measured, &other].map(|bus| Crowd::new(bus, hot, effort.subscribers));
-    let [here, elsewhere] = &mut crowds;
+    let mut groups = [&measured, &other].map(|bus| Subscribers::new(bus, hot, effort.subscribers));
+    let [here, elsewhere] = &mut groups;
     let changing = match churn {
-        Churn::Nowhere => None,
-        Churn::Elsewhere => Some(elsewhere),
-        Churn::Here => Some(here),
+        ChangingBus::Nowhere => None,
+        ChangingBus::Elsewhere => Some(elsewhere),
+        ChangingBus::Here => Some(here),
     };
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        let churner = changing.map(|crowd| scope.spawn(|| crowd.change_until(&stop)));
+        let churner = changing.map(|group| scope.spawn(|| group.change_until(&stop)));
         let rate = measure(&measured, effort.run);
         stop.store(true, Ordering::Relaxed);
         if let Some(churner) = churner {
@@ -249,16 +249,16 @@ fn churned(
 }
 
 /// Many subscribers of one bus, which read nothing.
-struct Crowd<'a> {
+struct Subscribers<'a> {
     bus: &'a Bus<Tick>,
     hot: bool,
     members: Vec<Subscriber<Tick>>,
 }
 
-impl<'a> Crowd<'a> {
+impl<'a> Subscribers<'a> {
     fn new(bus: &'a Bus<Tick>, hot: bool, size: u32) -> Self {
         let members = (0..size).map(|n| join(bus, hot, n)).collect();
-        Crowd { bus, hot, members }
+        Subscribers { bus, hot, members }
     }
 
     /// Cancels and opens subscriptions at the rate [`CHANGES_PER_SECOND`]. Returns the fraction of

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 
 use fanout::broadcast::{
-    BroadcastPublishError, Broadcaster, BroadcasterExt, CancelToken, Event, Memory,
+    BroadcastEvent, BroadcastPublishError, Broadcaster, BroadcasterExt, CancelToken, Memory,
 };
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .buffer(256)
         .logger(move |incident| drop(sender.send(incident.to_string())))
         .build()?;
-    // The rest of the program knows the trait only, so a driver for a broker can replace `Memory`.
+    // The rest of the program uses the trait only, so a driver for a broker can replace `Memory`.
     let broadcaster: Arc<dyn Broadcaster> = Arc::new(memory);
 
     // A handler returns nothing, or a `Result`. Its error goes to the logger, not to the publisher.
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         if let Some(broadcaster) = weak.upgrade()
             && event.name() == "UserJoined"
         {
-            broadcaster.publish(Event::new(
+            broadcaster.publish(BroadcastEvent::new(
                 "chat:room 7",
                 "Greeting",
                 event.payload().clone(),
@@ -51,10 +51,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         sender.send(format!("{} {:?}", event.name(), event.payload()))
     })?;
 
-    broadcaster.publish(Event::new("private-orders.1", "OrderPaid", "1250"))?;
-    broadcaster.publish(Event::new("private-orders.1", "OrderPaid", "a lot"))?; // the handler fails
-    broadcaster.publish(Event::new("private-orders.2", "OrderPaid", "99"))?; // nobody subscribes
-    broadcaster.publish(Event::new("chat:room 7", "UserJoined", "Ada"))?;
+    broadcaster.publish(BroadcastEvent::new("private-orders.1", "OrderPaid", "1250"))?;
+    broadcaster.publish(BroadcastEvent::new(
+        "private-orders.1",
+        "OrderPaid",
+        "a lot",
+    ))?; // the handler fails
+    // No handler subscribes to this channel.
+    broadcaster.publish(BroadcastEvent::new("private-orders.2", "OrderPaid", "99"))?;
+    broadcaster.publish(BroadcastEvent::new("chat:room 7", "UserJoined", "Ada"))?;
     for expected in ["UserJoined b\"Ada\"", "Greeting b\"Ada\""] {
         let received = room.recv()?;
         println!("room 7: {received}");
@@ -62,12 +67,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     session.cancel(); // no handler of the session is called any more
-    broadcaster.publish(Event::new("chat:room 7", "UserJoined", "Bob"))?;
+    broadcaster.publish(BroadcastEvent::new("chat:room 7", "UserJoined", "Bob"))?;
 
     let report = broadcaster.close()?; // waits for the handlers
     println!("{report:?}, {} dropped", broadcaster.dropped());
     assert!(report.in_time);
-    let late = broadcaster.publish(Event::new("chat:room 7", "UserJoined", "Eve"));
+    let late = broadcaster.publish(BroadcastEvent::new("chat:room 7", "UserJoined", "Eve"));
     assert!(matches!(late, Err(BroadcastPublishError::Closed)));
     assert_eq!(parsed.load(Ordering::Relaxed), 1250);
     assert!(

@@ -2,7 +2,8 @@
 //!
 //! The comments show what each place looked like with tokio's channel: `tokio:` marks the old line.
 //! Three things became simpler: a client is not woken for the rooms that it is not in, a message is
-//! not cloned for each client, and a client that fell behind knows exactly what it missed.
+//! not cloned for each client, and a client that fell behind gets the exact range of messages that
+//! it missed.
 //!
 //! ```sh
 //! cargo run --release --example chat_service
@@ -74,8 +75,8 @@ async fn author(bus: Bus<ChatMessage>, room: &'static str) -> Result<(), String>
             author: author.clone(),
             text: format!("message {n}"),
         };
-        // tokio: `sender.send(message)`, an error when nobody listens. Here that is not an error,
-        // and the task waits without blocking its thread while the lane is full.
+        // tokio: `sender.send(message)`, an error when there is no receiver. Here that is not an
+        // error, and the task waits without blocking its thread while the lane is full.
         bus.publish_async(format!("rooms.{room}"), message)
             .await
             .map_err(|refused| refused.to_string())?;

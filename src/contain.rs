@@ -1,6 +1,6 @@
 //! Runs user code, and contains its panics.
 //!
-//! The engine calls code that it does not know: wakers, clocks, observers, handlers, and the `drop`
+//! The engine calls user-supplied code: wakers, clocks, observers, handlers, and the `drop`
 //! of payloads and of what closures own. [`contain`] runs such code, and reports a panic to the
 //! log. [`catch`] returns the panic to a caller that can act on it.
 //!

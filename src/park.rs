@@ -224,11 +224,11 @@ const YIELD_TURNS: u32 = 2;
 const TURNS_PER_CLOCK: u32 = 64;
 
 impl Backoff {
-    /// A short spin if every thread that takes part has its own core. If there are more threads
+    /// A short spin if every thread that uses the bus has its own core. If there are more threads
     /// than cores, a spin could prevent the thread that it waits for from running, so the wait only
     /// yields.
     ///
-    /// `threads` is the caller's estimate of the number of threads that take part.
+    /// `threads` is the caller's estimate of the number of threads that use the bus.
     pub(crate) fn adaptive(threads: usize) -> Self {
         let spins = if threads <= cores() { SPIN_TURNS } else { 0 };
         let yields = if cfg!(loom) { 0 } else { YIELD_TURNS };
@@ -294,7 +294,7 @@ impl Backoff {
     }
 }
 
-/// The number of processors that this process may use. The system is asked once.
+/// The number of processors that this process may use. It is read from the system once.
 fn cores() -> usize {
     if cfg!(loom) {
         return 0; // spinning is of no use in a model

@@ -6,8 +6,8 @@
 //! by one payload's drop or one call of a waker at most, and by the library's own work.
 //!
 //! * [`TimeLimit`] sets the limit of the calling thread.
-//! * [`is_over`] is asked before each piece of user code, and between the passes of a loop.
-//! * [`hand_over`] runs what is left on the threads `fanout-late` and `fanout-wake`, which all
+//! * [`is_over`] is checked before each piece of user code, and between the passes of a loop.
+//! * [`hand_over`] runs what is left on the threads `fanout-drop` and `fanout-wake`, which all
 //!   buses share. They start when they are needed, and end when they have nothing left to do.
 //!
 //! A limit of zero means: without waiting. It limits no user code: the calling thread does all that
@@ -109,22 +109,22 @@ fn limit() -> Option<Instant> {
 type Job = Box<dyn FnOnce() + Send>;
 
 /// User code that was handed over.
-struct Late {
+struct HandedOver {
     /// In the order in which it was handed over.
     jobs: VecDeque<Job>,
     /// Whether the thread runs.
     running: bool,
 }
 
-/// What is handed over. Each kind has a thread of its own.
+/// What is handed over. Each kind has a separate thread.
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
     Drop,
     Wake,
 }
 
-static LATE: [Mutex<Late>; 2] = [const {
-    Mutex::new(Late {
+static HANDED_OVER: [Mutex<HandedOver>; 2] = [const {
+    Mutex::new(HandedOver {
         jobs: VecDeque::new(),
         running: false,
     })
@@ -136,41 +136,41 @@ pub(crate) fn hand_over(kind: Kind, job: impl FnOnce() + Send + 'static) {
     if cfg!(loom) {
         return job(); // a model has the threads that it starts itself
     }
-    let mut late = lock(kind);
-    late.jobs.push_back(Box::new(job));
-    if std::mem::replace(&mut late.running, true) {
+    let mut handed_over = lock(kind);
+    handed_over.jobs.push_back(Box::new(job));
+    if std::mem::replace(&mut handed_over.running, true) {
         return;
     }
-    drop(late);
+    drop(handed_over);
     let name = match kind {
-        Kind::Drop => "fanout-late",
+        Kind::Drop => "fanout-drop",
         Kind::Wake => "fanout-wake",
     };
     let started = std::thread::Builder::new()
         .name(name.to_owned())
-        .spawn(move || run_late(kind));
+        .spawn(move || run_handed_over(kind));
     if started.is_err() {
         // Without the limit: the code would be handed over again.
         let _no_limit = suspend();
-        run_late(kind);
+        run_handed_over(kind);
     }
 }
 
 /// No user code runs with the lock held, so no panic poisons it.
-fn lock(kind: Kind) -> MutexGuard<'static, Late> {
-    LATE[kind as usize]
+fn lock(kind: Kind) -> MutexGuard<'static, HandedOver> {
+    HANDED_OVER[kind as usize]
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
 }
 
-fn run_late(kind: Kind) {
+fn run_handed_over(kind: Kind) {
     loop {
-        let mut late = lock(kind);
-        let Some(job) = late.jobs.pop_front() else {
-            late.running = false;
+        let mut handed_over = lock(kind);
+        let Some(job) = handed_over.jobs.pop_front() else {
+            handed_over.running = false;
             return;
         };
-        drop(late);
+        drop(handed_over);
         contain("user code that was handed over", job);
     }
 }

@@ -251,7 +251,7 @@ fn receiving_as_a_task_allocates_nothing() {
     let mut publisher = bus.publisher();
     let mut sub = bus.subscribe("a").expect("open");
     let mut stream = pin!(bus.subscribe("a").expect("open").into_stream());
-    let waker = Waker::from(Arc::new(Unheard));
+    let waker = Waker::from(Arc::new(NoopWaker));
     let mut context = Context::from_waker(&waker);
     until_steady("as a task", || {
         for n in 0..500 {
@@ -284,7 +284,8 @@ fn broadcasting_allocates_nothing() {
         for _ in 0..WINDOW / BURST {
             for n in 0..BURST {
                 let channel = ["orders.1", "chat:room 7", "for nobody"][n % 3];
-                let event = broadcast::Event::new(channel, "OrderShipped", payload.clone());
+                let event =
+                    broadcast::BroadcastEvent::new(channel, "OrderShipped", payload.clone());
                 memory.publish(event).expect("open");
                 expected += [2, 1, 0][n % 3];
             }
@@ -295,10 +296,10 @@ fn broadcasting_allocates_nothing() {
     });
 }
 
-/// The waker of a task that is polled in any case.
-struct Unheard;
+/// The waker of a task that is polled without being woken.
+struct NoopWaker;
 
-impl Wake for Unheard {
+impl Wake for NoopWaker {
     fn wake(self: Arc<Self>) {}
 }
 
@@ -448,7 +449,7 @@ fn used_channels_are_released() {
         if n % 50 == 0 {
             kept = Some(memory.on_until(&token, &channel, |_| ()).expect("open"));
         }
-        let event = broadcast::Event::new(channel, format!("Event{n}"), vec![7; 16]);
+        let event = broadcast::BroadcastEvent::new(channel, format!("Event{n}"), vec![7; 16]);
         memory.publish(event).expect("open");
         if n % BURST == BURST - 1 {
             assert!(memory.flush_within(FOR_EVER));

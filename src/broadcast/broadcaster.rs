@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::cancel::CancelToken;
 use super::error::{BoxError, BroadcastCloseError, BroadcastPublishError, BroadcastSubscribeError};
-use super::event::Event;
+use super::event::BroadcastEvent;
 use super::guard::SubscriptionGuard;
 use super::report::BroadcastCloseReport;
 use crate::park::NonBlockingScope;
@@ -34,19 +34,21 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Ok(())
 /// # }
 /// ```
-pub type Handler = Box<dyn FnMut(&Event) -> Result<(), BoxError> + Send>;
+pub type Handler = Box<dyn FnMut(&BroadcastEvent) -> Result<(), BoxError> + Send>;
 
 /// Publishes events on channels and calls handlers with them.
 ///
-/// [The module](super) says what every broadcaster promises, and how a driver is written. A
+/// [The module](super) says what every broadcaster guarantees, and how a driver is written. A
 /// broadcaster that is dropped closes, and does not wait.
 ///
 /// ```
-/// use fanout::broadcast::{BroadcastPublishError, Broadcaster, BroadcasterExt, Event, Memory};
+/// use fanout::broadcast::{
+///     BroadcastEvent, BroadcastPublishError, Broadcaster, BroadcasterExt, Memory,
+/// };
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// fn ship(broadcaster: &dyn Broadcaster, order: u32) -> Result<(), BroadcastPublishError> {
-///     broadcaster.publish(Event::new(format!("orders.{order}"), "OrderShipped", ""))
+///     broadcaster.publish(BroadcastEvent::new(format!("orders.{order}"), "OrderShipped", ""))
 /// }
 ///
 /// let broadcaster = Memory::new();
@@ -64,13 +66,14 @@ pub trait Broadcaster: Send + Sync {
     /// [`BroadcastPublishError`]. The event is dropped. A clone made before shares its payload.
     ///
     /// ```
-    /// use fanout::broadcast::{Broadcaster, Event, Memory};
+    /// use fanout::broadcast::{BroadcastEvent, Broadcaster, Memory};
     ///
     /// let broadcaster = Memory::new();
-    /// assert!(broadcaster.publish(Event::new("orders.1", "OrderShipped", "by air")).is_ok());
-    /// assert!(broadcaster.publish(Event::new("", "OrderShipped", "by air")).is_err());
+    /// let on = |channel| BroadcastEvent::new(channel, "OrderShipped", "by air");
+    /// assert!(broadcaster.publish(on("orders.1")).is_ok());
+    /// assert!(broadcaster.publish(on("")).is_err());
     /// ```
-    fn publish(&self, event: Event) -> Result<(), BroadcastPublishError>;
+    fn publish(&self, event: BroadcastEvent) -> Result<(), BroadcastPublishError>;
 
     /// Calls the handler with every event of the channel that is published after this has returned.
     /// It may also be called with events that were published shortly before.
@@ -156,18 +159,20 @@ pub trait Broadcaster: Send + Sync {
     /// [`BroadcastPublishError`]. The event is dropped.
     ///
     /// ```
-    /// use fanout::broadcast::{BroadcastPublishError, Broadcaster, CancelToken, Event, Memory};
+    /// use fanout::broadcast::{
+    ///     BroadcastEvent, BroadcastPublishError, Broadcaster, CancelToken, Memory,
+    /// };
     ///
     /// let token = CancelToken::new();
     /// token.cancel();
-    /// let event = Event::new("orders.1", "OrderShipped", "");
+    /// let event = BroadcastEvent::new("orders.1", "OrderShipped", "");
     /// let refused = Memory::new().publish_until(&token, event).unwrap_err();
     /// assert!(matches!(refused, BroadcastPublishError::Cancelled));
     /// ```
     fn publish_until(
         &self,
         token: &CancelToken,
-        event: Event,
+        event: BroadcastEvent,
     ) -> Result<(), BroadcastPublishError> {
         if token.is_cancelled() {
             return Err(BroadcastPublishError::Cancelled);
@@ -217,14 +222,14 @@ pub trait Broadcaster: Send + Sync {
 /// runs. For drivers, whose calls must not wait there.
 ///
 /// ```
-/// use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Memory, inside_handler};
+/// use fanout::broadcast::{BroadcastEvent, Broadcaster, BroadcasterExt, Memory, inside_handler};
 /// use std::sync::mpsc;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let (sender, seen) = mpsc::channel();
 /// let broadcaster = Memory::new();
 /// let _subscription = broadcaster.on("orders.1", move |_| sender.send(inside_handler()))?;
-/// broadcaster.publish(Event::new("orders.1", "OrderShipped", ""))?;
+/// broadcaster.publish(BroadcastEvent::new("orders.1", "OrderShipped", ""))?;
 /// assert!(seen.recv()?);
 /// assert!(!inside_handler());
 /// # Ok(())
@@ -280,7 +285,7 @@ pub trait BroadcasterExt: Broadcaster + sealed::BroadcasterExt {
         handler: F,
     ) -> Result<SubscriptionGuard, BroadcastSubscribeError>
     where
-        F: FnMut(&Event) -> R + Send + 'static,
+        F: FnMut(&BroadcastEvent) -> R + Send + 'static,
         R: Outcome,
     {
         self.subscribe(channel, boxed(handler))
@@ -309,7 +314,7 @@ pub trait BroadcasterExt: Broadcaster + sealed::BroadcasterExt {
         handler: F,
     ) -> Result<SubscriptionGuard, BroadcastSubscribeError>
     where
-        F: FnMut(&Event) -> R + Send + 'static,
+        F: FnMut(&BroadcastEvent) -> R + Send + 'static,
         R: Outcome,
     {
         self.subscribe_until(token, channel, boxed(handler))
@@ -359,7 +364,7 @@ impl<E: Into<BoxError>> Outcome for Result<(), E> {
 
 fn boxed<F, R>(mut handler: F) -> Handler
 where
-    F: FnMut(&Event) -> R + Send + 'static,
+    F: FnMut(&BroadcastEvent) -> R + Send + 'static,
     R: Outcome,
 {
     Box::new(move |event| handler(event).into_result())

@@ -1,16 +1,17 @@
 //! A token that cancels many subscriptions at once.
 //!
-//! A token and a subscription know each other: the token owns the [`Cancellable`] part of the
-//! subscription, which has a weak reference to the token for each [`Registration`]. Whichever ends
-//! first takes the pair apart: a token that is cancelled or dropped drops its subscriptions, and a
-//! subscription that has ended removes itself from all its tokens.
+//! A token and a subscription have references to each other: the token owns the [`Cancellable`]
+//! part of the subscription, which has a weak reference to the token for each
+//! [`TokenRegistration`]. The one that ends first removes both references: a token that is
+//! cancelled or dropped drops its subscriptions, and a subscription that has ended removes itself
+//! from all its tokens.
 //!
 //! # Failure modes
 //!
 //! * **A subscription is detached**: nothing else owns its cancellable part, so the token's copy is
 //!   the only one. [`Memory`](super::Memory) ends the registrations with the handler. The control
-//!   of a driver says itself that it [has ended](SubscriptionControl::is_ended), and the token asks
-//!   now and then.
+//!   of a driver reports whether its subscription [has ended](SubscriptionControl::is_ended); the
+//!   token checks this at some of its registrations.
 //! * **A control is dropped**: that may run user code, so it happens outside of all locks.
 
 use std::collections::BTreeMap;
@@ -35,7 +36,7 @@ const CHECK_MIN: usize = 32;
 ///
 /// ```
 /// use fanout::broadcast::{
-///     BroadcastSubscribeError, Broadcaster, BroadcasterExt, CancelToken, Event, Memory,
+///     BroadcastEvent, BroadcastSubscribeError, Broadcaster, BroadcasterExt, CancelToken, Memory,
 /// };
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -47,7 +48,7 @@ const CHECK_MIN: usize = 32;
 /// session.cancel(); // no call of either handler starts any more
 /// let late = broadcaster.on_until(&session, "orders.1", |_| ());
 /// assert!(matches!(late, Err(BroadcastSubscribeError::Cancelled)));
-/// let event = Event::new("orders.1", "OrderShipped", "");
+/// let event = BroadcastEvent::new("orders.1", "OrderShipped", "");
 /// assert!(broadcaster.publish_until(&session, event).is_err());
 /// # Ok(())
 /// # }
@@ -70,8 +71,8 @@ struct Registered {
     /// Number of the next registration: larger than all numbers in `subscriptions`.
     next: u64,
     subscriptions: BTreeMap<u64, Arc<Cancellable>>,
-    /// The number of subscriptions at which they are asked whether they have ended: at least twice
-    /// their number after the last time, so that each is asked a few times only.
+    /// The number of subscriptions at which the token checks which of them have ended: at least
+    /// twice their number after the last time, so that each is checked a few times only.
     check_at: usize,
 }
 
@@ -154,7 +155,7 @@ impl CancelToken {
             debug_assert!(previous.is_none(), "numbers are used once");
             number
         };
-        subscription.registrations.add(Registration {
+        subscription.registrations.add(TokenRegistration {
             token: Arc::downgrade(&self.state),
             number,
         });
@@ -219,14 +220,14 @@ pub(super) struct Registrations {
 }
 
 struct RegistrationList {
-    registrations: Vec<Registration>,
+    registrations: Vec<TokenRegistration>,
     /// The length at which registrations with tokens that were dropped are removed.
     check_at: usize,
     ended: bool,
 }
 
 /// The place of a subscription in a token.
-struct Registration {
+struct TokenRegistration {
     token: Weak<State>,
     number: u64,
 }
@@ -242,12 +243,12 @@ impl Registrations {
         })
     }
 
-    fn add(&self, registration: Registration) {
+    fn add(&self, registration: TokenRegistration) {
         {
             let list = &mut *self.list.lock();
             if !list.ended {
                 if list.registrations.len() >= list.check_at {
-                    list.registrations.retain(Registration::is_live);
+                    list.registrations.retain(TokenRegistration::is_live);
                     list.check_at = (2 * list.registrations.len()).max(CHECK_MIN);
                 }
                 list.registrations.push(registration);
@@ -266,7 +267,7 @@ impl Registrations {
             list.ended = true;
             std::mem::take(&mut list.registrations)
         };
-        registrations.iter().for_each(Registration::remove);
+        registrations.iter().for_each(TokenRegistration::remove);
     }
 
     /// Whether no token cancels the subscription any more, because it has ended.
@@ -282,7 +283,7 @@ impl Registrations {
     }
 }
 
-impl Registration {
+impl TokenRegistration {
     fn is_live(&self) -> bool {
         self.token.strong_count() > 0
     }

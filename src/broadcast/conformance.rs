@@ -53,7 +53,7 @@ use std::time::{Duration, Instant};
 use super::broadcaster::{Broadcaster, BroadcasterExt};
 use super::cancel::CancelToken;
 use super::error::{BroadcastPublishError, BroadcastSubscribeError};
-use super::event::Event;
+use super::event::BroadcastEvent;
 use super::guard::SubscriptionGuard;
 use super::incident::{Incident, Logger};
 
@@ -240,10 +240,10 @@ fn channel_name_and_payload_arrive(factory: &Factory) {
     let (received, _guard) = collect(&*broadcaster, "private-orders.1");
     let binary: Vec<u8> = (0..=255).collect();
     let events = [
-        Event::new("private-orders.1", "OrderShipped", "{\"id\":1}"),
-        Event::new("private-orders.1", "Größe geändert", binary),
-        Event::new("private-orders.1", "", ""),
-        Event::new("private-orders.1", "large", vec![7; 100_000]),
+        BroadcastEvent::new("private-orders.1", "OrderShipped", "{\"id\":1}"),
+        BroadcastEvent::new("private-orders.1", "Größe geändert", binary),
+        BroadcastEvent::new("private-orders.1", "", ""),
+        BroadcastEvent::new("private-orders.1", "large", vec![7; 100_000]),
     ];
     for event in events {
         publish(&*broadcaster, event.clone());
@@ -313,7 +313,7 @@ fn invalid_channels_are_refused(factory: &Factory) {
     let too_long = "x".repeat(5000);
     for channel in ["", "a..b", ".a", "a.", "a\nb", &too_long] {
         let shown = channel.get(..20).unwrap_or(channel);
-        let published = broadcaster.publish(Event::new(channel.to_owned(), "n", ""));
+        let published = broadcaster.publish(BroadcastEvent::new(channel.to_owned(), "n", ""));
         require(
             PUBLISH,
             matches!(published, Err(BroadcastPublishError::Channel(_))),
@@ -411,7 +411,7 @@ fn dropping_a_guard_cancels_and_detaching_does_not(factory: &Factory) {
     guard.detach();
     publish(&*broadcaster, named("a", "after"));
     detached.expect(
-        "a detached subscription goes on until the broadcaster closes",
+        "a detached subscription continues until the broadcaster closes",
         &named("a", "after"),
     );
     dropped.expect_end("dropping the guard cancels the subscription");
@@ -902,12 +902,12 @@ fn open_with_log(factory: &Factory, buffer: usize) -> (Box<dyn Broadcaster>, Log
     (factory(Setup { buffer, logger }), log)
 }
 
-fn named(channel: &str, name: impl ToString) -> Event {
-    Event::new(channel.to_owned(), name.to_string(), "")
+fn named(channel: &str, name: impl ToString) -> BroadcastEvent {
+    BroadcastEvent::new(channel.to_owned(), name.to_string(), "")
 }
 
 #[track_caller]
-fn publish(broadcaster: &dyn Broadcaster, event: Event) {
+fn publish(broadcaster: &dyn Broadcaster, event: BroadcastEvent) {
     let published = broadcaster.publish(event);
     require(PUBLISHING, published.is_ok(), &"Ok", &published);
 }
@@ -935,14 +935,14 @@ fn close(broadcaster: &dyn Broadcaster) {
 }
 
 /// Panics without calling the panic hook, whose message would look like a failed test.
-fn panic_over(event: &Event) {
+fn panic_over(event: &BroadcastEvent) {
     resume_unwind(Box::new(format!("a panic over {}", event.name())));
 }
 
 /// The events that a handler was called with, in order.
 struct Received {
     channel: String,
-    events: mpsc::Receiver<Event>,
+    events: mpsc::Receiver<BroadcastEvent>,
 }
 
 /// Subscribes a handler that passes its events on.
@@ -957,7 +957,7 @@ fn collect(broadcaster: &dyn Broadcaster, channel: &str) -> (Received, Subscript
 impl Received {
     /// Waits for the next event.
     #[track_caller]
-    fn next(&self, rule: &str) -> Event {
+    fn next(&self, rule: &str) -> BroadcastEvent {
         self.wait(
             rule,
             &format_args!("an event on channel {:?}", self.channel),
@@ -965,13 +965,13 @@ impl Received {
     }
 
     #[track_caller]
-    fn expect(&self, rule: &str, expected: &Event) {
+    fn expect(&self, rule: &str, expected: &BroadcastEvent) {
         let seen = self.wait(rule, &Shown(expected));
         require(rule, seen == *expected, &Shown(expected), &Shown(&seen));
     }
 
     #[track_caller]
-    fn wait(&self, rule: &str, expected: &dyn fmt::Display) -> Event {
+    fn wait(&self, rule: &str, expected: &dyn fmt::Display) -> BroadcastEvent {
         match self.events.recv_timeout(STEP_TIMEOUT) {
             Ok(event) => event,
             Err(mpsc::RecvTimeoutError::Timeout) => broken(
@@ -1009,7 +1009,7 @@ impl Received {
 }
 
 /// An event in a message: without its payload, which may be long.
-struct Shown<'a>(&'a Event);
+struct Shown<'a>(&'a BroadcastEvent);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -32,22 +32,22 @@ pub trait SubscriptionControl: Send + Sync {
     /// Cancels the subscription. No call of the handler may start after [`wait`](Self::wait) has
     /// returned; a call that is starting at this moment may still run.
     ///
-    /// Called from any thread, also from inside the handler, and more than once. Does not wait for
-    /// a call that is running.
+    /// This method is called from any thread, also from inside the handler, and more than once. It
+    /// must not wait for a call that is running.
     fn cancel(&self);
 
     /// Waits, after [`cancel`](Self::cancel), until no call of the handler is running, and returns
-    /// `true` then. Returns `false` at the timeout. Called from inside any handler, it does not
-    /// wait.
+    /// `true` then. Returns `false` at the timeout. A call from inside a handler must not wait.
     fn wait(&self, timeout: Duration) -> bool;
 
     /// Returns whether the subscription has ended for whatever reason, so that no call of the
-    /// handler will start any more. `false` if that is not known, which is the default.
+    /// handler will start any more. The default implementation returns `false`, which also means
+    /// that it is not known.
     ///
     /// A [`CancelToken`](super::CancelToken) keeps the control of a
-    /// [detached](super::SubscriptionGuard::detach) subscription until it is cancelled. If the
-    /// control says that its subscription has ended, the token drops it earlier, without a call of
-    /// [`cancel`](Self::cancel). The token asks when something is registered with it, now and then.
+    /// [detached](super::SubscriptionGuard::detach) subscription until it is cancelled. If
+    /// `is_ended` returns `true`, the token drops the control earlier, without a call of
+    /// [`cancel`](Self::cancel). The token calls `is_ended` at some of the registrations with it.
     /// A control that owns that of a local subscription returns what the latter returns.
     ///
     /// ```

@@ -22,9 +22,9 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// The error of a text that is not a valid channel. Its [`source`](Error::source) says why.
 ///
 /// ```
-/// use fanout::broadcast::{BroadcastPublishError, Broadcaster, ErrorChain, Event, Memory};
+/// use fanout::broadcast::{BroadcastPublishError, Broadcaster, ErrorChain, BroadcastEvent, Memory};
 ///
-/// let event = Event::new("orders..1", "OrderShipped", "");
+/// let event = BroadcastEvent::new("orders..1", "OrderShipped", "");
 /// let refused = Memory::new().publish(event).unwrap_err();
 /// assert!(matches!(refused, BroadcastPublishError::Channel(_)));
 /// assert_eq!(refused.to_string(), "\"orders..1\" is not a valid channel");
@@ -92,12 +92,13 @@ impl Error for ChannelError {
 /// The error of [`publish`](super::Broadcaster::publish): the event is not delivered to anyone.
 ///
 /// ```
-/// use fanout::broadcast::{BroadcastPublishError, Broadcaster, Event, Memory};
+/// use fanout::broadcast::{BroadcastPublishError, Broadcaster, BroadcastEvent, Memory};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let broadcaster = Memory::new();
 /// let _report = broadcaster.close()?;
-/// let refused = broadcaster.publish(Event::new("orders.1", "OrderShipped", "")).unwrap_err();
+/// let event = BroadcastEvent::new("orders.1", "OrderShipped", "");
+/// let refused = broadcaster.publish(event).unwrap_err();
 /// assert!(matches!(refused, BroadcastPublishError::Closed));
 /// # Ok(())
 /// # }

@@ -6,37 +6,40 @@ use bytes::Bytes;
 
 /// A named event with a payload, and the channel that it is published on.
 ///
-/// This is what a program *publishes*. [`fanout::Event`](crate::Event) is another type: what a
-/// subscriber of a [`Bus`](crate::Bus) *receives*, with an id, a time and a payload of any type.
+/// A program publishes it. A handler of a broadcaster gets a reference to it; a subscriber of a
+/// [`Bus`](crate::Bus) gets an [`Event`](crate::Event), which has an id, a time and a payload of
+/// any type.
 ///
 /// Every handler of a channel gets a reference to the same event. A clone shares the payload. A
 /// channel or a name that is `&'static str` is neither allocated nor copied.
 ///
 /// ```
-/// use fanout::broadcast::Event;
+/// use fanout::broadcast::BroadcastEvent;
 ///
-/// let event = Event::new("orders.1", "OrderShipped", "{\"carrier\":\"DHL\"}");
+/// let event = BroadcastEvent::new("orders.1", "OrderShipped", "{\"carrier\":\"DHL\"}");
 /// assert_eq!((event.channel(), event.name()), ("orders.1", "OrderShipped"));
 /// assert_eq!(event.payload().len(), 17);
 ///
-/// let same = Event::new(format!("orders.{}", 1), "OrderShipped", event.payload().clone());
+/// let payload = event.payload().clone();
+/// let same = BroadcastEvent::new(format!("orders.{}", 1), "OrderShipped", payload);
 /// assert_eq!(same, event);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Event {
+pub struct BroadcastEvent {
     channel: Cow<'static, str>,
     name: Cow<'static, str>,
     payload: Bytes,
 }
 
-impl Event {
+impl BroadcastEvent {
     /// Creates an event. The channel is checked when the event is published, not here.
     ///
     /// ```
-    /// use fanout::broadcast::Event;
+    /// use fanout::broadcast::BroadcastEvent;
     ///
-    /// let text = Event::new("orders.1", "OrderShipped", "by air");
-    /// let binary = Event::new(String::from("orders.1"), "LabelPrinted", vec![0x25, 0x50]);
+    /// let text = BroadcastEvent::new("orders.1", "OrderShipped", "by air");
+    /// let channel = String::from("orders.1");
+    /// let binary = BroadcastEvent::new(channel, "LabelPrinted", vec![0x25, 0x50]);
     /// # assert_eq!(text.channel(), binary.channel());
     /// ```
     pub fn new(
@@ -54,8 +57,8 @@ impl Event {
     /// The channel.
     ///
     /// ```
-    /// # use fanout::broadcast::Event;
-    /// assert_eq!(Event::new("orders.1", "OrderShipped", "").channel(), "orders.1");
+    /// # use fanout::broadcast::BroadcastEvent;
+    /// assert_eq!(BroadcastEvent::new("orders.1", "OrderShipped", "").channel(), "orders.1");
     /// ```
     pub fn channel(&self) -> &str {
         &self.channel
@@ -64,8 +67,8 @@ impl Event {
     /// What happened, such as `OrderShipped`. Any text, also the empty one.
     ///
     /// ```
-    /// # use fanout::broadcast::Event;
-    /// assert_eq!(Event::new("orders.1", "OrderShipped", "").name(), "OrderShipped");
+    /// # use fanout::broadcast::BroadcastEvent;
+    /// assert_eq!(BroadcastEvent::new("orders.1", "OrderShipped", "").name(), "OrderShipped");
     /// ```
     pub fn name(&self) -> &str {
         &self.name
@@ -74,8 +77,8 @@ impl Event {
     /// The payload. A clone of it shares the bytes.
     ///
     /// ```
-    /// # use fanout::broadcast::Event;
-    /// assert_eq!(Event::new("orders.1", "OrderShipped", "by air").payload(), "by air");
+    /// # use fanout::broadcast::BroadcastEvent;
+    /// assert_eq!(BroadcastEvent::new("orders.1", "OrderShipped", "by air").payload(), "by air");
     /// ```
     pub fn payload(&self) -> &Bytes {
         &self.payload

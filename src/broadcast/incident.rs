@@ -38,7 +38,8 @@ pub enum Incident<'a> {
     /// the handler reaches the place where the events would have been.
     #[non_exhaustive]
     Dropped {
-        /// The channel of the subscription. Empty if the subscription has ended meanwhile.
+        /// The channel of the subscription. The text is empty if the subscription has ended before
+        /// the report.
         channel: &'a str,
         /// Events in the run, at least 1.
         count: u64,
@@ -48,7 +49,8 @@ pub enum Incident<'a> {
     /// the buffer and gets no more events.
     #[non_exhaustive]
     Disconnected {
-        /// The channel of the subscription. Empty if the subscription has ended meanwhile.
+        /// The channel of the subscription. The text is empty if the subscription has ended before
+        /// the report.
         channel: &'a str,
         /// Events that had no room, at least 1.
         count: u64,
@@ -56,7 +58,8 @@ pub enum Incident<'a> {
     /// A handler has been handling one event for a long time.
     #[non_exhaustive]
     Stalled {
-        /// The channel of the subscription. Empty if the subscription has ended meanwhile.
+        /// The channel of the subscription. The text is empty if the subscription has ended before
+        /// the report.
         channel: &'a str,
         /// Whether another thread took over the work of the handler's thread. If `false`, other
         /// handlers may have to wait.

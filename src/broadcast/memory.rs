@@ -22,7 +22,7 @@ use super::error::{
     BoxError, BroadcastCloseError, BroadcastPublishError, BroadcastSubscribeError, ChannelError,
     ErrorChain,
 };
-use super::event::Event;
+use super::event::BroadcastEvent;
 use super::guard::SubscriptionGuard;
 use super::incident::{Incident, Logger};
 use super::report::BroadcastCloseReport;
@@ -44,10 +44,10 @@ const TOKEN_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Broadcasts inside one process.
 ///
-/// Dropping it closes it, without waiting. [The module](super) says what it promises.
+/// Dropping it closes it, without waiting. [The module](super) says what it guarantees.
 ///
 /// ```
-/// use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Memory};
+/// use fanout::broadcast::{BroadcastEvent, Broadcaster, BroadcasterExt, Memory};
 /// use std::time::Duration;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -56,14 +56,14 @@ const TOKEN_POLL_INTERVAL: Duration = Duration::from_millis(10);
 ///     .logger(|incident| eprintln!("{incident}"))
 ///     .build()?;
 /// let _shipped = broadcaster.on("orders.1", |event| println!("{}", event.name()))?;
-/// broadcaster.publish(Event::new("orders.1", "OrderShipped", ""))?;
+/// broadcaster.publish(BroadcastEvent::new("orders.1", "OrderShipped", ""))?;
 /// assert!(broadcaster.close_within(Duration::from_secs(5))?.in_time);
 /// assert_eq!(broadcaster.dropped(), 0);
 /// # Ok(())
 /// # }
 /// ```
 pub struct Memory {
-    bus: Bus<Event>,
+    bus: Bus<BroadcastEvent>,
     subscriptions: Arc<Subscriptions>,
     dedicated: bool,
 }
@@ -76,10 +76,10 @@ impl Memory {
     /// If the system cannot start a thread. [`builder`](Self::builder) returns an error instead.
     ///
     /// ```
-    /// use fanout::broadcast::{Broadcaster, Event, Memory};
+    /// use fanout::broadcast::{BroadcastEvent, Broadcaster, Memory};
     ///
     /// let broadcaster = Memory::new();
-    /// assert!(broadcaster.publish(Event::new("orders.1", "OrderShipped", "")).is_ok());
+    /// assert!(broadcaster.publish(BroadcastEvent::new("orders.1", "OrderShipped", "")).is_ok());
     /// ```
     pub fn new() -> Self {
         Self::builder()
@@ -109,7 +109,7 @@ impl Memory {
     /// the timeout.
     ///
     /// ```
-    /// use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Memory};
+    /// use fanout::broadcast::{BroadcastEvent, Broadcaster, BroadcasterExt, Memory};
     /// use std::sync::mpsc;
     /// use std::time::Duration;
     ///
@@ -117,7 +117,7 @@ impl Memory {
     /// let broadcaster = Memory::new();
     /// let (sender, names) = mpsc::channel();
     /// let _names = broadcaster.on("orders.1", move |event| sender.send(event.name().to_owned()))?;
-    /// broadcaster.publish(Event::new("orders.1", "OrderShipped", ""))?;
+    /// broadcaster.publish(BroadcastEvent::new("orders.1", "OrderShipped", ""))?;
     /// assert!(broadcaster.flush_within(Duration::from_secs(5)));
     /// assert_eq!(names.try_recv()?, "OrderShipped");
     /// # Ok(())
@@ -129,7 +129,7 @@ impl Memory {
 
     fn accept(
         &self,
-        event: Event,
+        event: BroadcastEvent,
         token: Option<&CancelToken>,
     ) -> Result<(), BroadcastPublishError> {
         let mut waiting = event;
@@ -139,7 +139,10 @@ impl Memory {
                 return Err(BroadcastPublishError::Cancelled);
             }
             let timeout = token.map(|_| TOKEN_POLL_INTERVAL);
-            waiting = match self.bus.publish_by(waiting, Event::channel, timeout) {
+            waiting = match self
+                .bus
+                .publish_by(waiting, BroadcastEvent::channel, timeout)
+            {
                 Ok(()) => return Ok(()),
                 Err(PublishTimeoutError::Timeout(event)) => event,
                 // A thread inside a handler must not wait for the dispatcher, but it can take the
@@ -168,14 +171,14 @@ impl Memory {
 }
 
 impl Broadcaster for Memory {
-    fn publish(&self, event: Event) -> Result<(), BroadcastPublishError> {
+    fn publish(&self, event: BroadcastEvent) -> Result<(), BroadcastPublishError> {
         self.accept(event, None)
     }
 
     fn publish_until(
         &self,
         token: &CancelToken,
-        event: Event,
+        event: BroadcastEvent,
     ) -> Result<(), BroadcastPublishError> {
         self.accept(event, Some(token))
     }
@@ -197,7 +200,7 @@ impl Broadcaster for Memory {
             let listing = self
                 .subscriptions
                 .insert(number, channel, counters, registrations);
-            move |event: &crate::dispatch::block::Event<Event>| {
+            move |event: &crate::dispatch::block::Event<BroadcastEvent>| {
                 // The subscription is listed for as long as its handler exists.
                 let _ = &listing;
                 handler(event.data()).map_err(HandlerError)
@@ -355,7 +358,7 @@ impl MemoryBuilder {
     /// The logger is dropped when the broadcaster is closed and its last handler has ended.
     ///
     /// ```
-    /// use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Incident, Memory};
+    /// use fanout::broadcast::{BroadcastEvent, Broadcaster, BroadcasterExt, Incident, Memory};
     /// use std::sync::mpsc;
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -364,7 +367,7 @@ impl MemoryBuilder {
     ///     .logger(move |incident| drop(sender.send(incident.to_string())))
     ///     .build()?;
     /// let _failing = broadcaster.on("orders.1", |_| Err("no carrier"))?;
-    /// broadcaster.publish(Event::new("orders.1", "OrderShipped", ""))?;
+    /// broadcaster.publish(BroadcastEvent::new("orders.1", "OrderShipped", ""))?;
     /// assert_eq!(incidents.recv()?, "channel orders.1: the handler failed: no carrier");
     /// # Ok(())
     /// # }
@@ -392,7 +395,7 @@ impl MemoryBuilder {
             .capacity(self.buffer)
             .overflow(self.overflow)
             .blocking(self.overflow == Overflow::Block)
-            .weigh(Event::weight);
+            .weigh(BroadcastEvent::weight);
         if let Some(bytes) = self.pin_bytes {
             bus = bus.pin_bytes(bytes);
         }
@@ -447,8 +450,8 @@ mod tests {
         });
     }
 
-    fn event() -> Event {
-        Event::new("a", "n", "")
+    fn event() -> BroadcastEvent {
+        BroadcastEvent::new("a", "n", "")
     }
 
     #[test]
@@ -481,7 +484,7 @@ mod tests {
             let mut expected = 0;
             for round in 1..=40 {
                 let (go, gate) = mpsc::channel::<()>();
-                let handler = move |_: &Event| {
+                let handler = move |_: &BroadcastEvent| {
                     let _ = gate.recv();
                 };
                 memory.on("a", handler).expect("open").detach();
@@ -523,7 +526,7 @@ mod tests {
         assert_eq!(memory.dropped(), dropped);
     }
 
-    /// The list stays short while nothing asks for the sum.
+    /// The list stays short although the sum is never requested.
     #[test]
     fn the_counters_of_ended_subscriptions_are_bounded() {
         let memory = Memory::new();

@@ -1,7 +1,7 @@
 //! Named events on channels, handlers for them, and a trait that drivers implement.
 //!
-//! A [`Broadcaster`] publishes [`Event`]s on channels. A handler subscribes to one channel and is
-//! called with the events of that channel. [`Memory`] does this inside one process, on a
+//! A [`Broadcaster`] publishes [`BroadcastEvent`]s on channels. A handler subscribes to one channel
+//! and is called with the events of that channel. [`Memory`] does this inside one process, on a
 //! [`Bus`](crate::Bus); drivers for message brokers implement the same trait.
 //!
 //! The module follows Laravel's broadcasting and Go packages modelled on it. A program that needs
@@ -9,7 +9,7 @@
 //! [`Bus`](crate::Bus).
 //!
 //! ```
-//! use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Memory};
+//! use fanout::broadcast::{BroadcastEvent, Broadcaster, BroadcasterExt, Memory};
 //! use std::sync::mpsc;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -19,7 +19,7 @@
 //!     sender.send(event.payload().clone()) // an error goes to the logger
 //! })?;
 //!
-//! broadcaster.publish(Event::new("private-orders.1", "OrderShipped", "by air"))?;
+//! broadcaster.publish(BroadcastEvent::new("private-orders.1", "OrderShipped", "by air"))?;
 //! assert_eq!(shipped.recv()?, "by air");
 //!
 //! subscription.cancel(); // dropping it does the same
@@ -78,19 +78,12 @@
 //! [`SubscriptionControl`] and a [`CancelToken`] keep no broadcaster alive, and nothing of one that
 //! was dropped.
 //!
-//! # Names
-//!
-//! [`broadcast::Event`](Event) is an event to publish; [`fanout::Event`](crate::Event) is an event
-//! that a subscriber of a bus receives. The errors and the report of a broadcaster start with
-//! `Broadcast`, because the bus has other types for errors and reports: a
-//! [`PublishError`](crate::PublishError) returns the payload, a [`BroadcastPublishError`] does not.
-//!
 //! # Coming from Go
 //!
 //! | a `broadcasting` package in Go | here |
 //! | --- | --- |
 //! | `Broadcaster` | [`Broadcaster`]; with closures, [`BroadcasterExt::on`] |
-//! | `Event{Channel, Name, Payload}` | [`Event::new`]`(channel, name, payload)` |
+//! | `Event{Channel, Name, Payload}` | [`BroadcastEvent::new`]`(channel, name, payload)` |
 //! | `Publish(ctx, event)` | [`publish`], [`publish_until`] |
 //! | `Subscribe(ctx, channel, handler)` | [`subscribe`], [`subscribe_until`] |
 //! | `ctx`, `cancel()` | [`CancelToken`]; for a deadline, a thread that cancels it |
@@ -124,12 +117,13 @@
 //!    it. `Memory` then calls the handlers, bounds their buffers, counts drops, catches panics,
 //!    keeps guarantees about cancelling, and never makes the reading thread wait for a handler.
 //! 2. **The four required methods.** [`publish`] checks the channel with
-//!    [`Topic::new`](crate::Topic::new) and sends the event. [`subscribe`] tells the broker and
-//!    subscribes locally. [`close_within`](Broadcaster::close_within) waits until everything that
-//!    was sent has come back, then closes the local half. [`dropped`](Broadcaster::dropped) is that
-//!    of the local half. A `publish` that may wait should also override [`publish_until`].
-//! 3. **No waiting inside handlers**: a call that may wait asks [`inside_handler`] first.
-//! 4. **A [`SubscriptionControl`] per subscription**, if the broker must be told about its end. It
+//!    [`Topic::new`](crate::Topic::new) and sends the event. [`subscribe`] subscribes at the broker
+//!    and locally. [`close_within`](Broadcaster::close_within) waits until the broker has returned
+//!    everything that was sent, then closes the local half. [`dropped`](Broadcaster::dropped) is
+//!    that of the local half. A `publish` that may wait should also override [`publish_until`].
+//! 3. **No waiting inside handlers**: a call that may wait calls [`inside_handler`] first, and
+//!    fails if it returns `true`.
+//! 4. **A [`SubscriptionControl`] per subscription**, if the broker must be notified of its end. It
 //!    owns the control of the local subscription: see [`SubscriptionGuard::into_control`].
 //! 5. **Errors**: [`ChannelError::new`] for a refused channel, and the `Driver` variants, which
 //!    keep the error of the connection as their source.
@@ -150,9 +144,9 @@
 //! use std::time::{Duration, Instant};
 //!
 //! use fanout::broadcast::{
-//!     BoxError, BroadcastCloseError, BroadcastCloseReport, BroadcastPublishError,
-//!     BroadcastSubscribeError, Broadcaster, ChannelError, ErrorChain, Event, Handler, Incident,
-//!     Logger, Memory, SubscriptionControl, SubscriptionGuard, inside_handler,
+//!     BoxError, BroadcastCloseError, BroadcastCloseReport, BroadcastEvent, BroadcastPublishError,
+//!     BroadcastSubscribeError, Broadcaster, ChannelError, ErrorChain, Handler, Incident, Logger,
+//!     Memory, SubscriptionControl, SubscriptionGuard, inside_handler,
 //! };
 //! use fanout::Topic;
 //!
@@ -160,7 +154,7 @@
 //! enum Command {
 //!     Subscribe(String),
 //!     Unsubscribe(String),
-//!     Publish(Event),
+//!     Publish(BroadcastEvent),
 //! }
 //!
 //! struct Connection {
@@ -183,7 +177,7 @@
 //!         self.in_flight.fetch_add(events, Ordering::SeqCst);
 //!         commands.send(command).map_err(|_| {
 //!             self.in_flight.fetch_sub(events, Ordering::SeqCst);
-//!             SendError::Broken("the broker is gone".into())
+//!             SendError::Broken("the broker has stopped".into())
 //!         })
 //!     }
 //! }
@@ -259,7 +253,7 @@
 //! }
 //!
 //! impl Broadcaster for Driver {
-//!     fn publish(&self, event: Event) -> Result<(), BroadcastPublishError> {
+//!     fn publish(&self, event: BroadcastEvent) -> Result<(), BroadcastPublishError> {
 //!         if let Err(reason) = Topic::new(event.channel()) {
 //!             return Err(ChannelError::new(event.channel(), reason).into());
 //!         }
@@ -307,7 +301,7 @@
 //!         let is_drained = *drained;
 //!         drop(drained); // no lock is held while the local half waits for handlers
 //!         if !is_drained {
-//!             // The thread goes on and delivers what is still on its way.
+//!             // The thread continues, and delivers what is still on its way.
 //!             let in_flight = self.connection.in_flight.load(Ordering::SeqCst);
 //!             return Ok(BroadcastCloseReport::new(false).with_unhandled(in_flight));
 //!         }
@@ -388,7 +382,7 @@ pub use error::{
     BoxError, BroadcastCloseError, BroadcastPublishError, BroadcastSubscribeError, ChannelError,
     ErrorChain,
 };
-pub use event::Event;
+pub use event::BroadcastEvent;
 pub use guard::SubscriptionGuard;
 pub use incident::{Incident, Logger};
 pub use memory::{Memory, MemoryBuilder};

@@ -1,9 +1,9 @@
 //! The list of subscriptions of a [`Memory`](super::Memory), and the control that cancels one of
 //! them.
 //!
-//! The bus knows its subscriptions by number. The broadcaster needs two more things: the channel of
-//! each subscription, for the logger, and how many events were dropped for subscriptions that have
-//! ended, for [`dropped`](super::Broadcaster::dropped). Both are kept here.
+//! The bus has a number for each of its subscriptions. The broadcaster needs two more things: the
+//! channel of each subscription, for the logger, and how many events were dropped for subscriptions
+//! that have ended, for [`dropped`](super::Broadcaster::dropped). Both are kept here.
 //!
 //! # What keeps what alive
 //!
@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use super::cancel::Registrations;
 use super::control::SubscriptionControl;
-use super::event::Event;
+use super::event::BroadcastEvent;
 use super::incident::{Incident, Logger};
 use crate::bus::WeakHandler;
 use crate::dispatch::feed::FeedShared;
@@ -185,7 +185,7 @@ fn lost(counters: &Arc<FeedShared>) -> u64 {
 
 /// Cancels one subscription of a [`Memory`](super::Memory).
 pub(super) struct MemorySubscription {
-    pub(super) handler: WeakHandler<Event>,
+    pub(super) handler: WeakHandler<BroadcastEvent>,
     /// They end when the handler is dropped, or when the subscription is cancelled.
     pub(super) registrations: Arc<Registrations>,
 }

@@ -62,7 +62,7 @@ const PAYLOADS_ON_STACK: usize = 16;
 /// | [`match_cache`](Self::match_cache) | | yes |
 /// | [`clock`](Self::clock) | | `SystemTime::now` |
 /// | [`observer`](Self::observer), [`on_slow`](Self::on_slow) | | none |
-/// | `sample_latency` (feature `latency`) | one of so many events, at least 1 | no samples |
+/// | `sample_latency` (feature `latency`) | `every`: one event in `every` of a lane is timed; at least 1 | no samples |
 ///
 /// ```
 /// use fanout::{Bus, Dispatch, Overflow};

@@ -478,8 +478,8 @@ impl<T: Send + Sync + 'static> WeakHandler<T> {
             SubscriptionHandle::<T>::new(core, record).cancel_at_once();
             return;
         }
-        // The subscription is not registered any more. If the handler is gone, too, no call of it
-        // will start.
+        // The subscription is not registered any more. If the handler was dropped, too, no call of
+        // it will start.
         if let Some(handler) = self.handler.upgrade() {
             handler.disable();
         }

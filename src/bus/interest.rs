@@ -91,7 +91,7 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// assert!(!bus.has_subscribers("prices.eur"));
     /// let _sub = bus.subscribe("prices.*")?;
     /// if bus.has_subscribers("prices.eur") {
-    ///     bus.publish("prices.eur", "made at some cost".to_owned())?;
+    ///     bus.publish("prices.eur", "an expensive payload".to_owned())?;
     /// }
     /// # Ok(())
     /// # }

@@ -296,8 +296,8 @@ impl<T: Send + Sync + 'static> Bus<T> {
     /// The reasons are `overflow`, `closed` and `block_timeout`. The metrics of a subscription have
     /// the label `subscription`, with its [number](super::SubscriptionHandle::number), and [its own
     /// labels](super::SubscriptionBuilder::label). The facade cannot remove metrics: those of a
-    /// subscription that is gone keep their last values until the recorder drops idle metrics. A
-    /// program that subscribes for each request should configure its recorder to do so.
+    /// subscription that is no longer listed keep their last values until the recorder drops idle
+    /// metrics. A program that subscribes for each request should configure its recorder to do so.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -59,7 +59,7 @@ impl PatternTexts {
             Self::Few(list) => list.remove(pattern),
             Self::Many(table) => {
                 let was_there = table.remove(pattern);
-                debug_assert!(was_there, "the index knows it");
+                debug_assert!(was_there, "it was in the index");
                 if table.len() == 0 {
                     *self = Self::Few(TextList::default());
                 }

@@ -1,5 +1,13 @@
 //! How an event enters a lane: all methods that publish use this file.
 //!
+//! * **In**: a payload with its topic, name and source.
+//! * **Out**: a pending event in a lane. The event is now **accepted**. Or an error, which returns
+//!   the payload.
+//! * **Called by**: the publish methods of [`Bus`](super::Bus), in `bus_publish.rs`, and of
+//!   [`Publisher`](super::Publisher), in `publisher.rs`.
+//! * **Next file**: `dispatch/sequencer.rs`, which takes the event out of the lane, on the thread
+//!   that `dispatch/engine.rs` chooses. (`dispatch/lane.rs` has the lanes.)
+//!
 //! A [`Publisher`](super::Publisher) has its own lane; a [`Bus`](super::Bus) uses the shared lane.
 //! [`LaneSender`] is implemented for each of the two. The methods differ in how long they wait for
 //! room ([`Patience`]), and in whether they block a thread or suspend a task.
@@ -284,7 +292,7 @@ where
 }
 
 /// The largest number of events of a batch that one `commit` publishes: those of a block. The first
-/// of them are not delayed by more than the time that the iterator takes for so many.
+/// of them is delayed by at most the time that the iterator takes to return a block of events.
 const COMMIT_EVENTS: usize = BLOCK_EVENTS_MAX;
 
 /// Accepts the payloads of an iterator, and publishes several of them at a time. Returns how many.

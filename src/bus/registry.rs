@@ -28,8 +28,8 @@ use crate::handlers::pool::HandlerControl;
 use crate::pattern::Pattern;
 use crate::sync::{Arc, Mutex};
 
-/// If a change has more routes of patterns than this, it is a bulk change of the index. So many
-/// take about a millisecond.
+/// If a change has more routes of patterns than this, it is a bulk change of the index. The change
+/// of 1,024 routes takes about a millisecond.
 const BATCH_ROUTES_MAX: usize = if cfg!(test) { 16 } else { 1024 };
 
 /// The subscriptions of a bus, and the sums over those that have ended.

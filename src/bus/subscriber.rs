@@ -1,5 +1,11 @@
 //! Receiving: one by one or slot by slot, on a thread that blocks or in a task.
 //!
+//! * **In**: the subscriber's end of its feed, [`FeedConsumer`], with slots of a block and a mask.
+//! * **Out**: events, borrowed or owned, batches of events, gaps, and the end of the subscription.
+//! * **Called by**: the program, on a thread or in a task; `stream.rs` for streams.
+//! * **Next file**: none: this is the end of the path. (`batch.rs` has batches, `stream.rs` has
+//!   streams; `handlers/task.rs` reads the feed of a handler.)
+//!
 //! Both kinds of waiting share one step, `check_or_register`: it checks the ring; if the ring is
 //! empty, it registers a waker, requests the wake-up, and checks again. If the ring is still empty,
 //! a thread sleeps, and a task returns `Pending`. [`park`](crate::park) explains why no wake-up is
@@ -217,7 +223,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     ///
     /// # Errors
     ///
-    /// As for [`recv`](Self::recv).
+    /// The errors are those of [`recv`](Self::recv).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -311,7 +317,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     ///
     /// # Errors
     ///
-    /// As for [`recv`](Self::recv).
+    /// The errors are those of [`recv`](Self::recv).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -387,7 +393,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
     ///
     /// # Errors
     ///
-    /// As for [`recv`](Self::recv).
+    /// The errors are those of [`recv`](Self::recv).
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

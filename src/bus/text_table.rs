@@ -243,7 +243,7 @@ fn count_moved(_steps: usize) {
 mod tests {
     use super::*;
 
-    /// So many patterns in the tests: Miri is slow.
+    /// The number of patterns in the tests: few under Miri, which is slow.
     const PATTERNS: usize = if cfg!(miri) { 200 } else { 20_000 };
 
     fn pattern(n: usize) -> Pattern {

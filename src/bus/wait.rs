@@ -44,20 +44,20 @@ use crate::park::Backoff;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum WaitStrategy {
-    /// Spins and yields for a moment, then sleeps. The default.
+    /// The thread spins and yields for a moment, and then sleeps. This is the default.
     #[default]
     Adaptive,
-    /// Never sleeps and never yields.
+    /// The thread never sleeps and never yields.
     Spin,
-    /// Never sleeps, and yields after every check.
+    /// The thread never sleeps, and yields after every check.
     Yield,
-    /// Sleeps at once.
+    /// The thread sleeps at once.
     Park,
 }
 
 impl WaitStrategy {
     /// The part of a wait before the thread sleeps. `threads` is an estimate of the number of
-    /// threads that take part.
+    /// threads that publish, dispatch and receive.
     pub(super) fn backoff(self, threads: usize) -> Backoff {
         match self {
             Self::Adaptive => Backoff::adaptive(threads),

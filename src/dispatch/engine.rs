@@ -94,8 +94,8 @@ pub(crate) struct Engine {
     /// The time to close is over.
     forced: AtomicBool,
     broken: AtomicBool,
-    /// Threads that take part: the pool's, and one per publisher and subscriber. An estimate, which
-    /// decides how to back off.
+    /// The number of threads that use the bus: the pool's, and one per publisher and subscriber.
+    /// This is an estimate, on which the backoff depends.
     pub(crate) threads: AtomicUsize,
     /// Set before the engine is shared.
     #[cfg(feature = "latency")]
@@ -242,7 +242,7 @@ impl Engine {
         self.drive_while(|| true).progress
     }
 
-    /// As `drive`, as long as `go_on` returns `true`, which is asked after each pass. Also returns
+    /// As `drive`, as long as `go_on` returns `true`, which is called after each pass. Also returns
     /// when there will be more to do.
     fn drive_while(&self, mut go_on: impl FnMut() -> bool) -> PassResult {
         let mut total = PassResult::default();
@@ -255,7 +255,7 @@ impl Engine {
             if pass.is_idle() {
                 break true;
             }
-            // After the end no other thread may be left that does what a mark asks for.
+            // After the end no other thread may be left that does what a mark requests.
             if (!go_on() || time_limit::is_over()) && !self.is_finished() {
                 break false;
             }
@@ -377,7 +377,7 @@ impl Engine {
         self.break_feeds_if_broken();
     }
 
-    /// The publishers are gone, or the program has closed the bus: the engine accepts no more
+    /// The publishers were dropped, or the program has closed the bus: the engine accepts no more
     /// events, and dispatches those that were accepted.
     pub(crate) fn begin_close(&self) {
         // Release, partner the load in `is_closing`.
@@ -430,7 +430,7 @@ impl Engine {
     pub(crate) fn request_flush(&self) -> FlushTicket {
         FlushTicket {
             // AcqRel, partner the load in `Sequencer::round`: Release publishes which events this
-            // thread knows to be accepted; Acquire makes visible what the threads knew that
+            // thread has seen accepted; Acquire makes visible what the threads saw that
             // requested a flush before.
             number: self.shared.flushes_requested.fetch_add(1, Ordering::AcqRel) + 1,
             target: None,

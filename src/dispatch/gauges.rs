@@ -3,7 +3,7 @@
 //! Each side writes its own half, at most once per slot (under `Conflate`, once per event), with
 //! plain stores to a cache line that it writes at that moment anyway. The path of an event does not
 //! read them, apart from what a side reads back of its own half; [`read`] puts the two halves
-//! together when a caller asks for statistics.
+//! together when a caller reads the statistics.
 //!
 //! **Lag in time** is the time from where the subscriber is to the newest event that matched. The
 //! subscriber is at the block that it claimed last; or, if it had claimed everything, at the first
@@ -38,7 +38,7 @@ pub(crate) struct ReaderGauges {
 
 /// Says that one side of a feed has been dropped. Both flags of a feed lie outside of the halves,
 /// where padding has room for them.
-pub(crate) struct Gone(AtomicBool);
+pub(crate) struct DroppedFlag(AtomicBool);
 
 /// What the gauges record of a push.
 pub(crate) struct Pushed {
@@ -161,19 +161,19 @@ impl ReaderGauges {
     }
 }
 
-impl Gone {
+impl DroppedFlag {
     pub(crate) fn new() -> Self {
         Self(AtomicBool::new(false))
     }
 
     /// The side is dropped, and its counters are final.
-    pub(crate) fn leave(&self) {
-        // Release, partner `has_left`: the final counters go with it.
+    pub(crate) fn set(&self) {
+        // Release, partner `is_set`: the final counters go with it.
         self.0.store(true, Ordering::Release);
     }
 
-    pub(crate) fn has_left(&self) -> bool {
-        // Acquire, partner `leave`.
+    pub(crate) fn is_set(&self) -> bool {
+        // Acquire, partner `set`.
         self.0.load(Ordering::Acquire)
     }
 }
@@ -192,7 +192,7 @@ pub(crate) struct Claimed {
 pub(crate) fn read(
     writer: &WriterGauges,
     reader: &ReaderGauges,
-    reader_gone: &Gone,
+    reader_dropped: &DroppedFlag,
     claimed: Claimed,
 ) -> Gauges {
     // The newest time is loaded first: a position of the subscriber that is loaded later can only
@@ -210,7 +210,7 @@ pub(crate) fn read(
         .max(resumed_at_ns);
     // Once the subscriber was dropped, nothing waits: what the shard still pushes is dropped with
     // the ring.
-    let waits = !reader_gone.has_left();
+    let waits = !reader_dropped.is_set();
     Gauges {
         depth: if waits {
             pushed_events.saturating_sub(claimed.events)

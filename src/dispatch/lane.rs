@@ -21,7 +21,7 @@
 //!
 //! | the lane is | when | it is |
 //! | --- | --- | --- |
-//! | not registered | until the publisher's first event | with the publisher; the sequencer does not know it |
+//! | not registered | until the publisher's first event | with the publisher; the sequencer has no reference to it |
 //! | active | from then on, while it has events or had some recently | looked at in every round |
 //! | parked | after it was empty in several rounds, or when a pool thread goes to sleep | not looked at |
 //!
@@ -411,7 +411,7 @@ impl<T> LaneProducer<T> {
     /// is parked. `true`: the sequencer has requested a wake-up, so the caller has to wake it.
     pub(crate) fn close(&mut self, lanes: &LanesShared) -> bool {
         if self.unregistered.is_some() {
-            return false; // the sequencer does not know it
+            return false; // the sequencer has no reference to it
         }
         let events = self.ring.unreleased();
         if events > 0 {

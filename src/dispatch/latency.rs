@@ -1,5 +1,5 @@
 //! How long events take from the call that publishes them to the call that receives them. Events
-//! are sampled, and only on a bus that asks for it.
+//! are sampled, and only on a bus with `sample_latency`.
 //!
 //! Every `n`-th event of a lane is stamped when `publish` is called. The stamp travels beside the
 //! event, in the lane and then in its block, where only stamped events take memory for it. When the
@@ -17,8 +17,8 @@ use hdrhistogram::Histogram;
 use crate::sync::unmodelled::AtomicU64;
 use crate::sync::{Mutex, Ordering};
 
-/// The longest latency that percentiles can tell from longer ones: an hour. `max` is exact beyond
-/// it.
+/// The longest latency that percentiles can distinguish from longer ones: an hour. `max` is exact
+/// beyond it.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
 
 /// Decimal digits of percentiles: exact to 1 %, at the cost of 36 KiB per subscription that has
@@ -28,7 +28,7 @@ const DIGITS: u8 = 2;
 /// Which events are stamped, and by which clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sampling {
-    /// Every so many events of a lane, one is stamped: at least 1.
+    /// One event in `every` events of a lane is stamped. At least 1.
     every: u64,
     /// When the bus was built.
     base: Instant,

@@ -42,8 +42,8 @@ pub enum Overflow {
     #[default]
     DropNewest,
     /// The oldest events in the ring are lost to this subscriber, and make room for the new ones.
-    /// The [`Gap`] is in front of the oldest event that is left. For a subscriber that wants the
-    /// newest events when it reads.
+    /// The [`Gap`] is in front of the oldest event that is left. This policy is for a subscriber
+    /// that needs the newest events when it reads.
     ///
     /// No more events are dropped than the new ones need. The events of a slot that the subscriber
     /// has claimed (up to 64) are not dropped any more, so it may read up to 63 events beyond its
@@ -66,13 +66,13 @@ pub enum Overflow {
     /// events between them may have been received.
     Conflate,
     /// The bus waits until the subscriber has room, so nothing is lost, and a subscriber that does
-    /// not read delays every other subscriber and the publishers. Needs
+    /// not read delays every other subscriber and the publishers. This policy requires
     /// [`BusBuilder::blocking`](crate::BusBuilder::blocking).
     ///
-    /// The bus goes on when the ring has room for all events of the waiting block that the
+    /// The bus continues when the ring has room for all events of the waiting block that the
     /// subscriber still has to get (up to 64), or for half the capacity if that is less. If the
-    /// block is too heavy for [`pin_bytes`](crate::SubscriptionBuilder::pin_bytes), the bus goes on
-    /// when the ring is empty.
+    /// block is too heavy for [`pin_bytes`](crate::SubscriptionBuilder::pin_bytes), the bus
+    /// continues when the ring is empty.
     ///
     /// The bus waits without a limit unless there is a block timeout, for the subscription
     /// ([`SubscriptionBuilder::block_timeout`](crate::SubscriptionBuilder::block_timeout)) or for
@@ -209,7 +209,7 @@ impl BlockTimeout {
     /// The block waits without a limit.
     pub(crate) const NONE: Self = Self { ms: NO_TIMEOUT_MS };
 
-    /// Rounds up, so that the block waits at least as long as was asked for. `None`: out of range.
+    /// Rounds up, so that the block waits at least as long as was requested. `None`: out of range.
     pub(crate) fn new(timeout: Duration) -> Option<Self> {
         let ms = timeout.as_nanos().div_ceil(1_000_000);
         (timeout <= BLOCK_TIMEOUT_MAX).then_some(Self { ms: ms as u32 })

@@ -1,4 +1,4 @@
-//! The routes of a shard: which of its subscriptions want a topic.
+//! The routes of a shard: which of its subscriptions match a topic.
 //!
 //! * **In**: patterns with the slots of subscriptions, from the threads that open, change and end
 //!   subscriptions; and topics, from the shard.
@@ -14,7 +14,7 @@
 use std::cell::Cell;
 
 use super::block::Group;
-use crate::index::{Batch, Bulk, MatchCache, PatternIndex, Scratch, SharedIndex};
+use crate::index::{Bulk, IndexBatch, MatchCache, PatternIndex, Scratch, SharedIndex};
 use crate::pattern::{Pattern, Topic};
 
 /// The patterns of a shard's subscriptions, for all threads. The values are the slots of their
@@ -44,7 +44,8 @@ impl Routes {
         self.0.index().load().version()
     }
 
-    /// Calls `f` with the slots of a topic. Takes no lock, and uses no cache: any thread may ask.
+    /// Calls `f` with the slots of a topic. It takes no lock and uses no cache, so any thread may
+    /// call it.
     #[inline(never)]
     pub(crate) fn with_matches(&self, topic: &Topic, f: &mut dyn FnMut(&[u32])) {
         thread_local!(static LISTS: Cell<Uncached> = Cell::default());
@@ -90,7 +91,7 @@ impl Routes {
 }
 
 /// Changes of the routes that become visible together.
-pub(crate) struct RouteBatch<'a, 'b>(&'a mut Batch<'b, u32>);
+pub(crate) struct RouteBatch<'a, 'b>(&'a mut IndexBatch<'b, u32>);
 
 impl RouteBatch<'_, '_> {
     /// `false`: the slot had the pattern.

@@ -13,7 +13,7 @@
 //! under load, and a lone event gets a block of its own.
 //!
 //! Before a pool thread sleeps, the sequencer looks once more and requests a wake-up from every
-//! active lane (see [`spsc`]), so the publisher that pushes the next event knows that it has to
+//! active lane (see [`spsc`]), so the publisher that pushes the next event finds out that it has to
 //! wake a thread. It does not do so in every round, since the request is written to the publisher's
 //! own cache line.
 //!
@@ -29,7 +29,8 @@
 //!   What a lane accepted before it was closed is sequenced.
 //! * **Closing by force, or a broken bus**: [`Sequencer::discard`] drops what is in the lanes, and
 //!   counts it as unsequenced.
-//! * **The clock** panics, runs backwards or is before 1970: the time stands still.
+//! * **The clock** panics, runs backwards or is before 1970: the events get the time of the last
+//!   event.
 //! * **The weigher** panics: its event is dropped, and counted as unsequenced. The round ends
 //!   there, with the events before it, and [`RoundResult::failed`] makes the engine break the bus.
 
@@ -58,7 +59,7 @@ pub(crate) const ACTIVE_LANES_MIN: usize = if cfg!(loom) { 0 } else { 16 };
 /// A lane that was empty in more rounds in succession is parked.
 pub(crate) const EMPTY_ROUNDS_MAX: u32 = if cfg!(loom) { 0 } else { 8 };
 
-/// Lists of lanes that are empty keep the memory for so many lanes.
+/// The number of lanes for which an empty list of lanes keeps its memory.
 const LANES_KEPT: usize = 1024;
 
 /// Where the times of events come from.
@@ -149,7 +150,7 @@ pub(crate) struct RoundResult {
     pub(crate) progress: bool,
     /// Whether another round would find something to do at once.
     pub(crate) more: bool,
-    /// Whether this role has finished for good.
+    /// Whether this role has finished, permanently.
     pub(crate) finished: bool,
     /// When another round has something to do even if no thread wakes the pool.
     pub(crate) deadline: Option<Instant>,
@@ -535,7 +536,7 @@ struct Taken {
 }
 
 impl<T> Appender<T> {
-    /// Begins a round that may take so many events.
+    /// Begins a round that takes at most `events` events.
     fn begin_round(&mut self, events: usize, now_ns: u64) {
         debug_assert!(self.writer.is_none() && (1..=ROUND_EVENTS).contains(&events));
         self.left = events;
@@ -586,7 +587,7 @@ impl<T> Appender<T> {
         };
         let writer = self.writer.as_mut().expect("a block was begun");
         // Nothing comes between the two ends of the move, so that the payload is copied once: with
-        // a `Pending` in hand the compiler copied it three times through the stack, and each copy
+        // a local `Pending` the compiler copied it three times through the stack, and each copy
         // waited for the one before (2026-11-27).
         let rest = front.pop_into(|pending| {
             let Pending {
@@ -621,7 +622,7 @@ impl<T> Appender<T> {
     }
 
     /// The weigher has panicked at an event, which is therefore not sequenced. The panic was caught
-    /// before the event is dropped: if the drop panics too, that is a panic of its own.
+    /// before the event is dropped: if the drop panics too, that is a separate panic.
     #[cold]
     #[inline(never)]
     fn fail(&mut self, front: impl Front<Pending<T>>) {

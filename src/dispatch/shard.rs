@@ -21,7 +21,7 @@
 //!
 //! **Stalls**: a [`Block`](super::loss::Overflow::Block) subscriber without room stops the shard in
 //! the middle of a block. All other subscribers have got the block by then. The shard remembers
-//! which subscribers still have to get which events (its [`Stall`]), asks them for room, and
+//! which subscribers still have to get which events (its [`Stall`]), requests room from them, and
 //! releases its role; no thread waits.
 //!
 //! **Block timeouts**: some of the blocked subscribers may have one. It counts from the moment when
@@ -175,8 +175,8 @@ impl Shard {
         }
         let more = match self.stall {
             None => self.input.refresh() > 0,
-            // If it is open, the rings made room before the shard had asked all of them, and no
-            // reader will wake a thread for it.
+            // If it is open, the rings made room before the shard had requested it from all of
+            // them, and no reader will wake a thread for it.
             Some(_) => self.shared.latch.is_open(),
         };
         RoundResult {
@@ -189,7 +189,7 @@ impl Shard {
     }
 
     /// Applies the changes that belong to the current index. `true`: the shard was stalled, and may
-    /// be able to go on.
+    /// be able to continue.
     pub(crate) fn apply_pending_changes(&mut self) -> bool {
         let was_stalled = self.stall.is_some();
         let version = self.shared.routes.version();
@@ -212,7 +212,7 @@ impl Shard {
     /// Gives up the events that blocked subscribers still have to get, except those that have room.
     fn give_up_blocked(&mut self) {
         loop {
-            // A reader arrives at the latch only when there is as much room as the shard asked for,
+            // A reader arrives at the latch only when there is as much room as the shard requested,
             // so there may be some room already.
             self.offer_blocked(None);
             let Some(mut stall) = self.stall.take() else {
@@ -317,7 +317,7 @@ impl Shard {
         }
     }
 
-    /// The block begins to wait for room, and the shard asks the readers for it.
+    /// The block begins to wait for room, and the shard requests it from the readers.
     fn begin_stall(&mut self, block: AnyBlock, mut blocked: Vec<Blocked>) {
         debug_assert!(self.stall.is_none());
         let mut began_at = None;
@@ -380,7 +380,7 @@ impl Shard {
             if self.stall.is_none() {
                 return true;
             }
-            // Committed first: the readers can only make the room that the shard asks for when they
+            // Committed first: the readers can only make the room that the shard requests when they
             // see what was pushed.
             self.commit();
             if !self.ask_for_room() {
@@ -423,10 +423,10 @@ impl Shard {
         self.restore_stall(stall);
     }
 
-    /// Asks the readers of blocked subscribers to arrive at the latch when their rings have room.
-    /// `true`: there is as much room as the shard asks for already.
+    /// Makes the readers of blocked subscribers arrive at the latch when their rings have room.
+    /// `true`: there is as much room as the shard needs already.
     ///
-    /// The shard goes on when the last of them has arrived. There is an exception: a subscriber
+    /// The shard continues when the last of them has arrived. There is an exception: a subscriber
     /// with a deadline may need more room than it has when its reader arrives. It must get the
     /// events that have room at once, and then make more room. Otherwise it would lose events only
     /// because the shard waits for the other subscribers.

@@ -19,7 +19,7 @@ use crate::sync::{Arc, AtomicU64, AtomicUsize, AtomicWaker, Ordering};
 /// pool thread. Otherwise the pool thread finds the work in its step 2. (A publisher need not call
 /// `wake_one` for each event: its lane says when, see [`spsc`](crate::ring::spsc).)
 ///
-/// # A thread that is woken and does not come
+/// # A suspended thread
 ///
 /// The system may suspend a pool thread for long, also one that was just chosen to be woken, or one
 /// that is awake and has not looked yet. Others must do its work. So the last thread of a pool of
@@ -33,8 +33,8 @@ use crate::sync::{Arc, AtomicU64, AtomicUsize, AtomicWaker, Ordering};
 ///
 /// The word of the bits decides which of these holds, so no state is missed. What it costs: a
 /// second wake-up when the pool becomes busy, and a look in every period while it is busy. A thread
-/// that is suspended while it holds a role is beyond this: only that thread can go on with the
-/// role. So are a suspended watcher together with another suspended thread, and a pool of one.
+/// that is suspended while it holds a role is beyond this: only that thread can continue the role.
+/// So are a suspended watcher together with another suspended thread, and a pool of one.
 ///
 /// Under manual dispatch there are no pool threads. Then the threads and tasks that flush or close
 /// take their place: `wake_one` wakes all that wait, and each drives the bus when it looks again.
@@ -193,7 +193,7 @@ impl Signal {
     }
 }
 
-/// Counts the full rings that a stalled shard still waits for. The shard goes on when the last of
+/// Counts the full rings that a stalled shard still waits for. The shard continues when the last of
 /// them has room, not at each of them; it may also be armed for fewer arrivals.
 pub(crate) struct Latch {
     /// Rings that have yet to arrive, and 1 for the shard while it still counts. As an `isize`, it
@@ -211,10 +211,10 @@ impl Latch {
     }
 
     /// The shard begins to wait for the first `rings` rings that arrive, at least 1. The shard has
-    /// to arrive itself, after it has asked all rings.
+    /// to arrive itself, after it has requested room from all rings.
     pub(crate) fn arm(&self, rings: usize) {
         debug_assert!(rings > 0 && rings < isize::MAX as usize, "{rings} rings");
-        // Release, partner `arrive`: the count is set before any ring is asked to arrive.
+        // Release, partner `arrive`: the count is set before any ring can arrive.
         self.outstanding.store(rings + 1, Ordering::Release);
     }
 
@@ -224,7 +224,7 @@ impl Latch {
         self.outstanding.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    /// A ring has the room that it was asked for: its reader arrives, and wakes a pool thread if it
+    /// A ring has the room that was requested: its reader arrives, and wakes a pool thread if it
     /// is the last.
     pub(crate) fn arrive_and_wake(&self) {
         if self.arrive() {

@@ -1,10 +1,10 @@
-//! Failure modes: what can go wrong, who notices, and what the bus does.
+//! Failure modes: what can go wrong, how it is reported, and what the bus does.
 //!
 //! | what happens | effect on others | how it is reported |
 //! | --- | --- | --- |
 //! | a subscriber reads too slowly | none, unless it is a [`Block`] subscriber | a [`Gap`] in its stream; `lost` in its [statistics]; [`on_slow`] |
 //! | a subscriber stops reading and never continues | none; its ring keeps at most [`pin_bytes`] alive, or one block if that is heavier, plus the block that it has begun to read: see [memory](super::memory) | the same |
-//! | a `Block` subscriber stops reading | the whole bus waits, up to its [`block_timeout`] | `publish` blocks, `try_publish` answers `Full` |
+//! | a `Block` subscriber stops reading | the whole bus waits, up to its [`block_timeout`] | `publish` blocks, `try_publish` returns `Full` |
 //! | a publisher is faster than the dispatcher | none | its lane fills up: `publish` waits, the other forms return the value |
 //! | publishers are dropped faster than the dispatcher takes their events | the first event of each new publisher waits | as for a full lane: see [`DROPPED_LANES_MAX`] |
 //! | a handler returns an error or panics | none; the next event is handled as usual | the [`observer`], the log, `errors` and `panics` in its statistics |
@@ -16,8 +16,8 @@
 //! | a waker panics in `clone` or when it is dropped | none; a panic of `clone` goes to the poll that clones it | the log, for a drop |
 //! | a waker blocks in `wake` | the subscribers of the same shard wait for it | nothing: see below |
 //! | the clock function panics or goes backwards | the time of the last event is used again | the log, for a panic |
-//! | the weigher panics | the bus ends as `Broken`; that event and those behind it are not sequenced | publishing and receiving answer `Broken`; `unsequenced` in the statistics |
-//! | a thread of the bus dies | the bus ends as `Broken` | the same |
+//! | the weigher panics | the bus ends as `Broken`; that event and those behind it are not sequenced | publishing and receiving return `Broken`; `unsequenced` in the statistics |
+//! | a thread of the bus ends by a bug | the bus ends as `Broken` | the same |
 //! | the process forks, is killed or loses power | nothing survives | nothing |
 //! | the system does not schedule the dispatcher | events wait in their lanes | [`lag`](crate::SubscriptionStats::lag) rises |
 //! | the system suspends one of several dispatcher threads | another one takes over within about 20 milliseconds, unless the suspended thread holds a role: see below | the same |
@@ -55,7 +55,7 @@
 //! Calls with a time limit (`flush_within`, `close_within`, `recv_timeout`, `next_batch_timeout`,
 //! `publish_timeout`, `cancel_and_wait`) may dispatch on the calling thread, and so drop payloads,
 //! and call wakers and the weigher. None of them can be interrupted. Once the limit is over, the
-//! calling thread begins no other one: it hands payloads over to the thread `fanout-late`, and
+//! calling thread begins no other one: it hands payloads over to the thread `fanout-drop`, and
 //! wakers to the thread `fanout-wake`. So such a call is late by one drop of a payload, one call of
 //! a waker or of the weigher, or, under [`Dispatch::Manual`](crate::Dispatch::Manual), one call of
 //! a handler at most. A limit of zero means "without waiting": the call then does all that it can

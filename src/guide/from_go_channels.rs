@@ -13,7 +13,7 @@
 //! | `for _, c := range subs { c <- v }` | [`bus.publish("topic", v)`](crate::Bus::publish), with subscribers that [`Block`] |
 //! | `select { case c <- v: default: }` for each | the same, with [`DropNewest`], the default |
 //! | `v := <-c` | [`sub.recv()`](crate::Subscriber::recv) |
-//! | `v, ok := <-c` | `recv` answers [`RecvError::Closed`](crate::RecvError::Closed) after the last event |
+//! | `v, ok := <-c` | `recv` returns [`RecvError::Closed`](crate::RecvError::Closed) after the last event |
 //! | `for v := range c` | [`sub.for_each(..)`](crate::Subscriber::for_each) or [`sub.iter()`](crate::Subscriber::iter) |
 //! | `select { case v := <-c: default: }` | [`sub.try_recv()`](crate::Subscriber::try_recv) |
 //! | `select { case v := <-c: case <-time.After(d): }` | [`sub.recv_timeout(d)`](crate::Subscriber::recv_timeout) |
@@ -28,8 +28,8 @@
 //! * **A send to a closed bus is an error with the value**, not a panic.
 //! * **An unbuffered channel does not exist.** Publishing is accepted into a lane. To know that an
 //!   event has been delivered and handled, call [`flush_within`](crate::Bus::flush_within).
-//! * **The receiver, too, closes**: dropping a subscriber ends its subscription. Nobody is left
-//!   blocked on a send to a receiver that has gone.
+//! * **The receiver, too, closes**: dropping a subscriber ends its subscription. No publisher stays
+//!   blocked by a receiver that was dropped.
 //! * **Loss is counted** per subscription and reported in the stream, where `default:` forgets it.
 //!
 //! ```

@@ -1,6 +1,6 @@
 //! Coming from Laravel's broadcasting, or from a package that is modelled on it.
 //!
-//! Laravel broadcasts *named events* on *channels*; whoever listens registers a handler for a
+//! Laravel broadcasts *named events* on *channels*, and a listener registers a handler for a
 //! channel. [`broadcast`](crate::broadcast) has the same interface: [`Broadcaster`] is the trait
 //! that drivers implement, and [`Memory`] is the driver for one process.
 //!
@@ -9,7 +9,7 @@
 //! | Laravel | fanout |
 //! | --- | --- |
 //! | `config/broadcasting.php`, the driver `redis`, `pusher`, `log`, `null` | a value that implements [`Broadcaster`]; today [`Memory`] |
-//! | `class OrderShipped implements ShouldBroadcast` | [`Event::new(channel, name, payload)`](crate::broadcast::Event::new) |
+//! | `class OrderShipped implements ShouldBroadcast` | [`BroadcastEvent::new(channel, name, payload)`](crate::broadcast::BroadcastEvent::new) |
 //! | `broadcastOn()`: `private-orders.1` | the channel: any text of 1 to 1,024 bytes in segments with dots |
 //! | `broadcastAs()` | the event's name |
 //! | `broadcastWith()` | the payload: bytes, in whatever encoding the program uses |
@@ -22,14 +22,15 @@
 //!
 //! * **Channels are exact names** in this interface, as in Laravel. Programs that want patterns use
 //!   a [`Bus`](crate::Bus) directly.
-//! * **Authorisation is the program's business**: a channel called `private-...` is only a name.
+//! * **The program checks permissions itself**: a channel called `private-...` is only a name.
 //! * **Handlers run on a pool**, in order for each subscription. A handler that returns an error or
 //!   panics is reported to the logger, and does not affect other handlers.
-//! * **A handler that is too slow** loses what its buffer (256 events unless told otherwise) has no
-//!   room for; the loss is counted, and reported to the logger once for a run of events.
+//! * **A handler that is too slow** loses what its buffer (256 events, unless the program set
+//!   another size) has no room for; the loss is counted, and reported to the logger once for a run
+//!   of events.
 //!
 //! ```
-//! use fanout::broadcast::{Broadcaster, BroadcasterExt, Event, Memory};
+//! use fanout::broadcast::{BroadcastEvent, Broadcaster, BroadcasterExt, Memory};
 //! use std::time::Duration;
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -41,7 +42,8 @@
 //!         println!("shipped: {:?}", event.payload());
 //!     }
 //! })?;
-//! broadcaster.publish(Event::new("private-orders.1", "OrderShipped", r#"{"carrier":"air"}"#))?;
+//! let payload = r#"{"carrier":"air"}"#;
+//! broadcaster.publish(BroadcastEvent::new("private-orders.1", "OrderShipped", payload))?;
 //! assert!(broadcaster.close_within(Duration::from_secs(5))?.in_time);
 //! # Ok(())
 //! # }

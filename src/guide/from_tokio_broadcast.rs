@@ -39,7 +39,7 @@
 //!   [`Overflow`] policy decides what happens. To behave like tokio's channel, choose
 //!   [`DropOldest`](crate::Overflow::DropOldest). The default, [`DropNewest`], keeps the oldest
 //!   events.
-//! * **Topics.** A receiver says what it wants, and is not woken for the rest.
+//! * **Topics.** A subscription has patterns, and a receiver is not woken for other topics.
 //! * **A dispatcher delivers the events.** Publishing returns when the event is *accepted*. It is
 //!   delivered a few microseconds later by a thread of the bus, or by the publishing thread with
 //!   [`Dispatch::Inline`](crate::Dispatch::Inline).
@@ -92,7 +92,7 @@
 //! ```
 //!
 //! Under [`Overflow::Disconnect`](crate::Overflow::Disconnect) the last loss is not reported as
-//! `Lost`: it is in the end, `RecvError::Disconnected(gap)`.
+//! `Lost`: it is in the ending, `RecvError::Disconnected(gap)`.
 //!
 //! The example `chat_service` is a service on `tokio::sync::broadcast`, ported line by line.
 //!

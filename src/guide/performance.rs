@@ -53,7 +53,7 @@
 //! # Measuring
 //!
 //! * [`BusStats`](crate::BusStats) and [`SubscriptionStats`](crate::SubscriptionStats) cost nothing
-//!   until they are asked for.
+//!   until they are read.
 //! * The feature `latency` samples the time from publishing to receiving.
 //! * `benches/peers` in the repository runs the same work on fanout and on comparable libraries
 //!   (its peers), and prints ratios. On a shared machine, compare ratios within one run: absolute

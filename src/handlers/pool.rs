@@ -100,7 +100,7 @@ pub(crate) struct Pool {
     free_queues: Mutex<Vec<Worker>>,
     /// Workers that are not stalled, 0 to the number of queues.
     working: AtomicUsize,
-    /// Workers beyond `config.threads` that the monitor has asked for, because jobs waited for too
+    /// Workers beyond `config.threads` that the monitor has requested, because jobs waited for too
     /// long: 0 to `config.threads_max - config.threads`. Only the monitor writes it.
     additional: AtomicUsize,
     /// Handlers that have not ended, plus 1 while the pool is open. One word, so that either the
@@ -179,8 +179,8 @@ impl Pool {
         debug_assert!(before >= 1, "the pool has finished");
     }
 
-    /// Starts a thread for this handler only. `backoff` takes the number of threads that take part,
-    /// and returns how the thread waits for events.
+    /// Starts a thread for this handler only. `backoff` takes the number of threads that use the
+    /// bus, and returns how the thread waits for events.
     pub(crate) fn dedicate(
         job: &Arc<HandlerJob>,
         backoff: impl Fn(usize) -> Backoff + Send + 'static,

@@ -28,7 +28,7 @@ pub(super) enum Report {
     NoThread(io::Error),
 }
 
-/// A pool, as the thread sees it.
+/// What the thread needs of a pool.
 pub(super) trait Reporting: Send + Sync {
     fn reporter(&self) -> &Reporter;
     fn observer(&self) -> Option<&Observer>;

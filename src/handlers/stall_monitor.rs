@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | a call that has lasted for [`HANDLER_STALL`](crate::limits::HANDLER_STALL) | has a spare thread replace the worker |
 //! | a worker that began no turn in a tick | gives the jobs in its slots to the other workers |
-//! | a turn in progress, and jobs that wait | asks the worker to end the turn |
+//! | a turn in progress, and jobs that wait | requests that the worker ends its turn |
 //! | jobs that wait | wakes one more worker, if one sleeps: another one that was woken may be suspended by the system |
 //! | jobs that wait, and turns that take long | has the workers take one job at a time, and has each turn end after a short time |
 //! | jobs that have waited for [`WAIT_TICKS`], and turns that take long | doubles the number of threads that run handlers, as far as there are spare threads |
@@ -37,7 +37,7 @@ const TICK: Duration = Duration::from_millis(5);
 /// number of checks after which a change of the load ends what it has brought about.
 const IDLE_TICKS: u32 = 20;
 
-/// Jobs have waited for too long after so many ticks: 10 to 15 ms.
+/// The number of ticks after which a job has waited for too long: 10 to 15 ms.
 const WAIT_TICKS: u32 = 3;
 
 /// Turns take long if a busy worker begins fewer than this in a tick: 0.2 ms for each.
@@ -47,7 +47,7 @@ const FEW_TURNS: u32 = 25;
 /// for each.
 const VERY_FEW_TURNS: u32 = 8;
 
-/// A pool of workers, as the monitor sees it.
+/// What the monitor needs of a pool of workers.
 pub(super) trait Monitored: Send + Sync {
     fn monitor(&self) -> &StallMonitor;
 

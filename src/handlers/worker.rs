@@ -36,7 +36,7 @@ pub(super) struct WorkerState {
 pub(super) struct TurnLimit;
 
 impl TurnLimit {
-    /// After so many slots that they need not be timed.
+    /// The turn ends after a number of slots, so that its time need not be measured.
     pub(super) const SLOTS: u8 = 0;
     /// After a short time, because turns take long and other jobs wait.
     pub(super) const TIME: u8 = 1;
@@ -45,7 +45,7 @@ impl TurnLimit {
 }
 
 impl WorkerState {
-    /// Notes that a job had waited for so many ticks.
+    /// Notes that a job had waited for `ticks` ticks.
     #[inline]
     pub(super) fn note_wait(&self, ticks: u32) {
         if ticks > self.longest_wait.load(Ordering::Relaxed) {

@@ -1,6 +1,6 @@
 //! The answers of an index to the last topics, kept in front of it.
 //!
-//! An entry remembers the state of the index for which its answer is right (see
+//! An entry stores the state of the index for which its answer is right (see
 //! [`change_log`](super::change_log)). When the index has changed since, the patterns that were
 //! inserted or removed are compared with the topic. If none of them matches it, the answer is right
 //! for the new state, too. So a change costs each unrelated topic one comparison, whether the
@@ -17,14 +17,14 @@ use super::pattern_index::PatternIndex;
 use super::walk::Scratch;
 use crate::pattern::Topic;
 
-/// How many topics a [`MatchCache`] remembers.
+/// The capacity of a [`MatchCache`], in topics.
 ///
 /// ```
 /// assert_eq!(fanout::index::CACHE_TOPICS, 4096);
 /// ```
 pub const CACHE_TOPICS: usize = 4096;
 
-/// How many of the topics that a [`MatchCache`] remembers may have no match.
+/// How many of the topics of a [`MatchCache`] may have no match.
 ///
 /// ```
 /// use fanout::index::{CACHE_TOPICS, UNMATCHED_TOPICS_MAX};
@@ -58,8 +58,8 @@ const UNMATCHED_WAYS_MAX: usize = WAYS / 2;
 
 /// A bounded cache in front of a [`PatternIndex`], for one reader.
 ///
-/// It may be asked about different indexes, and about older states of an index: its answers are
-/// always those of the index that it is given. It is useful where one index is asked about the same
+/// It may be used with different indexes, and with older states of an index: its answers are always
+/// those of the index that it is given. It is useful where one index is searched for the same
 /// topics again and again while it changes.
 ///
 /// ```
@@ -167,8 +167,8 @@ impl<V: Copy + Ord> MatchCache<V> {
         topic.hash64() as usize & (self.sets.len() - 1)
     }
 
-    /// Asks the index, and keeps the answer if it is not too long. `way` is the topic's entry, if
-    /// it has one that is out of date.
+    /// Looks the topic up in the index, and keeps the answer if it is not too long. `way` is the
+    /// topic's entry, if it has one that is out of date.
     #[cold]
     fn compute(
         &mut self,

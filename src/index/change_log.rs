@@ -11,8 +11,7 @@ use crate::sync::{Ordering, unmodelled::AtomicU64};
 
 /// How many of its last changes an index keeps.
 ///
-/// If a cache has not been asked about a topic during so many changes, it computes the answer
-/// again.
+/// If there were more changes since a cache last looked up a topic, it computes the answer again.
 ///
 /// ```
 /// assert_eq!(fanout::index::CHANGES_KEPT, 256);
@@ -171,7 +170,7 @@ mod tests {
     /// The length, in segments, of the longest patterns: all of them are tried, and Miri is slow.
     const SEGMENTS_MAX: u32 = if cfg!(miri) { 1 } else { 3 };
 
-    /// Of so many successive changes, one is checked.
+    /// One change in `CHECKED_STEP` is checked.
     const CHECKED_STEP: u64 = if cfg!(miri) { 32 } else { 1 };
 
     #[test]

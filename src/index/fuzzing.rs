@@ -3,7 +3,7 @@
 use super::cache::MatchCache;
 use super::naive::List;
 use super::pattern_index::PatternIndex;
-use super::shared::{Batch, SharedIndex, Snapshot};
+use super::shared::{IndexBatch, SharedIndex, Snapshot};
 use super::walk::Scratch;
 use crate::pattern::{Pattern, Syntax, Topic};
 
@@ -138,7 +138,7 @@ impl Run {
         let Some(changes) = self.batch.take() else {
             return;
         };
-        let make = |batch: &mut Batch<'_, u32>| {
+        let make = |batch: &mut IndexBatch<'_, u32>| {
             for (inserts, pattern, value) in &changes {
                 if *inserts {
                     batch.insert(pattern, *value);
@@ -191,7 +191,7 @@ impl Run {
                 found.clear();
                 index.matches_with(topic, &mut self.scratch, &mut found);
                 assert_eq!(found, expected, "{topic}: {list:?}");
-                // A cache may be asked about different states in turn.
+                // A cache may be used with different states in turn.
                 for cache in [&mut self.cache, &mut self.shared_cache] {
                     assert_eq!(cache.lookup(index, topic), expected, "{topic}: {list:?}");
                 }

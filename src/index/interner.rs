@@ -2,8 +2,8 @@
 //! no text.
 //!
 //! Each plain text, glob and tail that is in use has a [`Symbol`]. So a walk looks up each segment
-//! of its topic once, from however many nodes it continues, and knows at once if no pattern has the
-//! text.
+//! of its topic once, from however many nodes it continues, and finds out at once whether no
+//! pattern has the text.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ pub(super) type Symbol = u32;
 /// The first symbol that is assigned. Lower ones have a fixed meaning.
 pub(super) const FIRST_SYMBOL: Symbol = 16;
 
-/// The largest number of a node or symbol: 536,870,911. So many can be in use at the same time.
+/// The largest number of a node or symbol: 536,870,911. It is also the number of nodes or symbols
+/// that can be in use at the same time.
 pub(super) const IDS_MAX: u32 = (1 << 29) - 1;
 
 /// A part of a pattern that has a symbol.

@@ -5,8 +5,8 @@
 //! bucket is an [`Anchor`] and a literal text, and a walk looks only into the buckets whose text
 //! the topic has at that anchor.
 //!
-//! * **Indexed**: a matcher is usually in the bucket of the literal text that it begins with,
-//!   or else of the text that it ends with. A node knows the lengths of these texts, so a walk
+//! * **Indexed**: a matcher is usually in the bucket of the literal text that it begins with, or
+//!   else of the text that it ends with. A node has a list of the lengths of these texts, so a walk
 //!   looks up one bucket for each length.
 //! * **Filtered**: where these buckets are crowded (`*-7-*`, `user-*-7-*`), a matcher is in the
 //!   bucket of a *gram*: 1, 2, 4 or 8 successive bytes of a text that it requires anywhere. A walk
@@ -32,7 +32,7 @@ use super::text::Text;
 /// A bucket at the beginning or the end of a segment takes further matchers while it has fewer
 /// than this. Trying 32 globs takes less time than looking up the grams of a segment.
 ///
-/// Tests have few matchers and use grams all the same.
+/// Tests have few matchers and use grams nevertheless.
 const ANCHORED_FEW: usize = if cfg!(any(test, fuzzing)) { 2 } else { 32 };
 
 /// A bucket of a gram with fewer matchers is taken without comparing it with the others.

@@ -70,7 +70,7 @@
 //! * **A flood of different topics**: a look-up leaves nothing behind. A cache is bounded, and
 //!   keeps the topics that occur repeatedly.
 //! * **Texts that were chosen to collide**: all hashes are keyed, so the texts cannot be chosen
-//!   without the key. If texts collided all the same, a look-up would compare them one by one, and
+//!   without the key. If texts collided nevertheless, a look-up would compare them one by one, and
 //!   its result would be right.
 //! * **More than 536,870,911 nodes** or different texts: the change that needs one more panics.
 //!
@@ -86,7 +86,7 @@
 //! Hash Tables" (1974). Candidates that share a short text are from trigram indexes: Russ Cox,
 //! "Regular Expression Matching with a Trigram Index" (2012).
 
-// Each file imports from those that it needs, never from here: so the imports have no circles.
+// Each file imports from those that it needs, never from here: so the imports have no cycles.
 mod cache;
 mod change_log;
 #[cfg(any(test, fuzzing))]
@@ -115,6 +115,6 @@ pub use self::cache::{
 pub use self::change_log::CHANGES_KEPT;
 pub use self::pattern_index::PatternIndex;
 pub(crate) use self::shared::Bulk;
-pub use self::shared::{Batch, SharedIndex, Snapshot};
+pub use self::shared::{IndexBatch, SharedIndex, Snapshot};
 pub(crate) use self::table::keyed_hash;
 pub use self::walk::Scratch;

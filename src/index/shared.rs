@@ -224,12 +224,12 @@ impl<V: Copy + Ord> SharedIndex<V> {
     /// assert_eq!(index.load().len(), 1);
     /// # Ok::<(), fanout::PatternError>(())
     /// ```
-    pub fn batch<R>(&self, changes: impl FnOnce(&mut Batch<'_, V>) -> R) -> R {
+    pub fn batch<R>(&self, changes: impl FnOnce(&mut IndexBatch<'_, V>) -> R) -> R {
         let writer = &mut *self.writer.lock();
         // The standby is no longer in the list: if `changes` panics, it is dropped, so a half-made
         // batch is never published.
         let mut standby = writer.take_standby(&self.published);
-        let mut batch = Batch {
+        let mut batch = IndexBatch {
             side: Arc::get_mut(&mut standby).expect("no one else holds the standby"),
             done: Vec::new(),
             is_long: false,
@@ -237,7 +237,7 @@ impl<V: Copy + Ord> SharedIndex<V> {
             must_publish: false,
         };
         let result = changes(&mut batch);
-        let Batch {
+        let IndexBatch {
             done,
             is_long,
             must_publish,
@@ -299,7 +299,7 @@ impl<V: Copy + Ord> Writer<V> {
         }
     }
 
-    /// The operations that were applied to the published side after so many others.
+    /// The operations that were applied to the published side after the first `applied` ones.
     fn operations_since(&self, applied: u64) -> impl Iterator<Item = &Operation<V>> {
         debug_assert!(applied <= self.applied, "{applied} of {}", self.applied);
         let lacking = (self.applied - applied) as usize;
@@ -374,8 +374,8 @@ impl<V: Copy + Ord> Writer<V> {
             .retain_mut(|side| Arc::get_mut(side).is_none());
     }
 
-    /// Replaces all standbys by a copy of the published side, after so many operations that they
-    /// are not applied again.
+    /// Replaces all standbys by a copy of the published side, after more operations than are
+    /// applied again.
     fn replace_standbys(&mut self, published: &Published<Side<V>>) {
         debug_assert!(self.bulk.is_none(), "a bulk change needs the log");
         self.abandoned
@@ -419,9 +419,9 @@ impl<V: Copy + Ord> Side<V> {
 /// Several changes that become visible at once: see [`SharedIndex::batch`].
 ///
 /// ```
-/// use fanout::{Pattern, index::{Batch, SharedIndex}};
+/// use fanout::{Pattern, index::{IndexBatch, SharedIndex}};
 ///
-/// fn rename(batch: &mut Batch<'_, u32>, from: &Pattern, to: &Pattern) -> bool {
+/// fn rename(batch: &mut IndexBatch<'_, u32>, from: &Pattern, to: &Pattern) -> bool {
 ///     batch.remove(from, &1) && batch.insert(to, 1)
 /// }
 /// let index = SharedIndex::new();
@@ -430,18 +430,18 @@ impl<V: Copy + Ord> Side<V> {
 /// assert!(index.batch(|batch| rename(batch, &a, &b)));
 /// # Ok::<(), fanout::PatternError>(())
 /// ```
-pub struct Batch<'a, V> {
+pub struct IndexBatch<'a, V> {
     side: &'a mut Side<V>,
     /// The operations in their order; empty if the batch is long.
     done: Vec<Operation<V>>,
     is_long: bool,
     /// Whether the batch may become long. While a bulk change is prepared, it needs all operations.
     may_be_long: bool,
-    /// Whether the side must be published, because it changed or because its version was asked for.
+    /// Whether the side must be published, because it changed or because its version was requested.
     must_publish: bool,
 }
 
-impl<V: Copy + Ord> Batch<'_, V> {
+impl<V: Copy + Ord> IndexBatch<'_, V> {
     /// Adds a pair, as [`PatternIndex::insert`] does.
     ///
     /// ```
@@ -502,9 +502,9 @@ impl<V: Copy + Ord> Batch<'_, V> {
     }
 }
 
-impl<V> fmt::Debug for Batch<'_, V> {
+impl<V> fmt::Debug for IndexBatch<'_, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Batch")
+        f.debug_struct("IndexBatch")
             .field("index", &self.side.index)
             .finish_non_exhaustive()
     }
@@ -751,7 +751,7 @@ mod tests {
         };
         let change = |n: u32| assert!(index.insert(&pattern("a"), n));
         (0..10).for_each(change);
-        assert_eq!(sides(), (1, 0, 1), "nobody reads, and two are enough");
+        assert_eq!(sides(), (1, 0, 1), "no thread reads, and two are enough");
         let held = index.load();
         (10..20).for_each(change);
         assert_eq!(
@@ -965,7 +965,7 @@ mod tests {
         assert_eq!(cache.lookup(&index.load(), &topic), [1, 2]);
     }
 
-    /// The operations that are kept for a bulk change are bounded, and it is complete all the same.
+    /// The operations that are kept for a bulk change are bounded, and it is complete nevertheless.
     #[test]
     fn a_bulk_change_that_lags_far_behind_begins_again() {
         for catches_up in [true, false] {

@@ -13,11 +13,11 @@
 //!   A chunk is made larger in one pass.
 //! * The slots of a chunk are reference-counted ([`Arc`]): a clone of the table copies the list of
 //!   chunks, and a change copies the slots that it changes if they are shared. Everything else that
-//!   a search needs to know of a chunk is in the list, so a search reads one place in memory that
+//!   a search needs of a chunk is in the list, so a search reads one place in memory that
 //!   is too large for the caches.
 //!
 //! The hash is keyed, and those who choose the texts cannot see the key. So chunks fill evenly. If
-//! thousands of entries had the same hash all the same, they would be in one row in one chunk, and
+//! thousands of entries nevertheless had the same hash, they would be in one row in one chunk, and
 //! a search would compare all of them: the result would be right, but late.
 
 use std::hash::{BuildHasher, Hash, RandomState};
@@ -250,7 +250,7 @@ fn order(hash: u64) -> u64 {
     hash >> 32
 }
 
-/// The slot that this hash names among so many homes.
+/// The slot of this hash in a table of `homes` homes.
 #[inline]
 fn home(hash: u64, homes: u32) -> usize {
     ((order(hash) * u64::from(homes)) >> 32) as usize
@@ -357,7 +357,7 @@ impl<T: Entry> Chunk<T> {
         self.rebuild(homes, entries, mixer);
     }
 
-    /// Puts the entries, which must be in ascending order, into new slots with so many homes.
+    /// Puts the entries, which must be in ascending order, into new slots with `homes` homes.
     fn rebuild(&mut self, homes: usize, entries: impl IntoIterator<Item = T>, mixer: Mixer) {
         self.homes = homes as u32;
         self.len = 0;

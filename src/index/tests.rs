@@ -1,5 +1,5 @@
 //! The index as a whole: the cases of the patterns, all small patterns, random operations, hostile
-//! ones, and what is left in the end.
+//! ones, and what is left at the end.
 
 use std::time::{Duration, Instant};
 

@@ -279,13 +279,13 @@ impl<V: Copy + Ord> Trie<V> {
     fn set(&self, node: u32) -> &Set<V> {
         let hash = self.sets.mixer().mix(0, node);
         let set = self.sets.find(hash, |set| set.node == node);
-        set.expect("a node that says so has a set")
+        set.expect("a node with this flag has a set")
     }
 
     fn set_mut(&mut self, node: u32) -> &mut Set<V> {
         let hash = self.sets.mixer().mix(0, node);
         let set = self.sets.find_mut(hash, |set| set.node == node);
-        set.expect("a node that says so has a set")
+        set.expect("a node with this flag has a set")
     }
 
     fn node_mut(&mut self, key: Key) -> &mut Node<V> {

@@ -20,8 +20,8 @@
 //!
 //! # Cost
 //!
-//! Memory: 8 bytes for each 64 states and each group of characters that the pattern tells apart. A
-//! pattern of 1024 bytes cannot have both many states and many such groups, so its automaton has
+//! Memory: 8 bytes for each 64 states and each group of characters that the pattern distinguishes.
+//! A pattern of 1024 bytes cannot have both many states and many such groups, so its automaton has
 //! fewer bytes than [`AUTOMATON_BYTES_MAX`].
 //!
 //! # Sources of the ideas
@@ -177,7 +177,7 @@ impl Automaton {
         universal
     }
 
-    /// The first character of each group that the pattern does not tell apart, in order.
+    /// The first character of each group that the pattern does not distinguish, in order.
     pub(super) fn boundaries(&self) -> &[u32] {
         &self.alphabet.starts
     }
@@ -270,8 +270,8 @@ fn is_segment(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c == '.' || c.is_control())
 }
 
-/// The groups of characters that a pattern tells apart. Each has a row of the states that read its
-/// characters; groups that are read by the same states share a row.
+/// The groups of characters that a pattern distinguishes. Each has a row of the states that read
+/// its characters; groups that are read by the same states share a row.
 #[derive(Debug)]
 struct Alphabet {
     /// The row of each ASCII character.

@@ -143,7 +143,7 @@ fn spell(&(first, last): &(char, char)) -> impl Iterator<Item = Item> {
     let bytes = |c: char| c.len_utf8() + usize::from(needs_escape(c));
     let range_bytes = bytes(first) + 1 + bytes(last);
     let singles = (first..=last).filter(|&c| c != '.');
-    // Each character has at least one byte, so so many are enough to decide.
+    // Each character has at least one byte, so `range_bytes + 1` of them are enough to decide.
     let singles_bytes: usize = singles.clone().take(range_bytes + 1).map(bytes).sum();
     let is_range = singles_bytes > range_bytes;
     let range = is_range.then_some(Item::Range(first, last));

@@ -315,7 +315,7 @@ impl World {
     }
 }
 
-/// A few characters that the patterns in `text` may tell apart, and one more.
+/// A few characters that the patterns in `text` may distinguish, and one more.
 fn alphabet(text: &str) -> Vec<char> {
     let mut alphabet = vec!['z'];
     for c in text.chars() {

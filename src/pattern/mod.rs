@@ -1,4 +1,4 @@
-//! Topics and patterns: publishers publish events on topics, subscribers ask for them with
+//! Topics and patterns: publishers publish events on topics, subscribers select them with
 //! patterns.
 //!
 //! A [`Topic`] is 1 to [`TOPIC_BYTES_MAX`] bytes of text, in segments that are separated by dots. A
@@ -21,7 +21,7 @@
 //! # Other languages
 //!
 //! The above is the native language, [`Syntax::Segments`]. [`Pattern::parse_as`] parses five
-//! others. Each follows the program that people know it from in every detail. Patterns of all
+//! others. Each matches exactly what the program in the table matches. Patterns of all
 //! languages can be used on one bus and in one index.
 //!
 //! | [`Syntax`] | as in | wildcards | refuses |
@@ -97,7 +97,7 @@
 //! are those of the POSIX shells, except for the parts that are easily mistaken (a bare `-` or `]`,
 //! equivalence classes), which are refused.
 
-// Each file imports from those that it needs, never from here: so the imports have no circles.
+// Each file imports from those that it needs, never from here: so the imports have no cycles.
 mod automaton;
 mod bytes;
 mod charset;

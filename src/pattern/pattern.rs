@@ -15,7 +15,7 @@ use super::route::{Route, Segment};
 use super::syntax::Syntax;
 use super::topic::{self, Topic, TopicError};
 
-/// The topics that a subscriber asks for; the [module](crate::pattern) describes the language.
+/// The topics that a subscriber receives; the [module](crate::pattern) describes the language.
 ///
 /// A clone costs one reference count. Equality, order and hash follow the canonical form; patterns
 /// in different languages are never equal, although they may match the same topics.

@@ -53,7 +53,7 @@ struct Chunk {
 pub(super) enum Atom {
     /// Exactly this text. Not empty, and not next to another text.
     Text(Box<str>),
-    /// Any bytes, so many. Not next to another atom of this kind.
+    /// This number of bytes, of any value. Not next to another atom of this kind.
     Bytes(usize),
     /// One byte of a set.
     ByteSet(Box<ByteSet>),

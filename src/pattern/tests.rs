@@ -296,8 +296,8 @@ fn matching_is_left_to_right_once_per_piece() {
     }
 }
 
-/// So many cases for a property test (few under Miri, which is slow), and no files for those that
-/// failed.
+/// The settings of a property test with `cases` cases (few under Miri, which is slow), which writes
+/// no files for cases that failed.
 pub(crate) fn cases(cases: u32) -> ProptestConfig {
     ProptestConfig {
         cases: if cfg!(miri) {

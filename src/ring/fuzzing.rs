@@ -46,7 +46,7 @@ struct Item(
     #[expect(dead_code, reason = "held to be counted")] Rc<()>,
 );
 
-/// Makes items with rising numbers, and knows how many are alive.
+/// Makes items with rising numbers, and counts those that are alive.
 struct Items {
     next: u64,
     alive: Rc<()>,

@@ -13,8 +13,8 @@
 //! | [`gap`] | 1 | 1 | the open run of losses at the end of a subscriber's ring |
 //! | [`once_box`] | | | a value that is created when it is first needed |
 //!
-//! A ring knows nothing of events, wakers or threads. The atomic step that publishes an item also
-//! returns whether the other side has requested a wake-up. The caller wakes that side.
+//! A ring has no reference to events, wakers or threads. The atomic step that publishes an item
+//! also returns whether the other side has requested a wake-up. The caller wakes that side.
 
 pub(crate) mod conflating;
 pub(crate) mod evicting;

@@ -62,7 +62,7 @@ pub(super) struct DropCounter {
 
 #[cfg(not(loom))]
 impl DropCounter {
-    /// Counters for so many items, of which the drop of one panics.
+    /// Counters for `items` items, of which the drop of one panics.
     pub(super) fn one_panics(items: usize, panicking: usize) -> Vec<Self> {
         let counter = |index| Self {
             panics: index == panicking,

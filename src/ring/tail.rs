@@ -21,9 +21,9 @@ pub(crate) enum Readiness {
 }
 
 /// Bits 2 to 63: items published; bit 1: `CLOSED`; bit 0: `WAKE_REQUESTED`.
-pub(super) struct Tail(AtomicU64);
+pub(super) struct TailWord(AtomicU64);
 
-impl Tail {
+impl TailWord {
     pub(super) fn new() -> Self {
         Self(AtomicU64::new(0))
     }
@@ -83,7 +83,7 @@ impl Tail {
     }
 }
 
-/// What a consumer has seen of a [`Tail`].
+/// What a consumer has seen of a [`TailWord`].
 #[derive(Clone, Copy)]
 pub(super) struct TailState(u64);
 

@@ -19,7 +19,7 @@ fn read_and_fail<'a>(consumer: &mut impl Consume<Counted<'a>>, counters: &'a [Dr
     assert!(std::ptr::eq(first.0, &counters[0]));
     let second = consumer.front().expect("two items");
     let failed = catch_unwind(AssertUnwindSafe(|| {
-        second.pop_into(|_item| panic!("a panic with the item in hand"));
+        second.pop_into(|_item| panic!("a panic while the item is owned"));
     }));
     assert!(failed.is_err());
     assert_eq!(DropCounter::dropped(counters), 1, "the second item");

@@ -10,7 +10,7 @@
 //! | --- | --- |
 //! | `WAITING` | the place is free |
 //! | `REGISTERING` | the owner exchanges the waker |
-//! | `WAKING` | a thread takes the waker, or has to be told that there is one |
+//! | `WAKING` | a thread takes the waker, or must be informed that there is one |
 //! | both | a thread wanted to wake during the exchange: the owner takes the waker and wakes it |
 //!
 //! | side | step | race that it closes |

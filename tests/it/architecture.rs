@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// The files and directories that may have `unsafe` code.
-const UNSAFE_ROOMS: [&str; 4] = ["ring/", "park.rs", "dispatch/role.rs", "dispatch/block/"];
+const UNSAFE_MODULES: [&str; 4] = ["ring/", "park.rs", "dispatch/role.rs", "dispatch/block/"];
 
 /// Paths that only `sync.rs` may name, each with the other files that may name it and their
 /// reasons.
@@ -21,12 +21,12 @@ const SYNC_ALONE: [(&str, &[(&str, &str)]); 10] = [
     (
         "std::thread",
         &[
-            ("park.rs", "asks for the number of processors"),
+            ("park.rs", "reads the number of processors"),
             ("time_limit.rs", "starts its thread, with a name"),
             ("bus/wake_timer.rs", "starts its thread, with a name"),
             (
                 "bus/builder.rs",
-                "asks for the number of processors; starts the pool's threads, with names",
+                "reads the number of processors; starts the pool's threads, with names",
             ),
             ("handlers/pool.rs", "starts the workers, with names"),
             (
@@ -74,8 +74,8 @@ const CATCHES: [(&str, &str); 2] = [
     ),
 ];
 
-/// The modules, from the bottom up. Each may use itself and the modules on lower floors.
-const FLOORS: [&[&str]; 9] = [
+/// The modules, from the bottom up. Each may use itself and the modules on lower layers.
+const LAYERS: [&[&str]; 9] = [
     &["guide", "log"],
     &["contain"],
     &["sync", "time_limit"],
@@ -87,12 +87,12 @@ const FLOORS: [&[&str]; 9] = [
     &["broadcast"],
 ];
 
-/// The crates of the workspace, from the bottom up. Each may depend on those on lower floors. The
-/// last floor has only the command line: nothing depends on it.
+/// The crates of the workspace, from the bottom up. Each may depend on those on lower layers. The
+/// last layer has only the command line: nothing depends on it.
 const CRATES: [&[&str]; 2] = [&["fanout"], &["fanout-cli"]];
 
 /// Runtimes, servers, wire formats, databases and tools, on which the library must not depend.
-const NOT_FOR_THE_LIBRARY: [&str; 16] = [
+const EXCLUDED_CRATES: [&str; 16] = [
     "async_std",
     "axum",
     "clap",
@@ -112,7 +112,7 @@ const NOT_FOR_THE_LIBRARY: [&str; 16] = [
 ];
 
 /// The files that may name one of them, and the reasons.
-const IN_THE_LIBRARY_ALL_THE_SAME: [(&str, &str, &str); 4] = [
+const EXCLUDED_CRATE_EXCEPTIONS: [(&str, &str, &str); 4] = [
     (
         "dispatch/latency.rs",
         "hdrhistogram",
@@ -263,7 +263,7 @@ fn names_path(code: &str, path: &str) -> bool {
 #[test]
 fn unsafe_code_is_only_in_the_listed_files() {
     for Source { path, code } in sources() {
-        let allowed = UNSAFE_ROOMS.iter().any(|room| path.starts_with(room));
+        let allowed = UNSAFE_MODULES.iter().any(|module| path.starts_with(module));
         assert!(allowed || !names(&code, "unsafe"), "{path} has unsafe code");
         assert!(
             allowed || !code.contains("allow(unsafe"),
@@ -324,21 +324,37 @@ fn every_listed_exception_is_needed() {
     }
 }
 
+/// Each module of the crate's root has a row in the table of modules of ARCHITECTURE.md.
+#[test]
+fn the_map_has_every_module_of_the_root() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let map = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("it is text");
+    let table = map.split("## The modules").nth(1).expect("the section");
+    let table = table.split("\n### ").next().expect("the first part");
+    let cells = table.lines().filter_map(|line| line.split('|').nth(1));
+    let cells: Vec<_> = cells.collect();
+    for module in LAYERS.iter().copied().flatten() {
+        let paths = [format!("`src/{module}.rs`"), format!("`src/{module}/`")];
+        let has_row = |path: &String| cells.iter().any(|cell| cell.contains(path));
+        assert!(paths.iter().any(has_row), "ARCHITECTURE.md has no {module}");
+    }
+}
+
 #[test]
 fn imports_point_downwards() {
-    let floor_of = |room: &str| FLOORS.iter().position(|floor| floor.contains(&room));
+    let layer_of = |module: &str| LAYERS.iter().position(|layer| layer.contains(&module));
     for Source { path, code } in sources() {
-        let room = path
+        let module = path
             .split(['/', '.'])
             .next()
             .expect("a path has a first part");
-        let Some(floor) = floor_of(room) else {
-            assert_eq!(room, "lib", "{path} has no place in the code map");
+        let Some(layer) = layer_of(module) else {
+            assert_eq!(module, "lib", "{path} has no place in the code map");
             continue;
         };
         let is_test = |part: &str| ["models", "tests"].contains(&part.trim_end_matches(".rs"));
         if path.split(['/', '_']).any(is_test) {
-            continue; // they test a room together with the rooms that use it
+            continue; // they test a module together with the modules that use it
         }
         for (at, _) in code.match_indices("crate::") {
             let inside = &code[at + "crate::".len()..];
@@ -346,11 +362,13 @@ fn imports_point_downwards() {
                 .split(|c: char| !c.is_alphanumeric() && c != '_')
                 .next()
                 .unwrap_or("");
-            let Some(target_floor) = floor_of(target) else {
-                panic!("{path} names crate::{target}, which is an export of the crate or no room");
+            let Some(target_layer) = layer_of(target) else {
+                panic!(
+                    "{path} names crate::{target}, which is an export of the crate or no module"
+                );
             };
             assert!(
-                target == room || target_floor < floor,
+                target == module || target_layer < layer,
                 "{path} names crate::{target}, which is not below it"
             );
         }
@@ -367,9 +385,9 @@ fn files_do_not_import_one_another_in_a_cycle() {
     let mut with_imports = Vec::new();
     let mut found = Vec::new();
     for directory in roots.iter().flat_map(|path| directories(root, path)) {
-        let (_, room) = directory.split_once("src").expect("sources");
-        let room: Vec<_> = room.split('/').filter(|part| !part.is_empty()).collect();
-        let imports = imports::imports_within(&root.join(&directory), &room, code_of);
+        let (_, module) = directory.split_once("src").expect("sources");
+        let module: Vec<_> = module.split('/').filter(|part| !part.is_empty()).collect();
+        let imports = imports::imports_within(&root.join(&directory), &module, code_of);
         for cycle in imports::cycles(&imports) {
             found.push((directory.clone(), cycle));
         }
@@ -437,8 +455,8 @@ fn lines_are_not_too_wide() {
 #[test]
 fn the_library_depends_on_no_runtime_no_server_and_no_wire_format() {
     for Source { path, code } in sources() {
-        for name in NOT_FOR_THE_LIBRARY {
-            let mut exceptions = IN_THE_LIBRARY_ALL_THE_SAME.iter();
+        for name in EXCLUDED_CRATES {
+            let mut exceptions = EXCLUDED_CRATE_EXCEPTIONS.iter();
             let excepted =
                 exceptions.any(|&(file, excepted, _)| (file, excepted) == (&*path, name));
             assert_eq!(excepted, names(&code, name), "{path} names {name}");
@@ -448,8 +466,8 @@ fn the_library_depends_on_no_runtime_no_server_and_no_wire_format() {
     let manifest = manifest("Cargo.toml");
     for (name, dependency) in dependencies_of(&manifest, &["dependencies"]) {
         let is_optional = dependency.get("optional").and_then(Value::as_bool) == Some(true);
-        let is_foreign = NOT_FOR_THE_LIBRARY.contains(&&*name.replace('-', "_"));
-        assert!(is_optional || !is_foreign, "the library depends on {name}");
+        let is_excluded = EXCLUDED_CRATES.contains(&&*name.replace('-', "_"));
+        assert!(is_optional || !is_excluded, "the library depends on {name}");
     }
 }
 
@@ -507,18 +525,18 @@ fn crates() -> Vec<(String, Table)> {
 
 #[test]
 fn crates_depend_only_on_crates_below_them() {
-    let floor_of = |name: &str| CRATES.iter().position(|floor| floor.contains(&name));
+    let layer_of = |name: &str| CRATES.iter().position(|layer| layer.contains(&name));
     let crates = crates();
     let library = [("Cargo.toml".to_owned(), manifest("Cargo.toml"))];
     for (path, manifest) in crates.iter().chain(&library) {
         let name = manifest["package"]["name"].as_str().expect("a name");
-        let floor = floor_of(name).unwrap_or_else(|| panic!("{path}: {name} has no floor"));
+        let layer = layer_of(name).unwrap_or_else(|| panic!("{path}: {name} has no layer"));
         let tables = ["dependencies", "dev-dependencies", "build-dependencies"];
         for (dependency, _) in dependencies_of(manifest, &tables) {
-            let is_ours = dependency.starts_with("fanout");
-            let below = floor_of(dependency).is_some_and(|other| other < floor);
+            let is_of_the_workspace = dependency.starts_with("fanout");
+            let below = layer_of(dependency).is_some_and(|other| other < layer);
             assert!(
-                !is_ours || below,
+                !is_of_the_workspace || below,
                 "{path}: {dependency} is not below {name}"
             );
             assert_ne!(dependency, "fanout-cli", "{path}: nothing depends on it");

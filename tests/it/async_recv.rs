@@ -246,7 +246,7 @@ fn a_task_that_no_longer_waits_is_not_woken() {
         assert_eq!(owners(), 2);
         bus.publish("a", 1).expect("open");
         assert!(bus.flush_within(FOR_EVER));
-        assert!(!handle.cancel(), "the subscriber has gone");
+        assert!(!handle.cancel(), "the subscriber was dropped");
         assert_eq!((owners(), wakes.count()), (2, 0));
     }
 }

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::{
     FOR_EVER, MODES, Random, StreamItem, bus, ends, eventually, fill, ids, in_every_mode,
-    in_every_mode_and_shards, in_modes_with_threads, in_modes_with_threads_and_shards, linger,
-    manual, publish_each, read_out, read_to_end, rounds,
+    in_every_mode_and_shards, in_modes_with_threads, in_modes_with_threads_and_shards, manual,
+    publish_each, read_out, read_to_end, rounds, yield_for_a_while,
 };
 use crate::tasks::block_on;
 
@@ -91,7 +91,7 @@ fn a_slow_subscriber_receives_all_events() {
                         assert_eq!(event.id(), next);
                         next += 1;
                         if next % 512 == 0 {
-                            crate::support::linger();
+                            crate::support::yield_for_a_while();
                         }
                     }
                     next - 1
@@ -260,7 +260,7 @@ fn the_block_timeout_needs_no_other_activity() {
                         publisher.publish("a", n).expect("open");
                         if round % 2 == 0 {
                             // Each event is then in its own block, and the pool sleeps.
-                            linger();
+                            yield_for_a_while();
                         }
                     }
                     for sub in &mut reads {

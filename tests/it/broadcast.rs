@@ -2,9 +2,9 @@
 //! the suite on drivers that break its rules.
 
 use fanout::broadcast::{
-    BroadcastCloseError, BroadcastPublishError, BroadcastSubscribeError, Broadcaster,
-    BroadcasterExt, CancelToken, ChannelError, ErrorChain, Event, Incident, Memory, MemoryBuilder,
-    SubscriptionGuard,
+    BroadcastCloseError, BroadcastEvent, BroadcastPublishError, BroadcastSubscribeError,
+    Broadcaster, BroadcasterExt, CancelToken, ChannelError, ErrorChain, Incident, Memory,
+    MemoryBuilder, SubscriptionGuard,
 };
 use fanout::{BuildError, Overflow, TopicError};
 use std::error::Error;
@@ -21,8 +21,9 @@ mod conformance {
     use fanout::Overflow;
     use fanout::broadcast::conformance::{CASES, Factory, Setup, run, run_except};
     use fanout::broadcast::{
-        BroadcastCloseError, BroadcastCloseReport, BroadcastPublishError, BroadcastSubscribeError,
-        Broadcaster, Event, Handler, Memory, SubscriptionControl, SubscriptionGuard,
+        BroadcastCloseError, BroadcastCloseReport, BroadcastEvent, BroadcastPublishError,
+        BroadcastSubscribeError, Broadcaster, Handler, Memory, SubscriptionControl,
+        SubscriptionGuard,
     };
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
@@ -79,11 +80,11 @@ mod conformance {
     }
 
     impl Broadcaster for Faulty {
-        fn publish(&self, event: Event) -> Result<(), BroadcastPublishError> {
+        fn publish(&self, event: BroadcastEvent) -> Result<(), BroadcastPublishError> {
             let (channel, name) = (event.channel().to_owned(), event.name().to_owned());
             let event = match self.fault {
-                Fault::ChangesThePayload => Event::new(channel, name, "changed"),
-                Fault::MergesChannels => Event::new(channel.to_lowercase(), name, ""),
+                Fault::ChangesThePayload => BroadcastEvent::new(channel, name, "changed"),
+                Fault::MergesChannels => BroadcastEvent::new(channel.to_lowercase(), name, ""),
                 Fault::DeliversTwice => {
                     self.memory.publish(event.clone())?;
                     event
@@ -276,8 +277,8 @@ fn build(builder: MemoryBuilder) -> Memory {
     builder.build().expect("in range")
 }
 
-fn event(name: impl ToString) -> Event {
-    Event::new("a", name.to_string(), "")
+fn event(name: impl ToString) -> BroadcastEvent {
+    BroadcastEvent::new("a", name.to_string(), "")
 }
 
 /// Publishes events that are named by their numbers.
@@ -477,7 +478,7 @@ fn the_buffer_is_bounded_by_bytes() {
         let memory = build(Memory::builder().pin_bytes(100_000));
         let handler = blocked(&memory);
         for _ in 0..10 {
-            let heavy = Event::new("a", "heavy", vec![0; 60_000]);
+            let heavy = BroadcastEvent::new("a", "heavy", vec![0; 60_000]);
             memory.publish(heavy).expect("open");
             // So that each is in a block of its own, and is weighed alone.
             let _ = memory.flush_within(Duration::ZERO);
@@ -546,7 +547,8 @@ fn a_handler_publishes_a_burst() {
             let (memory, refused) = (Arc::downgrade(&memory), refused.clone());
             move |_| {
                 let memory = memory.upgrade().expect("open");
-                let publish = |_: &usize| memory.publish(Event::new("b", "n", "")).is_err();
+                let publish =
+                    |_: &usize| memory.publish(BroadcastEvent::new("b", "n", "")).is_err();
                 refused.fetch_add((0..BURST).filter(publish).count() as u64, Ordering::SeqCst);
             }
         });
@@ -700,7 +702,9 @@ fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
 #[test]
 fn an_error_names_the_channel_and_its_source_says_why() {
     let memory = Memory::new();
-    let published = memory.publish(Event::new("a..b", "n", "")).unwrap_err();
+    let published = memory
+        .publish(BroadcastEvent::new("a..b", "n", ""))
+        .unwrap_err();
     let subscribed = memory.on("a..b", |_| ()).unwrap_err();
     for error in [&published as &(dyn Error + 'static), &subscribed] {
         let [text, reason] = &chain(error)[..] else {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::{
     FOR_EVER, MODES, OnDrop, bus, ends, eventually, ids, in_every_mode, in_modes_with_threads,
-    linger, manual, publish_each, read_to_end, rounds,
+    manual, publish_each, read_to_end, rounds, yield_for_a_while,
 };
 
 #[test]
@@ -94,7 +94,7 @@ fn cancel_wakes_a_blocked_receiver() {
             let mut sub = bus.subscribe("a").expect("open");
             let handle = sub.handle();
             let receiving = thread::spawn(move || sub.recv().map(|event| event.id()));
-            linger();
+            yield_for_a_while();
             assert!(handle.cancel());
             assert_eq!(receiving.join().expect("woken"), Err(RecvError::Cancelled));
         }

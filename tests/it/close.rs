@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use crate::support::{
     FOR_EVER, MODES, StreamItem, blocking, bus, ends, eventually, fill, fill_both_lanes, ids,
-    in_every_mode, in_every_mode_and_shards, in_modes_with_threads, linger, payloads, publish_each,
-    read_out, read_to_end, rounds,
+    in_every_mode, in_every_mode_and_shards, in_modes_with_threads, payloads, publish_each,
+    read_out, read_to_end, rounds, yield_for_a_while,
 };
 use crate::tasks::{block_on, now_or_never};
 
@@ -311,7 +311,7 @@ fn publishers_that_wait_are_woken_by_the_close() {
                 thread::spawn(move || waits_shared(n, &bus))
             }))
             .collect();
-        linger();
+        yield_for_a_while();
         bus.close();
         for waiting in waiting {
             assert!(waiting.join().expect("woken"), "closed, with the value");
@@ -366,7 +366,7 @@ fn a_wait_for_a_receipt_ends_when_a_forced_close_drops_the_event() {
         // The other lane fills all room, so the event of this lane stays in it.
         fill(&bus, || bus.try_publish("a", 0).is_ok());
         let waiting = thread::spawn(move || publisher.publish_sequenced("a", 7));
-        linger();
+        yield_for_a_while();
         bus.close_within(Duration::from_millis(5));
         let answer = waiting
             .join()
@@ -500,9 +500,9 @@ fn threads_end_with_their_bus() {
         ])
         .output()
         .expect("it runs");
-    let said = String::from_utf8_lossy(&alone.stdout);
+    let output = String::from_utf8_lossy(&alone.stdout);
     assert!(
-        alone.status.success() && said.contains("1 passed"),
-        "{said}"
+        alone.status.success() && output.contains("1 passed"),
+        "{output}"
     );
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::support::{FOR_EVER, MODES, OnDrop, ends, eventually, linger};
+use crate::support::{FOR_EVER, MODES, OnDrop, ends, eventually, yield_for_a_while};
 use crate::tasks::{block_on, now_or_never};
 
 fn bus() -> Bus<u64> {
@@ -39,7 +39,7 @@ fn at_once(bus: &Bus<u64>, events: &[(&str, u64)]) {
     bus.drive();
 }
 
-fn said(event: &Event<u64>) -> (String, u64, u64, u64) {
+fn fields(event: &Event<u64>) -> (String, u64, u64, u64) {
     (
         event.topic().to_string(),
         event.id(),
@@ -49,7 +49,7 @@ fn said(event: &Event<u64>) -> (String, u64, u64, u64) {
 }
 
 fn next(sub: &mut Subscriber<u64>) -> (String, u64, u64, u64) {
-    said(sub.try_recv().expect("something waits"))
+    fields(sub.try_recv().expect("something waits"))
 }
 
 #[test]
@@ -146,8 +146,8 @@ fn a_kept_event_never_changes() {
     assert_eq!(later, [("b".into(), 3, 3, 0), ("a".into(), 6, 6, 2)]);
     drop(sub);
     drop(bus);
-    assert_eq!(said(&kept), ("a".into(), 2, 2, 1));
-    assert_eq!(said(&kept.clone()), ("a".into(), 2, 2, 1));
+    assert_eq!(fields(&kept), ("a".into(), 2, 2, 1));
+    assert_eq!(fields(&kept.clone()), ("a".into(), 2, 2, 1));
     assert!(kept.created_at() <= std::time::SystemTime::now());
 }
 
@@ -251,34 +251,34 @@ fn every_receive_method_returns_the_same_events() {
             bus.close();
             let mut seen = Vec::new();
             match way {
-                0 => seen.extend(sub.iter().map(|event| said(&event.expect("no gap")))),
+                0 => seen.extend(sub.iter().map(|event| fields(&event.expect("no gap")))),
                 1 => {
                     while let Ok(batch) = sub.next_batch() {
                         assert_eq!(batch.len(), 1, "each in its own block");
-                        seen.extend(batch.iter().map(said));
+                        seen.extend(batch.iter().map(fields));
                     }
                 }
                 2 => {
                     let ending =
-                        sub.for_each(|event| seen.push(said(event)), |gap| panic!("{gap}"));
+                        sub.for_each(|event| seen.push(fields(event)), |gap| panic!("{gap}"));
                     assert_eq!(ending, fanout::Ending::Closed);
                 }
                 3 => block_on(async {
                     while let Ok(event) = sub.recv_async().await {
-                        seen.push(said(event));
+                        seen.push(fields(event));
                     }
                 }),
                 4 => block_on(async {
                     let mut stream = sub.into_stream();
                     while let Some(event) = stream.next().await {
-                        seen.push(said(&event.expect("no gap")));
+                        seen.push(fields(&event.expect("no gap")));
                     }
                 }),
                 _ => block_on(async {
                     let mut stream = sub.into_batch_stream();
                     while let Some(batch) = stream.next().await {
                         let kept: Vec<_> = batch.expect("no gap").into_iter().collect();
-                        seen.extend(kept.iter().map(|event| said(event)));
+                        seen.extend(kept.iter().map(|event| fields(event)));
                     }
                 }),
             }
@@ -306,7 +306,7 @@ fn a_dropped_future_loses_nothing() {
     assert!(now_or_never(stream.next()).is_none());
     one_by_one(&bus, &[("a", 1), ("a", 2)]);
     let event = now_or_never(stream.next()).flatten().expect("something");
-    assert_eq!(said(&event.expect("no gap")), ("a".into(), 32, 2, 1));
+    assert_eq!(fields(&event.expect("no gap")), ("a".into(), 32, 2, 1));
 }
 
 /// One handler is busy with the first event, another one keeps up: each has its own replaced
@@ -326,7 +326,7 @@ fn handlers_see_what_was_superseded() {
                 builder.handler(move |event| {
                     begun.fetch_add(1, Ordering::SeqCst);
                     let _open = gate.lock().expect("not poisoned");
-                    log.lock().expect("not poisoned").push(said(event));
+                    log.lock().expect("not poisoned").push(fields(event));
                 })
             };
             let handle = handle.expect("open");
@@ -440,7 +440,7 @@ fn name_and_source_do_not_make_another_topic() {
         }
         bus.drive();
         let event = sub.try_recv().expect("it waits");
-        assert_eq!(said(event), ("a".into(), 3, 3, 2));
+        assert_eq!(fields(event), ("a".into(), 3, 3, 2));
         assert_eq!((event.name(), event.source()), (None, Some("left")));
         let text = format!("{event:?}");
         assert!(text.contains("data: 3") && text.contains("left"), "{text}");
@@ -822,7 +822,7 @@ fn only_received_events_have_a_sampled_latency() {
 #[test]
 fn the_delivery_law_holds_under_concurrency() {
     const TOPICS: u64 = 6;
-    ends("the law", || {
+    ends("the delivery law", || {
         for (mode, capacity) in [
             (Dispatch::Pool, 256),
             (Dispatch::Pool, 3),
@@ -844,7 +844,7 @@ fn the_delivery_law_holds_under_concurrency() {
                             let topic = format!("t.{}", n * n % TOPICS);
                             lane.publish(topic, 2 * n + who).expect("open");
                             if n % 1000 == 0 {
-                                linger();
+                                yield_for_a_while();
                             }
                         }
                     })
@@ -861,7 +861,7 @@ fn the_delivery_law_holds_under_concurrency() {
                         received += 1;
                         superseded += event.superseded();
                         if received % 1000 == 0 {
-                            linger();
+                            yield_for_a_while();
                         }
                     }
                     Err(RecvError::Lost(gap)) => lost += gap.count(),

@@ -12,8 +12,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, OnDrop, StreamItem, at_once, bus, ends, eventually, ids, in_every_mode, linger,
-    manual, one_by_one, publish_each, read_out, read_to_end, rounds,
+    FOR_EVER, OnDrop, StreamItem, at_once, bus, ends, eventually, ids, in_every_mode, manual,
+    one_by_one, publish_each, read_out, read_to_end, rounds, yield_for_a_while,
 };
 use crate::tasks::block_on;
 
@@ -325,7 +325,7 @@ fn sleeping_threads_and_tasks_are_woken() {
                             }
                         }
                     });
-                    linger();
+                    yield_for_a_while();
                     let mut publisher = bus.publisher();
                     while !reading.is_finished() {
                         (0..8).for_each(|n| publisher.publish("a", n).expect("open"));

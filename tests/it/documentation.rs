@@ -1,5 +1,5 @@
-//! Checks the documentation of the library's sources: examples for public items, and the search
-//! aliases.
+//! Checks the documentation of the library's sources: examples for public items, the search
+//! aliases, and that a public name has one meaning.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -117,4 +117,26 @@ fn each_alias_is_on_one_item() {
     for alias in expected {
         assert!(aliases.contains_key(alias), "{alias}");
     }
+}
+
+/// A public name stands for one item, whatever its module: a program can import all of them, and a
+/// reader needs no path to know what is meant. (The lint `unreachable_pub` makes every item that is
+/// `pub` part of the public interface. The items of indented modules, which seal traits, are not.)
+#[test]
+fn each_public_name_has_one_meaning() {
+    let mut items: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+    for (path, text) in sources() {
+        if path.ends_with("fuzzing.rs") {
+            continue; // only in builds for fuzz targets, and hidden in the documentation
+        }
+        let at_the_root = text.lines().filter(|line| line.starts_with("pub "));
+        for (_, name) in at_the_root.filter_map(public_item) {
+            items.entry(name.to_owned()).or_default().push(path.clone());
+        }
+    }
+    for expected in ["Bus", "Event", "Broadcaster", "PatternIndex", "Syntax"] {
+        assert!(items.contains_key(expected), "{expected} was not found");
+    }
+    items.retain(|_, paths| paths.len() > 1);
+    assert!(items.is_empty(), "with more than one meaning: {items:#?}");
 }

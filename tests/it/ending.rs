@@ -13,8 +13,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, blocking, bus, ends, eventually, in_modes_with_threads, linger, manual,
-    panics_quietly, publish_each, read_to_end, rounds,
+    FOR_EVER, MODES, blocking, bus, ends, eventually, in_modes_with_threads, manual,
+    panics_quietly, publish_each, read_to_end, rounds, yield_for_a_while,
 };
 use crate::tasks::{RUNTIMES, Task, Wakes, block_on, now_or_never, poll};
 
@@ -203,7 +203,7 @@ fn every_end(mode: Dispatch, reader: Reader, cause: Cause) {
     } = scene(mode, reader, cause);
     is_open(&handle, &bus);
     let waiting = Waiting::begin(&handle);
-    linger();
+    yield_for_a_while();
     // A manual bus runs its handlers on the thread that drives, which is this one.
     let gate = (mode != Dispatch::Manual || reader != Reader::Handler).then_some(gate);
     let owner = Some(owner);

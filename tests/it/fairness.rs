@@ -131,7 +131,7 @@ fn spare_threads_bound_the_wait_of_a_handler() {
     }
 }
 
-/// The same if everything is idle before, so that all threads are gone but two.
+/// The same if everything is idle before, so that all threads but two have ended.
 #[test]
 fn spare_threads_bound_the_wait_in_a_burst() {
     ends("burst", || {

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, MODES, OnDrop, blocking, bus, ends, ids, linger, publish_each, rounds,
+    FOR_EVER, MODES, OnDrop, blocking, bus, ends, ids, publish_each, rounds, yield_for_a_while,
 };
 
 const EVENTS: u64 = 3000;
@@ -128,7 +128,7 @@ fn a_flush_continues_when_the_full_subscriber_is_dropped() {
                     assert!(!bus.flush_within(Duration::from_millis(1)));
                     thread::scope(|scope| {
                         scope.spawn(|| assert!(bus.flush_within(FOR_EVER)));
-                        linger();
+                        yield_for_a_while();
                         if cancel {
                             assert!(full.handle().cancel());
                         } else {

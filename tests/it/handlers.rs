@@ -1,4 +1,4 @@
-//! Handlers: order, isolation, cancel, and what happens when a closure misbehaves.
+//! Handlers: order, isolation, cancel, and closures that panic or block.
 
 use fanout::limits::HANDLER_THREADS_MAX;
 use fanout::{
@@ -12,18 +12,18 @@ use std::time::Duration;
 
 use crate::support::{
     FOR_EVER, Gate, MODES, OnDrop, Random, bus, ends, eventually, in_every_mode,
-    in_every_mode_and_shards, in_modes_with_threads, linger, manual, panics_quietly, publish_each,
-    rounds,
+    in_every_mode_and_shards, in_modes_with_threads, manual, panics_quietly, publish_each, rounds,
+    yield_for_a_while,
 };
 
 /// The ids that a handler was called with. Fails if two calls overlap.
 #[derive(Clone, Default)]
-struct Diary {
+struct CallLog {
     ids: Arc<Mutex<Vec<u64>>>,
     inside: Arc<AtomicBool>,
 }
 
-impl Diary {
+impl CallLog {
     fn handler<T: 'static>(&self) -> impl FnMut(&Event<T>) + Send + 'static {
         let Self { ids, inside } = self.clone();
         move |event| {
@@ -66,12 +66,12 @@ impl Log {
 fn events_are_handled_in_order_and_one_at_a_time() {
     in_every_mode_and_shards(|mode, dispatchers| {
         let bus = bus(|b| b.dispatch(mode).dispatchers(dispatchers).handler_threads(4));
-        let diaries: Vec<_> = (0..200).map(|_| Diary::default()).collect();
-        let handles: Vec<_> = diaries
+        let logs: Vec<_> = (0..200).map(|_| CallLog::default()).collect();
+        let handles: Vec<_> = logs
             .iter()
-            .map(|diary| {
+            .map(|calls| {
                 let subscription = bus.subscription("**").overflow(Overflow::Block);
-                subscription.handler(diary.handler()).expect("open")
+                subscription.handler(calls.handler()).expect("open")
             })
             .collect();
         let mut publisher = bus.publisher();
@@ -82,8 +82,8 @@ fn events_are_handled_in_order_and_one_at_a_time() {
             publisher.publish("a", n).expect("open");
         }
         assert!(bus.flush_within(FOR_EVER));
-        for (diary, handle) in diaries.iter().zip(&handles) {
-            assert!(diary.ids().into_iter().eq(1..=2_000));
+        for (calls, handle) in logs.iter().zip(&handles) {
+            assert!(calls.ids().into_iter().eq(1..=2_000));
             let stats = handle.stats();
             assert_eq!(
                 (stats.matched, stats.received, stats.unread),
@@ -100,7 +100,7 @@ fn losses_of_a_slow_handler_are_counted_and_reported() {
         let log = Log::default();
         let bus = bus::<u64>(|b| b.observer(log.observer()).handler_threads(2));
         let gate = Gate::default();
-        let (slow, fast) = (Diary::default(), Diary::default());
+        let (slow, fast) = (CallLog::default(), CallLog::default());
         let slow_handle = {
             let (gate, mut note) = (gate.clone(), slow.handler());
             let handler = move |event: &Event<u64>| {
@@ -253,7 +253,7 @@ fn a_handler_cancels_itself() {
 fn dropping_a_guard_cancels_unless_it_was_detached() {
     in_every_mode(|mode| {
         let bus = bus(|b| b.dispatch(mode));
-        let (dropped, detached) = (Diary::default(), Diary::default());
+        let (dropped, detached) = (CallLog::default(), CallLog::default());
         drop(bus.on("a", dropped.handler()).expect("open"));
         let subscription = bus.on("a", detached.handler()).expect("open").detach();
         bus.publish("a", 1).expect("open");
@@ -304,7 +304,7 @@ fn errors_and_panics_are_counted_reported_and_contained() {
     in_every_mode(|mode| {
         let log = Log::default();
         let bus = bus::<u64>(|b| b.dispatch(mode).observer(log.observer()));
-        let other = Diary::default();
+        let other = CallLog::default();
         let failing = bus.on("a", |event| {
             (event.id() % 2 == 0)
                 .then_some(())
@@ -366,14 +366,14 @@ fn a_stalled_worker_is_replaced() {
                 bus.on("stuck", move |_| gate.wait()).expect("open")
             })
             .collect();
-        let diary = Diary::default();
-        let well = bus.on("well", diary.handler()).expect("open");
+        let calls = CallLog::default();
+        let well = bus.on("well", calls.handler()).expect("open");
         bus.publish("stuck", 0).expect("open");
         eventually("all five run, on two threads and three spares", || {
             gate.waiting() == 5
         });
         bus.publish("well", 1).expect("open");
-        eventually("handled meanwhile", || diary.ids() == [2]);
+        eventually("handled meanwhile", || calls.ids() == [2]);
         let stalls = |handle: &HandlerGuard<u64>| handle.stats().stalls;
         eventually("each is counted", || stuck.iter().all(|h| stalls(h) == 1));
         assert_eq!(stalls(&well), 0);
@@ -408,17 +408,17 @@ fn the_number_of_spare_threads_is_limited() {
             })
             .expect("open")
         });
-        let diary = Diary::default();
-        let _well = bus.on("well", diary.handler()).expect("open");
+        let calls = CallLog::default();
+        let _well = bus.on("well", calls.handler()).expect("open");
         bus.publish("stuck", 0).expect("open");
         eventually("both run", || gates.iter().all(|g| g.waiting() == 1));
         bus.publish("well", 1).expect("open");
         eventually("the limit is reported", || {
             log.lines().iter().any(|line| line.contains("no spare"))
         });
-        assert!(diary.ids().is_empty(), "no thread is left to call it");
+        assert!(calls.ids().is_empty(), "no thread is left to call it");
         gates[0].open();
-        eventually("one thread is back", || diary.ids() == [2]);
+        eventually("one thread is back", || calls.ids() == [2]);
         gates[1].open();
         assert!(bus.flush_within(FOR_EVER));
         drop(stuck);
@@ -446,11 +446,11 @@ fn a_dedicated_handler_has_its_own_thread() {
                     .expect("open")
             })
             .collect();
-        let diary = Diary::default();
-        let _pooled = bus.on("a", diary.handler()).expect("open");
+        let calls = CallLog::default();
+        let _pooled = bus.on("a", calls.handler()).expect("open");
         bus.publish("a", 1).expect("open");
         eventually("all run", || gate.waiting() == 3);
-        eventually("the pool is free", || diary.ids() == [1]);
+        eventually("the pool is free", || calls.ids() == [1]);
         gate.open();
         bus.publish("a", 2).expect("open");
         assert!(bus.flush_within(FOR_EVER));
@@ -469,7 +469,7 @@ fn a_dedicated_handler_has_its_own_thread() {
 fn handlers_publish_subscribe_cancel_and_close() {
     in_every_mode(|mode| {
         let bus = bus::<u64>(|b| b.dispatch(mode).handler_threads(2).lane_capacity(1024));
-        let answers = Diary::default();
+        let answers = CallLog::default();
         let inner = Arc::new(Mutex::new(Vec::new()));
         let weak: WeakBus<u64> = bus.downgrade();
         let _asks = {
@@ -557,10 +557,10 @@ fn close_drains_into_handlers() {
         for by_drop in [false, true] {
             ends(&format!("{mode:?}, {by_drop}"), move || {
                 let dropped = Arc::new(AtomicUsize::new(0));
-                let diaries: Vec<_> = (0..50).map(|_| Diary::default()).collect();
+                let logs: Vec<_> = (0..50).map(|_| CallLog::default()).collect();
                 let bus = bus::<u64>(|b| b.dispatch(mode).handler_threads(2));
-                for diary in &diaries {
-                    let (mut note, owned) = (diary.handler(), OnDrop::counts(&dropped));
+                for calls in &logs {
+                    let (mut note, owned) = (calls.handler(), OnDrop::counts(&dropped));
                     let handler = move |event: &Event<u64>| {
                         let _ = &owned;
                         note(event);
@@ -579,8 +579,8 @@ fn close_drains_into_handlers() {
                     assert_eq!((report.unread, report.lost, report.unsequenced), (0, 0, 0));
                     assert_eq!(dropped.load(Ordering::SeqCst), 50);
                 }
-                for diary in &diaries {
-                    assert!(diary.ids().into_iter().eq(1..=500));
+                for calls in &logs {
+                    assert!(calls.ids().into_iter().eq(1..=500));
                 }
             });
         }
@@ -620,7 +620,7 @@ fn a_flush_waits_until_all_events_are_handled() {
                 let handled = handled.clone();
                 bus.on("a", move |_| {
                     if n % 10 == 0 {
-                        linger();
+                        yield_for_a_while();
                     }
                     handled.fetch_add(1, Ordering::SeqCst);
                 })
@@ -710,7 +710,7 @@ fn tens_of_thousands_of_handlers_share_two_threads() {
 /// threads publish.
 #[test]
 fn the_delivery_law_holds_for_handlers_that_come_and_go() {
-    ends("law", || {
+    ends("the delivery law", || {
         let bus = bus::<u64>(|b| b.dispatchers(2).handler_threads(3));
         let stop = Arc::new(AtomicBool::new(false));
         let publishing: Vec<_> = (0..4)
@@ -846,11 +846,11 @@ fn a_pool_releases_all_its_memory() {
 #[test]
 fn a_manual_bus_that_closes_drains_into_a_small_ring() {
     for by_drop in [false, true] {
-        let diary = Diary::default();
+        let calls = CallLog::default();
         let bus = manual::<u64>();
         let subscription = bus.subscription("a").overflow(Overflow::Block).capacity(1);
         subscription
-            .handler(diary.handler())
+            .handler(calls.handler())
             .expect("open")
             .detach();
         publish_each(&bus, 0..10);
@@ -859,7 +859,7 @@ fn a_manual_bus_that_closes_drains_into_a_small_ring() {
         } else {
             assert!(bus.close_within(Duration::ZERO).in_time);
         }
-        assert!(diary.ids().into_iter().eq(1..=10));
+        assert!(calls.ids().into_iter().eq(1..=10));
     }
 }
 
@@ -871,21 +871,21 @@ fn one_slow_handler_uses_at_most_one_spare_thread() {
         let bus = bus::<u64>(|b| b.handler_threads(1).max_handler_threads(2));
         let slow = bus.on("slow", |_| thread::sleep(Duration::from_millis(30)));
         let slow = slow.expect("open");
-        let diary = Diary::default();
+        let calls = CallLog::default();
         let subscription = bus.subscription("well").overflow(Overflow::Block);
-        let _well = subscription.handler(diary.handler()).expect("open");
+        let _well = subscription.handler(calls.handler()).expect("open");
         (0..8).for_each(|n| bus.publish("slow", n).expect("open"));
         let mut published = 0;
         while slow.stats().received < 8 {
             bus.publish("well", 1).expect("open");
             published += 1;
-            eventually("handled meanwhile", || diary.ids().len() == published);
+            eventually("handled meanwhile", || calls.ids().len() == published);
             thread::sleep(Duration::from_millis(1));
         }
         assert!(slow.stats().stalls > 0);
         bus.publish("well", 1).expect("open");
         assert!(bus.flush_within(FOR_EVER), "the pool is alive");
-        assert_eq!(diary.ids().len(), published + 1);
+        assert_eq!(calls.ids().len(), published + 1);
     });
 }
 
@@ -955,7 +955,7 @@ fn a_flush_is_exact_also_under_loss() {
                 let bus = bus.clone();
                 thread::spawn(move || bus.flush_within(Duration::from_millis(300)))
             };
-            linger();
+            yield_for_a_while();
             publish_each(&bus, 0..50);
             assert!(!flushing.join().expect("fine"), "neither was handled");
             gate.open();
@@ -976,7 +976,7 @@ fn a_flush_does_not_wait_for_evicted_events() {
             .subscription("a")
             .capacity(3)
             .overflow(Overflow::DropOldest)
-            .handler(|_| linger())
+            .handler(|_| yield_for_a_while())
             .expect("open");
         for round in 1..=20 {
             publish_each(&bus, 0..20);
@@ -1037,7 +1037,7 @@ fn a_flush_waits_for_the_events_of_a_disconnected_handler() {
                             let bus = bus.clone();
                             thread::spawn(move || bus.flush_within(FOR_EVER))
                         };
-                        linger();
+                        yield_for_a_while();
                         handle.cancel();
                         gate.open();
                         assert!(flushing.join().expect("fine"), "nothing more is handled");
@@ -1181,7 +1181,7 @@ fn a_disconnected_handler_that_is_cancelled_is_reported() {
     }
 }
 
-/// A cancel races with the disconnect: whoever comes first, a disconnected handler is reported
+/// A cancel races with the disconnect: whichever is first, a disconnected handler is reported
 /// once, and another one not at all.
 #[test]
 fn each_disconnected_handler_is_reported_once() {
@@ -1249,7 +1249,7 @@ fn a_closure_whose_drop_panics_delays_no_wait() {
             let opening = {
                 let gate = gate.clone();
                 thread::spawn(move || {
-                    linger();
+                    yield_for_a_while();
                     gate.open();
                 })
             };

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{
     FOR_EVER, Random, blocking, bus, eventually, fill, in_every_mode, in_every_mode_and_shards,
-    in_modes_with_threads, linger, payloads,
+    in_modes_with_threads, payloads, yield_for_a_while,
 };
 
 // ---- dropped publishers -------------------------------------------------------------------------
@@ -165,7 +165,7 @@ fn answers_after(
         thread::spawn(move || first.publish("a", 1)),
         thread::spawn(move || block_on(second.publish_async("a", 2))),
     ];
-    linger();
+    yield_for_a_while();
     event(&bus, sub);
     waiting.map(|thread| thread.join().expect("no panic"))
 }
@@ -317,7 +317,7 @@ fn busy_and_idle_publishers_keep_their_order() {
                             *publisher = bus.publisher();
                         }
                         if random.one_in(500) {
-                            linger();
+                            yield_for_a_while();
                         }
                     }
                     accepted

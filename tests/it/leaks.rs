@@ -1,9 +1,9 @@
 //! What keeps what alive. Each test hands a token of its own (an `Arc`) to user code that the bus
-//! owns, and counts its owners: a leak leaves an owner that nobody can reach.
+//! owns, and counts its owners: a leak leaves an owner that no code can reach.
 
 use fanout::broadcast::{
-    Broadcaster, BroadcasterExt, CancelToken, Event, Memory, MemoryBuilder, SubscriptionControl,
-    SubscriptionGuard,
+    BroadcastEvent, Broadcaster, BroadcasterExt, CancelToken, Memory, MemoryBuilder,
+    SubscriptionControl, SubscriptionGuard,
 };
 use fanout::{Bus, BusBuilder, Dispatch, Overflow, SlowLimit, SubscriptionHandle};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,8 +28,8 @@ fn marked(mark: &Mark) -> MemoryBuilder {
     Memory::builder().logger(move |_| drop(mark.clone()))
 }
 
-fn event() -> Event {
-    Event::new("a", "n", "")
+fn event() -> BroadcastEvent {
+    BroadcastEvent::new("a", "n", "")
 }
 
 fn registered(token: &CancelToken) -> String {
@@ -277,7 +277,7 @@ fn a_token_keeps_few_subscriptions_of_drivers_that_have_ended() {
             // That a close ends in time is the subject of other tests.
             let _ = local.close_within(Duration::from_secs(5)).expect("closed");
         }
-        // It asks when there are 32, or twice as many as were left the last time.
+        // It checks when there are 32, or twice as many as were left the last time.
         let kept = Arc::strong_count(&mark) - 1;
         assert!(kept <= 64, "{kept}");
         token.cancel();

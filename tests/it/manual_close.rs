@@ -1,5 +1,5 @@
-//! A bus under manual dispatch that closes: whoever may have made progress possible drives it, so
-//! that every accepted event is delivered and handled, and every closure is dropped.
+//! A bus under manual dispatch that closes: the thread that may have made progress possible drives
+//! it, so that every accepted event is delivered and handled, and every closure is dropped.
 
 use fanout::{Bus, Overflow, RecvError, RecvTimeoutError, TryRecvError};
 use std::pin::Pin;
@@ -10,8 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 use crate::support::{
-    FOR_EVER, OnDrop, blocking, ends, eventually, in_every_mode, linger, manual, publish_each,
-    read_to_end,
+    FOR_EVER, OnDrop, blocking, ends, eventually, in_every_mode, manual, publish_each, read_to_end,
+    yield_for_a_while,
 };
 
 /// A handler that counts its calls, and the drop of its closure as 1,000 calls.
@@ -50,9 +50,9 @@ fn a_reader_of_a_closing_bus_runs_its_handlers() {
     });
 }
 
-/// How the close of a bus goes on that waits for a `Block` subscriber.
+/// What lets a close continue that waits for a `Block` subscriber.
 #[derive(Clone, Copy, Debug)]
-enum GoesOn {
+enum Progress {
     Reads,
     ReadsAsTask,
     ReadsWithTimeouts,
@@ -62,7 +62,7 @@ enum GoesOn {
 
 #[test]
 fn whatever_lets_a_close_finish_runs_the_handlers() {
-    use GoesOn::{Cancelled, Dropped, Reads, ReadsAsTask, ReadsWithTimeouts};
+    use Progress::{Cancelled, Dropped, Reads, ReadsAsTask, ReadsWithTimeouts};
     for goes_on in [Reads, ReadsAsTask, ReadsWithTimeouts, Dropped, Cancelled] {
         ends(&format!("{goes_on:?}"), move || {
             let bus = manual();
@@ -121,7 +121,7 @@ fn a_reader_that_waits_is_woken_when_the_subscriber_in_its_way_ends() {
                 bus.drive();
                 drop(bus);
                 let reading = thread::spawn(move || read_to_end(&mut waits));
-                linger();
+                yield_for_a_while();
                 if cancels {
                     assert!(stuck.handle().cancel());
                 } else {
@@ -144,7 +144,7 @@ fn a_flush_that_waits_is_woken_when_the_subscriber_in_its_way_ends() {
                 publish_each(&bus, [1, 2]);
                 let flushed = bus.clone();
                 let flushing = thread::spawn(move || flushed.flush_within(FOR_EVER));
-                linger();
+                yield_for_a_while();
                 if cancels {
                     assert!(stuck.handle().cancel());
                 } else {
@@ -165,7 +165,7 @@ impl Wake for Wakes {
     }
 }
 
-/// Tasks that wait for a close to go on must not wake one another for ever.
+/// Tasks that wait for the progress of a close must not wake one another for ever.
 #[test]
 fn tasks_that_wait_for_a_closing_bus_come_to_rest() {
     ends("the tasks", || {

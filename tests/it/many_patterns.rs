@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use fanout::{Bus, ChangeError, Dispatch, Pattern, RecvError, SubscribeError, TryRecvError};
 
-/// So many that the index gets them as one bulk change.
+/// Enough patterns that the index gets them as one bulk change.
 const MANY: usize = 3_000;
 
 fn manual() -> Bus<usize> {

@@ -173,7 +173,7 @@ impl Recorder for PanicsAt {
     }
 }
 
-/// The recorder runs on the thread that asks for the metrics: its panic is that thread's, and no
+/// The recorder runs on the thread that records the metrics: its panic is that thread's, and no
 /// lock of the bus is held, or left behind in a bad state.
 #[test]
 fn a_recorder_that_panics_harms_only_its_call() {

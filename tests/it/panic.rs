@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use crate::support::{
     FOR_EVER, MODES, OnDrop, StreamItem, blocking, bus, ends, eventually, fill, fill_both_lanes,
-    in_every_mode, in_modes_with_threads, linger, panics_quietly, publish_each, read_out,
-    read_to_end, rounds,
+    in_every_mode, in_modes_with_threads, panics_quietly, publish_each, read_out, read_to_end,
+    rounds, yield_for_a_while,
 };
 
 #[test]
@@ -265,7 +265,11 @@ fn callbacks_that_own_values_that_panic_are_contained() {
         });
         bus.publish("a", 1).expect("open");
         assert!(bus.flush_within(FOR_EVER));
-        assert_eq!(calls.load(Ordering::SeqCst), 2, "the other handler goes on");
+        assert_eq!(
+            calls.load(Ordering::SeqCst),
+            2,
+            "the other handler continues"
+        );
         assert!(bus.close_within(FOR_EVER).in_time);
         drop((bad, good, bus));
         eventually("everything was dropped", || {
@@ -658,17 +662,17 @@ fn a_handler_that_is_refused_is_dropped_without_a_panic() {
 }
 
 /// A payload whose weigher and whose drop panic, with a value whose drop panics.
-struct Bomb;
+struct PanicsInDrop;
 
-impl Drop for Bomb {
+impl Drop for PanicsInDrop {
     fn drop(&mut self) {
-        resume_unwind(Box::new(BombValue));
+        resume_unwind(Box::new(PanicsOnceDropped));
     }
 }
 
-struct BombValue;
+struct PanicsOnceDropped;
 
-impl Drop for BombValue {
+impl Drop for PanicsOnceDropped {
     fn drop(&mut self) {
         if !thread::panicking() {
             panics_quietly();
@@ -684,10 +688,10 @@ fn a_weigher_and_a_drop_that_panic_for_one_event_are_contained() {
         .args(["--exact", "panic::double_panics_run_alone", "--ignored"])
         .output()
         .expect("it runs");
-    let said = String::from_utf8_lossy(&alone.stdout);
+    let output = String::from_utf8_lossy(&alone.stdout);
     assert!(
-        alone.status.success() && said.contains("1 passed"),
-        "{}: {said}",
+        alone.status.success() && output.contains("1 passed"),
+        "{}: {output}",
         alone.status
     );
 }
@@ -697,14 +701,15 @@ fn a_weigher_and_a_drop_that_panic_for_one_event_are_contained() {
 fn double_panics_run_alone() {
     in_every_mode(|mode| {
         for own in [false, true] {
-            let weigher = |_: &Bomb| -> usize { resume_unwind(Box::new(BombValue)) };
+            let weigher =
+                |_: &PanicsInDrop| -> usize { resume_unwind(Box::new(PanicsOnceDropped)) };
             let bus = bus(|b| b.dispatch(mode).weigh(weigher));
             let mut sub = bus.subscribe("a").expect("open");
             let mut publisher = bus.publisher();
             let accepted = if own {
-                publisher.try_publish("a", Bomb)
+                publisher.try_publish("a", PanicsInDrop)
             } else {
-                bus.try_publish("a", Bomb)
+                bus.try_publish("a", PanicsInDrop)
             };
             assert!(was_accepted(accepted));
             bus.drive();
@@ -742,7 +747,7 @@ fn waiting_publishers_get_an_error_when_the_bus_breaks() {
                 }
             }),
         ];
-        linger();
+        yield_for_a_while();
         let ending = loop {
             if let Err(ending) = sub.recv() {
                 break ending;

@@ -72,7 +72,7 @@ fn public_types_are_send_and_sync() {
     both::<(PublishError<Payload>, TryPublishError<Payload>)>();
     both::<(broadcast::Memory, Box<dyn broadcast::Broadcaster>)>();
     both::<(broadcast::SubscriptionGuard, broadcast::CancelToken)>();
-    both::<broadcast::Event>();
+    both::<broadcast::BroadcastEvent>();
     both::<(
         broadcast::BroadcastPublishError,
         broadcast::BroadcastCloseError,

@@ -299,9 +299,9 @@ fn a_panic_of_the_callback_does_not_end_the_monitor() {
 }
 
 /// Dropped with the callback, and so with the monitor's thread.
-struct Gone(mpsc::Sender<()>);
+struct DropSignal(mpsc::Sender<()>);
 
-impl Drop for Gone {
+impl Drop for DropSignal {
     fn drop(&mut self) {
         let _ = self.0.send(());
     }
@@ -313,7 +313,7 @@ fn the_monitor_ends_with_the_bus_and_does_not_keep_it_open() {
         for ending in 0..4 {
             ends("the watcher", move || {
                 let (sender, gone) = mpsc::channel();
-                let held = Gone(sender);
+                let held = DropSignal(sender);
                 let bus = bus::<u64>(|b| {
                     b.dispatch(mode).on_slow(SlowLimit::events(2), move |_| {
                         let _held = &held;
@@ -368,7 +368,7 @@ fn read_out_to_the_end(sub: &mut fanout::Subscriber<u64>) -> u64 {
 #[test]
 fn manual_dispatch_starts_no_monitor_thread() {
     let (sender, gone) = mpsc::channel();
-    let held = Gone(sender);
+    let held = DropSignal(sender);
     let bus = bus::<u64>(|b| {
         b.dispatch(Dispatch::Manual)
             .on_slow(SlowLimit::events(1), move |_| {

@@ -1,5 +1,6 @@
 //! Stress tests: user code blocks, panics and calls the bus at random, while threads are suspended
-//! one at a time, or all threads share one processor. The laws must hold, and every call must end.
+//! one at a time, or all threads share one processor. The delivery law must hold, and every call
+//! must end.
 //!
 //! All tests are ignored by default, because they need their processor time for themselves. Each
 //! runs for `FANOUT_STRESS_SECONDS` (5) seconds: `cargo test --all-features --test it stress:: --
@@ -83,17 +84,17 @@ fn run_alone(test: &str, disturb: impl FnOnce(&mut Child)) {
         .expect("it starts");
     let mut stdout = alone.stdout.take().expect("it is a pipe");
     let reading = thread::spawn(move || {
-        let mut said = String::new();
-        stdout.read_to_string(&mut said).map(|_| said)
+        let mut output = String::new();
+        stdout.read_to_string(&mut output).map(|_| output)
     });
     disturb(&mut alone);
     let status = alone.wait().expect("it was started");
-    let said = reading.join().expect("no panic").expect("it is text");
+    let output = reading.join().expect("no panic").expect("it is text");
     assert!(
-        status.success() && said.contains("1 passed"),
-        "{status}: {said}"
+        status.success() && output.contains("1 passed"),
+        "{status}: {output}"
     );
-    println!("{said}");
+    println!("{output}");
 }
 
 /// Runs a test in a process whose threads may use one processor only.
@@ -177,7 +178,7 @@ fn threads_of(process: Pid) -> Vec<(Pid, bool)> {
 fn suspend(thread: Pid, time: Duration) -> Result<(), Errno> {
     ptrace::seize(thread, ptrace::Options::empty())?;
     let interrupted = ptrace::interrupt(thread);
-    // If the thread has ended instead, this takes note of its end.
+    // If the thread has ended instead, this waits for its end.
     waitpid(thread, Some(WaitPidFlag::__WALL))?;
     interrupted?;
     thread::sleep(time);
@@ -235,7 +236,7 @@ impl World {
 
     /// What user code may do: mostly nothing. It blocks, calls the bus, or panics with a value that
     /// panics when it is dropped.
-    fn misbehave(self: &Arc<Self>, one_in: usize) {
+    fn run_user_code(self: &Arc<Self>, one_in: usize) {
         let mut random = self.random();
         if !random.one_in(one_in) || thread::panicking() || DEPTH.get() > 2 {
             return;
@@ -298,11 +299,11 @@ impl Payload {
 impl Drop for Payload {
     fn drop(&mut self) {
         self.0.alive.fetch_sub(1, Ordering::Relaxed);
-        self.0.misbehave(500);
+        self.0.run_user_code(500);
     }
 }
 
-/// A waker that misbehaves whenever it is cloned, dropped or called.
+/// A waker that runs user code whenever it is cloned, dropped or called.
 struct HostileWaker(Arc<World>, Waker);
 
 impl Wake for HostileWaker {
@@ -313,13 +314,13 @@ impl Wake for HostileWaker {
     fn wake_by_ref(self: &Arc<Self>) {
         // It wakes even if the rest panics: a waker that does not wake harms its own task.
         self.1.wake_by_ref();
-        self.0.misbehave(20);
+        self.0.run_user_code(20);
     }
 }
 
 impl Drop for HostileWaker {
     fn drop(&mut self) {
-        self.0.misbehave(20);
+        self.0.run_user_code(20);
     }
 }
 
@@ -365,11 +366,11 @@ fn hostile_episode(mode: Dispatch, seed: u64) -> u64 {
         calls: AtomicUsize::new(0),
     });
     let breaks = random.one_in(4);
-    let misbehaves = |one_in| {
+    let user_code_in = |one_in| {
         let world = world.clone();
-        move || world.misbehave(one_in)
+        move || world.run_user_code(one_in)
     };
-    let (in_observer, in_slow, in_clock) = (misbehaves(3), misbehaves(3), misbehaves(100));
+    let (in_observer, in_slow, in_clock) = (user_code_in(3), user_code_in(3), user_code_in(100));
     let weighed = AtomicU64::new(0);
     let bus = Bus::<Payload>::builder()
         .blocking(true)
@@ -395,7 +396,7 @@ fn hostile_episode(mode: Dispatch, seed: u64) -> u64 {
     *world.bus.lock().expect("no panic") = Some(bus.downgrade());
 
     for n in 0..8 {
-        let in_handler = misbehaves(50);
+        let in_handler = user_code_in(50);
         let overflow = [Overflow::Block, Overflow::DropNewest, Overflow::DropOldest][n % 3];
         let handler = bus
             .subscription("a.*")
@@ -572,11 +573,11 @@ impl Drop for Slow {
     }
 }
 
-/// The largest excess over a limit so far, by the name of the call.
+/// The largest overruns over a limit so far, by the name of the call.
 #[derive(Default)]
-struct Excess(Vec<(&'static str, Duration)>);
+struct Overruns(Vec<(&'static str, Duration)>);
 
-impl Excess {
+impl Overruns {
     fn measure<R>(&mut self, call: &'static str, limit: Duration, body: impl FnOnce() -> R) {
         let start = Instant::now();
         body();
@@ -608,7 +609,7 @@ fn limits_episode(mode: Dispatch, seed: u64) -> u64 {
     });
     let slow = slow.expect("open");
     let over = AtomicBool::new(false);
-    let mut excess = Excess::default();
+    let mut overruns = Overruns::default();
     let worst_delay = thread::scope(|scope| {
         let publishers: Vec<_> = (0..4)
             .map(|n| {
@@ -640,28 +641,28 @@ fn limits_episode(mode: Dispatch, seed: u64) -> u64 {
         for _ in 0..60 {
             let limit = Duration::from_millis(random.below(10) as u64);
             match random.below(8) {
-                0 | 1 => excess.measure("flush", limit, || bus.flush_within(limit)),
-                2 => excess.measure("recv", limit, || idle.recv_timeout(limit).is_ok()),
-                3 => excess.measure("batch", limit, || idle.next_batch_timeout(limit).is_ok()),
-                4 => excess.measure("publish", limit, || {
+                0 | 1 => overruns.measure("flush", limit, || bus.flush_within(limit)),
+                2 => overruns.measure("recv", limit, || idle.recv_timeout(limit).is_ok()),
+                3 => overruns.measure("batch", limit, || idle.next_batch_timeout(limit).is_ok()),
+                4 => overruns.measure("publish", limit, || {
                     bus.publish_timeout("b", Slow(1), limit).is_ok()
                 }),
-                5 => excess.measure("publisher", limit, || {
+                5 => overruns.measure("publisher", limit, || {
                     own.publish_timeout("b", Slow(1), limit).is_ok()
                 }),
                 6 => {
                     let handle = full.handle();
-                    excess.measure("wait_ended", limit, || handle.wait_ended(limit));
+                    overruns.measure("wait_ended", limit, || handle.wait_ended(limit));
                 }
                 _ => {
                     let brief = bus.on("a", |_| thread::sleep(Duration::from_millis(1)));
                     let brief = brief.expect("open");
-                    excess.measure("cancel", limit, || brief.cancel_and_wait(limit));
+                    overruns.measure("cancel", limit, || brief.cancel_and_wait(limit));
                 }
             }
         }
         let limit = Duration::from_millis(random.below(10) as u64);
-        excess.measure("close", limit, || bus.close_within(limit));
+        overruns.measure("close", limit, || bus.close_within(limit));
         over.store(true, Ordering::Relaxed);
         publishers
             .into_iter()
@@ -669,13 +670,13 @@ fn limits_episode(mode: Dispatch, seed: u64) -> u64 {
         delay.join().expect("no panic")
     });
     let allowed = ALLOWANCE + 20 * worst_delay;
-    for (call, excess) in &excess.0 {
+    for (call, overruns) in &overruns.0 {
         assert!(
-            excess < &allowed,
-            "{call}: {excess:?} beyond its limit, {allowed:?} allowed"
+            overruns < &allowed,
+            "{call}: {overruns:?} beyond its limit, {allowed:?} allowed"
         );
     }
-    let worst = excess.0.iter().max_by_key(|(_, excess)| excess);
+    let worst = overruns.0.iter().max_by_key(|(_, overruns)| overruns);
     println!("{worst:?}, a thread waited {worst_delay:?}");
     drop((cheap, full, slow));
     bus.stats().published

@@ -1,5 +1,5 @@
-//! Code that the tests share: buses and subscribers, functions that read, payloads that misbehave,
-//! and a guard against tests that hang.
+//! Code that the tests share: buses and subscribers, functions that read, payloads whose drop runs
+//! code, and a guard against tests that hang.
 
 use fanout::{
     Bus, BusBuilder, Dispatch, Event, Gap, Overflow, Publisher, RecvError, Subscriber, TryRecvError,
@@ -85,18 +85,18 @@ fn in_modes_and_shards(
 }
 
 /// Runs a test on a separate thread, and fails if the test does not end.
-pub(crate) fn ends<R: Send + 'static>(what: &str, story: impl FnOnce() -> R + Send + 'static) -> R {
-    ends_within(PATIENCE, what, story)
+pub(crate) fn ends<R: Send + 'static>(what: &str, test: impl FnOnce() -> R + Send + 'static) -> R {
+    ends_within(PATIENCE, what, test)
 }
 
 pub(crate) fn ends_within<R: Send + 'static>(
     limit: Duration,
     what: &str,
-    story: impl FnOnce() -> R + Send + 'static,
+    test: impl FnOnce() -> R + Send + 'static,
 ) -> R {
     let (sender, receiver) = mpsc::channel();
     let thread = thread::spawn(move || {
-        let result = story();
+        let result = test();
         let _ = sender.send(()); // the waiter may have given up
         result
     });
@@ -153,7 +153,7 @@ pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// Gives a thread that is about to wait the time to do so. This only provokes a race: no result
 /// depends on it.
-pub(crate) fn linger() {
+pub(crate) fn yield_for_a_while() {
     let start = Instant::now();
     while start.elapsed() < Duration::from_micros(500) {
         thread::yield_now();
@@ -269,22 +269,22 @@ pub(crate) fn payloads<T: Clone + Send + Sync + 'static>(sub: &mut Subscriber<T>
 /// Panics without calling the panic hook, whose message would look like a failed test. The value of
 /// the panic panics again when it is dropped.
 pub(crate) fn panics_quietly() {
-    Bomb::explode();
+    PanicOnDrop::start();
 }
 
 /// The value of a panic that panics when it is dropped, with a value of the same kind.
-pub(crate) struct Bomb;
+pub(crate) struct PanicOnDrop;
 
-impl Bomb {
-    /// Panics with a bomb, without calling the panic hook.
-    pub(crate) fn explode() -> ! {
-        resume_unwind(Box::new(Bomb))
+impl PanicOnDrop {
+    /// Panics with this value, without calling the panic hook.
+    pub(crate) fn start() -> ! {
+        resume_unwind(Box::new(PanicOnDrop))
     }
 }
 
-impl Drop for Bomb {
+impl Drop for PanicOnDrop {
     fn drop(&mut self) {
-        Bomb::explode();
+        PanicOnDrop::start();
     }
 }
 

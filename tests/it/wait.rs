@@ -5,7 +5,7 @@ use fanout::{Bus, Dispatch, Ending, RecvError, RecvTimeoutError, Subscriber, Wai
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::{FOR_EVER, bus, ends, linger, panics_quietly, publish_each};
+use crate::support::{FOR_EVER, bus, ends, panics_quietly, publish_each, yield_for_a_while};
 
 const STRATEGIES: [WaitStrategy; 4] = [
     WaitStrategy::Adaptive,
@@ -88,13 +88,13 @@ fn every_strategy_receives_and_ends() {
                     let handle = sub.handle();
                     let reading = thread::spawn(move || receive(&mut sub));
                     for n in 100..103 {
-                        linger();
+                        yield_for_a_while();
                         bus.publish("a", n).expect("open");
                     }
                     while handle.stats().received < 3 {
                         thread::yield_now();
                     }
-                    linger();
+                    yield_for_a_while();
                     match end {
                         RecvError::Closed => bus.close(),
                         RecvError::Cancelled => assert!(handle.cancel()),

@@ -19,7 +19,7 @@ use fanout::{Dispatch, Ending, Event};
 use smol::stream::Stream;
 
 use crate::support::{
-    Bomb, FOR_EVER, blocking, bus, eventually, fill_both_lanes, in_every_mode,
+    FOR_EVER, PanicOnDrop, blocking, bus, eventually, fill_both_lanes, in_every_mode,
     in_modes_with_threads, manual, publish_each, read_out,
 };
 use crate::tasks::Wakes;
@@ -59,7 +59,7 @@ impl Faulty {
     fn panics_in(&self, fault: Fault) {
         if self.fault == fault {
             self.panics.fetch_add(1, Ordering::SeqCst);
-            Bomb::explode();
+            PanicOnDrop::start();
         }
     }
 }
@@ -243,7 +243,7 @@ fn a_thread_that_waits_after_faulty_wakers_is_woken() {
                 let event = sub.recv_timeout(FOR_EVER).map(|event| *event.data());
                 (event, sub)
             });
-            crate::support::linger();
+            crate::support::yield_for_a_while();
             bus.publish("a", 7).expect("open");
             let (event, back) = reading.join().expect("no panic");
             assert_eq!(event, Ok(7));
@@ -299,7 +299,7 @@ fn a_publishing_thread_that_waits_after_faulty_wakers_is_woken() {
                     bus.publish("a", 2).expect("open");
                 }
             });
-            crate::support::linger();
+            crate::support::yield_for_a_while();
             eventually("both are published", || {
                 read_out(&mut sub);
                 publishing.is_finished()

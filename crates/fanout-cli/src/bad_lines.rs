@@ -31,7 +31,7 @@ impl BadLine {
     pub(crate) fn too_long() -> Self {
         BadLine::new(
             format!("column {}", LINE_BYTES_MAX + 1),
-            format!("longer than {LINE_BYTES_MAX} bytes"),
+            format!("the line is longer than {LINE_BYTES_MAX} bytes"),
         )
     }
 }
@@ -65,7 +65,7 @@ impl BadLines {
             console::print_line(format_args!("{input}:{number}: {bad}"));
         } else if self.count == BAD_LINES_SHOWN_MAX + 1 {
             console::print_line(format_args!(
-                "{input}:{number}: bad, too; further bad lines are only counted"
+                "{input}:{number}: this line is bad, too; bad lines after it are only counted"
             ));
         }
     }

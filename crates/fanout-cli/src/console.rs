@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 const PROGRESS_EVERY: Duration = Duration::from_millis(100);
 
 /// Prints a message of the program.
-pub(crate) fn complain(message: fmt::Arguments<'_>) {
+pub(crate) fn print_message(message: fmt::Arguments<'_>) {
     print_line(format_args!("fanout: {message}"));
 }
 

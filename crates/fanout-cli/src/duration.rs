@@ -38,7 +38,7 @@ pub(crate) fn parse(text: &str, max: Duration) -> Result<Duration, String> {
         .map(Duration::from_millis);
     match duration {
         Some(duration) if duration <= max => Ok(duration),
-        _ => Err(format!("longer than {}", shown(max))),
+        _ => Err(format!("the duration is longer than {}", shown(max))),
     }
 }
 
@@ -79,7 +79,7 @@ mod tests {
         for text in ["31d", "2592000001ms", "99999999999999999999s"] {
             assert_eq!(
                 parse(text, MAX),
-                Err("longer than 30d".to_owned()),
+                Err("the duration is longer than 30d".to_owned()),
                 "{text}"
             );
         }
@@ -90,7 +90,7 @@ mod tests {
         }
         assert_eq!(
             parse("2s", Duration::from_millis(1500)),
-            Err("longer than 1500ms".to_owned())
+            Err("the duration is longer than 1500ms".to_owned())
         );
     }
 }

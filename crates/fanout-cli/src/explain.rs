@@ -11,7 +11,7 @@ use fanout::pattern::{PATTERN_BYTES_MAX, TOPIC_BYTES_MAX};
 use fanout::{Pattern, PatternError, PatternRule, Syntax, Topic};
 use unicode_width::UnicodeWidthStr;
 
-use crate::console::{self, complain};
+use crate::console::{self, print_message};
 use crate::hint;
 use crate::identity::STDOUT_NAME;
 use crate::status::Status;
@@ -30,10 +30,10 @@ pub(crate) fn explain(pattern_text: &str, topic_text: Option<&str>, syntax: Synt
         if let Some(advice) = advice(error, pattern_text) {
             let _ = write!(message, "\n\n  {advice}");
         }
-        complain(format_args!("{message}"));
+        print_message(format_args!("{message}"));
     }
     if let Some((text, Err(error))) = &topic {
-        complain(format_args!("{error}\n\n{}", pointed(text, error.offset())));
+        print_message(format_args!("{error}\n\n{}", pointed(text, error.offset())));
     }
     let Ok(pattern) = pattern else {
         return Status::Refused;
@@ -55,7 +55,7 @@ pub(crate) fn explain(pattern_text: &str, topic_text: Option<&str>, syntax: Synt
         }
     };
     if let Err(error) = console::print(&answer) {
-        complain(format_args!("{STDOUT_NAME}: {error}"));
+        print_message(format_args!("{STDOUT_NAME}: {error}"));
         return Status::NoAnswer;
     }
     if let Some(topic) = unmatched {

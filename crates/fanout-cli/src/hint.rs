@@ -1,14 +1,14 @@
 //! Patterns that are written in the style of another language than the one they are read in, or
 //! with dots between the levels of MQTT.
 //!
-//! `orders.>` is a valid native pattern: it matches the topic with exactly this text. A user who
-//! knows NATS means something else. The pattern is valid, so it is not refused; but if it matches
+//! `orders.>` is a valid native pattern: it matches the topic with exactly this text. A NATS user
+//! probably expects the wildcard. The pattern is valid, so it is not refused; but if it matches
 //! no topic, the program prints a hint.
 
 use fanout::{Pattern, Syntax, Topic};
 use std::fmt;
 
-use crate::console::complain;
+use crate::console::print_message;
 
 /// A pattern that means more in another language, or in another spelling.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(crate) struct Hint {
     text: String,
     /// Whether `text` differs from the pattern that the user wrote.
     is_rewritten: bool,
-    /// The meaning that the user probably had in mind.
+    /// The meaning that the user probably expects.
     meaning: &'static str,
 }
 
@@ -73,7 +73,7 @@ pub(crate) fn print_if_it_matches(text: &str, syntax: Syntax, topic: &Topic) {
             true => "spelling",
             false => "language",
         };
-        complain(format_args!(
+        print_message(format_args!(
             "{text:?} would match in another {other}; {hint}"
         ));
     }

@@ -77,7 +77,7 @@ fn check_readable(file: &File) -> io::Result<()> {
     let metadata = file.metadata()?;
     if metadata.is_dir() {
         return Err(io::Error::other(
-            "a directory, but a file of lines is needed",
+            "this is a directory; a file of lines is needed",
         ));
     }
     #[cfg(unix)]

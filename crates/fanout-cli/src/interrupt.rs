@@ -3,7 +3,7 @@
 //!
 //! The thread that reads the input waits for the input and for an interrupt at the same time. So a
 //! run whose input pauses ends at once, and everything that it has received is written. Another
-//! thread waits for signals only: if the run does not end soon after one, it tells the user why.
+//! thread waits for signals only: if the run does not end soon after one, it prints the reason.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -88,7 +88,7 @@ mod unix {
         /// Catches the signals from now on. After the first one, each further one has its usual
         /// effect: it ends the process at once.
         ///
-        /// SIGHUP is not caught if it is ignored: `nohup` asks for that.
+        /// SIGHUP is not caught if it is ignored: `nohup` requires that.
         pub(crate) fn install() -> io::Result<Interrupt> {
             let (woken, waker) = UnixStream::pair()?;
             woken.set_nonblocking(true)?;

@@ -93,7 +93,10 @@ impl Recipe {
 /// The text of the line, without the carriage return of a line end of two characters.
 fn text(bytes: &[u8]) -> Result<&str, BadLine> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
-        BadLine::new(format!("column {}", error.valid_up_to() + 1), "not UTF-8")
+        BadLine::new(
+            format!("column {}", error.valid_up_to() + 1),
+            "the line is not UTF-8",
+        )
     })?;
     Ok(text.strip_suffix('\r').unwrap_or(text))
 }
@@ -102,13 +105,13 @@ fn text(bytes: &[u8]) -> Result<&str, BadLine> {
 fn topic_value<'a>(field: &str, raw: Option<&'a RawValue>) -> Result<Cow<'a, str>, BadLine> {
     let bad = |rule: String| Err(BadLine::new(format!("field {field:?}"), rule));
     let Some(raw) = raw else {
-        return bad("missing".into());
+        return bad("the object has no such field".into());
     };
     let Some(value) = string_or_number(field, raw)? else {
         return bad(not_usable("null"));
     };
     if value.is_empty() {
-        return bad("empty, but a topic has no empty segment".into());
+        return bad("the value is empty; a topic has no empty segment".into());
     }
     if let Some(at) = value.find('.') {
         return bad(format!("{value:?} contains a dot at byte {at}"));
@@ -153,7 +156,7 @@ fn kind_of(json: &str) -> &'static str {
 }
 
 fn not_usable(kind: &str) -> String {
-    format!("{kind}, but a string or a number is needed")
+    format!("the value is {kind}; a string or a number is needed")
 }
 
 /// The wanted fields of a JSON object, as they are written. The syntax of the whole line is
@@ -170,8 +173,8 @@ fn pick<'a>(json: &'a str, wanted: &[String]) -> Result<Vec<Option<&'a RawValue>
         .map_err(|error| {
             let rule = match error.classify() {
                 // The visitor accepts every object.
-                Category::Data => format!("{}, but an object is needed", kind_of(json)),
-                Category::Eof => "not valid JSON: the line ends too early".to_owned(),
+                Category::Data => format!("the value is {}; an object is needed", kind_of(json)),
+                Category::Eof => "the line is not valid JSON: it ends too early".to_owned(),
                 Category::Syntax | Category::Io => not_valid(&error),
             };
             BadLine::new(format!("column {}", error.column().max(1)), rule)
@@ -186,9 +189,11 @@ fn not_valid(error: &serde_json::Error) -> String {
     let place = format!(" at line {} column {}", error.line(), error.column());
     match text.strip_suffix(&place).unwrap_or(&text) {
         // What is expected is known to the parser only.
-        "expected ident" | "expected value" => "not valid JSON".to_owned(),
-        "trailing characters" => "not valid JSON: more text follows the value".to_owned(),
-        reason => format!("not valid JSON: {reason}"),
+        "expected ident" | "expected value" => "the line is not valid JSON".to_owned(),
+        "trailing characters" => {
+            "the line is not valid JSON: more text follows the value".to_owned()
+        }
+        reason => format!("the line is not valid JSON: {reason}"),
     }
 }
 
@@ -277,26 +282,47 @@ mod tests {
     #[test]
     fn a_bad_line_names_place_and_rule() {
         for (json, expected) in [
-            ("{", "column 1: not valid JSON: the line ends too early"),
-            (r#"{"a":1,}"#, "column 8: not valid JSON: trailing comma"),
+            (
+                "{",
+                "column 1: the line is not valid JSON: it ends too early",
+            ),
+            (
+                r#"{"a":1,}"#,
+                "column 8: the line is not valid JSON: trailing comma",
+            ),
             (
                 r#"{"a":1,"b":2}x"#,
-                "column 14: not valid JSON: more text follows the value",
+                "column 14: the line is not valid JSON: more text follows the value",
             ),
-            (r#"{"a":1,"b":2,"c":nul}"#, "column 21: not valid JSON"),
-            (r#"{"a":1,"b":2,"c":x}"#, "column 18: not valid JSON"),
-            ("not json", "column 2: not valid JSON"),
-            (r#"[1]"#, "column 1: an array, but an object is needed"),
-            (" 7", "column 2: a number, but an object is needed"),
-            ("-", "column 1: not valid JSON"),
-            (r#""x""#, "column 3: a string, but an object is needed"),
-            ("null", "column 4: null, but an object is needed"),
-            ("true", "column 4: true or false, but an object is needed"),
-            (r#"{"a":1}"#, r#"field "b": missing"#),
-            (r#"{"b":1}"#, r#"field "a": missing"#),
+            (
+                r#"{"a":1,"b":2,"c":nul}"#,
+                "column 21: the line is not valid JSON",
+            ),
+            (
+                r#"{"a":1,"b":2,"c":x}"#,
+                "column 18: the line is not valid JSON",
+            ),
+            ("not json", "column 2: the line is not valid JSON"),
+            (
+                r#"[1]"#,
+                "column 1: the value is an array; an object is needed",
+            ),
+            (" 7", "column 2: the value is a number; an object is needed"),
+            ("-", "column 1: the line is not valid JSON"),
+            (
+                r#""x""#,
+                "column 3: the value is a string; an object is needed",
+            ),
+            ("null", "column 4: the value is null; an object is needed"),
+            (
+                "true",
+                "column 4: the value is true or false; an object is needed",
+            ),
+            (r#"{"a":1}"#, r#"field "b": the object has no such field"#),
+            (r#"{"b":1}"#, r#"field "a": the object has no such field"#),
             (
                 r#"{"a":"","b":1}"#,
-                r#"field "a": empty, but a topic has no empty segment"#,
+                r#"field "a": the value is empty; a topic has no empty segment"#,
             ),
             (
                 r#"{"a":1.5,"b":1}"#,
@@ -312,21 +338,24 @@ mod tests {
             ),
             (
                 r#"{"a":null,"b":1}"#,
-                r#"field "a": null, but a string or a number is needed"#,
+                r#"field "a": the value is null; a string or a number is needed"#,
             ),
             (
                 r#"{"a":true,"b":1}"#,
-                r#"field "a": true or false, but a string or a number is needed"#,
+                r#"field "a": the value is true or false; a string or a number is needed"#,
             ),
             (
                 r#"{"a":[1],"b":1}"#,
-                r#"field "a": an array, but a string or a number is needed"#,
+                r#"field "a": the value is an array; a string or a number is needed"#,
             ),
             (
                 r#"{"a":{},"b":1}"#,
-                r#"field "a": an object, but a string or a number is needed"#,
+                r#"field "a": the value is an object; a string or a number is needed"#,
             ),
-            (r#"{"a":1,"b":2,"n":{}}"#, "field \"n\": an object, but"),
+            (
+                r#"{"a":1,"b":2,"n":{}}"#,
+                "field \"n\": the value is an object;",
+            ),
         ] {
             let bad = topic(json).expect_err(json);
             assert!(bad.starts_with(expected), "{json}: {bad}");
@@ -339,9 +368,12 @@ mod tests {
         let bad = recipe()
             .draft(Line::Text(b"{\"a\":\"\xff\"}"))
             .expect_err("the line is not UTF-8");
-        assert_eq!(bad.to_string(), "column 7: not UTF-8");
+        assert_eq!(bad.to_string(), "column 7: the line is not UTF-8");
         let bad = recipe().draft(Line::TooLong).expect_err("too long");
-        assert_eq!(bad.to_string(), "column 1048577: longer than 1048576 bytes");
+        assert_eq!(
+            bad.to_string(),
+            "column 1048577: the line is longer than 1048576 bytes"
+        );
     }
 
     #[test]

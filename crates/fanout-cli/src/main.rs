@@ -21,8 +21,8 @@
 //! | `console` | messages and progress on standard error |
 //! | `report` | the result of a run, for people and for programs |
 //! | `hint` | patterns in the style of another language |
-//! | `ask` | the other command: does this pattern match this topic? |
-//! | `judge` | verdicts for many questions, with a bounded memory for patterns |
+//! | `matching` | the other command: does this pattern match this topic? |
+//! | `cached_matcher` | verdicts for many questions, with a bounded memory for patterns |
 //! | `explain` | how a pattern is read, or the position of its error, and the rule |
 //! | `status` | how a command ends |
 //!
@@ -30,8 +30,8 @@
 //! have no cycle; `tests/it/architecture.rs` of the library checks that.
 
 mod args;
-mod ask;
 mod bad_lines;
+mod cached_matcher;
 mod console;
 mod duration;
 mod explain;
@@ -40,9 +40,9 @@ mod hint;
 mod identity;
 mod input;
 mod interrupt;
-mod judge;
 mod line;
 mod lines;
+mod matching;
 mod output;
 mod payload;
 mod receive;
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     let status = match Args::try_parse() {
         Ok(Args { command }) => match command {
             Command::Run(args) => run::run(&args),
-            Command::Match(args) => ask::ask(&args),
+            Command::Match(args) => matching::run(&args),
         },
         Err(error) => print_usage(&error),
     };
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
 fn print_usage(error: &clap::Error) -> Status {
     match error.print() {
         Err(failure) if !error.use_stderr() => {
-            console::complain(format_args!("{}: {failure}", identity::STDOUT_NAME));
+            console::print_message(format_args!("{}: {failure}", identity::STDOUT_NAME));
             Status::Failed
         }
         _ if error.use_stderr() => Status::Refused,

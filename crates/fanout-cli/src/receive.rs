@@ -7,7 +7,7 @@ use std::io;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::console::{Progress, complain};
+use crate::console::{Progress, print_message};
 use crate::output::Output;
 use crate::payload::Payload;
 use crate::report::{self, Latency, SubscriptionReport};
@@ -54,7 +54,7 @@ pub(crate) fn receive(
             (Failure::Write(_), Some(output)) => output.name.clone(),
             _ => format!("subscription {:?}", asked.text),
         };
-        progress.interrupt(|| complain(format_args!("{place}: {failure}")));
+        progress.interrupt(|| print_message(format_args!("{place}: {failure}")));
         match failure {
             Failure::Write(_) => format!("{place}: {failure}"),
             Failure::Receive(_) => failure.to_string(),

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use crate::args::{OverflowChoice, RunArgs};
 use crate::bad_lines::BadLines;
-use crate::console::{self, Progress, complain};
+use crate::console::{self, Progress, print_message};
 use crate::duration;
 use crate::hint;
 use crate::identity::{STANDARD_STREAM, STDOUT_NAME};
@@ -58,11 +58,11 @@ pub(crate) fn run(args: &RunArgs) -> Status {
     let done = match fan_out(args) {
         Ok(done) => done,
         Err(StartError::Refused(message)) => {
-            complain(format_args!("{message}"));
+            print_message(format_args!("{message}"));
             return Status::Refused;
         }
         Err(StartError::Failed(message)) => {
-            complain(format_args!("{message}"));
+            print_message(format_args!("{message}"));
             return Status::Failed;
         }
     };
@@ -80,7 +80,7 @@ pub(crate) fn run(args: &RunArgs) -> Status {
         console::print(&text)
     };
     if let Err(error) = &printed {
-        complain(format_args!("the report cannot be printed: {error}"));
+        print_message(format_args!("the report cannot be printed: {error}"));
     }
     if has_failed(args, report) || printed.is_err() {
         Status::Failed
@@ -306,7 +306,7 @@ fn watch_for_slow_end<'scope>(
             text += &format!(" and {} more", names.len() - shown);
         }
         progress.interrupt(|| {
-            complain(format_args!(
+            print_message(format_args!(
                 "{}: waiting until {text} can take the events that are left; a second signal \
                  (Ctrl-C) ends the process at once, without these events",
                 signal.name()
@@ -408,7 +408,7 @@ impl Publishing<'_> {
 
 impl Published {
     fn fail(&mut self, error: String, progress: &Progress) {
-        progress.interrupt(|| complain(format_args!("{error}")));
+        progress.interrupt(|| print_message(format_args!("{error}")));
         self.error = Some(error);
     }
 }
@@ -474,7 +474,7 @@ fn print_hints(args: &RunArgs, report: &Report) {
     let unmatched = report.subscriptions.iter().filter(|each| each.matched == 0);
     for SubscriptionReport { pattern, .. } in unmatched {
         if let Some(hint) = hint::for_pattern(pattern, args.syntax) {
-            complain(format_args!("{pattern:?} matched no event; {hint}"));
+            print_message(format_args!("{pattern:?} matched no event; {hint}"));
         }
     }
 }
@@ -495,7 +495,7 @@ fn print_losses(args: &RunArgs, report: &Report) {
         let is_known = args.overflow == OverflowChoice::Disconnect && subscription.error.is_some();
         if subscription.lost > 0 && !is_known {
             let [lost, matched] = [subscription.lost, subscription.matched].map(HumanCount);
-            complain(format_args!(
+            print_message(format_args!(
                 "subscription {:?}: lost {lost} of {matched} events: {why}",
                 subscription.pattern
             ));

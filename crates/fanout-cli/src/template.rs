@@ -151,7 +151,7 @@ impl Parser<'_> {
                 2
             } else if first == '{' {
                 let Some(close) = rest.find('}') else {
-                    return fault("`{` without `}` (write `{{` for a brace)");
+                    return fault("the `{` has no `}` (write `{{` for a brace)");
                 };
                 let field = &rest[1..close];
                 if field.is_empty() {
@@ -163,11 +163,11 @@ impl Parser<'_> {
                 self.field(field);
                 close + 1
             } else if first == '}' {
-                return fault("`}` without `{` (write `}}` for a brace)");
+                return fault("the `}` has no `{` (write `}}` for a brace)");
             } else if first == '.' && self.segment_empty {
-                return fault("empty segment");
+                return fault("a segment must not be empty");
             } else if first.is_control() {
-                return fault("control character");
+                return fault("a control character is not allowed");
             } else {
                 self.literal(first);
                 first.len_utf8()
@@ -177,7 +177,7 @@ impl Parser<'_> {
         if self.segment_empty {
             return Err(Fault {
                 offset: self.text.len(),
-                rule: "empty segment",
+                rule: "a segment must not be empty",
             });
         }
         Ok(())
@@ -229,14 +229,14 @@ mod tests {
     #[test]
     fn a_malformed_template_is_refused_with_place_and_rule() {
         for (template, message) in [
-            ("a.{x", "byte 2: `{` without `}`"),
-            ("a.x}", "byte 3: `}` without `{`"),
+            ("a.{x", "byte 2: the `{` has no `}`"),
+            ("a.x}", "byte 3: the `}` has no `{`"),
             ("é{}", "byte 2: `{}` has no field name"),
             ("{a{b}", "byte 0: a field name cannot contain a brace"),
-            (".a", "byte 0: empty segment"),
-            ("{x}..b", "byte 4: empty segment"),
-            ("{x}.", "byte 4: empty segment"),
-            ("a\tb", "byte 1: control character"),
+            (".a", "byte 0: a segment must not be empty"),
+            ("{x}..b", "byte 4: a segment must not be empty"),
+            ("{x}.", "byte 4: a segment must not be empty"),
+            ("a\tb", "byte 1: a control character is not allowed"),
         ] {
             let error = template
                 .parse::<Template>()

@@ -162,7 +162,7 @@ const TABLE_SETS: usize = if cfg!(miri) { 4 } else { 256 };
 const SET_WAYS: usize = 8;
 
 /// The memory of the envelopes in a table, 512 KiB at most. The table of a thread lives as long as
-/// the thread, also when the bus is gone. There is room for 2,048 envelopes with short texts.
+/// the thread, also when the bus was dropped. There is room for 2,048 envelopes with short texts.
 pub(crate) const TABLE_BYTES_MAX: usize = 512 << 10;
 
 /// The memory of an envelope that a table keeps, 32 KiB at most.

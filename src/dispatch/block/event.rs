@@ -105,7 +105,7 @@ impl<T> Event<T> {
     }
 
     /// The position of the event in the total order of its bus. The first event published has id 1,
-    /// and the id rises by 1 with each event, whether or not anybody subscribes to it.
+    /// and the id rises by 1 with each event, whether or not it has subscribers.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -24,7 +24,7 @@ use super::event::{Event, EventHead};
 use crate::contain::contain;
 use crate::park::NonBlockingScope;
 
-/// What code that is not generic has to know of events whose payloads are of one type.
+/// What code that is not generic needs for events whose payloads are of one type.
 #[derive(Clone, Copy)]
 pub(super) struct EventType {
     payload: TypeId,

@@ -332,8 +332,8 @@ impl RawWriter {
         let block = self.block;
         std::mem::forget(self);
         let reference = AnyBlock { block };
-        // Relaxed: no other thread knows the block. The operation that passes the reference on
-        // publishes it.
+        // Relaxed: no other thread has a reference to the block. The operation that passes the
+        // reference on publishes it.
         reference.block().references.store(1, Ordering::Relaxed);
         reference
     }
@@ -523,7 +523,7 @@ impl AnyBlock {
         let before = references.fetch_sub(n, Ordering::AcqRel);
         debug_assert!(n >= 1 && before >= n, "{n} of {before} references released");
         if before == n {
-            // SAFETY: the last reference is gone, so no other thread accesses the block.
+            // SAFETY: the last reference was released, so no other thread accesses the block.
             unsafe { Pool::recycle(block) };
         }
     }

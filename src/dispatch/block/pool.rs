@@ -7,7 +7,7 @@
 //! # Failure modes
 //!
 //! * A list is full: the memory of the block is freed, and the source allocates again later.
-//! * The source is gone while blocks are still referenced: each block frees itself with its last
+//! * The source is dropped while blocks are still referenced: each block frees itself with its last
 //!   reference, and the last block frees the pool.
 
 #![allow(

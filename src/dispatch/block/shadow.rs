@@ -1,7 +1,6 @@
-//! Shadows: blocks whose events borrow the payloads of another block, each with a counter of its
-//! own.
+//! Shadows: blocks whose events borrow the payloads of another block, each with its own counter.
 //!
-//! Each subscriber under `Conflate` needs to know how many events an event replaced for it. All
+//! Under `Conflate`, each subscriber has its own number of events that an event replaced. All
 //! subscribers share the events, so the number cannot be part of them. A shadow is a block whose
 //! events borrow their payloads from the block that they were sequenced in, the origin. The shadow
 //! keeps its origin alive. To its readers it is a block like any other.
@@ -275,8 +274,8 @@ impl Drop for ReleaseBatch {
     }
 }
 
-/// Releases `count` events of one shadow for good; `event` is one of them. Returns how many bytes
-/// the queue no longer pins.
+/// Releases `count` events of one shadow permanently; `event` is one of them. Returns how many
+/// bytes the queue no longer pins.
 fn release_events(event: ManuallyDrop<ShadowEvent>, count: u32) -> usize {
     let body = event.body();
     let weight = body.weight;

@@ -258,7 +258,7 @@ fn an_envelope_counts_its_references() {
         (first.name(), first.source()),
         (Some("name"), Some("source"))
     );
-    // So many that the table takes more references again and again.
+    // Enough events that the table takes more references again and again.
     let count = REPEATS / 4;
     let more: Vec<_> = (0..count)
         .map(|_| table.envelope("a", Some("name"), Some("source")).unwrap())
@@ -453,7 +453,7 @@ fn a_shadow_shows_the_events_that_it_borrows() {
 }
 
 /// The events are taken, released or dropped, in every order. The last one returns what was freed,
-/// and the shadow is gone.
+/// and the shadow is freed.
 #[test]
 fn the_last_event_of_a_shadow_releases_it() {
     const ORDERS: [[usize; 3]; 6] = [
@@ -504,7 +504,7 @@ fn the_last_event_of_a_shadow_releases_it() {
     }
 }
 
-/// The events of two shadows are added in every order. A shadow is gone when all its events were
+/// The events of two shadows are added in every order. A shadow is freed when all its events were
 /// added and an event of the other shadow follows, and not before; or when the batch is finished or
 /// dropped.
 #[test]
@@ -554,7 +554,7 @@ fn events_of_a_shadow_that_are_not_used_are_released() {
         for _ in 0..used {
             drop(events.next());
         }
-        assert!(events.weight() > 0, "also when the shadow is gone");
+        assert!(events.weight() > 0, "also when the shadow is freed");
         assert_eq!(events.next().is_some(), used < 3);
         drop(events);
         assert_eq!(drops.load(Ordering::Relaxed), 3 * (used + 1));

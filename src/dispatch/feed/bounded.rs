@@ -55,8 +55,8 @@ enum Slot {
 /// Words of a gap, as [`LossRun::to_words`] makes them.
 const GAP_SLOTS: usize = LossRun::WORDS;
 
-/// A shard writes slots for every subscriber, so they are small: the niche of the reference tells
-/// the two kinds apart.
+/// A shard writes slots for every subscriber, so they are small: the niche of the reference
+/// distinguishes the two kinds.
 #[cfg(not(loom))]
 const _: () = assert!(size_of::<Slot>() == 16);
 
@@ -356,7 +356,7 @@ impl ReadEnd {
         run.map(Gap::of_run)
     }
 
-    /// Asks for a wake-up, and checks once more. `false`: there is something to read already.
+    /// Requests a wake-up, and checks once more. `false`: there is something to read already.
     pub(super) fn request_wake(&mut self, shared: &FeedShared) -> bool {
         if self.ring.request_wake() != Readiness::Empty {
             return false;

@@ -59,7 +59,7 @@ enum State {
     Ended,
 }
 
-/// The subscriber's end of the queue that the policy asks for.
+/// The subscriber's end of the queue; the policy decides its kind.
 pub(super) enum ReadEnd {
     Bounded(bounded::ReadEnd),
     Newest(newest::ReadEnd),
@@ -98,7 +98,8 @@ impl FeedConsumer {
 
     /// Looks for what to report next. It never waits for other threads.
     ///
-    /// An event in hand is found without a call, since this runs for each event.
+    /// If the claimed slot has another event, it is found without a call, since this runs for each
+    /// event.
     #[inline(always)]
     pub(crate) fn check(&mut self) -> Found {
         if self.mask != 0 && self.shared.end() != End::Cancelled {
@@ -226,7 +227,7 @@ impl FeedConsumer {
         }
     }
 
-    /// Asks the shard for a wake-up, and checks once more. `false`: there is something to read
+    /// Requests a wake-up by the shard, and checks once more. `false`: there is something to read
     /// already.
     pub(crate) fn request_wake(&mut self) -> bool {
         let empty = match &mut self.queue {
@@ -327,7 +328,7 @@ impl FeedConsumer {
         let Some(gap) = gap else {
             return Found::Ended(end);
         };
-        // The loss is counted as reported once, however often the program asks.
+        // The loss is counted as reported once, however often the program receives.
         if std::mem::replace(&mut self.state, State::Ended) == State::Open {
             self.shared.reader.gauges.report_lost(gap.count());
         }
@@ -403,6 +404,6 @@ impl Drop for FeedConsumer {
     fn drop(&mut self) {
         self.shared.finish(End::Cancelled);
         self.drain();
-        self.shared.status.reader_gone.leave();
+        self.shared.status.reader_dropped.set();
     }
 }

@@ -1,5 +1,13 @@
 //! Feeds: the bounded queue between a shard and one subscriber.
 //!
+//! * **In**: blocks, each with the mask of the events that match the subscription.
+//! * **Out**: the events and the losses of the subscription, in order, and one wake-up per round if
+//!   the subscriber has requested it.
+//! * **Called by**: [`Shard`](super::shard::Shard) in `shard.rs`, which owns the [`FeedProducer`];
+//!   and the [`Subscriber`](crate::Subscriber) or the handler's task (`handlers/task.rs`), which
+//!   owns the [`FeedConsumer`].
+//! * **Next file**: `bus/subscriber.rs`, which reads from the [`FeedConsumer`].
+//!
 //! The shard owns the [`FeedProducer`], the subscriber the [`FeedConsumer`]. A slot of the ring
 //! between them is a reference to a block and a mask, so one reference count and one slot carry up
 //! to 64 events.
@@ -23,8 +31,7 @@
 //! The policies are [`bounded`] (`DropNewest`, `Block`, `Disconnect`), [`newest`] (`DropOldest`)
 //! and [`conflated`] (`Conflate`). A shard commits once per round.
 //!
-//! What both ends share, and the law that their counters obey, is in [`shared`]. The next file on
-//! the path of an event is `bus/subscriber.rs`.
+//! What both ends share, and the invariant of their counters, is in [`shared`].
 //!
 //! **Capacity** counts the events that wait in the ring. A slot that the subscriber has claimed no
 //! longer counts: up to 63 events more, beside the one that is being read. The same holds for
@@ -45,9 +52,9 @@ mod claim;
 mod conflated;
 mod consumer;
 mod end;
-#[cfg(all(test, loom))]
-mod end_models;
 mod listener;
+#[cfg(all(test, loom))]
+mod models;
 mod newest;
 mod producer;
 mod shared;

@@ -129,7 +129,7 @@ impl ReadEnd {
         }
     }
 
-    /// Asks for a wake-up, and checks once more. `false`: there is something to read already.
+    /// Requests a wake-up, and checks once more. `false`: there is something to read already.
     pub(super) fn request_wake(&mut self) -> bool {
         self.ring.request_wake() == Readiness::Empty
     }

@@ -13,7 +13,7 @@ pub(crate) struct FeedProducer {
     dirty: bool,
 }
 
-/// The shard's end of the queue that the policy asks for.
+/// The shard's end of the queue; the policy decides its kind.
 pub(super) enum WriteEnd {
     Bounded(bounded::WriteEnd),
     Newest(newest::WriteEnd),
@@ -130,7 +130,7 @@ impl FeedProducer {
         !std::mem::replace(&mut self.dirty, true)
     }
 
-    /// Asks the subscriber to arrive at the latch when its ring has room for this many events of a
+    /// Makes the subscriber arrive at the latch when its ring has room for this many events of a
     /// block or is half empty, whichever comes first; or, for a block that is too heavy, when the
     /// ring is empty. `true`: that is so already, and the subscriber will not arrive for it.
     pub(crate) fn request_wake(&mut self, weight: usize, events: u32) -> bool {
@@ -189,6 +189,6 @@ impl FeedProducer {
 
 impl Drop for FeedProducer {
     fn drop(&mut self) {
-        self.shared.status.writer_gone.leave();
+        self.shared.status.writer_dropped.set();
     }
 }

@@ -1,6 +1,6 @@
 //! What the two ends of a feed share with each other and with the subscription's handle.
 //!
-//! # The accounting law
+//! # The accounting invariant
 //!
 //! Every event that matched is received, lost, superseded or unread:
 //!
@@ -21,11 +21,11 @@
 //!
 //! * The counters are read one after the other, while events flow: [`FeedShared::stats`] reads them
 //!   again if they moved, a bounded number of times. A snapshot that is still not consistent keeps
-//!   to the bounds, and to the law.
+//!   to the bounds, and to the invariant.
 
 use std::mem::offset_of;
 
-use super::super::gauges::{self, Gauges, Gone, ReaderGauges, WriterGauges};
+use super::super::gauges::{self, DroppedFlag, Gauges, ReaderGauges, WriterGauges};
 use super::super::loss::{Gap, GapReason, Overflow};
 use super::super::signal::Latch;
 use super::end::{End, EndState};
@@ -59,9 +59,9 @@ const _: () =
 pub(super) struct FeedStatus {
     pub(super) end: EndState,
     /// The shard has dropped its end.
-    pub(super) writer_gone: Gone,
+    pub(super) writer_dropped: DroppedFlag,
     /// The subscriber was dropped, so nothing waits any more.
-    pub(super) reader_gone: Gone,
+    pub(super) reader_dropped: DroppedFlag,
     /// See [`Limits`], as for the next two.
     pub(super) overflow: Overflow,
     pub(super) capacity: u32,
@@ -152,8 +152,8 @@ impl FeedShared {
             },
             status: FeedStatus {
                 end: EndState::new(),
-                writer_gone: Gone::new(),
-                reader_gone: Gone::new(),
+                writer_dropped: DroppedFlag::new(),
+                reader_dropped: DroppedFlag::new(),
                 overflow: limits.overflow,
                 capacity: limits.capacity as u32,
                 pin_bytes: limits.pin_bytes,
@@ -216,7 +216,7 @@ impl FeedShared {
     /// Whether the shard has closed the ring of a feed that has not ended in another way.
     pub(crate) fn is_closed(&self) -> bool {
         // In this order: another end is written before the shard drops its side.
-        self.status.writer_gone.has_left() && matches!(self.end(), End::None | End::Closed)
+        self.status.writer_dropped.is_set() && matches!(self.end(), End::None | End::Closed)
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -227,9 +227,9 @@ impl FeedShared {
         }
     }
 
-    /// Whether both ends are gone, so that the counters are final.
+    /// Whether both ends were dropped, so that the counters are final.
     pub(crate) fn is_settled(&self) -> bool {
-        self.status.writer_gone.has_left() && self.status.reader_gone.has_left()
+        self.status.writer_dropped.is_set() && self.status.reader_dropped.is_set()
     }
 
     // ---- for the shard --------------------------------------------------------------------------
@@ -309,8 +309,8 @@ impl FeedShared {
         claimed_events.store(events_now, Ordering::Release);
     }
 
-    /// Events were claimed, evicted or replaced, in a ring from which both ends take. For
-    /// statistics and the bound on bytes: the ring itself knows what waits.
+    /// Events were claimed, evicted or replaced, in a ring from which both ends take. These counts
+    /// are for statistics and the bound on bytes; the ring itself counts what waits.
     #[inline]
     pub(super) fn count_removed(&self, events: u64, bytes: u64) {
         let ReaderCounters {
@@ -327,8 +327,8 @@ impl FeedShared {
         }
     }
 
-    /// In debug builds, asserts the accounting law where it holds exactly: the ring was closed, and
-    /// the subscriber has read all of it, with every loss.
+    /// In debug builds, asserts the accounting invariant where it holds exactly: the ring was
+    /// closed, and the subscriber has read all of it, with every loss.
     pub(super) fn debug_check_all_read(&self) {
         if !cfg!(debug_assertions) {
             return;
@@ -337,7 +337,7 @@ impl FeedShared {
         assert_eq!(
             stats.settled(),
             stats.matched,
-            "the accounting law: {stats:?}"
+            "the accounting invariant: {stats:?}"
         );
         let lost: u64 = stats.lost.iter().sum();
         assert_eq!(
@@ -359,7 +359,7 @@ impl FeedShared {
     pub(crate) fn has_passed(&self, pushed_events: u64) -> bool {
         match self.end() {
             End::None | End::Disconnected => {
-                self.passed_events() >= pushed_events || self.status.reader_gone.has_left()
+                self.passed_events() >= pushed_events || self.status.reader_dropped.is_set()
             }
             // The subscriber reads nothing more, or not all that was counted.
             End::Cancelled | End::Broken | End::Closed => true,
@@ -420,7 +420,7 @@ impl FeedShared {
         let mut gauges = gauges::read(
             &self.writer.gauges,
             &self.reader.gauges,
-            &self.status.reader_gone,
+            &self.status.reader_dropped,
             claimed,
         );
         // A shard that makes room for what it pushes counts the push first, and what it evicted for
@@ -443,7 +443,7 @@ impl FeedShared {
         };
         debug_assert!(
             stats.settled() <= stats.matched,
-            "the accounting law: {stats:?}"
+            "the accounting invariant: {stats:?}"
         );
         stats
     }

@@ -86,7 +86,7 @@ fn loom_lane_push_against_sleeping_sequencer() {
 }
 
 /// A thread that drives for a moment (for a flush, for example) holds the sequencer at the pool
-/// thread's last look before it sleeps: the wake-ups from the lanes are requested all the same.
+/// thread's last look before it sleeps: the wake-ups from the lanes are requested nevertheless.
 #[test]
 fn loom_drive_against_last_look() {
     explore("pool: another thread drives at the last look", || {

@@ -1,11 +1,9 @@
 //! Loom models of the path of an event, each in the file that is named like the one whose protocol
-//! it checks; this file has what they share. How to run and read them: [`crate::sync::explore`].
+//! it checks; the models of feeds are in `feed/models`. This file has what they share. How to run
+//! and read them: [`crate::sync::explore`].
 
 mod block;
-mod conflated;
 mod engine;
-mod feed;
-mod feed_end;
 mod handler;
 mod lane;
 mod role;
@@ -29,13 +27,13 @@ use crate::sync::{Arc, AtomicU64, Ordering, Queue};
 
 /// A payload that loom watches: reading it and dropping it must not race. Its drops are counted
 /// outside of the model.
-struct Payload {
+pub(super) struct Payload {
     watched: AtomicU64,
     drops: Drops,
 }
 
 #[derive(Clone, Default)]
-struct Drops(Plain<PlainUsize>);
+pub(super) struct Drops(Plain<PlainUsize>);
 
 impl Drops {
     fn payload(&self) -> Payload {
@@ -45,13 +43,13 @@ impl Drops {
         }
     }
 
-    fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.0.load(PlainOrdering::Relaxed)
     }
 }
 
 impl Payload {
-    fn read(&self) {
+    pub(super) fn read(&self) {
         assert_eq!(self.watched.load(Ordering::Relaxed), 1);
     }
 }
@@ -65,15 +63,15 @@ impl Drop for Payload {
 }
 
 /// Makes blocks without a sequencer.
-struct BlockMaker {
+pub(super) struct BlockMaker {
     source: BlockSource<Payload>,
     table: EnvelopeTable,
-    next_id: u64,
-    drops: Drops,
+    pub(super) next_id: u64,
+    pub(super) drops: Drops,
 }
 
 impl BlockMaker {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             source: BlockSource::new(),
             table: EnvelopeTable::new(),
@@ -83,7 +81,7 @@ impl BlockMaker {
     }
 
     /// A block with one event on each of the topics.
-    fn block(&mut self, topics: &[&str]) -> BlockRef<Payload> {
+    pub(super) fn block(&mut self, topics: &[&str]) -> BlockRef<Payload> {
         let mut writer = self.source.block(topics.len(), self.next_id, 0);
         for topic in topics {
             let envelope = self.table.envelope(topic, None, None).expect("a topic");
@@ -94,7 +92,7 @@ impl BlockMaker {
     }
 }
 
-fn limits(capacity: usize, overflow: Overflow) -> Limits {
+pub(super) fn limits(capacity: usize, overflow: Overflow) -> Limits {
     Limits {
         capacity,
         pin_bytes: usize::MAX,
@@ -103,7 +101,7 @@ fn limits(capacity: usize, overflow: Overflow) -> Limits {
 }
 
 /// The two ends of a feed that no shard owns.
-fn feed_of(capacity: usize, overflow: Overflow) -> (FeedProducer, FeedConsumer) {
+pub(super) fn feed_of(capacity: usize, overflow: Overflow) -> (FeedProducer, FeedConsumer) {
     let latch = Arc::new(Latch::new(Arc::new(Signal::new(0))));
     feed(limits(capacity, overflow), latch, Listener::waker())
 }
@@ -172,18 +170,18 @@ impl TestRegistry {
 
 /// What a reader has received from a feed. Each finding is checked when it is read.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct ReadLog {
-    ids: Vec<u64>,
-    lost: u64,
+pub(super) struct ReadLog {
+    pub(super) ids: Vec<u64>,
+    pub(super) lost: u64,
     /// Id of the last event that was received or lost.
-    last: u64,
+    pub(super) last: u64,
     /// Whether the last thing was a gap.
-    in_gap: bool,
+    pub(super) in_gap: bool,
 }
 
 impl ReadLog {
     /// Reads once, and checks that what was found is in its place.
-    fn read_one(&mut self, consumer: &mut FeedConsumer) -> Found {
+    pub(super) fn read_one(&mut self, consumer: &mut FeedConsumer) -> Found {
         let found = consumer.check();
         match found {
             Found::Event => {
@@ -210,7 +208,7 @@ impl ReadLog {
     }
 
     /// Reads until the end, asleep while there is nothing.
-    fn read_all(&mut self, consumer: &mut FeedConsumer) -> Found {
+    pub(super) fn read_all(&mut self, consumer: &mut FeedConsumer) -> Found {
         loop {
             match self.read_one(consumer) {
                 Found::Event | Found::Gap => {}
@@ -224,7 +222,7 @@ impl ReadLog {
 }
 
 /// Sleeps until there may be something to read.
-fn sleep(consumer: &mut FeedConsumer) {
+pub(super) fn sleep(consumer: &mut FeedConsumer) {
     register_thread(consumer.waker());
     if consumer.request_wake() {
         park(None);
@@ -233,7 +231,7 @@ fn sleep(consumer: &mut FeedConsumer) {
 
 /// Does what a shard does with a block of which every event matches, for a feed that has room or
 /// may lose events.
-fn offer(producer: &mut FeedProducer, block: &BlockRef<Payload>) {
+pub(super) fn offer(producer: &mut FeedProducer, block: &BlockRef<Payload>) {
     let mask = (1 << block.events().len()) - 1;
     if producer.matched(block, mask) {
         let mut references = block.ref_batch(1);
@@ -247,7 +245,7 @@ fn offer(producer: &mut FeedProducer, block: &BlockRef<Payload>) {
 }
 
 /// Checks the counters of a feed whose every event matched, after all of it was read.
-fn assert_accounts(log: &ReadLog, consumer: &FeedConsumer, offered: u64) {
+pub(super) fn assert_accounts(log: &ReadLog, consumer: &FeedConsumer, offered: u64) {
     assert_eq!(log.ids.len() as u64 + log.lost, offered);
     assert_eq!(
         log.last, offered,

@@ -122,7 +122,7 @@ fn loom_stalled_shard_gives_up_one_of_two() {
     });
 }
 
-/// The subscriber is dropped after it has read once: the shard goes on without it.
+/// The subscriber is dropped after it has read once: the shard continues without it.
 #[test]
 fn loom_stalled_shard_against_drop() {
     explore("stalled: shard against the reader's drop", || {

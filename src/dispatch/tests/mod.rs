@@ -1,12 +1,11 @@
 //! Unit tests of the path of an event, each in the file that is named like the one that it checks;
-//! this file has what they share.
+//! the tests of feeds are in `feed/tests`. This file has what they share.
 
-mod feed;
-mod frozen;
 mod lane;
 mod loss;
 mod role;
 mod shard;
+mod suspended;
 
 use super::block::{BlockRef, BlockSource, EnvelopeTable};
 use super::feed::{FeedConsumer, FeedProducer, Found, Limits, Listener, feed};
@@ -15,14 +14,14 @@ use super::signal::{Latch, Signal};
 use crate::sync::Arc;
 
 /// Makes blocks without a sequencer, of events with a given weight.
-struct BlockMaker {
+pub(super) struct BlockMaker {
     source: BlockSource<()>,
     table: EnvelopeTable,
-    next_id: u64,
+    pub(super) next_id: u64,
 }
 
 impl BlockMaker {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             source: BlockSource::new(),
             table: EnvelopeTable::new(),
@@ -30,7 +29,7 @@ impl BlockMaker {
         }
     }
 
-    fn block(&mut self, events: usize, weight: usize) -> BlockRef<()> {
+    pub(super) fn block(&mut self, events: usize, weight: usize) -> BlockRef<()> {
         let mut writer = self.source.block(events, self.next_id, 0);
         for _ in 0..events {
             let envelope = self.table.envelope("a", None, None).expect("a topic");
@@ -46,7 +45,11 @@ fn latch() -> Arc<Latch> {
     Arc::new(Latch::new(Arc::new(Signal::new(0))))
 }
 
-fn ring(capacity: usize, pin_bytes: usize, overflow: Overflow) -> (FeedProducer, FeedConsumer) {
+pub(super) fn ring(
+    capacity: usize,
+    pin_bytes: usize,
+    overflow: Overflow,
+) -> (FeedProducer, FeedConsumer) {
     let limits = Limits {
         capacity,
         pin_bytes,
@@ -55,12 +58,12 @@ fn ring(capacity: usize, pin_bytes: usize, overflow: Overflow) -> (FeedProducer,
     feed(limits, latch(), Listener::waker())
 }
 
-fn all_of(block: &BlockRef<()>) -> u64 {
+pub(super) fn all_of(block: &BlockRef<()>) -> u64 {
     u64::MAX >> (64 - block.events().len())
 }
 
 /// Offers all events of the block and commits. Returns those that the shard has to offer again.
-fn offer(producer: &mut FeedProducer, block: &BlockRef<()>) -> u64 {
+pub(super) fn offer(producer: &mut FeedProducer, block: &BlockRef<()>) -> u64 {
     let mask = all_of(block);
     assert!(producer.matched(block, mask));
     let rest = offer_again(producer, block, mask);
@@ -68,14 +71,14 @@ fn offer(producer: &mut FeedProducer, block: &BlockRef<()>) -> u64 {
     rest
 }
 
-fn offer_again(producer: &mut FeedProducer, block: &BlockRef<()>, mask: u64) -> u64 {
+pub(super) fn offer_again(producer: &mut FeedProducer, block: &BlockRef<()>, mask: u64) -> u64 {
     let mut references = block.ref_batch(1);
     producer.offer(block, &mut references, mask)
 }
 
 /// Reads until there is nothing: the ids of events, gaps as (first id, last id, count), and why it
 /// ended.
-fn read(consumer: &mut FeedConsumer) -> (Vec<u64>, Vec<(u64, u64, u64)>, Found) {
+pub(super) fn read(consumer: &mut FeedConsumer) -> (Vec<u64>, Vec<(u64, u64, u64)>, Found) {
     let (mut ids, mut gaps) = (Vec::new(), Vec::new());
     loop {
         match consumer.check() {

@@ -9,7 +9,7 @@
 //! # Method
 //!
 //! Both patterns become automata. The characters are divided into groups that neither automaton
-//! tells apart, so that one character can stand for its group. Then a topic is searched for,
+//! distinguishes, so that one character can stand for its group. Then a topic is searched for,
 //! shortest first: one that both patterns match, or one that `other` matches and `self` does not.
 //! To find whether the patterns intersect, it is enough to try pairs of one state of each. To find
 //! whether `self` covers `other`, each state of `other` is paired with *all* states in which `self`
@@ -193,8 +193,8 @@ struct Search<'a> {
     this: &'a Automaton,
     other: &'a Automaton,
     goal: Goal,
-    /// One character of each group that neither automaton tells apart and that topics can have; the
-    /// dot is a group.
+    /// One character of each group that neither automaton distinguishes and that topics can have;
+    /// the dot is a group.
     groups: Vec<char>,
     /// For each state of `other`, the groups that it reads, once they are known.
     leading: Vec<Option<Box<[char]>>>,
@@ -404,7 +404,8 @@ impl<'a> Search<'a> {
     }
 }
 
-/// One character of each group that neither automaton tells apart, if a topic can have one of them.
+/// One character of each group that neither automaton distinguishes, if a topic can have one of
+/// them.
 fn groups(this: &Automaton, other: &Automaton) -> Vec<char> {
     let mut starts = [this.boundaries(), other.boundaries()].concat();
     starts.sort_unstable();

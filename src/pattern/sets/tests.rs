@@ -19,7 +19,7 @@ const SEGMENTS: [&str; 15] = [
     "{a,**}",
 ];
 
-/// Texts of one segment that tell these apart: all of up to two characters a, b and c, and some
+/// Texts of one segment that distinguish these: all of up to two characters a, b and c, and some
 /// longer ones.
 const TEXTS: [&str; 16] = [
     "a", "b", "c", "aa", "ab", "ac", "ba", "bb", "bc", "ca", "cb", "cc", "abb", "acb", "bab", "cac",

@@ -46,7 +46,7 @@
 )]
 
 #[cfg(test)]
-mod law;
+mod invariants;
 #[cfg(all(test, loom))]
 mod models;
 #[cfg(all(test, not(loom)))]
@@ -57,7 +57,7 @@ use std::mem::offset_of;
 use std::ptr::{self, NonNull};
 
 use crate::ring::gap::LossRun;
-use crate::ring::tail::{Closed, Readiness, Tail, TailState};
+use crate::ring::tail::{Closed, Readiness, TailState, TailWord};
 use crate::sync::{Arc, AtomicPtr, AtomicU64, CACHE_LINE, Ordering};
 
 /// A type that fits into one pointer.
@@ -98,7 +98,7 @@ pub(crate) fn ring<P: Pointer>(capacity: usize) -> (Producer<P>, Consumer<P>) {
     ring_with_first_slots(FIRST_SLOTS, capacity)
 }
 
-/// A ring whose first buffer has so many slots: a power of two, up to 2^31.
+/// A ring whose first buffer has `first_slots` slots: a power of two, up to 2^31.
 pub(in crate::ring) fn ring_with_first_slots<P: Pointer>(
     first_slots: usize,
     capacity: usize,
@@ -110,7 +110,7 @@ pub(in crate::ring) fn ring_with_first_slots<P: Pointer>(
     debug_assert!(first_slots.is_power_of_two() && first_slots <= 1 << 31);
     let () = Shared::<P>::ON_TWO_CACHE_LINES;
     let shared = Arc::new(Shared {
-        tail: Tail::new(),
+        tail: TailWord::new(),
         buffer: AtomicPtr::new(ptr::null_mut()),
         _padding: [0; 6],
         head: AtomicU64::new(0),
@@ -186,7 +186,7 @@ pub(crate) struct Consumer<P: Pointer> {
 /// The words that both sides write lie a cache line apart.
 #[repr(C)]
 struct Shared<P: Pointer> {
-    tail: Tail,
+    tail: TailWord,
     /// Null before the first push. Written by the producer.
     buffer: AtomicPtr<Buffer>,
     _padding: [u64; 6],
@@ -276,7 +276,7 @@ pub(crate) struct Claimed<P> {
 }
 
 impl<P: Pointer> Producer<P> {
-    /// Stages an item of so many bytes: writes it into its slot, where the consumer does not see it
+    /// Stages an item of `bytes` bytes: writes it into its slot, where the consumer does not see it
     /// yet.
     ///
     /// There must be room: before the call, at most `capacity` items are in the ring.

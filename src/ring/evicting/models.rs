@@ -1,6 +1,6 @@
 //! Models of the evicting ring. How to run and read them: [`crate::sync::explore`].
 
-use super::law::{Reported, at_most, ids, parts};
+use super::invariants::{Reported, at_most, ids, parts};
 use super::{Consumer, Producer, Size, ring_with_first_slots};
 use crate::park::{park, register_thread, wake_registered};
 use crate::ring::support::Drops;

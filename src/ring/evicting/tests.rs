@@ -1,6 +1,6 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::law::{Reported, at_most, ids, parts};
+use super::invariants::{Reported, at_most, ids, parts};
 use super::*;
 use crate::park::{park, register_thread, wake_registered};
 use crate::ring::support::{Counted, DropCounter, Drops, STRESS_ITEMS};

@@ -121,7 +121,7 @@ impl<T> Producers<T> {
             // Acquire, partner `Occupied::pop_into`: the previous item is moved out of the slot.
             let free = count(slot.stamp.load(Ordering::Acquire)) == position;
             if !free {
-                // Relaxed: this only asks whether our copy of the tail is outdated.
+                // Relaxed: this only checks whether our copy of the tail is outdated.
                 let newer = shared.tail.load(Ordering::Relaxed);
                 if newer == tail {
                     return Err(ClaimError::Full);

@@ -391,7 +391,7 @@ pub(crate) struct Taken<P, S> {
 }
 
 impl<P, S> RunQueue<P, S> {
-    /// A queue for so many workers, and the workers.
+    /// A queue for `workers` workers, and the workers.
     pub(crate) fn new(workers: usize) -> (Self, Vec<Worker>) {
         let place = || AtomicPtr::new(ptr::null_mut());
         let queue = || WorkerQueue {

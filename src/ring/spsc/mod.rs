@@ -58,7 +58,7 @@ use std::mem::offset_of;
 use std::ptr;
 
 use crate::ring::segment::{NO_POSITION, SEGMENTS_MAX, Segment, SegmentList, Slots};
-use crate::ring::tail::Tail;
+use crate::ring::tail::TailWord;
 pub(crate) use crate::ring::tail::{Closed, Readiness};
 use crate::ring::{Consume, FLAG_BITS, Front, WAKE_REQUESTED, count};
 use crate::sync::{Arc, AtomicU32, AtomicU64, CACHE_LINE, Ordering};
@@ -71,7 +71,7 @@ pub(crate) fn ring<T>(capacity: usize) -> (Producer<T>, Consumer<T>) {
     ring_with_first_slots(FIRST_SLOTS, capacity)
 }
 
-/// A ring whose first segment has so many slots: a power of two, up to 2^31.
+/// A ring whose first segment has `first_slots` slots: a power of two, up to 2^31.
 pub(in crate::ring) fn ring_with_first_slots<T>(
     first_slots: usize,
     capacity: usize,
@@ -82,7 +82,7 @@ pub(in crate::ring) fn ring_with_first_slots<T>(
     );
     debug_assert!(first_slots.is_power_of_two() && first_slots <= 1 << 31);
     let shared = Arc::new(Shared {
-        tail: Tail::new(),
+        tail: TailWord::new(),
         grown: AtomicU32::new(0),
         first_slots: first_slots as u32,
         segments: SegmentList::new(),
@@ -612,7 +612,7 @@ impl<T> Drop for Consumer<T> {
 /// on two busy cores (2026-11-22).
 #[repr(C)]
 struct Shared<T> {
-    tail: Tail,
+    tail: TailWord,
     /// Segments linked so far, 0 to [`SEGMENTS_MAX`]. Written by the producer; the consumer reads
     /// it whenever it reads the tail.
     grown: AtomicU32,

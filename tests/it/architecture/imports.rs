@@ -17,7 +17,7 @@ pub(super) type Imports = BTreeMap<String, BTreeSet<String>>;
 /// the directory counts as one file. Files of tests and models do not count.
 pub(super) fn imports_within(
     directory: &Path,
-    room: &[&str],
+    module: &[&str],
     code_of: fn(&str) -> String,
 ) -> Imports {
     let mut modules = Vec::new();
@@ -41,17 +41,17 @@ pub(super) fn imports_within(
     let mut imports = Imports::new();
     for (below, code) in rest {
         let file = &below[0];
-        let here: Vec<String> = room
+        let here: Vec<String> = module
             .iter()
             .map(|part| (*part).to_owned())
             .chain(below.iter().cloned())
             .collect();
         let targets = imports.entry(file.clone()).or_default();
         for path in paths(code, &here) {
-            if !path.iter().zip(room).all(|(part, room)| part == room) {
+            if !path.iter().zip(module).all(|(part, module)| part == module) {
                 continue;
             }
-            let Some(name) = path.get(room.len()) else {
+            let Some(name) = path.get(module.len()) else {
                 continue;
             };
             let target = if files.contains(name.as_str()) {
@@ -268,28 +268,28 @@ fn character_length(text: &str) -> Option<usize> {
 
 #[test]
 fn imports_are_found_in_every_form() {
-    let code = "use super::{a::{X, self}, b, c as d}; use crate::room::e::Y;
+    let code = "use super::{a::{X, self}, b, c as d}; use crate::module::e::Y;
         use crate::other::f; fn x() { super::g::z('{', '\\'', '}'); self::own(); }
         mod inner { use super::*; fn x() { super::super::h() } } mod i; super::i::<u8>();
-        #[cfg(test)] mod tests { use super::super::j; mod k { use crate::room::k; } } super::l;";
-    let here = ["room".to_owned(), "file".to_owned()];
+        #[cfg(test)] mod tests { use super::super::j; mod k { use crate::module::k; } } super::l;";
+    let here = ["module".to_owned(), "file".to_owned()];
     let found: BTreeSet<String> = paths(code, &here)
         .iter()
         .map(|path| path.join("."))
         .collect();
     let expected = [
         "other.f",
-        "room.a",
-        "room.a.X",
-        "room.b",
-        "room.c.d",
-        "room.e.Y",
-        "room.file.*",
-        "room.file.own",
-        "room.g.z",
-        "room.h",
-        "room.i.<",
-        "room.l",
+        "module.a",
+        "module.a.X",
+        "module.b",
+        "module.c.d",
+        "module.e.Y",
+        "module.file.*",
+        "module.file.own",
+        "module.g.z",
+        "module.h",
+        "module.i.<",
+        "module.l",
     ];
     assert_eq!(found, expected.map(str::to_owned).into());
     let exported = uses("mod a; pub use a::{X, Y as Z}; pub use self::b::V; use std::io;");

@@ -104,7 +104,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
         ),
         (
             vec!["--block-timeout".into(), "2592000001ms".into()],
-            &["--block-timeout", "longer than 30d"],
+            &["--block-timeout", "the duration is longer than 30d"],
         ),
         (
             vec![
@@ -148,7 +148,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
     for (template, expected) in [
         ("a.{b", "byte 2"),
         ("a}", "byte 1"),
-        ("a..{b}", "byte 2: empty segment"),
+        ("a..{b}", "byte 2: a segment must not be empty"),
         ("", "empty"),
     ] {
         let ran = ran(&["run", "-i", &kept, "-t", template, "-s", "*"]);

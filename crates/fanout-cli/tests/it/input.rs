@@ -56,23 +56,29 @@ fn bad_lines() -> Vec<(Vec<u8>, &'static str)> {
     vec![
         (
             b"{\"a\":\"x\",\"b\":\"y\"".to_vec(),
-            "column 16: not valid JSON: the line ends too early",
+            "column 16: the line is not valid JSON: it ends too early",
         ),
-        (b"nonsense".to_vec(), "column 2: not valid JSON"),
+        (b"nonsense".to_vec(), "column 2: the line is not valid JSON"),
         (
             b"[\"a\",\"b\"]".to_vec(),
-            "column 1: an array, but an object is needed",
+            "column 1: the value is an array; an object is needed",
         ),
         (
             b"{\"a\":1,\"b\":2} {}".to_vec(),
-            "column 15: not valid JSON: more text follows the value",
+            "column 15: the line is not valid JSON: more text follows the value",
         ),
         (
             b"{\"a\":1,\"b\":2,\"c\":01}".to_vec(),
-            "column 19: not valid JSON: invalid number",
+            "column 19: the line is not valid JSON: invalid number",
         ),
-        (b"{\"a\":\"x\"}".to_vec(), "field \"b\": missing"),
-        (b"{\"a\":\"\",\"b\":1}".to_vec(), "field \"a\": empty"),
+        (
+            b"{\"a\":\"x\"}".to_vec(),
+            "field \"b\": the object has no such field",
+        ),
+        (
+            b"{\"a\":\"\",\"b\":1}".to_vec(),
+            "field \"a\": the value is empty",
+        ),
         (
             b"{\"a\":\"x.y\",\"b\":1}".to_vec(),
             "field \"a\": \"x.y\" contains a dot at byte 1",
@@ -91,23 +97,23 @@ fn bad_lines() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             b"{\"a\":1,\"b\":null}".to_vec(),
-            "field \"b\": null, but a string or a number is needed",
+            "field \"b\": the value is null; a string or a number is needed",
         ),
         (
             b"{\"a\":1,\"b\":false}".to_vec(),
-            "field \"b\": true or false, but",
+            "field \"b\": the value is true or false;",
         ),
         (
             b"{\"a\":1,\"b\":[2]}".to_vec(),
-            "field \"b\": an array, but",
+            "field \"b\": the value is an array;",
         ),
         (
             b"{\"a\":1,\"b\":{\"c\":2}}".to_vec(),
-            "field \"b\": an object, but",
+            "field \"b\": the value is an object;",
         ),
         (
             b"{\"a\":\"\xc3\x28\",\"b\":1}".to_vec(),
-            "column 7: not UTF-8",
+            "column 7: the line is not UTF-8",
         ),
         (
             format!("{{\"a\":\"{long}\",\"b\":1}}").into_bytes(),
@@ -115,11 +121,11 @@ fn bad_lines() -> Vec<(Vec<u8>, &'static str)> {
         ),
         (
             vec![b' '; (1 << 20) + 1],
-            "column 1048577: longer than 1048576 bytes",
+            "column 1048577: the line is longer than 1048576 bytes",
         ),
         (
             vec![b'{'; 3 << 20],
-            "column 1048577: longer than 1048576 bytes",
+            "column 1048577: the line is longer than 1048576 bytes",
         ),
     ]
 }
@@ -148,20 +154,20 @@ fn each_bad_line_is_named_and_skipped_and_nothing_valid_is_lost() {
     ]);
     assert_eq!(ran.code, 3);
 
-    let said: Vec<_> = ran.stderr.lines().collect();
-    assert_eq!(said.len(), bad.len(), "{}", ran.stderr);
-    for (index, (said, (_, expected))) in said.iter().zip(&bad).enumerate() {
+    let messages: Vec<_> = ran.stderr.lines().collect();
+    assert_eq!(messages.len(), bad.len(), "{}", ran.stderr);
+    for (index, (message, (_, expected))) in messages.iter().zip(&bad).enumerate() {
         let expected = format!("{input}:{}: {expected}", 2 + 3 * index);
         assert!(
-            said.starts_with(&expected),
-            "{said}\nshould start with\n{expected}"
+            message.starts_with(&expected),
+            "{message}\nshould start with\n{expected}"
         );
-        assert!(said.len() < 1000, "{said}");
+        assert!(message.len() < 1000, "{message}");
     }
     assert!(
-        said[16].contains("1024"),
+        messages[16].contains("1024"),
         "the topic's bound is named: {}",
-        said[16]
+        messages[16]
     );
 
     let report = ran.report();
@@ -187,10 +193,13 @@ fn after_many_bad_lines_they_are_only_counted() {
     let ran = ran_with(&args, input.as_bytes());
     assert_eq!(ran.code, 3);
     assert_eq!(ran.report()["bad_lines"], 1000);
-    let said: Vec<_> = ran.stderr.lines().collect();
-    assert_eq!(said.len(), 21);
-    assert_eq!(said[19], "<stdin>:20: field \"a\": missing");
-    assert!(said[20].contains("only counted"));
+    let messages: Vec<_> = ran.stderr.lines().collect();
+    assert_eq!(messages.len(), 21);
+    assert_eq!(
+        messages[19],
+        "<stdin>:20: field \"a\": the object has no such field"
+    );
+    assert!(messages[20].contains("only counted"));
 }
 
 #[test]
@@ -204,7 +213,7 @@ fn strict_stops_at_the_first_bad_line_and_delivers_what_was_before_it() {
     assert_eq!(data(&written(ran.out())), ["{\"a\":1}", "{\"a\":2}"]);
     assert!(
         ran.stderr
-            .contains("<stdin>:3: column 5: not valid JSON: the line ends too early"),
+            .contains("<stdin>:3: column 5: the line is not valid JSON: it ends too early"),
         "{}",
         ran.stderr
     );
@@ -244,7 +253,7 @@ fn an_input_that_cannot_be_read_changes_no_output_and_has_no_report() {
     let out = dir.file("out.ndjson", "keep\n");
     let missing = dir.path("missing.ndjson");
     let here = dir.0.to_str().expect("UTF-8");
-    let is_directory = "a directory, but a file of lines is needed";
+    let is_directory = "this is a directory; a file of lines is needed";
     let args = |input: &str| {
         let to_file = format!("*={out}");
         ["run", "-i", input, "-t", "{a}", "-s", &to_file].map(str::to_owned)

@@ -196,7 +196,7 @@ fn a_hangup_has_no_effect_under_nohup() {
     assert_eq!((ran.code, lines_of(&out)), (0, 2), "{}", ran.stderr);
 }
 
-/// Nobody reads the output, so the run cannot write what it received, and cannot end in order.
+/// No program reads the output, so the run cannot write what it received, and cannot end in order.
 #[test]
 fn a_second_signal_ends_the_process_at_once() {
     let mut command = fanout(&[
@@ -237,7 +237,7 @@ fn a_second_signal_ends_the_process_at_once() {
     );
 }
 
-/// One signal does not end a run whose output nobody reads. The user learns what it waits for.
+/// One signal does not end a run whose output no program reads. A message says what it waits for.
 #[test]
 fn a_run_that_waits_after_a_signal_names_what_it_waits_for() {
     let dir = Dir::new("waits");

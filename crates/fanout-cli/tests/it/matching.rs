@@ -122,20 +122,20 @@ fn match_stdin_reports_lines_that_are_no_questions_and_continues() {
     let ran = ran_with(&["match", "--stdin"], &input);
     assert_eq!(ran.code, 3);
     assert_eq!(ran.out(), "a\ta\t1\na\tb\t0\na\ta\t1\n");
-    let said: Vec<_> = ran.stderr.lines().collect();
+    let messages: Vec<_> = ran.stderr.lines().collect();
     assert_eq!(
-        said[0],
-        "<stdin>:2: line: no TAB between a pattern and a topic"
+        messages[0],
+        "<stdin>:2: line: the line has no TAB between a pattern and a topic"
     );
     assert_eq!(
-        said[1],
-        "<stdin>:3: line: no TAB between a pattern and a topic"
+        messages[1],
+        "<stdin>:3: line: the line has no TAB between a pattern and a topic"
     );
     assert_eq!(
-        said[2],
-        "<stdin>:5: column 1048577: longer than 1048576 bytes"
+        messages[2],
+        "<stdin>:5: column 1048577: the line is longer than 1048576 bytes"
     );
-    assert!(said[3].contains("3 lines had no verdict"));
+    assert!(messages[3].contains("3 lines had no verdict"));
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn the_table_names_counts_for_people() {
 }
 
 #[test]
-fn a_report_that_nobody_reads_is_a_failure_and_no_panic() {
+fn a_report_that_no_program_reads_is_a_failure_and_no_panic() {
     let mut child = fanout(&["run", "-i", "-", "-t", "{a}", "-s", "*"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

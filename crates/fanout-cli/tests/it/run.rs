@@ -168,7 +168,7 @@ fn a_ring_of_one_event_loses_nothing_by_default_and_counts_losses_with_other_pol
     }
 }
 
-/// Standard output is a pipe that nobody reads until the whole input is read. Without a longest
+/// Standard output is a pipe that is not read until the whole input is read. Without a longest
 /// wait, that would never happen.
 #[test]
 fn an_output_that_hangs_delays_a_run_by_the_longest_wait() {
@@ -211,7 +211,7 @@ fn an_output_that_hangs_delays_a_run_by_the_longest_wait() {
     }
 }
 
-/// Standard output is a pipe that nobody reads until the whole input is read, so most events are
+/// Standard output is a pipe that is not read until the whole input is read, so most events are
 /// lost.
 #[test]
 fn losses_by_the_policy_have_their_place_in_the_exit_status() {

@@ -1,12 +1,13 @@
-//! The queue of a subscriber that wants the latest event of each topic: `Conflate`.
+//! The queue of a subscriber under `Conflate`, with the latest event of each topic.
 //!
 //! Every topic with a queued event has a *topic slot* in a [`conflating`] ring. The subscriber
 //! reads the slots in the order in which they were filled. A new event of a topic that is queued
 //! replaces the old one in its slot, whatever the subscriber does meanwhile. So a subscriber that
 //! wakes up receives each topic once, in its latest state.
 //!
-//! An event in a slot is an event of a [`shadow`] of its block: it knows how many events it
-//! replaced. If a block has several events of one topic, only the last of them is put into a slot.
+//! An event in a slot is an event of a [`shadow`] of its block: the shadow has the number of events
+//! that it replaced. If a block has several events of one topic, only the last of them is put into
+//! a slot.
 //!
 //! **Bounds.** `capacity` counts queued topics: beyond it, the topic that has been queued longest
 //! loses its event. `pin_bytes` counts every block of which some event is queued, whole and once,
@@ -67,7 +68,7 @@ pub(super) struct WriteEnd {
     topic_slots: Option<Box<TopicSlots>>,
 }
 
-/// What the shard knows of the topic slots.
+/// The shard's data about the topic slots.
 struct TopicSlots {
     shadows: RawSource,
     /// Slot numbers by topic.
@@ -85,7 +86,7 @@ struct TopicSlots {
     wake_requested: bool,
 }
 
-/// A topic slot, as the shard knows it.
+/// The shard's data about a topic slot.
 struct TopicSlot {
     slot: conflating::Slot<ShadowEvent>,
     topic: Topic,
@@ -406,7 +407,7 @@ impl ReadEnd {
         }
     }
 
-    /// Asks for a wake-up, and checks once more. `false`: there is something to read already.
+    /// Requests a wake-up, and checks once more. `false`: there is something to read already.
     pub(super) fn request_wake(&mut self) -> bool {
         self.queue.request_wake() == Readiness::Empty
     }

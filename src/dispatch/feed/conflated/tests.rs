@@ -1,4 +1,4 @@
-//! These tests check after every step what the shard knows of its topic slots. They also take steps
+//! These tests check the shard's data about the topic slots after every step. They also take steps
 //! between the two halves of a claim, which a caller of the feed cannot do.
 
 use proptest::prelude::*;
@@ -218,7 +218,7 @@ fn a_block_alone_keeps_its_events_while_a_claim_is_counted() {
     }
 }
 
-/// A snapshot of counters that move is not consistent, and keeps to the bounds all the same.
+/// A snapshot of counters that move is not consistent, but it keeps to the bounds.
 #[test]
 fn statistics_keep_to_the_bounds() {
     let feed = Feed::new(3);

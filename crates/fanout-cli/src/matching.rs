@@ -10,11 +10,11 @@ use fanout::{Pattern, Syntax, Topic};
 
 use crate::args::MatchArgs;
 use crate::bad_lines::{BadLine, BadLines};
-use crate::console::{self, complain};
+use crate::cached_matcher::CachedMatcher;
+use crate::console::{self, print_message};
 use crate::explain;
 use crate::hint;
 use crate::identity::{STDIN_NAME, STDOUT_NAME};
-use crate::judge::Judge;
 use crate::lines::{Line, Lines};
 use crate::status::Status;
 
@@ -22,7 +22,7 @@ use crate::status::Status;
 const WRITE_BYTES: usize = 1 << 16;
 
 /// Answers one question, or those on standard input.
-pub(crate) fn ask(args: &MatchArgs) -> Status {
+pub(crate) fn run(args: &MatchArgs) -> Status {
     match (&args.pattern, &args.topic) {
         (Some(pattern), topic) if args.explain => {
             explain::explain(pattern, topic.as_deref(), args.syntax)
@@ -36,10 +36,10 @@ fn ask_once(pattern_text: &str, topic: &str, syntax: Syntax) -> Status {
     let pattern = Pattern::parse_as(pattern_text, syntax);
     let topic = Topic::new(topic);
     if let Err(error) = &pattern {
-        complain(format_args!("{error}"));
+        print_message(format_args!("{error}"));
     }
     if let Err(error) = &topic {
-        complain(format_args!("{error}"));
+        print_message(format_args!("{error}"));
     }
     let (Ok(pattern), Ok(topic)) = (pattern, topic) else {
         return Status::Refused;
@@ -50,7 +50,7 @@ fn ask_once(pattern_text: &str, topic: &str, syntax: Syntax) -> Status {
         ("no match\n", Status::NoMatch)
     };
     if let Err(error) = console::print(answer) {
-        complain(format_args!("{STDOUT_NAME}: {error}"));
+        print_message(format_args!("{STDOUT_NAME}: {error}"));
         return Status::NoAnswer;
     }
     if status == Status::NoMatch {
@@ -65,11 +65,11 @@ fn ask_many(syntax: Syntax) -> Status {
     match answer_all(syntax, io::stdin().lock(), &mut output, &mut bad_lines) {
         Ok(()) if bad_lines.count == 0 => Status::Good,
         Ok(()) => {
-            complain(format_args!("{} lines had no verdict", bad_lines.count));
+            print_message(format_args!("{} lines had no verdict", bad_lines.count));
             Status::BadLines
         }
         Err(Broken { stream, error }) => {
-            complain(format_args!("{stream}: {error}"));
+            print_message(format_args!("{stream}: {error}"));
             Status::Failed
         }
     }
@@ -97,7 +97,7 @@ fn answer_all(
         error,
     };
     let mut lines = Lines::new(input);
-    let mut judge = Judge::new(syntax);
+    let mut matcher = CachedMatcher::new(syntax);
     loop {
         if lines.may_wait() {
             // The next read may wait for a program that waits for these answers.
@@ -108,9 +108,9 @@ fn answer_all(
             None => break,
             Some(Line::TooLong) => BadLine::too_long(),
             Some(Line::Text(line)) => match memchr::memchr(b'\t', line) {
-                None => BadLine::new("line", "no TAB between a pattern and a topic"),
+                None => BadLine::new("line", "the line has no TAB between a pattern and a topic"),
                 Some(tab) => {
-                    let verdict = judge.verdict(&line[..tab], &line[tab + 1..]);
+                    let verdict = matcher.verdict(&line[..tab], &line[tab + 1..]);
                     let answer = [b'\t', verdict, b'\n'];
                     output
                         .write_all(line)

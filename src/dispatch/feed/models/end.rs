@@ -2,10 +2,10 @@
 
 use std::task::Waker;
 
-use super::super::block::BlockRef;
-use super::super::feed::{End, FeedConsumer, FeedProducer, Found};
-use super::super::loss::Overflow;
-use super::{BlockMaker, Payload, ReadLog, assert_accounts, feed_of, offer};
+use crate::dispatch::block::BlockRef;
+use crate::dispatch::feed::{End, FeedConsumer, FeedProducer, Found};
+use crate::dispatch::loss::Overflow;
+use crate::dispatch::models::{BlockMaker, Payload, ReadLog, assert_accounts, feed_of, offer};
 use crate::park::{forget_registered, park, thread_waker};
 use crate::sync::explore::{Steps, explore, explore_bounded};
 use crate::sync::thread;

@@ -1,9 +1,11 @@
 //! Feeds that keep the first or the newest events: losses against reading and against sleep.
 
-use super::super::feed::{End, Found, Listener, feed};
-use super::super::loss::Overflow;
-use super::super::signal::{Latch, Signal};
-use super::{BlockMaker, ReadLog, assert_accounts, feed_of, limits, offer, sleep};
+use crate::dispatch::feed::{End, Found, Listener, feed};
+use crate::dispatch::loss::Overflow;
+use crate::dispatch::models::{
+    BlockMaker, ReadLog, assert_accounts, feed_of, limits, offer, sleep,
+};
+use crate::dispatch::signal::{Latch, Signal};
 use crate::sync::explore::{Steps, explore, explore_bounded};
 use crate::sync::{Arc, thread};
 

@@ -1,5 +1,6 @@
 //! All policies through the two ends of a feed, and what the files of this module have in common.
-//! Further tests of feeds are in `dispatch/tests/feed.rs`.
+
+mod accounting;
 
 use super::*;
 use crate::dispatch::block::{BlockRef, BlockSource, EnvelopeTable};
@@ -125,7 +126,7 @@ fn stress_all_policies_keep_the_accounting_law() {
                 for n in 0..BLOCKS {
                     let (block, mask) = blocks.next(1 + n % 5);
                     offer(&mut producer, &block, mask);
-                    // While events flow. In debug builds, `stats` asserts the law.
+                    // While events flow. In debug builds, `stats` asserts the invariant.
                     let stats = shared.stats();
                     assert!(stats.received <= stats.matched);
                 }
@@ -149,11 +150,11 @@ fn stress_all_policies_keep_the_accounting_law() {
     }
 }
 
-/// The checks of debug builds run: they find a counter that breaks the law.
+/// The checks of debug builds run: they find a counter that breaks the invariant.
 #[cfg(debug_assertions)]
 #[test]
-#[should_panic(expected = "the accounting law")]
-fn a_counter_that_breaks_the_law_is_noticed() {
+#[should_panic(expected = "the accounting invariant")]
+fn a_counter_that_breaks_the_invariant_is_noticed() {
     let (_producer, consumer) = feed_of(1, Overflow::DropNewest, Listener::waker());
     consumer.shared().count_lost(1, GapReason::Overflow);
     consumer.shared().stats();
@@ -211,7 +212,7 @@ fn a_callback_is_notified_when_it_asked_for_it_and_while_it_exists() {
             offer(producer, &block, mask);
         };
         offer_one(&mut producer);
-        assert_eq!(count(), 0, "it did not ask");
+        assert_eq!(count(), 0, "it requested no wake-up");
         assert!(!consumer.request_wake(), "there is something to read");
         while consumer.check() == Found::Event {
             consumer.take::<u64>();

@@ -1,8 +1,8 @@
 //! Feeds that keep the latest event of each topic.
 
-use super::super::feed::{End, FeedConsumer, Found};
-use super::super::loss::Overflow;
-use super::{BlockMaker, Payload, feed_of, offer, sleep};
+use crate::dispatch::feed::{End, FeedConsumer, Found};
+use crate::dispatch::loss::Overflow;
+use crate::dispatch::models::{BlockMaker, Payload, feed_of, offer, sleep};
 use crate::sync::explore::{Steps, explore_bounded};
 use crate::sync::thread;
 
@@ -77,7 +77,7 @@ impl Latest {
 }
 
 /// Received + lost + superseded = offered, under every schedule, and each event says how many it
-/// replaced. `watched`: the reader asks for the statistics meanwhile, and finds them plausible.
+/// replaced. `watched`: the reader also reads the statistics, and checks that they are plausible.
 fn conflate_accounting(
     capacity: usize,
     blocks: &'static [&'static [&'static str]],

@@ -1,9 +1,9 @@
-//! What must hold of an [`evicting`](super) ring whatever its two sides do, for its tests and
-//! models.
+//! The invariants of an [`evicting`](super) ring, which hold whatever its two sides do, for its
+//! tests and models.
 
 use super::{Claimed, PartSet, Size};
 
-/// An item of so many parts, 1 to 64, with consecutive ids.
+/// An item of `len` parts, 1 to 64, with consecutive ids.
 pub(super) fn parts(first_id: u64, len: u32) -> PartSet {
     PartSet {
         mask: u64::MAX >> (64 - len),
@@ -54,7 +54,7 @@ impl Reported {
         self.last_id = last_id;
     }
 
-    /// Checks that all is reported, if so many parts were pushed and so many evicted.
+    /// Checks that all is reported, after `pushed` parts were pushed and `evicted` of them evicted.
     pub(super) fn end(&self, pushed: u64, evicted: u64) {
         assert_eq!(self.last_id, pushed, "the last part is never lost");
         assert_eq!((self.received + self.lost, self.lost), (pushed, evicted));

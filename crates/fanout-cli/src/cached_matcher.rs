@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use fanout::{Pattern, Syntax};
 
-/// The capacity of each of the two halves of the cache of a [`Judge`], in patterns.
+/// The capacity of each of the two halves of the cache of a [`CachedMatcher`], in patterns.
 ///
 /// Parsing a pattern takes a fraction of a microsecond. This many patterns stay in the caches of
 /// the processor. With 65,536 patterns in a half, finding a pattern and freeing it later took twice
@@ -16,8 +16,8 @@ use fanout::{Pattern, Syntax};
 /// 2026, 300,000 questions with 300,000 different patterns).
 const PATTERNS_REMEMBERED_MAX: usize = 1 << 12;
 
-/// The number of places for the marks of patterns that a [`Judge`] has seen, and the number of
-/// marks in each place.
+/// The number of places for the marks of patterns that a [`CachedMatcher`] has seen, and the number
+/// of marks in each place.
 ///
 /// Cached patterns are scattered in memory, and caching a pattern that occurs only once is wasted
 /// work. A million questions with different patterns took 1.4 times as long when each pattern was
@@ -37,7 +37,7 @@ const MARKS: usize = 4;
 /// [`MARKS`] patterns share a place, some of them may be parsed each time: about one in 600 if
 /// 4,096 patterns occur in turn. The marks are the doorkeeper of TinyLFU (Einziger, Friedman and
 /// Manes, "TinyLFU: A Highly Efficient Cache Admission Policy", 2017).
-pub(crate) struct Judge {
+pub(crate) struct CachedMatcher {
     syntax: Syntax,
     /// Some bits of the hash of each text, at the place that other bits of the hash select. The
     /// latest mark is the first one; 0 is no mark.
@@ -55,9 +55,9 @@ pub(crate) struct Judge {
 /// Patterns by their text; `None` if the text is not valid.
 type Memory = HashMap<Box<[u8]>, Option<Pattern>>;
 
-impl Judge {
+impl CachedMatcher {
     pub(crate) fn new(syntax: Syntax) -> Self {
-        Judge {
+        CachedMatcher {
             syntax,
             seen: vec![[0; MARKS]; MARK_PLACES].into(),
             hasher: RandomState::new(),
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_judge_forgets_the_last_pattern_when_another_comes() {
-        let mut judge = Judge::new(Syntax::Segments);
+        let mut matcher = CachedMatcher::new(Syntax::Segments);
         for (pattern, topic, verdict) in [
             (&b""[..], &b"a"[..], b'E'),
             (b"a.*", b"a.b", b'1'),
@@ -148,7 +148,7 @@ mod tests {
             (b"a.*", b"a.b", b'1'),
         ] {
             assert_eq!(
-                judge.verdict(pattern, topic),
+                matcher.verdict(pattern, topic),
                 verdict,
                 "{pattern:?} {topic:?}"
             );
@@ -157,21 +157,21 @@ mod tests {
 
     #[test]
     fn a_pattern_that_comes_once_is_not_remembered() {
-        let mut judge = Judge::new(Syntax::Segments);
+        let mut matcher = CachedMatcher::new(Syntax::Segments);
         const MANY: usize = 1000;
-        let ask_each = |judge: &mut Judge| {
+        let look_up_each = |matcher: &mut CachedMatcher| {
             for number in 0..MANY {
                 let (text, topic) = (format!("{number}.*"), format!("{number}.x"));
-                assert_eq!(judge.verdict(text.as_bytes(), topic.as_bytes()), b'1');
+                assert_eq!(matcher.verdict(text.as_bytes(), topic.as_bytes()), b'1');
             }
         };
-        ask_each(&mut judge);
+        look_up_each(&mut matcher);
         // Except for those that have the same mark as another pattern.
-        let remembered = judge.young.len();
+        let remembered = matcher.young.len();
         assert!(remembered < MANY / 20, "{remembered}");
-        ask_each(&mut judge);
+        look_up_each(&mut matcher);
         // Except for those of which too many share a place.
-        let remembered = judge.young.len();
+        let remembered = matcher.young.len();
         assert!(
             (MANY * 19 / 20..=MANY).contains(&remembered),
             "{remembered}"
@@ -180,23 +180,23 @@ mod tests {
 
     #[test]
     fn memory_is_bounded_and_patterns_that_come_again_stay() {
-        let mut judge = Judge::new(Syntax::Segments);
+        let mut matcher = CachedMatcher::new(Syntax::Segments);
         let most = PATTERNS_REMEMBERED_MAX;
         for number in 0..3 * most {
             let (text, topic) = (format!("{number}.*"), format!("{number}.x"));
             for _ in 0..2 {
-                assert_eq!(judge.verdict(text.as_bytes(), topic.as_bytes()), b'1');
-                judge.verdict(b"", b"in between");
+                assert_eq!(matcher.verdict(text.as_bytes(), topic.as_bytes()), b'1');
+                matcher.verdict(b"", b"in between");
             }
-            assert_eq!(judge.verdict(b"a.*", b"a.x"), b'1');
-            assert_eq!(judge.verdict(b"a..b", b"a.x"), b'E');
-            assert!(judge.young.len() <= most && judge.old.len() <= most);
+            assert_eq!(matcher.verdict(b"a.*", b"a.x"), b'1');
+            assert_eq!(matcher.verdict(b"a..b", b"a.x"), b'E');
+            assert!(matcher.young.len() <= most && matcher.old.len() <= most);
         }
-        let remembered = |judge: &Judge, text: &[u8]| {
-            judge.young.contains_key(text) || judge.old.contains_key(text)
+        let remembered = |matcher: &CachedMatcher, text: &[u8]| {
+            matcher.young.contains_key(text) || matcher.old.contains_key(text)
         };
-        assert!(remembered(&judge, b"a.*") && remembered(&judge, b"a..b"));
-        assert!(!remembered(&judge, b"0.*"));
-        assert!(!judge.old.is_empty(), "both halves were in use");
+        assert!(remembered(&matcher, b"a.*") && remembered(&matcher, b"a..b"));
+        assert!(!remembered(&matcher, b"0.*"));
+        assert!(!matcher.old.is_empty(), "both halves were in use");
     }
 }

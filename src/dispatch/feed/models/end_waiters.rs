@@ -1,7 +1,7 @@
 //! Waiting for the end of a feed, under every schedule. How to run and read these models:
 //! [`crate::sync::explore`].
 
-use super::{End, FeedConsumer, FeedProducer, FeedShared, Limits, Listener, feed};
+use crate::dispatch::feed::{End, FeedConsumer, FeedProducer, FeedShared, Limits, Listener, feed};
 use crate::dispatch::loss::Overflow;
 use crate::dispatch::signal::{Latch, Signal};
 use crate::park::{Registration, park, thread_waker};

@@ -81,7 +81,7 @@ fn a_thread_that_was_chosen_and_does_not_come_is_replaced() {
     });
 }
 
-/// Thread 0 is awake, and suspended before it looks. The event asks nobody else for a wake-up.
+/// Thread 0 is awake, and suspended before it looks. The event wakes no other thread.
 #[test]
 fn a_thread_that_is_awake_and_does_not_look_is_replaced() {
     let (engine, lanes) = pool_of_two();
