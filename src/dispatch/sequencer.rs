@@ -481,8 +481,9 @@ impl<T> Sequencer<T> {
         let busy_lanes = ready_lanes + usize::from(shared_ready > 0);
         let quota = (ROUND_EVENTS / busy_lanes.max(1)).max(QUOTA_MIN);
 
-        // Each round begins at another lane, and after a round that ended early behind the lane that
-        // it ended at. Otherwise one lane would get most of the room when the shards have little.
+        // Each round begins at another lane, and after a round that ended early behind the lane
+        // that it ended at. Otherwise one lane would get most of the room when the shards have
+        // little.
         let lanes = self.lanes.len();
         let first_lane = self.next_lane;
         self.next_lane = (first_lane + 1) % (lanes + 1);
