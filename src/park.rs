@@ -90,6 +90,19 @@ pub(crate) fn drop_waker(waker: Option<Waker>) {
     contain("a waker's drop", || drop(waker));
 }
 
+/// Registers the waker of a task. Its `clone`, its `drop` and its `wake` are user code, so they must
+/// not wait. A panic of the `clone` is the caller's.
+pub(crate) fn register_task(place: &AtomicWaker, waker: &Waker) {
+    let _scope = NonBlockingScope::enter();
+    place.register(waker);
+}
+
+/// Clones the waker of a task: user code, which must not wait. A panic is the caller's.
+pub(crate) fn clone_waker(waker: &Waker) -> Waker {
+    let _scope = NonBlockingScope::enter();
+    waker.clone()
+}
+
 /// Registers the calling thread to be woken.
 pub(crate) fn register_thread(waker: &AtomicWaker) {
     #[cfg(not(loom))]

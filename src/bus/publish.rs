@@ -36,8 +36,8 @@ use crate::dispatch::engine::Engine;
 use crate::dispatch::lane::{LaneProducer, Pending, Receipt, ReceiptSender, ReceiptSlot, receipt};
 use crate::dispatch::topic_arg::AsTopic;
 use crate::park::{
-    NonBlockingScope, Registration, deadline_after, forget_registered, park, register_thread,
-    thread_waker,
+    NonBlockingScope, Registration, deadline_after, forget_registered, park, register_task,
+    register_thread, thread_waker,
 };
 use crate::pattern::TopicError;
 use crate::ring::{mpsc, spsc};
@@ -802,7 +802,7 @@ impl<S: LaneSender<T>, T> Future for PublishSequencedFuture<S, T> {
             if registered {
                 return Poll::Pending;
             }
-            this.slot.waker.register(context.waker());
+            register_task(&this.slot.waker, context.waker());
             registered = true;
         }
     }

@@ -38,8 +38,8 @@ use crate::dispatch::engine::earliest;
 use crate::dispatch::feed::{End, FeedConsumer, Found, Limits};
 use crate::dispatch::loss::{BlockTimeout, Gap};
 use crate::park::{
-    NonBlockingScope, Registration, drop_waker, forget_registered, park, register_thread,
-    thread_waker, wake_to_poll_again,
+    NonBlockingScope, Registration, clone_waker, drop_waker, forget_registered, park,
+    register_task, register_thread, thread_waker, wake_to_poll_again,
 };
 use crate::sync::{AtomicWaker, Ordering};
 use crate::time_limit::TimeLimit;
@@ -698,7 +698,7 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             wake_to_poll_again(waker);
             return Poll::Pending;
         }
-        match self.check_or_register(|place| place.register(waker), || waker.clone()) {
+        match self.check_or_register(|place| register_task(place, waker), || clone_waker(waker)) {
             Found::Empty => {
                 self.used_budget = 0;
                 if let Some(at) = self.recheck_at() {

@@ -10,7 +10,7 @@ use std::sync::Weak;
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::park::wake_registered;
+use crate::park::{register_task, wake_registered};
 use crate::sync::{Arc, AtomicWaker};
 
 /// A thread that sleeps until it wakes a task. When the timer is dropped, the thread ends and wakes
@@ -25,7 +25,7 @@ pub(super) struct WakeTimer {
 impl WakeTimer {
     pub(super) fn start(at: Instant, waker: &Waker) -> io::Result<Self> {
         let registered = Arc::new(AtomicWaker::new());
-        registered.register(waker);
+        register_task(&registered, waker);
         let theirs = Arc::downgrade(&registered);
         let thread = std::thread::Builder::new()
             .name("fanout-timer".into())
@@ -41,7 +41,7 @@ impl WakeTimer {
     /// another time, or its time is over.
     pub(super) fn is_for(&self, at: Instant, waker: &Waker) -> bool {
         if let Some(registered) = &self.waker {
-            registered.register(waker);
+            register_task(registered, waker);
         }
         // This check comes after the waker was registered: a thread that woke the task before that
         // has not seen the new waker.

@@ -63,6 +63,8 @@ use std::time::{Duration, SystemTime};
 use super::block::EnvelopeRef;
 use crate::contain::contain;
 use crate::limits::DROPPED_LANES_MAX;
+#[cfg(not(loom))]
+use crate::park::register_task;
 use crate::park::{NonBlockingScope, forget_registered, wake_registered};
 use crate::ring::spsc;
 use crate::sync::unmodelled::AtomicU64 as AtomicStatistic;
@@ -396,7 +398,7 @@ impl<T> LaneProducer<T> {
     pub(crate) fn register_for_room(&mut self, waker: &Waker) -> bool {
         let registered = self.unregistered.is_none();
         if registered {
-            self.shared.room.register(waker);
+            register_task(&self.shared.room, waker);
             self.ring.request_wake();
         }
         registered

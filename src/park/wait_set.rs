@@ -27,7 +27,7 @@ use std::ops::DerefMut;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::{drop_waker, park, thread_waker, wake};
+use super::{clone_waker, drop_waker, park, thread_waker, wake};
 use crate::sync::{AtomicU64, Mutex, Ordering, spin_loop};
 
 /// The bit of [`WaitSet::word`] that says that all entries are to be woken.
@@ -119,7 +119,7 @@ impl WaitSet {
         {
             return;
         }
-        let new = waker.clone();
+        let new = clone_waker(waker);
         let old = self.with_entries(|entries| {
             let known = registration.0.and_then(|place| entries.get(place));
             if let Some(known) = known {

@@ -15,11 +15,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Waker};
 use std::thread;
 
-use fanout::{Dispatch, Ending, Event};
+use fanout::{Dispatch, Ending, Event, PublishError};
 use smol::stream::Stream;
 
 use crate::support::{
-    FOR_EVER, PanicOnDrop, blocking, bus, eventually, fill_both_lanes, in_every_mode,
+    FOR_EVER, PanicOnDrop, blocking, bus, ends, eventually, fill_both_lanes, in_every_mode,
     in_modes_with_threads, manual, publish_each, read_out,
 };
 use crate::tasks::Wakes;
@@ -36,30 +36,41 @@ const FAULTS: [Fault; 3] = [Fault::Clone, Fault::Drop, Fault::Wake];
 
 struct Faulty {
     fault: Fault,
-    /// The panics so far.
-    panics: Arc<AtomicUsize>,
+    /// How often the operation was called so far.
+    calls: Arc<AtomicUsize>,
+    /// What the operation does.
+    action: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Faulty {
     /// Returns a waker that panics in this operation, and the number of panics.
     fn waker(fault: Fault) -> (Waker, Arc<AtomicUsize>) {
-        let panics = Arc::new(AtomicUsize::new(0));
+        Self::waker_that(fault, || PanicOnDrop::start())
+    }
+
+    /// Returns a waker that does this in this operation, and the number of calls.
+    fn waker_that(
+        fault: Fault,
+        action: impl Fn() + Send + Sync + 'static,
+    ) -> (Waker, Arc<AtomicUsize>) {
+        let calls = Arc::new(AtomicUsize::new(0));
         let faulty = Arc::new(Self {
             fault,
-            panics: panics.clone(),
+            calls: calls.clone(),
+            action: Box::new(action),
         });
         let data = Arc::into_raw(faulty).cast();
         // SAFETY: each function takes the pointer of an `Arc<Faulty>`, and owns one count of it.
         (
             unsafe { Waker::from_raw(RawWaker::new(data, &VTABLE)) },
-            panics,
+            calls,
         )
     }
 
-    fn panics_in(&self, fault: Fault) {
-        if self.fault == fault {
-            self.panics.fetch_add(1, Ordering::SeqCst);
-            PanicOnDrop::start();
+    fn called(&self, operation: Fault) {
+        if self.fault == operation {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            (self.action)();
         }
     }
 }
@@ -68,7 +79,7 @@ static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, re
 
 fn clone(data: *const ()) -> RawWaker {
     // SAFETY: the pointer is that of an `Arc` which the caller keeps.
-    unsafe { (*data.cast::<Faulty>()).panics_in(Fault::Clone) };
+    unsafe { (*data.cast::<Faulty>()).called(Fault::Clone) };
     // SAFETY: as above.
     unsafe { Arc::increment_strong_count(data.cast::<Faulty>()) };
     RawWaker::new(data, &VTABLE)
@@ -77,18 +88,18 @@ fn clone(data: *const ()) -> RawWaker {
 fn wake(data: *const ()) {
     // SAFETY: the pointer is that of an `Arc`, and this function owns one count.
     let faulty = unsafe { Arc::from_raw(data.cast::<Faulty>()) };
-    faulty.panics_in(Fault::Wake);
+    faulty.called(Fault::Wake);
 }
 
 fn wake_by_ref(data: *const ()) {
     // SAFETY: the pointer is that of an `Arc` which the caller keeps.
-    unsafe { (*data.cast::<Faulty>()).panics_in(Fault::Wake) };
+    unsafe { (*data.cast::<Faulty>()).called(Fault::Wake) };
 }
 
 fn release(data: *const ()) {
     // SAFETY: as in `wake`.
     let faulty = unsafe { Arc::from_raw(data.cast::<Faulty>()) };
-    faulty.panics_in(Fault::Drop);
+    faulty.called(Fault::Drop);
 }
 
 /// Calls `f` with a waker that panics in this operation. The panic of `clone` may arrive here, and
@@ -448,4 +459,47 @@ fn a_task_that_waits_is_registered_once() {
         }
         read_out(&mut sub);
     });
+}
+
+/// A waker that publishes into a full lane must not wait: under manual dispatch its own thread would
+/// have to make the room.
+#[test]
+fn neither_the_clone_nor_the_drop_of_a_waker_waits_for_room() {
+    for fault in [Fault::Clone, Fault::Drop] {
+        ends(&format!("{fault:?}"), move || {
+            let bus = bus::<u64>(|b| b.dispatch(Dispatch::Manual).lane_capacity(2));
+            let mut sub = bus.subscribe("b").expect("open");
+            let mut publishing = bus.publisher();
+            let refused = Arc::new(AtomicUsize::new(0));
+            let (counter, weak) = (refused.clone(), bus.downgrade());
+            let (waker, calls) = Faulty::waker_that(fault, move || {
+                let bus = weak.upgrade().expect("open");
+                let result = bus.publish("a", 1);
+                assert!(matches!(result, Err(PublishError::WouldDeadlock(1))));
+                counter.fetch_add(1, Ordering::SeqCst);
+            });
+            for n in 0..2 {
+                bus.publish("a", n).expect("room");
+                publishing.publish("a", n).expect("room");
+            }
+            let (_, healthy) = Wakes::new();
+            let mut sequenced = pin!(publishing.publish_sequenced_async("a", 2));
+            let handle = sub.handle();
+            for context in [&waker, &healthy, &waker] {
+                let mut context = Context::from_waker(context);
+                assert!(pin!(sub.recv_async()).poll(&mut context).is_pending());
+                assert!(sequenced.as_mut().poll(&mut context).is_pending());
+                assert!(pin!(handle.ended()).poll(&mut context).is_pending());
+                let mut flushing = pin!(bus.publish_async("a", 3));
+                assert!(flushing.as_mut().poll(&mut context).is_pending());
+            }
+            assert!(handle.cancel());
+            let called = calls.load(Ordering::SeqCst);
+            assert!(called > 0);
+            assert_eq!(refused.load(Ordering::SeqCst), called);
+            // The drop of this waker is the program's.
+            bus.drive();
+            std::mem::forget(waker);
+        });
+    }
 }
