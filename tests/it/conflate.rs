@@ -9,15 +9,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use crate::support::{FOR_EVER, MODES, OnDrop, ends, eventually, yield_for_a_while};
+use crate::support::{FOR_EVER, MODES, OnDrop, ends, eventually, manual, yield_for_a_while};
 use crate::tasks::{block_on, now_or_never};
-
-fn bus() -> Bus<u64> {
-    Bus::builder()
-        .dispatch(Dispatch::Manual)
-        .build()
-        .expect("a bus")
-}
 
 fn conflating(bus: &Bus<u64>, capacity: usize) -> Subscriber<u64> {
     let builder = bus.subscription("**").capacity(capacity);
@@ -55,7 +48,7 @@ fn next(sub: &mut Subscriber<u64>) -> (String, u64, u64, u64) {
 #[test]
 fn a_topic_keeps_its_place_and_its_event_is_replaced() {
     for publish in [one_by_one, at_once] {
-        let bus = bus();
+        let bus = manual::<u64>();
         let mut sub = conflating(&bus, 8);
         publish(
             &bus,
@@ -84,7 +77,7 @@ fn a_topic_keeps_its_place_and_its_event_is_replaced() {
 #[test]
 fn beyond_the_capacity_the_oldest_topic_is_lost_with_a_gap() {
     for publish in [one_by_one, at_once] {
-        let bus = bus();
+        let bus = manual::<u64>();
         let mut sub = conflating(&bus, 2);
         publish(&bus, &[("a", 1), ("b", 2), ("a", 3), ("c", 4), ("d", 5)]);
         let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
@@ -114,7 +107,7 @@ fn a_block_may_have_more_topics_than_the_capacity() {
     let topics = topics.iter().map(String::as_str);
     let block: Vec<(&str, u64)> = topics.zip(1..).collect();
     for capacity in [1, 2, 3, 31, 63] {
-        let bus = bus();
+        let bus = manual::<u64>();
         let mut sub = conflating(&bus, capacity);
         for round in 0..3 {
             at_once(&bus, &block);
@@ -137,7 +130,7 @@ fn a_block_may_have_more_topics_than_the_capacity() {
 
 #[test]
 fn a_kept_event_never_changes() {
-    let bus = bus();
+    let bus = manual::<u64>();
     let mut sub = conflating(&bus, 8);
     one_by_one(&bus, &[("a", 1), ("a", 2), ("b", 3)]);
     let kept = sub.try_recv().expect("it waits").share();
@@ -153,7 +146,7 @@ fn a_kept_event_never_changes() {
 
 #[test]
 fn after_a_close_the_latest_events_are_received() {
-    let bus = bus();
+    let bus = manual::<u64>();
     let mut sub = conflating(&bus, 8);
     one_by_one(&bus, &[("a", 1), ("a", 2)]);
     bus.close();
@@ -163,7 +156,7 @@ fn after_a_close_the_latest_events_are_received() {
 
 #[test]
 fn claimed_events_are_neither_replaced_nor_evicted() {
-    let bus = bus();
+    let bus = manual::<u64>();
     let mut sub = conflating(&bus, 2);
     one_by_one(&bus, &[("a", 1), ("b", 2), ("c", 3)]);
     // The gap is reported, and the event behind it is claimed.
@@ -185,7 +178,7 @@ fn claimed_events_are_neither_replaced_nor_evicted() {
 /// received.
 #[test]
 fn a_gap_has_the_lowest_and_the_highest_lost_id() {
-    let bus = bus();
+    let bus = manual::<u64>();
     let mut sub = conflating(&bus, 3);
     one_by_one(&bus, &[("a", 1), ("b", 2), ("c", 3), ("a", 4)]);
     one_by_one(&bus, &[("d", 5), ("e", 6)]);
@@ -200,7 +193,7 @@ fn a_gap_has_the_lowest_and_the_highest_lost_id() {
 #[test]
 fn a_gap_is_reported_after_a_close_and_after_a_cancel() {
     for cancel in [false, true] {
-        let bus = bus();
+        let bus = manual::<u64>();
         let mut sub = conflating(&bus, 1);
         one_by_one(&bus, &[("a", 1), ("b", 2)]);
         if cancel {
@@ -245,7 +238,7 @@ fn expected_events() -> [(String, u64, u64, u64); 3] {
 fn every_receive_method_returns_the_same_events() {
     for publish in [one_by_one, at_once] {
         for way in 0..6 {
-            let bus = bus();
+            let bus = manual::<u64>();
             let mut sub = conflating(&bus, 8);
             publish(&bus, &STORY);
             bus.close();
@@ -290,7 +283,7 @@ fn every_receive_method_returns_the_same_events() {
 /// A dropped future loses no event, and later events replace the event that it would have returned.
 #[test]
 fn a_dropped_future_loses_nothing() {
-    let bus = bus();
+    let bus = manual::<u64>();
     let mut sub = conflating(&bus, 8);
     for round in 1..=10 {
         let mut future = Box::pin(sub.recv_async());
@@ -399,7 +392,7 @@ fn a_flush_does_not_wait_for_evicted_events() {
 /// Each subscriber has its own replaced events, independent of the other subscribers.
 #[test]
 fn two_subscribers_with_different_speeds() {
-    let bus = bus();
+    let bus = manual::<u64>();
     let (mut fast, mut slow) = (conflating(&bus, 8), conflating(&bus, 8));
     let mut all = bus.subscribe("**").expect("open");
     let events = [("a", 1), ("a", 2), ("b", 3), ("a", 4), ("b", 5), ("a", 6)];
@@ -423,7 +416,7 @@ fn two_subscribers_with_different_speeds() {
 #[test]
 fn name_and_source_do_not_make_another_topic() {
     for at_once in [false, true] {
-        let bus = bus();
+        let bus = manual::<u64>();
         let mut sub = conflating(&bus, 8);
         let sources = ["left", "right", "left"];
         for (n, source) in (1..).zip(sources) {
@@ -701,7 +694,7 @@ fn weights_near_the_largest_integer_do_not_overflow() {
 
 #[test]
 fn overlapping_patterns_are_added_and_removed() {
-    let bus = bus();
+    let bus = manual::<u64>();
     let builder = bus.subscription(["a.*", "*.x", "**"]);
     let mut sub = builder.overflow(Overflow::Conflate).open().expect("open");
     at_once(&bus, &[("a.x", 1), ("a.x", 2), ("b", 3)]);
@@ -727,7 +720,7 @@ fn overlapping_patterns_are_added_and_removed() {
 /// A loss just before a cancel is reported once. Waiting events are dropped, and count as unread.
 #[test]
 fn a_cancel_reports_the_gap_and_drops_waiting_events() {
-    let bus = bus();
+    let bus = manual::<u64>();
     let mut sub = conflating(&bus, 2);
     let handle = sub.handle();
     one_by_one(

@@ -202,6 +202,35 @@ fn parked(bus: &Bus<usize>, publishers: usize) -> Vec<Publisher<usize>> {
     parked
 }
 
+/// Two busy publishers among idle ones, and a slow subscriber that makes little room at a time: each
+/// gets a fair part of that room, wherever their lanes are.
+#[test]
+fn publishers_share_the_room_that_a_slow_subscriber_makes() {
+    let bus = bus::<usize>(|b| b.dispatch(Dispatch::Manual));
+    let mut sub = blocking(&bus, 64);
+    let mut publishers: Vec<_> = (0..16).map(|_| bus.publisher()).collect();
+    for publisher in &mut publishers {
+        publisher.publish("nobody", 0).expect("room");
+    }
+    bus.drive();
+    let mut received = [0_u32; 2];
+    for _ in 0..200 {
+        for (n, publisher) in publishers[7..9].iter_mut().enumerate() {
+            while publisher.try_publish("a", n).is_ok() {}
+        }
+        for _ in 0..256 {
+            if let Ok(event) = sub.try_recv() {
+                received[*event.data()] += 1;
+            } else {
+                bus.drive();
+            }
+        }
+    }
+    let [first, second] = received;
+    let shares = f64::from(first) / f64::from(second);
+    assert!((0.5..2.0).contains(&shares), "{received:?}");
+}
+
 #[test]
 fn an_event_of_an_idle_publisher_is_flushed() {
     in_every_mode_and_shards(|mode, dispatchers| {

@@ -5,15 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use fanout::{Bus, ChangeError, Dispatch, Pattern, RecvError, SubscribeError, TryRecvError};
+use fanout::{Bus, ChangeError, Pattern, RecvError, SubscribeError, TryRecvError};
+
+use crate::support::manual;
 
 /// Enough patterns that the index gets them as one bulk change.
 const MANY: usize = 3_000;
-
-fn manual() -> Bus<usize> {
-    let bus = Bus::builder().dispatch(Dispatch::Manual).build();
-    bus.expect("the settings are valid")
-}
 
 fn texts(numbers: impl IntoIterator<Item = usize>) -> Vec<String> {
     let text = |n: usize| match n % 4 {
@@ -45,7 +42,7 @@ fn wanted(bus: &Bus<usize>, numbers: impl IntoIterator<Item = usize>) -> Vec<usi
 
 #[test]
 fn each_of_very_many_patterns_counts() {
-    let bus = manual();
+    let bus = manual::<usize>();
     let other = bus.subscribe("other").expect("open");
     let mut sub = bus.subscribe(texts(0..MANY)).expect("open");
     let handle = sub.handle();
@@ -93,7 +90,7 @@ fn each_of_very_many_patterns_counts() {
 
 #[test]
 fn no_subscription_is_opened_on_a_closed_bus() {
-    let bus = manual();
+    let bus = manual::<usize>();
     let builder = bus.subscription(texts(0..MANY));
     bus.close();
     let error = builder.clone().open().expect_err("closed");
@@ -165,7 +162,7 @@ fn very_many_patterns_come_and_go_while_others_do() {
 #[test]
 #[ignore = "measures times"]
 fn the_cost_of_a_pattern_does_not_depend_on_their_number() {
-    let bus = manual();
+    let bus = manual::<usize>();
     let measure = |size: usize| {
         let start = Instant::now();
         let sub = bus.subscribe(texts(0..size)).expect("open");
