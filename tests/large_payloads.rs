@@ -86,7 +86,7 @@ fn a_large_payload_is_dispatched_by_the_pool_and_by_its_publisher() {
 /// A future has its payload inside, so it needs more room.
 #[test]
 fn a_large_payload_in_a_future_needs_little_stack() {
-    const BYTES: usize = if cfg!(debug_assertions) { 64 } else { 128 } << 10;
+    const BYTES: usize = if cfg!(debug_assertions) { 48 } else { 128 } << 10;
     for dispatch in [Dispatch::Pool, Dispatch::Inline] {
         on_usual_stack(move || {
             let builder = Bus::builder().dispatch(dispatch).lane_capacity(8);

@@ -130,7 +130,7 @@ use slow::SlowMonitor;
 /// | one that calls [`drive`](Self::drive), or drops the last handle | 2 | 8 |
 /// | a receiver or a handler | none | none |
 ///
-/// So on the usual stack of 2 MiB, payloads of up to 128 KiB can be published in every way, or 64
+/// So on the usual stack of 2 MiB, payloads of up to 128 KiB can be published in every way, or 48
 /// KiB in a build without optimisation; and up to 384 KiB without futures, or 96 KiB in a
 /// build without optimisation. The threads of the dispatcher do not overflow their stacks: for
 /// payloads of more than 4 KiB, each of these stacks has 2 MiB and room for 16 payloads.
