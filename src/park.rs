@@ -90,8 +90,8 @@ pub(crate) fn drop_waker(waker: Option<Waker>) {
     contain("a waker's drop", || drop(waker));
 }
 
-/// Registers the waker of a task. Its `clone`, its `drop` and its `wake` are user code, so they must
-/// not wait. A panic of the `clone` is the caller's.
+/// Registers the waker of a task. Its `clone`, its `drop` and its `wake` are user code, so they
+/// must not wait. A panic of the `clone` is the caller's.
 pub(crate) fn register_task(place: &AtomicWaker, waker: &Waker) {
     let _scope = NonBlockingScope::enter();
     place.register(waker);

@@ -202,8 +202,8 @@ fn parked(bus: &Bus<usize>, publishers: usize) -> Vec<Publisher<usize>> {
     parked
 }
 
-/// Two busy publishers among idle ones, and a slow subscriber that makes little room at a time: each
-/// gets a fair part of that room, wherever their lanes are.
+/// Two busy publishers among idle ones, and a slow subscriber that makes little room at a time:
+/// each gets a fair part of that room, wherever their lanes are.
 #[test]
 fn publishers_share_the_room_that_a_slow_subscriber_makes() {
     let bus = bus::<usize>(|b| b.dispatch(Dispatch::Manual));

@@ -461,8 +461,8 @@ fn a_task_that_waits_is_registered_once() {
     });
 }
 
-/// A waker that publishes into a full lane must not wait: under manual dispatch its own thread would
-/// have to make the room.
+/// A waker that publishes into a full lane must not wait: under manual dispatch its own thread
+/// would have to make the room.
 #[test]
 fn neither_the_clone_nor_the_drop_of_a_waker_waits_for_room() {
     for fault in [Fault::Clone, Fault::Drop] {
