@@ -23,6 +23,8 @@ use super::shard::{Change, ChangeKind, ShardShared};
 use super::signal::{Latch, Signal};
 use crate::park::{park, register_thread};
 use crate::pattern::Pattern;
+use crate::sync::explore::Steps;
+use crate::sync::thread;
 use crate::sync::{Arc, AtomicU64, Ordering, Queue};
 
 /// A payload that loom watches: reading it and dropping it must not race. Its drops are counted
@@ -242,6 +244,25 @@ pub(super) fn offer(producer: &mut FeedProducer, block: &BlockRef<Payload>) {
         );
         producer.commit();
     }
+}
+
+/// A thread that offers blocks, one in each step, and then closes the feed. `offered`: the id of
+/// their last event.
+pub(super) fn offer_and_close(
+    steps: &Steps,
+    mut producer: FeedProducer,
+    blocks: Vec<BlockRef<Payload>>,
+    offered: u64,
+) -> loom::thread::JoinHandle<()> {
+    let steps = steps.clone();
+    thread::spawn(move || {
+        producer.begin(1);
+        for block in blocks {
+            steps.step();
+            offer(&mut producer, &block);
+        }
+        producer.close(offered);
+    })
 }
 
 /// Checks the counters of a feed whose every event matched, after all of it was read.

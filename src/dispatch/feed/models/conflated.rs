@@ -2,7 +2,7 @@
 
 use crate::dispatch::feed::{End, FeedConsumer, Found};
 use crate::dispatch::loss::Overflow;
-use crate::dispatch::models::{BlockMaker, Payload, feed_of, offer, sleep};
+use crate::dispatch::models::{BlockMaker, Payload, feed_of, offer, offer_and_close, sleep};
 use crate::sync::explore::{Steps, explore_bounded};
 use crate::sync::thread;
 
@@ -89,24 +89,14 @@ fn conflate_accounting(
     explore_bounded(&name, preemptions, move || {
         let steps = Steps::new();
         let mut maker = BlockMaker::new();
-        let (mut producer, mut consumer) = feed_of(capacity, Overflow::Conflate);
+        let (producer, mut consumer) = feed_of(capacity, Overflow::Conflate);
         let laid: Vec<_> = blocks.iter().map(|topics| maker.block(topics)).collect();
         let pinned_max = laid
             .iter()
             .map(|block| 4 * block.weight() as u64)
             .sum::<u64>();
         let offered = maker.next_id - 1;
-        let offering = {
-            let steps = steps.clone();
-            thread::spawn(move || {
-                producer.begin(1);
-                for block in laid {
-                    steps.step();
-                    offer(&mut producer, &block);
-                }
-                producer.close(offered);
-            })
-        };
+        let offering = offer_and_close(&steps, producer, laid, offered);
         let mut latest = Latest::of(blocks);
         for _ in 0..2 {
             steps.step();

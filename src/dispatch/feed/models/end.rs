@@ -126,10 +126,10 @@ fn loom_feed_disconnect_against_cancel() {
     });
 }
 
-/// Cancelled while the reader sleeps: it is woken and gets the end, and unread events are dropped.
-#[test]
-fn loom_feed_cancel_against_sleep() {
-    explore("feed: cancel against sleep", || {
+/// Cancelled while the reader waits: it is woken and gets the end, and unread events are dropped.
+/// `read_all`: how it reads to the end.
+fn cancel_against(name: &str, read_all: fn(&mut ReadLog, &mut FeedConsumer) -> Found) {
+    explore(name, move || {
         let mut maker = BlockMaker::new();
         let (mut producer, mut consumer) = feed_of(2, Overflow::DropNewest);
         let block = maker.block(&["a"]);
@@ -142,12 +142,18 @@ fn loom_feed_cancel_against_sleep() {
             thread::spawn(move || assert!(shared.finish(End::Cancelled)))
         };
         let mut log = ReadLog::default();
-        assert_eq!(log.read_all(&mut consumer), Found::Ended(End::Cancelled));
+        let end = read_all(&mut log, &mut consumer);
+        assert_eq!(end, Found::Ended(End::Cancelled));
         drop(offering.join().unwrap());
         cancelling.join().unwrap();
         drop(consumer);
         assert_eq!(maker.drops.count(), 1);
     });
+}
+
+#[test]
+fn loom_feed_cancel_against_sleep() {
+    cancel_against("feed: cancel against sleep", ReadLog::read_all);
 }
 
 /// The subscription is cancelled, and the shard drops its end, in the middle of a read: the reader
@@ -246,24 +252,7 @@ fn loom_poll_dropped_against_close() {
 /// The same, against a cancel.
 #[test]
 fn loom_poll_two_wakers_against_cancel() {
-    explore("feed: two wakers against a cancel", || {
-        let mut maker = BlockMaker::new();
-        let (mut producer, mut consumer) = feed_of(2, Overflow::DropNewest);
-        let block = maker.block(&["a"]);
-        let offering = thread::spawn(move || {
-            offer(&mut producer, &block);
-            producer
-        });
-        let cancelling = {
-            let shared = consumer.shared().clone();
-            thread::spawn(move || assert!(shared.finish(End::Cancelled)))
-        };
-        let mut log = ReadLog::default();
-        let end = poll_all(&mut log, &mut consumer, true);
-        assert_eq!(end, Found::Ended(End::Cancelled));
-        drop(offering.join().unwrap());
-        cancelling.join().unwrap();
-        drop(consumer);
-        assert_eq!(maker.drops.count(), 1);
+    cancel_against("feed: two wakers against a cancel", |log, consumer| {
+        poll_all(log, consumer, true)
     });
 }

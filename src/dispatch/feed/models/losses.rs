@@ -3,7 +3,7 @@
 use crate::dispatch::feed::{End, Found, Listener, feed};
 use crate::dispatch::loss::Overflow;
 use crate::dispatch::models::{
-    BlockMaker, ReadLog, assert_accounts, feed_of, limits, offer, sleep,
+    BlockMaker, ReadLog, assert_accounts, feed_of, limits, offer, offer_and_close, sleep,
 };
 use crate::dispatch::signal::{Latch, Signal};
 use crate::sync::explore::{Steps, explore, explore_bounded};
@@ -21,20 +21,10 @@ fn feed_accounting(
         move || {
             let steps = Steps::new();
             let mut maker = BlockMaker::new();
-            let (mut producer, mut consumer) = feed_of(capacity, overflow);
+            let (producer, mut consumer) = feed_of(capacity, overflow);
             let laid: Vec<_> = blocks.iter().map(|topics| maker.block(topics)).collect();
             let offered = maker.next_id - 1;
-            let offering = {
-                let steps = steps.clone();
-                thread::spawn(move || {
-                    producer.begin(1);
-                    for block in laid {
-                        steps.step();
-                        offer(&mut producer, &block);
-                    }
-                    producer.close(offered);
-                })
-            };
+            let offering = offer_and_close(&steps, producer, laid, offered);
             let mut log = ReadLog::default();
             for _ in 0..2 {
                 steps.step();
