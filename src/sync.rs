@@ -184,7 +184,7 @@ mod model {
         pub(crate) use loom::thread::yield_now;
 
         #[cfg(test)]
-        pub(crate) use loom::thread::spawn;
+        pub(crate) use loom::thread::{JoinHandle, spawn};
 
         loom::thread_local!(static CURRENT: Thread = Thread(Arc::new(Notify::new())));
 

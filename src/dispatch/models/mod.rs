@@ -24,7 +24,7 @@ use super::signal::{Latch, Signal};
 use crate::park::{park, register_thread};
 use crate::pattern::Pattern;
 use crate::sync::explore::Steps;
-use crate::sync::thread;
+use crate::sync::thread::{self, JoinHandle};
 use crate::sync::{Arc, AtomicU64, Ordering, Queue};
 
 /// A payload that loom watches: reading it and dropping it must not race. Its drops are counted
@@ -253,7 +253,7 @@ pub(super) fn offer_and_close(
     mut producer: FeedProducer,
     blocks: Vec<BlockRef<Payload>>,
     offered: u64,
-) -> loom::thread::JoinHandle<()> {
+) -> JoinHandle<()> {
     let steps = steps.clone();
     thread::spawn(move || {
         producer.begin(1);
