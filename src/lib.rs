@@ -163,7 +163,8 @@
 //!    * Under [`Dispatch::Inline`], each publish method, also [`try_publish`](Bus::try_publish),
 //!      runs a round of dispatch, and `close`, or dropping the last handle to the bus, dispatches
 //!      the accepted events. The payloads that are dropped and the wakers that are called in this
-//!      time run on the calling thread.
+//!      time run on the calling thread. Under [`Dispatch::Adaptive`], the default, publishing does
+//!      so for a lone event. Under [`Dispatch::Pool`] publishing never does.
 //!    * Under [`Dispatch::Manual`], `close`, or dropping the last handle to the bus, dispatches the
 //!      accepted events and calls the handlers with them. Once the bus is closing, receiving,
 //!      `cancel`, and dropping a subscriber or a [`HandlerGuard`] do the same.

@@ -20,7 +20,12 @@ use std::thread;
 use std::time::Duration;
 
 const FOR_EVER: Duration = Duration::from_secs(3600);
-const MODES: [Dispatch; 3] = [Dispatch::Pool, Dispatch::Inline, Dispatch::Manual];
+const MODES: [Dispatch; 4] = [
+    Dispatch::Adaptive,
+    Dispatch::Pool,
+    Dispatch::Inline,
+    Dispatch::Manual,
+];
 
 /// The number of events in a window.
 const WINDOW: usize = 20_000;
@@ -219,7 +224,7 @@ fn single_events_of_a_slow_reader_allocate_nothing() {
 /// Publishes single events to a subscriber that sleeps in `recv`: neither waking nor falling asleep
 /// allocates.
 fn receiving_with_sleeping_allocates_nothing() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
+    for mode in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
         let bus = Bus::builder().dispatch(mode).build().expect("in range");
         let mut publisher = bus.publisher();
         let mut sub = bus.subscribe("a").expect("open");

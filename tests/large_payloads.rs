@@ -69,7 +69,7 @@ fn a_large_payload_needs_little_stack() {
 
 #[test]
 fn a_large_payload_is_dispatched_by_the_pool_and_by_its_publisher() {
-    for dispatch in [Dispatch::Pool, Dispatch::Inline] {
+    for dispatch in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
         let bus = bus_of_large(dispatch);
         let mut sub = bus.subscribe("a").expect("open");
         for n in 1..=3 {
@@ -87,7 +87,7 @@ fn a_large_payload_is_dispatched_by_the_pool_and_by_its_publisher() {
 #[test]
 fn a_large_payload_in_a_future_needs_little_stack() {
     const BYTES: usize = if cfg!(debug_assertions) { 48 } else { 128 } << 10;
-    for dispatch in [Dispatch::Pool, Dispatch::Inline] {
+    for dispatch in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
         on_usual_stack(move || {
             let builder = Bus::builder().dispatch(dispatch).lane_capacity(8);
             let bus = builder.build().expect("in range");

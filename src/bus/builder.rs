@@ -47,7 +47,7 @@ const PAYLOADS_ON_STACK: usize = 16;
 ///
 /// | setting | unit, range | default |
 /// | --- | --- | --- |
-/// | [`dispatch`](Self::dispatch) | | [`Dispatch::Pool`] |
+/// | [`dispatch`](Self::dispatch) | | [`Dispatch::Adaptive`] |
 /// | [`dispatchers`](Self::dispatchers) | threads, 1 to 64 | one for every four processors, 1 to 4 |
 /// | [`lane_capacity`](Self::lane_capacity) | events, 1 to 2^24 | 1,024 |
 /// | [`capacity`](Self::capacity) | events, 1 to 2^24 | 1,024 |
@@ -114,7 +114,7 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
         }
     }
 
-    /// Sets which threads dispatch events. Default: [`Dispatch::Pool`].
+    /// Sets which threads dispatch events. Default: [`Dispatch::Adaptive`].
     ///
     /// ```
     /// use fanout::{Bus, Dispatch};

@@ -86,8 +86,9 @@ impl<T: Send + Sync + 'static> Bus<T> {
     }
 
     /// Publishes an event, or refuses it if the lane is full. The call never blocks: it finishes
-    /// even if all other threads are suspended. Under [`Dispatch::Inline`](crate::Dispatch::Inline)
-    /// it may run user code: see [guarantee 9](crate#guarantees).
+    /// even if all other threads are suspended. Unless the bus has
+    /// [`Dispatch::Pool`](crate::Dispatch::Pool), it may run user code: see
+    /// [guarantee 9](crate#guarantees).
     ///
     /// # Errors
     ///

@@ -124,8 +124,8 @@ use slow::SlowMonitor;
 ///
 /// | thread | payloads on its stack | without optimisation |
 /// | --- | --- | --- |
-/// | a publisher | 3, two of which are the argument and the result | 16 |
-/// | a publisher under [`Dispatch::Inline`] | 5 | 16 |
+/// | a publisher under [`Dispatch::Pool`] | 3, two of which are the argument and the result | 16 |
+/// | a publisher under [`Dispatch::Adaptive`] or [`Dispatch::Inline`] | 5 | 16 |
 /// | one that polls the future of an `_async` function, which has its payload inside | 12 | 32 |
 /// | one that calls [`drive`](Self::drive), or drops the last handle | 2 | 8 |
 /// | a receiver or a handler | none | none |

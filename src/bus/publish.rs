@@ -414,12 +414,17 @@ impl<T> Drop for OpenBatch<'_, T> {
     }
 }
 
-/// Under inline dispatch the publishing thread also dispatches, and so runs user code. (The time
+/// Under inline and adaptive dispatch the publishing thread also dispatches, and so runs user code. (The time
 /// limit of the wait for room is in `wait_for_room`.)
 #[inline]
 fn time_limit<T>(sender: &impl LaneSender<T>, patience: Patience) -> Option<TimeLimit> {
     match patience {
-        Patience::AtMost(limit) if sender.engine().dispatch() == Dispatch::Inline => {
+        Patience::AtMost(limit)
+            if matches!(
+                sender.engine().dispatch(),
+                Dispatch::Adaptive | Dispatch::Inline
+            ) =>
+        {
             Some(TimeLimit::enter(limit))
         }
         _ => None,

@@ -14,6 +14,7 @@
 //!
 //! | | passes are made by |
 //! | --- | --- |
+//! | `Adaptive` | the publishing thread, for a lone event while the pool sleeps; else as `Pool` |
 //! | `Pool` | the pool's threads, until nothing is left to do; then they sleep |
 //! | `Inline` | the publishing thread, one pass per event; the pool does what is left |
 //! | `Manual` | the callers of `drive`, flush and close |
@@ -41,10 +42,11 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::block::AnyBlock;
+use super::inline_budget::InlineBudget;
 use super::lane::{LaneProducer, NewLanes, Pending, own_lane};
 use super::role::Role;
 use super::routes::Routes;
-use super::sequencer::{Clock, RoundResult, Sequence, Sequencer, SequencerShared};
+use super::sequencer::{Clock, RoundResult, Sequence, Sequencer, SequencerShared, WakeRequests};
 use super::shard::{INPUT_BLOCKS, Shard, ShardShared};
 use super::signal::{Latch, Signal, WATCH_PERIOD};
 use crate::contain::catch;
@@ -52,7 +54,7 @@ use crate::log;
 use crate::park::{Backoff, NonBlockingScope, Registration};
 use crate::ring::{mpsc, spsc};
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Queue, now};
-use crate::time_limit;
+use crate::time_limit::{self, TimeLimit};
 
 #[cfg(feature = "latency")]
 use super::latency;
@@ -61,6 +63,14 @@ use super::{Dispatch, Weigh};
 /// How long a forced close waits for threads that hold a role, 10 ms. They need far less, unless
 /// they are in user code.
 const FORCE_CLOSE_GRACE: Duration = Duration::from_millis(10);
+
+/// Under adaptive dispatch, a publisher gives an event to this many subscribers of a shard at most.
+/// If the event matches more of them, the pool dispatches it.
+const INLINE_SUBSCRIBERS_MAX: usize = 64;
+
+/// Under adaptive dispatch, a publisher begins no other piece of user code (the drop of a payload,
+/// a task's waker) after it has dispatched for 100 microseconds: another thread runs the rest.
+const INLINE_TIME_MAX: Duration = Duration::from_micros(100);
 
 /// What an engine is made from.
 pub(crate) struct EngineConfig<T> {
@@ -94,8 +104,9 @@ pub(crate) struct Engine {
     /// The time to close is over.
     forced: AtomicBool,
     broken: AtomicBool,
-    /// The number of threads that use the bus: the pool's, and one per publisher and subscriber.
-    /// This is an estimate, on which the backoff depends.
+    inline_budget: InlineBudget,
+    /// The number of threads that use the bus: those of the pool that do not sleep, and one per
+    /// publisher and subscriber. This is an estimate, on which the backoff depends.
     pub(crate) threads: AtomicUsize,
     /// Set before the engine is shared.
     #[cfg(feature = "latency")]
@@ -126,6 +137,36 @@ pub(crate) struct FlushTicket {
     number: u64,
     /// Id up to which everything has to be in rings, once that is known.
     target: Option<u64>,
+}
+
+/// Who makes a pass, and why.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum PassKind {
+    /// Any thread, which looks once more or wakes a thread that does.
+    Plain,
+    /// A thread of the pool that is about to sleep.
+    BeforeSleep,
+    /// Adaptive dispatch: a publisher, which gives the event to a bounded number of subscribers.
+    /// The pool sleeps, and is to sleep on.
+    Publisher,
+}
+
+impl PassKind {
+    fn wake_requests(self) -> WakeRequests {
+        match self {
+            Self::Plain => WakeRequests::None,
+            Self::BeforeSleep => WakeRequests::IfIdle,
+            Self::Publisher => WakeRequests::Always,
+        }
+    }
+
+    /// The most subscribers of a shard that a block is given to.
+    fn subscribers_max(self) -> usize {
+        match self {
+            Self::Plain | Self::BeforeSleep => usize::MAX,
+            Self::Publisher => INLINE_SUBSCRIBERS_MAX,
+        }
+    }
 }
 
 /// What the rounds of a pass did.
@@ -211,6 +252,7 @@ impl Engine {
             closing: AtomicBool::new(false),
             forced: AtomicBool::new(false),
             broken: AtomicBool::new(false),
+            inline_budget: InlineBudget::new(),
             threads: AtomicUsize::new(threads),
             #[cfg(feature = "latency")]
             sampling: None,
@@ -230,10 +272,26 @@ impl Engine {
     #[inline]
     pub(crate) fn accepted(&self, wake_requested: bool) {
         match self.dispatch {
+            Dispatch::Adaptive if wake_requested => self.dispatch_or_wake(),
             Dispatch::Inline => self.run_one_pass(),
             Dispatch::Pool if wake_requested => self.signal.wake_one(),
-            Dispatch::Pool | Dispatch::Manual => {}
+            Dispatch::Adaptive | Dispatch::Pool | Dispatch::Manual => {}
         }
+    }
+
+    /// Adaptive dispatch: a lane has accepted an event, and no thread looks at that lane.
+    #[inline(never)]
+    fn dispatch_or_wake(&self) {
+        // Relaxed: an estimate.
+        let last_id = || self.shared.last_id.load(Ordering::Relaxed);
+        let Some(turn) = self.inline_budget.begin(last_id()) else {
+            return self.signal.wake_one();
+        };
+        let limit = TimeLimit::enter(INLINE_TIME_MAX);
+        let pass = self.pass(PassKind::Publisher);
+        drop(limit);
+        self.inline_budget.end(turn, last_id());
+        self.leave_rest_to_pool(pass);
     }
 
     /// Makes passes until there is nothing left to do, or until the time of the calling thread is
@@ -247,7 +305,7 @@ impl Engine {
     fn drive_while(&self, mut go_on: impl FnMut() -> bool) -> PassResult {
         let mut total = PassResult::default();
         let idle = loop {
-            let pass = self.pass(false);
+            let pass = self.pass(PassKind::Plain);
             total = PassResult {
                 deadline: pass.deadline,
                 ..total.merge(pass)
@@ -334,18 +392,23 @@ impl Engine {
         self.drive_while(|| true).deadline
     }
 
-    /// One round of every role that is free. `before_sleep`: the calling thread is about to sleep,
-    /// so the sequencer requests wake-ups from the lanes.
-    fn pass(&self, before_sleep: bool) -> PassResult {
+    /// One round of every role that is free.
+    fn pass(&self, kind: PassKind) -> PassResult {
         let _scope = NonBlockingScope::enter_dispatch();
-        let mut pass = self.run_sequencer(before_sleep);
-        if pass.progress && self.shards.len() > 1 && self.dispatch == Dispatch::Pool {
+        let mut pass = self.run_sequencer(kind);
+        if pass.progress && self.shards.len() > 1 && kind != PassKind::Publisher && self.has_pool()
+        {
             self.signal.wake_one(); // the woken thread runs some of the shards
         }
         for shard in &self.shards {
-            pass = pass.merge(self.run_shard(shard));
+            pass = pass.merge(self.run_shard(shard, kind));
         }
         pass
+    }
+
+    /// Whether the threads of the pool dispatch a stream of events.
+    fn has_pool(&self) -> bool {
+        matches!(self.dispatch, Dispatch::Adaptive | Dispatch::Pool)
     }
 
     /// A change was queued for a shard. It is applied by this call, or by the thread that holds the
@@ -383,7 +446,7 @@ impl Engine {
         // Release, partner the load in `is_closing`.
         self.closing.store(true, Ordering::Release);
         match self.dispatch {
-            Dispatch::Pool => self.signal.wake_one(),
+            Dispatch::Adaptive | Dispatch::Pool => self.signal.wake_one(),
             Dispatch::Inline | Dispatch::Manual => {
                 self.drive();
                 self.signal.wake_one();
@@ -531,7 +594,7 @@ impl Engine {
         let backoff = || Backoff::adaptive(self.threads.load(Ordering::Relaxed));
         let mut idle = backoff();
         loop {
-            if !self.pass(false).is_idle() {
+            if !self.pass(PassKind::Plain).is_idle() {
                 idle = backoff();
             } else if self.is_finished() {
                 // Not before that pass: a thread that has opened a subscription meanwhile may have
@@ -539,11 +602,14 @@ impl Engine {
                 break;
             } else if !idle.snooze() {
                 let watches = self.signal.prepare_sleep(index);
-                let pass = self.pass(true);
+                let pass = self.pass(PassKind::BeforeSleep);
                 if pass.is_idle() && !self.is_finished() {
                     let look_at = watches.then(|| now() + WATCH_PERIOD);
                     let deadline = earliest(pass.deadline, look_at);
+                    // Relaxed: an estimate.
+                    self.threads.fetch_sub(1, Ordering::Relaxed);
                     self.signal.sleep_until(index, deadline);
+                    self.threads.fetch_add(1, Ordering::Relaxed);
                 } else {
                     self.signal.cancel_sleep(index);
                 }
@@ -556,7 +622,12 @@ impl Engine {
     /// Makes one pass, and wakes a pool thread for what is left. The publishing thread calls it
     /// under inline dispatch, and a task that flushes.
     pub(crate) fn run_one_pass(&self) {
-        let pass = self.pass(false);
+        let pass = self.pass(PassKind::Plain);
+        self.leave_rest_to_pool(pass);
+    }
+
+    /// A thread that is not of the pool has made a pass, and makes no other one.
+    fn leave_rest_to_pool(&self, pass: PassResult) {
         if pass.run_again || pass.new_deadline {
             self.signal.wake_one();
             if self.is_finished() || self.is_broken() {
@@ -574,7 +645,7 @@ impl Engine {
         }
     }
 
-    fn run_sequencer(&self, before_sleep: bool) -> PassResult {
+    fn run_sequencer(&self, kind: PassKind) -> PassResult {
         let Some(mut held) = self.sequencer.try_acquire() else {
             return PassResult::default();
         };
@@ -586,7 +657,7 @@ impl Engine {
                 if forced {
                     held.discard();
                 }
-                held.round(closing, before_sleep)
+                held.round(closing, kind.wake_requests())
             });
             if round.is_some_and(|round| round.failed) {
                 self.mark_broken();
@@ -607,7 +678,7 @@ impl Engine {
         }
     }
 
-    fn run_shard(&self, shard: &ShardHandle) -> PassResult {
+    fn run_shard(&self, shard: &ShardHandle, kind: PassKind) -> PassResult {
         let Some(mut held) = shard.role.try_acquire() else {
             return PassResult::default();
         };
@@ -627,7 +698,7 @@ impl Engine {
             if forced {
                 held.force_close();
             }
-            held.round(ignore_latch)
+            held.round(ignore_latch, kind.subscribers_max())
         });
         let marked = held.release();
         self.after_round(round, marked, &shard.done)
@@ -713,7 +784,7 @@ impl Engine {
         let finished = || {
             if self.dispatch == Dispatch::Manual {
                 // The holder may be a thread that drives, and whose time is over.
-                self.pass(false);
+                self.pass(PassKind::Plain);
             }
             self.is_finished().then_some(())
         };

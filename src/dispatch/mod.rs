@@ -28,6 +28,7 @@ pub(crate) mod block;
 pub(crate) mod engine;
 pub(crate) mod feed;
 pub(crate) mod gauges;
+mod inline_budget;
 pub(crate) mod lane;
 #[cfg(feature = "latency")]
 pub(crate) mod latency;
@@ -68,14 +69,27 @@ use crate::contain::UserValue;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Dispatch {
-    /// The threads of the dispatcher pool. Publishing costs least, and batches form under load. The
-    /// default.
+    /// The publishing thread for a lone event, and the threads of the pool for a stream of events.
+    /// The default.
+    ///
+    /// While the pool sleeps, a publisher dispatches its event itself, as under `Inline`: the event
+    /// reaches the subscriber without another thread between the two. A publisher spends at most as
+    /// much time on this as passes besides, and 200 microseconds at once; it gives an event to 64
+    /// subscribers of a shard at most. Beyond any of these it wakes the pool, which dispatches in
+    /// blocks for as long as the stream lasts, as under `Pool`.
+    ///
+    /// So publishing, also `try_publish`, may drop payloads and call wakers: see
+    /// [guarantee 9](crate#guarantees). After 100 microseconds it begins no other one of these
+    /// calls, and leaves them to another thread.
     #[default]
+    Adaptive,
+    /// The threads of the dispatcher pool. Publishing never dispatches, and costs least; a lone
+    /// event has to wake a thread of the pool, which then wakes the subscriber.
     Pool,
-    /// The publishing thread, if no other thread dispatches at that moment: a single event does not
-    /// have to wake another thread. It dispatches one round at most, never waits for a full ring,
-    /// and leaves the rest to the pool. So publishing, also `try_publish`, may drop payloads and
-    /// call wakers: see [guarantee 9](crate#guarantees).
+    /// The publishing thread, if no other thread dispatches at that moment: an event does not have
+    /// to wake another thread. It dispatches one round at most, never waits for a full ring, and
+    /// leaves the rest to the pool. So publishing, also `try_publish`, may drop payloads and call
+    /// wakers: see [guarantee 9](crate#guarantees).
     Inline,
     /// The threads that call [`Bus::drive`](crate::Bus::drive), and those that flush or close,
     /// which drive too. Dropping the last handle to the bus closes it, and so dispatches all
@@ -94,6 +108,7 @@ pub enum Dispatch {
 impl fmt::Display for Dispatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
+            Self::Adaptive => "adaptive",
             Self::Pool => "pool",
             Self::Inline => "inline",
             Self::Manual => "manual",

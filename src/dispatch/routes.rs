@@ -152,6 +152,15 @@ pub(crate) struct Matched {
     pub(crate) slots: Vec<u32>,
 }
 
+impl Matched {
+    /// Forgets what the current block matches.
+    pub(crate) fn clear(&mut self) {
+        for slot in self.slots.drain(..) {
+            self.masks[slot as usize] = 0;
+        }
+    }
+}
+
 /// Finds the slots of topics, with or without a cache in front of the index.
 pub(crate) struct Matcher(Box<dyn Find>);
 

@@ -174,11 +174,21 @@ impl SequencerShared {
     }
 }
 
+/// When a round requests a wake-up from every lane, for the next event.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WakeRequests {
+    /// Never: the calling thread looks again.
+    None,
+    /// If there was nothing to do: the calling thread is about to sleep.
+    IfIdle,
+    /// Also behind the events of the round: the calling thread does not look again.
+    Always,
+}
+
 /// What the engine does with a sequencer, whatever the type of the payloads.
 pub(crate) trait Sequence: Send {
-    /// One round. `closing`: the lanes are closed first. `before_sleep`: if there is nothing to do,
-    /// a wake-up is requested from every lane.
-    fn round(&mut self, closing: bool, before_sleep: bool) -> RoundResult;
+    /// One round. `closing`: the lanes are closed first.
+    fn round(&mut self, closing: bool, wake_requests: WakeRequests) -> RoundResult;
 
     /// Closes the lanes, and drops the events in them, which count as unsequenced. If the calling
     /// thread has a time limit, another thread drops them.
@@ -223,7 +233,7 @@ impl<T: Send + Sync + 'static> Sequencer<T> {
 }
 
 impl<T: Send + Sync + 'static> Sequence for Sequencer<T> {
-    fn round(&mut self, closing: bool, before_sleep: bool) -> RoundResult {
+    fn round(&mut self, closing: bool, wake_requests: WakeRequests) -> RoundResult {
         // Acquire, partner the `fetch_add` in `Engine::request_flush`: the events that the caller
         // of a flush knew to be accepted are in lanes that this thread admits and looks at from
         // here on.
@@ -234,8 +244,18 @@ impl<T: Send + Sync + 'static> Sequence for Sequencer<T> {
             self.close_lanes();
         }
         let mut sequenced = self.sequence();
-        if sequenced == 0 && before_sleep && !self.appender.failed && self.request_wakes() {
-            sequenced = self.sequence();
+        let requested = match wake_requests {
+            WakeRequests::None => false,
+            WakeRequests::IfIdle => sequenced == 0,
+            WakeRequests::Always => !self.more,
+        };
+        let mut late_event = false;
+        if requested && !self.appender.failed && self.request_wakes() {
+            if sequenced == 0 {
+                sequenced = self.sequence();
+            } else {
+                late_event = true;
+            }
         }
         let finished = self.lanes_closed && self.is_drained();
         if finished {
@@ -247,7 +267,7 @@ impl<T: Send + Sync + 'static> Sequence for Sequencer<T> {
         RoundResult {
             progress: sequenced > 0 || flushed,
             // Another flush may have been requested while this one was in progress.
-            more: self.more || flushed,
+            more: self.more || late_event || flushed,
             finished,
             deadline: None,
             failed: self.appender.failed,

@@ -103,7 +103,10 @@ pub(crate) struct Shard {
     stall: Option<Stall>,
     /// Always empty: keeps the memory of the last stall's list for the next stall.
     spare_blocked: Vec<Blocked>,
-    /// Id of the last event of the last block taken; 0: none yet.
+    /// A block that was taken, and that matches more subscribers than a round was allowed to give
+    /// it to.
+    wide_block: Option<AnyBlock>,
+    /// Id of the last event of the last block dispatched; 0: none yet.
     dispatched_id: u64,
     closed: bool,
 }
@@ -148,6 +151,7 @@ impl Shard {
             matcher: Matcher::cached(),
             stall: None,
             spare_blocked: Vec::new(),
+            wide_block: None,
             dispatched_id: 0,
             closed: false,
         }
@@ -160,21 +164,23 @@ impl Shard {
     }
 
     /// One round. `ignore_latch`: a stalled block is tried again even if not all rings have
-    /// reported that they have room.
-    pub(crate) fn round(&mut self, ignore_latch: bool) -> RoundResult {
+    /// reported that they have room. A block that matches more than `subscribers_max` subscribers
+    /// is left to another round.
+    pub(crate) fn round(&mut self, ignore_latch: bool, subscribers_max: usize) -> RoundResult {
         self.apply_pending_changes();
         let was_stalled = self.stall.is_some();
         let mut progress = self.give_up_expired();
         if self.resume(ignore_latch || progress) {
-            progress |= self.take_blocks() || was_stalled;
+            progress |= self.take_blocks(subscribers_max) || was_stalled;
         }
         progress |= self.commit();
-        let finished = self.stall.is_none() && self.input.is_finished();
+        let finished =
+            self.stall.is_none() && self.wide_block.is_none() && self.input.is_finished();
         if finished && !self.closed {
             self.close_feeds();
         }
         let more = match self.stall {
-            None => self.input.refresh() > 0,
+            None => self.wide_block.is_some() || self.input.refresh() > 0,
             // If it is open, the rings made room before the shard had requested it from all of
             // them, and no reader will wake a thread for it.
             Some(_) => self.shared.latch.is_open(),
@@ -205,7 +211,7 @@ impl Shard {
         self.apply_pending_changes();
         while !self.closed {
             self.give_up_blocked();
-            self.round(true);
+            self.round(true, usize::MAX);
         }
     }
 
@@ -241,18 +247,22 @@ impl Shard {
     pub(crate) fn break_feeds(&mut self) {
         self.apply_changes_up_to(u64::MAX);
         self.stall = None;
+        self.wide_block = None;
         self.feeds
             .iter()
             .flatten()
             .for_each(|feed| feed.mark_broken());
     }
 
-    fn take_blocks(&mut self) -> bool {
+    fn take_blocks(&mut self, subscribers_max: usize) -> bool {
         let mut taken = 0;
         while taken < ROUND_BLOCKS && self.stall.is_none() {
-            let Some(block) = self.input.pop() else { break };
+            let block = self.wide_block.take().or_else(|| self.input.pop());
+            let Some(block) = block else { break };
             taken += 1;
-            self.dispatch(block);
+            if !self.dispatch(block, subscribers_max) {
+                break;
+            }
         }
         if taken > 0 {
             self.input.release();
@@ -260,7 +270,9 @@ impl Shard {
         taken > 0
     }
 
-    fn dispatch(&mut self, block: AnyBlock) {
+    /// `false`: the block matches more than `subscribers_max` subscribers, and is dispatched by
+    /// another round. It is matched again then, since subscriptions may end or begin meanwhile.
+    fn dispatch(&mut self, block: AnyBlock, subscribers_max: usize) -> bool {
         debug_assert_eq!(
             block.first_id(),
             self.dispatched_id + 1,
@@ -274,8 +286,14 @@ impl Shard {
         ) {
             self.apply_changes_up_to(version);
         }
+        if self.matched.slots.len() > subscribers_max {
+            self.matched.clear();
+            self.wide_block = Some(block);
+            return false;
+        }
         self.dispatched_id = block.last_id();
         self.push_block(block);
+        true
     }
 
     fn push_block(&mut self, block: AnyBlock) {

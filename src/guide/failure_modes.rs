@@ -85,7 +85,9 @@
 //!   delays everything.
 //! * **A waker that blocks.** The thread that dispatches calls wakers. One that takes a second
 //!   delays the subscribers of its shard for that second, and also the publisher if that is the
-//!   thread that dispatches ([`Dispatch::Inline`](crate::Dispatch::Inline)). Measured with two
+//!   thread that dispatches: always under [`Dispatch::Inline`], and for a lone event under
+//!   [`Dispatch::Adaptive`], but not again for as long as the waker took. Under [`Dispatch::Pool`]
+//!   it never delays a publisher. Measured under `Pool` with two
 //!   dispatchers and eight other subscribers: four of them received the event after 1.0 seconds,
 //!   the four of the other shard after 0.2 milliseconds (2026-11-27). Wakers of the common runtimes
 //!   return at once.
@@ -117,6 +119,9 @@
 //!   with fewer cores than spinning threads keeps the very thread from running that it waits for.
 //!
 //! [`Block`]: crate::Overflow::Block
+//! [`Dispatch::Adaptive`]: crate::Dispatch::Adaptive
+//! [`Dispatch::Inline`]: crate::Dispatch::Inline
+//! [`Dispatch::Pool`]: crate::Dispatch::Pool
 //! [`Gap`]: crate::Gap
 //! [reason]: crate::GapReason
 //! [statistics]: crate::SubscriptionStats

@@ -41,8 +41,8 @@
 //!   events.
 //! * **Topics.** A subscription has patterns, and a receiver is not woken for other topics.
 //! * **A dispatcher delivers the events.** Publishing returns when the event is *accepted*. It is
-//!   delivered a few microseconds later by a thread of the bus, or by the publishing thread with
-//!   [`Dispatch::Inline`](crate::Dispatch::Inline).
+//!   delivered by a thread of the bus a few microseconds later, or, if it is a lone event, by the
+//!   publishing thread before the call returns: see [`Dispatch`](crate::Dispatch).
 //! * **Publishing can wait.** A lane is bounded. `publish` blocks the thread while its lane is
 //!   full, which happens when the dispatcher is too slow or has to wait for a `Block` subscriber.
 //!   In a task, use [`publish_async`] or [`try_publish`](crate::Bus::try_publish).

@@ -37,7 +37,14 @@
 //!
 //! # Latency of a single event
 //!
-//! * [`Dispatch::Inline`]: the publishing thread dispatches. It saves one hop between threads.
+//! * [`Dispatch::Adaptive`], the default: the publishing thread dispatches a lone event, which
+//!   saves one hop between threads, and leaves a stream of events to the pool. From the planned
+//!   time of an event until a receiver that slept has it, the median was 0.64 to 1.1 times that of
+//!   crossbeam-channel at 1,000 to 100,000 events per second; with the pool alone 1.1 to 1.4 times.
+//!   At 500,000 events per second, 90 % of the events were there within 7 µs, with the pool alone
+//!   within 3 ms (two cores, 2026-11-27).
+//! * [`Dispatch::Inline`]: the publishing thread dispatches each event, also in a stream. A stream
+//!   then costs about twice as much.
 //! * [`WaitStrategy::Spin`] or [`Yield`](crate::WaitStrategy::Yield) for a receiver that has a core
 //!   of its own: it saves the wake-up.
 //! * The default, [`Adaptive`](crate::WaitStrategy::Adaptive), spins for some microseconds if there
@@ -67,5 +74,6 @@
 //! [`recv`]: crate::Subscriber::recv
 //! [`iter`]: crate::Subscriber::iter
 //! [`next`]: crate::Subscriber::next
+//! [`Dispatch::Adaptive`]: crate::Dispatch::Adaptive
 //! [`Dispatch::Inline`]: crate::Dispatch::Inline
 //! [`WaitStrategy::Spin`]: crate::WaitStrategy::Spin

@@ -126,7 +126,7 @@ fn a_flush_is_woken_when_a_full_subscriber_makes_room_or_ends() {
 /// A handler that is busy delays the flush, and wakes the task when it is done.
 #[test]
 fn a_flush_waits_for_handlers() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
+    for mode in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
         for dedicated in [false, true] {
             ends(&format!("{mode:?}, dedicated {dedicated}"), move || {
                 let bus = bus::<u64>(|b| b.dispatch(mode));

@@ -82,7 +82,7 @@ fn as_ending(error: RecvError) -> Ending {
 fn tasks_receive_on_any_runtime() {
     const EVENTS: u64 = 5_000;
     for runtime in RUNTIMES {
-        for mode in [Dispatch::Pool, Dispatch::Inline] {
+        for mode in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
             ends(&format!("{runtime:?}, {mode:?}"), move || {
                 let bus = bus(|b| b.dispatch(mode).lane_capacity(64));
                 let open = |overflow| {

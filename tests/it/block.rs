@@ -23,7 +23,7 @@ use crate::tasks::block_on;
 /// at any time, also while the dispatcher is about to request room.
 #[test]
 fn the_last_event_before_a_pause_is_delivered() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
+    for mode in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
         for (capacity, subscribers) in [(1, 1), (2, 1), (3, 2), (1, 3)] {
             ends(
                 &format!("{mode:?}, {subscribers} of capacity {capacity}"),
@@ -244,7 +244,7 @@ fn after_the_block_timeout_all_others_continue() {
 /// publishes, drives or flushes.
 #[test]
 fn the_block_timeout_needs_no_other_activity() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
+    for mode in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
         for dispatchers in [1, 2, 4] {
             ends(&format!("{mode:?}, {dispatchers} dispatchers"), move || {
                 for round in rounds(150) {
@@ -639,7 +639,7 @@ fn the_block_timeout_is_bounded() {
 
 #[test]
 fn a_handler_that_hangs_loses_events_after_the_block_timeout() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
+    for mode in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
         for dedicated in [false, true] {
             ends(&format!("{mode:?}, dedicated: {dedicated}"), move || {
                 let (lost, lost_gaps) = mpsc::channel();

@@ -301,7 +301,7 @@ fn iterators_and_streams_end_with_the_gap() {
 /// The subscriber sleeps when it is disconnected: it is woken, and receives the end.
 #[test]
 fn sleeping_threads_and_tasks_are_woken() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
+    for mode in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
         for task in [false, true] {
             ends(&format!("{mode:?}, task {task}"), move || {
                 for _ in rounds(300) {
@@ -344,7 +344,7 @@ fn sleeping_threads_and_tasks_are_woken() {
 /// The handler handles the waiting events, the observer is notified, and the closure is dropped.
 #[test]
 fn a_handler_that_falls_behind_is_disconnected() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
+    for mode in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
         for dedicated in [false, true] {
             ends(&format!("{mode:?}, dedicated {dedicated}"), move || {
                 let (notices, seen) = mpsc::channel();

@@ -69,7 +69,7 @@ fn a_full_block_subscriber_is_not_flushed() {
 /// follows. Many idle lanes make a round long enough for a request to fall into the middle of it.
 #[test]
 fn concurrent_flushes_all_return() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
+    for mode in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
         ends(&format!("concurrent flushes of {mode:?}"), move || {
             let bus = bus(|b| b.dispatch(mode).lane_capacity(8));
             let idle: Vec<_> = (0..1000).map(|_| bus.publisher()).collect();
@@ -117,7 +117,7 @@ fn flushing_never_delays_an_event_in_the_pool() {
 
 #[test]
 fn a_flush_continues_when_the_full_subscriber_is_dropped() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
+    for mode in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
         for cancel in [false, true] {
             ends(&format!("flush of {mode:?}, cancel {cancel}"), move || {
                 for _ in rounds(50) {

@@ -17,7 +17,7 @@ const BOUND: Duration = Duration::from_micros(2000 * WINDOW.as_secs() / 10);
 #[test]
 #[ignore = "measures all threads of its process for some seconds: run it alone"]
 fn an_idle_bus_uses_next_to_no_processor_time() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
+    for mode in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
         for (dispatchers, watched, stalled) in [
             (1, false, false),
             (3, false, false),

@@ -325,7 +325,12 @@ fn marked_bus(mark: &Mark) -> BusBuilder<u32> {
 /// What a callback of a bus finds its subscriptions in.
 type Handles = Arc<Mutex<Vec<SubscriptionHandle<u32>>>>;
 
-const DISPATCH: [Dispatch; 3] = [Dispatch::Pool, Dispatch::Manual, Dispatch::Inline];
+const DISPATCH: [Dispatch; 4] = [
+    Dispatch::Adaptive,
+    Dispatch::Pool,
+    Dispatch::Manual,
+    Dispatch::Inline,
+];
 
 /// An observer gets numbers, so a program gives it the handles that it finds by number.
 #[test]

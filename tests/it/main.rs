@@ -6,6 +6,7 @@
 //! here by default.
 
 mod accounts;
+mod adaptive;
 mod architecture;
 mod async_close;
 mod async_law;

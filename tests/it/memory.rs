@@ -229,7 +229,7 @@ fn the_bus_waits_for_a_block_subscriber_at_its_bound_in_bytes() {
             }
             assert_eq!(seen, (1..=20).collect::<Vec<_>>());
         });
-        for mode in [Dispatch::Pool, Dispatch::Inline] {
+        for mode in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
             ends(&format!("{mode:?} with {pin_bytes} bytes"), move || {
                 let bus = bus(|b| b.dispatch(mode).weigh(|_| WEIGHT).pin_bytes(pin_bytes));
                 let mut sub = bus

@@ -62,7 +62,7 @@ fn every_publish_method_carries_name_and_source() {
 
 #[test]
 fn a_receipt_belongs_to_the_event_that_was_sent() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
+    for mode in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
         ends(&format!("{mode:?}"), move || {
             let bus = bus::<u32>(|b| b.dispatch(mode));
             let mut sub = bus.subscribe("a").expect("open");

@@ -251,7 +251,7 @@ fn next(seen: &mpsc::Receiver<Report>) -> (u64, SlowStatus) {
 
 #[test]
 fn the_monitor_reports_from_its_own_thread_after_a_pause() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
+    for mode in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
         ends("watching", move || {
             let (sender, seen) = mpsc::channel();
             let mut report = reporting(sender);
@@ -309,7 +309,7 @@ impl Drop for DropSignal {
 
 #[test]
 fn the_monitor_ends_with_the_bus_and_does_not_keep_it_open() {
-    for mode in [Dispatch::Pool, Dispatch::Inline] {
+    for mode in [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline] {
         for ending in 0..4 {
             ends("the watcher", move || {
                 let (sender, gone) = mpsc::channel();

@@ -18,10 +18,15 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// did not time out.
 pub(crate) const FOR_EVER: Duration = Duration::from_secs(3600);
 
-pub(crate) const MODES: [Dispatch; 3] = [Dispatch::Pool, Dispatch::Inline, Dispatch::Manual];
+pub(crate) const MODES: [Dispatch; 4] = [
+    Dispatch::Adaptive,
+    Dispatch::Pool,
+    Dispatch::Inline,
+    Dispatch::Manual,
+];
 
 /// The modes in which a bus has threads.
-const MODES_WITH_THREADS: [Dispatch; 2] = [Dispatch::Pool, Dispatch::Inline];
+const MODES_WITH_THREADS: [Dispatch; 3] = [Dispatch::Adaptive, Dispatch::Pool, Dispatch::Inline];
 
 /// Runs `f` with this logger for the calling thread.
 ///

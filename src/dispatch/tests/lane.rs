@@ -45,7 +45,12 @@ fn looks(engine: &Engine) -> u64 {
 fn an_event_costs_few_looks_at_lanes() {
     const IDLE: usize = 10_000;
     const EVENTS: u64 = 1000;
-    for dispatch in [Dispatch::Pool, Dispatch::Inline, Dispatch::Manual] {
+    for dispatch in [
+        Dispatch::Adaptive,
+        Dispatch::Pool,
+        Dispatch::Inline,
+        Dispatch::Manual,
+    ] {
         let (engine, lanes) = engine_of(dispatch);
         let pool = (dispatch != Dispatch::Manual).then(|| {
             let engine = engine.clone();

@@ -1,6 +1,6 @@
 //! Shards that wait for room.
 
-use super::super::block::BlockRef;
+use super::super::block::{AnyBlock, BlockRef};
 use super::super::feed::{FeedConsumer, Found, Limits, Listener, feed};
 use super::super::loss::Overflow;
 use super::super::routes::Routes;
@@ -21,25 +21,35 @@ fn shared() -> Arc<ShardShared> {
     })
 }
 
+/// A change that opens the subscription with this slot, and its reader.
+fn attach(shared: &ShardShared, limits: Limits, slot: u32, version: u64) -> FeedConsumer {
+    let (producer, consumer) = feed(limits, shared.latch.clone(), Listener::waker());
+    let kind = ChangeKind::Attach {
+        slot,
+        feed: Box::new(producer),
+    };
+    shared.changes.push(Change { version, kind });
+    consumer
+}
+
 /// A shard with one subscriber, whose input has these blocks and is closed behind them.
 fn shard_of_one(
     limits: Limits,
     blocks: impl IntoIterator<Item = BlockRef<()>>,
 ) -> (Shard, FeedConsumer) {
     let shared = shared();
-    let (producer, consumer) = feed(limits, shared.latch.clone(), Listener::waker());
-    let kind = ChangeKind::Attach {
-        slot: 0,
-        feed: Box::new(producer),
-    };
-    shared.changes.push(Change { version: 1, kind });
+    let consumer = attach(&shared, limits, 0, 1);
+    (Shard::new(closed_input(blocks), shared), consumer)
+}
+
+/// An input that has these blocks and is closed behind them.
+fn closed_input(blocks: impl IntoIterator<Item = BlockRef<()>>) -> spsc::Consumer<AnyBlock> {
     let (mut output, input) = spsc::ring(64);
     for block in blocks {
         assert!(output.push(block.into_any()).is_ok());
     }
     output.commit().expect("open");
-    drop(output);
-    (Shard::new(input, shared), consumer)
+    input
 }
 
 /// A close by force: what has room by then is not lost, and what is lost is one gap.
@@ -54,7 +64,7 @@ fn a_close_by_force_loses_only_what_has_no_room() {
         };
         let blocks = [1, 1, 1, 1, 1, 1, 1, 1, 6, 1].map(|events| maker.block(events, 0));
         let (mut shard, mut consumer) = shard_of_one(limits, blocks);
-        shard.round(false);
+        shard.round(false, usize::MAX);
         for id in 1..=read_first {
             assert_eq!(consumer.check(), Found::Event);
             assert_eq!(consumer.take::<()>().id(), id);
@@ -82,12 +92,60 @@ fn a_shard_waits_for_a_heavy_block_without_holding_its_role() {
     let blocks = [light, maker.block(1, 100), maker.block(1, 0)];
     let (mut shard, mut consumer) = shard_of_one(limits, blocks);
     for _ in 0..3 {
-        let round = shard.round(false);
+        let round = shard.round(false, usize::MAX);
         assert!(!round.more && !round.finished);
     }
     assert_eq!(read(&mut consumer).0, [1]);
-    assert!(shard.round(false).progress);
+    assert!(shard.round(false, usize::MAX).progress);
     assert_eq!(read(&mut consumer).0, [2]);
-    assert!(shard.round(false).finished);
+    assert!(shard.round(false, usize::MAX).finished);
     assert_eq!(read(&mut consumer), (vec![3], vec![], Found::Closed));
+}
+
+/// A block that matches more subscribers than a round may give it to waits for another round. A
+/// subscription that ends meanwhile gets nothing of it, and one that begins gets all of it.
+#[test]
+fn a_block_for_many_subscribers_waits_for_another_round() {
+    const LIMITS: Limits = Limits {
+        capacity: 8,
+        pin_bytes: usize::MAX,
+        overflow: Overflow::DropNewest,
+    };
+    let pattern = Pattern::parse("a").expect("a pattern");
+    let shared = shared();
+    shared
+        .routes
+        .batch(|batch| (1..3).for_each(|slot| assert!(batch.insert(&pattern, slot))));
+    let mut readers = [0, 1, 2].map(|slot| attach(&shared, LIMITS, slot, 2));
+    let mut maker = BlockMaker::new();
+    let input = closed_input([maker.block(2, 0), maker.block(1, 0)]);
+    let mut shard = Shard::new(input, shared.clone());
+    for _ in 0..2 {
+        let round = shard.round(false, 2);
+        assert!(round.more && !round.finished);
+        assert!(
+            readers
+                .iter_mut()
+                .all(|reader| reader.check() == Found::Empty)
+        );
+    }
+
+    shared
+        .routes
+        .batch(|batch| assert!(batch.remove(&pattern, &2)));
+    let kind = ChangeKind::Detach { slot: 2 };
+    shared.changes.push(Change { version: 3, kind });
+    let round = shard.round(false, 1);
+    assert!(round.more && !round.finished);
+    shared
+        .routes
+        .batch(|batch| assert!(batch.insert(&pattern, 2)));
+    let mut late = attach(&shared, LIMITS, 2, 4);
+    assert!(shard.round(false, 3).finished);
+
+    let [first, second, ended] = &mut readers;
+    for reader in [first, second, &mut late] {
+        assert_eq!(read(reader), (vec![1, 2, 3], vec![], Found::Closed));
+    }
+    assert_eq!(read(ended), (vec![], vec![], Found::Closed));
 }
