@@ -23,8 +23,8 @@ pub(super) struct WakeTimer {
 }
 
 impl WakeTimer {
-    /// Makes sure that a timer wakes the task at that time. If the system cannot start a thread, the
-    /// task is woken at once, so that it polls until then.
+    /// Makes sure that a timer wakes the task at that time. If the system cannot start a thread,
+    /// the task is woken at once, so that it polls until then.
     #[cold]
     pub(super) fn set(timer: &mut Option<Self>, at: Instant, waker: &Waker) {
         if timer.as_ref().is_some_and(|timer| timer.is_for(at, waker)) {
