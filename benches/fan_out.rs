@@ -3,7 +3,8 @@
 //! Under manual dispatch no other thread runs and no thread is woken, so `deliveries` is the cost
 //! of the path itself, in deliveries (events times subscribers) per second. `benches/peers`
 //! measures the cost with threads, sleeping and waking. `lone_event` is a single event that one
-//! thread publishes and receives under inline dispatch.
+//! thread publishes and receives under inline dispatch. `idle_publishers` is the same beside
+//! publishers that are open, have published, and do not publish now: their number must not matter.
 
 use std::hint::black_box;
 use std::time::Duration;
@@ -68,21 +69,31 @@ fn lone_event(c: &mut Criterion) {
     let mut group = c.benchmark_group("lone_event");
     let topic = Topic::new("ticks.eurusd").expect("a topic");
     group.throughput(Throughput::Elements(1));
-    group.bench_function("inline", |b| {
-        let bus = Bus::<Tick>::builder()
-            .dispatch(Dispatch::Inline)
-            .dispatchers(1)
-            .build()
-            .expect("in range");
-        let mut publisher = bus.publisher();
-        let mut sub = bus.subscribe("ticks.*").expect("open");
-        b.iter(|| {
-            publisher
-                .publish(&topic, black_box(TICK))
-                .expect("the lane has room");
-            black_box(sub.recv().expect("nothing is lost").data()[0])
+    let mut measure = |id: BenchmarkId, idle: usize| {
+        group.bench_function(id, |b| {
+            let bus = Bus::<Tick>::builder()
+                .dispatch(Dispatch::Inline)
+                .dispatchers(1)
+                .build()
+                .expect("in range");
+            let mut others: Vec<_> = (0..idle).map(|_| bus.publisher()).collect();
+            for other in &mut others {
+                other.publish("warm", TICK).expect("the lane has room");
+            }
+            let mut publisher = bus.publisher();
+            let mut sub = bus.subscribe("ticks.*").expect("open");
+            b.iter(|| {
+                publisher
+                    .publish(&topic, black_box(TICK))
+                    .expect("the lane has room");
+                black_box(sub.recv().expect("nothing is lost").data()[0])
+            });
         });
-    });
+    };
+    measure(BenchmarkId::from_parameter("inline"), 0);
+    for idle in [1_000, 10_000] {
+        measure(BenchmarkId::new("idle_publishers", idle), idle);
+    }
     group.finish();
 }
 

@@ -15,7 +15,7 @@
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::Core;
 use super::record::Record;
@@ -23,7 +23,7 @@ use super::stats::{CloseReport, CloseSums};
 use super::wake_timer::WakeTimer;
 use crate::dispatch::Dispatch;
 use crate::dispatch::engine::{Engine, FlushTicket};
-use crate::park::{Registration, wake_registered, wake_to_poll_again};
+use crate::park::{Registration, wake_registered};
 use crate::sync::{Arc, Ordering};
 use crate::time_limit::TimeLimit;
 
@@ -166,20 +166,9 @@ impl DispatchWait {
             return Poll::Ready(value);
         }
         if let Some(at) = recheck_at {
-            self.set_timer(at, waker);
+            WakeTimer::set(&mut self.timer, at, waker);
         }
         Poll::Pending
-    }
-
-    fn set_timer(&mut self, at: Instant, waker: &Waker) {
-        let timer = self.timer.as_ref();
-        if timer.is_some_and(|timer| timer.is_for(at, waker)) {
-            return;
-        }
-        self.timer = WakeTimer::start(at, waker).ok();
-        if self.timer.is_none() {
-            wake_to_poll_again(waker); // no thread could be started: the task polls until then
-        }
     }
 }
 

@@ -236,16 +236,12 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
         F: FnMut(&Event<T>) -> R + Send + 'static,
         R: HandlerResult,
     {
-        // Outlives the lock under which the subscription is opened: dropping a closure runs user
-        // code.
-        let mut make = Some(make);
         let request = self.into_request();
         let core = request.core.clone();
-        let handlers = &core.handlers;
-        let mut task = |number, feed: FeedConsumer| {
-            let make = make.take().expect("opened once");
+        let observed = core.clone();
+        let task = move |number, feed: FeedConsumer| {
             let mut handler = make(number, feed.shared());
-            let observer = handlers.observer.lock().clone();
+            let observer = observed.handlers.observer.lock().clone();
             match observer {
                 None => Task::new(feed, handler),
                 Some(observer) => Task::new(feed, move |event: &Event<T>| {
@@ -254,9 +250,7 @@ impl<T: Send + Sync + 'static> SubscriptionBuilder<T> {
                 }),
             }
         };
-        let opened = request.open_handler(&mut task);
-        contain("the drop of a handler that was refused", || drop(make));
-        let record = opened?;
+        let record = request.open_handler(Box::new(task))?;
         Ok(HandlerGuard {
             subscription: SubscriptionHandle::new(core, record),
             detached: false,
@@ -269,12 +263,13 @@ impl Request {
     /// its feed.
     fn open_handler(
         self,
-        task: &mut dyn FnMut(u64, FeedConsumer) -> Task,
+        task: Box<dyn FnOnce(u64, FeedConsumer) -> Task + '_>,
     ) -> Result<Arc<Record>, SubscribeError> {
         let core = &self.core.clone();
         let (dedicated, wait) = (self.dedicated, self.options.wait);
-        // Outlives the lock, too: what `task` makes owns the closure.
-        let mut made = None;
+        // One of the two owns the closure of a handler that is refused. They outlive the lock under
+        // which the subscription is opened: dropping a closure runs user code.
+        let (mut task, mut made) = (Some(task), None);
         let opened = self.open_with(|config| {
             let number = config.number;
             let pool = core.handlers.make_pool(core);
@@ -284,6 +279,7 @@ impl Request {
             }
             let mut producer = None;
             let mut feed_shared = None;
+            let task = task.take().expect("opened once");
             let job: Arc<HandlerJob> = Arc::new_cyclic(|job| {
                 let weak = job.clone() as std::sync::Weak<_>;
                 let (feed_producer, consumer) = config.make(Listener::Callback(weak));
@@ -303,7 +299,9 @@ impl Request {
                 handler: Some(job),
             })
         });
-        contain("the drop of a handler that was refused", || drop(made));
+        contain("the drop of a handler that was refused", || {
+            drop((task, made))
+        });
         opened
     }
 }

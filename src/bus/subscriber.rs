@@ -702,7 +702,8 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
             Found::Empty => {
                 self.used_budget = 0;
                 if let Some(at) = self.recheck_at() {
-                    self.set_timer(at, waker);
+                    let closing = self.closing.get_or_insert_default();
+                    WakeTimer::set(&mut closing.timer, at, waker);
                 }
                 Poll::Pending
             }
@@ -711,20 +712,6 @@ impl<T: Send + Sync + 'static> Subscriber<T> {
                 debug_assert!(self.used_budget <= BUDGET);
                 Poll::Ready(found)
             }
-        }
-    }
-
-    /// Starts a timer that wakes the task at that time.
-    #[cold]
-    fn set_timer(&mut self, at: Instant, waker: &Waker) {
-        let timer = &mut self.closing.get_or_insert_default().timer;
-        if timer.as_ref().is_some_and(|timer| timer.is_for(at, waker)) {
-            return;
-        }
-        *timer = WakeTimer::start(at, waker).ok();
-        if timer.is_none() {
-            // The system could not start a thread, so the task polls until then.
-            wake_to_poll_again(waker);
         }
     }
 

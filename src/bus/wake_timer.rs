@@ -10,7 +10,7 @@ use std::sync::Weak;
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::park::{register_task, wake_registered};
+use crate::park::{register_task, wake_registered, wake_to_poll_again};
 use crate::sync::{Arc, AtomicWaker};
 
 /// A thread that sleeps until it wakes a task. When the timer is dropped, the thread ends and wakes
@@ -23,7 +23,20 @@ pub(super) struct WakeTimer {
 }
 
 impl WakeTimer {
-    pub(super) fn start(at: Instant, waker: &Waker) -> io::Result<Self> {
+    /// Makes sure that a timer wakes the task at that time. If the system cannot start a thread,
+    /// the task is woken at once, so that it polls until then.
+    #[cold]
+    pub(super) fn set(timer: &mut Option<Self>, at: Instant, waker: &Waker) {
+        if timer.as_ref().is_some_and(|timer| timer.is_for(at, waker)) {
+            return;
+        }
+        *timer = Self::start(at, waker).ok();
+        if timer.is_none() {
+            wake_to_poll_again(waker);
+        }
+    }
+
+    fn start(at: Instant, waker: &Waker) -> io::Result<Self> {
         let registered = Arc::new(AtomicWaker::new());
         register_task(&registered, waker);
         let theirs = Arc::downgrade(&registered);
@@ -39,7 +52,7 @@ impl WakeTimer {
 
     /// Registers this waker in place of the previous one. Returns `false` if the timer is for
     /// another time, or its time is over.
-    pub(super) fn is_for(&self, at: Instant, waker: &Waker) -> bool {
+    fn is_for(&self, at: Instant, waker: &Waker) -> bool {
         if let Some(registered) = &self.waker {
             register_task(registered, waker);
         }

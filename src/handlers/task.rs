@@ -267,7 +267,7 @@ where
             if let Err(error) = result {
                 context.failed(event.id(), event.topic(), &error);
             }
-            if worker.has_turn_limit() && context.is_over() {
+            if context.is_turn_over(worker) {
                 break;
             }
         }
@@ -302,7 +302,7 @@ impl SlotDelivery<'_> {
             if let Some((id, topic)) = self.feed.id_and_topic(63 - taken.leading_zeros()) {
                 self.context.panicked(id, topic, &panic);
             }
-            if self.context.worker.has_turn_limit() && self.context.is_over() {
+            if self.context.is_turn_over(self.context.worker) {
                 return;
             }
         }
@@ -316,13 +316,21 @@ impl TurnContext<'_> {
         self.worker.turn_limit.load(Ordering::Relaxed) == TurnLimit::NOW
     }
 
-    /// Whether a turn that is not limited by slots alone has to end. Called after each call of the
-    /// handler. If the time of a timed turn is over, sets its limit to [`TurnLimit::NOW`].
+    /// Whether the turn has to end. Called after each call of the handler.
+    ///
+    /// `worker`: that of this context. The loop over the events of a slot has it in a register.
+    #[inline(always)]
+    fn is_turn_over(&self, worker: &WorkerState) -> bool {
+        worker.has_turn_limit() && self.is_limited_turn_over()
+    }
+
+    /// Whether a turn that is not limited by slots alone has to end. If the time of a timed turn is
+    /// over, sets its limit to [`TurnLimit::NOW`].
     ///
     /// The clock is read after 1, 2, 4, 8 and 16 calls, and then after every 16, because a read may
     /// take longer than a call.
     #[cold]
-    fn is_over(&self) -> bool {
+    fn is_limited_turn_over(&self) -> bool {
         if self.has_yielded() {
             return true;
         }

@@ -421,37 +421,6 @@ fn directories(root: &Path, path: &str) -> Vec<String> {
     found
 }
 
-/// The files whose lines are checked for their width, and the bound in characters.
-const NARROW: [&str; 3] = [
-    "crates",
-    "tests/it/architecture.rs",
-    "tests/it/architecture",
-];
-const WIDTH_MAX: usize = 100;
-
-#[test]
-fn lines_are_not_too_wide() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut open: Vec<PathBuf> = NARROW.iter().map(|path| root.join(path)).collect();
-    while let Some(path) = open.pop() {
-        if path.is_dir() {
-            let entries = fs::read_dir(path).expect("it can be read");
-            open.extend(entries.map(|entry| entry.expect("it can be read").path()));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = fs::read_to_string(&path).expect("it is text");
-            for (index, line) in text.lines().enumerate() {
-                let width = line.chars().count();
-                assert!(
-                    width <= WIDTH_MAX,
-                    "{}:{}: {width}",
-                    path.display(),
-                    index + 1
-                );
-            }
-        }
-    }
-}
-
 #[test]
 fn the_library_depends_on_no_runtime_no_server_and_no_wire_format() {
     for Source { path, code } in sources() {

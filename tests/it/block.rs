@@ -108,8 +108,8 @@ fn a_slow_subscriber_receives_all_events() {
     });
 }
 
-/// Publishes events, each in its own block.
-fn one_by_one(bus: &Bus<u64>, events: u64) {
+/// Publishes events, each in its own block, and waits for each.
+fn flush_each(bus: &Bus<u64>, events: u64) {
     for _ in 0..events {
         publish(bus, 1);
         assert!(bus.flush_within(FOR_EVER));
@@ -124,7 +124,7 @@ fn a_small_rest_of_a_block_needs_little_room() {
     in_modes_with_threads(|mode| {
         let bus = bus(|b| b.dispatch(mode));
         let mut full = block(&bus, 100).open().expect("open");
-        one_by_one(&bus, 100);
+        flush_each(&bus, 100);
         let mut other = bus.subscribe("a").expect("open");
         publish(&bus, 5);
         assert!(!bus.flush_within(Duration::from_millis(5)), "it is full");
@@ -153,7 +153,7 @@ fn a_close_with_a_limit_loses_no_event_that_has_room() {
         let bus = bus(|b| b.dispatch(mode).weigh(|_| WEIGHT));
         let pin_bytes = 2 * WEIGHT + WEIGHT / 2;
         let mut sub = block(&bus, 100).pin_bytes(pin_bytes).open().expect("open");
-        one_by_one(&bus, 2);
+        flush_each(&bus, 2);
         publish(&bus, 1);
         assert!(!bus.flush_within(Duration::from_millis(5)), "too heavy");
         assert_eq!(one(&mut sub), StreamItem::Id(1));

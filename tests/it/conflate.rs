@@ -18,14 +18,14 @@ fn conflating(bus: &Bus<u64>, capacity: usize) -> Subscriber<u64> {
 }
 
 /// Publishes events, each in its own block.
-fn one_by_one(bus: &Bus<u64>, events: &[(&str, u64)]) {
+fn each_in_own_block(bus: &Bus<u64>, events: &[(&str, u64)]) {
     for (topic, value) in events {
         bus.publish(*topic, *value).expect("open");
         bus.drive();
     }
 }
 
-fn at_once(bus: &Bus<u64>, events: &[(&str, u64)]) {
+fn in_one_block(bus: &Bus<u64>, events: &[(&str, u64)]) {
     for (topic, value) in events {
         bus.publish(*topic, *value).expect("open");
     }
@@ -47,7 +47,7 @@ fn next(sub: &mut Subscriber<u64>) -> (String, u64, u64, u64) {
 
 #[test]
 fn a_topic_keeps_its_place_and_its_event_is_replaced() {
-    for publish in [one_by_one, at_once] {
+    for publish in [each_in_own_block, in_one_block] {
         let bus = manual::<u64>();
         let mut sub = conflating(&bus, 8);
         publish(
@@ -76,7 +76,7 @@ fn a_topic_keeps_its_place_and_its_event_is_replaced() {
 
 #[test]
 fn beyond_the_capacity_the_oldest_topic_is_lost_with_a_gap() {
-    for publish in [one_by_one, at_once] {
+    for publish in [each_in_own_block, in_one_block] {
         let bus = manual::<u64>();
         let mut sub = conflating(&bus, 2);
         publish(&bus, &[("a", 1), ("b", 2), ("a", 3), ("c", 4), ("d", 5)]);
@@ -110,7 +110,7 @@ fn a_block_may_have_more_topics_than_the_capacity() {
         let bus = manual::<u64>();
         let mut sub = conflating(&bus, capacity);
         for round in 0..3 {
-            at_once(&bus, &block);
+            in_one_block(&bus, &block);
             let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
                 panic!("not all fit");
             };
@@ -132,9 +132,9 @@ fn a_block_may_have_more_topics_than_the_capacity() {
 fn a_kept_event_never_changes() {
     let bus = manual::<u64>();
     let mut sub = conflating(&bus, 8);
-    one_by_one(&bus, &[("a", 1), ("a", 2), ("b", 3)]);
+    each_in_own_block(&bus, &[("a", 1), ("a", 2), ("b", 3)]);
     let kept = sub.try_recv().expect("it waits").share();
-    one_by_one(&bus, &[("a", 4), ("a", 5), ("a", 6)]);
+    each_in_own_block(&bus, &[("a", 4), ("a", 5), ("a", 6)]);
     let later = [next(&mut sub), next(&mut sub)];
     assert_eq!(later, [("b".into(), 3, 3, 0), ("a".into(), 6, 6, 2)]);
     drop(sub);
@@ -148,7 +148,7 @@ fn a_kept_event_never_changes() {
 fn after_a_close_the_latest_events_are_received() {
     let bus = manual::<u64>();
     let mut sub = conflating(&bus, 8);
-    one_by_one(&bus, &[("a", 1), ("a", 2)]);
+    each_in_own_block(&bus, &[("a", 1), ("a", 2)]);
     bus.close();
     assert_eq!(next(&mut sub), ("a".into(), 2, 2, 1));
     assert_eq!(sub.recv().expect_err("closed"), RecvError::Closed);
@@ -158,13 +158,13 @@ fn after_a_close_the_latest_events_are_received() {
 fn claimed_events_are_neither_replaced_nor_evicted() {
     let bus = manual::<u64>();
     let mut sub = conflating(&bus, 2);
-    one_by_one(&bus, &[("a", 1), ("b", 2), ("c", 3)]);
+    each_in_own_block(&bus, &[("a", 1), ("b", 2), ("c", 3)]);
     // The gap is reported, and the event behind it is claimed.
     let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
         panic!("a did not fit");
     };
     assert_eq!((gap.first_id(), gap.last_id(), gap.count()), (1, 1, 1));
-    one_by_one(&bus, &[("b", 4), ("b", 5), ("d", 6)]);
+    each_in_own_block(&bus, &[("b", 4), ("b", 5), ("d", 6)]);
     assert_eq!(next(&mut sub), ("b".into(), 2, 2, 0));
     let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
         panic!("c did not fit");
@@ -180,8 +180,8 @@ fn claimed_events_are_neither_replaced_nor_evicted() {
 fn a_gap_has_the_lowest_and_the_highest_lost_id() {
     let bus = manual::<u64>();
     let mut sub = conflating(&bus, 3);
-    one_by_one(&bus, &[("a", 1), ("b", 2), ("c", 3), ("a", 4)]);
-    one_by_one(&bus, &[("d", 5), ("e", 6)]);
+    each_in_own_block(&bus, &[("a", 1), ("b", 2), ("c", 3), ("a", 4)]);
+    each_in_own_block(&bus, &[("d", 5), ("e", 6)]);
     let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
         panic!("a and b did not fit");
     };
@@ -195,7 +195,7 @@ fn a_gap_is_reported_after_a_close_and_after_a_cancel() {
     for cancel in [false, true] {
         let bus = manual::<u64>();
         let mut sub = conflating(&bus, 1);
-        one_by_one(&bus, &[("a", 1), ("b", 2)]);
+        each_in_own_block(&bus, &[("a", 1), ("b", 2)]);
         if cancel {
             assert!(sub.handle().cancel());
         } else {
@@ -236,7 +236,7 @@ fn expected_events() -> [(String, u64, u64, u64); 3] {
 
 #[test]
 fn every_receive_method_returns_the_same_events() {
-    for publish in [one_by_one, at_once] {
+    for publish in [each_in_own_block, in_one_block] {
         for way in 0..6 {
             let bus = manual::<u64>();
             let mut sub = conflating(&bus, 8);
@@ -288,16 +288,16 @@ fn a_dropped_future_loses_nothing() {
     for round in 1..=10 {
         let mut future = Box::pin(sub.recv_async());
         assert!(now_or_never(future.as_mut()).is_none());
-        at_once(&bus, &[("a", 1), ("b", 2)]);
+        in_one_block(&bus, &[("a", 1), ("b", 2)]);
         drop(future);
-        at_once(&bus, &[("a", 3)]);
+        in_one_block(&bus, &[("a", 3)]);
         let id = 3 * round;
         assert_eq!(next(&mut sub), ("a".into(), id, 3, 1));
         assert_eq!(next(&mut sub), ("b".into(), id - 1, 2, 0));
     }
     let mut stream = pin!(sub.into_stream());
     assert!(now_or_never(stream.next()).is_none());
-    one_by_one(&bus, &[("a", 1), ("a", 2)]);
+    each_in_own_block(&bus, &[("a", 1), ("a", 2)]);
     let event = now_or_never(stream.next()).flatten().expect("something");
     assert_eq!(fields(&event.expect("no gap")), ("a".into(), 32, 2, 1));
 }
@@ -325,7 +325,7 @@ fn handlers_see_what_was_superseded() {
             let handle = handle.expect("open");
             let published = if mode == Dispatch::Manual {
                 // The handler runs only in `drive`, so all events are published before.
-                at_once(&bus, &STORY);
+                in_one_block(&bus, &STORY);
                 7
             } else {
                 let closed = gate.lock().expect("not poisoned");
@@ -397,7 +397,7 @@ fn two_subscribers_with_different_speeds() {
     let mut all = bus.subscribe("**").expect("open");
     let events = [("a", 1), ("a", 2), ("b", 3), ("a", 4), ("b", 5), ("a", 6)];
     for (n, event) in events.iter().enumerate() {
-        one_by_one(&bus, &[*event]);
+        each_in_own_block(&bus, &[*event]);
         let id = n as u64 + 1;
         assert_eq!(next(&mut fast), (event.0.into(), id, event.1, 0));
         let here = all.try_recv().expect("it came");
@@ -571,7 +571,7 @@ fn a_block_heavier_than_the_bound_enters_an_empty_ring() {
         let mut sub = builder.pin_bytes(pin_bytes).open().expect("open");
         let heavy = 800 * KIB;
         let block = [("a", heavy), ("b", heavy), ("c", heavy), ("b", heavy)];
-        at_once(&bus, &block);
+        in_one_block(&bus, &block);
         let stats = sub.stats();
         assert_eq!((stats.depth, stats.lost, stats.superseded), (3, 0, 1));
         assert!(stats.pinned_bytes > 4 * heavy);
@@ -580,8 +580,8 @@ fn a_block_heavier_than_the_bound_enters_an_empty_ring() {
         assert_eq!(sub.stats().pinned_bytes, 0);
 
         // The oldest events are lost first, also those behind a topic whose event was replaced.
-        at_once(&bus, &[("a", KIB), ("b", KIB)]);
-        at_once(&bus, &[("a", heavy), ("c", heavy), ("d", heavy)]);
+        in_one_block(&bus, &[("a", KIB), ("b", KIB)]);
+        in_one_block(&bus, &[("a", heavy), ("c", heavy), ("d", heavy)]);
         let Err(TryRecvError::Lost(gap)) = sub.try_recv() else {
             panic!("both blocks do not fit");
         };
@@ -600,13 +600,13 @@ fn beyond_the_bound_in_bytes_the_oldest_are_lost() {
     let mut sub = builder.pin_bytes(100 * KIB as usize).open().expect("open");
     let topics = ["a", "b", "c", "d", "e"];
     for topic in topics {
-        one_by_one(&bus, &[(topic, 30 * KIB)]);
+        each_in_own_block(&bus, &[(topic, 30 * KIB)]);
         let stats = sub.stats();
         assert!(stats.pinned_bytes <= 100 * KIB, "{stats:?}");
     }
     // An event that replaces another one releases the bytes that the other one pinned.
     for _ in 0..100 {
-        one_by_one(&bus, &[("d", 30 * KIB)]);
+        each_in_own_block(&bus, &[("d", 30 * KIB)]);
     }
     let stats = sub.stats();
     assert_eq!((stats.depth, stats.lost, stats.superseded), (3, 2, 100));
@@ -627,15 +627,15 @@ fn beyond_the_bound_in_bytes_the_oldest_are_lost() {
 fn a_block_counts_once_until_its_last_event_is_released() {
     let bus = weighing();
     let mut sub = conflating_all(&bus);
-    at_once(&bus, &[("a", KIB), ("b", KIB), ("c", KIB)]);
+    in_one_block(&bus, &[("a", KIB), ("b", KIB), ("c", KIB)]);
     let whole = sub.stats().pinned_bytes;
     assert!(whole > 3 * KIB);
     next(&mut sub);
     assert_eq!(sub.stats().pinned_bytes, whole);
-    one_by_one(&bus, &[("b", KIB)]);
+    each_in_own_block(&bus, &[("b", KIB)]);
     let both = sub.stats().pinned_bytes;
     assert!(both > whole + KIB);
-    one_by_one(&bus, &[("c", KIB)]);
+    each_in_own_block(&bus, &[("c", KIB)]);
     let lone = both - whole;
     assert_eq!(sub.stats().pinned_bytes, 2 * lone);
     next(&mut sub);
@@ -663,9 +663,9 @@ fn weights_near_the_largest_integer_do_not_overflow() {
             let builder = builder.pin_bytes(pin_bytes).capacity(capacity);
             let mut sub = builder.open().expect("open");
             for round in 0..10 {
-                one_by_one(&bus, &[("a", 1), ("b", 2)]);
-                at_once(&bus, &[("a", u64::MAX), ("b", u64::MAX)]);
-                one_by_one(&bus, &[("a", u64::MAX), ("b", u64::MAX), ("c", 1 << 63)]);
+                each_in_own_block(&bus, &[("a", 1), ("b", 2)]);
+                in_one_block(&bus, &[("a", u64::MAX), ("b", u64::MAX)]);
+                each_in_own_block(&bus, &[("a", u64::MAX), ("b", u64::MAX), ("c", 1 << 63)]);
                 let stats = sub.stats();
                 assert!(
                     stats.pinned_bytes >= pin_bytes.min(1 << 40) as u64,
@@ -697,7 +697,7 @@ fn overlapping_patterns_are_added_and_removed() {
     let bus = manual::<u64>();
     let builder = bus.subscription(["a.*", "*.x", "**"]);
     let mut sub = builder.overflow(Overflow::Conflate).open().expect("open");
-    at_once(&bus, &[("a.x", 1), ("a.x", 2), ("b", 3)]);
+    in_one_block(&bus, &[("a.x", 1), ("a.x", 2), ("b", 3)]);
     assert_eq!(
         next(&mut sub),
         ("a.x".into(), 2, 2, 1),
@@ -705,11 +705,11 @@ fn overlapping_patterns_are_added_and_removed() {
     );
     let handle = sub.handle();
     handle.remove("**").expect("it is there");
-    at_once(&bus, &[("b", 4), ("a.y", 5)]);
+    in_one_block(&bus, &[("b", 4), ("a.y", 5)]);
     assert_eq!(next(&mut sub), ("b".into(), 3, 3, 0), "it waited already");
     handle.remove("a.*").expect("it is there");
     handle.add("b").expect("open");
-    at_once(&bus, &[("a.y", 6), ("a.x", 7), ("b", 8)]);
+    in_one_block(&bus, &[("a.y", 6), ("a.x", 7), ("b", 8)]);
     assert_eq!(next(&mut sub), ("a.y".into(), 5, 5, 0));
     assert_eq!(next(&mut sub), ("a.x".into(), 7, 7, 0));
     assert_eq!(next(&mut sub), ("b".into(), 8, 8, 0));
@@ -723,7 +723,7 @@ fn a_cancel_reports_the_gap_and_drops_waiting_events() {
     let bus = manual::<u64>();
     let mut sub = conflating(&bus, 2);
     let handle = sub.handle();
-    one_by_one(
+    each_in_own_block(
         &bus,
         &[("a", 1), ("b", 2), ("a", 3), ("c", 4), ("d", 5), ("d", 6)],
     );
@@ -735,7 +735,7 @@ fn a_cancel_reports_the_gap_and_drops_waiting_events() {
     for _ in 0..3 {
         assert!(matches!(sub.try_recv(), Err(TryRecvError::Cancelled)));
     }
-    one_by_one(&bus, &[("a", 7)]);
+    each_in_own_block(&bus, &[("a", 7)]);
     drop(sub);
     bus.drive();
     let stats = handle.stats();
@@ -792,7 +792,7 @@ fn a_kept_event_outlives_the_bus_and_the_subscriber() {
 #[cfg(feature = "latency")]
 #[test]
 fn only_received_events_have_a_sampled_latency() {
-    for publish in [one_by_one, at_once] {
+    for publish in [each_in_own_block, in_one_block] {
         let builder = Bus::<u64>::builder().dispatch(Dispatch::Manual);
         let bus = builder.sample_latency(1).build().expect("a bus");
         let mut sub = conflating_all(&bus);

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::support::{
     FOR_EVER, Random, blocking, bus, eventually, fill, in_every_mode, in_every_mode_and_shards,
@@ -378,57 +378,4 @@ fn busy_and_idle_publishers_keep_their_order() {
         });
         assert_eq!(bus.stats().queued, 0);
     });
-}
-
-/// The time of a lone event, and the rate of one publisher, beside idle publishers. A benchmark:
-/// `cargo test --release --test it lanes::idle_publishers -- --ignored --nocapture`.
-#[test]
-#[ignore = "a benchmark"]
-fn idle_publishers_cost_nothing() {
-    for idle in [0, 1_000, 10_000, 50_000] {
-        let bus = Bus::<u64>::new();
-        let mut sub = bus
-            .subscription("a")
-            .capacity(1 << 16)
-            .open()
-            .expect("open");
-        let mut publisher = bus.publisher();
-        let mut others: Vec<_> = (0..idle).map(|_| bus.publisher()).collect();
-        for other in &mut others {
-            other.publish("warm", 0).expect("open");
-        }
-        assert!(bus.flush_within(FOR_EVER));
-        let mut lone: Vec<_> = (0..300)
-            .map(|n| {
-                thread::sleep(Duration::from_micros(200));
-                let began = Instant::now();
-                publisher.publish("a", n).expect("open");
-                sub.recv().expect("open");
-                began.elapsed()
-            })
-            .collect();
-        lone.sort_unstable();
-        const EVENTS: u64 = 100_000;
-        let rate = (0..5)
-            .map(|_| {
-                let began = Instant::now();
-                let mut received = 0;
-                for n in 0..EVENTS {
-                    publisher.publish("a", n).expect("open");
-                    if n % 4096 == 4095 {
-                        assert!(bus.flush_within(FOR_EVER));
-                        received += payloads(&mut sub).len();
-                    }
-                }
-                assert!(bus.flush_within(FOR_EVER));
-                received += payloads(&mut sub).len();
-                assert_eq!(received as u64, EVENTS);
-                EVENTS as f64 / began.elapsed().as_secs_f64() / 1e6
-            })
-            .fold(0.0, f64::max);
-        println!(
-            "{idle} idle publishers: a lone event {:?}, {rate:.2} M/s",
-            lone[150]
-        );
-    }
 }

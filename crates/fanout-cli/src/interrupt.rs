@@ -101,13 +101,15 @@ mod unix {
                 if signal == SIGHUP && is_ignored(signal) {
                     continue;
                 }
-                // The actions of a signal run in this order. So the flag is not set yet when the
-                // first signal comes, and the number is set before the reading thread is woken.
-                flag::register_conditional_default(signal, Arc::clone(&is_ending))?;
-                flag::register(signal, Arc::clone(&is_ending))?;
+                // The actions of a signal run in this order. So the number is set before the
+                // reading thread is woken, and the flag is not set yet when the first signal comes.
+                // A signal that comes between these lines runs the actions above it: the number is
+                // the first, so no signal is lost.
                 flag::register_usize(signal, Arc::clone(&latest), index + 1)?;
                 low_level::pipe::register(signal, waker.try_clone()?)?;
                 low_level::pipe::register(signal, notifier.try_clone()?)?;
+                flag::register_conditional_default(signal, Arc::clone(&is_ending))?;
+                flag::register(signal, Arc::clone(&is_ending))?;
             }
             Ok(Interrupt {
                 asked: Asked::default(),

@@ -1,14 +1,14 @@
 //! Payloads as large as the documentation of [`Bus`] allows fit on a usual stack.
 //!
 //! How many copies of a payload are on the stack depends on the optimisation of the build. So these
-//! tests are a binary of their own, which continuous integration also builds with optimisation and
+//! tests are a package of their own, which continuous integration also builds with optimisation and
 //! without any.
 
 use std::thread;
 use std::time::Duration;
 
 use fanout::{Bus, Dispatch, Message};
-use smol::block_on;
+use futures_lite::future::block_on;
 
 /// The largest payload by value that the documentation of [`Bus`] promises to fit on a usual stack.
 const LARGE_BYTES: usize = if cfg!(debug_assertions) { 96 } else { 384 } << 10;
