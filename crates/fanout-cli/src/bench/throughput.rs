@@ -313,3 +313,59 @@ fn round_of(
     }
     Ok(round)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::args::DispatchChoice;
+    use super::*;
+
+    /// Events 0 and 2 of three, of which the subscription has lost some.
+    fn checked(policy: PolicyChoice, lost: u64, superseded: u64) -> Result<(u64, u64), String> {
+        let settings = BusSettings {
+            subscribers: 1,
+            publishers: 1,
+            payload_bytes: 16,
+            capacity: 1,
+            policy,
+            dispatch: DispatchChoice::Pool,
+        };
+        let mut checker = Checker::new(1);
+        for number in [0, 2] {
+            checker.accept(&Payload::<2>::new(0, number));
+        }
+        let mut stats = SubscriptionStats::default();
+        (stats.lost, stats.superseded) = (lost, superseded);
+        let received = Received {
+            checker,
+            stats,
+            ended_at: Instant::now(),
+        };
+        received.check(5, settings, &[3])
+    }
+
+    #[test]
+    fn losses_are_right_only_if_the_policy_allows_them_and_they_are_reported() {
+        assert_eq!(checked(PolicyChoice::DropNewest, 1, 0), Ok((2, 1)));
+        assert_eq!(checked(PolicyChoice::Conflate, 0, 1), Ok((2, 1)));
+        for (policy, lost, message) in [
+            (
+                PolicyChoice::Block,
+                1,
+                "1 events were lost with policy block",
+            ),
+            (
+                PolicyChoice::Block,
+                0,
+                "1 events did not arrive, and 0 were reported as lost or replaced",
+            ),
+            (
+                PolicyChoice::DropOldest,
+                2,
+                "1 events did not arrive, and 2 were reported as lost or replaced",
+            ),
+        ] {
+            let error = checked(policy, lost, 0).expect_err(message);
+            assert_eq!(error, format!("subscriber 5: {message}"));
+        }
+    }
+}

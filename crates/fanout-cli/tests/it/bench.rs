@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 use std::fs;
-use std::process::Stdio;
+#[cfg(target_os = "linux")]
+use std::process::{Command, Stdio};
 
 use crate::support::*;
 
@@ -504,6 +505,43 @@ fn a_report_of_another_machine_is_compared_with_a_warning() {
     );
 }
 
+/// More threads than the memory has room for.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_failure_ends_the_run_and_is_in_the_report() {
+    let limited = "ulimit -v 800000; exec \"$0\" \"$@\"";
+    let ran = ran_by(
+        Command::new("sh")
+            .args(["-c", limited, env!("CARGO_BIN_EXE_fanout")])
+            .args([
+                "bench",
+                "--scenario",
+                "threads",
+                "--scenario",
+                "lookups",
+                "--json",
+            ])
+            .args([
+                "--subscribers",
+                "1,4096",
+                "--duration",
+                "20ms",
+                "--rounds",
+                "2",
+            ])
+            .stdin(Stdio::null()),
+    );
+    let error = "threads, 4096 subscribers, 1 publisher, 64 bytes, capacity 1024, block, pool, \
+                 round 1: a thread cannot be started: ";
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    let report = ran.report();
+    let reported = report["error"].as_str().expect("an error");
+    assert!(reported.starts_with(error), "{reported}");
+    assert_eq!(ran.stderr, format!("fanout: {reported}\n"));
+    assert_eq!(list(&report["measurements"]).len(), 1);
+    assert_eq!(rounds(&report).len(), 2);
+}
+
 /// `/dev/full` is a disk without room.
 #[cfg(target_os = "linux")]
 #[test]
@@ -532,6 +570,9 @@ fn a_report_that_cannot_be_printed_is_a_failure() {
             "fanout: the report cannot be printed: No space left on device (os error 28)\n"
         );
 
+        // A round of some length: a process that another test starts at this moment has a copy of
+        // the pipe's end for a short time.
+        let args = [&args[..3], &["--duration", "500ms", "--rounds", "1"]].concat();
         let mut closed = fanout(&[&args[..], extra].concat())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -550,7 +591,7 @@ fn a_report_that_cannot_be_printed_is_a_failure() {
 #[cfg(target_os = "linux")]
 mod signals {
     use super::*;
-    use std::process::{Child, Command};
+    use std::process::Child;
 
     fn start(args: &[&str]) -> Child {
         fanout(&[&["bench"], args].concat())
@@ -560,15 +601,21 @@ mod signals {
             .expect("the binary runs")
     }
 
-    /// Whether the process catches SIGINT, the second signal.
-    fn catches_interrupts(child: &Child) -> bool {
-        let status = fs::read_to_string(format!("/proc/{}/status", child.id()));
-        let status = status.unwrap_or_default();
-        let mut lines = status.lines();
-        let mask = lines.find_map(|line| line.strip_prefix("SigCgt:"));
-        let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-        mask.is_some_and(|mask| mask & 0b10 != 0)
+    /// Waits until the process catches signals.
+    fn wait_until_ready(child: &Child) {
+        eventually("it catches signals", || {
+            let status = fs::read_to_string(format!("/proc/{}/status", child.id()));
+            let status = status.unwrap_or_default();
+            let mut lines = status.lines();
+            let mask = lines.find_map(|line| line.strip_prefix("SigCgt:"));
+            let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+            mask.is_some_and(|mask| mask & 1 << (SIGTERM - 1) != 0)
+        });
+        // What SIGTERM does is set up in several steps, of which the first is visible.
+        std::thread::sleep(std::time::Duration::from_millis(100));
     }
+
+    const SIGTERM: u64 = 15;
 
     fn signal(child: &Child, name: &str) {
         let sent = Command::new("sh")
@@ -583,7 +630,7 @@ mod signals {
         for scenario in ["threads", "batches", "handlers", "latency", "lookups"] {
             for (name, code) in [("INT", 130), ("TERM", 143)] {
                 let child = start(&["--scenario", scenario, "--duration", "1m", "--json"]);
-                eventually("it catches signals", || catches_interrupts(&child));
+                wait_until_ready(&child);
                 signal(&child, name);
                 let ran = wait(child);
                 assert_eq!((ran.code, ran.stderr.as_str()), (code, ""), "{scenario}");
@@ -606,7 +653,7 @@ mod signals {
             "1000",
         ];
         let child = start(&args);
-        eventually("it catches signals", || catches_interrupts(&child));
+        wait_until_ready(&child);
         std::thread::sleep(std::time::Duration::from_millis(300));
         signal(&child, "INT");
         let ran = wait(child);
