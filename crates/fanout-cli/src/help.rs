@@ -179,8 +179,8 @@ Measurements:
   Async tasks are not measured: that needs a runtime, and the result would depend on it.
 
 --json prints one object with these keys:
-  format format_version fanout measured_at machine duration_ms rounds signal error measurements
-  comparison
+  format format_version fanout debug_assertions measured_at machine duration_ms rounds signal error
+  measurements comparison
   Each of the measurements has these keys:
   case     the scenario and its settings; two reports are compared by it
   summary  for each metric: metric median min max

@@ -126,6 +126,7 @@ fn measure(args: &BenchArgs) -> Result<(Report, Option<Signal>), StartError> {
         format: FORMAT.to_owned(),
         format_version: FORMAT_VERSION,
         fanout: env!("CARGO_PKG_VERSION").to_owned(),
+        debug_assertions: cfg!(debug_assertions),
         measured_at: format!("{measured_at:.0}"),
         machine,
         duration_ms: u64::try_from(args.duration.as_millis()).unwrap_or(u64::MAX),

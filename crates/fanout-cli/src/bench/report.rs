@@ -3,6 +3,7 @@
 //! `fanout bench --help` lists the keys of the JSON object. A change of their meaning, or a key that
 //! is missing, needs another `FORMAT_VERSION`.
 
+use indicatif::HumanCount;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -28,6 +29,8 @@ pub(crate) struct Report {
     pub(crate) format_version: u64,
     /// The version of fanout.
     pub(crate) fanout: String,
+    /// Whether the program checks its own invariants, which takes time: a build for developers.
+    pub(crate) debug_assertions: bool,
     /// The start of the run, in RFC 3339.
     pub(crate) measured_at: String,
     pub(crate) machine: Machine,
@@ -205,12 +208,29 @@ impl Report {
         // Writing into a string cannot fail.
         let _ = writeln!(text, "machine  {}", self.machine);
         let _ = writeln!(text, "fanout   {}, {}", self.fanout, self.measured_at);
+        if self.debug_assertions {
+            let _ = writeln!(
+                text,
+                "build    with debug assertions: much slower than a release"
+            );
+        }
         let round = duration::shown(Duration::from_millis(self.duration_ms));
         let _ = writeln!(
             text,
             "rounds   {} of {round}: medians, and the spread from the lowest to the highest round",
             self.rounds
         );
+        if let Some(bus) = self.measurements.iter().find_map(|each| each.case.bus) {
+            // The same in all cases of a run.
+            let _ = writeln!(
+                text,
+                "bus      payload {} bytes, capacity {}, policy {}, dispatch {}",
+                bus.payload_bytes,
+                bus.capacity,
+                bus.policy.name(),
+                bus.dispatch.name()
+            );
+        }
         if let Some(signal) = &self.signal {
             let _ = writeln!(
                 text,
@@ -234,7 +254,6 @@ impl Report {
             "throughput",
             "subscribers",
             "publishers",
-            "bytes",
             "M deliveries/s",
             "spread",
             "ns/event",
@@ -251,13 +270,12 @@ impl Report {
             };
             table.row([
                 each.case.scenario.name().to_owned(),
-                bus.subscribers.to_string(),
-                bus.publishers.to_string(),
-                bus.payload_bytes.to_string(),
+                counted(bus.subscribers as u64),
+                counted(bus.publishers as u64),
                 format!("{:.2}", deliveries.median / 1e6),
                 percent(deliveries.spread_percent()),
                 format!("{:.1}", event.median),
-                each.lost().to_string(),
+                counted(each.lost()),
                 self.marked(each),
             ]);
         }
@@ -266,7 +284,7 @@ impl Report {
 
     fn latency(&self) -> Option<String> {
         let mut table = Table::new([
-            "latency", "events/s", "p50", "p90", "p99", "p99.9", "max", "spread", "lost", "",
+            "latency", "p50", "p90", "p99", "p99.9", "max", "spread", "lost", "",
         ]);
         for each in &self.measurements {
             let (Some(rate), Some(p50)) = (each.case.rate_per_s, each.summary(Metric::P50Ns))
@@ -278,18 +296,14 @@ impl Report {
                     .map_or(String::new(), |at| time(at.median))
             };
             table.row([
-                each.case
-                    .bus
-                    .map_or("", |bus| bus.dispatch.name())
-                    .to_owned(),
-                rate.to_string(),
+                format!("{} events/s", counted(rate as u64)),
                 at(Metric::P50Ns),
                 at(Metric::P90Ns),
                 at(Metric::P99Ns),
                 at(Metric::P999Ns),
                 at(Metric::MaxNs),
                 percent(p50.spread_percent()),
-                each.lost().to_string(),
+                counted(each.lost()),
                 self.marked(each),
             ]);
         }
@@ -325,6 +339,11 @@ impl Report {
             rounds => format!("{rounds} rounds"),
         }
     }
+}
+
+/// A count with separators of thousands.
+fn counted(count: u64) -> String {
+    HumanCount(count).to_string()
 }
 
 #[cfg(test)]

@@ -203,7 +203,7 @@ fn help_teaches() {
                 "  - conflate:",
                 "  - inline:",
                 "Async tasks are not measured",
-                "measured_at machine duration_ms rounds signal error measurements",
+                "measured_at machine duration_ms rounds signal error",
             ],
         ),
     ] {

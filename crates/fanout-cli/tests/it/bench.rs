@@ -199,7 +199,9 @@ fn the_tables_have_a_row_for_each_case() {
         [
             "machine",
             "fanout",
+            "build",
             "rounds",
+            "bus",
             "",
             "throughput",
             "threads",
@@ -207,7 +209,7 @@ fn the_tables_have_a_row_for_each_case() {
             "handlers",
             "",
             "latency",
-            "pool",
+            "2,000",
             "",
             "look-ups",
             "cold",
