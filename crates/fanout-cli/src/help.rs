@@ -176,7 +176,8 @@ Measurements:
   of an event, so a delay of the publisher is part of it. At rates that the machine cannot reach,
   the latency grows with the time of a round.
   Look-ups: 1,000 groups of 10 patterns. Each topic matches 6 of them.
-  Async tasks are not measured: that needs a runtime, and the result would depend on it.
+  Tasks run on a small executor with one thread for each processor, each with its share of the
+  tasks. A runtime has other costs, such as those of moving tasks between threads.
 
 --json prints one object with these keys:
   format format_version fanout debug_assertions measured_at machine duration_ms rounds signal error

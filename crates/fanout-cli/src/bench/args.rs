@@ -120,6 +120,8 @@ pub(crate) enum Scenario {
     Threads,
     /// Throughput: each subscriber is a thread that receives batches of up to 64 events
     Batches,
+    /// Throughput: each subscriber is an async task that receives one event at a time
+    Tasks,
     /// Throughput: each subscriber is a closure that the handler pool calls
     Handlers,
     /// Latency of lone events, from the planned time of publishing until one thread has the event
@@ -134,6 +136,7 @@ impl Scenario {
         match self {
             Scenario::Threads => "threads",
             Scenario::Batches => "batches",
+            Scenario::Tasks => "tasks",
             Scenario::Handlers => "handlers",
             Scenario::Latency => "latency",
             Scenario::Lookups => "lookups",

@@ -78,7 +78,7 @@ pub(crate) fn plan(args: &BenchArgs) -> Result<Vec<Case>, String> {
             cache: None,
         };
         match scenario {
-            Scenario::Threads | Scenario::Batches | Scenario::Handlers => {
+            Scenario::Threads | Scenario::Batches | Scenario::Tasks | Scenario::Handlers => {
                 let numbers = or_default(&args.subscribers, &SUBSCRIBERS_DEFAULT);
                 cases.extend(numbers.iter().map(|&subscribers| Case {
                     bus: Some(BusSettings {
@@ -138,9 +138,9 @@ fn check_list<V: PartialEq, N: fmt::Display>(
 
 /// Refuses an argument that no chosen scenario uses.
 fn check_effects(args: &BenchArgs, scenarios: &[Scenario]) -> Result<(), String> {
-    use Scenario::{Batches, Handlers, Latency, Threads};
-    let throughput: &[Scenario] = &[Threads, Batches, Handlers];
-    let bus: &[Scenario] = &[Threads, Batches, Handlers, Latency];
+    use Scenario::{Batches, Handlers, Latency, Tasks, Threads};
+    let throughput: &[Scenario] = &[Threads, Batches, Tasks, Handlers];
+    let bus: &[Scenario] = &[Threads, Batches, Tasks, Handlers, Latency];
     for (argument, is_given, users) in [
         ("--subscribers", !args.subscribers.is_empty(), throughput),
         ("--publishers", args.publishers.is_some(), throughput),
@@ -208,8 +208,11 @@ mod tests {
         let names: Vec<_> = cases.iter().map(|case| case.scenario.name()).collect();
         let number = |name| names.iter().filter(|each| **each == name).count();
         assert_eq!(
-            ["threads", "batches", "handlers", "latency", "lookups"].map(number),
-            [4, 4, 4, 3, 2]
+            [
+                "threads", "batches", "tasks", "handlers", "latency", "lookups"
+            ]
+            .map(number),
+            [4, 4, 4, 4, 3, 2]
         );
         for (index, case) in cases.iter().enumerate() {
             assert!(!cases[..index].contains(case), "{case}");
@@ -248,27 +251,27 @@ mod tests {
         for (args, needed) in [
             (
                 ["latency", "--subscribers", "4"],
-                "threads or batches or handlers",
+                "threads or batches or tasks or handlers",
             ),
             (
                 ["lookups", "--publishers", "2"],
-                "threads or batches or handlers",
+                "threads or batches or tasks or handlers",
             ),
             (
                 ["lookups", "--payload", "64"],
-                "threads or batches or handlers or latency",
+                "threads or batches or tasks or handlers or latency",
             ),
             (
                 ["lookups", "--capacity", "1"],
-                "threads or batches or handlers or latency",
+                "threads or batches or tasks or handlers or latency",
             ),
             (
                 ["lookups", "--policy", "block"],
-                "threads or batches or handlers or latency",
+                "threads or batches or tasks or handlers or latency",
             ),
             (
                 ["lookups", "--dispatch", "pool"],
-                "threads or batches or handlers or latency",
+                "threads or batches or tasks or handlers or latency",
             ),
             (["threads", "--rate", "5"], "latency"),
         ] {

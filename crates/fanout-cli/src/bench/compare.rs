@@ -72,7 +72,9 @@ impl Earlier {
 /// The metrics that are compared: throughput, and for latency the middle and the tail.
 fn compared_metrics(scenario: Scenario) -> &'static [Metric] {
     match scenario {
-        Scenario::Threads | Scenario::Batches | Scenario::Handlers => &[Metric::DeliveriesPerS],
+        Scenario::Threads | Scenario::Batches | Scenario::Tasks | Scenario::Handlers => {
+            &[Metric::DeliveriesPerS]
+        }
         Scenario::Latency => &[Metric::P50Ns, Metric::P99Ns],
         Scenario::Lookups => &[Metric::LookupsPerS],
     }

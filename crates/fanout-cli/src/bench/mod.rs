@@ -10,6 +10,7 @@
 //! | `case` | the list of cases |
 //! | `payload` | the payload of an event, and the check that each arrives once and in order |
 //! | `throughput`, `latency`, `lookups` | one round of each kind |
+//! | `executor` | runs the async tasks of a round |
 //! | `report`, `machine`, `table` | the result, for people and for programs |
 //! | `compare` | an earlier report, and the ratios to it |
 //!
@@ -25,6 +26,7 @@
 pub(crate) mod args;
 mod case;
 mod compare;
+mod executor;
 mod latency;
 pub(crate) mod limits;
 mod lookups;

@@ -110,7 +110,7 @@ impl Metric {
     pub(crate) fn of(scenario: Scenario) -> &'static [Metric] {
         use Metric::*;
         match scenario {
-            Scenario::Threads | Scenario::Batches | Scenario::Handlers => {
+            Scenario::Threads | Scenario::Batches | Scenario::Tasks | Scenario::Handlers => {
                 &[DeliveriesPerS, NsPerEvent]
             }
             Scenario::Latency => &[P50Ns, P90Ns, P99Ns, P999Ns, MaxNs],

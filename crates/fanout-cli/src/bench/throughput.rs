@@ -1,5 +1,5 @@
 //! Throughput: publishers that publish for the time of a round, as fast as they can, and
-//! subscribers that are threads or handlers. The round ends when all events have been received.
+//! subscribers that are threads, async tasks or handlers. The round ends when all events have been received.
 
 use fanout::{
     Bus, Publisher, RecvError, Subscriber, SubscriptionBuilder, SubscriptionStats, Topic,
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::args::{PolicyChoice, Scenario};
 use super::case::BusSettings;
+use super::executor::run_all;
 use super::payload::{Checker, Payload};
 use super::report::Round;
 use crate::interrupt::Interrupt;
@@ -42,6 +43,7 @@ pub(crate) fn round<const WORDS: usize>(
     };
     match scenario {
         Scenario::Handlers => with_handlers(bus, settings, &publishing),
+        Scenario::Tasks => with_tasks(bus, settings, &publishing),
         Scenario::Batches => with_threads(bus, settings, &publishing, receive_batches),
         _ => with_threads(bus, settings, &publishing, receive_each),
     }
@@ -228,6 +230,63 @@ fn receive_batches<const WORDS: usize>(
             Err(error) => return error,
         }
     }
+}
+
+/// Subscribers that are async tasks, on one thread for each processor.
+fn with_tasks<const WORDS: usize>(
+    bus: Bus<Payload<WORDS>>,
+    settings: BusSettings,
+    publishing: &Publishing<'_>,
+) -> Result<Round, String> {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let mut shares: Vec<Vec<_>> = (0..processors.min(settings.subscribers))
+        .map(|_| Vec::new())
+        .collect();
+    for index in 0..settings.subscribers {
+        let opened = subscription(&bus, settings).open();
+        let share = index % shares.len();
+        shares[share].push(opened.map_err(|error| error.to_string())?);
+    }
+    thread::scope(|scope| {
+        // Dropped if a step fails, so that the tasks end.
+        let bus = bus;
+        let mut executors = Vec::new();
+        for subscribers in shares {
+            executors.push(spawn(scope, "executor", move || {
+                let task = |subscriber| receive_async(subscriber, settings.publishers);
+                let tasks = subscribers.into_iter().map(task).collect();
+                run_all(tasks).into_iter().collect::<Result<Vec<_>, _>>()
+            })?);
+        }
+        let started_at = Instant::now();
+        let published = publishing.publish_all(&bus, started_at)?;
+        drop(bus);
+        let received = executors.into_iter().map(join);
+        let received = received.collect::<Result<Vec<_>, _>>()?;
+        let received = received.into_iter().flatten().collect();
+        round_of(settings, started_at, &published, received)
+    })
+}
+
+/// Receives one event at a time until the bus is closed.
+async fn receive_async<const WORDS: usize>(
+    mut subscriber: Subscriber<Payload<WORDS>>,
+    publishers: usize,
+) -> Result<Received, String> {
+    let mut checker = Checker::new(publishers);
+    loop {
+        match subscriber.recv_async().await {
+            Ok(event) => checker.accept(event.data()),
+            Err(RecvError::Lost(_)) => {} // the statistics have it
+            Err(RecvError::Closed) => break,
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(Received {
+        checker,
+        ended_at: Instant::now(),
+        stats: subscriber.stats(),
+    })
 }
 
 /// Subscribers that are handlers.

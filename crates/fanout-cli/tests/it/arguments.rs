@@ -202,7 +202,7 @@ fn help_teaches() {
                 "  - lookups:",
                 "  - conflate:",
                 "  - inline:",
-                "Async tasks are not measured",
+                "Tasks run on a small executor",
                 "measured_at machine duration_ms rounds signal error",
             ],
         ),
