@@ -6,10 +6,10 @@
 //! dispatch no other thread runs, so each run executes the same instructions. (The hashes of topics
 //! have a random key, so a look-up differs from run to run: see [`RUNS_RANDOM`].)
 //!
-//! `instructions NAME` does the work of one count: `callgrind` collects only inside of [`collected_by_callgrind`].
-//! Without a name, every work is done once, which checks that it can be done. For each work, the
-//! program prints its name, the number of its operations, and the number of runs whose mean is the
-//! count.
+//! `instructions NAME` does the work of one count: `callgrind` collects only inside of
+//! [`collected_by_callgrind`]. Without a name, every work is done once, which checks that it can be
+//! done. For each work, the program prints its name, the number of its operations, and the number
+//! of runs whose mean is the count.
 
 use std::hint::black_box;
 use std::pin::pin;

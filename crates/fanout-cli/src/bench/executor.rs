@@ -1,8 +1,9 @@
 //! Runs the async tasks of a measurement on one thread.
 //!
 //! A runtime would be a large dependency, and what it does is not measured here. So this does the
-//! least that an executor must do: it polls the tasks that were woken, and parks the thread if there
-//! is none. A measurement starts one such thread for each processor, with its share of the tasks.
+//! least that an executor must do: it polls the tasks that were woken, and parks the thread if
+//! there is none. A measurement starts one such thread for each processor, with its share of the
+//! tasks.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};

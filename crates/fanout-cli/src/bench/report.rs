@@ -1,7 +1,7 @@
 //! The report of a run: tables for people, or one JSON object for programs and for `--compare`.
 //!
-//! `fanout bench --help` lists the keys of the JSON object. A change of their meaning, or a key that
-//! is missing, needs another `FORMAT_VERSION`.
+//! `fanout bench --help` lists the keys of the JSON object. A change of their meaning, or a key
+//! that is missing, needs another `FORMAT_VERSION`.
 
 use indicatif::HumanCount;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,6 @@
 //! Throughput: publishers that publish for the time of a round, as fast as they can, and
-//! subscribers that are threads, async tasks or handlers. The round ends when all events have been received.
+//! subscribers that are threads, async tasks or handlers. The round ends when all events have been
+//! received.
 
 use fanout::{
     Bus, Publisher, RecvError, Subscriber, SubscriptionBuilder, SubscriptionStats, Topic,
