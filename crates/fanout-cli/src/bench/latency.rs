@@ -9,8 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::case::BusSettings;
+use super::measurement::Round;
 use super::payload::{Checker, Payload};
-use super::report::Round;
 use super::throughput::{Received, TOPIC, join, open_bus, spawn, subscription};
 use crate::interrupt::Interrupt;
 use crate::report::{self, Latency};

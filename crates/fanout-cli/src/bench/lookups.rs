@@ -5,7 +5,7 @@ use fanout::{Pattern, PatternIndex, Topic};
 use std::time::{Duration, Instant};
 
 use super::case::Cache;
-use super::report::Round;
+use super::measurement::Round;
 use crate::interrupt::Interrupt;
 
 /// The number of groups of patterns. Each has a topic, and the patterns of `GROUP`.

@@ -11,8 +11,9 @@
 //! | `payload` | the payload of an event, and the check that each arrives once and in order |
 //! | `throughput`, `latency`, `lookups` | one round of each kind |
 //! | `executor` | runs the async tasks of a round |
-//! | `report`, `machine`, `table` | the result, for people and for programs |
-//! | `compare` | an earlier report, and the ratios to it |
+//! | `measurement`, `machine` | what was measured, and where |
+//! | `report`, `table` | the result, for people and for programs |
+//! | `earlier`, `comparison` | an earlier report, and the ratios to it |
 //!
 //! # Failure modes
 //!
@@ -25,12 +26,14 @@
 
 pub(crate) mod args;
 mod case;
-mod compare;
+mod comparison;
+mod earlier;
 mod executor;
 mod latency;
 pub(crate) mod limits;
 mod lookups;
 mod machine;
+mod measurement;
 mod payload;
 mod report;
 mod table;
@@ -40,9 +43,10 @@ use std::time::Duration;
 
 use self::args::BenchArgs;
 use self::case::{BusSettings, Cache, Case};
-use self::compare::Earlier;
+use self::earlier::Earlier;
 use self::machine::Machine;
-use self::report::{FORMAT, FORMAT_VERSION, Measurement, Report, Round};
+use self::measurement::{Measurement, Round};
+use self::report::{FORMAT, FORMAT_VERSION, Report};
 use crate::console::{self, Steps, print_message};
 use crate::interrupt::{Interrupt, Signal};
 use crate::status::{StartError, Status};
@@ -89,38 +93,26 @@ fn measure(args: &BenchArgs) -> Result<(Report, Option<Signal>), StartError> {
     let machine = Machine::here();
     if let Some(other) = earlier.as_ref().and_then(|e| e.other_machine(&machine)) {
         print_message(format_args!(
-            "--compare: the earlier report is from another machine ({other}), so the ratios compare \
-             the machines, too"
+            "--compare: the earlier report is from another machine ({other}), so the ratios \
+             compare the machines, too"
         ));
     }
     let interrupt = Interrupt::install()
         .map_err(|error| StartError::Failed(format!("signals cannot be caught: {error}")))?;
 
     let measured_at = jiff::Timestamp::now();
-    let mut measurements = Vec::new();
-    let mut error = None;
     let steps = Steps::new(cases.len() * args.rounds, !args.quiet);
-    for case in cases {
-        let mut rounds = Vec::new();
-        for number in 1..=args.rounds {
+    let (measurements, error) = measure_all(
+        &cases,
+        args.rounds,
+        |case| {
             steps.show(format_args!("{case}"));
-            match round(case, args.duration, &interrupt) {
-                _ if interrupt.is_stopped() => break,
-                Ok(round) => rounds.push(round),
-                Err(failure) => {
-                    error = Some(format!("{case}, round {number}: {failure}"));
-                    break;
-                }
-            }
+            let round = round(case, args.duration, &interrupt);
             steps.advance();
-        }
-        if !rounds.is_empty() {
-            measurements.push(Measurement::new(case, rounds));
-        }
-        if error.is_some() || interrupt.is_stopped() {
-            break;
-        }
-    }
+            round
+        },
+        || interrupt.is_stopped(),
+    );
     steps.finish();
 
     let signal = interrupt.signal();
@@ -139,6 +131,38 @@ fn measure(args: &BenchArgs) -> Result<(Report, Option<Signal>), StartError> {
         measurements,
     };
     Ok((report, signal))
+}
+
+/// Measures the rounds of all cases, until a round fails or there is an interrupt. A round during
+/// which that happens does not count. Returns what was measured, and the error.
+fn measure_all(
+    cases: &[Case],
+    rounds: usize,
+    mut round: impl FnMut(Case) -> Result<Round, String>,
+    is_stopped: impl Fn() -> bool,
+) -> (Vec<Measurement>, Option<String>) {
+    let mut measurements = Vec::new();
+    let mut error = None;
+    for &case in cases {
+        let mut done = Vec::new();
+        for number in 1..=rounds {
+            match round(case) {
+                Err(failure) => error = Some(format!("{case}, round {number}: {failure}")),
+                Ok(round) if !is_stopped() => done.push(round),
+                Ok(_) => {}
+            }
+            if error.is_some() || is_stopped() {
+                break;
+            }
+        }
+        if !done.is_empty() {
+            measurements.push(Measurement::new(case, done));
+        }
+        if error.is_some() || is_stopped() {
+            break;
+        }
+    }
+    (measurements, error)
 }
 
 /// Measures one round of a case.
@@ -167,5 +191,55 @@ fn round_with<const WORDS: usize>(
     match case.rate_per_s {
         Some(rate) => latency::round::<WORDS>(settings, rate, duration, interrupt),
         None => throughput::round::<WORDS>(case.scenario, settings, duration, interrupt),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::args::Scenario;
+    use super::*;
+    use std::cell::Cell;
+
+    /// Measures two cases of three rounds, of which the round with this number, counted from 1,
+    /// fails, or is stopped. Returns the number of rounds of each case, and the error.
+    fn measured(failing: usize, stopped: usize) -> (Vec<usize>, Option<String>) {
+        let cases = [Cache::Cold, Cache::Warm].map(|cache| Case {
+            scenario: Scenario::Lookups,
+            bus: None,
+            rate_per_s: None,
+            cache: Some(cache),
+        });
+        let number = Cell::new(0);
+        let round = |_| {
+            number.set(number.get() + 1);
+            if number.get() == failing {
+                return Err("it failed".to_owned());
+            }
+            Ok(Round::new(Duration::from_secs(1), 1))
+        };
+        let (measurements, error) = measure_all(&cases, 3, round, || number.get() == stopped);
+        let rounds = measurements.iter().map(|each| each.rounds.len());
+        (rounds.collect(), error)
+    }
+
+    #[test]
+    fn a_failure_or_a_signal_ends_the_run_and_keeps_complete_rounds() {
+        assert_eq!(measured(0, 0), (vec![3, 3], None));
+        assert_eq!(measured(0, 1), (vec![], None));
+        assert_eq!(measured(0, 5), (vec![3, 1], None));
+        let error = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            measured(1, 0),
+            (vec![], error("lookups, cold, round 1: it failed"))
+        );
+        assert_eq!(
+            measured(6, 0),
+            (vec![3, 2], error("lookups, warm, round 3: it failed"))
+        );
+        assert_eq!(
+            measured(2, 2),
+            (vec![1], error("lookups, cold, round 2: it failed")),
+            "a failure counts also in a round that is stopped"
+        );
     }
 }

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use super::args::{PolicyChoice, Scenario};
 use super::case::BusSettings;
 use super::executor::run_all;
+use super::measurement::Round;
 use super::payload::{Checker, Payload};
-use super::report::Round;
 use crate::interrupt::Interrupt;
 
 /// The topic of all events, and the pattern of all subscriptions.

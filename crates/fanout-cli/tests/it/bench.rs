@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use std::fs;
 #[cfg(target_os = "linux")]
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use crate::support::*;
 
@@ -509,43 +509,6 @@ fn a_report_of_another_machine_is_compared_with_a_warning() {
     );
 }
 
-/// More threads than the memory has room for.
-#[cfg(target_os = "linux")]
-#[test]
-fn a_failure_ends_the_run_and_is_in_the_report() {
-    let limited = "ulimit -v 800000; exec \"$0\" \"$@\"";
-    let ran = ran_by(
-        Command::new("sh")
-            .args(["-c", limited, env!("CARGO_BIN_EXE_fanout")])
-            .args([
-                "bench",
-                "--scenario",
-                "threads",
-                "--scenario",
-                "lookups",
-                "--json",
-            ])
-            .args([
-                "--subscribers",
-                "1,4096",
-                "--duration",
-                "20ms",
-                "--rounds",
-                "2",
-            ])
-            .stdin(Stdio::null()),
-    );
-    let error = "threads, 4096 subscribers, 1 publisher, 64 bytes, capacity 1024, block, pool, \
-                 round 1: a thread cannot be started: ";
-    assert_eq!(ran.code, 1, "{}", ran.stderr);
-    let report = ran.report();
-    let reported = report["error"].as_str().expect("an error");
-    assert!(reported.starts_with(error), "{reported}");
-    assert_eq!(ran.stderr, format!("fanout: {reported}\n"));
-    assert_eq!(list(&report["measurements"]).len(), 1);
-    assert_eq!(rounds(&report).len(), 2);
-}
-
 /// `/dev/full` is a disk without room.
 #[cfg(target_os = "linux")]
 #[test]
@@ -595,7 +558,6 @@ fn a_report_that_cannot_be_printed_is_a_failure() {
 #[cfg(target_os = "linux")]
 mod signals {
     use super::*;
-    use std::process::Child;
 
     fn start(args: &[&str]) -> Child {
         fanout(&[&["bench"], args].concat())
