@@ -10,8 +10,9 @@ use fanout::{Overflow, Syntax};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::bench::args::BenchArgs;
 use crate::template::Template;
-use crate::{duration, help};
+use crate::{duration, help, whole_number};
 
 #[derive(Debug, Parser)]
 #[command(name = "fanout", version, about, long_about = None, after_help = help::MAIN)]
@@ -29,9 +30,13 @@ pub(crate) enum Command {
     /// Test whether a pattern matches a topic
     #[command(after_help = help::MATCH, override_usage = help::MATCH_USAGE)]
     Match(MatchArgs),
+
+    /// Measure the speed of the engine on this machine
+    #[command(after_help = help::BENCH)]
+    Bench(BenchArgs),
 }
 
-// A short flag means the same in both commands.
+// A short flag means the same in all commands.
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct RunArgs {
@@ -131,20 +136,11 @@ fn block_timeout(text: &str) -> Result<Duration, String> {
 }
 
 fn capacity(text: &str) -> Result<usize, String> {
-    whole_number(text, CAPACITY_MAX)
+    whole_number::parse(text, CAPACITY_MAX)
 }
 
 fn dispatchers(text: &str) -> Result<usize, String> {
-    whole_number(text, DISPATCHERS_MAX)
-}
-
-/// Reads a number from 1 to `max`. The arguments that use this, and durations, allow values that
-/// begin with a dash, so that the error for `-1` names the argument and the rule.
-fn whole_number(text: &str, max: usize) -> Result<usize, String> {
-    match text.parse() {
-        Ok(number) if (1..=max).contains(&number) => Ok(number),
-        _ => Err(format!("write a whole number from 1 to {max}")),
-    }
+    whole_number::parse(text, DISPATCHERS_MAX)
 }
 
 fn field(name: &str) -> Result<String, String> {

@@ -91,3 +91,34 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 }
+
+/// The progress bar of a command that does a known number of steps. A hidden bar does nothing.
+pub(crate) struct Steps(ProgressBar);
+
+impl Steps {
+    /// Progress through a number of steps. Shown on a terminal only.
+    pub(crate) fn new(steps: usize, wanted: bool) -> Self {
+        if !wanted || !io::stderr().is_terminal() {
+            return Steps(ProgressBar::hidden());
+        }
+        let style = ProgressStyle::with_template("{wide_bar} {pos} of {len}, {eta} to go\n{msg}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
+        Steps(ProgressBar::new(steps as u64).with_style(style))
+    }
+
+    /// Shows what is done now.
+    pub(crate) fn show(&self, step: fmt::Arguments<'_>) {
+        if !self.0.is_hidden() {
+            self.0.set_message(step.to_string());
+        }
+    }
+
+    pub(crate) fn advance(&self) {
+        self.0.inc(1);
+    }
+
+    /// Removes the bar.
+    pub(crate) fn finish(self) {
+        self.0.finish_and_clear();
+    }
+}

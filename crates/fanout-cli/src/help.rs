@@ -9,7 +9,10 @@ pub(crate) const MAIN: &str = r#"Examples:
   Test a pattern:
     fanout match 'flights.{ORD,ATL}.?*' flights.ATL.DEN
 
-`fanout run --help` and `fanout match --help` have the details."#;
+  Measure the engine on this machine, in less than a minute:
+    fanout bench
+
+`fanout run --help`, `fanout match --help` and `fanout bench --help` have the details."#;
 
 pub(crate) const RUN: &str = r#"Examples:
   Count the flights that leave San Francisco, and all flights:
@@ -148,3 +151,60 @@ Exit status:
   1  no match; with --stdin, reading or writing failed
   2  no answer: the pattern, the topic or an argument is refused, or the answer cannot be written
   3  with --stdin: some lines have no verdict"#;
+
+pub(crate) const BENCH: &str = r#"Examples:
+  Everything, in less than a minute:
+    fanout bench
+
+  Two publishers and large payloads:
+    fanout bench --scenario threads --subscribers 1,16 --publishers 2 --payload 1024
+
+  Before and after a change (of the machine, its settings, or the version of fanout):
+    fanout bench --json > before.json
+    fanout bench --compare before.json
+
+Measurements:
+  Every number is the median of the rounds; the spread is the distance from the lowest to the
+  highest round, in percent of the median. Each round has a bus of its own, one topic, and
+  subscriptions with one pattern. Each round checks that every event arrived once and in order, and
+  that every missing event was reported as lost or replaced. Close other programs, and compare
+  numbers of the same machine only.
+  Throughput: all publishers publish as fast as they can for the time of a round. The round ends
+  when everything is received. A delivery is one event for one subscriber; ns/event is the time of
+  a round divided by the number of published events.
+  Latency: one publisher, one subscriber, and a fixed rate. The time counts from the planned time
+  of an event, so a delay of the publisher is part of it. At rates that the machine cannot reach,
+  the latency grows with the time of a round.
+  Look-ups: 1,000 groups of 10 patterns. Each topic matches 6 of them.
+  Tasks run on a small executor with one thread for each processor, each with its share of the
+  tasks. A runtime has other costs, such as those of moving tasks between threads.
+
+--json prints one object with these keys:
+  format format_version fanout debug_assertions measured_at machine duration_ms rounds signal error
+  measurements comparison
+  Each of the measurements has these keys:
+  case     the scenario and its settings; two reports are compared by it
+  summary  for each metric: metric median min max
+  rounds   for each round: elapsed_s operations deliveries lost latency_ns
+           operations are published events, or look-ups; deliveries are received events, or values
+           that were found; latency_ns is null, or p50 p90 p99 p99_9 max
+  comparison is null without --compare. Each of its rows has these keys:
+  case metric before before_spread_percent now now_spread_percent ratio verdict
+  The ratio is the median of now, divided by that of before. For throughput and look-ups more is
+  better, for latency less. The verdict is within_spread if the rounds of before and of now overlap.
+
+--compare needs a file that --json of the same format version wrote, with every case of this run,
+with the same settings. The duration and the number of rounds may differ.
+
+SIGINT (Ctrl-C), SIGTERM and SIGHUP end the run: the report has the rounds that were complete. A
+second signal ends the process at once. SIGHUP has no effect under `nohup`.
+
+Exit status:
+  0    everything was measured
+  1    a failure: an event was missing, arrived twice or out of order, a thread could not be
+       started, or a file could not be read or written
+  2    refused: an argument, or the file of --compare; nothing was measured
+  129  SIGHUP ended the run, and what had been measured is in the report
+  130  the same for SIGINT
+  143  the same for SIGTERM
+  If several of them apply, 1 comes before 129 to 143."#;

@@ -1,11 +1,12 @@
-//! The binary `fanout`: lines of JSON in, events delivered to files, and a report.
+//! The binary `fanout`: lines of JSON in, events delivered to files, and a report; patterns tested;
+//! the engine measured.
 //!
 //! Each file has one subject. They are listed in the order in which a run uses them:
 //!
 //! | file | subject |
 //! | --- | --- |
 //! | `args`, `help` | the arguments, and the text that explains them |
-//! | `duration` | durations as arguments |
+//! | `duration`, `whole_number` | durations and whole numbers as arguments |
 //! | `template` | the topic template, checked at the start |
 //! | `subscription` | one `--subscribe`: a pattern and a file |
 //! | `identity` | the identity of a file, independent of its name |
@@ -24,6 +25,7 @@
 //! | `matching` | the other command: does this pattern match this topic? |
 //! | `cached_matcher` | verdicts for many questions, with a bounded memory for patterns |
 //! | `explain` | how a pattern is read, or the position of its error, and the rule |
+//! | `bench/` | the third command: how fast is the engine here? `bench/mod.rs` has its map |
 //! | `status` | how a command ends |
 //!
 //! The command line uses only the public interface of the library. Imports between these files
@@ -31,6 +33,7 @@
 
 mod args;
 mod bad_lines;
+mod bench;
 mod cached_matcher;
 mod console;
 mod duration;
@@ -51,6 +54,7 @@ mod run;
 mod status;
 mod subscription;
 mod template;
+mod whole_number;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -63,6 +67,7 @@ fn main() -> ExitCode {
         Ok(Args { command }) => match command {
             Command::Run(args) => run::run(&args),
             Command::Match(args) => matching::run(&args),
+            Command::Bench(args) => bench::run(&args),
         },
         Err(error) => print_usage(&error),
     };

@@ -169,7 +169,7 @@ fn what_makes_no_sense_is_refused_before_anything_is_done() {
 #[test]
 fn help_teaches() {
     for (args, expected) in [
-        (&["--help"][..], &["run", "match", "Examples:"][..]),
+        (&["--help"][..], &["run", "match", "bench", "Examples:"][..]),
         (
             &["run", "--help"],
             &[
@@ -191,6 +191,19 @@ fn help_teaches() {
                 "--syntax",
                 "--explain",
                 "mqtt ",
+            ],
+        ),
+        (
+            &["bench", "--help"],
+            &[
+                "Examples:",
+                "Exit status:",
+                "--compare",
+                "  - lookups:",
+                "  - conflate:",
+                "  - inline:",
+                "Tasks run on a small executor",
+                "measured_at machine duration_ms rounds signal error",
             ],
         ),
     ] {
@@ -240,6 +253,8 @@ fn help_is_narrow() {
         &["--help"][..],
         &["run", "--help"],
         &["match", "--help"],
+        &["bench", "--help"],
+        &["bench", "-h"],
         &["run", "-h"],
     ] {
         let ran = ran(args);

@@ -4,6 +4,7 @@
 //! does it: fields are compared as strings, never with a pattern.
 
 mod arguments;
+mod bench;
 mod explain;
 mod hint;
 mod input;
