@@ -11,7 +11,7 @@ use hdrhistogram::Histogram;
 use tokio::runtime::{self, Runtime};
 use tokio::task::JoinHandle;
 
-use crate::tick::{Checker, Pace, Tick, Ticks, latencies};
+use crate::tick::{Arrivals, Checker, Tick, Ticks, latencies};
 
 /// The capacity per subscriber, in events. A system with another capacity says so in
 /// [`System::about`].
@@ -83,8 +83,9 @@ pub struct Work {
     pub subscribers: usize,
     /// The number of events of all publishers together, a multiple of the number of publishers.
     pub events: u64,
-    /// The pause before each event if latency is measured. `None` means full speed.
-    pub pause: Option<Duration>,
+    /// The planned events of all publishers per second, if latency is measured. `None` means full
+    /// speed.
+    pub arrivals: Option<u32>,
 }
 
 impl Work {
@@ -100,8 +101,8 @@ pub struct Outcome {
     pub elapsed: Duration,
     /// The number of events times the number of subscribers.
     pub deliveries: u64,
-    /// The times from publishing to receiving, in nanoseconds, of all subscribers. It is empty if
-    /// the run was at full speed.
+    /// The times from the planned publishing to receiving, in nanoseconds, of all subscribers. It
+    /// is empty if the run was at full speed.
     pub latencies: Histogram<u64>,
 }
 
@@ -139,6 +140,12 @@ pub trait System: Sync {
     /// Whether the system is a bound, not a peer: it makes the calls and does nothing else, so it
     /// shows the highest rate that can be reached.
     fn is_bound(&self) -> bool {
+        false
+    }
+
+    /// Whether the system is a reference, not a peer: its queue has no bound, so a publisher never
+    /// waits. It does less work than the others, so it is never the best peer.
+    fn is_reference(&self) -> bool {
         false
     }
 
@@ -312,7 +319,7 @@ where
         .zip(publishers)
         .map(|(number, publisher)| publisher(runner.ticks(number)))
         .collect();
-    let start = Instant::now();
+    let start = runner.begin();
     for publisher in publishing {
         runtime.spawn(publisher);
     }
@@ -368,7 +375,7 @@ fn join_tasks(runtime: &Runtime, tasks: Vec<JoinHandle<Checker>>) -> Vec<Checker
 /// and the result.
 struct Runner<'a> {
     work: &'a Work,
-    pace: Option<Pace>,
+    arrivals: Option<Arrivals>,
     barrier: Barrier,
 }
 
@@ -377,10 +384,9 @@ impl<'a> Runner<'a> {
         assert_eq!(work.events % u64::from(work.publishers), 0);
         Self {
             work,
-            pace: work.pause.map(|pause| Pace {
-                pause,
-                epoch: Instant::now(),
-            }),
+            arrivals: work
+                .arrivals
+                .map(|per_second| Arrivals::new(per_second, work.publishers)),
             barrier: Barrier::new(work.publishers as usize + 1),
         }
     }
@@ -388,12 +394,16 @@ impl<'a> Runner<'a> {
     /// The events of one publisher.
     fn ticks(&self, publisher: u32) -> Ticks {
         let each = self.work.events / u64::from(self.work.publishers);
-        Ticks::new(publisher, each, self.pace)
+        Ticks::new(publisher, each, self.arrivals.clone())
     }
 
     /// A checker for one subscriber.
     fn checker(&self) -> Checker {
-        Checker::new(self.work.publishers, self.work.events, self.pace)
+        Checker::new(
+            self.work.publishers,
+            self.work.events,
+            self.arrivals.clone(),
+        )
     }
 
     /// Spawns the threads of the publishers. They wait at the start barrier.
@@ -430,8 +440,17 @@ impl<'a> Runner<'a> {
 
     /// Starts the clock, and releases the publishers from the barrier.
     fn start(&self) -> Instant {
-        let start = Instant::now();
+        let start = self.begin();
         self.barrier.wait();
+        start
+    }
+
+    /// Starts the clock, and the plan of arrivals.
+    fn begin(&self) -> Instant {
+        let start = Instant::now();
+        if let Some(arrivals) = &self.arrivals {
+            arrivals.begin(start);
+        }
         start
     }
 
@@ -483,7 +502,7 @@ mod tests {
             publishers: 1,
             subscribers: 2,
             events: 4,
-            pause: None,
+            arrivals: None,
         }
     }
 

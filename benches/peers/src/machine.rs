@@ -24,6 +24,17 @@ pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
+/// The memory of this process that is in use, in bytes, where the system reports it (Linux).
+pub fn resident_bytes() -> Option<u64> {
+    const BYTES_PER_KIB: u64 = 1024;
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * BYTES_PER_KIB)
+}
+
 /// The version of a package in the lock file with which this program was built.
 pub fn version(package: &str) -> &'static str {
     let wanted = format!("name = \"{package}\"");
@@ -80,7 +91,7 @@ mod tests {
         assert_eq!(version("no-such-package"), "unknown");
         for system in crate::harness::Scenario::ALL
             .into_iter()
-            .flat_map(crate::systems)
+            .flat_map(crate::systems::of)
         {
             if let Some(package) = system.package() {
                 assert_ne!(version(package), "unknown", "{}", system.name());
