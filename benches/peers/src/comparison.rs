@@ -4,6 +4,7 @@
 //! how many cores there are. For the section `scale` it makes the growth of the memory exact.
 
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use crate::effort::Size;
 use crate::harness::{CAPACITY, Scenario, System};
@@ -14,6 +15,7 @@ use crate::{affinity, machine, systems};
 
 /// Measures all sections of the options.
 pub fn compare(options: &Options, size: Size) -> Result<Report, String> {
+    let start = Instant::now();
     let mut sections = Vec::new();
     for kind in &options.sections {
         eprintln!("section {}", kind.name());
@@ -21,12 +23,13 @@ pub fn compare(options: &Options, size: Size) -> Result<Report, String> {
     }
     let effort = options.effort(size);
     let mut notes = vec![format!(
-        "Size {}: up to {} rounds, runs of about {} ms. The rounds of all systems are interleaved, \
+        "Size {}: up to {} rounds, runs of about {} ms, {} s in all. The rounds of all systems are interleaved, \
          and each ratio is computed within a round. In every run, each subscriber checks that it \
          receives exactly the expected events, in order and intact.",
         size.name(),
         effort.rounds,
-        effort.millis
+        effort.millis,
+        start.elapsed().as_secs()
     )];
     if size != Size::Full {
         notes.push(

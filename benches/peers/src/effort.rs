@@ -42,7 +42,7 @@ pub const FULL_ROUNDS: usize = 7;
 pub const FULL_MILLIS: u64 = 300;
 
 /// The rounds of [`Size::Quick`], if the time of the section is long enough for them.
-const QUICK_ROUNDS: usize = 3;
+const QUICK_ROUNDS: usize = 5;
 /// The length of a run of [`Size::Quick`], in milliseconds.
 const QUICK_MILLIS: u64 = 60;
 

@@ -19,9 +19,9 @@ usage: peers --quick | --full [--section LIST] [--rounds N] [--millis N] [output
 The whole comparison:
 
   --quick               all sections in at most 5 minutes on 2 cores, with fewer sizes, fewer peers
-                        and up to 3 rounds
-  --full                all sections with all sizes, all peers and 7 rounds; this takes about an
-                        hour
+                        and up to 5 rounds
+  --full                all sections with all sizes, all peers and 7 rounds; this takes 30
+                        to 60 minutes
   --section LIST        only these sections (with --full, or else with --quick):
                         one-core: all threads on one core, as with `taskset -c N` (only on Linux)
                         threads, handlers, async: the scenarios of --race
@@ -48,7 +48,7 @@ One scenario, if neither --quick nor --full nor --section is given:
   --without LIST        measure all systems except these
 
   --rounds N            the number of measured rounds; the tables show medians (default 7, with
-                        --quick up to 3)
+                        --quick up to 5)
   --millis N            the approximate length of one run in milliseconds (default 300, with --quick
                         60)
 

@@ -110,6 +110,10 @@ pub struct Series {
     pub points: Vec<(f64, f64)>,
 }
 
+/// The digits behind the dot of what was measured for a goal. With fewer digits, a goal that is
+/// missed by little would look as if it was reached.
+const GOAL_DECIMALS: usize = 3;
+
 /// The table of the goals of a section, if it has any.
 fn goals_table(section: &Section) -> Option<Table> {
     let rows: Vec<Vec<String>> = section
@@ -122,7 +126,7 @@ fn goals_table(section: &Section) -> Option<Table> {
                     Limit::AtLeast(limit) => format!("at least {limit}"),
                     Limit::AtMost(limit) => format!("at most {limit}"),
                 },
-                number(goal.measured, 2),
+                number(goal.measured, GOAL_DECIMALS),
                 match goal.is_met() {
                     Some(true) => "yes",
                     Some(false) => "no",
@@ -284,7 +288,7 @@ mod tests {
     fn a_goal_that_is_missed_stays_in_the_report() {
         let report = example();
         let table = goals_table(&report.sections[0]).unwrap();
-        assert_eq!(table.rows[0], ["the ratio", "at least 1.2", "1.10", "no"]);
+        assert_eq!(table.rows[0], ["the ratio", "at least 1.2", "1.100", "no"]);
         assert_eq!(
             table.rows[1],
             ["p90 in us", "at most 10", "-", "not measured"]

@@ -8,8 +8,10 @@ use plotters::prelude::*;
 
 use super::{Plot, Scale};
 
-/// The size of a plot, in pixels.
-const SIZE: (u32, u32) = (900, 420);
+/// The size of a plot with its legend, in pixels.
+const SIZE: (u32, u32) = (1_080, 420);
+/// The width of the plot without its legend, in pixels.
+const PLOT_WIDTH: i32 = 830;
 /// The margin around a plot, in pixels.
 const MARGIN: u32 = 12;
 /// The room for the labels below the plot, in pixels.
@@ -20,14 +22,20 @@ const Y_LABELS: u32 = 76;
 const TITLE: u32 = 18;
 /// The size of other texts, in pixels.
 const TEXT: u32 = 13;
-/// The line widths of peers and of fanout, in pixels.
-const WIDTHS: (u32, u32) = (1, 3);
+/// The width of the lines of peers, in pixels.
+const PEER_WIDTH: u32 = 1;
+/// The width of the lines of fanout, in pixels.
+const FANOUT_WIDTH: u32 = 3;
 /// The radius of the mark at each point of a curve with few points, in pixels.
 const MARK: i32 = 3;
 /// A curve with more points than this has no marks.
 const MARKS_MAX: usize = 12;
 /// The length of a line in the legend, in pixels.
 const LEGEND_LINE: i32 = 20;
+/// The height of an entry of the legend, in pixels.
+const LEGEND_ENTRY: i32 = 20;
+/// The place of the first entry of the legend, in pixels.
+const LEGEND_START: (i32, i32) = (4, 48);
 
 /// Colours that people with a colour vision deficiency can tell apart (Okabe and Ito).
 const COLOURS: [RGBColor; 8] = [
@@ -69,7 +77,8 @@ where
 {
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&area)
+    let (left, right) = area.split_horizontally(PLOT_WIDTH);
+    let mut chart = ChartBuilder::on(&left)
         .caption(&plot.title, ("sans-serif", TITLE))
         .margin(MARGIN)
         .x_label_area_size(X_LABELS)
@@ -86,12 +95,25 @@ where
         .draw()?;
     for (number, series) in plot.series.iter().enumerate() {
         let colour = COLOURS[number % COLOURS.len()];
-        let width = if series.is_fanout { WIDTHS.1 } else { WIDTHS.0 };
-        let style = colour.stroke_width(width);
-        chart
-            .draw_series(LineSeries::new(series.points.iter().copied(), style))?
-            .label(&series.name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + LEGEND_LINE, y)], style));
+        let style = colour.stroke_width(if series.is_fanout {
+            FANOUT_WIDTH
+        } else {
+            PEER_WIDTH
+        });
+        chart.draw_series(LineSeries::new(series.points.iter().copied(), style))?;
+        // The legend is beside the plot, so that it hides no curve.
+        let (x, y) = LEGEND_START;
+        let y = y + LEGEND_ENTRY * number as i32;
+        let half = TEXT as i32 / 2;
+        right.draw(&PathElement::new(
+            [(x, y + half), (x + LEGEND_LINE, y + half)],
+            style,
+        ))?;
+        right.draw(&Text::new(
+            series.name.clone(),
+            (x + LEGEND_LINE + half, y),
+            ("sans-serif", TEXT),
+        ))?;
         if series.points.len() <= MARKS_MAX {
             chart.draw_series(
                 series
@@ -101,13 +123,6 @@ where
             )?;
         }
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.8))
-        .border_style(RGBColor(200, 200, 200))
-        .label_font(("sans-serif", TEXT))
-        .draw()?;
     area.present()?;
     Ok(())
 }

@@ -35,6 +35,8 @@ const PEER: &str = "crossbeam-channel";
 /// The planned length of a run, in milliseconds.
 const QUICK_MILLIS: u64 = 300;
 const FULL_MILLIS: u64 = 2_000;
+/// The minimum number of events in a run, which makes the runs at the lowest rate longer.
+const EVENTS_MIN: u64 = 500;
 /// The number of events in a smoke run.
 const SMOKE_EVENTS: u64 = 40;
 
@@ -94,7 +96,7 @@ fn measure_cell(arrivals: u32, effort: Effort, budget: &Budget) -> Cell {
     let events = if effort.size == Size::Smoke {
         SMOKE_EVENTS
     } else {
-        u64::from(arrivals) * millis / 1_000
+        (u64::from(arrivals) * millis / 1_000).max(EVENTS_MIN)
     };
     let work = Work {
         publishers: 1,

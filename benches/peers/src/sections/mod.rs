@@ -58,14 +58,14 @@ impl Kind {
     /// that all sections together take at most five minutes.
     fn quick_time(self) -> Duration {
         Duration::from_secs(match self {
-            Self::OneCore => 30,
-            Self::Race(Scenario::Threads) => 40,
+            Self::OneCore => 35,
+            Self::Race(Scenario::Threads) => 45,
             Self::Race(Scenario::Handlers) => 20,
             Self::Race(Scenario::Async) => 20,
             Self::Text => 20,
-            Self::Routed => 20,
-            Self::Latency => 40,
-            Self::Scale => 30,
+            Self::Routed => 15,
+            Self::Latency => 45,
+            Self::Scale => 40,
         })
     }
 

@@ -507,7 +507,7 @@ impl Measured {
 }
 
 /// The assumed time per event, from which the number of events in a run follows, in nanoseconds.
-const NS_PER_EVENT: u64 = 1_000;
+const NS_PER_EVENT: u64 = 250;
 
 /// Measures the points of a curve in interleaved rounds. `measure` gets the number of the point and
 /// a number of events.
@@ -518,11 +518,8 @@ fn interleaved(
     name: &str,
     mut measure: impl FnMut(usize, u64) -> Vec<f64>,
 ) -> Measured {
-    let events = effort.size.pick(
-        SMOKE_EVENTS as u64,
-        effort.millis * 1_000_000 / NS_PER_EVENT,
-        effort.millis * 1_000_000 / NS_PER_EVENT,
-    );
+    let usual = effort.millis * 1_000_000 / NS_PER_EVENT;
+    let events = effort.size.pick(SMOKE_EVENTS as u64, usual, usual);
     let mut measured: Vec<(usize, Vec<Vec<f64>>)> =
         points.iter().map(|point| (*point, Vec::new())).collect();
     for round in 1..=effort.rounds {

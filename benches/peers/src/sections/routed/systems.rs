@@ -36,13 +36,21 @@ impl System {
         Self::MapPerWorker,
     ];
 
-    /// The name in the table.
+    /// The name in texts and in the JSON file.
     pub fn name(self) -> &'static str {
         match self {
             Self::FanoutTexts => "fanout-routed",
             Self::FanoutTopics => "fanout-routed-topics",
             Self::MapThreadEach => "map-thread-each",
             Self::MapPerWorker => "map-per-worker",
+        }
+    }
+
+    /// The name in the table. It says which system is no peer.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::MapPerWorker => "map-per-worker (bound)",
+            _ => self.name(),
         }
     }
 
