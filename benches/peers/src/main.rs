@@ -28,9 +28,10 @@
 //! `--millis`. The number then stays the same in all rounds. The rounds of all systems are
 //! interleaved (A B C, A B C, ...), so that changes in the load of the machine affect all systems
 //! equally. A ratio is computed within each round, and the tables show the median of these ratios.
-//! The best peer is the peer that was the fastest in a round, in any of its variants, also in those
-//! that do less work than the others. `direct` and `crossbeam-per-worker` are bounds, not peers,
-//! and have ratios of their own.
+//! The best peer is the peer that was the fastest in a round, in any of its variants. `direct` and
+//! `crossbeam-per-worker` are bounds, not peers, and have ratios of their own. So does
+//! `tokio-room-for-all`, which is a reference: its queue has no bound and never makes a publisher
+//! wait, so it does less work than the others.
 //!
 //! # What is equal, and what is not
 //!
