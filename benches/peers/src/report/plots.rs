@@ -22,6 +22,12 @@ const Y_LABELS: u32 = 76;
 const TITLE: u32 = 18;
 /// The size of other texts, in pixels.
 const TEXT: u32 = 13;
+/// The largest number of labels on a horizontal axis.
+const LABELS: usize = 12;
+/// The same for percentiles: only 90%, 99% and so on have a label.
+const NINES_LABELS: usize = 7;
+/// An axis of percentiles begins at p50, which has this number of nines.
+const NINES_MIN: f64 = 0.3;
 /// The width of the lines of peers, in pixels.
 const PEER_WIDTH: u32 = 1;
 /// The width of the lines of fanout, in pixels.
@@ -89,6 +95,11 @@ where
         .x_desc(&plot.x_label)
         .y_desc(&plot.y_label)
         .x_label_formatter(&|value| label(plot.x, *value))
+        .x_labels(if plot.x == Scale::Nines {
+            NINES_LABELS
+        } else {
+            LABELS
+        })
         .y_label_formatter(&|value| label(plot.y, *value))
         .label_style(("sans-serif", TEXT))
         .light_line_style(WHITE)
@@ -127,7 +138,7 @@ where
     Ok(())
 }
 
-/// The range of an axis: from the smallest to the largest value, or from 0 if the scale is linear.
+/// The range of an axis: from the smallest value, from 0 or from p50, to the largest value.
 fn range(plot: &Plot, scale: Scale, of: impl Fn(&(f64, f64)) -> f64) -> Option<Range<f64>> {
     let values: Vec<f64> = plot
         .series
@@ -139,7 +150,8 @@ fn range(plot: &Plot, scale: Scale, of: impl Fn(&(f64, f64)) -> f64) -> Option<R
     Some(match scale {
         // A range must not be empty.
         Scale::Log => (min * 0.9).max(f64::MIN_POSITIVE)..(max * 1.1).max(f64::MIN_POSITIVE * 2.0),
-        Scale::Linear | Scale::Nines => 0.0..if max > 0.0 { max * 1.05 } else { 1.0 },
+        Scale::Nines => NINES_MIN..max.max(NINES_MIN * 2.0),
+        Scale::Linear => 0.0..if max > 0.0 { max * 1.05 } else { 1.0 },
     })
 }
 
