@@ -16,7 +16,11 @@ pub fn describe() -> String {
         |_| std::env::consts::OS.to_owned(),
         |release| format!("Linux {}", release.trim()),
     );
-    format!("{cpu}, {} cores, {system}", cores())
+    let cores = match cores() {
+        1 => "1 core".to_owned(),
+        number => format!("{number} cores"),
+    };
+    format!("{cpu}, {cores}, {system}")
 }
 
 /// The number of cores that this process may use.

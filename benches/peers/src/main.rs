@@ -134,11 +134,19 @@ const FAILED: u8 = 1;
 /// The exit status if the command line is not valid or if a file cannot be written.
 const WRONG_USE: u8 = 2;
 
+/// The end of the name of the file with the tables, which stands beside the HTML page.
+const TABLES_EXTENSION: &str = "md";
+
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
         Err(error) => return exit_with(WRONG_USE, &format!("{error} (see --help)")),
     };
+    if matches!(options.mode, Mode::Comparison(_) | Mode::Race)
+        && let Err(error) = check_files(&options)
+    {
+        return exit_with(WRONG_USE, &error);
+    }
     match options.mode {
         Mode::Help => println!("{HELP}"),
         Mode::List => list(&options),
@@ -178,7 +186,11 @@ fn measure_race(options: &Options) -> Result<Report, String> {
     let sizes = race::sizes(&options.publishers, options.subscribers(scenario));
     let mut budget = Budget::new(None, sizes.len());
     let cells = measure::measure(&systems, &sizes, options.race_effort(), &mut budget);
-    let section = race::section(scenario, &cells);
+    let mut section = race::section(scenario, &cells);
+    if options.one_core {
+        // The goals of the scenario are for several cores.
+        section.goals.clear();
+    }
     Ok(comparison::report(vec![section], notes, systems))
 }
 
@@ -225,9 +237,26 @@ fn write_files(options: &Options, report: &Report) -> Result<(), String> {
         write(path, &html::render(report))?;
         let page = path.file_name().map(|name| name.to_string_lossy());
         write(
-            &path.with_extension("md"),
+            &path.with_extension(TABLES_EXTENSION),
             &markdown::render(report, page.as_deref()),
         )?;
+    }
+    Ok(())
+}
+
+/// Opens the files of the options, so that a wrong path is an error before the measurement. Files
+/// that exist keep their contents.
+fn check_files(options: &Options) -> Result<(), String> {
+    let tables = options
+        .report
+        .as_ref()
+        .map(|path| path.with_extension(TABLES_EXTENSION));
+    for path in options.json.iter().chain(&options.report).chain(&tables) {
+        fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(())
 }

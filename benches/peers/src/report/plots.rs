@@ -43,8 +43,9 @@ const LEGEND_ENTRY: i32 = 20;
 /// The place of the first entry of the legend, in pixels.
 const LEGEND_START: (i32, i32) = (4, 48);
 
-/// Colours that people with a colour vision deficiency can tell apart (Okabe and Ito).
-const COLOURS: [RGBColor; 8] = [
+/// The first eight are colours that people with a colour vision deficiency can tell apart (Okabe and
+/// Ito). The others are darker or lighter, for plots with many curves.
+const COLOURS: [RGBColor; 16] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
@@ -53,13 +54,21 @@ const COLOURS: [RGBColor; 8] = [
     RGBColor(86, 180, 233),
     RGBColor(0, 0, 0),
     RGBColor(148, 103, 40),
+    RGBColor(120, 120, 120),
+    RGBColor(128, 0, 160),
+    RGBColor(220, 30, 60),
+    RGBColor(0, 200, 200),
+    RGBColor(120, 150, 0),
+    RGBColor(250, 150, 170),
+    RGBColor(0, 0, 140),
+    RGBColor(90, 60, 90),
 ];
 
 /// Draws a plot. A plot without points is only a sentence.
 pub fn svg(plot: &Plot) -> String {
     let (Some(x), Some(y)) = (
         range(plot, plot.x, |point| point.0),
-        range(plot, plot.y, |point| point.1),
+        range(plot, plot.y, |point| point.1).map(|range| whole_decades(range, plot.y)),
     ) else {
         return format!("<p>{}: nothing was measured</p>\n", plot.title);
     };
@@ -155,6 +164,16 @@ fn range(plot: &Plot, scale: Scale, of: impl Fn(&(f64, f64)) -> f64) -> Option<R
     })
 }
 
+/// Widens a range on a logarithmic scale, so that there are labels at both ends.
+fn whole_decades(range: Range<f64>, scale: Scale) -> Range<f64> {
+    match scale {
+        Scale::Log => {
+            10_f64.powf(range.start.log10().floor())..10_f64.powf(range.end.log10().ceil())
+        }
+        Scale::Linear | Scale::Nines => range,
+    }
+}
+
 /// The label of a value on an axis.
 fn label(scale: Scale, value: f64) -> String {
     match scale {
@@ -211,6 +230,13 @@ mod tests {
         assert!(svg(&plot(Scale::Log, Scale::Log, vec![(1.0, 1.0)])).contains("<svg"));
         assert!(svg(&plot(Scale::Linear, Scale::Linear, vec![(0.0, 0.0)])).contains("<svg"));
         assert!(svg(&plot(Scale::Log, Scale::Log, Vec::new())).contains("nothing was measured"));
+    }
+
+    #[test]
+    fn a_logarithmic_axis_ends_at_powers_of_ten() {
+        let range = whole_decades(3.0..500.0, Scale::Log);
+        assert!((range.start - 1.0).abs() < 1e-9 && (range.end - 1_000.0).abs() < 1e-9);
+        assert_eq!(whole_decades(3.0..500.0, Scale::Linear), 3.0..500.0);
     }
 
     #[test]

@@ -117,10 +117,7 @@ pub fn measured_systems(cells: &[Cell]) -> Vec<(String, String)> {
 pub fn tables(cells: &[Cell]) -> Vec<Table> {
     let mut tables = Vec::new();
     for (publishers, cells) in by_publishers(cells) {
-        let publishers = match publishers {
-            1 => "1 publisher".to_owned(),
-            number => format!("{number} publishers"),
-        };
+        let publishers = publishers_text(publishers);
         let rounds = rounds_text(cells.iter().map(|cell| cell.rounds()));
         tables.push(Table {
             title: format!("{publishers}: million deliveries per second, {rounds}"),
@@ -137,6 +134,13 @@ pub fn tables(cells: &[Cell]) -> Vec<Table> {
         }
     }
     tables
+}
+
+fn publishers_text(publishers: u32) -> String {
+    match publishers {
+        1 => "1 publisher".to_owned(),
+        number => format!("{number} publishers"),
+    }
 }
 
 fn by_publishers(cells: &[Cell]) -> Vec<(u32, Vec<&Cell>)> {
@@ -295,7 +299,7 @@ fn plots(cells: &[Cell]) -> Vec<Plot> {
         .into_iter()
         .filter(|(_, cells)| cells.len() > 1)
         .map(|(publishers, cells)| Plot {
-            title: format!("{publishers} publisher(s): deliveries per second"),
+            title: format!("{}: deliveries per second", publishers_text(publishers)),
             x_label: "subscribers".to_owned(),
             y_label: "million deliveries per second".to_owned(),
             x: Scale::Log,
