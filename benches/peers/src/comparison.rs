@@ -23,9 +23,9 @@ pub fn compare(options: &Options, size: Size) -> Result<Report, String> {
     }
     let effort = options.effort(size);
     let mut notes = vec![format!(
-        "Size {}: up to {} rounds, runs of about {} ms, {} s in all. The rounds of all systems are interleaved, \
-         and each ratio is computed within a round. In every run, each subscriber checks that it \
-         receives exactly the expected events, in order and intact.",
+        "Size {}: up to {} rounds, runs of about {} ms, {} s in all. The rounds of all systems are \
+         interleaved, and each ratio is computed within a round. In every run, each subscriber \
+         checks that it receives exactly the expected events, in order and intact.",
         size.name(),
         effort.rounds,
         effort.millis,

@@ -99,8 +99,8 @@
 //! # The whole comparison
 //!
 //! `--quick` and `--full` measure the scenarios and other kinds of work, each in a process of its
-//! own: see [`sections`]. The first of them pins all threads to one core, so that it shows the total
-//! cost of a delivery.
+//! own: see [`sections`]. The first of them pins all threads to one core, so that it shows the
+//! total cost of a delivery.
 
 mod affinity;
 mod comparison;
@@ -200,7 +200,8 @@ fn select(options: &Options, scenario: Scenario) -> Result<Vec<&'static dyn Syst
     for name in options.only.iter().chain(&options.without) {
         if !all.iter().any(|system| system.name() == name) {
             return Err(format!(
-                "--only, --without: the scenario {} has no system {name:?}; --list prints the names",
+                "--only, --without: the scenario {} has no system {name:?}; --list prints the \
+                 names",
                 scenario.name()
             ));
         }

@@ -257,8 +257,8 @@ impl Checker {
     }
 }
 
-/// The longest latency that a histogram distinguishes, in nanoseconds: a minute. A longer one counts
-/// as a minute.
+/// The longest latency that a histogram distinguishes, in nanoseconds: a minute. A longer one
+/// counts as a minute.
 const LATENCY_MAX_NS: u64 = 60_000_000_000;
 
 /// The precision of a histogram, in decimal digits.

@@ -43,8 +43,8 @@ const LEGEND_ENTRY: i32 = 20;
 /// The place of the first entry of the legend, in pixels.
 const LEGEND_START: (i32, i32) = (4, 48);
 
-/// The first eight are colours that people with a colour vision deficiency can tell apart (Okabe and
-/// Ito). The others are darker or lighter, for plots with many curves.
+/// The first eight are colours that people with a colour vision deficiency can tell apart (Okabe
+/// and Ito). The others are for plots with many curves.
 const COLOURS: [RGBColor; 16] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),

@@ -16,8 +16,8 @@ use crate::tick;
 /// The planned events per second.
 const ARRIVALS: [u32; 4] = [1_000, 10_000, 100_000, 500_000];
 
-/// The systems: fanout in each of its dispatch modes, the peer of the goals, and others. `fanout` is
-/// the default dispatch; `fanout-pool` is measured only if it is not the default.
+/// The systems: fanout in each of its dispatch modes, the peer of the goals, and others. `fanout`
+/// is the default dispatch; `fanout-pool` is measured only if it is not the default.
 const SYSTEMS: [&str; 7] = [
     "fanout",
     "fanout-pool",
