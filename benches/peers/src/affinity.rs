@@ -2,7 +2,7 @@
 //!
 //! On one core, all threads of a system share the same time. So the rate is the inverse of the
 //! total processor time of a delivery, and it does not depend on which threads happened to run at
-//! the same time. The figure repeats to a few percent even on a busy machine.
+//! the same time. On a busy machine, the processor time itself still repeats to about ten percent.
 
 #[cfg(target_os = "linux")]
 use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};

@@ -62,8 +62,8 @@ impl System for FanoutThreads {
                 "as fanout-batches, but publish_batch() publishes up to 64 events at a time"
             }
             Self::Text => {
-                "as fanout, but with bus.publish(\"bench.tick\", ..): the text of the topic is looked \
-                 up for each event, and all publishers share a lane"
+                "as fanout, but with bus.publish(\"bench.tick\", ..): the text of the topic is \
+                 looked up for each event, and all publishers share a lane"
             }
             Self::Spin => {
                 "as fanout, but with WaitStrategy::Spin: a reader uses a core fully, also when idle"

@@ -3,7 +3,7 @@
 
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Arc, Barrier, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use hdrhistogram::Histogram;
 use tokio::runtime::{self, Runtime};
 use tokio::task::JoinHandle;
 
+use crate::machine;
 use crate::tick::{Arrivals, Checker, Tick, Ticks, latencies};
 
 /// The capacity per subscriber, in events. A system with another capacity says so in
@@ -99,6 +100,9 @@ impl Work {
 pub struct Outcome {
     /// The time from the start barrier until the last subscriber received its last event.
     pub elapsed: Duration,
+    /// The processor time of all threads, from the same start until all subscribers have ended.
+    /// `None` if it cannot be measured.
+    pub processor: Option<Duration>,
     /// The number of events times the number of subscribers.
     pub deliveries: u64,
     /// The times from the planned publishing to receiving, in nanoseconds, of all subscribers. It
@@ -110,6 +114,11 @@ impl Outcome {
     /// Deliveries per second.
     pub fn rate(&self) -> f64 {
         self.deliveries as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Nanoseconds of processor time per delivery.
+    pub fn processor_ns(&self) -> Option<f64> {
+        Some(self.processor?.as_nanos() as f64 / self.deliveries as f64)
     }
 }
 
@@ -377,6 +386,8 @@ struct Runner<'a> {
     work: &'a Work,
     arrivals: Option<Arrivals>,
     barrier: Barrier,
+    /// The processor time of the process at the start.
+    processor: OnceLock<Duration>,
 }
 
 impl<'a> Runner<'a> {
@@ -388,6 +399,7 @@ impl<'a> Runner<'a> {
                 .arrivals
                 .map(|per_second| Arrivals::new(per_second, work.publishers)),
             barrier: Barrier::new(work.publishers as usize + 1),
+            processor: OnceLock::new(),
         }
     }
 
@@ -447,6 +459,9 @@ impl<'a> Runner<'a> {
 
     /// Starts the clock, and the plan of arrivals.
     fn begin(&self) -> Instant {
+        if let Some(processor) = machine::processor_time() {
+            self.processor.set(processor).expect("a run starts once");
+        }
         let start = Instant::now();
         if let Some(arrivals) = &self.arrivals {
             arrivals.begin(start);
@@ -461,6 +476,7 @@ impl<'a> Runner<'a> {
             self.work.subscribers,
             "subscribers that ended"
         );
+        let processor = machine::processor_time();
         let mut last = start;
         let mut all = latencies();
         for checker in checkers {
@@ -473,6 +489,9 @@ impl<'a> Runner<'a> {
         }
         Outcome {
             elapsed: last - start,
+            processor: processor
+                .zip(self.processor.get())
+                .map(|(end, start)| end.saturating_sub(*start)),
             deliveries: self.work.events * self.work.subscribers as u64,
             latencies: all,
         }

@@ -1,7 +1,7 @@
 //! The machine, the date, and the versions of the packages, for the report.
 
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A description of the machine in one line.
 pub fn describe() -> String {
@@ -37,6 +37,19 @@ pub fn resident_bytes() -> Option<u64> {
         .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
     Some(kib * BYTES_PER_KIB)
+}
+
+/// The processor time of all threads of this process so far, where it can be measured (Linux).
+#[cfg(target_os = "linux")]
+pub fn processor_time() -> Option<Duration> {
+    use rustix::time::{ClockId, clock_gettime};
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).ok()
+}
+
+/// It is measured only on Linux.
+#[cfg(not(target_os = "linux"))]
+pub fn processor_time() -> Option<Duration> {
+    None
 }
 
 /// The version of a package in the lock file with which this program was built.

@@ -61,6 +61,7 @@ fn measure_cell(
                     0
                 },
                 rates: Vec::new(),
+                processor_ns: Vec::new(),
                 excluded,
             }
         })
@@ -75,7 +76,9 @@ fn measure_cell(
         );
         for row in rows.iter_mut().filter(|row| row.excluded.is_none()) {
             work.events = row.events;
-            row.rates.push(run(row.system, &work).rate());
+            let outcome = run(row.system, &work);
+            row.rates.push(outcome.rate());
+            row.processor_ns.extend(outcome.processor_ns());
         }
     }
     Cell {

@@ -9,6 +9,8 @@ pub struct Row {
     pub events: u64,
     /// The deliveries per second in each round. It is empty if the system was not measured.
     pub rates: Vec<f64>,
+    /// The nanoseconds of processor time per delivery in each round, where it can be measured.
+    pub processor_ns: Vec<f64>,
     /// The reason why the system was not measured.
     pub excluded: Option<&'static str>,
 }
@@ -147,6 +149,7 @@ pub fn row(name: &str, rates: &[f64]) -> Row {
         system: crate::systems::named(&[name])[0],
         events: 1,
         rates: rates.to_vec(),
+        processor_ns: rates.iter().map(|rate| 1e9 / rate).collect(),
         excluded: None,
     }
 }

@@ -1,5 +1,6 @@
 //! The first table: every thread of the process shares one core. So the rates show the total cost
-//! of a delivery, and they repeat also on a busy machine.
+//! of a delivery. The second table has the processor time per delivery, which repeats on a busy
+//! machine, too.
 
 use super::race::{measured_systems, numbers};
 use super::{NewBudget, rounds_text};
@@ -29,7 +30,7 @@ const PEERS: [&str; 4] = ["crossbeam-channel", "bus", "kanal", "tokio-room-for-a
 
 const TASKS_FANOUT: &str = "fanout-tasks";
 /// The peers with subscribers that are tasks, in the same columns.
-const TASKS_PEERS: [Option<&str>; 4] = [
+const TASKS_PEERS: Columns = [
     None,
     None,
     Some("kanal-tasks"),
@@ -81,21 +82,20 @@ pub fn not_measured(reason: &str) -> Section {
 }
 
 fn section(threads: &[Cell], tasks: &Cell) -> Section {
-    let mut rows = Vec::new();
-    for (name, way) in WAYS {
-        for cell in threads {
-            let work = format!("threads {}, {way}", cell.subscribers);
-            rows.push(row(work, cell, name, PEERS.map(Some)));
+    let rows = |row: &dyn Fn(String, &Cell, &str, Columns) -> Vec<String>| {
+        let mut rows = Vec::new();
+        for (name, way) in WAYS {
+            for cell in threads {
+                let work = format!("threads {}, {way}", cell.subscribers);
+                rows.push(row(work, cell, name, PEERS.map(Some)));
+            }
         }
-    }
-    rows.push(row(
-        format!("tasks {TASKS}, Publisher::publish"),
-        tasks,
-        TASKS_FANOUT,
-        TASKS_PEERS,
-    ));
+        let work = format!("tasks {TASKS}, Publisher::publish");
+        rows.push(row(work, tasks, TASKS_FANOUT, TASKS_PEERS));
+        rows
+    };
     let rounds = rounds_text(threads.iter().chain([tasks]).map(Cell::rounds));
-    let header = [
+    let rates_header = [
         "1 publisher, subscribers",
         "fanout",
         "ns per event",
@@ -108,6 +108,14 @@ fn section(threads: &[Cell], tasks: &Cell) -> Section {
         "/ bus",
         "/ kanal",
         "/ tokio (reference)",
+    ];
+    let processor_header = [
+        "1 publisher, subscribers",
+        "fanout",
+        "crossbeam",
+        "bus",
+        "kanal",
+        "tokio, room for all (reference)",
     ];
     Section {
         name: super::Kind::OneCore.name().to_owned(),
@@ -125,11 +133,21 @@ fn section(threads: &[Cell], tasks: &Cell) -> Section {
             .chain([tasks])
             .flat_map(|cell| measured_systems(std::slice::from_ref(cell)))
             .collect(),
-        tables: vec![Table {
-            title: format!("Million deliveries per second on one core, {rounds}"),
-            header: header.map(str::to_owned).to_vec(),
-            rows,
-        }],
+        tables: vec![
+            Table {
+                title: format!("Million deliveries per second on one core, {rounds}"),
+                header: rates_header.map(str::to_owned).to_vec(),
+                rows: rows(&row),
+            },
+            Table {
+                title: format!(
+                    "Nanoseconds of processor time per delivery on one core, {rounds}; this does \
+                     not count the time of other programs, nor the time in which all threads wait"
+                ),
+                header: processor_header.map(str::to_owned).to_vec(),
+                rows: rows(&processor_row),
+            },
+        ],
         goals: goals(threads, tasks),
         plots: vec![plot(threads)],
         numbers: serde_json::json!({
@@ -139,7 +157,10 @@ fn section(threads: &[Cell], tasks: &Cell) -> Section {
     }
 }
 
-fn row(work: String, cell: &Cell, fanout: &str, peers: [Option<&str>; 4]) -> Vec<String> {
+/// The peers of the columns.
+type Columns = [Option<&'static str>; 4];
+
+fn row(work: String, cell: &Cell, fanout: &str, peers: Columns) -> Vec<String> {
     let millions = |name: Option<&str>| {
         let rate = name.and_then(|name| cell.rate(name));
         number(rate.map(|rate| rate / 1e6), 1)
@@ -160,6 +181,19 @@ fn row(work: String, cell: &Cell, fanout: &str, peers: [Option<&str>; 4]) -> Vec
             .and_then(|peer| cell.ratio_to(fanout, peer));
         number(ratio, 2)
     }));
+    row
+}
+
+fn processor_row(work: String, cell: &Cell, fanout: &str, peers: Columns) -> Vec<String> {
+    let ns = |name: Option<&str>| {
+        let row = name.and_then(|name| cell.row(name));
+        let rounds = row
+            .map(|row| &row.processor_ns)
+            .filter(|rounds| !rounds.is_empty());
+        number(rounds.map(|rounds| median(rounds)), 1)
+    };
+    let mut row = vec![work, ns(Some(fanout))];
+    row.extend(peers.map(ns));
     row
 }
 
@@ -250,6 +284,8 @@ mod tests {
             "0.25",
         ];
         assert_eq!(table.rows[0], expected);
+        let processor = &section.tables[1];
+        assert_eq!(processor.rows[0][1..4], ["50.0", "25.0", "100.0"]);
         // The tasks have no peer with a bound here, but the ratio to the reference.
         let last = table.rows.last().unwrap();
         assert_eq!((last[7].as_str(), last[11].as_str()), ("-", "2.00"));

@@ -344,6 +344,7 @@ fn cell_numbers(cell: &Cell) -> Value {
                 "events": row.events,
                 "median": median(&row.rates),
                 "rates": row.rates,
+                "processor_ns_per_delivery": row.processor_ns,
                 "headline_ratio": cell
                     .headline()
                     .filter(|_| !row.system.is_fanout())
