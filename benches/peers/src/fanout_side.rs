@@ -1,23 +1,44 @@
 //! fanout itself: each publisher has a handle with a lane of its own, there is one topic, and all
 //! subscribers use the same pattern. With `Overflow::Block` no event is lost.
 
+use std::iter;
+
 use fanout::{
-    Bus, Dispatch, Overflow, Publisher, RecvError, Subscriber, SubscriptionBuilder, Topic,
+    Bus, BusBuilder, Dispatch, Overflow, Publisher, RecvError, Subscriber, SubscriptionBuilder,
+    Topic, WaitStrategy,
 };
 
 use crate::harness::{CAPACITY, Outcome, System, Work, run_handlers, run_tasks, run_threads};
+use crate::machine;
 use crate::tick::{Checker, Tick, Ticks};
 
 /// fanout with subscribers that are threads.
 pub enum FanoutThreads {
-    /// `recv`, one event at a time, with the default dispatch (a pool). This is the headline row.
+    /// `recv`, one event at a time, with the default dispatch. This is the headline row.
     Recv,
     /// `next_batch`, with the default dispatch.
     Batches,
     /// `publish_batch` and `next_batch`, with the default dispatch.
     PublishBatch,
+    /// `recv`, and publishing through the shared lane with the text of a topic, as in the first
+    /// lines of code that a newcomer writes.
+    Text,
+    /// `recv`, with readers that spin while they wait.
+    Spin,
+    /// `recv`, with a pool of dispatchers, if this is not the default dispatch.
+    Pool,
     /// `recv`, with inline dispatch: a publishing thread dispatches its own events if it can.
     Inline,
+}
+
+impl FanoutThreads {
+    fn dispatch(&self) -> Dispatch {
+        match self {
+            Self::Pool => Dispatch::Pool,
+            Self::Inline => Dispatch::Inline,
+            _ => Dispatch::default(),
+        }
+    }
 }
 
 impl System for FanoutThreads {
@@ -26,6 +47,9 @@ impl System for FanoutThreads {
             Self::Recv => "fanout",
             Self::Batches => "fanout-batches",
             Self::PublishBatch => "fanout-publish-batch",
+            Self::Text => "fanout-text",
+            Self::Spin => "fanout-spin",
+            Self::Pool => "fanout-pool",
             Self::Inline => "fanout-inline",
         }
     }
@@ -37,6 +61,14 @@ impl System for FanoutThreads {
             Self::PublishBatch => {
                 "as fanout-batches, but publish_batch() publishes up to 64 events at a time"
             }
+            Self::Text => {
+                "as fanout, but with bus.publish(\"bench.tick\", ..): the text of the topic is \
+                 looked up for each event, and all publishers share a lane"
+            }
+            Self::Spin => {
+                "as fanout, but with WaitStrategy::Spin: a reader uses a core fully, also when idle"
+            }
+            Self::Pool => "as fanout, but with Dispatch::Pool",
             Self::Inline => "as fanout, but with Dispatch::Inline",
         }
     }
@@ -53,22 +85,45 @@ impl System for FanoutThreads {
         true
     }
 
+    fn spins(&self) -> bool {
+        matches!(self, Self::Spin)
+    }
+
     fn exclusion(&self, work: &Work) -> Option<&'static str> {
-        (matches!(self, Self::Inline) && work.publishers > 1)
-            .then_some("measured only with one publisher")
+        match self {
+            Self::Spin if work.threads() > machine::cores() => {
+                Some("it spins, and there are more threads than cores")
+            }
+            Self::Pool if Dispatch::default() == Dispatch::Pool => {
+                Some("this is the default dispatch, so it is the row fanout")
+            }
+            Self::Inline if work.publishers > 1 => Some("measured only with one publisher"),
+            _ => None,
+        }
     }
 
     fn run(&self, work: &Work) -> Outcome {
-        let bus = bus(matches!(self, Self::Inline));
+        let bus = bus(self.dispatch());
+        let wait = if matches!(self, Self::Spin) {
+            WaitStrategy::Spin
+        } else {
+            WaitStrategy::default()
+        };
         let subscribers: Vec<_> = (0..work.subscribers)
             .map(|_| {
                 subscription(&bus)
+                    .wait(wait)
                     .open()
                     .expect("the subscription is valid")
             })
             .collect();
         match self {
-            Self::Recv | Self::Inline => run_threads(
+            Self::Text => run_threads(
+                work,
+                publishers_of_texts(bus, work),
+                receive_each(subscribers),
+            ),
+            Self::Recv | Self::Spin | Self::Pool | Self::Inline => run_threads(
                 work,
                 publishers(bus, work, publish_each),
                 receive_each(subscribers),
@@ -128,7 +183,10 @@ impl System for FanoutHandlers {
 
     fn run(&self, work: &Work) -> Outcome {
         run_handlers(work, |handlers| {
-            let bus = bus(matches!(self, Self::Inline));
+            let bus = bus(match self {
+                Self::Pool => Dispatch::default(),
+                Self::Inline => Dispatch::Inline,
+            });
             for mut handler in handlers {
                 subscription(&bus)
                     .handler(move |event| handler.call(event.data()))
@@ -180,7 +238,7 @@ impl System for FanoutTasks {
     }
 
     fn run(&self, work: &Work) -> Outcome {
-        let bus = bus(false);
+        let bus = bus(Dispatch::default());
         let subscribers: Vec<_> = (0..work.subscribers)
             .map(|_| {
                 subscription(&bus)
@@ -230,15 +288,23 @@ impl System for FanoutTasks {
     }
 }
 
-fn bus(inline: bool) -> Bus<Tick> {
-    let mut builder = Bus::builder().blocking(true).capacity(CAPACITY);
-    if inline {
-        builder = builder.dispatch(Dispatch::Inline);
-    }
-    builder.build().expect("the configuration is valid")
+/// A lossless bus with the capacity of the comparison.
+pub fn bus(dispatch: Dispatch) -> Bus<Tick> {
+    builder(dispatch)
+        .build()
+        .expect("the configuration is valid")
 }
 
-fn subscription(bus: &Bus<Tick>) -> SubscriptionBuilder<Tick> {
+/// The settings of [`bus`].
+pub fn builder(dispatch: Dispatch) -> BusBuilder<Tick> {
+    Bus::builder()
+        .blocking(true)
+        .capacity(CAPACITY)
+        .dispatch(dispatch)
+}
+
+/// The settings of each subscription.
+pub fn subscription(bus: &Bus<Tick>) -> SubscriptionBuilder<Tick> {
     bus.subscription("bench.**")
         .capacity(CAPACITY)
         .overflow(Overflow::Block)
@@ -258,8 +324,22 @@ where
         .collect()
 }
 
+/// Publishers that share a lane, each with a clone of the bus. The bus closes when the last of them
+/// is done.
+fn publishers_of_texts(bus: Bus<Tick>, work: &Work) -> Vec<impl FnOnce(Ticks) + Send + use<>> {
+    iter::repeat_n(bus, work.publishers as usize)
+        .map(|bus| {
+            move |ticks: Ticks| {
+                for tick in ticks {
+                    bus.publish("bench.tick", tick).expect("the bus is open");
+                }
+            }
+        })
+        .collect()
+}
+
 /// Publishes the events one at a time.
-fn publish_each(publisher: &mut Publisher<Tick>, topic: &Topic, ticks: Ticks) {
+pub fn publish_each(publisher: &mut Publisher<Tick>, topic: &Topic, ticks: Ticks) {
     for tick in ticks {
         publisher.publish(topic, tick).expect("the bus is open");
     }
@@ -273,7 +353,7 @@ fn publish_batch(publisher: &mut Publisher<Tick>, topic: &Topic, ticks: Ticks) {
 }
 
 /// Threads that receive one event at a time.
-fn receive_each(
+pub fn receive_each(
     subscribers: Vec<Subscriber<Tick>>,
 ) -> Vec<impl FnOnce(&mut Checker) + Send + use<>> {
     subscribers

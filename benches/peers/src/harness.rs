@@ -3,7 +3,7 @@
 
 use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Arc, Barrier, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,8 @@ use hdrhistogram::Histogram;
 use tokio::runtime::{self, Runtime};
 use tokio::task::JoinHandle;
 
-use crate::tick::{Checker, Pace, Tick, Ticks, latencies};
+use crate::machine;
+use crate::tick::{Arrivals, Checker, Tick, Ticks, latencies};
 
 /// The capacity per subscriber, in events. A system with another capacity says so in
 /// [`System::about`].
@@ -83,8 +84,9 @@ pub struct Work {
     pub subscribers: usize,
     /// The number of events of all publishers together, a multiple of the number of publishers.
     pub events: u64,
-    /// The pause before each event if latency is measured. `None` means full speed.
-    pub pause: Option<Duration>,
+    /// The planned events of all publishers per second, if latency is measured. `None` means full
+    /// speed.
+    pub arrivals: Option<u32>,
 }
 
 impl Work {
@@ -98,10 +100,13 @@ impl Work {
 pub struct Outcome {
     /// The time from the start barrier until the last subscriber received its last event.
     pub elapsed: Duration,
+    /// The processor time of all threads, from the same start until all subscribers have ended.
+    /// `None` if it cannot be measured.
+    pub processor: Option<Duration>,
     /// The number of events times the number of subscribers.
     pub deliveries: u64,
-    /// The times from publishing to receiving, in nanoseconds, of all subscribers. It is empty if
-    /// the run was at full speed.
+    /// The times from the planned publishing to receiving, in nanoseconds, of all subscribers. It
+    /// is empty if the run was at full speed.
     pub latencies: Histogram<u64>,
 }
 
@@ -109,6 +114,11 @@ impl Outcome {
     /// Deliveries per second.
     pub fn rate(&self) -> f64 {
         self.deliveries as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// Nanoseconds of processor time per delivery.
+    pub fn processor_ns(&self) -> Option<f64> {
+        Some(self.processor?.as_nanos() as f64 / self.deliveries as f64)
     }
 }
 
@@ -139,6 +149,12 @@ pub trait System: Sync {
     /// Whether the system is a bound, not a peer: it makes the calls and does nothing else, so it
     /// shows the highest rate that can be reached.
     fn is_bound(&self) -> bool {
+        false
+    }
+
+    /// Whether the system is a reference, not a peer: its queue has no bound, so a publisher never
+    /// waits. It does less work than the others, so it is never the best peer.
+    fn is_reference(&self) -> bool {
         false
     }
 
@@ -312,7 +328,7 @@ where
         .zip(publishers)
         .map(|(number, publisher)| publisher(runner.ticks(number)))
         .collect();
-    let start = Instant::now();
+    let start = runner.begin();
     for publisher in publishing {
         runtime.spawn(publisher);
     }
@@ -368,8 +384,10 @@ fn join_tasks(runtime: &Runtime, tasks: Vec<JoinHandle<Checker>>) -> Vec<Checker
 /// and the result.
 struct Runner<'a> {
     work: &'a Work,
-    pace: Option<Pace>,
+    arrivals: Option<Arrivals>,
     barrier: Barrier,
+    /// The processor time of the process at the start.
+    processor: OnceLock<Duration>,
 }
 
 impl<'a> Runner<'a> {
@@ -377,23 +395,27 @@ impl<'a> Runner<'a> {
         assert_eq!(work.events % u64::from(work.publishers), 0);
         Self {
             work,
-            pace: work.pause.map(|pause| Pace {
-                pause,
-                epoch: Instant::now(),
-            }),
+            arrivals: work
+                .arrivals
+                .map(|per_second| Arrivals::new(per_second, work.publishers)),
             barrier: Barrier::new(work.publishers as usize + 1),
+            processor: OnceLock::new(),
         }
     }
 
     /// The events of one publisher.
     fn ticks(&self, publisher: u32) -> Ticks {
         let each = self.work.events / u64::from(self.work.publishers);
-        Ticks::new(publisher, each, self.pace)
+        Ticks::new(publisher, each, self.arrivals.clone())
     }
 
     /// A checker for one subscriber.
     fn checker(&self) -> Checker {
-        Checker::new(self.work.publishers, self.work.events, self.pace)
+        Checker::new(
+            self.work.publishers,
+            self.work.events,
+            self.arrivals.clone(),
+        )
     }
 
     /// Spawns the threads of the publishers. They wait at the start barrier.
@@ -430,8 +452,20 @@ impl<'a> Runner<'a> {
 
     /// Starts the clock, and releases the publishers from the barrier.
     fn start(&self) -> Instant {
-        let start = Instant::now();
+        let start = self.begin();
         self.barrier.wait();
+        start
+    }
+
+    /// Starts the clock, and the plan of arrivals.
+    fn begin(&self) -> Instant {
+        if let Some(processor) = machine::processor_time() {
+            self.processor.set(processor).expect("a run starts once");
+        }
+        let start = Instant::now();
+        if let Some(arrivals) = &self.arrivals {
+            arrivals.begin(start);
+        }
         start
     }
 
@@ -442,6 +476,7 @@ impl<'a> Runner<'a> {
             self.work.subscribers,
             "subscribers that ended"
         );
+        let processor = machine::processor_time();
         let mut last = start;
         let mut all = latencies();
         for checker in checkers {
@@ -454,6 +489,9 @@ impl<'a> Runner<'a> {
         }
         Outcome {
             elapsed: last - start,
+            processor: processor
+                .zip(self.processor.get())
+                .map(|(end, start)| end.saturating_sub(*start)),
             deliveries: self.work.events * self.work.subscribers as u64,
             latencies: all,
         }
@@ -483,7 +521,7 @@ mod tests {
             publishers: 1,
             subscribers: 2,
             events: 4,
-            pause: None,
+            arrivals: None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The machine, the date, and the versions of the packages, for the report.
 
 use std::fs;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// A description of the machine in one line.
 pub fn describe() -> String {
@@ -16,12 +16,40 @@ pub fn describe() -> String {
         |_| std::env::consts::OS.to_owned(),
         |release| format!("Linux {}", release.trim()),
     );
-    format!("{cpu}, {} cores, {system}", cores())
+    let cores = match cores() {
+        1 => "1 core".to_owned(),
+        number => format!("{number} cores"),
+    };
+    format!("{cpu}, {cores}, {system}")
 }
 
 /// The number of cores that this process may use.
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The memory of this process that is in use, in bytes, where the system reports it (Linux).
+pub fn resident_bytes() -> Option<u64> {
+    const BYTES_PER_KIB: u64 = 1024;
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * BYTES_PER_KIB)
+}
+
+/// The processor time of all threads of this process so far, where it can be measured (Linux).
+#[cfg(target_os = "linux")]
+pub fn processor_time() -> Option<Duration> {
+    use rustix::time::{ClockId, clock_gettime};
+    Duration::try_from(clock_gettime(ClockId::ProcessCPUTime)).ok()
+}
+
+/// It is measured only on Linux.
+#[cfg(not(target_os = "linux"))]
+pub fn processor_time() -> Option<Duration> {
+    None
 }
 
 /// The version of a package in the lock file with which this program was built.
@@ -80,7 +108,7 @@ mod tests {
         assert_eq!(version("no-such-package"), "unknown");
         for system in crate::harness::Scenario::ALL
             .into_iter()
-            .flat_map(crate::systems)
+            .flat_map(crate::systems::of)
         {
             if let Some(package) = system.package() {
                 assert_ne!(version(package), "unknown", "{}", system.name());

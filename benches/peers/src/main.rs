@@ -28,9 +28,10 @@
 //! `--millis`. The number then stays the same in all rounds. The rounds of all systems are
 //! interleaved (A B C, A B C, ...), so that changes in the load of the machine affect all systems
 //! equally. A ratio is computed within each round, and the tables show the median of these ratios.
-//! The best peer is the peer that was the fastest in a round, in any of its variants, also in those
-//! that do less work than the others. `direct` and `crossbeam-per-worker` are bounds, not peers,
-//! and have ratios of their own.
+//! The best peer is the peer that was the fastest in a round, in any of its variants. `direct` and
+//! `crossbeam-per-worker` are bounds, not peers, and have ratios of their own. So does
+//! `tokio-room-for-all`, which is a reference: its queue has no bound and never makes a publisher
+//! wait, so it does less work than the others.
 //!
 //! # What is equal, and what is not
 //!
@@ -95,390 +96,192 @@
 //! threads they are slower than the best peer at every size. With 1,024 threads, flume, bus and
 //! `tokio-room-for-all` are not measured, because a thousand events can take minutes.
 //!
-//! # Latency
+//! # The whole comparison
 //!
-//! With `--latency` (only in the scenario `threads`), a publisher sleeps about 200 microseconds
-//! before each event, so that all subscribers are parked when the event arrives. A histogram
-//! collects the times from just before publishing until the check in each subscriber.
+//! `--quick` and `--full` measure the scenarios and other kinds of work, each in a process of its
+//! own: see [`sections`]. The first of them pins all threads to one core, so that it shows the
+//! total cost of a delivery.
 
+mod affinity;
+mod comparison;
+mod effort;
 mod fanout_side;
 mod harness;
 mod machine;
+mod measure;
 mod options;
 mod peers;
 mod report;
+mod run;
+mod sections;
+mod smoke;
+mod statistics;
+mod systems;
 mod tick;
 
-use std::collections::HashSet;
-use std::iter;
-use std::process::{self, ExitCode};
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
 
-use fanout_side::{FanoutHandlers, FanoutTasks, FanoutThreads};
-use harness::{CAPACITY, Outcome, Scenario, System, Work};
-use options::{HELP, Options};
-use report::{Cell, Latency, Row};
+use effort::Budget;
+use harness::{Scenario, System};
+use options::{HELP, Mode, Options};
+use report::{Report, html, json, markdown, text};
+use sections::race;
 
-/// The maximum duration of a run. The watchdog ends the program after it.
-const RUN_TIMEOUT: Duration = Duration::from_secs(120);
+/// The exit status if a section of the comparison failed.
+const FAILED: u8 = 1;
+/// The exit status if the command line is not valid or if a file cannot be written.
+const WRONG_USE: u8 = 2;
 
-/// The minimum number of events in a run, so that the index of each ring wraps around a few times.
-const MIN_EVENTS: u64 = 4 * CAPACITY as u64;
-
-/// The minimum duration of a calibration run. The number of events grows until a run reaches it.
-const MIN_CALIBRATION_TIME: Duration = Duration::from_millis(30);
-
-/// The pause before each event if latency is measured.
-const PAUSE: Duration = Duration::from_micros(200);
-
-/// The number of events per run if latency is measured.
-const LATENCY_EVENTS: u64 = 1_000;
-
-/// The systems in the latency table.
-const LATENCY_SYSTEMS: [&str; 4] = [
-    "fanout",
-    "fanout-inline",
-    "crossbeam-channel",
-    "tokio-credits",
-];
-
-/// The systems of a scenario, in the order of its table.
-fn systems(scenario: Scenario) -> Vec<&'static dyn System> {
-    let fanout: &[&'static dyn System] = match scenario {
-        Scenario::Threads => &[
-            &FanoutThreads::Recv,
-            &FanoutThreads::Batches,
-            &FanoutThreads::PublishBatch,
-            &FanoutThreads::Inline,
-        ],
-        Scenario::Handlers => &[&FanoutHandlers::Pool, &FanoutHandlers::Inline],
-        Scenario::Async => &[&FanoutTasks::Recv, &FanoutTasks::Batches],
-    };
-    [fanout, &peers::systems(scenario)].concat()
-}
+/// The end of the name of the file with the tables, which stands beside the HTML page.
+const TABLES_EXTENSION: &str = "md";
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
         Ok(options) => options,
-        Err(error) => return exit_with_error(&error),
+        Err(error) => return exit_with(WRONG_USE, &format!("{error} (see --help)")),
     };
-    if options.help {
-        println!("{HELP}");
-        return ExitCode::SUCCESS;
+    if matches!(options.mode, Mode::Comparison(_) | Mode::Race)
+        && let Err(error) = check_files(&options)
+    {
+        return exit_with(WRONG_USE, &error);
     }
-    // --list and --smoke apply to all scenarios if --race is not given.
-    let scenarios = match options.scenario {
-        None if options.list || options.smoke => Scenario::ALL.to_vec(),
-        _ => vec![options.scenario()],
-    };
-    let selected = match select(&options, &scenarios) {
-        Ok(selected) => selected,
-        Err(error) => return exit_with_error(&error),
-    };
-    if options.list {
-        list(&selected);
-        return ExitCode::SUCCESS;
-    }
-    install_panic_hook();
-    thread::spawn(watchdog);
-    if options.smoke {
-        smoke(&options, &selected);
-        return ExitCode::SUCCESS;
-    }
-    let (scenario, systems) = &selected[0];
-    measure_and_report(&options, *scenario, systems)
-}
-
-/// Measures a scenario and prints its tables.
-fn measure_and_report(
-    options: &Options,
-    scenario: Scenario,
-    systems: &[&'static dyn System],
-) -> ExitCode {
-    let (cells, latency) = if options.latency {
-        (Vec::new(), measure_latency(options, systems))
-    } else {
-        (measure(options, scenario, systems), Vec::new())
-    };
-    print!("{}", report::preamble(scenario, systems, options.markdown));
-    if options.latency {
-        print!("{}", report::latency_table(&latency, options.markdown));
-    } else {
-        let text = report::tables(&cells, options.rounds, options.markdown);
-        println!("{}", text.trim_end());
-    }
-    if let Some(path) = &options.json {
-        let json = report::json(scenario, &cells, &latency, systems);
-        if let Err(error) = std::fs::write(path, format!("{json:#}\n")) {
-            return exit_with_error(&format!("{}: {error}", path.display()));
+    match options.mode {
+        Mode::Help => println!("{HELP}"),
+        Mode::List => list(&options),
+        Mode::Smoke => {
+            run::supervise();
+            if let Err(error) = smoke::smoke(&options) {
+                return exit_with(FAILED, &error);
+            }
         }
+        Mode::SectionJson(kind, size) => {
+            let section = comparison::measure_section(kind, &options, size);
+            let json = serde_json::to_string(&section).expect("a section is valid JSON");
+            println!("{json}");
+        }
+        Mode::Comparison(size) => match comparison::compare(&options, size) {
+            Ok(report) => return output(&options, &report),
+            Err(error) => return exit_with(FAILED, &error),
+        },
+        Mode::Race => match measure_race(&options) {
+            Ok(report) => return output(&options, &report),
+            Err(error) => return exit_with(WRONG_USE, &error),
+        },
     }
     ExitCode::SUCCESS
 }
 
-fn list(selected: &[Selected]) {
-    for (number, (scenario, systems)) in selected.iter().enumerate() {
+/// Measures one scenario.
+fn measure_race(options: &Options) -> Result<Report, String> {
+    let scenario = options.scenario();
+    let systems = select(options, scenario)?;
+    let mut notes = Vec::new();
+    if options.one_core {
+        let core = affinity::pin_to_one_core().map_err(|error| format!("--one-core: {error}"))?;
+        notes.push(format!("All threads are pinned to core {core}."));
+    }
+    run::supervise();
+    let sizes = race::sizes(&options.publishers, options.subscribers(scenario));
+    let mut budget = Budget::new(None, sizes.len());
+    let cells = measure::measure(&systems, &sizes, options.race_effort(), &mut budget);
+    let mut section = race::section(scenario, &cells);
+    if options.one_core {
+        // The goals of the scenario are for several cores.
+        section.goals.clear();
+    }
+    Ok(comparison::report(vec![section], notes, systems))
+}
+
+/// Selects the systems to run by `--only` and `--without`.
+fn select(options: &Options, scenario: Scenario) -> Result<Vec<&'static dyn System>, String> {
+    let all = systems::of(scenario);
+    for name in options.only.iter().chain(&options.without) {
+        if !all.iter().any(|system| system.name() == name) {
+            return Err(format!(
+                "--only, --without: the scenario {} has no system {name:?}; --list prints the \
+                 names",
+                scenario.name()
+            ));
+        }
+    }
+    let contains = |names: &[String], name: &str| names.iter().any(|other| other == name);
+    Ok(all
+        .into_iter()
+        .filter(|system| {
+            let name = system.name();
+            let is_chosen = options.only.is_empty() || contains(&options.only, name);
+            is_chosen && !contains(&options.without, name)
+        })
+        .collect())
+}
+
+/// Prints the report, and writes the files of the options.
+fn output(options: &Options, report: &Report) -> ExitCode {
+    if options.markdown {
+        print!("{}", markdown::render(report, None));
+    } else {
+        print!("{}", text::render(report));
+    }
+    match write_files(options, report) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit_with(WRONG_USE, &error),
+    }
+}
+
+fn write_files(options: &Options, report: &Report) -> Result<(), String> {
+    if let Some(path) = &options.json {
+        write(path, &format!("{:#}\n", json::render(report)))?;
+    }
+    if let Some(path) = &options.report {
+        write(path, &html::render(report))?;
+        let page = path.file_name().map(|name| name.to_string_lossy());
+        write(
+            &path.with_extension(TABLES_EXTENSION),
+            &markdown::render(report, page.as_deref()),
+        )?;
+    }
+    Ok(())
+}
+
+/// Opens the files of the options, so that a wrong path is an error before the measurement. Files
+/// that exist keep their contents.
+fn check_files(options: &Options) -> Result<(), String> {
+    let tables = options
+        .report
+        .as_ref()
+        .map(|path| path.with_extension(TABLES_EXTENSION));
+    for path in options.json.iter().chain(&options.report).chain(&tables) {
+        fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(path)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn list(options: &Options) {
+    let scenarios = options
+        .scenario
+        .map_or_else(|| Scenario::ALL.to_vec(), |scenario| vec![scenario]);
+    for (number, scenario) in scenarios.into_iter().enumerate() {
         if number > 0 {
             println!();
         }
         println!("--race {}: {}", scenario.name(), scenario.about());
-        for system in systems {
+        for system in systems::of(scenario) {
             println!("  {:<25} {}", system.name(), system.about());
         }
     }
 }
 
-fn exit_with_error(error: &str) -> ExitCode {
-    eprintln!("peers: {error} (see --help)");
-    ExitCode::from(2)
-}
-
-/// A scenario, and the systems of it that are selected.
-type Selected = (Scenario, Vec<&'static dyn System>);
-
-/// Selects the systems to run by `--only` and `--without`.
-fn select(options: &Options, scenarios: &[Scenario]) -> Result<Vec<Selected>, String> {
-    for name in options.only.iter().chain(&options.without) {
-        let mut all = scenarios.iter().flat_map(|scenario| systems(*scenario));
-        if !all.any(|system| system.name() == name) {
-            return Err(format!(
-                "--only, --without: there is no system {name:?}; --list prints the names"
-            ));
-        }
-    }
-    let is_selected = |system: &&dyn System| {
-        let name = system.name();
-        if options.without.iter().any(|without| without == name) {
-            false
-        } else if !options.only.is_empty() {
-            options.only.iter().any(|only| only == name)
-        } else {
-            !options.latency || options.smoke || LATENCY_SYSTEMS.contains(&name)
-        }
-    };
-    Ok(scenarios
-        .iter()
-        .map(|scenario| {
-            let systems = systems(*scenario).into_iter().filter(is_selected);
-            (*scenario, systems.collect())
-        })
-        .collect())
-}
-
-/// Each number of publishers combined with each number of subscribers.
-fn sizes(options: &Options, scenario: Scenario) -> impl Iterator<Item = (u32, usize)> {
-    options.publishers.iter().flat_map(move |publishers| {
-        options
-            .subscribers(scenario)
-            .iter()
-            .map(|subscribers| (*publishers, *subscribers))
-    })
-}
-
-/// The start time and the description of the current run, for the watchdog and the panic hook.
-static RUNNING: Mutex<Option<(Instant, String)>> = Mutex::new(None);
-
-/// Runs the work on a system while the watchdog limits the duration.
-fn run(system: &dyn System, work: &Work) -> Outcome {
-    let set = |run| *RUNNING.lock().unwrap_or_else(PoisonError::into_inner) = run;
-    let description = format!(
-        "{}, publishers {}, subscribers {}, events {}",
-        system.name(),
-        work.publishers,
-        work.subscribers,
-        work.events
-    );
-    set(Some((Instant::now(), description)));
-    let outcome = system.run(work);
-    set(None);
-    outcome
-}
-
-/// Adds the description of the current run to the message of a panic. The panic of a failed check
-/// ends the program, because the package is built with `panic = "abort"`.
-fn install_panic_hook() {
-    std::panic::set_hook(Box::new(|info| {
-        let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-        let run = running
-            .as_ref()
-            .map_or("no run", |(_, description)| description);
-        let thread = thread::current();
-        let name = thread.name().unwrap_or("a thread without a name");
-        eprintln!("FAILED: {run}: {name}: {info}");
-    }));
-}
-
-/// Ends the program if a run takes longer than [`RUN_TIMEOUT`], and prints the run.
-fn watchdog() {
-    loop {
-        thread::sleep(Duration::from_secs(1));
-        let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((start, run)) = &*running
-            && start.elapsed() > RUN_TIMEOUT
-        {
-            eprintln!(
-                "FAILED: {run}: the run did not end within {} s",
-                RUN_TIMEOUT.as_secs()
-            );
-            process::exit(1);
-        }
-    }
-}
-
-/// Runs each system briefly at each size, with all checks.
-fn smoke(options: &Options, selected: &[Selected]) {
-    let start = Instant::now();
-    // A system that is in several scenarios runs only in the first of them.
-    let mut done = HashSet::new();
-    let mut runs = 0;
-    for (scenario, systems) in selected {
-        let is_new = |system: &&&dyn System| !done.contains(system.name());
-        let systems: Vec<_> = systems.iter().filter(is_new).collect();
-        for (publishers, subscribers) in sizes(options, *scenario) {
-            // One run is at full speed, with more events than the capacity. If there are not many
-            // subscribers, another run has pauses, so that the receivers park.
-            let full_speed = (None, CAPACITY as u64 + 256);
-            let with_pauses = (subscribers <= 16).then_some((Some(PAUSE), 20));
-            for (pause, events) in iter::once(full_speed).chain(with_pauses) {
-                let work = Work {
-                    publishers,
-                    subscribers,
-                    events: events.next_multiple_of(u64::from(publishers)),
-                    pause,
-                };
-                for system in &systems {
-                    if system.exclusion(&work).is_none() {
-                        run(**system, &work);
-                        runs += 1;
-                    }
-                }
-            }
-        }
-        done.extend(systems.iter().map(|system| system.name()));
-    }
-    println!(
-        "{runs} runs of {} systems in {:.1} s: every subscriber received exactly the expected \
-         events",
-        done.len(),
-        start.elapsed().as_secs_f64()
-    );
-}
-
-/// Measures the rates of all systems at all sizes.
-fn measure(options: &Options, scenario: Scenario, systems: &[&'static dyn System]) -> Vec<Cell> {
-    let mut cells = Vec::new();
-    for (publishers, subscribers) in sizes(options, scenario) {
-        let mut work = Work {
-            publishers,
-            subscribers,
-            events: 0,
-            pause: None,
-        };
-        let mut rows: Vec<Row> = systems
-            .iter()
-            .map(|system| {
-                let excluded = system.exclusion(&work);
-                Row {
-                    system: *system,
-                    events: if excluded.is_none() {
-                        calibrate(*system, &work, options.millis)
-                    } else {
-                        0
-                    },
-                    rates: Vec::new(),
-                    excluded,
-                }
-            })
-            .collect();
-        for round in 1..=options.rounds {
-            eprintln!(
-                "publishers {publishers}, subscribers {subscribers}: round {round} of {}",
-                options.rounds
-            );
-            for row in rows.iter_mut().filter(|row| row.excluded.is_none()) {
-                work.events = row.events;
-                row.rates.push(run(row.system, &work).rate());
-            }
-        }
-        cells.push(Cell {
-            publishers,
-            subscribers,
-            rows,
-        });
-    }
-    cells
-}
-
-/// Finds the number of events for a run of about `millis` milliseconds.
-fn calibrate(system: &dyn System, work: &Work, millis: u64) -> u64 {
-    let round_up = |events: u64| events.next_multiple_of(u64::from(work.publishers));
-    let max = system.max_events() / u64::from(work.publishers) * u64::from(work.publishers);
-    let wanted = |seconds_per_event: f64| {
-        let events = (millis as f64 / 1e3 / seconds_per_event) as u64;
-        round_up(events.max(MIN_EVENTS)).min(max)
-    };
-    let time = |events: u64| {
-        let outcome = run(
-            system,
-            &Work {
-                events,
-                ..work.clone()
-            },
-        );
-        (
-            outcome.elapsed,
-            outcome.elapsed.as_secs_f64() / events as f64,
-        )
-    };
-    let mut events = round_up(MIN_EVENTS);
-    let first = loop {
-        let (elapsed, per_event) = time(events);
-        if elapsed >= MIN_CALIBRATION_TIME || events >= max {
-            break per_event;
-        }
-        events = round_up(events * 4).min(max);
-    };
-    // The speed of some systems differs much from run to run. So the result is the geometric mean
-    // of two estimates.
-    let (_, second) = time(wanted(first));
-    wanted((first * second).sqrt())
-}
-
-/// Measures the latencies of all systems at all sizes.
-fn measure_latency(options: &Options, systems: &[&'static dyn System]) -> Vec<Latency> {
-    let mut rows = Vec::new();
-    for (publishers, subscribers) in sizes(options, Scenario::Threads) {
-        let work = Work {
-            publishers,
-            subscribers,
-            events: LATENCY_EVENTS.next_multiple_of(u64::from(publishers)),
-            pause: Some(PAUSE),
-        };
-        let mut group: Vec<Latency> = systems
-            .iter()
-            .filter(|system| system.exclusion(&work).is_none())
-            .map(|system| Latency {
-                system: *system,
-                publishers,
-                subscribers,
-                histogram: tick::latencies(),
-            })
-            .collect();
-        for round in 1..=options.rounds {
-            eprintln!(
-                "latency, publishers {publishers}, subscribers {subscribers}: round {round} of {}",
-                options.rounds
-            );
-            for row in &mut group {
-                let outcome = run(row.system, &work);
-                row.histogram
-                    .add(&outcome.latencies)
-                    .expect("all histograms have the same range");
-            }
-        }
-        rows.append(&mut group);
-    }
-    rows
+fn exit_with(status: u8, error: &str) -> ExitCode {
+    eprintln!("peers: {error}");
+    ExitCode::from(status)
 }

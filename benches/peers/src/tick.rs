@@ -1,5 +1,8 @@
 //! The event, the iterator that makes it, and the checker that verifies it.
 
+use std::hint;
+use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -29,9 +32,7 @@ const SALT_SUM: u64 = {
 /// One event: 64 bytes that are moved by value, without heap memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tick {
-    publisher: u32,
-    /// The time of publishing, in nanoseconds modulo 2^32. It is 0 if latency is not measured.
-    sent: u32,
+    publisher: u64,
     sequence: u64,
     words: [u64; 6],
 }
@@ -41,11 +42,10 @@ const _: () = assert!(size_of::<Tick>() == 64);
 impl Tick {
     /// The event of this publisher with this sequence number.
     #[inline]
-    fn new(publisher: u32, sequence: u64) -> Self {
+    pub fn new(publisher: u32, sequence: u64) -> Self {
         let base = Self::base(publisher, sequence);
         Self {
-            publisher,
-            sent: 0,
+            publisher: publisher.into(),
             sequence,
             words: SALT.map(|salt| salt.wrapping_add(base)),
         }
@@ -56,9 +56,15 @@ impl Tick {
         sequence ^ (u64::from(publisher) << 48)
     }
 
+    /// The position of the event among those of its publisher, from 0.
+    #[inline]
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
     /// The sum that the payload words should have, computed without reading them.
     #[inline]
-    fn expected_sum(publisher: u32, sequence: u64) -> u64 {
+    pub fn expected_sum(publisher: u32, sequence: u64) -> u64 {
         Self::base(publisher, sequence)
             .wrapping_mul(SALT.len() as u64)
             .wrapping_add(SALT_SUM)
@@ -66,7 +72,7 @@ impl Tick {
 
     /// The sum of the payload words. It reads all of them.
     #[inline]
-    fn sum(&self) -> u64 {
+    pub fn sum(&self) -> u64 {
         self.words
             .iter()
             .fold(0, |sum, word| sum.wrapping_add(*word))
@@ -78,27 +84,17 @@ pub struct Ticks {
     publisher: u32,
     next: u64,
     end: u64,
-    pace: Option<Pace>,
-}
-
-/// The slow pace at which events are published if latency is measured. The iterator stamps each
-/// event with the time at which it returns the event.
-#[derive(Clone, Copy)]
-pub struct Pace {
-    /// The pause before each event.
-    pub pause: Duration,
-    /// The instant from which the time stamps count.
-    pub epoch: Instant,
+    arrivals: Option<Arrivals>,
 }
 
 impl Ticks {
-    /// Makes `count` events of this publisher. Without a pace, there is no pause between them.
-    pub fn new(publisher: u32, count: u64, pace: Option<Pace>) -> Self {
+    /// Makes `count` events of this publisher. Without planned arrivals, the iterator never waits.
+    pub fn new(publisher: u32, count: u64, arrivals: Option<Arrivals>) -> Self {
         Self {
             publisher,
             next: 0,
             end: count,
-            pace,
+            arrivals,
         }
     }
 }
@@ -111,19 +107,74 @@ impl Iterator for Ticks {
         if self.next == self.end {
             return None;
         }
-        let mut tick = Tick::new(self.publisher, self.next);
-        self.next += 1;
-        if let Some(pace) = self.pace {
-            std::thread::sleep(pace.pause);
-            tick.sent = stamp(pace.epoch);
+        let tick = Tick::new(self.publisher, self.next);
+        if let Some(arrivals) = &self.arrivals {
+            wait_until(arrivals.planned(&tick));
         }
+        self.next += 1;
         Some(tick)
     }
 }
 
-/// The nanoseconds since `epoch`, modulo 2^32. Differences are correct up to four seconds.
-fn stamp(epoch: Instant) -> u32 {
-    (epoch.elapsed().as_nanos() & u128::from(u32::MAX)) as u32
+/// The plan of an open loop: each event has a time at which it is due, and this time does not
+/// depend on how fast the events before were delivered.
+///
+/// Latency is measured from the planned time, not from the time of the call that publishes. So if
+/// the publisher is held up, the time for which the later events wait is counted too. (A
+/// measurement that leaves this time out suffers from "coordinated omission", as Gil Tene calls
+/// it.)
+#[derive(Clone)]
+pub struct Arrivals {
+    /// The events of all publishers together, per second.
+    per_second: u32,
+    publishers: u32,
+    start: Arc<OnceLock<Instant>>,
+}
+
+/// The time between the start of a run and the first planned event, in which all publishers leave
+/// the start barrier.
+const LEAD: Duration = Duration::from_millis(1);
+
+impl Arrivals {
+    /// A plan that has not started. The publishers take turns.
+    pub fn new(per_second: u32, publishers: u32) -> Self {
+        Self {
+            per_second,
+            publishers,
+            start: Arc::default(),
+        }
+    }
+
+    /// Starts the plan. Call this once, before the publishers leave the start barrier.
+    pub fn begin(&self, now: Instant) {
+        self.start
+            .set(now + LEAD)
+            .expect("a plan of arrivals starts once");
+    }
+
+    /// The time at which the event is due.
+    fn planned(&self, tick: &Tick) -> Instant {
+        let start = self.start.get().expect("the plan has started");
+        let number = tick.sequence * u64::from(self.publishers) + tick.publisher;
+        *start + Duration::from_nanos(number * 1_000_000_000 / u64::from(self.per_second))
+    }
+}
+
+/// A publisher sleeps if the next event is due later than this, and spins otherwise.
+const SLEEP_MIN: Duration = Duration::from_micros(250);
+
+/// A publisher wakes up this time before the next event is due, because a sleep may take longer
+/// than requested.
+const SLEEP_SLACK: Duration = Duration::from_micros(150);
+
+fn wait_until(due: Instant) {
+    let left = due.saturating_duration_since(Instant::now());
+    if left > SLEEP_MIN {
+        thread::sleep(left - SLEEP_SLACK);
+    }
+    while Instant::now() < due {
+        hint::spin_loop();
+    }
 }
 
 /// Checks the events that one subscriber receives: each sequence number of each publisher arrives
@@ -135,13 +186,13 @@ pub struct Checker {
     expected: u64,
     sum: u64,
     finished: Option<Instant>,
-    latency: Option<(Instant, Histogram<u64>)>,
+    latency: Option<(Arrivals, Histogram<u64>)>,
 }
 
 impl Checker {
     /// A checker for a subscriber that should receive `expected` events, the same number from each
     /// publisher.
-    pub fn new(publishers: u32, expected: u64, pace: Option<Pace>) -> Self {
+    pub fn new(publishers: u32, expected: u64, arrivals: Option<Arrivals>) -> Self {
         // At least 128 bytes, so that the counters of two subscribers do not share a cache line.
         let mut next = Vec::with_capacity(16.max(publishers as usize));
         next.resize(publishers as usize, 0);
@@ -151,24 +202,22 @@ impl Checker {
             expected,
             sum: 0,
             finished: None,
-            latency: pace.map(|pace| (pace.epoch, latencies())),
+            latency: arrivals.map(|arrivals| (arrivals, latencies())),
         }
     }
 
     /// Checks one event. The same code runs for every system.
     #[inline]
     pub fn accept(&mut self, tick: &Tick) {
-        if let Some((epoch, histogram)) = &mut self.latency {
-            let nanos = stamp(*epoch).wrapping_sub(tick.sent);
-            histogram
-                .record(u64::from(nanos))
-                .expect("up to four seconds are in the range");
+        if let Some((arrivals, histogram)) = &mut self.latency {
+            let late = Instant::now().saturating_duration_since(arrivals.planned(tick));
+            histogram.saturating_record(late.as_nanos() as u64);
         }
         let Some(next) = self.next.get_mut(tick.publisher as usize) else {
             fail(
                 tick,
                 "from a publisher that does not exist, number",
-                tick.publisher.into(),
+                tick.publisher,
             )
         };
         if tick.sequence != *next {
@@ -176,7 +225,7 @@ impl Checker {
         }
         *next += 1;
         let sum = tick.sum();
-        if sum != Tick::expected_sum(tick.publisher, tick.sequence) {
+        if sum != Tick::expected_sum(tick.publisher as u32, tick.sequence) {
             fail(tick, "damaged: the sum of its words is", sum);
         }
         self.sum = self.sum.wrapping_add(sum);
@@ -208,9 +257,16 @@ impl Checker {
     }
 }
 
-/// An empty histogram with a range of 1 ns to four seconds and a precision of three digits.
+/// The longest latency that a histogram distinguishes, in nanoseconds: a minute. A longer one
+/// counts as a minute.
+const LATENCY_MAX_NS: u64 = 60_000_000_000;
+
+/// The precision of a histogram, in decimal digits.
+const LATENCY_DIGITS: u8 = 3;
+
+/// An empty histogram of latencies in nanoseconds.
 pub fn latencies() -> Histogram<u64> {
-    Histogram::new_with_bounds(1, u64::from(u32::MAX), 3).expect("the range is valid")
+    Histogram::new_with_bounds(1, LATENCY_MAX_NS, LATENCY_DIGITS).expect("the range is valid")
 }
 
 #[cold]
@@ -225,6 +281,31 @@ mod tests {
 
     fn checker() -> Checker {
         Checker::new(2, 4, None)
+    }
+
+    #[test]
+    fn publishers_take_turns_in_the_plan_of_arrivals() {
+        let arrivals = Arrivals::new(1_000, 2);
+        arrivals.begin(Instant::now());
+        let first = arrivals.planned(&Tick::new(0, 0));
+        let after = |publisher, sequence| {
+            (arrivals.planned(&Tick::new(publisher, sequence)) - first).as_millis()
+        };
+        assert_eq!((after(1, 0), after(0, 1), after(1, 1)), (1, 2, 3));
+    }
+
+    #[test]
+    fn latency_counts_from_the_planned_time() {
+        let arrivals = Arrivals::new(1_000_000, 1);
+        arrivals.begin(Instant::now());
+        let mut checker = Checker::new(1, 2, Some(arrivals.clone()));
+        // The reader is late, so both events waited, although nothing held up the publisher.
+        thread::sleep(LEAD + Duration::from_millis(5));
+        for tick in Ticks::new(0, 2, Some(arrivals)) {
+            checker.accept(&tick);
+        }
+        let (_, latencies) = checker.finish();
+        assert!(latencies.unwrap().min() >= 4_900_000);
     }
 
     #[test]

@@ -41,15 +41,19 @@ impl System for Tokio {
                  waits for the slowest receiver"
             }
             Self::RoomForAll => {
-                "sync::broadcast, blocking_recv(), with capacity for all events of the run; a \
-                 publisher never waits, so this row does less work than the others, and its \
-                 memory has no bound"
+                "a reference, not a peer: sync::broadcast, blocking_recv(), with capacity for all \
+                 events of the run; a publisher never waits, so this row does less work than the \
+                 others, and its memory has no bound"
             }
         }
     }
 
     fn package(&self) -> Option<&'static str> {
         Some("tokio")
+    }
+
+    fn is_reference(&self) -> bool {
+        matches!(self, Self::RoomForAll)
     }
 
     fn max_events(&self) -> u64 {
@@ -122,15 +126,19 @@ impl System for Tasks {
                  thread, waits for the slowest receiver"
             }
             Tokio::RoomForAll => {
-                "sync::broadcast, recv(), with capacity for all events of the run; a publisher, \
-                 which is a thread, never waits, so this row does less work than the others, and \
-                 its memory has no bound"
+                "a reference, not a peer: sync::broadcast, recv(), with capacity for all events of \
+                 the run; a publisher, which is a thread, never waits, so this row does less work \
+                 than the others, and its memory has no bound"
             }
         }
     }
 
     fn package(&self) -> Option<&'static str> {
         self.0.package()
+    }
+
+    fn is_reference(&self) -> bool {
+        self.0.is_reference()
     }
 
     fn max_events(&self) -> u64 {
