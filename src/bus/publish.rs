@@ -414,8 +414,8 @@ impl<T> Drop for OpenBatch<'_, T> {
     }
 }
 
-/// Under inline and adaptive dispatch the publishing thread also dispatches, and so runs user code. (The time
-/// limit of the wait for room is in `wait_for_room`.)
+/// Under inline and adaptive dispatch the publishing thread also dispatches, and so runs user code.
+/// (The time limit of the wait for room is in `wait_for_room`.)
 #[inline]
 fn time_limit<T>(sender: &impl LaneSender<T>, patience: Patience) -> Option<TimeLimit> {
     match patience {
