@@ -37,6 +37,7 @@ mod message;
 mod metrics;
 mod pattern_texts;
 mod publish;
+mod publish_batch;
 mod publisher;
 mod record;
 mod registry;

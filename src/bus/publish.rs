@@ -31,7 +31,7 @@ use std::time::Duration;
 use super::error::{PublishError, PublishSequencedError, Refused, RefusedError};
 use super::message::Heading;
 use crate::dispatch::Dispatch;
-use crate::dispatch::block::{BLOCK_EVENTS_MAX, EnvelopeRef, EnvelopeStock, EnvelopeTable};
+use crate::dispatch::block::{EnvelopeRef, EnvelopeTable};
 use crate::dispatch::engine::Engine;
 use crate::dispatch::lane::{LaneProducer, Pending, Receipt, ReceiptSender, ReceiptSlot, receipt};
 use crate::dispatch::topic_arg::AsTopic;
@@ -109,14 +109,14 @@ pub(super) struct OwnLaneSender<'a, T> {
 impl<T> OwnLaneSender<'_, T> {
     /// Writes an event into the lane, in the room that was reserved.
     #[inline(always)]
-    fn stage(&mut self, event: EventHead, data: T) {
+    pub(super) fn stage(&mut self, event: EventHead, data: T) {
         let vacant = self.lane.vacant().expect("room was reserved");
         vacant.stage(event.with(data));
     }
 
     /// Publishes what is staged, and wakes or runs the dispatcher if necessary.
     #[inline(always)]
-    fn commit(&mut self) -> Result<(), spsc::Closed> {
+    pub(super) fn commit(&mut self) -> Result<(), spsc::Closed> {
         let wake_requested = self.lane.commit(&self.engine.shared.lanes)?;
         self.engine.accepted(wake_requested);
         Ok(())
@@ -291,129 +291,6 @@ where
     }
 }
 
-/// The largest number of events of a batch that one `commit` publishes: those of a block. The first
-/// of them is delayed by at most the time that the iterator takes to return a block of events.
-const COMMIT_EVENTS: usize = BLOCK_EVENTS_MAX;
-
-/// Accepts the payloads of an iterator, and publishes several of them at a time. Returns how many.
-pub(super) fn publish_batch<T, K: AsTopic>(
-    mut sender: OwnLaneSender<'_, T>,
-    heading: &Heading<'_, K>,
-    payloads: impl Iterator<Item = T>,
-) -> Result<usize, PublishError<Vec<T>>> {
-    let name = heading.name.as_deref();
-    let envelope = sender
-        .envelope(&heading.topic, name, heading.source.as_deref())
-        .map_err(|error| PublishError::Topic(*error, Vec::new()))?;
-    let mut batch = OpenBatch {
-        sender,
-        envelopes: EnvelopeStock::new(envelope),
-        staged: 0,
-        accepted: 0,
-    };
-    for data in payloads {
-        if let Err(refused) = batch.reserve() {
-            return Err(batch.refuse(refused, Some(data)));
-        }
-        if batch.stage(data) == COMMIT_EVENTS
-            && let Err(spsc::Closed) = batch.commit()
-        {
-            return Err(batch.refuse_staged());
-        }
-    }
-    match batch.commit() {
-        Ok(()) => Ok(batch.accepted),
-        Err(spsc::Closed) => Err(batch.refuse_staged()),
-    }
-}
-
-/// A batch that is being published.
-struct OpenBatch<'a, T> {
-    sender: OwnLaneSender<'a, T>,
-    envelopes: EnvelopeStock,
-    /// Events in the lane that are not published yet, 0 to [`COMMIT_EVENTS`].
-    staged: usize,
-    accepted: usize,
-}
-
-impl<T> OpenBatch<'_, T> {
-    /// Waits until there is room for an event.
-    #[inline]
-    fn reserve(&mut self) -> Result<(), Refused> {
-        match self.sender.try_reserve() {
-            Ok(()) => Ok(()),
-            Err(no_room) => self.wait_for_room(no_room),
-        }
-    }
-
-    #[cold]
-    fn wait_for_room(&mut self, no_room: NoRoom) -> Result<(), Refused> {
-        // The sequencer makes the room, so it has to see what is in the lane.
-        if self.commit().is_err() {
-            return Err(closed_or_broken(self.sender.engine));
-        }
-        let mut waited = Registration::default();
-        wait_for_room(&mut self.sender, no_room, Patience::Unlimited, &mut waited)?;
-        self.sender.forget_request(&mut waited);
-        Ok(())
-    }
-
-    /// Stages an event, for which room was reserved. Returns how many are staged.
-    #[inline]
-    fn stage(&mut self, data: T) -> usize {
-        let event = EventHead {
-            envelope: self.envelopes.take(),
-            receipt: None,
-            #[cfg(feature = "latency")]
-            stamp_ns: stamp(&self.sender),
-        };
-        self.sender.stage(event, data);
-        self.staged += 1;
-        debug_assert!(self.staged <= COMMIT_EVENTS);
-        self.staged
-    }
-
-    /// Publishes what is staged.
-    fn commit(&mut self) -> Result<(), spsc::Closed> {
-        if self.staged == 0 {
-            return Ok(());
-        }
-        self.sender.commit()?;
-        self.accepted += std::mem::take(&mut self.staged);
-        Ok(())
-    }
-
-    #[cold]
-    fn refuse_staged(&mut self) -> PublishError<Vec<T>> {
-        let refused = closed_or_broken(self.sender.engine);
-        self.refuse(refused, None)
-    }
-
-    /// Returns the events that are staged, and the one that found no room, in their order.
-    #[cold]
-    fn refuse(&mut self, refused: Refused, last: Option<T>) -> PublishError<Vec<T>> {
-        let mut payloads: Vec<T> = self.take_back().map(|pending| pending.data).collect();
-        payloads.reverse();
-        payloads.extend(last);
-        PublishError::new(refused, payloads)
-    }
-
-    /// Takes back what is staged, the last event first.
-    fn take_back(&mut self) -> impl Iterator<Item = Pending<T>> {
-        self.staged = 0;
-        std::iter::from_fn(|| self.sender.lane.unstage())
-    }
-}
-
-impl<T> Drop for OpenBatch<'_, T> {
-    /// The iterator has panicked: the payloads that it returned before are published.
-    fn drop(&mut self) {
-        if self.commit().is_err() {
-            self.take_back().for_each(Pending::discard);
-        }
-    }
-}
-
 /// Under inline and adaptive dispatch the publishing thread also dispatches, and so runs user code.
 /// (The time limit of the wait for room is in `wait_for_room`.)
 #[inline]
@@ -526,7 +403,7 @@ where
 
 #[cfg(feature = "latency")]
 #[inline]
-fn stamp<T>(sender: &impl LaneSender<T>) -> u64 {
+pub(super) fn stamp<T>(sender: &impl LaneSender<T>) -> u64 {
     match &sender.engine().sampling {
         Some(sampling) => sampling.stamp(sender.position()),
         None => 0,
@@ -535,15 +412,15 @@ fn stamp<T>(sender: &impl LaneSender<T>) -> u64 {
 
 /// A pending event without its payload.
 pub(super) struct EventHead {
-    envelope: EnvelopeRef,
-    receipt: Option<ReceiptSender>,
+    pub(super) envelope: EnvelopeRef,
+    pub(super) receipt: Option<ReceiptSender>,
     #[cfg(feature = "latency")]
-    stamp_ns: u64,
+    pub(super) stamp_ns: u64,
 }
 
 impl EventHead {
     #[inline(always)]
-    fn with<T>(self, data: T) -> Pending<T> {
+    pub(super) fn with<T>(self, data: T) -> Pending<T> {
         Pending {
             envelope: self.envelope,
             data,
@@ -600,7 +477,7 @@ where
     Err(E::new(refused, sender.take_back().data))
 }
 
-fn closed_or_broken(engine: &Engine) -> Refused {
+pub(super) fn closed_or_broken(engine: &Engine) -> Refused {
     if engine.is_broken() {
         Refused::Broken
     } else {
@@ -610,7 +487,7 @@ fn closed_or_broken(engine: &Engine) -> Refused {
 
 #[cold]
 #[inline(never)]
-fn wait_for_room<T, S: LaneSender<T>>(
+pub(super) fn wait_for_room<T, S: LaneSender<T>>(
     sender: &mut S,
     no_room: NoRoom,
     patience: Patience,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::error::{PublishError, PublishSequencedError, PublishTimeoutError, TryPublishError};
 use super::message::{Heading, Message};
 use super::publish::{self, OwnLaneSender, Patience, PublishFuture, PublishSequencedFuture};
+use super::publish_batch;
 use super::{Bus, Open};
 use crate::dispatch::block::EnvelopeTable;
 use crate::dispatch::lane::{LaneProducer, Receipt};
@@ -128,7 +129,7 @@ impl<T: Send + Sync + 'static> Publisher<T> {
         payloads: impl IntoIterator<Item = T>,
     ) -> Result<usize, PublishError<Vec<T>>> {
         let heading = Heading::topic(topic);
-        publish::publish_batch(self.sender(), &heading, payloads.into_iter())
+        publish_batch::publish_to_own_lane(self.sender(), &heading, payloads.into_iter())
     }
 
     /// Like [`publish`](Self::publish), for a [`Message`], which can have a name and a source.
@@ -163,7 +164,10 @@ impl<T: Send + Sync + 'static> Publisher<T> {
     }
 
     /// Publishes an event, or refuses it if the lane is full. The call never blocks: it finishes
-    /// even if all other threads are suspended.
+    /// even if all other threads are suspended. Under
+    /// [`Dispatch::Adaptive`](crate::Dispatch::Adaptive), the default, and
+    /// [`Dispatch::Inline`](crate::Dispatch::Inline) it may run user code: see
+    /// [guarantee 9](crate#guarantees).
     ///
     /// # Errors
     ///

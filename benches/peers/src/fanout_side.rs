@@ -23,6 +23,9 @@ pub enum FanoutThreads {
     /// `recv`, and publishing through the shared lane with the text of a topic, as in the first
     /// lines of code that a newcomer writes.
     Text,
+    /// `next_batch`, and batches of events that are published through the shared lane with the text
+    /// of a topic.
+    TextBatch,
     /// `recv`, with readers that spin while they wait.
     Spin,
     /// `recv`, with a pool of dispatchers, if this is not the default dispatch.
@@ -48,6 +51,7 @@ impl System for FanoutThreads {
             Self::Batches => "fanout-batches",
             Self::PublishBatch => "fanout-publish-batch",
             Self::Text => "fanout-text",
+            Self::TextBatch => "fanout-text-batch",
             Self::Spin => "fanout-spin",
             Self::Pool => "fanout-pool",
             Self::Inline => "fanout-inline",
@@ -64,6 +68,10 @@ impl System for FanoutThreads {
             Self::Text => {
                 "as fanout, but with bus.publish(\"bench.tick\", ..): the text of the topic is \
                  looked up for each event, and all publishers share a lane"
+            }
+            Self::TextBatch => {
+                "as fanout-batches, but with bus.publish_batch(\"bench.tick\", ..): up to 64 events \
+                 at a time, and all publishers share a lane"
             }
             Self::Spin => {
                 "as fanout, but with WaitStrategy::Spin: a reader uses a core fully, also when idle"
@@ -120,8 +128,13 @@ impl System for FanoutThreads {
         match self {
             Self::Text => run_threads(
                 work,
-                publishers_of_texts(bus, work),
+                publishers_of_texts(bus, work, publish_each_text),
                 receive_each(subscribers),
+            ),
+            Self::TextBatch => run_threads(
+                work,
+                publishers_of_texts(bus, work, publish_text_batch),
+                receive_batches(subscribers),
             ),
             Self::Recv | Self::Spin | Self::Pool | Self::Inline => run_threads(
                 work,
@@ -326,16 +339,27 @@ where
 
 /// Publishers that share a lane, each with a clone of the bus. The bus closes when the last of them
 /// is done.
-fn publishers_of_texts(bus: Bus<Tick>, work: &Work) -> Vec<impl FnOnce(Ticks) + Send + use<>> {
+fn publishers_of_texts(
+    bus: Bus<Tick>,
+    work: &Work,
+    publish: fn(&Bus<Tick>, Ticks),
+) -> Vec<impl FnOnce(Ticks) + Send + use<>> {
     iter::repeat_n(bus, work.publishers as usize)
-        .map(|bus| {
-            move |ticks: Ticks| {
-                for tick in ticks {
-                    bus.publish("bench.tick", tick).expect("the bus is open");
-                }
-            }
-        })
+        .map(|bus| move |ticks: Ticks| publish(&bus, ticks))
         .collect()
+}
+
+/// Publishes the events one at a time, with the text of the topic.
+fn publish_each_text(bus: &Bus<Tick>, ticks: Ticks) {
+    for tick in ticks {
+        bus.publish("bench.tick", tick).expect("the bus is open");
+    }
+}
+
+/// Publishes the events with one call of `publish_batch`, with the text of the topic.
+fn publish_text_batch(bus: &Bus<Tick>, ticks: Ticks) {
+    bus.publish_batch("bench.tick", ticks)
+        .expect("the bus is open");
 }
 
 /// Publishes the events one at a time.

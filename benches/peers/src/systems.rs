@@ -12,6 +12,7 @@ pub fn of(scenario: Scenario) -> Vec<&'static dyn System> {
             &FanoutThreads::Batches,
             &FanoutThreads::PublishBatch,
             &FanoutThreads::Text,
+            &FanoutThreads::TextBatch,
             &FanoutThreads::Spin,
             &FanoutThreads::Pool,
             &FanoutThreads::Inline,

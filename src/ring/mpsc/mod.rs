@@ -30,6 +30,7 @@ mod models;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
+use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 
 use crossbeam::utils::CachePadded;
@@ -138,6 +139,67 @@ impl<T> Producers<T> {
                 Ordering::Relaxed,
             ) {
                 Ok(_) => return Ok(Claim { slot, position }),
+                Err(newer) => tail = newer,
+            }
+        }
+    }
+
+    /// Publishes items from the front of `items`, as many in a row as there is room for, but at
+    /// least one. `Ok(true)`: the consumer had requested a wake-up for one of them, so the caller
+    /// has to wake it. `items` must not be empty.
+    ///
+    /// The places are claimed together, and written at once: to take an item from a `VecDeque`
+    /// cannot panic.
+    pub(crate) fn try_push_batch(&self, items: &mut VecDeque<T>) -> Result<bool, ClaimError> {
+        debug_assert!(!items.is_empty());
+        let (first, claimed) = self.claim_range(items.len())?;
+        debug_assert!(1 <= claimed && claimed <= items.len() as u64);
+        let mut wake_requested = false;
+        for (item, position) in items.drain(..claimed as usize).zip(first..) {
+            let slot = self.shared.slot(position);
+            wake_requested |= Claim { slot, position }.write(item);
+        }
+        Ok(wake_requested)
+    }
+
+    /// Claims up to `wanted` positions in a row. Returns the first one, and their number, at least
+    /// 1. The caller must write to all of them at once.
+    fn claim_range(&self, wanted: usize) -> Result<(u64, u64), ClaimError> {
+        let shared = &*self.shared;
+        // Relaxed: as in `try_claim`.
+        let mut tail = shared.tail.load(Ordering::Relaxed);
+        loop {
+            if tail & CLOSED != 0 {
+                return Err(ClaimError::Closed);
+            }
+            let first = count(tail);
+            let mut claimed = wanted.min(shared.slots.len()) as u64;
+            // The consumer frees the slots in their order. So if the slot of the last position is
+            // free, those before it are, too. Acquire, partner `Occupied::pop_into`: the items that
+            // were in these slots are moved out.
+            let is_free = |position: u64| {
+                count(shared.slot(position).stamp.load(Ordering::Acquire)) == position
+            };
+            while claimed > 0 && !is_free(first + claimed - 1) {
+                claimed /= 2;
+            }
+            if claimed == 0 {
+                // Relaxed: this only checks whether our copy of the tail is outdated.
+                let newer = shared.tail.load(Ordering::Relaxed);
+                if newer == tail {
+                    return Err(ClaimError::Full);
+                }
+                tail = newer;
+                continue;
+            }
+            // AcqRel, partners `Consumer::close` and `Consumer::is_finished`, as in `try_claim`.
+            match shared.tail.compare_exchange_weak(
+                tail,
+                word(first + claimed),
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Ok((first, claimed)),
                 Err(newer) => tail = newer,
             }
         }

@@ -49,6 +49,83 @@ fn loom_mpsc_two_producers() {
     });
 }
 
+/// A batch against another producer: the items of a batch that is taken at once have no other item
+/// between them, none is lost, and the consumer that requests a wake-up gets it.
+#[test]
+fn loom_mpsc_batch_against_push() {
+    explore("mpsc: a batch against a push", || {
+        let waker = Arc::new(AtomicWaker::new());
+        let (producers, mut consumer) = ring(4);
+        let producers = Arc::new(producers);
+        let single = {
+            let (producers, waker) = (producers.clone(), waker.clone());
+            thread::spawn(move || {
+                if producers.try_push(9).expect("there is room for all") {
+                    wake_registered(&waker);
+                }
+            })
+        };
+        let batch = {
+            let waker = waker.clone();
+            thread::spawn(move || {
+                let mut items = VecDeque::from([1, 2]);
+                if producers
+                    .try_push_batch(&mut items)
+                    .expect("there is room for all")
+                {
+                    wake_registered(&waker);
+                }
+                assert!(items.is_empty());
+            })
+        };
+        let mut received = Vec::new();
+        while received.len() < 3 {
+            match consumer.pop() {
+                Some(item) => received.push(item),
+                None => {
+                    register_thread(&waker);
+                    if consumer.request_wake() == Readiness::Empty {
+                        park(None);
+                    }
+                }
+            }
+        }
+        assert!(
+            received == [1, 2, 9] || received == [9, 1, 2],
+            "{received:?}"
+        );
+        single.join().unwrap();
+        batch.join().unwrap();
+    });
+}
+
+/// A batch against the close, with room for a part of it: what is taken is popped, and the rest
+/// stays with the caller.
+#[test]
+fn loom_mpsc_batch_against_close() {
+    explore("mpsc: a batch against the close", || {
+        let (producers, mut consumer) = ring(2);
+        assert_eq!(producers.try_push(0), Ok(false));
+        let pushing = thread::spawn(move || {
+            let mut items = VecDeque::from([1, 2]);
+            let answer = producers.try_push_batch(&mut items);
+            assert_ne!(answer, Err(ClaimError::Full), "there is room for one");
+            items.len()
+        });
+        let mut received = Vec::new();
+        received.extend(consumer.pop());
+        consumer.close();
+        while !consumer.is_finished() {
+            match consumer.pop() {
+                Some(item) => received.push(item),
+                None => thread::yield_now(), // claimed, and not written yet
+            }
+        }
+        let left = pushing.join().unwrap();
+        assert!(received.into_iter().eq(0..3 - left as i32));
+    });
+}
+
 /// The items left in the ring are dropped with it, once, also when slots were used before.
 #[test]
 fn loom_mpsc_drop() {

@@ -20,6 +20,43 @@ fn a_capacity_is_rounded_up_to_a_power_of_two() {
 }
 
 #[test]
+fn a_batch_takes_what_room_there_is() {
+    let (producers, mut consumer) = ring(8);
+    for lap in 0..5 {
+        let mut items: VecDeque<_> = (0..20).collect();
+        assert_eq!(producers.try_push_batch(&mut items), Ok(false));
+        assert_eq!((items.front(), items.len()), (Some(&8), 12), "lap {lap}");
+        assert_eq!(producers.try_push_batch(&mut items), Err(ClaimError::Full));
+        assert_eq!(producers.try_push(77), Err(PushError::Full(77)));
+        assert_eq!((consumer.pop(), consumer.pop()), (Some(0), Some(1)));
+        assert_eq!(producers.try_push_batch(&mut items), Ok(false));
+        assert_eq!(items.front(), Some(&10), "there was room for two");
+        (2..10).for_each(|item| assert_eq!(consumer.pop(), Some(item)));
+        assert_eq!(consumer.pop(), None);
+    }
+    consumer.close();
+    let mut items = VecDeque::from([1, 2]);
+    assert_eq!(
+        producers.try_push_batch(&mut items),
+        Err(ClaimError::Closed)
+    );
+    assert_eq!(items, [1, 2]);
+}
+
+#[test]
+fn a_batch_reports_a_wake_request_for_any_of_its_items() {
+    let (producers, mut consumer) = ring(4);
+    assert_eq!(producers.try_push(0), Ok(false));
+    assert_eq!(consumer.pop(), Some(0));
+    assert_eq!(consumer.request_wake(), Readiness::Empty);
+    let mut items = VecDeque::from([1, 2]);
+    assert_eq!(producers.try_push_batch(&mut items), Ok(true));
+    let mut items = VecDeque::from([3]);
+    assert_eq!(producers.try_push_batch(&mut items), Ok(false));
+    (1..4).for_each(|item| assert_eq!(consumer.pop(), Some(item)));
+}
+
+#[test]
 fn capacities_out_of_range_are_refused() {
     for capacity in [0, (1 << 31) + 1] {
         assert!(catch_unwind(|| ring::<u8>(capacity)).is_err());

@@ -18,10 +18,11 @@ const SUBSCRIBERS: [usize; 4] = [1, 4, 16, 64];
 const TASKS: usize = 64;
 
 /// The ways to publish with fanout: the system, and its description.
-const WAYS: [(&str, &str); 3] = [
+const WAYS: [(&str, &str); 4] = [
     ("fanout", "Publisher::publish"),
     ("fanout-publish-batch", "Publisher::publish_batch"),
     ("fanout-text", "bus.publish(\"text\", ..)"),
+    ("fanout-text-batch", "bus.publish_batch(\"text\", ..)"),
 ];
 
 /// The peers with subscribers that are threads, in the order of the columns. The last is a
