@@ -169,9 +169,11 @@
 //!      accepted events and calls the handlers with them. Once the bus is closing, receiving,
 //!      `cancel`, and dropping a subscriber or a [`HandlerGuard`] do the same.
 //! 10. **What lock-free means here.** After warm-up, publishing, dispatching and receiving take no
-//!     mutex and do not allocate, with two exceptions: a publisher that waits for room in the
-//!     shared lane takes a lock for a short time, and so does, under [`Dispatch::Manual`], a
-//!     receiver that makes room for a thread or task that flushes.
+//!     mutex and do not allocate, with these exceptions. A publisher that waits for room in the
+//!     shared lane takes a lock for a short time. So does, under [`Dispatch::Manual`], a receiver
+//!     that makes room for a thread or task that flushes. A call with a time limit that dispatches
+//!     allocates and takes a lock when it hands user code over at its limit. And
+//!     [`Bus::publish_batch`] allocates a buffer.
 //!     [`try_publish`](Bus::try_publish) and [`try_recv`](Subscriber::try_recv) finish even if all
 //!     other threads are suspended. Delivery makes progress only when a thread that dispatches is
 //!     scheduled, so it is not lock-free in this respect. Subscribing, cancelling and statistics

@@ -130,9 +130,8 @@ impl<T: Send + Sync + 'static> BusBuilder<T> {
     }
 
     /// Sets the number of threads of the dispatcher pool, 1 to [`DISPATCHERS_MAX`]. The bus has as
-    /// many shards, and each subscription belongs to one of them. Under [`Dispatch::Manual`] and
-    /// [`Dispatch::Inline`] the number of shards is the same. Default: a quarter of the number of
-    /// processors, but at least 1 and at most 4.
+    /// many shards, and each subscription belongs to one of them, whatever the [`Dispatch`].
+    /// Default: a quarter of the number of processors, but at least 1 and at most 4.
     ///
     /// ```
     /// # fn main() -> Result<(), fanout::BuildError> {

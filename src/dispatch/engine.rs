@@ -47,14 +47,15 @@ use super::lane::{LaneProducer, NewLanes, Pending, own_lane};
 use super::role::Role;
 use super::routes::Routes;
 use super::sequencer::{Clock, RoundResult, Sequence, Sequencer, SequencerShared, WakeRequests};
-use super::shard::{INPUT_BLOCKS, Shard, ShardShared};
+use super::shard::{INPUT_BLOCKS, RoundBounds, Shard, ShardShared};
 use super::signal::{Latch, Signal, WATCH_PERIOD};
 use crate::contain::catch;
 use crate::log;
 use crate::park::{Backoff, NonBlockingScope, Registration};
 use crate::ring::{mpsc, spsc};
+use crate::sync::unmodelled::AtomicUsize as EstimatedUsize;
 use crate::sync::{Arc, AtomicBool, AtomicU64, AtomicUsize, Ordering, Queue, now};
-use crate::time_limit::{self, TimeLimit};
+use crate::time_limit;
 
 #[cfg(feature = "latency")]
 use super::latency;
@@ -64,13 +65,9 @@ use super::{Dispatch, Weigh};
 /// they are in user code.
 const FORCE_CLOSE_GRACE: Duration = Duration::from_millis(10);
 
-/// Under adaptive dispatch, a publisher gives an event to this many subscribers of a shard at most.
-/// If the event matches more of them, the pool dispatches it.
-const INLINE_SUBSCRIBERS_MAX: usize = 64;
-
-/// Under adaptive dispatch, a publisher begins no other piece of user code (the drop of a payload,
-/// a task's waker) after it has dispatched for 100 microseconds: another thread runs the rest.
-const INLINE_TIME_MAX: Duration = Duration::from_micros(100);
+/// Under adaptive dispatch, a thread of the pool sleeps as soon as it has nothing to do, unless its
+/// last pass has sequenced this many events.
+const STREAM_EVENTS: u64 = 16;
 
 /// What an engine is made from.
 pub(crate) struct EngineConfig<T> {
@@ -107,7 +104,7 @@ pub(crate) struct Engine {
     inline_budget: InlineBudget,
     /// The number of threads that use the bus: those of the pool that do not sleep, and one per
     /// publisher and subscriber. This is an estimate, on which the backoff depends.
-    pub(crate) threads: AtomicUsize,
+    pub(crate) threads: EstimatedUsize,
     /// Set before the engine is shared.
     #[cfg(feature = "latency")]
     pub(crate) sampling: Option<latency::Sampling>,
@@ -146,26 +143,32 @@ enum PassKind {
     Plain,
     /// A thread of the pool that is about to sleep.
     BeforeSleep,
-    /// Adaptive dispatch: a publisher, which gives the event to a bounded number of subscribers.
-    /// The pool sleeps, and is to sleep on.
-    Publisher,
+    /// Inline dispatch, or a task that flushes: the only pass of the calling thread.
+    Inline,
+    /// Adaptive dispatch: the only pass of a publisher, while the pool sleeps.
+    LoneEvent,
 }
 
 impl PassKind {
     fn wake_requests(self) -> WakeRequests {
         match self {
-            Self::Plain => WakeRequests::None,
+            Self::Plain | Self::Inline => WakeRequests::None,
             Self::BeforeSleep => WakeRequests::IfIdle,
-            Self::Publisher => WakeRequests::Always,
+            Self::LoneEvent => WakeRequests::Always,
         }
     }
 
-    /// The most subscribers of a shard that a block is given to.
-    fn subscribers_max(self) -> usize {
+    /// What a round of a shard does at most.
+    fn shard_bounds(self) -> RoundBounds {
         match self {
-            Self::Plain | Self::BeforeSleep => usize::MAX,
-            Self::Publisher => INLINE_SUBSCRIBERS_MAX,
+            Self::Plain | Self::BeforeSleep | Self::Inline => RoundBounds::FULL,
+            Self::LoneEvent => RoundBounds::LONE_EVENT,
         }
+    }
+
+    /// Whether the calling thread makes no other pass, and leaves what there is to do to the pool.
+    fn is_the_only_one(self) -> bool {
+        matches!(self, Self::Inline | Self::LoneEvent)
     }
 }
 
@@ -253,7 +256,7 @@ impl Engine {
             forced: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             inline_budget: InlineBudget::new(),
-            threads: AtomicUsize::new(threads),
+            threads: EstimatedUsize::new(threads),
             #[cfg(feature = "latency")]
             sampling: None,
         }
@@ -282,16 +285,15 @@ impl Engine {
     /// Adaptive dispatch: a lane has accepted an event, and no thread looks at that lane.
     #[inline(never)]
     fn dispatch_or_wake(&self) {
-        // Relaxed: an estimate.
-        let last_id = || self.shared.last_id.load(Ordering::Relaxed);
-        let Some(turn) = self.inline_budget.begin(last_id()) else {
+        if !self.signal.all_sleep() {
+            return self.signal.wake_one();
+        }
+        let Some(turn) = self.inline_budget.begin(self.estimated_last_id()) else {
             return self.signal.wake_one();
         };
-        let limit = TimeLimit::enter(INLINE_TIME_MAX);
-        let pass = self.pass(PassKind::Publisher);
-        drop(limit);
-        self.inline_budget.end(turn, last_id());
-        self.leave_rest_to_pool(pass);
+        let pass = self.pass(PassKind::LoneEvent);
+        self.inline_budget.end(turn, self.estimated_last_id());
+        self.finish_only_pass(pass);
     }
 
     /// Makes passes until there is nothing left to do, or until the time of the calling thread is
@@ -395,15 +397,32 @@ impl Engine {
     /// One round of every role that is free.
     fn pass(&self, kind: PassKind) -> PassResult {
         let _scope = NonBlockingScope::enter_dispatch();
-        let mut pass = self.run_sequencer(kind);
-        if pass.progress && self.shards.len() > 1 && kind != PassKind::Publisher && self.has_pool()
-        {
+        // The pool does what is left of a role at once. The next role may call user code, and this
+        // thread may be in it for long.
+        let leave_rest = |role: PassResult| {
+            if kind.is_the_only_one() && (role.run_again || role.new_deadline) {
+                self.signal.wake_one();
+            }
+            role
+        };
+        let mut pass = leave_rest(self.run_sequencer(kind));
+        if pass.progress && self.shards.len() > 1 && self.has_pool() && !kind.is_the_only_one() {
             self.signal.wake_one(); // the woken thread runs some of the shards
         }
         for shard in &self.shards {
-            pass = pass.merge(self.run_shard(shard, kind));
+            pass = pass.merge(leave_rest(self.run_shard(shard, kind)));
         }
         pass
+    }
+
+    /// The id of the event sequenced last. Models do not look at it, since it only decides how long
+    /// threads wait and which of them dispatches.
+    fn estimated_last_id(&self) -> u64 {
+        if cfg!(loom) {
+            return 0;
+        }
+        // Relaxed: an estimate.
+        self.shared.last_id.load(Ordering::Relaxed)
     }
 
     /// Whether the threads of the pool dispatch a stream of events.
@@ -573,6 +592,12 @@ impl Engine {
     /// subscribers from 80 to 209 million (2026-11-21). To yield after every pass as well was worse
     /// with 1 and with 4 subscribers.
     ///
+    /// Under adaptive dispatch it does so only while a pass finds [`STREAM_EVENTS`]. In a slower
+    /// stream the publishers dispatch, once all threads of the pool sleep. With a thread of the
+    /// pool awake beside a publisher and a reader that keep both cores busy, 10 % of the events of
+    /// a stream of 500,000 per second waited for more than a millisecond until the system scheduled
+    /// that thread (2026-11-27).
+    ///
     /// **Deadlines.** While a shard is stalled and has a deadline, some pool thread is awake, or
     /// sleeps until the deadline at most:
     ///
@@ -591,17 +616,25 @@ impl Engine {
     /// pool looks from time to time while another one is awake.
     pub(crate) fn run_pool_thread(&self, index: usize) {
         // Relaxed: an estimate.
-        let backoff = || Backoff::adaptive(self.threads.load(Ordering::Relaxed));
-        let mut idle = backoff();
+        let backoff = |events: u64| {
+            if self.dispatch == Dispatch::Adaptive && events < STREAM_EVENTS {
+                Backoff::none()
+            } else {
+                Backoff::adaptive(self.threads.load(Ordering::Relaxed))
+            }
+        };
+        let mut idle = backoff(0);
         loop {
+            let before = self.estimated_last_id();
             if !self.pass(PassKind::Plain).is_idle() {
-                idle = backoff();
+                idle = backoff(self.estimated_last_id() - before);
             } else if self.is_finished() {
                 // Not before that pass: a thread that has opened a subscription meanwhile may have
                 // left a mark, and rely on this thread to close the feed.
                 break;
             } else if !idle.snooze() {
                 let watches = self.signal.prepare_sleep(index);
+                let before = self.estimated_last_id();
                 let pass = self.pass(PassKind::BeforeSleep);
                 if pass.is_idle() && !self.is_finished() {
                     let look_at = watches.then(|| now() + WATCH_PERIOD);
@@ -613,7 +646,7 @@ impl Engine {
                 } else {
                     self.signal.cancel_sleep(index);
                 }
-                idle = backoff();
+                idle = backoff(self.estimated_last_id() - before);
             }
         }
         self.break_feeds_if_broken();
@@ -622,17 +655,15 @@ impl Engine {
     /// Makes one pass, and wakes a pool thread for what is left. The publishing thread calls it
     /// under inline dispatch, and a task that flushes.
     pub(crate) fn run_one_pass(&self) {
-        let pass = self.pass(PassKind::Plain);
-        self.leave_rest_to_pool(pass);
+        let pass = self.pass(PassKind::Inline);
+        self.finish_only_pass(pass);
     }
 
-    /// A thread that is not of the pool has made a pass, and makes no other one.
-    fn leave_rest_to_pool(&self, pass: PassResult) {
-        if pass.run_again || pass.new_deadline {
-            self.signal.wake_one();
-            if self.is_finished() || self.is_broken() {
-                self.drive(); // the pool's threads may have ended
-            }
+    /// The calling thread has made a pass, and makes no other one. It has woken the pool for what
+    /// is left.
+    fn finish_only_pass(&self, pass: PassResult) {
+        if pass.run_again && (self.is_finished() || self.is_broken()) {
+            self.drive(); // the pool's threads may have ended
         }
     }
 
@@ -698,7 +729,7 @@ impl Engine {
             if forced {
                 held.force_close();
             }
-            held.round(ignore_latch, kind.subscribers_max())
+            held.round(ignore_latch, kind.shard_bounds())
         });
         let marked = held.release();
         self.after_round(round, marked, &shard.done)

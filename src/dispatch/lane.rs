@@ -23,7 +23,7 @@
 //! | --- | --- | --- |
 //! | not registered | until the publisher's first event | with the publisher; the sequencer has no reference to it |
 //! | active | from then on, while it has events or had some recently | looked at in every round |
-//! | parked | after it was empty in several rounds, or when a pool thread goes to sleep | not looked at |
+//! | parked | after it was empty in several rounds, or when a pool thread goes to sleep or a publisher has dispatched a lone event | not looked at |
 //!
 //! The publisher of a parked lane reports its next event, and its end, in [`ReadyLanes`]. It needs
 //! no further atomic instruction to find out that it has to: the sequencer requests a wake-up from

@@ -72,15 +72,14 @@ pub enum Dispatch {
     /// The publishing thread for a lone event, and the threads of the pool for a stream of events.
     /// The default.
     ///
-    /// While the pool sleeps, a publisher dispatches its event itself, as under `Inline`: the event
-    /// reaches the subscriber without another thread between the two. A publisher spends at most as
-    /// much time on this as passes besides, and 200 microseconds at once; it gives an event to 64
-    /// subscribers of a shard at most. Beyond any of these it wakes the pool, which dispatches in
-    /// blocks for as long as the stream lasts, as under `Pool`.
+    /// If all threads of the pool sleep, a publisher dispatches its event itself, as under
+    /// `Inline`: the event reaches the subscriber without another thread between the two. There
+    /// are two bounds. The publishers of a bus together spend at most half of their time on this.
+    /// And a publisher gives an event to at most 64 subscribers of each shard. Beyond either bound
+    /// the publisher wakes the pool, which dispatches a stream in blocks, as under `Pool`.
     ///
     /// So publishing, also `try_publish`, may drop payloads and call wakers: see
-    /// [guarantee 9](crate#guarantees). After 100 microseconds it begins no other one of these
-    /// calls, and leaves them to another thread.
+    /// [guarantee 9](crate#guarantees). Do not hold a lock that they take while you publish.
     #[default]
     Adaptive,
     /// The threads of the dispatcher pool. Publishing never dispatches, and costs least; a lone

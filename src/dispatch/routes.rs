@@ -152,6 +152,16 @@ pub(crate) struct Matched {
     pub(crate) slots: Vec<u32>,
 }
 
+/// Why [`Matcher::match_block`] has not matched a block.
+#[derive(Debug)]
+pub(crate) enum NotMatched {
+    /// The index that is published now has this version, which is another one. The shard applies
+    /// its changes up to it, and calls the function again.
+    Version(u64),
+    /// The block matches more slots than the caller allows.
+    TooMany,
+}
+
 impl Matched {
     /// Forgets what the current block matches.
     pub(crate) fn clear(&mut self) {
@@ -203,9 +213,7 @@ impl Matcher {
     /// Loads the index, and finds the slots for the topics of a block. The work is per distinct
     /// topic and subscriber, not per event.
     ///
-    /// Returns an error if the index that is published now has another version than `version`: the
-    /// error is that other version. The shard applies its changes up to that version, and calls
-    /// this again.
+    /// After an error, nothing is in `matched`.
     #[inline(never)]
     pub(crate) fn match_block(
         &mut self,
@@ -213,7 +221,8 @@ impl Matcher {
         version: u64,
         groups: &[Group],
         matched: &mut Matched,
-    ) -> Result<(), u64> {
+        slots_max: usize,
+    ) -> Result<(), NotMatched> {
         debug_assert!(matched.slots.is_empty());
         // Checks the first 64 masks only, since there may be many subscribers.
         debug_assert!(matched.masks.iter().take(64).all(|&mask| mask == 0));
@@ -221,12 +230,16 @@ impl Matcher {
         // snapshot lives, a thread that subscribes would have to copy what it changes.
         let index = routes.0.index().load();
         if index.version() != version {
-            return Err(index.version());
+            return Err(NotMatched::Version(index.version()));
         }
         for group in groups {
             for &slot in self.0.find(&index, group.topic()) {
                 let mask = &mut matched.masks[slot as usize];
                 if *mask == 0 {
+                    if matched.slots.len() == slots_max {
+                        matched.clear();
+                        return Err(NotMatched::TooMany);
+                    }
                     matched.slots.push(slot);
                 }
                 *mask |= group.mask;

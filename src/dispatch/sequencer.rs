@@ -14,8 +14,9 @@
 //!
 //! Before a pool thread sleeps, the sequencer looks once more and requests a wake-up from every
 //! active lane (see [`spsc`]), so the publisher that pushes the next event finds out that it has to
-//! wake a thread. It does not do so in every round, since the request is written to the publisher's
-//! own cache line.
+//! wake a thread. Behind a lone event that a publisher dispatches, it requests the next wake-up in
+//! the same round. It does not do so in every other round, since the request is written to the
+//! publisher's own cache line.
 //!
 //! A lane that was empty in [`EMPTY_ROUNDS_MAX`] rounds is parked, with a request, and is not
 //! looked at again until its publisher reports it. So an event costs a bounded number of looks at

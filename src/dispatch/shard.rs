@@ -49,7 +49,7 @@ use std::time::Instant;
 use super::block::AnyBlock;
 use super::feed::FeedProducer;
 use super::loss::GapReason;
-use super::routes::{Matched, Matcher, Routes};
+use super::routes::{Matched, Matcher, NotMatched, Routes};
 use super::sequencer::RoundResult;
 use super::signal::Latch;
 use crate::contain::contain;
@@ -61,6 +61,28 @@ pub(crate) const INPUT_BLOCKS: usize = 64;
 
 /// The most blocks that a round takes before it wakes the subscribers.
 const ROUND_BLOCKS: usize = 16;
+
+/// What a round does at most.
+#[derive(Clone, Copy)]
+pub(crate) struct RoundBounds {
+    /// Blocks that it takes.
+    pub(crate) blocks: usize,
+    /// Subscribers that it gives a block to. A block that matches more is left to another round.
+    pub(crate) subscribers: usize,
+}
+
+impl RoundBounds {
+    pub(crate) const FULL: Self = Self {
+        blocks: ROUND_BLOCKS,
+        subscribers: usize::MAX,
+    };
+
+    /// For a publisher that dispatches a lone event.
+    pub(crate) const LONE_EVENT: Self = Self {
+        blocks: 1,
+        subscribers: 64,
+    };
+}
 
 /// A change that subscribing or cancelling requests from a shard.
 pub(crate) struct Change {
@@ -164,14 +186,13 @@ impl Shard {
     }
 
     /// One round. `ignore_latch`: a stalled block is tried again even if not all rings have
-    /// reported that they have room. A block that matches more than `subscribers_max` subscribers
-    /// is left to another round.
-    pub(crate) fn round(&mut self, ignore_latch: bool, subscribers_max: usize) -> RoundResult {
+    /// reported that they have room.
+    pub(crate) fn round(&mut self, ignore_latch: bool, bounds: RoundBounds) -> RoundResult {
         self.apply_pending_changes();
         let was_stalled = self.stall.is_some();
         let mut progress = self.give_up_expired();
         if self.resume(ignore_latch || progress) {
-            progress |= self.take_blocks(subscribers_max) || was_stalled;
+            progress |= self.take_blocks(bounds) || was_stalled;
         }
         progress |= self.commit();
         let finished =
@@ -211,7 +232,7 @@ impl Shard {
         self.apply_pending_changes();
         while !self.closed {
             self.give_up_blocked();
-            self.round(true, usize::MAX);
+            self.round(true, RoundBounds::FULL);
         }
     }
 
@@ -254,13 +275,13 @@ impl Shard {
             .for_each(|feed| feed.mark_broken());
     }
 
-    fn take_blocks(&mut self, subscribers_max: usize) -> bool {
+    fn take_blocks(&mut self, bounds: RoundBounds) -> bool {
         let mut taken = 0;
-        while taken < ROUND_BLOCKS && self.stall.is_none() {
+        while taken < bounds.blocks && self.stall.is_none() {
             let block = self.wide_block.take().or_else(|| self.input.pop());
             let Some(block) = block else { break };
             taken += 1;
-            if !self.dispatch(block, subscribers_max) {
+            if !self.dispatch(block, bounds.subscribers) {
                 break;
             }
         }
@@ -278,18 +299,22 @@ impl Shard {
             self.dispatched_id + 1,
             "every block arrives, in order"
         );
-        while let Err(version) = self.matcher.match_block(
-            &self.shared.routes,
-            self.version,
-            block.groups(),
-            &mut self.matched,
-        ) {
-            self.apply_changes_up_to(version);
-        }
-        if self.matched.slots.len() > subscribers_max {
-            self.matched.clear();
-            self.wide_block = Some(block);
-            return false;
+        loop {
+            let found = self.matcher.match_block(
+                &self.shared.routes,
+                self.version,
+                block.groups(),
+                &mut self.matched,
+                subscribers_max,
+            );
+            match found {
+                Ok(()) => break,
+                Err(NotMatched::Version(version)) => self.apply_changes_up_to(version),
+                Err(NotMatched::TooMany) => {
+                    self.wide_block = Some(block);
+                    return false;
+                }
+            }
         }
         self.dispatched_id = block.last_id();
         self.push_block(block);

@@ -150,6 +150,13 @@ impl Signal {
         }
     }
 
+    /// Whether all pool threads sleep or are about to: an estimate.
+    #[inline]
+    pub(crate) fn all_sleep(&self) -> bool {
+        // Relaxed: an estimate.
+        self.sleepers.load(Ordering::Relaxed).count_ones() as usize == self.wakers.len()
+    }
+
     /// Wakes one pool thread that sleeps, if there is one. Without a pool it wakes all that wait
     /// for progress.
     #[inline]

@@ -43,8 +43,9 @@
 //!
 //! # Calling the bus from inside
 //!
-//! Handlers, a payload's `drop` and wakers run on threads of the bus. Publishing from there never
-//! waits: a call that would have to wait fails with
+//! Handlers run on threads of the bus. A payload's `drop` and wakers run on threads of the bus, and
+//! on threads that publish, receive or cancel: do not hold a lock that they take while you call the
+//! bus. Publishing from inside any of them never waits: a call that would have to wait fails with
 //! [`WouldDeadlock`](crate::PublishError::WouldDeadlock) and returns the value. Closing from there
 //! starts the close and returns. A thread that dispatches must not wait for an event either: inside
 //! a payload's `drop` or a waker, `recv` returns what is in the ring, or
@@ -83,11 +84,12 @@
 //! * **Handlers and [`Dispatch::Manual`](crate::Dispatch::Manual).** The thread that drives the bus
 //!   calls the handlers, and the callback of [`on_slow`], one after the other. One that blocks
 //!   delays everything.
-//! * **A waker that blocks.** The thread that dispatches calls wakers. One that takes a second
-//!   delays the subscribers of its shard for that second, and also the publisher if that is the
-//!   thread that dispatches: always under [`Dispatch::Inline`], and for a lone event under
-//!   [`Dispatch::Adaptive`], but not again for as long as the waker took. Under [`Dispatch::Pool`]
-//!   it never delays a publisher. Measured under `Pool` with two
+//! * **A waker that blocks.** The thread that dispatches calls wakers. How much one delays that
+//!   takes a second depends on the thread. If it is a thread of the pool, the subscribers of that
+//!   shard wait for a second. If it is the publishing thread, the publisher waits, too, and so do
+//!   the other subscribers of this event. That is always so under [`Dispatch::Inline`]. Under
+//!   [`Dispatch::Adaptive`] it is so for a lone event, and then not again for about as long as the
+//!   waker took. Under [`Dispatch::Pool`] it is never so. Measured under `Pool` with two
 //!   dispatchers and eight other subscribers: four of them received the event after 1.0 seconds,
 //!   the four of the other shard after 0.2 milliseconds (2026-11-27). Wakers of the common runtimes
 //!   return at once.
@@ -97,7 +99,8 @@
 //!   buses.
 //! * **A clock, a weigher or a `tracing` subscriber that blocks.** The sequencer calls the clock
 //!   and the weigher, and a report to the log is made on the thread that has something to report.
-//!   If one of them blocks on a thread that dispatches, all events wait.
+//!   If one of them blocks on a thread that dispatches, all events wait, and so does the publisher
+//!   if it is the thread that dispatches.
 //! * **Processor time.** All threads share the processors, and all subscriptions share the
 //!   dispatcher: each subscription that matches an event adds work. If the thread that
 //!   dispatches has a lower priority than the threads that keep all cores busy, events wait for as
@@ -108,7 +111,9 @@
 //!   shard is the only one that can finish it. If the system suspends it there, all events, or
 //!   those of that shard, wait until it continues. Everywhere else another thread of the pool takes
 //!   over, if [`dispatchers`](crate::BusBuilder::dispatchers) is 2 or more and only one is
-//!   suspended.
+//!   suspended. Unless dispatch is [`Dispatch::Pool`], the suspended thread may also be a
+//!   publisher: if it is suspended between two of its rounds, what it has not done yet waits, too,
+//!   until the next event is published.
 //! * **A thread that is suspended inside a `publish` of [`Bus`](crate::Bus).** It claims a place in
 //!   the shared lane and then copies its payload there. If the system suspends it between these two
 //!   steps, the events that other threads publish through a `Bus` wait until it continues. Those of

@@ -5,10 +5,10 @@
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, ThreadId};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use fanout::{Bus, EventStream};
 use smol::stream::Stream;
@@ -93,6 +93,62 @@ fn a_lone_event_is_dispatched_by_its_publisher() {
 fn an_event_for_many_subscribers_is_dispatched_by_the_pool() {
     let (own, others) = lone_events(INLINE_SUBSCRIBERS_MAX + 1, 20);
     assert_eq!((own, others), (0, 20));
+}
+
+/// An event that comes while a publisher dispatches another one does not wait for the wakers that
+/// this publisher calls.
+#[test]
+fn an_event_does_not_wait_for_the_waker_of_another_one() {
+    /// Returns when the other event was received.
+    struct Waits(Mutex<mpsc::Receiver<()>>);
+
+    impl Wake for Waits {
+        fn wake(self: Arc<Self>) {
+            let received = self.0.lock().unwrap().recv_timeout(PATIENCE);
+            received.expect("the other event is delivered meanwhile");
+        }
+    }
+
+    // The clock, which the publisher of the first event calls when it dispatches, waits until the
+    // second event is published.
+    let (in_clock, clock_called) = mpsc::channel();
+    let (second, is_published) = mpsc::channel();
+    let calls = AtomicU64::new(0);
+    let bus = Bus::<u64>::builder()
+        .dispatchers(2)
+        .clock(move || {
+            if calls.fetch_add(1, Ordering::Relaxed) == 0 {
+                in_clock.send(()).expect("the test waits");
+                is_published.recv_timeout(PATIENCE).expect("published");
+            }
+            SystemTime::now()
+        })
+        .build()
+        .expect("in range");
+    let mut first = bus.subscribe("first").expect("a pattern").into_stream();
+    let mut others: Vec<_> = (0..3)
+        .map(|_| bus.subscribe("second").expect("a pattern"))
+        .collect();
+    let (received, all_received) = mpsc::channel();
+    let waits = Arc::new(Waits(Mutex::new(all_received)));
+    wait_as_task(&mut first, &Waker::from(waits));
+    // The pool goes to sleep.
+    thread::sleep(Duration::from_millis(20));
+    let mut publishers = [bus.publisher(), bus.publisher()];
+    let [one, other] = &mut publishers;
+    thread::scope(|scope| {
+        scope.spawn(|| one.publish("first", 1).expect("open"));
+        clock_called.recv_timeout(PATIENCE).expect("a round begins");
+        other.publish("second", 2).expect("open");
+        second.send(()).expect("the clock waits");
+        // One of them may be in the shard that waits for the waker.
+        let began = Instant::now();
+        while others.iter_mut().all(|other| other.try_recv().is_err()) {
+            assert!(began.elapsed() < PATIENCE, "an event is delivered");
+            thread::yield_now();
+        }
+        received.send(()).expect("the waker waits");
+    });
 }
 
 /// A waker that takes long delays the publisher once, and then not again for as long.

@@ -185,7 +185,7 @@ fn await_delivery(engine: &Engine, id: u64) {
 fn loom_deadline_of_another_thread() {
     explore_bounded(
         "deadline: the publishing thread stalls the shard",
-        2,
+        1,
         || {
             let drops = Drops::default();
             let (engine, lanes, stuck) = engine_with_stuck_subscriber(Dispatch::Inline, 1);

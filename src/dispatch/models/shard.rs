@@ -4,7 +4,7 @@ use super::super::block::BlockRef;
 use super::super::feed::{End, Found};
 use super::super::loss::Overflow;
 use super::super::role::Role;
-use super::super::shard::{Shard, ShardShared};
+use super::super::shard::{RoundBounds, Shard, ShardShared};
 use super::super::signal::Signal;
 use super::{
     BlockMaker, Payload, ReadLog, TestRegistry, assert_accounts, limits, shared, short_timeout,
@@ -17,10 +17,10 @@ use crate::sync::{Arc, Ordering, thread};
 /// room.
 fn run_shard(mut shard: Shard, signal: &Signal) {
     loop {
-        let mut round = shard.round(false, usize::MAX);
+        let mut round = shard.round(false, RoundBounds::FULL);
         if !round.progress && !round.more && !round.finished {
             signal.prepare_sleep(0);
-            round = shard.round(false, usize::MAX);
+            round = shard.round(false, RoundBounds::FULL);
             if !round.progress && !round.more && !round.finished {
                 signal.sleep_until(0, round.deadline);
             } else {
@@ -191,7 +191,7 @@ fn loom_subscribe_against_dispatch() {
                 for _ in 0..2 {
                     steps.step();
                     let mut shard = role.try_acquire().expect("free");
-                    shard.round(false, usize::MAX);
+                    shard.round(false, RoundBounds::FULL);
                     assert!(!shard.release());
                 }
             })
@@ -208,7 +208,7 @@ fn loom_subscribe_against_dispatch() {
         dispatching.join().unwrap();
 
         let mut shard = role.try_acquire().expect("free");
-        shard.round(false, usize::MAX);
+        shard.round(false, RoundBounds::FULL);
         assert!(!shard.release());
         let mut log = ReadLog::default();
         while log.read_one(&mut second) != Found::Empty {}

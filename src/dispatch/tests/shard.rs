@@ -4,7 +4,7 @@ use super::super::block::{AnyBlock, BlockRef};
 use super::super::feed::{FeedConsumer, Found, Limits, Listener, feed};
 use super::super::loss::Overflow;
 use super::super::routes::Routes;
-use super::super::shard::{Change, ChangeKind, Shard, ShardShared};
+use super::super::shard::{Change, ChangeKind, RoundBounds, Shard, ShardShared};
 use super::{BlockMaker, latch, read};
 use crate::pattern::Pattern;
 use crate::ring::spsc;
@@ -64,7 +64,7 @@ fn a_close_by_force_loses_only_what_has_no_room() {
         };
         let blocks = [1, 1, 1, 1, 1, 1, 1, 1, 6, 1].map(|events| maker.block(events, 0));
         let (mut shard, mut consumer) = shard_of_one(limits, blocks);
-        shard.round(false, usize::MAX);
+        shard.round(false, RoundBounds::FULL);
         for id in 1..=read_first {
             assert_eq!(consumer.check(), Found::Event);
             assert_eq!(consumer.take::<()>().id(), id);
@@ -92,13 +92,13 @@ fn a_shard_waits_for_a_heavy_block_without_holding_its_role() {
     let blocks = [light, maker.block(1, 100), maker.block(1, 0)];
     let (mut shard, mut consumer) = shard_of_one(limits, blocks);
     for _ in 0..3 {
-        let round = shard.round(false, usize::MAX);
+        let round = shard.round(false, RoundBounds::FULL);
         assert!(!round.more && !round.finished);
     }
     assert_eq!(read(&mut consumer).0, [1]);
-    assert!(shard.round(false, usize::MAX).progress);
+    assert!(shard.round(false, RoundBounds::FULL).progress);
     assert_eq!(read(&mut consumer).0, [2]);
-    assert!(shard.round(false, usize::MAX).finished);
+    assert!(shard.round(false, RoundBounds::FULL).finished);
     assert_eq!(read(&mut consumer), (vec![3], vec![], Found::Closed));
 }
 
@@ -106,6 +106,10 @@ fn a_shard_waits_for_a_heavy_block_without_holding_its_role() {
 /// subscription that ends meanwhile gets nothing of it, and one that begins gets all of it.
 #[test]
 fn a_block_for_many_subscribers_waits_for_another_round() {
+    let bounds = |subscribers| RoundBounds {
+        blocks: 1,
+        subscribers,
+    };
     const LIMITS: Limits = Limits {
         capacity: 8,
         pin_bytes: usize::MAX,
@@ -121,7 +125,7 @@ fn a_block_for_many_subscribers_waits_for_another_round() {
     let input = closed_input([maker.block(2, 0), maker.block(1, 0)]);
     let mut shard = Shard::new(input, shared.clone());
     for _ in 0..2 {
-        let round = shard.round(false, 2);
+        let round = shard.round(false, bounds(2));
         assert!(round.more && !round.finished);
         assert!(
             readers
@@ -135,13 +139,14 @@ fn a_block_for_many_subscribers_waits_for_another_round() {
         .batch(|batch| assert!(batch.remove(&pattern, &2)));
     let kind = ChangeKind::Detach { slot: 2 };
     shared.changes.push(Change { version: 3, kind });
-    let round = shard.round(false, 1);
+    let round = shard.round(false, bounds(1));
     assert!(round.more && !round.finished);
     shared
         .routes
         .batch(|batch| assert!(batch.insert(&pattern, 2)));
     let mut late = attach(&shared, LIMITS, 2, 4);
-    assert!(shard.round(false, 3).finished);
+    assert!(shard.round(false, bounds(3)).more, "the other block");
+    assert!(shard.round(false, bounds(3)).finished);
 
     let [first, second, ended] = &mut readers;
     for reader in [first, second, &mut late] {

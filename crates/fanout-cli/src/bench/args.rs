@@ -43,7 +43,7 @@ pub(crate) struct BenchArgs {
     #[arg(long, value_enum, value_name = "POLICY", ignore_case = true)]
     pub(crate) policy: Option<PolicyChoice>,
 
-    /// Which threads dispatch events [default: pool]
+    /// Which threads dispatch events [default: adaptive]
     #[arg(long, value_enum, value_name = "MODE", ignore_case = true)]
     pub(crate) dispatch: Option<DispatchChoice>,
 
@@ -184,6 +184,8 @@ impl PolicyChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum DispatchChoice {
+    /// The thread that publishes for a lone event, and the threads of a pool for a stream
+    Adaptive,
     /// The threads of a pool
     Pool,
     /// The thread that publishes, if no other thread dispatches at that moment
@@ -193,6 +195,7 @@ pub(crate) enum DispatchChoice {
 impl DispatchChoice {
     pub(crate) fn mode(self) -> Dispatch {
         match self {
+            DispatchChoice::Adaptive => Dispatch::Adaptive,
             DispatchChoice::Pool => Dispatch::Pool,
             DispatchChoice::Inline => Dispatch::Inline,
         }
@@ -201,6 +204,7 @@ impl DispatchChoice {
     /// The name as an argument and in the report.
     pub(crate) fn name(self) -> &'static str {
         match self {
+            DispatchChoice::Adaptive => "adaptive",
             DispatchChoice::Pool => "pool",
             DispatchChoice::Inline => "inline",
         }

@@ -67,7 +67,7 @@ pub(crate) fn plan(args: &BenchArgs) -> Result<Vec<Case>, String> {
         payload_bytes: args.payload.unwrap_or(PAYLOAD_BYTES_DEFAULT),
         capacity: args.capacity.unwrap_or(CAPACITY_DEFAULT),
         policy: args.policy.unwrap_or(PolicyChoice::Block),
-        dispatch: args.dispatch.unwrap_or(DispatchChoice::Pool),
+        dispatch: args.dispatch.unwrap_or(DispatchChoice::Adaptive),
     };
     let mut cases = Vec::new();
     for &scenario in scenarios {
@@ -219,7 +219,7 @@ mod tests {
         }
         assert_eq!(
             cases[1].to_string(),
-            "threads, 4 subscribers, 1 publisher, 64 bytes, capacity 1024, block, pool"
+            "threads, 4 subscribers, 1 publisher, 64 bytes, capacity 1024, block, adaptive"
         );
     }
 

@@ -142,7 +142,7 @@ fn what_is_lost_or_replaced_is_counted() {
 #[test]
 fn each_setting_of_a_bus_can_be_chosen() {
     for bytes in ["16", "64", "256", "1024"] {
-        for dispatch in ["pool", "inline"] {
+        for dispatch in ["adaptive", "pool", "inline"] {
             let report = measured(&[
                 "--scenario",
                 "batches",
@@ -280,7 +280,10 @@ fn what_makes_no_sense_is_refused() {
             &["--policy", "disconnect"],
             &["--policy", "drop-oldest", "conflate"],
         ),
-        (&["--dispatch", "manual"], &["--dispatch", "pool", "inline"]),
+        (
+            &["--dispatch", "manual"],
+            &["--dispatch", "adaptive", "pool", "inline"],
+        ),
         (
             &["--rate", "10000001"],
             &["'10000001' for '--rate", numbers],
@@ -459,7 +462,7 @@ fn a_file_that_is_no_such_report_is_refused_before_anything_is_measured() {
             changed(&good, "/measurements/0/case/bus/subscribers", json!(3)),
             ": measurements: ",
             "the case is missing: threads, 2 subscribers, 1 publisher, 64 bytes, capacity 1024, \
-             block, pool",
+             block, adaptive",
         ),
     ] {
         fs::write(&path, &content).expect("a file for the test");
