@@ -19,7 +19,8 @@
 //! | [`MQTT_LEVELS_MAX`] | levels | an MQTT topic filter |
 //! | [`SET_STEPS_MAX`] | steps | comparing two patterns as sets of topics |
 //!
-//! The bounds of the cache in front of an index are in [`index`](crate::index), because they do not
+//! The bounds of the cache in front of an index are in [`index`](crate::index), and the time that
+//! dropping a broadcaster takes at most is in [`broadcast`](crate::broadcast), because they do not
 //! limit settings or arguments.
 //!
 //! [`Block`]: crate::Overflow::Block

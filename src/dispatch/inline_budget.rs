@@ -5,18 +5,17 @@
 //! than dispatching them in blocks, so this must not go on in a stream of events. The budget
 //! decides.
 //!
-//! It is a leaky bucket. Publishers may spend as much time on dispatching as passes besides, so
-//! half of their time at most:
+//! The budget is a leaky bucket, whose credit is a time. A publisher dispatches only while there is
+//! credit. So all publishers together spend at most half of the time on dispatching:
 //!
-//! * The credit rises with the time since a publisher dispatched last, up to [`CREDIT_MAX`]: so
-//!   long the publisher dispatches when a burst begins after a pause.
-//! * The credit falls by what publishers spend on dispatching. A pass in which user code took a
-//!   second is followed by a second in which the pool dispatches.
-//! * It falls also by [`EVENT_COST`] for each event that the pool has sequenced meanwhile, as if
+//! * The credit rises by the time that passes while no publisher dispatches, up to [`CREDIT_MAX`].
+//!   When a burst of events begins after a pause, its publisher dispatches for about that long.
+//! * The credit falls by the time that a publisher spends on dispatching. A pass in which user code
+//!   took a second is followed by a second in which the pool dispatches.
+//! * It also falls by [`EVENT_COST`] for each event that the pool has sequenced meanwhile, as if
 //!   publishers had dispatched that event. So a fast stream is left to the pool for as long as it
 //!   lasts, although the publishers then spend nothing. This lowers the credit to [`DEBT_MAX`]
-//!   below zero at most: when the stream ends, publishers dispatch again after a pause as long as
-//!   that.
+//!   below zero at most: publishers dispatch again when the stream has ended for that long.
 //!
 //! All publishers of a bus share the budget. It is an estimate: two threads that use it at the same
 //! time may overwrite each other's changes, which costs a few passes too many or too few, and
@@ -35,7 +34,7 @@ use crate::sync::unmodelled::AtomicU64 as Estimate;
 /// The most time that publishers spend on dispatching without a pause, 200 microseconds.
 const CREDIT_MAX: Duration = Duration::from_micros(200);
 
-/// How long publishers are quiet after a long stream until they dispatch again, 1 millisecond.
+/// How long a stream must have ended before publishers dispatch again, 1 millisecond.
 const DEBT_MAX: Duration = Duration::from_millis(1);
 
 /// About what it costs a publisher to dispatch an event to a subscriber that is awake, 500

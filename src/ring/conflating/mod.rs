@@ -21,7 +21,8 @@
 //! filling of a slot.
 //!
 //! An item has to be marked with whether it replaces another one, and the consumer may take it as
-//! soon as it is in the slot. So `put` asks its caller to mark the item before each attempt.
+//! soon as it is in the slot. So before each attempt `put` calls a function of its caller that
+//! marks the item.
 
 #![allow(
     unsafe_code,
