@@ -17,12 +17,16 @@ use super::pattern_index::PatternIndex;
 use super::walk::Scratch;
 use crate::pattern::Topic;
 
-/// The capacity of a [`MatchCache`], in topics.
+/// The capacity of a [`MatchCache`], in topics. A cache allocates room for a topic only when it is
+/// used, about 100 bytes.
+///
+/// With 4,096 topics, a bus with 10,000 topics in use and 1,000 handlers computed most look-ups
+/// anew, and delivered 0.7 million events per second (2026-11-27).
 ///
 /// ```
-/// assert_eq!(fanout::index::CACHE_TOPICS, 4096);
+/// assert_eq!(fanout::index::CACHE_TOPICS, 32_768);
 /// ```
-pub const CACHE_TOPICS: usize = 4096;
+pub const CACHE_TOPICS: usize = 1 << 15;
 
 /// How many of the topics of a [`MatchCache`] may have no match.
 ///
@@ -75,8 +79,9 @@ const UNMATCHED_WAYS_MAX: usize = WAYS / 2;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct MatchCache<V> {
-    /// The number of sets is a power of two. The low bits of a topic's hash choose one.
-    sets: Box<[Set<V>]>,
+    /// The number of sets is a power of two. The low bits of a topic's hash choose one. A set is
+    /// allocated with its first topic.
+    sets: Box<[Option<Box<Set<V>>>]>,
     /// The capacity of the lists of all entries, in values: 0 to [`CACHE_VALUES_MAX`], and a little
     /// more.
     values_kept: usize,
@@ -137,24 +142,28 @@ impl<V: Copy + Ord> MatchCache<V> {
     /// ```
     #[inline]
     pub fn lookup<'a>(&'a mut self, index: &PatternIndex<V>, topic: &Topic) -> &'a [V] {
-        let set = self.set_of(topic);
-        let Some(way) = self.sets[set].find(topic) else {
-            return self.compute(index, topic, set, None);
+        let number = self.set_of(topic);
+        let found = self.sets[number].as_mut().and_then(|set| {
+            let way = set.find(topic)?;
+            let entry = &mut set.entries[way];
+            Some((
+                way,
+                entry.is_current(index) || entry.revalidate(index, topic),
+            ))
+        });
+        let Some((way, true)) = found else {
+            return self.compute(index, topic, number, found.map(|(way, _)| way));
         };
-        if !self.sets[set].entries[way].is_current(index)
-            && !self.sets[set].entries[way].revalidate(index, topic)
-        {
-            return self.compute(index, topic, set, Some(way));
-        }
-        self.sets[set].used |= 1 << way;
-        &self.sets[set].entries[way].values
+        let set = self.sets[number].as_mut().expect("the topic is in it");
+        set.used |= 1 << way;
+        &set.entries[way].values
     }
 
     /// A cache of `sets` sets, which must be a power of two.
     pub(super) fn with_sets(sets: usize) -> Self {
         assert!(sets.is_power_of_two(), "{sets} sets");
         MatchCache {
-            sets: std::iter::repeat_with(Set::new).take(sets).collect(),
+            sets: std::iter::repeat_with(|| None).take(sets).collect(),
             values_kept: 0,
             scratch: Scratch::default(),
             found: Vec::new(),
@@ -167,31 +176,33 @@ impl<V: Copy + Ord> MatchCache<V> {
         topic.hash64() as usize & (self.sets.len() - 1)
     }
 
-    /// Looks the topic up in the index, and keeps the answer if it is not too long. `way` is the
-    /// topic's entry, if it has one that is out of date.
+    /// Looks the topic up in the index, and keeps the answer in set `number` if it is not too long.
+    /// `way` is the topic's entry, if it has one that is out of date.
     #[cold]
     fn compute(
         &mut self,
         index: &PatternIndex<V>,
         topic: &Topic,
-        set: usize,
+        number: usize,
         way: Option<usize>,
     ) -> &[V] {
         self.found.clear();
         index.matches_with(topic, &mut self.scratch, &mut self.found);
+        let mut set = self.sets[number].take().unwrap_or_else(Set::boxed);
         if let Some(way) = way {
-            self.sets[set].entries[way].topic = None;
+            set.entries[way].topic = None;
         }
         if self.found.len() > TOPIC_VALUES_MAX {
+            self.sets[number] = Some(set);
             return &self.found;
         }
-        let way = self.sets[set].choose_way(way, self.found.is_empty());
-        let capacity = self.sets[set].entries[way].capacity();
+        let way = set.choose_way(way, self.found.is_empty());
+        let capacity = set.entries[way].capacity();
         if self.values_kept + self.found.len().saturating_sub(capacity) > CACHE_VALUES_MAX {
-            self.sets.iter_mut().for_each(|set| *set = Set::new());
+            self.sets.fill_with(|| None);
+            set = Set::boxed();
             self.values_kept = 0;
         }
-        let set = &mut self.sets[set];
         set.tags[way] = tag(topic);
         set.used &= !(1 << way);
         let entry = &mut set.entries[way];
@@ -199,6 +210,7 @@ impl<V: Copy + Ord> MatchCache<V> {
         self.values_kept -= entry.capacity();
         entry.fill(index, topic, &self.found);
         self.values_kept += entry.capacity();
+        self.sets[number] = Some(set);
         &self.found
     }
 }
@@ -245,8 +257,8 @@ impl<V: Copy + Ord> Entry<V> {
 }
 
 impl<V> Set<V> {
-    fn new() -> Self {
-        Set {
+    fn boxed() -> Box<Self> {
+        Box::new(Set {
             tags: [0; WAYS],
             used: 0,
             hand: 0,
@@ -257,7 +269,7 @@ impl<V> Set<V> {
                 fingerprint: Fingerprint::default(),
                 values: Vec::new(),
             }),
-        }
+        })
     }
 
     /// The entry of `topic`.
@@ -347,12 +359,20 @@ mod tests {
 
     /// Whether the cache has an answer for the topic that is right for the index.
     fn holds(cache: &mut MatchCache<u32>, index: &PatternIndex<u32>, topic: &Topic) -> bool {
-        let set = cache.set_of(topic);
-        let way = cache.sets[set].find(topic);
-        way.is_some_and(|way| {
-            let entry = &mut cache.sets[set].entries[way];
+        let number = cache.set_of(topic);
+        let Some(set) = &mut cache.sets[number] else {
+            return false;
+        };
+        set.find(topic).is_some_and(|way| {
+            let entry = &mut set.entries[way];
             entry.is_current(index) || entry.revalidate(index, topic)
         })
+    }
+
+    /// The number of topics without a match in the first set.
+    fn unmatched<V>(cache: &MatchCache<V>) -> u32 {
+        let set = cache.sets[0].as_ref();
+        set.map_or(0, |set| set.unmatched().count_ones())
     }
 
     #[test]
@@ -407,6 +427,7 @@ mod tests {
         assert!(!index.insert(&pattern("a"), 1));
         assert!(!index.remove(&pattern("a"), &2));
         let set = &cache.sets[cache.set_of(&topic("a"))];
+        let set = set.as_ref().expect("it was asked for");
         let way = set.find(&topic("a")).expect("it was asked for");
         assert!(set.entries[way].is_current(&index));
     }
@@ -470,10 +491,7 @@ mod tests {
                     .is_empty()
             );
         }
-        assert_eq!(
-            cache.sets[0].unmatched().count_ones() as usize,
-            UNMATCHED_WAYS_MAX
-        );
+        assert_eq!(unmatched(&cache) as usize, UNMATCHED_WAYS_MAX);
         // The same if topics that had a match have none any more.
         let kept: Vec<&Topic> = hot
             .iter()
@@ -483,10 +501,7 @@ mod tests {
         index.remove(&pattern("hot.*"), &1);
         for hot in kept {
             assert!(cache.lookup(&index, hot).is_empty());
-            assert_eq!(
-                cache.sets[0].unmatched().count_ones() as usize,
-                UNMATCHED_WAYS_MAX
-            );
+            assert_eq!(unmatched(&cache) as usize, UNMATCHED_WAYS_MAX);
         }
     }
 
@@ -513,7 +528,7 @@ mod tests {
         let mut cache = MatchCache::new();
         for n in 0..3 * CACHE_TOPICS {
             assert_eq!(cache.lookup(&index, &topic(&n.to_string())).len(), 1000);
-            let kept = cache.sets.iter().flat_map(|set| &set.entries);
+            let kept = cache.sets.iter().flatten().flat_map(|set| &set.entries);
             if n % 500 == 0 {
                 let kept: usize = kept.map(|entry| entry.values.capacity()).sum();
                 assert!(
