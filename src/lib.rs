@@ -79,6 +79,7 @@
 //! | blocks the thread | suspends the task |
 //! | --- | --- |
 //! | [`publish`](Bus::publish), [`send`](Bus::send) | [`publish_async`](Bus::publish_async), [`send_async`](Bus::send_async) |
+//! | [`publish_batch`](Bus::publish_batch) | `publish_async` for each |
 //! | [`publish_timeout`](Bus::publish_timeout), [`send_timeout`](Bus::send_timeout) | the same, with a timeout of the runtime |
 //! | [`publish_sequenced`](Bus::publish_sequenced), [`send_sequenced`](Bus::send_sequenced) | [`publish_sequenced_async`](Bus::publish_sequenced_async), [`send_sequenced_async`](Bus::send_sequenced_async) |
 //! | [`recv`](Subscriber::recv), [`next`](Subscriber::next), [`next_batch`](Subscriber::next_batch) | [`recv_async`](Subscriber::recv_async), [`next_async`](Subscriber::next_async), [`next_batch_async`](Subscriber::next_batch_async), [`into_stream`](Subscriber::into_stream) |

@@ -403,9 +403,16 @@ where
 
 #[cfg(feature = "latency")]
 #[inline]
-pub(super) fn stamp<T>(sender: &impl LaneSender<T>) -> u64 {
+fn stamp<T>(sender: &impl LaneSender<T>) -> u64 {
+    stamp_behind(sender, 0)
+}
+
+/// The stamp of an event that `others` events wait in front of, outside of the lane.
+#[cfg(feature = "latency")]
+#[inline]
+pub(super) fn stamp_behind<T>(sender: &impl LaneSender<T>, others: usize) -> u64 {
     match &sender.engine().sampling {
-        Some(sampling) => sampling.stamp(sender.position()),
+        Some(sampling) => sampling.stamp(sender.position() + others as u64),
         None => 0,
     }
 }

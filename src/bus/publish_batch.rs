@@ -23,7 +23,7 @@ use std::collections::VecDeque;
 use super::error::{PublishError, Refused, RefusedError};
 use super::message::Heading;
 #[cfg(feature = "latency")]
-use super::publish::stamp;
+use super::publish::stamp_behind;
 use super::publish::{
     EventHead, LaneSender, NoRoom, OwnLaneSender, Patience, SharedLaneSender, closed_or_broken,
     wait_for_room,
@@ -104,7 +104,7 @@ impl<T> OwnBatch<'_, T> {
     /// Stages an event, for which room was reserved. Returns how many are staged.
     #[inline]
     fn stage(&mut self, data: T) -> usize {
-        let event = event_head(&mut self.envelopes, &self.sender);
+        let event = event_head(&mut self.envelopes, &self.sender, 0);
         self.sender.stage(event, data);
         self.staged += 1;
         debug_assert!(self.staged <= COMMIT_EVENTS);
@@ -195,7 +195,7 @@ struct SharedBatch<'a, T> {
 impl<T> SharedBatch<'_, T> {
     #[inline]
     fn push(&mut self, data: T) {
-        let event = event_head(&mut self.envelopes, &self.sender);
+        let event = event_head(&mut self.envelopes, &self.sender, self.buffer.len());
         self.buffer.push_back(event.with(data));
         debug_assert!(self.buffer.len() <= COMMIT_EVENTS);
     }
@@ -252,17 +252,19 @@ impl<T> Drop for SharedBatch<'_, T> {
     }
 }
 
-/// An event of a batch, without its payload.
+/// An event of a batch, without its payload. `others` events wait in front of it, outside of the
+/// lane.
 #[inline]
-#[allow(
-    unused_variables,
-    reason = "the sender is needed with the feature `latency`"
-)]
-fn event_head<T>(envelopes: &mut EnvelopeStock, sender: &impl LaneSender<T>) -> EventHead {
+#[allow(unused_variables, reason = "needed with the feature `latency` only")]
+fn event_head<T>(
+    envelopes: &mut EnvelopeStock,
+    sender: &impl LaneSender<T>,
+    others: usize,
+) -> EventHead {
     EventHead {
         envelope: envelopes.take(),
         receipt: None,
         #[cfg(feature = "latency")]
-        stamp_ns: stamp(sender),
+        stamp_ns: stamp_behind(sender, others),
     }
 }

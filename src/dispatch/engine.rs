@@ -636,6 +636,7 @@ impl Engine {
                 let watches = self.signal.prepare_sleep(index);
                 let before = self.estimated_last_id();
                 let pass = self.pass(PassKind::BeforeSleep);
+                idle = backoff(self.estimated_last_id() - before);
                 if pass.is_idle() && !self.is_finished() {
                     let look_at = watches.then(|| now() + WATCH_PERIOD);
                     let deadline = earliest(pass.deadline, look_at);
@@ -643,10 +644,10 @@ impl Engine {
                     self.threads.fetch_sub(1, Ordering::Relaxed);
                     self.signal.sleep_until(index, deadline);
                     self.threads.fetch_add(1, Ordering::Relaxed);
+                    idle = backoff(0);
                 } else {
                     self.signal.cancel_sleep(index);
                 }
-                idle = backoff(self.estimated_last_id() - before);
             }
         }
         self.break_feeds_if_broken();

@@ -8,7 +8,7 @@
 //! The budget is a leaky bucket, whose credit is a time. A publisher dispatches only while there is
 //! credit. So all publishers together spend at most half of the time on dispatching:
 //!
-//! * The credit rises by the time that passes while no publisher dispatches, up to [`CREDIT_MAX`].
+//! * The credit rises by the time between two looks at the budget, up to [`CREDIT_MAX`].
 //!   When a burst of events begins after a pause, its publisher dispatches for about that long.
 //! * The credit falls by the time that a publisher spends on dispatching. A pass in which user code
 //!   took a second is followed by a second in which the pool dispatches.

@@ -15,7 +15,7 @@
 //! Before a pool thread sleeps, the sequencer looks once more and requests a wake-up from every
 //! active lane (see [`spsc`]), so the publisher that pushes the next event finds out that it has to
 //! wake a thread. Behind a lone event that a publisher dispatches, it requests the next wake-up in
-//! the same round. It does not do so in every other round, since the request is written to the
+//! the same round. In all other rounds it does not, since the request is written to the
 //! publisher's own cache line.
 //!
 //! A lane that was empty in [`EMPTY_ROUNDS_MAX`] rounds is parked, with a request, and is not

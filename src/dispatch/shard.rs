@@ -68,6 +68,7 @@ pub(crate) struct RoundBounds {
     /// Blocks that it takes.
     pub(crate) blocks: usize,
     /// Subscribers that it gives a block to. A block that matches more is left to another round.
+    /// (The subscribers of a topic that is not in the cache are looked up nevertheless.)
     pub(crate) subscribers: usize,
 }
 

@@ -43,12 +43,12 @@
 //!
 //! # Calling the bus from inside
 //!
-//! Handlers run on threads of the bus. A payload's `drop` and wakers run on threads of the bus, and
-//! on threads that publish, receive or cancel: do not hold a lock that they take while you call the
-//! bus. Publishing from inside any of them never waits: a call that would have to wait fails with
-//! [`WouldDeadlock`](crate::PublishError::WouldDeadlock) and returns the value. Closing from there
-//! starts the close and returns. A thread that dispatches must not wait for an event either: inside
-//! a payload's `drop` or a waker, `recv` returns what is in the ring, or
+//! Handlers run on threads of the bus, or on the thread that drives it. A payload's `drop` and
+//! wakers may run on any thread that calls the bus or drops an event: do not hold a lock that they
+//! take while you do that. Publishing from inside any of them never waits: a call that would have
+//! to wait fails with [`WouldDeadlock`](crate::PublishError::WouldDeadlock) and returns the value.
+//! Closing from there starts the close and returns. A thread that dispatches must not wait for an
+//! event either: inside a payload's `drop` or a waker, `recv` returns what is in the ring, or
 //! [`WouldDeadlock`](crate::RecvError::WouldDeadlock).
 //!
 //! # Time limits
@@ -84,15 +84,15 @@
 //! * **Handlers and [`Dispatch::Manual`](crate::Dispatch::Manual).** The thread that drives the bus
 //!   calls the handlers, and the callback of [`on_slow`], one after the other. One that blocks
 //!   delays everything.
-//! * **A waker that blocks.** The thread that dispatches calls wakers. How much one delays that
-//!   takes a second depends on the thread. If it is a thread of the pool, the subscribers of that
-//!   shard wait for a second. If it is the publishing thread, the publisher waits, too, and so do
-//!   the other subscribers of this event. That is always so under [`Dispatch::Inline`]. Under
-//!   [`Dispatch::Adaptive`] it is so for a lone event, and then not again for about as long as the
-//!   waker took. Under [`Dispatch::Pool`] it is never so. Measured under `Pool` with two
-//!   dispatchers and eight other subscribers: four of them received the event after 1.0 seconds,
-//!   the four of the other shard after 0.2 milliseconds (2026-11-27). Wakers of the common runtimes
-//!   return at once.
+//! * **A waker that blocks.** A waker that takes a second delays others for that second. Whom it
+//!   delays depends on the thread that calls it. If that is a thread of the pool, the subscribers
+//!   of the shard wait; if the waker is that of a `publish_async` that waits for room, all do. If
+//!   it is the publishing thread, the publisher waits, too, and so do the other subscribers of this
+//!   event. That is the usual case under [`Dispatch::Inline`]. Under [`Dispatch::Adaptive`] it is
+//!   so for a lone event, and then not again for about as long as the waker took. Under
+//!   [`Dispatch::Pool`] it is never so. Measured under `Pool` with two dispatchers and eight other
+//!   subscribers: four of them received the event after 1.0 seconds, the four of the other shard
+//!   after 0.2 milliseconds (2026-11-27). Wakers of the common runtimes return at once.
 //! * **A payload's `drop` that takes long.** It runs on whichever thread releases the last
 //!   reference: a reader, or a thread that dispatches, which it delays like a waker. Payloads that
 //!   are dropped after a time limit wait for one another on one thread, also those of different
@@ -115,11 +115,12 @@
 //!   publisher: if it is suspended between two of its rounds, what it has not done yet waits, too,
 //!   until the next event is published.
 //! * **A thread that is suspended inside a `publish` of [`Bus`](crate::Bus).** It claims a place in
-//!   the shared lane and then copies its payload there. If the system suspends it between these two
-//!   steps, the events that other threads publish through a `Bus` wait until it continues. Those of
-//!   a [`Publisher`](crate::Publisher), which has its own lane, do not. Measured with random
-//!   suspensions of a thread that publishes all the time: 23 of 75 had this effect with payloads of
-//!   8 KiB, 4 of 162 with payloads of 16 bytes (2026-11-27).
+//!   the shared lane and then copies its payload there (`publish_batch`: up to 64 places and
+//!   payloads). If the system suspends it between these two steps, or before it has woken the
+//!   dispatcher that sleeps, the events that other threads publish through a `Bus` wait until it
+//!   continues. Those of a [`Publisher`](crate::Publisher), which has its own lane, do not.
+//!   Measured with random suspensions of a thread that publishes all the time: 23 of 75 had this
+//!   effect with payloads of 8 KiB, 4 of 162 with payloads of 16 bytes (2026-11-27).
 //! * **Spinning without a core.** [`WaitStrategy::Spin`](crate::WaitStrategy::Spin) on a machine
 //!   with fewer cores than spinning threads keeps the very thread from running that it waits for.
 //!

@@ -86,7 +86,8 @@
 //! The bus keeps blocks without payloads for reuse, but not more than were used at the same time:
 //! at most 8,192 blocks with one place, 2,048 with eight and 512 with 64. Each open `Conflate`
 //! subscription keeps up to the same numbers of its second blocks. A publisher caches at most its
-//! last 2,048 topics.
+//! last 2,048 topics. Each dispatcher caches the subscriptions of up to 32,768 topics: up to 3 MiB,
+//! 4 MiB for the lists of subscriptions, and the texts of these topics.
 //!
 //! # Choosing
 //!

@@ -21,6 +21,8 @@
 //!
 //! * Give each publishing thread a [`Publisher`]. The shared lane behind [`Bus::publish`] is
 //!   contended by all threads that use it.
+//! * [`publish_batch`](crate::Publisher::publish_batch) publishes many payloads at about half the
+//!   cost for each.
 //! * Parse a [`Topic`] once with [`Bus::topic`], and publish with `&topic`. Publishing with text
 //!   costs a hash and a look-up in a small table; with more than about 2,000 topics in turn, also a
 //!   parse.

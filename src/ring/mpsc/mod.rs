@@ -144,9 +144,9 @@ impl<T> Producers<T> {
         }
     }
 
-    /// Publishes items from the front of `items`, as many in a row as there is room for, but at
-    /// least one. `Ok(true)`: the consumer had requested a wake-up for one of them, so the caller
-    /// has to wake it. `items` must not be empty.
+    /// Publishes items from the front of `items`: at least one, and up to as many as there is room
+    /// for. The caller repeats this for the rest. `Ok(true)`: the consumer had requested a wake-up
+    /// for one of them, so the caller has to wake it. `items` must not be empty.
     ///
     /// The places are claimed together, and written at once: to take an item from a `VecDeque`
     /// cannot panic.
