@@ -94,7 +94,8 @@ fn a_wake_request_is_reported_by_one_push() {
     );
 }
 
-/// Every item of every producer arrives once, those of one producer in order.
+/// Every item of every producer arrives once, those of one producer in order. Two of the producers
+/// push batches.
 #[test]
 fn stress_mpsc() {
     let items = STRESS_ITEMS / 8;
@@ -105,16 +106,12 @@ fn stress_mpsc() {
             let pushing = [0, 1, 2, 3].map(|producer| {
                 let (producers, waker) = (&producers, &waker);
                 scope.spawn(move || {
+                    let batch_len = [1, 1, 2, 5][producer];
+                    let mut batch = VecDeque::new();
                     for value in 0..items {
-                        let mut item = Box::new((producer, value));
-                        loop {
-                            match producers.try_push(item) {
-                                Ok(true) => break wake_registered(waker),
-                                Ok(false) => break,
-                                Err(PushError::Full(back)) => item = back,
-                                Err(PushError::Closed(_)) => panic!("no thread closes the ring"),
-                            }
-                            thread::yield_now();
+                        batch.push_back(Box::new((producer, value)));
+                        if batch.len() == batch_len || value + 1 == items {
+                            push_all(producers, &mut batch, waker);
                         }
                     }
                 })
@@ -135,6 +132,30 @@ fn stress_mpsc() {
             assert_eq!(consumer.pop(), None);
             pushing.into_iter().for_each(|p| p.join().unwrap());
         });
+    }
+}
+
+/// Pushes a single item, or a batch. Yields while there is no room.
+fn push_all<T>(producers: &Producers<T>, items: &mut VecDeque<T>, waker: &AtomicWaker) {
+    while !items.is_empty() {
+        let pushed = if items.len() > 1 {
+            producers.try_push_batch(items)
+        } else {
+            match producers.try_push(items.pop_front().expect("there is one")) {
+                Ok(wake_requested) => Ok(wake_requested),
+                Err(PushError::Full(back)) => {
+                    items.push_front(back);
+                    Err(ClaimError::Full)
+                }
+                Err(PushError::Closed(_)) => Err(ClaimError::Closed),
+            }
+        };
+        match pushed {
+            Ok(true) => wake_registered(waker),
+            Ok(false) => {}
+            Err(ClaimError::Full) => thread::yield_now(),
+            Err(ClaimError::Closed) => panic!("no thread closes the ring"),
+        }
     }
 }
 
