@@ -91,6 +91,16 @@ pub(super) enum NoRoom {
     Closed,
 }
 
+impl From<mpsc::ClaimError> for NoRoom {
+    #[inline(always)]
+    fn from(error: mpsc::ClaimError) -> Self {
+        match error {
+            mpsc::ClaimError::Full => Self::Full,
+            mpsc::ClaimError::Closed => Self::Closed,
+        }
+    }
+}
+
 /// How long a thread waits for room.
 #[derive(Clone, Copy)]
 pub(super) enum Patience {
@@ -219,10 +229,7 @@ impl<'a, T> LaneSender<T> for SharedLaneSender<'a, T> {
         if self.engine.is_closing() {
             return Err(NoRoom::Closed);
         }
-        self.lane.try_claim().map_err(|error| match error {
-            mpsc::ClaimError::Full => NoRoom::Full,
-            mpsc::ClaimError::Closed => NoRoom::Closed,
-        })
+        Ok(self.lane.try_claim()?)
     }
 
     #[inline(always)]

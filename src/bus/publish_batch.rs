@@ -32,7 +32,7 @@ use crate::dispatch::block::{BLOCK_EVENTS_MAX, EnvelopeStock};
 use crate::dispatch::lane::Pending;
 use crate::dispatch::topic_arg::AsTopic;
 use crate::park::Registration;
-use crate::ring::{mpsc, spsc};
+use crate::ring::spsc;
 
 /// The largest number of events of a batch that are published together: those of a block. The first
 /// of them is delayed by at most the time that the iterator takes to return a block of events.
@@ -44,13 +44,10 @@ pub(super) fn publish_to_own_lane<T, K: AsTopic>(
     heading: &Heading<'_, K>,
     payloads: impl Iterator<Item = T>,
 ) -> Result<usize, PublishError<Vec<T>>> {
-    let name = heading.name.as_deref();
-    let envelope = sender
-        .envelope(&heading.topic, name, heading.source.as_deref())
-        .map_err(|error| PublishError::Topic(*error, Vec::new()))?;
+    let envelopes = envelopes(&mut sender, heading)?;
     let mut batch = OwnBatch {
         sender,
-        envelopes: EnvelopeStock::new(envelope),
+        envelopes,
         staged: 0,
         accepted: 0,
     };
@@ -158,14 +155,11 @@ pub(super) fn publish_to_shared_lane<T, K: AsTopic>(
     heading: &Heading<'_, K>,
     payloads: impl Iterator<Item = T>,
 ) -> Result<usize, PublishError<Vec<T>>> {
-    let name = heading.name.as_deref();
-    let envelope = sender
-        .envelope(&heading.topic, name, heading.source.as_deref())
-        .map_err(|error| PublishError::Topic(*error, Vec::new()))?;
+    let envelopes = envelopes(&mut sender, heading)?;
     let expected = payloads.size_hint().1.unwrap_or(COMMIT_EVENTS);
     let mut batch = SharedBatch {
         sender,
-        envelopes: EnvelopeStock::new(envelope),
+        envelopes,
         buffer: VecDeque::with_capacity(expected.min(COMMIT_EVENTS)),
         accepted: 0,
     };
@@ -222,14 +216,7 @@ impl<T> SharedBatch<'_, T> {
                 return Err(NoRoom::Closed);
             }
             let before = self.buffer.len();
-            let wake_requested =
-                self.sender
-                    .lane
-                    .try_push_batch(&mut self.buffer)
-                    .map_err(|error| match error {
-                        mpsc::ClaimError::Full => NoRoom::Full,
-                        mpsc::ClaimError::Closed => NoRoom::Closed,
-                    })?;
+            let wake_requested = self.sender.lane.try_push_batch(&mut self.buffer)?;
             self.accepted += before - self.buffer.len();
             self.sender.engine.accepted(wake_requested);
         }
@@ -249,6 +236,18 @@ impl<T> Drop for SharedBatch<'_, T> {
         if self.try_publish().is_err() {
             self.buffer.drain(..).for_each(Pending::discard);
         }
+    }
+}
+
+/// The envelopes of the events of a batch.
+fn envelopes<T, K: AsTopic>(
+    sender: &mut impl LaneSender<T>,
+    heading: &Heading<'_, K>,
+) -> Result<EnvelopeStock, PublishError<Vec<T>>> {
+    let name = heading.name.as_deref();
+    match sender.envelope(&heading.topic, name, heading.source.as_deref()) {
+        Ok(envelope) => Ok(EnvelopeStock::new(envelope)),
+        Err(error) => Err(PublishError::Topic(*error, Vec::new())),
     }
 }
 
