@@ -164,6 +164,9 @@ impl<T> Producers<T> {
 
     /// Claims up to `wanted` positions in a row. Returns the first one, and their number, at least
     /// 1. The caller must write to all of them at once.
+    ///
+    /// `try_claim` is the same for one position. With this loop in its place, `Bus::publish` took 7
+    /// instructions more, 2 % (2026-11-27).
     fn claim_range(&self, wanted: usize) -> Result<(u64, u64), ClaimError> {
         let shared = &*self.shared;
         // Relaxed: as in `try_claim`.
